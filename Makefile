@@ -1,0 +1,75 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
+PYTHON_PACKAGES := ledger server tests bench
+
+# Arguments for pytest (`make test ARGS="-k sequencer"`) or for `quire serve`.
+ARGS ?=
+# Kill-and-recover rounds of `make torture`.
+CYCLES ?= 1000
+# QUICK=1: the benchmark on a tenth of the work.
+QUICK ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: serve
+serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0.1:8080
+	@exec $(BIN)/quire serve $(ARGS)
+
+.PHONY: test
+test: .venv/.dev ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: torture
+torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
+	QUIRE_TORTURE_CYCLES=$(CYCLES) $(BIN)/python -m pytest -m torture --timeout 0 $(ARGS)
+
+.PHONY: lint
+lint: .venv/.dev ## Check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(wildcard $(PYTHON_PACKAGES))
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: .venv/.dev ## Measure speed (QUICK=1: a tenth of the work)
+	QUICK=$(QUICK) $(BIN)/python -m bench $(ARGS)
+
+.PHONY: lock
+lock: ## Pin every dependency anew (needs uv on the PATH)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	$(UV_COMPILE) requirements-build.in -o requirements-build.txt
+	$(UV_COMPILE) pyproject.toml --extra server -o requirements.txt
+	$(UV_COMPILE) pyproject.toml --extra server --extra dev -c requirements.txt -o requirements-dev.txt
+
+UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --only-binary :all: --no-config --custom-compile-command "make lock"
+
+.PHONY: clean
+clean: ## Remove .venv, caches and bench results (never the data directory)
+	rm -rf .venv build dist bench/results .hypothesis .schemathesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps say what .venv holds. Serving needs the first, all else the second.
+.PHONY: .venv
+.venv: .venv/.dev ## Build the virtual environment only
+
+.venv/.runtime: requirements.txt requirements-build.txt pyproject.toml .ci/find-python
+	@echo "Preparing .venv ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { python=$$(.ci/find-python); "$$python" -m venv --clear .venv; }
+	@$(LOCKED) -r requirements-build.txt -r requirements.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.txt
+	@echo "Adding what tests, linters and benchmarks need ..."
+	@$(LOCKED) -r requirements-dev.txt
+	@touch $@
