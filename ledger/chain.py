@@ -1,0 +1,194 @@
+"""The hash chain: drafts become entries, and entries are checked.
+
+Each leaf holds the hash of the leaf before it, so an entry fixes all of its
+past. :func:`extend` is the only code that makes entries; :func:`check_entry`
+is the reference for what makes one right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from ledger.entry import (
+    Leaf,
+    PayloadDigest,
+    decode_leaf,
+    encode_leaf_unchecked,
+    entry_hash,
+    format_time,
+    from_datetime,
+    search_tag,
+    to_datetime,
+)
+from ledger.errors import MalformedLeaf, UnknownKey
+from ledger.keys import SigningKey, SigningKeyring
+
+EMPTY_SEQ: Final = -1
+"""``Head.seq`` of a trail without entries."""
+
+
+class Head(NamedTuple):
+    """The newest entry of a trail: seq (-1 when empty), hash (b"" when empty), time in µs."""
+
+    seq: int
+    entry_hash: bytes
+    anchored_us: int
+
+
+EMPTY_HEAD: Final = Head(EMPTY_SEQ, b"", 0)
+
+
+class Draft(msgspec.Struct):
+    """An event ready for its place: all of an entry that does not depend on the chain.
+
+    Actor and subject are as they will stand in the leaf (refs where the org
+    seals), ``payload`` is as it will be stored.
+    """
+
+    action: str | None
+    actor: str | None
+    data_classification: str | None
+    event_type: str | None
+    legal_basis: str | None
+    outcome: str | None
+    digest: PayloadDigest
+    subject: str | None
+    timestamp: str | None
+    actor_tag: int
+    subject_tag: int
+    payload: bytes
+
+
+class Entry(NamedTuple):
+    """One stored row, columns in table order."""
+
+    org_id: int
+    seq: int
+    anchored_at: datetime
+    actor_tag: int
+    subject_tag: int
+    entry_hash: bytes
+    signature: bytes
+    leaf: bytes
+    payload: bytes
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing wrong with a trail, at ``seq``; kinds are listed in docs/verification.md."""
+
+    seq: int
+    kind: str
+    reason: str
+
+
+def extend(
+    org_id: int, org: str, head: Head, drafts: Sequence[Draft], now_us: int, key: SigningKey
+) -> tuple[list[Entry], Head]:
+    """Chain, hash and sign drafts onto a head; returns the entries and the new head.
+
+    All entries of one call share ``anchored_at``: ``now_us``, or the head's time
+    where the clock stands before it. Pure: the same input gives the same entries.
+    """
+    anchored_us = max(now_us, head.anchored_us)
+    anchored_text = format_time(anchored_us)
+    anchored_at = to_datetime(anchored_us)
+    key_id, sign, encode = key.key_id, key.sign, encode_leaf_unchecked
+    seq, digest = head.seq, head.entry_hash
+    previous = digest.hex() if seq >= 0 else None
+    entries: list[Entry] = []
+    for draft in drafts:
+        seq += 1
+        leaf = encode(
+            Leaf(
+                draft.action,
+                draft.actor,
+                anchored_text,
+                draft.data_classification,
+                draft.event_type,
+                key_id,
+                draft.legal_basis,
+                org,
+                draft.outcome,
+                draft.digest,
+                previous,
+                seq,
+                draft.subject,
+                draft.timestamp,
+            )
+        )
+        digest = sha256(b"\x00" + leaf).digest()
+        previous = digest.hex()
+        entries.append(
+            Entry(
+                org_id,
+                seq,
+                anchored_at,
+                draft.actor_tag,
+                draft.subject_tag,
+                digest,
+                sign(digest),
+                leaf,
+                draft.payload,
+            )
+        )
+    return entries, Head(seq, digest, anchored_us)
+
+
+def check_entry(
+    row: Entry, org: str, keyring: SigningKeyring, previous_hash: bytes | None
+) -> list[Fault]:
+    """Everything that is wrong with one stored row, in the order it is found.
+
+    ``previous_hash`` is the stored hash of the entry before (b"" for the first
+    entry of a trail), or None where it is not known and the link is not checked.
+    """
+    faults: list[Fault] = []
+
+    def fault(kind: str, reason: str) -> None:
+        faults.append(Fault(row.seq, kind, reason))
+
+    if entry_hash(row.leaf) != row.entry_hash:
+        fault("hash_mismatch", "the leaf does not hash to the stored entry hash")
+    try:
+        leaf = decode_leaf(row.leaf)
+    except MalformedLeaf as error:
+        fault("leaf_malformed", str(error))
+        return faults
+    _check_signature(row, leaf, keyring, fault)
+    _check_columns(row, leaf, org, fault)
+    if leaf.payload.blake3 != blake3(row.payload).hexdigest():
+        fault("payload_mismatch", "the payload does not match the digest in the leaf")
+    elif leaf.payload.size != len(row.payload):
+        fault("payload_mismatch", "the payload does not have the size in the leaf")
+    if previous_hash is not None and (leaf.previous_hash or "") != previous_hash.hex():
+        fault("link_broken", "previous_hash is not the hash of the entry before")
+    return faults
+
+
+def _check_signature(row: Entry, leaf: Leaf, keyring: SigningKeyring, fault: Callable[[str, str], None]) -> None:
+    try:
+        key = keyring.get(leaf.key)
+    except UnknownKey as error:
+        fault("unknown_key", str(error))
+        return
+    if not key.verify(row.entry_hash, row.signature):
+        fault("signature_invalid", f"the signature is not key {leaf.key!r}'s over the entry hash")
+
+
+def _check_columns(row: Entry, leaf: Leaf, org: str, fault: Callable[[str, str], None]) -> None:
+    if leaf.org != org:
+        fault("foreign_org", f"the leaf belongs to org {leaf.org!r}")
+    if leaf.seq != row.seq:
+        fault("seq_mismatch", f"the leaf says seq {leaf.seq}: the row was moved")
+    if leaf.anchored_at != format_time(from_datetime(row.anchored_at)):
+        fault("column_mismatch", "column anchored_at differs from the leaf")
+    if search_tag(leaf.actor) != row.actor_tag:
+        fault("column_mismatch", "column actor_tag differs from the leaf")
+    if search_tag(leaf.subject) != row.subject_tag:
+        fault("column_mismatch", "column subject_tag differs from the leaf")

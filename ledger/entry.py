@@ -1,0 +1,178 @@
+"""The leaf: an entry's canonical bytes, and what is derived from them.
+
+The leaf is RFC 8785 canonical JSON. The chain and the Merkle tree commit to
+these bytes and nothing else: ``entry_hash = SHA-256(0x00 || leaf)``, which is
+the RFC 6962 section 2.1 leaf hash. ``docs/format.md`` describes the format.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from ledger.errors import MalformedLeaf, MalformedRecordId
+
+LEAF_VERSION: Final = 1
+MAX_LEAF_BYTES: Final = 65_535
+"""An entry bundle of C2SP tlog-tiles stores a leaf behind a 16-bit length."""
+HASH_BYTES: Final = 32
+MAX_ORG_ID: Final = 2**32 - 1
+MAX_SEQ: Final = 2**40 - 1
+MAX_TIME_US: Final = 253_402_300_799_999_999
+"""9999-12-31T23:59:59.999999Z, the last instant RFC 3339 can write."""
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class PayloadDigest(msgspec.Struct, forbid_unknown_fields=True):
+    """What the leaf says of the payload: BLAKE3-256 as hex, seal ref, size in bytes."""
+
+    blake3: str
+    seal: str | None
+    size: int
+
+
+class Leaf(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of a version 1 leaf, declared in the order RFC 8785 sorts them.
+
+    The order is what makes :func:`encode_leaf` canonical without sorting;
+    a property test holds it against an independent implementation.
+    """
+
+    action: str | None
+    actor: str | None
+    anchored_at: str
+    data_classification: str | None
+    event_type: str | None
+    key: str
+    legal_basis: str | None
+    org: str
+    outcome: str | None
+    payload: PayloadDigest
+    previous_hash: str | None
+    seq: int
+    subject: str | None
+    timestamp: str | None
+    v: int = LEAF_VERSION
+
+
+encode_leaf_unchecked = msgspec.json.Encoder().encode
+"""Encode a leaf whose strings are known to hold no control characters."""
+
+_decode = msgspec.json.Decoder(Leaf).decode
+
+
+def has_control(text: str) -> bool:
+    """Whether the text holds a character of Unicode category Cc."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
+def encode_leaf(leaf: Leaf) -> bytes:
+    """Encode a leaf canonically (RFC 8785).
+
+    Raises MalformedLeaf where a string holds a control character or the leaf
+    exceeds 65,535 bytes.
+    """
+    for name in leaf.__struct_fields__:
+        value = getattr(leaf, name)
+        if isinstance(value, str) and has_control(value):
+            raise MalformedLeaf(f"leaf field {name!r} holds a control character")
+    encoded = encode_leaf_unchecked(leaf)
+    if len(encoded) > MAX_LEAF_BYTES:
+        raise MalformedLeaf(f"leaf of {len(encoded)} bytes exceeds {MAX_LEAF_BYTES}")
+    return encoded
+
+
+def decode_leaf(leaf: bytes) -> Leaf:
+    """Decode leaf bytes, accepting nothing but the canonical encoding.
+
+    Raises MalformedLeaf for other bytes, including JSON that means the same.
+    """
+    if len(leaf) > MAX_LEAF_BYTES:
+        raise MalformedLeaf(f"leaf of {len(leaf)} bytes exceeds {MAX_LEAF_BYTES}")
+    try:
+        decoded = _decode(leaf)
+        canonical = encode_leaf_unchecked(decoded)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise MalformedLeaf(f"not a leaf: {error}") from None
+    if canonical != leaf:
+        raise MalformedLeaf("leaf is not in canonical form (RFC 8785)")
+    if decoded.v != LEAF_VERSION:
+        raise MalformedLeaf(f"leaf version {decoded.v} is not {LEAF_VERSION}")
+    return decoded
+
+
+def entry_hash(leaf: bytes) -> bytes:
+    """The RFC 6962 leaf hash of the leaf: 32 bytes."""
+    return sha256(b"\x00" + leaf).digest()
+
+
+def payload_digest(payload: bytes, seal: str | None) -> PayloadDigest:
+    """The leaf's commitment to the stored payload bytes."""
+    return PayloadDigest(blake3(payload).hexdigest(), seal, len(payload))
+
+
+def search_tag(value: str | None) -> int:
+    """The signed 64-bit tag under which an actor or subject is indexed; 0 when absent.
+
+    The first 8 bytes of SHA-256 over the UTF-8 value, big-endian. Zero is
+    reserved for "absent", so a hash that starts with eight zero bytes counts as 1.
+    """
+    if value is None:
+        return 0
+    return int.from_bytes(sha256(value.encode()).digest()[:8], "big", signed=True) or 1
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_datetime(time_us: int) -> datetime:
+    """Microseconds since the Unix epoch as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def from_datetime(moment: datetime) -> int:
+    """An aware datetime as microseconds since the Unix epoch, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def format_time(time_us: int) -> str:
+    """Microseconds since the Unix epoch as RFC 3339 UTC with six decimals."""
+    return to_datetime(time_us).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+class RecordId(NamedTuple):
+    """What a record id spells out: enough to find the row by primary key alone."""
+
+    org_id: int
+    anchored_us: int
+    seq: int
+
+
+_RECORD_ID = re.compile(r"rec_([0-9a-f]{8})([0-9a-f]{14})([0-9a-f]{10})")
+
+
+def record_id(org_id: int, anchored_us: int, seq: int) -> str:
+    """The public id of an entry: ``rec_`` and 32 hex digits."""
+    return f"{record_id_prefix(org_id, anchored_us)}{seq:010x}"
+
+
+def record_id_prefix(org_id: int, anchored_us: int) -> str:
+    """All of a record id but its seq; entries of one batch share it."""
+    return f"rec_{org_id:08x}{anchored_us:014x}"
+
+
+def parse_record_id(text: str) -> RecordId:
+    """Read a record id back. Raises MalformedRecordId."""
+    match = _RECORD_ID.fullmatch(text)
+    if match is None:
+        raise MalformedRecordId('a record id is "rec_" and 32 lower-case hex digits')
+    org_id, anchored_us, seq = (int(group, 16) for group in match.groups())
+    if anchored_us > MAX_TIME_US:
+        raise MalformedRecordId("a record id's time lies within the years 1970 to 9999")
+    return RecordId(org_id, anchored_us, seq)

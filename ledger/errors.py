@@ -1,0 +1,155 @@
+"""Every error Quire raises on purpose, as one tree.
+
+::
+
+    QuireError
+    ├── FormatError                 bytes that are not what they should be
+    │   ├── MalformedLeaf
+    │   ├── MalformedRecordId
+    │   └── MalformedSealedPayload
+    ├── InvalidEvent                an event the caller must correct
+    │   └── PayloadTooLarge
+    ├── KeyringError                signing or master keys that can't be used
+    │   ├── MissingKey
+    │   ├── WeakKey
+    │   ├── AmbiguousActiveKey
+    │   └── UnknownKey
+    ├── SealingError                a payload or key that does not open
+    ├── StorageError                the database can't do what was asked
+    │   ├── MigrationError
+    │   ├── DatabaseUnavailable
+    │   └── OutcomeUnknown          a commit that nobody could read back yet
+    └── AppendRefused               nothing was written; the trail is as it was
+        ├── OrgFrozen
+        ├── IdempotencyMismatch
+        ├── QueueFull
+        └── ShuttingDown
+
+The message is for a person and says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class QuireError(Exception):
+    """Base of all errors that Quire raises on purpose."""
+
+
+class FormatError(QuireError):
+    """Bytes or text that do not follow the format they claim to be in."""
+
+
+class MalformedLeaf(FormatError):
+    """Leaf bytes that are not the canonical encoding of a version 1 leaf."""
+
+
+class MalformedRecordId(FormatError):
+    """Text that is not a record id."""
+
+
+class MalformedSealedPayload(FormatError):
+    """Sealed payload bytes with a wrong version or length."""
+
+
+class InvalidEvent(QuireError):
+    """An event that can't be recorded as it is.
+
+    ``index`` is the event's 0-based place in its request, ``field`` the name of
+    the offending field; both are None where they do not apply.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, index: int | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.index = index
+
+
+class PayloadTooLarge(InvalidEvent):
+    """An event, or a request, that exceeds a size limit."""
+
+
+class KeyringError(QuireError):
+    """Signing or master keys that can't be used as they are."""
+
+
+class MissingKey(KeyringError):
+    """A key that must be configured is not."""
+
+
+class WeakKey(KeyringError):
+    """A key shorter than 32 bytes."""
+
+
+class AmbiguousActiveKey(KeyringError):
+    """A keyring in which not exactly one key is active."""
+
+
+class UnknownKey(KeyringError):
+    """A key id that the keyring does not hold."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"signing key {key_id!r} is not in the keyring; add the key file that holds it "
+            "before verifying or appending"
+        )
+        self.key_id = key_id
+
+
+class SealingError(QuireError):
+    """A sealed payload or wrapped key that does not open under the key given."""
+
+
+class StorageError(QuireError):
+    """The database can't do what was asked of it."""
+
+
+class MigrationError(StorageError):
+    """The schema can't be brought to, or is not at, the version this code needs."""
+
+
+class DatabaseUnavailable(StorageError):
+    """The database can't be reached, or refused the work, before anything was written."""
+
+
+class OutcomeUnknown(StorageError):
+    """A commit whose outcome could not be read back in time.
+
+    The entries are either all there or all absent. Retrying with the same
+    idempotency key is safe and tells which.
+    """
+
+
+class AppendRefused(QuireError):
+    """An append that was refused before anything was written."""
+
+
+class OrgFrozen(AppendRefused):
+    """The org's trail failed an integrity check; appends wait for an operator."""
+
+    def __init__(self, org: str, reason: str) -> None:
+        super().__init__(
+            f"org {org!r} is frozen: {reason}. Verify the trail, then thaw it with "
+            f'"quire orgs thaw {org} --reason …"'
+        )
+        self.org = org
+        self.reason = reason
+
+
+class IdempotencyMismatch(AppendRefused):
+    """An idempotency key that was used before with another body."""
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class QueueFull(AppendRefused):
+    """Too much is waiting; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ShuttingDown(AppendRefused):
+    """The server is draining and takes no new entries."""
