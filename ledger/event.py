@@ -176,9 +176,9 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
         value = getattr(fields, name)
         if value is None:
             continue
-        if len(value) > MAX_FIELD_CHARS or not value:
+        if len(value) > MAX_FIELD_CHARS:
             raise InvalidEvent(
-                f"{name} must hold 1 to {MAX_FIELD_CHARS} characters, or be left out",
+                f"{name} holds {len(value)} characters; at most {MAX_FIELD_CHARS} are taken",
                 field=name,
                 index=index,
             )
