@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
-PYTHON_PACKAGES := ledger server tests bench
+TYPED := ledger server tests bench .ci/everything_ran.py
 
 # Arguments for pytest (`make test ARGS="-k sequencer"`) or for `quire serve`.
 ARGS ?=
@@ -35,7 +35,7 @@ torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
 lint: .venv/.dev ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(wildcard $(PYTHON_PACKAGES))
+	$(BIN)/mypy $(wildcard $(TYPED))
 	$(BIN)/lint-imports
 
 .PHONY: bench

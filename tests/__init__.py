@@ -1,0 +1,1 @@
+"""The suite: every test runs against a real PostgreSQL."""

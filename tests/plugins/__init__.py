@@ -1,0 +1,1 @@
+"""Fixtures, one module per thing they provide; `tests/conftest.py` loads them all."""
