@@ -1,0 +1,63 @@
+"""The database and its two roles, made by a superuser before the first migration.
+
+`quire_owner` owns the database and runs the migrations; it is no superuser. `quire_server` is the
+role of the running server: it may connect, and what else it may do is granted by the migrations.
+Neither gets a password here. The embedded PostgreSQL needs none; an operator sets one with
+``ALTER ROLE … PASSWORD`` or maps another way of authentication.
+"""
+
+import asyncpg
+
+OWNER_ROLE = "quire_owner"
+SERVER_ROLE = "quire_server"
+DATABASE = "quire"
+
+# Two servers may provision at once; the number only has to differ from other advisory locks.
+_LOCK = 0x7175697265  # "quire"
+
+_ROLE_EXISTS = "SELECT true FROM pg_roles WHERE rolname = $1"
+_CREATE_ROLE = "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
+_DATABASE_EXISTS = "SELECT true FROM pg_database WHERE datname = $1"
+# Byte order: the same on every machine, and indexes outlive an upgrade of the C library.
+_CREATE_DATABASE = (
+    "CREATE DATABASE {database} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8' "
+    "LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
+)
+_CLOSE_TO_OTHERS = "REVOKE ALL ON DATABASE {database} FROM PUBLIC"
+_OPEN_TO_SERVER = "GRANT CONNECT ON DATABASE {database} TO {server}"
+
+
+async def provision(superuser_url: str, database: str = DATABASE) -> None:
+    """Create the roles and the database where they are missing; run it as often as you like.
+
+    Works on PostgreSQL 15 to 18. Raises asyncpg.PostgresError, say InsufficientPrivilegeError
+    for a role that is no superuser.
+    """
+    connection = await asyncpg.connect(superuser_url)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        for role in (OWNER_ROLE, SERVER_ROLE):
+            if not await connection.fetchval(_ROLE_EXISTS, role):
+                await connection.execute(_CREATE_ROLE.format(role=_identifier(role)))
+        await _provide_database(connection, database)
+    finally:
+        await connection.close()  # and with it goes the lock
+
+
+async def _provide_database(
+    connection: "asyncpg.Connection[asyncpg.Record]", database: str
+) -> None:
+    names = {
+        "database": _identifier(database),
+        "owner": _identifier(OWNER_ROLE),
+        "server": _identifier(SERVER_ROLE),
+    }
+    if not await connection.fetchval(_DATABASE_EXISTS, database):
+        await connection.execute(_CREATE_DATABASE.format(**names))
+    await connection.execute(_CLOSE_TO_OTHERS.format(**names))
+    await connection.execute(_OPEN_TO_SERVER.format(**names))
+
+
+def _identifier(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

@@ -1,0 +1,229 @@
+"""The life of the embedded PostgreSQL: start, adopt, watch, stop."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from server.data_dir import make_data_dir
+from server.embedded.account import Account
+from server.embedded.binaries import program_folder
+from server.embedded.errors import EmbeddedPostgresError
+from server.embedded.files import SUPERUSER, ClusterFiles
+from server.embedded.home import claim_home
+from server.embedded.postmaster import (
+    PID_FILE,
+    Postmaster,
+    is_postmaster,
+    orphans,
+    read_pid_file,
+    reap,
+)
+
+OWNER_ROLE = "quire_owner"
+SERVER_ROLE = "quire_server"
+DATABASE = "quire"
+
+_START_SECONDS = 300  # replaying the WAL after a crash takes its time
+_STOP_SECONDS = 60
+_QUIT_SECONDS = 10
+_ORPHAN_SECONDS = 30
+_ORPHAN_PATIENCE_SECONDS = 5
+_POLL_SECONDS = 0.02
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL cluster in a data directory, for the process that holds its DataDirLock.
+
+    PostgreSQL is a child of this process, so that a dead one is reaped at once, but in a session
+    of its own: when this process is killed PostgreSQL goes on, and the next `start` adopts it.
+    All methods block; `ensure_running` is quick while all is well.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
+        self._socket_dir = Path()
+        self._port = 0
+        self._claimed: tuple[ClusterFiles, Account] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the postmaster that was started or adopted."""
+        return self._pid
+
+    @property
+    def data(self) -> Path:
+        """PGDATA of the cluster."""
+        return self._claim()[0].data
+
+    def initialise(self) -> None:
+        """Create the cluster's files if there are none; `start` does this too."""
+        files, account = self._claim()
+        files.initialise(program_folder(account))
+
+    def start(self) -> None:
+        """Bring PostgreSQL up: create the cluster if needed, adopt a running one, or start it.
+
+        Returns when it accepts connections. Raises EmbeddedPostgresError.
+        """
+        files, account = self._claim()
+        programs = program_folder(account)
+        files.initialise(programs)
+        if self._adopt():
+            return
+        _wait_for_orphans(files)
+        _remove_stale_locks(files)
+        files.write_settings()
+        files.prune_logs()
+        self._child = account.spawn(
+            programs / "postgres", "-D", files.data, cwd=files.data, log=files.startup_log
+        )
+        self._pid = self._child.pid
+        self._await_ready(files, self._child.pid)
+
+    def ensure_running(self) -> bool:
+        """Start PostgreSQL again if it died; returns whether it had to.
+
+        To be called every second or so, from a thread: a check costs microseconds, a restart as
+        long as crash recovery takes. Raises EmbeddedPostgresError when it cannot be started.
+        """
+        if self._alive():
+            self._claim()[0].prune_logs()
+            return False
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """Fast shutdown: open transactions are rolled back, a checkpoint is written.
+
+        Does nothing when PostgreSQL is not running. Raises EmbeddedPostgresError if it has to be
+        cut off; the next start then recovers from the WAL, without loss.
+        """
+        if self._pid is None or not self._alive():
+            return
+        pid = self._pid
+        self._signal(signal.SIGINT)
+        if self._await_end(_STOP_SECONDS):
+            return
+        self._signal(signal.SIGQUIT)
+        if not self._await_end(_QUIT_SECONDS):
+            raise EmbeddedPostgresError(f"PostgreSQL (process {pid}) does not stop.")
+        raise EmbeddedPostgresError(
+            f"PostgreSQL did not finish its shutdown within {_STOP_SECONDS} s and was cut off; "
+            "nothing is lost, the next start takes longer."
+        )
+
+    def url(self, role: str, database: str | None = None) -> str:
+        """Connection URL for a role, over the socket.
+
+        The database defaults to `quire`, for the superuser to `postgres`. Port and database are
+        spelled out so that PGPORT and PGDATABASE of the environment change nothing.
+        """
+        if not self._port:
+            raise EmbeddedPostgresError("PostgreSQL has not been started.")
+        name = database or (SUPERUSER if role == SUPERUSER else DATABASE)
+        host = quote(str(self._socket_dir), safe="")
+        return f"postgresql://{quote(role)}@/{quote(name)}?host={host}&port={self._port}"
+
+    def _claim(self) -> tuple[ClusterFiles, Account]:
+        if self._claimed is None:
+            home = claim_home(make_data_dir(self.data_dir))
+            self._claimed = ClusterFiles(home), home.account
+        return self._claimed
+
+    def _adopt(self) -> bool:
+        """Take over a postmaster that an earlier process left, waiting for it to be ready.
+
+        False when there is none, or when it was on its way down and has gone.
+        """
+        files, _ = self._claim()
+        found = read_pid_file(files.data)
+        if found is None or not is_postmaster(found.pid, files.data):
+            return False
+        self._child, self._pid = None, found.pid
+        if found.status == "stopping":
+            if not self._await_end(_STOP_SECONDS):
+                raise EmbeddedPostgresError(f"PostgreSQL (process {found.pid}) does not stop.")
+            return False
+        self._await_ready(files, found.pid)
+        return True
+
+    def _await_ready(self, files: ClusterFiles, pid: int) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            state = read_pid_file(files.data)
+            if state is not None and state.pid == pid and state.status == "ready":
+                self._connectable(state)
+                return
+            if not self._alive():
+                raise files.failure("PostgreSQL does not start", files.log_tail())
+            time.sleep(_POLL_SECONDS)
+        raise files.failure(
+            f"PostgreSQL (process {pid}) is not ready after {_START_SECONDS} s", files.log_tail()
+        )
+
+    def _connectable(self, state: Postmaster) -> None:
+        self._socket_dir, self._port = state.socket_dir, state.port
+
+    def _alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        if self._pid is None:
+            return False
+        reap(self._pid)
+        return is_postmaster(self._pid, self._claim()[0].data)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+
+    def _await_end(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self._alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+
+def _wait_for_orphans(files: ClusterFiles) -> None:
+    """Wait until no backend of a killed postmaster is left: they still share its memory.
+
+    Most go at once. One in the middle of a long statement is told to quit after a while, which
+    loses nothing: its transaction cannot commit any more.
+    """
+    started = time.monotonic()
+    told = False
+    while left := orphans(files.cluster_name):
+        waited = time.monotonic() - started
+        if waited > _ORPHAN_SECONDS:
+            raise EmbeddedPostgresError(
+                f"Processes {left} of a PostgreSQL that died still use {files.data}. "
+                "End them, then start again."
+            )
+        if waited > _ORPHAN_PATIENCE_SECONDS and not told:
+            told = True
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGQUIT)
+        time.sleep(_POLL_SECONDS)
+
+
+def _remove_stale_locks(files: ClusterFiles) -> None:
+    """Remove the lock files of a dead postmaster.
+
+    PostgreSQL removes them itself, unless another process of its user has the old process id by
+    now or the old one is a zombie. Here nothing runs on the data directory any more.
+    """
+    state = read_pid_file(files.data)
+    if state is not None and is_postmaster(state.pid, files.data):
+        raise EmbeddedPostgresError(f"Another PostgreSQL (process {state.pid}) uses {files.data}.")
+    (files.data / PID_FILE).unlink(missing_ok=True)
+    if state is not None:
+        (state.socket_dir / f".s.PGSQL.{state.port}.lock").unlink(missing_ok=True)

@@ -1,0 +1,7 @@
+"""Errors of the embedded PostgreSQL."""
+
+from server.refusal import StartupRefused
+
+
+class EmbeddedPostgresError(StartupRefused):
+    """The embedded PostgreSQL cannot be made, started or stopped; the message says why."""

@@ -1,0 +1,133 @@
+"""Where the cluster of a data directory lives, and which account owns it.
+
+Normally `<data-dir>/postgres`. One case needs another place: root runs the server, PostgreSQL
+steps down to another user, and that user cannot enter the data directory (a checkout below
+/root, say). Permissions of folders that are not ours are never widened, so the cluster then goes
+to `/var/lib/quire/<random id>`, and `<data-dir>/postgres` is a symbolic link to it. The link is
+the record: the same data directory always finds the same cluster, moving the directory keeps it,
+and a new directory at an old path starts with a new cluster. `/var/lib/quire/<id>.data-dir`
+names the data directory, so that a copy of it is not mistaken for the original.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.embedded.account import Account
+from server.embedded.errors import EmbeddedPostgresError
+
+SYSTEM_STATE = Path("/var/lib/quire")
+HOME_NAME = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterHome:
+    """A directory that `account` owns with mode 0700; everything of the cluster is inside."""
+
+    path: Path
+    account: Account
+
+
+def claim_home(data_dir: Path) -> ClusterHome:
+    """Find the cluster's home, or make it. `data_dir` is absolute and exists.
+
+    Raises EmbeddedPostgresError when it belongs to somebody else or cannot be reached.
+    """
+    place = data_dir / HOME_NAME
+    if place.is_symlink():
+        path = _follow(place, data_dir)
+    elif place.is_dir():
+        path = place
+    else:
+        return _make_home(place, data_dir)
+    account = _account_of(path)
+    _require_reach(path, account)
+    return ClusterHome(path, account)
+
+
+def make_system_state() -> Path:
+    """The directory for what root has to keep outside the data directory."""
+    SYSTEM_STATE.mkdir(mode=0o711, parents=True, exist_ok=True)
+    return SYSTEM_STATE
+
+
+def _account_of(path: Path) -> Account:
+    owner = path.stat().st_uid
+    if os.geteuid() == 0:
+        # Root's own home directory is one that a crash left between mkdir and chown.
+        return _hand_over(path, Account.system()) if owner == 0 else Account.owner_of(path)
+    if owner != os.geteuid():
+        raise EmbeddedPostgresError(
+            f"The database in {path} belongs to user id {owner}, and this process runs as "
+            f"{os.geteuid()}. Start the server as the user that created the data directory."
+        )
+    return Account.current()
+
+
+def _make_home(place: Path, data_dir: Path) -> ClusterHome:
+    if os.geteuid() != 0:
+        place.mkdir(mode=0o700)
+        return ClusterHome(place, Account.current())
+    account = Account.system()
+    if account.can_enter(data_dir):
+        place.mkdir(mode=0o700)
+        return ClusterHome(place, _hand_over(place, account))
+    home = _make_outside(data_dir, account)
+    # A crash before this line leaves an empty directory that nothing refers to.
+    place.symlink_to(home)
+    return ClusterHome(home, account)
+
+
+def _make_outside(data_dir: Path, account: Account) -> Path:
+    home = make_system_state() / secrets.token_hex(8)
+    _owner_record(home).write_text(f"{data_dir}\n")
+    home.mkdir(mode=0o700)
+    _hand_over(home, account)
+    _require_reach(home, account)
+    return home
+
+
+def _hand_over(home: Path, account: Account) -> Account:
+    os.chown(home, account.uid, account.gid)
+    return account
+
+
+def _owner_record(home: Path) -> Path:
+    return home.with_name(home.name + ".data-dir")
+
+
+def _follow(place: Path, data_dir: Path) -> Path:
+    home = place.resolve()
+    if not home.is_dir():
+        raise EmbeddedPostgresError(
+            f"The database of {data_dir} was in {home}, which is gone. Restore it from a backup, "
+            f"or remove {place} to begin with an empty database."
+        )
+    record = _owner_record(home)
+    if record.exists():
+        _check_owner(record, home, data_dir)
+    return home
+
+
+def _check_owner(record: Path, home: Path, data_dir: Path) -> None:
+    recorded = Path(record.read_text().strip())
+    if recorded == data_dir:
+        return
+    if (recorded / HOME_NAME).resolve() == home:
+        raise EmbeddedPostgresError(
+            f"{data_dir} is a copy of {recorded}: both name the database in {home}, which has room "
+            f"for one. Remove {data_dir / HOME_NAME} to give the copy an empty database."
+        )
+    record.write_text(f"{data_dir}\n")  # the data directory has been moved here
+
+
+def _require_reach(home: Path, account: Account) -> None:
+    if not account.switch:
+        return
+    for folder in [*reversed(home.parents), home]:
+        if not account.can_enter(folder):
+            raise EmbeddedPostgresError(
+                f"PostgreSQL runs as user id {account.uid}, which cannot enter {folder}. Allow it "
+                f"(chmod o+x {folder}), or choose another data directory with --data-dir."
+            )

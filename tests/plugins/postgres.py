@@ -1,0 +1,74 @@
+"""Fixtures on a real PostgreSQL: the embedded one, with its production settings."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from server.embedded import EmbeddedPostgres
+from tests.support import reaper
+from tests.support.clusters import Cluster, Database, OwnCluster
+
+
+@pytest.fixture(scope="session")
+def session_dir() -> Iterator[Path]:
+    """A short directory that PostgreSQL's own user can reach; gone with all its processes."""
+    # Not tmp_path: that is 0700, and long enough to push the socket elsewhere.
+    directory = Path(tempfile.mkdtemp(prefix="quire-"))
+    directory.chmod(0o711)
+    with subprocess.Popen(
+        [sys.executable, "-I", reaper.__file__, str(directory)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as reaping:
+        yield directory
+        assert reaping.stdin is not None
+        reaping.stdin.close()
+
+
+@pytest.fixture
+def data_dir(session_dir: Path) -> Path:
+    """Path of a data directory that does not exist yet.
+
+    Whatever a test starts with it on the command line or in the environment (`quire serve
+    --data-dir …`, PostgreSQL) is killed when the session ends.
+    """
+    return session_dir / uuid4().hex[:8]
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster(session_dir: Path) -> Cluster:
+    """One PostgreSQL for the session (one per worker process under xdist)."""
+    postgres = EmbeddedPostgres(session_dir / "shared")
+    postgres.start()
+    return Cluster(postgres)
+
+
+@pytest.fixture
+def database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A fresh database with all migrations applied."""
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
+
+@pytest.fixture
+def empty_database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A fresh database with the two roles, before any migration."""
+    database = postgres_cluster.empty()
+    yield database
+    postgres_cluster.drop(database)
+
+
+@pytest.fixture
+def own_cluster(data_dir: Path) -> Iterator[OwnCluster]:
+    """A private PostgreSQL to kill -9, with the database `quire` migrated, on TCP and socket."""
+    cluster = OwnCluster(data_dir)
+    cluster.start()
+    cluster.provide()
+    yield cluster
+    cluster.stop()
