@@ -1,0 +1,139 @@
+"""Connections: a pool under the server role, and asyncpg's errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from ledger.errors import DatabaseUnavailable, StorageError
+
+SERVER_ROLE: Final = "quire_server"
+CONNECT_TIMEOUT_S: Final = 10.0
+COMMAND_TIMEOUT_S: Final = 60.0
+
+Connection = asyncpg.Connection[Any]
+
+CONNECTION_LOST: Final = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What a lost, refused or demoted connection raises."""
+
+
+def explain(error: BaseException) -> StorageError:
+    """An asyncpg or socket error in the words of the caller."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, asyncpg.DiskFullError):
+        return DatabaseUnavailable(f"the database has no disk space left: {text}")
+    return DatabaseUnavailable(f"the database can't do this now: {text}")
+
+
+@asynccontextmanager
+async def explained() -> AsyncIterator[None]:
+    """Raise DatabaseUnavailable for whatever asyncpg or the socket raises."""
+    try:
+        yield
+    except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+        raise explain(error) from error
+
+
+async def connect(url: str, *, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+    """One connection as the server role. Raises DatabaseUnavailable.
+
+    ``url`` may name several hosts and ``target_session_attrs``.
+    """
+    async with explained():
+        connection: Connection = await asyncpg.connect(
+            url,
+            timeout=timeout,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={"application_name": "quire", "timezone": "UTC"},
+        )
+        try:
+            await _become_server_role(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
+async def _become_server_role(connection: Connection) -> None:
+    """Give up every right on the trail but INSERT and SELECT."""
+    if await connection.fetchval("SELECT current_user") != SERVER_ROLE:
+        try:
+            await connection.execute(f"SET ROLE {SERVER_ROLE}")
+        except (
+            asyncpg.InsufficientPrivilegeError,
+            asyncpg.InvalidParameterValueError,
+        ) as error:
+            raise StorageError(
+                f"the login of QUIRE_DATABASE_URL can't act as {SERVER_ROLE}: {error}. Connect as "
+                f"{SERVER_ROLE}, or grant it: GRANT {SERVER_ROLE} TO <login>"
+            ) from None
+
+
+class Database:
+    """A bounded pool of connections to one database, all under the server role."""
+
+    def __init__(self, url: str, pool: asyncpg.Pool[Any]) -> None:
+        self.url = url
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, size: int = 10) -> Database:
+        """Open the pool; raises DatabaseUnavailable where the database can't be reached."""
+        async with explained():
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                init=_become_server_role,
+                server_settings={"application_name": "quire", "timezone": "UTC"},
+            )
+        return cls(url, pool)
+
+    async def close(self) -> None:
+        """Close the pool, cutting connections that do not end in a few seconds."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except (TimeoutError, *CONNECTION_LOST):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool; database errors come out as DatabaseUnavailable."""
+        async with explained(), self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            yield connection  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction that commits when the block ends."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """All rows of one query."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
+        """The first row of one query, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *args)
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run one statement; returns its command tag."""
+        async with self.connection() as connection:
+            return await connection.execute(query, *args)

@@ -1,0 +1,66 @@
+"""Idempotency keys, written in the append transaction and kept for some days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+from ledger.chain import Entry
+from ledger.storage.trail import ENTRY_COLUMNS, AppendTransaction
+
+
+class KeyUse(NamedTuple):
+    """One use of a key: digests of key and body, and the seqs it was answered with.
+
+    ``seqs`` is None where they are ``first_seq`` and the ``count - 1`` after it.
+    """
+
+    org_id: int
+    key: bytes
+    body: bytes
+    first_seq: int
+    count: int
+    seqs: list[int] | None
+
+    def all_seqs(self) -> list[int]:
+        """Every seq of the first answer, in its order."""
+        return self.seqs or list(range(self.first_seq, self.first_seq + self.count))
+
+
+FIND = """
+SELECT i.org_id, i.key, i.body, i.first_seq, i.count, i.seqs
+FROM unnest($1::bigint[], $2::bytea[]) AS wanted (org_id, key)
+JOIN idempotency i ON i.org_id = wanted.org_id AND i.key = wanted.key"""
+ENTRIES = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"
+
+
+async def find(
+    transaction: AppendTransaction, wanted: Sequence[tuple[int, bytes]]
+) -> dict[tuple[int, bytes], KeyUse]:
+    """Earlier uses of these (org_id, key) pairs; the orgs' heads must be locked."""
+    rows = await transaction.run(
+        transaction.connection.fetch(
+            FIND, [org_id for org_id, _ in wanted], [key for _, key in wanted]
+        )
+    )
+    return {(row[0], row[1]): KeyUse(*row) for row in rows}
+
+
+async def record(transaction: AppendTransaction, day: date, uses: Sequence[KeyUse]) -> None:
+    """Remember these uses, under the given day."""
+    await transaction.run(
+        transaction.connection.copy_records_to_table(
+            "idempotency",
+            records=[(day, *use) for use in uses],
+            columns=["day", "org_id", "key", "body", "first_seq", "count", "seqs"],
+        )
+    )
+
+
+async def entries_of(
+    transaction: AppendTransaction, org_id: int, seqs: Sequence[int]
+) -> dict[int, Entry]:
+    """Stored entries by seq."""
+    rows = await transaction.run(transaction.connection.fetch(ENTRIES, org_id, list(seqs)))
+    return {row[1]: Entry(*row) for row in rows}

@@ -1,0 +1,152 @@
+"""Tenants, their API keys and their security events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+
+from ledger.storage.database import Database
+
+
+class OrgRecord(NamedTuple):
+    """One org with its head and its frozen state."""
+
+    id: int
+    slug: str
+    name: str
+    privacy: str
+    wrapped_key: bytes
+    created_at: datetime
+    accepted_faults: bytes | None
+    seq: int
+    entry_hash: bytes
+    anchored_at: datetime
+    frozen_at: datetime | None
+    frozen_reason: str | None
+
+
+class ApiKeyRecord(NamedTuple):
+    """One API key; the secret is only there as a keyed hash."""
+
+    id: str
+    org_id: int | None
+    name: str
+    role: str
+    secret_hash: bytes
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+SELECT_ORG = """
+SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_faults,
+       coalesce(h.seq, -1), coalesce(h.entry_hash, ''), coalesce(h.anchored_at, 'epoch'),
+       h.frozen_at, h.frozen_reason
+FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
+INSERT_ORG = """
+WITH org AS (
+    INSERT INTO orgs (id, slug, name, privacy, wrapped_key) VALUES ($1, $2, $3, $4, $5)
+    RETURNING id
+)
+INSERT INTO heads (org_id) SELECT id FROM org"""
+RENAME_ORG = "UPDATE orgs SET name = $2 WHERE id = $1"
+ACCEPT_FAULTS = "UPDATE orgs SET accepted_faults = $2 WHERE id = $1"
+
+SELECT_KEY = """
+SELECT id, org_id, name, role, secret_hash, created_at, revoked_at FROM api_keys"""
+INSERT_KEY = """
+INSERT INTO api_keys (id, org_id, name, role, secret_hash) VALUES ($1, $2, $3, $4, $5)"""
+REVOKE_KEY = """
+UPDATE api_keys SET revoked_at = now()
+WHERE id = $1 AND org_id IS NOT DISTINCT FROM $2 AND revoked_at IS NULL"""
+NOTIFY_KEY = "SELECT pg_notify('quire_keys', $1)"
+
+INSERT_EVENT = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)"
+SELECT_EVENTS = """
+SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id DESC LIMIT 100"""
+
+
+async def insert_org(
+    database: Database, org_id: int, slug: str, name: str, privacy: str, wrapped_key: bytes
+) -> str | None:
+    """Create an org with an empty trail; returns what stands in the way: "slug", "id" or None."""
+    async with database.connection() as connection:
+        try:
+            await connection.execute(INSERT_ORG, org_id, slug, name, privacy, wrapped_key)
+        except asyncpg.UniqueViolationError as error:
+            return "slug" if error.constraint_name == "orgs_slug_key" else "id"
+    return None
+
+
+async def org_by_slug(database: Database, slug: str) -> OrgRecord | None:
+    """The org with this slug."""
+    row = await database.fetchrow(f"{SELECT_ORG} WHERE o.slug = $1", slug)
+    return None if row is None else OrgRecord(*row)
+
+
+async def org_by_id(database: Database, org_id: int) -> OrgRecord | None:
+    """The org with this id."""
+    row = await database.fetchrow(f"{SELECT_ORG} WHERE o.id = $1", org_id)
+    return None if row is None else OrgRecord(*row)
+
+
+async def list_orgs(database: Database, after_slug: str, limit: int) -> list[OrgRecord]:
+    """Orgs in the order of their slugs, after one of them."""
+    rows = await database.fetch(
+        f"{SELECT_ORG} WHERE o.slug > $1 ORDER BY o.slug LIMIT $2", after_slug, limit
+    )
+    return [OrgRecord(*row) for row in rows]
+
+
+async def any_org(database: Database) -> bool:
+    """Whether the database holds any org."""
+    return await database.fetchrow("SELECT 1 FROM orgs LIMIT 1") is not None
+
+
+async def rename_org(database: Database, org_id: int, name: str) -> None:
+    """Change the display name; the slug is for ever."""
+    await database.execute(RENAME_ORG, org_id, name)
+
+
+async def insert_key(
+    database: Database, key_id: str, org_id: int | None, name: str, role: str, secret_hash: bytes
+) -> None:
+    """Store a new API key."""
+    await database.execute(INSERT_KEY, key_id, org_id, name, role, secret_hash)
+
+
+async def key_by_id(database: Database, key_id: str) -> ApiKeyRecord | None:
+    """The API key with this id, revoked or not."""
+    row = await database.fetchrow(f"{SELECT_KEY} WHERE id = $1", key_id)
+    return None if row is None else ApiKeyRecord(*row)
+
+
+async def list_keys(database: Database, org_id: int | None) -> list[ApiKeyRecord]:
+    """All API keys of an org (or the platform's, for None), oldest first."""
+    rows = await database.fetch(
+        f"{SELECT_KEY} WHERE org_id IS NOT DISTINCT FROM $1 ORDER BY created_at, id LIMIT 10000",
+        org_id,
+    )
+    return [ApiKeyRecord(*row) for row in rows]
+
+
+async def revoke_key(database: Database, key_id: str, org_id: int | None) -> bool:
+    """Revoke a key and tell every server; False where there is no such live key."""
+    async with database.transaction() as connection:
+        if await connection.execute(REVOKE_KEY, key_id, org_id) != "UPDATE 1":
+            return False
+        await connection.execute(NOTIFY_KEY, key_id)
+    return True
+
+
+async def accept_faults(database: Database, org_id: int, digest: bytes | None) -> None:
+    """Remember the verification faults an operator has accepted."""
+    await database.execute(ACCEPT_FAULTS, org_id, digest)
+
+
+async def record_security_event(
+    database: Database, org_id: int | None, kind: str, detail: str
+) -> None:
+    """Keep a security event."""
+    await database.execute(INSERT_EVENT, org_id, kind, detail)

@@ -1,0 +1,51 @@
+"""Partitions: created ahead of time, sealed when their month is over, dropped by age.
+
+The work is done by functions of the owner, so the server role needs no DDL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from ledger.storage.database import Database
+
+MONTHS_AHEAD: Final = 3
+DAYS_AHEAD: Final = 3
+
+CREATE_MONTH = "SELECT quire_create_entries_partition($1)"
+CREATE_DAY = "SELECT quire_create_idempotency_partition($1)"
+SEAL = "SELECT quire_seal_partitions($1)"
+DROP_DAYS = "SELECT quire_drop_idempotency_before($1)"
+
+
+async def create_for(database: Database, moments: Iterable[datetime]) -> None:
+    """Make sure the partitions that hold these moments exist."""
+    wanted = list(moments)
+    async with database.connection() as connection:
+        for month in sorted({moment.replace(day=1, hour=0) for moment in wanted}):
+            await connection.execute(CREATE_MONTH, month)
+        for day in sorted({moment.date() for moment in wanted}):
+            await connection.execute(CREATE_DAY, day)
+
+
+async def prepare(database: Database, now: datetime) -> None:
+    """Create what the coming months and days need; safe to run anywhere, any time."""
+    month = now.astimezone(UTC).replace(day=1)
+    months = [month]
+    for _ in range(MONTHS_AHEAD):
+        months.append((months[-1] + timedelta(days=32)).replace(day=1))
+    days: list[date] = [now.date() + timedelta(days=offset) for offset in range(DAYS_AHEAD + 1)]
+    async with database.connection() as connection:
+        for moment in months:
+            await connection.execute(CREATE_MONTH, moment)
+        for day in days:
+            await connection.execute(CREATE_DAY, day)
+
+
+async def retire(database: Database, now: datetime, idempotency_days: int) -> None:
+    """Seal the months that are over and drop idempotency keys past their age."""
+    async with database.connection() as connection:
+        await connection.execute(SEAL, now)
+        await connection.execute(DROP_DAYS, now.date() - timedelta(days=idempotency_days))

@@ -1,0 +1,76 @@
+"""Subject keys: the only rows that link a ref in a trail to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ledger.storage.database import Connection, Database
+
+
+class SubjectRecord(NamedTuple):
+    """One person of one org: keyed hash of the name, ref, wrapped key, sealed name."""
+
+    lookup: bytes
+    ref: str
+    wrapped_key: bytes
+    name: bytes
+
+
+ERASURES = "SELECT erasures FROM heads WHERE org_id = $1"
+SELECT_MANY = """
+SELECT lookup, ref, wrapped_key, name FROM subjects
+WHERE org_id = $1 AND lookup = ANY ($2::bytea[])"""
+SELECT_REFS = """
+SELECT lookup, ref, wrapped_key, name FROM subjects
+WHERE org_id = $1 AND ref = ANY ($2::text[])"""
+# Two servers may meet the same new person at once: the first row wins and the
+# other server reads it back. Sorted input keeps their locks in one order.
+INSERT_MANY = """
+INSERT INTO subjects (org_id, lookup, ref, wrapped_key, name)
+SELECT $1, * FROM unnest($2::bytea[], $3::text[], $4::bytea[], $5::bytea[])
+ON CONFLICT DO NOTHING"""
+DELETE_ONE = "DELETE FROM subjects WHERE org_id = $1 AND lookup = $2"
+COUNT_ERASURE = "UPDATE heads SET erasures = erasures + 1 WHERE org_id = $1"
+
+
+async def find(
+    database: Database, org_id: int, lookups: Sequence[bytes]
+) -> tuple[int, list[SubjectRecord]]:
+    """The org's erasure count and the rows there are for these lookups.
+
+    The count is read first, so that rows are at least as new as it says.
+    """
+    async with database.connection() as connection:
+        erasures = await connection.fetchval(ERASURES, org_id)
+        rows = await connection.fetch(SELECT_MANY, org_id, lookups)
+    return erasures or 0, [SubjectRecord(*row) for row in rows]
+
+
+async def by_refs(database: Database, org_id: int, refs: Sequence[str]) -> list[SubjectRecord]:
+    """The rows these refs stand for; an erased ref has none."""
+    return [SubjectRecord(*row) for row in await database.fetch(SELECT_REFS, org_id, refs)]
+
+
+async def create(database: Database, org_id: int, subjects: Sequence[SubjectRecord]) -> None:
+    """Insert the subjects that are not there yet; read back with :func:`find`."""
+    ordered = sorted(subjects)
+    await database.execute(
+        INSERT_MANY,
+        org_id,
+        [subject.lookup for subject in ordered],
+        [subject.ref for subject in ordered],
+        [subject.wrapped_key for subject in ordered],
+        [subject.name for subject in ordered],
+    )
+
+
+async def erase(connection: Connection, org_id: int, lookup: bytes) -> bool:
+    """Delete a subject inside the append transaction that holds the org's head row.
+
+    Counting the erasure makes every append that was sealed before it seal again.
+    """
+    if await connection.execute(DELETE_ONE, org_id, lookup) != "DELETE 1":
+        return False
+    await connection.execute(COUNT_ERASURE, org_id)
+    return True

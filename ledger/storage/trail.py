@@ -1,0 +1,258 @@
+"""The append transaction: lock the heads, COPY the entries, move the heads, commit.
+
+A crash before COMMIT leaves nothing; after it, everything. An error before
+COMMIT was sent means nothing was written (:class:`NotWritten`); an error while
+COMMIT was under way means nobody knows yet (:class:`CommitUnknown`), and
+:func:`settle` reads the truth back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from ledger.chain import Entry, Head
+from ledger.entry import from_datetime, to_datetime
+from ledger.errors import QuireError
+from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain
+
+ENTRY_COLUMNS = (
+    "org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash, signature, leaf, payload"
+)
+_COPY_COLUMNS = ENTRY_COLUMNS.split(", ")
+
+# Heads are locked in the order of org_id in every process, so two never deadlock.
+LOCK_HEADS = """
+SELECT h.org_id, h.seq, h.entry_hash, h.anchored_at, h.erasures, h.frozen_reason,
+       e.org_id, e.seq, e.anchored_at, e.actor_tag, e.subject_tag, e.entry_hash,
+       e.signature, e.leaf, e.payload
+FROM heads h
+LEFT JOIN entries e ON e.org_id = h.org_id AND e.seq = h.seq AND e.anchored_at = h.anchored_at
+WHERE h.org_id = ANY ($1::bigint[])
+ORDER BY h.org_id
+FOR UPDATE OF h"""
+# After waiting for a lock the join above still shows the entry of the old head:
+# this second look has a snapshot of its own.
+HEAD_ENTRY = f"""
+SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
+ENTRIES_BETWEEN = f"""
+SELECT {ENTRY_COLUMNS} FROM entries
+WHERE org_id = $1 AND seq > $2 AND seq <= $3 AND anchored_at >= $4 AND anchored_at <= $5
+ORDER BY seq, anchored_at LIMIT $6"""
+NEWEST_FROM = f"""
+SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq >= $2
+ORDER BY seq DESC, anchored_at DESC LIMIT $3"""
+# The compare-and-set that makes (org_id, seq) unique.
+MOVE_HEADS = """
+UPDATE heads h SET seq = n.seq, entry_hash = n.entry_hash, anchored_at = n.anchored_at
+FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::timestamptz[])
+     AS n (org_id, old_seq, old_hash, seq, entry_hash, anchored_at)
+WHERE h.org_id = n.org_id AND h.seq = n.old_seq AND h.entry_hash = n.old_hash"""
+FREEZE = """
+UPDATE heads SET frozen_at = now(), frozen_reason = $2
+WHERE org_id = $1 AND frozen_reason IS NULL"""
+THAW = "UPDATE heads SET frozen_at = NULL, frozen_reason = NULL WHERE org_id = $1"
+RESTATE_HEAD = """
+INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (org_id) DO UPDATE
+SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at"""
+
+
+class NotWritten(QuireError):
+    """The transaction failed before COMMIT was sent: nothing was written.
+
+    ``connection_lost`` tells whether the connection is gone, ``missing_partition``
+    whether only a partition was missing.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(explain(error)))
+        self.connection_lost = isinstance(error, CONNECTION_LOST)
+        self.missing_partition = isinstance(
+            error, asyncpg.CheckViolationError
+        ) and "no partition" in str(error)
+
+
+class CommitUnknown(QuireError):
+    """The connection broke while COMMIT was under way: its outcome is not known."""
+
+
+class HeadConflict(QuireError):
+    """A head moved although its row was locked: the database did not keep the lock."""
+
+
+class LockedHead(NamedTuple):
+    """A head row under lock, with the persisted entry it points to (None when absent)."""
+
+    head: Head
+    erasures: int
+    frozen_reason: str | None
+    entry: Entry | None
+
+
+class Move(NamedTuple):
+    """One org's head before and after a batch."""
+
+    org_id: int
+    old: Head
+    new: Head
+
+
+class AppendTransaction:
+    """One transaction on one connection. Use begin, the rest, then commit or roll back.
+
+    Every method but :meth:`commit` raises NotWritten on any database error.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def begin(self) -> None:
+        """Open the transaction."""
+        await self.run(self.connection.execute("BEGIN"))
+
+    async def lock_heads(self, org_ids: Sequence[int]) -> dict[int, LockedHead]:
+        """Lock the head rows of these orgs, in the order of their ids."""
+        rows = await self.run(self.connection.fetch(LOCK_HEADS, sorted(org_ids)))
+        locked = {}
+        for row in rows:
+            head = Head(row[1], row[2], from_datetime(row[3]))
+            entry = Entry(*row[6:15]) if row[6] is not None else None
+            if head.seq >= 0 and entry is None:
+                entry = await self.head_entry(row[0], row[1], row[3])
+            locked[row[0]] = LockedHead(head, row[4], row[5], entry)
+        return locked
+
+    async def head_entry(self, org_id: int, seq: int, at: datetime) -> Entry | None:
+        """The stored entry at this place, in a snapshot of its own."""
+        row = await self.run(self.connection.fetchrow(HEAD_ENTRY, org_id, seq, at))
+        return None if row is None else Entry(*row)
+
+    async def entries_between(
+        self, org_id: int, after: Head, upto: Head, limit: int
+    ) -> list[Entry]:
+        """Entries after one head up to another, oldest first, at most ``limit``."""
+        rows = await self.run(
+            self.connection.fetch(
+                ENTRIES_BETWEEN,
+                org_id,
+                after.seq,
+                upto.seq,
+                to_datetime(after.anchored_us),
+                to_datetime(upto.anchored_us),
+                limit,
+            )
+        )
+        return [Entry(*row) for row in rows]
+
+    async def newest_from(self, org_id: int, seq: int, limit: int) -> list[Entry]:
+        """The newest entries at or after ``seq``, newest first."""
+        rows = await self.run(self.connection.fetch(NEWEST_FROM, org_id, seq, limit))
+        return [Entry(*row) for row in rows]
+
+    async def copy_entries(self, entries: Iterable[Entry]) -> None:
+        """Write the entries by binary COPY."""
+        await self.run(
+            self.connection.copy_records_to_table(
+                "entries", records=entries, columns=_COPY_COLUMNS
+            )
+        )
+
+    async def move_heads(self, moves: Sequence[Move]) -> None:
+        """Compare-and-set the heads. Raises HeadConflict where one is not as it was."""
+        status = await self.run(
+            self.connection.execute(
+                MOVE_HEADS,
+                [move.org_id for move in moves],
+                [move.old.seq for move in moves],
+                [move.old.entry_hash for move in moves],
+                [move.new.seq for move in moves],
+                [move.new.entry_hash for move in moves],
+                [to_datetime(move.new.anchored_us) for move in moves],
+            )
+        )
+        if status != f"UPDATE {len(moves)}":
+            raise HeadConflict(f"{len(moves)} heads were to move, but the database says {status}")
+
+    async def freeze(self, org_id: int, reason: str) -> None:
+        """Freeze an org in this transaction and keep the security event."""
+        await self.run(self.connection.execute(FREEZE, org_id, reason))
+        await self.run(
+            self.connection.execute(
+                "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)",
+                org_id,
+                "org_frozen",
+                reason,
+            )
+        )
+
+    async def commit(self) -> None:
+        """Commit. Raises CommitUnknown where the outcome is not known."""
+        try:
+            status = await self.connection.execute("COMMIT")
+        except CONNECTION_LOST as error:
+            self.connection.terminate()
+            raise CommitUnknown(str(explain(error))) from error
+        except asyncpg.PostgresError as error:
+            raise NotWritten(error) from error
+        if status != "COMMIT":
+            raise NotWritten(asyncpg.InFailedSQLTransactionError(f"COMMIT answered {status}"))
+
+    async def rollback(self) -> None:
+        """Roll back; a connection that can't is closed, which does the same."""
+        try:
+            await self.connection.execute("ROLLBACK", timeout=5)
+        except (*CONNECTION_LOST, asyncpg.PostgresError):
+            self.connection.terminate()
+
+    async def run(self, operation: Any) -> Any:
+        """Await one database operation, turning its errors into NotWritten."""
+        try:
+            return await operation
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            if isinstance(error, CONNECTION_LOST):
+                self.connection.terminate()
+            raise NotWritten(error) from error
+
+
+async def settle(url: str, moves: Sequence[Move]) -> bool:
+    """Whether a commit of unknown outcome took effect, read back under the heads' locks.
+
+    Waiting for the locks waits for the lost backend to end its transaction, so
+    the answer is final. Raises DatabaseUnavailable when it can't be read yet,
+    HeadConflict where some moves are there and others not.
+    """
+    connection = await connect(url)
+    try:
+        transaction = AppendTransaction(connection)
+        await transaction.begin()
+        await transaction.lock_heads([move.org_id for move in moves])
+        found = {
+            await _is_persisted(transaction, move) for move in moves
+        }
+        await transaction.rollback()
+    except NotWritten as error:
+        raise explain(error) from error
+    finally:
+        await asyncio.shield(_close(connection))
+    if len(found) != 1:
+        raise HeadConflict("one transaction is persisted for some orgs and absent for others")
+    return found.pop()
+
+
+async def _is_persisted(transaction: AppendTransaction, move: Move) -> bool:
+    entry = await transaction.head_entry(
+        move.org_id, move.new.seq, to_datetime(move.new.anchored_us)
+    )
+    return entry is not None and entry.entry_hash == move.new.entry_hash
+
+
+async def _close(connection: Connection) -> None:
+    try:
+        await connection.close(timeout=5)
+    except (*CONNECTION_LOST, asyncpg.PostgresError):
+        connection.terminate()

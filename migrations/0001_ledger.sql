@@ -1,0 +1,218 @@
+-- The ledger: orgs, their trails, and the keys around them.
+--
+-- Two roles. The owner runs migrations and owns everything. quire_server is
+-- what the server connects as: on the trail it may only INSERT and SELECT.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'quire_server') THEN
+        CREATE ROLE quire_server NOLOGIN;
+    END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE EXCEPTION 'the role quire_server does not exist and this login may not create it'
+        USING HINT = 'As a superuser: CREATE ROLE quire_server LOGIN PASSWORD ''…''';
+END $$;
+
+-- ---------------------------------------------------------------- tenants
+
+CREATE TABLE orgs (
+    id          bigint PRIMARY KEY,
+    slug        text NOT NULL UNIQUE,
+    name        text NOT NULL,
+    privacy     text NOT NULL CHECK (privacy IN ('sealed', 'plain')),
+    wrapped_key bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    -- Digest of the verification faults an operator accepted when thawing, so
+    -- that the same old faults do not freeze the org at each verification.
+    accepted_faults bytea
+);
+
+-- org_id NULL: a platform key, which administers all orgs.
+CREATE TABLE api_keys (
+    id          text PRIMARY KEY,
+    org_id      bigint REFERENCES orgs (id),
+    name        text NOT NULL,
+    role        text NOT NULL CHECK (role IN ('platform', 'admin', 'member', 'viewer')),
+    secret_hash bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    revoked_at  timestamptz,
+    CHECK ((role = 'platform') = (org_id IS NULL))
+);
+CREATE INDEX api_keys_org ON api_keys (org_id);
+
+-- The only link between a ref in the trail and a person. Erasing is deleting.
+CREATE TABLE subjects (
+    org_id      bigint NOT NULL,
+    lookup      bytea NOT NULL,     -- HMAC of the name under a key of the org
+    ref         text NOT NULL,
+    wrapped_key bytea NOT NULL,     -- the subject key under the org key
+    name        bytea NOT NULL,     -- the name under the subject key
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (org_id, lookup)
+);
+CREATE UNIQUE INDEX subjects_ref ON subjects (org_id, ref);
+
+-- ---------------------------------------------------------------- the trail
+
+-- One row per org, locked by every append; seq -1 is an empty trail.
+-- A low fill factor keeps its updates HOT.
+CREATE TABLE heads (
+    org_id        bigint PRIMARY KEY,
+    seq           bigint NOT NULL DEFAULT -1,
+    entry_hash    bytea NOT NULL DEFAULT '',
+    anchored_at   timestamptz NOT NULL DEFAULT 'epoch',
+    -- Counts erasures. An append sealed before the newest one is sealed again.
+    erasures      bigint NOT NULL DEFAULT 0,
+    frozen_at     timestamptz,
+    frozen_reason text
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE TABLE entries (
+    org_id      bigint NOT NULL,
+    seq         bigint NOT NULL,
+    anchored_at timestamptz NOT NULL,
+    actor_tag   bigint NOT NULL,
+    subject_tag bigint NOT NULL,
+    entry_hash  bytea NOT NULL,
+    signature   bytea NOT NULL,
+    leaf        bytea NOT NULL,
+    payload     bytea NOT NULL,
+    PRIMARY KEY (org_id, seq, anchored_at)
+) PARTITION BY RANGE (anchored_at);
+
+-- Sealed payloads do not compress, and plain ones are mostly small.
+ALTER TABLE entries ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE INDEX entries_actor ON entries (org_id, actor_tag, seq) WHERE actor_tag <> 0;
+CREATE INDEX entries_subject ON entries (org_id, subject_tag, seq) WHERE subject_tag <> 0;
+
+CREATE FUNCTION quire_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the trail is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END $$;
+
+CREATE FUNCTION quire_refuse_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'partition % is sealed: its month is over', TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Check the clock of the machine that appends.';
+END $$;
+
+-- Row triggers of the parent are cloned to every partition, statement triggers are not.
+CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON entries
+    FOR EACH ROW EXECUTE FUNCTION quire_refuse_change();
+CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON entries
+    FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
+
+-- Creates the partition of the month that holds the given time; true when it was missing.
+-- Attaching, unlike CREATE … PARTITION OF, does not wait for readers of the parent,
+-- so a long verification can't hold up appends behind it.
+CREATE FUNCTION quire_create_entries_partition(at timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    first timestamptz := date_trunc('month', at, 'UTC');
+    next  timestamptz := (date_trunc('month', at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
+    part  text := 'entries_' || to_char(first AT TIME ZONE 'UTC', 'YYYY_MM');
+BEGIN
+    PERFORM pg_advisory_xact_lock(73058, 1);
+    IF to_regclass('public.' || part) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE public.%I (LIKE public.entries INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part);
+    EXECUTE format('CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON public.%I FOR EACH STATEMENT EXECUTE FUNCTION public.quire_refuse_change()', part);
+    EXECUTE format('ALTER TABLE public.entries ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)', part, first, next);
+    RETURN true;
+END $$;
+
+-- Refuses further INSERTs into partitions whose month ended more than a day ago;
+-- returns how many were sealed by this call.
+CREATE FUNCTION quire_seal_partitions(now timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    part record;
+    sealed integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(73058, 1);
+    FOR part IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'public.entries'::regclass
+          AND c.relname ~ '^entries_\d{4,}_\d{2}$'
+          AND to_date(substr(c.relname, 9), 'YYYY_MM') + interval '1 month 1 day' < now AT TIME ZONE 'UTC'
+          AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'sealed')
+    LOOP
+        EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON public.%I FOR EACH ROW EXECUTE FUNCTION public.quire_refuse_insert()', part.relname);
+        sealed := sealed + 1;
+    END LOOP;
+    RETURN sealed;
+END $$;
+
+-- ---------------------------------------------------------------- idempotency
+
+-- Uniqueness of (org_id, key) across days comes from the org's head row lock.
+-- seqs is set only where the entries of one request do not follow each other.
+CREATE TABLE idempotency (
+    day         date NOT NULL,
+    org_id      bigint NOT NULL,
+    key         bytea NOT NULL,
+    body        bytea NOT NULL,
+    first_seq   bigint NOT NULL,
+    count       integer NOT NULL,
+    seqs        bigint[],
+    PRIMARY KEY (org_id, key, day)
+) PARTITION BY RANGE (day);
+
+CREATE FUNCTION quire_create_idempotency_partition(for_day date) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    part text := 'idempotency_' || to_char(for_day, 'YYYY_MM_DD');
+BEGIN
+    PERFORM pg_advisory_xact_lock(73058, 2);
+    IF to_regclass('public.' || part) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE public.%I (LIKE public.idempotency INCLUDING DEFAULTS)', part);
+    EXECUTE format('ALTER TABLE public.idempotency ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)', part, for_day, for_day + 1);
+    RETURN true;
+END $$;
+
+-- Drops the days before the given one; returns how many partitions went.
+CREATE FUNCTION quire_drop_idempotency_before(oldest date) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    part record;
+    dropped integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(73058, 2);
+    FOR part IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'public.idempotency'::regclass
+          AND c.relname ~ '^idempotency_\d{4,}_\d{2}_\d{2}$'
+          AND to_date(substr(c.relname, 13), 'YYYY_MM_DD') < least(oldest, current_date - 1)
+    LOOP
+        EXECUTE format('DROP TABLE public.%I', part.relname);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
+
+-- ---------------------------------------------------------------- security events
+
+CREATE TABLE security_events (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      timestamptz NOT NULL DEFAULT now(),
+    org_id  bigint,
+    kind    text NOT NULL,
+    detail  text NOT NULL
+);
+
+-- ---------------------------------------------------------------- what the server may do
+
+REVOKE ALL ON FUNCTION quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
+    quire_create_idempotency_partition(date), quire_drop_idempotency_before(date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
+    quire_create_idempotency_partition(date), quire_drop_idempotency_before(date) TO quire_server;
+GRANT USAGE ON SCHEMA public TO quire_server;
+GRANT SELECT, INSERT ON entries, security_events, idempotency TO quire_server;
+GRANT SELECT, INSERT, UPDATE ON orgs, heads, api_keys TO quire_server;
+GRANT SELECT, INSERT, DELETE ON subjects TO quire_server;
