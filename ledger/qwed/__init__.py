@@ -1,0 +1,62 @@
+"""QWED's audit log: its rows, their two hashed forms, and what verifies them.
+
+QWED keeps a trail per organization in a table ``verificationlog``. A row's
+``entry_hash`` is SHA-256, in hex, over JSON with sorted keys and Python's default
+separators (``", "`` and ``": "``, all but ASCII escaped), of these fields:
+
+current
+    domain, is_verified, organization_id, previous_hash, query, raw_llm_output,
+    result, timestamp, user_id
+legacy
+    the same without ``raw_llm_output``: what a row stores there is not protected
+
+``result`` enters as the JSON value, ``timestamp`` as ISO 8601, and
+``hmac_signature`` is HMAC-SHA256, in hex, over the hex text of ``entry_hash``.
+``previous_hash`` is the hash of the organization's row with the next lower id.
+"""
+
+from __future__ import annotations
+
+from ledger.qwed.event import EVENT_TYPE, imported_event, row_reference
+from ledger.qwed.row import (
+    Column,
+    Form,
+    MalformedQwedRow,
+    QwedRow,
+    canonical_json,
+    hash_fields,
+    iso_time,
+    sign_hash,
+)
+from ledger.qwed.trail import (
+    MAX_FAULTS_LISTED,
+    NO_END,
+    QwedReport,
+    TrailEnd,
+    TrailVerifier,
+    verify_trail,
+)
+from ledger.qwed.verdict import QwedVerdict, usable_secrets, verify_row
+
+__all__ = [
+    "EVENT_TYPE",
+    "MAX_FAULTS_LISTED",
+    "NO_END",
+    "Column",
+    "Form",
+    "MalformedQwedRow",
+    "QwedReport",
+    "QwedRow",
+    "QwedVerdict",
+    "TrailEnd",
+    "TrailVerifier",
+    "canonical_json",
+    "hash_fields",
+    "imported_event",
+    "iso_time",
+    "row_reference",
+    "sign_hash",
+    "usable_secrets",
+    "verify_row",
+    "verify_trail",
+]

@@ -1,0 +1,90 @@
+"""A QWED row as the Quire event that carries it on.
+
+::
+
+    {"event_type": "qwed.imported", "unique_key": "qwed:1:42", "action": "qwed:1:42",
+     "actor": "qwed:user:7", "subject": "qwed:user:7", "outcome": "valid" or "broken",
+     "timestamp": "2026-05-08T00:00:00Z",
+     "qwed": {"row": {every column as it was stored}, "entry_hash": …, "hmac_signature": …,
+              "form": "current", "legacy" or null,
+              "verdict": {"valid": …, "checks": {…}, "errors": […], "warnings": […]}}}
+
+The same row and verdict always give the same bytes, so sending it again is safe.
+
+Personal data: the row's user wrote its query and is who it tells of, so the user
+is ``actor`` and ``subject`` both. An org that seals encrypts the whole row under
+that user's key, and erasing ``qwed:user:7`` makes all of that user's rows
+unreadable. A row without a user is sealed under the org's key. ``action`` names
+the original row in the leaf, where it stays readable after an erasure.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from ledger.qwed.row import Column, QwedRow
+from ledger.qwed.verdict import QwedVerdict
+
+EVENT_TYPE: Final = "qwed.imported"
+
+
+def row_reference(organization_id: int, row_id: int) -> str:
+    """The name of an original row: its ``unique_key`` and ``action``."""
+    return f"qwed:{organization_id}:{row_id}"
+
+
+def imported_event(organization_id: int, row: QwedRow, verdict: QwedVerdict) -> dict[str, Any]:
+    """The event for a row of this QWED organization's trail."""
+    user = f"qwed:user:{row.user_id}" if type(row.user_id) is int else None
+    reference = row_reference(organization_id, row.id)
+    return {
+        "event_type": EVENT_TYPE,
+        "unique_key": reference,
+        "action": reference,
+        "actor": user,
+        "subject": user,
+        "outcome": "valid" if verdict.valid else "broken",
+        "timestamp": _claimed_time(row.timestamp),
+        "qwed": {
+            "row": _json_columns(row.columns),
+            "entry_hash": _json_value(row.entry_hash),
+            "hmac_signature": _json_value(row.hmac_signature),
+            "form": verdict.form,
+            "verdict": {
+                "valid": verdict.valid,
+                "checks": verdict.checks,
+                "errors": verdict.errors,
+                "warnings": verdict.warnings,
+            },
+        },
+    }
+
+
+def _claimed_time(timestamp: Column) -> str | None:
+    """The row's time as RFC 3339; QWED's clock is UTC. None for what is no time."""
+    if not isinstance(timestamp, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return moment.isoformat() + "Z"
+    return moment.isoformat()
+
+
+def _json_columns(columns: Mapping[str, Column]) -> dict[str, object]:
+    return {name: _json_value(value) for name, value in columns.items()}
+
+
+def _json_value(value: Column) -> object:
+    """The value itself, or for what JSON has no value for an object that holds it."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    return value

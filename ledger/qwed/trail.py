@@ -1,0 +1,144 @@
+"""What verifies a whole QWED trail: one pass, constant memory, on past every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeVar
+
+from ledger.qwed.row import QwedRow
+from ledger.qwed.verdict import QwedVerdict, usable_secrets, verify_row
+
+_T = TypeVar("_T")
+MAX_FAULTS_LISTED: Final = 1_000
+"""A report lists this many broken rows, errors and warnings; its counts stay exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrailEnd:
+    """What is known of a trail's end from elsewhere: a backup, an export, an earlier report.
+
+    ``count`` rows were there once, the last of them with ``entry_hash``. The trail
+    may have grown since.
+    """
+
+    count: int | None = None
+    entry_hash: str | None = None
+
+
+NO_END: Final = TrailEnd()
+
+
+@dataclass(slots=True)
+class QwedReport:
+    """The verdict over a trail.
+
+    ``complete`` says whether the known end was reached, and is ``"not_checked"``
+    where none was given: a trail that lost its last rows looks like a shorter one.
+    """
+
+    organization_id: int
+    total_entries: int = 0
+    verified_entries: int = 0
+    failed_count: int = 0
+    failed_entries: list[int] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    forms: dict[str, int] = field(default_factory=lambda: {"current": 0, "legacy": 0})
+    complete: bool | Literal["not_checked"] = "not_checked"
+
+    @property
+    def valid(self) -> bool:
+        """No row failed and nothing is known to be missing."""
+        return self.failed_count == 0 and self.complete is not False
+
+
+class TrailVerifier:
+    """Takes an organization's rows in the order of their ids, one at a time.
+
+    Holds only the row before. Raises MissingKey without a secret.
+    """
+
+    def __init__(
+        self, organization_id: int, secrets: Iterable[bytes], end: TrailEnd = NO_END
+    ) -> None:
+        self._secrets = usable_secrets(secrets)
+        self._end = end
+        self._end_seen = False
+        self._previous: QwedRow | None = None
+        self._report = QwedReport(organization_id)
+
+    def check(self, row: QwedRow) -> QwedVerdict:
+        """The verdict over the next row, which is also counted into the report."""
+        verdict = verify_row(row, self._previous, self._secrets)
+        self._previous = row
+        self._report.total_entries += 1
+        if row.entry_hash == self._end.entry_hash and self._end.count in (
+            None,
+            self._report.total_entries,
+        ):
+            self._end_seen = True
+        self._count(verdict)
+        return verdict
+
+    def _count(self, verdict: QwedVerdict) -> None:
+        report = self._report
+        if verdict.form:
+            report.forms[verdict.form] += 1
+        if verdict.valid:
+            report.verified_entries += 1
+        else:
+            report.failed_count += 1
+            _list(report.failed_entries, verdict.row_id)
+        for error in verdict.errors:
+            _list(report.errors, f"row {verdict.row_id}: {error}")
+        for warning in verdict.warnings:
+            _list(report.warnings, f"row {verdict.row_id}: {warning}")
+
+    def finish(self) -> QwedReport:
+        """The report, once no row is left."""
+        report = self._report
+        faults = list(self._end_faults())
+        # The end of the trail always finds its place in the list.
+        report.errors[:] = [*faults, *report.errors][:MAX_FAULTS_LISTED]
+        if faults:
+            report.complete = False
+        elif self._end != NO_END:
+            report.complete = True
+        return report
+
+    def _end_faults(self) -> Iterable[str]:
+        count, total = self._end.count, self._report.total_entries
+        if total == 0 and count != 0:
+            yield (
+                f"No rows for organization {self._report.organization_id}: "
+                "the trail was wiped, or never existed"
+            )
+        elif count is not None and total < count:
+            yield f"Trail cut short: {total} rows, where {count} were known"
+        if self._end.entry_hash is not None and not self._end_seen:
+            yield (
+                f"Known head {self._end.entry_hash} is not in its place: "
+                "rows at the end were removed or replaced"
+            )
+
+
+def verify_trail(
+    rows: Iterable[QwedRow],
+    organization_id: int,
+    secrets: Iterable[bytes],
+    end: TrailEnd = NO_END,
+) -> QwedReport:
+    """Verify an organization's rows, given in the order of their ids.
+
+    Raises MissingKey without a secret; what the rows hold is in the report.
+    """
+    verifier = TrailVerifier(organization_id, secrets, end)
+    for row in rows:
+        verifier.check(row)
+    return verifier.finish()
+
+
+def _list(faults: list[_T], fault: _T) -> None:
+    if len(faults) < MAX_FAULTS_LISTED:
+        faults.append(fault)

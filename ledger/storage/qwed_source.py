@@ -1,0 +1,209 @@
+"""QWED's own database, read only: SQLite through the standard library, PostgreSQL by asyncpg.
+
+Rows come an organization at a time, in the order of their ids and in pages, each
+column as it is stored: times and JSON as the database's text, text that is not
+UTF-8 as bytes. Nothing is ever written there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import asyncpg
+
+from ledger.errors import StorageError
+from ledger.qwed import Column, QwedRow
+
+PAGE_ROWS: Final = 1_000
+MAX_ORGANIZATIONS_LISTED: Final = 1_000
+BUSY_TIMEOUT_S: Final = 30.0
+CONNECT_TIMEOUT_S: Final = 10.0
+
+# $1 is a parameter to SQLite too.
+_ORGANIZATIONS: Final = (
+    "SELECT DISTINCT organization_id FROM verificationlog ORDER BY organization_id LIMIT $1"
+)
+# A page by key: the writer of a live file never waits for longer than a page takes.
+_SQLITE_PAGE: Final = (
+    "SELECT * FROM verificationlog WHERE organization_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+)
+# One cursor in one snapshot: the trail as it was at one moment, sorted once.
+_POSTGRES_ROWS: Final = "SELECT * FROM verificationlog WHERE organization_id = $1 ORDER BY id"
+_POSTGRES_TEXT_TYPES: Final = ("timestamp", "timestamptz", "json", "jsonb", "numeric", "uuid")
+_BEFORE_ANY_ID: Final = -(2**63)
+
+_SQLITE: Final = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?:\?.*)?")
+_POSTGRES: Final = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(?P<rest>.+)", re.DOTALL)
+
+
+class QwedSourceError(StorageError):
+    """A QWED database that can't be read; the message says what to look at."""
+
+
+class QwedSource(Protocol):
+    """An open QWED database. Reading raises QwedSourceError."""
+
+    async def organizations(self) -> list[int]:
+        """The organizations that have rows, at most MAX_ORGANIZATIONS_LISTED."""
+        ...
+
+    def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
+        """An organization's rows in the order of their ids. Also raises MalformedQwedRow."""
+        ...
+
+
+def open_source(dsn: str) -> AbstractAsyncContextManager[QwedSource]:
+    """Open ``sqlite:///path`` (a fourth slash makes it absolute) or ``postgresql://…``.
+
+    The DSN may be QWED's own: SQLAlchemy's driver names (``postgresql+psycopg2``)
+    are taken and ignored. Raises QwedSourceError.
+    """
+    if match := _SQLITE.fullmatch(dsn):
+        return _open_sqlite(Path(match["path"]))
+    if match := _POSTGRES.fullmatch(dsn):
+        return _open_postgres(f"postgresql://{match['rest']}")
+    raise QwedSourceError(
+        "the QWED database must be given as sqlite:///path or postgresql://user@host/database"
+    )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turns what the two drivers raise into QwedSourceError."""
+    try:
+        yield
+    except (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        raise QwedSourceError(f"the QWED database can't be read: {reason}") from error
+
+
+@asynccontextmanager
+async def _open_sqlite(path: Path) -> AsyncIterator[QwedSource]:
+    with _readable():
+        connection = await asyncio.to_thread(_connect_sqlite, path)
+    try:
+        yield _SqliteSource(connection)
+    finally:
+        connection.close()
+
+
+def _connect_sqlite(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        raise QwedSourceError(f"there is no SQLite file {path}")
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        check_same_thread=False,  # pages run on pool threads, one after the other
+    )
+    connection.text_factory = _text_or_bytes
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _text_or_bytes(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
+
+
+class _SqliteSource:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def organizations(self) -> list[int]:
+        with _readable():
+            found = await asyncio.to_thread(self._fetch, _ORGANIZATIONS, MAX_ORGANIZATIONS_LISTED)
+        return _integers(found)
+
+    async def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
+        after = _BEFORE_ANY_ID
+        while True:
+            with _readable():
+                page = await asyncio.to_thread(
+                    self._fetch, _SQLITE_PAGE, organization_id, after, PAGE_ROWS
+                )
+            for columns in page:
+                row = QwedRow.from_columns(dict(columns))
+                after = row.id
+                yield row
+            if len(page) < PAGE_ROWS:
+                return
+
+    def _fetch(self, query: str, *arguments: int) -> list[sqlite3.Row]:
+        return self._connection.execute(query, arguments).fetchall()
+
+
+@asynccontextmanager
+async def _open_postgres(dsn: str) -> AsyncIterator[QwedSource]:
+    with _readable(), _well_formed_dsn():
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT_S,
+            server_settings={
+                "application_name": "quire import qwed",
+                "datestyle": "ISO",
+                "default_transaction_read_only": "on",
+                "timezone": "UTC",
+            },
+        )
+    try:
+        with _readable():
+            for type_name in _POSTGRES_TEXT_TYPES:
+                await connection.set_type_codec(
+                    type_name, schema="pg_catalog", encoder=str, decoder=str, format="text"
+                )
+        yield _PostgresSource(connection)
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def _well_formed_dsn() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # asyncpg's own, and those of the address parser below it
+        raise QwedSourceError(f"the QWED database's address can't be read: {error}") from None
+
+
+class _PostgresSource:
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self._connection = connection
+
+    async def organizations(self) -> list[int]:
+        with _readable():
+            found = await self._connection.fetch(_ORGANIZATIONS, MAX_ORGANIZATIONS_LISTED)
+        return _integers(found)
+
+    async def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
+        with _readable():
+            async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+                cursor = self._connection.cursor(
+                    _POSTGRES_ROWS, organization_id, prefetch=PAGE_ROWS
+                )
+                async for record in cursor:
+                    yield QwedRow.from_columns(
+                        {name: _plain(value) for name, value in record.items()}
+                    )
+
+
+def _plain(value: object) -> Column:
+    """A column of a type of its own as its text; QWED's columns have plain types."""
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return value
+    return str(value)
+
+
+def _integers(found: list[Any]) -> list[int]:
+    return [row["organization_id"] for row in found if type(row["organization_id"]) is int]
