@@ -1,0 +1,300 @@
+"""The client for asyncio; ``sync`` has the same for plain code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Literal, Self, TypeVar, Unpack, overload
+
+import httpx2
+import stamina
+
+from ledger.client import models, routes, verification
+from ledger.client.batching import (
+    DEFAULT_BATCH_BYTES,
+    DEFAULT_BATCH_EVENTS,
+    DEFAULT_IN_FLIGHT,
+    DEFAULT_QUEUE_BYTES,
+    DEFAULT_QUEUE_EVENTS,
+    Batching,
+)
+from ledger.client.bulk import A, BulkAppend
+from ledger.client.errors import ClientClosedError, LedgerError
+from ledger.client.events import Event, encode
+from ledger.client.protocol import Call, Reply, read
+from ledger.client.transport import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_TIMEOUT_SECONDS,
+    reply_of,
+    request_of,
+    retries,
+    server_at,
+    wire_error,
+)
+
+T = TypeVar("T")
+
+
+class AsyncLedgerClient:
+    """A connection to a Quire server for one org's trail, for one event loop.
+
+    ``org`` may be left out for a key that belongs to an org: the server is asked
+    once. ``timeout`` is in seconds, for connecting and for each wait on the
+    network; ``attempts`` is how often a call is sent at most. Every method
+    raises the errors of ``ledger.client.errors`` and nothing else of the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        org: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        attempts: int = DEFAULT_ATTEMPTS,
+    ) -> None:
+        self._server = server_at(url, api_key, timeout, attempts)
+        self._org = org
+        self._http = httpx2.AsyncClient(**self._server.options())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._server.url!r}, org={self._org!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; further calls raise ClientClosedError."""
+        await self._http.aclose()
+
+    # Writing
+
+    async def append(self, event: Event, *, idempotency_key: str | None = None) -> models.Receipt:
+        """Append one event and return its receipt once it is durable.
+
+        ``event`` is a mapping, or the bytes of a JSON object, sent as they are.
+        Repeating with the same ``idempotency_key`` and event returns the first
+        receipt again; a key is made up where none is given.
+        """
+        encoded = encode(event)
+        return await self._run(routes.append(await self._slug(), encoded, idempotency_key))
+
+    @overload
+    async def append_many(
+        self,
+        events: Iterable[Event],
+        *,
+        idempotency_key: str | None = None,
+        minimal: Literal[False] = False,
+    ) -> list[models.Receipt]: ...
+
+    @overload
+    async def append_many(
+        self,
+        events: Iterable[Event],
+        *,
+        idempotency_key: str | None = None,
+        minimal: Literal[True],
+    ) -> list[models.BatchSummary]: ...
+
+    async def append_many(
+        self,
+        events: Iterable[Event],
+        *,
+        idempotency_key: str | None = None,
+        minimal: bool = False,
+    ) -> list[models.Receipt] | list[models.BatchSummary]:
+        """Append events in order and return one receipt for each.
+
+        Up to 10,000 events and 16 MiB go in one request, which is atomic. More
+        go in several, each atomic by itself: if a later one fails,
+        PartialAppendError says what is durable and how to go on. ``minimal``
+        returns one short summary for each request instead of receipts.
+        """
+        slug = await self._slug()
+        if minimal:
+            summary_route = partial(routes.append_minimal, slug)
+            return await self._append_all(BulkAppend(events, idempotency_key, summary_route))
+        route = partial(routes.append_batch, slug)
+        answers = await self._append_all(BulkAppend(events, idempotency_key, route))
+        return [receipt for answer in answers for receipt in answer.entries]
+
+    async def _append_all(self, bulk: BulkAppend[A]) -> list[A]:
+        with bulk.partly():
+            for call in bulk.calls():
+                bulk.answers.append(await self._run(call))
+        return bulk.answers
+
+    def batching(
+        self,
+        *,
+        max_events: int = DEFAULT_BATCH_EVENTS,
+        max_bytes: int = DEFAULT_BATCH_BYTES,
+        queue_events: int = DEFAULT_QUEUE_EVENTS,
+        queue_bytes: int = DEFAULT_QUEUE_BYTES,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+    ) -> Batching:
+        """Return a context whose concurrent ``append`` calls share requests.
+
+        At most ``in_flight`` requests of ``max_events`` and ``max_bytes`` are
+        under way, and ``queue_events`` and ``queue_bytes`` wait behind them. With
+        ``in_flight=1``, and while the queue has room, entries keep the order in which
+        ``append`` was called.
+        Leaving the context waits for all calls; keep the client open until then.
+        """
+        return Batching(
+            self._send_batch,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            queue_events=queue_events,
+            queue_bytes=queue_bytes,
+            in_flight=in_flight,
+        )
+
+    async def _send_batch(self, encoded: Sequence[bytes]) -> list[models.Receipt]:
+        call = routes.append_batch(await self._slug(), encoded, None)
+        return (await self._run(call)).entries
+
+    # Reading
+
+    async def entries(self, **filters: Unpack[models.EntryFilters]) -> AsyncIterator[models.Entry]:
+        """Yield the trail's entries, newest first unless ``order="asc"``, page by page."""
+        slug, cursor = await self._slug(), None
+        while True:
+            page = await self._run(routes.entries(slug, filters, cursor))
+            for entry in page.entries:
+                yield entry
+            if page.next_cursor is None:
+                return
+            cursor = routes.moved(cursor, page.next_cursor)
+
+    async def get(self, record_id: str) -> models.Entry:
+        """Return one entry. Raises NotFoundError."""
+        return await self._run(routes.entry(await self._slug(), record_id))
+
+    async def payload(self, record_id: str) -> bytes:
+        """Return an entry's event, byte for byte as it was sent. Raises NotFoundError."""
+        return await self._run(routes.payload(await self._slug(), record_id))
+
+    async def head(self) -> models.Head:
+        """Return the trail's newest entry's place and hash."""
+        return await self._run(routes.head(await self._slug()))
+
+    # Verifying
+
+    async def verify_entry(self, record_id: str) -> models.EntryVerification:
+        """Have the server check one entry. Raises NotFoundError."""
+        return await self._run(routes.verify_entry(record_id))
+
+    async def verify_audit_trail(
+        self,
+        from_seq: int | None = None,
+        to_seq: int | None = None,
+        on_progress: verification.OnProgress | None = None,
+    ) -> models.TrailVerification:
+        """Have the server verify the trail, or a range of it, and return the verdict.
+
+        ``on_progress`` is called with the job about once a second. Raises
+        VerificationFailedError if there is no verdict.
+        """
+        slug, watch = await self._slug(), verification.Watch(on_progress)
+        wait = watch.first_wait_seconds
+        job = await self._run(routes.start_verification(slug, from_seq, to_seq, wait))
+        while (pause := watch.seconds(job)) is not None:
+            await asyncio.sleep(pause)
+            job = await self._run(routes.verification(slug, job.id))
+        return verification.verdict(job)
+
+    # Administration: an org's own unless ``org`` names another
+
+    async def whoami(self) -> models.Identity:
+        """Return whose API key this is."""
+        return await self._run(routes.whoami())
+
+    async def create_org(
+        self, slug: str, name: str | None = None, privacy: models.Privacy = "sealed"
+    ) -> models.Org:
+        """Create an org, named like its slug if not said otherwise. Raises ConflictError."""
+        return await self._run(routes.create_org(slug, name or slug, privacy))
+
+    async def orgs(self) -> AsyncIterator[models.Org]:
+        """Yield all orgs (platform key only)."""
+        cursor = None
+        while True:
+            page = await self._run(routes.orgs(cursor))
+            for org in page.orgs:
+                yield org
+            if page.next_cursor is None:
+                return
+            cursor = routes.moved(cursor, page.next_cursor)
+
+    async def org(self, org: str | None = None) -> models.Org:
+        """Return an org. Raises NotFoundError."""
+        return await self._run(routes.org(await self._slug(org)))
+
+    async def update_org(self, *, name: str, org: str | None = None) -> models.Org:
+        """Rename an org; its slug stays."""
+        return await self._run(routes.update_org(await self._slug(org), name))
+
+    async def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
+        """Let a frozen org take entries again; the reason becomes an entry."""
+        return await self._run(routes.thaw(await self._slug(org), reason))
+
+    async def create_key(
+        self, name: str, role: models.Role, *, org: str | None = None
+    ) -> models.CreatedApiKey:
+        """Create an API key; ``.key`` is shown this once."""
+        return await self._run(routes.create_key(await self._slug(org), name, role))
+
+    async def keys(self, *, org: str | None = None) -> list[models.ApiKey]:
+        """Return an org's API keys, revoked ones too."""
+        return (await self._run(routes.keys(await self._slug(org)))).keys
+
+    async def revoke_key(self, key_id: str, *, org: str | None = None) -> None:
+        """Revoke an API key. Raises NotFoundError."""
+        await self._run(routes.revoke_key(await self._slug(org), key_id))
+
+    async def erase_subject(self, subject: str, *, org: str | None = None) -> models.Erasure:
+        """Make a person's data unreadable, forever.
+
+        Raises NotFoundError if there is no such subject, ConflictError in an org
+        that does not seal.
+        """
+        return await self._run(routes.erase_subject(await self._slug(org), subject))
+
+    # The shell
+
+    async def _slug(self, org: str | None = None) -> str:
+        if org is not None:
+            return org
+        if self._org is None:
+            self._org = routes.own_org(await self._run(routes.whoami()))
+        return self._org
+
+    async def _run(self, call: Call[T]) -> T:
+        if self._http.is_closed:
+            raise ClientClosedError("this client is closed")
+        try:
+            async for attempt in stamina.retry_context(**retries(call, self._server)):
+                with attempt:
+                    return read(call, await self._exchange(call))
+        except LedgerError as error:
+            error.idempotency_key = call.idempotency_key
+            raise
+        raise AssertionError("retry_context ends with a result or an error")
+
+    async def _exchange(self, call: Call[T]) -> Reply:
+        try:
+            return reply_of(await self._http.send(request_of(self._http, call)))
+        except httpx2.RequestError as error:
+            raise wire_error(error, self._server) from error

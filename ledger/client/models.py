@@ -1,0 +1,280 @@
+"""What the server answers, as typed and frozen structs.
+
+Members this version does not know are ignored, and open sets (roles, states,
+kinds of fault) are plain strings, so that a newer server can be read. All times
+are aware. Hashes and signatures are lower-case hex.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+
+import msgspec
+
+from ledger.client.errors import ProtocolError
+
+Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+Verdict: TypeAlias = bool | Literal["not_checked"]
+"""True and False are findings; nothing that was not looked at is ever True."""
+
+Privacy: TypeAlias = Literal["sealed", "plain"]
+Role: TypeAlias = Literal["admin", "member", "viewer"]
+Order: TypeAlias = Literal["desc", "asc"]
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof of an append: the entry is durable and has its place forever.
+
+    ``previous_hash`` is None for the first entry of a trail.
+    """
+
+    record_id: str
+    seq: int
+    entry_hash: str
+    previous_hash: str | None
+    anchored_at: Time
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A trail's newest entry; ``seq`` is -1 and the rest None while it is empty."""
+
+    seq: int
+    entry_hash: str | None = None
+    anchored_at: Time | None = None
+
+
+class BatchReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a batch: one receipt for each event, in their order."""
+
+    entries: list[Receipt]
+    head: Head
+
+
+class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The short answer to a batch of ``count`` entries, ``first_seq`` to ``last_seq``."""
+
+    first_seq: int
+    last_seq: int
+    count: int
+    head: Head
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of a trail as a reader sees it.
+
+    ``payload_raw`` is the event's JSON exactly as it was sent, and ``payload``
+    the same decoded: None for an erased entry, for one this key may not open,
+    and for MessagePack events, which are in ``payload_base64``.
+    """
+
+    record_id: str
+    seq: int
+    entry_hash: str
+    previous_hash: str | None
+    anchored_at: Time
+    signature: str
+    key: str
+    event_type: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    outcome: str | None = None
+    subject: str | None = None
+    timestamp: str | None = None
+    data_classification: str | None = None
+    legal_basis: str | None = None
+    # Not decoded with the page: one event with a number too large for Python
+    # must not make the entries beside it unreadable.
+    payload_raw: msgspec.Raw = msgspec.field(name="payload", default=msgspec.Raw(b"null"))
+    payload_format: str = "json"
+    payload_base64: str | None = None
+    erased: bool = False
+    sealed: bool = False
+
+    @property
+    def payload(self) -> Any:
+        """The event, decoded.
+
+        Raises ProtocolError for JSON that Python has no value for; fetch the
+        bytes with ``client.payload(record_id)`` then.
+        """
+        try:
+            return msgspec.json.decode(self.payload_raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise ProtocolError(f"the payload of {self.record_id} can't be decoded") from error
+
+
+class EntryFilters(TypedDict, total=False):
+    """What ``entries`` may be narrowed by; ``since`` and ``until`` need a time zone.
+
+    ``order`` is newest first ("desc") unless said otherwise, and ``page_size``
+    is how many entries are fetched at a time, at most 1,000.
+    """
+
+    event_type: str | None
+    actor: str | None
+    subject: str | None
+    action: str | None
+    outcome: str | None
+    data_classification: str | None
+    since: datetime | str | None
+    until: datetime | str | None
+    order: Order
+    page_size: int
+
+
+class EntryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of entries; it may be short or empty and still have a next one."""
+
+    entries: list[Entry]
+    next_cursor: str | None = None
+
+
+class EntryChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found of one entry, check by check."""
+
+    hash_valid: Verdict = "not_checked"
+    signature_valid: Verdict = "not_checked"
+    chain_valid: Verdict = "not_checked"
+    payload_valid: Verdict = "not_checked"
+
+
+class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on one entry, with reasons in ``errors``. True exactly when valid."""
+
+    valid: bool
+    checks: EntryChecks
+    record_id: str
+    timestamp: Time
+    errors: list[str] = []
+
+    def __bool__(self) -> bool:
+        return self.valid
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing wrong with a trail, at ``seq`` (None where no entry is left to name)."""
+
+    seq: int | None
+    kind: str
+    reason: str
+
+
+class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found of a trail, check by check."""
+
+    hashes: Verdict = "not_checked"
+    signatures: Verdict = "not_checked"
+    links: Verdict = "not_checked"
+    payloads: Verdict = "not_checked"
+    columns: Verdict = "not_checked"
+    head: Verdict = "not_checked"
+
+
+class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on a trail or a range of it. True exactly when valid.
+
+    ``errors`` is bounded by the server, ``fault_count`` is exact;
+    ``failed_entries`` counts entries with at least one fault.
+    """
+
+    valid: bool
+    total_entries: int
+    verified_entries: int
+    failed_entries: int
+    fault_count: int
+    errors: list[Fault] = []
+    first_seq: int | None = None
+    last_seq: int | None = None
+    checks: TrailChecks = TrailChecks()
+
+    def __bool__(self) -> bool:
+        return self.valid
+
+
+class VerificationJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A verification on its way; ``rate`` is in entries a second."""
+
+    id: str
+    state: str
+    processed: int = 0
+    total: int | None = None
+    rate: float | None = None
+    from_seq: int | None = None
+    to_seq: int | None = None
+    faults: list[Fault] = []
+    fault_count: int = 0
+    result: TrailVerification | None = None
+    created_at: Time | None = None
+    finished_at: Time | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is the job's last state."""
+        return self.state in ("done", "failed")
+
+
+class Freeze(msgspec.Struct, frozen=True, kw_only=True):
+    """When and why an org was frozen."""
+
+    at: Time
+    reason: str
+
+
+class Org(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant; ``head`` is None while its trail is empty."""
+
+    slug: str
+    name: str
+    privacy: str
+    created_at: Time
+    frozen: Freeze | None = None
+    head: Head | None = None
+
+
+class OrgPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of orgs."""
+
+    orgs: list[Org]
+    next_cursor: str | None = None
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key's description."""
+
+    id: str
+    name: str
+    role: str
+    created_at: Time
+    revoked_at: Time | None = None
+
+
+class CreatedApiKey(ApiKey, frozen=True, kw_only=True):
+    """A new API key. ``key`` is shown this once; it is left out of the repr."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return f"CreatedApiKey(id={self.id!r}, name={self.name!r}, role={self.role!r})"
+
+
+class ApiKeyList(msgspec.Struct, frozen=True, kw_only=True):
+    """An org's API keys."""
+
+    keys: list[ApiKey]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose key this is; ``org`` is None for a platform key."""
+
+    org: str | None
+    role: str
+    key_id: str
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's data made unreadable; ``record_id`` is the entry that says so."""
+
+    subject: str
+    erased: bool
+    record_id: str | None = None

@@ -1,0 +1,189 @@
+"""The protocol without I/O: what to send, what an answer means, when to send again.
+
+A ``Call`` is one request together with what its answer is read as. The shells in
+``sync`` and ``aio`` carry calls out and pass what came back through ``read``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ledger.client import errors
+from ledger.client.errors import LedgerError, Problem, ProblemError, ProtocolError
+
+T = TypeVar("T")
+
+PROBLEM_TYPES = "https://quire.dev/problems/"
+MAX_RETRY_AFTER_SECONDS = 30.0
+"""A server that asks for a longer wait is not waited for: its error is raised."""
+
+_BY_SLUG: dict[str, type[ProblemError]] = {
+    "invalid-request": errors.InvalidRequestError,
+    "invalid-event": errors.InvalidEventError,
+    "unauthorized": errors.UnauthorizedError,
+    "forbidden": errors.ForbiddenError,
+    "not-found": errors.NotFoundError,
+    "method-not-allowed": errors.MethodNotAllowedError,
+    "conflict": errors.ConflictError,
+    "payload-too-large": errors.PayloadTooLargeError,
+    "unsupported-media-type": errors.UnsupportedMediaTypeError,
+    "idempotency-mismatch": errors.IdempotencyMismatchError,
+    "org-frozen": errors.OrgFrozenError,
+    "too-many-requests": errors.TooManyRequestsError,
+    "unavailable": errors.UnavailableError,
+    "outcome-unknown": errors.OutcomeUnknownError,
+    "internal": errors.InternalError,
+}
+
+# For refusals without one of Quire's types: a newer problem, or a proxy's answer.
+# 503 is not here: only Quire's own "unavailable" says that nothing was written.
+_BY_STATUS: dict[int, type[ProblemError]] = {
+    400: errors.InvalidRequestError,
+    401: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    405: errors.MethodNotAllowedError,
+    409: errors.ConflictError,
+    413: errors.PayloadTooLargeError,
+    415: errors.UnsupportedMediaTypeError,
+    429: errors.TooManyRequestsError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, read to its end; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and how to read its answer.
+
+    ``repeatable`` says that sending it twice does no more than sending it once:
+    reads, and appends under an idempotency key. ``query`` values are text.
+    """
+
+    method: str
+    path: str
+    parse: Callable[[bytes], T]
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    repeatable: bool = False
+    idempotency_key: str | None = None
+
+
+def reader(answer: type[T]) -> Callable[[bytes], T]:
+    """Return a parser of JSON bodies of the shape ``answer``."""
+    return msgspec.json.Decoder(answer).decode
+
+
+def read(call: Call[T], reply: Reply) -> T:
+    """Return what ``reply`` answers to ``call``.
+
+    Raises ProblemError for a refusal and ProtocolError for anything else.
+    """
+    if not 200 <= reply.status < 300:
+        raise refusal(reply)
+    try:
+        return call.parse(reply.body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(
+            f"{call.method} {call.path} was answered {reply.status} with a body that is not "
+            f"Quire's ({error}). Check the URL, and that server and client versions fit"
+        ) from error
+
+
+def refusal(reply: Reply) -> LedgerError:
+    """Return the error that an answer other than 2xx stands for."""
+    if reply.status < 400:
+        return ProtocolError(
+            f"the server answered {reply.status}, which Quire never does. "
+            "Check the URL (http or https?); redirects are not followed"
+        )
+    problem = _problem(reply)
+    return _error_type(problem)(problem)
+
+
+def _error_type(problem: Problem) -> type[ProblemError]:
+    by_slug = _BY_SLUG.get(problem.type.removeprefix(PROBLEM_TYPES))
+    if by_slug is not None:
+        return by_slug
+    fallback = errors.ServerError if problem.status >= 500 else ProblemError
+    return _BY_STATUS.get(problem.status, fallback)
+
+
+def _problem(reply: Reply) -> Problem:
+    document = _document(reply.body)
+    return Problem(
+        status=reply.status,
+        type=_text(document.pop("type", None)) or "about:blank",
+        title=_text(document.pop("title", None)),
+        detail=_text(document.pop("detail", None)),
+        extras=document,
+        retry_after=retry_after_seconds(reply.headers),
+    )
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """Return a problem document's members, none for a body that is not one."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return what Retry-After asks for (RFC 9110, section 10.2.3), None if nothing usable.
+
+    A date is taken relative to the answer's own Date: the two come from one
+    clock, ours may be wrong.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+def retry(error: Exception, *, repeatable: bool) -> bool | float:
+    """Return whether to send again after ``error``: no, yes, or yes after so many seconds.
+
+    What surely changed nothing may always be sent again. After anything else the
+    outcome is unknown, and only what is repeatable is.
+    """
+    match error:
+        case errors.ConnectFailedError():
+            return True
+        case errors.TooManyRequestsError() | errors.UnavailableError():
+            return _delay(error)
+        case errors.ServerError():
+            return repeatable and _delay(error)
+        case errors.ConnectionLostError():
+            return repeatable
+        case _:
+            return False
+
+
+def _delay(error: ProblemError) -> bool | float:
+    if error.retry_after is None:
+        return True
+    if error.retry_after > MAX_RETRY_AFTER_SECONDS:
+        return False
+    return error.retry_after

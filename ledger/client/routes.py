@@ -1,0 +1,226 @@
+"""One function for each route of the server, returning the call to make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+import msgspec
+
+from ledger.client import events, models
+from ledger.client.errors import InvalidArgumentError, ProtocolError
+from ledger.client.protocol import Call, reader
+
+T = TypeVar("T")
+
+JSON = "application/json"
+
+_receipt = reader(models.Receipt)
+_batch = reader(models.BatchReceipt)
+_summary = reader(models.BatchSummary)
+_head = reader(models.Head)
+_entry = reader(models.Entry)
+_entry_page = reader(models.EntryPage)
+_entry_verification = reader(models.EntryVerification)
+_job = reader(models.VerificationJob)
+_org = reader(models.Org)
+_org_page = reader(models.OrgPage)
+_created_key = reader(models.CreatedApiKey)
+_key_list = reader(models.ApiKeyList)
+_identity = reader(models.Identity)
+_erasure = reader(models.Erasure)
+
+
+def whoami() -> Call[models.Identity]:
+    return Call("GET", "/v1/whoami", _identity, repeatable=True)
+
+
+def append(org: str, event: bytes, idempotency_key: str | None) -> Call[models.Receipt]:
+    """``event`` is encoded; a key is made up where none is given."""
+    return _append(org, event, idempotency_key, _receipt)
+
+
+def append_batch(
+    org: str, encoded: Sequence[bytes], idempotency_key: str | None
+) -> Call[models.BatchReceipt]:
+    """The answer holds as many receipts as there were events, or is refused here."""
+
+    def parse(body: bytes) -> models.BatchReceipt:
+        receipt = _batch(body)
+        _expect(len(receipt.entries), len(encoded))
+        return receipt
+
+    return _append(org, events.array(encoded), idempotency_key, parse)
+
+
+def append_minimal(
+    org: str, encoded: Sequence[bytes], idempotency_key: str | None
+) -> Call[models.BatchSummary]:
+    def parse(body: bytes) -> models.BatchSummary:
+        summary = _summary(body)
+        _expect(summary.count, len(encoded))
+        return summary
+
+    body = events.array(encoded)
+    return _append(org, body, idempotency_key, parse, {"prefer": "return=minimal"})
+
+
+def _append(
+    org: str,
+    body: bytes,
+    idempotency_key: str | None,
+    parse: Callable[[bytes], T],
+    headers: Mapping[str, str] | None = None,
+) -> Call[T]:
+    # Every append carries a key, so that one whose answer got lost can be sent again.
+    key = uuid4().hex if idempotency_key is None else idempotency_key
+    if not key or not key.isascii() or not key.isprintable():
+        raise InvalidArgumentError("an idempotency key is one or more printable ASCII characters")
+    return Call(
+        "POST",
+        f"/v1/orgs/{segment(org)}/entries",
+        parse,
+        headers={"content-type": JSON, "idempotency-key": key, **(headers or {})},
+        body=body,
+        repeatable=True,
+        idempotency_key=key,
+    )
+
+
+def _expect(answered: int, sent: int) -> None:
+    if answered != sent:
+        raise ValueError(f"{answered} entries answered for {sent} events sent")
+
+
+def head(org: str) -> Call[models.Head]:
+    return _get(f"/v1/orgs/{segment(org)}/head", _head)
+
+
+def entry(org: str, record_id: str) -> Call[models.Entry]:
+    return _get(f"/v1/orgs/{segment(org)}/entries/{segment(record_id)}", _entry)
+
+
+def payload(org: str, record_id: str) -> Call[bytes]:
+    return _get(f"/v1/orgs/{segment(org)}/entries/{segment(record_id)}/payload", bytes)
+
+
+def entries(org: str, filters: models.EntryFilters, cursor: str | None) -> Call[models.EntryPage]:
+    """Raises TypeError for a filter there is none of: ignored, it would show too much."""
+    if unknown := filters.keys() - models.EntryFilters.__annotations__.keys():
+        raise TypeError(f"entries() has no filter {', '.join(sorted(unknown))}")
+    query: dict[str, object] = {**filters, "cursor": cursor}
+    query["limit"] = query.pop("page_size", None)
+    return _get(f"/v1/orgs/{segment(org)}/entries", _entry_page, query_of(query))
+
+
+def verify_entry(record_id: str) -> Call[models.EntryVerification]:
+    return _get(f"/admin/compliance/verify/{segment(record_id)}", _entry_verification)
+
+
+def start_verification(
+    org: str, from_seq: int | None, to_seq: int | None, wait_seconds: int
+) -> Call[models.VerificationJob]:
+    """Not repeatable: each one starts a job. ``wait_seconds`` 0 answers at once."""
+    asked = {"from_seq": from_seq, "to_seq": to_seq}
+    path = f"/v1/orgs/{segment(org)}/verifications"
+    query = {"wait": str(wait_seconds)} if wait_seconds else {}
+    return _send("POST", path, _job, {k: v for k, v in asked.items() if v is not None}, query)
+
+
+def verification(org: str, job_id: str) -> Call[models.VerificationJob]:
+    return _get(f"/v1/orgs/{segment(org)}/verifications/{segment(job_id)}", _job)
+
+
+def create_org(slug: str, name: str, privacy: str) -> Call[models.Org]:
+    return _send("POST", "/v1/orgs", _org, {"slug": slug, "name": name, "privacy": privacy})
+
+
+def orgs(cursor: str | None) -> Call[models.OrgPage]:
+    return _get("/v1/orgs", _org_page, query_of({"cursor": cursor}))
+
+
+def org(slug: str) -> Call[models.Org]:
+    return _get(f"/v1/orgs/{segment(slug)}", _org)
+
+
+def update_org(slug: str, name: str) -> Call[models.Org]:
+    return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, {"name": name}, repeatable=True)
+
+
+def thaw(slug: str, reason: str) -> Call[models.Org]:
+    return _send("POST", f"/v1/orgs/{segment(slug)}/thaw", _org, {"reason": reason})
+
+
+def create_key(slug: str, name: str, role: str) -> Call[models.CreatedApiKey]:
+    """Not repeatable: a lost answer may leave a key behind that nobody holds."""
+    path = f"/v1/orgs/{segment(slug)}/keys"
+    return _send("POST", path, _created_key, {"name": name, "role": role})
+
+
+def keys(slug: str) -> Call[models.ApiKeyList]:
+    return _get(f"/v1/orgs/{segment(slug)}/keys", _key_list)
+
+
+def revoke_key(slug: str, key_id: str) -> Call[None]:
+    return _send("DELETE", f"/v1/orgs/{segment(slug)}/keys/{segment(key_id)}", lambda _: None)
+
+
+def erase_subject(slug: str, subject: str) -> Call[models.Erasure]:
+    return _send("DELETE", f"/v1/orgs/{segment(slug)}/subjects/{segment(subject)}", _erasure)
+
+
+def own_org(identity: models.Identity) -> str:
+    """Return the org a key belongs to."""
+    if identity.org is None:
+        raise InvalidArgumentError("this API key belongs to no org: say which one with org=")
+    return identity.org
+
+
+def moved(cursor: str | None, next_cursor: str) -> str:
+    """Return the cursor to go on with; one that stands still would never end."""
+    if next_cursor == cursor:
+        raise ProtocolError("the server's pages do not move on; please report this")
+    return next_cursor
+
+
+def segment(value: str) -> str:
+    """Return ``value`` as one path segment, refusing what would name another path."""
+    if value in ("", ".", ".."):
+        raise InvalidArgumentError(f"{value!r} can't be an org, id or subject")
+    return quote(value, safe="")
+
+
+def query_of(values: Mapping[str, object]) -> dict[str, str]:
+    """Return query parameters as text, without those that are None."""
+    return {name: _query_text(name, v) for name, v in values.items() if v is not None}
+
+
+def _query_text(name: str, value: object) -> str:
+    if not isinstance(value, datetime):
+        return str(value)
+    if value.utcoffset() is None:
+        raise InvalidArgumentError(f"{name} needs a time zone: which {value} is meant?")
+    return value.isoformat()
+
+
+def _get(path: str, parse: Callable[[bytes], T], query: Mapping[str, str] | None = None) -> Call[T]:
+    return Call("GET", path, parse, query=query or {}, repeatable=True)
+
+
+def _send(
+    method: str,
+    path: str,
+    parse: Callable[[bytes], T],
+    document: Mapping[str, object] | None = None,
+    query: Mapping[str, str] | None = None,
+    *,
+    repeatable: bool = False,
+) -> Call[T]:
+    body = None if document is None else msgspec.json.encode(document)
+    headers = {} if body is None else {"content-type": JSON}
+    return Call(
+        method, path, parse, query=query or {}, headers=headers, body=body, repeatable=repeatable
+    )

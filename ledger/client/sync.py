@@ -1,0 +1,260 @@
+"""The client for plain code; ``aio`` has the same for asyncio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Literal, Self, TypeVar, Unpack, overload
+
+import httpx2
+import stamina
+
+from ledger.client import models, routes, verification
+from ledger.client.bulk import A, BulkAppend
+from ledger.client.errors import ClientClosedError, LedgerError
+from ledger.client.events import Event, encode
+from ledger.client.protocol import Call, Reply, read
+from ledger.client.transport import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_TIMEOUT_SECONDS,
+    reply_of,
+    request_of,
+    retries,
+    server_at,
+    wire_error,
+)
+
+T = TypeVar("T")
+
+
+class LedgerClient:
+    """A connection to a Quire server for one org's trail, safe to share between threads.
+
+    ``org`` may be left out for a key that belongs to an org: the server is asked
+    once. ``timeout`` is in seconds, for connecting and for each wait on the
+    network; ``attempts`` is how often a call is sent at most. Every method
+    raises the errors of ``ledger.client.errors`` and nothing else of the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        org: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        attempts: int = DEFAULT_ATTEMPTS,
+    ) -> None:
+        self._server = server_at(url, api_key, timeout, attempts)
+        self._org = org
+        self._http = httpx2.Client(**self._server.options())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._server.url!r}, org={self._org!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; further calls raise ClientClosedError."""
+        self._http.close()
+
+    # Writing
+
+    def append(self, event: Event, *, idempotency_key: str | None = None) -> models.Receipt:
+        """Append one event and return its receipt once it is durable.
+
+        ``event`` is a mapping, or the bytes of a JSON object, sent as they are.
+        Repeating with the same ``idempotency_key`` and event returns the first
+        receipt again; a key is made up where none is given.
+        """
+        encoded = encode(event)
+        return self._run(routes.append(self._slug(), encoded, idempotency_key))
+
+    @overload
+    def append_many(
+        self,
+        events: Iterable[Event],
+        *,
+        idempotency_key: str | None = None,
+        minimal: Literal[False] = False,
+    ) -> list[models.Receipt]: ...
+
+    @overload
+    def append_many(
+        self,
+        events: Iterable[Event],
+        *,
+        idempotency_key: str | None = None,
+        minimal: Literal[True],
+    ) -> list[models.BatchSummary]: ...
+
+    def append_many(
+        self,
+        events: Iterable[Event],
+        *,
+        idempotency_key: str | None = None,
+        minimal: bool = False,
+    ) -> list[models.Receipt] | list[models.BatchSummary]:
+        """Append events in order and return one receipt for each.
+
+        Up to 10,000 events and 16 MiB go in one request, which is atomic. More
+        go in several, each atomic by itself: if a later one fails,
+        PartialAppendError says what is durable and how to go on. ``minimal``
+        returns one short summary for each request instead of receipts.
+        """
+        slug = self._slug()
+        if minimal:
+            summary_route = partial(routes.append_minimal, slug)
+            return self._append_all(BulkAppend(events, idempotency_key, summary_route))
+        route = partial(routes.append_batch, slug)
+        answers = self._append_all(BulkAppend(events, idempotency_key, route))
+        return [receipt for answer in answers for receipt in answer.entries]
+
+    def _append_all(self, bulk: BulkAppend[A]) -> list[A]:
+        with bulk.partly():
+            for call in bulk.calls():
+                bulk.answers.append(self._run(call))
+        return bulk.answers
+
+    # Reading
+
+    def entries(self, **filters: Unpack[models.EntryFilters]) -> Iterator[models.Entry]:
+        """Yield the trail's entries, newest first unless ``order="asc"``, page by page."""
+        slug, cursor = self._slug(), None
+        while True:
+            page = self._run(routes.entries(slug, filters, cursor))
+            yield from page.entries
+            if page.next_cursor is None:
+                return
+            cursor = routes.moved(cursor, page.next_cursor)
+
+    def get(self, record_id: str) -> models.Entry:
+        """Return one entry. Raises NotFoundError."""
+        return self._run(routes.entry(self._slug(), record_id))
+
+    def payload(self, record_id: str) -> bytes:
+        """Return an entry's event, byte for byte as it was sent. Raises NotFoundError."""
+        return self._run(routes.payload(self._slug(), record_id))
+
+    def head(self) -> models.Head:
+        """Return the trail's newest entry's place and hash."""
+        return self._run(routes.head(self._slug()))
+
+    # Verifying
+
+    def verify_entry(self, record_id: str) -> models.EntryVerification:
+        """Have the server check one entry. Raises NotFoundError."""
+        return self._run(routes.verify_entry(record_id))
+
+    def verify_audit_trail(
+        self,
+        from_seq: int | None = None,
+        to_seq: int | None = None,
+        on_progress: verification.OnProgress | None = None,
+    ) -> models.TrailVerification:
+        """Have the server verify the trail, or a range of it, and return the verdict.
+
+        ``on_progress`` is called with the job about once a second. Raises
+        VerificationFailedError if there is no verdict.
+        """
+        slug, watch = self._slug(), verification.Watch(on_progress)
+        wait = watch.first_wait_seconds
+        job = self._run(routes.start_verification(slug, from_seq, to_seq, wait))
+        while (pause := watch.seconds(job)) is not None:
+            time.sleep(pause)
+            job = self._run(routes.verification(slug, job.id))
+        return verification.verdict(job)
+
+    # Administration: an org's own unless ``org`` names another
+
+    def whoami(self) -> models.Identity:
+        """Return whose API key this is."""
+        return self._run(routes.whoami())
+
+    def create_org(
+        self, slug: str, name: str | None = None, privacy: models.Privacy = "sealed"
+    ) -> models.Org:
+        """Create an org, named like its slug if not said otherwise. Raises ConflictError."""
+        return self._run(routes.create_org(slug, name or slug, privacy))
+
+    def orgs(self) -> Iterator[models.Org]:
+        """Yield all orgs (platform key only)."""
+        cursor = None
+        while True:
+            page = self._run(routes.orgs(cursor))
+            yield from page.orgs
+            if page.next_cursor is None:
+                return
+            cursor = routes.moved(cursor, page.next_cursor)
+
+    def org(self, org: str | None = None) -> models.Org:
+        """Return an org. Raises NotFoundError."""
+        return self._run(routes.org(self._slug(org)))
+
+    def update_org(self, *, name: str, org: str | None = None) -> models.Org:
+        """Rename an org; its slug stays."""
+        return self._run(routes.update_org(self._slug(org), name))
+
+    def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
+        """Let a frozen org take entries again; the reason becomes an entry."""
+        return self._run(routes.thaw(self._slug(org), reason))
+
+    def create_key(
+        self, name: str, role: models.Role, *, org: str | None = None
+    ) -> models.CreatedApiKey:
+        """Create an API key; ``.key`` is shown this once."""
+        return self._run(routes.create_key(self._slug(org), name, role))
+
+    def keys(self, *, org: str | None = None) -> list[models.ApiKey]:
+        """Return an org's API keys, revoked ones too."""
+        return self._run(routes.keys(self._slug(org))).keys
+
+    def revoke_key(self, key_id: str, *, org: str | None = None) -> None:
+        """Revoke an API key. Raises NotFoundError."""
+        self._run(routes.revoke_key(self._slug(org), key_id))
+
+    def erase_subject(self, subject: str, *, org: str | None = None) -> models.Erasure:
+        """Make a person's data unreadable, forever.
+
+        Raises NotFoundError if there is no such subject, ConflictError in an org
+        that does not seal.
+        """
+        return self._run(routes.erase_subject(self._slug(org), subject))
+
+    # The shell
+
+    def _slug(self, org: str | None = None) -> str:
+        if org is not None:
+            return org
+        if self._org is None:
+            self._org = routes.own_org(self._run(routes.whoami()))
+        return self._org
+
+    def _run(self, call: Call[T]) -> T:
+        if self._http.is_closed:
+            raise ClientClosedError("this client is closed")
+        try:
+            for attempt in stamina.retry_context(**retries(call, self._server)):
+                with attempt:
+                    return read(call, self._exchange(call))
+        except LedgerError as error:
+            error.idempotency_key = call.idempotency_key
+            raise
+        raise AssertionError("retry_context ends with a result or an error")
+
+    def _exchange(self, call: Call[T]) -> Reply:
+        try:
+            return reply_of(self._http.send(request_of(self._http, call)))
+        except httpx2.RequestError as error:
+            raise wire_error(error, self._server) from error

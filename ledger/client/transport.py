@@ -1,0 +1,134 @@
+"""What both shells share of HTTP: settings, the key, and what went wrong on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import httpx2
+
+from ledger import __version__
+from ledger.client.errors import (
+    ConnectFailedError,
+    ConnectionLostError,
+    InvalidArgumentError,
+    LedgerError,
+)
+from ledger.client.protocol import Call, Reply, retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_TIMEOUT_SECONDS = 30.0
+DEFAULT_ATTEMPTS = 8
+RETRY_SECONDS = 60.0
+"""No attempt begins later than this after the first one."""
+
+# Identity: a compressed answer could grow without bound when it is unpacked.
+_HEADERS = {"user-agent": f"quire-client/{__version__}", "accept-encoding": "identity"}
+
+
+class ClientOptions(TypedDict):
+    """What an httpx2 client, sync or async, is made with."""
+
+    base_url: str
+    auth: httpx2.Auth
+    timeout: httpx2.Timeout
+    headers: Mapping[str, str]
+
+
+class BearerAuth(httpx2.Auth):
+    """Adds the API key to requests, and shows it to nobody else."""
+
+    def __init__(self, api_key: str) -> None:
+        self._authorization = f"Bearer {api_key}"
+
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers["authorization"] = self._authorization
+        yield request
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server is, and how to speak to it. The key is not part of the repr."""
+
+    url: str
+    auth: BearerAuth
+    timeout_seconds: float
+    attempts: int
+
+    def options(self) -> ClientOptions:
+        timeout = httpx2.Timeout(self.timeout_seconds)
+        return {"base_url": self.url, "auth": self.auth, "timeout": timeout, "headers": _HEADERS}
+
+
+def server_at(url: str, api_key: str, timeout_seconds: float, attempts: int) -> Server:
+    """Check what a client was given. Raises InvalidArgumentError, without the key in it."""
+    key = api_key.strip()  # a key read from a file ends with a newline
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidArgumentError("the API key is empty or holds characters no key has")
+    if attempts < 1 or timeout_seconds <= 0:
+        raise InvalidArgumentError("attempts must be at least 1 and the timeout positive")
+    return Server(_checked_url(url), BearerAuth(key), timeout_seconds, attempts)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise InvalidArgumentError(f"the server's URL can't be read: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidArgumentError("the server's URL must be http://host or https://host")
+    if parsed.userinfo or parsed.query or parsed.fragment:
+        raise InvalidArgumentError("the server's URL may have no user, query or fragment")
+    return str(parsed).rstrip("/")
+
+
+def request_of(client: httpx2.Client | httpx2.AsyncClient, call: Call[Any]) -> httpx2.Request:
+    """Return ``call`` as a request of ``client``."""
+    return client.build_request(
+        call.method, call.path, params=call.query, headers=call.headers, content=call.body
+    )
+
+
+def reply_of(response: httpx2.Response) -> Reply:
+    return Reply(response.status_code, response.headers, response.content)
+
+
+def wire_error(error: httpx2.RequestError, server: Server) -> LedgerError:
+    """Return what a failure on the wire means for the caller."""
+    # The message of a LocalProtocolError may quote a header, so only types are named.
+    what = type(error).__name__
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        reason = str(error) or f"no connection within {server.timeout_seconds:g} s"
+        return ConnectFailedError(f"can't connect to {server.url} ({what}: {reason})")
+    return ConnectionLostError(
+        f"the connection to {server.url} broke before the answer was complete ({what}); "
+        "what was asked may have been done"
+    )
+
+
+class Retries(TypedDict):
+    """What stamina's ``retry_context`` is given."""
+
+    on: Callable[[Exception], bool | float]
+    attempts: int
+    timeout: float
+    wait_initial: float
+    wait_max: float
+    wait_jitter: float
+
+
+def retries(call: Call[Any], server: Server) -> Retries:
+    """Return when ``call`` is sent again: what the protocol says, in growing steps."""
+    return {
+        "on": lambda error: retry(error, repeatable=call.repeatable),
+        "attempts": server.attempts,
+        "timeout": RETRY_SECONDS,
+        "wait_initial": 0.1,
+        "wait_max": 5.0,
+        "wait_jitter": 0.2,
+    }
