@@ -26,16 +26,33 @@ def make_data_dir(path: Path) -> Path:
     try:
         path = path.expanduser().resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_dir():
-            path.mkdir(mode=0o700)
-            if os.geteuid() == 0:
-                path.chmod(0o711)
+        _make(path)
     except OSError as error:
         raise StartupRefused(
             f"The data directory {path} cannot be created: {error.strerror}. "
             "Name another one with QUIRE_DATA_DIR or --data-dir."
         ) from error
     return path
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        if os.geteuid() == 0:
+            path.chmod(0o711)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was created or renamed in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class DataDirLock:

@@ -7,6 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from server.data_dir import sync_directory
 from server.embedded.account import Account
 from server.embedded.binaries import MAJOR_VERSION
 from server.embedded.config import PORT, SOCKET_PATH_BYTES_MAX, server_settings
@@ -47,7 +48,7 @@ class ClusterFiles:
         self._account.write_file(config, f"{config.read_text()}\ninclude '{_SETTINGS_NAME}'\n")
         # initdb has synced its files; from the rename on the cluster exists.
         scratch.rename(self.data)
-        _sync_directory(self.home)
+        sync_directory(self.home)
 
     def _initdb(self, programs: Path, scratch: Path) -> None:
         done = self._account.run(
@@ -132,11 +133,3 @@ def _last_lines(log: Path) -> list[str]:
             return file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
     except OSError:
         return []
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

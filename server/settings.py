@@ -1,0 +1,224 @@
+"""Settings: read from the environment (`QUIRE_*`), overridden by command-line options.
+
+A setting of the wrong form, out of bounds or with an unknown name stops the start with a message
+that names it. Values never appear in messages or in `repr`: some are keys.
+"""
+
+import difflib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import msgspec
+from msgspec import Meta
+
+from server.refusal import StartupRefused
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "QUIRE_"
+KEY_ALIASES = ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY")
+CLIENT_NAMES = frozenset({"QUIRE_URL", "QUIRE_API_KEY"})  # read by the client commands only
+EMBEDDED_CONNECTIONS_MAX = 180  # of PostgreSQL's 200; the rest is for operators and migrations
+_SECRET_FIELDS = frozenset({"audit_secret_key", "master_key", "database_url", "database_owner_url"})
+_POSTGRES_URL = r"^postgres(ql)?://"
+
+
+class SettingsError(StartupRefused):
+    """A setting is unknown, malformed or out of bounds; the message names every one that is."""
+
+
+class SettingDoc(NamedTuple):
+    """One row of the settings table in the documentation."""
+
+    name: str
+    default: str
+    description: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of the server, checked. The environment name is `QUIRE_` + the field's name."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="TCP port to listen on")] = 8080
+    workers: Annotated[int, Meta(ge=1, le=64, description="Server processes")] = 1
+    data_dir: Annotated[
+        Path, Meta(description="Directory of the keys and the embedded PostgreSQL")
+    ] = Path(".quire")
+    database_url: Annotated[
+        Annotated[str, Meta(pattern=_POSTGRES_URL)] | None,
+        Meta(description="PostgreSQL of the server's role; none: the embedded one is started"),
+    ] = None
+    database_owner_url: Annotated[
+        Annotated[str, Meta(pattern=_POSTGRES_URL)] | None,
+        Meta(
+            description="PostgreSQL of the owner's role, for migrations; none: QUIRE_DATABASE_URL"
+        ),
+    ] = None
+    audit_secret_key: Annotated[
+        str | None, Meta(description="Key that signs entries, at least 32 bytes")
+    ] = None
+    signing_keyring: Annotated[
+        Path | None,
+        Meta(description="File of the signing keys; none: signing-keys.json in the data directory"),
+    ] = None
+    master_key: Annotated[
+        str | None,
+        Meta(
+            description="Key that wraps the sealing keys, 32 bytes as hex or base64; "
+            "none: master.key in the data directory"
+        ),
+    ] = None
+    max_events: Annotated[
+        int, Meta(ge=1, le=100_000, description="Events in one append request")
+    ] = 10_000
+    max_body_bytes: Annotated[
+        int, Meta(ge=1024, le=1 << 30, description="Bytes of one request body")
+    ] = 16 << 20
+    max_payload_bytes: Annotated[
+        int, Meta(ge=1, le=64 << 20, description="Bytes of one event's payload")
+    ] = 1 << 20
+    queue_events: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000, description="Events that may wait per org before 429"),
+    ] = 50_000
+    idempotency_days: Annotated[
+        int, Meta(ge=1, le=365, description="Days for which idempotency keys are remembered")
+    ] = 7
+    shutdown_seconds: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds for open requests to finish at shutdown")
+    ] = 30
+    pool_size: Annotated[
+        int, Meta(ge=2, le=1000, description="Database connections of one server process")
+    ] = 10
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        Meta(description="Least level that is logged"),
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"], Meta(description="Form of the log lines: console or json")
+    ] = "console"
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
+    ) -> Self:
+        """Settings from an environment; an override (by field name) that is not None wins.
+
+        An empty variable counts as not set, which is what `${NAME:-}` in a compose file makes of
+        a missing one. Raises SettingsError with every problem found.
+        """
+        problems = _unknown_names(environ)
+        given = _from_environment(environ)
+        given |= {name: value for name, value in (overrides or {}).items() if value is not None}
+        values = {name: _convert(name, value, problems) for name, value in given.items()}
+        if not problems:
+            settings = cls(**values)
+            problems = settings._contradictions()
+            if not problems:
+                return settings
+        raise SettingsError("\n".join(problems))
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server starts its own PostgreSQL."""
+        return self.database_url is None
+
+    @property
+    def signing_keyring_path(self) -> Path:
+        return self.signing_keyring or self.data_dir / "signing-keys.json"
+
+    @property
+    def master_key_path(self) -> Path:
+        return self.data_dir / "master.key"
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}=***" if name in _SECRET_FIELDS and value is not None else f"{name}={value!r}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"Settings({', '.join(shown)})"
+
+    def _contradictions(self) -> list[str]:
+        problems = []
+        if self.database_owner_url is not None and self.database_url is None:
+            problems.append("QUIRE_DATABASE_OWNER_URL is set, but QUIRE_DATABASE_URL is not.")
+        if self.queue_events < self.max_events:
+            problems.append(
+                f"QUIRE_QUEUE_EVENTS ({self.queue_events}) is less than QUIRE_MAX_EVENTS "
+                f"({self.max_events}): a full request could never be accepted."
+            )
+        connections = self.workers * self.pool_size
+        if self.embedded and connections > EMBEDDED_CONNECTIONS_MAX:
+            problems.append(
+                f"QUIRE_WORKERS * QUIRE_POOL_SIZE is {connections} connections; the embedded "
+                f"PostgreSQL has {EMBEDDED_CONNECTIONS_MAX}. Lower one of them."
+            )
+        return problems
+
+
+def documented() -> list[SettingDoc]:
+    """Every setting with default and description, in the order of the documentation's table."""
+    return [
+        SettingDoc(_variable(name), _shown(field.default), _meta(field).description or "")
+        for name, field in _FIELDS.items()
+    ]
+
+
+def _variable(field_name: str) -> str:
+    return PREFIX + field_name.upper()
+
+
+def _shown(default: object) -> str:
+    return "" if default is None else str(default)
+
+
+def _meta(field: msgspec.structs.FieldInfo) -> Meta:
+    meta: Meta = field.type.__metadata__[0]
+    return meta
+
+
+def _unknown_names(environ: Mapping[str, str]) -> list[str]:
+    known = [*map(_variable, _FIELDS), *sorted(CLIENT_NAMES)]
+    problems = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            advice = f" Did you mean {near[0]}?" if near else ""
+            problems.append(f"{name} is no setting of this version.{advice}")
+    return problems
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    given: dict[str, object] = {
+        name: environ[_variable(name)] for name in _FIELDS if environ.get(_variable(name))
+    }
+    for alias in KEY_ALIASES:
+        if not environ.get(alias):
+            continue
+        if "audit_secret_key" in given:
+            _log.warning("%s is set but not used: another name of this key came first", alias)
+            continue
+        _log.warning("%s is read as QUIRE_AUDIT_SECRET_KEY: please use that name", alias)
+        given["audit_secret_key"] = environ[alias]
+    return given
+
+
+def _convert(name: str, value: object, problems: list[str]) -> Any:
+    """The checked value of one field; a problem is added to the list instead of raised."""
+    field = _FIELDS[name]
+    try:
+        return msgspec.convert(value, field.type, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        problems.append(f"{_variable(name)} ({_meta(field).description}): {error}.")
+        return None
+
+
+def _path(kind: type, value: object) -> Path:
+    if kind is not Path or not isinstance(value, str | Path):
+        raise TypeError(f"Expected a path, not {type(value).__name__}")
+    return Path(value).expanduser()
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
