@@ -92,7 +92,7 @@ def write_sqlite(path: Path, rows: list[QwedRow]) -> str:
     """Write the rows into a new SQLite file as SQLAlchemy would; returns its DSN."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(SQLITE_TABLE)
-        connection.executemany(insert("?"), [_sqlite_values(row) for row in rows])
+        connection.executemany(insert("?"), [sqlite_values(row) for row in rows])
     return f"sqlite:///{path}"
 
 
@@ -102,7 +102,8 @@ def insert(*marks: str) -> str:
     return f"INSERT INTO verificationlog ({','.join(COLUMNS)}) VALUES ({','.join(placeholders)})"
 
 
-def _sqlite_values(row: QwedRow) -> list[Any]:
+def sqlite_values(row: QwedRow) -> list[Any]:
+    """A row's values as SQLAlchemy stores them in SQLite."""
     stored = values(row)
     moment = datetime.fromisoformat(str(row.timestamp))
     stored[COLUMNS.index("timestamp")] = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
