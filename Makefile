@@ -47,7 +47,8 @@ lock: ## Pin every dependency anew (needs uv on the PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(UV_COMPILE) requirements-build.in -o requirements-build.txt
 	$(UV_COMPILE) pyproject.toml --extra server -o requirements.txt
-	$(UV_COMPILE) pyproject.toml --extra server --extra dev -c requirements.txt -o requirements-dev.txt
+	$(UV_COMPILE) pyproject.toml --extra server --extra dev \
+		-c requirements.txt -c requirements-build.txt -o requirements-dev.txt
 
 UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --only-binary :all: --no-config --custom-compile-command "make lock"

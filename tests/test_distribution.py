@@ -1,0 +1,83 @@
+"""What the project ships: a wheel that is complete, lock files that cover it, assets as they were published."""
+
+import hashlib
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+SWAGGER_UI = ROOT / "server" / "http" / "static" / "swagger-ui"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of the files in the wheel that this checkout builds."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([sys.executable, "-m", *command, "-w", str(directory), str(ROOT)], check=True)
+    (path,) = directory.glob("quire-*.whl")
+    return set(zipfile.ZipFile(path).namelist())
+
+
+def test_the_wheel_holds_every_module(wheel: set[str]) -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for package in ("ledger", "server")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert modules <= wheel
+
+
+def test_the_wheel_holds_every_migration(wheel: set[str]) -> None:
+    migrations = {f"ledger/_migrations/{path.name}" for path in ROOT.glob("migrations/*.sql")}
+    assert migrations
+    assert migrations <= wheel
+
+
+def test_the_wheel_holds_the_docs_page_and_its_licence(wheel: set[str]) -> None:
+    assert {
+        f"server/http/static/swagger-ui/{name}"
+        for name in ("swagger-ui-bundle.js", "swagger-ui.css", "LICENSE", "NOTICE")
+    } <= wheel
+
+
+def test_vendored_files_are_as_published() -> None:
+    table = re.findall(r"`([\w.-]+)` \| `([0-9a-f]{64})`", (SWAGGER_UI / "README.md").read_text())
+    assert len(table) == 2
+    for name, digest in table:
+        assert hashlib.sha256((SWAGGER_UI / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(
+    ("lock", "requirements"),
+    [
+        ("requirements.txt", PROJECT["dependencies"] + EXTRAS["server"]),
+        ("requirements-dev.txt", PROJECT["dependencies"] + EXTRAS["server"] + EXTRAS["dev"]),
+        ("requirements-build.txt", (ROOT / "requirements-build.in").read_text().splitlines()),
+    ],
+)
+def test_a_lock_file_satisfies_what_it_was_made_from(lock: str, requirements: list[str]) -> None:
+    pins = _pins(lock)
+    for requirement in map(Requirement, requirements):
+        assert requirement.name in pins
+        assert requirement.specifier.contains(pins[requirement.name]), str(requirement)
+
+
+def test_the_lock_files_agree() -> None:
+    """One virtual environment takes all three."""
+    dev = _pins("requirements-dev.txt")
+    assert _pins("requirements.txt").items() <= dev.items()
+    for name, version in _pins("requirements-build.txt").items():
+        assert dev.get(name, version) == version
+
+
+def _pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
