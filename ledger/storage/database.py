@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -15,7 +15,8 @@ SERVER_ROLE: Final = "quire_server"
 CONNECT_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 60.0
 
-Connection = asyncpg.Connection[Any]
+# Generic only in its type stubs, hence the quotes.
+Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 CONNECTION_LOST: Final = (
     OSError,
