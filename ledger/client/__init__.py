@@ -59,6 +59,7 @@ from ledger.client.models import (
     Receipt,
     TrailChecks,
     TrailVerification,
+    Verdict,
     VerificationJob,
 )
 from ledger.client.sync import LedgerClient
@@ -110,6 +111,7 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "UnsupportedMediaTypeError",
+    "Verdict",
     "VerificationFailedError",
     "VerificationJob",
 ]

@@ -1,0 +1,19 @@
+"""The examples in the client's documentation run, from the first to the last."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+
+
+def test_the_examples_run(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUIRE_URL", server.url)
+    monkeypatch.setenv("QUIRE_API_KEY", server.admin_key)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert blocks
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, PAGE.name, "exec"), names)

@@ -1,0 +1,71 @@
+"""The client's public API as a user would call it; `test_client_api` has it type-checked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import TypedDict, assert_type
+
+from ledger.client import (
+    AsyncLedgerClient,
+    BatchSummary,
+    CreatedApiKey,
+    Entry,
+    Erasure,
+    Head,
+    InvalidEventError,
+    LedgerClient,
+    Org,
+    Receipt,
+    TrailVerification,
+    Verdict,
+    VerificationJob,
+)
+
+
+class Login(TypedDict):
+    event_type: str
+    actor: str
+
+
+def plain(ledger: LedgerClient) -> None:
+    login: Login = {"event_type": "user.login", "actor": "alice"}
+    names: dict[str, str] = {"actor": "alice"}
+    receipt = ledger.append(login)
+    assert_type(receipt, Receipt)
+    assert_type(receipt.anchored_at, datetime)
+    assert_type(receipt.previous_hash, str | None)
+    ledger.append(names, idempotency_key="k")
+    ledger.append(b"{}")
+    assert_type(ledger.append_many([login, {"n": 1, "deep": {"x": [1]}}, b"{}"]), list[Receipt])
+    assert_type(ledger.append_many((names for _ in range(3)), minimal=True), list[BatchSummary])
+    assert_type(ledger.entries(actor="a", since=datetime.now(UTC), order="asc"), Iterator[Entry])
+    assert_type(ledger.head(), Head)
+    assert_type(ledger.payload(receipt.record_id), bytes)
+    assert_type(ledger.verify_audit_trail(on_progress=print), TrailVerification)
+    assert_type(ledger.create_org("acme", privacy="plain"), Org)
+    assert_type(ledger.create_key("ci", "member", org="acme"), CreatedApiKey)
+    assert_type(ledger.erase_subject("alice"), Erasure)
+    ledger.append("{}")  # type: ignore[arg-type]
+    ledger.create_key("ci", "owner")  # type: ignore[arg-type]
+    ledger.entries(actr="a")  # type: ignore[call-arg]
+
+
+def progress(job: VerificationJob) -> None:
+    assert_type(job.processed, int)
+    assert_type(job.rate, float | None)
+
+
+async def concurrent(ledger: AsyncLedgerClient) -> None:
+    async with ledger.batching(in_flight=1) as batch:
+        receipts = await asyncio.gather(*(batch.append({"n": n}) for n in range(3)))
+        assert_type(receipts, list[Receipt])
+    assert_type(ledger.entries(), AsyncIterator[Entry])
+    async for entry in ledger.entries(subject="bob", page_size=10):
+        assert_type(entry, Entry)
+    result = await ledger.verify_audit_trail(1, 2, progress)
+    assert_type(result.checks.head, Verdict)
+    assert_type(await ledger.append_many([b"{}"], minimal=True), list[BatchSummary])
+
+
+def handle(error: InvalidEventError) -> tuple[int | None, str | None]:
+    return error.index, error.field
