@@ -17,7 +17,7 @@ legacy
 
 from __future__ import annotations
 
-from ledger.qwed.event import EVENT_TYPE, imported_event, row_reference
+from ledger.qwed.event import EVENT_TYPE, imported_event, referenced_row, row_reference
 from ledger.qwed.row import (
     Column,
     Form,
@@ -54,6 +54,7 @@ __all__ = [
     "hash_fields",
     "imported_event",
     "iso_time",
+    "referenced_row",
     "row_reference",
     "sign_hash",
     "usable_secrets",

@@ -37,6 +37,14 @@ def row_reference(organization_id: int, row_id: int) -> str:
     return f"qwed:{organization_id}:{row_id}"
 
 
+def referenced_row(organization_id: int, reference: str | None) -> int | None:
+    """The row id that a reference of this organization names, None for any other text."""
+    _, _, row_id = (reference or "").rpartition(":")
+    if row_id.isdecimal() and reference == row_reference(organization_id, int(row_id)):
+        return int(row_id)
+    return None
+
+
 def imported_event(organization_id: int, row: QwedRow, verdict: QwedVerdict) -> dict[str, Any]:
     """The event for a row of this QWED organization's trail."""
     user = f"qwed:user:{row.user_id}" if type(row.user_id) is int else None

@@ -33,6 +33,7 @@ NO_END: Final = TrailEnd()
 class QwedReport:
     """The verdict over a trail.
 
+    ``errors`` names rows, ``trail_errors`` what is wrong with the trail as a whole.
     ``complete`` says whether the known end was reached, and is ``"not_checked"``
     where none was given: a trail that lost its last rows looks like a shorter one.
     """
@@ -43,6 +44,7 @@ class QwedReport:
     failed_count: int = 0
     failed_entries: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    trail_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     forms: dict[str, int] = field(default_factory=lambda: {"current": 0, "legacy": 0})
     complete: bool | Literal["not_checked"] = "not_checked"
@@ -56,7 +58,8 @@ class QwedReport:
 class TrailVerifier:
     """Takes an organization's rows in the order of their ids, one at a time.
 
-    Holds only the row before. Raises MissingKey without a secret.
+    Holds only the row before; ``report`` is what was counted so far.
+    Raises MissingKey without a secret.
     """
 
     def __init__(
@@ -66,23 +69,23 @@ class TrailVerifier:
         self._end = end
         self._end_seen = False
         self._previous: QwedRow | None = None
-        self._report = QwedReport(organization_id)
+        self.report = QwedReport(organization_id)
 
     def check(self, row: QwedRow) -> QwedVerdict:
         """The verdict over the next row, which is also counted into the report."""
         verdict = verify_row(row, self._previous, self._secrets)
         self._previous = row
-        self._report.total_entries += 1
+        self.report.total_entries += 1
         if row.entry_hash == self._end.entry_hash and self._end.count in (
             None,
-            self._report.total_entries,
+            self.report.total_entries,
         ):
             self._end_seen = True
         self._count(verdict)
         return verdict
 
     def _count(self, verdict: QwedVerdict) -> None:
-        report = self._report
+        report = self.report
         if verdict.form:
             report.forms[verdict.form] += 1
         if verdict.valid:
@@ -95,23 +98,21 @@ class TrailVerifier:
         for warning in verdict.warnings:
             _list(report.warnings, f"row {verdict.row_id}: {warning}")
 
-    def finish(self) -> QwedReport:
-        """The report, once no row is left."""
-        report = self._report
-        faults = list(self._end_faults())
-        # The end of the trail always finds its place in the list.
-        report.errors[:] = [*faults, *report.errors][:MAX_FAULTS_LISTED]
-        if faults:
+    def finish(self, *lost: str) -> QwedReport:
+        """The report, once no row is left. ``lost`` is what the caller knows to be missing."""
+        report = self.report
+        report.trail_errors = [*lost, *self._end_faults()]
+        if report.trail_errors:
             report.complete = False
         elif self._end != NO_END:
             report.complete = True
         return report
 
     def _end_faults(self) -> Iterable[str]:
-        count, total = self._end.count, self._report.total_entries
+        count, total = self._end.count, self.report.total_entries
         if total == 0 and count != 0:
             yield (
-                f"No rows for organization {self._report.organization_id}: "
+                f"No rows for organization {self.report.organization_id}: "
                 "the trail was wiped, or never existed"
             )
         elif count is not None and total < count:

@@ -136,7 +136,7 @@ def test_rows_cut_from_the_end_are_found_by_count_or_head() -> None:
         assert (whole.valid, whole.complete) == (True, True)
         assert (cut.valid, cut.complete) == (False, False)
         assert cut.failed_count == 0
-        assert cut.errors
+        assert cut.trail_errors
 
 
 def test_a_trail_that_grew_past_its_known_end_is_complete() -> None:
@@ -151,7 +151,7 @@ def test_an_end_that_was_replaced_is_found() -> None:
     rows[4] = entry(str(rows[3].entry_hash), row_id=5, query="something else")
     report = verify_trail(rows, 1, [SECRET], end)
     assert (report.failed_count, report.complete) == (0, False)
-    assert "removed or replaced" in report.errors[0]
+    assert "removed or replaced" in report.trail_errors[0]
 
 
 def test_a_wiped_trail_is_found_even_with_nothing_to_compare() -> None:
@@ -159,7 +159,7 @@ def test_a_wiped_trail_is_found_even_with_nothing_to_compare() -> None:
     for end in (TrailEnd(), TrailEnd(5), TrailEnd(5, "ab"), TrailEnd(None, "ab")):
         report = verify_trail([], 1, [SECRET], end)
         assert (report.valid, report.complete) == (False, False)
-        assert "wiped" in report.errors[0]
+        assert "wiped" in report.trail_errors[0]
     assert verify_trail([], 1, [SECRET], TrailEnd(0)).valid
 
 
@@ -267,4 +267,4 @@ def test_lists_are_bounded_and_counts_exact() -> None:
     report = verify_trail(rows, 1, [b"wrong"], TrailEnd(10_000))
     assert report.failed_count == MAX_FAULTS_LISTED + 5
     assert len(report.failed_entries) == len(report.errors) == MAX_FAULTS_LISTED
-    assert report.errors[0].startswith("Trail cut short")
+    assert report.trail_errors[0].startswith("Trail cut short")
