@@ -109,6 +109,7 @@ class EmbeddedPostgres:
         pid = self._pid
         self._signal(signal.SIGINT)
         if self._await_end(_STOP_SECONDS):
+            self._remove_outside_socket()
             return
         self._signal(signal.SIGQUIT)
         if not self._await_end(_QUIT_SECONDS):
@@ -169,6 +170,12 @@ class EmbeddedPostgres:
 
     def _connectable(self, state: Postmaster) -> None:
         self._socket_dir, self._port = state.socket_dir, state.port
+
+    def _remove_outside_socket(self) -> None:
+        """Leave no empty directory in /tmp, where the socket did not fit into the home."""
+        if self._socket_dir.parent != self._claim()[0].home:
+            with contextlib.suppress(OSError):
+                self._socket_dir.rmdir()
 
     def _alive(self) -> bool:
         if self._child is not None:

@@ -84,11 +84,13 @@ class ClusterFiles:
     def _socket_dir(self) -> Path:
         """A directory for the socket that only the account can enter.
 
-        Inside the home where the path is short enough for a socket, else /tmp/quire-<hash>: not
-        XDG_RUNTIME_DIR, which goes when the user logs out.
+        Inside the home, else /tmp/quire-<hash> where the path is too long for a socket or has a
+        comma, which separates hosts in a connection URL. Not XDG_RUNTIME_DIR: that goes when the
+        user logs out.
         """
         directory = self.home / "socket"
-        if len(os.fsencode(directory / f".s.PGSQL.{PORT}")) > SOCKET_PATH_BYTES_MAX:
+        path = os.fsencode(directory / f".s.PGSQL.{PORT}")
+        if len(path) > SOCKET_PATH_BYTES_MAX or b"," in path:
             directory = Path("/tmp") / self.cluster_name  # noqa: S108 - checked right below
         self._account.make_directory(directory)
         status = directory.lstat()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from uuid import uuid4
 
 import asyncpg
 
+from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
+from server.embedded.postmaster import is_postmaster
 
 T = TypeVar("T")
 TEMPLATE = "quire_template"
@@ -72,8 +75,6 @@ class Cluster:
 
     async def _make_template(self) -> None:
         await provision(self.superuser_url, TEMPLATE)
-        from ledger.storage.migrate import migrate  # noqa: PLC0415 - until then no template
-
         await migrate(self.named(TEMPLATE).owner_url)
 
     async def _clone(self, name: str) -> None:
@@ -102,10 +103,12 @@ class OwnCluster:
         self.postgres.ensure_running()
 
     def kill(self) -> None:
-        """kill -9 of the postmaster; its backends go by themselves."""
+        """kill -9 of the postmaster, and wait until it is dead; its backends go by themselves."""
         pid = self.postgres.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        while is_postmaster(pid, self.postgres.data):
+            time.sleep(0.001)
 
     def stop(self) -> None:
         self.postgres.stop()
@@ -131,8 +134,6 @@ class OwnCluster:
 
     async def _provide(self) -> None:
         await provision(self._url(SUPERUSER, "postgres"))
-        from ledger.storage.migrate import migrate  # noqa: PLC0415
-
         await migrate(self.owner_url)
 
     def _listen(self) -> None:
