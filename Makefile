@@ -29,7 +29,7 @@ test: .venv/.dev ## Run the whole suite against a real PostgreSQL (ARGS="-k name
 
 .PHONY: torture
 torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
-	QUIRE_TORTURE_CYCLES=$(CYCLES) $(BIN)/python -m pytest -m torture --timeout 0 $(ARGS)
+	TORTURE_CYCLES=$(CYCLES) $(BIN)/python -m pytest -m torture --timeout 0 $(ARGS)
 
 .PHONY: lint
 lint: .venv/.dev ## Check style, types and layers
