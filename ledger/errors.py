@@ -144,11 +144,12 @@ class IdempotencyMismatch(AppendRefused):
 
 
 class QueueFull(AppendRefused):
-    """Too much is waiting; ``retry_after`` is in seconds."""
+    """Too much is waiting, of this org or (``everyone``) of all; ``retry_after`` is in seconds."""
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
+    def __init__(self, message: str, *, retry_after: int = 1, everyone: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.everyone = everyone
 
 
 class ShuttingDown(AppendRefused):

@@ -40,6 +40,8 @@ _PAYLOAD_AAD: Final = b"quire/v1/payload\x00"
 _WRAP_AAD: Final = b"quire/v1/wrap\x00"
 _DERIVE: Final = b"quire/v1/derive\x00"
 _ZERO_NONCE: Final = bytes(NONCE_BYTES)
+INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def derive(key: bytes, purpose: str) -> bytes:
@@ -52,6 +54,25 @@ def org_data_key(org_key: bytes) -> bytes:
     return derive(org_key, "org-data")
 
 
+class DataKey:
+    """A data key with the keyed hash states of its payload keys computed once."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\x00")
+        self._inner = sha256(block.translate(INNER_PAD) + _PAYLOAD_KEY)
+        self._outer = sha256(block.translate(OUTER_PAD))
+
+    def payload_key(self, salt: bytes) -> bytes:
+        """The same as :func:`payload_key`, at half its cost."""
+        inner = self._inner.copy()
+        inner.update(salt)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 def payload_key(data_key: bytes, salt: bytes) -> bytes:
     """The key of one payload; disclosing it opens that payload and no other."""
     return hmac.digest(data_key, _PAYLOAD_KEY + salt, "sha256")
@@ -62,9 +83,9 @@ def payload_aad(org: str, seal: str) -> bytes:
     return _PAYLOAD_AAD + org.encode() + b"\x00" + seal.encode()
 
 
-def seal_payload(data_key: bytes, salt: bytes, aad: bytes, plaintext: bytes) -> bytes:
+def seal_payload(data_key: DataKey, salt: bytes, aad: bytes, plaintext: bytes) -> bytes:
     """Seal one payload under a fresh random 32-byte salt, never used before."""
-    key = hmac.digest(data_key, _PAYLOAD_KEY + salt, "sha256")
+    key = data_key.payload_key(salt)
     commitment = sha256(_COMMITMENT + key).digest()
     return SEAL_VERSION + salt + commitment + AESGCM(key).encrypt(_ZERO_NONCE, plaintext, aad)
 
@@ -91,7 +112,8 @@ def open_with_payload_key(key: bytes, aad: bytes, sealed: bytes) -> bytes:
     """Open a sealed payload with its own key (what an auditor is given)."""
     sealed_salt(sealed)
     commitment = sealed[1 + SALT_BYTES : HEADER_BYTES]
-    if not hmac.compare_digest(sha256(_COMMITMENT + key).digest(), commitment):
+    committed = hmac.compare_digest(sha256(_COMMITMENT + key).digest(), commitment)
+    if len(key) != KEY_BYTES or not committed:
         raise SealingError("the payload is committed to another key")
     try:
         return AESGCM(key).decrypt(_ZERO_NONCE, sealed[HEADER_BYTES:], aad)

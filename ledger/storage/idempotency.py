@@ -13,19 +13,19 @@ from ledger.storage.trail import ENTRY_COLUMNS, AppendTransaction
 class KeyUse(NamedTuple):
     """One use of a key: digests of key and body, and the seqs it was answered with.
 
-    ``seqs`` is None where they are ``first_seq`` and the ``count - 1`` after it.
+    ``seqs`` is None where they are ``first_seq`` and the ``events - 1`` after it.
     """
 
     org_id: int
     key: bytes
     body: bytes
     first_seq: int
-    count: int
+    events: int
     seqs: list[int] | None
 
-    def all_seqs(self) -> list[int]:
+    def all_seqs(self) -> Sequence[int]:
         """Every seq of the first answer, in its order."""
-        return self.seqs or list(range(self.first_seq, self.first_seq + self.count))
+        return self.seqs or range(self.first_seq, self.first_seq + self.events)
 
 
 FIND = """
@@ -61,6 +61,8 @@ async def record(transaction: AppendTransaction, day: date, uses: Sequence[KeyUs
 async def entries_of(
     transaction: AppendTransaction, org_id: int, seqs: Sequence[int]
 ) -> dict[int, Entry]:
-    """Stored entries by seq."""
+    """Stored entries by seq; asks the database only where there is something to ask."""
+    if not seqs:
+        return {}
     rows = await transaction.run(transaction.connection.fetch(ENTRIES, org_id, list(seqs)))
     return {row[1]: Entry(*row) for row in rows}

@@ -18,7 +18,7 @@ import asyncpg
 from ledger.chain import Entry, Head
 from ledger.entry import from_datetime, to_datetime
 from ledger.errors import QuireError
-from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain
+from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
 
 ENTRY_COLUMNS = (
     "org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash, signature, leaf, payload"
@@ -43,6 +43,12 @@ ENTRIES_BETWEEN = f"""
 SELECT {ENTRY_COLUMNS} FROM entries
 WHERE org_id = $1 AND seq > $2 AND seq <= $3 AND anchored_at >= $4 AND anchored_at <= $5
 ORDER BY seq, anchored_at LIMIT $6"""
+# LATERAL with LIMIT pins the plan: one primary key probe per org and partition.
+ORGS_BEYOND = """
+SELECT w.org_id FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, seq)
+CROSS JOIN LATERAL (
+    SELECT FROM entries e WHERE e.org_id = w.org_id AND e.seq > w.seq LIMIT 1
+) AS beyond"""
 NEWEST_FROM = f"""
 SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq >= $2
 ORDER BY seq DESC, anchored_at DESC LIMIT $3"""
@@ -132,6 +138,19 @@ class AppendTransaction:
         row = await self.run(self.connection.fetchrow(HEAD_ENTRY, org_id, seq, at))
         return None if row is None else Entry(*row)
 
+    async def entry_at(self, org_id: int, head: Head) -> Entry | None:
+        """The stored entry a head points to."""
+        return await self.head_entry(org_id, head.seq, to_datetime(head.anchored_us))
+
+    async def thaw(self, org_id: int, head: Head) -> None:
+        """Unfreeze an org and state what its head is."""
+        await self.run(
+            self.connection.execute(
+                RESTATE_HEAD, org_id, head.seq, head.entry_hash, to_datetime(head.anchored_us)
+            )
+        )
+        await self.run(self.connection.execute(THAW, org_id))
+
     async def entries_between(
         self, org_id: int, after: Head, upto: Head, limit: int
     ) -> list[Entry]:
@@ -149,6 +168,17 @@ class AppendTransaction:
         )
         return [Entry(*row) for row in rows]
 
+    async def orgs_beyond(self, heads: Sequence[tuple[int, int]]) -> set[int]:
+        """Of these (org_id, seq) pairs, the orgs that hold entries after that seq."""
+        if not heads:
+            return set()
+        rows = await self.run(
+            self.connection.fetch(
+                ORGS_BEYOND, [org_id for org_id, _ in heads], [seq for _, seq in heads]
+            )
+        )
+        return {row[0] for row in rows}
+
     async def newest_from(self, org_id: int, seq: int, limit: int) -> list[Entry]:
         """The newest entries at or after ``seq``, newest first."""
         rows = await self.run(self.connection.fetch(NEWEST_FROM, org_id, seq, limit))
@@ -157,9 +187,7 @@ class AppendTransaction:
     async def copy_entries(self, entries: Iterable[Entry]) -> None:
         """Write the entries by binary COPY."""
         await self.run(
-            self.connection.copy_records_to_table(
-                "entries", records=entries, columns=_COPY_COLUMNS
-            )
+            self.connection.copy_records_to_table("entries", records=entries, columns=_COPY_COLUMNS)
         )
 
     async def move_heads(self, moves: Sequence[Move]) -> None:
@@ -219,6 +247,19 @@ class AppendTransaction:
             raise NotWritten(error) from error
 
 
+async def prepare_connection(connection: Connection) -> None:
+    """Settings of a connection that appends.
+
+    Plans are pinned to primary key probes, whatever the statistics say of a
+    table that was empty a minute ago.
+    """
+    async with explained():
+        await connection.execute(
+            "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+            "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'"
+        )
+
+
 async def settle(url: str, moves: Sequence[Move]) -> bool:
     """Whether a commit of unknown outcome took effect, read back under the heads' locks.
 
@@ -231,9 +272,7 @@ async def settle(url: str, moves: Sequence[Move]) -> bool:
         transaction = AppendTransaction(connection)
         await transaction.begin()
         await transaction.lock_heads([move.org_id for move in moves])
-        found = {
-            await _is_persisted(transaction, move) for move in moves
-        }
+        found = {await _is_persisted(transaction, move) for move in moves}
         await transaction.rollback()
     except NotWritten as error:
         raise explain(error) from error

@@ -1,0 +1,1 @@
+"""What turns storage and formats into a ledger: the sequencer and full verification."""

@@ -1,0 +1,67 @@
+"""Opening what the sealer sealed, for readers who may: payloads and the names behind refs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ledger import sealing
+from ledger.core.sealer import Org, OrgKeys, Sealer
+from ledger.storage import subjects
+from ledger.storage.database import Database
+
+
+class Opened(NamedTuple):
+    """A person behind a ref: name and data key."""
+
+    name: str
+    key: bytes
+
+
+class Opener:
+    """Opens payloads and refs of one org for one read; erased refs stay closed."""
+
+    def __init__(self, org: Org, keys: OrgKeys, people: dict[str, Opened]) -> None:
+        self._org = org
+        self._keys = keys
+        self._people = people
+
+    def name(self, ref: str | None) -> str | None:
+        """The name behind a ref; an erased ref, or one that is none, is returned as it is."""
+        person = self._people.get(ref or "")
+        return ref if person is None else person.name
+
+    def is_erased(self, ref: str | None) -> bool:
+        """Whether the key behind this seal or ref is gone."""
+        return ref is not None and ref.startswith(sealing.REF_PREFIX) and ref not in self._people
+
+    def payload(self, seal: str, sealed: bytes) -> bytes | None:
+        """The payload as it was sent, or None where its subject is erased.
+
+        Raises SealingError or MalformedSealedPayload for bytes that were altered.
+        """
+        aad = sealing.payload_aad(self._org.slug, seal)
+        if seal == sealing.ORG_SEAL:
+            return sealing.open_payload(self._keys.org_data_key, aad, sealed)
+        person = self._people.get(seal)
+        return None if person is None else sealing.open_payload(person.key, aad, sealed)
+
+
+async def opener(
+    database: Database, sealer: Sealer, org: Org, refs: Iterable[str | None]
+) -> Opener:
+    """An opener for these refs, read from the database now, never from a cache."""
+    keys = sealer.keys(org)
+    wanted = sorted({ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)})
+    people = {}
+    for row in await subjects.by_refs(database, org.id, wanted) if wanted else []:
+        key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
+        name = sealing.unwrap_key(key, row.name, f"name:{row.ref}").decode()
+        people[row.ref] = Opened(name, key)
+    return Opener(org, keys, people)
+
+
+async def ref_of(database: Database, sealer: Sealer, org: Org, name: str) -> str | None:
+    """The ref a person has in a sealing org, or None."""
+    _, rows = await subjects.find(database, org.id, [sealer.keys(org).lookup(name)])
+    return rows[0].ref if rows else None

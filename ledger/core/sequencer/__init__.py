@@ -1,0 +1,19 @@
+"""The sequencer: gives every event its place, one commit per org at a time.
+
+``lane`` holds what waits for one org, ``batch`` runs one transaction for many
+orgs, ``head_check`` is what makes it fail closed, ``sequencer`` ties them together.
+"""
+
+from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest, Receipt, StaleSeal
+from ledger.core.sequencer.sequencer import BatchReport, Limits, Sequencer
+
+__all__ = [
+    "AppendRequest",
+    "Appended",
+    "BatchReport",
+    "KeyDigest",
+    "Limits",
+    "Receipt",
+    "Sequencer",
+    "StaleSeal",
+]

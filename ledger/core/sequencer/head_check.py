@@ -1,0 +1,118 @@
+"""The check before each batch: the persisted head is right, or nothing is written.
+
+The head's entry is read again, its hash and signature recomputed. If the head
+is not the one this process saw last, the entries between must be a valid
+extension that another process wrote; anything else is tampering, a restored
+backup or a lagging replica.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.chain import EMPTY_HEAD, Entry, Head, check_entry
+from ledger.entry import from_datetime
+from ledger.keys import SigningKeyring
+from ledger.storage.trail import AppendTransaction, LockedHead
+
+PAGE_ENTRIES: Final = 1_000
+MAX_WALK_ENTRIES: Final = 50_000
+"""A longer extension is checked at both its ends; the rest is full verification's."""
+MAX_THAW_ENTRIES: Final = 1_000
+
+
+async def why_not(
+    transaction: AppendTransaction,
+    org_id: int,
+    org: str,
+    locked: LockedHead | None,
+    seen: Head | None,
+    keyring: SigningKeyring,
+    beyond: bool,
+) -> str | None:
+    """Why the trail must not be extended, or None where all is right.
+
+    ``beyond`` tells whether the trail holds entries after the persisted head.
+    """
+    if locked is None:
+        return "the head row of the trail is missing"
+    head = locked.head
+    reason = _own_fault(org, locked, keyring)
+    if reason is not None or head == seen:
+        return reason
+    if seen is not None and head.seq <= seen.seq:
+        return (
+            f"the trail went back: the head is at seq {head.seq}, but seq {seen.seq} was "
+            "acknowledged here (a restored backup, a lagging replica or tampering)"
+        )
+    if beyond:
+        return f"the head row says seq {head.seq}, but the trail holds later entries"
+    if seen is None or seen.seq < 0:
+        return None
+    return await _extension_fault(transaction, org_id, org, seen, head, keyring)
+
+
+def _own_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | None:
+    head, entry = locked.head, locked.entry
+    if head.seq < 0:
+        return None
+    if entry is None:
+        return f"the head's entry (seq {head.seq}) is missing"
+    if entry.entry_hash != head.entry_hash:
+        return f"the head row and the head's entry (seq {head.seq}) hold different hashes"
+    faults = check_entry(entry, org, keyring, None)
+    if faults:
+        return f"the head's entry (seq {head.seq}) is not intact: {faults[0].reason}"
+    return None
+
+
+async def _extension_fault(
+    transaction: AppendTransaction,
+    org_id: int,
+    org: str,
+    seen: Head,
+    head: Head,
+    keyring: SigningKeyring,
+) -> str | None:
+    if head.seq - seen.seq > MAX_WALK_ENTRIES:
+        entry = await transaction.entry_at(org_id, seen)
+        if entry is None or entry.entry_hash != seen.entry_hash:
+            return f"the entry at seq {seen.seq} is not the one that was acknowledged here"
+        return None
+    at = seen
+    while at.seq < head.seq:
+        page = await transaction.entries_between(org_id, at, head, PAGE_ENTRIES)
+        if not page:
+            return f"the entry at seq {at.seq + 1} is missing"
+        for entry in page:
+            if entry.seq != at.seq + 1:
+                return f"the entry at seq {at.seq + 1} is missing or stands twice"
+            faults = check_entry(entry, org, keyring, at.entry_hash)
+            if faults:
+                return f"the entry at seq {entry.seq} is not intact: {faults[0].reason}"
+            at = Head(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))
+    return None if at == head else "the entries do not lead to the head row"
+
+
+async def head_for_thaw(
+    transaction: AppendTransaction,
+    org_id: int,
+    org: str,
+    locked: LockedHead | None,
+    keyring: SigningKeyring,
+) -> Head:
+    """The head to go on from once an operator accepts the trail as it is.
+
+    The newest intact entry at or after the head row's seq; where there is none
+    (the head's entry is damaged or gone), what the head row says. So a thaw
+    never shortens the trail, and what was damaged stays visible to verification.
+    """
+    claimed = EMPTY_HEAD if locked is None else locked.head
+    for entry in await transaction.newest_from(org_id, max(claimed.seq, 0), MAX_THAW_ENTRIES):
+        if not check_entry(entry, org, keyring, None):
+            return _head_of(entry)
+    return claimed
+
+
+def _head_of(entry: Entry) -> Head:
+    return Head(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))

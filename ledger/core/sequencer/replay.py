@@ -1,0 +1,137 @@
+"""Idempotency inside a batch: which events are new, and which were written before.
+
+The orgs' head rows are locked, so what is found here can't change until commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ledger.chain import Draft, Entry, Head
+from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest
+from ledger.errors import AppendRefused, IdempotencyMismatch
+from ledger.storage.idempotency import KeyUse
+
+
+class Uses:
+    """Earlier uses of keys: those stored, and those new in this batch."""
+
+    def __init__(self, stored: Mapping[tuple[int, bytes], KeyUse]) -> None:
+        self._known = dict(stored)
+        self.new: list[KeyUse] = []
+
+    def earlier(self, org_id: int, digest: KeyDigest) -> KeyUse | None:
+        """The earlier use of a key with this body. Raises IdempotencyMismatch for another body."""
+        use = self._known.get((org_id, digest.key))
+        if use is not None and use.body != digest.body:
+            raise IdempotencyMismatch(
+                "this idempotency key was used before with another body; use a new key for a new event"
+            )
+        return use
+
+    def add(self, use: KeyUse) -> None:
+        """Record a use that this batch makes."""
+        self._known[use.org_id, use.key] = use
+        self.new.append(use)
+
+
+class Placed:
+    """A request with the seq of each of its events, and the drafts that are new."""
+
+    __slots__ = ("drafts", "replayed", "request", "seqs")
+
+    def __init__(
+        self, request: AppendRequest, seqs: Sequence[int], drafts: list[Draft], replayed: bool
+    ) -> None:
+        self.request = request
+        self.seqs = seqs
+        self.drafts = drafts
+        self.replayed = replayed
+
+    def older(self, head_seq: int) -> list[int]:
+        """The seqs that were stored before this batch."""
+        if isinstance(self.seqs, range) and (not self.seqs or self.seqs[0] > head_seq):
+            return []
+        return [seq for seq in self.seqs if seq <= head_seq]
+
+    def appended(
+        self, head: Head, entries: Sequence[Entry], stored: Mapping[int, Entry], new: Head
+    ) -> Appended:
+        """The answer: ``entries`` are the batch's, from ``head.seq + 1`` on."""
+        first = head.seq + 1
+        if isinstance(self.seqs, range) and self.seqs and self.seqs[0] >= first:
+            start = self.seqs[0] - first
+            previous = entries[start - 1].entry_hash if start else head.entry_hash
+            mine = entries[start : start + len(self.seqs)]
+            return Appended(mine, previous, new, True, self.replayed)
+        mine = [entries[seq - first] if seq >= first else stored[seq] for seq in self.seqs]
+        return Appended(mine, b"", new, False, self.replayed)
+
+
+def assemble(
+    requests: Sequence[AppendRequest],
+    head_seq: int,
+    uses: Uses,
+    refusals: list[tuple[AppendRequest, Exception]],
+) -> list[Placed]:
+    """Place each request after the head; a mismatch refuses its request alone."""
+    placed = []
+    next_seq = head_seq + 1
+    for request in requests:
+        try:
+            one = _place(request, next_seq, uses)
+        except AppendRefused as error:
+            refusals.append((request, error))
+            continue
+        placed.append(one)
+        next_seq += len(one.drafts)
+    return placed
+
+
+def _place(request: AppendRequest, next_seq: int, uses: Uses) -> Placed:
+    if request.idempotency is not None:
+        earlier = uses.earlier(request.org_id, request.idempotency)
+        if earlier is not None:
+            return Placed(request, earlier.all_seqs(), [], True)
+    seqs: Sequence[int] = range(next_seq, next_seq + len(request.drafts))
+    drafts = request.drafts
+    if request.unique:
+        seqs, drafts = _place_unique(request, next_seq, uses)
+    if request.idempotency is not None:
+        _remember(request.org_id, request.idempotency, seqs, uses)
+    return Placed(request, seqs, drafts, not drafts)
+
+
+def _place_unique(
+    request: AppendRequest, next_seq: int, uses: Uses
+) -> tuple[Sequence[int], list[Draft]]:
+    # Look at every key before adding one: a mismatch must leave no use behind.
+    bodies: dict[bytes, bytes] = {}
+    for index, digest in request.unique.items():
+        try:
+            if bodies.setdefault(digest.key, digest.body) != digest.body:
+                raise IdempotencyMismatch("its unique_key stands twice with different bodies")
+            uses.earlier(request.org_id, digest)
+        except IdempotencyMismatch as error:
+            raise IdempotencyMismatch(f"event {index}: {error}", index=index) from None
+    seqs: list[int] = []
+    drafts: list[Draft] = []
+    for index, draft in enumerate(request.drafts):
+        mine = request.unique.get(index)
+        earlier = None if mine is None else uses.earlier(request.org_id, mine)
+        if earlier is not None:
+            seqs.append(earlier.first_seq)
+            continue
+        seq = next_seq + len(drafts)
+        if mine is not None:
+            uses.add(KeyUse(request.org_id, mine.key, mine.body, seq, 1, None))
+        seqs.append(seq)
+        drafts.append(draft)
+    if len(drafts) == len(request.drafts):
+        return range(next_seq, next_seq + len(drafts)), drafts
+    return seqs, drafts
+
+
+def _remember(org_id: int, digest: KeyDigest, seqs: Sequence[int], uses: Uses) -> None:
+    listed = None if isinstance(seqs, range) else list(seqs)
+    uses.add(KeyUse(org_id, digest.key, digest.body, seqs[0], len(seqs), listed))

@@ -1,0 +1,217 @@
+"""The sequencer of one server process: lanes in, transactions out.
+
+Ownership: a lane belongs to the ready list or to one committer, a request to
+its lane until taken and to its batch after that. A batch ends in exactly one
+of: committed and answered; certainly not written and refused; or, when the
+shutdown limit passes first, refused as of unknown outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ledger.core.sequencer.batch import Batch, Outcome, Turn
+from ledger.core.sequencer.committer import Committer
+from ledger.core.sequencer.lane import Lane, SeenHeads
+from ledger.core.sequencer.request import Appended, AppendRequest
+from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown
+from ledger.keys import SigningKeyring
+from ledger.storage.database import Database
+
+
+class Limits(NamedTuple):
+    """Bounds of one sequencer: what may wait, and what one transaction takes."""
+
+    org_events: int = 50_000
+    org_bytes: int = 64 * 2**20
+    total_bytes: int = 512 * 2**20
+    batch_events: int = 10_000
+    batch_bytes: int = 32 * 2**20
+    batch_orgs: int = 512
+    committers: int = 2
+    retry_s: float = 15.0
+
+
+class BatchReport(NamedTuple):
+    """One committed transaction, for metrics and logs."""
+
+    entries: int
+    orgs: int
+    seconds: float
+    frozen: list[tuple[str, str]]
+
+
+MAX_IDLE_LANES: Final = 20_000
+
+
+def system_clock_us() -> int:
+    """The machine's time in microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
+class Sequencer:
+    """Takes append requests and makes them durable, in order, once.
+
+    ``keyring(refresh)`` returns the signing keys, read anew when ``refresh`` is
+    True. ``observe`` is called after each commit. Use as: start, append…, close.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Callable[[bool], SigningKeyring],
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], int] = system_clock_us,
+        observe: Callable[[BatchReport], None] | None = None,
+    ) -> None:
+        self._keyring = keyring
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._observe = observe
+        self._heads = SeenHeads()
+        self._lanes: dict[int, Lane] = {}
+        self._ready: dict[int, Lane] = {}
+        self._wake = asyncio.Event()
+        self._in_flight: set[Batch] = set()
+        self._waiting_bytes = 0
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._committer = Committer(database, self._limits.retry_s)
+
+    def start(self) -> None:
+        """Start the committers on the running loop."""
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"committer-{number}")
+            for number in range(self._limits.committers)
+        ]
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes waiting or in flight, all orgs together."""
+        return self._waiting_bytes
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all committers run."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    async def append(self, request: AppendRequest) -> Appended:
+        """Wait until the request is durable; a caller that is cancelled cancels nothing.
+
+        Raises QueueFull, ShuttingDown, OrgFrozen, IdempotencyMismatch, StaleSeal
+        (nothing written), DatabaseUnavailable (nothing written), OutcomeUnknown.
+        """
+        self._admit(request)
+        return await asyncio.shield(request.future)
+
+    def _admit(self, request: AppendRequest) -> None:
+        if self._closing:
+            raise ShuttingDown("the server is shutting down; retry against another one")
+        limits = self._limits
+        if self._waiting_bytes + request.size_bytes > limits.total_bytes:
+            raise QueueFull("too much is waiting on this server; retry shortly", everyone=True)
+        lane = self._lanes.get(request.org_id)
+        if lane is None:
+            self._forget_idle_lanes()
+            lane = self._lanes[request.org_id] = Lane(request.org_id, request.org)
+        if lane.queue and (
+            lane.waiting_events + len(request.drafts) > limits.org_events
+            or lane.waiting_bytes + request.size_bytes > limits.org_bytes
+        ):
+            raise QueueFull(f"{lane.waiting_events} events of this org are waiting; retry shortly")
+        self._waiting_bytes += request.size_bytes
+        lane.put(request)
+        if not lane.lock.locked():
+            self._ready[lane.org_id] = lane
+            self._wake.set()
+
+    def _forget_idle_lanes(self) -> None:
+        if len(self._lanes) >= MAX_IDLE_LANES:
+            self._lanes = {
+                org_id: lane
+                for org_id, lane in self._lanes.items()
+                if lane.queue or lane.lock.locked()
+            }
+
+    async def _work(self) -> None:
+        while True:
+            while not self._ready:
+                self._wake.clear()
+                await self._wake.wait()
+            await self._run_turns(await self._take_turns())
+
+    async def _take_turns(self) -> list[Turn]:
+        turns: list[Turn] = []
+        events, size = self._limits.batch_events, self._limits.batch_bytes
+        while self._ready and len(turns) < self._limits.batch_orgs and events > 0 and size > 0:
+            lane = self._ready.pop(next(iter(self._ready)))
+            await lane.lock.acquire()  # never waits: a ready lane is not locked
+            requests = lane.take(events, size)
+            turns.append(Turn(lane, requests))
+            events -= sum(len(request.drafts) for request in requests)
+            size -= sum(request.size_bytes for request in requests)
+        return turns
+
+    async def _run_turns(self, turns: list[Turn]) -> None:
+        batch = Batch(turns, self._heads, self._keyring, self._clock)
+        self._in_flight.add(batch)
+        started = time.perf_counter()
+        try:
+            outcome = await self._committer.commit(batch)
+            outcome.settle(self._heads)
+            self._report(outcome, len(turns), time.perf_counter() - started)
+        except Exception as error:  # noqa: BLE001 - no batch may stop its committer
+            # Certainly not written (else the committer would still be asking).
+            for turn in turns:
+                for request in turn.requests:
+                    request.refuse(error)
+        finally:
+            self._in_flight.discard(batch)
+            self._release(turns)
+
+    def _report(self, outcome: Outcome, orgs: int, seconds: float) -> None:
+        if self._observe is not None:
+            self._observe(BatchReport(outcome.entries, orgs, seconds, outcome.frozen))
+
+    def _release(self, turns: list[Turn]) -> None:
+        for turn in turns:
+            self._waiting_bytes -= sum(request.size_bytes for request in turn.requests)
+            turn.lane.lock.release()
+            if turn.lane.queue:
+                self._ready[turn.lane.org_id] = turn.lane
+                self._wake.set()
+
+    async def close(self, limit_s: float) -> None:
+        """Take nothing new, drain what waits, give up after ``limit_s`` seconds.
+
+        What was still queued then is refused as not written, what was in flight
+        as of unknown outcome.
+        """
+        self._closing = True
+        deadline = time.monotonic() + limit_s
+        while (self._ready or self._in_flight) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        for lane in self._lanes.values():
+            for request in lane.queue:
+                request.refuse(ShuttingDown("the server shut down before this was written"))
+            lane.queue.clear()
+        self._ready.clear()
+        for batch in self._in_flight:
+            for turn in batch.turns:
+                for request in turn.requests:
+                    request.refuse(
+                        OutcomeUnknown(
+                            "the server shut down while the outcome was unknown; retry with "
+                            "the same idempotency key to learn it"
+                        )
+                    )
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._committer.close()

@@ -1,0 +1,162 @@
+"""Reading a trail: one entry, and pages of entries by filter.
+
+Actor and subject are found by their index, newest or oldest first. The other
+fields stand in the leaf only: canonical JSON, in which the bytes
+``"event_type":"login"`` can't occur inside a string (its quotes would be
+escaped), so a byte search is exact. Such a scan is bounded by a window of seqs
+per page; the cursor goes on from there. All reads see every committed entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from ledger.chain import Entry
+from ledger.entry import RecordId, to_datetime
+from ledger.storage.database import Connection, Database
+from ledger.storage.trail import ENTRY_COLUMNS, HEAD_ENTRY
+
+SCAN_WINDOW: Final = 100_000
+"""Seqs that one page of a filter without actor or subject looks at."""
+
+
+class Filter(NamedTuple):
+    """What to look for: tags (0 for any), byte patterns of the leaf, a time range, seq bounds."""
+
+    actor_tag: int
+    subject_tag: int
+    patterns: Sequence[bytes]
+    since: datetime | None
+    until: datetime | None
+
+
+class Page(NamedTuple):
+    """Entries in order, and the seq to go on from (None at the end of the trail)."""
+
+    entries: list[Entry]
+    next_seq: int | None
+
+
+HEAD = "SELECT seq, entry_hash, anchored_at FROM heads WHERE org_id = $1"
+ENTRY_AT_SEQ = f"""
+SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
+ORDER BY anchored_at DESC LIMIT 1"""
+
+
+def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
+    """SQL and arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
+    conditions = ["org_id = $1", "seq >= $2", "seq <= $3"]
+    arguments: list[object] = []
+
+    def add(condition: str, value: object) -> None:
+        arguments.append(value)
+        conditions.append(condition.replace("?", f"${len(arguments) + 4}"))
+
+    if where.actor_tag:
+        add("actor_tag = ?", where.actor_tag)
+        conditions.append("actor_tag <> 0")
+    if where.subject_tag:
+        add("subject_tag = ?", where.subject_tag)
+        conditions.append("subject_tag <> 0")
+    if where.since is not None:
+        add("anchored_at >= ?", where.since)
+    if where.until is not None:
+        add("anchored_at < ?", where.until)
+    for pattern in where.patterns:
+        add("position(?::bytea in leaf) > 0", pattern)
+    order = "DESC" if descending else "ASC"
+    query = (
+        f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {' AND '.join(conditions)} "
+        f"ORDER BY seq {order} LIMIT $4"
+    )
+    return query, arguments
+
+
+async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
+    """The head row: seq (-1 when empty), hash, time."""
+    row = await database.fetchrow(HEAD, org_id)
+    return (-1, b"", to_datetime(0)) if row is None else (row[0], row[1], row[2])
+
+
+async def entry(database: Database, place: RecordId) -> Entry | None:
+    """The entry a record id names, by primary key."""
+    row = await database.fetchrow(
+        HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
+    )
+    return None if row is None else Entry(*row)
+
+
+async def entry_before(database: Database, this: Entry) -> Entry | None:
+    """The entry one seq before this one."""
+    row = await database.fetchrow(ENTRY_AT_SEQ, this.org_id, this.seq - 1, this.anchored_at)
+    return None if row is None else Entry(*row)
+
+
+async def page(
+    database: Database,
+    org_id: int,
+    where: Filter,
+    *,
+    from_seq: int | None,
+    descending: bool,
+    limit: int,
+) -> Page:
+    """One page from ``from_seq`` (None: the start of the order) on."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(HEAD, org_id)
+        newest = -1 if row is None else row[0]
+        low, high = await _bounds(connection, org_id, where, newest)
+        if from_seq is not None:
+            low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
+        window = None if where.actor_tag or where.subject_tag or not where.patterns else SCAN_WINDOW
+        first, last = _window(low, high, window, descending=descending)
+        if first > last:
+            return Page([], None)
+        query, arguments = page_query(where, descending=descending)
+        rows = await connection.fetch(query, org_id, first, last, limit, *arguments)
+    entries = [Entry(*row) for row in rows]
+    if len(entries) == limit:
+        edge = entries[-1].seq
+    elif (first, last) == (low, high):
+        return Page(entries, None)
+    else:
+        edge = first if descending else last
+    following = edge - 1 if descending else edge + 1
+    return Page(entries, following if low <= following <= high else None)
+
+
+def _window(low: int, high: int, size: int | None, *, descending: bool) -> tuple[int, int]:
+    if size is None:
+        return low, high
+    return (max(low, high - size + 1), high) if descending else (low, min(high, low + size - 1))
+
+
+async def _bounds(
+    connection: Connection, org_id: int, where: Filter, newest: int
+) -> tuple[int, int]:
+    """The seqs a time range spans: anchored_at never decreases along a trail."""
+    low, high = 0, newest
+    if where.since is not None:
+        low = await _first_at(connection, org_id, where.since, newest)
+    if where.until is not None:
+        high = await _first_at(connection, org_id, where.until, newest) - 1
+    return low, high
+
+
+async def _first_at(connection: Connection, org_id: int, moment: datetime, newest: int) -> int:
+    """The first seq anchored at or after a moment, by bisection over the primary key."""
+    low, high = 0, newest + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = await connection.fetchrow(
+            "SELECT anchored_at FROM entries WHERE org_id = $1 AND seq = $2 LIMIT 1",
+            org_id,
+            middle,
+        )
+        if row is not None and row[0] < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low
