@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import asyncpg
 from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
-from server.embedded.postmaster import is_postmaster
 
 T = TypeVar("T")
 TEMPLATE = "quire_template"
@@ -107,8 +105,7 @@ class OwnCluster:
         pid = self.postgres.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        while is_postmaster(pid, self.postgres.data):
-            time.sleep(0.001)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it is for `start` to reap it
 
     def stop(self) -> None:
         self.postgres.stop()
