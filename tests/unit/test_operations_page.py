@@ -1,0 +1,22 @@
+"""The operations page against the code."""
+
+import re
+from pathlib import Path
+
+from server.data_dir import LOCK_NAME
+from server.settings import KEY_ALIASES, Settings, documented
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+
+def test_the_settings_table_is_the_code_s() -> None:
+    rows = re.findall(r"^\| `(QUIRE_\w+)` \| (?:`(.*?)`)? ?\| (.+?) \|$", PAGE, re.MULTILINE)
+    assert rows == [tuple(row) for row in documented()]
+
+
+def test_names_on_the_page_exist() -> None:
+    settings = Settings()
+    for path in (settings.master_key_path, settings.signing_keyring_path):
+        assert f"`{path.name}`" in PAGE
+    assert f"`{LOCK_NAME}`" in PAGE
+    assert all(f"`{alias}`" in PAGE for alias in KEY_ALIASES)
