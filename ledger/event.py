@@ -2,14 +2,20 @@
 
 The payload is the event's exact bytes. Nine names are recognised at the top
 level of the object; everything else is payload only. What could be read in two
-ways (a name that stands twice, text that is not UTF-8) is refused.
+ways (a name that stands twice in one object at any depth, text that is not
+UTF-8) is refused, and so is what common readers could not read back (nesting
+beyond 128 levels).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from datetime import datetime
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from datetime import date
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -19,6 +25,11 @@ from ledger.errors import InvalidEvent, PayloadTooLarge
 
 MAX_FIELD_CHARS: Final = 1_024
 """Bound of each recognised field; eight of them always fit in a leaf."""
+MAX_DEPTH: Final = 128
+"""Levels of objects and arrays, the event itself being the first."""
+_TOO_DEEP: Final = f"it nests too deeply; at most {MAX_DEPTH} levels are taken"
+_COMMAS_PER_EVENT: Final = 32
+"""Up to so many, an array of the most events allowed is split without counting first."""
 
 
 class EventFields(msgspec.Struct):
@@ -42,17 +53,40 @@ class Event(msgspec.Struct):
     payload: bytes
 
 
+_seen: ContextVar[int] = ContextVar("_seen")
+_most: ContextVar[int] = ContextVar("_most")
+
+
+class _Element(msgspec.Struct, gc=False):
+    """An element of an array that must be an object: skipped over and counted."""
+
+    def __post_init__(self) -> None:
+        _seen.set(_seen.get() + 1)
+        if _seen.get() > _most.get():
+            raise _too_many(_most.get())
+
+
 FIELD_NAMES: Final = EventFields.__struct_fields__
 
 _fields_from_json = msgspec.json.Decoder(EventFields).decode
 _fields_from_msgpack = msgspec.msgpack.Decoder(EventFields).decode
-_names_from_json = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_any_from_json = msgspec.json.Decoder().decode
 _names_from_msgpack = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 _array_from_json = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_elements_from_json = msgspec.json.Decoder(list[_Element]).decode
 _array_from_msgpack = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _encode_json = msgspec.json.Encoder().encode
 
+_flat_from_msgpack = msgspec.msgpack.Decoder(dict[str, str | int | float | bool | None]).decode
+_text_from_msgpack = msgspec.msgpack.Decoder(str).decode
+
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2})"
+    r"([Tt ]([01]\d|2[0-3]):[0-5]\d(:([0-5]\d|60)(\.\d+)?)?([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?)?",
+    re.ASCII,
+)
+_NOT_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+', re.DOTALL)
 
 
 def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[Event], bool]:
@@ -66,27 +100,30 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
         return [_event(body, None, max_payload, _read_json)], True
     if start != b"[":
         raise InvalidEvent("the body must be a JSON object or an array of objects")
+    _bound_array(body, max_events)
     try:
         parts = _array_from_json(body)
     except _UNREADABLE as error:
         raise InvalidEvent(f"the body is not valid JSON: {_say(error)}") from None
-    return _events([bytes(part) for part in parts], max_events, max_payload, _read_json), False
+    return _events(map(bytes, parts), max_events, max_payload, _read_json), False
 
 
 def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
     """Events of an NDJSON body: one JSON object a line; blank lines are skipped."""
     _require_utf8(body)
-    lines = [line for line in (raw.strip(b" \t\r") for raw in body.split(b"\n")) if line]
-    return _events(lines, max_events, max_payload, _read_json)
+    lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", body))
+    return _events(filter(None, lines), max_events, max_payload, _read_json)
 
 
 def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
     """Events of a MessagePack body: one array of maps with string keys."""
+    if body[:1] in {b"\xdc", b"\xdd"} and _size(body) > max_events:
+        raise _too_many(max_events)
     try:
         parts = _array_from_msgpack(body)
     except _UNREADABLE as error:
         raise InvalidEvent(f"the body is not a MessagePack array: {_say(error)}") from None
-    return _events([bytes(part) for part in parts], max_events, max_payload, _read_msgpack)
+    return _events(map(bytes, parts), max_events, max_payload, _read_msgpack)
 
 
 def is_json_payload(payload: bytes) -> bool:
@@ -95,15 +132,37 @@ def is_json_payload(payload: bytes) -> bool:
 
 
 def _events(
-    parts: list[bytes], max_events: int, max_payload: int, read: Callable[[bytes], EventFields]
+    parts: Iterable[bytes], max_events: int, max_payload: int, read: Callable[[bytes], EventFields]
 ) -> list[Event]:
-    if not parts:
+    bounded = list(islice(parts, max_events + 1))
+    if not bounded:
         raise InvalidEvent("the request holds no event; send at least one")
-    if len(parts) > max_events:
-        raise PayloadTooLarge(
-            f"{len(parts)} events in one request; at most {max_events} are taken, send several requests"
-        )
-    return [_event(part, index, max_payload, read) for index, part in enumerate(parts)]
+    if len(bounded) > max_events:
+        raise _too_many(max_events)
+    return [_event(part, index, max_payload, read) for index, part in enumerate(bounded)]
+
+
+def _too_many(max_events: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"too many events in one request; at most {max_events} are taken, send several requests"
+    )
+
+
+def _bound_array(body: bytes, max_events: int) -> None:
+    """Refuse an array of too many elements before memory is taken for each of them.
+
+    A body of 16 MiB can hold eight million; few bodies need the look.
+    """
+    if body.count(b",") <= _COMMAS_PER_EVENT * max_events:
+        return
+    _seen.set(0)
+    _most.set(max_events)
+    try:
+        _elements_from_json(body)
+    except msgspec.ValidationError as error:
+        raise InvalidEvent(f"the event does not fit: {error}", index=_seen.get()) from None
+    except _UNREADABLE as error:
+        raise InvalidEvent(f"the body is not valid JSON: {_say(error)}") from None
 
 
 def _event(
@@ -129,17 +188,40 @@ def _event(
 
 def _read_json(payload: bytes) -> EventFields:
     fields = _fields_from_json(payload)
-    # Compact JSON with distinct names encodes back to its own length; only
-    # other spellings (white space, escaped names) need the slow look.
-    if len(_encode_json(_names_from_json(payload))) != len(payload):
+    _bound_depth(payload)
+    if not _surely_unique(payload):
         json.loads(payload, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
     return fields
+
+
+def _bound_depth(payload: bytes) -> None:
+    if len(payload) <= 2 * MAX_DEPTH or payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _NOT_BRACKETS.sub(b"", payload):
+        depth += 1 if bracket in b"{[" else -1
+        if depth > MAX_DEPTH:
+            raise InvalidEvent(_TOO_DEEP)
+
+
+def _surely_unique(payload: bytes) -> bool:
+    """Whether JSON has no name twice, told at the speed of C for most of it.
+
+    Decoding keeps one of two equal names, so JSON that encodes back to itself
+    holds none. Unusual spellings of numbers and text are left to the slow look.
+    """
+    try:
+        again = _encode_json(_any_from_json(payload))
+    except msgspec.MsgspecError:
+        return False
+    return again == payload or again == msgspec.json.format(payload, indent=-1)
 
 
 def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
     names = dict(pairs)
     if len(names) != len(pairs):
-        twice = next(name for name, count in _counts(pairs) if count > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise InvalidEvent(
             f"the name {twice[:64]!r} stands twice in one object; give each name once",
             field=twice if twice in FIELD_NAMES else None,
@@ -147,27 +229,50 @@ def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return names
 
 
-def _counts(pairs: list[tuple[str, object]]) -> Iterator[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for name, _ in pairs:
-        counts[name] = counts.get(name, 0) + 1
-    return iter(counts.items())
-
-
 def _read_msgpack(payload: bytes) -> EventFields:
     fields = _fields_from_msgpack(payload)
-    if len(_names_from_msgpack(payload)) != _map_size(payload):
-        raise InvalidEvent("a name stands twice in the event; give each name once")
+    try:
+        count = len(_flat_from_msgpack(payload))
+    except msgspec.ValidationError:
+        _check_packed(payload, 1)
+    else:
+        _refuse_fewer(payload, count)
     return fields
 
 
-def _map_size(payload: bytes) -> int:
-    """Number of pairs a MessagePack map declares (fixmap, map 16 or map 32)."""
-    first = payload[0]
-    if first == 0xDE:
-        return int.from_bytes(payload[1:3], "big")
-    if first == 0xDF:
-        return int.from_bytes(payload[1:5], "big")
+def _check_packed(value: bytes, depth: int) -> None:
+    """Hold a MessagePack value of any kind to the rules that JSON is held to."""
+    first = value[0]
+    parts: Iterable[msgspec.Raw] = ()
+    if first >> 4 == 0x8 or first in {0xDE, 0xDF}:
+        names = _names_from_msgpack(value)
+        _refuse_fewer(value, len(names))
+        parts = names.values()
+    elif first >> 4 == 0x9 or first in {0xDC, 0xDD}:
+        parts = _array_from_msgpack(value)
+    elif first >> 5 == 0b101 or 0xD9 <= first <= 0xDB:
+        _text_from_msgpack(value)
+        return
+    else:
+        return
+    if depth > MAX_DEPTH:
+        raise InvalidEvent(_TOO_DEEP)
+    for part in parts:
+        _check_packed(bytes(part), depth + 1)
+
+
+def _refuse_fewer(packed_map: bytes, count: int) -> None:
+    if count != _size(packed_map):
+        raise InvalidEvent("a name stands twice in the event; give each name once")
+
+
+def _size(packed: bytes) -> int:
+    """Elements that a MessagePack array or map declares (fix, 16 or 32 bit form)."""
+    first = packed[0]
+    if first in {0xDC, 0xDE}:
+        return int.from_bytes(packed[1:3], "big")
+    if first in {0xDD, 0xDF}:
+        return int.from_bytes(packed[1:5], "big")
     return first & 0x0F
 
 
@@ -195,8 +300,11 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
 
 
 def _is_time(text: str) -> bool:
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return False
     try:
-        datetime.fromisoformat(text)
+        date.fromisoformat(match[1])
     except ValueError:
         return False
     return True
@@ -210,7 +318,7 @@ def _require_utf8(body: bytes) -> None:
 
 
 def _say(error: Exception) -> str:
-    return "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+    return _TOO_DEEP if isinstance(error, RecursionError) else str(error)
 
 
 def _field_at_fault(error: msgspec.ValidationError) -> str | None:

@@ -1,0 +1,89 @@
+"""Strategies and small trails for tests of the formats."""
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from hypothesis import strategies as st
+
+from ledger.chain import Draft, Entry, Head, extend
+from ledger.entry import MAX_SEQ, Leaf, PayloadDigest, payload_digest, search_tag
+from ledger.keys import SigningKey, SigningKeyring
+
+ORG_ID = 7
+ORG = "acme"
+NOW_US = 1_767_268_800_000_000
+KEY = SigningKey("k1", bytes(range(32)))
+RING = SigningKeyring([KEY], ["k1"])
+
+texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=40)
+maybe_texts = st.none() | texts
+digests = st.builds(
+    PayloadDigest,
+    blake3=st.binary(min_size=32, max_size=32).map(bytes.hex),
+    seal=maybe_texts,
+    size=st.integers(0, 2**53 - 1),
+)
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> Leaf:
+    """Leaves of every content: null or text in each field, first entries and later ones."""
+    seq = draw(st.just(0) | st.integers(1, MAX_SEQ))
+    previous = None if seq == 0 else draw(st.binary(min_size=32, max_size=32)).hex()
+    return Leaf(
+        action=draw(maybe_texts),
+        actor=draw(maybe_texts),
+        anchored_at="2026-01-01T12:00:00.000000Z",
+        data_classification=draw(maybe_texts),
+        event_type=draw(maybe_texts),
+        key=draw(texts),
+        legal_basis=draw(maybe_texts),
+        org=draw(texts),
+        outcome=draw(maybe_texts),
+        payload=draw(digests),
+        previous_hash=previous,
+        seq=seq,
+        subject=draw(maybe_texts),
+        timestamp=draw(maybe_texts),
+    )
+
+
+def draft(payload: bytes, actor: str | None = "ada", subject: str | None = None) -> Draft:
+    """A draft of a plain event with these bytes."""
+    return Draft(
+        action="approve",
+        actor=actor,
+        data_classification=None,
+        event_type="invoice.approved",
+        legal_basis=None,
+        outcome="success",
+        digest=payload_digest(payload, None),
+        subject=subject,
+        timestamp="2026-01-01T12:00:00Z",
+        actor_tag=search_tag(actor),
+        subject_tag=search_tag(subject),
+        payload=payload,
+    )
+
+
+def trail(length: int, head: Head, key: SigningKey = KEY) -> tuple[list[Entry], Head]:
+    """A trail of entries that all differ."""
+    payloads = [sha256(b"%d" % n).hexdigest().encode() for n in range(length)]
+    return extend(ORG_ID, ORG, head, [draft(p, subject="ü") for p in payloads], NOW_US, key)
+
+
+def flips(data: bytes) -> list[bytes]:
+    """Every single-bit change of the bytes."""
+    return [
+        data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
+        for place in range(len(data))
+        for bit in range(8)
+    ]
+
+
+def raises_only(expected: type[Exception], read: Callable[[], object]) -> None:
+    """Call a parser; anything but a result or the expected error propagates."""
+    try:
+        read()
+    except expected:
+        return
