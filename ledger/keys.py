@@ -36,9 +36,8 @@ class SigningKey:
 
     def __init__(self, key_id: str, secret: bytes) -> None:
         if not _KEY_ID.fullmatch(key_id):
-            raise KeyringError(
-                f"signing key id {key_id!r} must be 1 to 64 of a-z, 0-9, '.', '_', '-'"
-            )
+            # The id is not shown: it may be the secret, put into the wrong place.
+            raise KeyringError("a signing key id must be 1 to 64 of a-z, 0-9, '.', '_', '-'")
         if len(secret) < MIN_KEY_BYTES:
             raise WeakKey(
                 f"signing key {key_id!r} has {len(secret)} bytes; it needs at least "
@@ -67,7 +66,9 @@ class SigningKey:
         return hmac.compare_digest(self.sign(entry_hash), signature)
 
 
-HOW_TO_MAKE_A_KEY: Final = 'Make one with: python3 -c "import secrets; print(secrets.token_hex(32))"'
+HOW_TO_MAKE_A_KEY: Final = (
+    'Make one with: python3 -c "import secrets; print(secrets.token_hex(32))"'
+)
 
 
 def env_key_id(secret: bytes) -> str:
@@ -79,7 +80,7 @@ class SigningKeyring:
     """Signing keys by id, one active.
 
     Raises MissingKey for an empty ring, AmbiguousActiveKey where not exactly
-    one key is active, KeyringError for an id that stands twice.
+    one key is active, KeyringError for an id that stands twice or too many keys.
     """
 
     def __init__(self, keys: Iterable[SigningKey], active: Iterable[str]) -> None:
@@ -88,13 +89,15 @@ class SigningKeyring:
             if key.key_id in self._keys:
                 raise KeyringError(f"signing key id {key.key_id!r} stands twice in the keyring")
             self._keys[key.key_id] = key
+        if len(self._keys) > MAX_KEYS:
+            raise KeyringError(f"a keyring holds at most {MAX_KEYS} keys, not {len(self._keys)}")
         if not self._keys:
             raise MissingKey(f"the signing keyring holds no key. {HOW_TO_MAKE_A_KEY}")
         chosen = list(active)
         if len(chosen) != 1:
             raise AmbiguousActiveKey(
                 f"exactly one signing key must be active, but {len(chosen)} are"
-                f"{': ' + ', '.join(chosen) if chosen else ''}. Set \"active\": true on one key only"
+                f'{": " + ", ".join(chosen) if chosen else ""}. Set "active": true on one key only'
             )
         self.active = self.get(chosen[0])
 
@@ -124,8 +127,17 @@ class SigningKeyring:
         return SigningKeyring([*self._keys.values(), new], [new.key_id])
 
     def with_key(self, extra: SigningKey) -> SigningKeyring:
-        """A ring that also verifies with the extra key; the active key stays."""
-        if extra.key_id in self._keys:
+        """A ring that also verifies with the extra key; the active key stays.
+
+        Raises KeyringError where the ring holds another secret under that id.
+        """
+        known = self._keys.get(extra.key_id)
+        if known is not None:
+            if not hmac.compare_digest(known.secret, extra.secret):
+                raise KeyringError(
+                    f"signing key {extra.key_id!r} is in the keyring with another secret; "
+                    "give one of the two another id"
+                )
             return self
         return SigningKeyring([extra, *self._keys.values()], [self.active.key_id])
 
@@ -151,9 +163,7 @@ def parse_keyring(data: bytes) -> SigningKeyring:
         raise KeyringError(
             'a keyring file is JSON: {"keys": [{"id": "…", "secret": "<base64>", "active": true}]}'
         ) from None
-    if len(records) > MAX_KEYS:
-        raise KeyringError(f"a keyring holds at most {MAX_KEYS} keys, not {len(records)}")
-    keys = [SigningKey(record.id, _secret(record)) for record in records]
+    keys = [SigningKey(record.id, _secret(record, n)) for n, record in enumerate(records, 1)]
     return SigningKeyring(keys, [record.id for record in records if record.active])
 
 
@@ -166,8 +176,10 @@ def dump_keyring(ring: SigningKeyring) -> bytes:
     return msgspec.json.format(msgspec.json.encode(_KeyringFile(records)), indent=2) + b"\n"
 
 
-def _secret(record: _KeyRecord) -> bytes:
+def _secret(record: _KeyRecord, number: int) -> bytes:
     try:
         return base64.b64decode(record.secret, validate=True)
     except ValueError:
-        raise KeyringError(f"the secret of signing key {record.id!r} is not base64") from None
+        raise KeyringError(
+            f"the secret of key number {number} in the keyring is not base64"
+        ) from None
