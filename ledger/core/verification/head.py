@@ -1,0 +1,59 @@
+"""The head row against the trail it should end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledger.chain import EMPTY_SEQ, Fault
+from ledger.core.verification.tally import Tally
+from ledger.entry import format_time
+from ledger.storage.copy_out import HeadRow
+
+
+class Ending(NamedTuple):
+    """Where a trail should end, and what is already known to be wrong with its head row."""
+
+    last: int
+    fault: Fault | None
+
+
+def find_ending(head: HeadRow | None, newest: tuple[int, bytes] | None) -> Ending:
+    """The seq of the last entry there should be (-1: none), from the head row and newest entry."""
+    newest_seq = newest[0] if newest else EMPTY_SEQ
+    if head is None:
+        fault = Fault(max(newest_seq, 0), "head_missing", "the org has no head row")
+        return Ending(max(newest_seq, EMPTY_SEQ), fault)
+    if head.seq < EMPTY_SEQ:
+        fault = Fault(head.seq, "head_mismatch", "the head row has an impossible seq")
+        return Ending(max(newest_seq, EMPTY_SEQ), fault)
+    if newest and newest_seq >= 0 and newest_seq != head.seq and newest[1] == head.entry_hash:
+        # A cut tail or an entry too many would not have the head's hash at the end.
+        reason = f"the head row says seq {head.seq} but names the hash of entry {newest_seq}"
+        return Ending(newest_seq, Fault(head.seq, "head_mismatch", reason))
+    return Ending(head.seq, None)
+
+
+def check_head(head: HeadRow, tally: Tally) -> None:
+    """Compare the head row with the last entry read; both must name the same hash and time."""
+    if head.seq == EMPTY_SEQ:
+        if head.entry_hash != b"":
+            _fault(tally, head, "the head row of an empty trail names a hash")
+        else:
+            tally.head = True
+        return
+    if not tally.end_hashes:
+        return
+    if head.entry_hash not in tally.end_hashes:
+        _fault(tally, head, "the head row does not name the hash of the last entry")
+    elif tally.end_time is not None and tally.end_time != _text(head.anchored_us):
+        _fault(tally, head, "the head row does not have the time of the last entry")
+    else:
+        tally.head = True
+
+
+def _fault(tally: Tally, head: HeadRow, reason: str) -> None:
+    tally.add_fault(Fault(head.seq, "head_mismatch", reason))
+
+
+def _text(time_us: int | None) -> str | None:
+    return None if time_us is None else format_time(time_us)

@@ -1,0 +1,79 @@
+"""How a range of a trail is cut into segments."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.core.verification.segment import MAX_BIGINT, Segment
+
+MAX_SEGMENT_ENTRIES: Final = 25_000
+MIN_SEGMENT_ENTRIES: Final = 1_000
+SEGMENTS_PER_PROCESS: Final = 4
+"""At least so many where the trail is short, so that all processes end together."""
+
+
+class Plan:
+    """Segments of ``first`` to ``last`` in order, taken one by one, then what is ``beyond``.
+
+    ``beyond`` is the range, open-ended where its end is None, in which no entry
+    should stand; None: nothing is to be read there.
+    """
+
+    def __init__(
+        self, first: int, last: int, processes: int, *, beyond: tuple[int, int | None] | None
+    ) -> None:
+        self.first = first
+        self.last = last
+        self.taken = 0
+        self.segments: dict[int, Segment] = {}
+        """Taken segments by index, until their result is tallied."""
+        share = -(-(last - first + 1) // (processes * SEGMENTS_PER_PROCESS))
+        self._size = min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
+        self._next = first
+        self._beyond = beyond
+
+    @property
+    def count(self) -> int:
+        """How many segments there are in all, before any gap is skipped."""
+        return -(-(self.last - self.first + 1) // self._size) + (self._beyond is not None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every segment was taken."""
+        return self._next > self.last and self._beyond is None
+
+    def take(self) -> tuple[int, Segment] | None:
+        """The next segment and its index, or None when all are taken."""
+        if self._next <= self.last:
+            first = self._next
+            self._next = min(first + self._size, self.last + 1)
+            return self._hand_out(
+                Segment(first, self._next - 1, context=first > 0, open_start=first == 0)
+            )
+        if self._beyond is None:
+            return None
+        first, end = self._beyond
+        self._beyond = None
+        return self._hand_out(
+            Segment(
+                first,
+                MAX_BIGINT if end is None else max(end, first),
+                context=first > 0,
+                open_start=first == 0,
+                beyond=True,
+            )
+        )
+
+    def skip_to(self, seq: int | None) -> tuple[int, Segment] | None:
+        """Take all entries before ``seq`` (None: all that are left) as one segment, known empty."""
+        target = self.last + 1 if seq is None else min(seq, self.last + 1)
+        if target <= self._next:
+            return None
+        first, self._next = self._next, target
+        return self._hand_out(Segment(first, target - 1))
+
+    def _hand_out(self, segment: Segment) -> tuple[int, Segment]:
+        index = self.taken
+        self.taken += 1
+        self.segments[index] = segment
+        return index, segment

@@ -1,0 +1,105 @@
+"""Rows as PostgreSQL's binary COPY writes them.
+
+A stream is an 11-byte signature, two 32-bit words (flags, length of an
+extension), then rows: a 16-bit field count and, per field, a 32-bit length (-1
+for NULL) and its bytes, all big-endian; the count -1 ends the stream.
+https://www.postgresql.org/docs/current/sql-copy.html (File Formats, Binary Format)
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from ledger.chain import Entry
+from ledger.entry import MAX_TIME_US, to_datetime
+from ledger.errors import FormatError
+
+COPY_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\x00"
+COPY_TRAILER: Final = b"\xff\xff"
+FIELDS: Final = 9
+FIXED: Final = Struct(">hiqiqiqiqiqi32si32si")
+"""A right row up to the length of its leaf: every column before it has a fixed width."""
+LENGTH: Final = Struct(">i")
+PG_EPOCH_US: Final = 946_684_800_000_000
+"""PostgreSQL counts time from 2000-01-01; in microseconds since the Unix epoch."""
+
+_COUNT = Struct(">h")
+_BIGINT = Struct(">q")
+_HEADER_WORDS = Struct(">iI")
+_HEADER_BYTES = len(COPY_SIGNATURE) + _HEADER_WORDS.size
+_COLUMNS: Final = Entry._fields
+
+
+class CopyError(FormatError):
+    """Bytes that are not a binary COPY of entries: the database or the line is at fault."""
+
+
+class LooseRow(NamedTuple):
+    """A row as it stands, whatever stands there; ``anchored_us`` None beyond years 1970 to 9999.
+
+    ``absent`` names the columns that are NULL or were too large to be sent.
+    """
+
+    entry: Entry
+    anchored_us: int | None
+    absent: tuple[str, ...]
+
+
+def skip_header(buffer: bytes) -> int | None:
+    """Where the rows start, or None while the header is incomplete. Raises CopyError."""
+    if len(buffer) < _HEADER_BYTES:
+        return None
+    if not buffer.startswith(COPY_SIGNATURE):
+        raise CopyError("the stream is not a binary COPY")
+    _flags, extension_bytes = _HEADER_WORDS.unpack_from(buffer, len(COPY_SIGNATURE))
+    return _HEADER_BYTES + int(extension_bytes)
+
+
+def read_loose(buffer: bytes, position: int) -> tuple[LooseRow, int] | None:
+    """Any row at ``position`` and where it ends; None at the trailer or while incomplete.
+
+    Takes NULLs and hashes of any length, so that no altered row stops a verification.
+    Raises CopyError for what is not a row of entries at all.
+    """
+    end = len(buffer)
+    if end - position < _COUNT.size:
+        return None
+    (count,) = _COUNT.unpack_from(buffer, position)
+    if count == -1:
+        return None
+    if count != FIELDS:
+        raise CopyError(f"a row of {count} columns came where {FIELDS} were asked for")
+    position += _COUNT.size
+    values: list[bytes | None] = []
+    for _ in range(FIELDS):
+        if end - position < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack_from(buffer, position)
+        position += LENGTH.size
+        if length < 0:
+            values.append(None)
+            continue
+        if end - position < length:
+            return None
+        values.append(buffer[position : position + length])
+        position += length
+    return _loose(values), position
+
+
+def _loose(values: list[bytes | None]) -> LooseRow:
+    absent = tuple(name for name, value in zip(_COLUMNS, values, strict=True) if value is None)
+    org_id, seq, anchored, actor_tag, subject_tag = (
+        _BIGINT.unpack(value)[0] if value is not None else 0 for value in values[:5]
+    )
+    anchored_us = anchored + PG_EPOCH_US
+    in_range = 0 <= anchored_us <= MAX_TIME_US
+    entry = Entry(
+        org_id,
+        seq,
+        to_datetime(anchored_us if in_range else 0),
+        actor_tag,
+        subject_tag,
+        *(value or b"" for value in values[5:]),
+    )
+    return LooseRow(entry, anchored_us if in_range else None, absent)

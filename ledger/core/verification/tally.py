@@ -1,0 +1,128 @@
+"""Segment results put together, in the order of the trail: gaps joined, faults bounded, verdicts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.chain import Fault
+from ledger.core.verification.faults import (
+    CHECKS,
+    CHECKS_OF_KIND,
+    LEAVES_UNCHECKED,
+    MAX_FAULTS,
+    NOT_CHECKED,
+    Checks,
+    Result,
+    Verdict,
+    spell_range,
+)
+from ledger.core.verification.segment import Segment, SegmentResult
+
+CHECKS_OF_ENTRIES: Final = tuple(name for name in CHECKS if name != "head")
+
+
+class Tally:
+    """What is known of a range so far. Segments are added in order, each once."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first = first
+        self.last = last
+        self.faults: list[Fault] = []
+        self.fault_count = 0
+        self.head: Verdict = NOT_CHECKED
+        self.end_hashes: list[bytes] = []
+        self.end_time: str | None = None
+        self._rows = 0
+        self._missing = 0
+        self._failed = 0
+        self._kinds: set[str] = set()
+        self._gap_from: int | None = None
+
+    def add(self, segment: Segment, result: SegmentResult) -> None:
+        """Add the next segment's result."""
+        self._rows += result.rows
+        self._failed += result.failed_rows
+        if not segment.beyond:  # no entry is missing there, nor does one end a gap
+            if result.leading_gap:
+                self._open_gap(segment.first)
+            if result.leading_gap <= segment.last - segment.first:
+                self._close_gap(segment.first + result.leading_gap)
+        for fault in result.faults:
+            self._name(fault)
+        self.fault_count += result.fault_count
+        self._kinds.update(result.kinds)
+        if result.trailing_gap:
+            self._open_gap(segment.last + 1 - result.trailing_gap)
+        if segment.last == self.last:
+            self.end_hashes, self.end_time = result.end_hashes, result.end_time
+
+    def add_fault(self, fault: Fault) -> None:
+        """Add a fault of the trail as a whole; it is named however many came before it."""
+        del self.faults[MAX_FAULTS - 1 :]
+        self._count(fault)
+
+    def close(self, *, at_tail: bool) -> None:
+        """All segments are in; ``at_tail``: no entry stands after the range."""
+        start = self._gap_from
+        if start is None:
+            return
+        if not at_tail:
+            self._close_gap(self.last + 1)
+            return
+        self._gap_from = None
+        self._count_missing(start, self.last)
+        kind = "wiped" if start == 0 else "truncated"
+        what = (
+            "missing: nothing is left of the trail" if start == 0 else "missing: the tail was cut"
+        )
+        self.add_fault(Fault(start, kind, spell_range(start, self.last, what)))
+
+    def result(self) -> Result:
+        """The verdict."""
+        total = self._rows + self._missing
+        failed = self._failed + self._missing
+        return Result(
+            valid=self.fault_count == 0,
+            total_entries=total,
+            verified_entries=total - failed,
+            failed_entries=failed,
+            errors=sorted(self.faults, key=lambda fault: fault.seq),
+            fault_count=self.fault_count,
+            first_seq=self.first,
+            last_seq=self.last,
+            checks=self._checks(),
+        )
+
+    def _count(self, fault: Fault) -> None:
+        self._name(fault)
+        self.fault_count += 1
+        self._kinds.add(fault.kind)
+
+    def _name(self, fault: Fault) -> None:
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(fault)
+
+    def _open_gap(self, seq: int) -> None:
+        if self._gap_from is None:
+            self._gap_from = seq
+
+    def _close_gap(self, before: int) -> None:
+        """An entry stands at ``before``: whatever gap was open ends there."""
+        if self._gap_from is not None:
+            start, self._gap_from = self._gap_from, None
+            self._count_missing(start, before - 1)
+            self._count(Fault(start, "missing", spell_range(start, before - 1, "missing")))
+
+    def _count_missing(self, first: int, last: int) -> None:
+        self._missing += last - first + 1
+
+    def _checks(self) -> Checks:
+        failed = {check for kind in self._kinds for check in CHECKS_OF_KIND[kind]}
+        unchecked = {check for kind in self._kinds for check in LEAVES_UNCHECKED.get(kind, ())}
+        verdicts: dict[str, Verdict] = {"head": False if "head" in failed else self.head}
+        for check in CHECKS_OF_ENTRIES:
+            if check in failed:
+                verdicts[check] = False
+            else:
+                verdicts[check] = NOT_CHECKED if check in unchecked or not self._rows else True
+        return Checks(**verdicts)

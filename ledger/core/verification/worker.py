@@ -1,0 +1,115 @@
+"""A worker process: reads segments of a trail and checks them.
+
+Started as ``python -m ledger.core.verification.worker`` with its orders on stdin
+and its answers on stdout. When stdin ends, the process that started it has gone
+or has no more use for it, and it ends at once, in the middle of a segment too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Final
+
+from ledger.core.verification.scan import SegmentScan
+from ledger.core.verification.segment import Segment
+from ledger.core.verification.wire import (
+    Advance,
+    Failure,
+    FromWorker,
+    Order,
+    Ready,
+    decode_to_worker,
+    pack,
+    receive,
+)
+from ledger.errors import QuireError
+from ledger.storage.copy_out import SegmentReader, reader_of
+
+NICENESS: Final = 10
+"""Appends come first."""
+ADVANCE_EVERY_S: Final = 0.2
+
+
+class Worker:
+    """One worker's dialogue, on a descriptor to answer to."""
+
+    def __init__(self, orders: asyncio.StreamReader, answers: int) -> None:
+        self._orders = orders
+        self._answers = answers
+        self._segments: asyncio.Queue[Segment] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Work until stdin ends. Returns only then, or after a failure was told."""
+        body = await receive(self._orders)
+        if body is None:
+            return
+        order = decode_to_worker(body)
+        assert isinstance(order, Order), "an order comes first"
+        working = asyncio.create_task(self._work(order))
+        listening = asyncio.create_task(self._listen())
+        await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
+        for task in (working, listening):
+            task.cancel()
+        await asyncio.gather(working, listening, return_exceptions=True)
+        if not working.cancelled():
+            working.result()  # an error of our own belongs on stderr
+
+    async def _listen(self) -> None:
+        while (body := await receive(self._orders)) is not None:
+            segment = decode_to_worker(body)
+            assert isinstance(segment, Segment), "only segments follow the order"
+            self._segments.put_nowait(segment)
+
+    async def _work(self, order: Order) -> None:
+        try:
+            keyring = order.keyring()
+            async with reader_of(order.database_url, order.snapshot) as reader:
+                self._answer(Ready())
+                while True:
+                    segment = await self._segments.get()
+                    scan = SegmentScan(order.org_id, order.org, keyring, segment)
+                    await self._read(reader, order.org_id, segment, scan)
+                    self._answer(scan.finish())
+        except QuireError as error:
+            self._answer(Failure(str(error)))
+
+    async def _read(
+        self, reader: SegmentReader, org_id: int, segment: Segment, scan: SegmentScan
+    ) -> None:
+        now = asyncio.get_running_loop().time
+        told_rows, told_at = 0, now()
+
+        async def take(chunk: bytes) -> None:
+            nonlocal told_rows, told_at
+            scan.feed(chunk)
+            if now() - told_at >= ADVANCE_EVERY_S:
+                self._answer(Advance(scan.rows - told_rows))
+                told_rows, told_at = scan.rows, now()
+
+        await reader.copy(org_id, segment.lower, segment.last, take)
+        self._answer(Advance(scan.rows - told_rows))
+
+    def _answer(self, message: FromWorker) -> None:
+        data = memoryview(pack(message))
+        while data:
+            data = data[os.write(self._answers, data) :]
+
+
+async def main() -> None:
+    """Take orders from stdin; whatever else is printed goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    os.nice(NICENESS)
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
+    )
+    await Worker(orders, answers).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,137 @@
+"""Reading a trail whole: one snapshot for many connections, rows by binary COPY.
+
+The exporting transaction stays open while the snapshot is in use, so every
+reader sees the trail of one moment while appends go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+from ledger.storage.database import Connection, connect, explained
+
+MAX_CELL_BYTES: Final = 32 * 1024 * 1024
+"""A larger value arrives as NULL: no writer of ours made it, and it must not fill our memory."""
+COPY_TIMEOUT_S: Final = 86_400.0
+
+# Rows come straight from the primary key: sorting a segment would spill to disk.
+FROM_THE_INDEX: Final = """
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL enable_sort = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL jit = off"""
+COPY_SEGMENT: Final = f"""
+SELECT org_id, seq, anchored_at, actor_tag, subject_tag,
+       CASE WHEN octet_length(entry_hash) <= {MAX_CELL_BYTES} THEN entry_hash END,
+       CASE WHEN octet_length(signature) <= {MAX_CELL_BYTES} THEN signature END,
+       CASE WHEN octet_length(leaf) <= {MAX_CELL_BYTES} THEN leaf END,
+       CASE WHEN octet_length(payload) <= {MAX_CELL_BYTES} THEN payload END
+FROM entries
+WHERE org_id = $1 AND seq BETWEEN $2 AND $3
+ORDER BY seq, anchored_at"""
+# A time that no datetime holds reads as NULL.
+HEAD: Final = """
+SELECT seq, entry_hash,
+       CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
+            THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END
+FROM heads WHERE org_id = $1"""
+NEWEST: Final = """
+SELECT seq, CASE WHEN octet_length(entry_hash) = 32 THEN entry_hash ELSE '' END
+FROM entries WHERE org_id = $1 ORDER BY seq DESC LIMIT 1"""
+NEXT_SEQ: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT 1"
+
+Sink = Callable[[bytes], Coroutine[Any, Any, None]]
+
+
+class HeadRow(NamedTuple):
+    """The head row as it stands; the time is None where it is beyond years 1970 to 9999."""
+
+    seq: int
+    entry_hash: bytes
+    anchored_us: int | None
+
+
+class Snapshot:
+    """The trail of one moment, for as long as :func:`open_snapshot` keeps it."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self.name = name
+
+    async def head(self, org_id: int) -> HeadRow | None:
+        """The org's head row, or None where it has none."""
+        async with explained():
+            row = await self._connection.fetchrow(HEAD, org_id)
+        return None if row is None else HeadRow(*row)
+
+    async def newest(self, org_id: int) -> tuple[int, bytes] | None:
+        """Seq and stored hash (b"" unless of 32 bytes) of the entry with the highest seq."""
+        async with explained():
+            row = await self._connection.fetchrow(NEWEST, org_id)
+        return None if row is None else (row[0], row[1])
+
+    async def next_seq(self, org_id: int, after: int) -> int | None:
+        """The lowest seq above ``after`` at which a row stands."""
+        async with explained():
+            seq: int | None = await self._connection.fetchval(NEXT_SEQ, org_id, after)
+        return seq
+
+
+class SegmentReader:
+    """One connection that reads under a snapshot another one exported."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def copy(self, org_id: int, lower: int, upper: int, sink: Sink) -> None:
+        """Stream the rows ``lower`` to ``upper`` by seq into the sink, as binary COPY."""
+        async with explained():
+            await self._connection.copy_from_query(
+                COPY_SEGMENT,
+                org_id,
+                lower,
+                upper,
+                output=sink,
+                format="binary",
+                timeout=COPY_TIMEOUT_S,
+            )
+
+
+@asynccontextmanager
+async def open_snapshot(url: str) -> AsyncIterator[Snapshot]:
+    """Open and export a snapshot. Raises DatabaseUnavailable."""
+    async with _reading(url) as connection:
+        async with explained():
+            await connection.execute(FROM_THE_INDEX)
+            name = await connection.fetchval("SELECT pg_export_snapshot()")
+        yield Snapshot(connection, name)
+
+
+@asynccontextmanager
+async def reader_of(url: str, snapshot: str) -> AsyncIterator[SegmentReader]:
+    """Another connection on an exported snapshot. Raises DatabaseUnavailable."""
+    if not snapshot.replace("-", "").isalnum():
+        raise ValueError("a snapshot's name holds hexadecimal digits and dashes")
+    async with _reading(url) as connection:
+        async with explained():
+            await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            await connection.execute(FROM_THE_INDEX)
+        yield SegmentReader(connection)
+
+
+@asynccontextmanager
+async def _reading(url: str) -> AsyncIterator[Connection]:
+    connection = await connect(url)
+    try:
+        async with explained():
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield connection
+        async with explained():
+            await connection.execute("COMMIT")
+            await connection.close(timeout=5)
+    finally:
+        connection.terminate()

@@ -1,0 +1,26 @@
+-- Verification jobs. They live in a table so that every process of the server can
+-- answer about a job, whichever runs it, and so that one that died is noticed.
+
+CREATE TABLE verifications (
+    id           text PRIMARY KEY,
+    org_id       bigint NOT NULL REFERENCES orgs (id),
+    -- NULL: from the first entry, or up to the head.
+    from_seq     bigint,
+    to_seq       bigint,
+    state        text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
+    processed    bigint NOT NULL DEFAULT 0,
+    total        bigint NOT NULL DEFAULT 0,
+    rate         double precision NOT NULL DEFAULT 0,    -- entries a second
+    fault_count  bigint NOT NULL DEFAULT 0,
+    faults       jsonb NOT NULL DEFAULT '[]',            -- the first ones, bounded
+    result       jsonb,
+    error        text,
+    owner        text NOT NULL,                          -- the process that runs it
+    heartbeat_at timestamptz NOT NULL DEFAULT now(),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    started_at   timestamptz,
+    finished_at  timestamptz
+);
+CREATE INDEX verifications_unfinished ON verifications (owner) WHERE state IN ('queued', 'running');
+
+GRANT SELECT, INSERT, UPDATE ON verifications TO quire_server;
