@@ -1,0 +1,1 @@
+"""Published vectors, and the scripts that make them."""
