@@ -1,0 +1,46 @@
+"""The command `quire`: runs the server, and speaks to one.
+
+Exit codes: 0 done, 1 done and the finding is bad (a fault in a trail, a line that is no event),
+2 not done, 130 after ^C.
+"""
+
+import click
+
+from ledger import __version__
+from server.cli.lazy import Lazy
+from server.cli.root import Root
+
+__all__ = ["main"]
+
+_EPILOG = """\b
+Commands that speak to a server read
+  QUIRE_URL      its address (http://127.0.0.1:8080)
+  QUIRE_API_KEY  the API key; without it, and for a server on this machine,
+                 platform.key in the data directory (.quire) is used
+"""
+
+_COMMANDS = {
+    "serve": Lazy("server.cli.serve:serve", "Run the server."),
+    "migrate": Lazy("server.cli.migrate:migrate", "Bring the database to this version's schema."),
+    "settings": Lazy("server.cli.settings:settings", "List the server's settings."),
+    "orgs": Lazy("server.cli.orgs:orgs", "Create and look after orgs."),
+    "keys": Lazy("server.cli.keys:keys", "API keys of an org, and the signing keys."),
+    "append": Lazy("server.cli.append:append", "Append events from a file or standard input."),
+    "entries": Lazy("server.cli.entries:entries", "Read a trail's entries."),
+    "verify": Lazy("server.cli.verify:verify", "Verify a trail and list every fault."),
+    "verify-entry": Lazy("server.cli.verify:verify_entry", "Verify one entry."),
+    "import": Lazy("server.cli.imports:imports", "Bring in trails of other systems."),
+    "subjects": Lazy("server.cli.subjects:subjects", "Erase a person's data."),
+    "bench": Lazy("server.cli.bench:bench", "Measure speed (in a checkout)."),
+}
+
+
+@click.group(
+    cls=Root,
+    lazy=_COMMANDS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Quire, an append-only ledger that nobody can alter unnoticed."""

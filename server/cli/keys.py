@@ -1,0 +1,19 @@
+"""`quire keys`."""
+
+import click
+
+from server.cli.lazy import Lazy, LazyGroup
+
+_COMMANDS = {
+    "create": Lazy("server.cli.api_keys:create", "Create an API key and print it, this once."),
+    "list": Lazy("server.cli.api_keys:list_keys", "List an org's API keys, revoked ones too."),
+    "revoke": Lazy("server.cli.api_keys:revoke", "Revoke an API key, at once and for good."),
+    "rotate-signing": Lazy(
+        "server.cli.signing_keys:rotate_signing", "Add a signing key and sign with it from now on."
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
+def keys() -> None:
+    """API keys of an org, and the signing keys."""

@@ -1,0 +1,36 @@
+"""Text from outside, made safe for a terminal.
+
+An event's author chooses its actor, and with that what an operator's terminal is sent: without
+this, an escape sequence in it could hide or forge lines.
+"""
+
+from datetime import UTC, datetime
+
+
+def printable(text: str, *, keep_lines: bool = False) -> str:
+    r"""The text with every character that does not print shown as an escape (`\x1b`).
+
+    With `keep_lines` the line ends stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or (keep_lines and character == "\n")
+        else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def moment(time: datetime | None) -> str:
+    """A time as people read it, in UTC to the second; a dash for none."""
+    return "-" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 entry`, `2,000 entries`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

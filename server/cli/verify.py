@@ -1,0 +1,154 @@
+"""`quire verify` and `quire verify-entry`.
+
+Exit code 0: valid. 1: at least one fault. 2: it could not be verified, which says nothing.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import click
+import msgspec
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ledger.client import Fault, LedgerClient, TrailVerification, VerificationJob
+from server.cli import output
+from server.cli.connection import Connection, client_command
+from server.cli.text import count
+
+_WORDS = {True: "pass", False: "FAIL", "not_checked": "not checked"}
+
+
+@click.command()
+@click.argument("org")
+@click.option("--from", "from_seq", type=click.IntRange(min=0), help="First seq of a range.")
+@click.option("--to", "to_seq", type=click.IntRange(min=0), help="Last seq of a range.")
+@output.json_option
+@client_command
+def verify(
+    connection: Connection, org: str, from_seq: int | None, to_seq: int | None, as_json: bool
+) -> None:
+    """Verify a trail, or a range of it, and list every fault.
+
+    Exit code 0: valid. 1: at least one fault. 2: it could not be verified.
+    """
+    if from_seq is not None and to_seq is not None and from_seq > to_seq:
+        raise click.UsageError(f"The range ends ({to_seq}) before it begins ({from_seq}).")
+    with connection.client(org) as client:
+        verdict = _verified(client, from_seq, to_seq)
+    if as_json:
+        output.print_json(verdict)
+    else:
+        _print_verdict(org, verdict)
+    _exit(verdict.valid and not verdict.fault_count)
+
+
+@click.command("verify-entry")
+@click.argument("record_id")
+@output.json_option
+@client_command
+def verify_entry(connection: Connection, record_id: str, as_json: bool) -> None:
+    """Verify one entry: its hash, signature, link and payload.
+
+    Exit code 0: valid. 1: a check failed. 2: it could not be verified.
+    """
+    with connection.client() as client:
+        verdict = client.verify_entry(record_id)
+    if as_json:
+        output.print_json(verdict)
+    else:
+        output.print_fields(
+            [
+                (record_id, "valid" if verdict.valid else "NOT VALID"),
+                *_checks(verdict.checks),
+                *(("Reason", reason) for reason in verdict.errors),
+            ]
+        )
+    _exit(verdict.valid)
+
+
+class _Bar:
+    """A progress bar on a terminal's standard error; nothing anywhere else."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("Verifying"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[faults]}"),
+            TimeRemainingColumn(),
+            console=output.terminal(),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, faults="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, job: VerificationJob) -> None:
+        faults = count(job.fault_count, "fault") if job.fault_count else ""
+        self._progress.update(self._task, completed=job.processed, total=job.total, faults=faults)
+
+
+def _verified(client: LedgerClient, first: int | None, last: int | None) -> TrailVerification:
+    if not output.terminal().is_terminal:
+        return client.verify_audit_trail(first, last)
+    with _Bar() as bar:
+        return client.verify_audit_trail(first, last, bar)
+
+
+def _print_verdict(org: str, verdict: TrailVerification) -> None:
+    good = verdict.valid and not verdict.fault_count
+    output.print_fields(
+        [
+            ("Trail", f"{org}: {'valid' if good else 'NOT VALID'}"),
+            ("Entries", _extent(verdict)),
+            (
+                "Faults",
+                f"{verdict.fault_count:,} in {count(verdict.failed_entries, 'entry', 'entries')}",
+            ),
+            *_checks(verdict.checks),
+        ]
+    )
+    if verdict.errors:
+        click.echo()
+        _print_faults(verdict.errors)
+    if (hidden := verdict.fault_count - len(verdict.errors)) > 0:
+        output.say(f"{count(hidden, 'more fault')} not listed.")
+
+
+def _extent(verdict: TrailVerification) -> str:
+    if verdict.first_seq is None or verdict.last_seq is None:
+        return f"{verdict.verified_entries:,} verified"
+    return f"{verdict.verified_entries:,} verified, seq {verdict.first_seq} to {verdict.last_seq}"
+
+
+def _print_faults(faults: Sequence[Fault]) -> None:
+    columns = [
+        output.Column("Seq", keep=True, justify="right"),
+        output.Column("Fault", keep=True),
+        output.Column("Reason"),
+    ]
+    rows = [("-" if f.seq is None else str(f.seq), f.kind, f.reason) for f in faults]
+    output.print_table(columns, rows)
+
+
+def _checks(checks: msgspec.Struct) -> list[tuple[str, str]]:
+    return [
+        (name.removesuffix("_valid").capitalize(), _WORDS[verdict])
+        for name, verdict in msgspec.structs.asdict(checks).items()
+    ]
+
+
+def _exit(valid: bool) -> None:
+    if not valid:
+        raise click.exceptions.Exit(1)
