@@ -1,0 +1,69 @@
+"""Running `quire` in this process or as a process of its own, and the tree of its commands."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from click.testing import CliRunner, Result
+
+from server.cli import main
+
+QUIRE = (sys.executable, "-c", "import sys; from server.cli import main; main(prog_name='quire')")
+TIMEOUT_SECONDS = 60
+
+
+class Leaf(NamedTuple):
+    """A command that does something: its words after `quire`, and itself."""
+
+    path: tuple[str, ...]
+    command: click.Command
+
+
+def leaves(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """Every command that is not a group."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield Leaf((*path, name), command)
+
+
+def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This environment with these of Quire's settings and no others, 80 columns wide."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")}
+    for name in ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY"):
+        kept.pop(name, None)
+    return {**kept, "COLUMNS": "80", **(settings or {})}
+
+
+def invoke(*arguments: str, settings: Mapping[str, str] | None = None) -> Result:
+    """Run `quire` in this process."""
+    unset: dict[str, str | None] = dict.fromkeys(os.environ)
+    return CliRunner().invoke(
+        main, arguments, prog_name="quire", env={**unset, **environment(settings)}
+    )
+
+
+def run(
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `quire` as a process of its own, its output in pipes."""
+    return subprocess.run(
+        [*QUIRE, *arguments],
+        env=environment(settings),
+        input=stdin,
+        cwd=cwd,
+        capture_output=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )

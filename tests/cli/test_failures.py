@@ -1,0 +1,183 @@
+"""What a person sees when something is wrong: one message, a fitting exit code, no traceback."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import QUIRE, environment, invoke, run
+
+KEY = "quire_live_a_secretsecret"
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """URL of a port on which nobody listens, and nobody else will."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def eavesdropper() -> Iterator[tuple[str, list[bytes]]]:
+    """URL of a listener that notes what it is sent, and hangs up."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    heard.append(connection.recv(65536))
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heard
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def error_line(stderr: str) -> str:
+    (line,) = stderr.splitlines()
+    return line
+
+
+def test_a_server_that_is_away_is_one_line(nowhere: str) -> None:
+    result = invoke("orgs", "list", "--url", nowhere, settings={"QUIRE_API_KEY": KEY})
+    assert result.exit_code == 2
+    assert error_line(result.stderr).startswith(f"Error: can't connect to {nowhere}")
+    assert KEY not in result.output
+
+
+def test_an_append_that_could_not_begin_says_that_nothing_is_known(nowhere: str) -> None:
+    settings = {"QUIRE_API_KEY": "no key at all"}
+    done = run("append", "demo", "--url", nowhere, settings=settings, stdin=b"{}\n")
+    assert done.returncode == 2
+    assert b"the API key is empty or holds characters no key has" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_without_a_key_it_says_where_keys_come_from(tmp_path: Path) -> None:
+    result = invoke("keys", "list", "demo", settings={"QUIRE_DATA_DIR": str(tmp_path)})
+    assert result.exit_code == 2
+    line = error_line(result.stderr)
+    assert "set QUIRE_API_KEY or give --api-key-file" in line
+    assert str(tmp_path / "platform.key") in line
+
+
+def test_the_platform_key_of_the_data_directory_is_used(
+    tmp_path: Path, eavesdropper: tuple[str, list[bytes]]
+) -> None:
+    url, heard = eavesdropper
+    (tmp_path / "platform.key").write_text(KEY + "\n")
+    settings = {"QUIRE_DATA_DIR": str(tmp_path), "QUIRE_URL": url}
+    assert invoke("orgs", "create", "x", settings=settings).exit_code == 2
+    assert f"authorization: bearer {KEY}".encode() in heard[0].lower()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.1:1", "https://ledger.example", "http://127.0.0.1.example", "http://["]
+)
+def test_the_platform_key_is_not_shown_to_another_machine(tmp_path: Path, url: str) -> None:
+    (tmp_path / "platform.key").write_text(KEY + "\n")
+    settings = {"QUIRE_DATA_DIR": str(tmp_path), "QUIRE_URL": url}
+    result = invoke("orgs", "list", settings=settings)
+    assert result.exit_code == 2
+    assert "is only used for a server on this machine" in result.stderr
+
+
+def test_a_key_file_wins_over_the_environment(
+    tmp_path: Path, eavesdropper: tuple[str, list[bytes]]
+) -> None:
+    url, heard = eavesdropper
+    file = tmp_path / "key"
+    file.write_text(KEY + "\n")
+    arguments = ("orgs", "create", "x", "--url", url, "--api-key-file", str(file))
+    assert invoke(*arguments, settings={"QUIRE_API_KEY": "quire_live_other"}).exit_code == 2
+    assert f"authorization: bearer {KEY}".encode() in heard[0].lower()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"two words", "schlüssel".encode(), b"\xff" * 9000]
+)
+def test_a_file_that_holds_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    result = invoke("orgs", "list", "--api-key-file", str(file))
+    assert result.exit_code == 2
+    assert error_line(result.stderr) == f"Error: There is no API key in the file {file}."
+
+
+def test_settings_that_are_wrong_stop_a_command_of_this_machine(tmp_path: Path) -> None:
+    settings = {"QUIRE_PROT": "1", "QUIRE_DATA_DIR": str(tmp_path)}
+    result = invoke("migrate", "--dry-run", settings=settings)
+    assert result.exit_code == 2
+    assert "Did you mean QUIRE_PORT?" in error_line(result.stderr)
+
+
+def test_a_range_that_ends_before_it_begins(nowhere: str) -> None:
+    arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", nowhere)
+    result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
+    assert result.exit_code == 2
+    assert "ends (4) before it begins (5)" in result.stderr
+
+
+def test_a_time_that_is_none(nowhere: str) -> None:
+    arguments = ("entries", "list", "demo", "--since", "tomorrow", "--url", nowhere)
+    result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
+    assert result.exit_code == 2
+    assert "2026-01-31T12:00:00Z" in result.stderr
+
+
+def test_an_erasure_is_not_done_without_a_person_or_a_yes(
+    eavesdropper: tuple[str, list[bytes]],
+) -> None:
+    url, heard = eavesdropper
+    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": url}
+    done = run("subjects", "erase", "demo", "bob", settings=settings)
+    assert done.returncode == 2
+    assert b"--yes" in done.stderr
+    assert not heard
+
+
+def test_ctrl_c_ends_with_130_and_says_what_was_done(nowhere: str) -> None:
+    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": nowhere}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*QUIRE, "append", "demo", "--keep-going"],
+        env=environment(settings),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"[]\n")
+        process.stdin.flush()
+        reported = process.stderr.readline()  # from here on it waits for the next line
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert reported.startswith(b"line 1: ")
+    assert process.returncode == 130
+    assert stdout == b"Appended nothing to demo.\n"
+    assert stderr == b"Lines after 1 are not known to be appended.\n\n"
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [*QUIRE, "settings"], env=environment(), stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 141
+    assert stderr == b""
