@@ -95,6 +95,8 @@ def extend(
     All entries of one call share ``anchored_at``: ``now_us``, or the head's time
     where the clock stands before it. Pure: the same input gives the same entries.
     """
+    if not drafts:
+        return [], head
     anchored_us = max(now_us, head.anchored_us)
     anchored_text = format_time(anchored_us)
     anchored_at = to_datetime(anchored_us)
@@ -171,7 +173,9 @@ def check_entry(
     return faults
 
 
-def _check_signature(row: Entry, leaf: Leaf, keyring: SigningKeyring, fault: Callable[[str, str], None]) -> None:
+def _check_signature(
+    row: Entry, leaf: Leaf, keyring: SigningKeyring, fault: Callable[[str, str], None]
+) -> None:
     try:
         key = keyring.get(leaf.key)
     except UnknownKey as error:

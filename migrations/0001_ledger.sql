@@ -22,9 +22,11 @@ CREATE TABLE orgs (
     privacy     text NOT NULL CHECK (privacy IN ('sealed', 'plain')),
     wrapped_key bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    -- Digest of the verification faults an operator accepted when thawing, so
-    -- that the same old faults do not freeze the org at each verification.
-    accepted_faults bytea
+    -- What a verification found that froze the org, and what an operator accepted by
+    -- thawing it, so that the same old faults do not freeze it again:
+    -- {"count": n, "seqs": […]}
+    found_faults    jsonb,
+    accepted_faults jsonb
 );
 
 -- org_id NULL: a platform key, which administers all orgs.

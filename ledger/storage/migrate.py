@@ -57,9 +57,7 @@ def load(folder: Path | None = None) -> list[Migration]:
         if match is None:
             raise MigrationError(f"{path.name}: a migration is named 0001_what_it_does.sql")
         text = path.read_bytes()
-        found.append(
-            Migration(int(match[1]), match[2], text.decode(), sha256(text).hexdigest())
-        )
+        found.append(Migration(int(match[1]), match[2], text.decode(), sha256(text).hexdigest()))
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise MigrationError("migrations must be numbered 0001, 0002, … without gaps")
     return found
@@ -93,14 +91,12 @@ def _require_version(connection: Connection) -> None:
         )
 
 
-async def _migrate(
-    connection: Connection, wanted: list[Migration], dry_run: bool
-) -> list[str]:
+async def _migrate(connection: Connection, wanted: list[Migration], dry_run: bool) -> list[str]:
     async with explained():
         await connection.execute("SET statement_timeout = '10min'")
         await connection.execute("SELECT pg_advisory_lock($1)", _ADVISORY_LOCK)
         pending = pending_of(await _history(connection), wanted)
-        if not dry_run:
+        if pending and not dry_run:
             await connection.execute(CREATE_HISTORY)
     for migration in pending:
         if not dry_run:
@@ -117,9 +113,7 @@ async def _history(connection: Connection) -> list[tuple[int, str, str]]:
     return [tuple(row) for row in await connection.fetch(READ_HISTORY)]
 
 
-def pending_of(
-    applied: list[tuple[int, str, str]], wanted: list[Migration]
-) -> list[Migration]:
+def pending_of(applied: list[tuple[int, str, str]], wanted: list[Migration]) -> list[Migration]:
     """What is still to run, after checking that what ran is what this code has."""
     if len(applied) > len(wanted):
         raise MigrationError(
@@ -154,6 +148,4 @@ async def require_current(database: Database) -> None:
     async with database.connection() as connection:
         pending = pending_of(await _history(connection), load())
     if pending:
-        raise MigrationError(
-            f"the database lacks {len(pending)} migration(s); run: quire migrate"
-        )
+        raise MigrationError(f"the database lacks {len(pending)} migration(s); run: quire migrate")

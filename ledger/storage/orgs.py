@@ -19,12 +19,13 @@ class OrgRecord(NamedTuple):
     privacy: str
     wrapped_key: bytes
     created_at: datetime
-    accepted_faults: bytes | None
+    accepted_faults: str | None
     seq: int
     entry_hash: bytes
     anchored_at: datetime
     frozen_at: datetime | None
     frozen_reason: str | None
+    has_head: bool
 
 
 class ApiKeyRecord(NamedTuple):
@@ -42,7 +43,7 @@ class ApiKeyRecord(NamedTuple):
 SELECT_ORG = """
 SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_faults,
        coalesce(h.seq, -1), coalesce(h.entry_hash, ''), coalesce(h.anchored_at, 'epoch'),
-       h.frozen_at, h.frozen_reason
+       h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 INSERT_ORG = """
 WITH org AS (
@@ -51,7 +52,11 @@ WITH org AS (
 )
 INSERT INTO heads (org_id) SELECT id FROM org"""
 RENAME_ORG = "UPDATE orgs SET name = $2 WHERE id = $1"
-ACCEPT_FAULTS = "UPDATE orgs SET accepted_faults = $2 WHERE id = $1"
+ACCEPT_FAULTS = "UPDATE orgs SET accepted_faults = found_faults, found_faults = NULL WHERE id = $1"
+FREEZE_ORG = """
+WITH found AS (UPDATE orgs SET found_faults = $3 WHERE id = $1)
+UPDATE heads SET frozen_at = now(), frozen_reason = $2
+WHERE org_id = $1 AND frozen_reason IS NULL"""
 
 SELECT_KEY = """
 SELECT id, org_id, name, role, secret_hash, created_at, revoked_at FROM api_keys"""
@@ -140,9 +145,11 @@ async def revoke_key(database: Database, key_id: str, org_id: int | None) -> boo
     return True
 
 
-async def accept_faults(database: Database, org_id: int, digest: bytes | None) -> None:
-    """Remember the verification faults an operator has accepted."""
-    await database.execute(ACCEPT_FAULTS, org_id, digest)
+async def freeze_org(database: Database, org_id: int, reason: str, found: str) -> None:
+    """Freeze an org whose trail was found damaged; ``found`` is JSON, see the schema."""
+    async with database.transaction() as connection:
+        await connection.execute(FREEZE_ORG, org_id, reason, found)
+        await connection.execute(INSERT_EVENT, org_id, "org_frozen", reason)
 
 
 async def record_security_event(
@@ -150,3 +157,8 @@ async def record_security_event(
 ) -> None:
     """Keep a security event."""
     await database.execute(INSERT_EVENT, org_id, kind, detail)
+
+
+async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:
+    """The newest 100 security events of an org, newest first: id, time, kind, detail."""
+    return [tuple(row) for row in await database.fetch(SELECT_EVENTS, org_id)]

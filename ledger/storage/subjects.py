@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ledger.storage.database import Connection, Database
+from ledger.storage.database import Database
+from ledger.storage.trail import AppendTransaction
 
 
 class SubjectRecord(NamedTuple):
@@ -65,12 +66,13 @@ async def create(database: Database, org_id: int, subjects: Sequence[SubjectReco
     )
 
 
-async def erase(connection: Connection, org_id: int, lookup: bytes) -> bool:
+async def erase(transaction: AppendTransaction, org_id: int, lookup: bytes) -> bool:
     """Delete a subject inside the append transaction that holds the org's head row.
 
     Counting the erasure makes every append that was sealed before it seal again.
     """
-    if await connection.execute(DELETE_ONE, org_id, lookup) != "DELETE 1":
+    connection = transaction.connection
+    if await transaction.run(connection.execute(DELETE_ONE, org_id, lookup)) != "DELETE 1":
         return False
-    await connection.execute(COUNT_ERASURE, org_id)
+    await transaction.run(connection.execute(COUNT_ERASURE, org_id))
     return True

@@ -4,13 +4,21 @@
 orgs, ``head_check`` is what makes it fail closed, ``sequencer`` ties them together.
 """
 
-from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest, Receipt, StaleSeal
+from ledger.core.sequencer.request import (
+    Appended,
+    AppendRequest,
+    Effect,
+    KeyDigest,
+    Receipt,
+    StaleSeal,
+)
 from ledger.core.sequencer.sequencer import BatchReport, Limits, Sequencer
 
 __all__ = [
     "AppendRequest",
     "Appended",
     "BatchReport",
+    "Effect",
     "KeyDigest",
     "Limits",
     "Receipt",

@@ -1,0 +1,40 @@
+"""LISTEN on a connection of its own, kept open for as long as the task runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from ledger.errors import StorageError
+from ledger.storage.database import connect
+
+RETRY_S: Final = 1.0
+
+
+async def follow(
+    url: str, channel: str, on_payload: Callable[[str], None], on_gap: Callable[[], None]
+) -> None:
+    """Call ``on_payload`` for each notification, for ever.
+
+    ``on_gap`` is called whenever notifications may have been missed: after each
+    loss of the connection, and before listening begins again.
+    """
+    while True:
+        lost = asyncio.Event()
+        try:
+            connection = await connect(url)
+        except StorageError:
+            await asyncio.sleep(RETRY_S)
+            continue
+        try:
+            connection.add_termination_listener(lambda _, lost=lost: lost.set())
+            await connection.add_listener(
+                channel, lambda *notification: on_payload(str(notification[-1]))
+            )
+            on_gap()
+            await lost.wait()
+        finally:
+            connection.terminate()
+        on_gap()
+        await asyncio.sleep(RETRY_S)

@@ -1,0 +1,83 @@
+"""The directory of tenants: which org a path means, and whether the caller may go there.
+
+An org that does not exist and an org of another tenant are answered alike.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+
+from ledger.core.sealer import Org, new_org_key
+from ledger.errors import QuireError
+from ledger.storage import orgs
+from ledger.storage.database import Database
+from ledger.storage.orgs import OrgRecord
+from server.auth import Forbidden, May, Principal
+
+MAX_CACHED: Final = 100_000
+SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_TRIES: Final = 8
+
+
+class NotFound(QuireError):
+    """There is nothing here for this caller."""
+
+
+class Conflict(QuireError):
+    """What was asked contradicts what is there."""
+
+
+def no_such_org(slug: str) -> NotFound:
+    """The one answer for orgs that do not exist and orgs of others."""
+    return NotFound(f"there is no org {slug[:64]!r} for this key")
+
+
+class Directory:
+    """Finds and creates orgs; what never changes of them is cached."""
+
+    def __init__(self, database: Database, master_key: bytes) -> None:
+        self._database = database
+        self._master_key = master_key
+        self._orgs: dict[str, Org] = {}
+
+    async def org(self, slug: str, principal: Principal, what: May) -> Org:
+        """The org of this slug, for this caller and purpose. Raises NotFound or Forbidden."""
+        org = self._orgs.get(slug) or await self._find(slug)
+        if org is None or principal.org_id not in (None, org.id):
+            raise no_such_org(slug)
+        if not principal.may(what):
+            raise Forbidden(f"a {principal.role} key may not {what}")
+        return org
+
+    async def by_id(self, org_id: int) -> Org | None:
+        """The org with this id."""
+        record = await orgs.org_by_id(self._database, org_id)
+        return None if record is None else self._remember(record)
+
+    async def _find(self, slug: str) -> Org | None:
+        if not SLUG.fullmatch(slug):
+            return None
+        record = await orgs.org_by_slug(self._database, slug)
+        return None if record is None else self._remember(record)
+
+    def _remember(self, record: OrgRecord) -> Org:
+        if len(self._orgs) >= MAX_CACHED:
+            self._orgs.clear()
+        org = Org(record.id, record.slug, record.privacy == "sealed", record.wrapped_key)
+        self._orgs[record.slug] = org
+        return org
+
+    async def create(self, slug: str, name: str, privacy: str) -> Org:
+        """Create an org with an empty trail. Raises Conflict where the slug is taken."""
+        wrapped = new_org_key(self._master_key, slug)
+        for _ in range(_TRIES):
+            # Random, so that ids do not tell how many tenants there are.
+            org_id = secrets.randbelow(2**31 - 1) + 1
+            taken = await orgs.insert_org(self._database, org_id, slug, name, privacy, wrapped)
+            if taken is None:
+                return Org(org_id, slug, privacy == "sealed", wrapped)
+            if taken == "slug":
+                raise Conflict(f"the slug {slug!r} is taken; choose another")
+        raise Conflict("no free org id was found; try again")

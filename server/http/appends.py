@@ -1,0 +1,87 @@
+"""POST /v1/orgs/{org}/entries: the write path's front door."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from litestar import Response, post
+
+from ledger.core.sealer import Org
+from ledger.core.sequencer import Appended
+from ledger.entry import format_time, record_id_prefix
+from server.appending import JSON
+from server.auth import May
+from server.http.caller import HttpRequest, body_of, org_of, services_of
+
+_REPLAYED: Final = {"Idempotency-Replayed": "true"}
+
+
+@post("/v1/orgs/{org:str}/entries", status_code=201, operation_id="appendEntries")
+async def append_entries(request: HttpRequest, org: str) -> Response[bytes]:
+    """Append one event, or a batch of events as a whole, and answer once it is durable."""
+    tenant, _ = await org_of(request, org, May.APPEND)
+    content_type, minimal, key = _headers(request)
+    body = await body_of(request)
+    appender = services_of(request).appender
+    events, single = appender.parse(body, content_type)
+    appended = await appender.append(
+        tenant, events, idempotency=appender.request_key(key, body, content_type)
+    )
+    headers = _REPLAYED if appended.replayed else None
+    if single:
+        content = _receipts(tenant, appended)[0]
+    elif minimal:
+        content = _summary(appended)
+    else:
+        content = (
+            f'{{"entries":[{",".join(_receipts(tenant, appended))}],"head":{_head(appended)}}}'
+        )
+    return Response(content.encode(), status_code=201, media_type=JSON, headers=headers)
+
+
+def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
+    """Content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
+    content_type, minimal, key = "", False, None
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            content_type = value.partition(b";")[0].strip().lower().decode("latin-1")
+        elif name == b"prefer":
+            minimal = minimal or b"return=minimal" in value.lower()
+        elif name == b"idempotency-key":
+            key = value.decode("latin-1")
+    return content_type, minimal, key
+
+
+# Hashes, ids and times hold nothing that JSON would escape, so they are
+# formatted directly: a batch of 10,000 is answered in milliseconds.
+
+
+def _receipts(org: Org, appended: Appended) -> list[str]:
+    receipts: list[str] = []
+    last_us, prefix, anchored = -1, "", ""
+    for seq, entry_hash, previous_hash, anchored_us in appended.receipts():
+        if anchored_us != last_us:
+            last_us, anchored = anchored_us, format_time(anchored_us)
+            prefix = record_id_prefix(org.id, anchored_us)
+        previous = f'"{previous_hash.hex()}"' if previous_hash else "null"
+        receipts.append(
+            f'{{"record_id":"{prefix}{seq:010x}","seq":{seq},"entry_hash":"{entry_hash.hex()}",'
+            f'"previous_hash":{previous},"anchored_at":"{anchored}"}}'
+        )
+    return receipts
+
+
+def _summary(appended: Appended) -> str:
+    seqs = [entry.seq for entry in appended.entries]
+    return (
+        f'{{"first_seq":{min(seqs)},"last_seq":{max(seqs)},"count":{len(seqs)},'
+        f'"head":{_head(appended)}}}'
+    )
+
+
+def _head(appended: Appended) -> str:
+    head = appended.head
+    return (
+        f'{{"seq":{head.seq},"entry_hash":"{head.entry_hash.hex()}",'
+        f'"anchored_at":"{format_time(head.anchored_us)}"}}'
+    )

@@ -1,0 +1,187 @@
+"""Reading a trail: pages, single entries, exact payloads, the head; erasing a subject."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Response, Router, delete, get
+from litestar.params import Parameter
+
+from ledger.chain import Entry
+from ledger.core.sealer import Org
+from ledger.entry import parse_record_id, record_id
+from ledger.errors import FormatError, SealingError
+from ledger.event import is_json_payload
+from ledger.storage import search
+from server.appending import JSON, MSGPACK
+from server.auth import May
+from server.directory import Conflict, NotFound
+from server.http.appends import append_entries
+from server.http.caller import HttpRequest, org_of, services_of
+from server.http.tenants import HeadBody, Limit, head_body
+from server.reading import EntryBody, Query, cursor_of, find, payload_bytes, show
+
+Text = Annotated[str | None, Parameter(max_length=1024)]
+
+
+class EntryPage(msgspec.Struct):
+    """A page of entries; follow ``next_cursor`` until it is null, also from an empty page."""
+
+    entries: list[EntryBody]
+    next_cursor: str | None
+
+
+class Erased(msgspec.Struct):
+    """A subject that is forgotten, and the entry that says so."""
+
+    subject: str
+    erased: bool
+    record_id: str
+
+
+class EntryChecks(msgspec.Struct):
+    """The checks of one entry."""
+
+    hash_valid: bool
+    signature_valid: bool
+    chain_valid: bool
+    payload_valid: bool
+
+
+class EntryVerdict(msgspec.Struct):
+    """Whether one entry is intact, and what is wrong with it."""
+
+    valid: bool
+    checks: EntryChecks
+    errors: list[str]
+    record_id: str
+    timestamp: str | None
+
+
+async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
+    missing = NotFound("this org has no such entry")
+    try:
+        place = parse_record_id(text)
+    except FormatError:
+        raise missing from None
+    entry = None
+    if place.org_id == org.id:
+        entry = await search.entry(services_of(request).database, place)
+    if entry is None:
+        raise missing
+    return entry
+
+
+@get("/v1/orgs/{org:str}/entries", operation_id="listEntries")
+async def list_entries(
+    request: HttpRequest,
+    org: str,
+    event_type: Text = None,
+    actor: Text = None,
+    subject: Text = None,
+    action: Text = None,
+    outcome: Text = None,
+    data_classification: Text = None,
+    since: Text = None,
+    until: Text = None,
+    cursor: Text = None,
+    order: Literal["desc", "asc"] = "desc",
+    limit: Limit = 100,
+) -> Response[bytes]:
+    """A page of entries, newest first; complete up to the last acknowledged entry."""
+    tenant, principal = await org_of(request, org, May.READ)
+    services = services_of(request)
+    query = Query(
+        event_type=event_type,
+        actor=actor,
+        subject=subject,
+        action=action,
+        outcome=outcome,
+        data_classification=data_classification,
+        since=since,
+        until=until,
+        cursor=cursor,
+        descending=order == "desc",
+        limit=limit,
+    )
+    page = await find(services.database, services.sealer, tenant, query)
+    shown = await show(
+        services.database,
+        services.sealer,
+        tenant,
+        page.entries,
+        may_open=principal.may(May.OPEN),
+    )
+    following = None if page.next_seq is None else cursor_of(page.next_seq)
+    return Response(msgspec.json.encode(EntryPage(shown, following)), media_type=JSON)
+
+
+@get("/v1/orgs/{org:str}/entries/{record:str}", operation_id="getEntry")
+async def get_entry(request: HttpRequest, org: str, record: str) -> Response[bytes]:
+    """One entry."""
+    tenant, principal = await org_of(request, org, May.READ)
+    entry = await _entry(request, tenant, record)
+    services = services_of(request)
+    shown = await show(
+        services.database, services.sealer, tenant, [entry], may_open=principal.may(May.OPEN)
+    )
+    return Response(msgspec.json.encode(shown[0]), media_type=JSON)
+
+
+@get("/v1/orgs/{org:str}/entries/{record:str}/payload", operation_id="getPayload")
+async def get_payload(request: HttpRequest, org: str, record: str) -> Response[bytes]:
+    """The exact bytes of the event as it was sent."""
+    tenant, _ = await org_of(request, org, May.OPEN)
+    entry = await _entry(request, tenant, record)
+    services = services_of(request)
+    try:
+        payload = await payload_bytes(services.database, services.sealer, tenant, entry)
+    except (SealingError, FormatError) as error:
+        raise Conflict(f"the entry was altered and can't be opened: {error}") from None
+    if payload is None:
+        raise NotFound("the subject of this entry is erased; its payload is gone for ever")
+    return Response(payload, media_type=JSON if is_json_payload(payload) else MSGPACK)
+
+
+@get("/v1/orgs/{org:str}/head", operation_id="getHead")
+async def get_head(request: HttpRequest, org: str) -> HeadBody:
+    """The newest entry of the trail."""
+    tenant, _ = await org_of(request, org, May.READ)
+    return head_body(*await search.head(services_of(request).database, tenant.id))
+
+
+@delete("/v1/orgs/{org:str}/subjects/{subject:path}", status_code=200, operation_id="eraseSubject")
+async def erase_subject(request: HttpRequest, org: str, subject: str) -> Erased:
+    """Forget a person: destroy the subject's key. No proof breaks."""
+    tenant, principal = await org_of(request, org, May.ADMINISTER)
+    if not tenant.seals:
+        raise Conflict(f"org {org!r} keeps plain identities; there is no key to erase")
+    name = _subject_of(request, subject)
+    guard = services_of(request).guard
+    receipt = (await guard.erase(tenant, name, principal.key_id)).receipts()[0]
+    return Erased(name, True, record_id(tenant.id, receipt.anchored_us, receipt.seq))
+
+
+def _subject_of(request: HttpRequest, decoded: str) -> str:
+    """The subject as it was percent-encoded: a name may hold slashes."""
+    raw = request.scope.get("raw_path", b"").partition(b"/subjects/")[2].partition(b"?")[0]
+    try:
+        return unquote(raw.decode("ascii"), errors="strict") or decoded.removeprefix("/")
+    except UnicodeDecodeError:
+        raise NotFound("a subject is UTF-8 text, percent-encoded") from None
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        append_entries,
+        list_entries,
+        get_entry,
+        get_payload,
+        get_head,
+        erase_subject,
+    ],
+    tags=["Entries"],
+)

@@ -1,0 +1,85 @@
+"""What operators and their machines ask: alive, ready, metrics, the API's own description."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from litestar import MediaType, Response, Router, get
+from litestar.static_files import create_static_files_router
+
+from ledger.errors import MigrationError, QuireError
+from ledger.storage import migrate
+from server import metrics
+from server.appending import JSON
+from server.http.caller import HttpRequest, services_of
+from server.http.description import describe
+
+STATIC: Final = Path(__file__).parent / "static"
+DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
+
+
+class Readiness(msgspec.Struct):
+    """Whether this process can serve: "ok", or why not, for each part."""
+
+    ready: bool
+    database: str
+    migrations: str
+    sequencer: str
+
+
+@get("/livez", operation_id="live", tags=["Operations"])
+async def livez() -> dict[str, str]:
+    """The process runs and its event loop turns."""
+    return {"status": "ok"}
+
+
+@get("/readyz", operation_id="ready", tags=["Operations"])
+async def readyz(request: HttpRequest) -> Response[Readiness]:
+    """The database answers, the schema is this version's, the sequencer works."""
+    services = services_of(request)
+    database = migrations = "ok"
+    try:
+        await services.database.fetch("SELECT 1")
+        await migrate.require_current(services.database)
+    except QuireError as error:
+        if isinstance(error, MigrationError):
+            migrations = str(error)
+        else:
+            database = migrations = "unreachable"
+    sequencer = "ok" if services.sequencer.healthy else "not running"
+    ready = (database, migrations, sequencer) == ("ok", "ok", "ok")
+    return Response(
+        Readiness(ready, database, migrations, sequencer), status_code=200 if ready else 503
+    )
+
+
+@get("/metrics", operation_id="metrics", tags=["Operations"])
+async def prometheus(request: HttpRequest) -> Response[bytes]:
+    """Metrics in the Prometheus text format."""
+    metrics.WAITING_BYTES.set(services_of(request).sequencer.waiting_bytes)
+    body, content_type = metrics.exposition()
+    return Response(body, media_type=content_type)
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: HttpRequest) -> Response[bytes]:
+    """The OpenAPI 3.1 description of this API."""
+    return Response(_description(request.app), media_type=JSON)
+
+
+@cache
+def _description(app: object) -> bytes:
+    return describe(app)
+
+
+@get("/docs", include_in_schema=False)
+async def docs() -> Response[bytes]:
+    """The description as a page; everything it needs comes from this server."""
+    return Response(DOCS_PAGE, media_type=MediaType.HTML)
+
+
+router = Router("/", route_handlers=[livez, readyz, prometheus, openapi, docs])
+static = create_static_files_router("/static", directories=[STATIC], include_in_schema=False)

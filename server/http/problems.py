@@ -1,0 +1,157 @@
+"""RFC 9457 problem documents: every error of the API leaves through here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from ledger.errors import (
+    DatabaseUnavailable,
+    IdempotencyMismatch,
+    InvalidEvent,
+    OrgFrozen,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    QueueFull,
+    QuireError,
+    ShuttingDown,
+)
+from server import metrics
+from server.appending import UnsupportedBody
+from server.auth import Forbidden, Unauthorized
+from server.directory import Conflict, NotFound
+from server.guarding import NothingToErase
+from server.reading import InvalidFilter
+
+log = structlog.get_logger("quire")
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_BASE: Final = "https://quire.dev/problems/"
+RETRY_AFTER_S: Final = 1
+
+
+class BadRequest(QuireError):
+    """A request whose parameters or body can't be taken as they are."""
+
+
+class RequestTimeout(QuireError):
+    """A body that did not arrive in time."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One stable problem type."""
+
+    slug: str
+    status: int
+    title: str
+
+
+UNAUTHORIZED: Final = Kind("unauthorized", 401, "No valid API key")
+FORBIDDEN: Final = Kind("forbidden", 403, "Not permitted for this key's role")
+NOT_FOUND: Final = Kind("not-found", 404, "Not found")
+INVALID_REQUEST: Final = Kind("invalid-request", 400, "Invalid request")
+INVALID_EVENT: Final = Kind("invalid-event", 400, "Invalid event")
+TOO_LARGE: Final = Kind("payload-too-large", 413, "Too large")
+UNAVAILABLE: Final = Kind("unavailable", 503, "Temporarily unavailable")
+INTERNAL: Final = Kind("internal", 500, "Internal error")
+
+# The first class that matches decides, so subclasses stand before their bases.
+OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
+    (Unauthorized, UNAUTHORIZED),
+    (Forbidden, FORBIDDEN),
+    (NotFound, NOT_FOUND),
+    (NothingToErase, NOT_FOUND),
+    (Conflict, Kind("conflict", 409, "Conflict")),
+    (UnsupportedBody, Kind("unsupported-media-type", 415, "Unsupported content type")),
+    (PayloadTooLarge, TOO_LARGE),
+    (InvalidEvent, INVALID_EVENT),
+    (BadRequest, INVALID_REQUEST),
+    (InvalidFilter, INVALID_REQUEST),
+    (RequestTimeout, Kind("request-timeout", 408, "The request took too long to arrive")),
+    (IdempotencyMismatch, Kind("idempotency-mismatch", 422, "Idempotency key reused")),
+    (OrgFrozen, Kind("org-frozen", 423, "The org is frozen")),
+    (ShuttingDown, UNAVAILABLE),
+    (OutcomeUnknown, Kind("outcome-unknown", 503, "Outcome not known yet")),
+    (DatabaseUnavailable, UNAVAILABLE),
+)
+OF_STATUS: Final = {
+    400: INVALID_REQUEST,
+    401: UNAUTHORIZED,
+    403: FORBIDDEN,
+    404: NOT_FOUND,
+    405: Kind("method-not-allowed", 405, "Method not allowed"),
+    413: TOO_LARGE,
+}
+
+
+def problem(
+    kind: Kind, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+) -> Response[bytes]:
+    """A problem response; ``members`` that are None are left out."""
+    metrics.PROBLEMS.labels(str(kind.status)).inc()
+    body = {
+        "type": TYPE_BASE + kind.slug,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        **{name: value for name, value in members.items() if value is not None},
+    }
+    headers = dict(headers or {})
+    if kind.status in (429, 503):
+        headers.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if kind.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(
+        msgspec.json.encode(body), status_code=kind.status, media_type=MEDIA_TYPE, headers=headers
+    )
+
+
+def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
+    """Any error of our own tree."""
+    if isinstance(error, QueueFull):
+        kind = (
+            UNAVAILABLE if error.everyone else Kind("too-many-requests", 429, "Too many requests")
+        )
+        return problem(kind, str(error), headers={"Retry-After": str(error.retry_after)})
+    for cls, kind in OF_ERROR:
+        if isinstance(error, cls):
+            return problem(
+                kind,
+                str(error),
+                index=getattr(error, "index", None),
+                field=getattr(error, "field", None),
+                reason=getattr(error, "reason", None),
+            )
+    log.error("request failed", exc_info=error)
+    return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
+
+
+def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """What Litestar itself refuses: unknown paths, methods, bodies that do not validate."""
+    kind = OF_STATUS.get(error.status_code)
+    if kind is None:
+        kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
+    detail = str(error.detail or kind.title)
+    if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
+        first = error.extra[0]
+        if isinstance(first, dict):
+            detail = f"{first.get('key') or 'the request'}: {first.get('message')}"
+    headers = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    return problem(kind, detail, headers=headers)
+
+
+def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """A bug of ours: said to nobody but the log."""
+    log.error("request failed unexpectedly", exc_info=error)
+    return problem(INTERNAL, "the server failed on this request; its log says why")
+
+
+HANDLERS: Final[dict[Any, Any]] = {
+    QuireError: on_quire_error,
+    HTTPException: on_http_error,
+    Exception: on_unexpected,
+}

@@ -1,0 +1,65 @@
+"""Prometheus metrics; with several workers they are summed over all of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+REGISTRY: Final = CollectorRegistry()
+
+ENTRIES: Final = Counter("quire_entries", "Entries made durable", registry=REGISTRY)
+TRANSACTIONS: Final = Counter(
+    "quire_append_transactions", "Append transactions committed", registry=REGISTRY
+)
+BATCH_ENTRIES: Final = Histogram(
+    "quire_append_batch_entries",
+    "Entries per append transaction",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000),
+    registry=REGISTRY,
+)
+BATCH_SECONDS: Final = Histogram(
+    "quire_append_transaction_seconds",
+    "Time of an append transaction, retries included",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15),
+    registry=REGISTRY,
+)
+FROZEN: Final = Counter("quire_orgs_frozen", "Orgs frozen by an integrity check", registry=REGISTRY)
+FAULTS: Final = Counter(
+    "quire_verification_faults", "Faults found by full verifications", registry=REGISTRY
+)
+PROBLEMS: Final = Counter(
+    "quire_http_problems", "Requests answered with a problem", ["status"], registry=REGISTRY
+)
+WAITING_BYTES: Final = Gauge(
+    "quire_append_waiting_bytes",
+    "Bytes waiting for, or in, an append transaction",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+
+
+def observe_batch(entries: int, seconds: float) -> None:
+    """Count one committed transaction."""
+    ENTRIES.inc(entries)
+    TRANSACTIONS.inc()
+    BATCH_ENTRIES.observe(entries)
+    BATCH_SECONDS.observe(seconds)
+
+
+def exposition() -> tuple[bytes, str]:
+    """The metrics as text, and its content type."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST

@@ -1,0 +1,253 @@
+"""Reading entries for a caller: filters, cursors, and what the caller may see opened."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from ledger.chain import Entry
+from ledger.core.opener import Opener, opener, ref_of
+from ledger.core.sealer import Org, Sealer
+from ledger.entry import (
+    Leaf,
+    decode_leaf,
+    from_datetime,
+    record_id,
+    search_tag,
+)
+from ledger.errors import FormatError, QuireError, SealingError
+from ledger.event import is_json_payload
+from ledger.storage import search
+from ledger.storage.database import Database
+from ledger.storage.search import Filter, Page
+
+LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
+
+
+class InvalidFilter(QuireError):
+    """A query parameter that can't be used."""
+
+
+class EntryBody(msgspec.Struct):
+    """One entry as the API shows it.
+
+    ``payload`` is the JSON as it was sent; null where it is MessagePack (then
+    ``payload_base64`` has its bytes), sealed to this caller, or erased.
+    """
+
+    record_id: str
+    seq: int
+    entry_hash: str
+    previous_hash: str | None
+    anchored_at: str
+    signature: str
+    key: str
+    event_type: str | None
+    actor: str | None
+    action: str | None
+    outcome: str | None
+    subject: str | None
+    timestamp: str | None
+    data_classification: str | None
+    legal_basis: str | None
+    payload: msgspec.Raw
+    payload_format: str
+    payload_base64: str | None
+    sealed: bool
+    erased: bool
+
+
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class Query(msgspec.Struct, kw_only=True):
+    """What a page of entries is asked by."""
+
+    event_type: str | None = None
+    action: str | None = None
+    outcome: str | None = None
+    data_classification: str | None = None
+    actor: str | None = None
+    subject: str | None = None
+    since: str | None = None
+    until: str | None = None
+    cursor: str | None = None
+    descending: bool = True
+    limit: int = 100
+
+
+async def find(database: Database, sealer: Sealer, org: Org, query: Query) -> Page:
+    """One page of entries. Raises InvalidFilter."""
+    since, until = _moment("since", query.since), _moment("until", query.until)
+    from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
+    actor, subject = query.actor, query.subject
+    if org.seals:
+        known = True
+        if actor is not None:
+            actor = await ref_of(database, sealer, org, actor)
+            known = actor is not None
+        if subject is not None and known:
+            subject = await ref_of(database, sealer, org, subject)
+            known = subject is not None
+        if not known:
+            return Page([], None)
+    named = {"actor": actor, "subject": subject}
+    named |= {name: getattr(query, name) for name in LEAF_FILTERS}
+    where = Filter(search_tag(actor), search_tag(subject), [*_patterns(named)], since, until)
+    return await search.page(
+        database,
+        org.id,
+        where,
+        from_seq=from_seq,
+        descending=query.descending,
+        limit=query.limit,
+    )
+
+
+def _patterns(named: dict[str, str | None]) -> list[bytes]:
+    """The bytes by which a leaf says that a field has a value."""
+    return [
+        f'"{name}":'.encode() + msgspec.json.encode(value) + b","
+        for name, value in named.items()
+        if value is not None
+    ]
+
+
+def cursor_of(seq: int) -> str:
+    """An opaque cursor that goes on at this seq."""
+    return base64.urlsafe_b64encode(b"1" + seq.to_bytes(8, "big")).rstrip(b"=").decode()
+
+
+def _parse_cursor(text: str) -> int:
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 9 or raw[:1] != b"1" or raw[1] > 0x7F:
+        raise InvalidFilter("cursor must be a next_cursor of an earlier page")
+    return int.from_bytes(raw[1:], "big")
+
+
+def _moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        # A "+" that was not percent-encoded arrives as a space.
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        raise InvalidFilter(
+            f"{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z"
+        ) from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidFilter(f"{name} is out of range") from None
+
+
+async def show(
+    database: Database, sealer: Sealer, org: Org, entries: Sequence[Entry], *, may_open: bool
+) -> list[EntryBody]:
+    """Entries as a caller may see them."""
+    leaves = [_leaf(entry) for entry in entries]
+    opened = None
+    if org.seals:
+        refs = [
+            ref
+            for leaf in leaves
+            if leaf is not None
+            for ref in (leaf.actor, leaf.subject, leaf.payload.seal)
+        ]
+        opened = await opener(database, sealer, org, refs)
+    return [
+        _body(entry, leaf, opened, may_open) for entry, leaf in zip(entries, leaves, strict=True)
+    ]
+
+
+def _leaf(entry: Entry) -> Leaf | None:
+    """The leaf, or None where it was damaged: the reader is shown what is left."""
+    try:
+        return decode_leaf(entry.leaf)
+    except FormatError:
+        return None
+
+
+def _body(entry: Entry, leaf: Leaf | None, opened: Opener | None, may_open: bool) -> EntryBody:
+    payload, erased, sealed = entry.payload, False, False
+    name = _as_is
+    if leaf is not None and leaf.payload.seal is not None and opened is not None:
+        sealed = True
+        erased = opened.is_erased(leaf.payload.seal)
+        payload = (may_open and _open(opened, leaf.payload.seal, entry.payload)) or b""
+        name = opened.name if may_open else _as_is
+    form, shown, encoded = _payload(payload, sealed)
+    anchored_us = from_datetime(entry.anchored_at)
+    return EntryBody(
+        record_id(entry.org_id, anchored_us, entry.seq),
+        entry.seq,
+        entry.entry_hash.hex(),
+        leaf.previous_hash if leaf else None,
+        leaf.anchored_at if leaf else entry.anchored_at.isoformat(),
+        entry.signature.hex(),
+        leaf.key if leaf else "",
+        leaf.event_type if leaf else None,
+        name(leaf.actor) if leaf else None,
+        leaf.action if leaf else None,
+        leaf.outcome if leaf else None,
+        name(leaf.subject) if leaf else None,
+        leaf.timestamp if leaf else None,
+        leaf.data_classification if leaf else None,
+        leaf.legal_basis if leaf else None,
+        shown,
+        form,
+        encoded,
+        sealed,
+        erased,
+    )
+
+
+def _as_is(ref: str | None) -> str | None:
+    return ref
+
+
+def _payload(payload: bytes, sealed: bool) -> tuple[str, msgspec.Raw, str | None]:
+    if not payload and sealed:
+        return "sealed", _NULL, None
+    if is_json_payload(payload) and _is_json(payload):
+        return "json", msgspec.Raw(payload), None
+    return "msgpack", _NULL, base64.b64encode(payload).decode()
+
+
+def _is_json(payload: bytes) -> bool:
+    """Whether stored bytes may stand in a JSON answer: damaged ones may not."""
+    try:
+        payload.decode()
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _open(opened: Opener, seal: str, sealed: bytes) -> bytes | None:
+    try:
+        return opened.payload(seal, sealed)
+    except (SealingError, FormatError):
+        return None
+
+
+async def payload_bytes(database: Database, sealer: Sealer, org: Org, entry: Entry) -> bytes | None:
+    """The exact bytes of an event as it was sent; None where its subject is erased.
+
+    Raises SealingError or FormatError for an entry that was altered.
+    """
+    leaf = decode_leaf(entry.leaf)
+    seal = leaf.payload.seal
+    if seal is None:
+        return entry.payload
+    opened = await opener(database, sealer, org, [seal])
+    return opened.payload(seal, entry.payload)

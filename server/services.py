@@ -1,0 +1,124 @@
+"""What the routes of one server process work with, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from ledger.core.sealer import Sealer
+from ledger.core.sequencer import BatchReport, Limits, Sequencer
+from ledger.errors import DatabaseUnavailable
+from ledger.keys import SigningKeyring
+from ledger.storage import listen, migrate, partitions
+from ledger.storage.database import Database
+from server import metrics
+from server.appending import Appender, Intake
+from server.auth import Authenticator
+from server.directory import Directory
+from server.first_start import Secrets
+from server.guarding import Guard
+from server.settings import Settings
+
+log = structlog.get_logger("quire")
+
+UPKEEP_S: Final = 3_600
+
+
+class Services:
+    """Everything a request may need; create with :meth:`open`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        database: Database,
+        keyring: Callable[[bool], SigningKeyring],
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.keyring = keyring
+        self.sealer = Sealer(database, secrets.master_key)
+        self.sequencer = Sequencer(
+            database,
+            keyring,
+            limits=Limits(org_events=settings.queue_events),
+            observe=self._observe,
+        )
+        self.appender = Appender(
+            self.sequencer,
+            self.sealer,
+            secrets.master_key,
+            Intake(settings.max_events, settings.max_payload_bytes),
+        )
+        self.authenticator = Authenticator(database, secrets.master_key)
+        self.directory = Directory(database, secrets.master_key)
+        self.guard = Guard(database, self.sequencer, self.sealer)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        secrets: Secrets,
+        database_url: str,
+        keyring: Callable[[bool], SigningKeyring],
+    ) -> Services:
+        """Connect and start; raises MigrationError where the schema is not this code's."""
+        database = await Database.open(database_url, size=settings.pool_size)
+        try:
+            await migrate.require_current(database)
+            await partitions.prepare(database, datetime.now(UTC))
+            services = cls(settings, secrets, database, keyring)
+        except BaseException:
+            await database.close()
+            raise
+        services._start()
+        return services
+
+    def _start(self) -> None:
+        self.sequencer.start()
+        self._tasks = [
+            asyncio.create_task(self._upkeep(), name="upkeep"),
+            asyncio.create_task(
+                listen.follow(
+                    self.database.url,
+                    "quire_keys",
+                    self.authenticator.forget,
+                    self.authenticator.forget_all,
+                ),
+                name="revocations",
+            ),
+        ]
+
+    async def close(self) -> None:
+        """Drain the sequencer within the shutdown limit, then let go of everything."""
+        await self.sequencer.close(self.settings.shutdown_seconds)
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.database.close()
+
+    async def _upkeep(self) -> None:
+        """Partitions ahead of time, old ones sealed or dropped; a missed hour harms nothing."""
+        while True:
+            now = datetime.now(UTC)
+            try:
+                await partitions.prepare(self.database, now)
+                await partitions.retire(self.database, now, self.settings.idempotency_days)
+            except DatabaseUnavailable as error:
+                log.warning("upkeep failed and is tried again", reason=str(error))
+            await asyncio.sleep(UPKEEP_S)
+
+    def _observe(self, report: BatchReport) -> None:
+        metrics.observe_batch(report.entries, report.seconds)
+        for org, reason in report.frozen:
+            metrics.FROZEN.inc()
+            log.error(
+                "org frozen: its trail failed the check before an append", org=org, reason=reason
+            )

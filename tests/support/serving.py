@@ -1,0 +1,147 @@
+"""A real Quire server for tests: uvicorn and the application in a thread, on loopback."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+
+from server.serve import prepare
+from server.services import Services
+from server.settings import Settings
+from server.worker import application, uvicorn_config
+from tests.support.clusters import Database, blocking
+
+SIGNING_KEY = "test signing key of more than thirty-two bytes"
+MASTER_KEY = "5f" * 32
+START_TIMEOUT_S = 30
+
+
+@dataclass
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    """A running server with an org of its own; `.org` seals unless said otherwise."""
+
+    url: str
+    platform_key: str
+    settings: Settings
+    database: Database
+    org: str = ""
+    admin_key: str = ""
+    services: Services | None = None
+    _server: uvicorn.Server | None = None
+    _thread: threading.Thread | None = None
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """One request; dicts and lists are sent as JSON, bytes as they are."""
+        sent = dict(headers or {})
+        if key is not None:
+            sent["x-api-key"] = key
+        data = None
+        if isinstance(body, (bytes, bytearray)):
+            data = bytes(body)
+        elif body is not None:
+            data = msgspec.json.encode(body)
+        if data is not None and "content-type" not in {name.lower() for name in sent}:
+            sent["content-type"] = "application/json"
+        request = urllib.request.Request(self.url + path, data, sent, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as reply:
+                return Answer(reply.status, dict(reply.headers), reply.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, dict(error.headers), error.read())
+
+    def create_org(self, privacy: str = "sealed", slug: str | None = None) -> tuple[str, str]:
+        """A new org and an admin key of it."""
+        slug = slug or f"org-{secrets.token_hex(4)}"
+        made = self.request(
+            "POST", "/v1/orgs", {"slug": slug, "privacy": privacy}, key=self.platform_key
+        )
+        assert made.status == 201, made.body
+        return slug, self.create_key(slug, "admin")
+
+    def create_key(self, org: str, role: str) -> str:
+        """A new API key of an org."""
+        made = self.request(
+            "POST", f"/v1/orgs/{org}/keys", {"name": role, "role": role}, key=self.platform_key
+        )
+        assert made.status == 201, made.body
+        return str(made.json()["key"])
+
+    def stop(self) -> None:
+        """Shut down gracefully."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(60)
+            assert not self._thread.is_alive(), "the server did not stop"
+
+
+def server_settings(data_dir: Path, **changes: Any) -> Settings:
+    """Settings with made-up keys, on loopback."""
+    environ = {
+        "QUIRE_DATA_DIR": str(data_dir),
+        "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
+        "QUIRE_MASTER_KEY": MASTER_KEY,
+        "QUIRE_LOG_LEVEL": "error",
+        "QUIRE_SHUTDOWN_SECONDS": "10",
+    }
+    return Settings.from_env(environ, changes)
+
+
+def start_server(database: Database, data_dir: Path, **changes: Any) -> Server:
+    """Start a server on a database; it has a platform key and no org yet."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    settings = server_settings(data_dir, database_url=database.server_url, **changes)
+    blocking(prepare(settings, database.server_url))
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = application(settings, database.server_url)
+    runner = uvicorn.Server(uvicorn_config(settings, app))
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not runner.started:
+        assert thread.is_alive(), "the server ended while starting"
+        assert time.monotonic() < deadline, "the server did not start in time"
+        time.sleep(0.01)
+    port = listener.getsockname()[1]
+    key = (data_dir / "platform.key").read_text().strip()
+    return Server(
+        f"http://127.0.0.1:{port}",
+        key,
+        settings,
+        database,
+        services=app.state.services,
+        _server=runner,
+        _thread=thread,
+    )
