@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -31,13 +31,9 @@ from tests.qwed_writer import (
     write_sqlite,
 )
 from tests.support.clusters import Database
+from tests.support.serving import Server
 
 QUIRE = Path(sys.executable).with_name("quire")
-
-
-class RunningServer(Protocol):
-    url: str
-    platform_key: str
 
 
 class Org:
@@ -73,13 +69,13 @@ class Org:
 
 
 @pytest.fixture(params=["sealed", "plain"])
-def org(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[Org]:
+def org(request: pytest.FixtureRequest, shared_server: Server) -> Iterator[Org]:
     slug = f"qwed-{uuid4().hex[:12]}"
-    with LedgerClient(server.url, server.platform_key) as platform:
+    with LedgerClient(shared_server.url, shared_server.platform_key) as platform:
         platform.create_org(slug, "QWED", request.param)
         key = platform.create_key("import", "admin", org=slug).key
-    with LedgerClient(server.url, key, slug) as client:
-        yield Org(server.url, slug, client, key)
+    with LedgerClient(shared_server.url, key, slug) as client:
+        yield Org(shared_server.url, slug, client, key)
 
 
 @pytest.fixture
