@@ -34,7 +34,7 @@ _CASES_FILE = Path(__file__).parents[1] / "vectors" / "qwed" / "audit_cases.json
 CASES: dict[str, Any] = {
     case["id"]: case for case in map(json.loads, _CASES_FILE.read_text().splitlines())
 }
-# What happens when entries are written; the format has no say in it.
+# What happens when entries are written: tests/integration/test_qwed_appending.py.
 ABOUT_APPENDING = {"audit-0016", "audit-0026"}
 
 

@@ -1,0 +1,71 @@
+"""The published cases of QWED's audit log that are about appending, on real servers.
+
+tests/unit/test_qwed_trail.py has the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.serving import Server
+
+_CASES_FILE = Path(__file__).parents[1] / "vectors" / "qwed" / "audit_cases.jsonl"
+CASES: dict[str, Any] = {
+    case["id"]: case for case in map(json.loads, _CASES_FILE.read_text().splitlines())
+}
+StartServer = Callable[..., Server]
+
+
+def append(server: Server, org: str, key: str, note: str) -> Any:
+    answer = server.request("POST", f"/v1/orgs/{org}/entries", {"note": note}, key=key)
+    return answer.status, answer.json()
+
+
+def test_two_servers_append_to_one_trail_in_turns(start: StartServer) -> None:
+    case = CASES["audit-0026"]
+    assert case["expected"]["A second append"].startswith("ok")
+    servers = {"A": start(), "B": start()}
+    org, key = servers["A"].create_org("plain")
+    receipts = []
+    for step in case["input"]["steps"]:
+        status, receipt = append(servers[step.removesuffix(".log")], org, key, step)
+        assert status == 201
+        receipts.append(receipt)
+    assert [receipt["seq"] for receipt in receipts] == [0, 1, 2]
+    hashes = [receipt["entry_hash"] for receipt in receipts]
+    assert [receipt["previous_hash"] for receipt in receipts] == [None, *hashes[:2]]
+
+
+# What QWED keeps in one hashed row, Quire keeps in these columns.
+@pytest.mark.parametrize("column", ["leaf", "payload", "entry_hash", "signature"])
+async def test_a_head_that_was_tampered_with_takes_no_append(
+    shared_server: Server, column: str
+) -> None:
+    assert CASES["audit-0016"]["expected"]["raises"] == "SecurityError"
+    org, key = shared_server.create_org("plain")
+    assert append(shared_server, org, key, "honest")[0] == 201
+    await _flip_a_bit_of_the_head(shared_server.database.superuser_url, org, column)
+    status, problem = append(shared_server, org, key, "after")
+    assert (status, problem["type"]) == (423, "https://quire.dev/problems/org-frozen")
+    head = shared_server.request("GET", f"/v1/orgs/{org}/head", key=key).json()
+    assert head["seq"] == 0
+
+
+async def _flip_a_bit_of_the_head(url: str, org: str, column: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SET session_replication_role = replica")  # no triggers
+        done = await connection.execute(
+            f"UPDATE entries SET {column} = set_bit({column}, 20, 1 - get_bit({column}, 20)) "
+            "WHERE org_id = (SELECT id FROM orgs WHERE slug = $1)",
+            org,
+        )
+        assert done == "UPDATE 1"
+    finally:
+        await connection.close()
