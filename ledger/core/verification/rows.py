@@ -18,8 +18,10 @@ from ledger.errors import FormatError
 COPY_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\x00"
 COPY_TRAILER: Final = b"\xff\xff"
 FIELDS: Final = 9
-FIXED: Final = Struct(">hiqiqiqiqiqi32si32si")
-"""A right row up to the length of its leaf: every column before it has a fixed width."""
+BIGINT_BYTES: Final = 8
+FIXED: Final = Struct(">18sqiqiqiqi32si32si")
+"""A right row up to the length of its leaf: every column before it has a fixed width.
+The prefix (field count, org_id, length of seq) is the same in each row of a trail."""
 LENGTH: Final = Struct(">i")
 PG_EPOCH_US: Final = 946_684_800_000_000
 """PostgreSQL counts time from 2000-01-01; in microseconds since the Unix epoch."""
@@ -44,6 +46,11 @@ class LooseRow(NamedTuple):
     entry: Entry
     anchored_us: int | None
     absent: tuple[str, ...]
+
+
+def prefix_of(org_id: int) -> bytes:
+    """The first 18 bytes of every row of an org's trail."""
+    return Struct(">hiqi").pack(FIELDS, BIGINT_BYTES, org_id, BIGINT_BYTES)
 
 
 def skip_header(buffer: bytes) -> int | None:

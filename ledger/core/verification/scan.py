@@ -1,9 +1,9 @@
 """The check of one segment: bytes of a binary COPY in, faults out. Pure, in constant memory.
 
-Nearly every row of a trail is plainly right, and the loop in :meth:`SegmentScan._scan`
-finds that out at the least cost. It accepts a row only where :func:`check_entry`
-would find nothing; whatever it does not accept goes to :func:`check_entry`, which
-names the faults, and to the code below, which names the faults between rows.
+Nearly every row of a trail is right, and :meth:`SegmentScan._pass_right` finds that
+out at the least cost. It passes a row only where :func:`check_entry` would find
+nothing; whatever it does not pass goes to :func:`check_entry`, which names the
+faults, and through the code here that names the faults between rows.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from blake3 import blake3
 from ledger.chain import Entry, Fault, check_entry
 from ledger.core.verification.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
 from ledger.core.verification.rows import (
+    BIGINT_BYTES,
     COPY_TRAILER,
-    FIELDS,
     FIXED,
     LENGTH,
     PG_EPOCH_US,
     CopyError,
     LooseRow,
+    prefix_of,
     read_loose,
     skip_header,
 )
 from ledger.core.verification.segment import Segment, SegmentResult
 from ledger.entry import (
     HASH_BYTES,
-    LEAF_VERSION,
     MAX_LEAF_BYTES,
     MAX_TIME_US,
     Leaf,
@@ -56,9 +56,16 @@ UNKNOWN: Final = ()
 
 FIXED_BYTES: Final = FIXED.size
 LENGTH_BYTES: Final = LENGTH.size
-NOT_PLAIN: Final = (struct.error, KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
+NOT_PLAIN: Final = (
+    struct.error,
+    KeyError,
+    msgspec.MsgspecError,
+    UnicodeError,
+    RecursionError,
+    MalformedLeaf,
+)
 """What the fast path meets in a row cut off, unparsable or signed with an unknown key."""
-# Module globals are faster to reach than attributes.
+# A module's names are faster to reach than attributes.
 unpack_fixed = FIXED.unpack_from
 unpack_length = LENGTH.unpack_from
 decode = msgspec.json.Decoder(Leaf).decode
@@ -102,7 +109,7 @@ class SegmentScan:
 
     def __init__(self, org_id: int, org: str, keyring: SigningKeyring, segment: Segment) -> None:
         self.rows = 0
-        self._org_id = org_id
+        self._prefix = prefix_of(org_id)
         self._org = org
         self._keyring = keyring
         self._segment = segment
@@ -156,70 +163,75 @@ class SegmentScan:
         )
 
     def _scan(self, buffer: bytes, position: int) -> int:
-        """Check all rows that are whole; returns where the first that is not begins.
+        """Check all rows that are whole; returns where the first that is not begins."""
+        while True:
+            position = self._pass_right(buffer, position)
+            loose = read_loose(buffer, position)
+            if loose is None:
+                return position
+            row, position = loose
+            self._take(row)
+
+    def _pass_right(self, buffer: bytes, position: int) -> int:
+        """Go past rows that are right; returns where the first that may not be begins.
 
         The speed of verification is the speed of this loop, so it is one piece: it
-        calls little, and one expression says that a row is right. Every term of
-        check_entry is in it, canonical form included.
+        calls little, and one expression says that a row is right. Every condition
+        of check_entry is in it, the rules of decode_leaf included.
         """
-        org_id, org, signers = self._org_id, self._org, self._signers
+        prefix, org, signers = self._prefix, self._org, self._signers
         tags, times = self._tags, self._times
-        expected, link, last_leaf, good = self._expected, self._link, self._last_leaf, 0
+        expected, link, last_leaf = self._expected, self._link, self._last_leaf
         end, row_end = len(buffer), position
         leaf_data = digest = b""
         while True:
             try:
                 (
-                    fields, n1, row_org, n2, seq, n3, anchored, n4, actor_tag, n5, subject_tag,
+                    row_prefix, seq, n3, time, n4, actor_tag, n5, subject_tag,
                     n6, stored_hash, n7, signature, leaf_bytes,
                 ) = unpack_fixed(buffer, position)  # fmt: skip
                 leaf_at = position + FIXED_BYTES
                 leaf_end = leaf_at + leaf_bytes
-                (payload_bytes,) = unpack_length(buffer, leaf_end)
-                payload_at = leaf_end + LENGTH_BYTES
-                row_end = payload_at + payload_bytes
                 leaf_data = buffer[leaf_at:leaf_end]
+                payload_at = leaf_end + LENGTH_BYTES
+                (payload_bytes,) = unpack_length(buffer, leaf_end)
+                row_end = payload_at + payload_bytes
                 digest = sha256(b"\x00" + leaf_data).digest()
                 leaf = decode(leaf_data)
                 payload = leaf.payload
                 right: bool = (
                     seq == expected
                     and row_end <= end
-                    and n1 == n2 == n3 == n4 == n5 == 8
+                    and row_prefix == prefix
+                    and n3 == n4 == n5 == BIGINT_BYTES
                     and n6 == n7 == HASH_BYTES
-                    and fields == FIELDS
-                    and row_org == org_id
                     and digest == stored_hash
                     and signers[leaf.key](digest) == signature
                     and leaf.previous_hash == link
                     and leaf.seq == seq
                     and leaf.org == org
-                    and leaf.anchored_at == times[anchored]
+                    and leaf.anchored_at == times[time]
                     and tags[leaf.actor] == actor_tag
                     and tags[leaf.subject] == subject_tag
-                    and payload.size == payload_bytes >= 0
-                    and payload.blake3 == blake3(buffer[payload_at:row_end]).hexdigest()
+                    and payload.size == payload_bytes
+                    and payload.blake3 == blake3(buffer[payload_at:row_end]).digest().hex()
                     and leaf_bytes <= MAX_LEAF_BYTES
                     and encode(leaf) == leaf_data
-                    and leaf.v == LEAF_VERSION
+                    and (
+                        not (0x5C in leaf_data or 0x7F in leaf_data or 0xC2 in leaf_data)
+                        or decode_leaf(leaf_data) is not None
+                    )
                 )
             except NOT_PLAIN:
                 right = False
-            if right:
-                last_leaf = leaf_data
-                link = digest.hex()
-                expected += 1
-                good += 1
-                position = row_end
-                continue
-            self._expected, self._link, self._last_leaf = expected, link, last_leaf
-            self.rows += good
-            loose = read_loose(buffer, position)
-            if loose is None:
+            if not right:
+                self.rows += expected - self._expected
+                self._expected, self._link, self._last_leaf = expected, link, last_leaf
                 return position
-            self._take(loose[0])
-            expected, link, last_leaf, good = self._expected, self._link, self._last_leaf, 0
-            position = loose[1]
+            last_leaf = leaf_data
+            link = digest.hex()
+            expected += 1
+            position = row_end
 
     def _take(self, row: LooseRow) -> None:
         """Judge a row that is not plainly right where it stands."""
@@ -298,7 +310,7 @@ class SegmentScan:
         if row.anchored_us is None and "leaf_malformed" not in kinds:
             faults = [fault for fault in faults if "anchored_at" not in fault.reason]
             faults.append(Fault(entry.seq, "column_mismatch", "column anchored_at is no date"))
-        return [_as_genesis(fault) for fault in faults]
+        return faults
 
     def _check_links(self, entry: Entry, candidates: tuple[bytes, ...]) -> list[Fault]:
         faults = check_entry(entry, self._org, self._keyring, None)
@@ -381,9 +393,3 @@ def _as_second(entry: Entry, faults: list[Fault], right_leaf: bytes) -> list[Fau
     else:
         second = Fault(entry.seq, "inserted", "a row that is not the entry of this seq")
     return [second, *faults]
-
-
-def _as_genesis(fault: Fault) -> Fault:
-    if fault.seq == 0 and fault.kind == "link_broken":
-        return Fault(0, "genesis", "the first entry names an entry before it")
-    return fault
