@@ -12,12 +12,13 @@ from ledger.entry import format_time, record_id_prefix
 from server.appending import JSON
 from server.auth import May
 from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.parameters import OrgSlug
 
 _REPLAYED: Final = {"Idempotency-Replayed": "true"}
 
 
 @post("/v1/orgs/{org:str}/entries", status_code=201, operation_id="appendEntries")
-async def append_entries(request: HttpRequest, org: str) -> Response[bytes]:
+async def append_entries(request: HttpRequest, org: OrgSlug) -> Response[bytes]:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = await org_of(request, org, May.APPEND)
     content_type, minimal, key = _headers(request)

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 from litestar import Response, Router, delete, get
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from ledger.chain import Entry
 from ledger.core.sealer import Org
@@ -20,10 +20,30 @@ from server.auth import May
 from server.directory import Conflict, NotFound
 from server.http.appends import append_entries
 from server.http.caller import HttpRequest, org_of, services_of
-from server.http.tenants import HeadBody, Limit, head_body
+from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
+from server.http.tenants import HeadBody, head_body
 from server.reading import EntryBody, Query, cursor_of, find, payload_bytes, show
 
-Text = Annotated[str | None, Parameter(max_length=1024)]
+SubjectName = Annotated[
+    str, PathParameter(description="Name of a person, percent-encoded; it may hold slashes")
+]
+Exact = Annotated[
+    str | None,
+    QueryParameter(max_length=MAX_TEXT_CHARS, description="Only entries with exactly this value"),
+]
+Since = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=64, description="Only entries anchored at this RFC 3339 time or later"
+    ),
+]
+Until = Annotated[
+    str | None,
+    QueryParameter(max_length=64, description="Only entries anchored before this RFC 3339 time"),
+]
+Order = Annotated[
+    Literal["desc", "asc"], QueryParameter(description="Newest (desc) or oldest (asc) first")
+]
 
 
 class EntryPage(msgspec.Struct):
@@ -77,17 +97,17 @@ async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
 @get("/v1/orgs/{org:str}/entries", operation_id="listEntries")
 async def list_entries(
     request: HttpRequest,
-    org: str,
-    event_type: Text = None,
-    actor: Text = None,
-    subject: Text = None,
-    action: Text = None,
-    outcome: Text = None,
-    data_classification: Text = None,
-    since: Text = None,
-    until: Text = None,
-    cursor: Text = None,
-    order: Literal["desc", "asc"] = "desc",
+    org: OrgSlug,
+    event_type: Exact = None,
+    actor: Exact = None,
+    subject: Exact = None,
+    action: Exact = None,
+    outcome: Exact = None,
+    data_classification: Exact = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    order: Order = "desc",
     limit: Limit = 100,
 ) -> Response[bytes]:
     """A page of entries, newest first; complete up to the last acknowledged entry."""
@@ -119,7 +139,7 @@ async def list_entries(
 
 
 @get("/v1/orgs/{org:str}/entries/{record:str}", operation_id="getEntry")
-async def get_entry(request: HttpRequest, org: str, record: str) -> Response[bytes]:
+async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
     """One entry."""
     tenant, principal = await org_of(request, org, May.READ)
     entry = await _entry(request, tenant, record)
@@ -131,7 +151,7 @@ async def get_entry(request: HttpRequest, org: str, record: str) -> Response[byt
 
 
 @get("/v1/orgs/{org:str}/entries/{record:str}/payload", operation_id="getPayload")
-async def get_payload(request: HttpRequest, org: str, record: str) -> Response[bytes]:
+async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
     """The exact bytes of the event as it was sent."""
     tenant, _ = await org_of(request, org, May.OPEN)
     entry = await _entry(request, tenant, record)
@@ -146,14 +166,14 @@ async def get_payload(request: HttpRequest, org: str, record: str) -> Response[b
 
 
 @get("/v1/orgs/{org:str}/head", operation_id="getHead")
-async def get_head(request: HttpRequest, org: str) -> HeadBody:
+async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
     """The newest entry of the trail."""
     tenant, _ = await org_of(request, org, May.READ)
     return head_body(*await search.head(services_of(request).database, tenant.id))
 
 
 @delete("/v1/orgs/{org:str}/subjects/{subject:path}", status_code=200, operation_id="eraseSubject")
-async def erase_subject(request: HttpRequest, org: str, subject: str) -> Erased:
+async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:
     """Forget a person: destroy the subject's key. No proof breaks."""
     tenant, principal = await org_of(request, org, May.ADMINISTER)
     if not tenant.seals:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from litestar import Router, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from ledger.entry import format_time, from_datetime, has_control
@@ -15,10 +15,10 @@ from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.auth import Forbidden, May
 from server.directory import SLUG, Conflict, NotFound, no_such_org
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
+from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Limit = Annotated[int, Parameter(ge=1, le=1000)]
 
 
 class CreateOrg(Struct, forbid_unknown_fields=True):
@@ -193,7 +193,7 @@ async def who_am_i(request: HttpRequest) -> WhoAmI:
 
 
 @post("/v1/orgs", operation_id="createOrg")
-async def create_org(request: HttpRequest, data: CreateOrg) -> OrgBody:
+async def create_org(request: HttpRequest, data: JSONBody[CreateOrg]) -> OrgBody:
     """Create an org with an empty trail (platform key)."""
     await _platform(request)
     name = _clean("name", data.name or data.slug)
@@ -202,23 +202,25 @@ async def create_org(request: HttpRequest, data: CreateOrg) -> OrgBody:
 
 
 @get("/v1/orgs", operation_id="listOrgs")
-async def list_orgs(request: HttpRequest, cursor: str = "", limit: Limit = 100) -> OrgList:
+async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 100) -> OrgList:
     """List orgs in the order of their slugs (platform key)."""
     await _platform(request)
-    records = await orgs.list_orgs(services_of(request).database, _clean("cursor", cursor), limit)
+    records = await orgs.list_orgs(
+        services_of(request).database, _clean("cursor", cursor or ""), limit
+    )
     following = records[-1].slug if len(records) == limit else None
     return OrgList([_org_body(record) for record in records], following)
 
 
 @get("/v1/orgs/{org:str}", operation_id="getOrg")
-async def get_org(request: HttpRequest, org: str) -> OrgBody:
+async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     """One org, its head and whether it is frozen."""
     tenant, _ = await org_of(request, org, May.READ)
     return await _show(request, tenant.id, org)
 
 
 @patch("/v1/orgs/{org:str}", operation_id="changeOrg")
-async def change_org(request: HttpRequest, org: str, data: ChangeOrg) -> OrgBody:
+async def change_org(request: HttpRequest, org: OrgSlug, data: JSONBody[ChangeOrg]) -> OrgBody:
     """Change an org's display name."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
     await orgs.rename_org(services_of(request).database, tenant.id, _clean("name", data.name))
@@ -226,7 +228,7 @@ async def change_org(request: HttpRequest, org: str, data: ChangeOrg) -> OrgBody
 
 
 @post("/v1/orgs/{org:str}/thaw", status_code=200, operation_id="thawOrg")
-async def thaw_org(request: HttpRequest, org: str, data: ThawOrg) -> OrgBody:
+async def thaw_org(request: HttpRequest, org: OrgSlug, data: JSONBody[ThawOrg]) -> OrgBody:
     """Let a frozen org take entries again; the reason becomes an entry of its trail."""
     tenant, principal = await org_of(request, org, May.ADMINISTER)
     services = services_of(request)
@@ -238,7 +240,7 @@ async def thaw_org(request: HttpRequest, org: str, data: ThawOrg) -> OrgBody:
 
 
 @post("/v1/orgs/{org:str}/keys", operation_id="createKey")
-async def create_key(request: HttpRequest, org: str, data: CreateKey) -> NewKeyBody:
+async def create_key(request: HttpRequest, org: OrgSlug, data: JSONBody[CreateKey]) -> NewKeyBody:
     """Create an API key of an org; the key is shown this once."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
     services = services_of(request)
@@ -257,7 +259,7 @@ async def create_key(request: HttpRequest, org: str, data: CreateKey) -> NewKeyB
 
 
 @get("/v1/orgs/{org:str}/keys", operation_id="listKeys")
-async def list_keys(request: HttpRequest, org: str) -> KeyList:
+async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
     """List the API keys of an org, revoked ones included."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
     records = await orgs.list_keys(services_of(request).database, tenant.id)
@@ -265,7 +267,7 @@ async def list_keys(request: HttpRequest, org: str) -> KeyList:
 
 
 @delete("/v1/orgs/{org:str}/keys/{key_id:str}", operation_id="revokeKey")
-async def revoke_key(request: HttpRequest, org: str, key_id: str) -> None:
+async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     """Revoke an API key, on every server at once."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
     services = services_of(request)
@@ -276,7 +278,7 @@ async def revoke_key(request: HttpRequest, org: str, key_id: str) -> None:
 
 
 @get("/v1/orgs/{org:str}/security-events", operation_id="listSecurityEvents")
-async def list_security_events(request: HttpRequest, org: str) -> SecurityEventList:
+async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
     """What an operator must know of: why the org was frozen, and when."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
     events = await orgs.security_events(services_of(request).database, tenant.id)
