@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -131,6 +132,7 @@ def payload_digest(payload: bytes, seal: str | None) -> PayloadDigest:
     return PayloadDigest(blake3(payload).hexdigest(), seal, len(payload))
 
 
+@lru_cache(maxsize=16_384)
 def search_tag(value: str | None) -> int:
     """The signed 64-bit tag under which an actor or subject is indexed; 0 when absent.
 

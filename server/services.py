@@ -19,6 +19,7 @@ from ledger.storage.database import Database
 from server import metrics
 from server.appending import Appender, Intake
 from server.auth import Authenticator
+from server.bodies import Bodies
 from server.directory import Directory
 from server.first_start import Secrets
 from server.guarding import Guard
@@ -58,6 +59,7 @@ class Services:
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
         self.guard = Guard(database, self.sequencer, self.sealer)
+        self.bodies = Bodies()
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -84,6 +86,7 @@ class Services:
         self.sequencer.start()
         self._tasks = [
             asyncio.create_task(self._upkeep(), name="upkeep"),
+            asyncio.create_task(self.bodies.watch(), name="slow bodies"),
             asyncio.create_task(
                 listen.follow(
                     self.database.url,

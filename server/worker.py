@@ -83,6 +83,7 @@ def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )

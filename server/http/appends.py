@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from litestar import Response, post
+from litestar import post
+from litestar.types import ASGIApp
 
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix
-from server.appending import JSON
 from server.auth import May
 from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
+from server.http.written import Written
 
-_REPLAYED: Final = {"Idempotency-Replayed": "true"}
+_REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
 @post("/v1/orgs/{org:str}/entries", status_code=201, operation_id="appendEntries")
-async def append_entries(request: HttpRequest, org: OrgSlug) -> Response[bytes]:
+async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = await org_of(request, org, May.APPEND)
     content_type, minimal, key = _headers(request)
@@ -28,7 +29,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> Response[bytes]:
     appended = await appender.append(
         tenant, events, idempotency=appender.request_key(key, body, content_type)
     )
-    headers = _REPLAYED if appended.replayed else None
+    headers = _REPLAYED if appended.replayed else ()
     if single:
         content = _receipts(tenant, appended)[0]
     elif minimal:
@@ -37,7 +38,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> Response[bytes]:
         content = (
             f'{{"entries":[{",".join(_receipts(tenant, appended))}],"head":{_head(appended)}}}'
         )
-    return Response(content.encode(), status_code=201, media_type=JSON, headers=headers)
+    return Written(201, content.encode(), headers)
 
 
 def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:

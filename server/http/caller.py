@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 from litestar import Request
 from litestar.datastructures import State
@@ -12,8 +12,6 @@ from ledger.core.sealer import Org
 from server.auth import May, Principal, Unauthorized, token_of
 from server.http.problems import RequestTimeout
 from server.services import Services
-
-BODY_TIMEOUT_S: Final = 30.0
 
 HttpRequest = Request[Any, Any, State]
 
@@ -41,10 +39,21 @@ async def org_of(request: HttpRequest, slug: str, what: May) -> tuple[Org, Princ
 
 async def body_of(request: HttpRequest) -> bytes:
     """The whole body; one that arrives too slowly is given up."""
+    bodies = services_of(request).bodies
+    task = asyncio.current_task()
+    assert task is not None
+    bodies.begin(task)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.body()
-    except TimeoutError:
+        body = await request.body()
+    except asyncio.CancelledError:
+        if not bodies.end(task):
+            raise
+        task.uncancel()
         raise RequestTimeout(
-            f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s; nothing was written"
+            f"the body did not arrive within {bodies.limit_s:.0f} s; nothing was written"
         ) from None
+    except BaseException:
+        bodies.end(task)
+        raise
+    bodies.end(task)
+    return body
