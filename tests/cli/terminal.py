@@ -4,14 +4,19 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.cli.commands import QUIRE, TIMEOUT_SECONDS, environment
 
+# The first terminal that the leader of a new session opens becomes its controlling one: only that
+# turns ^C into a signal.
+_TAKE_TERMINAL = 'exec "$@" <"$0" >"$0" 2>&1'
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -27,27 +32,41 @@ class Session(NamedTuple):
         return _ESCAPE.sub("", self.raw).replace("\r\n", "\n")
 
 
-def on_terminal(*arguments: str, settings: Mapping[str, str], typed: str = "") -> Session:
-    """Run `quire` with a terminal as its input and output; `typed` is waiting to be read."""
+def on_terminal(
+    *arguments: str, settings: Mapping[str, str], prompt: str = "", typed: str = ""
+) -> Session:
+    """Run `quire` on a terminal of its own; `typed` is typed once the prompt is seen."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = {"TERM": "xterm-256color", **environment(settings)}
     with subprocess.Popen(
-        [*QUIRE, *arguments], env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        ["sh", "-c", _TAKE_TERMINAL, os.ttyname(theirs), *QUIRE, *arguments],
+        env={**environment(settings), "TERM": "xterm-256color"},
+        start_new_session=True,
     ) as process:
-        os.close(theirs)
-        os.write(ours, typed.encode())
-        raw = _read_all(ours)
-        exit_code = process.wait(TIMEOUT_SECONDS)
-    os.close(ours)
+        try:
+            raw = _converse(ours, theirs, prompt.encode(), typed.encode())
+            exit_code = process.wait(TIMEOUT_SECONDS)
+        finally:
+            process.kill()
+            os.close(ours)
     return Session(raw.decode(), exit_code)
 
 
-def _read_all(descriptor: int) -> bytes:
-    received = b""
-    try:
-        while chunk := os.read(descriptor, 65536):
-            received += chunk
-    except OSError:  # how Linux reports that the other side has closed
-        pass
-    return received
+def _converse(ours: int, theirs: int, prompt: bytes, typed: bytes) -> bytes:
+    """Type after the prompt, and read until the terminal is left."""
+    received, deadline = b"", time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([ours], [], [], 1)
+        if not ready:
+            continue
+        if theirs:  # something has been written, so the other side has it open by itself
+            os.close(theirs)
+            theirs = 0
+        try:
+            received += os.read(ours, 65536)
+        except OSError:  # how Linux reports that the other side has closed
+            return received
+        if typed and prompt in received:
+            os.write(ours, typed)
+            typed = b""
+    raise TimeoutError(received)

@@ -54,8 +54,13 @@ class Org:
     def append(self, *events: dict[str, object]) -> Any:
         return self.json("append", self.slug, stdin=ndjson(*events))
 
-    def terminal(self, *arguments: str, typed: str = "", **settings: str) -> Session:
-        return on_terminal(*arguments, settings={**self.settings, **settings}, typed=typed)
+    def terminal(self, *arguments: str, **settings: str) -> Session:
+        return on_terminal(*arguments, settings={**self.settings, **settings})
+
+    def erase(self, subject: str, *, typed: str) -> Session:
+        """Erase a subject on a terminal, with this answer to the question."""
+        command = ("subjects", "erase", self.slug, subject)
+        return on_terminal(*command, settings=self.settings, prompt="[y/N]", typed=typed)
 
 
 def ndjson(*events: dict[str, object]) -> bytes:
@@ -264,14 +269,14 @@ def test_a_subject_is_erased_and_the_trail_stays_valid(org: Org) -> None:
 
 def test_an_erasure_asks_first(org: Org) -> None:
     org.append(event(0, subject="bob"))
-    refused = org.terminal("subjects", "erase", org.slug, "bob", typed="n\n")
+    refused = org.erase("bob", typed="n\n")
     assert refused.exit_code == 1
     assert "Nothing was erased." in refused.text
-    left = org.terminal("subjects", "erase", org.slug, "bob", typed="\x03")
+    left = org.erase("bob", typed="\x03")
     assert left.exit_code == 130
     (entry,) = org.lines("entries", "list", org.slug)
     assert entry["erased"] is False
-    confirmed = org.terminal("subjects", "erase", org.slug, "bob", typed="y\n")
+    confirmed = org.erase("bob", typed="y\n")
     assert confirmed.exit_code == 0
     assert "bob is erased" in confirmed.text
 
