@@ -1,0 +1,250 @@
+"""Verification jobs: one at a time in each process of the server, kept in a table.
+
+The process that takes a job owns it and beats for it. A crash leaves the job
+queued or running in the table; once its heartbeat is old, whoever is asked
+answers that it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ledger.chain import Fault
+from ledger.core.verification.faults import Result
+from ledger.core.verification.trail import Progress, Target, verify_trail
+from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
+from ledger.keys import SigningKeyring
+from ledger.storage.verifications import Advance, JobRow, VerificationTable
+
+MAX_WAITING: Final = 16
+HEARTBEAT_S: Final = 1.0
+POLL_S: Final = 0.25
+FINISH_ATTEMPTS: Final = 60
+RETRY_AFTER_S: Final = 10
+MAX_FAULTS_SO_FAR: Final = 100
+STOPPED: Final = "the server that ran it stopped"
+
+State = Literal["queued", "running", "done", "failed"]
+OnFaults = Callable[[int, Result], Awaitable[None]]
+_log = logging.getLogger(__name__)
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A verification as the API shows it; ``rate`` is in entries a second.
+
+    ``faults`` are those named so far, bounded; ``error`` says why a job failed,
+    which tells nothing of the trail.
+    """
+
+    id: str
+    state: State
+    from_seq: int | None
+    to_seq: int | None
+    processed: int
+    total: int
+    rate: float
+    faults: list[Fault]
+    fault_count: int
+    result: Result | None
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in ("done", "failed")
+
+
+class VerificationJobs:
+    """Takes jobs and runs them one after another. Start it, and close it."""
+
+    def __init__(
+        self,
+        table: VerificationTable,
+        database_url: str,
+        keyring: Callable[[], SigningKeyring],
+        on_faults: OnFaults,
+        *,
+        processes: int | None = None,
+    ) -> None:
+        self._table = table
+        self._database_url = database_url
+        self._keyring = keyring
+        self._on_faults = on_faults
+        self._processes = processes
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
+        self._reserved = 0
+        self._running: _Running | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to take jobs, in the running event loop."""
+        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._beat())]
+
+    async def close(self) -> None:
+        """Stop; jobs that run or wait are stored as failed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while not self._waiting.empty():
+            job_id, _target = self._waiting.get_nowait()
+            await self._store_end(_Running(job_id), None, STOPPED, attempts=1)
+
+    async def submit(self, target: Target) -> Job:
+        """Queue a verification. Raises QueueFull, DatabaseUnavailable."""
+        if self._reserved >= MAX_WAITING:
+            raise QueueFull(
+                f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
+            )
+        self._reserved += 1
+        try:
+            job_id = "ver_" + secrets.token_hex(16)
+            await self._table.create(
+                job_id, target.org_id, target.from_seq, target.to_seq, self._owner
+            )
+        except BaseException:
+            self._reserved -= 1
+            raise
+        self._waiting.put_nowait((job_id, target))
+        job = await self.find(target.org_id, job_id)
+        assert job is not None, "it was just stored"
+        return job
+
+    async def find(self, org_id: int, job_id: str) -> Job | None:
+        """An org's job, whichever process runs it; None where it has no such job."""
+        row = await self._table.find(job_id, org_id)
+        return None if row is None else _job(row)
+
+    async def watch(self, org_id: int, job_id: str) -> AsyncIterator[Job]:
+        """The job each time it changed, the last time finished; nothing for an unknown job."""
+        last: Job | None = None
+        while (job := await self.find(org_id, job_id)) is not None:
+            if job != last:
+                yield job
+            if job.finished:
+                return
+            last = job
+            await asyncio.sleep(POLL_S)
+
+    async def wait(self, org_id: int, job_id: str, timeout_s: float) -> Job | None:
+        """The job when it is finished, or as it is after ``timeout_s``; None where unknown."""
+        deadline = time.monotonic() + timeout_s
+        while (job := await self.find(org_id, job_id)) is not None:
+            left = deadline - time.monotonic()
+            if job.finished or left <= 0:
+                return job
+            await asyncio.sleep(min(POLL_S, left))
+        return None
+
+    async def _work(self) -> None:
+        while True:
+            job_id, target = await self._waiting.get()
+            self._reserved -= 1
+            self._running = running = _Running(job_id)
+            try:
+                await self._run(running, target)
+            finally:
+                self._running = None
+
+    async def _run(self, running: _Running, target: Target) -> None:
+        result: Result | None = None
+        try:
+            await self._table.start(running.job_id)
+            result = await verify_trail(
+                self._database_url,
+                target,
+                self._keyring(),
+                processes=self._processes,
+                watch=running.note,
+            )
+            if not result.valid:
+                await self._on_faults(target.org_id, result)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._store_end(running, result, STOPPED, attempts=1))
+            raise
+        except QuireError as error:
+            _log.error("verification %s of org %s: %s", running.job_id, target.org, error)
+            await self._store_end(running, result, str(error))
+        except Exception:  # noqa: BLE001 - the next job must run whatever befell this one
+            _log.exception("verification %s failed for a reason of its own", running.job_id)
+            await self._store_end(running, result, "an internal error; the server's log has it")
+        else:
+            await self._store_end(running, result, None)
+
+    async def _store_end(
+        self,
+        running: _Running,
+        result: Result | None,
+        error: str | None,
+        *,
+        attempts: int = FINISH_ATTEMPTS,
+    ) -> None:
+        """Store the end. A verdict that was reached stands, whatever came after it."""
+        state = "done" if result else "failed"
+        text = msgspec.json.encode(result).decode() if result else None
+        advance = running.advance(result)
+        for _ in range(attempts):
+            try:
+                await self._table.finish(
+                    running.job_id, state, advance, text, None if result else error
+                )
+            except DatabaseUnavailable as unavailable:
+                _log.warning("verification %s can't be stored: %s", running.job_id, unavailable)
+                await asyncio.sleep(HEARTBEAT_S)
+            else:
+                return
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                await self._table.beat(self._owner)
+                if (running := self._running) is not None:
+                    await self._table.advance(running.job_id, running.advance(None))
+            except DatabaseUnavailable as error:
+                _log.warning("verification jobs can't be kept alive: %s", error)
+
+
+class _Running:
+    """How far the job under way is."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self._since = time.monotonic()
+        self._progress = Progress(0, 0, 0, [])
+
+    def note(self, progress: Progress) -> None:
+        """Take the newest progress."""
+        self._progress = progress
+
+    def advance(self, result: Result | None) -> Advance:
+        """The progress as it is stored; ``result`` when it is over."""
+        processed, total, fault_count, faults = self._progress
+        if result is not None:
+            processed, total = max(processed, result.total_entries), result.total_entries
+            fault_count, faults = result.fault_count, result.errors
+        rate = processed / max(time.monotonic() - self._since, 1e-6)
+        named = msgspec.json.encode(faults[:MAX_FAULTS_SO_FAR]).decode()
+        return Advance(processed, total, rate, fault_count, named)
+
+
+def _job(row: JobRow) -> Job:
+    fields: dict[str, Any] = row._asdict()
+    if fields.pop("abandoned"):
+        fields.update(state="failed", error=STOPPED)
+    fields["faults"] = msgspec.json.decode(row.faults, type=list[Fault])
+    if row.result is not None:
+        fields["result"] = msgspec.json.decode(row.result, type=Result)
+    return Job(**fields)
