@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple
 
-from ledger.chain import Draft, Entry, Head, extend
+from ledger.chain import Head
+from ledger.core.sequencer.extension import Extension
 from ledger.core.sequencer.head_check import head_for_thaw, why_not
 from ledger.core.sequencer.lane import Lane, SeenHeads
 from ledger.core.sequencer.replay import Uses, assemble
@@ -19,7 +21,6 @@ from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
-from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction, LockedHead, Move
 
 Refusal = tuple[AppendRequest, Exception]
@@ -88,15 +89,18 @@ class Batch:
             ]
         )
         uses = Uses(await idempotency.find(transaction, self._wanted_keys()))
-        entries: list[Entry] = []
+        extensions = []
         for turn in self.turns:
-            org_id = turn.lane.org_id
-            row = locked.get(org_id)
-            head = await self._base(transaction, turn, row, org_id in beyond, outcome)
+            row = locked.get(turn.lane.org_id)
+            head = await self._base(transaction, turn, row, turn.lane.org_id in beyond, outcome)
             if head is not None:
                 erasures = 0 if row is None else row.erasures
-                entries += await self._extend(transaction, turn, head, erasures, uses, outcome)
-        await self._write(transaction, entries, uses.new, outcome)
+                ready = await _ready(transaction, turn, erasures, outcome)
+                placed = assemble(ready, head.seq, uses, outcome.refusals)
+                extensions.append(Extension(turn.lane, head, placed))
+        await self._write(transaction, extensions, outcome)
+        if uses.new:
+            await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
         return outcome
 
     def _wanted_keys(self) -> list[tuple[int, bytes]]:
@@ -152,46 +156,33 @@ class Batch:
             transaction, lane.org_id, lane.org, row, seen, self._keyring(True), beyond
         )
 
-    async def _extend(
-        self,
-        transaction: AppendTransaction,
-        turn: Turn,
-        head: Head,
-        erasures: int,
-        uses: Uses,
-        outcome: Outcome,
-    ) -> list[Entry]:
-        lane = turn.lane
-        fresh = [request for request in turn.requests if not _is_stale(request, erasures, outcome)]
-        ready = [request for request in fresh if await _effected(request, transaction, outcome)]
-        plan = assemble(ready, head.seq, uses, outcome.refusals)
-        drafts: list[Draft] = [draft for request in plan for draft in request.drafts]
-        entries, new = extend(
-            lane.org_id, lane.org, head, drafts, self.now_us, self._keyring(False).active
-        )
-        stored = await idempotency.entries_of(
-            transaction, lane.org_id, [seq for request in plan for seq in request.older(head.seq)]
-        )
-        for request in plan:
-            outcome.answers.append((request.request, request.appended(head, entries, stored, new)))
-        if entries:
-            outcome.moves.append(Move(lane.org_id, head, new))
-            outcome.seen.append((lane.org_id, new))
-            outcome.entries += len(entries)
-        return entries
-
     async def _write(
-        self,
-        transaction: AppendTransaction,
-        entries: list[Entry],
-        uses: list[KeyUse],
-        outcome: Outcome,
+        self, transaction: AppendTransaction, extensions: list[Extension], outcome: Outcome
     ) -> None:
-        if entries:
-            await transaction.copy_entries(entries)
+        key = self._keyring(False).active
+        if any(extension.adds for extension in extensions):
+            await transaction.copy_entries(
+                chain.from_iterable(extension.produce(self.now_us, key) for extension in extensions)
+            )
+        for extension in extensions:
+            org_id = extension.lane.org_id
+            if extension.entries:
+                outcome.moves.append(Move(org_id, extension.head, extension.new_head))
+                outcome.seen.append((org_id, extension.new_head))
+                outcome.entries += len(extension.entries)
+            older = extension.older_seqs()
+            stored = await idempotency.entries_of(transaction, org_id, older)
+            outcome.answers += extension.answers(stored)
+        if outcome.moves:
             await transaction.move_heads(outcome.moves)
-        if uses:
-            await idempotency.record(transaction, to_datetime(self.now_us).date(), uses)
+
+
+async def _ready(
+    transaction: AppendTransaction, turn: Turn, erasures: int, outcome: Outcome
+) -> list[AppendRequest]:
+    """The requests of a turn that may be placed now; the others are refused."""
+    fresh = [request for request in turn.requests if not _is_stale(request, erasures, outcome)]
+    return [request for request in fresh if await _effected(request, transaction, outcome)]
 
 
 def _is_stale(request: AppendRequest, erasures: int, outcome: Outcome) -> bool:

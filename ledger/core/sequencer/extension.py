@@ -1,0 +1,56 @@
+"""What one lane adds to its trail in a batch, made while it is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+from ledger.chain import Entry, Head, extend
+from ledger.core.sequencer.lane import Lane
+from ledger.core.sequencer.replay import Placed
+from ledger.core.sequencer.request import Appended, AppendRequest
+from ledger.keys import SigningKey
+
+SLICE_ENTRIES: Final = 256
+
+
+class Extension:
+    """The requests of one lane, placed after its head."""
+
+    def __init__(self, lane: Lane, head: Head, placed: Sequence[Placed]) -> None:
+        self.lane = lane
+        self.head = head
+        self.new_head = head
+        self.entries: list[Entry] = []
+        self._placed = placed
+
+    @property
+    def adds(self) -> bool:
+        """Whether there is anything to write."""
+        return any(one.drafts for one in self._placed)
+
+    def older_seqs(self) -> list[int]:
+        """Seqs to answer with that were written before this batch."""
+        return [seq for one in self._placed for seq in one.older(self.head.seq)]
+
+    def produce(self, now_us: int, key: SigningKey) -> Iterator[Entry]:
+        """Chain, hash and sign the new entries.
+
+        Lazily, in slices: PostgreSQL takes the first rows in while the next
+        ones are being made.
+        """
+        drafts = (draft for one in self._placed for draft in one.drafts)
+        while piece := list(islice(drafts, SLICE_ENTRIES)):
+            made, self.new_head = extend(
+                self.lane.org_id, self.lane.org, self.new_head, piece, now_us, key
+            )
+            self.entries += made
+            yield from made
+
+    def answers(self, stored: Mapping[int, Entry]) -> list[tuple[AppendRequest, Appended]]:
+        """The answer to each request, once all entries are made."""
+        return [
+            (one.request, one.appended(self.head, self.entries, stored, self.new_head))
+            for one in self._placed
+        ]
