@@ -13,7 +13,7 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 
 from ledger import __version__
-from server.http import entries, operations, tenants
+from server.http import entries, operations, tenants, verifications
 from server.http.problems import HANDLERS
 from server.services import Services
 from server.settings import Settings
@@ -34,6 +34,7 @@ def create_app(settings: Settings, open_services: Callable[[], Awaitable[Service
         route_handlers=[
             tenants.router,
             entries.router,
+            verifications.router,
             operations.router,
             operations.static,
         ],

@@ -12,10 +12,12 @@ import structlog
 
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
+from ledger.core.verification.jobs import VerificationJobs
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKeyring
 from ledger.storage import listen, migrate, partitions
 from ledger.storage.database import Database
+from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.appending import Appender, Intake
 from server.auth import Authenticator
@@ -59,6 +61,12 @@ class Services:
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
         self.guard = Guard(database, self.sequencer, self.sealer)
+        self.verifications = VerificationJobs(
+            VerificationTable(database),
+            database.url,
+            lambda: keyring(True),
+            self.guard.faults_found,
+        )
         self.bodies = Bodies()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -84,6 +92,7 @@ class Services:
 
     def _start(self) -> None:
         self.sequencer.start()
+        self.verifications.start()
         self._tasks = [
             asyncio.create_task(self._upkeep(), name="upkeep"),
             asyncio.create_task(self.bodies.watch(), name="slow bodies"),
@@ -101,6 +110,7 @@ class Services:
     async def close(self) -> None:
         """Drain the sequencer within the shutdown limit, then let go of everything."""
         await self.sequencer.close(self.settings.shutdown_seconds)
+        await self.verifications.close()
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,0 +1,179 @@
+"""Verification: one entry at once, a whole trail as a job that can be watched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated
+
+from litestar import Response, Router, get, post
+from litestar.params import FromPath, QueryParameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+from msgspec import Meta, Struct, json
+
+from ledger.chain import Fault
+from ledger.core.verification import Result, Target
+from ledger.core.verification.jobs import Job
+from ledger.core.verification.single import EntryChecks, verify_entry
+from ledger.entry import format_time, from_datetime, parse_record_id
+from ledger.errors import FormatError
+from ledger.storage import search
+from server.auth import May
+from server.directory import NotFound
+from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.json_body import json_body
+from server.http.parameters import OrgSlug
+from server.http.problems import BadRequest
+
+MAX_WAIT_S = 60.0
+
+
+class VerifyRange(Struct, forbid_unknown_fields=True):
+    """What to verify, both ends included; null for the start, and for all there is."""
+
+    from_seq: Annotated[int, Meta(ge=0, le=2**40)] | None = None
+    to_seq: Annotated[int, Meta(ge=0, le=2**40)] | None = None
+
+
+class JobBody(Struct):
+    """A verification; ``rate`` is in entries a second, ``result`` the verdict once done."""
+
+    id: str
+    state: str
+    from_seq: int | None
+    to_seq: int | None
+    processed: int
+    total: int
+    rate: float
+    faults: list[Fault]
+    fault_count: int
+    result: Result | None
+    error: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class EntryVerdict(Struct):
+    """Whether one entry is intact, and what is wrong with it."""
+
+    valid: bool
+    checks: EntryChecks
+    errors: list[str]
+    record_id: str
+    timestamp: str
+
+
+def _rfc3339(moment: datetime) -> str:
+    return format_time(from_datetime(moment))
+
+
+def _body(job: Job) -> JobBody:
+    return JobBody(
+        job.id,
+        job.state,
+        job.from_seq,
+        job.to_seq,
+        job.processed,
+        job.total,
+        round(job.rate, 1),
+        job.faults,
+        job.fault_count,
+        job.result,
+        job.error,
+        _rfc3339(job.created_at),
+        None if job.finished_at is None else _rfc3339(job.finished_at),
+    )
+
+
+async def _range(request: HttpRequest) -> VerifyRange:
+    """What to verify; no body means the whole trail."""
+    if not (await body_of(request)).strip():
+        return VerifyRange()
+    asked = await json_body(request, VerifyRange)
+    if None not in (asked.from_seq, asked.to_seq) and asked.to_seq < asked.from_seq:  # type: ignore[operator]
+        raise BadRequest("to_seq must not be less than from_seq")
+    return asked
+
+
+_NO_JOB = NotFound("this org has no such verification")
+
+
+@post("/v1/orgs/{org:str}/verifications", status_code=202, operation_id="startVerification")
+async def start_verification(
+    request: HttpRequest,
+    org: OrgSlug,
+    wait: Annotated[
+        float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
+    ] = 0.0,
+) -> Response[JobBody]:
+    """Verify a trail, or a range of it: every hash, signature, link, payload and column."""
+    tenant, _ = await org_of(request, org, May.VERIFY)
+    asked = await _range(request)
+    jobs = services_of(request).verifications
+    job = await jobs.submit(Target(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
+    if wait:
+        job = await jobs.wait(tenant.id, job.id, wait) or job
+    return Response(_body(job), status_code=200 if job.finished else 202)
+
+
+@get("/v1/orgs/{org:str}/verifications/{job_id:str}", operation_id="getVerification")
+async def get_verification(request: HttpRequest, org: OrgSlug, job_id: FromPath[str]) -> JobBody:
+    """State, progress, rate and faults so far; the result once done."""
+    tenant, _ = await org_of(request, org, May.VERIFY)
+    job = await services_of(request).verifications.find(tenant.id, job_id)
+    if job is None:
+        raise _NO_JOB
+    return _body(job)
+
+
+@get(
+    "/v1/orgs/{org:str}/verifications/{job_id:str}/events",
+    operation_id="watchVerification",
+    media_type="text/event-stream",
+)
+async def watch_verification(
+    request: HttpRequest, org: OrgSlug, job_id: FromPath[str]
+) -> ServerSentEvent:
+    """The same as server-sent events: "progress" each time it changes, "done" at the end."""
+    tenant, _ = await org_of(request, org, May.VERIFY)
+    jobs = services_of(request).verifications
+    if await jobs.find(tenant.id, job_id) is None:
+        raise _NO_JOB
+
+    async def events() -> AsyncIterator[ServerSentEventMessage]:
+        async for job in jobs.watch(tenant.id, job_id):
+            name = "done" if job.finished else "progress"
+            yield ServerSentEventMessage(data=json.encode(_body(job)).decode(), event=name)
+
+    return ServerSentEvent(events())
+
+
+@get("/admin/compliance/verify/{record:str}", operation_id="verifyEntry")
+async def verify_one(request: HttpRequest, record: FromPath[str]) -> EntryVerdict:
+    """The checks of one entry: hash, signature, chain link and payload."""
+    principal = await principal_of(request)
+    services = services_of(request)
+    missing = NotFound("this key has no such entry")
+    try:
+        place = parse_record_id(record)
+    except FormatError:
+        raise missing from None
+    if principal.org_id not in (None, place.org_id):
+        raise missing
+    org = await services.directory.by_id(place.org_id)
+    entry = None if org is None else await search.entry(services.database, place)
+    if org is None or entry is None:
+        raise missing
+    before = await search.entry_before(services.database, entry) if entry.seq else None
+    verdict = verify_entry(
+        entry, before, org.slug, services.keyring(True), timestamp=_rfc3339(entry.anchored_at)
+    )
+    errors = [f"{fault.kind}: {fault.reason}" for fault in verdict.errors]
+    return EntryVerdict(verdict.valid, verdict.checks, errors, verdict.record_id, verdict.timestamp)
+
+
+router = Router(
+    "/",
+    route_handlers=[start_verification, get_verification, watch_verification, verify_one],
+    tags=["Verification"],
+)
