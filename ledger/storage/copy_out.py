@@ -39,8 +39,10 @@ SELECT seq, entry_hash,
        CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
             THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END
 FROM heads WHERE org_id = $1"""
+# An oversized value reads as NULL: no leaf and no hash that could be right is that long.
 NEWEST: Final = """
-SELECT seq, CASE WHEN octet_length(entry_hash) = 32 THEN entry_hash ELSE '' END
+SELECT seq, CASE WHEN octet_length(entry_hash) = 32 THEN entry_hash END,
+       CASE WHEN octet_length(leaf) < 65536 THEN leaf END
 FROM entries WHERE org_id = $1 ORDER BY seq DESC LIMIT 1"""
 NEXT_SEQ: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT 1"
 
@@ -53,6 +55,14 @@ class HeadRow(NamedTuple):
     seq: int
     entry_hash: bytes
     anchored_us: int | None
+
+
+class NewestRow(NamedTuple):
+    """The row with the highest seq, whatever it is worth."""
+
+    seq: int
+    entry_hash: bytes | None
+    leaf: bytes | None
 
 
 class Snapshot:
@@ -68,11 +78,11 @@ class Snapshot:
             row = await self._connection.fetchrow(HEAD, org_id)
         return None if row is None else HeadRow(*row)
 
-    async def newest(self, org_id: int) -> tuple[int, bytes] | None:
-        """Seq and stored hash (b"" unless of 32 bytes) of the entry with the highest seq."""
+    async def newest(self, org_id: int) -> NewestRow | None:
+        """The row with the highest seq, or None where there is none."""
         async with explained():
             row = await self._connection.fetchrow(NEWEST, org_id)
-        return None if row is None else (row[0], row[1])
+        return None if row is None else NewestRow(*row)
 
     async def next_seq(self, org_id: int, after: int) -> int | None:
         """The lowest seq above ``after`` at which a row stands."""

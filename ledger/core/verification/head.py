@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from ledger.chain import EMPTY_SEQ, Fault
 from ledger.core.verification.tally import Tally
-from ledger.entry import format_time
-from ledger.storage.copy_out import HeadRow
+from ledger.entry import decode_leaf, format_time
+from ledger.errors import MalformedLeaf
+from ledger.storage.copy_out import HeadRow, NewestRow
 
 
 class Ending(NamedTuple):
@@ -17,20 +18,30 @@ class Ending(NamedTuple):
     fault: Fault | None
 
 
-def find_ending(head: HeadRow | None, newest: tuple[int, bytes] | None) -> Ending:
+def find_ending(head: HeadRow | None, newest: NewestRow | None) -> Ending:
     """The seq of the last entry there should be (-1: none), from the head row and newest entry."""
-    newest_seq = newest[0] if newest else EMPTY_SEQ
+    newest_seq = newest.seq if newest else EMPTY_SEQ
     if head is None:
         fault = Fault(max(newest_seq, 0), "head_missing", "the org has no head row")
         return Ending(max(newest_seq, EMPTY_SEQ), fault)
     if head.seq < EMPTY_SEQ:
         fault = Fault(head.seq, "head_mismatch", "the head row has an impossible seq")
         return Ending(max(newest_seq, EMPTY_SEQ), fault)
-    if newest and newest_seq >= 0 and newest_seq != head.seq and newest[1] == head.entry_hash:
+    if newest and newest_seq != head.seq and _is_named(newest, head):
         # A cut tail or an entry too many would not have the head's hash at the end.
         reason = f"the head row says seq {head.seq} but names the hash of entry {newest_seq}"
         return Ending(newest_seq, Fault(head.seq, "head_mismatch", reason))
     return Ending(head.seq, None)
+
+
+def _is_named(newest: NewestRow, head: HeadRow) -> bool:
+    """Whether the newest row stands in its place and is the one whose hash the head row has."""
+    if newest.entry_hash != head.entry_hash or newest.leaf is None:
+        return False
+    try:
+        return decode_leaf(newest.leaf).seq == newest.seq
+    except MalformedLeaf:
+        return False
 
 
 def check_head(head: HeadRow, tally: Tally) -> None:

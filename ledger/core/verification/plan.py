@@ -16,11 +16,17 @@ class Plan:
     """Segments of ``first`` to ``last`` in order, taken one by one, then what is ``beyond``.
 
     ``beyond`` is the range, open-ended where its end is None, in which no entry
-    should stand; None: nothing is to be read there.
+    should stand; None: nothing is to be read there. ``size`` is in entries.
     """
 
     def __init__(
-        self, first: int, last: int, processes: int, *, beyond: tuple[int, int | None] | None
+        self,
+        first: int,
+        last: int,
+        processes: int,
+        *,
+        beyond: tuple[int, int | None] | None,
+        size: int | None = None,
     ) -> None:
         self.first = first
         self.last = last
@@ -28,7 +34,7 @@ class Plan:
         self.segments: dict[int, Segment] = {}
         """Taken segments by index, until their result is tallied."""
         share = -(-(last - first + 1) // (processes * SEGMENTS_PER_PROCESS))
-        self._size = min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
+        self._size = size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
         self._next = first
         self._beyond = beyond
 

@@ -125,6 +125,7 @@ class SegmentScan:
         self._strays = 0
         self._failed = 0
         self._leading_gap = 0
+        self._missing = 0
         self._faults: list[Fault] = []
         self._fault_count = 0
         self._kinds: set[str] = set()
@@ -155,6 +156,7 @@ class SegmentScan:
             failed_rows=self._failed,
             leading_gap=absent if empty else self._leading_gap,
             trailing_gap=0 if empty else absent,
+            missing=self._missing,
             faults=self._faults,
             fault_count=self._fault_count,
             kinds=sorted(self._kinds),
@@ -295,6 +297,7 @@ class SegmentScan:
         if missing and not self.rows:
             self._leading_gap = missing
         elif missing and not self._segment.beyond:
+            self._missing += missing
             self._add(Fault(first, "missing", spell_range(first, seq - 1, "missing")))
 
     def _check(self, row: LooseRow, before: Link) -> list[Fault]:

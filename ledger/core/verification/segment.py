@@ -37,7 +37,7 @@ class SegmentResult(msgspec.Struct, frozen=True, tag="result"):
 
     ``leading_gap`` and ``trailing_gap`` count the entries missing at its edges,
     where a gap may go on in the next segment; an empty segment is one leading
-    gap. Gaps inside are faults. ``faults`` holds the first 1,000 by seq of
+    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` holds the first 1,000 by seq of
     ``fault_count``, ``kinds`` all kinds that occurred.
     ``end_hashes`` are the hashes that may follow as ``previous_hash`` (empty:
     not known), ``end_time`` is the last leaf's ``anchored_at``.
@@ -47,6 +47,7 @@ class SegmentResult(msgspec.Struct, frozen=True, tag="result"):
     failed_rows: int
     leading_gap: int
     trailing_gap: int
+    missing: int
     faults: list[Fault]
     fault_count: int
     kinds: list[str]

@@ -42,6 +42,7 @@ class Tally:
         """Add the next segment's result."""
         self._rows += result.rows
         self._failed += result.failed_rows
+        self._missing += result.missing
         if not segment.beyond:  # no entry is missing there, nor does one end a gap
             if result.leading_gap:
                 self._open_gap(segment.first)

@@ -74,7 +74,7 @@ async def verify_trail(
         )
         run = _Run(snapshot, target, ending, processes or os.cpu_count() or 1, watch)
         await run.work(order)
-        return run.conclude(head, newest[0] if newest else -1)
+        return run.conclude(head, newest.seq if newest else -1)
 
 
 class _Run:
@@ -137,7 +137,7 @@ class _Run:
         if skipped is not None:
             index, segment = skipped
             size = segment.last - segment.first + 1
-            self._finish(index, SegmentResult(0, 0, size, 0, [], 0, []))
+            self._finish(index, SegmentResult(0, 0, size, 0, 0, [], 0, []))
 
     def _finish(self, index: int, result: SegmentResult) -> None:
         """Tally whatever is complete from the start of the trail."""
@@ -146,7 +146,7 @@ class _Run:
             segment = self.plan.segments.pop(self._added)
             tallied = self._done.pop(self._added)
             self._tally.add(segment, tallied)
-            self._processed += tallied.leading_gap + tallied.trailing_gap
+            self._processed += tallied.leading_gap + tallied.trailing_gap + tallied.missing
             self._added += 1
         self._tell()
 

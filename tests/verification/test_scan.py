@@ -1,0 +1,138 @@
+"""The pure check of streams: equal to the reference on every altered row, wherever chunks are cut."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.chain import EMPTY_HEAD, Entry, check_entry
+from ledger.core.verification.rows import CopyError
+from ledger.core.verification.scan import SegmentScan
+from ledger.core.verification.segment import Segment
+from ledger.entry import decode_leaf, encode_leaf_unchecked, entry_hash
+from ledger.keys import SigningKey, SigningKeyring
+from tests.support.trails import KEY, ORG, ORG_ID, RING, trail
+from tests.verification.streams import scan, stream
+
+ROWS, HEAD = trail(9, EMPTY_HEAD)
+PLACE = 4
+ONE = Segment(PLACE, PLACE, context=True)
+BYTES_COLUMNS = ("entry_hash", "signature", "leaf", "payload")
+
+
+def flip(data: bytes, bit: int) -> bytes:
+    place = bit // 8 % len(data)
+    return data[:place] + bytes([data[place] ^ (1 << bit % 8)]) + data[place + 1 :]
+
+
+@st.composite
+def altered_columns(draw: st.DrawFn) -> Entry:
+    """The row with one or two columns altered, or none."""
+    row = ROWS[PLACE]
+    for _ in range(draw(st.integers(0, 2))):
+        column = draw(st.sampled_from(Entry._fields[2:]))
+        value: Any = getattr(row, column)
+        if column in BYTES_COLUMNS:
+            kept = draw(st.sampled_from([value, value, value, value[:-1], value + b"\0", b""]))
+            value = flip(kept, draw(st.integers(0, 8 * 1024))) if kept else kept
+        elif column == "anchored_at":
+            value += timedelta(microseconds=draw(st.integers(-2, 2)))
+        else:
+            value ^= 1 << draw(st.integers(0, 62))
+        row = row._replace(**{column: value})
+    return row
+
+
+def signed(leaf: bytes, key: SigningKey = KEY) -> Entry:
+    """The row around other leaf bytes, hashed and signed by someone who holds the key."""
+    digest = entry_hash(leaf)
+    return ROWS[PLACE]._replace(leaf=leaf, entry_hash=digest, signature=key.sign(digest))
+
+
+LEAF = ROWS[PLACE].leaf
+FIELDS = list(type(decode_leaf(LEAF)).__struct_fields__)
+
+
+@st.composite
+def forged_leaves(draw: st.DrawFn) -> Entry:
+    """The row around a leaf that means something else, or the same in other bytes, well signed."""
+    leaf = decode_leaf(LEAF)
+    name = draw(st.sampled_from([name for name in FIELDS if name not in ("payload", "v")]))
+    texts = st.sampled_from([None, "", "é", "\\", "\x7f", "\x85", '"', "\n", "ada", "b" * 64])
+    value: Any = draw(st.integers(-1, 9)) if name == "seq" else draw(texts)
+    setattr(leaf, name, value)
+    encoded = encode_leaf_unchecked(leaf)
+    spoil = draw(st.sampled_from(["", "", " ", "\n", "twice", "escape"]))
+    if spoil == "twice":
+        encoded = encoded.replace(b'"v":1', b'"v":1,"v":1')
+    elif spoil == "escape":
+        encoded = encoded.replace(b"invoice", b"\\u0069nvoice")
+    return signed(encoded + spoil.strip("twiceap").encode())
+
+
+def reference(row: Entry, ring: SigningKeyring = RING) -> list[tuple[str, str]]:
+    faults = check_entry(row, ORG, ring, ROWS[PLACE - 1].entry_hash)
+    moved = any(fault.kind == "seq_mismatch" for fault in faults)
+    return [(f.kind, f.reason) for f in faults if not (moved and f.kind == "link_broken")]
+
+
+@given(altered_columns() | forged_leaves())
+def test_verdict_on_an_altered_row_is_the_reference_checks(row: Entry) -> None:
+    result = scan([ROWS[PLACE - 1], row, *ROWS[PLACE + 1 :]], ONE)
+    assert [(fault.kind, fault.reason) for fault in result.faults] == reference(row)
+    assert result.rows == 1
+    assert result.failed_rows == bool(result.faults)
+
+
+@given(st.integers(1, 700))
+def test_chunks_may_be_cut_anywhere(chunk_bytes: int) -> None:
+    whole = Segment(0, 8, open_start=True)
+    result = scan(ROWS, whole, chunk_bytes=chunk_bytes)
+    assert (result.rows, result.fault_count, result.end_hashes) == (9, 0, [HEAD.entry_hash])
+
+
+@pytest.mark.parametrize("cut", [0, 5, 19, 25, 400, -1, -2, -3])
+def test_a_stream_cut_short_is_no_verdict(cut: int) -> None:
+    checking = SegmentScan(ORG_ID, ORG, RING, Segment(0, 8, open_start=True))
+    checking.feed(stream(ROWS)[:cut])
+    with pytest.raises(CopyError):
+        checking.finish()
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 40, stream(ROWS)[:19] + b"\0\x03" + bytes(40)])
+def test_bytes_that_are_no_copy_are_no_verdict(data: bytes) -> None:
+    checking = SegmentScan(ORG_ID, ORG, RING, Segment(0, 8, open_start=True))
+    with pytest.raises(CopyError):  # noqa: PT012 - either of the two finds it
+        checking.feed(data)
+        checking.finish()
+
+
+@pytest.mark.parametrize("column", Entry._fields[5:])
+def test_a_column_that_is_null_is_named_and_the_next_row_not_blamed(column: str) -> None:
+    rows: list[Any] = list(ROWS)
+    rows[3] = ROWS[3]._replace(**{column: None})
+    result = scan(rows, Segment(0, 8, open_start=True))
+    assert [(fault.seq, fault.kind) for fault in result.faults] == [(3, "unreadable")]
+    assert column in result.faults[0].reason
+    assert result.rows == 9
+
+
+def test_rotated_keys_and_characters_of_every_kind_pass() -> None:
+    second = SigningKey("k2", b"2" * 32)
+    rows, head = trail(3, EMPTY_HEAD)
+    more, _head = trail(3, head, second)
+    result = scan(rows + more, Segment(0, 5, open_start=True), ring=RING.rotated(second))
+    assert result.fault_count == 0
+    unknown = scan(rows + more, Segment(0, 5, open_start=True))
+    assert [(fault.seq, fault.kind) for fault in unknown.faults] == [
+        (seq, "unknown_key") for seq in (3, 4, 5)
+    ]
+
+
+def test_faults_are_bounded_and_counted_exactly() -> None:
+    rows, _head = trail(1_200, EMPTY_HEAD)
+    altered = [row._replace(payload=b"") for row in rows]
+    result = scan(altered, Segment(0, 1_199, open_start=True))
+    assert (len(result.faults), result.fault_count, result.failed_rows) == (1_000, 1_200, 1_200)
