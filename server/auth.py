@@ -19,6 +19,7 @@ from ledger import sealing
 from ledger.errors import QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
+from ledger.storage.orgs import ApiKeyRecord
 
 TTL_S: Final = 30.0
 REFUSED_TTL_S: Final = 3.0
@@ -90,6 +91,7 @@ class Authenticator:
         self._database = database
         self._pepper = sealing.derive(master_key, "api-keys")
         self._cache: dict[str, tuple[Principal | None, float]] = {}
+        self._forgotten = 0
 
     def new_key(self) -> NewKey:
         """Make a key of 192 bits."""
@@ -116,10 +118,6 @@ class Authenticator:
         found = self._cache.get(token)
         if found is None or found[1] < time.monotonic():
             principal = await self._look_up(token)
-            if len(self._cache) >= MAX_CACHED:
-                self._cache.clear()
-            ttl = REFUSED_TTL_S if principal is None else TTL_S
-            self._cache[token] = (principal, time.monotonic() + ttl)
         else:
             principal = found[0]
         if principal is None:
@@ -129,22 +127,34 @@ class Authenticator:
     async def _look_up(self, token: str) -> Principal | None:
         match = _TOKEN.fullmatch(token)
         if match is None:
-            return None
-        record = await orgs.key_by_id(self._database, match[1])
+            return None  # told without the database; a cache of such texts has no bound
+        forgotten = self._forgotten
+        principal = self._check(await orgs.key_by_id(self._database, match[1]), match[2])
+        # What was read before a revocation may not outlive it.
+        if forgotten == self._forgotten:
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            ttl = REFUSED_TTL_S if principal is None else TTL_S
+            self._cache[token] = (principal, time.monotonic() + ttl)
+        return principal
+
+    def _check(self, record: ApiKeyRecord | None, secret: str) -> Principal | None:
         if record is None or record.revoked_at is not None:
             return None
-        if not hmac.compare_digest(record.secret_hash, self._hash(match[2])):
+        if not hmac.compare_digest(record.secret_hash, self._hash(secret)):
             return None
         return Principal(record.id, record.org_id, Role(record.role))
 
     def forget(self, key_id: str) -> None:
         """Drop a revoked key from the cache."""
+        self._forgotten += 1
         marker = f"quire_live_{key_id}_"
         for token in [token for token in self._cache if token.startswith(marker)]:
             del self._cache[token]
 
     def forget_all(self) -> None:
         """Drop everything: revocations may have been missed."""
+        self._forgotten += 1
         self._cache.clear()
 
 
