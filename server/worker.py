@@ -15,6 +15,8 @@ from litestar import Litestar
 
 from server.app import create_app
 from server.first_start import load_secrets
+from server.http.connection import BoundedProtocol
+from server.http.door import Door
 from server.keyring import LiveKeyring
 from server.logs import configure
 from server.services import Services
@@ -54,12 +56,12 @@ def application(settings: Settings, database_url: str) -> Litestar:
     return create_app(settings, open_services)
 
 
-def worker() -> Litestar:
+def worker() -> Door:
     """The application of a spawned worker; ends itself when its supervisor is gone."""
     context = msgspec.json.decode(os.environ[CONTEXT], type=WorkerContext)
     configure(context.settings)
     threading.Thread(target=_follow, args=(context.supervisor,), daemon=True).start()
-    return application(context.settings, context.database_url)
+    return Door(application(context.settings, context.database_url))
 
 
 def _follow(supervisor: int) -> None:
@@ -71,13 +73,13 @@ def _follow(supervisor: int) -> None:
 def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
-        app,
+        app if isinstance(app, str) else Door(app),
         factory=isinstance(app, str),
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -12,7 +12,7 @@ import msgspec
 from litestar import Litestar
 
 from ledger.event import FIELD_NAMES, MAX_FIELD_CHARS
-from server.http.problems import MEDIA_TYPE, OF_ERROR, OF_STATUS
+from server.http.problems import KINDS, MEDIA_TYPE
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 APPEND: Final = ("/v1/orgs/{org}/entries", "post")
@@ -91,14 +91,11 @@ def _describe_append(operation: dict[str, Any]) -> None:
 
 
 def _problem_schema() -> dict[str, Any]:
-    kinds = {kind.slug: kind for _, kind in OF_ERROR} | {
-        kind.slug: kind for kind in OF_STATUS.values()
-    }
     return {
         "type": "object",
         "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": {"type": "string", "format": "uri", "description": ", ".join(sorted(kinds))},
+            "type": {"type": "string", "format": "uri", "description": ", ".join(sorted(KINDS))},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},

@@ -56,6 +56,8 @@ NOT_FOUND: Final = Kind("not-found", 404, "Not found")
 INVALID_REQUEST: Final = Kind("invalid-request", 400, "Invalid request")
 INVALID_EVENT: Final = Kind("invalid-event", 400, "Invalid event")
 TOO_LARGE: Final = Kind("payload-too-large", 413, "Too large")
+HEADERS_TOO_LARGE: Final = Kind("headers-too-large", 431, "Headers too large")
+TOO_MANY: Final = Kind("too-many-requests", 429, "Too many requests")
 UNAVAILABLE: Final = Kind("unavailable", 503, "Temporarily unavailable")
 INTERNAL: Final = Kind("internal", 500, "Internal error")
 
@@ -86,36 +88,54 @@ OF_STATUS: Final = {
     405: Kind("method-not-allowed", 405, "Method not allowed"),
     413: TOO_LARGE,
 }
+KINDS: Final = {
+    kind.slug: kind
+    for kind in (
+        *(kind for _, kind in OF_ERROR),
+        *OF_STATUS.values(),
+        TOO_MANY,
+        HEADERS_TOO_LARGE,
+        INTERNAL,
+    )
+}
+"""Every problem type there is, by slug."""
+
+
+def document(kind: Kind, detail: str, **members: Any) -> bytes:
+    """The bytes of a problem; ``members`` that are None are left out."""
+    metrics.PROBLEMS.labels(str(kind.status)).inc()
+    return msgspec.json.encode(
+        {
+            "type": TYPE_BASE + kind.slug,
+            "title": kind.title,
+            "status": kind.status,
+            "detail": detail,
+            **{name: value for name, value in members.items() if value is not None},
+        }
+    )
 
 
 def problem(
     kind: Kind, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> Response[bytes]:
-    """A problem response; ``members`` that are None are left out."""
-    metrics.PROBLEMS.labels(str(kind.status)).inc()
-    body = {
-        "type": TYPE_BASE + kind.slug,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-        **{name: value for name, value in members.items() if value is not None},
-    }
+    """A problem response."""
     headers = dict(headers or {})
     if kind.status in (429, 503):
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(
-        msgspec.json.encode(body), status_code=kind.status, media_type=MEDIA_TYPE, headers=headers
+        document(kind, detail, **members),
+        status_code=kind.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
     )
 
 
 def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
     """Any error of our own tree."""
     if isinstance(error, QueueFull):
-        kind = (
-            UNAVAILABLE if error.everyone else Kind("too-many-requests", 429, "Too many requests")
-        )
+        kind = UNAVAILABLE if error.everyone else TOO_MANY
         return problem(kind, str(error), headers={"Retry-After": str(error.retry_after)})
     for cls, kind in OF_ERROR:
         if isinstance(error, cls):
@@ -136,11 +156,15 @@ def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[b
     if kind is None:
         kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
     detail = str(error.detail or kind.title)
+    if kind is TOO_LARGE:
+        detail = "the body is larger than this route takes"
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         if isinstance(first, dict):
             detail = f"{first.get('key') or 'the request'}: {first.get('message')}"
-    headers = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    headers = {
+        name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"
+    }
     return problem(kind, detail, headers=headers)
 
 

@@ -1,0 +1,93 @@
+"""The connection under a request: uvicorn's, with bounds on what comes before a body.
+
+The parser keeps headers and trailers in memory until they end, and neither it
+nor uvicorn asks how long they get or how long they take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from server.http.problems import HEADERS_TOO_LARGE, INVALID_REQUEST, MEDIA_TYPE, Kind, document
+
+MAX_HEAD_BYTES: Final = 65_536
+"""Bytes without an end of headers, of trailers or a piece of body among them.
+
+One read of the socket may bring more; what it completes is taken.
+"""
+HEAD_TIMEOUT_S: Final = 30.0
+"""A connection looked at twice, this long apart, without a whole head is closed."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection; one timer for all its life, so that requests pay nothing for it."""
+
+    head_timeout_s = HEAD_TIMEOUT_S
+    _pending_bytes = 0
+    _seen_waiting: object = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to watch the connection."""
+        super().connection_made(transport)
+        self.loop.call_later(self.head_timeout_s, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; too many without progress end the connection with 431."""
+        self._pending_bytes += len(data)
+        super().data_received(data)
+        if self._pending_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(HEADERS_TOO_LARGE, f"headers have at most {MAX_HEAD_BYTES} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Progress."""
+        self._pending_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Progress."""
+        self._pending_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Progress."""
+        self._pending_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, in the form of all problems."""
+        self._refuse(INVALID_REQUEST, msg)
+
+    def _refuse(self, kind: Kind, detail: str) -> None:
+        """End the connection, with an answer where none is under way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            body = document(kind, detail)
+            head = (
+                f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        waiting = self._waiting()
+        if waiting is not None and waiting is self._seen_waiting:
+            self.transport.close()
+            return
+        self._seen_waiting = waiting
+        self.loop.call_later(self.head_timeout_s, self._look)
+
+    def _waiting(self) -> object:
+        """What was last done here, where the head of a request is awaited; else None.
+
+        Between requests uvicorn's own keep-alive limit counts.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            return self.connections
+        return cycle if cycle.response_complete and self._pending_bytes else None
