@@ -7,10 +7,11 @@ from typing import Any
 
 from litestar import Request
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 
 from ledger.core.sealer import Org
 from server.auth import May, Principal, Unauthorized, token_of
-from server.http.problems import RequestTimeout
+from server.http.problems import BadRequest, RequestTimeout
 from server.services import Services
 
 HttpRequest = Request[Any, Any, State]
@@ -52,6 +53,10 @@ async def body_of(request: HttpRequest) -> bytes:
         raise RequestTimeout(
             f"the body did not arrive within {bodies.limit_s:.0f} s; nothing was written"
         ) from None
+    except InternalServerException:
+        # How Litestar says it; nobody is left to read the answer, and nothing failed here.
+        bodies.end(task)
+        raise BadRequest("the connection ended before the body did") from None
     except BaseException:
         bodies.end(task)
         raise

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from litestar import Router, delete, get, patch, post
-from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from ledger.entry import format_time, from_datetime, has_control
@@ -15,6 +14,7 @@ from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.auth import Forbidden, May
 from server.directory import SLUG, Conflict, NotFound, no_such_org
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
+from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
 
@@ -193,9 +193,13 @@ async def who_am_i(request: HttpRequest) -> WhoAmI:
 
 
 @post("/v1/orgs", operation_id="createOrg")
-async def create_org(request: HttpRequest, data: JSONBody[CreateOrg]) -> OrgBody:
+async def create_org(request: HttpRequest) -> OrgBody:
     """Create an org with an empty trail (platform key)."""
     await _platform(request)
+    data = await json_body(request, CreateOrg)
+    # "$" of a pattern also matches before a last line feed.
+    if SLUG.fullmatch(data.slug) is None:
+        raise BadRequest("slug must be lower-case letters, digits and hyphens")
     name = _clean("name", data.name or data.slug)
     org = await services_of(request).directory.create(data.slug, name, data.privacy)
     return await _show(request, org.id, org.slug)
@@ -220,17 +224,19 @@ async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
 
 
 @patch("/v1/orgs/{org:str}", operation_id="changeOrg")
-async def change_org(request: HttpRequest, org: OrgSlug, data: JSONBody[ChangeOrg]) -> OrgBody:
+async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     """Change an org's display name."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
+    data = await json_body(request, ChangeOrg)
     await orgs.rename_org(services_of(request).database, tenant.id, _clean("name", data.name))
     return await _show(request, tenant.id, org)
 
 
 @post("/v1/orgs/{org:str}/thaw", status_code=200, operation_id="thawOrg")
-async def thaw_org(request: HttpRequest, org: OrgSlug, data: JSONBody[ThawOrg]) -> OrgBody:
+async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     """Let a frozen org take entries again; the reason becomes an entry of its trail."""
     tenant, principal = await org_of(request, org, May.ADMINISTER)
+    data = await json_body(request, ThawOrg)
     services = services_of(request)
     record = await orgs.org_by_id(services.database, tenant.id)
     if record is not None and record.frozen_at is None and record.has_head:
@@ -240,9 +246,10 @@ async def thaw_org(request: HttpRequest, org: OrgSlug, data: JSONBody[ThawOrg]) 
 
 
 @post("/v1/orgs/{org:str}/keys", operation_id="createKey")
-async def create_key(request: HttpRequest, org: OrgSlug, data: JSONBody[CreateKey]) -> NewKeyBody:
+async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     """Create an API key of an org; the key is shown this once."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
+    data = await json_body(request, CreateKey)
     services = services_of(request)
     new = services.authenticator.new_key()
     await orgs.insert_key(
@@ -302,4 +309,5 @@ router = Router(
         list_security_events,
     ],
     tags=["Orgs and keys"],
+    request_max_body_size=MAX_BYTES,
 )
