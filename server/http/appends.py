@@ -10,6 +10,7 @@ from litestar.types import ASGIApp
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix
+from server.appending import UnsupportedBody
 from server.auth import May
 from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
@@ -18,7 +19,12 @@ from server.http.written import Written
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
-@post("/v1/orgs/{org:str}/entries", status_code=201, operation_id="appendEntries")
+@post(
+    "/v1/orgs/{org:str}/entries",
+    name="append_entries",
+    status_code=201,
+    operation_id="appendEntries",
+)
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = await org_of(request, org, May.APPEND)
@@ -51,6 +57,8 @@ def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
             minimal = minimal or b"return=minimal" in value.lower()
         elif name == b"idempotency-key":
             key = value.decode("latin-1")
+        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise UnsupportedBody(f"send the body as it is, not {value[:80]!r}-encoded")
     return content_type, minimal, key
 
 
