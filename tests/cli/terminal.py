@@ -53,20 +53,23 @@ def on_terminal(
 
 
 def _converse(ours: int, theirs: int, prompt: bytes, typed: bytes) -> bytes:
-    """Type after the prompt, and read until the terminal is left."""
+    """Type after the prompt, and read until the terminal is left.
+
+    After a quiet second it is typed again: a ^C in the moment before Python begins to wait for
+    input is only noticed with the next key.
+    """
     received, deadline = b"", time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         ready, _, _ = select.select([ours], [], [], 1)
-        if not ready:
-            continue
-        if theirs:  # something has been written, so the other side has it open by itself
-            os.close(theirs)
-            theirs = 0
-        try:
-            received += os.read(ours, 65536)
-        except OSError:  # how Linux reports that the other side has closed
-            return received
-        if typed and prompt in received:
+        seen = prompt in received
+        if ready:
+            if theirs:  # something was written, so the other side has it open by itself
+                os.close(theirs)
+                theirs = 0
+            try:
+                received += os.read(ours, 65536)
+            except OSError:  # how Linux reports that the other side has closed
+                return received
+        if typed and prompt in received and not (ready and seen):
             os.write(ours, typed)
-            typed = b""
     raise TimeoutError(received)

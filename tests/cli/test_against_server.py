@@ -1,35 +1,28 @@
-"""The client commands as processes, against a running server.
+"""The client commands as processes, against a running server; every test in an org of its own."""
 
-The `server` fixture gives its `.url`, its `.platform_key`, and an org's slug and admin key as
-`.org` and `.admin_key`. Every test works in an org of its own.
-"""
-
+import asyncio
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from tests.cli.commands import run
 from tests.cli.terminal import Session, on_terminal
+from tests.support.serving import SIGNING_KEY, Server
 
 WEBHOOKS = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz"
-
-
-class RunningServer(Protocol):
-    url: str
-    platform_key: str
-    org: str
-    admin_key: str
 
 
 class Org:
     """An org of a test, and `quire` with the platform key."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: Server) -> None:
         self.slug = f"cli-{uuid4().hex[:12]}"
         self.settings = {"QUIRE_URL": server.url, "QUIRE_API_KEY": server.platform_key}
 
@@ -78,8 +71,8 @@ def event(n: int, **fields: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def org(server: RunningServer) -> Org:
-    made = Org(server)
+def org(shared_server: Server) -> Org:
+    made = Org(shared_server)
     made.quire("orgs", "create", made.slug, "--name", "Command line")
     return made
 
@@ -310,3 +303,70 @@ def test_no_color(org: Org) -> None:
     session = org.terminal("verify", org.slug, NO_COLOR="1")
     assert "\x1b[3" not in session.raw
     assert "\x1b" not in org.quire("verify", org.slug)
+
+
+def tamper(server: Server, slug: str, seq: int) -> None:
+    """Change an entry in the database, as somebody could who has switched the triggers off."""
+
+    async def change() -> None:
+        connection = await asyncpg.connect(server.database.superuser_url)
+        try:
+            await connection.execute("SET session_replication_role = replica")
+            await connection.execute(
+                "UPDATE entries SET signature = sha256(signature) "
+                "WHERE seq = $1 AND org_id = (SELECT id FROM orgs WHERE slug = $2)",
+                seq,
+                slug,
+            )
+        finally:
+            await connection.close()
+
+    asyncio.run(change())
+
+
+def test_a_fault_is_listed_and_the_exit_code_is_1(shared_server: Server, org: Org) -> None:
+    org.append(*(event(n) for n in range(20)))
+    tamper(shared_server, org.slug, 7)
+    verdict = org.json("verify", org.slug, expect=1)
+    assert verdict["valid"] is False
+    assert {fault["seq"] for fault in verdict["errors"]} == {7}
+    table = org.quire("verify", org.slug, expect=1)
+    assert f"{org.slug}: NOT VALID" in table
+    assert verdict["errors"][0]["kind"] in table
+    assert verdict["errors"][0]["reason"] in table
+    assert org.json("verify", org.slug, "--from", "8")["valid"] is True
+    (entry,) = [e for e in org.lines("entries", "list", org.slug) if e["seq"] == 7]
+    single = org.json("verify-entry", entry["record_id"], expect=1)
+    assert single["checks"]["signature_valid"] is False
+    assert "FAIL" in org.quire("verify-entry", entry["record_id"], expect=1)
+
+
+def test_a_frozen_org_says_why_and_is_thawed(shared_server: Server, org: Org) -> None:
+    org.append(event(0), event(1))
+    tamper(shared_server, org.slug, 1)
+    said = org.said("append", org.slug, stdin=ndjson(event(2)), expect=2)
+    assert "(423)" in said
+    assert "No line is known to be appended." in said
+    frozen = org.json("orgs", "show", org.slug)["frozen"]
+    assert frozen["reason"] in org.quire("orgs", "show", org.slug)
+    org.quire("orgs", "thaw", org.slug, "--reason", "seen and accepted: test")
+    assert org.json("orgs", "show", org.slug)["frozen"] is None
+    assert org.append(event(2))["appended"] == 1
+    assert "seen and accepted: test" in org.quire("entries", "list", org.slug, "--json")
+
+
+def test_a_running_server_takes_up_a_rotated_key(shared_server: Server, org: Org) -> None:
+    org.append(event(0))
+    settings = {
+        "QUIRE_DATA_DIR": str(shared_server.settings.data_dir),
+        "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
+    }
+    done = run("keys", "rotate-signing", "--json", settings=settings)
+    new_key = json.loads(done.stdout)["active"]
+    deadline = time.monotonic() + 20
+    signed_by = ""
+    while signed_by != new_key:
+        assert time.monotonic() < deadline
+        org.append(event(1))
+        signed_by = org.lines("entries", "list", org.slug, "--limit", "1")[0]["key"]
+    assert org.json("verify", org.slug)["valid"] is True
