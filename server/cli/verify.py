@@ -96,7 +96,9 @@ class _Bar:
 
     def __call__(self, job: VerificationJob) -> None:
         faults = count(job.fault_count, "fault") if job.fault_count else ""
-        self._progress.update(self._task, completed=job.processed, total=job.total, faults=faults)
+        self._progress.update(
+            self._task, completed=job.processed, total=job.total or None, faults=faults
+        )
 
 
 def _verified(client: LedgerClient, first: int | None, last: int | None) -> TrailVerification:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from server.cli import bench
 from tests.cli.commands import QUIRE, environment, invoke, run
 
 KEY = "quire_live_a_secretsecret"
@@ -181,3 +182,17 @@ def test_a_closed_pipe_is_quiet() -> None:
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 141
     assert stderr == b""
+
+
+def test_an_option_of_serve_is_checked_like_its_setting() -> None:
+    result = invoke("serve", "--port", "0", "--workers", "1000")
+    assert result.exit_code == 2
+    assert "QUIRE_PORT (TCP port to listen on)" in result.stderr
+    assert "QUIRE_WORKERS (Server processes)" in result.stderr
+
+
+def test_the_benchmark_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
+    result = invoke("bench", "--quick")
+    assert result.exit_code == 2
+    assert "needs a checkout" in result.stderr
