@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
+from typing import Final
 
 from litestar import Litestar
-from litestar.openapi import OpenAPIConfig
+from litestar.datastructures import State
 
-from ledger import __version__
 from server.http import entries, operations, tenants, verifications
+from server.http.description import describe
 from server.http.problems import HANDLERS
 from server.services import Services
 from server.settings import Settings
+
+ROUTERS: Final = (tenants.router, entries.router, verifications.router, operations.router)
+
+
+@cache
+def description() -> bytes:
+    """The OpenAPI document, made when it is first asked for."""
+    return describe(ROUTERS)
 
 
 def create_app(settings: Settings, open_services: Callable[[], Awaitable[Services]]) -> Litestar:
@@ -31,16 +41,11 @@ def create_app(settings: Settings, open_services: Callable[[], Awaitable[Service
             await app.state.services.close()
 
     return Litestar(
-        route_handlers=[
-            tenants.router,
-            entries.router,
-            verifications.router,
-            operations.router,
-            operations.static,
-        ],
+        route_handlers=[*ROUTERS, operations.static],
+        state=State({"description": description}),
         lifespan=[lifespan],
         exception_handlers=HANDLERS,
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=OpenAPIConfig(title="Quire", version=__version__, path="/openapi"),
+        openapi_config=None,
         logging_config=None,
     )

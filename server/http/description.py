@@ -1,64 +1,155 @@
 """The OpenAPI 3.1 document: Litestar's, completed with what it can't see.
 
-The append route reads raw bodies, some routes answer prepared bytes, and every
-route answers problems and takes an API key.
+Bodies are read by the routes themselves, some routes answer prepared bytes, and
+every route answers problems: all that comes from :mod:`server.http.contract`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from http import HTTPStatus
+from types import UnionType
+from typing import Any, Final, get_args
 
 import msgspec
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.openapi import OpenAPIConfig
 
+from ledger import __version__
 from ledger.event import FIELD_NAMES, MAX_FIELD_CHARS
+from server.appending import JSON, MSGPACK, NDJSON
+from server.auth import PERMISSIONS
+from server.http.contract import BATCH, EVENT, PROMISES, Promise
 from server.http.problems import KINDS, MEDIA_TYPE
 
-OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
-APPEND: Final = ("/v1/orgs/{org}/entries", "post")
+REFS: Final = "#/components/schemas/{name}"
 MAX_KEY_CHARS: Final = 255
+ABOUT: Final = """\
+An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
+alters unnoticed.
+
+Send an API key with every request, as `Authorization: Bearer quire_live_…` or `x-api-key`. \
+Errors are problem documents (RFC 9457); their `type` is stable. An org that does not exist and \
+an org of another tenant are answered alike, with 404."""
+TAGS: Final = {
+    "Entries": "Appending to a trail, reading it, erasing a person from it.",
+    "Verification": "Whether a trail, or one entry, is what was acknowledged.",
+    "Orgs and keys": "Tenants and their API keys.",
+    "Operations": "For operators and their machines; no key is needed.",
+}
 
 
-def describe(app: object) -> bytes:
+def describe(routers: Sequence[Router]) -> bytes:
     """The document as JSON."""
-    assert isinstance(app, Litestar)
+    # An application of its own, never served: one that serves would also answer
+    # documentation pages that load scripts from other hosts.
+    app = Litestar(
+        route_handlers=routers,
+        openapi_config=OpenAPIConfig(
+            title="Quire", version=__version__, description=ABOUT, use_handler_docstrings=True
+        ),
+    )
     document = app.openapi_schema.to_schema()
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas["Problem"] = _problem_schema()
-    schemas["Event"] = _event_schema()
-    schemas |= _answer_schemas()
+    schemas |= _schemas()
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            _complete(path, operation)
-            if (path, method) == APPEND:
-                _describe_append(operation)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _complete(operation, PROMISES[operation["operationId"]])
     return msgspec.json.encode(document)
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
+def _schemas() -> dict[str, Any]:
+    types = [
+        struct
+        for promise in PROMISES.values()
+        for kind in (
+            promise.body,
+            *(schema for media in promise.answers.values() for schema in media.values()),
+        )
+        if kind is not None and not isinstance(kind, dict)
+        for struct in (get_args(kind) or (kind,))
+    ]
+    _, structs = msgspec.json.schema_components(types, ref_template=REFS)
+    return {**structs, "Problem": _problem_schema(), "Event": _event_schema()}
+
+
+def _complete(operation: dict[str, Any], promise: Promise) -> None:
+    operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
+    for parameter in operation.get("parameters", []):
+        _plain(parameter)
     responses = operation["responses"]
     responses.pop("400", None)
-    if path not in OPEN_PATHS:
+    if promise.open:
+        operation["security"] = []
+    else:
         operation["security"] = [{"bearer": []}, {"apiKey": []}]
-        responses["default"] = {
-            "description": "A problem (RFC 9457)",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        operation["description"] = roles(promise)
+    for status, media in promise.answers.items():
+        answer = responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
+        answer["content"] = {name: {"schema": _schema(kind)} for name, kind in media.items()}
+    for status in promise.refusals(operation.get("parameters", [])):
+        responses[str(status)] = {
+            "description": _phrase(status),
+            "content": {MEDIA_TYPE: {"schema": _schema("Problem")}},
         }
+    if promise.body is not None:
+        operation["requestBody"] = {
+            "required": promise.body_required,
+            "content": {JSON: {"schema": _schema(promise.body), "example": promise.example}},
+        }
+    if operation["operationId"] == "appendEntries":
+        _describe_append(operation)
+
+
+def roles(promise: Promise) -> str:
+    """Which roles may call a route, in words."""
+    if promise.may is None:
+        return "Any valid key."
+    may = [str(role) for role, rights in PERMISSIONS.items() if promise.may in rights]
+    return f"Roles: {', '.join(sorted(may))}."
+
+
+def _schema(kind: Any) -> Any:
+    if isinstance(kind, dict):
+        return kind
+    if isinstance(kind, UnionType):
+        return {"anyOf": [_schema(choice) for choice in get_args(kind)]}
+    return {"$ref": REFS.format(name=kind if isinstance(kind, str) else kind.__name__)}
+
+
+def _phrase(status: int) -> str:
+    return " or ".join(kind.title for kind in KINDS.values() if kind.status == status)
+
+
+def _plain(parameter: dict[str, Any]) -> None:
+    """A parameter that may be left out is not one that may be null."""
+    for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
+        parameter.pop(noise, None)
+    schema = parameter["schema"]
+    schema.pop("description", None)
+    for choice in schema.pop("oneOf", []):
+        if choice != {"type": "null"}:
+            schema |= choice
 
 
 def _describe_append(operation: dict[str, Any]) -> None:
-    event = {"$ref": "#/components/schemas/Event"}
+    event = _schema("Event")
     batch = {"type": "array", "items": event, "minItems": 1, "maxItems": 10_000}
+    lines = "\n".join(msgspec.json.encode(item).decode() for item in BATCH)
     operation["requestBody"] = {
         "required": True,
         "content": {
-            "application/json": {"schema": {"anyOf": [event, batch]}},
-            "application/x-ndjson": {"schema": {"type": "string"}},
-            "application/msgpack": {"schema": {"type": "string", "format": "binary"}},
+            JSON: {
+                "schema": {"anyOf": [event, batch]},
+                "examples": {"one": {"value": EVENT}, "batch": {"value": BATCH}},
+            },
+            NDJSON: {"schema": {"type": "string"}, "example": lines},
+            MSGPACK: {"schema": {"type": "string", "format": "binary"}},
         },
     }
     operation.setdefault("parameters", []).extend(
@@ -67,7 +158,8 @@ def _describe_append(operation: dict[str, Any]) -> None:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "description": "Retrying with the same key and body answers the first answer again.",
+                "description": "The same key with the same body is answered as the first time, "
+                "with another body by 422.",
                 "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
             },
             {
@@ -79,15 +171,6 @@ def _describe_append(operation: dict[str, Any]) -> None:
             },
         ]
     )
-    answers = ["Receipt", "BatchReceipt", "BatchSummary"]
-    operation["responses"]["201"] = {
-        "description": "Durable",
-        "content": {
-            "application/json": {
-                "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in answers]}
-            }
-        },
-    }
 
 
 def _problem_schema() -> dict[str, Any]:
@@ -113,26 +196,4 @@ def _event_schema() -> dict[str, Any]:
         "description": "Any JSON object. These names are recognised; the rest is payload only.",
         "properties": dict.fromkeys(FIELD_NAMES, text),
         "additionalProperties": True,
-    }
-
-
-def _object(**properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _answer_schemas() -> dict[str, Any]:
-    text, whole = {"type": "string"}, {"type": "integer"}
-    head = _object(seq=whole, entry_hash=text, anchored_at=text)
-    receipt = _object(
-        record_id={"type": "string", "pattern": "^rec_[0-9a-f]{32}$"},
-        seq=whole,
-        entry_hash=text,
-        previous_hash={"type": ["string", "null"]},
-        anchored_at={"type": "string", "format": "date-time"},
-    )
-    receipts = {"type": "array", "items": {"$ref": "#/components/schemas/Receipt"}}
-    return {
-        "Receipt": receipt,
-        "BatchReceipt": _object(entries=receipts, head=head),
-        "BatchSummary": _object(first_seq=whole, last_seq=whole, count=whole, head=head),
     }

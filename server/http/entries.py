@@ -61,25 +61,6 @@ class Erased(msgspec.Struct):
     record_id: str
 
 
-class EntryChecks(msgspec.Struct):
-    """The checks of one entry."""
-
-    hash_valid: bool
-    signature_valid: bool
-    chain_valid: bool
-    payload_valid: bool
-
-
-class EntryVerdict(msgspec.Struct):
-    """Whether one entry is intact, and what is wrong with it."""
-
-    valid: bool
-    checks: EntryChecks
-    errors: list[str]
-    record_id: str
-    timestamp: str | None
-
-
 async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
     missing = NotFound("this org has no such entry")
     try:

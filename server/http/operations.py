@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,6 @@ from ledger.storage import migrate
 from server import metrics
 from server.appending import JSON
 from server.http.caller import HttpRequest, services_of
-from server.http.description import describe
 
 STATIC: Final = Path(__file__).parent / "static"
 DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
@@ -67,12 +65,7 @@ async def prometheus(request: HttpRequest) -> Response[bytes]:
 @get("/openapi.json", include_in_schema=False)
 async def openapi(request: HttpRequest) -> Response[bytes]:
     """The OpenAPI 3.1 description of this API."""
-    return Response(_description(request.app), media_type=JSON)
-
-
-@cache
-def _description(app: object) -> bytes:
-    return describe(app)
+    return Response(request.app.state.description(), media_type=JSON)
 
 
 @get("/docs", include_in_schema=False)
