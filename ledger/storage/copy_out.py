@@ -6,6 +6,7 @@ reader sees the trail of one moment while appends go on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
@@ -70,6 +71,7 @@ class Snapshot:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
+        self._free = asyncio.Lock()  # readers of several segments may ask at once
         self.name = name
 
     async def head(self, org_id: int) -> HeadRow | None:
@@ -86,7 +88,7 @@ class Snapshot:
 
     async def next_seq(self, org_id: int, after: int) -> int | None:
         """The lowest seq above ``after`` at which a row stands."""
-        async with explained():
+        async with self._free, explained():
             seq: int | None = await self._connection.fetchval(NEXT_SEQ, org_id, after)
         return seq
 

@@ -1,6 +1,8 @@
 """Trails as binary COPY streams, and their verdict by the pure part of verification."""
 
+from collections.abc import Sequence
 from struct import pack
+from typing import Any
 
 from ledger.chain import Entry, Head
 from ledger.core.verification.faults import Result
@@ -16,7 +18,7 @@ from ledger.storage.copy_out import HeadRow, NewestRow
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-def stream(rows: list[Entry]) -> bytes:
+def stream(rows: Sequence[Any]) -> bytes:
     """The rows as PostgreSQL's COPY … (FORMAT binary) writes them; None is NULL."""
     parts = [COPY_SIGNATURE, bytes(8)]
     for row in rows:

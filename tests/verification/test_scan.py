@@ -112,7 +112,8 @@ def test_bytes_that_are_no_copy_are_no_verdict(data: bytes) -> None:
 @pytest.mark.parametrize("column", Entry._fields[5:])
 def test_a_column_that_is_null_is_named_and_the_next_row_not_blamed(column: str) -> None:
     rows: list[Any] = list(ROWS)
-    rows[3] = ROWS[3]._replace(**{column: None})
+    absent: dict[str, Any] = {column: None}
+    rows[3] = ROWS[3]._replace(**absent)
     result = scan(rows, Segment(0, 8, open_start=True))
     assert [(fault.seq, fault.kind) for fault in result.faults] == [(3, "unreadable")]
     assert column in result.faults[0].reason

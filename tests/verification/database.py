@@ -1,0 +1,71 @@
+"""A trail in a real database, and the superuser who tampers with it, triggers disabled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from ledger.chain import EMPTY_HEAD, Entry, Head
+from ledger.core.verification import Result, Target, verify_trail
+from ledger.keys import SigningKeyring
+from ledger.storage.trail import ENTRY_COLUMNS
+from tests.support.clusters import Database
+from tests.support.trails import ORG, ORG_ID, RING, trail
+
+COUNT = 3_500
+ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
+"""Two processes cut it into segments that begin at 0, 1000, 2000 and 3000."""
+PLACES = (0, 500, 999, 1_000, 2_001, COUNT - 1)
+COLUMNS = ENTRY_COLUMNS.split(", ")
+
+
+class Superuser:
+    """One connection for which the trail's triggers do not fire."""
+
+    def __init__(self, connection: Any, database: Database) -> None:
+        self.connection = connection
+        self.database = database
+
+    @classmethod
+    async def of(cls, database: Database) -> "Superuser":
+        connection = await asyncpg.connect(database.superuser_url)
+        await connection.execute("SET session_replication_role = replica")
+        return cls(connection, database)
+
+    async def lay(self, rows: Sequence[Entry] = ROWS, head: Head | None = HEAD) -> None:
+        """Make the org's trail exactly these rows and this head."""
+        await self.connection.execute("TRUNCATE entries, heads")
+        await self.connection.execute(
+            "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) "
+            f"VALUES ({ORG_ID}, '{ORG}', 'Acme', 'plain', '') ON CONFLICT DO NOTHING"
+        )
+        for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
+            await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
+        await self.connection.copy_records_to_table("entries", records=rows, columns=COLUMNS)
+        if head is not None:
+            await self.connection.execute(
+                "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, "
+                "'epoch'::timestamptz + $4 * interval '1 microsecond')",
+                ORG_ID,
+                *head,
+            )
+
+    async def put(self, seq: int, column: str, value: Any) -> None:
+        """Alter one column of one row."""
+        status = await self.connection.execute(
+            f"UPDATE entries SET {column} = $3 WHERE org_id = $1 AND seq = $2", ORG_ID, seq, value
+        )
+        assert status == "UPDATE 1"
+
+    async def execute(self, statement: str) -> None:
+        await self.connection.execute(statement)
+
+    async def verify(self, ring: SigningKeyring = RING, **how: Any) -> Result:
+        """The verdict, by two processes, as the server role."""
+        seqs = {name: how.pop(name, None) for name in ("from_seq", "to_seq")}
+        return await verify_trail(
+            self.database.server_url, Target(ORG_ID, ORG, **seqs), ring, processes=2, **how
+        )
+
+    async def close(self) -> None:
+        await self.connection.close()

@@ -1,0 +1,170 @@
+"""Verification jobs: their states, their bounds, and what is answered when their server dies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ledger.core.verification import Result, Target
+from ledger.core.verification.jobs import MAX_WAITING, STOPPED, Job, VerificationJobs
+from ledger.errors import QueueFull
+from ledger.keys import SigningKeyring
+from ledger.storage.database import Database
+from ledger.storage.verifications import VerificationTable
+from tests.support.trails import ORG, ORG_ID, RING
+from tests.verification.database import COUNT, Superuser
+
+WHOLE = Target(ORG_ID, ORG)
+
+
+class Frozen(list[tuple[int, Result]]):
+    """Collects what the jobs report as faulty."""
+
+    async def note(self, org_id: int, result: Result) -> None:
+        self.append((org_id, result))
+
+
+@pytest.fixture
+def frozen() -> Frozen:
+    return Frozen()
+
+
+@pytest.fixture
+async def table(superuser: Superuser) -> AsyncIterator[VerificationTable]:
+    database = await Database.open(superuser.database.server_url, size=3)
+    yield VerificationTable(database)
+    await database.close()
+
+
+@pytest.fixture
+async def jobs(
+    superuser: Superuser, table: VerificationTable, frozen: Frozen
+) -> AsyncIterator[VerificationJobs]:
+    jobs = runner(superuser, table, frozen)
+    jobs.start()
+    yield jobs
+    await jobs.close()
+
+
+def runner(
+    superuser: Superuser, table: VerificationTable, frozen: Frozen, ring: SigningKeyring = RING
+) -> VerificationJobs:
+    url = superuser.database.server_url
+    return VerificationJobs(table, url, lambda: ring, frozen.note, processes=2)
+
+
+async def finished(jobs: VerificationJobs, job: Job) -> Job:
+    end = await jobs.wait(ORG_ID, job.id, 60)
+    assert end is not None
+    assert end.finished
+    return end
+
+
+async def test_a_job_from_queue_to_verdict(jobs: VerificationJobs, frozen: Frozen) -> None:
+    job = await jobs.submit(WHOLE)
+    assert (job.state, job.result, job.finished_at) == ("queued", None, None)
+    end = await finished(jobs, job)
+    assert (end.state, end.processed, end.total, end.error) == ("done", COUNT, COUNT, None)
+    assert end.rate > 0
+    assert end.finished_at is not None
+    assert end.result is not None
+    assert end.result.valid
+    assert frozen == []
+
+
+async def test_faults_are_reported_and_answered(
+    superuser: Superuser, jobs: VerificationJobs, frozen: Frozen
+) -> None:
+    await superuser.put(1_000, "payload", b"")
+    end = await finished(jobs, await jobs.submit(Target(ORG_ID, ORG, 900, 1_100)))
+    assert (end.state, end.from_seq, end.to_seq, end.fault_count) == ("done", 900, 1_100, 1)
+    assert [(fault.seq, fault.kind) for fault in end.faults] == [(1_000, "payload_mismatch")]
+    assert end.result is not None
+    assert end.result.errors == end.faults
+    assert [(org_id, result.valid) for org_id, result in frozen] == [(ORG_ID, False)]
+
+
+async def test_jobs_of_another_org_and_unknown_ones_are_not_there(jobs: VerificationJobs) -> None:
+    job = await jobs.submit(WHOLE)
+    assert await jobs.find(ORG_ID + 1, job.id) is None
+    assert await jobs.wait(ORG_ID, "ver_none", 5) is None
+    assert [job async for job in jobs.watch(ORG_ID, "ver_none")] == []
+    await finished(jobs, job)
+
+
+async def test_watching_ends_with_the_verdict(jobs: VerificationJobs) -> None:
+    job = await jobs.submit(WHOLE)
+    states = [seen.state async for seen in jobs.watch(ORG_ID, job.id)]
+    assert states[-1] == "done"
+    assert states == sorted(states, key=["queued", "running", "done"].index)
+
+
+async def test_waiting_gives_up_in_time(
+    superuser: Superuser, table: VerificationTable, frozen: Frozen
+) -> None:
+    idle = runner(superuser, table, frozen)
+    job = await idle.submit(WHOLE)
+    seen = await idle.wait(ORG_ID, job.id, 0.3)
+    assert seen is not None
+    assert seen.state == "queued"
+
+
+async def test_the_queue_is_bounded(
+    superuser: Superuser, table: VerificationTable, frozen: Frozen
+) -> None:
+    idle = runner(superuser, table, frozen)
+    waiting = [await idle.submit(WHOLE) for _ in range(MAX_WAITING)]
+    with pytest.raises(QueueFull):
+        await idle.submit(WHOLE)
+    await idle.close()
+    end = await idle.find(ORG_ID, waiting[-1].id)
+    assert end is not None
+    assert (end.state, end.error) == ("failed", STOPPED)
+
+
+async def test_another_process_answers_and_notices_that_the_owner_died(
+    superuser: Superuser, table: VerificationTable, frozen: Frozen
+) -> None:
+    job = await runner(superuser, table, frozen).submit(WHOLE)
+    other = runner(superuser, table, frozen)
+    seen = await other.find(ORG_ID, job.id)
+    assert seen is not None
+    assert seen.state == "queued"
+    await superuser.execute("UPDATE verifications SET heartbeat_at = now() - interval '31 seconds'")
+    end = await other.wait(ORG_ID, job.id, 5)
+    assert end is not None
+    assert (end.state, end.error, end.result) == ("failed", STOPPED, None)
+
+
+async def test_waiting_jobs_are_kept_alive(superuser: Superuser, jobs: VerificationJobs) -> None:
+    first, second = await jobs.submit(WHOLE), await jobs.submit(WHOLE)
+    await superuser.execute("UPDATE verifications SET heartbeat_at = now() - interval '29 seconds'")
+    assert (await finished(jobs, first)).state == "done"
+    assert (await finished(jobs, second)).state == "done"
+
+
+async def test_closing_fails_the_running_job(
+    superuser: Superuser, table: VerificationTable, frozen: Frozen
+) -> None:
+    jobs = runner(superuser, table, frozen)
+    jobs.start()
+    job = await jobs.submit(WHOLE)
+    async with asyncio.timeout(20):
+        async for seen in jobs.watch(ORG_ID, job.id):
+            if seen.state != "queued":
+                break
+    await jobs.close()
+    end = await jobs.find(ORG_ID, job.id)
+    assert end is not None
+    assert end.state in ("failed", "done")
+    assert (end.result is None) == (end.error == STOPPED)
+
+
+async def test_a_job_that_can_not_run_fails_and_the_next_one_runs(
+    superuser: Superuser, jobs: VerificationJobs
+) -> None:
+    bad = await finished(jobs, await jobs.submit(Target(ORG_ID, ORG, 5, 4)))
+    assert (bad.state, bad.result) == ("failed", None)
+    assert bad.error is not None
+    assert "from_seq" in bad.error
+    assert (await finished(jobs, await jobs.submit(WHOLE))).state == "done"

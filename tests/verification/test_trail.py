@@ -1,0 +1,315 @@
+"""Whole trails in PostgreSQL, verified by processes: tampering, ranges, concurrency, endings."""
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger.chain import Entry, extend
+from ledger.core.verification import Progress, Target, VerificationFailed, verify_trail
+from ledger.core.verification.wire import Order
+from ledger.errors import DatabaseUnavailable
+from ledger.keys import SigningKey, SigningKeyring
+from tests.support.clusters import blocking
+from tests.support.trails import NOW_US, ORG, ORG_ID, RING, draft
+from tests.verification.database import COUNT, HEAD, PLACES, ROWS, Superuser
+from tests.verification.streams import blame
+
+LAST = COUNT - 1
+
+
+def one_bit(value: Any, column: str) -> Any:
+    """The value with one bit changed."""
+    if column == "anchored_at":
+        return value + timedelta(microseconds=1 - 2 * (value.microsecond & 1))
+    if isinstance(value, int):
+        return value ^ 1 << 40
+    middle = len(value) // 2
+    return value[:middle] + bytes([value[middle] ^ 1]) + value[middle + 1 :]
+
+
+async def test_an_untouched_trail(superuser: Superuser) -> None:
+    seen: list[Progress] = []
+    result = await superuser.verify(watch=seen.append)
+    assert result.valid
+    assert (result.total_entries, result.verified_entries, result.last_seq) == (COUNT, COUNT, LAST)
+    assert {getattr(result.checks, name) for name in result.checks.__struct_fields__} == {True}
+    assert (seen[0].processed, seen[-1].processed, seen[-1].total) == (0, COUNT, COUNT)
+
+
+MAIN_KIND = {
+    "anchored_at": {"column_mismatch"},
+    "actor_tag": {"column_mismatch"},
+    "subject_tag": {"column_mismatch"},
+    "entry_hash": {"hash_mismatch", "signature_invalid"},
+    "signature": {"signature_invalid"},
+    "leaf": {"hash_mismatch"},
+    "payload": {"payload_mismatch"},
+}
+
+
+@pytest.mark.parametrize("column", MAIN_KIND)
+async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
+    for seq in PLACES:
+        await superuser.put(seq, column, one_bit(getattr(ROWS[seq], column), column))
+    result = await superuser.verify()
+    found = blame(result)
+    assert set(found) == set(PLACES)
+    assert all(kinds >= MAIN_KIND[column] for kinds in found.values())
+    if column != "leaf":
+        assert all(kinds == MAIN_KIND[column] for kinds in found.values())
+    assert (result.valid, result.failed_entries) == (False, len(PLACES))
+
+
+async def test_one_bit_of_seq(superuser: Superuser) -> None:
+    for seq in PLACES:
+        await superuser.put(seq, "seq", seq ^ 1 << 40)
+    found = blame(await superuser.verify())
+    moved = {seq ^ 1 << 40: {"seq_mismatch"} for seq in PLACES}
+    moved[1 << 40] = {"seq_mismatch", "beyond_head"}
+    # 999 and 1000 are one gap.
+    assert found == {seq: {"missing"} for seq in PLACES if seq != 1_000} | moved
+
+
+async def test_one_bit_of_org_id(superuser: Superuser) -> None:
+    for seq in PLACES:
+        await superuser.put(seq, "org_id", ORG_ID ^ 1)
+    found = blame(await superuser.verify())
+    kinds = {seq: {"missing"} for seq in PLACES if seq != 1_000}
+    assert found == {**kinds, LAST: {"truncated"}}
+    other = await verify_trail(superuser.database.server_url, Target(ORG_ID ^ 1, "other"), RING)
+    assert {"head_missing"} <= blame(other)[LAST]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (400, 420), (999, 1_000), (500, 2_500)])
+async def test_removed(superuser: Superuser, first: int, last: int) -> None:
+    await superuser.execute(f"DELETE FROM entries WHERE seq BETWEEN {first} AND {last}")
+    result = await superuser.verify()
+    assert blame(result) == {first: {"missing"}}
+    assert (result.fault_count, result.failed_entries) == (1, last - first + 1)
+
+
+@pytest.mark.parametrize("left", [0, 1, 1_000, 3_000, LAST])
+async def test_tail_cut(superuser: Superuser, left: int) -> None:
+    await superuser.execute(f"DELETE FROM entries WHERE seq >= {left}")
+    assert blame(await superuser.verify()) == {left: {"truncated" if left else "wiped"}}
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, LAST), (999, 1_000), (7, 8)])
+async def test_swapped(superuser: Superuser, a: int, b: int) -> None:
+    swap = f"UPDATE entries SET seq = CASE seq WHEN {a} THEN -{b} - 9 ELSE -{a} - 9 END WHERE seq"
+    await superuser.execute(f"{swap} IN ({a}, {b})")
+    await superuser.execute("UPDATE entries SET seq = -seq - 9 WHERE seq < 0")
+    assert blame(await superuser.verify()) == {a: {"seq_mismatch"}, b: {"seq_mismatch"}}
+
+
+async def test_duplicated_and_inserted(superuser: Superuser) -> None:
+    late = timedelta(hours=1)
+    copies = [ROWS[seq]._replace(anchored_at=ROWS[seq].anchored_at + late) for seq in PLACES]
+    forged = [
+        Entry(ORG_ID, seq, ROWS[0].anchored_at - late, 0, 0, bytes(32), bytes(32), b"{}", b"")
+        for seq in (17, 1_999, 3_000)
+    ]
+    await superuser.lay([*ROWS, *copies, *forged])
+    found = blame(await superuser.verify())
+    assert {seq for seq, kinds in found.items() if "duplicate_seq" in kinds} == set(PLACES)
+    assert {seq for seq, kinds in found.items() if "inserted" in kinds} == {17, 1_999, 3_000}
+    assert len(found) == len(PLACES) + 3
+
+
+async def test_head_row_edited(superuser: Superuser) -> None:
+    for edit, seq in (
+        ("seq = seq | (1::bigint << 60)", LAST | 1 << 60),
+        ("seq = 35", 35),
+        ("entry_hash = sha256(entry_hash)", LAST),
+        ("anchored_at = anchored_at + interval '1 microsecond'", LAST),
+        ("anchored_at = 'infinity'", LAST),
+    ):
+        await superuser.lay()
+        await superuser.execute(f"UPDATE heads SET {edit}")
+        assert blame(await superuser.verify()) == {seq: {"head_mismatch"}}, edit
+    await superuser.execute("DELETE FROM heads")
+    assert blame(await superuser.verify()) == {LAST: {"head_missing"}}
+
+
+async def test_a_huge_gap_is_skipped(superuser: Superuser) -> None:
+    await superuser.execute("UPDATE heads SET seq = 1::bigint << 60, entry_hash = sha256('x')")
+    far = (1 << 59) + 5
+    await superuser.put(LAST, "seq", far)
+    found = blame(await superuser.verify())
+    assert found == {LAST: {"missing"}, far: {"seq_mismatch"}, far + 1: {"truncated"}}
+
+
+async def test_values_too_large_to_read_are_faults(superuser: Superuser) -> None:
+    huge = "convert_to(repeat('x', 33 * 1024 * 1024), 'UTF8')"
+    await superuser.execute(f"UPDATE entries SET payload = {huge} WHERE seq = 999")
+    await superuser.execute(f"UPDATE entries SET leaf = {huge} WHERE seq = 2000")
+    assert blame(await superuser.verify()) == {999: {"unreadable"}, 2_000: {"unreadable"}}
+
+
+async def test_times_that_no_date_holds_are_faults(superuser: Superuser) -> None:
+    await superuser.execute("CREATE TABLE entries_wild PARTITION OF entries DEFAULT")
+    for seq, at in ((0, "infinity"), (1_000, "-infinity"), (LAST, "294276-01-01")):
+        await superuser.execute(f"UPDATE entries SET anchored_at = '{at}' WHERE seq = {seq}")
+    result = await superuser.verify()
+    await superuser.execute("TRUNCATE entries; DROP TABLE entries_wild")
+    assert blame(result) == {seq: {"column_mismatch"} for seq in (0, 1_000, LAST)}
+
+
+async def test_keys(superuser: Superuser) -> None:
+    wrong = await superuser.verify(SigningKeyring.from_secret(b"w" * 32, "k1"))
+    assert (wrong.fault_count, len(wrong.errors)) == (COUNT, 1_000)
+    assert [fault.seq for fault in wrong.errors] == list(range(1_000))
+    assert (wrong.checks.signatures, wrong.checks.hashes, wrong.checks.links) == (False, True, True)
+    second = SigningKey("k2", b"2" * 32)
+    more, head = extend(ORG_ID, ORG, HEAD, [draft(b"after")] * 900, NOW_US, second)
+    await superuser.lay([*ROWS, *more], head)
+    assert (await superuser.verify(RING.rotated(second))).valid
+    assert set(blame(await superuser.verify())) == set(range(COUNT, COUNT + 900))
+
+
+async def test_ranges(superuser: Superuser) -> None:
+    await superuser.put(1_200, "signature", bytes(32))
+    result = await superuser.verify(from_seq=100, to_seq=1_199)
+    assert (result.valid, result.first_seq, result.last_seq) == (True, 100, 1_199)
+    assert (result.total_entries, result.checks.head) == (1_100, "not_checked")
+    result = await superuser.verify(from_seq=1_200)
+    assert (set(blame(result)), result.checks.head) == ({1_200}, True)
+    assert (await superuser.verify(from_seq=1_201)).valid
+    assert (await superuser.verify(to_seq=1_199)).valid
+    beyond = await superuser.verify(from_seq=COUNT + 50, to_seq=COUNT + 60)
+    assert (beyond.valid, beyond.total_entries, beyond.checks.hashes) == (True, 0, "not_checked")
+    with pytest.raises(VerificationFailed):
+        await superuser.verify(from_seq=9, to_seq=8)
+    with pytest.raises(VerificationFailed):
+        await superuser.verify(from_seq=-1)
+
+
+async def test_a_range_holds_the_link_to_the_entry_before_it(superuser: Superuser) -> None:
+    more, _head = extend(ORG_ID, ORG, HEAD._replace(seq=99), [draft(b"x")], NOW_US, RING.active)
+    await superuser.execute("DELETE FROM entries WHERE seq = 100")
+    await superuser.connection.copy_records_to_table("entries", records=more)
+    assert blame(await superuser.verify(from_seq=100, to_seq=100)) == {100: {"link_broken"}}
+
+
+async def test_appends_during_a_verification_are_not_part_of_it(superuser: Superuser) -> None:
+    more, head = extend(ORG_ID, ORG, HEAD, [draft(b"later")] * 2_000, NOW_US, RING.active)
+    appended: list[asyncio.Task[None]] = []
+
+    async def append() -> None:
+        async with superuser.connection.transaction():
+            await superuser.connection.copy_records_to_table("entries", records=more)
+            await superuser.connection.execute(
+                "UPDATE heads SET seq = $1, entry_hash = $2", head.seq, head.entry_hash
+            )
+
+    def watch(_progress: Progress) -> None:
+        if not appended:
+            appended.append(asyncio.ensure_future(append()))
+
+    result = await superuser.verify(watch=watch)
+    await appended[0]
+    assert (result.valid, result.total_entries) == (True, COUNT)
+    assert (await superuser.verify()).total_entries == COUNT + 2_000
+
+
+def workers() -> list[int]:
+    """Worker processes of this process."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    command = b"ledger.core.verification.worker"
+    return [pid for pid in map(int, children) if command in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+async def test_a_killed_worker_is_an_error_and_no_verdict(superuser: Superuser) -> None:
+    def kill(_progress: Progress) -> None:
+        for pid in workers():
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(VerificationFailed, match="worker ended"):
+        await superuser.verify(watch=kill)
+    assert workers() == []
+
+
+async def test_lost_connections_are_an_error_and_no_verdict(superuser: Superuser) -> None:
+    query = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE usename = 'quire_server' AND datname = '{superuser.database.name}'"
+    )
+
+    async def cut() -> None:
+        connection = await asyncpg.connect(superuser.database.superuser_url)
+        await connection.execute(query)
+        await connection.close()
+
+    def watch(progress: Progress) -> None:
+        if progress.processed:
+            blocking(cut())
+
+    with pytest.raises((VerificationFailed, DatabaseUnavailable)):
+        await superuser.verify(watch=watch)
+    assert workers() == []
+
+
+async def test_cancelling_ends_the_processes(superuser: Superuser) -> None:
+    started = asyncio.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.processed:
+            started.set()
+
+    verifying = asyncio.create_task(superuser.verify(watch=watch))
+    await started.wait()
+    assert workers()
+    verifying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await verifying
+    assert workers() == []
+
+
+ORPHANING = """
+import asyncio
+from ledger.core.verification.crew import CrewMember
+async def main():
+    print((await CrewMember.start()).pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_a_worker_ends_with_the_process_that_started_it() -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ORPHANING, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    worker = int(await parent.stdout.readline())
+    assert b"verification.worker" in _command(worker)
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(10):
+        while _command(worker):  # noqa: ASYNC110 - another process: nothing tells us but looking
+            await asyncio.sleep(0.05)
+
+
+def test_secrets_are_in_no_argument_and_no_representation() -> None:
+    order = Order("postgresql://u:password@h/d", "1", 1, ORG, [("k1", b"secret" * 8)], "k1")
+    assert "password" not in repr(order)
+    assert "secret" not in repr(order)
+
+
+async def test_a_database_that_is_away_is_an_error(superuser: Superuser) -> None:
+    url = superuser.database.server_url.replace(superuser.database.name, "nowhere")
+    with pytest.raises(DatabaseUnavailable):
+        await verify_trail(url, Target(ORG_ID, ORG), RING)
