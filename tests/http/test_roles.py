@@ -1,0 +1,210 @@
+"""Who may call what: every route of the application, with every kind of caller."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.routes import an_application, routes
+from tests.support.serving import Answer, Server
+
+ANY_ROLE = ("viewer", "member", "admin", "platform")
+
+
+def _allowed(status: int, *roles: str) -> dict[str, int]:
+    return {role: status if role in roles else 403 for role in ANY_ROLE}
+
+
+def reads(status: int = 200) -> dict[str, int]:
+    return _allowed(status, "viewer", "member", "admin", "platform")
+
+
+def writes(status: int = 201) -> dict[str, int]:
+    return _allowed(status, "member", "admin", "platform")
+
+
+def administers(status: int = 200) -> dict[str, int]:
+    return _allowed(status, "admin", "platform")
+
+
+class Route(NamedTuple):
+    """A route, the status it answers each role with, and the body to send."""
+
+    expected: dict[str, int]
+    body: Any = None
+
+
+# Where an answer is 404 or 409, the caller was let in and what was asked for is not there.
+ROUTES = {
+    ("GET", "/v1/whoami"): Route(reads()),
+    ("GET", "/v1/orgs"): Route(_allowed(200, "platform")),
+    ("POST", "/v1/orgs"): Route(_allowed(400, "platform"), {"slug": "Not A Slug"}),
+    ("GET", "/v1/orgs/{org}"): Route(reads()),
+    ("PATCH", "/v1/orgs/{org}"): Route(administers(), {"name": "New name"}),
+    ("POST", "/v1/orgs/{org}/thaw"): Route(administers(409), {"reason": "none"}),
+    ("POST", "/v1/orgs/{org}/keys"): Route(administers(201), {"name": "k", "role": "viewer"}),
+    ("GET", "/v1/orgs/{org}/keys"): Route(administers()),
+    ("DELETE", "/v1/orgs/{org}/keys/{key_id}"): Route(administers(404)),
+    ("GET", "/v1/orgs/{org}/security-events"): Route(administers()),
+    ("POST", "/v1/orgs/{org}/entries"): Route(writes(), {"event_type": "by role"}),
+    ("GET", "/v1/orgs/{org}/entries"): Route(reads()),
+    ("GET", "/v1/orgs/{org}/entries/{record}"): Route(reads()),
+    ("GET", "/v1/orgs/{org}/entries/{record}/payload"): Route(writes(200)),
+    ("GET", "/v1/orgs/{org}/head"): Route(reads()),
+    ("DELETE", "/v1/orgs/{org}/subjects/{subject}"): Route(administers(404)),
+    ("POST", "/v1/orgs/{org}/verifications"): Route(reads(202), {}),
+    ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
+    ("GET", "/v1/orgs/{org}/verifications/{job_id}/events"): Route(reads()),
+    ("GET", "/admin/compliance/verify/{record}"): Route(reads()),
+}
+OPEN = {("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json")}
+OF_ORG = [route for route in ROUTES if "{org}" in route[1]]
+
+
+class Callers(NamedTuple):
+    """A server with an org, a key of each role, and things of the org by path parameter."""
+
+    server: Server
+    keys: dict[str, str | None]
+    things: dict[str, str]
+
+    def call(self, method: str, path: str, key: str | None, **things: str) -> Answer:
+        return self.server.request(
+            method,
+            path.format_map({**self.things, **things}),
+            ROUTES[method, path].body,
+            key=key,
+        )
+
+
+@pytest.fixture(scope="module")
+def callers(shared_server: Server) -> Callers:
+    server, org, admin = shared_server, shared_server.org, shared_server.admin_key
+    keys: dict[str, str | None] = {
+        "none": None,
+        "garbage": "quire_live_but_no_key",
+        "unknown": f"quire_live_{secrets.token_hex(8)}_{secrets.token_hex(24)}",
+        "admin": admin,
+        "platform": server.platform_key,
+        "other tenant": server.create_org()[1],
+    }
+    keys |= {role: server.create_key(org, role) for role in ("viewer", "member")}
+    revoked = server.create_key(org, "admin")
+    server.request("DELETE", f"/v1/orgs/{org}/keys/{revoked.split('_')[2]}", key=admin)
+    keys["revoked"] = revoked
+    made = server.request("POST", f"/v1/orgs/{org}/entries", {"event_type": "first"}, key=admin)
+    job = server.request("POST", f"/v1/orgs/{org}/verifications?wait=30", key=admin)
+    assert job.status == 200, job.body
+    things = {
+        "org": org,
+        "record": made.json()["record_id"],
+        "job_id": job.json()["id"],
+        "key_id": "0" * 16,
+        "subject": "nobody",
+    }
+    return Callers(server, keys, things)
+
+
+def test_every_route_is_here() -> None:
+    assert (
+        routes(an_application()) - {(method, "/static/{file_path}") for method in ("GET", "HEAD")}
+        == set(ROUTES) | OPEN
+    )
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_each_role_may_what_it_may(callers: Callers, method: str, path: str) -> None:
+    expected = ROUTES[method, path].expected
+    answered = {role: callers.call(method, path, callers.keys[role]).status for role in expected}
+    assert answered == expected
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("caller", ["none", "garbage", "unknown", "revoked"])
+def test_without_a_valid_key_there_is_nothing(
+    callers: Callers, caller: str, method: str, path: str
+) -> None:
+    answer = callers.call(method, path, callers.keys[caller])
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["type"].endswith("/unauthorized")
+
+
+@pytest.mark.parametrize(("method", "path"), OF_ORG)
+@pytest.mark.parametrize("role", ["viewer", "member", "admin"])
+def test_an_org_of_others_looks_like_none(
+    callers: Callers, role: str, method: str, path: str
+) -> None:
+    key = (
+        callers.keys["other tenant"]
+        if role == "admin"
+        else callers.server.create_key(_org_of(callers, "other tenant"), role)
+    )
+    theirs, nothing = callers.things["org"], "no-such-org"
+    seen = callers.call(method, path, key)
+    unknown = callers.call(method, path, key, org=nothing)
+    assert seen.status == 404
+    assert (seen.status, seen.body.replace(theirs.encode(), nothing.encode())) == (
+        unknown.status,
+        unknown.body,
+    )
+    assert seen.headers.keys() == unknown.headers.keys()
+
+
+def _org_of(callers: Callers, caller: str) -> str:
+    return str(callers.server.request("GET", "/v1/whoami", key=callers.keys[caller]).json()["org"])
+
+
+@pytest.mark.parametrize("path", [
+    "/v1/orgs/{org}/entries/{record}",
+    "/v1/orgs/{org}/entries/{record}/payload",
+    "/v1/orgs/{org}/verifications/{job_id}",
+    "/v1/orgs/{org}/verifications/{job_id}/events",
+    "/admin/compliance/verify/{record}",
+])  # fmt: skip
+def test_what_belongs_to_others_is_not_found_from_one_s_own_org(
+    callers: Callers, path: str
+) -> None:
+    key = callers.keys["other tenant"]
+    own = _org_of(callers, "other tenant")
+    theirs = callers.call("GET", path, key, org=own)
+    absent = callers.call(
+        "GET", path, key, org=own, record="rec_" + "0" * 32, job_id=secrets.token_hex(8)
+    )
+    assert theirs.status == absent.status == 404
+    assert theirs.body == absent.body
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OPEN))
+def test_operators_and_machines_need_no_key(callers: Callers, method: str, path: str) -> None:
+    assert callers.server.request(method, path).status == 200
+
+
+def test_a_key_can_be_sent_in_two_ways(callers: Callers) -> None:
+    key = callers.keys["viewer"]
+    for headers in (
+        {"authorization": f"Bearer {key}"},
+        {"authorization": f"bearer  {key} "},
+        {"x-api-key": f"{key}"},
+        {"x-api-key": f"{key}", "authorization": "Basic eDp5"},
+    ):
+        assert callers.server.request("GET", "/v1/whoami", headers=headers).status == 200
+
+
+@pytest.mark.parametrize("thing", ["%00", "%ff", "..%2f..", "%20", "a" * 3000, "%F0%9F%8D%83"])
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if "{" in route[1]])
+def test_odd_names_in_a_path_are_not_found(
+    callers: Callers, method: str, path: str, thing: str
+) -> None:
+    for name in ("org", "record", "job_id", "key_id", "subject"):
+        if f"{{{name}}}" in path:
+            answer = callers.call(method, path, callers.keys["admin"], **{name: thing})
+            assert answer.status in {404, 405}, (name, answer.body)
+
+
+def test_a_method_that_is_not_there_is_refused_with_those_that_are(callers: Callers) -> None:
+    answer = callers.server.request("PUT", "/v1/orgs/demo/entries", {})
+    assert answer.status == 405
+    assert {"GET", "POST"} <= set(answer.headers["allow"].replace(" ", "").split(","))

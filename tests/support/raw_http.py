@@ -1,0 +1,75 @@
+"""HTTP by hand over a socket, for requests that no client library would send."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+from types import TracebackType
+from typing import Self, cast
+from urllib.parse import urlsplit
+
+from tests.support.serving import Answer, Server
+
+
+class _Bytes:
+    """What `http.client` wants of a socket, over bytes that were read before."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+class Line:
+    """One connection to a server."""
+
+    def __init__(self, server: Server, timeout: float = 20) -> None:
+        address = urlsplit(server.url)
+        assert address.hostname is not None
+        self.socket = socket.create_connection((address.hostname, address.port or 80), timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read(self) -> bytes:
+        """Everything until the server closes; a reset counts as closing."""
+        received = bytearray()
+        try:
+            while piece := self.socket.recv(65_536):
+                received += piece
+        except ConnectionError:
+            pass
+        return bytes(received)
+
+    def answer(self) -> Answer:
+        """The answer of a request that asked for the connection to be closed."""
+        return parse(self.read())
+
+
+def parse(received: bytes) -> Answer:
+    """One answer from its bytes."""
+    response = http.client.HTTPResponse(cast("socket.socket", _Bytes(received)))
+    response.begin()
+    return Answer(response.status, dict(response.headers), response.read())
+
+
+def head(method: str, path: str, key: str | None = None, **headers: str) -> bytes:
+    """The head of a request; underscores of header names become hyphens."""
+    lines = [f"{method} {path} HTTP/1.1", "host: test"]
+    if key is not None:
+        lines.append(f"x-api-key: {key}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
