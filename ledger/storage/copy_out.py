@@ -25,6 +25,7 @@ SET LOCAL enable_sort = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL jit = off"""
+# COPY takes no parameters; the format admits integers only.
 COPY_SEGMENT: Final = f"""
 SELECT org_id, seq, anchored_at, actor_tag, subject_tag,
        CASE WHEN octet_length(entry_hash) <= {MAX_CELL_BYTES} THEN entry_hash END,
@@ -32,7 +33,7 @@ SELECT org_id, seq, anchored_at, actor_tag, subject_tag,
        CASE WHEN octet_length(leaf) <= {MAX_CELL_BYTES} THEN leaf END,
        CASE WHEN octet_length(payload) <= {MAX_CELL_BYTES} THEN payload END
 FROM entries
-WHERE org_id = $1 AND seq BETWEEN $2 AND $3
+WHERE org_id = {{org_id:d}} AND seq BETWEEN {{lower:d}} AND {{upper:d}}
 ORDER BY seq, anchored_at"""
 # A time that no datetime holds reads as NULL.
 HEAD: Final = """
@@ -103,10 +104,7 @@ class SegmentReader:
         """Stream the rows ``lower`` to ``upper`` by seq into the sink, as binary COPY."""
         async with explained():
             await self._connection.copy_from_query(
-                COPY_SEGMENT,
-                org_id,
-                lower,
-                upper,
+                COPY_SEGMENT.format(org_id=org_id, lower=lower, upper=upper),
                 output=sink,
                 format="binary",
                 timeout=COPY_TIMEOUT_S,

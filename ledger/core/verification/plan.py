@@ -9,7 +9,7 @@ from ledger.core.verification.segment import MAX_BIGINT, Segment
 MAX_SEGMENT_ENTRIES: Final = 25_000
 MIN_SEGMENT_ENTRIES: Final = 1_000
 SEGMENTS_PER_PROCESS: Final = 4
-"""At least so many where the trail is short, so that all processes end together."""
+"""Into at least so many is cut what is left of a trail."""
 
 
 class Plan:
@@ -33,15 +33,16 @@ class Plan:
         self.taken = 0
         self.segments: dict[int, Segment] = {}
         """Taken segments by index, until their result is tallied."""
-        share = -(-(last - first + 1) // (processes * SEGMENTS_PER_PROCESS))
-        self._size = size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
+        self._shares = processes * SEGMENTS_PER_PROCESS
+        self._fixed_size = size
         self._next = first
         self._beyond = beyond
 
     @property
     def count(self) -> int:
-        """How many segments there are in all, before any gap is skipped."""
-        return -(-(self.last - self.first + 1) // self._size) + (self._beyond is not None)
+        """How many segments there are in all, if each is as small as can be."""
+        smallest = self._fixed_size or MIN_SEGMENT_ENTRIES
+        return -(-(self.last - self.first + 1) // smallest) + (self._beyond is not None)
 
     @property
     def finished(self) -> bool:
@@ -52,7 +53,7 @@ class Plan:
         """The next segment and its index, or None when all are taken."""
         if self._next <= self.last:
             first = self._next
-            self._next = min(first + self._size, self.last + 1)
+            self._next = min(first + self._size(), self.last + 1)
             return self._hand_out(
                 Segment(first, self._next - 1, context=first > 0, open_start=first == 0)
             )
@@ -77,6 +78,11 @@ class Plan:
             return None
         first, self._next = self._next, target
         return self._hand_out(Segment(first, target - 1))
+
+    def _size(self) -> int:
+        """Smaller towards the end, so that all processes end together."""
+        share = -(-(self.last + 1 - self._next) // self._shares)
+        return self._fixed_size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
 
     def _hand_out(self, segment: Segment) -> tuple[int, Segment]:
         index = self.taken
