@@ -22,6 +22,9 @@ CONNECTION_LOST: Final = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.InterfaceError,
+    # Beside garbled streams: TargetServerAttributeNotMatched, which says for some
+    # seconds of a failover that no host of the URL is the primary.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,

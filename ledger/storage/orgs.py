@@ -42,7 +42,9 @@ class ApiKeyRecord(NamedTuple):
 
 SELECT_ORG = """
 SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_faults,
-       coalesce(h.seq, -1), coalesce(h.entry_hash, ''), coalesce(h.anchored_at, 'epoch'),
+       coalesce(h.seq, -1), coalesce(h.entry_hash, ''),
+       -- An edited time that Python can't hold must not hide the org, nor all of them.
+       CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
        h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 INSERT_ORG = """

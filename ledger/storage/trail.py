@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from ledger.chain import Entry, Head
-from ledger.entry import from_datetime, to_datetime
+from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.errors import QuireError
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
 
@@ -26,8 +26,12 @@ ENTRY_COLUMNS = (
 _COPY_COLUMNS = ENTRY_COLUMNS.split(", ")
 
 # Heads are locked in the order of org_id in every process, so two never deadlock.
+# A time that Python can't hold is read as NULL: one edited row must not fail the
+# batch of all the others.
 LOCK_HEADS = """
-SELECT h.org_id, h.seq, h.entry_hash, h.anchored_at, h.erasures, h.frozen_reason,
+SELECT h.org_id, h.seq, h.entry_hash,
+       CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at END,
+       h.erasures, h.thawed_us, h.frozen_reason,
        e.org_id, e.seq, e.anchored_at, e.actor_tag, e.subject_tag, e.entry_hash,
        e.signature, e.leaf, e.payload
 FROM heads h
@@ -44,28 +48,38 @@ SELECT {ENTRY_COLUMNS} FROM entries
 WHERE org_id = $1 AND seq > $2 AND seq <= $3 AND anchored_at >= $4 AND anchored_at <= $5
 ORDER BY seq, anchored_at LIMIT $6"""
 # LATERAL with LIMIT pins the plan: one primary key probe per org and partition.
-ORGS_BEYOND = """
+ORGS_BEYOND = f"""
 SELECT w.org_id FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, seq)
 CROSS JOIN LATERAL (
-    SELECT FROM entries e WHERE e.org_id = w.org_id AND e.seq > w.seq LIMIT 1
+    SELECT FROM entries e WHERE e.org_id = w.org_id AND e.seq > w.seq AND e.seq < {MAX_SEQ} LIMIT 1
 ) AS beyond"""
-NEWEST_FROM = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq >= $2
-ORDER BY seq DESC, anchored_at DESC LIMIT $3"""
+NEWEST = f"""
+SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq BETWEEN 0 AND $2
+ORDER BY seq DESC, anchored_at DESC LIMIT 1"""
 # The compare-and-set that makes (org_id, seq) unique.
 MOVE_HEADS = """
 UPDATE heads h SET seq = n.seq, entry_hash = n.entry_hash, anchored_at = n.anchored_at
 FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::timestamptz[])
      AS n (org_id, old_seq, old_hash, seq, entry_hash, anchored_at)
 WHERE h.org_id = n.org_id AND h.seq = n.old_seq AND h.entry_hash = n.old_hash"""
-FREEZE = """
-UPDATE heads SET frozen_at = now(), frozen_reason = $2
-WHERE org_id = $1 AND frozen_reason IS NULL"""
-THAW = "UPDATE heads SET frozen_at = NULL, frozen_reason = NULL WHERE org_id = $1"
-RESTATE_HEAD = """
-INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4)
+_NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+# A head row that was removed comes back with a count of erasures that no process
+# has met, so that whatever was sealed before is sealed again.
+FREEZE = f"""
+INSERT INTO heads (org_id, erasures, frozen_at, frozen_reason)
+VALUES ($1, {_NOW_US}, now(), $2)
 ON CONFLICT (org_id) DO UPDATE
-SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at"""
+SET frozen_at = excluded.frozen_at, frozen_reason = excluded.frozen_reason
+WHERE heads.frozen_reason IS NULL"""
+THAW = f"""
+INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, thawed_us)
+VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US})
+ON CONFLICT (org_id) DO UPDATE
+SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at,
+    erasures = greatest(heads.erasures + 1, excluded.erasures),
+    thawed_us = greatest(heads.thawed_us + 1, excluded.thawed_us),
+    frozen_at = NULL, frozen_reason = NULL
+RETURNING thawed_us"""
 
 
 class NotWritten(QuireError):
@@ -78,9 +92,10 @@ class NotWritten(QuireError):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(explain(error)))
         self.connection_lost = isinstance(error, CONNECTION_LOST)
-        self.missing_partition = isinstance(
-            error, asyncpg.CheckViolationError
-        ) and "no partition" in str(error)
+        # Not by its words, which the database may say in any language.
+        self.missing_partition = (
+            isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None
+        )
 
 
 class CommitUnknown(QuireError):
@@ -91,11 +106,19 @@ class HeadConflict(QuireError):
     """A head moved although its row was locked: the database did not keep the lock."""
 
 
+IMPOSSIBLE_US: Final = -1
+MAX_REASON_CHARS: Final = 1_000
+
+
 class LockedHead(NamedTuple):
-    """A head row under lock, with the persisted entry it points to (None when absent)."""
+    """A head row under lock, with the persisted entry it points to (None when absent).
+
+    ``head.anchored_us`` is :data:`IMPOSSIBLE_US` where the row's time can't be one of ours.
+    """
 
     head: Head
     erasures: int
+    thawed_us: int
     frozen_reason: str | None
     entry: Entry | None
 
@@ -126,11 +149,12 @@ class AppendTransaction:
         rows = await self.run(self.connection.fetch(LOCK_HEADS, sorted(org_ids)))
         locked = {}
         for row in rows:
-            head = Head(row[1], row[2], from_datetime(row[3]))
-            entry = Entry(*row[6:15]) if row[6] is not None else None
-            if head.seq >= 0 and entry is None:
-                entry = await self.head_entry(row[0], row[1], row[3])
-            locked[row[0]] = LockedHead(head, row[4], row[5], entry)
+            org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason = row[:7]
+            head = Head(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
+            entry = Entry(*row[7:16]) if row[7] is not None else None
+            if seq >= 0 and at is not None and entry is None:
+                entry = await self.head_entry(org_id, seq, at)
+            locked[org_id] = LockedHead(head, erasures, thawed_us, frozen_reason, entry)
         return locked
 
     async def head_entry(self, org_id: int, seq: int, at: datetime) -> Entry | None:
@@ -142,14 +166,14 @@ class AppendTransaction:
         """The stored entry a head points to."""
         return await self.head_entry(org_id, head.seq, to_datetime(head.anchored_us))
 
-    async def thaw(self, org_id: int, head: Head) -> None:
-        """Unfreeze an org and state what its head is."""
-        await self.run(
-            self.connection.execute(
-                RESTATE_HEAD, org_id, head.seq, head.entry_hash, to_datetime(head.anchored_us)
+    async def thaw(self, org_id: int, head: Head) -> int:
+        """Unfreeze an org and state what its head is; returns the new ``thawed_us``."""
+        thawed_us: int = await self.run(
+            self.connection.fetchval(
+                THAW, org_id, head.seq, head.entry_hash, to_datetime(head.anchored_us)
             )
         )
-        await self.run(self.connection.execute(THAW, org_id))
+        return thawed_us
 
     async def entries_between(
         self, org_id: int, after: Head, upto: Head, limit: int
@@ -179,10 +203,10 @@ class AppendTransaction:
         )
         return {row[0] for row in rows}
 
-    async def newest_from(self, org_id: int, seq: int, limit: int) -> list[Entry]:
-        """The newest entries at or after ``seq``, newest first."""
-        rows = await self.run(self.connection.fetch(NEWEST_FROM, org_id, seq, limit))
-        return [Entry(*row) for row in rows]
+    async def newest(self, org_id: int) -> Entry | None:
+        """The stored entry with the highest seq that an entry can have."""
+        row = await self.run(self.connection.fetchrow(NEWEST, org_id, MAX_SEQ - 1))
+        return None if row is None else Entry(*row)
 
     async def copy_entries(self, entries: Iterable[Entry]) -> None:
         """Write the entries by binary COPY."""
@@ -206,8 +230,13 @@ class AppendTransaction:
         if status != f"UPDATE {len(moves)}":
             raise HeadConflict(f"{len(moves)} heads were to move, but the database says {status}")
 
-    async def freeze(self, org_id: int, reason: str) -> None:
-        """Freeze an org in this transaction and keep the security event."""
+    async def freeze(self, org_id: int, reason: str) -> str:
+        """Freeze an org in this transaction and keep the security event.
+
+        Returns the reason as it is stored.
+        """
+        # A reason quotes what it found, and PostgreSQL's text holds no NUL.
+        reason = reason.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
         await self.run(self.connection.execute(FREEZE, org_id, reason))
         await self.run(
             self.connection.execute(
@@ -217,16 +246,17 @@ class AppendTransaction:
                 reason,
             )
         )
+        return reason
 
     async def commit(self) -> None:
         """Commit. Raises CommitUnknown where the outcome is not known."""
         try:
             status = await self.connection.execute("COMMIT")
-        except CONNECTION_LOST as error:
+        except Exception as error:
+            if _is_refusal(error):
+                raise NotWritten(error) from error
             self.connection.terminate()
             raise CommitUnknown(str(explain(error))) from error
-        except asyncpg.PostgresError as error:
-            raise NotWritten(error) from error
         if status != "COMMIT":
             raise NotWritten(asyncpg.InFailedSQLTransactionError(f"COMMIT answered {status}"))
 
@@ -245,6 +275,18 @@ class AppendTransaction:
             if isinstance(error, CONNECTION_LOST):
                 self.connection.terminate()
             raise NotWritten(error) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error of COMMIT is the server's own word that it rolled back.
+
+    FATAL and PANIC are not: the commit record may be on disk by then.
+    """
+    return (
+        isinstance(error, asyncpg.PostgresError)
+        and not isinstance(error, CONNECTION_LOST)
+        and getattr(error, "severity_en", None) == "ERROR"
+    )
 
 
 async def prepare_connection(connection: Connection) -> None:

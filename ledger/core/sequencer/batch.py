@@ -14,8 +14,8 @@ from typing import NamedTuple
 from ledger.chain import Head
 from ledger.core.sequencer.extension import Extension
 from ledger.core.sequencer.head_check import head_for_thaw, why_not
-from ledger.core.sequencer.lane import Lane, SeenHeads
-from ledger.core.sequencer.replay import Uses, assemble
+from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
+from ledger.core.sequencer.replay import Uses, assemble, earlier_uses
 from ledger.core.sequencer.request import Appended, AppendRequest, StaleSeal
 from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
@@ -41,14 +41,14 @@ class Outcome:
         self.answers: list[Answer] = []
         self.refusals: list[Refusal] = []
         self.moves: list[Move] = []
-        self.seen: list[tuple[int, Head]] = []
+        self.seen: list[SeenHead] = []
         self.frozen: list[tuple[str, str]] = []
         self.entries = 0
 
     def settle(self, heads: SeenHeads) -> None:
         """The commit took effect: remember the heads and answer everyone."""
-        for org_id, head in self.seen:
-            heads.set(org_id, head)
+        for seen in self.seen:
+            heads.set(seen)
         for request, appended in self.answers:
             request.answer(appended)
         for request, error in self.refusals:
@@ -69,15 +69,17 @@ class Batch:
         self._heads = heads
         self._keyring = keyring
         self._clock = clock
-        self.now_us = clock()
+        self.now_us = 0
+        self._moments_us: set[int] = set()
 
     def moments(self) -> list[datetime]:
-        """The times whose partitions this batch needs."""
-        return [to_datetime(self.now_us)]
+        """The times whose partitions the last run needed."""
+        return [to_datetime(moment_us) for moment_us in sorted(self._moments_us)]
 
     async def run(self, transaction: AppendTransaction) -> Outcome:
         """Do all but the commit. Raises NotWritten; the caller commits or rolls back."""
         self.now_us = self._clock()
+        self._moments_us = {self.now_us}
         outcome = Outcome()
         await transaction.begin()
         locked = await transaction.lock_heads([turn.lane.org_id for turn in self.turns])
@@ -85,20 +87,23 @@ class Batch:
             [
                 (org_id, row.head.seq)
                 for org_id, row in locked.items()
-                if row.head != self._heads.get(org_id)
+                if row.head != self._heads.get(org_id, row.thawed_us)
             ]
         )
-        uses = Uses(await idempotency.find(transaction, self._wanted_keys()))
+        uses = await earlier_uses(transaction, self._wanted_keys())
         extensions = []
         for turn in self.turns:
             row = locked.get(turn.lane.org_id)
             head = await self._base(transaction, turn, row, turn.lane.org_id in beyond, outcome)
-            if head is not None:
-                erasures = 0 if row is None else row.erasures
-                ready = await _ready(transaction, turn, erasures, outcome)
-                placed = assemble(ready, head.seq, uses, outcome.refusals)
-                extensions.append(Extension(turn.lane, head, placed))
-        await self._write(transaction, extensions, outcome)
+            if head is None:
+                continue
+            ready = await _ready(transaction, turn, 0 if row is None else row.erasures, outcome)
+            thawed_us = 0 if row is None else row.thawed_us
+            if ready and ready[0].thaw:
+                thawed_us = await transaction.thaw(turn.lane.org_id, head)
+            placed = assemble(ready, head.seq, uses, outcome.refusals)
+            extensions.append(Extension(turn.lane, head, thawed_us, placed))
+        await self._write(transaction, extensions, uses, outcome)
         if uses.new:
             await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
         return outcome
@@ -123,19 +128,15 @@ class Batch:
         """The head to extend, or None where the org takes nothing now."""
         lane = turn.lane
         if turn.requests[0].thaw:
-            head = await head_for_thaw(
-                transaction, lane.org_id, lane.org, row, self._keyring(False)
-            )
-            await transaction.thaw(lane.org_id, head)
-            return head
+            return await head_for_thaw(transaction, lane.org_id, row)
         reason = None if row is None else row.frozen_reason
         if reason is None:
             reason = await self._check(transaction, lane, row, beyond)
             if reason is None:
                 assert row is not None
-                outcome.seen.append((lane.org_id, row.head))
+                outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us))
                 return row.head
-            await transaction.freeze(lane.org_id, reason)
+            reason = await transaction.freeze(lane.org_id, reason)
             outcome.frozen.append((lane.org, reason))
         error = OrgFrozen(lane.org, reason)
         outcome.refusals += [(request, error) for request in turn.requests]
@@ -144,7 +145,7 @@ class Batch:
     async def _check(
         self, transaction: AppendTransaction, lane: Lane, row: LockedHead | None, beyond: bool
     ) -> str | None:
-        seen = self._heads.get(lane.org_id)
+        seen = None if row is None else self._heads.get(lane.org_id, row.thawed_us)
         reason = await why_not(
             transaction, lane.org_id, lane.org, row, seen, self._keyring(False), beyond
         )
@@ -157,9 +158,14 @@ class Batch:
         )
 
     async def _write(
-        self, transaction: AppendTransaction, extensions: list[Extension], outcome: Outcome
+        self,
+        transaction: AppendTransaction,
+        extensions: list[Extension],
+        uses: Uses,
+        outcome: Outcome,
     ) -> None:
         key = self._keyring(False).active
+        self._moments_us.update(extension.anchored_us(self.now_us) for extension in extensions)
         if any(extension.adds for extension in extensions):
             await transaction.copy_entries(
                 chain.from_iterable(extension.produce(self.now_us, key) for extension in extensions)
@@ -168,11 +174,9 @@ class Batch:
             org_id = extension.lane.org_id
             if extension.entries:
                 outcome.moves.append(Move(org_id, extension.head, extension.new_head))
-                outcome.seen.append((org_id, extension.new_head))
+                outcome.seen.append(SeenHead(org_id, extension.new_head, extension.thawed_us))
                 outcome.entries += len(extension.entries)
-            older = extension.older_seqs()
-            stored = await idempotency.entries_of(transaction, org_id, older)
-            outcome.answers += extension.answers(stored)
+            outcome.answers += extension.answers(uses.entries.get(org_id, {}))
         if outcome.moves:
             await transaction.move_heads(outcome.moves)
 

@@ -12,17 +12,19 @@ What each failure leaves behind:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from ledger.core.sequencer.batch import Batch, Outcome
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
 from ledger.storage.database import Connection, Database, connect
 from ledger.storage.trail import (
     AppendTransaction,
     CommitUnknown,
+    HeadConflict,
     Move,
     NotWritten,
     prepare_connection,
@@ -48,16 +50,16 @@ class Committer:
         while True:
             try:
                 return await self._attempt(batch)
-            except NotWritten as error:
-                if error.missing_partition:
-                    await partitions.create_for(self._database, batch.moments())
-                elif time.monotonic() > deadline:
-                    raise DatabaseUnavailable(str(error)) from error
-            except DatabaseUnavailable:
+            except (NotWritten, DatabaseUnavailable) as error:
                 if time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+                    raise DatabaseUnavailable(str(error)) from error
+                missing_partition = isinstance(error, NotWritten) and error.missing_partition
+            if missing_partition:
+                with contextlib.suppress(DatabaseUnavailable):  # the next attempt says it
+                    await partitions.create_for(self._database, batch.moments())
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _attempt(self, batch: Batch) -> Outcome:
         connection = await self._connection()
@@ -85,7 +87,9 @@ class Committer:
         while True:
             try:
                 return await settle(self._database.url, moves)
-            except DatabaseUnavailable:
+            except HeadConflict as error:
+                raise OutcomeUnknown(str(error)) from error
+            except Exception:  # noqa: BLE001 - whatever it is, it is no answer
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
@@ -95,7 +99,11 @@ class Committer:
             if not connection.is_closed():
                 return connection
         connection = await connect(self._database.url)
-        await prepare_connection(connection)
+        try:
+            await prepare_connection(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     def _keep(self, connection: Connection) -> None:

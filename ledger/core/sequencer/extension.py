@@ -18,9 +18,10 @@ SLICE_ENTRIES: Final = 256
 class Extension:
     """The requests of one lane, placed after its head."""
 
-    def __init__(self, lane: Lane, head: Head, placed: Sequence[Placed]) -> None:
+    def __init__(self, lane: Lane, head: Head, thawed_us: int, placed: Sequence[Placed]) -> None:
         self.lane = lane
         self.head = head
+        self.thawed_us = thawed_us
         self.new_head = head
         self.entries: list[Entry] = []
         self._placed = placed
@@ -30,9 +31,9 @@ class Extension:
         """Whether there is anything to write."""
         return any(one.drafts for one in self._placed)
 
-    def older_seqs(self) -> list[int]:
-        """Seqs to answer with that were written before this batch."""
-        return [seq for one in self._placed for seq in one.older(self.head.seq)]
+    def anchored_us(self, now_us: int) -> int:
+        """The time of the new entries: never before the head's."""
+        return max(now_us, self.head.anchored_us)
 
     def produce(self, now_us: int, key: SigningKey) -> Iterator[Entry]:
         """Chain, hash and sign the new entries.

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.chain import EMPTY_HEAD, Entry, Head, check_entry
-from ledger.entry import from_datetime
+from ledger.chain import EMPTY_HEAD, Head, check_entry
+from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime
 from ledger.keys import SigningKeyring
-from ledger.storage.trail import AppendTransaction, LockedHead
+from ledger.storage.trail import IMPOSSIBLE_US, AppendTransaction, LockedHead
 
-PAGE_ENTRIES: Final = 1_000
+PAGE_ENTRIES: Final = 128
+"""With payloads of at most 1 MiB a page stays within 128 MiB."""
 MAX_WALK_ENTRIES: Final = 50_000
 """A longer extension is checked at both its ends; the rest is full verification's."""
-MAX_THAW_ENTRIES: Final = 1_000
 
 
 async def why_not(
@@ -54,8 +54,10 @@ async def why_not(
 
 def _own_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | None:
     head, entry = locked.head, locked.entry
-    if head.seq < 0:
+    if head == EMPTY_HEAD:
         return None
+    if not _is_possible(head) or head.anchored_us == IMPOSSIBLE_US:
+        return f"the head row (seq {head.seq}) holds what no head can be"
     if entry is None:
         return f"the head's entry (seq {head.seq}) is missing"
     if entry.entry_hash != head.entry_hash:
@@ -95,24 +97,25 @@ async def _extension_fault(
 
 
 async def head_for_thaw(
-    transaction: AppendTransaction,
-    org_id: int,
-    org: str,
-    locked: LockedHead | None,
-    keyring: SigningKeyring,
+    transaction: AppendTransaction, org_id: int, locked: LockedHead | None
 ) -> Head:
     """The head to go on from once an operator accepts the trail as it is.
 
-    The newest intact entry at or after the head row's seq; where there is none
-    (the head's entry is damaged or gone), what the head row says. So a thaw
-    never shortens the trail, and what was damaged stays visible to verification.
+    The newest stored entry at or after the head row's seq, damaged or not, so that
+    nothing is left beyond the new head; where there is none (the tail is gone), what
+    the head row says. So a thaw never shortens the trail, and what was damaged or is
+    missing stays visible to verification.
     """
-    claimed = EMPTY_HEAD if locked is None else locked.head
-    for entry in await transaction.newest_from(org_id, max(claimed.seq, 0), MAX_THAW_ENTRIES):
-        if not check_entry(entry, org, keyring, None):
-            return _head_of(entry)
-    return claimed
+    claimed = EMPTY_HEAD
+    if locked is not None and _is_possible(locked.head):
+        claimed = locked.head
+    newest = await transaction.newest(org_id)
+    if newest is None:
+        return claimed._replace(anchored_us=0)
+    found = Head(newest.seq, newest.entry_hash, from_datetime(newest.anchored_at))
+    # An edited time must not carry the trail into the future, hence the entry's.
+    return found if found.seq >= claimed.seq else claimed._replace(anchored_us=found.anchored_us)
 
 
-def _head_of(entry: Entry) -> Head:
-    return Head(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))
+def _is_possible(head: Head) -> bool:
+    return 0 <= head.seq < MAX_SEQ and len(head.entry_hash) == HASH_BYTES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from ledger.chain import Head
 from ledger.core.sequencer.request import AppendRequest
@@ -52,6 +52,17 @@ class Lane:
         return taken
 
 
+class SeenHead(NamedTuple):
+    """A head, and the thaw (µs, 0 for none) under which it was seen.
+
+    A thaw is an operator's word on what the head is, whichever process did it.
+    """
+
+    org_id: int
+    head: Head
+    thawed_us: int
+
+
 class SeenHeads:
     """The newest head this process saw of each org; the oldest ones are forgotten.
 
@@ -60,19 +71,16 @@ class SeenHeads:
     """
 
     def __init__(self) -> None:
-        self._heads: OrderedDict[int, Head] = OrderedDict()
+        self._heads: OrderedDict[int, SeenHead] = OrderedDict()
 
-    def get(self, org_id: int) -> Head | None:
-        """The head last seen, if it is remembered."""
-        return self._heads.get(org_id)
+    def get(self, org_id: int, thawed_us: int) -> Head | None:
+        """The head last seen, if it is remembered and no thaw came since."""
+        seen = self._heads.get(org_id)
+        return None if seen is None or seen.thawed_us != thawed_us else seen.head
 
-    def set(self, org_id: int, head: Head) -> None:
+    def set(self, seen: SeenHead) -> None:
         """Remember a head that was committed, or found persisted and right."""
-        self._heads[org_id] = head
-        self._heads.move_to_end(org_id)
+        self._heads[seen.org_id] = seen
+        self._heads.move_to_end(seen.org_id)
         if len(self._heads) > MAX_REMEMBERED_HEADS:
             self._heads.popitem(last=False)
-
-    def forget(self, org_id: int) -> None:
-        """Drop what is remembered, after an operator decided what the head is."""
-        self._heads.pop(org_id, None)

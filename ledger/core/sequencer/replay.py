@@ -8,31 +8,61 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ledger.chain import Draft, Entry, Head
-from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest
+from ledger.core.sequencer.request import AnswerLost, Appended, AppendRequest, KeyDigest
 from ledger.errors import AppendRefused, IdempotencyMismatch
+from ledger.storage import idempotency
 from ledger.storage.idempotency import KeyUse
+from ledger.storage.trail import AppendTransaction
 
 
 class Uses:
-    """Earlier uses of keys: those stored, and those new in this batch."""
+    """Earlier uses of keys: those stored, with their entries, and those new in this batch."""
 
-    def __init__(self, stored: Mapping[tuple[int, bytes], KeyUse]) -> None:
-        self._known = dict(stored)
+    def __init__(
+        self,
+        stored: Mapping[tuple[int, bytes], KeyUse],
+        entries: Mapping[int, Mapping[int, Entry]],
+    ) -> None:
+        self._stored = stored
+        self._added: dict[tuple[int, bytes], KeyUse] = {}
+        self.entries = entries
         self.new: list[KeyUse] = []
 
     def earlier(self, org_id: int, digest: KeyDigest) -> KeyUse | None:
-        """The earlier use of a key with this body. Raises IdempotencyMismatch for another body."""
-        use = self._known.get((org_id, digest.key))
+        """The earlier use of a key with this body.
+
+        Raises IdempotencyMismatch for another body, AnswerLost where an entry of
+        the first answer is not in the trail any more.
+        """
+        stored = self._stored.get((org_id, digest.key))
+        use = stored or self._added.get((org_id, digest.key))
         if use is not None and use.body != digest.body:
             raise IdempotencyMismatch(
                 "this idempotency key was used before with another body; use a new key for a new event"
             )
+        if stored is not None and not self.entries[org_id].keys() >= set(stored.all_seqs()):
+            raise AnswerLost(stored.first_seq)
         return use
 
     def add(self, use: KeyUse) -> None:
         """Record a use that this batch makes."""
-        self._known[use.org_id, use.key] = use
+        self._added[use.org_id, use.key] = use
         self.new.append(use)
+
+
+async def earlier_uses(transaction: AppendTransaction, wanted: Sequence[tuple[int, bytes]]) -> Uses:
+    """Earlier uses of these (org_id, key) pairs, and the entries to answer them with."""
+    found = await idempotency.find(transaction, wanted)
+    seqs: dict[int, set[int]] = {}
+    for use in found.values():
+        seqs.setdefault(use.org_id, set()).update(use.all_seqs())
+    return Uses(
+        found,
+        {
+            org_id: await idempotency.entries_of(transaction, org_id, sorted(of_org))
+            for org_id, of_org in seqs.items()
+        },
+    )
 
 
 class Placed:
@@ -47,12 +77,6 @@ class Placed:
         self.seqs = seqs
         self.drafts = drafts
         self.replayed = replayed
-
-    def older(self, head_seq: int) -> list[int]:
-        """The seqs that were stored before this batch."""
-        if isinstance(self.seqs, range) and (not self.seqs or self.seqs[0] > head_seq):
-            return []
-        return [seq for seq in self.seqs if seq <= head_seq]
 
     def appended(
         self, head: Head, entries: Sequence[Entry], stored: Mapping[int, Entry], new: Head

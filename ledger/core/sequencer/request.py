@@ -23,6 +23,16 @@ class StaleSeal(AppendRefused):
         self.erasures = erasures
 
 
+class AnswerLost(AppendRefused):
+    """The entries that an idempotency key was first answered with are not in the trail."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(
+            f"this idempotency key was answered with the entry at seq {seq}, which is not in "
+            "the trail any more. Verify the trail"
+        )
+
+
 class KeyDigest(NamedTuple):
     """Keyed digests of an idempotency key and of the body it came with."""
 
@@ -103,6 +113,7 @@ class AppendRequest:
         effect: Effect | None = None,
         thaw: bool = False,
     ) -> None:
+        assert drafts, "a request holds at least one event"
         self.org_id = org_id
         self.org = org
         self.drafts = drafts

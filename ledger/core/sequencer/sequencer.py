@@ -18,7 +18,7 @@ from ledger.core.sequencer.batch import Batch, Outcome, Turn
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.lane import Lane, SeenHeads
 from ledger.core.sequencer.request import Appended, AppendRequest
-from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown
+from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 
@@ -158,6 +158,12 @@ class Sequencer:
         return turns
 
     async def _run_turns(self, turns: list[Turn]) -> None:
+        try:
+            await self._commit(turns)
+        finally:
+            self._release(turns)
+
+    async def _commit(self, turns: list[Turn]) -> None:
         batch = Batch(turns, self._heads, self._keyring, self._clock)
         self._in_flight.add(batch)
         started = time.perf_counter()
@@ -166,13 +172,16 @@ class Sequencer:
             outcome.settle(self._heads)
             self._report(outcome, len(turns), time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - no batch may stop its committer
-            # Certainly not written (else the committer would still be asking).
-            for turn in turns:
-                for request in turn.requests:
+            # Not written, unless the error says otherwise (OutcomeUnknown).
+            if len(turns) == 1 or isinstance(error, StorageError):
+                for request in (request for turn in turns for request in turn.requests):
                     request.refuse(error)
+            else:
+                # Something of one org is in the way: alone, it fails alone.
+                for turn in turns:
+                    await self._commit([turn])
         finally:
             self._in_flight.discard(batch)
-            self._release(turns)
 
     def _report(self, outcome: Outcome, orgs: int, seconds: float) -> None:
         if self._observe is not None:

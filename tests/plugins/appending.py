@@ -1,0 +1,37 @@
+"""Fixtures: sequencers in the test's own process, on a database that tests share by orgs."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from ledger.core.sealer import Org
+from tests.support.appending import Process, new_org, process
+from tests.support.clusters import Cluster, Database
+
+
+@pytest.fixture(scope="session")
+def common(postgres_cluster: Cluster) -> Iterator[Database]:
+    """One migrated database for all tests that keep to orgs of their own."""
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
+
+@pytest.fixture
+async def one(common: Database) -> AsyncIterator[Process]:
+    """The sequencer of one server process."""
+    async with process(common.server_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def two(common: Database, one: Process) -> AsyncIterator[Process]:
+    """The sequencer of a second server process on the same database."""
+    async with process(common.server_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def org(one: Process) -> Org:
+    """An org that keeps plain identities, with an empty trail."""
+    return await new_org(one.database)

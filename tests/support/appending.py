@@ -1,0 +1,167 @@
+"""A sequencer of its own in a test, as a server process has it, and what its trail must be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import asyncpg
+
+from ledger.chain import EMPTY_HEAD, Entry, Head, check_entry
+from ledger.core.sealer import Org, new_org_key
+from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Limits, Sequencer
+from ledger.entry import from_datetime
+from ledger.keys import SigningKeyring
+from ledger.storage import orgs, partitions
+from ledger.storage.database import Database
+from ledger.storage.trail import ENTRY_COLUMNS
+from tests.support import clusters
+from tests.support.trails import RING, draft
+
+MASTER_KEY = bytes(range(32))
+PATIENCE_S = 30.0
+_ids = count(1)
+
+
+def system_clock_us() -> int:
+    """The machine's time, µs."""
+    return time.time_ns() // 1_000
+
+
+@dataclass
+class Process:
+    """What one server process has to append with; several may share a database."""
+
+    database: Database
+    sequencer: Sequencer
+    reports: list[BatchReport] = field(default_factory=list)
+
+    async def append(self, org: Org, *payloads: bytes, **options: Any) -> Appended:
+        """Append plain events and wait for their receipt."""
+        return await self.sequencer.append(request(org, *payloads, **options))
+
+    def soon(self, org: Org, *payloads: bytes, **options: Any) -> asyncio.Task[Appended]:
+        """Append in a task; the request is waiting once the loop has turned."""
+        return asyncio.create_task(self.append(org, *payloads, **options))
+
+
+def request(org: Org, *payloads: bytes, **options: Any) -> AppendRequest:
+    """A request of plain events."""
+    return AppendRequest(org.id, org.slug, [draft(payload) for payload in payloads], **options)
+
+
+@asynccontextmanager
+async def process(
+    url: str,
+    *,
+    limits: Limits | None = None,
+    clock: Callable[[], int] = system_clock_us,
+    keyring: SigningKeyring = RING,
+) -> AsyncIterator[Process]:
+    """A started sequencer on a database; drained and closed at the end."""
+    database = await Database.open(url, size=4)
+    reports: list[BatchReport] = []
+    sequencer = Sequencer(
+        database, lambda _: keyring, limits=limits, clock=clock, observe=reports.append
+    )
+    sequencer.start()
+    try:
+        yield Process(database, sequencer, reports)
+    finally:
+        await sequencer.close(5)
+        await database.close()
+
+
+async def new_org(database: Database, *, seals: bool = False) -> Org:
+    """An org with an empty trail, and partitions for now."""
+    number = next(_ids)
+    org = Org(number, f"org-{number}", seals, new_org_key(MASTER_KEY, f"org-{number}"))
+    privacy = "sealed" if seals else "plain"
+    assert (
+        await orgs.insert_org(database, org.id, org.slug, org.slug, privacy, org.wrapped_key)
+        is None
+    )
+    await partitions.prepare(database, datetime.now(UTC))
+    return org
+
+
+@asynccontextmanager
+async def superuser(database: clusters.Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A superuser's connection with the triggers off: the one who tampers."""
+    connection = await asyncpg.connect(
+        database.superuser_url, server_settings={"session_replication_role": "replica"}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def held_head(database: clusters.Database, *held: Org) -> AsyncIterator[None]:
+    """The head rows of these orgs locked, as by another process in its transaction."""
+    connection = await asyncpg.connect(database.server_url)
+    try:
+        async with connection.transaction():
+            await connection.fetch(
+                "SELECT FROM heads WHERE org_id = ANY ($1::bigint[]) ORDER BY org_id FOR UPDATE",
+                [org.id for org in held],
+            )
+            yield
+    finally:
+        await connection.close()
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    """Turn the loop until the condition holds; fails after a generous time."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {PATIENCE_S:.0f} s: {what}"
+        await asyncio.sleep(0.002)
+
+
+async def rows_of(database: clusters.Database, org_id: int) -> list[Entry]:
+    """Every stored entry of an org, in order."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        found = await connection.fetch(
+            f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 ORDER BY seq, anchored_at",
+            org_id,
+        )
+    finally:
+        await connection.close()
+    return [Entry(*row) for row in found]
+
+
+async def head_of(database: clusters.Database, org_id: int) -> Head:
+    """The head row."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        row = await connection.fetchrow(
+            "SELECT seq, entry_hash, anchored_at FROM heads WHERE org_id = $1", org_id
+        )
+    finally:
+        await connection.close()
+    assert row is not None, "no head row"
+    return Head(row[0], row[1], from_datetime(row[2]))
+
+
+async def sound_trail(
+    database: clusters.Database, org: Org, keyring: SigningKeyring = RING
+) -> list[bytes]:
+    """The payloads of a trail that has no fork, gap, duplicate or other fault, in order."""
+    rows = await rows_of(database, org.id)
+    at = EMPTY_HEAD
+    for seq, row in enumerate(rows):
+        assert row.seq == seq, f"row {seq} has seq {row.seq}"
+        assert check_entry(row, org.slug, keyring, at.entry_hash) == []
+        assert from_datetime(row.anchored_at) >= at.anchored_us
+        at = Head(row.seq, row.entry_hash, from_datetime(row.anchored_at))
+    assert await head_of(database, org.id) == at
+    return [row.payload for row in rows]
