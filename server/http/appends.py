@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
-from ledger.entry import format_time, record_id_prefix
+from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.appending import UnsupportedBody
 from server.auth import May
 from server.http.caller import HttpRequest, body_of, org_of, services_of
@@ -90,8 +90,10 @@ def _summary(appended: Appended) -> str:
 
 
 def _head(appended: Appended) -> str:
-    head = appended.head
+    """The newest entry of the request: the head as it was then, in a replay too."""
+    entries = appended.entries
+    newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
-        f'{{"seq":{head.seq},"entry_hash":"{head.entry_hash.hex()}",'
-        f'"anchored_at":"{format_time(head.anchored_us)}"}}'
+        f'{{"seq":{newest.seq},"entry_hash":"{newest.entry_hash.hex()}",'
+        f'"anchored_at":"{format_time(from_datetime(newest.anchored_at))}"}}'
     )

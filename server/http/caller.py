@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import Any, Final
 
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from ledger.core.sealer import Org
 from server.auth import May, Principal, Unauthorized, token_of
@@ -15,6 +17,9 @@ from server.http.problems import BadRequest, RequestTimeout
 from server.services import Services
 
 HttpRequest = Request[Any, Any, State]
+
+DRAIN_S: Final = 1.0
+DRAIN_BYTES: Final = 64 << 20
 
 
 def services_of(request: HttpRequest) -> Services:
@@ -53,6 +58,10 @@ async def body_of(request: HttpRequest) -> bytes:
         raise RequestTimeout(
             f"the body did not arrive within {bodies.limit_s:.0f} s; nothing was written"
         ) from None
+    except RequestEntityTooLarge:
+        bodies.end(task)
+        await _drain(request)
+        raise
     except InternalServerException:
         # How Litestar says it; nobody is left to read the answer, and nothing failed here.
         bodies.end(task)
@@ -62,3 +71,21 @@ async def body_of(request: HttpRequest) -> bytes:
         raise
     bodies.end(task)
     return body
+
+
+async def _drain(request: HttpRequest) -> None:
+    """Let a client finish sending what is too large.
+
+    One that asked for the connection to be closed would else get a reset while
+    it sends, and never see the answer. One that waits to be asked is not asked.
+    """
+    if any(name == b"expect" for name, _ in request.scope["headers"]):
+        return
+    drained = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while drained < DRAIN_BYTES:
+                event = await request.receive()
+                if event["type"] != "http.request" or not event["more_body"]:
+                    return
+                drained += len(event["body"])
