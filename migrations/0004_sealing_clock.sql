@@ -1,0 +1,23 @@
+-- A server whose clock runs ahead must not seal the month that all others write to:
+-- the database's own clock has the last word on which months are over.
+
+CREATE OR REPLACE FUNCTION quire_seal_partitions(now timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    today  timestamp := least(now, current_timestamp) AT TIME ZONE 'UTC';
+    part   record;
+    sealed integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(73058, 1);
+    FOR part IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'public.entries'::regclass
+          AND c.relname ~ '^entries_\d{4,}_\d{2}$'
+          AND to_date(substr(c.relname, 9), 'YYYY_MM') + interval '1 month 1 day' < today
+          AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'sealed')
+    LOOP
+        EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON public.%I FOR EACH ROW EXECUTE FUNCTION public.quire_refuse_insert()', part.relname);
+        sealed := sealed + 1;
+    END LOOP;
+    RETURN sealed;
+END $$;

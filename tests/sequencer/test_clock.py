@@ -1,0 +1,121 @@
+"""Time: never backwards in a trail, over the ends of months, and with a clock that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from ledger.core.sequencer import KeyDigest, Limits
+from ledger.entry import from_datetime
+from ledger.errors import DatabaseUnavailable
+from ledger.storage import partitions
+from tests.support.appending import Process, new_org, process, sound_trail, superuser
+from tests.support.clusters import Database
+
+MINUTE_US = 60_000_000
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self.set(datetime.now(UTC))
+
+    def set(self, moment: datetime) -> None:
+        self.now_us = from_datetime(moment)
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def timed(database: Database, clock: Clock) -> AsyncIterator[Process]:
+    """A process on that clock."""
+    async with process(database.server_url, clock=clock) as running:
+        yield running
+
+
+def key(name: str) -> KeyDigest:
+    return KeyDigest(name.encode().ljust(16, b"."), b"b" * 16)
+
+
+async def test_time_never_decreases_in_a_trail(
+    database: Database, timed: Process, clock: Clock
+) -> None:
+    org = await new_org(timed.database)
+    times = []
+    for step_us in (0, 5, -MINUTE_US, -1, 2 * MINUTE_US, -3 * MINUTE_US):
+        clock.now_us += step_us
+        times.append((await timed.append(org, b"x")).receipts()[0].anchored_us)
+    assert times == sorted(times)
+    assert len(set(times)) == 3
+    assert len(await sound_trail(database, org)) == len(times)
+
+
+async def test_an_append_needs_no_partition_made_beforehand(
+    database: Database, timed: Process, clock: Clock
+) -> None:
+    org, other = await new_org(timed.database), await new_org(timed.database)
+    moments = [
+        datetime(2031, 1, 31, 23, 59, 59, 999_999, UTC),
+        datetime(2031, 2, 1, tzinfo=UTC),
+        datetime(2032, 2, 29, 23, 59, 59, 999_999, UTC),
+        datetime(2032, 3, 1, tzinfo=UTC),
+        datetime(2032, 12, 31, 23, 59, 59, 999_999, UTC),
+        datetime(2033, 1, 1, tzinfo=UTC),
+        datetime(2199, 7, 14, 12, tzinfo=UTC),
+        datetime(2031, 1, 15, tzinfo=UTC),  # long before: the trail's time stays
+    ]
+    for number, moment in enumerate(moments):
+        clock.set(moment)
+        both = await asyncio.gather(
+            timed.append(org, b"x", idempotency=key(f"k{number}")), timed.append(other, b"y")
+        )
+        for appended in both:
+            assert appended.entries[0].anchored_at == max(moments[: number + 1])
+    assert (await timed.append(org, b"x", idempotency=key("k0"))).replayed
+    assert await sound_trail(database, org) == [b"x"] * len(moments)
+    assert await sound_trail(database, other) == [b"y"] * len(moments)
+    async with superuser(database) as connection:
+        parts = await connection.fetch(
+            "SELECT DISTINCT tableoid::regclass::text AS part FROM entries ORDER BY part"
+        )
+    months = ["2031_01", "2031_02", "2032_02", "2032_03", "2032_12", "2033_01", "2199_07"]
+    assert [row["part"] for row in parts] == [f"entries_{month}" for month in months]
+
+
+async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock: Clock) -> None:
+    clock.set(datetime(2026, 3, 10, tzinfo=UTC))
+    async with process(database.server_url, clock=clock, limits=Limits(retry_s=0.2)) as timed:
+        org = await new_org(timed.database)
+        await timed.append(org, b"in March")
+        # One day into April a late clock may still write to March, two days on no more.
+        for now, sealed in (
+            (datetime(2026, 4, 1, 23, tzinfo=UTC), 0),
+            (datetime(2026, 4, 2, 1, tzinfo=UTC), 1),
+        ):
+            before = await seals(database)
+            await partitions.retire(timed.database, now, 7)
+            assert await seals(database) - before == sealed
+        with pytest.raises(DatabaseUnavailable, match="entries_2026_03 is sealed"):
+            await timed.append(org, b"by a clock that is late")
+        clock.set(datetime(2026, 4, 2, 2, tzinfo=UTC))
+        await timed.append(org, b"in April")
+        assert await sound_trail(database, org) == [b"in March", b"in April"]
+
+
+async def seals(database: Database) -> int:
+    async with superuser(database) as connection:
+        count: int = await connection.fetchval(
+            "SELECT count(*) FROM pg_trigger WHERE tgname = 'sealed'"
+        )
+    return count
