@@ -1,0 +1,1 @@
+"""Speed: what the server does against what the machine could do. `python -m bench`."""

@@ -1,0 +1,110 @@
+"""Rows about appending: batches, sealed batches, single events, many orgs."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Final
+
+from bench import tenants
+from bench.figures import Figure, in_turns, ratio
+from bench.load import BATCH_EVENTS, LoadClient, Order, Target
+from bench.scope import Scope
+from bench.trails import RawTrail
+
+BATCH_CONNECTIONS: Final = 6
+SINGLE_CONNECTIONS: Final = 64
+MANY_ORGS: Final = 10_000
+UNIT: Final = "events/s"
+
+
+def post_batches(
+    client: LoadClient, port: int, to: Target, count: int, *, minimal: bool = True
+) -> float:
+    """Events a second, a thousand a request."""
+    order = Order(
+        port=port,
+        targets=[to],
+        requests=count,
+        connections=BATCH_CONNECTIONS,
+        batch=True,
+        minimal=minimal,
+    )
+    return count * BATCH_EVENTS / client.run(order).seconds
+
+
+def post_singles(client: LoadClient, port: int, to: list[Target], count: int) -> float:
+    """Requests a second, an event each."""
+    order = Order(port=port, targets=to, requests=count, connections=SINGLE_CONNECTIONS)
+    return count / client.run(order).seconds
+
+
+def append_batch(scope: Scope) -> Figure:
+    """Batches over HTTP against COPY of the same finished rows into the same table."""
+    stage, count, runs = scope.stage, scope.sized(500, least=2), scope.runs(5)
+    served, raw = stage.database(), stage.database()
+    (org,) = tenants.create(served)
+    trail = RawTrail(raw, tenants.create(raw)[0])
+    full: list[float] = []
+    with stage.server(served) as port, LoadClient() as client:
+        trail.write(scope.sized(20, least=1) * BATCH_EVENTS)
+        post_batches(client, port, org.entries, scope.sized(20, least=1))
+
+        def measure() -> float:
+            full.append(post_batches(client, port, org.entries, count, minimal=False))
+            return post_batches(client, port, org.entries, count)
+
+        ours, theirs = in_turns(
+            measure, lambda: count * BATCH_EVENTS / trail.write(count * BATCH_EVENTS), runs
+        )
+    extra = {"full_answer": round(median(full)), "full_answer_ratio": median(full) / median(theirs)}
+    return ratio(UNIT, ours, theirs, extra)
+
+
+def append_sealed(scope: Scope) -> Figure:
+    """Batches to an org that seals, 5,000 subjects, against the same to a plain one."""
+    stage, count, runs = scope.stage, scope.sized(500, least=2), scope.runs(5)
+    served = stage.database()
+    (plain,), (sealed,) = tenants.create(served), tenants.create(served, seals=True)
+    with stage.server(served) as port, LoadClient() as client:
+        # Every subject is met once before the clock runs: its key is made on first use.
+        first_use = post_batches(client, port, sealed.entries, 5)
+        post_batches(client, port, plain.entries, 5)
+        ours, theirs = in_turns(
+            lambda: post_batches(client, port, sealed.entries, count),
+            lambda: post_batches(client, port, plain.entries, count),
+            runs,
+        )
+    return ratio(UNIT, ours, theirs, {"first_use": round(first_use)})
+
+
+def append_single(scope: Scope) -> Figure:
+    """Single events over 64 connections, against a bare app that decodes the same body."""
+    stage, count, runs = scope.stage, scope.sized(60_000, least=200), scope.runs(5)
+    served = stage.database()
+    (org,) = tenants.create(served)
+    with stage.server(served) as port, stage.noop() as bare, LoadClient() as client:
+        post_singles(client, port, [org.entries], count // 4)
+        post_singles(client, bare, [org.entries], count // 4)
+        ours, theirs = in_turns(
+            lambda: post_singles(client, port, [org.entries], count),
+            lambda: post_singles(client, bare, [org.entries], count),
+            runs,
+        )
+    return ratio("requests/s", ours, theirs)
+
+
+def append_many_orgs(scope: Scope) -> Figure:
+    """Single events spread over 10,000 orgs, each by its own key, against one org."""
+    stage, count, runs = scope.stage, scope.sized(60_000, least=200), scope.runs(5)
+    served = stage.database()
+    many = [org.entries for org in tenants.create(served, scope.whole(MANY_ORGS))]
+    (one,) = tenants.create(served)
+    with stage.server(served) as port, LoadClient() as client:
+        first_use = post_singles(client, port, many, len(many))
+        post_singles(client, port, [one.entries], count // 4)
+        ours, theirs = in_turns(
+            lambda: post_singles(client, port, many, count),
+            lambda: post_singles(client, port, [one.entries], count),
+            runs,
+        )
+    return ratio("requests/s", ours, theirs, {"first_use": round(first_use)})

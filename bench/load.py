@@ -1,0 +1,144 @@
+"""The load client, a process of its own: orders on stdin, outcomes on stdout, a line each."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Self
+
+import msgspec
+import uvloop
+
+from bench import events, wire
+
+BATCH_EVENTS: Final = 1_000
+DISTINCT_BATCHES: Final = 20
+DISTINCT_SINGLES: Final = 5_000
+LIMIT_S: Final = 600.0
+
+
+class Target(msgspec.Struct):
+    """Where requests go: a path, and the API key that is sent along ("" for none)."""
+
+    path: str
+    key: str = ""
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """So many requests over so many connections, spread over the targets in turn.
+
+    ``batch``: bodies of 1,000 events, else of one; ``get``: none. ``minimal``
+    asks for a minimal answer.
+    """
+
+    port: int
+    targets: Sequence[Target]
+    requests: int
+    connections: int
+    batch: bool = False
+    get: bool = False
+    minimal: bool = False
+
+
+class Outcome(msgspec.Struct):
+    """Seconds from the first byte sent to the last answer, and of each request; or what failed."""
+
+    seconds: float = 0.0
+    latencies_s: list[float] = []
+    failure: str | None = None
+
+
+class LoadFailed(Exception):
+    """The load client met an answer that was not expected."""
+
+
+class LoadClient:
+    """The load client as the benchmark sees it; a context manager."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def run(self, order: Order) -> Outcome:
+        """Carry out one order. Raises LoadFailed."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(msgspec.json.encode(order) + b"\n")
+        stdin.flush()
+        line = stdout.readline()
+        if not line:
+            raise LoadFailed("the load client ended")
+        outcome = msgspec.json.decode(line, type=Outcome)
+        if outcome.failure is not None:
+            raise LoadFailed(outcome.failure)
+        return outcome
+
+
+def _parts(order: Order) -> Callable[[int], list[bytes]]:
+    """What is sent as request number n."""
+    if order.get:
+        heads = [_head(order, target, None) for target in order.targets]
+        return lambda number: [heads[number % len(heads)]]
+    if order.batch:
+        bodies = [
+            events.batch(n * BATCH_EVENTS, BATCH_EVENTS)
+            for n in range(min(DISTINCT_BATCHES, order.requests))
+        ]
+    else:
+        bodies = [events.event(n) for n in range(DISTINCT_SINGLES)]
+    heads = [_head(order, target, len(bodies[0])) for target in order.targets]
+    return lambda number: [heads[number % len(heads)], bodies[number % len(bodies)]]
+
+
+def _head(order: Order, target: Target, size: int | None) -> bytes:
+    lines = [f"{'GET' if order.get else 'POST'} {target.path} HTTP/1.1", "Host: 127.0.0.1"]
+    if target.key:
+        lines.append(f"x-api-key: {target.key}")
+    if size is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {size}"]
+    if order.minimal:
+        lines.append("Prefer: return=minimal")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def _carry_out(order: Order) -> Outcome:
+    parts = _parts(order)
+    connections = await wire.connect(order.port, order.connections)
+    work = wire.Work(parts, order.requests, 200 if order.get else 201)
+    started = time.perf_counter()
+    for connection in connections:
+        connection.begin(work)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await work.finished
+    except (wire.BadAnswer, TimeoutError) as error:
+        return Outcome(failure=str(error) or "not done within its time")
+    finally:
+        for connection in connections:
+            connection.close()
+    return Outcome(time.perf_counter() - started, work.latencies_s)
+
+
+def main() -> None:
+    """Carry out orders until stdin ends."""
+    for line in sys.stdin.buffer:
+        outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=Order)))
+        sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

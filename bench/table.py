@@ -1,0 +1,39 @@
+"""The rows of the table, in its order, and how each is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from bench import appends, searching, verifying
+from bench.figures import Figure, Row
+from bench.scope import Scope
+
+TABLE: Final = (
+    Row("append_batch", "batches of 1,000 events, one org, HTTP", "COPY of the finished rows", 0.5),
+    Row("append_sealed", "the same to an org that seals, 5,000 subjects", "a plain org", 0.6),
+    Row("append_single", "single events, 64 connections", "no-op route of a bare app", 0.5),
+    Row("append_many_orgs", "single events over 10,000 orgs", "one org", 0.6),
+    Row("verify_full", "full verification, all cores", "COPY out of the same rows", 0.35),
+    Row("verify_memory", "peak memory of a verification, MiB", "of a fifth", 400.0, "at most"),
+    Row("search_first_page", "first page by subject or actor, p99 ms", "p50", 50.0, "at most"),
+    Row("search_cost", "batches with the search indexes", "without them", 0.75),
+)
+
+Measure = Callable[[Scope], Figure]
+
+
+def measures() -> dict[str, Measure]:
+    """What measures each row; rows of one call share the trails that they read."""
+    subject, archive = verifying.Subject(), searching.Archive()
+    return {
+        "append_batch": appends.append_batch,
+        "append_sealed": appends.append_sealed,
+        "append_single": appends.append_single,
+        "append_many_orgs": appends.append_many_orgs,
+        "verify_full": partial(verifying.verify_full, subject=subject),
+        "verify_memory": partial(verifying.verify_memory, subject=subject),
+        "search_first_page": partial(searching.search_first_page, archive=archive),
+        "search_cost": partial(searching.search_cost, archive=archive),
+    }

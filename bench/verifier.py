@@ -1,0 +1,129 @@
+"""One verification in a process of its own: its order on stdin, its outcome on stdout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from typing import Final, NamedTuple
+
+import msgspec
+import psutil
+import uvloop
+
+from bench.stage import KEYRING, Scratch
+from bench.tenants import Tenant
+from ledger.core.verification import Target, verify_trail
+
+SAMPLE_S: Final = 0.25
+
+
+class Order(msgspec.Struct):
+    """Verify entries 0 to ``count - 1`` of an org's trail, the whole trail where there are no more."""
+
+    database_url: str
+    org_id: int
+    org: str
+    count: int | None
+
+
+class Outcome(msgspec.Struct):
+    """How long it took, from the call to the verdict, and what the verdict is."""
+
+    seconds: float
+    entries: int
+    valid: bool
+
+
+class Verified(NamedTuple):
+    """Seconds, and the peak memory of all its processes together, in bytes.
+
+    ``rss`` counts pages that processes share once for each, ``pss`` once.
+    """
+
+    seconds: float
+    rss: int
+    pss: int
+
+
+class VerificationWrong(Exception):
+    """The verification of a right trail did not end with a good verdict."""
+
+
+def verify(scratch: Scratch, org: Tenant, count: int, *, whole: bool = False) -> Verified:
+    """Verify the first ``count`` entries of a trail, on all cores."""
+    order = Order(scratch.server_url, org.org_id, org.slug, None if whole else count)
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.verifier"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        watch = MemoryWatch(process.pid)
+        watch.start()
+        try:
+            told, _ = process.communicate(msgspec.json.encode(order))
+        finally:
+            process.kill()
+            watch.stop()
+    outcome = msgspec.json.decode(told, type=Outcome)
+    if not outcome.valid or outcome.entries != count:
+        raise VerificationWrong(f"expected {count} good entries, found {outcome}")
+    return Verified(outcome.seconds, watch.rss, watch.pss)
+
+
+class MemoryWatch(threading.Thread):
+    """Samples the memory of a process and of all it started, and keeps the peak."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._ended = threading.Event()
+        self.rss = 0
+        self.pss = 0
+
+    def run(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            rss, pss = _memory(self._pid)
+            self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._ended.set()
+        self.join()
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    rss = pss = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            full = process.memory_full_info()
+            rss += full.rss
+            pss += getattr(full, "pss", full.rss)
+    except psutil.Error:  # a process that ends is not at its peak
+        return 0, 0
+    return rss, pss
+
+
+async def _verify(order: Order) -> Outcome:
+    target = Target(
+        order.org_id,
+        order.org,
+        from_seq=None if order.count is None else 0,
+        to_seq=None if order.count is None else order.count - 1,
+    )
+    started = time.perf_counter()
+    result = await verify_trail(order.database_url, target, KEYRING)
+    return Outcome(time.perf_counter() - started, result.verified_entries, result.valid)
+
+
+def main() -> None:
+    """Carry out the order."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_verify(order))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Rows about verification: its rate, its memory, and that its time grows as the trail does."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Final
+
+import asyncpg
+import uvloop
+
+from bench import tenants, trails
+from bench.figures import Figure, in_turns, ratio, value
+from bench.scope import Scope
+from bench.stage import Scratch
+from bench.tenants import Tenant
+from bench.trails import RawTrail
+from bench.verifier import Verified, verify
+from ledger.chain import Entry
+
+ENTRIES: Final = 5_000_000
+LEAST_ENTRIES: Final = 2_000
+SHARE: Final = 5
+"""The time per entry of the whole trail is compared with that of a fifth of it."""
+MIB: Final = 2**20
+_COPY_OUT: Final = f"SELECT {', '.join(Entry._fields)} FROM entries WHERE org_id = $1"
+
+
+class Subject:
+    """The trail that both rows verify, built when the first of them asks."""
+
+    def __init__(self) -> None:
+        self._built: tuple[Scratch, Tenant] | None = None
+        self._verified: list[Verified] = []
+
+    def trail(self, scope: Scope) -> tuple[Scratch, Tenant]:
+        """A database with one trail of as many entries as the memory row needs."""
+        if self._built is None:
+            scratch = scope.stage.database()
+            (org,) = tenants.create(scratch)
+            RawTrail(scratch, org).build(scope.sized(ENTRIES, least=LEAST_ENTRIES))
+            trails.vacuum(scratch)
+            self._built = scratch, org
+        return self._built
+
+    def verify_whole(self, scope: Scope) -> Verified:
+        """Verify the whole trail, once more."""
+        scratch, org = self.trail(scope)
+        count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
+        self._verified.append(verify(scratch, org, count, whole=True))
+        return self._verified[-1]
+
+    def whole(self, scope: Scope, runs: int) -> list[Verified]:
+        """So many verifications of the whole trail; those that were timed serve for memory too."""
+        while len(self._verified) < runs:
+            self.verify_whole(scope)
+        return self._verified
+
+
+def verify_full(scope: Scope, subject: Subject) -> Figure:
+    """Hash, link, signature and payload of every entry, against COPY of the same rows."""
+    scratch, org = subject.trail(scope)
+    count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
+    ours, theirs = in_turns(
+        lambda: count / subject.verify_whole(scope).seconds,
+        lambda: count / uvloop.run(_copy_out(scratch, org)),
+        scope.runs(3),
+    )
+    return ratio("entries/s", ours, theirs)
+
+
+def verify_memory(scope: Scope, subject: Subject) -> Figure:
+    """Peak memory of all verifier processes, and time per entry of a fifth against the whole."""
+    scratch, org = subject.trail(scope)
+    whole = scope.sized(ENTRIES, least=LEAST_ENTRIES)
+    part = whole // SHARE
+    runs = scope.runs(3)
+    all_of_it = subject.whole(scope, runs)
+    fifth = [verify(scratch, org, part) for _ in range(runs)]
+    per_entry = median(run.seconds for run in all_of_it) / whole
+    per_entry_of_part = median(run.seconds for run in fifth) / part
+    return value(
+        "MiB",
+        [run.rss / MIB for run in all_of_it],
+        [run.rss / MIB for run in fifth],
+        {
+            "entries": whole,
+            "proportional_mib": round(max(run.pss for run in all_of_it) / MIB, 1),
+            "us_per_entry": round(per_entry * 1e6, 3),
+            "us_per_entry_of_a_fifth": round(per_entry_of_part * 1e6, 3),
+            "linearity": round(per_entry / per_entry_of_part, 3),
+        },
+    )
+
+
+async def _copy_out(scratch: Scratch, org: Tenant) -> float:
+    """Seconds to read the rows and drop them, over one connection."""
+    connection = await asyncpg.connect(scratch.server_url)
+    try:
+        started = time.perf_counter()
+        await connection.copy_from_query(_COPY_OUT, org.org_id, output=_discard, format="binary")
+        return time.perf_counter() - started
+    finally:
+        await connection.close()
+
+
+async def _discard(_: bytes) -> None:
+    """Take a chunk and forget it."""

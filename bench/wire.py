@@ -1,0 +1,120 @@
+"""An HTTP/1.1 client that costs next to nothing, so that it is not what is measured.
+
+Keep-alive connections, one request in flight on each, prepared request bytes,
+and of the answer only its status and Content-Length are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+MAX_HEAD_BYTES: Final = 16_384
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_END: Final = b"\r\n\r\n"
+
+
+class BadAnswer(Exception):
+    """An answer that was not expected; the benchmark does not go on."""
+
+
+class Work:
+    """Requests by number, taken by all connections; the parts of each are made by ``parts``."""
+
+    def __init__(self, parts: Callable[[int], list[bytes]], count: int, status: int) -> None:
+        self.parts = parts
+        self.count = count
+        self.expected = b"HTTP/1.1 %d " % status
+        self.latencies_s: list[float] = []
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._taken = 0
+
+    def take(self) -> list[bytes] | None:
+        """The next request, or None when all are taken."""
+        if self._taken == self.count:
+            return None
+        self._taken += 1
+        return self.parts(self._taken - 1)
+
+    def done(self, seconds: float) -> None:
+        """One request was answered."""
+        self.latencies_s.append(seconds)
+        if len(self.latencies_s) == self.count and not self.finished.done():
+            self.finished.set_result(None)
+
+    def fail(self, reason: str) -> None:
+        """Give up."""
+        if not self.finished.done():
+            self.finished.set_exception(BadAnswer(reason))
+
+
+class Connection(asyncio.Protocol):
+    """One connection: sends a request as soon as the one before is answered."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._work: Work | None = None
+        self._head = b""
+        self._missing = 0
+        self._started = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+
+    def begin(self, work: Work) -> None:
+        """Work until there is nothing left."""
+        self._work = work
+        self._next()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._work = None
+        if self._transport is not None:
+            self._transport.close()
+
+    def _next(self) -> None:
+        assert self._work is not None
+        assert self._transport is not None
+        parts = self._work.take()
+        if parts is not None:
+            self._started = time.perf_counter()
+            self._transport.writelines(parts)
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing == 0:
+            data = self._head + data
+            end = data.find(_END)
+            if end < 0:
+                self._head = data
+                if len(data) > MAX_HEAD_BYTES:
+                    self._fail(data)
+                return
+            self._head = b""
+            length = _LENGTH.search(data, 0, end)
+            assert self._work is not None
+            if length is None or not data.startswith(self._work.expected):
+                self._fail(data)
+                return
+            self._missing = end + len(_END) + int(length[1])
+        self._missing -= len(data)
+        if self._missing == 0 and self._work is not None:
+            self._work.done(time.perf_counter() - self._started)
+            self._next()
+
+    def _fail(self, data: bytes) -> None:
+        if self._work is not None:
+            self._work.fail(data[:1_000].decode("utf-8", "replace"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._work is not None:
+            self._work.fail(f"the server hung up: {exc}")
+
+
+async def connect(port: int, count: int) -> list[Connection]:
+    """``count`` open connections to a port of this machine."""
+    loop = asyncio.get_running_loop()
+    opened = [await loop.create_connection(Connection, "127.0.0.1", port) for _ in range(count)]
+    return [connection for _, connection in opened]
