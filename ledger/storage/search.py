@@ -20,6 +20,8 @@ from ledger.storage.trail import ENTRY_COLUMNS, HEAD_ENTRY
 
 SCAN_WINDOW: Final = 100_000
 """Seqs that one page of a filter without actor or subject looks at."""
+PAGE_BYTES: Final = 8 << 20
+"""Payload bytes after which a page ends early; its last entry may go beyond."""
 
 
 class Filter(NamedTuple):
@@ -39,6 +41,9 @@ class Page(NamedTuple):
     next_seq: int | None
 
 
+# Index order or nothing: where the planner knows too little of a busy actor (a plan
+# for any value, statistics that lag), it would collect all its entries and sort them.
+IN_ORDER = "SET LOCAL enable_sort = off"
 HEAD = "SELECT seq, entry_hash, anchored_at FROM heads WHERE org_id = $1"
 ENTRY_AT_SEQ = f"""
 SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
@@ -67,10 +72,17 @@ def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
     for pattern in where.patterns:
         add("position(?::bytea in leaf) > 0", pattern)
     order = "DESC" if descending else "ASC"
-    query = (
-        f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {' AND '.join(conditions)} "
-        f"ORDER BY seq {order} LIMIT $4"
-    )
+    # The sizes of payloads are known without reading them, so a page of large
+    # ones ends before they are in memory. The last column counts the rows found.
+    query = f"""
+SELECT {ENTRY_COLUMNS}, found FROM (
+    SELECT *, count(*) OVER () AS found,
+        sum(octet_length(payload)) OVER (ORDER BY seq {order}) - octet_length(payload) AS bytes
+    FROM (
+        SELECT {ENTRY_COLUMNS} FROM entries WHERE {" AND ".join(conditions)}
+        ORDER BY seq {order} LIMIT $4
+    ) AS page
+) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq {order}"""
     return query, arguments
 
 
@@ -104,7 +116,8 @@ async def page(
     limit: int,
 ) -> Page:
     """One page from ``from_seq`` (None: the start of the order) on."""
-    async with database.connection() as connection:
+    async with database.transaction() as connection:
+        await connection.execute(IN_ORDER)
         row = await connection.fetchrow(HEAD, org_id)
         newest = -1 if row is None else row[0]
         low, high = await _bounds(connection, org_id, where, newest)
@@ -116,8 +129,8 @@ async def page(
             return Page([], None)
         query, arguments = page_query(where, descending=descending)
         rows = await connection.fetch(query, org_id, first, last, limit, *arguments)
-    entries = [Entry(*row) for row in rows]
-    if len(entries) == limit:
+    entries = [Entry(*row[:-1]) for row in rows]
+    if entries and (rows[-1][-1] == limit or rows[-1][-1] > len(rows)):
         edge = entries[-1].seq
     elif (first, last) == (low, high):
         return Page(entries, None)

@@ -1,0 +1,211 @@
+"""Pages of a trail: complete while it grows, bounded in bytes and in what is looked at."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger.entry import parse_record_id, search_tag, to_datetime
+from ledger.storage import search
+from ledger.storage.search import Filter, page_query
+from ledger.storage.trail import HEAD_ENTRY
+from tests.http.test_reading import Trail
+from tests.support.clusters import blocking
+from tests.support.serving import Server
+
+MIB = 1 << 20
+
+
+def empty_trail(server: Server, privacy: str = "plain") -> Trail:
+    org, key = server.create_org(privacy)
+    return Trail(server, org, key, [])
+
+
+def append(trail: Trail, body: Any) -> list[int]:
+    answer = trail.server.request("POST", f"/v1/orgs/{trail.org}/entries", body, key=trail.key)
+    assert answer.status == 201, answer.body
+    return [receipt["seq"] for receipt in answer.json()["entries"]]
+
+
+@pytest.mark.parametrize("privacy", ["sealed", "plain"])
+@pytest.mark.parametrize("query", [{}, {"actor": "ada"}, {"event_type": "tick"}])
+def test_pages_have_no_gap_while_the_trail_grows(
+    shared_server: Server, privacy: str, query: dict[str, Any]
+) -> None:
+    trail = empty_trail(shared_server, privacy)
+    append(trail, [{"actor": "ada", "event_type": "tick"}] * 50)
+    acknowledged = [49]
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            acknowledged.append(append(trail, [{"actor": "ada", "event_type": "tick"}] * 3)[-1])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(4):
+            known = acknowledged[-1]
+            upwards = [entry["seq"] for entry in trail.find(**query, order="asc", limit=17)]
+            assert upwards == list(range(len(upwards)))
+            assert upwards[-1] >= known
+            known = acknowledged[-1]
+            downwards = [entry["seq"] for entry in trail.find(**query, order="desc", limit=17)]
+            assert downwards == list(range(downwards[0], -1, -1))
+            assert downwards[0] >= known
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_an_acknowledged_entry_is_on_the_next_page_read(shared_server: Server) -> None:
+    trail = empty_trail(shared_server, "sealed")
+    for number in range(30):
+        seq = append(trail, [{"actor": f"a{number}", "subject": "bob"}])[0]
+        for query in ({}, {"actor": f"a{number}"}, {"subject": "bob"}):
+            page = trail.get("/entries", **query, limit=1).json()
+            assert page["entries"][0]["seq"] == seq
+
+
+def test_a_page_of_large_payloads_ends_early(shared_server: Server) -> None:
+    trail = empty_trail(shared_server)
+    large = '{"x":"' + "y" * (MIB - 8) + '"}'
+    for _ in range(2):
+        append(trail, f"[{','.join([large] * 14)}]".encode())
+    for order in ("asc", "desc"):
+        sizes = []
+        seqs: list[int] = []
+        query: dict[str, Any] = {"order": order, "limit": 100}
+        while query.get("cursor", "") is not None:
+            answer = trail.get("/entries", **query)
+            sizes.append(len(answer.body))
+            seqs += [entry["seq"] for entry in answer.json()["entries"]]
+            query["cursor"] = answer.json()["next_cursor"]
+        assert seqs == (list(range(28)) if order == "asc" else list(range(27, -1, -1)))
+        assert max(sizes) < search.PAGE_BYTES + 2 * MIB
+        assert len(sizes) == 4
+    assert len(trail.get("/entries", limit=1).json()["entries"]) == 1
+
+
+def test_a_rare_value_is_found_window_by_window(
+    shared_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "SCAN_WINDOW", 100)
+    trail = empty_trail(shared_server)
+    events = [{"event_type": "common"} for _ in range(950)]
+    for seq in (3, 555):
+        events[seq]["event_type"] = "rare"
+    append(trail, events)
+    for order, expected in (("asc", [3, 555]), ("desc", [555, 3])):
+        found, pages, query = [], 0, {"event_type": "rare", "order": order}
+        while query.get("cursor", "") is not None:
+            page = trail.get("/entries", **query).json()
+            found += [entry["seq"] for entry in page["entries"]]
+            pages += 1
+            query["cursor"] = page["next_cursor"]
+        assert found == expected
+        assert pages == 10  # each looked at a hundred entries, most found nothing
+
+
+@pytest.fixture(scope="module")
+def large(shared_server: Server) -> Trail:
+    """A trail long enough for the planner to mind: many actors and subjects, one of each busy."""
+    trail = empty_trail(shared_server)
+    for start in range(0, 40_000, 10_000):
+        append(
+            trail,
+            [
+                {
+                    "actor": "busy" if n % 2 else f"a{n % 997}",
+                    "subject": f"s{n % 1009}" if n % 2 else "busy",
+                    "event_type": "x",
+                }
+                for n in range(start, start + 10_000)
+            ],
+        )
+    blocking(_analyze(shared_server.database.owner_url))
+    return trail
+
+
+async def _analyze(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("ANALYZE entries")
+    await connection.close()
+
+
+def plan_of(server: Server, mode: str, query: str, *arguments: object) -> str:
+    """The plan of a prepared statement, as the server's connections use them."""
+    literals = ", ".join(map(_literal, arguments))
+
+    async def explain() -> str:
+        connection = await asyncpg.connect(server.database.server_url)
+        try:
+            await connection.execute(f"SET plan_cache_mode = {mode}")
+            await connection.execute(f"PREPARE page AS {query}")
+            async with connection.transaction():
+                await connection.execute(search.IN_ORDER)
+                rows = await connection.fetch(
+                    f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE page ({literals})"
+                )
+        finally:
+            await connection.close()
+        return "\n".join(row[0] for row in rows)
+
+    return blocking(explain())
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"'\\x{value.hex()}'"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+def org_id(trail: Trail) -> int:
+    return parse_record_id(trail.get("/entries", limit=1).json()["entries"][0]["record_id"]).org_id
+
+
+def rows_read(plan: str) -> int:
+    """The most rows that one step of a plan had in hand."""
+    return max(int(float(rows)) for rows in re.findall(r"actual rows=([\d.]+)", plan))
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"), [("actor", "a6"), ("subject", "s5"), ("actor", "busy"), ("subject", "busy")]
+)
+def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
+    large: Trail, name: str, value: str, descending: bool, mode: str
+) -> None:
+    pattern = f'"{name}":"{value}",'.encode()
+    tags = {"actor": 0, "subject": 0} | {name: search_tag(value)}
+    where = Filter(tags["actor"], tags["subject"], [pattern], None, None)
+    query, arguments = page_query(where, descending=descending)
+    plan = plan_of(large.server, mode, query, org_id(large), 0, 40_000, 10, *arguments)
+    assert f"org_id_{name}_tag_seq_idx" in plan, plan
+    assert "Rows Removed by Filter" not in plan, plan
+    assert rows_read(plan) <= 41, plan
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_page_reads_no_more_than_it_shows(large: Trail, descending: bool, mode: str) -> None:
+    query, arguments = page_query(Filter(0, 0, [], None, None), descending=descending)
+    plan = plan_of(large.server, mode, query, org_id(large), 0, 40_000, 100, *arguments)
+    assert "_pkey" in plan, plan
+    assert rows_read(plan) <= 100, plan
+
+
+def test_a_record_is_found_in_one_partition_by_primary_key(large: Trail) -> None:
+    place = parse_record_id(large.get("/entries", limit=1).json()["entries"][0]["record_id"])
+    for mode in ("force_generic_plan", "force_custom_plan"):
+        plan = plan_of(
+            large.server, mode, HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
+        )
+        scans = [line for line in plan.splitlines() if " Scan" in line]
+        assert len(scans) == 1, plan
+        assert "_pkey" in scans[0], plan
