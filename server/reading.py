@@ -137,6 +137,7 @@ def _moment(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
+        text = text.upper()  # RFC 3339 takes "t" and "z" too
         # A "+" that was not percent-encoded arrives as a space.
         moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:

@@ -1,0 +1,233 @@
+"""Reading a trail over HTTP: filters, single entries, who sees what, and erasure."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from tests.support.serving import Answer, Server
+
+FIELDS = ("event_type", "actor", "subject", "action", "outcome", "data_classification")
+VALUES: dict[str, list[str | None]] = {
+    "event_type": ["user.login", "invoice.approved", None],
+    "actor": ["ada", 'Zoë "Z" O\'Neil', None],
+    "subject": ["bob", "漢字/🍃", None, None],
+    "action": ["approve", "back\\slash", None],
+    "outcome": ["success", "failure"],
+    "data_classification": ["internal", None],
+}
+
+
+class Trail(NamedTuple):
+    """An org with entries of many kinds, as they were sent."""
+
+    server: Server
+    org: str
+    key: str
+    events: list[dict[str, Any]]
+
+    def get(self, path: str, key: str | None = None, **query: Any) -> Answer:
+        tail = f"?{urlencode(query)}" if query else ""
+        return self.server.request("GET", f"/v1/orgs/{self.org}{path}{tail}", key=key or self.key)
+
+    def find(self, **query: Any) -> list[dict[str, Any]]:
+        """Every entry of a query, page by page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = self.get("/entries", **query)
+            assert answer.status == 200, answer.body
+            page = answer.json()
+            found += page["entries"]
+            if page["next_cursor"] is None:
+                return found
+            query["cursor"] = page["next_cursor"]
+
+
+@pytest.fixture(params=["sealed", "plain"], scope="module")
+def trail(request: pytest.FixtureRequest, shared_server: Server) -> Trail:
+    org, key = shared_server.create_org(request.param)
+    cycles = [itertools.cycle(VALUES[name]) for name in FIELDS]
+    events = [
+        {name: next(cycle) for name, cycle in zip(FIELDS, cycles, strict=True)} | {"n": number}
+        for number in range(144)
+    ]
+    for start in range(0, len(events), 24):
+        made = shared_server.request(
+            "POST", f"/v1/orgs/{org}/entries", events[start : start + 24], key=key
+        )
+        assert made.status == 201, made.body
+    return Trail(shared_server, org, key, events)
+
+
+QUERIES = [
+    {name: value}
+    for name in FIELDS
+    for value in [*filter(None, dict.fromkeys(VALUES[name])), "no such value"]
+] + [
+    {first: str(VALUES[first][0]), second: str(VALUES[second][1])}
+    for first, second in itertools.permutations(FIELDS, 2)
+    if VALUES[second][1] is not None
+] + [{name: str(VALUES[name][0]) for name in FIELDS}]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_every_filter_alone_and_combined_finds_what_fits(trail: Trail, order: str) -> None:
+    for query in QUERIES:
+        expected = [
+            event["n"]
+            for event in trail.events
+            if all(event[name] == value for name, value in query.items())
+        ]
+        expected = expected if order == "asc" else expected[::-1]
+        for limit in (5, 100):
+            found = trail.find(**query, order=order, limit=limit)
+            assert [entry["payload"]["n"] for entry in found] == expected, query
+
+
+def test_an_entry_shows_the_event_and_its_place(trail: Trail) -> None:
+    entries = trail.find(order="asc", limit=1000)
+    previous = None
+    for seq, (event, entry) in enumerate(zip(trail.events, entries, strict=True)):
+        assert {name: entry[name] for name in FIELDS} == {name: event[name] for name in FIELDS}
+        assert (entry["payload"], entry["payload_format"]) == (event, "json")
+        assert (entry["seq"], entry["previous_hash"], entry["erased"]) == (seq, previous, False)
+        assert entry["sealed"] is (trail.get("").json()["privacy"] == "sealed")
+        previous = entry["entry_hash"]
+    one = trail.get(f"/entries/{entries[7]['record_id']}")
+    assert one.json() == entries[7]
+    head = trail.get("/head").json()
+    assert head == {name: entries[-1][name] for name in ("seq", "entry_hash", "anchored_at")}
+
+
+def test_the_newest_come_first_and_a_page_has_a_hundred(trail: Trail) -> None:
+    page = trail.get("/entries").json()
+    assert [entry["seq"] for entry in page["entries"]] == list(range(143, 43, -1))
+    assert page["next_cursor"]
+
+
+def test_times_include_their_start_and_exclude_their_end(trail: Trail) -> None:
+    entries = trail.find(order="asc", limit=1000)
+    times = sorted({entry["anchored_at"] for entry in entries})
+    assert len(times) > 3
+    for since, until in itertools.combinations([None, *times, None], 2):
+        query = {
+            name: time for name, time in (("since", since), ("until", until)) if time is not None
+        }
+        expected = [
+            entry["seq"]
+            for entry in entries
+            if (since is None or entry["anchored_at"] >= since)
+            and (until is None or entry["anchored_at"] < until)
+        ]
+        for order in ("asc", "desc"):
+            found = [entry["seq"] for entry in trail.find(**query, order=order, limit=50)]
+            assert found == (expected if order == "asc" else expected[::-1]), query
+    middle = times[2]
+    for spelling in (middle.replace("Z", "+00:00"), middle.replace("Z", ""), middle.lower()):
+        assert trail.find(since=spelling) == trail.find(since=middle)
+    assert trail.find(since=times[-1], until=times[0]) == []
+    some = trail.find(since=middle, actor="ada", outcome="success", order="asc")
+    assert [entry["payload"]["n"] for entry in some] == [
+        event["n"]
+        for event, entry in zip(trail.events, entries, strict=True)
+        if entry["anchored_at"] >= middle
+        and (event["actor"], event["outcome"]) == ("ada", "success")
+    ]
+
+
+@pytest.mark.parametrize("query", [
+    {"limit": 0}, {"limit": 1001}, {"limit": -1}, {"limit": "x"}, {"limit": "1.5"}, {"limit": ""},
+    {"limit": 10**30}, {"order": "up"}, {"order": ""}, {"cursor": ""}, {"cursor": "x"},
+    {"cursor": "MQ"}, {"cursor": "MQ==" * 300}, {"cursor": "Mv____________"}, {"cursor": "é"},
+    {"cursor": "MYAAAAAAAAAA"}, {"since": ""}, {"since": "yesterday"}, {"since": "2026-13-01"},
+    {"until": "1700000000"}, {"until": "9999-12-31T23:59:59-14:00"}, {"since": "2026-01-01T25:00Z"},
+    {"since": "\x00"}, {"actor": "x" * 1025}, {"subject": "x" * 1025}, {"event_type": "x" * 1025},
+])  # fmt: skip
+def test_a_query_that_can_t_be_answered_is_refused(trail: Trail, query: dict[str, Any]) -> None:
+    answer = trail.get("/entries", **query)
+    assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (400, "invalid-request")
+    assert next(iter(query)) in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "value", ["\x00", '"', '","event_type":"user.login', "\\", "%", "\x7f", "\ud7ff"]
+)
+def test_no_value_breaks_out_of_its_filter(trail: Trail, value: str) -> None:
+    for name in FIELDS:
+        assert trail.find(**{name: value}) == []
+
+
+def test_a_cursor_beyond_the_trail_is_its_end(trail: Trail) -> None:
+    far = "MX__________"
+    assert trail.get("/entries", cursor=far, order="asc").json()["entries"] == []
+    assert len(trail.get("/entries", cursor=far, order="desc").json()["entries"]) == 100
+
+
+def test_a_viewer_sees_no_sealed_payload_and_no_name(trail: Trail) -> None:
+    viewer = trail.server.create_key(trail.org, "viewer")
+    seals = trail.get("").json()["privacy"] == "sealed"
+    answer = trail.get("/entries", key=viewer, order="asc", limit=1000)
+    for event, entry in zip(trail.events, answer.json()["entries"], strict=True):
+        if not seals:
+            assert (entry["payload"], entry["actor"]) == (event, event["actor"])
+            continue
+        assert (entry["payload"], entry["payload_base64"], entry["payload_format"]) == (
+            None,
+            None,
+            "sealed",
+        )
+        assert entry["erased"] is False
+        for name in ("actor", "subject"):
+            assert (entry[name] or "ref:").startswith("ref:"), entry
+    if seals:
+        for name in ('"ada"', "Zoë", '"bob"', "漢字", '"n":'):
+            assert name not in answer.body.decode()
+    record = answer.json()["entries"][0]["record_id"]
+    assert trail.get(f"/entries/{record}/payload", key=viewer).status == 403
+
+
+def test_an_erased_person_is_gone_and_the_trail_is_whole(shared_server: Server) -> None:
+    org, key = shared_server.create_org()
+    trail = Trail(shared_server, org, key, [])
+    name = "Ünal/ 100%?#&"
+    events = [
+        {"subject": name, "actor": "ada", "secret": "about them"},
+        {"subject": "bob", "actor": name, "secret": "about bob"},
+        {"subject": name, "actor": name},
+        {"actor": name, "secret": "about nobody"},
+    ]
+    made = shared_server.request("POST", f"/v1/orgs/{org}/entries", events, key=key).json()
+    path = f"/v1/orgs/{org}/subjects/{quote(name, safe='')}"
+    erased = shared_server.request("DELETE", path, key=key)
+    assert erased.status == 200, erased.body
+    assert (erased.json()["subject"], erased.json()["erased"]) == (name, True)
+    assert shared_server.request("DELETE", path, key=key).status == 404
+
+    entries = trail.find(order="asc")
+    assert [entry["erased"] for entry in entries] == [True, False, True, False, False]
+    assert [entry["payload"] for entry in entries[:4]] == [None, events[1], None, events[3]]
+    assert entries[-1]["event_type"] == "quire.subject_erased"
+    assert entries[-1]["record_id"] == erased.json()["record_id"]
+    assert name not in json.dumps([{**entry, "payload": None} for entry in entries])
+    assert trail.find(subject=name) == trail.find(actor=name) == []
+    assert [entry["seq"] for entry in trail.find(subject="bob")] == [1]
+    gone = trail.get(f"/entries/{made['entries'][0]['record_id']}/payload")
+    assert (gone.status, "erased" in gone.json()["detail"]) == (404, True)
+    verdict = shared_server.request("POST", f"/v1/orgs/{org}/verifications?wait=30", key=key)
+    assert verdict.json()["result"]["valid"] is True
+
+    # The name may come back: as somebody new, whose key opens nothing of before.
+    shared_server.request("POST", f"/v1/orgs/{org}/entries", events[0], key=key)
+    assert [entry["seq"] for entry in trail.find(subject=name)] == [5]
+    assert [entry["erased"] for entry in trail.find(order="asc")][:3] == [True, False, True]
+
+
+def test_a_plain_org_has_no_key_to_erase(shared_server: Server) -> None:
+    org, key = shared_server.create_org("plain")
+    shared_server.request("POST", f"/v1/orgs/{org}/entries", {"subject": "bob"}, key=key)
+    answer = shared_server.request("DELETE", f"/v1/orgs/{org}/subjects/bob", key=key)
+    assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (409, "conflict")
