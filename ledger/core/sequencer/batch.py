@@ -201,7 +201,9 @@ async def _effected(
 ) -> bool:
     if request.effect is None:
         return True
+    await transaction.run(transaction.connection.execute("SAVEPOINT effect"))
     refusal = await request.effect(transaction)
     if refusal is not None:
+        await transaction.run(transaction.connection.execute("ROLLBACK TO effect"))
         outcome.refusals.append((request, refusal))
     return refusal is None

@@ -1,0 +1,222 @@
+"""Erasing a person while others append: nothing is acknowledged under a key that is gone.
+
+Each process has its own sealer with its own cache, as two servers have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from ledger.core.sealer import Org, Sealer
+from ledger.core.sequencer import Sequencer, StaleSeal
+from ledger.entry import decode_leaf
+from ledger.errors import AppendRefused, OrgFrozen
+from ledger.event import Event, EventFields
+from ledger.storage import subjects
+from ledger.storage.trail import AppendTransaction
+from server.appending import Appender, Intake
+from server.guarding import ERASED, Guard, NothingToErase
+from tests.support.appending import (
+    MASTER_KEY,
+    Process,
+    held_head,
+    new_org,
+    process,
+    request,
+    rows_of,
+    sound_trail,
+    superuser,
+    until,
+)
+from tests.support.clusters import Database
+
+
+@dataclass
+class Office:
+    """What a server seals, appends and erases with."""
+
+    sealer: Sealer
+    appender: Appender
+    guard: Guard
+    sequencer: Sequencer
+
+    async def append(self, org: Org, subject: str, count: int = 1) -> None:
+        await self.appender.append(org, [event(subject) for _ in range(count)])
+
+
+def office(of: Process) -> Office:
+    sealer = Sealer(of.database, MASTER_KEY)
+    return Office(
+        sealer,
+        Appender(of.sequencer, sealer, MASTER_KEY, Intake(10_000, 2**20)),
+        Guard(of.database, of.sequencer, sealer),
+        of.sequencer,
+    )
+
+
+def event(subject: str) -> Event:
+    body = msgspec.json.encode({"event_type": "met", "subject": subject, "actor": "ada"})
+    return Event(msgspec.json.decode(body, type=EventFields), body)
+
+
+@pytest.fixture
+async def sealing(one: Process) -> Org:
+    """An org that seals."""
+    return await new_org(one.database, seals=True)
+
+
+@pytest.fixture
+async def offices(one: Process, two: Process) -> AsyncIterator[tuple[Office, Office]]:
+    yield office(one), office(two)
+
+
+async def refs(common: Database, org: Org) -> list[tuple[str, str | None]]:
+    """Kind and sealing ref of each entry of the trail, in order."""
+    leaves = [decode_leaf(row.leaf) for row in await rows_of(common, org.id)]
+    return [(leaf.event_type or "", leaf.payload.seal) for leaf in leaves]
+
+
+async def test_a_request_sealed_before_an_erasure_is_sealed_again(
+    common: Database, offices: tuple[Office, Office], sealing: Org
+) -> None:
+    here, there = offices
+    for each in offices:
+        await each.append(sealing, "bob")
+    await here.guard.erase(sealing, "bob", "key")
+    await there.append(sealing, "bob")  # its cache still holds what is erased
+    kinds = await refs(common, sealing)
+    assert [kind for kind, _ in kinds] == ["met", "met", ERASED, "met"]
+    assert kinds[0] == kinds[1] != kinds[3]
+    await sound_trail(common, sealing)
+
+
+async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
+    common: Database, offices: tuple[Office, Office], sealing: Org
+) -> None:
+    for each in offices:
+        await each.append(sealing, "bob")
+    stop = asyncio.Event()
+
+    async def load(by: Office) -> int:
+        appended = 0
+        while not stop.is_set():
+            await by.append(sealing, "bob", 3)
+            appended += 3
+        return appended
+
+    loads = [asyncio.create_task(load(by)) for by in offices for _ in range(4)]
+    for round_number in range(10):
+        await offices[round_number % 2].guard.erase(sealing, "bob", "key")
+        await offices[round_number % 2].append(sealing, "bob")
+    stop.set()
+    appended = sum(await asyncio.gather(*loads))
+    kinds = await refs(common, sealing)
+    assert len(kinds) == appended + 2 + 10 + 10
+    # Each erasure closes the refs before it: none may come back after.
+    eras: list[set[str | None]] = [set()]
+    for kind, ref in kinds:
+        if kind == ERASED:
+            eras.append(set())
+        else:
+            eras[-1].add(ref)
+    assert len(eras) == 11
+    seen: set[str | None] = set()
+    for era in eras:
+        assert len(era) <= 1, "two refs at once for one person"
+        assert not era & seen, "a payload under an erased ref after the erasure's own entry"
+        seen |= era
+    async with superuser(common) as connection:
+        kept = await connection.fetch("SELECT ref FROM subjects WHERE org_id = $1", sealing.id)
+    assert eras[-1] <= {row[0] for row in kept}
+    await sound_trail(common, sealing)
+
+
+async def test_an_erasure_and_its_entry_are_one(
+    common: Database, offices: tuple[Office, Office], sealing: Org
+) -> None:
+    here, there = offices
+    await here.append(sealing, "bob")
+    results = await asyncio.gather(
+        *(by.guard.erase(sealing, "bob", "key") for by in offices for _ in range(3)),
+        return_exceptions=True,
+    )
+    done = [result for result in results if not isinstance(result, BaseException)]
+    assert len(done) == 1
+    assert all(isinstance(r, NothingToErase) for r in results if isinstance(r, BaseException))
+    assert [kind for kind, _ in await refs(common, sealing)] == ["met", ERASED]
+    with pytest.raises(NothingToErase):
+        await there.guard.erase(sealing, "bob", "key")
+
+
+async def test_an_effect_commits_with_its_entry_or_not_at_all(
+    common: Database, one: Process, org: Org
+) -> None:
+    ran = []
+
+    async def rename(transaction: AppendTransaction) -> AppendRefused | None:
+        ran.append(org.id)
+        await transaction.run(
+            transaction.connection.execute("UPDATE orgs SET name = 'renamed' WHERE id = $1", org.id)
+        )
+        return None if len(ran) > 1 else OrgFrozen(org.slug, "not now")
+
+    async with held_head(common, org):
+        first = one.soon(org, b"first")
+        await until(lambda: one.sequencer._in_flight, "a batch in flight")
+        waiting = [
+            one.soon(org, b"before"),
+            asyncio.create_task(one.sequencer.append(request(org, b"no", effect=rename))),
+            asyncio.create_task(one.sequencer.append(request(org, b"yes", effect=rename))),
+            one.soon(org, b"after"),
+        ]
+        await asyncio.sleep(0)
+    await first
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(results[1], OrgFrozen)
+    assert await sound_trail(common, org) == [b"first", b"before", b"yes", b"after"]
+    # first, before, the refused effect, the effect, after: an effect commits alone.
+    assert [report.entries for report in one.reports] == [1, 1, 0, 1, 1]
+    async with superuser(common) as connection:
+        assert await connection.fetchval("SELECT name FROM orgs WHERE id = $1", org.id) == "renamed"
+
+
+async def test_a_lost_head_row_brings_no_old_seal_back(
+    common: Database, offices: tuple[Office, Office], sealing: Org
+) -> None:
+    """The count of erasures goes with the head row; what it counted must stay erased."""
+    here, there = offices
+    for each in offices:
+        await each.append(sealing, "bob")
+    await here.guard.erase(sealing, "bob", "key")
+    await here.append(sealing, "bob")
+    async with superuser(common) as connection:
+        await connection.execute("DELETE FROM heads WHERE org_id = $1", sealing.id)
+    with pytest.raises(OrgFrozen):
+        await here.append(sealing, "bob")
+    await here.guard.thaw(sealing, "looked at it", "key")
+    await here.append(sealing, "bob")
+    await there.append(sealing, "bob")
+    seals = [ref for kind, ref in await refs(common, sealing) if kind == "met"]
+    assert seals[0] == seals[1]
+    assert len(set(seals[2:])) == 1
+    assert seals[0] not in seals[2:]
+
+
+async def test_a_seal_of_another_count_is_refused(
+    common: Database, one: Process, sealing: Org
+) -> None:
+    with pytest.raises(StaleSeal) as stale:
+        await one.append(sealing, b"x", erasures=7)
+    assert stale.value.erasures == 0
+    await one.append(sealing, b"x", erasures=0)
+    async with superuser(common) as connection:
+        await connection.execute(subjects.COUNT_ERASURE, sealing.id)
+    with pytest.raises(StaleSeal):
+        await one.append(sealing, b"x", erasures=0)
+    async with process(common.server_url) as other:
+        await other.append(sealing, b"x", erasures=1)

@@ -1,0 +1,228 @@
+"""Every step of the append transaction broken twice: failed, and failed but took effect.
+
+Whatever breaks, each caller gets the right answer, and the trail holds each acknowledged
+entry once. Where a fault needs a double (a step that breaks its own connection), it says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger.core.sealer import Org
+from ledger.core.sequencer import KeyDigest, Limits
+from ledger.errors import DatabaseUnavailable, OutcomeUnknown, StorageError
+from ledger.storage import database as storage
+from ledger.storage import idempotency
+from ledger.storage.trail import AppendTransaction, CommitUnknown, HeadConflict, NotWritten
+from tests.support.appending import Process, new_org, process, sound_trail, superuser
+from tests.support.clusters import Database
+from tests.support.proxy import Cut, Proxy
+
+# In the order a batch takes them.
+STEPS: list[tuple[Any, str]] = [
+    (AppendTransaction, "begin"),
+    (AppendTransaction, "lock_heads"),
+    (AppendTransaction, "orgs_beyond"),
+    (idempotency, "find"),
+    (idempotency, "entries_of"),
+    (AppendTransaction, "copy_entries"),
+    (AppendTransaction, "move_heads"),
+    (idempotency, "record"),
+    (AppendTransaction, "commit"),
+]
+IDS = [name for _, name in STEPS]
+
+
+def key(name: str) -> KeyDigest:
+    return KeyDigest(name.encode().ljust(16, b"."), b"b" * 16)
+
+
+def broken(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool, times: int = 1
+) -> list[str]:
+    """A double of one step that cuts its connection before or after the real one ran."""
+    original: Callable[..., Awaitable[Any]] = getattr(owner, name)
+    breaks: list[str] = []
+
+    async def step(transaction: AppendTransaction, *args: Any) -> Any:
+        if len(breaks) >= times:
+            return await original(transaction, *args)
+        breaks.append(name)
+        if not after:
+            transaction.connection.terminate()
+            return await original(transaction, *args)
+        result = await original(transaction, *args)
+        transaction.connection.terminate()
+        if name == "commit":
+            raise CommitUnknown("cut after COMMIT took effect")
+        return result
+
+    monkeypatch.setattr(owner, name, step)
+    return breaks
+
+
+async def mixed_load(common: Database, one: Process, org: Org) -> None:
+    """Plain, keyed, replayed and effect requests of two orgs at once; all must succeed."""
+    other = await new_org(one.database)
+    answers = await asyncio.gather(
+        one.append(org, b"keyed", idempotency=key("before")),
+        one.append(org, b"a", b"b"),
+        one.append(org, b"c", idempotency=key("c")),
+        one.append(org, b"c", idempotency=key("c")),
+        one.append(other, b"d", unique={0: key("d")}),
+    )
+    assert [[r.seq for r in answer.receipts()] for answer in answers] == [
+        [0], [1, 2], [3], [3], [0],
+    ]  # fmt: skip
+    await one.append(org, b"e")
+    assert await sound_trail(common, org) == [b"keyed", b"a", b"b", b"c", b"e"]
+    assert await sound_trail(common, other) == [b"d"]
+    assert one.sequencer.waiting_bytes == 0
+    assert one.sequencer.healthy
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["failed", "failed but took effect"])
+@pytest.mark.parametrize("step", STEPS, ids=IDS)
+async def test_a_step_that_breaks_once_is_nobodys_loss(
+    common: Database,
+    one: Process,
+    org: Org,
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[Any, str],
+    after: bool,
+) -> None:
+    await one.append(org, b"keyed", idempotency=key("before"))
+    breaks = broken(monkeypatch, *step, after=after)
+    await mixed_load(common, one, org)
+    assert breaks == [step[1]]
+
+
+@pytest.mark.parametrize("step", STEPS[:-1], ids=IDS[:-1])
+async def test_a_step_that_breaks_for_long_is_answered_as_not_written(
+    common: Database, org: Org, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
+) -> None:
+    async with process(common.server_url, limits=Limits(retry_s=0.1)) as one:
+        await one.append(org, b"keyed", idempotency=key("before"))
+        with monkeypatch.context() as patched:
+            broken(patched, *step, after=False, times=10**9)
+            requests = [
+                one.append(org, b"lost", idempotency=key("lost")),
+                one.append(org, b"keyed", idempotency=key("before")),
+            ]
+            for result in await asyncio.gather(*requests, return_exceptions=True):
+                assert isinstance(result, DatabaseUnavailable)
+        assert await sound_trail(common, org) == [b"keyed"]
+        assert not (await one.append(org, b"lost", idempotency=key("lost"))).replayed
+        await one.append(org, b"more")
+        assert await sound_trail(common, org) == [b"keyed", b"lost", b"more"]
+
+
+UNHELPFUL: list[Exception] = [
+    DatabaseUnavailable("down"),
+    StorageError("the login can't act as quire_server"),
+    asyncpg.exceptions.TargetServerAttributeNotMatched("no primary"),
+    OSError("unreachable"),
+    NotWritten(asyncpg.LockNotAvailableError("lock timeout")),
+    RuntimeError("a bug"),
+]
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
+    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+) -> None:
+    await one.append(org, b"keyed", idempotency=key("before"))
+    troubles: Iterator[Exception] = iter(UNHELPFUL)
+    connect = storage.connect
+
+    async def troubled(url: str) -> Any:
+        """A double of connecting: no real server gives all these errors in a row."""
+        trouble = next(troubles, None)
+        if trouble is not None:
+            raise trouble
+        return await connect(url)
+
+    monkeypatch.setattr("ledger.storage.trail.connect", troubled)
+    monkeypatch.setattr("ledger.core.sequencer.committer.LONGEST_PAUSE_S", 0.01)
+    broken(monkeypatch, AppendTransaction, "commit", after=took_effect)
+    await mixed_load(common, one, org)
+    assert next(troubles, None) is None
+
+
+async def test_an_outcome_that_contradicts_itself_is_called_unknown(
+    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def contradicting(url: str, moves: Any) -> bool:
+        """A double: half a transaction takes tampering at the very moment."""
+        raise HeadConflict("persisted for some orgs and absent for others")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ledger.core.sequencer.committer.settle", contradicting)
+        broken(patched, AppendTransaction, "commit", after=True)
+        with pytest.raises(OutcomeUnknown):
+            await one.append(org, b"a")
+    await one.append(org, b"b")
+    assert await sound_trail(common, org) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("cut", [cut for cut in Cut if cut is not Cut.NOT])
+async def test_a_commit_cut_on_its_way_is_resolved(common: Database, cut: Cut) -> None:
+    cuts = iter([Cut.NOT, cut, cut, cut])
+    async with (
+        Proxy(common, lambda: next(cuts, Cut.NOT)) as proxy,
+        process(proxy.url) as one,
+    ):
+        org = await new_org(one.database)
+        await one.append(org, b"keyed", idempotency=key("before"))
+        await mixed_load(common, one, org)
+        assert proxy.commits >= 3
+
+
+async def test_one_org_that_breaks_its_transaction_stops_no_other(
+    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await new_org(one.database)
+    await one.append(org, b"a")
+
+    async def check(*args: Any) -> str | None:
+        """A double for a bug that one org's rows bring out."""
+        if args[1] == org.id:
+            raise RuntimeError("a bug")
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ledger.core.sequencer.batch.why_not", check)
+        bad, good = one.soon(org, b"b"), one.soon(other, b"c")
+        with pytest.raises(RuntimeError):
+            await bad
+        assert (await good).head.seq == 0
+    await one.append(org, b"d")
+    assert await sound_trail(common, org) == [b"a", b"d"]
+    assert one.sequencer.waiting_bytes == 0
+
+
+async def test_an_error_of_the_server_itself_at_commit_is_not_written(
+    common: Database, org: Org
+) -> None:
+    """A deferred constraint fails inside COMMIT, where an ERROR is the server's own word."""
+    async with superuser(common) as connection:
+        await connection.execute(
+            f"""
+            CREATE FUNCTION refuse_{org.id}() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN IF NEW.org_id = {org.id} THEN RAISE 'no'; END IF; RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON heads DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION refuse_{org.id}()"""
+        )
+    try:
+        async with process(common.server_url, limits=Limits(retry_s=0.1)) as one:
+            with pytest.raises(DatabaseUnavailable, match="no"):
+                await one.append(org, b"refused")
+    finally:
+        async with superuser(common) as connection:
+            await connection.execute("DROP TRIGGER refuse ON heads")
+    assert await sound_trail(common, org) == []
