@@ -6,14 +6,13 @@ Each process has its own sealer with its own cache, as two servers have.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import msgspec
 import pytest
 
 from ledger.core.sealer import Org, Sealer
-from ledger.core.sequencer import Sequencer, StaleSeal
+from ledger.core.sequencer import Appended, Effect, Sequencer, StaleSeal
 from ledger.entry import decode_leaf
 from ledger.errors import AppendRefused, OrgFrozen
 from ledger.event import Event, EventFields
@@ -71,8 +70,8 @@ async def sealing(one: Process) -> Org:
 
 
 @pytest.fixture
-async def offices(one: Process, two: Process) -> AsyncIterator[tuple[Office, Office]]:
-    yield office(one), office(two)
+async def offices(one: Process, two: Process) -> tuple[Office, Office]:
+    return office(one), office(two)
 
 
 async def refs(common: Database, org: Org) -> list[tuple[str, str | None]]:
@@ -156,22 +155,24 @@ async def test_an_erasure_and_its_entry_are_one(
 async def test_an_effect_commits_with_its_entry_or_not_at_all(
     common: Database, one: Process, org: Org
 ) -> None:
-    ran = []
+    def rename(name: str, refusal: AppendRefused | None) -> Effect:
+        async def effect(transaction: AppendTransaction) -> AppendRefused | None:
+            statement = "UPDATE orgs SET name = name || $2 WHERE id = $1"
+            await transaction.run(transaction.connection.execute(statement, org.id, name))
+            return refusal
 
-    async def rename(transaction: AppendTransaction) -> AppendRefused | None:
-        ran.append(org.id)
-        await transaction.run(
-            transaction.connection.execute("UPDATE orgs SET name = 'renamed' WHERE id = $1", org.id)
-        )
-        return None if len(ran) > 1 else OrgFrozen(org.slug, "not now")
+        return effect
+
+    def effected(payload: bytes, effect: Effect) -> asyncio.Task[Appended]:
+        return asyncio.create_task(one.sequencer.append(request(org, payload, effect=effect)))
 
     async with held_head(common, org):
         first = one.soon(org, b"first")
         await until(lambda: one.sequencer._in_flight, "a batch in flight")
         waiting = [
             one.soon(org, b"before"),
-            asyncio.create_task(one.sequencer.append(request(org, b"no", effect=rename))),
-            asyncio.create_task(one.sequencer.append(request(org, b"yes", effect=rename))),
+            effected(b"no", rename(" refused", OrgFrozen(org.slug, "not now"))),
+            effected(b"yes", rename(" renamed", None)),
             one.soon(org, b"after"),
         ]
         await asyncio.sleep(0)
@@ -182,7 +183,8 @@ async def test_an_effect_commits_with_its_entry_or_not_at_all(
     # first, before, the refused effect, the effect, after: an effect commits alone.
     assert [report.entries for report in one.reports] == [1, 1, 0, 1, 1]
     async with superuser(common) as connection:
-        assert await connection.fetchval("SELECT name FROM orgs WHERE id = $1", org.id) == "renamed"
+        name = await connection.fetchval("SELECT name FROM orgs WHERE id = $1", org.id)
+    assert name == f"{org.slug} renamed"
 
 
 async def test_a_lost_head_row_brings_no_old_seal_back(
