@@ -61,9 +61,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(INVALID_REQUEST, msg)
 
     def _refuse(self, kind: Kind, detail: str) -> None:
-        """End the connection, with an answer where none is under way."""
+        """End the connection, with an answer where it can't be taken for another's."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+        broken_off = cycle is not None and cycle.more_body and not cycle.response_started
+        if cycle is None or cycle.response_complete or (broken_off and not self.pipeline):
             body = document(kind, detail)
             head = (
                 f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"

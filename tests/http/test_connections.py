@@ -1,0 +1,205 @@
+"""Hostile and broken connections: the server goes on, and nothing is half written."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from server.http.connection import MAX_HEAD_BYTES, BoundedProtocol
+from tests.support.raw_http import Line, head, parse
+from tests.support.serving import Server
+
+SHORT_S = 0.3
+
+
+@pytest.fixture(autouse=True)
+def server(shared_server: Server) -> Iterator[Server]:
+    """The shared server with a plain org of its own; it still serves after each test."""
+    shared_server.org, shared_server.admin_key = shared_server.create_org("plain")
+    yield shared_server
+    assert shared_server.request("GET", "/readyz").status == 200
+    metrics = shared_server.request("GET", "/metrics").body.decode()
+    assert 'quire_http_problems_total{status="500"}' not in metrics
+
+
+def entries_path(server: Server) -> str:
+    return f"/v1/orgs/{server.org}/entries"
+
+
+def count(server: Server) -> int:
+    answer = server.request("GET", f"/v1/orgs/{server.org}/head", key=server.admin_key)
+    return int(answer.json()["seq"]) + 1
+
+
+def post(server: Server, length: int, **headers: str) -> bytes:
+    return head(
+        "POST", entries_path(server), server.admin_key, content_length=str(length), **headers
+    )
+
+
+def test_a_body_that_does_not_come_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert server.services is not None
+    monkeypatch.setattr(server.services.bodies, "limit_s", SHORT_S)
+    with Line(server) as line:
+        line.send(post(server, 1_000, connection="close") + b'{"a":1')
+        answer = line.answer()
+    assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (408, "request-timeout")
+    assert count(server) == 0
+
+
+def test_a_head_that_does_not_come_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "head_timeout_s", SHORT_S)
+    started = time.monotonic()
+    with Line(server) as silent, Line(server) as slow, Line(server) as kept:
+        slow.send(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
+        kept.send(head("GET", "/livez"))
+        first = kept.socket.recv(65_536)
+        assert parse(first).status == 200
+        kept.send(b"GET /livez HT")
+        assert [line.read() for line in (silent, slow, kept)] == [b"", b"", b""]
+    assert time.monotonic() - started < 10
+
+
+def test_a_connection_between_requests_is_kept(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "head_timeout_s", 0.1)
+    with Line(server) as line:
+        for _ in range(3):
+            line.send(head("GET", "/livez"))
+            assert parse(line.socket.recv(65_536)).status == 200
+            time.sleep(0.35)
+
+
+@pytest.mark.parametrize("beginning", [
+    b"GET /livez HTTP/1.1\r\nhost: x\r\nx-big: ",
+    b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"x-many: 1\r\n" * 1_000 + b"x-big: ",
+    b"GET /",
+])  # fmt: skip
+def test_a_head_without_end_is_refused(server: Server, beginning: bytes) -> None:
+    with Line(server) as line:
+        line.send(beginning)
+        received = flood(line)
+    if received:  # the reset may overtake the answer
+        assert parse(received).status == 431
+
+
+def test_trailers_without_end_are_refused(server: Server) -> None:
+    with Line(server) as line:
+        line.send(
+            head("POST", entries_path(server), server.admin_key, transfer_encoding="chunked")
+            + b"2\r\n{}\r\n0\r\nx-trailer: "
+        )
+        flood(line)
+    assert count(server) == 0
+
+
+def flood(line: Line) -> bytes:
+    """Send letters until the server has had enough; returns what it said."""
+    piece = b"a" * MAX_HEAD_BYTES
+    for _ in range(1_000):
+        try:
+            line.send(piece)
+        except ConnectionError:
+            return line.read()
+    pytest.fail("64 MB of a head were taken")
+
+
+def test_a_large_but_bounded_head_is_taken(server: Server) -> None:
+    with Line(server) as line:
+        line.send(head("GET", "/livez", x_big="a" * 30_000, connection="close"))
+        assert line.answer().status == 200
+
+
+@pytest.mark.parametrize("garbage", [
+    b"garbage\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00" * 100, b"\r\n" * 50 + b"x\r\n",
+    b"GET /livez\xff HTTP/1.1\r\nhost: x\r\n\r\n", b"GET /livez HTTP/9.9\r\n\r\n", b"GET\r\n\r\n",
+    b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"GET / HTTP/1.1\r\nx: a\x00b\r\n\r\n",
+    b"CONNECT quire.dev:443 HTTP/1.1\r\nhost: quire.dev\r\n\r\n",
+])  # fmt: skip
+def test_what_is_not_http_is_refused_as_a_problem(server: Server, garbage: bytes) -> None:
+    with Line(server) as line:
+        line.send(garbage)
+        answer = line.answer()
+    assert answer.status in {400, 404}, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_garbage_after_a_request_does_not_undo_it(server: Server) -> None:
+    with Line(server) as line:
+        line.send(post(server, 2) + b"{}" + post(server, 2) + b"{}" + b"\x00garbage\r\n\r\n")
+        line.read()
+    settled(server)
+    assert count(server) in {1, 2}
+
+
+def test_pipelined_requests_are_answered_in_their_order(server: Server) -> None:
+    with Line(server) as line:
+        line.send(b"".join(post(server, 7) + b'{"n":%d}' % number for number in range(9)))
+        line.send(post(server, 2, connection="close") + b"{}")
+        received = line.read()
+    assert received.count(b"HTTP/1.1 201") == 10
+    assert [received.find(b'"seq":%d,' % seq) for seq in range(10)] == sorted(
+        received.find(b'"seq":%d,' % seq) for seq in range(10)
+    )
+
+
+def test_a_client_that_leaves_before_its_body_is_whole_leaves_nothing(server: Server) -> None:
+    body = b"[" + b",".join([b"{}"] * 1_000) + b"]"
+    for sent in (0, 1, 100, len(body) - 1):
+        with Line(server) as line:
+            line.send(post(server, len(body)) + body[:sent])
+    for sent in (1, 1_000):
+        with Line(server) as line:  # half closed: nothing more will come, but it listens
+            line.send(post(server, len(body)) + body[:sent])
+            line.socket.shutdown(socket.SHUT_WR)
+            line.read()
+    settled(server)
+    assert count(server) == 0
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.002, 0.01, 0.05])
+def test_a_client_that_leaves_leaves_a_whole_batch_or_none(server: Server, wait_s: float) -> None:
+    body = b"[" + b",".join([b"{}"] * 5_000) + b"]"
+    with Line(server) as line:
+        line.send(post(server, len(body)) + body)
+        time.sleep(wait_s)
+        linger = struct.pack("ii", 1, 0)  # close by reset
+        line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    settled(server)
+    assert count(server) in {0, 5_000}
+
+
+def test_appends_go_on_beside_five_hundred_idle_connections(server: Server) -> None:
+    with ExitStack() as stack:
+        for number in range(500):
+            line = stack.enter_context(Line(server))
+            if number % 2:
+                line.send(b"POST /v1/orgs/x/entries HTTP/1.1\r\nhost: x\r\ncontent-")
+        for _ in range(20):
+            answer = server.request("POST", entries_path(server), {}, key=server.admin_key)
+            assert answer.status == 201
+    assert count(server) == 20
+
+
+def settled(server: Server) -> None:
+    """Wait until no request is under way and the trail has stopped growing."""
+    assert server._server is not None
+    deadline = time.monotonic() + 20
+    while server._server.server_state.tasks:
+        assert time.monotonic() < deadline, "requests hang"
+        time.sleep(0.01)
+    time.sleep(0.05)
