@@ -14,7 +14,14 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from ledger.errors import MigrationError
-from ledger.storage.database import CONNECT_TIMEOUT_S, Connection, Database, explained
+from ledger.storage.database import (
+    CONNECT_TIMEOUT_S,
+    CONNECTION_LOST,
+    Connection,
+    Database,
+    explain,
+    explained,
+)
 
 _ADVISORY_LOCK: Final = 7_305_804_402
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -135,6 +142,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
             await connection.execute("SET LOCAL lock_timeout = '10s'")
             await connection.execute(migration.sql)
             await connection.execute(RECORD, migration.version, migration.name, migration.checksum)
+    except CONNECTION_LOST as error:
+        raise explain(error) from error
     except asyncpg.PostgresError as error:
         hint = f" ({error.hint})" if getattr(error, "hint", None) else ""
         raise MigrationError(

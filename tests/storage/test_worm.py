@@ -1,0 +1,115 @@
+"""The trail is written once: refused to the server role by privilege, to its owner by trigger."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger.core.sealer import Org
+from ledger.storage import partitions
+from tests.support.appending import Process, new_org, process, sound_trail
+from tests.support.clusters import Database
+
+CHANGES = [
+    "UPDATE {} SET payload = ''",
+    "UPDATE {} SET anchored_at = anchored_at + interval '1 month'",  # to another partition
+    "DELETE FROM {}",
+    "TRUNCATE {}",
+    "INSERT INTO {0} SELECT * FROM {0} ON CONFLICT (org_id, seq, anchored_at)"
+    " DO UPDATE SET payload = ''",
+    "MERGE INTO {} e USING heads h ON e.org_id = h.org_id WHEN MATCHED THEN DELETE",
+]
+BEYOND_SERVER = [
+    "ALTER TABLE {} DISABLE TRIGGER ALL",
+    "DROP TABLE {} CASCADE",
+    "BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+    "CREATE TRIGGER mine BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION quire_refuse_change()",
+]
+TABLES = ["entries", "entries_2026_03"]
+
+
+@pytest.fixture
+async def trail(database: Database) -> AsyncIterator[Org]:
+    """An org with entries in the partition of March 2026, which a later test seals."""
+    moment_us = int(datetime(2026, 3, 10, tzinfo=UTC).timestamp() * 1_000_000)
+    async with process(database.server_url, clock=lambda: moment_us) as one:
+        org = await new_org(one.database)
+        await one.append(org, b"a", b"b")
+    yield org
+    assert await sound_trail(database, org) == [b"a", b"b"]
+
+
+async def refused(url: str, statement: str) -> asyncpg.PostgresError:
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(url)
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError) as error:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+    return error.value
+
+
+@pytest.mark.usefixtures("trail")
+async def test_the_server_role_has_no_right_to_change_the_trail(database: Database) -> None:
+    for table in TABLES:
+        for statement in CHANGES + BEYOND_SERVER:
+            error = await refused(database.server_url, statement.format(table))
+            assert "append-only" not in str(error), "a privilege was granted"
+
+
+@pytest.mark.usefixtures("trail")
+async def test_the_owner_is_refused_by_trigger(database: Database) -> None:
+    for url in (database.owner_url, database.superuser_url):
+        for table in TABLES:
+            for statement in CHANGES:
+                error = await refused(url, statement.format(table))
+                assert "the trail is append-only" in str(error), statement
+
+
+@pytest.mark.usefixtures("trail")
+async def test_a_sealed_partition_takes_no_insert(database: Database) -> None:
+    async with process(database.server_url) as one:
+        await partitions.retire(one.database, datetime.now(UTC), 7)
+    again = (
+        "INSERT INTO {} SELECT org_id, seq + 7, anchored_at, actor_tag, subject_tag, entry_hash,"
+        " signature, leaf, payload FROM entries"
+    )
+    for table in TABLES:
+        error = await refused(database.owner_url, again.format(table))
+        assert "entries_2026_03 is sealed" in str(error)
+    error = await refused(database.server_url, again.format("entries"))
+    assert "entries_2026_03 is sealed" in str(error)
+
+
+async def test_partitions_made_later_are_protected_too(database: Database, trail: Org) -> None:
+    later = datetime.now(UTC) + timedelta(days=400)
+    async with process(database.server_url) as one:
+        await partitions.prepare(one.database, later)
+    part = f"entries_{later:%Y_%m}"
+    assert "append-only" in str(await refused(database.owner_url, f"TRUNCATE {part}"))
+    assert "append-only" not in str(await refused(database.server_url, f"TRUNCATE {part}"))
+    assert "append-only" not in str(await refused(database.server_url, f"DELETE FROM {part}"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM heads",
+        "DELETE FROM orgs",
+        "DELETE FROM idempotency",
+        "UPDATE idempotency SET body = ''",
+        "UPDATE security_events SET detail = ''",
+        "DELETE FROM security_events",
+        "UPDATE schema_migrations SET checksum = ''",
+        "UPDATE subjects SET ref = ''",
+        "CREATE TABLE mine (x int)",
+    ],
+)
+async def test_the_server_role_has_no_other_right_it_does_not_need(
+    common: Database, one: Process, statement: str
+) -> None:
+    await refused(common.server_url, statement)
