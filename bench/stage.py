@@ -159,6 +159,7 @@ def open_stage() -> Iterator[Stage]:
             _quit(postgres)
             assert reaping.stdin is not None
             reaping.stdin.close()
+            reaping.wait()  # after ^C the block's own end would not wait
 
 
 def _quit(postgres: EmbeddedPostgres) -> None:
