@@ -1,0 +1,114 @@
+"""Real input: every webhook payload of the collection through HTTP and back, byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from ledger.chain import Entry, Fault, check_entry
+from ledger.storage.trail import ENTRY_COLUMNS
+from tests.http.test_reading import Trail
+from tests.support.clusters import blocking
+from tests.support.serving import Server
+
+COLLECTION = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz"
+
+
+class Webhook(msgspec.Struct):
+    """One line of the collection; the payload's bytes are what GitHub sent."""
+
+    event: str
+    payload: msgspec.Raw
+
+
+def webhooks() -> list[bytes]:
+    lines = gzip.decompress(COLLECTION.read_bytes()).splitlines()
+    return [bytes(msgspec.json.decode(line, type=Webhook).payload) for line in lines]
+
+
+def append_mixed(trail: Trail, events: list[bytes]) -> list[dict[str, Any]]:
+    """Append in turns one object, an array and lines; the receipts in the order of the events."""
+    receipts: list[dict[str, Any]] = []
+    place, turn = 0, 0
+    while place < len(events):
+        size = (1, 40, 25)[turn % 3]
+        part = events[place : place + size]
+        body = (part[0], b"[" + b",".join(part) + b"]", b"\n".join(part))[turn % 3]
+        content_type = "application/x-ndjson" if turn % 3 == 2 else "application/json"
+        answer = trail.server.request(
+            "POST",
+            f"/v1/orgs/{trail.org}/entries",
+            body,
+            key=trail.key,
+            headers={"content-type": content_type},
+        )
+        assert answer.status == 201, answer.body
+        receipts += answer.json()["entries"] if turn % 3 else [answer.json()]
+        place, turn = place + len(part), turn + 1
+    return receipts
+
+
+@pytest.mark.parametrize("privacy", ["sealed", "plain"])
+def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy: str) -> None:
+    org, key = shared_server.create_org(privacy)
+    trail = Trail(shared_server, org, key, [])
+    events = webhooks()
+    assert len(events) > 300
+    receipts = append_mixed(trail, events)
+
+    assert [receipt["seq"] for receipt in receipts] == list(range(len(events)))
+    assert all(b["previous_hash"] == a["entry_hash"] for a, b in pairwise(receipts))
+    for event, receipt in zip(events, receipts, strict=True):
+        assert trail.get(f"/entries/{receipt['record_id']}/payload").body == event
+    listed = b"".join(
+        trail.get("/entries", order="asc", limit=50, **cursor).body for cursor in cursors(trail)
+    )
+    place = 0
+    for event in events:  # the pages hold each payload's bytes, in order
+        place = listed.index(b'"payload":' + event + b",", place) + len(event)
+
+    assert blocking(faults(trail)) == []
+    verdict = shared_server.request("POST", f"/v1/orgs/{org}/verifications?wait=30", key=key)
+    result = verdict.json()["result"]
+    assert (result["valid"], result["verified_entries"]) == (True, len(events))
+    for receipt in receipts[::50]:
+        path = f"/admin/compliance/verify/{receipt['record_id']}"
+        assert shared_server.request("GET", path, key=key).json()["valid"] is True
+
+
+def cursors(trail: Trail) -> list[dict[str, str]]:
+    """The cursor parameters of all pages of fifty, the first one's being none."""
+    found: list[dict[str, str]] = [{}]
+    while True:
+        page = trail.get("/entries", order="asc", limit=50, **found[-1]).json()
+        if page["next_cursor"] is None:
+            return found
+        found.append({"cursor": page["next_cursor"]})
+
+
+async def faults(trail: Trail) -> list[Fault]:
+    """What the reference check finds wrong with the stored rows."""
+    assert trail.server.services is not None
+    ring = trail.server.services.keyring(False)
+    connection = await asyncpg.connect(trail.server.database.server_url)
+    try:
+        rows = await connection.fetch(
+            f"SELECT {ENTRY_COLUMNS} FROM entries JOIN orgs ON orgs.id = org_id "
+            "WHERE slug = $1 ORDER BY seq",
+            trail.org,
+        )
+    finally:
+        await connection.close()
+    found: list[Fault] = []
+    previous = b""
+    for row in rows:
+        entry = Entry(*row)
+        found += check_entry(entry, trail.org, ring, previous)
+        previous = entry.entry_hash
+    return found
