@@ -85,6 +85,15 @@ EVENT: Final = {
 BATCH: Final = [EVENT, {"event_type": "user.login", "actor": "bob", "subject": "bob"}]
 
 
+WATCHED: Final = {
+    "type": "object",
+    "description": "One server-sent event; its data is a JobBody as JSON.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "done"]},
+        "data": {"type": "string", "contentMediaType": JSON},
+    },
+}
 _WRITES: Final = (408, 413, 503)
 
 PROMISES: Final[dict[str, Promise]] = {
@@ -143,9 +152,7 @@ PROMISES: Final[dict[str, Promise]] = {
         answers={200: {JSON: JobBody}, 202: {JSON: JobBody}},
     ),
     "getVerification": Promise(May.VERIFY),
-    "watchVerification": Promise(
-        May.VERIFY, answers={200: {"text/event-stream": {"type": "string"}}}
-    ),
+    "watchVerification": Promise(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
     "verifyEntry": Promise(May.VERIFY),
     "live": Promise(open=True),
     "ready": Promise(open=True, answers={200: {JSON: Readiness}, 503: {JSON: Readiness}}),

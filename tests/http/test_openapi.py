@@ -1,0 +1,131 @@
+"""The description of the API: complete, and true to what the server does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis
+import msgspec
+import pytest
+import schemathesis
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from server.app import description
+from server.http.contract import PROMISES
+from tests.http.test_roles import ROUTES
+from tests.support.routes import an_application, routes
+from tests.support.serving import Server
+
+DOCUMENT: dict[str, Any] = json.loads(description())
+OPERATIONS = {
+    (method.upper(), path): operation
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+NOT_DESCRIBED = {("GET", "/docs"), ("GET", "/openapi.json")}
+CONFORM = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+]
+
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@schemathesis.serializer("application/x-ndjson", "application/msgpack")
+def as_it_is(_: Any, value: Any) -> bytes:
+    """A generated body of a type that is no JSON: text or bytes already, or made JSON."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return value if isinstance(value, bytes) else msgspec.json.encode(getattr(value, "data", value))
+
+
+def test_every_route_is_described() -> None:
+    served = {route for route in routes(an_application()) if not route[1].startswith("/static/")}
+    assert set(OPERATIONS) == served - NOT_DESCRIBED
+    assert {operation["operationId"] for operation in OPERATIONS.values()} == set(PROMISES)
+
+
+def test_the_roles_described_are_those_let_in() -> None:
+    for route, (expected, _) in ROUTES.items():
+        let_in = sorted(role for role, status in expected.items() if status != 403)
+        described = OPERATIONS[route]["description"]
+        if described == "Any valid key.":
+            assert len(let_in) == 4
+        else:
+            assert described == f"Roles: {', '.join(let_in)}."
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda op: op["operationId"])
+def test_an_operation_says_all_there_is_to_say(operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    assert operation["tags"]
+    assert all(parameter.get("description") for parameter in operation.get("parameters", []))
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        assert "example" in body or "examples" in body or body["schema"].get("format") == "binary"
+    statuses = operation["responses"]
+    assert any(status.startswith("2") for status in statuses)
+    for status, answer in statuses.items():
+        assert answer["description"]
+        if status.startswith("4"):
+            assert answer["content"].keys() == {"application/problem+json"}
+        elif status != "204":
+            assert answer["content"]
+    assert ("401" in statuses) == bool(operation["security"])
+
+
+def test_no_reference_leads_nowhere() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for part in json.dumps(DOCUMENT).split('"$ref": "#/components/schemas/')[1:]:
+        assert part.partition('"')[0] in schemas
+
+
+class Place:
+    """An org with something of each kind in it, to put into generated requests."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.org, self.key = server.create_org()
+        made = server.request(
+            "POST", f"/v1/orgs/{self.org}/entries", {"subject": "bob"}, key=self.key
+        )
+        job = server.request("POST", f"/v1/orgs/{self.org}/verifications?wait=30", key=self.key)
+        self.things = {
+            "org": self.org,
+            "record": made.json()["record_id"],
+            "job_id": job.json()["id"],
+        }
+
+
+@pytest.fixture(scope="module")
+def place(shared_server: Server) -> Place:
+    return Place(shared_server)
+
+
+@schema.parametrize()
+@hypothesis.settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    derandomize=True,
+)
+def test_generated_requests_are_answered_as_described(case: Any, place: Place) -> None:
+    if case.operation.method == "post" and case.path.endswith("/verifications"):
+        case.query = {**(case.query or {}), "wait": 0}
+    for name in case.path_parameters or {}:
+        if name in place.things and len(str(case.path_parameters[name])) % 3:
+            case.path_parameters[name] = place.things[name]
+    case.headers.pop("Authorization", None)  # made up, and would win over the key
+    key = place.server.platform_key if case.path == "/v1/orgs" else place.key
+    case.call_and_validate(
+        base_url=place.server.url, headers={"x-api-key": key}, checks=CONFORM, timeout=60
+    )
