@@ -41,7 +41,7 @@ def create_app(settings: Settings, open_services: Callable[[], Awaitable[Service
             await app.state.services.close()
 
     return Litestar(
-        route_handlers=[*ROUTERS, operations.static],
+        route_handlers=ROUTERS,
         state=State({"description": description}),
         lifespan=[lifespan],
         exception_handlers=HANDLERS,

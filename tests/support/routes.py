@@ -18,7 +18,7 @@ def an_application() -> Litestar:
 
 
 def routes(app: Litestar) -> set[tuple[str, str]]:
-    """Every route but the static files and the answers to OPTIONS that come with each path."""
+    """Every route but the answers to OPTIONS that come with each path."""
     return {
         (method, re.sub(r":\w+}", "}", route.path_format))
         for route in app.routes
