@@ -1,0 +1,90 @@
+"""The commands of the README and of the API's page, run as they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.beginnings import DEMO_KEY, DEMO_ORG
+from tests.support import curl
+from tests.support.serving import Server
+
+ROOT = Path(__file__).parents[2]
+README, API = ((ROOT / name).read_text() for name in ("README.md", "docs/api.md"))
+ADDRESS = "http://127.0.0.1:8080"
+
+
+def commands(page: str) -> str:
+    """All shell blocks of a page that call curl, as one script."""
+    blocks = re.findall(r"^```sh\n(.+?)^```", page, re.MULTILINE | re.DOTALL)
+    return "\n".join(block for block in blocks if "curl" in block)
+
+
+@pytest.fixture(scope="module")
+def demo_key(shared_server: Server) -> str:
+    return shared_server.create_org(slug=DEMO_ORG)[1]
+
+
+def run(script: str, server: Server, key: str, place: Path) -> list[dict[str, object]]:
+    """Run a script where `make serve` ran; the JSON documents that it prints."""
+    (place / ".quire").mkdir()
+    (place / ".quire" / DEMO_KEY).write_text(key + "\n")
+    environment = {"PATH": os.environ["PATH"], "QUIRE_URL": server.url, "QUIRE_API_KEY": key}
+    if shutil.which("curl") is None:
+        stand_in = place / "curl"
+        called = shlex.join([sys.executable, curl.__file__])
+        stand_in.write_text(f'#!/bin/sh\nexec {called} "$@"\n')
+        stand_in.chmod(0o755)
+        environment["PATH"] = f"{place}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script.replace(ADDRESS, server.url)],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    decoder, printed, rest = json.JSONDecoder(), [], done.stdout.strip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        printed.append(document)
+        rest = rest[end:].strip()
+    return printed
+
+
+def test_the_readme_appends_and_verifies(
+    shared_server: Server, demo_key: str, tmp_path: Path
+) -> None:
+    assert ADDRESS in README
+    appended, verified = run(commands(README), shared_server, demo_key, tmp_path)
+    assert {"record_id", "seq", "entry_hash"} <= appended.keys()
+    result = verified["result"]
+    assert isinstance(result, dict)
+    assert result["valid"] is True
+    assert result["total_entries"] == int(str(appended["seq"])) + 1
+
+
+def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_path: Path) -> None:
+    appended, found = run(commands(API), shared_server, demo_key, tmp_path)
+    assert appended["count"] == 2
+    entries = found["entries"]
+    assert isinstance(entries, list)
+    assert entries[0]["actor"] == "ada"
+
+
+def test_the_readme_names_what_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
+    assert {"serve", "test"} <= named <= targets
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
