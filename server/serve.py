@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import msgspec
@@ -34,7 +36,7 @@ from server.first_start import load_secrets
 from server.logs import configure
 from server.refusal import StartupRefused
 from server.settings import Settings
-from server.worker import CONTEXT, WorkerContext, application, uvicorn_config
+from server.worker import WorkerContext, application, uvicorn_config
 
 log = structlog.get_logger("quire")
 
@@ -47,10 +49,31 @@ def serve(settings: Settings) -> int:
     configure(settings)
     settings = msgspec.structs.replace(settings, data_dir=make_data_dir(settings.data_dir))
     listener = _listen(settings)
-    with contextlib.closing(listener), _database(settings) as url:
+    with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
         asyncio.run(prepare(settings, url))
         with _announced(settings):
             return _run(settings, url, listener)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGINT unwind the stack, so that what was started here is stopped here.
+
+    While uvicorn serves, it takes them, drains, and raises them again when it is done: by
+    default that would end the process on the spot and leave its PostgreSQL running.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -131,8 +154,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
         return 0 if server.started else 1
-    context = WorkerContext(settings, url, os.getpid())
-    os.environ[CONTEXT] = msgspec.json.encode(context).decode()
+    WorkerContext(settings, url, os.getpid()).tell()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:

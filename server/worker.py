@@ -35,6 +35,17 @@ class WorkerContext(msgspec.Struct):
     database_url: str
     supervisor: int
 
+    def tell(self) -> None:
+        """Put it where the workers that are spawned from now on read it."""
+        os.environ[CONTEXT] = msgspec.json.encode(self, enc_hook=str).decode()
+
+    @classmethod
+    def told(cls) -> WorkerContext:
+        """What this worker was told."""
+        return msgspec.json.decode(
+            os.environ[CONTEXT], type=cls, dec_hook=lambda kind, value: kind(value)
+        )
+
 
 def application(settings: Settings, database_url: str) -> Litestar:
     """The application for these settings and this database (of the server role)."""
@@ -58,7 +69,7 @@ def application(settings: Settings, database_url: str) -> Litestar:
 
 def worker() -> Door:
     """The application of a spawned worker; ends itself when its supervisor is gone."""
-    context = msgspec.json.decode(os.environ[CONTEXT], type=WorkerContext)
+    context = WorkerContext.told()
     configure(context.settings)
     threading.Thread(target=_follow, args=(context.supervisor,), daemon=True).start()
     return Door(application(context.settings, context.database_url))

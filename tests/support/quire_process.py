@@ -1,0 +1,156 @@
+"""`quire serve` as a process of its own, to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+
+from ledger.keys import SigningKeyring
+from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
+from server.first_start import load_secrets
+from tests.support.clusters import Database
+from tests.support.reaper import processes_of
+from tests.support.serving import MASTER_KEY, SIGNING_KEY, server_settings
+
+QUIRE = (sys.executable, "-c", "import sys; from server.cli import main; main(prog_name='quire')")
+START_S = 60.0
+STOP_S = 60.0
+SHUTDOWN_S = 10
+
+
+class QuireProcess:
+    """One `quire serve` on a port of its own; without a database URL, on the embedded database."""
+
+    def __init__(self, data_dir: Path, database_url: str | None = None, workers: int = 1) -> None:
+        self.data_dir = data_dir
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data_dir.with_suffix(".log")
+        self._workers = workers
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")},
+            "QUIRE_AUDIT_SECRET_KEY": SIGNING_KEY,
+            "QUIRE_MASTER_KEY": MASTER_KEY,
+            "QUIRE_LOG_LEVEL": "warning",
+            "QUIRE_SHUTDOWN_SECONDS": str(SHUTDOWN_S),
+        }
+        if database_url is not None:
+            self._environ["QUIRE_DATABASE_URL"] = database_url
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        self.launch()
+        deadline = time.monotonic() + START_S
+        while not self._ready():
+            assert self.process.poll() is None, f"it ended:\n{self._last_words()}"
+            assert time.monotonic() < deadline, f"not ready:\n{self._last_words()}"
+            time.sleep(0.02)
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        arguments = ["serve", "--port", str(self.port), "--workers", str(self._workers)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*QUIRE, *arguments, "--data-dir", str(self.data_dir)],
+                env=self._environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _last_words(self) -> str:
+        return self.log.read_text()[-4_000:]
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            urllib.request.urlopen(f"{self.url}/readyz", timeout=5).close()
+            return True
+        return False
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def kill(self) -> None:
+        """kill -9 of the server (with several workers: of their supervisor)."""
+        self.process.kill()
+        self.process.wait(STOP_S)
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_S)
+
+    def pids(self) -> list[int]:
+        """Processes of this server that run: supervisor, workers, embedded PostgreSQL."""
+        return processes_of(str(self.data_dir))
+
+    def workers(self) -> list[int]:
+        """The worker processes of the supervisor."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return found
+
+    def postmaster(self) -> int:
+        """The process id of the embedded PostgreSQL."""
+        return int(self._postmaster_file()[0])
+
+    def embedded(self) -> Database:
+        """The embedded database, for the three roles."""
+        lines = self._postmaster_file()
+        address = f"host={quote(lines[4], safe='')}&port={lines[3]}"
+        owner, server, superuser = (
+            f"postgresql://{role}@/quire?{address}" for role in (OWNER_ROLE, SERVER_ROLE, SUPERUSER)
+        )
+        return Database("quire", owner, server, superuser)
+
+    def _postmaster_file(self) -> list[str]:
+        (pid_file,) = self.data_dir.glob("**/postmaster.pid")
+        return pid_file.read_text().splitlines()
+
+    def keyring(self) -> SigningKeyring:
+        """The keys it signs with."""
+        settings = server_settings(self.data_dir)
+        return load_secrets(settings, database_is_new=False).keyring
+
+    def create_org(self, privacy: str) -> tuple[str, str]:
+        """A new org and a key that may append to it."""
+        platform_key = (self.data_dir / "platform.key").read_text().strip()
+        slug = f"org-{secrets.token_hex(4)}"
+        _post(f"{self.url}/v1/orgs", platform_key, {"slug": slug, "privacy": privacy})
+        body = {"name": "load", "role": "member"}
+        made = _post(f"{self.url}/v1/orgs/{slug}/keys", platform_key, body)
+        return slug, made["key"]
+
+
+def _post(url: str, key: str, body: dict[str, str]) -> dict[str, str]:
+    headers = {"x-api-key": key, "content-type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        content: dict[str, str] = json.load(answer)
+    return content
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

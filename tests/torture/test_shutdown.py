@@ -1,0 +1,113 @@
+"""SIGTERM under load: every 201 is durable, the process ends with 0, and nothing runs on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from ledger.core.sealer import Org
+from tests.support.appending import rows_of, sound_trail
+from tests.support.clusters import Database, blocking
+from tests.support.load import Load
+from tests.support.quire_process import SHUTDOWN_S, QuireProcess
+
+ACKNOWLEDGED = 60
+GONE_S = 20.0
+
+
+def gone(server: QuireProcess) -> None:
+    """Wait until no process of the server is left."""
+    deadline = time.monotonic() + GONE_S
+    while server.pids():
+        assert time.monotonic() < deadline, f"still running: {server.pids()}"
+        time.sleep(0.05)
+
+
+async def org_of(database: Database, slug: str) -> Org:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug)
+    finally:
+        await connection.close()
+    return Org(org_id, slug, True, b"")
+
+
+async def check(database: Database, server: QuireProcess, slug: str, load: Load) -> None:
+    org = await org_of(database, slug)
+    await sound_trail(database, org, server.keyring())
+    load.told.check(await rows_of(database, org.id))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_under_load_every_answer_is_durable(
+    database: Database, data_dir: Path, workers: int, number: signal.Signals
+) -> None:
+    server = QuireProcess(data_dir, database.server_url, workers)
+    server.start()
+    slug, key = server.create_org("sealed")
+    # Nobody retries for ever here: the server does not come back.
+    with Load(server.url, slug, key, keyed=0, bare=8).running() as load:
+        load.wait_for(ACKNOWLEDGED)
+        started = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(SHUTDOWN_S + GONE_S) == 0
+        assert time.monotonic() - started < SHUTDOWN_S + 5
+    gone(server)
+    blocking(check(database, server, slug, load))
+
+
+def test_the_embedded_postgresql_ends_with_its_server(data_dir: Path) -> None:
+    server = QuireProcess(data_dir)
+    server.start()
+    slug, key = server.create_org("plain")
+    with Load(server.url, slug, key, keyed=0, bare=4).running() as load:
+        load.wait_for(ACKNOWLEDGED)
+        assert server.terminate() == 0
+    gone(server)
+    server.start()
+    blocking(check(server.embedded(), server, slug, load))
+    assert server.terminate() == 0
+    gone(server)
+
+
+def test_a_signal_while_it_starts_leaves_nothing_behind(data_dir: Path) -> None:
+    server = QuireProcess(data_dir)
+    server.launch()
+    deadline = time.monotonic() + GONE_S
+    while not list(data_dir.glob("**/postmaster.pid")):
+        assert time.monotonic() < deadline, "PostgreSQL does not start"
+        time.sleep(0.005)
+    assert server.terminate() == 0
+    gone(server)
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(database: Database, data_dir: Path) -> None:
+    server = QuireProcess(data_dir, database.server_url, workers=2)
+    server.start()
+    slug, key = server.create_org("sealed")
+    with Load(server.url, slug, key, keyed=0, bare=4).running() as load:
+        load.wait_for(ACKNOWLEDGED)
+        assert len(server.pids()) >= 3
+        server.kill()
+        gone(server)
+    blocking(check(database, server, slug, load))
+
+
+def test_a_killed_worker_is_replaced(database: Database, data_dir: Path) -> None:
+    server = QuireProcess(data_dir, database.server_url, workers=2)
+    server.start()
+    slug, key = server.create_org("sealed")
+    with Load(server.url, slug, key).running() as load:
+        for _ in range(3):
+            load.wait_for(ACKNOWLEDGED)
+            os.kill(server.workers()[0], signal.SIGKILL)
+        load.wait_for(ACKNOWLEDGED)
+    assert server.terminate() == 0
+    gone(server)
+    blocking(check(database, server, slug, load))
