@@ -44,7 +44,7 @@ class Head(NamedTuple):
 EMPTY_HEAD: Final = Head(EMPTY_SEQ, b"", 0)
 
 
-class Draft(msgspec.Struct):
+class Draft(msgspec.Struct, gc=False):
     """An event ready for its place: all of an entry that does not depend on the chain.
 
     Actor and subject are as they will stand in the leaf (refs where the org

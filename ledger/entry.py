@@ -32,7 +32,7 @@ MAX_SIZE_BYTES: Final = 2**53 - 1
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
-class PayloadDigest(msgspec.Struct, forbid_unknown_fields=True):
+class PayloadDigest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """What the leaf says of the payload: BLAKE3-256 as hex, seal ref, size in bytes."""
 
     blake3: str
@@ -40,7 +40,7 @@ class PayloadDigest(msgspec.Struct, forbid_unknown_fields=True):
     size: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE_BYTES)]
 
 
-class Leaf(msgspec.Struct, forbid_unknown_fields=True):
+class Leaf(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The fields of a version 1 leaf, declared in the order RFC 8785 sorts them.
 
     The order is what makes :func:`encode_leaf` canonical without sorting;

@@ -32,7 +32,7 @@ _COMMAS_PER_EVENT: Final = 32
 """Up to so many, an array of the most events allowed is split without counting first."""
 
 
-class EventFields(msgspec.Struct):
+class EventFields(msgspec.Struct, gc=False):
     """The recognised fields of an event; unknown ones are skipped."""
 
     event_type: str | None = None
@@ -46,7 +46,7 @@ class EventFields(msgspec.Struct):
     unique_key: str | None = None
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """One event: its recognised fields and its bytes as sent."""
 
     fields: EventFields

