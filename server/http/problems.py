@@ -78,7 +78,6 @@ OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (OrgFrozen, Kind("org-frozen", 423, "The org is frozen")),
     (ShuttingDown, UNAVAILABLE),
     (OutcomeUnknown, Kind("outcome-unknown", 503, "Outcome not known yet")),
-    (DatabaseUnavailable, UNAVAILABLE),
 )
 OF_STATUS: Final = {
     400: INVALID_REQUEST,
@@ -137,6 +136,10 @@ def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[byt
     if isinstance(error, QueueFull):
         kind = UNAVAILABLE if error.everyone else TOO_MANY
         return problem(kind, str(error), headers={"Retry-After": str(error.retry_after)})
+    if isinstance(error, DatabaseUnavailable):
+        # What the database says may name hosts, users and tables.
+        log.warning("the database can't do what a request asks", reason=str(error))
+        return problem(UNAVAILABLE, "the database can't do this now; nothing was written")
     for cls, kind in OF_ERROR:
         if isinstance(error, cls):
             return problem(
