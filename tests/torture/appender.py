@@ -1,0 +1,64 @@
+"""One of several processes that append to the same trails; run by test_processes.
+
+Arguments: database URL, name of this process, events per org, events at once, and the
+orgs as ``id:slug``. Says "ready", starts at a line on its input, then prints as JSON
+which seq each of its events got, by org and in the order of its events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from itertools import pairwise
+
+from ledger.core.sealer import Org
+from tests.support.appending import Process, process
+
+BATCH = 5
+
+
+def say(line: str) -> None:
+    """One line to the test that started this process."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def main(url: str, name: str, events: int, at_once: int, orgs: list[Org]) -> None:
+    async with process(url) as mine:
+        say("ready")
+        await asyncio.to_thread(sys.stdin.readline)
+        seqs = await asyncio.gather(*(append_all(mine, org, name, events, at_once) for org in orgs))
+    say(json.dumps({str(org.id): got for org, got in zip(orgs, seqs, strict=True)}))
+
+
+async def append_all(mine: Process, org: Org, name: str, events: int, at_once: int) -> list[int]:
+    """Append ``events`` events, singly and in requests of five, many at once."""
+    got = [-1] * events
+    # A single event, then a request of five, and so on; the last one takes what is left.
+    starts = [number for number in range(events) if number % (BATCH + 1) in (0, 1)]
+    pairs = iter(pairwise([*starts, events]))
+
+    async def client() -> None:
+        for first, end in pairs:
+            payloads = [b"%s-%d" % (name.encode(), number) for number in range(first, end)]
+            appended = await mine.append(org, *payloads)
+            got[first:end] = [receipt.seq for receipt in appended.receipts()]
+
+    await asyncio.gather(*(client() for _ in range(at_once)))
+    return got
+
+
+if __name__ == "__main__":
+    asyncio.run(
+        main(
+            sys.argv[1],
+            sys.argv[2],
+            int(sys.argv[3]),
+            int(sys.argv[4]),
+            [
+                Org(int(number), slug, False, b"")
+                for number, slug in (o.split(":") for o in sys.argv[5:])
+            ],
+        )
+    )

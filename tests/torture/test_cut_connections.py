@@ -1,0 +1,115 @@
+"""Connections to PostgreSQL cut at random, also during COMMIT, by a proxy in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from itertools import count
+
+import pytest
+
+from ledger.core.sealer import Org
+from ledger.core.sequencer import KeyDigest, Limits
+from ledger.errors import DatabaseUnavailable
+from tests.support.appending import Process, new_org, process, sound_trail
+from tests.support.clusters import Database
+from tests.support.proxy import Cut, Proxy
+
+SECONDS = 6.0
+ORGS = 3
+CLIENTS = 6
+PAUSE_S = 0.002
+
+
+class Clients:
+    """Clients of one process: some send under a key until it is taken, some send once."""
+
+    def __init__(self, mine: Process, name: str, orgs: list[Org]) -> None:
+        self._mine = mine
+        self._name = name
+        self._orgs = orgs
+        self.acknowledged: dict[tuple[int, bytes], int] = {}
+        self.given_up = 0
+
+    async def run(self, client: int, stop: asyncio.Event) -> None:
+        keyed = client % 2 == 0
+        for number in count():
+            if stop.is_set():
+                break
+            org = self._orgs[number % len(self._orgs)]
+            text = f"{self._name}-{client}-{number}"
+            key = KeyDigest(text.encode().ljust(32, b"."), bytes(16)) if keyed else None
+            payloads = [f"{text}-{part}".encode() for part in range(1 + number % 3)]
+            while not await self._send(org, payloads, key) and keyed:  # noqa: ASYNC110 - a pause
+                await asyncio.sleep(PAUSE_S)
+
+    async def _send(self, org: Org, payloads: list[bytes], key: KeyDigest | None) -> bool:
+        try:
+            appended = await self._mine.append(org, *payloads, idempotency=key)
+        except DatabaseUnavailable:
+            self.given_up += 1
+            return False
+        for payload, receipt in zip(payloads, appended.receipts(), strict=True):
+            self.acknowledged[org.id, payload] = receipt.seq
+        return True
+
+
+async def lines_cut(proxy: Proxy, luck: random.Random, stop: asyncio.Event) -> int:
+    """Cut all lines at random moments; returns how often."""
+    for cuts in count():
+        if stop.is_set():
+            return cuts
+        await asyncio.sleep(luck.uniform(0, 0.1))
+        proxy.cut_all()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("retry_s", [15.0, 0.0], ids=["retrying", "giving up at once"])
+async def test_no_acknowledged_loss_and_no_duplicate(common: Database, retry_s: float) -> None:
+    seed = random.randrange(2**32)
+    luck = random.Random(seed)
+    cuts: Counter[Cut] = Counter()
+
+    every = iter(list(Cut) * 3)
+
+    def decide() -> Cut:
+        cut = next(every, None) or (luck.choice(list(Cut)) if luck.random() < 0.4 else Cut.NOT)
+        cuts[cut] += 1
+        return cut
+
+    limits = Limits(retry_s=retry_s)
+    async with (
+        Proxy(common, decide) as proxy,
+        process(proxy.url, limits=limits) as one,
+        process(proxy.url, limits=limits) as two,
+    ):
+        async with process(common.server_url) as direct:
+            orgs = [await new_org(direct.database) for _ in range(ORGS)]
+        stop = asyncio.Event()
+        clients = [Clients(each, name, orgs) for each, name in ((one, "one"), (two, "two"))]
+        running = [
+            asyncio.create_task(each.run(client, stop))
+            for each in clients
+            for client in range(CLIENTS)
+        ]
+        cutting = asyncio.create_task(lines_cut(proxy, luck, stop))
+        await asyncio.wait(
+            [*running, cutting], timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        stop.set()
+        await asyncio.gather(*running, cutting)
+        assert one.sequencer.waiting_bytes == two.sequencer.waiting_bytes == 0
+    told = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
+    assert all(cuts[cut] for cut in Cut), told
+    acknowledged = clients[0].acknowledged | clients[1].acknowledged
+    found = 0
+    for org in orgs:
+        payloads = await sound_trail(common, org)
+        assert len(set(payloads)) == len(payloads), told
+        mine = {payload: seq for (org_id, payload), seq in acknowledged.items() if org_id == org.id}
+        assert all(payloads[seq] == payload for payload, seq in mine.items()), told
+        # Nobody was told that something is not written which then was.
+        assert len(mine) == len(payloads), told
+        found += len(payloads)
+    assert found > 100, told
