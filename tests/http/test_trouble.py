@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import asyncpg
 
+from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.serving import Answer, Server, start_server
 
@@ -14,12 +20,46 @@ def post(server: Server, org: str, key: str) -> Answer:
     return server.request("POST", f"/v1/orgs/{org}/entries", {"event_type": "x"}, key=key)
 
 
+def until(reached: Callable[[], bool]) -> None:
+    """Wait for something that comes by itself."""
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
+
+
 async def _execute(url: str, statement: str, *arguments: object) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement, *arguments)
     finally:
         await connection.close()
+
+
+@contextmanager
+def _head_locked(server: Server, org: str, release: threading.Event) -> Iterator[None]:
+    """Hold an org's head row, as a slow append of another server would, until released."""
+    locked = threading.Event()
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(server.database.superuser_url)
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT FROM heads JOIN orgs ON orgs.id = org_id WHERE slug = $1 FOR UPDATE OF heads",
+                org,
+            )
+            locked.set()
+            await asyncio.to_thread(release.wait)
+        await connection.close()
+
+    holder = threading.Thread(target=lambda: asyncio.run(hold()))
+    holder.start()
+    try:
+        assert locked.wait(20)
+        yield
+    finally:
+        release.set()
+        holder.join()
 
 
 def test_a_damaged_trail_is_frozen_shown_and_thawed(server: Server) -> None:
@@ -80,10 +120,31 @@ def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: Own
             for secret in (str(own_cluster.port), "127.0.0.1", "Errno", "onnect"):
                 assert secret not in answer.json()["detail"], answer.json()
         own_cluster.start()
-        deadline = time.monotonic() + 30
-        while server.request("GET", "/readyz").status != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: server.request("GET", "/readyz").status == 200)
         assert post(server, org, key).json()["seq"] == 1
     finally:
         server.stop()
+
+
+def test_more_than_may_wait_is_told_to_come_back(start: StartServer) -> None:
+    server = start(max_events=5, queue_events=5)
+    org, key = server.create_org("plain")
+    assert post(server, org, key).status == 201
+    over = server.request("POST", f"/v1/orgs/{org}/entries", [{}] * 6, key=key)
+    assert over.status == 413
+    release = threading.Event()
+    with _head_locked(server, org, release), ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(post, server, org, key)]
+        until(lambda: bool(server.services and server.services.sequencer._in_flight))
+        asked += [pool.submit(post, server, org, key) for _ in range(11)]
+        # One is in its transaction, five wait; the others are told so at once.
+        until(lambda: sum(each.done() for each in asked) >= 6)
+        told = [each.result() for each in asked if each.done()]
+        assert {answer.status for answer in told} == {429}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in told)
+        assert told[0].json()["type"].endswith("/too-many-requests")
+        release.set()
+        answers = [each.result() for each in asked]
+    written = [answer.json()["seq"] for answer in answers if answer.status == 201]
+    assert sorted(written) == list(range(1, len(written) + 1))
+    assert len(written) + len(told) == 12
