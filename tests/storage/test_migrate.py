@@ -32,9 +32,7 @@ async def value(database: Database, query: str) -> Any:
 
 
 async def tables(database: Database) -> list[str]:
-    query = (
-        "SELECT array_agg(tablename::text ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'"
-    )
+    query = "SELECT array_agg(tablename::text ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'"
     return await value(database, query) or []
 
 
