@@ -8,8 +8,10 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import hypothesis
 import msgspec
 import pytest
+from hypothesis import strategies as st
 
 from tests.support.raw_http import Line, head
 from tests.support.serving import Answer, Server
@@ -236,3 +238,68 @@ def test_encoded_bodies_are_refused_as_such(server: Server, encoding: str) -> No
     assert (answer.status, problem_of(answer)) == (415, "unsupported-media-type")
     assert encoding in answer.json()["detail"]
     assert append(server, b"{}", content_encoding="identity").status == 201
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+almost_json = st.builds(
+    lambda value, cut, junk: json.dumps(value).encode()[: cut or None] + junk,
+    json_values,
+    st.integers(0, 60),
+    st.binary(max_size=3),
+)
+
+
+@hypothesis.settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+    body=st.binary(max_size=200)
+    | almost_json
+    | st.builds(
+        msgspec.msgpack.encode,
+        st.lists(st.dictionaries(st.text(max_size=9), st.integers(0, 2**63))),
+    ),
+    content_type=st.sampled_from([JSON, NDJSON, MSGPACK]),
+)
+def test_any_body_is_taken_whole_or_refused_as_a_problem(
+    server: Server, body: bytes, content_type: str
+) -> None:
+    before = head_seq(server)
+    answer = append(server, body, content_type)
+    if answer.status == 201:
+        receipts = answer.json().get("entries", [answer.json()])
+        assert head_seq(server) == before + len(receipts)
+        kept = [payload_of(server, receipt["record_id"]).body for receipt in receipts]
+        assert all(payload in body for payload in kept)
+    else:
+        assert (answer.status, problem_of(answer)) == (400, "invalid-event")
+        assert head_seq(server) == before
+
+
+@pytest.mark.parametrize(
+    "spelling", ["/v1/orgs/{}/entries/", "//v1/orgs/{}//entries", "/v1/%6frgs/{}/entries"]
+)
+def test_every_spelling_of_the_path_is_the_same_route(server: Server, spelling: str) -> None:
+    path = spelling.format(server.org)
+    key = server.admin_key
+    assert server.request("POST", path, {}, key=key).status == 201
+    refusals = [
+        ({"actor": 1}, key, {}),
+        ({}, None, {}),
+        ({}, server.create_key(server.org, "viewer"), {}),
+        ({}, key, {"content-type": "text/plain"}),
+    ]
+    for body, sender, headers in refusals:
+        here = server.request("POST", path, body, key=sender, headers=headers)
+        plain = f"/v1/orgs/{server.org}/entries"
+        there = server.request("POST", plain, body, key=sender, headers=headers)
+        assert (here.status, here.body) == (there.status, there.body)
+        assert here.headers.keys() == there.headers.keys()
