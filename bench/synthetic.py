@@ -53,8 +53,8 @@ FROM (
 _HEAD: Final = """
 UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1"""
 _INDEXES: Final = {
-    "entries_actor": "(org_id, actor_tag, seq) WHERE actor_tag <> 0",
-    "entries_subject": "(org_id, subject_tag, seq) WHERE subject_tag <> 0",
+    "entries_actor": "(org_id, (seq >> 14), actor_tag, seq) WHERE actor_tag <> 0",
+    "entries_subject": "(org_id, (seq >> 14), subject_tag, seq) WHERE subject_tag <> 0",
 }
 _CHUNK: Final = 100_000
 WRITERS: Final = 2

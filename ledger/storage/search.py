@@ -1,7 +1,7 @@
 """Reading a trail: one entry, and pages of entries by filter.
 
-Actor and subject are found by their index, newest or oldest first. The other
-fields stand in the leaf only: canonical JSON, in which the bytes
+Actor and subject are found by their index, which is looked into stretch by
+stretch (migrations/0001_ledger.sql), newest or oldest first. The other fields stand in the leaf only: canonical JSON, in which the bytes
 ``"event_type":"login"`` can't occur inside a string (its quotes would be
 escaped), so a byte search is exact. Such a scan is bounded by a window of seqs
 per page; the cursor goes on from there. All reads see every committed entry.
@@ -20,6 +20,9 @@ from ledger.storage.trail import ENTRY_COLUMNS, HEAD_ENTRY
 
 SCAN_WINDOW: Final = 100_000
 """Seqs that one page of a filter without actor or subject looks at."""
+STRETCH_BITS: Final = 14
+TAG_WINDOW: Final = 2_048 << STRETCH_BITS
+"""Seqs, in whole stretches, that one page of a search by actor or subject looks into."""
 PAGE_BYTES: Final = 8 << 20
 """Payload bytes after which a page ends early; its last entry may go beyond."""
 
@@ -72,18 +75,34 @@ def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
     for pattern in where.patterns:
         add("position(?::bytea in leaf) > 0", pattern)
     order = "DESC" if descending else "ASC"
+    source = f"""
+SELECT {ENTRY_COLUMNS} FROM entries WHERE {" AND ".join(conditions)} ORDER BY seq {order} LIMIT $4"""
+    if where.actor_tag or where.subject_tag:
+        source = _by_stretch(source, descending=descending)
     # The sizes of payloads are known without reading them, so a page of large
     # ones ends before they are in memory. The last column counts the rows found.
     query = f"""
 SELECT {ENTRY_COLUMNS}, found FROM (
     SELECT *, count(*) OVER () AS found,
         sum(octet_length(payload)) OVER (ORDER BY seq {order}) - octet_length(payload) AS bytes
-    FROM (
-        SELECT {ENTRY_COLUMNS} FROM entries WHERE {" AND ".join(conditions)}
-        ORDER BY seq {order} LIMIT $4
-    ) AS page
+    FROM ({source}) AS page
 ) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq {order}"""
     return query, arguments
+
+
+def _by_stretch(source: str, *, descending: bool) -> str:
+    """The same rows, found in one stretch of the index after the other.
+
+    A nested loop is the only plan there is for LATERAL, and it keeps the order
+    of its outer side: LIMIT ends it with the stretch that fills the page.
+    """
+    bounds = f"$3::bigint >> {STRETCH_BITS}, $2::bigint >> {STRETCH_BITS}, -1::bigint"
+    if not descending:
+        bounds = f"$2::bigint >> {STRETCH_BITS}, $3::bigint >> {STRETCH_BITS}"
+    found = source.replace("WHERE", f"WHERE (seq >> {STRETCH_BITS}) = stretch AND", 1)
+    return f"""
+SELECT found.* FROM generate_series({bounds}) AS stretch
+CROSS JOIN LATERAL ({found}) AS found LIMIT $4"""
 
 
 async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
@@ -123,7 +142,7 @@ async def page(
         low, high = await _bounds(connection, org_id, where, newest)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
-        window = None if where.actor_tag or where.subject_tag or not where.patterns else SCAN_WINDOW
+        window = _window_of(where)
         first, last = _window(low, high, window, descending=descending)
         if first > last:
             return Page([], None)
@@ -138,6 +157,12 @@ async def page(
         edge = first if descending else last
     following = edge - 1 if descending else edge + 1
     return Page(entries, following if low <= following <= high else None)
+
+
+def _window_of(where: Filter) -> int | None:
+    if where.actor_tag or where.subject_tag:
+        return TAG_WINDOW
+    return SCAN_WINDOW if where.patterns else None
 
 
 def _window(low: int, high: int, size: int | None, *, descending: bool) -> tuple[int, int]:
