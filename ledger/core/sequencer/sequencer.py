@@ -169,19 +169,24 @@ class Sequencer:
         started = time.perf_counter()
         try:
             outcome = await self._committer.commit(batch)
+        except Exception as error:  # noqa: BLE001 - no batch may stop its committer
+            await self._failed(turns, error)
+        else:
+            # Outside the try: what is committed must never be run again.
             outcome.settle(self._heads)
             self._report(outcome, len(turns), time.perf_counter() - started)
-        except Exception as error:  # noqa: BLE001 - no batch may stop its committer
-            # Not written, unless the error says otherwise (OutcomeUnknown).
-            if len(turns) == 1 or isinstance(error, StorageError):
-                for request in (request for turn in turns for request in turn.requests):
-                    request.refuse(error)
-            else:
-                # Something of one org is in the way: alone, it fails alone.
-                for turn in turns:
-                    await self._commit([turn])
         finally:
             self._in_flight.discard(batch)
+
+    async def _failed(self, turns: list[Turn], error: Exception) -> None:
+        """Not written, unless the error says otherwise (OutcomeUnknown)."""
+        if len(turns) == 1 or isinstance(error, StorageError):
+            for request in (request for turn in turns for request in turn.requests):
+                request.refuse(error)
+        else:
+            # Something of one org is in the way: alone, it fails alone.
+            for turn in turns:
+                await self._commit([turn])
 
     def _report(self, outcome: Outcome, orgs: int, seconds: float) -> None:
         if self._observe is not None:
