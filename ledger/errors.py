@@ -25,6 +25,8 @@
         ├── QueueFull
         └── ShuttingDown
 
+Some modules define errors of their own below these: MalformedQwedRow,
+QwedSourceError, VerificationFailed, StaleSeal, those of ``ledger.client``.
 The message is for a person and says what to do next.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from litestar import post
@@ -16,6 +17,7 @@ from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
 from server.http.written import Written
 
+LARGE_BODY_BYTES: Final = 1 << 20
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
@@ -31,7 +33,11 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     content_type, minimal, key = _headers(request)
     body = await body_of(request)
     appender = services_of(request).appender
-    events, single = appender.parse(body, content_type)
+    if len(body) > LARGE_BODY_BYTES:
+        # Reading megabytes of JSON must not hold up everybody else's requests.
+        events, single = await asyncio.to_thread(appender.parse, body, content_type)
+    else:
+        events, single = appender.parse(body, content_type)
     appended = await appender.append(
         tenant, events, idempotency=appender.request_key(key, body, content_type)
     )
