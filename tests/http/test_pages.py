@@ -209,3 +209,23 @@ def test_a_record_is_found_in_one_partition_by_primary_key(large: Trail) -> None
         scans = [line for line in plan.splitlines() if " Scan" in line]
         assert len(scans) == 1, plan
         assert "_pkey" in scans[0], plan
+
+
+@pytest.mark.parametrize("stretches", [1, 2_048])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_search_goes_on_from_stretch_to_stretch(
+    large: Trail, order: str, stretches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "TAG_WINDOW", stretches << search.STRETCH_BITS)
+    people = {
+        "a6": [n for n in range(40_000) if n % 2 == 0 and n % 997 == 6],
+        "busy": list(range(1, 40_000, 2)),
+        "nobody": [],
+    }
+    for actor, seqs in people.items():
+        found = [entry["seq"] for entry in large.find(actor=actor, order=order, limit=1000)]
+        assert found == (seqs if order == "asc" else seqs[::-1])
+    both = large.find(actor="a6", subject="busy", order=order, limit=7)
+    assert [entry["seq"] for entry in both] == (
+        people["a6"] if order == "asc" else people["a6"][::-1]
+    )
