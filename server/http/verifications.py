@@ -38,10 +38,14 @@ class VerifyRange(Struct, forbid_unknown_fields=True):
 
 
 class JobBody(Struct):
-    """A verification; ``rate`` is in entries a second, ``result`` the verdict once done."""
+    """A verification; ``rate`` is in entries a second.
+
+    ``valid`` and ``result`` are the verdict, null until the state is "done".
+    """
 
     id: str
     state: str
+    valid: bool | None
     from_seq: int | None
     to_seq: int | None
     processed: int
@@ -73,6 +77,7 @@ def _body(job: Job) -> JobBody:
     return JobBody(
         job.id,
         job.state,
+        None if job.result is None else job.result.valid,
         job.from_seq,
         job.to_seq,
         job.processed,
