@@ -1,0 +1,75 @@
+"""Watching a verification: events until it ends, or until the watcher is gone."""
+
+from __future__ import annotations
+
+import secrets
+
+import asyncpg
+
+from tests.http.test_trouble import until
+from tests.support.clusters import blocking
+from tests.support.raw_http import Line, head
+from tests.support.serving import Server
+
+
+async def _never_ending(server: Server) -> str:
+    """A job that some other process seems to run for ever."""
+    job = f"ver_{secrets.token_hex(16)}"
+    connection = await asyncpg.connect(server.database.superuser_url)
+    await connection.execute(
+        "INSERT INTO verifications (id, org_id, state, owner, heartbeat_at) "
+        "SELECT $1, id, 'running', 'elsewhere', now() + interval '1 day' FROM orgs WHERE slug = $2",
+        job,
+        server.org,
+    )
+    await connection.close()
+    return job
+
+
+def test_events_end_with_the_verification(shared_server: Server) -> None:
+    server, path = shared_server, f"/v1/orgs/{shared_server.org}/verifications"
+    job = server.request("POST", path, {}, key=server.admin_key)
+    assert job.status == 202
+    events = server.request("GET", f"{path}/{job.json()['id']}/events", key=server.admin_key)
+    assert events.headers["content-type"].startswith("text/event-stream")
+    names = [
+        line.removeprefix("event: ")
+        for line in events.body.decode().splitlines()
+        if line.startswith("event: ")
+    ]
+    assert names[-1] == "done"
+    assert set(names[:-1]) <= {"progress"}
+
+
+def test_a_watcher_that_leaves_is_not_served_on(shared_server: Server) -> None:
+    server = shared_server
+    job = blocking(_never_ending(server))
+    path = f"/v1/orgs/{server.org}/verifications/{job}"
+    assert server._server is not None
+    tasks = server._server.server_state.tasks
+    with Line(server) as line:
+        line.send(head("GET", f"{path}/events", server.admin_key))
+        received = b""
+        while b"event: progress" not in received:
+            received += line.socket.recv(65_536)
+        assert tasks
+    until(lambda: not tasks)
+
+
+def test_a_wait_ends_with_the_job_as_it_is(shared_server: Server) -> None:
+    server, path = shared_server, f"/v1/orgs/{shared_server.org}/verifications"
+    done = server.request("POST", f"{path}?wait=30", key=server.admin_key)
+    assert (done.status, done.json()["state"]) == (200, "done")
+    for wait in ("-1", "61", "x", "nan", "inf"):
+        refused = server.request("POST", f"{path}?wait={wait}", key=server.admin_key)
+        assert refused.status == 400, wait
+    for body in (
+        b"[]",
+        b'{"from_seq":-1}',
+        b'{"from_seq":5,"to_seq":4}',
+        b'{"x":1}',
+        b"\xff",
+        b'{"to_seq":1e99}',
+    ):
+        refused = server.request("POST", path, body, key=server.admin_key)
+        assert refused.status == 400, body
