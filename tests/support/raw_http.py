@@ -54,16 +54,32 @@ class Line:
             pass
         return bytes(received)
 
+    def next_answer(self) -> Answer:
+        """The next answer of a connection that stays open."""
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += self._some()
+        start, _, body = received.partition(b"\r\n\r\n")
+        length = int(parse(start + b"\r\n\r\n", body=False).headers["content-length"])
+        while len(body) < length:
+            body += self._some()
+        return parse(start + b"\r\n\r\n" + body)
+
+    def _some(self) -> bytes:
+        piece = self.socket.recv(65_536)
+        assert piece, "the connection was closed"
+        return piece
+
     def answer(self) -> Answer:
         """The answer of a request that asked for the connection to be closed."""
         return parse(self.read())
 
 
-def parse(received: bytes) -> Answer:
-    """One answer from its bytes."""
+def parse(received: bytes, *, body: bool = True) -> Answer:
+    """One answer from its bytes, or from its head alone."""
     response = http.client.HTTPResponse(cast("socket.socket", _Bytes(received)))
     response.begin()
-    return Answer(response.status, dict(response.headers), response.read())
+    return Answer(response.status, dict(response.headers), response.read() if body else b"")
 
 
 def head(method: str, path: str, key: str | None = None, **headers: str) -> bytes:
