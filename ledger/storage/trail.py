@@ -306,17 +306,21 @@ async def settle(url: str, moves: Sequence[Move]) -> bool:
     """Whether a commit of unknown outcome took effect, read back under the heads' locks.
 
     Waiting for the locks waits for the lost backend to end its transaction, so
-    the answer is final. Raises DatabaseUnavailable when it can't be read yet,
-    HeadConflict where some moves are there and others not.
+    the answer is final. What is found may still be on one machine only, where its
+    COMMIT was cut while it waited for a synchronous standby: committing the locks,
+    which are behind it in the WAL, waits for the standby once more.
+    Raises DatabaseUnavailable when it can't be read yet, HeadConflict where some moves
+    are there and others not.
     """
     connection = await connect(url)
     try:
+        await prepare_connection(connection)
         transaction = AppendTransaction(connection)
         await transaction.begin()
         await transaction.lock_heads([move.org_id for move in moves])
         found = {await _is_persisted(transaction, move) for move in moves}
-        await transaction.rollback()
-    except NotWritten as error:
+        await transaction.commit()
+    except (NotWritten, CommitUnknown) as error:
         raise explain(error) from error
     finally:
         await asyncio.shield(_close(connection))

@@ -7,14 +7,24 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.core.sequencer import Limits
-from ledger.errors import DatabaseUnavailable
+from ledger.core.sealer import Org
+from ledger.core.sequencer import KeyDigest, Limits
+from ledger.errors import DatabaseUnavailable, OutcomeUnknown
 from ledger.storage.database import Database as Pool
-from tests.support.appending import PATIENCE_S, new_org, process, sound_trail, until
-from tests.support.clusters import OwnCluster
+from tests.support.appending import (
+    PATIENCE_S,
+    new_org,
+    process,
+    rows_of,
+    sound_trail,
+    superuser,
+    until,
+)
+from tests.support.clusters import Database, OwnCluster
 from tests.support.standby import Standby
 
 CLIENTS = 8
+KEY = KeyDigest(b"k" * 16, b"b" * 16)
 
 
 @pytest.fixture
@@ -73,3 +83,48 @@ async def test_hosts_that_are_no_primary_are_unavailable(standby: Standby) -> No
         await Pool.open(url(standby.port))
     with pytest.raises(DatabaseUnavailable):
         await Pool.open(url(1, standby.port))
+
+
+async def test_what_no_standby_has_is_not_acknowledged(
+    own_cluster: OwnCluster, standby: Standby
+) -> None:
+    """A COMMIT cut while it waits for the standby is visible at the primary all the same."""
+    hosts = url(own_cluster.port, standby.port)
+    async with process(hosts) as one, process(hosts) as two:
+        org = await new_org(one.database)
+        await one.append(org, b"a")
+        with standby.asleep():
+            appending = one.soon(org, b"b", idempotency=KEY)
+            await cut_waiting(own_cluster)
+            await visible(own_cluster, org, 2)
+            done, _ = await asyncio.wait([appending], timeout=1)
+            assert not done, "acknowledged while it is on one machine only"
+            await one.sequencer.close(0.1)
+            with pytest.raises(OutcomeUnknown):
+                await appending
+            # Nor does a retry get the entry that is visible as its answer.
+            retrying = two.soon(org, b"b", idempotency=KEY)
+            done, _ = await asyncio.wait([retrying], timeout=1)
+            assert not done, "a replay answered with what is on one machine only"
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await retrying).replayed
+        assert len(await rows_of(standby.database, org.id)) == 2
+        assert await sound_trail(primary(own_cluster), org) == [b"a", b"b"]
+
+
+async def cut_waiting(cluster: OwnCluster) -> None:
+    """Cut the backend that waits for the standby, once there is one."""
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    async with asyncio.timeout(PATIENCE_S), superuser(primary(cluster)) as operator:
+        while not await operator.fetch(cut):  # noqa: ASYNC110 - PostgreSQL tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def visible(cluster: OwnCluster, org: Org, entries: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while len(await rows_of(primary(cluster), org.id)) < entries:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.02)
+
+
+def primary(cluster: OwnCluster) -> Database:
+    return Database("quire", cluster.owner_url, cluster.server_url, cluster.superuser_url)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import asyncpg
+import psutil
 
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
 from server.embedded.binaries import program_folder
@@ -62,6 +65,20 @@ class Standby:
             await connection.execute("SELECT pg_reload_conf()")
         finally:
             await connection.close()
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Stopped in the middle of whatever it does: alive, but silent."""
+        assert self._postmaster is not None
+        postmaster = psutil.Process(self._postmaster.pid)
+        processes = [postmaster, *postmaster.children()]
+        for each in processes:
+            each.suspend()
+        try:
+            yield
+        finally:
+            for each in processes:
+                each.resume()
 
     def stop(self) -> None:
         """End it."""
