@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from statistics import median
 from typing import Final
 
@@ -40,7 +41,7 @@ def post_singles(client: LoadClient, port: int, to: list[Target], count: int) ->
 
 def append_batch(scope: Scope) -> Figure:
     """Batches over HTTP against COPY of the same finished rows into the same table."""
-    stage, count, runs = scope.stage, scope.sized(500, least=2), scope.runs(5)
+    stage, count, runs = scope.stage, scope.sized(300, least=2), scope.runs(7)
     served, raw = stage.database(), stage.database()
     (org,) = tenants.create(served)
     trail = RawTrail(raw, tenants.create(raw)[0])
@@ -62,7 +63,7 @@ def append_batch(scope: Scope) -> Figure:
 
 def append_sealed(scope: Scope) -> Figure:
     """Batches to an org that seals, 5,000 subjects, against the same to a plain one."""
-    stage, count, runs = scope.stage, scope.sized(500, least=2), scope.runs(5)
+    stage, count, runs = scope.stage, scope.sized(300, least=2), scope.runs(7)
     served = stage.database()
     (plain,), (sealed,) = tenants.create(served), tenants.create(served, seals=True)
     with stage.server(served) as port, LoadClient() as client:
@@ -79,7 +80,7 @@ def append_sealed(scope: Scope) -> Figure:
 
 def append_single(scope: Scope) -> Figure:
     """Single events over 64 connections, against a bare app that decodes the same body."""
-    stage, count, runs = scope.stage, scope.sized(60_000, least=200), scope.runs(5)
+    stage, count, runs = scope.stage, scope.sized(40_000, least=200), scope.runs(7)
     served = stage.database()
     (org,) = tenants.create(served)
     with stage.server(served) as port, stage.noop() as bare, LoadClient() as client:
@@ -95,15 +96,16 @@ def append_single(scope: Scope) -> Figure:
 
 def append_many_orgs(scope: Scope) -> Figure:
     """Single events spread over 10,000 orgs, each by its own key, against one org."""
-    stage, count, runs = scope.stage, scope.sized(60_000, least=200), scope.runs(5)
+    stage, count, runs = scope.stage, scope.sized(40_000, least=200), scope.runs(7)
     served = stage.database()
     many = [org.entries for org in tenants.create(served, scope.whole(MANY_ORGS))]
     (one,) = tenants.create(served)
+    order = random.Random(0)
     with stage.server(served) as port, LoadClient() as client:
         first_use = post_singles(client, port, many, len(many))
         post_singles(client, port, [one.entries], count // 4)
         ours, theirs = in_turns(
-            lambda: post_singles(client, port, many, count),
+            lambda: post_singles(client, port, order.sample(many, len(many)), count),
             lambda: post_singles(client, port, [one.entries], count),
             runs,
         )
