@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from ledger import sealing
 from ledger.chain import Entry
 from ledger.core.opener import Opener, opener, ref_of
 from ledger.core.sealer import Org, Sealer
@@ -81,24 +82,27 @@ class Query(msgspec.Struct, kw_only=True):
     limit: int = 100
 
 
-async def find(database: Database, sealer: Sealer, org: Org, query: Query) -> Page:
-    """One page of entries. Raises InvalidFilter."""
+async def find(
+    database: Database, sealer: Sealer, org: Org, query: Query, *, may_open: bool
+) -> Page:
+    """One page of entries. Raises InvalidFilter.
+
+    A caller who may not open what is sealed may not ask who a ref is either.
+    """
     since, until = _moment("since", query.since), _moment("until", query.until)
     from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
-    actor, subject = query.actor, query.subject
+    people = {"actor": query.actor, "subject": query.subject}
     if org.seals:
-        known = True
-        if actor is not None:
-            actor = await ref_of(database, sealer, org, actor)
-            known = actor is not None
-        if subject is not None and known:
-            subject = await ref_of(database, sealer, org, subject)
-            known = subject is not None
-        if not known:
-            return Page([], None)
-    named = {"actor": actor, "subject": subject}
-    named |= {name: getattr(query, name) for name in LEAF_FILTERS}
-    where = Filter(search_tag(actor), search_tag(subject), [*_patterns(named)], since, until)
+        for role, name in people.items():
+            if name is not None and not name.startswith(sealing.REF_PREFIX):
+                if not may_open:
+                    raise InvalidFilter(f'{role}: this key may search by ref only ("ref:…")')
+                people[role] = ref = await ref_of(database, sealer, org, name)
+                if ref is None:
+                    return Page([], None)
+    named = people | {name: getattr(query, name) for name in LEAF_FILTERS}
+    tags = search_tag(people["actor"]), search_tag(people["subject"])
+    where = Filter(*tags, [*_patterns(named)], since, until)
     return await search.page(
         database,
         org.id,

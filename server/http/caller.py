@@ -43,6 +43,15 @@ async def org_of(request: HttpRequest, slug: str, what: May) -> tuple[Org, Princ
     return await services_of(request).directory.org(slug, principal, what), principal
 
 
+def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:
+    """Raise BadRequest for a query parameter that is not known: a misspelt filter finds all."""
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise BadRequest(
+            f"{unknown[0][:64]!r} is no query parameter here; known: {', '.join(sorted(known))}"
+        )
+
+
 async def body_of(request: HttpRequest) -> bytes:
     """The whole body; one that arrives too slowly is given up."""
     bodies = services_of(request).bodies

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -19,7 +19,7 @@ from server.appending import JSON, MSGPACK
 from server.auth import May
 from server.directory import Conflict, NotFound
 from server.http.appends import append_entries
-from server.http.caller import HttpRequest, org_of, services_of
+from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
 from server.http.tenants import HeadBody, head_body
 from server.reading import EntryBody, Query, cursor_of, find, payload_bytes, show
@@ -75,6 +75,9 @@ async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
     return entry
 
 
+QUERY_NAMES: Final = frozenset(Query.__struct_fields__) - {"descending"} | {"order"}
+
+
 @get("/v1/orgs/{org:str}/entries", operation_id="listEntries")
 async def list_entries(
     request: HttpRequest,
@@ -94,6 +97,8 @@ async def list_entries(
     """A page of entries, newest first; complete up to the last acknowledged entry."""
     tenant, principal = await org_of(request, org, May.READ)
     services = services_of(request)
+    refuse_unknown(request, QUERY_NAMES)
+    may_open = principal.may(May.OPEN)
     query = Query(
         event_type=event_type,
         actor=actor,
@@ -107,14 +112,8 @@ async def list_entries(
         descending=order == "desc",
         limit=limit,
     )
-    page = await find(services.database, services.sealer, tenant, query)
-    shown = await show(
-        services.database,
-        services.sealer,
-        tenant,
-        page.entries,
-        may_open=principal.may(May.OPEN),
-    )
+    page = await find(services.database, services.sealer, tenant, query, may_open=may_open)
+    shown = await show(services.database, services.sealer, tenant, page.entries, may_open=may_open)
     following = None if page.next_seq is None else cursor_of(page.next_seq)
     return Response(msgspec.json.encode(EntryPage(shown, following)), media_type=JSON)
 

@@ -245,7 +245,11 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     return await _show(request, tenant.id, org)
 
 
-@post("/v1/orgs/{org:str}/keys", operation_id="createKey")
+@post(
+    "/v1/orgs/{org:str}/keys",
+    operation_id="createKey",
+    response_headers={"Cache-Control": "no-store"},
+)
 async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     """Create an API key of an org; the key is shown this once."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledger.core.verification import Result, Target
-from ledger.core.verification.jobs import MAX_WAITING, STOPPED, Job, VerificationJobs
+from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, STOPPED, Job, VerificationJobs
 from ledger.errors import QueueFull
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
@@ -109,13 +109,26 @@ async def test_waiting_gives_up_in_time(
     assert seen.state == "queued"
 
 
+async def _other_org(superuser: Superuser, number: int) -> Target:
+    await superuser.connection.execute(
+        "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) VALUES ($1, $2, '', 'plain', '')",
+        ORG_ID + 1 + number,
+        f"other-{number}",
+    )
+    return Target(ORG_ID + 1 + number, f"other-{number}")
+
+
 async def test_the_queue_is_bounded(
     superuser: Superuser, table: VerificationTable, frozen: Frozen
 ) -> None:
     idle = runner(superuser, table, frozen)
-    waiting = [await idle.submit(WHOLE) for _ in range(MAX_WAITING)]
-    with pytest.raises(QueueFull):
+    waiting = [await idle.submit(WHOLE) for _ in range(MAX_PER_ORG)]
+    with pytest.raises(QueueFull, match="of this org"):
         await idle.submit(WHOLE)
+    for number in range(MAX_WAITING - MAX_PER_ORG):
+        await idle.submit(await _other_org(superuser, number))
+    with pytest.raises(QueueFull, match="are waiting already"):
+        await idle.submit(await _other_org(superuser, MAX_WAITING))
     await idle.close()
     end = await idle.find(ORG_ID, waiting[-1].id)
     assert end is not None

@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -27,11 +28,14 @@ from ledger.keys import SigningKeyring
 from ledger.storage.verifications import Advance, JobRow, VerificationTable
 
 MAX_WAITING: Final = 16
+MAX_PER_ORG: Final = 4
+"""Verifications of one org that wait or run in a process, so that no tenant keeps out others."""
 HEARTBEAT_S: Final = 1.0
 POLL_S: Final = 0.25
 FINISH_ATTEMPTS: Final = 60
 RETRY_AFTER_S: Final = 10
 MAX_FAULTS_SO_FAR: Final = 100
+UNREADABLE: Final = "the database could not be read to the end; verify again"
 STOPPED: Final = "the server that ran it stopped"
 
 State = Literal["queued", "running", "done", "failed"]
@@ -86,6 +90,7 @@ class VerificationJobs:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
         self._reserved = 0
+        self._of_org: Counter[int] = Counter()
         self._running: _Running | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -108,7 +113,13 @@ class VerificationJobs:
             raise QueueFull(
                 f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
             )
+        if self._of_org[target.org_id] >= MAX_PER_ORG:
+            raise QueueFull(
+                f"{MAX_PER_ORG} verifications of this org are unfinished; wait for one",
+                retry_after=RETRY_AFTER_S,
+            )
         self._reserved += 1
+        self._of_org[target.org_id] += 1
         try:
             job_id = "ver_" + secrets.token_hex(16)
             await self._table.create(
@@ -116,6 +127,7 @@ class VerificationJobs:
             )
         except BaseException:
             self._reserved -= 1
+            self._of_org[target.org_id] -= 1
             raise
         self._waiting.put_nowait((job_id, target))
         job = await self.find(target.org_id, job_id)
@@ -157,6 +169,8 @@ class VerificationJobs:
                 await self._run(running, target)
             finally:
                 self._running = None
+                self._of_org[target.org_id] -= 1
+                self._of_org += Counter()  # drops the orgs that have none left
 
     async def _run(self, running: _Running, target: Target) -> None:
         result: Result | None = None
@@ -174,6 +188,9 @@ class VerificationJobs:
         except asyncio.CancelledError:
             await asyncio.shield(self._store_end(running, result, STOPPED, attempts=1))
             raise
+        except DatabaseUnavailable as error:
+            _log.error("verification %s of org %s: %s", running.job_id, target.org, error)
+            await self._store_end(running, result, UNREADABLE)
         except QuireError as error:
             _log.error("verification %s of org %s: %s", running.job_id, target.org, error)
             await self._store_end(running, result, str(error))
