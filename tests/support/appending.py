@@ -25,7 +25,7 @@ from tests.support import clusters
 from tests.support.trails import RING, draft
 
 MASTER_KEY = bytes(range(32))
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _ids = count(1)
 
 
@@ -118,11 +118,11 @@ async def held_head(database: clusters.Database, *held: Org) -> AsyncIterator[No
         await connection.close()
 
 
-async def until(condition: Callable[[], Any], what: str) -> None:
+async def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> None:
     """Turn the loop until the condition holds; fails after a generous time."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"not in {PATIENCE_S:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not in {patience_s:.0f} s: {what}"
         await asyncio.sleep(0.002)
 
 
