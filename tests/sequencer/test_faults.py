@@ -206,23 +206,34 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
     assert one.sequencer.waiting_bytes == 0
 
 
-async def test_an_error_of_the_server_itself_at_commit_is_not_written(
-    common: Database, org: Org
+@pytest.mark.parametrize("when", ["DEFERRABLE INITIALLY DEFERRED", ""], ids=["commit", "before"])
+@pytest.mark.parametrize(
+    ("state", "told"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
+)
+async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
+    common: Database, org: Org, when: str, state: str, told: str
 ) -> None:
-    """A deferred constraint fails inside COMMIT, where an ERROR is the server's own word."""
+    """A trigger stands for the full disk; a deferred one fails inside COMMIT."""
     async with superuser(common) as connection:
         await connection.execute(
             f"""
-            CREATE FUNCTION refuse_{org.id}() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN IF NEW.org_id = {org.id} THEN RAISE 'no'; END IF; RETURN NULL; END $$;
-            CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON heads DEFERRABLE INITIALLY DEFERRED
-                FOR EACH ROW EXECUTE FUNCTION refuse_{org.id}()"""
+            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF NEW.org_id = {org.id} THEN
+                    RAISE 'refused' USING ERRCODE = '{state}';
+                END IF;
+                RETURN NULL;
+            END $$;
+            CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON heads {when}
+                FOR EACH ROW EXECUTE FUNCTION refuse()"""
         )
     try:
         async with process(common.server_url, limits=Limits(retry_s=0.1)) as one:
-            with pytest.raises(DatabaseUnavailable, match="no"):
+            other = await new_org(one.database)
+            with pytest.raises(DatabaseUnavailable, match=told):
                 await one.append(org, b"refused")
+            await one.append(other, b"taken")
     finally:
         async with superuser(common) as connection:
             await connection.execute("DROP TRIGGER refuse ON heads")
     assert await sound_trail(common, org) == []
+    assert await sound_trail(common, other) == [b"taken"]
