@@ -23,6 +23,8 @@ import msgspec
 from ledger.entry import has_control
 from ledger.errors import InvalidEvent, PayloadTooLarge
 
+RESERVED_PREFIX: Final = "quire."
+"""Event types of the server's own entries, such as a thaw or an erasure."""
 MAX_FIELD_CHARS: Final = 1_024
 """Bound of each recognised field; eight of them always fit in a leaf."""
 MAX_DEPTH: Final = 128
@@ -291,6 +293,12 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
             raise InvalidEvent(
                 f"{name} holds a control character; remove it", field=name, index=index
             )
+    if fields.event_type is not None and fields.event_type.startswith(RESERVED_PREFIX):
+        raise InvalidEvent(
+            f"event types that begin with {RESERVED_PREFIX!r} are written by the server alone",
+            field="event_type",
+            index=index,
+        )
     if fields.timestamp is not None and not _is_time(fields.timestamp):
         raise InvalidEvent(
             "timestamp must be an ISO 8601 / RFC 3339 time such as 2026-01-31T12:00:00Z",

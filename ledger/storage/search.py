@@ -47,7 +47,11 @@ class Page(NamedTuple):
 # Index order or nothing: where the planner knows too little of a busy actor (a plan
 # for any value, statistics that lag), it would collect all its entries and sort them.
 IN_ORDER = "SET LOCAL enable_sort = off"
-HEAD = "SELECT seq, entry_hash, anchored_at FROM heads WHERE org_id = $1"
+# A time that no datetime holds was written by no server of ours.
+HEAD = """
+SELECT seq, entry_hash,
+       CASE WHEN anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN anchored_at ELSE 'epoch' END
+FROM heads WHERE org_id = $1"""
 ENTRY_AT_SEQ = f"""
 SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
 ORDER BY anchored_at DESC LIMIT 1"""

@@ -249,14 +249,29 @@ class AppendTransaction:
         return reason
 
     async def commit(self) -> None:
-        """Commit. Raises CommitUnknown where the outcome is not known."""
+        """Commit. Raises CommitUnknown where the outcome is not known.
+
+        PostgreSQL answers a COMMIT whose wait for a synchronous standby was cut
+        short with a warning only: the entries are on one machine then.
+        """
+        warnings: list[str] = []
+
+        def note(_: object, message: Any) -> None:
+            if message.severity_en == "WARNING":
+                warnings.append(message.message)
+
         try:
+            self.connection.add_log_listener(note)
             status = await self.connection.execute("COMMIT")
         except Exception as error:
             if _is_refusal(error):
                 raise NotWritten(error) from error
             self.connection.terminate()
             raise CommitUnknown(str(explain(error))) from error
+        finally:
+            self.connection.remove_log_listener(note)
+        if warnings:
+            raise CommitUnknown(f"COMMIT was answered with a warning: {warnings[0]}")
         if status != "COMMIT":
             raise NotWritten(asyncpg.InFailedSQLTransactionError(f"COMMIT answered {status}"))
 

@@ -453,3 +453,9 @@ def test_real_webhooks_are_events() -> None:
     ]
     for body in (json.dumps(payload).encode() for payload in payloads):
         assert one(body)[0].payload == body
+
+
+def test_the_servers_own_event_types_are_not_for_callers() -> None:
+    with pytest.raises(InvalidEvent, match=r"quire\.") as refused:
+        event.parse_json(b'{"event_type":"quire.org_thawed"}', max_events=1, max_payload=1000)
+    assert refused.value.field == "event_type"

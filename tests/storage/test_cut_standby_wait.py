@@ -1,0 +1,41 @@
+"""A COMMIT whose wait for a synchronous standby is cut is not acknowledged before one has it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from tests.support.appending import new_org, process, sound_trail, until
+from tests.support.clusters import Database, OwnCluster
+
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+async def test_a_cancelled_wait_is_no_acknowledgement(own_cluster: OwnCluster) -> None:
+    operator = await asyncpg.connect(own_cluster.superuser_url)
+    try:
+        async with process(own_cluster.server_url) as one:
+            org = await new_org(one.database)
+            await one.append(org, b'{"n":0}')
+            await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            await operator.execute("SELECT pg_reload_conf()")
+            while await operator.fetchval("SHOW synchronous_standby_names") != "nobody":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            append = one.soon(org, b'{"n":1}')
+            cut: set[int] = set()
+            # The first wait is the append's own; later ones are of asking what became of it.
+            while len(cut) < 2:
+                for row in await operator.fetch(WAITING):
+                    cut.add(row["pid"])
+                    await operator.fetchval("SELECT pg_cancel_backend($1)", row["pid"])
+                await asyncio.sleep(0.01)
+            assert not append.done()
+            await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            await operator.execute("SELECT pg_reload_conf()")
+            await until(append.done, "the acknowledgement")
+            assert (await append).receipts()[0].seq == 1
+            urls = (own_cluster.owner_url, own_cluster.server_url, own_cluster.superuser_url)
+            assert len(await sound_trail(Database("quire", *urls), org)) == 2
+    finally:
+        await operator.close()
