@@ -67,6 +67,9 @@ class Leaf(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 encode_leaf_unchecked = msgspec.json.Encoder().encode
 """Encode a leaf whose strings are known to hold no control characters."""
 
+encode_leaf_into = msgspec.json.Encoder().encode_into
+"""The same into a buffer that is used again; cheaper where leaves are only compared."""
+
 _decode = msgspec.json.Decoder(Leaf).decode
 
 

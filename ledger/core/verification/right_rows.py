@@ -17,7 +17,7 @@ from ledger.entry import (
     MAX_TIME_US,
     Leaf,
     decode_leaf,
-    encode_leaf_unchecked,
+    encode_leaf_into,
     format_time,
     search_tag,
 )
@@ -41,7 +41,7 @@ NOT_PLAIN: Final = (
 unpack_fixed = FIXED.unpack_from
 unpack_length = LENGTH.unpack_from
 decode = msgspec.json.Decoder(Leaf).decode
-encode = encode_leaf_unchecked
+encode_into = encode_leaf_into
 
 
 class _Tags(dict[str | None, int]):
@@ -99,6 +99,7 @@ class RightRows:
         last_leaf: bytes | None = None
         end, row_end = len(buffer), position
         leaf_data = digest = b""
+        canonical = bytearray()  # made once: the leaf is encoded anew into it each time
         while True:
             try:
                 (
@@ -114,6 +115,7 @@ class RightRows:
                 digest = sha256(b"\x00" + leaf_data).digest()
                 leaf = decode(leaf_data)
                 payload = leaf.payload
+                encode_into(leaf, canonical)
                 right: bool = (
                     seq == expected
                     and row_end <= end
@@ -131,7 +133,7 @@ class RightRows:
                     and payload.size == payload_bytes
                     and payload.blake3 == blake3(buffer[payload_at:row_end]).digest().hex()
                     and leaf_bytes <= MAX_LEAF_BYTES
-                    and encode(leaf) == leaf_data
+                    and canonical == leaf_data
                     and (
                         not (0x5C in leaf_data or 0x7F in leaf_data or 0xC2 in leaf_data)
                         or decode_leaf(leaf_data) is not None
