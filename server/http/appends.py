@@ -13,6 +13,7 @@ from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.appending import UnsupportedBody
 from server.auth import May
+from server.bodies import SMALL_BYTES
 from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
 from server.http.written import Written
@@ -31,13 +32,20 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = await org_of(request, org, May.APPEND)
     content_type, minimal, key = _headers(request)
-    body = await body_of(request)
-    appender = services_of(request).appender
-    if len(body) > LARGE_BODY_BYTES:
-        # Reading megabytes of JSON must not hold up everybody else's requests.
-        events, single = await asyncio.to_thread(appender.parse, body, content_type)
-    else:
+    services = services_of(request)
+    appender = services.appender
+    size = _announced(request, services.settings.max_body_bytes)
+    if size <= SMALL_BYTES:
+        body = await body_of(request)
         events, single = appender.parse(body, content_type)
+    else:
+        with services.bodies.room(tenant.id, size):
+            body = await body_of(request)
+            if len(body) > LARGE_BODY_BYTES:
+                # Reading megabytes of JSON must not hold up everybody else's requests.
+                events, single = await asyncio.to_thread(appender.parse, body, content_type)
+            else:
+                events, single = appender.parse(body, content_type)
     appended = await appender.append(
         tenant, events, idempotency=appender.request_key(key, body, content_type)
     )
@@ -66,6 +74,14 @@ def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
         elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             raise UnsupportedBody(f"send the body as it is, not {value[:80]!r}-encoded")
     return content_type, minimal, key
+
+
+def _announced(request: HttpRequest, limit_bytes: int) -> int:
+    """The size a body says it has, at most the limit; one that does not say may have that."""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            return min(int(value), limit_bytes) if value.isdigit() else limit_bytes
+    return limit_bytes
 
 
 # Hashes, ids and times hold nothing that JSON would escape, so they are
