@@ -41,7 +41,7 @@ def post_singles(client: LoadClient, port: int, to: list[Target], count: int) ->
 
 def append_batch(scope: Scope) -> Figure:
     """Batches over HTTP against COPY of the same finished rows into the same table."""
-    stage, count, runs = scope.stage, scope.sized(300, least=2), scope.runs(7)
+    stage, count, runs = scope.stage, scope.sized(250, least=2), scope.runs(7)
     served, raw = stage.database(), stage.database()
     (org,) = tenants.create(served)
     trail = RawTrail(raw, tenants.create(raw)[0])
@@ -63,7 +63,7 @@ def append_batch(scope: Scope) -> Figure:
 
 def append_sealed(scope: Scope) -> Figure:
     """Batches to an org that seals, 5,000 subjects, against the same to a plain one."""
-    stage, count, runs = scope.stage, scope.sized(300, least=2), scope.runs(7)
+    stage, count, runs = scope.stage, scope.sized(250, least=2), scope.runs(7)
     served = stage.database()
     (plain,), (sealed,) = tenants.create(served), tenants.create(served, seals=True)
     with stage.server(served) as port, LoadClient() as client:
@@ -80,7 +80,7 @@ def append_sealed(scope: Scope) -> Figure:
 
 def append_single(scope: Scope) -> Figure:
     """Single events over 64 connections, against a bare app that decodes the same body."""
-    stage, count, runs = scope.stage, scope.sized(40_000, least=200), scope.runs(7)
+    stage, count, runs = scope.stage, scope.sized(30_000, least=200), scope.runs(7)
     served = stage.database()
     (org,) = tenants.create(served)
     with stage.server(served) as port, stage.noop() as bare, LoadClient() as client:
@@ -96,7 +96,7 @@ def append_single(scope: Scope) -> Figure:
 
 def append_many_orgs(scope: Scope) -> Figure:
     """Single events spread over 10,000 orgs, each by its own key, against one org."""
-    stage, count, runs = scope.stage, scope.sized(40_000, least=200), scope.runs(7)
+    stage, count, runs = scope.stage, scope.sized(30_000, least=200), scope.runs(7)
     served = stage.database()
     many = [org.entries for org in tenants.create(served, scope.whole(MANY_ORGS))]
     (one,) = tenants.create(served)

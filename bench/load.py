@@ -17,7 +17,7 @@ from bench import events, wire
 BATCH_EVENTS: Final = 1_000
 DISTINCT_BATCHES: Final = 20
 DISTINCT_SINGLES: Final = 5_000
-LIMIT_S: Final = 600.0
+LIMIT_S: Final = 180.0
 
 
 class Target(msgspec.Struct):
@@ -125,7 +125,9 @@ async def _carry_out(order: Order) -> Outcome:
         async with asyncio.timeout(LIMIT_S):
             await work.finished
     except (wire.BadAnswer, TimeoutError) as error:
-        return Outcome(failure=str(error) or "not done within its time")
+        reason = str(error) or f"not done within {LIMIT_S:.0f} s"
+        told = f"{len(work.latencies_s)} of {order.requests} requests answered: {reason}"
+        return Outcome(failure=told)
     finally:
         for connection in connections:
             connection.close()

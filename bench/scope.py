@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.stage import Stage
 
 MIN_RUNS = 3
+QUICK_RUNS = 5
 
 
 class Scope:
@@ -24,5 +25,7 @@ class Scope:
         return max(round(full * self.scale), least)
 
     def runs(self, full: int) -> int:
-        """How many turns each side has: as many when quick, three in a test of the benchmark."""
-        return full if self.scale >= 1 else MIN_RUNS
+        """How many turns each side has: five at most when quick, three in a test."""
+        if self.scale < 1:
+            return MIN_RUNS
+        return min(full, QUICK_RUNS) if self.quick else full

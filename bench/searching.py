@@ -85,7 +85,7 @@ def _queries(org: Tenant, count: int, turn: int) -> list[Target]:
 def search_cost(scope: Scope, archive: Archive) -> Figure:
     """The append path with the two search indexes against the same without them."""
     stage = scope.stage
-    count, runs = scope.sized(300, least=2), scope.runs(7)
+    count, runs = scope.sized(250, least=2), scope.runs(7)
     indexed, org = archive.trail(scope)
     bare = stage.clone(indexed)
     stage.execute(bare.owner_url, *(f"DROP INDEX {index}" for index in _INDEXES))
