@@ -18,6 +18,7 @@ import asyncpg
 from ledger.chain import Entry, Head
 from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.errors import QuireError
+from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
 
 ENTRY_COLUMNS = (
@@ -210,8 +211,13 @@ class AppendTransaction:
 
     async def copy_entries(self, entries: Iterable[Entry]) -> None:
         """Write the entries by binary COPY."""
-        await self.run(
-            self.connection.copy_records_to_table("entries", records=entries, columns=_COPY_COLUMNS)
+        await self.run(self._copy(entries))
+
+    async def _copy(self, entries: Iterable[Entry]) -> None:
+        if self.connection.is_closed():
+            raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not look
+        await self.connection.copy_to_table(
+            "entries", source=copy_stream(entries), columns=_COPY_COLUMNS, format="binary"
         )
 
     async def move_heads(self, moves: Sequence[Move]) -> None:

@@ -1,0 +1,48 @@
+"""What is packed for COPY is what PostgreSQL reads."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from ledger.chain import Entry
+from ledger.entry import to_datetime
+from ledger.storage.copy_in import SLICE_ROWS, copy_stream
+from ledger.storage.database import Database as Pool
+from ledger.storage.partitions import create_for
+from tests.support.clusters import Database
+
+NOW_US = 1_800_000_000_123_456
+
+
+@pytest.mark.parametrize("count", [0, 1, SLICE_ROWS, SLICE_ROWS + 1])
+async def test_rows_arrive_as_they_were_packed(database: Database, count: int) -> None:
+    pool = await Pool.open(database.server_url)
+    await create_for(pool, [to_datetime(NOW_US), to_datetime(1)])
+    await pool.close()
+    times = [to_datetime(NOW_US), to_datetime(NOW_US + 1), to_datetime(1)]
+    rows = [
+        Entry(
+            1 + seq % 3 * (2**31),
+            seq,
+            times[seq % 5 % 3],
+            -(2**63) + seq,
+            2**63 - 1 - seq,
+            bytes([seq % 256]) * 32,
+            bytes([255 - seq % 256]) * 32,
+            b"leaf" * (seq % 7),
+            b"\0payload" * (seq % 900),
+        )
+        for seq in range(count)
+    ]
+    connection = await asyncpg.connect(database.server_url)
+    try:
+        await connection.copy_to_table(
+            "entries", source=copy_stream(rows), columns=list(Entry._fields), format="binary"
+        )
+        stored = await connection.fetch(
+            f"SELECT {', '.join(Entry._fields)} FROM entries ORDER BY seq"
+        )
+    finally:
+        await connection.close()
+    assert [Entry(*row) for row in stored] == rows
