@@ -1,6 +1,7 @@
 """Loads every fixture module of `tests/plugins`; under CI=true, turns what did not run into failure."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ pytest_plugins = sorted(
     for module in (Path(__file__).parent / "plugins").glob("*.py")
     if module.stem != "__init__"
 )
+
+# A shell ignores SIGINT for what it runs in the background, and children inherit that:
+# tests that press Ctrl-C would press in vain.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Locally a skip is a convenience; in CI it would be a green run that proved nothing.
 MUST_RUN = os.environ.get("CI", "").lower() in {"1", "true"}
