@@ -14,7 +14,7 @@ import uvloop
 
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
-from ledger.core.verification import Target, verify_trail
+from ledger.core.verification.trail import Target, verify_trail
 
 SAMPLE_S: Final = 0.25
 

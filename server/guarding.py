@@ -10,7 +10,7 @@ import structlog
 from ledger.core.opener import ref_of
 from ledger.core.sealer import Org, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
-from ledger.core.verification import Result
+from ledger.core.verification.faults import Result
 from ledger.entry import search_tag
 from ledger.errors import AppendRefused, DatabaseUnavailable
 from ledger.event import Event, EventFields

@@ -13,9 +13,10 @@ from msgspec import Meta, Struct, json
 
 from ledger.chain import Fault
 from ledger.core.sealer import Org
-from ledger.core.verification import Result, Target
+from ledger.core.verification.faults import Result
 from ledger.core.verification.jobs import Job
 from ledger.core.verification.single import EntryChecks, verify_entry
+from ledger.core.verification.trail import Target
 from ledger.entry import format_time, from_datetime, has_control, parse_record_id
 from ledger.errors import FormatError
 from ledger.storage import search

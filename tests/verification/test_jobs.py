@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.core.verification import Result, Target
+from ledger.core.verification.faults import Result
 from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, STOPPED, Job, VerificationJobs
+from ledger.core.verification.trail import Target
 from ledger.errors import QueueFull
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database

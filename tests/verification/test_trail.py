@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from ledger.chain import Entry, extend
-from ledger.core.verification import Progress, Target, VerificationFailed, verify_trail
+from ledger.core.verification.faults import VerificationFailed
+from ledger.core.verification.trail import Progress, Target, verify_trail
 from ledger.core.verification.wire import Order
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKey, SigningKeyring

@@ -3,9 +3,6 @@
 :func:`verify_trail` streams a trail through worker processes; ``scan`` is the
 pure check of a stream of rows, ``tally`` puts the parts together. The kinds of
 faults are in ``faults`` and in docs/verification.md.
+
+Nothing is imported here: a worker process starts with what it needs and no more.
 """
-
-from ledger.core.verification.faults import Checks, Result, VerificationFailed
-from ledger.core.verification.trail import Progress, Target, verify_trail
-
-__all__ = ["Checks", "Progress", "Result", "Target", "VerificationFailed", "verify_trail"]

@@ -6,7 +6,7 @@ from typing import Final
 
 from ledger.core.verification.segment import MAX_BIGINT, Segment
 
-MAX_SEGMENT_ENTRIES: Final = 25_000
+MAX_SEGMENT_ENTRIES: Final = 50_000
 MIN_SEGMENT_ENTRIES: Final = 1_000
 SEGMENTS_PER_PROCESS: Final = 4
 """Into at least so many is cut what is left of a trail."""
