@@ -107,7 +107,8 @@ class Sequencer:
         (nothing written), DatabaseUnavailable (nothing written), OutcomeUnknown.
         """
         self._admit(request)
-        return await asyncio.shield(request.future)
+        # A caller that is cancelled cancels this future, which is its own; the request stays.
+        return await request.future
 
     def _admit(self, request: AppendRequest) -> None:
         if self._closing:
