@@ -100,6 +100,8 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
     start = body.lstrip()[:1]
     if start == b"{":
         return [_event(body, None, max_payload, _read_json)], True
+    if not start:
+        raise InvalidEvent("the body is empty; send a JSON object or an array of objects")
     if start != b"[":
         raise InvalidEvent("the body must be a JSON object or an array of objects")
     _bound_array(body, max_events)

@@ -121,7 +121,9 @@ class Authenticator:
         else:
             principal = found[0]
         if principal is None:
-            raise Unauthorized("this API key is not valid")
+            raise Unauthorized(
+                "this API key is not valid: it was mistyped or revoked; an admin of the org can make one"
+            )
         return principal
 
     async def _look_up(self, token: str) -> Principal | None:

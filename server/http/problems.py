@@ -153,14 +153,19 @@ def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[byt
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 
 
-def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def _too_large(request: Request[Any, Any, Any]) -> str:
+    limit = request.route_handler.resolve_request_max_body_size()
+    return f"the body is too large; at most {limit} bytes are taken, so send it in several requests"
+
+
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: unknown paths, methods, bodies that do not validate."""
     kind = OF_STATUS.get(error.status_code)
     if kind is None:
         kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
     detail = str(error.detail or kind.title)
     if kind is TOO_LARGE:
-        detail = "the body is larger than this route takes"
+        detail = _too_large(request)
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         if isinstance(first, dict):
