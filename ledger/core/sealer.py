@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.chain import Draft
-from ledger.entry import PayloadDigest, search_tag
+from ledger.entry import payload_digest, search_tag
 from ledger.errors import DatabaseUnavailable
 from ledger.event import Event
 from ledger.storage import subjects
@@ -197,7 +197,7 @@ def _plain(event: Event) -> Draft:
         fields.event_type,
         fields.legal_basis,
         fields.outcome,
-        PayloadDigest(blake3(event.payload).hexdigest(), None, len(event.payload)),
+        payload_digest(event.payload, None),
         fields.subject,
         fields.timestamp,
         search_tag(fields.actor),
@@ -223,7 +223,7 @@ def _sealed(event: Event, keys: OrgKeys, people: dict[str, Subject], salt: bytes
         fields.event_type,
         fields.legal_basis,
         fields.outcome,
-        PayloadDigest(blake3(payload).hexdigest(), seal, len(payload)),
+        payload_digest(payload, seal),
         None if subject is None else subject.ref,
         fields.timestamp,
         0 if actor is None else actor.tag,

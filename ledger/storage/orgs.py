@@ -154,13 +154,6 @@ async def freeze_org(database: Database, org_id: int, reason: str, found: str) -
         await connection.execute(INSERT_EVENT, org_id, "org_frozen", reason)
 
 
-async def record_security_event(
-    database: Database, org_id: int | None, kind: str, detail: str
-) -> None:
-    """Keep a security event."""
-    await database.execute(INSERT_EVENT, org_id, kind, detail)
-
-
 async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:
     """The newest 100 security events of an org, newest first: id, time, kind, detail."""
     return [tuple(row) for row in await database.fetch(SELECT_EVENTS, org_id)]
