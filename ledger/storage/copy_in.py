@@ -2,7 +2,6 @@
 
 The columns are few and fixed, and all rows of an org in a batch share their
 first and third: packed here they cost a seventh of what a general encoder does.
-Format: PostgreSQL documentation, COPY, "Binary Format".
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ from typing import Final
 
 from ledger.chain import Entry
 from ledger.entry import HASH_BYTES, from_datetime
+from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
 
-SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-TRAILER: Final = b"\xff\xff"
-PG_EPOCH_US: Final = 946_684_800_000_000
-"""2000-01-01T00:00:00Z, from which PostgreSQL counts, in µs since 1970."""
+_HEADER: Final = COPY_SIGNATURE + bytes(8)  # no flags, no extension
 SLICE_ROWS: Final = 256
 
 _COLUMNS: Final = len(Entry._fields)
@@ -32,11 +29,11 @@ _HASH = _LENGTH.pack(HASH_BYTES)
 
 async def copy_stream(entries: Iterable[Entry]) -> AsyncIterator[bytes]:
     """The entries as a COPY stream, a slice at a time, so that each is sent while the next is made."""
-    yield SIGNATURE
+    yield _HEADER
     remaining = iter(entries)
     while rows := list(islice(remaining, SLICE_ROWS)):
         yield pack_rows(rows)
-    yield TRAILER
+    yield COPY_TRAILER
 
 
 def pack_rows(rows: Iterable[Entry]) -> bytes:

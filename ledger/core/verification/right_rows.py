@@ -10,7 +10,7 @@ import msgspec
 from blake3 import blake3
 
 from ledger.core.verification.links import Link
-from ledger.core.verification.rows import BIGINT_BYTES, FIXED, LENGTH, PG_EPOCH_US, prefix_of
+from ledger.core.verification.rows import BIGINT_BYTES, FIXED, LENGTH, prefix_of
 from ledger.entry import (
     HASH_BYTES,
     MAX_LEAF_BYTES,
@@ -23,6 +23,7 @@ from ledger.entry import (
 )
 from ledger.errors import MalformedLeaf
 from ledger.keys import SigningKeyring
+from ledger.storage.copy_format import PG_EPOCH_US
 
 MAX_CACHED: Final = 20_000
 """Search tags, and times as text, that are kept for the rows to come."""

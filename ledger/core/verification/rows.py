@@ -14,17 +14,14 @@ from typing import Final, NamedTuple
 from ledger.chain import Entry
 from ledger.entry import MAX_TIME_US, to_datetime
 from ledger.errors import FormatError
+from ledger.storage.copy_format import COPY_SIGNATURE, PG_EPOCH_US
 
-COPY_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\x00"
-COPY_TRAILER: Final = b"\xff\xff"
 FIELDS: Final = 9
 BIGINT_BYTES: Final = 8
 FIXED: Final = Struct(">18sqiqiqiqi32si32si")
 """A right row up to the length of its leaf: every column before it has a fixed width.
 The prefix (field count, org_id, length of seq) is the same in each row of a trail."""
 LENGTH: Final = Struct(">i")
-PG_EPOCH_US: Final = 946_684_800_000_000
-"""PostgreSQL counts time from 2000-01-01; in microseconds since the Unix epoch."""
 
 _COUNT = Struct(">h")
 _BIGINT = Struct(">q")

@@ -24,7 +24,6 @@ from ledger.core.verification.links import (
 )
 from ledger.core.verification.right_rows import RightRows
 from ledger.core.verification.rows import (
-    COPY_TRAILER,
     CopyError,
     LooseRow,
     read_loose,
@@ -32,6 +31,7 @@ from ledger.core.verification.rows import (
 )
 from ledger.core.verification.segment import Segment, SegmentResult
 from ledger.keys import SigningKeyring
+from ledger.storage.copy_format import COPY_TRAILER
 
 
 class _Held(NamedTuple):
