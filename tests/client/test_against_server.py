@@ -6,6 +6,7 @@ their own.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -207,3 +208,10 @@ async def test_batching_fails_only_the_caller_with_the_bad_event(
     failed = [n for n, result in enumerate(results) if isinstance(result, InvalidEventError)]
     assert failed == [7, 40]
     assert (await aledger.head()).seq == 57
+
+
+def test_what_json_has_no_type_for_is_written_as_text_and_verifies(ledger: LedgerClient) -> None:
+    at = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+    receipt = ledger.append({"event_type": "client.test", "result": {"at": at}})
+    assert json.loads(ledger.payload(receipt.record_id))["result"] == {"at": "2026-01-31T12:00:00Z"}
+    assert ledger.verify_audit_trail().valid
