@@ -6,7 +6,10 @@
     ├── FormatError                 bytes that are not what they should be
     │   ├── MalformedLeaf
     │   ├── MalformedRecordId
-    │   └── MalformedSealedPayload
+    │   ├── MalformedSealedPayload
+    │   ├── ProofError              a tlog-proof file that can't be read or written
+    │   └── TileError               a tile, entry bundle or path that is not what it should be
+    ├── MerkleError                 a proof that does not hold, or a tree that can't be
     ├── InvalidEvent                an event the caller must correct
     │   └── PayloadTooLarge
     ├── KeyringError                signing or master keys that can't be used
@@ -51,6 +54,18 @@ class MalformedRecordId(FormatError):
 
 class MalformedSealedPayload(FormatError):
     """Sealed payload bytes with a wrong version or length."""
+
+
+class ProofError(FormatError):
+    """A transparency log proof that can't be read, or could not be written so that it can."""
+
+
+class TileError(FormatError):
+    """A tile, an entry bundle or a path of theirs that is not what it should be."""
+
+
+class MerkleError(QuireError):
+    """A Merkle proof that does not hold, or coordinates that no tree has."""
 
 
 class InvalidEvent(QuireError):
