@@ -1,0 +1,94 @@
+"""The right edge of a tree: all that must be kept to extend it and to know its root.
+
+A tree of n leaves is a row of perfect subtrees, one for each bit set in n, the
+largest first (RFC 9162 section 2.1.2, a "compact range" that begins at 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ledger.errors import MerkleError
+from ledger.merkle.hashing import HASH_BYTES, MAX_SIZE, check_hashes, fold, parents
+
+TILE_HEIGHT: Final = 8
+"""Tree levels from one level of C2SP tiles to the next."""
+_STRIDE: Final = 2**12
+"""Leaves hashed in one go: few enough that a level of them stays in the processor's cache."""
+
+
+class Edge:
+    """The right edge of a tree over the leaves [0, ``size``)."""
+
+    __slots__ = ("_nodes", "_size")
+
+    def __init__(self, size: int = 0, nodes: Sequence[bytes] = ()) -> None:
+        """Take the roots of the perfect subtrees, the largest first.
+
+        Raises MerkleError where they are not those of a tree of this size.
+        """
+        if not 0 <= size <= MAX_SIZE:
+            raise MerkleError(f"no tree has {size} leaves")
+        if len(nodes) != size.bit_count():
+            raise MerkleError(
+                f"a tree of {size} leaves has {size.bit_count()} subtrees at its edge, "
+                f"not {len(nodes)}"
+            )
+        check_hashes(nodes, "edge node")
+        self._size = size
+        self._nodes = list(nodes)
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return self._size
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """Roots of the perfect subtrees, the largest first."""
+        return tuple(self._nodes)
+
+    def root(self) -> bytes:
+        """The root of the tree."""
+        return fold(self._nodes)
+
+    def copy(self) -> Edge:
+        """Another edge of the same tree, to be extended by itself."""
+        twin = Edge()
+        twin._size, twin._nodes = self._size, self._nodes.copy()
+        return twin
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> dict[int, list[bytes]]:
+        """Append leaves; returns the hashes that are new, in order, by level of their tiles.
+
+        Level 0 is the leaf hashes themselves, level 1 the roots of the runs of
+        256 leaves that they complete, level 2 those of 65,536, and so on; a
+        level without any is absent. Raises MerkleError, with nothing appended,
+        for a hash that is not 32 bytes.
+        """
+        if not set(map(len, leaf_hashes)) <= {HASH_BYTES}:
+            check_hashes(leaf_hashes, "leaf hash")
+        if self._size + len(leaf_hashes) > MAX_SIZE:
+            raise MerkleError(f"no tree has more than {MAX_SIZE} leaves")
+        new: dict[int, list[bytes]] = {}
+        for start in range(0, len(leaf_hashes), _STRIDE):
+            self._append(list(leaf_hashes[start : start + _STRIDE]), new)
+        return new
+
+    def _append(self, level: list[bytes], new: dict[int, list[bytes]]) -> None:
+        """Level by level: what waits at the edge goes first, what has no sibling yet waits."""
+        size, nodes = self._size, self._nodes
+        self._size += len(level)
+        waiting: list[bytes] = []  # smallest subtree first
+        height = 0
+        while level:
+            if height % TILE_HEIGHT == 0:
+                new.setdefault(height // TILE_HEIGHT, []).extend(level)
+            if size >> height & 1:
+                level.insert(0, nodes.pop())
+            if len(level) & 1:
+                waiting.append(level.pop())
+            level = parents(level)
+            height += 1
+        nodes += reversed(waiting)
