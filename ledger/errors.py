@@ -4,12 +4,18 @@
 
     QuireError
     ├── FormatError                 bytes that are not what they should be
+    │   ├── CheckpointError         text that is no checkpoint, or another log's
     │   ├── MalformedLeaf
     │   ├── MalformedRecordId
     │   ├── MalformedSealedPayload
+    │   ├── NoteError               bytes that are no signed note, or no key of one
+    │   │   ├── InvalidSignature    a known key's signature that does not verify
+    │   │   └── UnsignedNote        no signature of a key that is known
     │   ├── ProofError              a tlog-proof file that can't be read or written
+    │   ├── TrustPolicyError        a tlog-policy file that can't be used as it is
     │   └── TileError               a tile, entry bundle or path that is not what it should be
     ├── MerkleError                 a proof that does not hold, or a tree that can't be
+    ├── TimestampError              an RFC 3161 token that does not prove what it should
     ├── InvalidEvent                an event the caller must correct
     │   └── PayloadTooLarge
     ├── KeyringError                signing or master keys that can't be used
@@ -66,6 +72,30 @@ class TileError(FormatError):
 
 class MerkleError(QuireError):
     """A Merkle proof that does not hold, or coordinates that no tree has."""
+
+
+class NoteError(FormatError):
+    """Bytes that are no signed note, or a key of one that can't be read."""
+
+
+class InvalidSignature(NoteError):
+    """A signature by a known key that does not verify: the note was altered or forged."""
+
+
+class UnsignedNote(NoteError):
+    """A note that carries no signature of any key that is known."""
+
+
+class CheckpointError(FormatError):
+    """Text that is no checkpoint, or a checkpoint of another log."""
+
+
+class TrustPolicyError(FormatError):
+    """A tlog-policy file that can't be used as it is; the message names the line."""
+
+
+class TimestampError(QuireError):
+    """A timestamp response or token that can't be read, or does not prove what it should."""
 
 
 class InvalidEvent(QuireError):
