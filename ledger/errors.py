@@ -28,6 +28,12 @@
     │   ├── MigrationError
     │   ├── DatabaseUnavailable
     │   └── OutcomeUnknown          a commit that nobody could read back yet
+    ├── ArchiveError                an archive's target can't do what was asked
+    │   ├── ArchiveMisconfigured    the target as it is set up can't be used
+    │   ├── ArchiveDenied           the target refused the credentials
+    │   ├── ArchiveUnavailable      network, throttling, full disk: trying again may help
+    │   ├── ArchiveMismatch         the target holds, or answered, other than it should
+    │   └── ArchiveObjectMissing    nothing is stored under the key
     └── AppendRefused               nothing was written; the trail is as it was
         ├── OrgFrozen
         ├── IdempotencyMismatch
@@ -164,6 +170,30 @@ class OutcomeUnknown(StorageError):
     The entries are either all there or all absent. Retrying with the same
     idempotency key is safe and tells which.
     """
+
+
+class ArchiveError(QuireError):
+    """The target of an archive can't do what was asked of it; nothing counts as archived."""
+
+
+class ArchiveMisconfigured(ArchiveError):
+    """The target as it is set up can't be used: its URL, its bucket, a missing package."""
+
+
+class ArchiveDenied(ArchiveError):
+    """The target refused the credentials, or they do not allow what was asked."""
+
+
+class ArchiveUnavailable(ArchiveError):
+    """The target could not be reached, or would not work now; trying again may help."""
+
+
+class ArchiveMismatch(ArchiveError):
+    """What the target holds differs from what it should hold: bytes, version, retention or hold."""
+
+
+class ArchiveObjectMissing(ArchiveError):
+    """Nothing is stored under the key asked for."""
 
 
 class AppendRefused(QuireError):
