@@ -7,14 +7,17 @@ largest first (RFC 9162 section 2.1.2, a "compact range" that begins at 0).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Final
 
 from ledger.errors import MerkleError
-from ledger.merkle.hashing import HASH_BYTES, MAX_SIZE, check_hashes, fold, parents
+from ledger.merkle.hashing import HASH_BYTES, MAX_SIZE, NODE, check_hashes, fold, parents
 
 TILE_HEIGHT: Final = 8
 """Tree levels from one level of C2SP tiles to the next."""
-_STRIDE: Final = 2**12
+_FEW: Final = 32
+"""Below this number of leaves, one by one is faster (measured: 1.5 µs instead of 5 for one)."""
+_STRIDE: Final = 2**11
 """Leaves hashed in one go: few enough that a level of them stays in the processor's cache."""
 
 
@@ -72,11 +75,28 @@ class Edge:
         if self._size + len(leaf_hashes) > MAX_SIZE:
             raise MerkleError(f"no tree has more than {MAX_SIZE} leaves")
         new: dict[int, list[bytes]] = {}
+        if len(leaf_hashes) < _FEW:
+            for leaf in leaf_hashes:
+                self._append_one(leaf, new)
+            return new
         for start in range(0, len(leaf_hashes), _STRIDE):
-            self._append(list(leaf_hashes[start : start + _STRIDE]), new)
+            self._append_many(list(leaf_hashes[start : start + _STRIDE]), new)
         return new
 
-    def _append(self, level: list[bytes], new: dict[int, list[bytes]]) -> None:
+    def _append_one(self, node: bytes, new: dict[int, list[bytes]]) -> None:
+        """As counting in binary: a node that finds its left sibling becomes their parent."""
+        size, nodes = self._size, self._nodes
+        self._size += 1
+        new.setdefault(0, []).append(node)
+        height = 0
+        while size >> height & 1:
+            node = sha256(NODE + nodes.pop() + node).digest()
+            height += 1
+            if height % TILE_HEIGHT == 0:
+                new.setdefault(height // TILE_HEIGHT, []).append(node)
+        nodes.append(node)
+
+    def _append_many(self, level: list[bytes], new: dict[int, list[bytes]]) -> None:
         """Level by level: what waits at the edge goes first, what has no sibling yet waits."""
         size, nodes = self._size, self._nodes
         self._size += len(level)
