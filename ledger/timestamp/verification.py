@@ -1,0 +1,179 @@
+"""Verifying a token: the signature and its chain through rfc3161-client, the rest around it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, timedelta
+from functools import lru_cache
+from typing import Final, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from rfc3161_client import (
+    Accuracy,
+    TimeStampResponse,
+    TimeStampTokenInfo,
+    VerificationError,
+    VerifierBuilder,
+    decode_timestamp_response,
+)
+
+from ledger.errors import TimestampError
+from ledger.timestamp import TOKEN_BYTES_MAX, Timestamp, der
+from ledger.timestamp.exchange import oid
+
+CA_CERTIFICATES_MAX: Final = 32
+_CONTEXT_0: Final = 0xA0  # SignedData.certificates, and SignerInfo.signedAttrs
+_GRANTED_STATUS: Final = bytes.fromhex("3003020100")
+# id-aa-signingCertificate (RFC 2634) and id-aa-signingCertificateV2 (RFC 5035), as content.
+_SIGNING_CERTIFICATE: Final = bytes.fromhex("2a864886f70d010910020c")
+_SIGNING_CERTIFICATE_V2: Final = bytes.fromhex("2a864886f70d010910022f")
+_DIGESTS: Final = {
+    bytes.fromhex("608648016503040201"): "sha256",
+    bytes.fromhex("608648016503040202"): "sha384",
+    bytes.fromhex("608648016503040203"): "sha512",
+}
+
+
+def verify(
+    token: bytes, message: bytes, ca_pem: bytes, policy: str | None, nonce: int | None
+) -> Timestamp:
+    """See :func:`ledger.timestamp.verify`."""
+    if len(token) > TOKEN_BYTES_MAX:
+        raise TimestampError(f"the token has {len(token)} bytes, over {TOKEN_BYTES_MAX}")
+    verifier = VerifierBuilder(
+        policy_id=None if policy is None else oid(policy),
+        roots=list(ca_certificates(ca_pem)),
+        nonce=nonce,
+    ).build()
+    with _own_errors():
+        token = sorted_certificates(token)
+        response = decode_timestamp_response(der.wrapped(der.SEQUENCE, _GRANTED_STATUS + token))
+        verifier.verify_message(response, message)
+        signer = _signer(response)
+        info = response.tst_info
+        said = Timestamp(
+            gen_time=info.gen_time.astimezone(UTC),
+            accuracy=_accuracy(info),
+            serial=info.serial_number,
+            policy=info.policy.dotted_string,
+            authority=signer.subject.rfc4514_string(),
+        )
+        _check_signing_certificate(token, signer)
+    return said
+
+
+@lru_cache(maxsize=8)
+def ca_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a PEM file. Raises TimestampError for none, or for a bad one."""
+    try:
+        found = tuple(x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        raise TimestampError(
+            "the authority's CA certificates can't be read: a PEM file with at least one "
+            "certificate is needed (QUIRE_TSA_CA)"
+        ) from None
+    if len(found) > CA_CERTIFICATES_MAX:
+        raise TimestampError(
+            f"{len(found)} CA certificates are too many; name the one authority that is trusted"
+        )
+    return found
+
+
+def sorted_certificates(token: bytes) -> bytes:
+    """The token with its certificates in the order of DER.
+
+    They are a set, which DER sorts (X.690 section 11.6), but large authorities and
+    OpenSSL write them as a list, and rfc3161-client refuses that. No signature
+    covers their order.
+    """
+    signed_data = _signed_data(token)
+    for element in signed_data.parts():
+        if element.tag == _CONTEXT_0:
+            ordered = sorted(part.encoded for part in element.parts())
+            return token[: element.inside] + b"".join(ordered) + token[element.end :]
+    return token
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    try:
+        yield
+    except (VerificationError, ValueError, TypeError, OverflowError, IndexError) as error:
+        raise TimestampError(f"the timestamp does not verify: {error}") from error
+
+
+def _signer(response: TimeStampResponse) -> x509.Certificate:
+    """The certificate that the signature names; rfc3161-client has checked that it is there."""
+    (info,) = response.signed_data.signer_infos
+    for encoded in response.signed_data.certificates:
+        certificate = x509.load_der_x509_certificate(encoded)
+        if (certificate.issuer, certificate.serial_number) == (info.issuer, info.serial_number):
+            return certificate
+    raise VerificationError("the signer's certificate is not in it")
+
+
+def _accuracy(info: TimeStampTokenInfo) -> timedelta | None:
+    stated = cast("Accuracy | None", info.accuracy)  # None, whatever its types say
+    if stated is None:
+        return None
+    return timedelta(
+        seconds=stated.seconds or 0,
+        milliseconds=stated.millis or 0,
+        microseconds=stated.micros or 0,
+    )
+
+
+def _signed_data(token: bytes) -> der.Element:
+    """SignedData of a ContentInfo (RFC 5652 sections 3 and 5.1)."""
+    parts = der.whole(token).parts()
+    if len(parts) != 2:
+        raise TimestampError("the token is no signed content")
+    inner = parts[1].parts()
+    if len(inner) != 1:
+        raise TimestampError("the token is no signed content")
+    return inner[0]
+
+
+def _check_signing_certificate(token: bytes, signer: x509.Certificate) -> None:
+    """Hold the signer's certificate against its hash under the signature.
+
+    RFC 3161 section 2.4.1 demands it: otherwise another certificate for the same
+    key, with another name or validity, could be put in its place.
+    """
+    for kind, values in _signed_attributes(token):
+        if kind in {_SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2}:
+            algorithm, expected = _first_hash(values, kind)
+            encoded = signer.public_bytes(Encoding.DER)
+            found = hashlib.new(algorithm, encoded, usedforsecurity=False).digest()
+            if not hmac.compare_digest(found, expected):
+                raise TimestampError("the timestamp was signed under another certificate")
+            return
+    raise TimestampError("the timestamp does not say which certificate it was signed under")
+
+
+def _signed_attributes(token: bytes) -> Iterator[tuple[bytes, der.Element]]:
+    """The attributes under the signature: the content of their type, and their values."""
+    (signer_info,) = _signed_data(token).parts()[-1].parts()
+    for element in signer_info.parts():
+        if element.tag == _CONTEXT_0:
+            for attribute in element.parts():
+                kind, values = attribute.parts()
+                yield kind.content, values
+
+
+def _first_hash(values: der.Element, kind: bytes) -> tuple[str, bytes]:
+    """Algorithm and value of the first certificate hash, which is the signer's."""
+    (signing_certificate,) = values.parts()
+    identifier = signing_certificate.parts()[0].parts()[0].parts()
+    if kind == _SIGNING_CERTIFICATE:
+        return "sha1", identifier[0].content
+    if identifier[0].tag == der.OCTET_STRING:
+        return "sha256", identifier[0].content
+    algorithm = _DIGESTS.get(identifier[0].parts()[0].content)
+    if algorithm is None:
+        raise TimestampError("the timestamp names its certificate by a hash that is not SHA-2")
+    return algorithm, identifier[1].content

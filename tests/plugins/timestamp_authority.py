@@ -1,0 +1,23 @@
+"""Fixtures: a real RFC 3161 authority on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.timestamp_authority import Mode, TimestampAuthority, running
+
+
+@pytest.fixture(scope="session")
+def shared_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TimestampAuthority]:
+    """One authority for the session, whose mode no test changes over HTTP."""
+    with running(tmp_path_factory.mktemp("tsa") / "authority") as authority:
+        yield authority
+
+
+@pytest.fixture
+def timestamp_authority(tmp_path: Path) -> Iterator[TimestampAuthority]:
+    """An authority of the test's own; it answers well until `.mode` is set."""
+    with running(tmp_path / "authority") as authority:
+        authority.mode = Mode.GOOD
+        yield authority

@@ -1,0 +1,280 @@
+"""A real RFC 3161 authority for tests: `openssl ts -reply` behind a small HTTP server.
+
+Its faults are those of real ones: not there, slow, of another CA, answering another request,
+refusing, or not an authority at all.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ledger.timestamp import query
+from ledger.timestamp.der import whole
+
+POLICY = "1.3.6.1.4.1.99999.1"
+OTHER_POLICY = "1.3.6.1.4.1.99999.2"
+VALID = timedelta(days=365)
+DELAY_S = 30.0
+_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
+_TRIES = 1_000
+
+_ACCURACY = "accuracy = secs:1, millisecs:500, microsecs:100"
+_CONFIG = """\
+[tsa]
+default_tsa = here
+[here]
+serial = {directory}/serial
+signer_cert = {directory}/{certificate}.pem
+signer_key = {directory}/{certificate}.key
+{chain}
+signer_digest = sha256
+default_policy = {policy}
+other_policies = {other}
+digests = sha256, sha384, sha512
+{accuracy}
+ess_cert_id_alg = {ess}
+"""
+
+
+class Mode(Enum):
+    """How the authority answers."""
+
+    GOOD = "as it should"
+    CHAIN = "with its whole chain in the token, in the order of the chain"
+    SHA1_ID = "naming its certificate by SHA-1, as RFC 3161 first said"
+    NO_ACCURACY = "without saying how accurate it is"
+    OTHER_CA = "with a certificate that another CA issued under the same names"
+    OTHER_NONCE = "with a fresh and valid token for another request"
+    SLOW = "after half a minute"
+    ERROR = "503"
+    PAGE = "with a web page"
+    ENDLESS = "with a body that does not end"
+
+
+@dataclass
+class Issued:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    def write(self, directory: Path, name: str) -> None:
+        (directory / f"{name}.pem").write_bytes(self.pem())
+        encoded = self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        (directory / f"{name}.key").write_bytes(encoded)
+
+
+def issue(
+    name: str,
+    issuer: Issued | None = None,
+    purpose: x509.ObjectIdentifier | None = None,
+    like: Issued | None = None,
+) -> Issued:
+    """A certificate; without a purpose it is a CA's, without an issuer it signs itself.
+
+    `like`: with the key and serial number of another, and valid for a day longer.
+    """
+    key = like.key if like else ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(like.certificate.serial_number if like else x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + VALID + timedelta(days=1 if like else 0))
+        .add_extension(x509.BasicConstraints(ca=purpose is None, path_length=None), critical=True)
+    )
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
+    return Issued(builder.sign((issuer.key if issuer else key), hashes.SHA256()), key)
+
+
+class TimestampAuthority:
+    """An authority with a root, an intermediate and a signing certificate, on loopback.
+
+    ``ca_pem`` is what its clients trust; ``mode`` may be changed at any time.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self.directory = directory
+        self.mode = Mode.GOOD
+        self.requests = 0
+        self._serial = threading.Lock()  # openssl does not lock its serial file
+        self._stopping = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._make_certificates()
+        (directory / "serial").write_text("01\n")
+
+    def _make_certificates(self) -> None:
+        root = issue("Test Root")
+        intermediate = issue("Test Intermediate", root)
+        self.tsa = issue("Test TSA", intermediate, _STAMPING)
+        self.tsa.write(self.directory, "tsa")
+        other = issue("Test Intermediate", issue("Test Root"))
+        issue("Test TSA", other, _STAMPING).write(self.directory, "other_ca")
+        code = issue("Test TSA", intermediate, ExtendedKeyUsageOID.CODE_SIGNING)
+        code.write(self.directory, "code")
+        self._intermediate = intermediate
+        (self.directory / "chain.pem").write_bytes(intermediate.pem() + root.pem())
+        self.ca_pem = root.pem() + intermediate.pem()
+        self.ca_file = self.directory / "ca.pem"
+        self.ca_file.write_bytes(self.ca_pem)
+        self.root_pem = root.pem()
+
+    def reissued(self) -> Issued:
+        """Another certificate for the authority's key, of as many bytes."""
+        for _ in range(_TRIES):  # an ECDSA signature has 70 to 72
+            again = issue("Test TSA", self._intermediate, _STAMPING, self.tsa)
+            if len(again.der()) == len(self.tsa.der()):
+                return again
+        raise AssertionError("no signature of the right length")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/tsr"
+
+    def reply(self, request: bytes, mode: Mode = Mode.GOOD) -> bytes:
+        """The DER of a TimeStampResp, made by OpenSSL."""
+        certificate = "other_ca" if mode is Mode.OTHER_CA else "tsa"
+        config = _CONFIG.format(
+            directory=self.directory,
+            certificate=certificate,
+            chain=f"certs = {self.directory}/chain.pem" if mode is Mode.CHAIN else "",
+            policy=POLICY,
+            other=OTHER_POLICY,
+            accuracy="" if mode is Mode.NO_ACCURACY else _ACCURACY,
+            ess="sha1" if mode is Mode.SHA1_ID else "sha256",
+        )
+        with self._serial:
+            (self.directory / "tsa.cnf").write_text(config)
+            (self.directory / "query").write_bytes(request)
+            command = ["openssl", "ts", "-reply", "-config", "tsa.cnf", "-queryfile", "query"]
+            done = subprocess.run(
+                [*command, "-out", "reply"], cwd=self.directory, capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stderr.decode()
+            return (self.directory / "reply").read_bytes()
+
+    def forge(self, token: bytes, certificate: str, *options: str) -> bytes:
+        """What a token says, signed anew with another certificate, by `openssl cms`.
+
+        `openssl ts` would refuse to stamp with a certificate that is not for it.
+        """
+        path = self.directory / "info"
+        path.write_bytes(_tst_info(token))
+        signer = ["-signer", f"{certificate}.pem", "-inkey", f"{certificate}.key"]
+        form = ["-econtent_type", "1.2.840.113549.1.9.16.1.4", "-nodetach", "-binary"]
+        done = subprocess.run(
+            ["openssl", "cms", "-sign", "-in", path, "-outform", "DER", *signer, *form, *options],
+            cwd=self.directory,
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening; from now on it can't be reached."""
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        authority = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                authority.requests += 1
+                request = self.rfile.read(int(self.headers["content-length"]))
+                authority._answer(self, request)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        return Handler
+
+    def _answer(self, handler: BaseHTTPRequestHandler, request: bytes) -> None:
+        match self.mode:
+            case Mode.SLOW:
+                self._stopping.wait(DELAY_S)
+                return
+            case Mode.ERROR:
+                handler.send_error(503)
+            case Mode.PAGE:
+                _send(handler, b"<html>Welcome to the authority</html>", "text/html")
+            case Mode.ENDLESS:
+                self._send_without_end(handler)
+            case Mode.OTHER_NONCE:
+                _send(handler, self.reply(query(b"another message", 7)))
+            case mode:
+                _send(handler, self.reply(request, mode))
+
+    def _send_without_end(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "application/timestamp-reply")
+        handler.end_headers()
+        try:
+            while not self._stopping.is_set():
+                handler.wfile.write(bytes(1 << 16))
+                time.sleep(0.001)
+        except OSError:
+            pass  # the client had enough, as it should
+
+
+def _send(
+    handler: BaseHTTPRequestHandler, body: bytes, kind: str = "application/timestamp-reply"
+) -> None:
+    handler.send_response(200)
+    handler.send_header("content-type", kind)
+    handler.send_header("content-length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def _tst_info(token: bytes) -> bytes:
+    """The TSTInfo that a token's signature covers."""
+    signed_data = whole(token).parts()[1].parts()[0]
+    (octets,) = signed_data.parts()[2].parts()[1].parts()
+    return octets.content
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[TimestampAuthority]:
+    """An authority that answers until the context ends."""
+    authority = TimestampAuthority(directory)
+    authority.start()
+    try:
+        yield authority
+    finally:
+        authority.stop()
