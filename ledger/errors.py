@@ -5,6 +5,8 @@
     QuireError
     ├── FormatError                 bytes that are not what they should be
     │   ├── CheckpointError         text that is no checkpoint, or another log's
+    │   ├── KeyHistoryError         a log's key history that does not verify
+    │   │   └── ForeignHistory      of another log than the one that was pinned
     │   ├── MalformedLeaf
     │   ├── MalformedRecordId
     │   ├── MalformedSealedPayload
@@ -22,6 +24,7 @@
     │   ├── MissingKey
     │   ├── WeakKey
     │   ├── AmbiguousActiveKey
+    │   ├── LogKeyError             keys of the logs that can't be used
     │   └── UnknownKey
     ├── SealingError                a payload or key that does not open
     ├── StorageError                the database can't do what was asked
@@ -104,6 +107,14 @@ class TimestampError(QuireError):
     """A timestamp response or token that can't be read, or does not prove what it should."""
 
 
+class KeyHistoryError(FormatError):
+    """A history of a log's keys, or pins of one, that can't be read or does not verify."""
+
+
+class ForeignHistory(KeyHistoryError):
+    """A key history that verifies but is not the one that was pinned."""
+
+
 class InvalidEvent(QuireError):
     """An event that can't be recorded as it is.
 
@@ -135,6 +146,10 @@ class WeakKey(KeyringError):
 
 class AmbiguousActiveKey(KeyringError):
     """A keyring in which not exactly one key is active."""
+
+
+class LogKeyError(KeyringError):
+    """Keys that sign checkpoints and anchors that can't be used as they are."""
 
 
 class UnknownKey(KeyringError):

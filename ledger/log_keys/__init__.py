@@ -1,0 +1,36 @@
+"""The keys that sign checkpoints and anchors, and the public history of them."""
+
+from __future__ import annotations
+
+from ledger.log_keys.history import KEYS_MAX, LogKeyHistory, PublicLogKey, parse_trust
+from ledger.log_keys.names import anchor_origin, check_base_origin, org_origin
+from ledger.log_keys.opening import OpenedAnchor, open_anchor, open_org_checkpoint
+from ledger.log_keys.pins import KeyPins
+from ledger.log_keys.private import (
+    KeySeeds,
+    LogKeys,
+    dump_log_keys,
+    generate,
+    parse_log_keys,
+    rotate,
+)
+
+__all__ = [
+    "KEYS_MAX",
+    "KeyPins",
+    "KeySeeds",
+    "LogKeyHistory",
+    "LogKeys",
+    "OpenedAnchor",
+    "PublicLogKey",
+    "anchor_origin",
+    "check_base_origin",
+    "dump_log_keys",
+    "generate",
+    "open_anchor",
+    "open_org_checkpoint",
+    "org_origin",
+    "parse_log_keys",
+    "parse_trust",
+    "rotate",
+]

@@ -1,0 +1,184 @@
+"""The public history of a log's keys, verified: which keys are the log's own.
+
+A history proves that each key was appointed by the one before it. That the
+first is the right one it can't prove; pins, obtained once by another way, do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ledger.errors import KeyHistoryError
+from ledger.log_keys.names import anchor_origin, org_origin
+from ledger.log_keys.pins import KeyPins
+from ledger.log_keys.statement import Body, Statement, parse_statement, verify_statement
+from ledger.note import Ed25519Verifier, MlDsaVerifier, Verifier
+
+KEYS_MAX: Final = 100
+HISTORY_BYTES_MAX: Final = 1 << 20
+
+
+class PublicLogKey(NamedTuple):
+    """One key of a log. It signs until ``retired_us`` (microseconds; None: it is the newest).
+
+    A signer takes a new key up when it next starts, so an older key may have
+    signed a little after it was retired.
+    """
+
+    id: str
+    position: int
+    created_us: int
+    retired_us: int | None
+    ed25519: bytes
+    ml_dsa_44: bytes
+    digest: str
+    """Hex of SHA-256 over the key's statement, what a pin names."""
+
+
+class LogKeyHistory:
+    """A verified history. Raises KeyHistoryError where it does not verify, or is empty."""
+
+    __slots__ = ("_anchor_verifiers", "keys", "origin", "statements")
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        if not 1 <= len(statements) <= KEYS_MAX:
+            raise KeyHistoryError(f"a key history has 1 to {KEYS_MAX} keys, not {len(statements)}")
+        before: Body | None = None
+        created = []
+        for statement in statements:
+            created.append(verify_statement(statement, before))
+            before = statement.statement
+        self.statements = tuple(statements)
+        self.origin = statements[0].statement.origin
+        self.keys = tuple(map(_public, self.statements, created, [*created[1:], None]))
+        if len({key.id for key in self.keys}) != len(self.keys):
+            raise KeyHistoryError("a key stands twice in the history: a retired key never returns")
+        self._anchor_verifiers = tuple(
+            verifier for key in self.keys for verifier in _anchor_pair(self.origin, key)
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> LogKeyHistory:
+        """Read and verify a history document. Raises KeyHistoryError."""
+        if len(data) > HISTORY_BYTES_MAX:
+            raise KeyHistoryError(f"a key history has at most {HISTORY_BYTES_MAX} bytes")
+        try:
+            document = msgspec.json.decode(data, type=HistoryDocument)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            raise KeyHistoryError(
+                'a key history is JSON: {"origin": "…", "keys": [{"statement": …, "signatures": …}]}'
+            ) from None
+        return document.history()
+
+    @classmethod
+    def of(cls, statements: Iterable[bytes]) -> LogKeyHistory:
+        """Verify statements that are stored one by one, oldest first. Raises KeyHistoryError."""
+        return cls([parse_statement(data) for data in statements])
+
+    def document(self) -> bytes:
+        """The history as one JSON document, on one line."""
+        return msgspec.json.encode(self.as_document())
+
+    def as_document(self) -> HistoryDocument:
+        return HistoryDocument(self.origin, self.statements)
+
+    def encoded_statements(self) -> list[bytes]:
+        """Each statement as it is stored, oldest first; its index is its position."""
+        return [statement.encode() for statement in self.statements]
+
+    @property
+    def newest(self) -> PublicLogKey:
+        """The key that signs now."""
+        return self.keys[-1]
+
+    def org_origin(self, slug: str) -> str:
+        """Origin and key name of an org's log. Raises KeyHistoryError."""
+        return org_origin(self.origin, slug)
+
+    @property
+    def anchor_origin(self) -> str:
+        """Origin and key name of the anchor log."""
+        return anchor_origin(self.origin)
+
+    def org_verifiers(self, slug: str) -> tuple[Verifier, ...]:
+        """Verifiers of an org's checkpoints, oldest key first. Raises KeyHistoryError."""
+        name = self.org_origin(slug)
+        return tuple(Ed25519Verifier(name, key.ed25519) for key in self.keys)
+
+    def anchor_verifiers(self) -> tuple[Verifier, ...]:
+        """Verifiers of anchors: of each key, oldest first, Ed25519 and ML-DSA-44."""
+        return self._anchor_verifiers
+
+    def check_extends(self, older: LogKeyHistory) -> None:
+        """Raises KeyHistoryError unless this history is the older one, or goes on from it."""
+        mine = [key.digest for key in self.keys[: len(older.keys)]]
+        if self.origin != older.origin or mine != [key.digest for key in older.keys]:
+            raise KeyHistoryError(
+                f"the key history of {self.origin!r} with {len(self.keys)} keys does not go on from "
+                f"that of {older.origin!r} with {len(older.keys)}: a key file of before the last "
+                "rotation, or of another log"
+            )
+
+    def pins(self) -> KeyPins:
+        """Pins of every key of this history."""
+        return KeyPins(self.origin, {key.position: key.digest for key in self.keys})
+
+    def check_pins(self, pins: KeyPins) -> None:
+        """Raises ForeignHistory unless this is the history that was pinned, or goes on from it."""
+        pins.check(self.origin, [key.digest for key in self.keys])
+
+    def __repr__(self) -> str:
+        return f"LogKeyHistory({self.origin!r}, {[key.id for key in self.keys]})"
+
+
+class HistoryDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The public document, not yet verified."""
+
+    origin: str
+    keys: tuple[Statement, ...]
+
+    def history(self) -> LogKeyHistory:
+        """Verify it. Raises KeyHistoryError."""
+        history = LogKeyHistory(self.keys)
+        if history.origin != self.origin:
+            raise KeyHistoryError(
+                f"the history says {self.origin[:200]!r}, its keys are of {history.origin!r}"
+            )
+        return history
+
+
+def parse_trust(data: bytes) -> KeyPins:
+    """Read what a verifier was told to trust: pins, or a whole history, which pins its keys.
+
+    Raises KeyHistoryError.
+    """
+    try:
+        return KeyPins.parse(data)
+    except KeyHistoryError as not_pins:
+        try:
+            return LogKeyHistory.parse(data).pins()
+        except KeyHistoryError as not_a_history:
+            raise KeyHistoryError(
+                f"neither pins ({not_pins}) nor a key history ({not_a_history})"
+            ) from None
+
+
+def _public(statement: Statement, created_us: int, retired_us: int | None) -> PublicLogKey:
+    body = statement.statement
+    return PublicLogKey(
+        body.id,
+        body.position,
+        created_us,
+        retired_us,
+        body.ed25519,
+        body.ml_dsa_44,
+        body.digest(),
+    )
+
+
+def _anchor_pair(base: str, key: PublicLogKey) -> tuple[Verifier, Verifier]:
+    name = anchor_origin(base)
+    return Ed25519Verifier(name, key.ed25519), MlDsaVerifier(name, key.ml_dsa_44)

@@ -1,0 +1,88 @@
+"""Pins: what to hold a key history against, obtained once by a way that is trusted.
+
+``{"origin": "…", "pins": [{"position": 0, "sha256": "<hex>"}, …]}``. One pin is
+enough: what is before it is in its hash, what comes after is signed by its key.
+Several let histories of several lengths be checked, older ones too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from ledger.errors import ForeignHistory, KeyHistoryError
+from ledger.log_keys.names import check_base_origin
+
+PINS_MAX: Final = 100
+PINS_BYTES_MAX: Final = 65_536
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class _Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    position: int
+    sha256: str
+
+
+class _PinsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    origin: str
+    pins: list[_Pin]
+
+
+class KeyPins:
+    """Digests of key statements by position. Raises KeyHistoryError for what can't be pins."""
+
+    __slots__ = ("by_position", "origin")
+
+    def __init__(self, origin: str, by_position: Mapping[int, str]) -> None:
+        if not 1 <= len(by_position) <= PINS_MAX:
+            raise KeyHistoryError(f"pins are 1 to {PINS_MAX}, not {len(by_position)}")
+        for position, digest in by_position.items():
+            if not 0 <= position < PINS_MAX or not _DIGEST.fullmatch(digest):
+                raise KeyHistoryError(
+                    f"pin {position} must be at 0 to {PINS_MAX - 1} and 64 lower-case hex digits"
+                )
+        self.origin = check_base_origin(origin)
+        self.by_position = dict(sorted(by_position.items()))
+
+    @classmethod
+    def parse(cls, data: bytes) -> KeyPins:
+        """Read a pins document. Raises KeyHistoryError."""
+        if len(data) > PINS_BYTES_MAX:
+            raise KeyHistoryError(f"a pins document has at most {PINS_BYTES_MAX} bytes")
+        try:
+            file = msgspec.json.decode(data, type=_PinsFile)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            raise KeyHistoryError(
+                'pins are JSON: {"origin": "…", "pins": [{"position": 0, "sha256": "<hex>"}]}'
+            ) from None
+        by_position = {pin.position: pin.sha256 for pin in file.pins}
+        if len(by_position) != len(file.pins):
+            raise KeyHistoryError("a position is pinned twice")
+        return cls(file.origin, by_position)
+
+    def document(self) -> bytes:
+        """The pins as the document that :meth:`parse` reads, on one line."""
+        pins = [_Pin(position, digest) for position, digest in self.by_position.items()]
+        return msgspec.json.encode(_PinsFile(self.origin, pins))
+
+    def check(self, origin: str, digests: Sequence[str]) -> None:
+        """Hold a verified history's origin and statement digests against the pins.
+
+        Raises ForeignHistory where one differs, or none is pinned.
+        """
+        if origin != self.origin:
+            raise ForeignHistory(f"these are keys of log {origin!r}; pinned is {self.origin!r}")
+        within = {p: digest for p, digest in self.by_position.items() if p < len(digests)}
+        if not within:
+            raise ForeignHistory(
+                f"none of the {len(digests)} keys of {origin!r} is pinned: get a history that "
+                f"reaches key number {min(self.by_position)}, or pins of its keys"
+            )
+        for position, digest in within.items():
+            if digests[position] != digest:
+                raise ForeignHistory(
+                    f"key number {position} of {origin!r} is not the one that was pinned"
+                )
