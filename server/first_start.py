@@ -11,12 +11,14 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.errors import QuireError
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring, parse_keyring
+from ledger.log_keys import KeySeeds, LogKeys, dump_log_keys, generate, parse_log_keys
 from server.data_dir import make_data_dir, sync_directory
 from server.refusal import StartupRefused
 from server.settings import Settings
@@ -50,6 +52,61 @@ def load_secrets(settings: Settings, *, database_is_new: bool) -> Secrets:
     if may_make:
         make_data_dir(settings.data_dir)
     return Secrets(_keyring(settings, may_make), _master_key(settings, may_make))
+
+
+def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
+    """The keys of the logs, for the signer alone: read, or made where no log depends on one yet.
+
+    `log_is_new`: nothing was ever signed and no key was ever published. That is so once in a
+    database's life, an external one's too, so the caller holds the signer's lock. Raises
+    SecretsError.
+    """
+    keys = read_log_keys(settings)
+    path = settings.log_keys_path
+    if keys is None and log_is_new:
+        if settings.log_keys is None:
+            make_data_dir(settings.data_dir)
+        origin = settings.log_origin or f"quire.local/{secrets.token_hex(4)}"
+        made = generate(origin, new_log_seeds(), time.time_ns() // 1000)
+        with _naming(str(path)):
+            keys = parse_log_keys(_make(path, dump_log_keys(made)))
+        _check_origin(settings, keys)
+    if keys is None:
+        raise SecretsError(
+            f"The log keys are missing: {path} does not exist and QUIRE_LOG_SIGNING_KEYS is not "
+            "set, but this database's logs were signed with some. Restore the file from your "
+            "backup, or copy it from the server that signed; a new key would be nobody's."
+        )
+    return keys
+
+
+def read_log_keys(settings: Settings) -> LogKeys | None:
+    """The keys of the logs, or None where there is no file yet. Raises SecretsError."""
+    if settings.log_signing_keys is not None:
+        source = "QUIRE_LOG_SIGNING_KEYS"
+        content: bytes | None = settings.log_signing_keys.encode("utf-8", "surrogateescape")
+    else:
+        source = str(settings.log_keys_path)
+        content = read_private_file(settings.log_keys_path)
+    if content is None:
+        return None
+    with _naming(source):
+        keys = parse_log_keys(content)
+    _check_origin(settings, keys)
+    return keys
+
+
+def new_log_seeds() -> KeySeeds:
+    """Seeds for a key of the logs that never was."""
+    return KeySeeds(secrets.token_bytes(32), secrets.token_bytes(32))
+
+
+def _check_origin(settings: Settings, keys: LogKeys) -> None:
+    if settings.log_origin not in {None, keys.origin}:
+        raise SecretsError(
+            f"QUIRE_LOG_ORIGIN is {settings.log_origin!r}, but the log keys are of "
+            f"{keys.origin!r}: a log keeps its name for ever. Leave the setting out."
+        )
 
 
 def create_private_file(path: Path, content: bytes) -> None:

@@ -21,8 +21,17 @@ PREFIX = "QUIRE_"
 KEY_ALIASES = ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY")
 CLIENT_NAMES = frozenset({"QUIRE_URL", "QUIRE_API_KEY"})  # read by the client commands only
 EMBEDDED_CONNECTIONS_MAX = 180  # of PostgreSQL's 200; the rest is for operators and migrations
-_SECRET_FIELDS = frozenset({"audit_secret_key", "master_key", "database_url", "database_owner_url"})
+_SECRET_FIELDS = frozenset(
+    {
+        "audit_secret_key",
+        "master_key",
+        "log_signing_keys",
+        "database_url",
+        "database_owner_url",
+    }
+)
 _POSTGRES_URL = r"^postgres(ql)?://"
+LOG_ORIGIN = r"^[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[A-Za-z0-9._~-]+)*\Z"
 
 
 class SettingsError(StartupRefused):
@@ -70,6 +79,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "none: master.key in the data directory"
         ),
     ] = None
+    log_origin: Annotated[
+        Annotated[str, Meta(pattern=LOG_ORIGIN, max_length=180)] | None,
+        Meta(
+            description="Name of the server's signed logs, a URL without scheme, for ever; "
+            "none: what the log keys say, or quire.local/ and 8 digits when they are made"
+        ),
+    ] = None
+    log_keys: Annotated[
+        Path | None,
+        Meta(
+            description="File of the keys that sign checkpoints and anchors; "
+            "none: log-keys.json in the data directory"
+        ),
+    ] = None
+    log_signing_keys: Annotated[
+        str | None, Meta(description="Content of that file instead of the file")
+    ] = None
     max_events: Annotated[
         int, Meta(ge=1, le=100_000, description="Events in one append request")
     ] = 10_000
@@ -92,6 +118,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         int, Meta(ge=2, le=1000, description="Database connections of one server process")
     ] = 10
+    add_org: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None,
+        Meta(
+            description="Org to whose log raw bytes may be added, for load tests; anybody may "
+            "where its log is public. None: nowhere"
+        ),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         Meta(description="Least level that is logged"),
@@ -133,6 +166,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def master_key_path(self) -> Path:
         return self.data_dir / "master.key"
 
+    @property
+    def log_keys_path(self) -> Path:
+        return self.log_keys or self.data_dir / "log-keys.json"
+
     def __repr__(self) -> str:
         shown = (
             f"{name}=***" if name in _SECRET_FIELDS and value is not None else f"{name}={value!r}"
@@ -144,6 +181,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         problems = []
         if self.database_owner_url is not None and self.database_url is None:
             problems.append("QUIRE_DATABASE_OWNER_URL is set, but QUIRE_DATABASE_URL is not.")
+        if self.log_keys is not None and self.log_signing_keys is not None:
+            problems.append("QUIRE_LOG_KEYS and QUIRE_LOG_SIGNING_KEYS are both set: use one.")
         if self.queue_events < self.max_events:
             problems.append(
                 f"QUIRE_QUEUE_EVENTS ({self.queue_events}) is less than QUIRE_MAX_EVENTS "

@@ -8,6 +8,7 @@ _COMMANDS = {
     "create": Lazy("server.cli.api_keys:create", "Create an API key and print it, this once."),
     "list": Lazy("server.cli.api_keys:list_keys", "List an org's API keys, revoked ones too."),
     "revoke": Lazy("server.cli.api_keys:revoke", "Revoke an API key, at once and for good."),
+    "log": Lazy("server.cli.log_keys:log", "The keys that sign checkpoints and anchors."),
     "rotate-signing": Lazy(
         "server.cli.signing_keys:rotate_signing", "Add a signing key and sign with it from now on."
     ),
@@ -16,4 +17,4 @@ _COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=_COMMANDS)
 def keys() -> None:
-    """API keys of an org, and the signing keys."""
+    """API keys of an org, the signing keys, and the keys of the logs."""

@@ -16,7 +16,7 @@ def test_the_settings_table_is_the_code_s() -> None:
 
 def test_names_on_the_page_exist() -> None:
     settings = Settings()
-    for path in (settings.master_key_path, settings.signing_keyring_path):
+    for path in (settings.master_key_path, settings.signing_keyring_path, settings.log_keys_path):
         assert f"`{path.name}`" in PAGE
     assert f"`{LOCK_NAME}`" in PAGE
     assert all(f"`{alias}`" in PAGE for alias in KEY_ALIASES)
