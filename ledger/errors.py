@@ -14,6 +14,7 @@
     │   │   ├── InvalidSignature    a known key's signature that does not verify
     │   │   └── UnsignedNote        no signature of a key that is known
     │   ├── ProofError              a tlog-proof file that can't be read or written
+    │   ├── SubmissionError         a request to a witness that is not in its form
     │   ├── TrustPolicyError        a tlog-policy file that can't be used as it is
     │   └── TileError               a tile, entry bundle or path that is not what it should be
     ├── MerkleError                 a proof that does not hold, or a tree that can't be
@@ -101,6 +102,10 @@ class CheckpointError(FormatError):
 
 class TrustPolicyError(FormatError):
     """A tlog-policy file that can't be used as it is; the message names the line."""
+
+
+class SubmissionError(FormatError):
+    """A request to a witness that is not in the form of C2SP tlog-witness."""
 
 
 class TimestampError(QuireError):

@@ -79,3 +79,13 @@ def verify(
     from ledger.timestamp.verification import verify  # noqa: PLC0415
 
     return verify(token, message, ca_pem, policy, nonce)
+
+
+def check_trust(ca_pem: bytes, policy: str | None = None) -> None:
+    """Raises TimestampError for certificates, or a policy, that :func:`verify` can't use."""
+    from ledger.timestamp.exchange import oid  # noqa: PLC0415
+    from ledger.timestamp.verification import ca_certificates  # noqa: PLC0415
+
+    ca_certificates(ca_pem)
+    if policy is not None:
+        oid(policy)

@@ -1,0 +1,102 @@
+"""One bounded HTTP exchange with an authority or a witness."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import httpx2
+
+from ledger import __version__
+from ledger.core.attesting.errors import AttestationError, AttestationUnavailable
+
+TIMEOUT_S: Final = 10.0
+"""For the whole exchange. Whoever is later is asked again later."""
+# Identity: a compressed answer could grow without bound when it is unpacked.
+_HEADERS: Final = {"user-agent": f"quire/{__version__}", "accept-encoding": "identity"}
+_CONNECTIONS: Final = httpx2.Limits(max_connections=2, max_keepalive_connections=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. ``media_type`` is lower-case and without parameters."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+class Peer:
+    """The far end of attestations, under one URL. ``what`` names it in messages.
+
+    Redirects are not followed. Raises AttestationError for a URL that can't be one.
+    """
+
+    def __init__(self, what: str, url: str, timeout_s: float) -> None:
+        self._url = _checked(what, url)
+        port = f":{self._url.port}" if self._url.port else ""
+        # Not the whole URL: it may hold a password or a token of the operator.
+        self.name = f"{what} {self._url.scheme}://{self._url.host}{port}"
+        self._timeout_s = timeout_s
+        self._http = httpx2.AsyncClient(timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def post(self, path: str, body: bytes, media_type: str, limit: int) -> Answer:
+        """POST to a path under the URL and read an answer of at most ``limit`` bytes.
+
+        Raises AttestationUnavailable for all that is not a whole answer in time.
+        """
+        url = self._url.copy_with(path=self._url.path.rstrip("/") + path) if path else self._url
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._http.stream(
+                    "POST", url, content=body, headers={"content-type": media_type}
+                ) as response,
+            ):
+                found = response.headers.get("content-type", "").partition(";")[0]
+                return Answer(
+                    response.status_code, found.strip().lower(), await self._read(response, limit)
+                )
+        except TimeoutError:
+            raise AttestationUnavailable(
+                f"{self.name} did not answer within {self._timeout_s:g} s"
+            ) from None
+        except httpx2.HTTPError as error:
+            # The type says enough; a message may quote what was sent.
+            raise AttestationUnavailable(
+                f"{self.name} could not be asked: {type(error).__name__}"
+            ) from error
+
+    async def _read(self, response: httpx2.Response, limit: int) -> bytes:
+        received = bytearray()
+        async for chunk in response.aiter_raw():
+            received += chunk
+            if len(received) > limit:
+                raise AttestationUnavailable(f"{self.name} answered with more than {limit} bytes")
+        return bytes(received)
+
+
+def _checked(what: str, text: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL as error:
+        raise AttestationError(f"the URL of the {what} can't be read: {error}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise AttestationError(f"the URL of the {what} must be http://host or https://host")
+    return url

@@ -1,0 +1,56 @@
+"""Timestamps from an authority: asked over HTTP, and verified before anyone sees them."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from ledger.core.attesting.errors import AttestationUnavailable
+from ledger.core.attesting.peer import TIMEOUT_S, Peer
+from ledger.timestamp import (
+    NONCE_BITS,
+    TOKEN_BYTES_MAX,
+    Timestamp,
+    check_trust,
+    granted,
+    query,
+    verify,
+)
+
+_OK: Final = 200
+
+
+class Tsa(Peer):
+    """A time-stamping authority (RFC 3161 over HTTP, section 3.4).
+
+    ``ca_pem``: the certificates it is trusted by; ``policy``: the OID that is asked
+    for and must be granted, or None for any. Raises TimestampError for those, and
+    AttestationError for a URL, that can't be used. One object serves one event loop.
+    """
+
+    def __init__(
+        self, url: str, ca_pem: bytes, policy: str | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        check_trust(ca_pem, policy)
+        super().__init__("the timestamp authority", url, timeout_s)
+        self._ca_pem = ca_pem
+        self._policy = policy
+
+    async def stamp(self, message: bytes) -> tuple[bytes, Timestamp]:
+        """A token over the message (DER), wholly verified, and what it says.
+
+        Raises AttestationUnavailable when there is no answer, TimestampError when it
+        is a refusal or does not verify.
+        """
+        nonce = secrets.randbits(NONCE_BITS)
+        answer = await self.post(
+            "",
+            query(message, nonce, self._policy),
+            "application/timestamp-query",
+            TOKEN_BYTES_MAX,
+        )
+        if answer.status != _OK:
+            raise AttestationUnavailable(f"{self.name} answered with HTTP {answer.status}")
+        token = granted(answer.body)
+        said = verify(token, message, self._ca_pem, policy=self._policy, nonce=nonce)
+        return token, said
