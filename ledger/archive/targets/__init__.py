@@ -1,0 +1,26 @@
+"""Where archives are kept: a folder, or a bucket whose objects nobody can delete or overwrite.
+
+A target is opened by its URL and stores objects under keys. An object counts as stored when the
+target has read it back: version, retention, legal hold and digest. Nothing here knows what an
+archive consists of, a database or a server.
+"""
+
+from ledger.archive.targets.objects import (
+    OBJECT_BYTES_MAX,
+    Held,
+    Listed,
+    Stored,
+    Target,
+    TargetSettings,
+)
+from ledger.archive.targets.url import open_target
+
+__all__ = [
+    "OBJECT_BYTES_MAX",
+    "Held",
+    "Listed",
+    "Stored",
+    "Target",
+    "TargetSettings",
+    "open_target",
+]

@@ -1,0 +1,205 @@
+"""Files below one folder that are written whole or not at all, and never overwritten.
+
+A file is written under a name of its own in `.incoming`, synced, and only then linked to its
+place, which fails where something stands already. A crash leaves the whole file, or nothing but
+a name in `.incoming`. Folders are walked one segment at a time from the top without following
+links, so nothing outside can be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+
+from ledger.archive.targets.objects import Listed
+
+CHUNK_BYTES = 1 << 20
+DEPTH_MAX = 64  # folders within each other that a listing enters
+SYNCED_MAX = 100_000  # folders remembered as durable
+ABANDONED_S = 86_400  # after which a name in `.incoming` is of a writer that is gone
+INCOMING = ".incoming"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Files:
+    """The files of one folder, by keys with slashes; every method may raise OSError."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._synced: set[tuple[str, ...]] = set()
+
+    def check(self) -> None:
+        """Make the folder if it is missing, clear what a crash left, and try a write."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._folder((INCOMING,), create=True) as incoming:
+            for name in os.listdir(incoming):  # noqa: PTH208 - a descriptor, no path
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - os.stat(name, dir_fd=incoming).st_mtime > ABANDONED_S:
+                        os.unlink(name, dir_fd=incoming)
+            with self._written(incoming, b"") as written, self._linked(incoming, written):
+                pass
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write a new file; FileExistsError when there is one already."""
+        *parents, name = key.split("/")
+        with (
+            self._folder((INCOMING,), create=True) as incoming,
+            self._folder(parents, create=True) as folder,
+            self._written(incoming, data) as written,
+        ):
+            os.link(written, name, src_dir_fd=incoming, dst_dir_fd=folder, follow_symlinks=False)
+            os.fsync(folder)
+
+    def point(self, key: str, version: str) -> None:
+        """Make `key` another name of the file `version`, in place of what it named before."""
+        *parents, name = key.split("/")
+        *version_parents, version_name = version.split("/")
+        with (
+            self._folder((INCOMING,), create=True) as incoming,
+            self._folder(version_parents) as versions,
+            self._folder(parents, create=True) as folder,
+            self._linked(versions, version_name, incoming) as linked,
+        ):
+            os.replace(linked, name, src_dir_fd=incoming, dst_dir_fd=folder)
+            os.fsync(folder)
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        """The bytes of a file; None when they are more than `limit`."""
+        with self._opened(key) as (file, _), os.fdopen(file, "rb", closefd=False) as stream:
+            data = stream.read(limit + 1)
+        return data if len(data) <= limit else None
+
+    def size(self, key: str) -> int:
+        """Bytes of a file."""
+        with self._opened(key) as (_, status):
+            return status.st_size
+
+    def settle(self, key: str) -> tuple[int, bytes]:
+        """Size and SHA-256 of a file, read after it was made durable and read-only.
+
+        Also of one whose writer failed between giving it its name and syncing the folder.
+        """
+        *parents, _ = key.split("/")
+        digest = sha256()
+        size = 0
+        with self._opened(key) as (file, status):
+            if stat.S_IMODE(status.st_mode) != 0o444:
+                os.fchmod(file, 0o444)
+            os.fsync(file)
+            while chunk := os.read(file, CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+        with self._folder(parents, create=True) as folder:
+            os.fsync(folder)
+        return size, digest.digest()
+
+    def names(self, key: str) -> list[str]:
+        """The names within a folder; none when there is no such folder."""
+        try:
+            with self._folder(key.split("/")) as folder:
+                return os.listdir(folder)  # noqa: PTH208 - a descriptor, no path
+        except FileNotFoundError:
+            return []
+
+    def walk(self, prefix: str) -> Iterator[Listed]:
+        """All files whose keys begin with `prefix`, in the order of their keys."""
+        yield from self._walk((), prefix)
+
+    def _walk(self, parents: tuple[str, ...], prefix: str) -> Iterator[Listed]:
+        above = "".join(f"{name}/" for name in parents)
+        with self._folder(parents) as folder, os.scandir(folder) as entries:
+            found = [
+                (f"{above}{entry.name}{'/' * entry.is_dir(follow_symlinks=False)}", entry)
+                for entry in entries
+                if not entry.name.startswith(".")
+            ]
+            sizes = {
+                key: entry.stat(follow_symlinks=False).st_size
+                for key, entry in found
+                if entry.is_file(follow_symlinks=False) and key.startswith(prefix)
+            }
+        # A folder counts with its slash: `a.b` comes before what is in `a`, as in object storage.
+        for key, entry in sorted(found, key=lambda each: each[0]):
+            if key in sizes:
+                yield Listed(key, sizes[key])
+            elif key.endswith("/") and (key.startswith(prefix) or prefix.startswith(key)):
+                if len(parents) >= DEPTH_MAX:
+                    raise OSError(errno.ENAMETOOLONG, f"over {DEPTH_MAX} folders deep", key)
+                yield from self._walk((*parents, entry.name), prefix)
+
+    @contextmanager
+    def _folder(self, segments: Sequence[str], create: bool = False) -> Iterator[int]:
+        """A descriptor of a folder below the root."""
+        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for depth, segment in enumerate(segments, 1):
+                if create:
+                    self._make(folder, tuple(segments[:depth]))
+                deeper = os.open(segment, _FOLDER, dir_fd=folder)
+                os.close(folder)
+                folder = deeper
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _make(self, parent: int, path: tuple[str, ...]) -> None:
+        """Make a folder durably. One that another writer made may not be synced yet."""
+        if path in self._synced:
+            return
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path[-1], 0o755, dir_fd=parent)
+        os.fsync(parent)
+        if len(self._synced) >= SYNCED_MAX:
+            self._synced.clear()
+        self._synced.add(path)
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[tuple[int, os.stat_result]]:
+        """A regular file for reading, with its status."""
+        *parents, name = key.split("/")
+        with self._folder(parents) as folder:
+            file = os.open(name, _READ, dir_fd=folder)
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "no regular file", key)
+            yield file, status
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def _written(self, incoming: int, data: bytes) -> Iterator[str]:
+        """The name in `.incoming` of a file that is whole, read-only and synced; gone after."""
+        name = token_hex(16)
+        file = os.open(name, _CREATE, 0o600, dir_fd=incoming)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(file, 0o444)
+                os.fsync(file)
+            yield name
+        finally:
+            os.unlink(name, dir_fd=incoming)
+
+    @contextmanager
+    def _linked(self, folder: int, name: str, incoming: int | None = None) -> Iterator[str]:
+        """A second name, in `.incoming`, of a file; gone after unless it was moved."""
+        incoming = folder if incoming is None else incoming
+        linked = token_hex(16)
+        os.link(name, linked, src_dir_fd=folder, dst_dir_fd=incoming, follow_symlinks=False)
+        try:
+            yield linked
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(linked, dir_fd=incoming)

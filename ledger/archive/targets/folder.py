@@ -1,0 +1,204 @@
+"""A folder as the target of archives. Nothing locks it: it is for trying out, and for copies.
+
+Every object is a read-only file at its key. The versions of a pointer are files in
+`.versions/<key>/`, numbered from 0000000001; the pointer is one more name of the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from ledger.archive.targets.files import Files
+from ledger.archive.targets.objects import (
+    OBJECT_BYTES_MAX,
+    Held,
+    Listed,
+    Stored,
+    Wanted,
+    checked_key,
+    checked_prefix,
+    too_long,
+)
+from ledger.errors import (
+    ArchiveDenied,
+    ArchiveMisconfigured,
+    ArchiveMismatch,
+    ArchiveObjectMissing,
+    ArchiveUnavailable,
+)
+
+LISTED_AT_ONCE = 1_000
+RACES_MAX = 100  # writers that may each take the number another one wanted
+_VERSION = re.compile(r"[0-9]{10}")
+
+
+class FolderTarget:
+    """Implements `Target` on a folder; see there."""
+
+    locked = False
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url = url
+        self._root = root
+        self._files = Files(root)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return
+
+    async def check(self) -> None:
+        await asyncio.to_thread(self._check)
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        retain_until: datetime | None = None,
+        legal_hold: bool = False,
+    ) -> Stored:
+        wanted = Wanted.of(key, data, retain_until, legal_hold)
+        return await asyncio.to_thread(self._put, wanted)
+
+    async def put_pointer(
+        self,
+        key: str,
+        data: bytes,
+        retain_until: datetime | None = None,
+        legal_hold: bool = False,
+    ) -> Stored:
+        wanted = Wanted.of(key, data, retain_until, legal_hold)
+        return await asyncio.to_thread(self._put_pointer, wanted)
+
+    async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
+        file = _version_key(key, version) if version else checked_key(key)
+        data = await asyncio.to_thread(self._read, file, min(limit, OBJECT_BYTES_MAX))
+        if data is None:
+            raise too_long(key, limit)
+        return data
+
+    async def head(self, key: str) -> Held | None:
+        return await asyncio.to_thread(self._head, checked_key(key))
+
+    async def versions(self, key: str) -> tuple[str, ...]:
+        held = await self.head(key)
+        with self._explained(key):
+            return self._versions(key) or (("",) if held else ())
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+        found = self._files.walk(checked_prefix(prefix))
+        while batch := await asyncio.to_thread(self._next, found):
+            for listed in batch:
+                yield listed
+
+    def _check(self) -> None:
+        with self._explained("the folder"):
+            self._files.check()
+
+    def _put(self, wanted: Wanted) -> Stored:
+        with self._explained(wanted.key):
+            # What stands there already is held against what is wanted, as after a write.
+            with contextlib.suppress(FileExistsError):
+                self._files.create(wanted.key, wanted.data)
+            stored = self._settled(wanted.key, wanted.key)
+        wanted.must_be(stored)
+        return stored
+
+    def _put_pointer(self, wanted: Wanted) -> Stored:
+        with self._explained(wanted.key):
+            stored = self._newest_version(wanted)
+            try:
+                named = self._settled(wanted.key, wanted.key).sha256
+            except FileNotFoundError:
+                named = None
+            if named != wanted.sha256:
+                self._files.point(wanted.key, _version_key(wanted.key, stored.version))
+                wanted.must_be(self._settled(wanted.key, wanted.key))
+        return stored
+
+    def _newest_version(self, wanted: Wanted) -> Stored:
+        """The version of a pointer with the wanted bytes, made if the newest has others."""
+        for _ in range(RACES_MAX):
+            newest = next(iter(self._versions(wanted.key)), None)
+            if newest is not None:
+                stored = self._settled(wanted.key, _version_key(wanted.key, newest), newest)
+                if stored.sha256 == wanted.sha256:
+                    return stored
+            number = f"{int(newest or 0) + 1:010}"
+            try:
+                self._files.create(_version_key(wanted.key, number), wanted.data)
+            except FileExistsError:
+                continue
+        raise ArchiveUnavailable(f"{wanted.key!r} is written by too many at once; try again")
+
+    def _settled(self, key: str, file: str, version: str = "") -> Stored:
+        size, digest = self._files.settle(file)
+        return Stored(
+            key=key, version=version, size=size, retain_until=None, legal_hold=False, sha256=digest
+        )
+
+    def _read(self, file: str, limit: int) -> bytes | None:
+        with self._explained(file):
+            return self._files.read(file, limit)
+
+    def _head(self, key: str) -> Held | None:
+        try:
+            with self._explained(key):
+                size = self._files.size(key)
+                newest = next(iter(self._versions(key)), "")
+        except ArchiveObjectMissing:
+            return None
+        return Held(key=key, version=newest, size=size, retain_until=None, legal_hold=False)
+
+    def _versions(self, key: str) -> tuple[str, ...]:
+        names = self._files.names(f".versions/{key}")
+        return tuple(sorted(filter(_VERSION.fullmatch, names), reverse=True))
+
+    def _next(self, found: Iterator[Listed]) -> tuple[Listed, ...]:
+        with self._explained("the folder"):
+            return tuple(islice(found, LISTED_AT_ONCE))
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turn what the operating system says into errors of this project."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if not self._root.is_dir():
+                message = f"the archive's folder {self._root} is missing; is it mounted?"
+                raise ArchiveUnavailable(message) from error
+            raise ArchiveObjectMissing(f"nothing is stored under {what!r}") from error
+        except PermissionError as error:
+            message = f"{self._root} can't be read or written: {error}. Give this user the folder"
+            raise ArchiveDenied(message) from error
+        except OSError as error:
+            raise _explanation(self._root, what, error) from error
+
+
+def _version_key(key: str, version: str) -> str:
+    if not _VERSION.fullmatch(version):
+        raise ArchiveObjectMissing(f"{key!r} has no version {version[:40]!r}")
+    return f".versions/{checked_key(key)}/{version}"
+
+
+def _explanation(root: Path, what: str, error: OSError) -> Exception:
+    match error.errno:
+        case errno.ENOTDIR | errno.EISDIR | errno.ELOOP | errno.EEXIST:
+            return ArchiveMismatch(
+                f"in {root}, something other than a file or folder of the archive is in the way "
+                f"of {what!r}: {error}"
+            )
+        case errno.EROFS | errno.ENOTSUP | errno.ENAMETOOLONG:
+            return ArchiveMisconfigured(f"{root} can't hold an archive: {error}")
+        case _:
+            return ArchiveUnavailable(f"{root} could not be read or written: {error}")
