@@ -1,0 +1,114 @@
+"""Where tiles and entry bundles lie, and what a path says (C2SP tlog-tiles)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from ledger.errors import TileError
+from ledger.merkle import HASH_BYTES, MAX_SIZE
+
+TILE_WIDTH: Final = 256
+MAX_TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
+MAX_LEVEL: Final = 63
+MAX_INDEX: Final = MAX_SIZE // TILE_WIDTH
+"""The last tile of level 0 that a tree can have."""
+
+_PATH: Final = re.compile(
+    r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
+)
+
+
+class Tile(msgspec.Struct, frozen=True):
+    """A row of ``width`` hashes, each over 256**level leaves; the tile's are from the left."""
+
+    level: int
+    index: int
+    width: int = TILE_WIDTH
+
+    def path(self) -> str:
+        """As ``tile/0/x001/067.p/5``. Raises TileError for coordinates that no tile has."""
+        if not 0 <= self.level <= MAX_LEVEL:
+            raise TileError(f"no tile has level {self.level}; levels are 0 to {MAX_LEVEL}")
+        return f"tile/{self.level}/{_numbered(self.index, self.width)}"
+
+    def full(self) -> Tile:
+        """The same when the log has grown past it."""
+        return Tile(self.level, self.index)
+
+
+class EntryTile(msgspec.Struct, frozen=True):
+    """A bundle of ``width`` entries, those of the level 0 tile with the same index."""
+
+    index: int
+    width: int = TILE_WIDTH
+
+    def path(self) -> str:
+        """As ``tile/entries/x001/067.p/5``. Raises TileError for coordinates no bundle has."""
+        return f"tile/entries/{_numbered(self.index, self.width)}"
+
+    def full(self) -> EntryTile:
+        """The same when the log has grown past it."""
+        return EntryTile(self.index)
+
+    @property
+    def start(self) -> int:
+        """Index of the first entry in the log."""
+        return self.index * TILE_WIDTH
+
+
+def parse_path(path: str) -> Tile | EntryTile:
+    """The tile or bundle that a path names, relative to the log's prefix.
+
+    Raises TileError for every spelling but the one of the standard.
+    """
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise TileError(f"{path[:80]!r} is not the path of a tile or an entry bundle")
+    kind, number, partial = match.groups()
+    index = int(number.replace("x", "").replace("/", ""))
+    width = int(partial) if partial else TILE_WIDTH
+    tile = EntryTile(index, width) if kind == "entries" else Tile(int(kind), index, width)
+    if tile.path() != path:
+        raise TileError(f"{path!r} is not how this path is written; ask for {tile.path()!r}")
+    return tile
+
+
+def tile_in(size: int, level: int, index: int) -> Tile:
+    """A tile at the width it has in a tree of ``size``.
+
+    Raises TileError where that tree has no such tile.
+    """
+    hashes = size >> 8 * level if 0 <= level <= MAX_LEVEL else 0
+    if not 0 <= index * TILE_WIDTH < hashes:
+        raise TileError(f"a tree of {size} leaves has no tile {index} at level {level}")
+    return Tile(level, index, min(TILE_WIDTH, hashes - index * TILE_WIDTH))
+
+
+def tiles_of(size: int) -> Iterator[Tile]:
+    """Every tile of a tree, level by level from the leaves, each from the left."""
+    level = 0
+    while hashes := size >> 8 * level:
+        for start in range(0, hashes, TILE_WIDTH):
+            yield Tile(level, start // TILE_WIDTH, min(TILE_WIDTH, hashes - start))
+        level += 1
+
+
+def bundles_of(size: int) -> Iterator[EntryTile]:
+    """Every entry bundle of a log of ``size`` entries, in order."""
+    for start in range(0, size, TILE_WIDTH):
+        yield EntryTile(start // TILE_WIDTH, min(TILE_WIDTH, size - start))
+
+
+def _numbered(index: int, width: int) -> str:
+    if not 0 <= index <= MAX_INDEX:
+        raise TileError(f"no tile has index {index}; the last is {MAX_INDEX}")
+    if not 1 <= width <= TILE_WIDTH:
+        raise TileError(f"no tile is {width} wide; widths are 1 to {TILE_WIDTH}")
+    path = f"{index % 1000:03}"
+    while index := index // 1000:
+        path = f"x{index % 1000:03}/{path}"
+    return path if width == TILE_WIDTH else f"{path}.p/{width}"

@@ -1,0 +1,114 @@
+"""Proofs made from tiles: which are needed, and the proof once their bytes are there.
+
+Tiles are named at their width in the tree that the proof is about. Their bytes
+may be those of a wider tile, from a tree that has grown since; what is beyond
+the width is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ledger.errors import TileError
+from ledger.merkle import (
+    HASH_BYTES,
+    MAX_SIZE,
+    Edge,
+    consistency_spans,
+    fold,
+    inclusion_spans,
+    perfect_spans,
+    root,
+)
+from ledger.tiles.coordinates import TILE_WIDTH, Tile, tile_in
+
+Span = tuple[int, int]
+
+
+def tiles_for_inclusion(index: int, size: int) -> tuple[Tile, ...]:
+    """The tiles that the proof of leaf ``index`` in a tree of ``size`` is made from.
+
+    Raises MerkleError where there is no such leaf.
+    """
+    return _tiles(inclusion_spans(index, size), size)
+
+
+def inclusion_proof(index: int, size: int, tiles: Mapping[Tile, bytes]) -> list[bytes]:
+    """The proof of leaf ``index`` in a tree of ``size``, its sibling first.
+
+    Raises MerkleError where there is no such leaf, TileError where one of
+    :func:`tiles_for_inclusion` is missing or short.
+    """
+    return [_hash(span, size, tiles) for span in inclusion_spans(index, size)]
+
+
+def tiles_for_consistency(size1: int, size2: int) -> tuple[Tile, ...]:
+    """The tiles that the proof of ``size1`` within ``size2`` is made from.
+
+    Raises MerkleError where ``size1`` is 0, which needs no proof, or beyond ``size2``.
+    """
+    return _tiles(consistency_spans(0, size1, size2), size2)
+
+
+def consistency_proof(size1: int, size2: int, tiles: Mapping[Tile, bytes]) -> list[bytes]:
+    """The proof that the tree of ``size2`` begins with that of ``size1``.
+
+    Raises MerkleError as :func:`tiles_for_consistency` does, TileError where one
+    of those is missing or short.
+    """
+    return [_hash(span, size2, tiles) for span in consistency_spans(0, size1, size2)]
+
+
+def tiles_for_edge(size: int) -> tuple[Tile, ...]:
+    """The tiles that hold the right edge: the partial one of each level."""
+    return _tiles([(0, size)], size)
+
+
+def edge_from_tiles(size: int, tiles: Mapping[Tile, bytes]) -> Edge:
+    """The right edge of a tree of ``size``, and with it its root.
+
+    Raises TileError where one of :func:`tiles_for_edge` is missing or short.
+    """
+    return Edge(size, [_hash(span, size, tiles) for span in _perfect((0, size))])
+
+
+def _tiles(spans: Iterable[Span], size: int) -> tuple[Tile, ...]:
+    """Each tile once, from the leaves upwards, from the left."""
+    places = {_place(part)[:2] for span in spans for part in _perfect(span)}
+    return tuple(tile_in(size, level, index) for level, index in sorted(places))
+
+
+def _hash(span: Span, size: int, tiles: Mapping[Tile, bytes]) -> bytes:
+    return fold([_perfect_hash(part, size, tiles) for part in _perfect(span)])
+
+
+def _perfect_hash(span: Span, size: int, tiles: Mapping[Tile, bytes]) -> bytes:
+    level, index, first, count = _place(span)
+    tile = tile_in(size, level, index)
+    data = tiles.get(tile)
+    if data is None:
+        raise TileError(f"{tile.path()} is needed and missing")
+    if len(data) < tile.width * HASH_BYTES:
+        raise TileError(f"{tile.path()} has {len(data)} bytes, too few for {tile.width} hashes")
+    return root(hashes_of(data, first, first + count))
+
+
+def _place(span: Span) -> tuple[int, int, int, int]:
+    """Where the hashes of a perfect subtree lie: level, tile, first of them, how many."""
+    start, end = span
+    height = (end - start).bit_length() - 1
+    level = height // 8
+    index, first = divmod(start >> 8 * level, TILE_WIDTH)
+    return level, index, first, 1 << height % 8
+
+
+def _perfect(span: Span) -> list[Span]:
+    if span[1] > MAX_SIZE:
+        raise TileError(f"no tree has {span[1]} leaves")
+    return perfect_spans(*span)
+
+
+def hashes_of(data: bytes, start: int = 0, end: int = TILE_WIDTH) -> Sequence[bytes]:
+    """The hashes [``start``, ``end``) of a tile, as many as it has."""
+    stop = min(end * HASH_BYTES, len(data))
+    return [data[at : at + HASH_BYTES] for at in range(start * HASH_BYTES, stop, HASH_BYTES)]

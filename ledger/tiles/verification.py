@@ -1,0 +1,243 @@
+"""A whole log verified: every tile, every bundle, and the root of its checkpoint.
+
+From the top down, so that what is wrong is told from what lies below it: the
+partial tiles at the right edge must lead to the checkpoint's root, every full
+tile must hash to its place in the tile above, and the entries of a bundle to
+its level 0 tile. The order of reading needs a few tiles in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from ledger.errors import TileError
+from ledger.merkle import leaf_hash, root
+from ledger.tiles.bundles import read_bundle
+from ledger.tiles.coordinates import TILE_WIDTH, EntryTile, Tile, tile_in
+from ledger.tiles.proofs import edge_from_tiles, hashes_of, tiles_for_edge
+from ledger.tiles.static_log import Read, check_tile
+
+MAX_FAULTS: Final = 1_000
+"""Faults after which a verification ends: what is gone need not be listed file by file."""
+BATCH: Final = 16
+"""Tiles asked for at once, with their bundles: at most 32 files."""
+
+T = TypeVar("T")
+Steps = Generator[Sequence[str], Mapping[str, bytes | None], T]
+"""Yields paths to read, takes their bytes (None where nothing is)."""
+_Unit = Tile | EntryTile
+OnBundle = Callable[[EntryTile, Sequence[bytes]], None]
+
+
+class LogFault(msgspec.Struct, frozen=True):
+    """One thing wrong with a log.
+
+    ``path`` is the file's (``checkpoint`` for the root). ``kind`` is one of
+    ``missing``, ``malformed``, ``hash_mismatch`` and ``root_mismatch``.
+    """
+
+    path: str
+    kind: str
+    reason: str
+
+
+class LogReport(msgspec.Struct, frozen=True):
+    """What a verification found; the log is as its checkpoint says where ``faults`` is empty.
+
+    ``tiles`` and ``entries`` count those that were proved to belong to the
+    checkpoint's root. ``complete`` is False where it ended at ``MAX_FAULTS``.
+    """
+
+    size: int
+    tiles: int
+    entries: int
+    faults: tuple[LogFault, ...]
+    complete: bool
+
+
+def verify_log(read: Read, size: int, root: bytes, on_bundle: OnBundle | None = None) -> LogReport:
+    """Verify a log of ``size`` entries against the root of its checkpoint.
+
+    ``on_bundle`` is called in order with each bundle whose entries are proved.
+    The checkpoint's signatures are the caller's to verify.
+    """
+    steps = verification(size, root, on_bundle)
+    try:
+        paths = next(steps)
+        while True:
+            paths = steps.send({path: read(path) for path in paths})
+    except StopIteration as end:
+        report: LogReport = end.value
+        return report
+
+
+def verification(size: int, root: bytes, on_bundle: OnBundle | None = None) -> Steps[LogReport]:
+    """The steps of :func:`verify_log`, for a caller that reads in its own way.
+
+    Each yields the paths to read next, at most 32 of them, and takes a mapping
+    from path to bytes, in which a file that isn't there is None or absent.
+    """
+    return _Verification(size, root, on_bundle).steps()
+
+
+class _EnoughFaultsError(Exception):
+    """Ends the verification; never leaves this module."""
+
+
+class _File(NamedTuple):
+    """What was read for a tile or bundle: it, or the full one in its place."""
+
+    width: int
+    data: bytes
+
+
+class _Row(NamedTuple):
+    """What a tile says of the 256 below it: nothing where it can't be read."""
+
+    tile: Tile | None
+    hashes: Sequence[bytes]
+
+
+class _Verification:
+    def __init__(self, size: int, root: bytes, on_bundle: OnBundle | None) -> None:
+        self._size = size
+        self._root = root
+        self._on_bundle = on_bundle
+        self._faults: list[LogFault] = []
+        self._unproven: set[tuple[int, int]] = set()
+        """Level and index of tiles above level 0, or at the edge, that the root does not cover."""
+        self._tiles = 0
+        self._entries = 0
+
+    def steps(self) -> Steps[LogReport]:
+        complete = True
+        try:
+            yield from self._check_root()
+            for level in reversed(range((self._size.bit_length() + 7) // 8)):
+                yield from self._check_level(level)
+        except _EnoughFaultsError:
+            complete = False
+        return LogReport(self._size, self._tiles, self._entries, tuple(self._faults), complete)
+
+    def _check_root(self) -> Steps[None]:
+        """The partial tiles prove each other: the root covers every hash in them."""
+        edge = tiles_for_edge(self._size)
+        files = yield from _read(edge)
+        held = {tile: files[tile].data for tile in edge if tile in files}
+        try:
+            found = edge_from_tiles(self._size, held).root()
+        except TileError:
+            found = None  # its level names the file that is missing or short
+        if found == self._root:
+            return
+        self._unproven.update((tile.level, tile.index) for tile in edge)
+        if found is not None:
+            reason = f"the tiles lead to root {found.hex()}, it says {self._root.hex()}"
+            self._fault("checkpoint", "root_mismatch", reason)
+
+    def _check_level(self, level: int) -> Steps[None]:
+        row = _Row(None, ())
+        count = -(-(self._size >> 8 * level) // TILE_WIDTH)
+        for start in range(0, count, BATCH):
+            indexes = range(start, min(start + BATCH, count))
+            tiles = [tile_in(self._size, level, index) for index in indexes]
+            bundles = [EntryTile(tile.index, tile.width) for tile in tiles if level == 0]
+            if start % TILE_WIDTH == 0 and tiles[0].width == TILE_WIDTH:
+                row = yield from self._row_above(tiles[0])
+            files = yield from _read([*tiles, *bundles])
+            for tile in tiles:
+                hashes = self._hashes(tile, files.get(tile))
+                proven = hashes is not None and self._in_place(tile, hashes, row)
+                self._tiles += proven
+                if level > 0:
+                    self._unproven.update([] if proven else [(level, tile.index)])
+                    continue
+                bundle = EntryTile(tile.index, tile.width)
+                entries = self._check_bundle(bundle, files.get(bundle), hashes)
+                if proven and entries is not None:
+                    self._entries += len(entries)
+                    if self._on_bundle is not None:
+                        self._on_bundle(bundle, entries)
+
+    def _row_above(self, first: Tile) -> Steps[_Row]:
+        """What the tile above ``first`` says; what is wrong with it has been named already."""
+        above = tile_in(self._size, first.level + 1, first.index // TILE_WIDTH)
+        files = yield from _read([above])
+        try:
+            return _Row(above, _tile_hashes(above, files[above]))
+        except (KeyError, TileError):
+            return _Row(above, ())
+
+    def _hashes(self, tile: Tile, file: _File | None) -> Sequence[bytes] | None:
+        if file is None:
+            self._fault(tile.path(), "missing", "there is no such file")
+            return None
+        try:
+            return _tile_hashes(tile, file)
+        except TileError as error:
+            self._fault(tile.path(), "malformed", str(error))
+            return None
+
+    def _in_place(self, tile: Tile, hashes: Sequence[bytes], row: _Row) -> bool:
+        """Whether the checkpoint's root covers the tile."""
+        if tile.width < TILE_WIDTH:
+            return (tile.level, tile.index) not in self._unproven
+        place = tile.index % TILE_WIDTH
+        if row.tile is None or place >= len(row.hashes):
+            return False
+        proven = (row.tile.level, row.tile.index) not in self._unproven
+        if row.hashes[place] == root(hashes):
+            return proven
+        doubt = "" if proven else ", which is not right itself"
+        reason = f"it does not hash to its place in {row.tile.path()}{doubt}"
+        self._fault(tile.path(), "hash_mismatch", reason)
+        return False
+
+    def _check_bundle(
+        self, bundle: EntryTile, file: _File | None, hashes: Sequence[bytes] | None
+    ) -> list[bytes] | None:
+        """The entries, where they are those of their level 0 tile."""
+        if file is None:
+            self._fault(bundle.path(), "missing", "there is no such file")
+            return None
+        try:
+            entries = read_bundle(file.data, file.width)[: bundle.width]
+        except TileError as error:
+            self._fault(bundle.path(), "malformed", str(error))
+            return None
+        if hashes is None:
+            return None
+        for index, entry in enumerate(entries):
+            if leaf_hash(entry) != hashes[index]:
+                reason = f"entry {bundle.start + index} does not hash to its place in the tile"
+                self._fault(bundle.path(), "hash_mismatch", reason)
+                return None
+        return entries
+
+    def _fault(self, path: str, kind: str, reason: str) -> None:
+        self._faults.append(LogFault(path, kind, reason))
+        if len(self._faults) == MAX_FAULTS:
+            raise _EnoughFaultsError
+
+
+def _tile_hashes(tile: Tile, file: _File) -> Sequence[bytes]:
+    return hashes_of(check_tile(file.data, file.width), 0, tile.width)
+
+
+def _read(units: Sequence[_Unit]) -> Steps[dict[_Unit, _File]]:
+    """What is there of these; the full file in place of a partial one that a log dropped."""
+    found = yield from _read_once({unit: unit for unit in units})
+    partial = [unit for unit in units if unit not in found and unit.width < TILE_WIDTH]
+    return found | (yield from _read_once({unit: unit.full() for unit in partial}))
+
+
+def _read_once(units: Mapping[_Unit, _Unit]) -> Steps[dict[_Unit, _File]]:
+    paths = {unit: stored.path() for unit, stored in units.items()}
+    if not paths:
+        return {}
+    files = yield list(paths.values())
+    found = ((unit, units[unit].width, files.get(path)) for unit, path in paths.items())
+    return {unit: _File(width, data) for unit, width, data in found if data is not None}
