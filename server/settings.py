@@ -28,6 +28,7 @@ _SECRET_FIELDS = frozenset(
         "log_signing_keys",
         "database_url",
         "database_owner_url",
+        "tsa_url",
     }
 )
 _POSTGRES_URL = r"^postgres(ql)?://"
@@ -95,6 +96,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     log_signing_keys: Annotated[
         str | None, Meta(description="Content of that file instead of the file")
+    ] = None
+    tsa_url: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://")] | None,
+        Meta(description="RFC 3161 authority that timestamps anchors; none: no timestamps"),
+    ] = None
+    tsa_ca: Annotated[
+        Path | None,
+        Meta(description="PEM file of the certificates that timestamps are trusted by"),
+    ] = None
+    tsa_policy: Annotated[
+        Annotated[str, Meta(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$")] | None,
+        Meta(description="Policy to ask the authority for, an OID; none: its own"),
+    ] = None
+    witness_policy: Annotated[
+        Path | None,
+        Meta(
+            description="tlog-policy file of the witnesses that cosign anchors, with their URLs; "
+            "none: no witnesses"
+        ),
     ] = None
     max_events: Annotated[
         int, Meta(ge=1, le=100_000, description="Events in one append request")
@@ -179,6 +199,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _contradictions(self) -> list[str]:
         problems = []
+        if self.tsa_url is not None and self.tsa_ca is None:
+            problems.append(
+                "QUIRE_TSA_URL is set, but QUIRE_TSA_CA is not: name the PEM file of the "
+                "authority's CA certificates."
+            )
         if self.database_owner_url is not None and self.database_url is None:
             problems.append("QUIRE_DATABASE_OWNER_URL is set, but QUIRE_DATABASE_URL is not.")
         if self.log_keys is not None and self.log_signing_keys is not None:

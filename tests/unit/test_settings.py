@@ -62,6 +62,9 @@ def test_an_empty_variable_is_not_set() -> None:
         ("QUIRE_LOG_LEVEL", "loud"),
         ("QUIRE_LOG_FORMAT", "xml"),
         ("QUIRE_DATABASE_URL", "mysql://localhost"),
+        ("QUIRE_TSA_URL", "tsa.example"),
+        ("QUIRE_TSA_POLICY", "default"),
+        ("QUIRE_TSA_POLICY", "1.02"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None:
@@ -103,6 +106,7 @@ def test_the_proper_name_of_the_signing_key_wins(caplog: pytest.LogCaptureFixtur
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     assert "QUIRE_DATABASE_URL is not" in refusal({"QUIRE_DATABASE_OWNER_URL": "postgresql://h/d"})
+    assert "QUIRE_TSA_CA is not" in refusal({"QUIRE_TSA_URL": "https://tsa.example"})
     assert "QUIRE_MAX_EVENTS" in refusal({"QUIRE_QUEUE_EVENTS": "9999"})
     assert "QUIRE_POOL_SIZE" in refusal({"QUIRE_WORKERS": "64"})
     external = {"QUIRE_WORKERS": "64", "QUIRE_DATABASE_URL": "postgresql://u@h1:1,h2:2/d"}
@@ -115,6 +119,8 @@ def test_repr_and_messages_show_no_secret() -> None:
         "QUIRE_MASTER_KEY": SECRET,
         "QUIRE_DATABASE_URL": f"postgresql://u:{SECRET}@h/d",
         "QUIRE_DATABASE_OWNER_URL": f"postgresql://o:{SECRET}@h/d",
+        "QUIRE_TSA_URL": f"https://u:{SECRET}@tsa.example",
+        "QUIRE_TSA_CA": "ca.pem",
     }
     assert SECRET not in repr(Settings.from_env(environ))
     assert SECRET not in refusal({**environ, "QUIRE_DATABASE_URL": f"mysql://u:{SECRET}@h/d"})
