@@ -30,13 +30,15 @@ from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.banner import banner
 from server.beginnings import begin
+from server.context import CONTEXT, ProcessContext
 from server.data_dir import DataDirLock, make_data_dir
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.first_start import load_secrets
 from server.logs import configure
 from server.refusal import StartupRefused
 from server.settings import Settings
-from server.worker import WorkerContext, application, uvicorn_config
+from server.signing import signing
+from server.worker import application, uvicorn_config
 
 log = structlog.get_logger("quire")
 
@@ -51,7 +53,7 @@ def serve(settings: Settings) -> int:
     listener = _listen(settings)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
         asyncio.run(prepare(settings, url))
-        with _announced(settings):
+        with signing(settings, url), _announced(settings):
             return _run(settings, url, listener)
 
 
@@ -154,7 +156,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
         return 0 if server.started else 1
-    WorkerContext(settings, url, os.getpid()).tell()
+    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).spelled()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:

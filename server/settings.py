@@ -97,6 +97,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_signing_keys: Annotated[
         str | None, Meta(description="Content of that file instead of the file")
     ] = None
+    checkpoints: Annotated[
+        bool, Meta(description="Sign checkpoints and anchors; false: another server does")
+    ] = True
+    checkpoint_seconds: Annotated[
+        float, Meta(ge=0.05, le=3600, description="Seconds between rounds of checkpoints")
+    ] = 1.0
+    checkpoint_idle_seconds: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=31_536_000,
+            description="Seconds after which the newest checkpoint of an idle org is anchored again",
+        ),
+    ] = 86_400.0
+    anchor_seconds: Annotated[
+        float, Meta(ge=0.05, le=86_400, description="Seconds between anchors")
+    ] = 10.0
     tsa_url: Annotated[
         Annotated[str, Meta(pattern=r"^https?://")] | None,
         Meta(description="RFC 3161 authority that timestamps anchors; none: no timestamps"),

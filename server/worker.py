@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
-import threading
-import time
 from typing import Final
 
-import msgspec
 import uvicorn
 from litestar import Litestar
 
 from server.app import create_app
+from server.context import ProcessContext
 from server.first_start import load_secrets
 from server.http.connection import BoundedProtocol
 from server.http.door import Door
@@ -22,29 +18,7 @@ from server.logs import configure
 from server.services import Services
 from server.settings import Settings
 
-CONTEXT: Final = "LEDGER_WORKER"
-"""Environment variable by which the supervisor tells its workers what to be."""
 KEEP_ALIVE_S: Final = 75
-WATCH_S: Final = 0.5
-
-
-class WorkerContext(msgspec.Struct):
-    """What a worker is told: its settings, its database and its supervisor."""
-
-    settings: Settings
-    database_url: str
-    supervisor: int
-
-    def tell(self) -> None:
-        """Put it where the workers that are spawned from now on read it."""
-        os.environ[CONTEXT] = msgspec.json.encode(self, enc_hook=str).decode()
-
-    @classmethod
-    def told(cls) -> WorkerContext:
-        """What this worker was told."""
-        return msgspec.json.decode(
-            os.environ[CONTEXT], type=cls, dec_hook=lambda kind, value: kind(value)
-        )
 
 
 def application(settings: Settings, database_url: str) -> Litestar:
@@ -69,16 +43,10 @@ def application(settings: Settings, database_url: str) -> Litestar:
 
 def worker() -> Door:
     """The application of a spawned worker; ends itself when its supervisor is gone."""
-    context = WorkerContext.told()
+    context = ProcessContext.told()
     configure(context.settings)
-    threading.Thread(target=_follow, args=(context.supervisor,), daemon=True).start()
+    context.follow()
     return Door(application(context.settings, context.database_url))
-
-
-def _follow(supervisor: int) -> None:
-    while os.getppid() == supervisor:
-        time.sleep(WATCH_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:

@@ -1,0 +1,17 @@
+"""The checkpointer: follows every trail, keeps its tree, signs what it found right."""
+
+from ledger.core.checkpointing.anchoring import AnchoringStopped
+from ledger.core.checkpointing.checkpointer import Checkpointer, Pace, RoundReport
+from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.memory import MEMORY_FILE, Memory, MemoryUnavailable
+
+__all__ = [
+    "MEMORY_FILE",
+    "AnchoringStopped",
+    "Checkpointer",
+    "Doubt",
+    "Memory",
+    "MemoryUnavailable",
+    "Pace",
+    "RoundReport",
+]

@@ -1,0 +1,193 @@
+"""The anchor log: one tree over the checkpoints of all orgs, signed with both kinds of keys.
+
+It grows in the transactions that sign checkpoints, and is signed now and then
+by itself. Before that each leaf is computed again from the note it commits to,
+and a note that this process did not sign itself must bear our signature.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from ledger.anchor import NONCE_BYTES, blind
+from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.tile_parts import parts_of
+from ledger.core.checkpointing.tips import Signed as SignedTree
+from ledger.core.checkpointing.tips import Tip, Tips
+from ledger.errors import FormatError, QuireError
+from ledger.log_keys import LogKeys, open_anchor, open_org_checkpoint
+from ledger.merkle import Edge, leaf_hash
+from ledger.note import parse_note, sign_note
+from ledger.storage.signing import (
+    AnchorRow,
+    LockedTree,
+    Signed,
+    SignerConnection,
+    SigningTransaction,
+)
+from ledger.storage.trees import ANCHOR_LOG
+
+LEAVES_AT_ONCE: Final = 50_000
+IDLE_AT_ONCE: Final = 1_000
+MAX_OWN: Final = 1_000_000
+"""Leaves of this process that are remembered until they are anchored: 100 bytes each."""
+
+
+class AnchoringStopped(QuireError):
+    """The anchor log is in doubt: no anchor is signed until it is repaired."""
+
+    def __init__(self, doubt: Doubt) -> None:
+        super().__init__(
+            f"the anchor log is not signed: {doubt}. Verify the database against your backups; "
+            "docs/operations.md says how to go on"
+        )
+        self.doubt = doubt
+
+
+class Anchoring:
+    """Keeps the anchor log."""
+
+    def __init__(
+        self,
+        connection: SignerConnection,
+        keys: LogKeys,
+        memory: Memory,
+        tips: Tips,
+        clock: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._history = keys.public()
+        self._memory = memory
+        self._tips = tips
+        self._clock = clock
+        self._own: set[bytes] = set()
+
+    async def add_leaves(
+        self, transaction: SigningTransaction, checkpoints: Sequence[tuple[int, int, bytes]]
+    ) -> None:
+        """Add a blinded leaf for each checkpoint (org_id, size, note), in the same transaction."""
+        idx = await transaction.next_anchor_leaf()
+        leaves = []
+        for offset, (org_id, size, note) in enumerate(checkpoints):
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            leaves.append((idx + offset, org_id, size, nonce, blind(nonce, note)))
+        await transaction.add_anchor_leaves(leaves)
+        if len(self._own) < MAX_OWN:
+            self._own.update(leaf for *_, leaf in leaves)
+
+    async def refresh(self, idle_s: float) -> int:
+        """Add the newest checkpoints of idle trees once more, which dates them anew; how many."""
+        idle = await self._connection.idle(idle_s, IDLE_AT_ONCE)
+        if idle:
+            async with self._connection.transaction() as transaction:
+                await transaction.lock_trees([org_id for org_id, _, _ in idle])
+                await self.add_leaves(transaction, idle)
+                await transaction.touch([org_id for org_id, _, _ in idle])
+        return len(idle)
+
+    async def anchor(self) -> int | None:
+        """Sign the anchor log as it stands; returns its size, None where it has not grown.
+
+        Raises AnchoringStopped, DatabaseUnavailable, MemoryUnavailable.
+        """
+        tree = await self._connection.tree(ANCHOR_LOG)
+        tip = await self._tip(tree)
+        edge, new = await self._extend(tip.edge, self._until(tree))
+        if edge.size == tree.size:
+            return None
+        await self._sign(tree, edge, new)
+        self._own.clear()
+        return edge.size
+
+    async def _tip(self, tree: LockedTree) -> Tip:
+        signed = SignedTree(ANCHOR_LOG, tree.size, tree.root, self._opened)
+        tip = (await self._tips.of([signed]))[ANCHOR_LOG]
+        if isinstance(tip, Doubt):
+            raise await self._stopped(tip)
+        return tip
+
+    def _opened(self, note: bytes) -> Checkpoint:
+        return open_anchor(note, self._history).checkpoint
+
+    def _until(self, tree: LockedTree) -> int | None:
+        """A size that was signed and is not in the database must be signed again exactly."""
+        remembered = self._memory.get(ANCHOR_LOG)
+        return remembered.size if remembered and remembered.size > tree.size else None
+
+    async def _extend(self, start: Edge, until: int | None) -> tuple[Edge, dict[int, list[bytes]]]:
+        edge, new = start.copy(), dict[int, list[bytes]]()
+        while until is None or edge.size < until:
+            limit = LEAVES_AT_ONCE if until is None else min(LEAVES_AT_ONCE, until - edge.size)
+            rows = await self._connection.anchor_rows(edge.size, limit)
+            for row, expected in zip(rows, range(edge.size, edge.size + limit), strict=False):
+                if (doubt := self._doubt(row, expected)) is not None:
+                    raise await self._stopped(doubt)
+            for level, hashes in edge.extend([leaf_hash(row.leaf) for row in rows]).items():
+                new.setdefault(level, []).extend(hashes)
+            if len(rows) < limit:
+                break
+        if until is not None and edge.size < until:
+            reason = f"it has {edge.size} leaves, but {until} are signed: the database is older"
+            raise await self._stopped(Doubt("anchor_log_shortened", reason))
+        return edge, new
+
+    def _doubt(self, row: AnchorRow, expected: int) -> Doubt | None:
+        """What is wrong with a leaf of the anchor log."""
+        if row.idx != expected:
+            return Doubt("anchor_leaf_missing", f"leaf {expected} is missing")
+        if row.note is None or blind(row.nonce, row.note) != row.leaf:
+            return Doubt(
+                "anchor_leaf_changed", f"leaf {expected} does not commit to its checkpoint"
+            )
+        if row.leaf in self._own:
+            return None
+        try:
+            origin = parse_checkpoint(parse_note(row.note).text).origin
+            slug = origin.removeprefix(f"{self._keys.origin}/orgs/")
+            open_org_checkpoint(row.note, slug, self._history)
+        except FormatError as error:
+            return Doubt(
+                "anchor_leaf_foreign", f"leaf {expected} is of no checkpoint of ours: {error}"
+            )
+        return None
+
+    async def _sign(self, tree: LockedTree, edge: Edge, new: dict[int, list[bytes]]) -> None:
+        remembered, root = self._memory.get(ANCHOR_LOG), edge.root()
+        if remembered and remembered.size == edge.size and remembered.root != root:
+            reason = f"its tree of size {edge.size} differs from the one this signer signed"
+            raise await self._stopped(Doubt("anchor_log_forked", reason))
+        now = max(
+            self._clock(), tree.anchored_at.timestamp()
+        )  # a clock set back dates nothing back
+        try:
+            async with self._connection.transaction() as transaction:
+                locked = (await transaction.lock_trees([ANCHOR_LOG]))[ANCHOR_LOG]
+                if locked.size != tree.size:
+                    return
+                self._memory.remember([(ANCHOR_LOG, edge.size, root)])
+                text = Checkpoint(self._history.anchor_origin, edge.size, root).text()
+                note = sign_note(text, self._keys.anchor_signers(), int(now))
+                await transaction.add_parts(parts_of(ANCHOR_LOG, tree.size, new))
+                at = datetime.fromtimestamp(now, UTC)
+                await transaction.add_checkpoints([Signed(ANCHOR_LOG, edge.size, root, note, at)])
+                await transaction.announce()
+        except BaseException:
+            self._tips.forget([ANCHOR_LOG])
+            raise
+        self._tips.keep(ANCHOR_LOG, Tip(edge, None))
+
+    async def _stopped(self, doubt: Doubt) -> AnchoringStopped:
+        """Keep why the anchor log stopped, with a security event the first time."""
+        self._tips.forget([ANCHOR_LOG])
+        async with self._connection.transaction() as transaction:
+            tree = (await transaction.lock_trees([ANCHOR_LOG]))[ANCHOR_LOG]
+            if (tree.stopped or "").partition(":")[0] != doubt.kind:
+                await transaction.add_event(None, "anchoring_stopped", str(doubt))
+            await transaction.stop(ANCHOR_LOG, str(doubt))
+        return AnchoringStopped(doubt)

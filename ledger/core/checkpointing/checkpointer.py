@@ -1,0 +1,194 @@
+"""The checkpointer: which trees grew, how far each may be signed, and in what portions.
+
+Only one signs at a time (see :mod:`ledger.storage.signing`). A doubt about one
+org stops that org, freezes it and is told; the others go on. A database that
+can't be reached ends the round with nothing signed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ledger.checkpoint import Checkpoint
+from ledger.core.checkpointing.anchoring import Anchoring
+from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.following import Follower, Found, Range
+from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.signing import Grown, Signing
+from ledger.core.checkpointing.tips import Signed, Tip, Tips
+from ledger.entry import from_datetime
+from ledger.keys import SigningKeyring
+from ledger.log_keys import LogKeys, open_org_checkpoint
+from ledger.storage.signing import Pending, RowsInTheWay, SignerConnection
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much at a time, and how often to look again; the bounds are bounds on memory too."""
+
+    entries_per_org: int = 50_000
+    entries_per_batch: int = 100_000
+    orgs_per_batch: int = 500
+    retry_s: float = 30.0
+    idle_s: float = 86_400.0
+
+
+@dataclass
+class RoundReport:
+    """What a round did; ``behind`` counts entries that wait for the next."""
+
+    checkpoints: int = 0
+    entries: int = 0
+    behind: int = 0
+    stopped: list[tuple[int, str, Doubt]] = field(default_factory=list)
+
+
+class Checkpointer:
+    """Signs the trees of all orgs, and the anchors over them.
+
+    ``connection`` leads. ``clock`` is in POSIX seconds. Methods raise DatabaseUnavailable and
+    MemoryUnavailable: make another on another connection then.
+    """
+
+    def __init__(
+        self,
+        connection: SignerConnection,
+        keys: LogKeys,
+        keyring: Callable[[bool], SigningKeyring],
+        memory: Memory,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connection = connection
+        self._history = keys.public()
+        self._keyring = keyring
+        self._memory = memory
+        self._pace = pace or Pace()
+        self._tips = Tips(connection, memory)
+        anchoring = Anchoring(connection, keys, memory, self._tips, clock)
+        self._anchoring = anchoring
+        self._signing = Signing(connection, keys, memory, self._tips, anchoring)
+
+    async def round(self) -> RoundReport:
+        """Sign every tree that has grown, once, up to the bounds of the pace."""
+        report = RoundReport()
+        for batch in self._batches(await self._connection.pending(self._pace.retry_s)):
+            await self._sign(batch, report)
+        return report
+
+    async def sweep(self) -> RoundReport:
+        """Look for trails that are gone, or shorter than what was signed of them."""
+        report = RoundReport()
+        retry_s = self._pace.retry_s
+        remembered = [pair for pair in self._memory.sizes() if pair[0] != 0]
+        for org_id, size, length in await self._connection.shorter(remembered, retry_s):
+            await self._stop(org_id, str(org_id), _shortened(length, size), report)
+        for org_id, size in await self._connection.without_trail(retry_s):
+            await self._stop(org_id, str(org_id), _shortened(0, size), report)
+        return report
+
+    async def anchor(self) -> int | None:
+        """Sign an anchor over the checkpoints since the last; its size, None if there are none.
+
+        Raises AnchoringStopped where the anchor log is in doubt.
+        """
+        await self._anchoring.refresh(self._pace.idle_s)
+        return await self._anchoring.anchor()
+
+    def _batches(self, pending: Sequence[Pending]) -> list[list[Pending]]:
+        batches: list[list[Pending]] = []
+        entries = orgs = 0
+        for org in pending:
+            more = min(max(org.length - org.size, 0), self._pace.entries_per_org)
+            full = entries + more > self._pace.entries_per_batch
+            if not batches or full or orgs == self._pace.orgs_per_batch:
+                batches.append([])
+                entries = orgs = 0
+            batches[-1].append(org)
+            entries, orgs = entries + more, orgs + 1
+        return batches
+
+    async def _sign(self, batch: Sequence[Pending], report: RoundReport) -> None:
+        tips = await self._tips.of([self._signed(org) for org in batch])
+        grown: list[Grown] = []
+        ranges: dict[int, tuple[Pending, Tip, Range]] = {}
+        for org in batch:
+            planned = self._plan(org, tips[org.org_id])
+            if isinstance(planned, Doubt):
+                await self._stop(org.org_id, org.slug, planned, report)
+            elif planned is not None:
+                tip, place = planned
+                ranges[org.org_id] = org, tip, place
+        found = await self._read([place for _, _, place in ranges.values()], refresh=False)
+        for org, tip, place in ranges.values():
+            leaves = found[org.org_id]
+            if leaves.doubt is not None:  # alone, in a new snapshot, with the keys of now
+                leaves = (await self._read([place], refresh=True))[org.org_id]
+            if leaves.doubt is not None:
+                await self._stop(org.org_id, org.slug, leaves.doubt, report)
+                continue
+            grown.append(Grown.of(org, tip, leaves))
+            report.behind += max(org.length - place.upper, 0)
+        await self._commit(grown, report)
+
+    def _plan(self, org: Pending, tip: Tip | Doubt) -> tuple[Tip, Range] | Doubt | None:
+        """How far to follow this org's trail now."""
+        if isinstance(tip, Doubt):
+            return tip
+        remembered = self._memory.get(org.org_id)
+        signed = max(org.size, remembered.size if remembered else 0)
+        if org.length < signed:
+            return _shortened(org.length, signed)
+        upper = min(org.length, org.size + self._pace.entries_per_org)
+        if remembered is not None and remembered.size > org.size:
+            upper = remembered.size  # signed before, and not in the database: exactly that again
+        since_us = from_datetime(org.since)
+        return tip, Range(org.org_id, org.slug, org.size, upper, tip.link, since_us)
+
+    async def _read(self, ranges: Sequence[Range], *, refresh: bool) -> dict[int, Found]:
+        if not ranges:
+            return {}
+        follower = Follower(ranges, self._keyring(refresh))
+        since_us = min(place.since_us for place in ranges)
+        await self._connection.copy_leaves(
+            [(place.org_id, place.lower, place.upper) for place in ranges], since_us, follower.feed
+        )
+        return follower.finish()
+
+    async def _commit(self, grown: Sequence[Grown], report: RoundReport) -> None:
+        if not grown:
+            return
+        try:
+            for org, doubt in await self._signing.sign(grown):
+                await self._stop(org.org_id, org.slug, doubt, report)
+        except RowsInTheWay as error:
+            if len(grown) > 1:  # one planted row must not hold up the others
+                for one in grown:
+                    await self._commit([one], report)
+                return
+            org = grown[0].org
+            await self._stop(org.org_id, org.slug, Doubt("rows_planted", str(error)), report)
+            return
+        report.checkpoints += len(grown)
+        report.entries += sum(one.edge.size - one.org.size for one in grown)
+
+    async def _stop(self, org_id: int, slug: str, doubt: Doubt, report: RoundReport) -> None:
+        self._tips.forget([org_id])
+        await self._signing.stop(org_id, doubt)
+        report.stopped.append((org_id, slug, doubt))
+
+    def _signed(self, org: Pending) -> Signed:
+        def opened(note: bytes) -> Checkpoint:
+            return open_org_checkpoint(note, org.slug, self._history).checkpoint
+
+        return Signed(org.org_id, org.size, org.root, opened)
+
+
+def _shortened(length: int, signed: int) -> Doubt:
+    return Doubt(
+        "trail_shortened",
+        f"the trail has {length} entries, but {signed} are signed: entries were removed, or the "
+        "database is an older copy",
+    )

@@ -1,0 +1,245 @@
+"""From stored bytes to leaf hashes: each new row checked, link by link, before it is hashed in.
+
+Nothing that a row says of itself is believed: the leaf hash is computed from
+the leaf's bytes, its signature is checked, and the leaf must name its place
+and the leaf before it. A row that fails stops its trail.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.verification.rows import skip_header
+from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
+from ledger.errors import QuireError
+from ledger.keys import SigningKeyring
+
+_FIXED = struct.Struct(">hiqiqi32si32si")
+"""A row up to its leaf: column count, org_id, seq, entry_hash, signature, length of the leaf."""
+_START = struct.Struct(">hiq")
+"""Its begin: column count, org_id."""
+_COLUMNS: Final = 5
+_BIGINT_BYTES: Final = 8
+_TRAILER = struct.Struct(">h")
+_CHUNK_BYTES: Final = 1 << 18
+"""Bytes that are gathered before rows are looked at."""
+
+
+class _Place(msgspec.Struct, gc=False):
+    """What a leaf says of its place; the rest of the leaf is the tree's business, not ours."""
+
+    anchored_at: str
+    key: str
+    org: str
+    previous_hash: str | None
+    seq: int
+
+
+_decode = msgspec.json.Decoder(_Place).decode
+_NOT_PLAIN: Final = (struct.error, KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+class Range(NamedTuple):
+    """Leaves ``lower`` to ``upper - 1`` of one org; ``link`` is the hash before them, as hex.
+
+    None of them was anchored before ``since_us``.
+    """
+
+    org_id: int
+    slug: str
+    lower: int
+    upper: int
+    link: str | None
+    since_us: int
+
+
+class Found(NamedTuple):
+    """The leaf hashes of one range, in order, and when the last was anchored; or a doubt."""
+
+    hashes: list[bytes]
+    anchored_at: str | None
+    doubt: Doubt | None
+
+
+class OutOfOrder(QuireError):
+    """Rows of another org than the next came: the database did not keep to the plan."""
+
+
+class Follower:
+    """Takes the bytes of a COPY of leaves and checks them against the ranges asked for."""
+
+    def __init__(self, ranges: Sequence[Range], keyring: SigningKeyring) -> None:
+        self.found: dict[int, Found] = {}
+        self._ranges = iter(ranges)
+        self._signers = {key.key_id: key.sign for key in keyring.keys()}
+        self._parts: list[bytes] = []
+        self._waiting = 0
+        self._started = False
+        self._doubt: Doubt | None = None
+        self._next_range()
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the stream, cut anywhere."""
+        self._parts.append(bytes(chunk))
+        self._waiting += len(chunk)
+        if self._waiting >= _CHUNK_BYTES:
+            self._take()
+
+    def finish(self) -> dict[int, Found]:
+        """What was found of each range, once the whole stream was fed."""
+        self._take()
+        while self._range is not None:
+            self._close_range()
+        return self.found
+
+    def _take(self) -> None:
+        buffer = b"".join(self._parts)
+        position = 0
+        if not self._started:
+            start = skip_header(buffer)
+            if start is None:
+                return
+            self._started, position = True, start
+        rest = buffer[self._follow(buffer, position) :]
+        self._parts = [rest]
+        self._waiting = len(rest)
+
+    def _next_range(self) -> None:
+        self._range = next(self._ranges, None)
+        self._hashes: list[bytes] = []
+        self._anchored_at: str | None = None
+        self._doubt = None
+
+    def _close_range(self) -> None:
+        if self._range is None:
+            return
+        wanted = self._range.upper - self._range.lower
+        if self._doubt is None and len(self._hashes) != wanted:
+            seq = self._range.lower + len(self._hashes)
+            self._doubt = Doubt("entry_missing", f"entry {seq} is missing from the trail")
+        self.found[self._range.org_id] = Found(self._hashes, self._anchored_at, self._doubt)
+        self._next_range()
+
+    def _follow(self, buffer: bytes, position: int) -> int:
+        """Go through the rows that are whole; returns where the first that is not begins."""
+        end = len(buffer)
+        while end - position >= _FIXED.size:
+            columns, _, org_id = _START.unpack_from(buffer, position)
+            if columns != _COLUMNS:
+                raise OutOfOrder(f"a row of {columns} columns came where {_COLUMNS} were asked for")
+            while self._range is not None and org_id != self._range.org_id:
+                self._close_range()
+            if self._range is None:
+                raise OutOfOrder(f"rows of org {org_id} came out of turn")
+            if self._doubt is None:
+                position, whole = self._pass_over(buffer, position, self._range)
+                if whole and self._doubt is None:
+                    continue
+                if self._doubt is None:
+                    return position
+            position, whole = _skip(buffer, position)
+            if not whole:
+                return position
+        return position
+
+    def _pass_over(self, buffer: bytes, position: int, place: Range) -> tuple[int, bool]:
+        """Hash the rows of one range that are right.
+
+        Returns where the next row begins, and whether it is worth going on: False where a
+        row is not whole yet. The speed of the checkpointer is the speed of this loop.
+        """
+        unpack, fixed_bytes, signers = _FIXED.unpack_from, _FIXED.size, self._signers
+        add, org_id, slug = self._hashes.append, place.org_id, place.slug
+        expected = place.lower + len(self._hashes)
+        link = self._hashes[-1].hex() if self._hashes else place.link
+        end = leaf_end = len(buffer)
+        digest, anchored_at = b"", self._anchored_at
+        while end - position >= fixed_bytes:
+            try:
+                _, _, row_org, _, seq, n3, stored, n4, signature, leaf_bytes = unpack(
+                    buffer, position
+                )
+                leaf_at = position + fixed_bytes
+                leaf_end = leaf_at + leaf_bytes
+                if row_org != org_id:
+                    return position, True
+                if leaf_end > end and n3 == n4 == HASH_BYTES and leaf_bytes <= MAX_LEAF_BYTES:
+                    return position, False
+                leaf = buffer[leaf_at:leaf_end]
+                digest = sha256(b"\x00" + leaf).digest()
+                said = _decode(leaf)
+                right = (
+                    seq == expected
+                    and seq < place.upper
+                    and n3 == n4 == HASH_BYTES
+                    and digest == stored
+                    and signers[said.key](digest) == signature
+                    and said.previous_hash == link
+                    and said.seq == seq
+                    and said.org == slug
+                )
+                anchored_at = said.anchored_at
+            except _NOT_PLAIN:
+                right = False
+            if not right:
+                self._doubt = self._name(buffer, position, expected, place)
+                return position, True
+            add(digest)
+            self._anchored_at = anchored_at
+            link = digest.hex()
+            expected += 1
+            position = leaf_end
+        return position, False
+
+    def _name(self, buffer: bytes, position: int, expected: int, place: Range) -> Doubt:
+        """Why the row at ``position`` is not the one expected."""
+        _, _, _, _, seq, n3, stored, n4, signature, leaf_bytes = _FIXED.unpack_from(
+            buffer, position
+        )
+        if seq > expected:
+            return Doubt("entry_missing", f"entry {expected} is missing from the trail")
+        if seq < expected:
+            return Doubt("entry_inserted", f"entry {seq} stands there twice")
+        if not (n3 == n4 == HASH_BYTES and 0 <= leaf_bytes <= MAX_LEAF_BYTES):
+            return Doubt("entry_malformed", f"the row of entry {seq} is not one of ours")
+        leaf_at = position + _FIXED.size
+        leaf = buffer[leaf_at : leaf_at + leaf_bytes]
+        if sha256(b"\x00" + leaf).digest() != stored:
+            return Doubt(
+                "hash_mismatch", f"the leaf of entry {seq} does not hash to its entry hash"
+            )
+        try:
+            return self._name_said(_decode(leaf), seq, stored, signature, place)
+        except _NOT_PLAIN:
+            return Doubt("leaf_malformed", f"the leaf of entry {seq} can't be read")
+
+    def _name_said(
+        self, said: _Place, seq: int, digest: bytes, signature: bytes, place: Range
+    ) -> Doubt:
+        """Why a leaf that hashes to its entry hash is not the one expected."""
+        if said.key not in self._signers:
+            return Doubt("unknown_key", f"entry {seq} was signed with key {said.key!r}, not known")
+        if self._signers[said.key](digest) != signature:
+            return Doubt("signature_invalid", f"the signature of entry {seq} is not right")
+        if said.seq != seq or said.org != place.slug:
+            return Doubt("entry_moved", f"the leaf at {seq} says {said.org!r}, entry {said.seq}")
+        return Doubt("link_broken", f"entry {seq} does not name the entry before it")
+
+
+def _skip(buffer: bytes, position: int) -> tuple[int, bool]:
+    """Past one row, whatever stands in it; False while it is not whole."""
+    at = position + _TRAILER.size
+    for _ in range(_COLUMNS):
+        if len(buffer) - at < 4:
+            return position, False
+        (length,) = struct.unpack_from(">i", buffer, at)
+        at += 4 + max(length, 0)
+        if at > len(buffer):
+            return position, False
+    return at, True

@@ -1,0 +1,145 @@
+"""The signing transaction: what was signed last is read under a lock, then remembered, then signed.
+
+What a crash leaves: before the memory is written, nothing; after it and before
+COMMIT, a size remembered that the next round signs again exactly, to the same note;
+after COMMIT, all of it. A COMMIT of unknown outcome is the second or the third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ledger.checkpoint import Checkpoint
+from ledger.core.checkpointing.anchoring import Anchoring
+from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.following import Found
+from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.tile_parts import parts_of
+from ledger.core.checkpointing.tips import Tip, Tips
+from ledger.log_keys import LogKeys
+from ledger.merkle import Edge
+from ledger.note import sign_note
+from ledger.storage.signing import Pending, Signed, SignerConnection, SigningTransaction
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A tree extended by new leaves, to be signed."""
+
+    org: Pending
+    edge: Edge
+    link: str | None
+    new: dict[int, list[bytes]]
+    anchored_at: datetime
+
+    @classmethod
+    def of(cls, org: Pending, tip: Tip, found: Found) -> Grown:
+        """The tree at this tip with the leaves that were found."""
+        edge = tip.edge.copy()
+        new = edge.extend(found.hashes)
+        link = found.hashes[-1].hex() if found.hashes else tip.link
+        return cls(org, edge, link, new, _time_of(found) or org.since)
+
+
+class Signing:
+    """Signs grown trees, many in one transaction."""
+
+    def __init__(
+        self,
+        connection: SignerConnection,
+        keys: LogKeys,
+        memory: Memory,
+        tips: Tips,
+        anchoring: Anchoring,
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._memory = memory
+        self._tips = tips
+        self._anchoring = anchoring
+
+    async def sign(self, grown: Sequence[Grown]) -> list[tuple[Pending, Doubt]]:
+        """Sign and store; returns those that must not be signed, and why.
+
+        A tree that moved, or an org that was frozen meanwhile, is left for the next
+        round. Raises DatabaseUnavailable, MemoryUnavailable, RowsInTheWay.
+        """
+        org_ids = [one.org.org_id for one in grown]
+        try:
+            async with self._connection.transaction() as transaction:
+                ready, doubts = await self._ready(transaction, grown)
+                self._memory.remember(
+                    (one.org.org_id, one.edge.size, one.edge.root()) for one in ready
+                )
+                await self._store(transaction, ready)
+        except BaseException:
+            self._tips.forget(org_ids)
+            raise
+        for one in ready:
+            self._tips.keep(one.org.org_id, Tip(one.edge, one.link))
+        return doubts
+
+    async def _ready(
+        self, transaction: SigningTransaction, grown: Sequence[Grown]
+    ) -> tuple[list[Grown], list[tuple[Pending, Doubt]]]:
+        org_ids = [one.org.org_id for one in grown]
+        locked = await transaction.lock_trees(org_ids)
+        frozen = await transaction.frozen(org_ids)
+        ready, doubts = [], []
+        for one in grown:
+            tree, remembered = locked[one.org.org_id], self._memory.get(one.org.org_id)
+            if tree.size != one.org.size or one.org.org_id in frozen:
+                continue
+            if (
+                remembered
+                and remembered.size == one.edge.size
+                and remembered.root != one.edge.root()
+            ):
+                doubts.append((one.org, _rewritten(one.edge.size)))
+            else:
+                ready.append(one)
+        return ready, doubts
+
+    async def _store(self, transaction: SigningTransaction, ready: Sequence[Grown]) -> None:
+        if not ready:
+            return
+        signed = [self._checkpoint(one) for one in ready]
+        await transaction.add_parts(
+            part for one in ready for part in parts_of(one.org.org_id, one.org.size, one.new)
+        )
+        await transaction.add_checkpoints(signed)
+        await self._anchoring.add_leaves(transaction, [(s.org_id, s.size, s.note) for s in signed])
+        await transaction.announce()
+
+    def _checkpoint(self, one: Grown) -> Signed:
+        slug, root = one.org.slug, one.edge.root()
+        text = Checkpoint(self._keys.public().org_origin(slug), one.edge.size, root).text()
+        note = sign_note(text, self._keys.org_signers(slug))
+        return Signed(one.org.org_id, one.edge.size, root, note, one.anchored_at)
+
+    async def stop(self, org_id: int, doubt: Doubt) -> None:
+        """Stop an org: keep why, freeze it. Once thawed it is not frozen again for the same."""
+        async with self._connection.transaction() as transaction:
+            tree = (await transaction.lock_trees([org_id]))[org_id]
+            known = (tree.stopped or "").partition(":")[0]
+            if known != doubt.kind:
+                await transaction.freeze(org_id, f"checkpoints stopped: {doubt}")
+            await transaction.stop(org_id, str(doubt))
+
+
+def _rewritten(size: int) -> Doubt:
+    return Doubt(
+        "history_rewritten",
+        f"the tree of size {size} differs from the one this signer signed at that size",
+    )
+
+
+def _time_of(found: Found) -> datetime | None:
+    if found.anchored_at is None:
+        return None
+    try:
+        return datetime.fromisoformat(found.anchored_at)
+    except ValueError:
+        return None

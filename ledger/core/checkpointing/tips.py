@@ -1,0 +1,169 @@
+"""Where each tree stands: its right edge and newest leaf, kept in memory, or read back and proven.
+
+What is read back is believed only where it hashes to a root that our own key
+signed, and where it goes on from what this machine remembers to have signed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from ledger.checkpoint import Checkpoint
+from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.memory import Memory
+from ledger.entry import HASH_BYTES
+from ledger.errors import FormatError
+from ledger.merkle import Edge, verify_inclusion
+from ledger.storage.signing import SignerConnection
+from ledger.storage.trees import join_parts
+from ledger.tiles import (
+    Tile,
+    edge_from_tiles,
+    inclusion_proof,
+    tiles_for_edge,
+    tiles_for_inclusion,
+)
+
+MAX_TIPS: Final = 50_000
+"""Trees whose edge is kept: some two kilobytes each."""
+_WIDTH: Final = 256
+
+
+class Tip(NamedTuple):
+    """The end of a tree; ``link`` is the hash of its newest leaf as hex, None when it is empty."""
+
+    edge: Edge
+    link: str | None
+
+
+class Signed(NamedTuple):
+    """A tree as its row says it was last signed, and how its checkpoint is opened."""
+
+    org_id: int
+    size: int
+    root: bytes | None
+    opened: Callable[[bytes], Checkpoint]
+
+
+class Tips:
+    """The tips of the trees that this signer extends."""
+
+    def __init__(self, connection: SignerConnection, memory: Memory) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._kept: OrderedDict[int, Tip] = OrderedDict()
+
+    def keep(self, org_id: int, tip: Tip) -> None:
+        """Remember where a tree stands after it was signed."""
+        self._kept[org_id] = tip
+        self._kept.move_to_end(org_id)
+        if len(self._kept) > MAX_TIPS:
+            self._kept.popitem(last=False)
+
+    def forget(self, org_ids: Sequence[int]) -> None:
+        """Read these back before they are extended again."""
+        for org_id in org_ids:
+            self._kept.pop(org_id, None)
+
+    async def of(self, trees: Sequence[Signed]) -> dict[int, Tip | Doubt]:
+        """The tips of these trees, or what is doubtful about them. Raises DatabaseUnavailable."""
+        tips: dict[int, Tip | Doubt] = {}
+        missing = []
+        for tree in trees:
+            kept = self._kept.get(tree.org_id)
+            if tree.size == 0:
+                tips[tree.org_id] = Tip(Edge(), None)
+            elif kept is not None and (kept.edge.size, kept.edge.root()) == (tree.size, tree.root):
+                tips[tree.org_id] = kept
+            else:
+                missing.append(tree)
+        if missing:
+            tips.update(await self._read_back(missing))
+        return tips
+
+    async def _read_back(self, trees: Sequence[Signed]) -> dict[int, Tip | Doubt]:
+        places = sorted(
+            {(tree.org_id, tile.level, tile.index) for tree in trees for tile in self._needed(tree)}
+        )
+        parts = await self._connection.tile_parts(places)
+        notes = await self._connection.notes_at([(tree.org_id, tree.size) for tree in trees])
+        return {
+            tree.org_id: self._proven(
+                tree, join_parts(parts.get(tree.org_id, ())), notes.get(tree.org_id)
+            )
+            for tree in trees
+        }
+
+    def _needed(self, tree: Signed) -> list[Tile]:
+        newest = tree.size - 1
+        tiles = [
+            *tiles_for_edge(tree.size),
+            *tiles_for_inclusion(newest, tree.size),
+            _newest_leaves(tree.size),
+        ]
+        remembered = self._memory.get(tree.org_id)
+        if remembered is not None and 0 < remembered.size < tree.size:
+            tiles += tiles_for_edge(remembered.size)
+        return tiles
+
+    def _proven(
+        self, tree: Signed, stored: dict[tuple[int, int], bytes], note: bytes | None
+    ) -> Tip | Doubt:
+        if note is None or tree.root is None:
+            return Doubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
+        try:
+            opened = tree.opened(note)
+        except FormatError as error:
+            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size}: {error}")
+        if (opened.size, opened.root) != (tree.size, tree.root):
+            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise")
+        tip = _tip_of(tree.size, tree.root, stored)
+        return tip if isinstance(tip, Doubt) else self._recalled(tree, stored) or tip
+
+    def _recalled(self, tree: Signed, stored: dict[tuple[int, int], bytes]) -> Doubt | None:
+        """Whether the tree contains what this machine remembers of it."""
+        remembered = self._memory.get(tree.org_id)
+        if remembered is None or remembered.size > tree.size:
+            return None
+        try:
+            edge = edge_from_tiles(remembered.size, _cut(stored, tiles_for_edge(remembered.size)))
+            same = edge.root() == remembered.root
+        except FormatError:
+            same = False
+        if same or (remembered.size, remembered.root) == (tree.size, tree.root):
+            return None
+        return Doubt(
+            "history_rewritten",
+            f"the tree differs from the one this signer signed at size {remembered.size}",
+        )
+
+
+def _tip_of(size: int, root: bytes, stored: dict[tuple[int, int], bytes]) -> Tip | Doubt:
+    """The tip that these tiles make, where they hash to the root that was signed."""
+    try:
+        edge = edge_from_tiles(size, _cut(stored, tiles_for_edge(size)))
+    except FormatError as error:
+        return Doubt("tile_missing", f"the tiles at size {size}: {error}")
+    if edge.root() != root:
+        return Doubt("tile_changed", f"the tiles do not hash to the root signed at {size}")
+    newest, place = size - 1, _newest_leaves(size)
+    tiles = _cut(stored, [*tiles_for_inclusion(newest, size), place])
+    leaf_hash = tiles[place][-HASH_BYTES:]
+    try:
+        verify_inclusion(newest, size, leaf_hash, inclusion_proof(newest, size, tiles), root)
+    except FormatError:
+        return Doubt("tile_changed", f"the hash of leaf {newest} is not in the tree signed")
+    return Tip(edge, leaf_hash.hex())
+
+
+def _newest_leaves(size: int) -> Tile:
+    """The tile with the newest leaf hash of a tree that is not empty."""
+    return Tile(0, (size - 1) // _WIDTH, (size - 1) % _WIDTH + 1)
+
+
+def _cut(stored: dict[tuple[int, int], bytes], tiles: Sequence[Tile]) -> dict[Tile, bytes]:
+    return {
+        tile: stored.get((tile.level, tile.index), b"")[: tile.width * HASH_BYTES] for tile in tiles
+    }

@@ -1,0 +1,139 @@
+"""The signer: signs checkpoints and anchors about once a second, until it is told to end.
+
+Nothing here may stop appends. What goes wrong is logged and tried again; a
+doubt about a trail is the checkpointer's to act on, and told here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from typing import Final
+
+import structlog
+import uvloop
+
+from ledger.core.checkpointing import (
+    MEMORY_FILE,
+    AnchoringStopped,
+    Checkpointer,
+    Memory,
+    MemoryUnavailable,
+    Pace,
+    RoundReport,
+)
+from ledger.errors import QuireError, StorageError
+from ledger.storage.log_keys import nothing_signed, publish_history
+from ledger.storage.signing import SignerConnection
+from server.context import ProcessContext
+from server.first_start import load_log_keys, load_secrets
+from server.keyring import LiveKeyring
+from server.logs import configure
+from server.refusal import StartupRefused
+from server.settings import Settings
+
+log = structlog.get_logger("quire")
+
+AGAIN_S: Final = 1.0
+SWEEP_S: Final = 30.0
+PROGRESS_S: Final = 5.0
+
+
+class Signer:
+    """One signer of one database: leads when no other does, and waits its turn otherwise."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self._settings = settings
+        self._url = database_url
+        self._secrets = load_secrets(settings, database_is_new=False)
+        self._keyring = LiveKeyring(
+            settings,
+            self._secrets.keyring,
+            lambda: load_secrets(settings, database_is_new=False).keyring,
+        )
+        self._stamp = self._look()
+        self._anchored = 0.0
+        self._swept = 0.0
+        self._told = 0.0
+
+    async def run(self) -> None:
+        """Sign for ever; cancel it to end."""
+        while True:
+            try:
+                await self._lead()
+            except (StorageError, MemoryUnavailable) as error:
+                log.warning("checkpoints wait", reason=str(error))
+            except (QuireError, StartupRefused) as error:
+                log.error("checkpoints wait", reason=str(error))  # noqa: TRY400
+            await asyncio.sleep(AGAIN_S)
+
+    async def _lead(self) -> None:
+        """Sign while this is the leader and the keys stay the same."""
+        settings = self._settings
+        async with SignerConnection.open(self._url) as connection:
+            while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
+                await asyncio.sleep(settings.checkpoint_seconds)
+            self._stamp = self._look()
+            keys = load_log_keys(settings, log_is_new=await nothing_signed(connection))
+            await publish_history(connection, keys.public())
+            pace = Pace(idle_s=settings.checkpoint_idle_seconds)
+            log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
+            with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
+                checkpointer = Checkpointer(connection, keys, self._keyring, memory, pace)
+                self._swept = 0.0
+                while self._look() == self._stamp:
+                    await self._turn(checkpointer)
+
+    async def _turn(self, checkpointer: Checkpointer) -> None:
+        began = time.monotonic()
+        if began - self._swept >= SWEEP_S or not self._swept:
+            self._swept = began
+            self._tell(await checkpointer.sweep())
+        report = await checkpointer.round()
+        self._tell(report)
+        if time.monotonic() - self._anchored >= self._settings.anchor_seconds:
+            self._anchored = time.monotonic()
+            await self._anchor(checkpointer)
+        if not report.behind:
+            took = time.monotonic() - began
+            await asyncio.sleep(max(self._settings.checkpoint_seconds - took, 0.05))
+
+    async def _anchor(self, checkpointer: Checkpointer) -> None:
+        try:
+            await checkpointer.anchor()
+        except AnchoringStopped as error:
+            log.error("anchors stopped", reason=str(error))  # noqa: TRY400
+
+    def _tell(self, report: RoundReport) -> None:
+        for org_id, slug, doubt in report.stopped:
+            log.error("checkpoints of an org stopped", org=slug, org_id=org_id, reason=str(doubt))
+        if report.behind and time.monotonic() - self._told >= PROGRESS_S:
+            self._told = time.monotonic()
+            log.info("catching up", signed=report.entries, behind=report.behind)
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._settings.log_keys_path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+async def sign(settings: Settings, database_url: str) -> None:
+    """Run a signer until SIGTERM or SIGINT."""
+    task = asyncio.create_task(Signer(settings, database_url).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def main() -> None:
+    """The signer's process, as the supervisor starts it."""
+    context = ProcessContext.told()
+    configure(context.settings)
+    context.follow()
+    uvloop.run(sign(context.settings, context.database_url))
