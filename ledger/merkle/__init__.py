@@ -20,6 +20,7 @@ from ledger.merkle.hashing import (
     fold,
     leaf_hash,
     node_hash,
+    perfect_root,
     root,
 )
 from ledger.merkle.spans import consistency_spans, inclusion_spans, perfect_spans
@@ -42,6 +43,7 @@ __all__ = [
     "inclusion_spans",
     "leaf_hash",
     "node_hash",
+    "perfect_root",
     "perfect_spans",
     "root",
     "subtree_consistency_proof",

@@ -35,6 +35,18 @@ def parents(level: Sequence[bytes]) -> list[bytes]:
     return [sha256(NODE + left + right).digest() for left, right in zip(each, each, strict=True)]
 
 
+def perfect_root(hashes: bytes) -> bytes:
+    """The root over a power of two of hashes that follow one another, as in a tile."""
+    pair = 2 * HASH_BYTES
+    level = [hashes]
+    if len(hashes) > HASH_BYTES:
+        starts = range(0, len(hashes), pair)
+        level = [sha256(NODE + hashes[at : at + pair]).digest() for at in starts]
+    while len(level) > 1:
+        level = parents(level)
+    return level[0]
+
+
 def fold(nodes: Sequence[bytes]) -> bytes:
     """The root over perfect subtrees that lie side by side, the largest and leftmost first."""
     if not nodes:

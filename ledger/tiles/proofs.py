@@ -7,7 +7,9 @@ the width is not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
 
 from ledger.errors import TileError
 from ledger.merkle import (
@@ -17,12 +19,17 @@ from ledger.merkle import (
     consistency_spans,
     fold,
     inclusion_spans,
+    perfect_root,
     perfect_spans,
-    root,
 )
 from ledger.tiles.coordinates import TILE_WIDTH, Tile, tile_in
 
 Span = tuple[int, int]
+
+CACHED_RUNS: Final = 1024
+"""Roots of parts of tiles that are kept, with at most 4 KiB each: the same few upper
+tiles, and the newest of the leaves, are in most proofs."""
+_run_root = lru_cache(maxsize=CACHED_RUNS)(perfect_root)
 
 
 def tiles_for_inclusion(index: int, size: int) -> tuple[Tile, ...]:
@@ -90,7 +97,7 @@ def _perfect_hash(span: Span, size: int, tiles: Mapping[Tile, bytes]) -> bytes:
         raise TileError(f"{tile.path()} is needed and missing")
     if len(data) < tile.width * HASH_BYTES:
         raise TileError(f"{tile.path()} has {len(data)} bytes, too few for {tile.width} hashes")
-    return root(hashes_of(data, first, first + count))
+    return _run_root(data[first * HASH_BYTES : (first + count) * HASH_BYTES])
 
 
 def _place(span: Span) -> tuple[int, int, int, int]:
@@ -106,9 +113,3 @@ def _perfect(span: Span) -> list[Span]:
     if span[1] > MAX_SIZE:
         raise TileError(f"no tree has {span[1]} leaves")
     return perfect_spans(*span)
-
-
-def hashes_of(data: bytes, start: int = 0, end: int = TILE_WIDTH) -> Sequence[bytes]:
-    """The hashes [``start``, ``end``) of a tile, as many as it has."""
-    stop = min(end * HASH_BYTES, len(data))
-    return [data[at : at + HASH_BYTES] for at in range(start * HASH_BYTES, stop, HASH_BYTES)]

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from ledger.errors import TileError
-from ledger.merkle import leaf_hash, root
+from ledger.merkle import HASH_BYTES, leaf_hash, perfect_root
 from ledger.tiles.bundles import read_bundle
 from ledger.tiles.coordinates import TILE_WIDTH, EntryTile, Tile, tile_in
-from ledger.tiles.proofs import edge_from_tiles, hashes_of, tiles_for_edge
+from ledger.tiles.proofs import edge_from_tiles, tiles_for_edge
 from ledger.tiles.static_log import Read, check_tile
 
 MAX_FAULTS: Final = 1_000
@@ -98,7 +98,7 @@ class _Row(NamedTuple):
     """What a tile says of the 256 below it: nothing where it can't be read."""
 
     tile: Tile | None
-    hashes: Sequence[bytes]
+    hashes: bytes
 
 
 class _Verification:
@@ -139,7 +139,7 @@ class _Verification:
             self._fault("checkpoint", "root_mismatch", reason)
 
     def _check_level(self, level: int) -> Steps[None]:
-        row = _Row(None, ())
+        row = _Row(None, b"")
         count = -(-(self._size >> 8 * level) // TILE_WIDTH)
         for start in range(0, count, BATCH):
             indexes = range(start, min(start + BATCH, count))
@@ -169,9 +169,9 @@ class _Verification:
         try:
             return _Row(above, _tile_hashes(above, files[above]))
         except (KeyError, TileError):
-            return _Row(above, ())
+            return _Row(above, b"")
 
-    def _hashes(self, tile: Tile, file: _File | None) -> Sequence[bytes] | None:
+    def _hashes(self, tile: Tile, file: _File | None) -> bytes | None:
         if file is None:
             self._fault(tile.path(), "missing", "there is no such file")
             return None
@@ -181,15 +181,16 @@ class _Verification:
             self._fault(tile.path(), "malformed", str(error))
             return None
 
-    def _in_place(self, tile: Tile, hashes: Sequence[bytes], row: _Row) -> bool:
+    def _in_place(self, tile: Tile, hashes: bytes, row: _Row) -> bool:
         """Whether the checkpoint's root covers the tile."""
         if tile.width < TILE_WIDTH:
             return (tile.level, tile.index) not in self._unproven
-        place = tile.index % TILE_WIDTH
-        if row.tile is None or place >= len(row.hashes):
+        at = tile.index % TILE_WIDTH * HASH_BYTES
+        place = row.hashes[at : at + HASH_BYTES]
+        if row.tile is None or not place:
             return False
         proven = (row.tile.level, row.tile.index) not in self._unproven
-        if row.hashes[place] == root(hashes):
+        if place == perfect_root(hashes):
             return proven
         doubt = "" if proven else ", which is not right itself"
         reason = f"it does not hash to its place in {row.tile.path()}{doubt}"
@@ -197,7 +198,7 @@ class _Verification:
         return False
 
     def _check_bundle(
-        self, bundle: EntryTile, file: _File | None, hashes: Sequence[bytes] | None
+        self, bundle: EntryTile, file: _File | None, hashes: bytes | None
     ) -> list[bytes] | None:
         """The entries, where they are those of their level 0 tile."""
         if file is None:
@@ -210,12 +211,13 @@ class _Verification:
             return None
         if hashes is None:
             return None
-        for index, entry in enumerate(entries):
-            if leaf_hash(entry) != hashes[index]:
-                reason = f"entry {bundle.start + index} does not hash to its place in the tile"
-                self._fault(bundle.path(), "hash_mismatch", reason)
-                return None
-        return entries
+        found = b"".join(map(leaf_hash, entries))
+        if found == hashes:
+            return entries
+        wrong = next(at for at, byte in enumerate(found) if byte != hashes[at]) // HASH_BYTES
+        reason = f"entry {bundle.start + wrong} does not hash to its place in the tile"
+        self._fault(bundle.path(), "hash_mismatch", reason)
+        return None
 
     def _fault(self, path: str, kind: str, reason: str) -> None:
         self._faults.append(LogFault(path, kind, reason))
@@ -223,8 +225,8 @@ class _Verification:
             raise _EnoughFaultsError
 
 
-def _tile_hashes(tile: Tile, file: _File) -> Sequence[bytes]:
-    return hashes_of(check_tile(file.data, file.width), 0, tile.width)
+def _tile_hashes(tile: Tile, file: _File) -> bytes:
+    return check_tile(file.data, file.width)[: tile.width * HASH_BYTES]
 
 
 def _read(units: Sequence[_Unit]) -> Steps[dict[_Unit, _File]]:
