@@ -75,8 +75,11 @@ class Signer:
         async with SignerConnection.open(self._url) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
                 await asyncio.sleep(settings.checkpoint_seconds)
-            self._stamp = self._look()
+            before = self._look()
             keys = load_log_keys(settings, log_is_new=await nothing_signed(connection))
+            self._stamp = (
+                before or self._look()
+            )  # a rotation since then is seen; a file just made is not one
             await publish_history(connection, keys.public())
             pace = Pace(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
