@@ -34,8 +34,8 @@ from server.context import CONTEXT, ProcessContext
 from server.data_dir import DataDirLock, make_data_dir
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.first_start import load_secrets
+from server.listening import listen
 from server.logs import configure
-from server.refusal import StartupRefused
 from server.settings import Settings
 from server.signing import signing
 from server.worker import application, uvicorn_config
@@ -43,14 +43,13 @@ from server.worker import application, uvicorn_config
 log = structlog.get_logger("quire")
 
 WATCH_S: Final = 1.0
-BACKLOG: Final = 2_048
 
 
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
     configure(settings)
     settings = msgspec.structs.replace(settings, data_dir=make_data_dir(settings.data_dir))
-    listener = _listen(settings)
+    listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
         asyncio.run(prepare(settings, url))
         with signing(settings, url), _announced(settings):
@@ -76,24 +75,6 @@ def _ended_in_order() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """The listening socket, taken first: a busy port must not cost a database start."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise StartupRefused(
-            f"Can't listen on {settings.host} port {settings.port}: {error.strerror}. "
-            "Choose another with --host and --port."
-        ) from None
-    listener.set_inheritable(True)
-    return listener
 
 
 @contextmanager

@@ -1,0 +1,36 @@
+"""The socket that a server listens on."""
+
+import socket
+from typing import Final
+
+from server.refusal import StartupRefused
+
+BACKLOG: Final = 2_048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 is any that is free.
+
+    It is taken before all else: a busy port must not cost a database start. Raises StartupRefused.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartupRefused(
+            f"Can't listen on {host} port {port}: {error.strerror}. "
+            "Choose another with --host and --port."
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """The URL under which this machine reaches what listens there."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
