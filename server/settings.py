@@ -126,6 +126,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$")] | None,
         Meta(description="Policy to ask the authority for, an OID; none: its own"),
     ] = None
+    tsa_seconds: Annotated[
+        float, Meta(ge=1, le=86_400, description="Least seconds between timestamps of anchors")
+    ] = 60.0
+    tsa_renew_days: Annotated[
+        int,
+        Meta(ge=1, le=36_500, description="Days after which an anchor's timestamp is renewed"),
+    ] = 300
     witness_policy: Annotated[
         Path | None,
         Meta(

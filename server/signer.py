@@ -27,6 +27,7 @@ from ledger.core.checkpointing import (
 from ledger.errors import QuireError, StorageError
 from ledger.storage.log_keys import nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
+from server.attesting import Attesting
 from server.context import ProcessContext
 from server.first_start import load_log_keys, load_secrets
 from server.keyring import LiveKeyring
@@ -86,8 +87,13 @@ class Signer:
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
                 checkpointer = Checkpointer(connection, keys, self._keyring, memory, pace)
                 self._swept = 0.0
-                while self._look() == self._stamp:
-                    await self._turn(checkpointer)
+                attesting = asyncio.create_task(Attesting(settings, self._url).run())
+                try:
+                    while self._look() == self._stamp:
+                        await self._turn(checkpointer)
+                finally:
+                    attesting.cancel()
+                    await asyncio.wait([attesting])
 
     async def _turn(self, checkpointer: Checkpointer) -> None:
         began = time.monotonic()

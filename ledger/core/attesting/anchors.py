@@ -1,0 +1,117 @@
+"""Getting anchors attested: the newest one stamped and cosigned, old stamps renewed.
+
+An authority or a witness that is away delays what it would have attested and
+nothing else: the next anchor commits to all before it. One that says it has seen
+more of the log than we have is no nuisance but an alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from ledger.core.attesting.errors import AttestationError, WitnessAhead, WitnessRefused
+from ledger.core.attesting.timestamping import Tsa
+from ledger.core.attesting.witnessing import Witness
+from ledger.errors import TileError, TimestampError
+from ledger.storage import attestations, trees
+from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
+from ledger.tiles import consistency_proof, tiles_for_consistency
+
+RENEWED_AT_ONCE: Final = 50
+
+
+class Attested(NamedTuple):
+    """What one turn obtained; ``problems`` are for the log, ``alarms`` are security events."""
+
+    tokens: int
+    cosignatures: int
+    problems: tuple[str, ...]
+    alarms: tuple[str, ...]
+
+
+class AnchorAttestation:
+    """Asks for timestamps and cosignatures of anchors. One object serves one event loop."""
+
+    def __init__(self, database: Database, tsa: Tsa | None, witnesses: Sequence[Witness]) -> None:
+        self._database = database
+        self._tsa = tsa
+        self._witnesses = witnesses
+        self._told: set[str] = set()
+
+    async def attest(self, *, stamp: bool) -> Attested:
+        """Have the newest anchor cosigned and, where ``stamp``, stamped. Raises StorageError."""
+        anchor = await trees.newest_checkpoint(self._database, ANCHOR_LOG)
+        if anchor is None:
+            return Attested(0, 0, (), ())
+        problems: list[str] = []
+        tokens = 0
+        if stamp and await attestations.newest_stamped(self._database) < anchor.size:
+            tokens = await self._stamp(anchor, problems)
+        cosignatures, alarms = await self._cosign(anchor, problems)
+        return Attested(tokens, cosignatures, tuple(problems), tuple(alarms))
+
+    async def renew(self, days: int) -> Attested:
+        """Add a new token beside those that are older than this. Raises StorageError."""
+        problems: list[str] = []
+        tokens = 0
+        for anchor in await attestations.old_tokens(self._database, days, RENEWED_AT_ONCE):
+            tokens += await self._stamp(anchor, problems)
+            if problems:
+                break
+        return Attested(tokens, 0, tuple(problems), ())
+
+    async def _stamp(self, anchor: StoredCheckpoint, problems: list[str]) -> int:
+        if self._tsa is None:
+            return 0
+        try:
+            token, said = await self._tsa.stamp(anchor.note)
+        except (AttestationError, TimestampError) as error:
+            problems.append(f"no timestamp for anchor {anchor.size}: {error}")
+            return 0
+        await attestations.add_token(self._database, anchor.size, said.gen_time, token)
+        return 1
+
+    async def _cosign(self, anchor: StoredCheckpoint, problems: list[str]) -> tuple[int, list[str]]:
+        done = await attestations.witnesses_of(self._database, anchor.size)
+        count = 0
+        alarms: list[str] = []
+        for witness in self._witnesses:
+            if {_key_of(key.name, key.key_id) for key in witness.verifiers} <= done:
+                continue
+            try:
+                cosignatures = await witness.cosign(anchor.note, self._proof_to(anchor.size))
+            except (WitnessAhead, WitnessRefused) as error:
+                alarms += await self._alarm(witness, error)
+                continue
+            except (AttestationError, TileError) as error:
+                problems.append(f"no cosignature for anchor {anchor.size}: {error}")
+                continue
+            for signature, *_ in cosignatures:
+                key = _key_of(signature.name, signature.key_id)
+                line = signature.line()
+                await attestations.add_cosignature(self._database, anchor.size, key, line)
+                count += 1
+        return count, alarms
+
+    async def _alarm(self, witness: Witness, error: AttestationError) -> list[str]:
+        """A witness that contradicts us: a security event, once per reason and process."""
+        text = f"{witness.name}: {error}"
+        if text in self._told:
+            return []
+        self._told.add(text)
+        await attestations.add_alarm(self._database, "witness_refused", text)
+        return [text]
+
+    def _proof_to(self, size: int) -> Callable[[int], Awaitable[Sequence[bytes]]]:
+        async def prove(old_size: int) -> Sequence[bytes]:
+            wanted = tiles_for_consistency(old_size, size)
+            tiles = await trees.tiles(self._database, ANCHOR_LOG, wanted)
+            return consistency_proof(old_size, size, tiles)
+
+        return prove
+
+
+def _key_of(name: str, key_id: bytes) -> str:
+    return f"{name}+{key_id.hex()}"

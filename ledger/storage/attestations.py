@@ -1,0 +1,54 @@
+"""What others attested of anchors: stored as it comes, each beside the older ones."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
+
+ADD_STAMP: Final = "INSERT INTO anchor_tokens (size, gen_time, token) VALUES ($1, $2, $3)"
+ADD_COSIGNATURE: Final = """
+INSERT INTO anchor_cosignatures (size, witness, line) VALUES ($1, $2, $3)"""
+ADD_EVENT: Final = "INSERT INTO security_events (kind, detail) VALUES ($1, $2)"
+NEWEST_STAMPED: Final = "SELECT size FROM anchor_tokens ORDER BY size DESC LIMIT 1"
+WITNESSES_OF: Final = "SELECT DISTINCT witness FROM anchor_cosignatures WHERE size = $1"
+# A token that grows old is renewed before its authority's certificate ends.
+OLD_STAMPS: Final = f"""
+SELECT c.size, c.root, c.note, c.signed_at
+FROM (SELECT size, max(added_at) AS newest FROM anchor_tokens GROUP BY size) AS t
+JOIN checkpoints c ON c.org_id = {ANCHOR_LOG} AND c.size = t.size
+WHERE t.newest < now() - $1::interval ORDER BY t.newest LIMIT $2"""
+
+
+async def add_token(database: Database, size: int, gen_time: datetime, token: bytes) -> None:
+    """Keep a verified RFC 3161 token over the note of the anchor of this size."""
+    await database.execute(ADD_STAMP, size, gen_time, token)
+
+
+async def add_cosignature(database: Database, size: int, witness: str, line: bytes) -> None:
+    """Keep a verified signature line; ``witness`` is its key's name and id."""
+    await database.execute(ADD_COSIGNATURE, size, witness, line)
+
+
+async def add_alarm(database: Database, kind: str, detail: str) -> None:
+    """Keep a security event that concerns all orgs."""
+    await database.execute(ADD_EVENT, kind, detail)
+
+
+async def newest_stamped(database: Database) -> int:
+    """The size of the newest anchor that has a token; 0 where none has."""
+    row = await database.fetchrow(NEWEST_STAMPED)
+    return row[0] if row else 0
+
+
+async def witnesses_of(database: Database, size: int) -> set[str]:
+    """The witnesses (key name and id) whose cosignature of this anchor is stored."""
+    return {row[0] for row in await database.fetch(WITNESSES_OF, size)}
+
+
+async def old_tokens(database: Database, days: int, limit: int) -> list[StoredCheckpoint]:
+    """Anchors whose newest token is older than this, the oldest first."""
+    rows = await database.fetch(OLD_STAMPS, timedelta(days=days), limit)
+    return [StoredCheckpoint(*row) for row in rows]

@@ -1,0 +1,79 @@
+"""The signer's other task: timestamps and cosignatures for anchors, never in the way of signing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from ledger.core.attesting.anchors import AnchorAttestation, Attested
+from ledger.errors import StorageError
+from ledger.storage.database import Database
+from server.attestors import attestors
+from server.refusal import StartupRefused
+from server.settings import Settings
+
+log = structlog.get_logger("quire")
+
+AGAIN_S: Final = 10.0
+RENEW_LOOK_S: Final = 3_600.0
+TELL_S: Final = 300.0
+"""The same problem is logged once in this time."""
+
+
+class Attesting:
+    """Asks whoever the settings name, for as long as it runs."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self._settings = settings
+        self._url = database_url
+        self._stamped = float("-inf")
+        self._renewed = float("-inf")
+        self._told: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """For ever; ends at once where the settings name nobody."""
+        if self._settings.tsa_url is None and self._settings.witness_policy is None:
+            return
+        while True:
+            try:
+                await self._attest()
+            except (StorageError, StartupRefused) as error:
+                self._tell(str(error))
+            await asyncio.sleep(AGAIN_S)
+
+    async def _attest(self) -> None:
+        database = await Database.open(self._url, size=2)
+        try:
+            async with attestors(self._settings) as named:
+                attestation = AnchorAttestation(database, named.tsa, named.witnesses)
+                while True:
+                    await self._turn(attestation)
+                    await asyncio.sleep(min(self._settings.anchor_seconds, AGAIN_S))
+        finally:
+            await database.close()
+
+    async def _turn(self, attestation: AnchorAttestation) -> None:
+        now = time.monotonic()
+        stamp = now - self._stamped >= self._settings.tsa_seconds
+        done = await attestation.attest(stamp=stamp)
+        if done.tokens:
+            self._stamped = now
+        self._report(done)
+        if now - self._renewed >= RENEW_LOOK_S:
+            self._renewed = now
+            self._report(await attestation.renew(self._settings.tsa_renew_days))
+
+    def _report(self, done: Attested) -> None:
+        for problem in done.problems:
+            self._tell(problem)
+        for alarm in done.alarms:
+            log.error("a witness contradicts this log", reason=alarm)
+
+    def _tell(self, problem: str) -> None:
+        what = problem.partition(":")[2] or problem
+        if time.monotonic() - self._told.get(what, float("-inf")) >= TELL_S:
+            self._told = {what: time.monotonic()}
+            log.warning("attestations wait", reason=problem)
