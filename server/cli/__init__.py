@@ -31,6 +31,7 @@ _COMMANDS = {
     "verify-entry": Lazy("server.cli.verify:verify_entry", "Verify one entry."),
     "import": Lazy("server.cli.imports:imports", "Bring in trails of other systems."),
     "subjects": Lazy("server.cli.subjects:subjects", "Erase a person's data."),
+    "witness": Lazy("server.cli.witness:witness", "Watch other people's logs, and cosign them."),
     "bench": Lazy("server.cli.bench:bench", "Measure speed (in a checkout)."),
 }
 

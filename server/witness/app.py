@@ -1,0 +1,116 @@
+"""The witness over HTTP: a small ASGI application of two routes (C2SP tlog-witness)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final
+
+import structlog
+
+from ledger.submission import SUBMISSION_BYTES_MAX
+from server.witness.cosigner import Cosigner, Verdict
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_TIMEOUT_S: Final = 10.0
+_UNAVAILABLE: Final = Verdict(503, b"the witness's memory can't be used now; try again later\n")
+_TOO_LARGE: Final = Verdict(
+    413, f"a submission has at most {SUBMISSION_BYTES_MAX} bytes\n".encode()
+)
+_TOO_SLOW: Final = Verdict(408, f"the body took more than {BODY_TIMEOUT_S:g} s\n".encode())
+_NOT_FOUND: Final = Verdict(404, b"nothing is here; a witness has /add-checkpoint\n")
+_NO_METHOD: Final = Verdict(405, b"not by this method\n")
+
+log = structlog.get_logger("quire.witness")
+
+
+class _Gone(Exception):
+    """The client went away before its request was whole."""
+
+
+class WitnessApp:
+    """Answers add-checkpoint, and monitors that ask for a log's newest checkpoint.
+
+    Submissions are judged one after the other, in one thread that owns the state.
+    """
+
+    def __init__(self, cosigner: Cosigner, origins: Iterable[str]) -> None:
+        self._cosigner = cosigner
+        self._paths = {
+            f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin for origin in origins
+        }
+        self._thread = ThreadPoolExecutor(1, "heads")
+
+    def close(self) -> None:
+        """Wait for the submission that is being judged."""
+        self._thread.shutdown()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        try:
+            verdict = await self._answer(scope["method"], scope["path"], receive)
+        except _Gone:
+            return
+        except sqlite3.Error as error:
+            log.error("the memory of the witness failed", reason=str(error))  # noqa: TRY400
+            verdict = _UNAVAILABLE
+        await _send(send, verdict, with_body=scope["method"] != "HEAD")
+
+    async def _answer(self, method: str, path: str, receive: Receive) -> Verdict:
+        if path == "/add-checkpoint":
+            if method != "POST":
+                return _NO_METHOD
+            body = await _body(receive)
+            return body if isinstance(body, Verdict) else await self._add(body)
+        origin = self._paths.get(path)
+        if origin is None:
+            return _NOT_FOUND
+        if method not in {"GET", "HEAD"}:
+            return _NO_METHOD
+        return await self._in_thread(partial(self._cosigner.latest, origin))
+
+    async def _add(self, body: bytes) -> Verdict:
+        verdict = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
+        if verdict.status != 200:
+            reason = verdict.body.decode("utf-8", "replace").strip()
+            log.info("not cosigned", status=verdict.status, reason=reason)
+        return verdict
+
+    async def _in_thread(self, judge: Callable[[], Verdict]) -> Verdict:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, judge)
+
+
+async def _body(receive: Receive) -> bytes | Verdict:
+    """The whole body, or the answer to one that is too large or too slow."""
+    received = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _Gone
+                received += message.get("body", b"")
+                if len(received) > SUBMISSION_BYTES_MAX:
+                    return _TOO_LARGE
+                more = message.get("more_body", False)
+    except TimeoutError:
+        return _TOO_SLOW
+    return bytes(received)
+
+
+async def _send(send: Send, verdict: Verdict, *, with_body: bool) -> None:
+    headers = [
+        (b"content-type", verdict.media_type.encode()),
+        (b"content-length", str(len(verdict.body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": verdict.status, "headers": headers})
+    await send({"type": "http.response.body", "body": verdict.body if with_body else b""})

@@ -1,0 +1,135 @@
+"""The decision of a witness: what it makes of one submission (C2SP tlog-witness)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ledger.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint, parse_checkpoint
+from ledger.errors import CheckpointError, MerkleError, NoteError, SubmissionError
+from ledger.merkle import EMPTY_ROOT, verify_consistency
+from ledger.note import NoteSignature, Signer, parse_note
+from ledger.policy import Policy
+from ledger.submission import Submission, parse_submission
+from server.witness.heads import Head, Heads
+
+TEXT: Final = "text/plain; charset=utf-8"
+SIZE: Final = "text/x.tlog.size"
+
+
+class Clock(Protocol):
+    """POSIX seconds now."""
+
+    def __call__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    media_type: str = TEXT
+
+
+class _Refusal(Exception):
+    """Ends a submission with an answer and without a cosignature."""
+
+    def __init__(self, status: int, reason: str, media_type: str = TEXT) -> None:
+        super().__init__(reason)
+        self.verdict = Verdict(status, f"{reason}\n".encode(), media_type)
+
+
+class Cosigner:
+    """Judges submissions for the logs of a policy, and cosigns with every one of its keys."""
+
+    def __init__(self, logs: Policy, signers: Sequence[Signer], heads: Heads, clock: Clock) -> None:
+        self._logs = logs
+        self._signers = tuple(signers)
+        self._heads = heads
+        self._clock = clock
+
+    def add_checkpoint(self, body: bytes) -> Verdict:
+        """The answer to an add-checkpoint request.
+
+        Raises sqlite3.Error where the state can't be read or written: then nothing
+        was cosigned.
+        """
+        try:
+            submission = _parsed(body)
+            opened = self._opened(submission.note)
+            if submission.old_size > opened.checkpoint.size:
+                raise _Refusal(400, "the old size is larger than the checkpoint's")
+            with self._heads.exclusively():
+                cosignatures = self._extended(submission, opened)
+            # Only here, after the commit, may a cosignature leave this process.
+            return Verdict(200, cosignatures)
+        except _Refusal as refusal:
+            return refusal.verdict
+
+    def latest(self, origin: str) -> Verdict:
+        """The answer to a monitor that asks for a log's newest checkpoint."""
+        head = self._heads.find(origin)
+        if head is None:
+            return Verdict(404, b"no checkpoint of such a log was cosigned here\n")
+        return Verdict(200, head.note)
+
+    def _opened(self, note: bytes) -> OpenedCheckpoint:
+        origin = _origin(note)
+        keys = self._logs.keys_of(origin)
+        if not keys:
+            raise _Refusal(404, "this witness does not know the log")
+        try:
+            return open_checkpoint(note, origin, keys)
+        except (NoteError, CheckpointError) as error:
+            raise _Refusal(403, str(error)) from None
+
+    def _extended(self, submission: Submission, opened: OpenedCheckpoint) -> bytes:
+        """Check against the log's head, move it, and return the cosignature lines."""
+        new = opened.checkpoint
+        head = self._heads.find(new.origin)
+        last_size = head.size if head else 0
+        if submission.old_size != last_size:
+            raise _Refusal(409, str(last_size), SIZE)
+        _check_growth(new, head, submission.proof)
+        # The clock of a machine may be set back; what was said of time stays true.
+        time_s = max(self._clock(), head.time_s if head else 1)
+        text = opened.note.text
+        lines = b"".join(signer.line(text, time_s) for signer in self._signers)
+        log_signatures = [found.signature for found in opened.verified]
+        note = _joined(text, log_signatures, lines)
+        self._heads.keep(Head(new.origin, new.size, new.root, time_s, note))
+        return lines
+
+
+def _parsed(body: bytes) -> Submission:
+    try:
+        return parse_submission(body)
+    except SubmissionError as error:
+        raise _Refusal(400, str(error)) from None
+
+
+def _origin(note: bytes) -> str:
+    try:
+        return parse_checkpoint(parse_note(note).text).origin
+    except (NoteError, CheckpointError) as error:
+        raise _Refusal(400, str(error)) from None
+
+
+def _check_growth(new: Checkpoint, head: Head | None, proof: Sequence[bytes]) -> None:
+    """The new tree begins with that of the head. Raises _Refusal."""
+    if new.size == 0 and new.root != EMPTY_ROOT:
+        raise _Refusal(422, "an empty tree has another root")
+    if head is None or head.size == 0:
+        if proof:
+            raise _Refusal(422, "a proof from size 0 is empty")
+        return
+    try:
+        verify_consistency(head.size, new.size, head.root, new.root, proof)
+    except MerkleError as error:
+        raise _Refusal(422, str(error)) from None
+
+
+def _joined(text: bytes, log: Sequence[NoteSignature], cosignatures: bytes) -> bytes:
+    return b"".join((text, b"\n", *[signature.line() for signature in log], cosignatures))

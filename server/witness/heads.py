@@ -1,0 +1,143 @@
+"""What a witness must never forget: the newest checkpoint of each log that it cosigned.
+
+SQLite, because check and write must be one step for any number of threads and
+processes, and on disk before anyone learns of it: a write transaction per
+submission, a write-ahead log synced at every commit, and a trigger under which no
+log goes back, whatever the code above does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from server.data_dir import sync_directory
+from server.refusal import StartupRefused
+
+BUSY_TIMEOUT_S: Final = 5.0
+_VERSION: Final = 1
+_SCHEMA: Final = f"""
+PRAGMA journal_mode = WAL;
+BEGIN IMMEDIATE;
+CREATE TABLE heads (
+    origin TEXT PRIMARY KEY,
+    size   INTEGER NOT NULL CHECK (size >= 0),
+    root   BLOB NOT NULL CHECK (length(root) = 32),
+    time_s INTEGER NOT NULL,
+    note   BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER heads_never_go_back BEFORE UPDATE ON heads
+WHEN new.origin <> old.origin OR new.size < old.size
+     OR (new.size = old.size AND new.root <> old.root)
+BEGIN SELECT RAISE(ABORT, 'a head never goes back'); END;
+CREATE TRIGGER heads_never_go BEFORE DELETE ON heads
+BEGIN SELECT RAISE(ABORT, 'a head never goes'); END;
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+_SELECT: Final = "SELECT origin, size, root, time_s, note FROM heads"
+_UPSERT: Final = """
+INSERT INTO heads (origin, size, root, time_s, note) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (origin) DO UPDATE
+SET size = excluded.size, root = excluded.root, time_s = excluded.time_s, note = excluded.note
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log stands: tree size, root (32 bytes), when (POSIX seconds), the cosigned note."""
+
+    origin: str
+    size: int
+    root: bytes
+    time_s: int
+    note: bytes
+
+
+class Heads:
+    """The state file, for one thread. Raises StartupRefused where it is missing or foreign."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            # A new one would let every log begin again from nothing.
+            raise StartupRefused(
+                f"The witness's memory {path} is missing. Restore it from your backup, and let "
+                "the logs know; without it a rolled-back log would be cosigned again."
+            )
+        self._path = path
+        self._database = _connect(path)
+        try:
+            self._check()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make an empty state file, whole and on disk when this returns, or not there at all."""
+        scratch = path.with_name(f".{path.name}.new")
+        scratch.unlink(missing_ok=True)
+        scratch.touch(mode=0o600)
+        with closing(_connect(scratch)) as database:
+            database.executescript(_SCHEMA)
+        scratch.rename(path)
+        sync_directory(path.parent)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def all(self) -> list[Head]:
+        """Every log's head, by origin."""
+        return [Head(*row) for row in self._database.execute(f"{_SELECT} ORDER BY origin")]
+
+    def find(self, origin: str) -> Head | None:
+        """The head of a log, or None where none was cosigned."""
+        row = self._database.execute(f"{_SELECT} WHERE origin = ?", (origin,)).fetchone()
+        return None if row is None else Head(*row)
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """A write transaction: nobody else reads to write, or writes, until it ends.
+
+        What was kept is on disk when this returns. An exception, or a death, leaves
+        the state as it was. Raises sqlite3.Error.
+        """
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def keep(self, head: Head) -> None:
+        """Write a head in the place of its log's last; only within :meth:`exclusively`."""
+        assert self._database.in_transaction
+        values = (head.origin, head.size, head.root, head.time_s, head.note)
+        self._database.execute(_UPSERT, values)
+
+    def _check(self) -> None:
+        try:
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise StartupRefused(f"The witness's memory {self._path}: {error}.") from error
+        if found != "ok" or version != _VERSION:
+            raise StartupRefused(
+                f"The witness's memory {self._path} is damaged or of another version "
+                f"({version}: {found}). Restore it from your backup."
+            )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Transactions are ours to begin; the connection passes from the opener to one worker thread.
+    database = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    database.execute("PRAGMA synchronous = FULL")
+    return database

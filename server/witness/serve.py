@@ -1,0 +1,63 @@
+"""`quire witness serve`: one process, until a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from server.listening import address, listen
+from server.refusal import StartupRefused
+from server.witness.app import WitnessApp
+from server.witness.cosigner import Cosigner
+from server.witness.heads import Heads
+from server.witness.home import Home, load_keys, load_logs
+
+CONNECTIONS_MAX: Final = 256
+KEEP_ALIVE_S: Final = 75
+SHUTDOWN_S: Final = 10
+
+
+def serve(
+    directory: Path, host: str, port: int, announce: Callable[[str], None] = lambda _line: None
+) -> None:
+    """Serve the witness of a directory; ``announce`` is told its name and address once it listens.
+
+    Raises StartupRefused.
+    """
+    home = Home(directory)
+    signers, logs = load_keys(home), load_logs(home)
+    origins = {log.verifier.name for log in logs.logs}
+    if not origins:
+        raise StartupRefused(
+            f"{home.logs} names no log, so there is nothing to witness. Add a line for each key "
+            "of a log: log VKEY"
+        )
+    with closing(listen(host, port)) as listener, closing(Heads(home.heads)) as heads:
+        app = WitnessApp(Cosigner(logs, signers, heads, _now_s), origins)
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        announce(f"Witness {signers[0].name} of {len(origins)} log(s) on {address(listener)}")
+        with closing(app), contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _now_s() -> int:
+    return int(time.time())
