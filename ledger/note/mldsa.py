@@ -10,12 +10,13 @@ empty context (FIPS 204 section 5.2), is::
     start, end              u64 each; of a checkpoint, 0 and its size
     hash                    32 bytes, the root
 
-Extension lines of a checkpoint are not signed: such a signature says nothing of
-them, whatever ``open_note`` returns as the text.
+Extension lines of a checkpoint are no part of it, so a checkpoint that has some
+is neither signed nor accepted: who reads a note believes the whole of its text.
 """
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature as _DoesNotVerify
@@ -37,6 +38,7 @@ SEED_BYTES: Final = 32
 PUBLIC_KEY_BYTES: Final = 1312
 SIGNATURE_BYTES: Final = 2420
 _LABEL: Final = b"subtree/v1\n\x00"
+_EMPTY_ROOT: Final = sha256().digest()
 _NO_MLDSA: Final = (
     "this build of the cryptography package has no ML-DSA; install version 50 or newer"
 )
@@ -46,8 +48,10 @@ def cosigned_message(
     cosigner_name: str, time_s: int, log_origin: str, start: int, end: int, root: bytes
 ) -> bytes:
     """The ``cosigned_message`` structure. Raises NoteError for what it can't hold."""
-    if not 0 <= start < end <= SIZE_MAX and not start == end == 0:
+    if not 0 <= start <= end <= SIZE_MAX:
         raise NoteError(f"[{start}, {end}) is no range of leaves")
+    if start == end and root != _EMPTY_ROOT:
+        raise NoteError("the root of no leaves is SHA-256 of nothing (RFC 6962 section 2.1)")
     if start and time_s:
         raise NoteError("a subtree that does not begin at 0 is signed without a time")
     if len(root) != ROOT_BYTES:
@@ -111,7 +115,7 @@ def check_signature(key: MLDSA44PublicKey, name: str, signature: bytes, message:
 
 
 class MlDsaVerifier(Verifier):
-    """Verifies cosignatures of type 0x06 ; extension lines are not covered."""
+    """Verifies cosignatures of type 0x06  without extension lines."""
 
     kind = SignatureType.ML_DSA_44_COSIGNATURE
     __slots__ = ("_key",)
@@ -152,7 +156,7 @@ class MlDsaSigner(Signer):
         return cls(name, MlDsaKey(seed))
 
     def sign(self, text: bytes, time_s: int = 0) -> bytes:
-        """Raises NoteError for a text that is no checkpoint."""
+        """Raises NoteError for a text that is no checkpoint, or one with extension lines."""
         message = _checkpoint_message(self.name, time_s, checkpoint_to_sign(text))
         return encode_timestamp(time_s) + self._key.sign(message)
 
@@ -164,6 +168,8 @@ class MlDsaSigner(Signer):
 
 
 def _checkpoint_message(name: str, time_s: int, checkpoint: Checkpoint) -> bytes:
+    if checkpoint.extensions:
+        raise NoteError("an ML-DSA-44 cosignature does not cover extension lines")
     return cosigned_message(name, time_s, checkpoint.origin, 0, checkpoint.size, checkpoint.root)
 
 

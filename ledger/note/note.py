@@ -152,10 +152,10 @@ def _lines(data: bytes) -> list[bytes]:
     *lines, rest = data.split(b"\n", SIGNATURES_MAX)
     if len(lines) == SIGNATURES_MAX and rest:
         raise NoteError(f"a note has at most {SIGNATURES_MAX} signatures")
-    if not lines:
-        raise NoteError("a note has at least one signature line")
     if rest:
         raise NoteError("the last signature line of a note must end in a newline")
+    if not lines:
+        raise NoteError("a note has at least one signature line")
     return lines
 
 
