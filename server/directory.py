@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from typing import Final
 
 from ledger.core.sealer import Org, new_org_key
@@ -17,6 +18,8 @@ from ledger.storage.orgs import OrgRecord
 from server.auth import Forbidden, May, Principal
 
 MAX_CACHED: Final = 100_000
+PUBLIC_TTL_S: Final = 30.0
+"""How long a log may stay public here after it was made private, where NOTIFY is cut."""
 SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _TRIES: Final = 8
 
@@ -42,6 +45,8 @@ class Directory:
         self._master_key = master_key
         self._orgs: dict[str, Org] = {}
         self._slugs: dict[int, str] = {}
+        self._public: dict[str, tuple[Org | None, float]] = {}
+        self._forgotten = 0
 
     async def org(self, slug: str, principal: Principal, what: May) -> Org:
         """The org of this slug, for this caller and purpose. Raises NotFound or Forbidden."""
@@ -61,6 +66,36 @@ class Directory:
         """The org with this id."""
         record = await orgs.org_by_id(self._database, org_id)
         return None if record is None else self._remember(record)
+
+    async def public(self, slug: str) -> Org | None:
+        """The org of this slug if its log is public: it is read without a key.
+
+        A private org and none are alike here, in what is answered, kept and awaited.
+        """
+        found = self._public.get(slug)
+        if found is not None and found[1] > time.monotonic():
+            return found[0]
+        if not SLUG.fullmatch(slug):
+            return None
+        forgotten = self._forgotten
+        record = await orgs.public_org(self._database, slug)
+        org = None if record is None else self._remember(record)
+        # What was read before a change may not outlive it.
+        if forgotten == self._forgotten:
+            if len(self._public) >= MAX_CACHED:
+                self._public.clear()
+            self._public[slug] = (org, time.monotonic() + PUBLIC_TTL_S)
+        return org
+
+    def forget_public(self, slug: str) -> None:
+        """Ask again whether this org's log is public: that was changed."""
+        self._forgotten += 1
+        self._public.pop(slug, None)
+
+    def forget_all_public(self) -> None:
+        """Ask again for all: changes may have been missed."""
+        self._forgotten += 1
+        self._public.clear()
 
     async def _own(self, org_id: int) -> Org | None:
         org = self._orgs.get(self._slugs.get(org_id, ""))

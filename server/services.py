@@ -24,6 +24,7 @@ from server.auth import Authenticator
 from server.bodies import Bodies
 from server.directory import Directory
 from server.first_start import Secrets
+from server.growth import Growth
 from server.guarding import Guard
 from server.settings import Settings
 
@@ -68,6 +69,7 @@ class Services:
             self.guard.faults_found,
         )
         self.bodies = Bodies()
+        self.growth = Growth(database)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -99,13 +101,22 @@ class Services:
             asyncio.create_task(
                 listen.follow(
                     self.database.url,
-                    "quire_keys",
-                    self.authenticator.forget,
-                    self.authenticator.forget_all,
+                    {
+                        "quire_keys": self.authenticator.forget,
+                        "quire_orgs": self.directory.forget_public,
+                        "quire_checkpoints": self.growth.announced,
+                    },
+                    self._missed_notifications,
                 ),
-                name="revocations",
+                name="notifications",
             ),
+            asyncio.create_task(self.growth.watch(), name="signed trees"),
         ]
+
+    def _missed_notifications(self) -> None:
+        self.authenticator.forget_all()
+        self.directory.forget_all_public()
+        self.growth.announced("")
 
     async def close(self) -> None:
         """Drain the sequencer within the shutdown limit, then let go of everything."""

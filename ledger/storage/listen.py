@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ledger.errors import StorageError
@@ -13,13 +13,18 @@ RETRY_S: Final = 1.0
 
 
 async def follow(
-    url: str, channel: str, on_payload: Callable[[str], None], on_gap: Callable[[], None]
+    url: str, channels: Mapping[str, Callable[[str], None]], on_gap: Callable[[], None]
 ) -> None:
-    """Call ``on_payload`` for each notification, for ever.
+    """Call what is given for a channel with the payload of each notification, for ever.
 
     ``on_gap`` is called whenever notifications may have been missed: after each
     loss of the connection, and before listening begins again.
     """
+
+    def hear(*notification: object) -> None:
+        channel, payload = notification[-2:]
+        channels[str(channel)](str(payload))
+
     while True:
         lost = asyncio.Event()
         try:
@@ -29,9 +34,8 @@ async def follow(
             continue
         try:
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
-            await connection.add_listener(
-                channel, lambda *notification: on_payload(str(notification[-1]))
-            )
+            for channel in channels:
+                await connection.add_listener(channel, hear)
             on_gap()
             await lost.wait()
         finally:

@@ -26,6 +26,7 @@ class OrgRecord(NamedTuple):
     frozen_at: datetime | None
     frozen_reason: str | None
     has_head: bool
+    log_public: bool
 
 
 class ApiKeyRecord(NamedTuple):
@@ -45,7 +46,7 @@ SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_
        coalesce(h.seq, -1), coalesce(h.entry_hash, ''),
        -- An edited time that Python can't hold must not hide the org, nor all of them.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
-       h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL
+       h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 INSERT_ORG = """
 WITH org AS (
@@ -53,7 +54,10 @@ WITH org AS (
     RETURNING id
 )
 INSERT INTO heads (org_id) SELECT id FROM org"""
-RENAME_ORG = "UPDATE orgs SET name = $2 WHERE id = $1"
+CHANGE_ORG = """
+UPDATE orgs SET name = coalesce($2, name), log_public = coalesce($3, log_public) WHERE id = $1
+RETURNING slug"""
+NOTIFY_ORG = "SELECT pg_notify('quire_orgs', $1)"
 ACCEPT_FAULTS = "UPDATE orgs SET accepted_faults = found_faults, found_faults = NULL WHERE id = $1"
 FREEZE_ORG = """
 WITH found AS (UPDATE orgs SET found_faults = $3 WHERE id = $1)
@@ -111,9 +115,20 @@ async def any_org(database: Database) -> bool:
     return await database.fetchrow("SELECT 1 FROM orgs LIMIT 1") is not None
 
 
-async def rename_org(database: Database, org_id: int, name: str) -> None:
-    """Change the display name; the slug is for ever."""
-    await database.execute(RENAME_ORG, org_id, name)
+async def public_org(database: Database, slug: str) -> OrgRecord | None:
+    """The org with this slug if its log is public; a private one is answered as none is."""
+    row = await database.fetchrow(f"{SELECT_ORG} WHERE o.slug = $1 AND o.log_public", slug)
+    return None if row is None else OrgRecord(*row)
+
+
+async def change_org(
+    database: Database, org_id: int, *, name: str | None, log_public: bool | None
+) -> None:
+    """Change what is not None and tell every server; slug and privacy are for ever."""
+    async with database.transaction() as connection:
+        slug = await connection.fetchval(CHANGE_ORG, org_id, name, log_public)
+        if slug is not None:
+            await connection.execute(NOTIFY_ORG, slug)
 
 
 async def insert_key(

@@ -1,0 +1,173 @@
+"""Proofs from stored tiles: an entry in a checkpoint, that checkpoint in an anchor.
+
+Every proof is held against the root that was signed before it is given away: a
+proof that does not hold would accuse the signer of what the storage lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ledger import merkle, tiles
+from ledger.errors import MerkleError, QuireError, StorageError
+from ledger.note import add_signatures, parse_signatures
+from ledger.storage import history, trees
+from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG, AnchorLeaf, StoredCheckpoint, StoredToken
+
+
+class DamagedTree(StorageError):
+    """Stored tiles or hashes that do not fit what was signed."""
+
+
+class NotYetSigned(QuireError):
+    """What was asked for is not in a checkpoint yet; the signer follows within seconds."""
+
+
+class SigningStopped(QuireError):
+    """What was asked for is in no checkpoint, and none is signed until an operator has looked.
+
+    ``reason`` is why the signer stopped.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoSuchCheckpoint(QuireError):
+    """No checkpoint of this size was ever signed, or it does not include the entry."""
+
+
+class Anchoring(NamedTuple):
+    """A checkpoint's leaf in the anchor log and the anchor that includes it.
+
+    ``note`` is the anchor's note with the cosignatures that witnesses gave it.
+    """
+
+    leaf: AnchorLeaf
+    hashes: list[bytes]
+    anchor: StoredCheckpoint
+    note: bytes
+    tokens: list[StoredToken]
+
+
+class Proven(NamedTuple):
+    """An entry's inclusion in a checkpoint; ``anchoring`` is None until that is anchored."""
+
+    seq: int
+    leaf_hash: bytes
+    hashes: list[bytes]
+    checkpoint: StoredCheckpoint
+    anchoring: Anchoring | None
+
+
+async def checkpoint_for(
+    database: Database, org_id: int, index: int, *, size: int | None, anchored: bool
+) -> StoredCheckpoint:
+    """The checkpoint to prove an entry in: the newest, the newest anchored, or that of a size.
+
+    Raises NotYetSigned or SigningStopped, and NoSuchCheckpoint for a size that was given.
+    """
+    if size is not None:
+        found = await trees.checkpoint_at(database, org_id, size)
+        if found is None or found.size <= index:
+            raise NoSuchCheckpoint(f"no checkpoint of size {size} includes entry {index}")
+        return found
+    if anchored:
+        found = await history.newest_anchored(database, org_id)
+    else:
+        found = await trees.newest_checkpoint(database, org_id)
+    if found is None or found.size <= index:
+        tree = await trees.tree(database, org_id)
+        if tree is not None and tree.stopped is not None:
+            raise SigningStopped(
+                f"entry {index} is not signed: the tree of this org does not grow, as its trail was "
+                "found damaged",
+                tree.stopped,
+            )
+        what = "an anchored checkpoint" if anchored else "a checkpoint"
+        raise NotYetSigned(f"entry {index} is not in {what} yet; ask again in a moment")
+    return found
+
+
+async def prove(
+    database: Database,
+    org_id: int,
+    leaf_hashes: Mapping[int, bytes],
+    checkpoint: StoredCheckpoint,
+) -> list[Proven]:
+    """The proof of each entry, given by index, in a checkpoint that includes all of them.
+
+    Raises DamagedTree.
+    """
+    hashes = await _inclusion(database, org_id, leaf_hashes, checkpoint)
+    anchoring = await anchoring_of(database, org_id, checkpoint.size)
+    return [
+        Proven(index, leaf_hash, hashes[index], checkpoint, anchoring)
+        for index, leaf_hash in leaf_hashes.items()
+    ]
+
+
+async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring | None:
+    """How the anchor log commits to a checkpoint, or None while no anchor does."""
+    leaf = await trees.anchor_leaf(database, org_id, size)
+    if leaf is None:
+        return None
+    anchor = await trees.first_checkpoint_above(database, ANCHOR_LOG, leaf.idx)
+    if anchor is None:
+        return None
+    leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}
+    hashes = await _inclusion(database, ANCHOR_LOG, leaf_hashes, anchor)
+    return Anchoring(
+        leaf,
+        hashes[leaf.idx],
+        anchor,
+        await cosigned(database, anchor),
+        await trees.tokens(database, anchor.size),
+    )
+
+
+async def cosigned(database: Database, anchor: StoredCheckpoint) -> bytes:
+    """The note of an anchor with the newest cosignature of each witness appended."""
+    found = await history.newest_cosignatures(database, anchor.size)
+    if not found:
+        return anchor.note
+    return add_signatures(anchor.note, parse_signatures(b"".join(one.line for one in found)))
+
+
+async def consistency(database: Database, org_id: int, first: int, second: int) -> list[bytes]:
+    """The consistency proof between two sizes of a tree, ``first <= second`` and both signed over.
+
+    Raises NotYetSigned for a size that the signed tree does not have yet.
+    """
+    tree = await trees.tree(database, org_id)
+    size = 0 if tree is None else tree.size
+    if second > size:
+        raise NotYetSigned(f"the signed tree has size {size}, not {second} yet")
+    if first in (0, second):  # no hash is needed
+        return []
+    stored = await trees.tiles(database, org_id, tiles.tiles_for_consistency(first, second))
+    return tiles.consistency_proof(first, second, stored)
+
+
+async def _inclusion(
+    database: Database,
+    org_id: int,
+    leaf_hashes: Mapping[int, bytes],
+    checkpoint: StoredCheckpoint,
+) -> dict[int, list[bytes]]:
+    size = checkpoint.size
+    wanted = [tile for index in leaf_hashes for tile in tiles.tiles_for_inclusion(index, size)]
+    stored = await trees.tiles(database, org_id, wanted)
+    found = {index: tiles.inclusion_proof(index, size, stored) for index in leaf_hashes}
+    for index, hashes in found.items():
+        try:
+            merkle.verify_inclusion(index, size, leaf_hashes[index], hashes, checkpoint.root)
+        except MerkleError as error:
+            raise DamagedTree(
+                f"the stored tiles do not lead from entry {index} of org {org_id} to its "
+                f"checkpoint of size {size}: {error}. Run a full verification of this trail"
+            ) from None
+    return found

@@ -1,0 +1,69 @@
+"""The history of signed trees as it is listed and proven: checkpoints and anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+from ledger.entry import RecordId, to_datetime
+from ledger.storage.database import Database
+from ledger.storage.trees import StoredCheckpoint, StoredCosignature
+
+LISTED = """
+SELECT c.size, c.root, c.note, c.signed_at,
+       (SELECT a.idx FROM anchor_leaves a WHERE a.org_id = c.org_id AND a.size = c.size
+        ORDER BY a.idx LIMIT 1)
+FROM checkpoints c WHERE c.org_id = $1 AND c.size < $2 ORDER BY c.size DESC LIMIT $3"""
+NEWEST_ANCHORED = """
+SELECT c.size, c.root, c.note, c.signed_at
+FROM anchor_leaves l JOIN checkpoints c ON c.org_id = l.org_id AND c.size = l.size
+WHERE l.org_id = $1 AND l.idx < (SELECT size FROM trees WHERE org_id = 0)
+ORDER BY l.size DESC, l.idx LIMIT 1"""
+SIZES = "SELECT org_id, size FROM trees WHERE org_id = ANY ($1::bigint[])"
+ENTRY_HASH = """
+SELECT entry_hash FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
+# A witness that cosigned twice is shown once, with what it said last.
+NEWEST_COSIGNATURES = """
+SELECT DISTINCT ON (witness) witness, line, added_at FROM anchor_cosignatures
+WHERE size = $1 ORDER BY witness, added_at DESC"""
+
+
+class ListedCheckpoint(NamedTuple):
+    """A checkpoint with the index of the first anchor leaf that commits to it, or None."""
+
+    size: int
+    root: bytes
+    note: bytes
+    signed_at: datetime
+    anchor_index: int | None
+
+
+async def listed(database: Database, org_id: int, below: int, limit: int) -> list[ListedCheckpoint]:
+    """Checkpoints smaller than ``below``, newest first."""
+    return [ListedCheckpoint(*row) for row in await database.fetch(LISTED, org_id, below, limit)]
+
+
+async def newest_anchored(database: Database, org_id: int) -> StoredCheckpoint | None:
+    """The newest checkpoint that a signed anchor commits to, or None before the first."""
+    row = await database.fetchrow(NEWEST_ANCHORED, org_id)
+    return None if row is None else StoredCheckpoint(*row)
+
+
+async def sizes(database: Database, org_ids: Collection[int]) -> dict[int, int]:
+    """How long the signed trees of these orgs are; those without any are left out."""
+    return {row[0]: row[1] for row in await database.fetch(SIZES, list(org_ids))}
+
+
+async def entry_hash(database: Database, place: RecordId) -> bytes | None:
+    """The stored hash of the entry that a record id names, or None."""
+    row = await database.fetchrow(
+        ENTRY_HASH, place.org_id, place.seq, to_datetime(place.anchored_us)
+    )
+    return None if row is None else bytes(row[0])
+
+
+async def newest_cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:
+    """The newest cosignature of each witness of an anchor, by name."""
+    rows = await database.fetch(NEWEST_COSIGNATURES, anchor_size)
+    return [StoredCosignature(*row) for row in rows]
