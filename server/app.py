@@ -14,13 +14,21 @@ from typing import Final
 from litestar import Litestar
 from litestar.datastructures import State
 
-from server.http import entries, operations, tenants, verifications
+from server.http import checkpoints, entries, log, operations, proofs, tenants, verifications
 from server.http.description import describe
 from server.http.problems import HANDLERS
 from server.services import Services
 from server.settings import Settings
 
-ROUTERS: Final = (tenants.router, entries.router, verifications.router, operations.router)
+ROUTERS: Final = (
+    tenants.router,
+    entries.router,
+    verifications.router,
+    log.router,
+    checkpoints.router,
+    proofs.router,
+    operations.router,
+)
 
 
 @cache

@@ -13,12 +13,13 @@ from blake3 import blake3
 from ledger import sealing
 from ledger.core.sealer import Org, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
-from ledger.errors import DatabaseUnavailable, InvalidEvent
-from ledger.event import Event, parse_json, parse_msgpack, parse_ndjson
+from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge
+from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
 
 MAX_SEALINGS: Final = 5
 MAX_KEY_CHARS: Final = 255
 _DIGEST_BYTES: Final = 16
+ADDED: Final = "quire.added"
 _REQUEST: Final = b"request\x00"
 _EVENT: Final = b"event\x00"
 
@@ -60,6 +61,15 @@ class Appender:
         if content_type == MSGPACK:
             return parse_msgpack(body, max_events=events, max_payload=payload), False
         raise UnsupportedBody(f"send {', '.join(BODY_TYPES)}, not {content_type[:80]!r}")
+
+    def added(self, data: bytes) -> Event:
+        """The event that records bytes of no known form, as base64. Raises PayloadTooLarge."""
+        payload = msgspec.json.encode({"event_type": ADDED, "data": data})
+        if len(payload) > self._intake.max_payload:
+            raise PayloadTooLarge(
+                f"as an event this has {len(payload)} bytes; at most {self._intake.max_payload}"
+            )
+        return Event(EventFields(event_type=ADDED), payload)
 
     async def append(
         self, org: Org, events: list[Event], *, idempotency: KeyDigest | None = None

@@ -165,8 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     add_org: Annotated[
         Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None,
         Meta(
-            description="Org to whose log raw bytes may be added, for load tests; anybody may "
-            "where its log is public. None: nowhere"
+            description="Org to whose log raw bytes may be added, by anybody where it is public: "
+            "for load tests; none: nowhere"
         ),
     ] = None
     log_level: Annotated[

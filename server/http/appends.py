@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import repeat
 from typing import Final
 
 from litestar import post
@@ -16,6 +17,7 @@ from server.auth import May
 from server.bodies import SMALL_BYTES
 from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
+from server.http.waiting import signed, waits
 from server.http.written import Written
 
 LARGE_BODY_BYTES: Final = 1 << 20
@@ -31,6 +33,7 @@ _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = await org_of(request, org, May.APPEND)
+    wait = waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)
     appender = services.appender
@@ -50,15 +53,23 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         tenant, events, idempotency=appender.request_key(key, body, content_type)
     )
     headers = _REPLAYED if appended.replayed else ()
+    found = await signed(request, tenant, appended) if wait else None
     if single:
-        content = _receipts(tenant, appended)[0]
+        content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
     elif minimal:
-        content = _summary(appended)
+        content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
-        content = (
-            f'{{"entries":[{",".join(_receipts(tenant, appended))}],"head":{_head(appended)}}}'
-        )
+        receipts = _receipts(tenant, appended)
+        if found is not None and found.proofs:
+            receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
+        content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
+        content = _with(content, "checkpoint", found and found.checkpoint)
     return Written(201, content.encode(), headers)
+
+
+def _with(document: str, name: str, value: str | None) -> str:
+    """A JSON object with one member more, unless that is None."""
+    return document if value is None else f'{document[:-1]},"{name}":{value}}}'
 
 
 def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:

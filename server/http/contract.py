@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from server.appending import JSON, MSGPACK
 from server.auth import May
 from server.http.entries import EntryPage
 from server.http.operations import Readiness
+from server.http.proofs import TLOG_PROOF, ProofBody, SignedHead
 from server.http.tenants import ChangeOrg, CreateKey, CreateOrg, HeadBody, ThawOrg
 from server.http.verifications import JobBody, VerifyRange
 from server.reading import EntryBody
@@ -24,11 +26,14 @@ class Promise(msgspec.Struct, frozen=True):
     """One route: the right it asks for (None: any key), its body and the problems it answers.
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key.
-    ``answers`` is for routes that write their bytes themselves: schema by media type.
+    A ``public`` one needs no key where the org's log is public; ``raw`` is the
+    content type of a body of any bytes. ``answers`` is for routes that write their bytes themselves: schema by media type.
     """
 
     may: May | None = None
     open: bool = False
+    public: bool = False
+    raw: str | None = None
     body: type | None = None
     body_required: bool = True
     example: Any = None
@@ -50,20 +55,28 @@ class Promise(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct):
-    """The place of an event in the trail; durable once this is answered."""
+    """The place of an event in the trail; durable once this is answered.
+
+    ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    """
 
     record_id: str
     seq: int
     entry_hash: str
     previous_hash: str | None
     anchored_at: str
+    proof: ProofBody | UnsetType | None = UNSET
 
 
 class BatchReceipt(msgspec.Struct):
-    """The places of a batch's events, in their order, and the head after them."""
+    """The places of a batch's events, in their order, and the head after them.
+
+    ``checkpoint`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    """
 
     entries: list[Receipt]
     head: HeadBody
+    checkpoint: SignedHead | UnsetType | None = UNSET
 
 
 class BatchSummary(msgspec.Struct):
@@ -73,6 +86,21 @@ class BatchSummary(msgspec.Struct):
     last_seq: int
     count: int
     head: HeadBody
+    checkpoint: SignedHead | UnsetType | None = UNSET
+
+
+class KeyStatement(msgspec.Struct):
+    """What one key of the log is, signed by the key before it and by itself."""
+
+    statement: dict[str, Any]
+    signatures: list[dict[str, Any]]
+
+
+class KeyHistory(msgspec.Struct):
+    """The keys that sign checkpoints and anchors, oldest first."""
+
+    origin: str
+    keys: list[KeyStatement]
 
 
 EVENT: Final = {
@@ -94,6 +122,10 @@ WATCHED: Final = {
         "data": {"type": "string", "contentMediaType": JSON},
     },
 }
+NOTE: Final = "text/plain"
+OCTETS: Final = "application/octet-stream"
+TEXT: Final = {"type": "string"}
+BYTES: Final = {"type": "string", "format": "binary"}
 _WRITES: Final = (408, 413, 503)
 
 PROMISES: Final[dict[str, Promise]] = {
@@ -154,6 +186,27 @@ PROMISES: Final[dict[str, Promise]] = {
     "getVerification": Promise(May.VERIFY),
     "watchVerification": Promise(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
     "verifyEntry": Promise(May.VERIFY),
+    "getLogCheckpoint": Promise(May.READ, public=True, answers={200: {NOTE: TEXT}}),
+    "getLogTile": Promise(May.READ, public=True, answers={200: {OCTETS: BYTES}}),
+    "addToLog": Promise(
+        May.APPEND,
+        public=True,
+        raw=OCTETS,
+        problems=(400, 408, 413, 423, 429),
+        answers={200: {NOTE: TEXT}},
+    ),
+    "listCheckpoints": Promise(May.READ),
+    "getCheckpoint": Promise(May.READ),
+    "getProof": Promise(
+        May.READ, problems=(409, 423), answers={200: {JSON: ProofBody, TLOG_PROOF: TEXT}}
+    ),
+    "getConsistency": Promise(May.READ, problems=(409,)),
+    "getAnchorCheckpoint": Promise(open=True, problems=(404, 503), answers={200: {NOTE: TEXT}}),
+    "getAnchorTile": Promise(open=True, problems=(503,), answers={200: {OCTETS: BYTES}}),
+    "listAnchors": Promise(open=True, problems=(503,)),
+    "getAnchor": Promise(open=True, problems=(503,)),
+    "getAnchorConsistency": Promise(open=True, problems=(409, 503)),
+    "getLogKeys": Promise(open=True, problems=(404, 503), answers={200: {JSON: KeyHistory}}),
     "live": Promise(open=True),
     "ready": Promise(open=True, answers={200: {JSON: Readiness}, 503: {JSON: Readiness}}),
     "metrics": Promise(open=True, answers={200: {"text/plain": {"type": "string"}}}),

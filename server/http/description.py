@@ -24,6 +24,7 @@ from server.http.problems import KINDS, MEDIA_TYPE
 
 REFS: Final = "#/components/schemas/{name}"
 MAX_KEY_CHARS: Final = 255
+NO_KEY: Final = " No key where the log is public."
 ABOUT: Final = """\
 An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
 alters unnoticed.
@@ -34,6 +35,7 @@ an org of another tenant are answered alike, with 404."""
 TAGS: Final = {
     "Entries": "Appending to a trail, reading it, erasing a person from it.",
     "Verification": "Whether a trail, or one entry, is what was acknowledged.",
+    "Logs": "The trail as a transparency log: tiles, checkpoints, anchors, proofs.",
     "Orgs and keys": "Tenants and their API keys.",
     "Operations": "For operators and their machines; no key is needed.",
 }
@@ -89,6 +91,9 @@ def _complete(operation: dict[str, Any], promise: Promise) -> None:
     else:
         operation["security"] = [{"bearer": []}, {"apiKey": []}]
         operation["description"] = roles(promise)
+        if promise.public:
+            operation["security"].append({})
+            operation["description"] += NO_KEY
     for status, media in promise.answers.items():
         answer = responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
         answer["content"] = {name: {"schema": _schema(kind)} for name, kind in media.items()}
@@ -102,6 +107,9 @@ def _complete(operation: dict[str, Any], promise: Promise) -> None:
             "required": promise.body_required,
             "content": {JSON: {"schema": _schema(promise.body), "example": promise.example}},
         }
+    if promise.raw is not None:
+        octets = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": False, "content": {promise.raw: octets}}
     if operation["operationId"] == "appendEntries":
         _describe_append(operation)
 
@@ -168,6 +176,14 @@ def _describe_append(operation: dict[str, Any]) -> None:
                 "required": False,
                 "description": "return=minimal answers a batch with its bounds only.",
                 "schema": {"type": "string", "enum": ["return=minimal", "return=representation"]},
+            },
+            {
+                "name": "wait",
+                "in": "query",
+                "required": False,
+                "description": "checkpoint: answer once a checkpoint includes the entries, with "
+                "their proofs.",
+                "schema": {"type": "string", "enum": ["checkpoint"]},
             },
         ]
     )

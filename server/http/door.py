@@ -1,55 +1,104 @@
-"""The short way in for appends: past Litestar's routing, to the same route function.
+"""The short way in for appends and for reading logs: past Litestar's routing.
 
 Finding the route, reading its parameters and wrapping its answer cost as much
-as the rest of a single append. Everything else, and every append whose path is
-spelt in another way, goes through the application; both ways run the same code
-from the route function on and answer the same problems.
+as the rest of a single append, and more than a tile. Everything else, and every
+path that is spelt in another way, goes through the application; both ways run
+the same route function and answer the same problems.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
 
 from litestar import Litestar, Request
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
-from litestar.types import Receive, Scope, Send
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.http.appends import append_entries
+from server.http import appends, log
 from server.http.caller import HttpRequest
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
 
-BEFORE: Final = "/v1/orgs/"
-AFTER: Final = "/entries"
+ORGS: Final = "/v1/orgs/"
+ENTRIES: Final = "/entries"
+LOG: Final = "/log/"
+ANCHORS: Final = "/v1/log/"
+CHECKPOINT: Final = "checkpoint"
+TILE: Final = "tile/"
+ADD: Final = "add"
+
+
+class Way(NamedTuple):
+    """A route that is reached directly: its function, and its handler for Litestar's own use."""
+
+    run: Callable[..., Awaitable[ASGIApp]]
+    handler: Any
 
 
 class Door:
-    """The application with the short way in front of it; an ASGI application itself."""
+    """The application with the short ways in front of it; an ASGI application itself."""
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
-        self._append = append_entries.fn
-        found = app.get_handler_index_by_name("append_entries")
-        assert found is not None, "the application has the append route"
-        self._handler = found["handler"]
+        self._append = self._way(appends.append_entries)
+        self._add = self._way(log.add_to_log)
+        self._checkpoint = self._way(log.org_checkpoint)
+        self._tile = self._way(log.org_tile)
+        self._anchor = self._way(log.anchor_checkpoint)
+        self._anchor_tile = self._way(log.anchor_tile)
+
+    def _way(self, route: HTTPRouteHandler) -> Way:
+        found = self.app.get_handler_index_by_name(route.name or "")
+        assert found is not None, "the application has this route"
+        return Way(route.fn, found["handler"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] == ScopeType.HTTP and scope["method"] == "POST":
-            path = scope["path"]
-            slug = path[len(BEFORE) : -len(AFTER)]
-            if path.startswith(BEFORE) and path.endswith(AFTER) and slug and "/" not in slug:
-                await self._take(slug, scope, receive, send)
+        if scope["type"] == ScopeType.HTTP:
+            path, method = scope["path"], scope["method"]
+            if method == "POST":
+                slug = path[len(ORGS) : -len(ENTRIES)]
+                if path.startswith(ORGS) and path.endswith(ENTRIES) and slug and "/" not in slug:
+                    await self._take(self._append, (slug,), scope, receive, send)
+                    return
+            found = self._of_log(method, path) if LOG in path else None
+            if found is not None:
+                await self._take(*found, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    async def _take(self, slug: str, scope: Scope, receive: Receive, send: Send) -> None:
+    def _of_log(self, method: str, path: str) -> tuple[Way, tuple[str, ...]] | None:
+        """The way to a log's resource, and what its route function is to be called with."""
+        if path.startswith(ORGS):
+            slug, _, resource = path[len(ORGS) :].partition(LOG)
+            if not slug or "/" in slug:
+                return None
+            place: tuple[str, ...] = (slug,)
+            checkpoint, tile = self._checkpoint, self._tile
+        elif path.startswith(ANCHORS):
+            resource, place = path[len(ANCHORS) :], ()
+            checkpoint, tile = self._anchor, self._anchor_tile
+        else:
+            return None
+        if method == "GET" and resource == CHECKPOINT:
+            return checkpoint, place
+        if method == "GET" and resource.startswith(TILE):
+            return tile, (*place, resource[len(TILE) :])
+        if method == "POST" and resource == ADD and place:
+            return self._add, place
+        return None
+
+    async def _take(
+        self, way: Way, arguments: tuple[str, ...], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         scope["litestar_app"] = self.app
-        scope["route_handler"] = self._handler
+        scope["route_handler"] = way.handler
         request: HttpRequest = Request(scope, receive, send)
         try:
-            answer = await self._append(request, slug)
+            answer = await way.run(request, *arguments)
         except QuireError as error:
             answer = on_quire_error(request, error).to_asgi_response(None, request)
         except HTTPException as error:

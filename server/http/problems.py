@@ -9,6 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from ledger.core.proving import NotYetSigned, SigningStopped
 from ledger.errors import (
     DatabaseUnavailable,
     IdempotencyMismatch,
@@ -60,6 +61,8 @@ HEADERS_TOO_LARGE: Final = Kind("headers-too-large", 431, "Headers too large")
 TOO_MANY: Final = Kind("too-many-requests", 429, "Too many requests")
 UNAVAILABLE: Final = Kind("unavailable", 503, "Temporarily unavailable")
 INTERNAL: Final = Kind("internal", 500, "Internal error")
+NOT_YET_SIGNED: Final = Kind("not-yet-signed", 409, "Not in a checkpoint yet")
+FROZEN: Final = Kind("org-frozen", 423, "The org is frozen")
 
 # The first class that matches decides, so subclasses stand before their bases.
 OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
@@ -75,7 +78,9 @@ OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (InvalidFilter, INVALID_REQUEST),
     (RequestTimeout, Kind("request-timeout", 408, "The request took too long to arrive")),
     (IdempotencyMismatch, Kind("idempotency-mismatch", 422, "Idempotency key reused")),
-    (OrgFrozen, Kind("org-frozen", 423, "The org is frozen")),
+    (OrgFrozen, FROZEN),
+    (SigningStopped, FROZEN),
+    (NotYetSigned, NOT_YET_SIGNED),
     (ShuttingDown, UNAVAILABLE),
     (OutcomeUnknown, Kind("outcome-unknown", 503, "Outcome not known yet")),
 )
@@ -119,7 +124,8 @@ def problem(
 ) -> Response[bytes]:
     """A problem response."""
     headers = dict(headers or {})
-    if kind.status in (429, 503):
+    headers.setdefault("Cache-Control", "no-store")  # what is not there now may be there soon
+    if kind.status in (429, 503) or kind is NOT_YET_SIGNED:
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from litestar import Router, delete, get, patch, post
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ledger.entry import format_time, from_datetime, has_control
 from ledger.storage import orgs
@@ -17,6 +17,12 @@ from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
+
+PUBLIC_PLAIN = (
+    "this org keeps plain identities: everybody can now read the actors and subjects of its "
+    "entries, past ones included, and can guess a payload and check the guess against its digest. "
+    "What was read once can't be taken back"
+)
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -30,9 +36,13 @@ class CreateOrg(Struct, forbid_unknown_fields=True):
 
 
 class ChangeOrg(Struct, forbid_unknown_fields=True):
-    """What may change of an org."""
+    """What may change of an org: what is not given stays.
 
-    name: Name
+    ``log_public`` lets anybody read the log: every entry but the payloads.
+    """
+
+    name: Name | None = None
+    log_public: bool | None = None
 
 
 class ThawOrg(Struct, forbid_unknown_fields=True):
@@ -64,7 +74,7 @@ class Frozen(Struct):
 
 
 class OrgBody(Struct):
-    """One org."""
+    """One org; ``warnings`` say what a change just made brings with it."""
 
     slug: str
     name: str
@@ -72,6 +82,8 @@ class OrgBody(Struct):
     created_at: str
     frozen: Frozen | None
     head: HeadBody
+    log_public: bool
+    warnings: list[str] | UnsetType = UNSET
 
 
 class OrgList(Struct):
@@ -155,6 +167,7 @@ def _org_body(org: OrgRecord) -> OrgBody:
         rfc3339(org.created_at),
         frozen,
         head_body(org.seq, org.entry_hash, org.anchored_at),
+        org.log_public,
     )
 
 
@@ -225,11 +238,19 @@ async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
 
 @patch("/v1/orgs/{org:str}", operation_id="changeOrg")
 async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Change an org's display name."""
+    """Change an org's display name, or whether its log is public."""
     tenant, _ = await org_of(request, org, May.ADMINISTER)
     data = await json_body(request, ChangeOrg)
-    await orgs.rename_org(services_of(request).database, tenant.id, _clean("name", data.name))
-    return await _show(request, tenant.id, org)
+    if data.name is None and data.log_public is None:
+        raise BadRequest("give name, log_public or both: nothing else of an org changes")
+    services = services_of(request)
+    name = None if data.name is None else _clean("name", data.name)
+    await orgs.change_org(services.database, tenant.id, name=name, log_public=data.log_public)
+    services.directory.forget_public(org)
+    shown = await _show(request, tenant.id, org)
+    if data.log_public and not tenant.seals:
+        shown.warnings = [PUBLIC_PLAIN]
+    return shown
 
 
 @post("/v1/orgs/{org:str}/thaw", status_code=200, operation_id="thawOrg")

@@ -9,16 +9,21 @@ from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receiv
 
 
 class Written:
-    """A JSON answer, given as bytes; call it as an ASGI application."""
+    """An answer given as bytes, JSON unless said otherwise; call it as an ASGI application."""
 
-    __slots__ = ("_body", "_headers", "_status")
+    __slots__ = ("_body", "_content_type", "_headers", "_status")
 
     def __init__(
-        self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        status: int,
+        body: bytes,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        content_type: bytes = b"application/json",
     ) -> None:
         self._status = status
         self._body = body
         self._headers = headers
+        self._content_type = content_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the answer."""
@@ -26,7 +31,7 @@ class Written:
             "type": "http.response.start",
             "status": self._status,
             "headers": [
-                (b"content-type", b"application/json"),
+                (b"content-type", self._content_type),
                 (b"content-length", b"%d" % len(self._body)),
                 *self._headers,
             ],

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from server.http.contract import EVENT
+from server.http.description import NO_KEY
 from server.http.problems import KINDS, TYPE_BASE
 from tests.http.test_openapi import DOCUMENT, OPERATIONS
 from tests.support.serving import Server
@@ -19,7 +20,10 @@ def row(method: str, path: str) -> str:
     """The row of a route in the page's tables."""
     operation = OPERATIONS[method, path]
     described = operation.get("description", "no key needed")
+    public = "; no key where the log is public" if described.endswith(NO_KEY) else ""
+    described = described.removesuffix(NO_KEY)
     roles = "all" if described in ALL_ROLES else described.removeprefix("Roles: ").rstrip(".")
+    roles += public
     answers = ", ".join(sorted(operation["responses"].keys() - ALWAYS))
     return f"| `{method} {path}` | {roles} | {answers} | {operation['summary']} |"
 

@@ -53,6 +53,13 @@ ROUTES = {
     ("GET", "/v1/orgs/{org}/entries/{record}"): Route(reads()),
     ("GET", "/v1/orgs/{org}/entries/{record}/payload"): Route(writes(200)),
     ("GET", "/v1/orgs/{org}/head"): Route(reads()),
+    ("GET", "/v1/orgs/{org}/entries/{record}/proof"): Route(reads(409)),
+    ("GET", "/v1/orgs/{org}/consistency"): Route(reads()),
+    ("GET", "/v1/orgs/{org}/checkpoints"): Route(reads()),
+    ("GET", "/v1/orgs/{org}/checkpoints/{size}"): Route(reads(404)),
+    ("GET", "/v1/orgs/{org}/log/checkpoint"): Route(reads(404)),
+    ("GET", "/v1/orgs/{org}/log/tile/{tile}"): Route(reads(404)),
+    ("POST", "/v1/orgs/{org}/log/add"): Route(writes(404)),
     ("DELETE", "/v1/orgs/{org}/subjects/{subject}"): Route(administers(404)),
     ("POST", "/v1/orgs/{org}/verifications"): Route(reads(202), {}),
     ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
@@ -60,6 +67,10 @@ ROUTES = {
     ("GET", "/admin/compliance/verify/{record}"): Route(reads()),
 }
 OPEN = {("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json")}
+ANCHORS = {
+    ("GET", f"/v1/log/{path}")
+    for path in ("checkpoint", "tile/{tile}", "anchors", "anchors/{size}", "consistency", "keys")
+}
 OF_ORG = [route for route in ROUTES if "{org}" in route[1]]
 
 
@@ -103,12 +114,14 @@ def callers(shared_server: Server) -> Callers:
         "job_id": job.json()["id"],
         "key_id": "0" * 16,
         "subject": "nobody",
+        "size": "1",
+        "tile": "0/000.p/1",
     }
     return Callers(server, keys, things)
 
 
 def test_every_route_is_here() -> None:
-    assert routes(an_application()) == set(ROUTES) | OPEN | {("GET", "/static/{name}")}
+    assert routes(an_application()) == set(ROUTES) | OPEN | ANCHORS | {("GET", "/static/{name}")}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -157,6 +170,7 @@ def _org_of(callers: Callers, caller: str) -> str:
 @pytest.mark.parametrize("path", [
     "/v1/orgs/{org}/entries/{record}",
     "/v1/orgs/{org}/entries/{record}/payload",
+    "/v1/orgs/{org}/entries/{record}/proof",
     "/v1/orgs/{org}/verifications/{job_id}",
     "/v1/orgs/{org}/verifications/{job_id}/events",
     "/admin/compliance/verify/{record}",
@@ -172,6 +186,13 @@ def test_what_belongs_to_others_is_not_found_from_one_s_own_org(
     )
     assert theirs.status == absent.status == 404
     assert theirs.body == absent.body
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(ANCHORS))
+def test_the_log_of_anchors_needs_no_key(callers: Callers, method: str, path: str) -> None:
+    for key in (None, "quire_live_but_no_key"):
+        answer = callers.server.request(method, path.format_map(callers.things), key=key)
+        assert answer.status in {200, 400, 404}, answer.body
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPEN))
@@ -195,7 +216,7 @@ def test_a_key_can_be_sent_in_two_ways(callers: Callers) -> None:
 def test_odd_names_in_a_path_are_not_found(
     callers: Callers, method: str, path: str, thing: str
 ) -> None:
-    for name in ("org", "record", "job_id", "key_id", "subject"):
+    for name in ("org", "record", "job_id", "key_id", "subject", "size", "tile"):
         if f"{{{name}}}" in path:
             answer = callers.call(method, path, callers.keys["admin"], **{name: thing})
             assert answer.status in {404, 405}, (name, answer.body)
