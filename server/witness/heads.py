@@ -21,6 +21,7 @@ from server.refusal import StartupRefused
 BUSY_TIMEOUT_S: Final = 5.0
 _VERSION: Final = 1
 _SCHEMA: Final = f"""
+PRAGMA synchronous = FULL;
 PRAGMA journal_mode = WAL;
 BEGIN IMMEDIATE;
 CREATE TABLE heads (
@@ -123,6 +124,7 @@ class Heads:
 
     def _check(self) -> None:
         try:
+            self._database.execute("PRAGMA synchronous = FULL")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
@@ -136,8 +138,6 @@ class Heads:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Transactions are ours to begin; the connection passes from the opener to one worker thread.
-    database = sqlite3.connect(
+    return sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
-    database.execute("PRAGMA synchronous = FULL")
-    return database
