@@ -24,8 +24,12 @@ serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0
 	@exec $(BIN)/quire serve $(ARGS)
 
 .PHONY: test
-test: .venv/.dev ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
+test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: test-ceph
+test-ceph: .venv/.dev ## Run the tests of object storage against Ceph (Debian: radosgw ceph-mon ceph-osd)
+	OBJECT_STORAGE=ceph $(BIN)/python -m pytest tests/archive $(ARGS)
 
 .PHONY: torture
 torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
@@ -45,17 +49,18 @@ bench: .venv/.dev ## Measure speed (QUICK=1: a tenth of the work)
 .PHONY: lock
 lock: ## Pin every dependency anew (needs uv on the PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
-	$(UV_COMPILE) requirements-build.in -o requirements-build.txt
-	$(UV_COMPILE) pyproject.toml --extra server -o requirements.txt
-	$(UV_COMPILE) pyproject.toml --extra server --extra dev \
+	$(UV_COMPILE) --universal requirements-build.in -o requirements-build.txt
+	$(UV_COMPILE) --universal pyproject.toml --extra server -o requirements.txt
+	$(UV_COMPILE) --universal pyproject.toml --extra server --extra dev \
 		-c requirements.txt -c requirements-build.txt -o requirements-dev.txt
+	$(UV_COMPILE) --python-platform linux requirements-s3.in -o requirements-s3.txt
 
-UV_COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+UV_COMPILE := uv pip compile --quiet --upgrade --python-version 3.11 \
 	--generate-hashes --only-binary :all: --no-config --custom-compile-command "make lock"
 
 .PHONY: clean
-clean: ## Remove .venv, caches and bench results (never the data directory)
-	rm -rf .venv build dist bench/results .hypothesis .schemathesis
+clean: ## Remove virtual environments, caches and bench results (never the data directory)
+	rm -rf .venv .venv-s3 build dist bench/results .hypothesis .schemathesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -73,4 +78,16 @@ clean: ## Remove .venv, caches and bench results (never the data directory)
 .venv/.dev: .venv/.runtime requirements-dev.txt
 	@echo "Adding what tests, linters and benchmarks need ..."
 	@$(LOCKED) -r requirements-dev.txt
+	@touch $@
+
+# Object storage for the tests, apart from .venv: it pins what we leave open. This LocalStack
+# is the last that runs on all our Pythons; its lock is for Linux, as Windows lacks wheels.
+.PHONY: .venv-s3
+.venv-s3: .venv-s3/.done ## Build the tests' object storage only
+
+.venv-s3/.done: requirements-s3.txt .ci/find-python
+	@echo "Preparing .venv-s3 ..."
+	@python=$$(.ci/find-python); "$$python" -m venv --clear .venv-s3
+	@.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--require-hashes --only-binary :all: -r requirements-s3.txt
 	@touch $@

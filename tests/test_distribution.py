@@ -62,6 +62,7 @@ def test_vendored_files_are_as_published() -> None:
         ("requirements.txt", PROJECT["dependencies"] + EXTRAS["server"]),
         ("requirements-dev.txt", PROJECT["dependencies"] + EXTRAS["server"] + EXTRAS["dev"]),
         ("requirements-build.txt", (ROOT / "requirements-build.in").read_text().splitlines()),
+        ("requirements-s3.txt", (ROOT / "requirements-s3.in").read_text().splitlines()),
     ],
 )
 def test_a_lock_file_satisfies_what_it_was_made_from(lock: str, requirements: list[str]) -> None:

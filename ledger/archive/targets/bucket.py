@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 16
 CONNECTIONS_MAX = 32
+LISTED_AT_ONCE = 1_000  # the most that servers give
 VERSION_PAGES_MAX = 100  # of 1,000 versions each, of one key
 
 
@@ -38,6 +39,7 @@ class Found(NamedTuple):
 
     held: Held
     hidden: bool
+    etag: str = ""  # the server's name for the content, to be replaced by that only
 
 
 class Bucket:
@@ -99,9 +101,13 @@ class Bucket:
                     "versioning and Object Lock, or correct the target's URL"
                 ) from error
 
-    async def put(self, wanted: Wanted, *, locked: bool, only_new: bool) -> str:
-        """Write an object by one request; returns its version, empty where there are none."""
-        options: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
+    async def put(self, wanted: Wanted, *, locked: bool, after: str = "") -> str:
+        """Write an object by one request; returns its version, empty where there are none.
+
+        A new one, or the follower of the version with the ETag `after`. Another writer, or the
+        same request sent twice by the client's transport, gets 412.
+        """
+        options: dict[str, Any] = {"IfMatch": after} if after else {"IfNoneMatch": "*"}
         if locked and wanted.retain_until is not None:
             options["ObjectLockMode"] = "COMPLIANCE"
             options["ObjectLockRetainUntilDate"] = wanted.retain_until
@@ -141,7 +147,7 @@ class Bucket:
         with explained(self._where, f"find under {key!r}"):
             try:
                 answer = await self._s3.head_object(**self._at(key, ""))
-                return Found(_held(key, answer), hidden=False)
+                return Found(_held(key, answer), hidden=False, etag=answer["ETag"])
             except ClientError as error:
                 if status_of(error) != 404:
                     raise
@@ -201,11 +207,14 @@ class Bucket:
         raise ArchiveMismatch(f"{key!r} has more than {len(found)} versions")
 
     async def list_after(self, prefix: str, after: str) -> tuple[Listed, ...]:
-        """A page of up to 1,000 objects whose keys follow `after`; none at the end."""
+        """A page of up to LISTED_AT_ONCE objects whose keys follow `after`; none at the end."""
         start: dict[str, Any] = {"StartAfter": self._prefix + after} if after else {}
         with explained(self._where, "list its objects"):
             page = await self._s3.list_objects_v2(
-                Bucket=self._name, Prefix=self._prefix + prefix, **start
+                Bucket=self._name,
+                Prefix=self._prefix + prefix,
+                MaxKeys=LISTED_AT_ONCE,
+                **start,
             )
         return tuple(
             Listed(each["Key"].removeprefix(self._prefix), each["Size"])

@@ -125,26 +125,26 @@ class S3Target:
             if not found.hidden:
                 return await self._locked(wanted, stored)
         # A key that somebody deleted gets a new version, with the bytes it always had.
-        return await self._written(wanted, only_new=True)
+        return await self._written(wanted)
 
     async def _put_pointer(self, wanted: Wanted) -> Stored:
         found = await self._bucket.find(wanted.key)
         if found is None:
-            return await self._written(wanted, only_new=True)
+            return await self._written(wanted)
         wanted = self._no_shorter(wanted, found.held)
         if not found.hidden and found.held.size == len(wanted.data):
             stored = await self._bucket.digest(wanted.key, found.held.version)
             if stored.sha256 == wanted.sha256:
                 return await self._locked(wanted, stored)
-        return await self._written(wanted, only_new=False)
+        return await self._written(wanted, after=found.etag)
 
     def _no_shorter(self, wanted: Wanted, before: Held) -> Wanted:
         """The same object, retained for as long as the version before it at least."""
         moments = [each for each in (wanted.retain_until, before.retain_until) if each]
         return msgspec.structs.replace(wanted, retain_until=max(moments, default=None))
 
-    async def _written(self, wanted: Wanted, *, only_new: bool) -> Stored:
-        version = await self._bucket.put(wanted, locked=self.locked, only_new=only_new)
+    async def _written(self, wanted: Wanted, *, after: str = "") -> Stored:
+        version = await self._bucket.put(wanted, locked=self.locked, after=after)
         if self.locked and not version:
             raise ArchiveMismatch(
                 f"{wanted.key!r} was stored without a version, so nothing keeps it from being "

@@ -1,0 +1,226 @@
+"""Lost lines, throttling, wrong credentials, bytes that change: retried or reported, never counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from ledger.archive.targets import Target, TargetSettings, open_target
+from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveMismatch, ArchiveUnavailable
+from tests.support.clusters import _free_port
+from tests.support.object_storage import ObjectStorage
+from tests.support.s3_proxy import Fault, S3Proxy, always, in_turn, once
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+pytestmark = pytest.mark.xdist_group("object_storage")
+
+BUNDLE = b"entry bundle " * 4_000
+KEY = "tile/entries/000"
+
+
+def tomorrow() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+
+
+def through(proxy: S3Proxy, storage: ObjectStorage) -> TargetSettings:
+    return msgspec.structs.replace(storage.settings, s3_endpoint=proxy.endpoint)
+
+
+@pytest.fixture
+async def target(
+    s3_proxy: S3Proxy, s3_environ: ObjectStorage, bucket: str
+) -> AsyncIterator[Target]:
+    """A target behind the proxy."""
+    async with open_target(f"s3://{bucket}/acme", through(s3_proxy, s3_environ)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        (method, fault)
+        for method in ("HEAD", "PUT", "GET")
+        for fault in (Fault.LOST, Fault.ANSWER_LOST, Fault.THROTTLED)
+    ]
+    + [("PUT", Fault.BODY_TRUNCATED), ("GET", Fault.ANSWER_TRUNCATED)],
+)
+async def test_a_passing_fault_is_retried_and_leaves_one_version(
+    target: Target, s3_proxy: S3Proxy, method: str, fault: Fault
+) -> None:
+    s3_proxy.decide = once(method, fault)
+    until = tomorrow()
+    stored = await target.put(KEY, BUNDLE, until, legal_hold=True)
+    assert (stored.sha256, stored.retain_until) == (sha256(BUNDLE).digest(), until)
+    assert await target.versions(KEY) == (stored.version,)
+    assert s3_proxy.methods().count(method) > 1
+
+
+async def test_a_pointer_whose_answer_was_lost_has_one_version(
+    target: Target, s3_proxy: S3Proxy
+) -> None:
+    first = await target.put_pointer("checkpoint", b"size 1", tomorrow())
+    s3_proxy.decide = once("PUT", Fault.ANSWER_LOST)
+    second = await target.put_pointer("checkpoint", b"size 2", tomorrow())
+    assert await target.versions("checkpoint") == (second.version, first.version)
+
+
+async def test_a_body_that_changes_on_its_way_is_sent_again(
+    target: Target, s3_proxy: S3Proxy
+) -> None:
+    s3_proxy.decide = once("PUT", Fault.BODY_CORRUPTED)
+    stored = await target.put(KEY, BUNDLE, tomorrow())
+    assert await target.versions(KEY) == (stored.version,)
+    assert await target.get(KEY, len(BUNDLE)) == BUNDLE
+    assert s3_proxy.methods().count("PUT") == 2
+
+
+async def test_other_bytes_than_were_sent_are_found_by_reading_back(
+    target: Target, s3_proxy: S3Proxy
+) -> None:
+    s3_proxy.decide = once("GET", Fault.ANSWER_CORRUPTED)
+    with pytest.raises(ArchiveMismatch, match=sha256(BUNDLE).hexdigest()):
+        await target.put(KEY, BUNDLE, tomorrow())
+
+
+async def test_other_bytes_that_a_server_took_unseen_never_count(
+    target: Target, s3_proxy: S3Proxy, s3_environ: ObjectStorage
+) -> None:
+    if s3_environ.checks_credentials:  # it also sees, by the signature, that digests are gone
+        s3_proxy.decide = always("PUT", Fault.BODY_REPLACED)
+        with pytest.raises(ArchiveDenied):
+            await target.put(KEY, BUNDLE, tomorrow())
+        return
+    s3_proxy.decide = once("PUT", Fault.BODY_REPLACED)
+    with pytest.raises(ArchiveMismatch, match=sha256(BUNDLE).hexdigest()):
+        await target.put(KEY, BUNDLE, tomorrow())
+    with pytest.raises(ArchiveMismatch):
+        await target.put(KEY, BUNDLE, tomorrow())
+
+
+async def test_a_lock_that_the_server_dropped_is_found_by_reading_back(
+    target: Target, s3_proxy: S3Proxy
+) -> None:
+    s3_proxy.drop_answer_headers = ("x-amz-object-lock-",)
+    with pytest.raises(ArchiveMismatch, match="the server tells retention until nothing"):
+        await target.put(KEY, BUNDLE, tomorrow())
+    with pytest.raises(ArchiveMismatch, match="legal hold off"):
+        await target.put("held", BUNDLE, legal_hold=True)
+
+
+async def test_an_answer_without_a_version_does_not_count(
+    target: Target, s3_proxy: S3Proxy
+) -> None:
+    s3_proxy.drop_answer_headers = ("x-amz-version-id",)
+    with pytest.raises(ArchiveMismatch, match="without a version"):
+        await target.put(KEY, BUNDLE, tomorrow())
+
+
+async def test_a_truncated_read_is_never_returned(target: Target, s3_proxy: S3Proxy) -> None:
+    await target.put(KEY, BUNDLE, tomorrow())
+    s3_proxy.decide = always("GET", Fault.ANSWER_TRUNCATED)
+    with pytest.raises(ArchiveUnavailable):
+        await target.get(KEY, len(BUNDLE))
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.THROTTLED])
+async def test_a_lasting_fault_is_reported_after_as_many_attempts_as_set(
+    target: Target,
+    s3_proxy: S3Proxy,
+    s3_environ: ObjectStorage,
+    s3: S3Client,
+    bucket: str,
+    fault: Fault,
+) -> None:
+    s3_proxy.decide = always("PUT", fault)
+    with pytest.raises(ArchiveUnavailable):
+        await target.put(KEY, BUNDLE, tomorrow())
+    assert s3_proxy.methods().count("HEAD") == s3_environ.settings.attempts
+    listed = await s3.list_object_versions(Bucket=bucket)
+    assert "Versions" not in listed
+
+
+async def test_attempts_end_when_their_time_is_over(
+    s3_proxy: S3Proxy, s3_environ: ObjectStorage, bucket: str
+) -> None:
+    s3_proxy.decide = always("HEAD", Fault.LOST)
+    settings = msgspec.structs.replace(
+        through(s3_proxy, s3_environ), attempts=100, attempts_timeout_s=0.3
+    )
+    async with open_target(f"s3://{bucket}", settings) as target:
+        with pytest.raises(ArchiveUnavailable):
+            await asyncio.wait_for(target.head(KEY), 5)
+
+
+async def test_nobody_listening_is_unavailable(s3_environ: ObjectStorage, bucket: str) -> None:
+    nowhere = msgspec.structs.replace(
+        s3_environ.settings, s3_endpoint=f"http://127.0.0.1:{_free_port()}"
+    )
+    async with open_target(f"s3://{bucket}", nowhere) as target:
+        with pytest.raises(ArchiveUnavailable, match="could not be reached"):
+            await target.check()
+
+
+async def test_unknown_credentials_are_denied_and_not_tried_again(
+    s3_proxy: S3Proxy,
+    s3_environ: ObjectStorage,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-else")
+    if not s3_environ.checks_credentials:
+        s3_proxy.decide = lambda _: Fault.DENIED
+    async with open_target(f"s3://{bucket}", through(s3_proxy, s3_environ)) as target:
+        with pytest.raises(ArchiveDenied, match="Check the credentials"):
+            await target.check()
+        with pytest.raises(ArchiveDenied):
+            await target.put(KEY, BUNDLE, tomorrow())
+    assert len(s3_proxy.requests) == 2
+
+
+async def test_credentials_refused_midway_do_not_count(target: Target, s3_proxy: S3Proxy) -> None:
+    s3_proxy.decide = in_turn("GET", [Fault.DENIED])
+    with pytest.raises(ArchiveDenied):
+        await target.put(KEY, BUNDLE, tomorrow())
+
+
+async def test_no_credentials_say_what_to_set(
+    s3_environ: ObjectStorage, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
+        with pytest.raises(ArchiveDenied, match="AWS_SECRET_ACCESS_KEY"):
+            await target.check()
+
+
+async def test_an_endpoint_that_is_none_is_misconfigured() -> None:
+    settings = TargetSettings(s3_endpoint="not an endpoint")
+    with pytest.raises(ArchiveMisconfigured, match="not an endpoint"):
+        async with open_target("s3://quire-bucket", settings):
+            pass
+
+
+async def test_two_writers_of_one_key_leave_one_version(
+    s3_environ: ObjectStorage, bucket: str
+) -> None:
+    async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
+        until = tomorrow()
+        results = await asyncio.gather(
+            *(target.put(KEY, bytes([n % 2]) * 100, until) for n in range(8)),
+            return_exceptions=True,
+        )
+        kept = await target.get(KEY, 100)
+        for n, result in enumerate(results):
+            if bytes([n % 2]) * 100 == kept:
+                assert not isinstance(result, BaseException)
+            else:
+                assert isinstance(result, ArchiveMismatch)
+        assert len(await target.versions(KEY)) == 1

@@ -1,0 +1,119 @@
+"""Ceph with its object gateway: one monitor, one storage daemon in memory, one gateway.
+
+`make test-ceph` runs the tests of object storage against it. It checks credentials as Amazon
+does, which LocalStack does not, and it is a server that people do lock archives in.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+from tests.support.clusters import _free_port
+from tests.support.object_storage import STOP_S, ObjectStorage
+
+PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool")
+STEP_S = 120.0
+CONFIG = """\
+[global]
+fsid = {fsid}
+mon_host = [v2:127.0.0.1:{mon_port}/0]
+auth_cluster_required = none
+auth_service_required = none
+auth_client_required = none
+osd_pool_default_size = 1
+osd_pool_default_min_size = 1
+osd_pool_default_pg_num = 4
+osd_crush_chooseleaf_type = 0
+mon_allow_pool_size_one = true
+mon_warn_on_pool_no_redundancy = false
+osd_objectstore = memstore
+memstore_device_bytes = 4294967296
+rgw_run_sync_thread = false
+run_dir = {directory}
+admin_socket = {directory}/$name.asok
+log_file = {directory}/$name.log
+[mon.a]
+mon_data = {directory}/mon
+[osd.0]
+osd_data = {directory}/osd
+[client.rgw]
+rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_data = {directory}/rgw
+"""
+
+
+class Ceph(ObjectStorage):
+    """A Ceph cluster in a directory, gone with it."""
+
+    checks_credentials = True
+
+    def start(self) -> None:
+        missing = [name for name in PROGRAMS if shutil.which(name) is None]
+        assert not missing, (
+            f"{', '.join(missing)} missing: apt-get install --no-install-recommends "
+            "radosgw ceph-mon ceph-osd"
+        )
+        self._processes: list[subprocess.Popen[bytes]] = []
+        for name in ("mon", "osd", "rgw"):
+            (self.directory / name).mkdir(parents=True)
+        self._config = self.directory / "ceph.conf"
+        fsid, mon_port = str(uuid4()), _free_port()
+        self._config.write_text(
+            CONFIG.format(fsid=fsid, mon_port=mon_port, port=self.port, directory=self.directory)
+        )
+        self._start_monitor(fsid, mon_port)
+        self._start_osd()
+        self._run(
+            "radosgw-admin", "user", "create", "--uid=quire", "--display-name=quire",
+            f"--access-key={self.access_key}", f"--secret={self.secret_key}",
+        )  # fmt: skip
+        gateway = self._spawn("radosgw", "-f", "-n", "client.rgw")
+        self.await_answer("/", gateway, self.directory / "radosgw.out")
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start_monitor(self, fsid: str, mon_port: int) -> None:
+        monmap = self.directory / "monmap"
+        address = f"[v2:127.0.0.1:{mon_port}]"
+        self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, str(monmap))
+        self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", str(monmap))
+        self._spawn("ceph-mon", "-f", "-i", "a")
+
+    def _start_osd(self) -> None:
+        uuid = str(uuid4())
+        self._run("ceph", "osd", "new", uuid)
+        self._run("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", uuid)
+        self._spawn("ceph-osd", "-f", "-i", "0")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [program, "-c", self._config, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=STEP_S,
+        )
+        assert done.returncode == 0, f"{program} {' '.join(arguments)}: {done.stderr}"
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        output: Path = self.directory / f"{program}.out"
+        with output.open("wb") as stream:
+            process = subprocess.Popen(
+                [program, "-c", self._config, *arguments],
+                stdout=stream,
+                stderr=stream,
+                cwd=self.directory,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
