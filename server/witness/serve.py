@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -55,6 +57,8 @@ def serve(
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
         announce(f"Witness {signers[0].name} of {len(origins)} log(s) on {address(listener)}")
+        # uvicorn drains, then raises the signal again: it must not end the process on the spot.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with closing(app), contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 

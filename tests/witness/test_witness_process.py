@@ -1,0 +1,259 @@
+"""A witness as a process: killed, raced, flooded, and asked for what it must not do."""
+
+import contextlib
+import http.client
+import itertools
+import random
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from ledger.checkpoint import open_checkpoint
+from ledger.note import add_signatures, open_note, parse_signatures
+from ledger.submission import SUBMISSION_BYTES_MAX
+from server.witness.heads import Heads
+from tests.cli.commands import run
+from tests.plugins.witness import StartWitness
+from tests.support.serving import Answer
+from tests.support.small_log import SmallLog
+from tests.support.witness_process import WitnessProcess
+
+LOG = SmallLog()
+MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
+MAIN = "import sys, os\n{change}\nfrom server.cli import main\nmain(prog_name='quire')"
+# A death that nothing outside can time: these change the program at that line.
+DIE_BEFORE_COMMIT = """
+from server.witness.heads import Heads
+keep = Heads.keep
+Heads.keep = lambda self, head: (keep(self, head), os._exit(9))
+"""
+DIE_BEFORE_ANSWER = """
+from server.witness.cosigner import Cosigner
+add = Cosigner.add_checkpoint
+Cosigner.add_checkpoint = lambda self, body: (add(self, body).status == 200 and os._exit(9))
+"""
+IMPATIENT = """
+import server.witness.app as app, server.witness.heads as heads
+app.BODY_TIMEOUT_S = 0.5
+heads.BUSY_TIMEOUT_S = 0.2
+"""
+
+
+@pytest.fixture
+def witness(start_witness: StartWitness) -> WitnessProcess:
+    return start_witness(LOG.policy)
+
+
+@pytest.fixture
+def changed(session_dir: Path) -> Iterator[WitnessProcess]:
+    """A witness that is not started yet, to be given a changed program."""
+    made = WitnessProcess(session_dir / f"w-{uuid4().hex[:8]}", LOG.policy)
+    yield made
+    made.stop()
+
+
+def start_with(witness: WitnessProcess, change: str) -> None:
+    unchanged = witness.program
+    witness.program = (sys.executable, "-c", MAIN.format(change=change))
+    witness.start()
+    witness.program = unchanged
+
+
+def size_of(witness: WitnessProcess) -> int:
+    """The size on disk."""
+    heads = Heads(witness.home.heads)
+    head = heads.find(LOG.origin)
+    heads.close()
+    return head.size if head else 0
+
+
+def check(witness: WitnessProcess, answer: Answer, size: int) -> None:
+    """The answer holds a good cosignature of every key of the witness."""
+    assert answer.status == 200, answer.body
+    note = add_signatures(LOG.note(size), parse_signatures(answer.body))
+    verified = open_note(note, witness.verifiers).verified
+    assert {found.verifier for found in verified} == set(witness.verifiers)
+    assert all(found.time_s and abs(found.time_s - time.time()) < 300 for found in verified)
+
+
+def test_over_http(witness: WitnessProcess) -> None:
+    check(witness, witness.add(LOG.body(0, 7)), 7)
+    check(witness, witness.add(LOG.body(7, 100)), 100)
+    conflict = witness.add(LOG.body(7, 120))
+    assert (conflict.status, conflict.body) == (409, b"100\n")
+    assert conflict.headers["content-type"] == "text/x.tlog.size"
+    assert witness.add(LOG.body(100, 120, branch=1)).status == 422
+    assert witness.add(SmallLog("stranger").body(0, 1)).status == 404
+    monitored = witness.get(MONITOR)
+    keys = [signer.verifier() for signer in LOG.signers]
+    opened = open_checkpoint(monitored.body, LOG.origin, keys, witness.verifiers)
+    assert opened.checkpoint.size == 100
+    assert len(opened.verified) == len(keys) + len(witness.verifiers)
+
+
+def test_other_paths_and_methods(witness: WitnessProcess) -> None:
+    assert witness.get(MONITOR).status == 404
+    assert witness.get(f"/{'0' * 64}/checkpoint").status == 404
+    assert witness.get("/add-checkpoint").status == 405
+    assert witness.get("/").status == 404
+    assert witness.get("/../witness.keys").status == 404
+
+
+def test_what_was_cosigned_is_known_after_a_restart(witness: WitnessProcess) -> None:
+    witness.add(LOG.body(0, 100))
+    assert witness.terminate() == 0
+    witness.start()
+    assert witness.add(LOG.body(0, 90)).body == b"100\n"
+    check(witness, witness.add(LOG.body(100, 101)), 101)
+
+
+def test_killed_between_the_commit_and_the_answer(changed: WitnessProcess) -> None:
+    start_with(changed, DIE_BEFORE_ANSWER)
+    with pytest.raises(OSError):  # noqa: PT011 - a closed connection, by any of its names
+        changed.add(LOG.body(0, 7))
+    assert changed.process.wait(30) == 9
+    assert size_of(changed) == 7
+    changed.start()
+    assert changed.add(LOG.body(0, 6)).body == b"7\n"
+    check(changed, changed.add(LOG.body(7, 7)), 7)
+
+
+def test_killed_between_the_write_and_the_commit(changed: WitnessProcess) -> None:
+    start_with(changed, DIE_BEFORE_COMMIT)
+    with pytest.raises(OSError):  # noqa: PT011
+        changed.add(LOG.body(0, 7))
+    assert changed.process.wait(30) == 9
+    assert size_of(changed) == 0
+    changed.start()
+    check(changed, changed.add(LOG.body(0, 7)), 7)
+
+
+def test_killed_at_any_moment_it_never_forgets_what_it_released(witness: WitnessProcess) -> None:
+    moment = random.Random(20261)
+    released = 0
+    for _ in range(6):
+        killer = threading.Timer(moment.uniform(0.01, 0.2), witness.kill)
+        killer.start()
+        size = size_of(witness)
+        assert size >= released
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            for new in itertools.islice(itertools.count(size + 1), 40):
+                check(witness, witness.add(LOG.body(new - 1, new)), new)
+                released = new
+        killer.join()
+        assert released <= size_of(witness) <= released + 1
+        witness.start()
+    assert released > 0
+
+
+def test_of_submissions_at_once_from_one_size_one_is_cosigned(witness: WitnessProcess) -> None:
+    check(witness, witness.add(LOG.body(0, 7)), 7)
+    sizes = range(8, 40)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda new: witness.add(LOG.body(7, new)), sizes))
+    cosigned = [new for new, answer in zip(sizes, answers, strict=True) if answer.status == 200]
+    assert len(cosigned) == 1
+    assert size_of(witness) == cosigned[0]
+    refused = {(answer.status, answer.body) for answer in answers if answer.status != 200}
+    assert refused == {(409, b"%d\n" % cosigned[0])}
+
+
+def test_two_processes_on_one_memory_do_not_fork_a_log(
+    witness: WitnessProcess, session_dir: Path
+) -> None:
+    second = WitnessProcess(session_dir / f"w-{uuid4().hex[:8]}", LOG.policy)
+    second.home = witness.home
+    second.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(
+                pool.map(
+                    lambda n: (witness, second)[n % 2].add(LOG.body(0, 20, branch=n // 2 % 2)),
+                    range(16),
+                )
+            )
+        # The first to come may be asked for again from 20; from 0 there is one.
+        assert sorted({answer.status for answer in answers}) == [200, 409]
+        assert [answer.status for answer in answers].count(200) == 1
+    finally:
+        second.stop()
+
+
+def test_a_memory_that_cannot_be_written_now(changed: WitnessProcess) -> None:
+    start_with(changed, IMPATIENT)
+    blocking = sqlite3.connect(changed.home.heads, isolation_level=None)
+    blocking.execute("BEGIN IMMEDIATE")
+    assert changed.add(LOG.body(0, 7)).status == 503
+    blocking.execute("ROLLBACK")
+    blocking.close()
+    check(changed, changed.add(LOG.body(0, 7)), 7)
+
+
+def test_bodies_that_are_too_large(witness: WitnessProcess) -> None:
+    before = psutil.Process(witness.process.pid).memory_info().rss
+    assert witness.add(bytes(SUBMISSION_BYTES_MAX + 1)).status == 413
+    for _ in range(8):
+        assert _status_of_an_endless_body(witness) == 413
+    check(witness, witness.add(LOG.body(0, 7)), 7)
+    assert psutil.Process(witness.process.pid).memory_info().rss - before < 64 << 20
+
+
+def _status_of_an_endless_body(witness: WitnessProcess) -> int:
+    """Send chunks until the witness answers."""
+    port = int(witness.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(
+            b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        with contextlib.suppress(OSError):
+            for _ in range(2 * SUBMISSION_BYTES_MAX // 0x10000):
+                line.sendall(chunk)
+        reply = http.client.HTTPResponse(line)
+        reply.begin()
+        return reply.status
+
+
+def test_a_body_that_does_not_come(changed: WitnessProcess) -> None:
+    start_with(changed, IMPATIENT)
+    port = int(changed.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
+        reply = http.client.HTTPResponse(line)
+        reply.begin()
+        assert reply.status == 408
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
+    check(changed, changed.add(LOG.body(0, 7)), 7)
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    directory = ("--dir", str(tmp_path / "w"))
+    made = run("witness", "init", "witness.example/w1", *directory)
+    assert made.returncode == 0
+    keys = made.stdout.decode().split()
+    assert [key.split("+")[0] for key in keys] == ["witness.example/w1"] * 2
+    no_logs = run("witness", "serve", *directory)
+    assert no_logs.returncode == 2
+    assert b"names no log" in no_logs.stderr
+    (tmp_path / "w" / "logs.policy").write_text(f"{LOG.policy}quorum none\n")
+    shown = run("witness", "show", *directory).stdout.decode()
+    assert shown.split()[:2] == keys
+    assert LOG.origin in shown
+    as_json = run("witness", "show", "--json", *directory).stdout.decode()
+    assert f'"log":"{LOG.origin}","size":null' in as_json
+    (tmp_path / "w" / "heads.db").unlink()
+    forgetful = run("witness", "serve", *directory)
+    assert forgetful.returncode == 2
+    assert b"Restore it" in forgetful.stderr
+    assert run("witness", "init", "w2", *directory).returncode == 2
