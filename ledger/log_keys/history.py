@@ -24,8 +24,8 @@ HISTORY_BYTES_MAX: Final = 1 << 20
 class PublicLogKey(NamedTuple):
     """One key of a log. It signs until ``retired_us`` (microseconds; None: it is the newest).
 
-    A signer takes a new key up when it next starts, so an older key may have
-    signed a little after it was retired.
+    A signer needs a moment to take a new key up, so an older key may have signed
+    a little after it was retired.
     """
 
     id: str

@@ -54,7 +54,7 @@ def rotate(data_dir: Path | None, as_json: bool) -> None:
     """Appoint a new log key, signed by the one before it.
 
     Everything that was signed stays verifiable by the public history. The seeds of the old key
-    are erased from the file. The signer takes the new key up when it starts next, or on SIGHUP.
+    are erased from the file. A running server that reads it signs with the new key within seconds.
     """
     settings = Settings.from_env(os.environ, {"data_dir": data_dir})
     if settings.log_signing_keys is not None:
@@ -70,7 +70,7 @@ def rotate(data_dir: Path | None, as_json: bool) -> None:
         return
     click.echo(f"Log key {keys.active_id} is active.")
     output.say(f"{path} holds its seeds and the history; keep a copy of it.")
-    output.say("The signer takes it up when it starts next, or on SIGHUP.")
+    output.say("A running server that reads this file signs with the new key within seconds.")
 
 
 def _rotate(settings: Settings, path: Path) -> LogKeys:
