@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from ledger.storage.database import Connection, connect, explained
+from ledger.storage.tree_out import TreeReader
 
 MAX_CELL_BYTES: Final = 32 * 1024 * 1024
 """A larger value arrives as NULL: no writer of ours made it, and it must not fill our memory."""
@@ -72,8 +73,15 @@ class Snapshot:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
+        self._trees = TreeReader(connection)
         self._free = asyncio.Lock()  # readers of several segments may ask at once
         self.name = name
+
+    @asynccontextmanager
+    async def trees(self) -> AsyncIterator[TreeReader]:
+        """The signed trees of that moment, for one reader at a time."""
+        async with self._free:
+            yield self._trees
 
     async def head(self, org_id: int) -> HeadRow | None:
         """The org's head row, or None where it has none."""
@@ -99,6 +107,7 @@ class SegmentReader:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.trees = TreeReader(connection)
 
     async def copy(self, org_id: int, lower: int, upper: int, sink: Sink) -> None:
         """Stream the rows ``lower`` to ``upper`` by seq into the sink, as binary COPY."""

@@ -1,11 +1,13 @@
 """A database that a module's tests tamper with one after another."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.clusters import Cluster, Database
 from tests.verification.database import Superuser
+from tests.verification.signed import Signed
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +25,11 @@ async def superuser(module_database: Database) -> AsyncIterator[Superuser]:
     await superuser.lay()
     yield superuser
     await superuser.close()
+
+
+@pytest.fixture
+async def signed(superuser: Superuser, tmp_path: Path) -> Signed:
+    """The module's trail, signed and anchored anew."""
+    signed = Signed(superuser, tmp_path / "signed.sqlite")
+    await signed.sign()
+    return signed

@@ -15,8 +15,11 @@ from tests.support.trails import ORG, ORG_ID, RING, trail
 
 COUNT = 3_500
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
-"""Two processes cut it into segments that begin at 0, 1000, 2000 and 3000."""
-PLACES = (0, 500, 999, 1_000, 2_001, COUNT - 1)
+"""Two processes cut it into segments that begin at 0, 1024, 2048 and 3072."""
+PLACES = (0, 500, 1_023, 1_024, 2_049, COUNT - 1)
+TREES = (
+    "trees, tile_parts, checkpoints, anchor_leaves, anchor_tokens, anchor_cosignatures, log_keys"
+)
 COLUMNS = ENTRY_COLUMNS.split(", ")
 
 
@@ -35,11 +38,15 @@ class Superuser:
 
     async def lay(self, rows: Sequence[Entry] = ROWS, head: Head | None = HEAD) -> None:
         """Make the org's trail exactly these rows and this head."""
-        await self.connection.execute("TRUNCATE entries, heads")
+        await self.connection.execute(f"TRUNCATE entries, heads, {TREES}")
         await self.connection.execute(
             "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) "
             f"VALUES ({ORG_ID}, '{ORG}', 'Acme', 'plain', '') ON CONFLICT DO NOTHING"
         )
+        await self.put_rows(rows, head)
+
+    async def put_rows(self, rows: Sequence[Entry], head: Head | None) -> None:
+        """Write these rows and this head into an empty trail."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
         await self.connection.copy_records_to_table("entries", records=rows, columns=COLUMNS)

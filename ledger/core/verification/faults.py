@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,22 @@ MAX_REASON_CHARS: Final = 300
 
 Verdict = bool | Literal["not_checked"]
 NOT_CHECKED: Final = "not_checked"
-CHECKS: Final = ("hashes", "signatures", "links", "payloads", "columns", "head")
+CHECKS: Final = (
+    "hashes",
+    "links",
+    "signatures",
+    "payloads",
+    "columns",
+    "head",
+    "tree",
+    "checkpoints",
+    "anchors",
+    "classical_signature",
+    "pq_signature",
+    "external_time",
+    "witnesses",
+)
+CHECKS_OF_ENTRIES: Final = CHECKS[:5]
 
 CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
@@ -40,7 +55,72 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "beyond_head": ("head",),
     "head_mismatch": ("head",),
     "head_missing": ("head",),
+    "rewritten": ("tree",),
+    "tile_mismatch": ("tree",),
+    "tile_missing": ("tree",),
+    "tree_mismatch": ("tree",),
+    "below_signed": ("tree",),
+    "checkpoint_malformed": ("checkpoints",),
+    "checkpoint_altered": ("checkpoints", "classical_signature"),
+    "checkpoint_foreign": ("checkpoints", "classical_signature"),
+    "checkpoint_pq_signature": ("checkpoints", "pq_signature"),
+    "checkpoint_columns": ("checkpoints",),
+    "checkpoint_missing": ("checkpoints",),
+    "forked": ("tree", "checkpoints"),
+    "rolled_back": ("tree", "checkpoints"),
+    "anchor_rewritten": ("anchors",),
+    "anchor_tile_mismatch": ("anchors",),
+    "anchor_tile_missing": ("anchors",),
+    "anchor_tree_mismatch": ("anchors",),
+    "anchor_below_signed": ("anchors",),
+    "anchor_malformed": ("anchors",),
+    "anchor_altered": ("anchors", "classical_signature"),
+    "anchor_foreign": ("anchors", "classical_signature"),
+    "anchor_pq_signature": ("anchors", "pq_signature"),
+    "anchor_columns": ("anchors",),
+    "anchor_forked": ("anchors",),
+    "anchor_rolled_back": ("anchors",),
+    "anchor_leaf_missing": ("anchors",),
+    "anchor_leaf_mismatch": ("anchors",),
+    "timestamp_invalid": ("external_time",),
+    "cosignature_invalid": ("witnesses",),
 }
+
+
+class LogKinds(NamedTuple):
+    """What the faults of a signed log are called: its tree, its tiles, its notes."""
+
+    rewritten: str
+    tile_mismatch: str
+    tile_missing: str
+    tree_mismatch: str
+    below_signed: str
+    malformed: str
+    altered: str
+    foreign: str
+    pq_signature: str
+    columns: str
+    forked: str
+    rolled_back: str
+
+
+TRAIL_KINDS: Final = LogKinds(
+    "rewritten",
+    "tile_mismatch",
+    "tile_missing",
+    "tree_mismatch",
+    "below_signed",
+    "checkpoint_malformed",
+    "checkpoint_altered",
+    "checkpoint_foreign",
+    "checkpoint_pq_signature",
+    "checkpoint_columns",
+    "forked",
+    "rolled_back",
+)
+ANCHOR_KINDS: Final = LogKinds(*(f"anchor_{name}" for name in LogKinds._fields))
+NO_ENTRY: Final = -1
+"""The seq of a fault that is no entry's: of the anchor log, or of the trail as a whole."""
 
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
@@ -57,11 +137,18 @@ class Checks(msgspec.Struct, frozen=True):
     """One verdict per kind of check: true, false, or ``"not_checked"``."""
 
     hashes: Verdict = NOT_CHECKED
-    signatures: Verdict = NOT_CHECKED
     links: Verdict = NOT_CHECKED
+    signatures: Verdict = NOT_CHECKED
     payloads: Verdict = NOT_CHECKED
     columns: Verdict = NOT_CHECKED
     head: Verdict = NOT_CHECKED
+    tree: Verdict = NOT_CHECKED
+    checkpoints: Verdict = NOT_CHECKED
+    anchors: Verdict = NOT_CHECKED
+    classical_signature: Verdict = NOT_CHECKED
+    pq_signature: Verdict = NOT_CHECKED
+    external_time: Verdict = NOT_CHECKED
+    witnesses: Verdict = NOT_CHECKED
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -18,8 +18,16 @@ class Ending(NamedTuple):
     fault: Fault | None
 
 
-def find_ending(head: HeadRow | None, newest: NewestRow | None) -> Ending:
-    """The seq of the last entry there should be (-1: none), from the head row and newest entry."""
+def find_ending(head: HeadRow | None, newest: NewestRow | None, signed: int = 0) -> Ending:
+    """The seq of the last entry there should be (-1: none), from the head row and newest entry.
+
+    ``signed``: so many entries there were when the largest checkpoint was signed.
+    """
+    last, fault = _by_rows(head, newest)
+    return Ending(max(last, signed - 1), fault)
+
+
+def _by_rows(head: HeadRow | None, newest: NewestRow | None) -> Ending:
     newest_seq = newest.seq if newest else EMPTY_SEQ
     if head is None:
         fault = Fault(max(newest_seq, 0), "head_missing", "the org has no head row")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.core.verification.segment import MAX_BIGINT, Segment
+from ledger.core.verification.tree_part import TILE_HASHES
 
-MAX_SEGMENT_ENTRIES: Final = 50_000
-MIN_SEGMENT_ENTRIES: Final = 1_000
+MAX_SEGMENT_ENTRIES: Final = 192 * TILE_HASHES
+MIN_SEGMENT_ENTRIES: Final = 4 * TILE_HASHES
+"""Whole blocks of the tree, so that each has its hashes in one segment."""
 SEGMENTS_PER_PROCESS: Final = 4
 """Into at least so many is cut what is left of a trail."""
 
@@ -17,6 +19,8 @@ class Plan:
 
     ``beyond`` is the range, open-ended where its end is None, in which no entry
     should stand; None: nothing is to be read there. ``size`` is in entries.
+    ``tree``: segments carry the tree, and the first one begins with the trail.
+    ``anchors``: it is the anchor log that is cut.
     """
 
     def __init__(
@@ -27,6 +31,8 @@ class Plan:
         *,
         beyond: tuple[int, int | None] | None,
         size: int | None = None,
+        tree: bool = False,
+        anchors: bool = False,
     ) -> None:
         self.first = first
         self.last = last
@@ -35,6 +41,8 @@ class Plan:
         """Taken segments by index, until their result is tallied."""
         self._shares = processes * SEGMENTS_PER_PROCESS
         self._fixed_size = size
+        self._tree = tree
+        self._anchors = anchors
         self._next = first
         self._beyond = beyond
 
@@ -55,7 +63,14 @@ class Plan:
             first = self._next
             self._next = min(first + self._size(), self.last + 1)
             return self._hand_out(
-                Segment(first, self._next - 1, context=first > 0, open_start=first == 0)
+                Segment(
+                    first,
+                    self._next - 1,
+                    context=first > 0,
+                    open_start=first == 0,
+                    tree=self._tree,
+                    anchors=self._anchors,
+                )
             )
         if self._beyond is None:
             return None
@@ -68,6 +83,8 @@ class Plan:
                 context=first > 0,
                 open_start=first == 0,
                 beyond=True,
+                tree=self._tree,
+                anchors=self._anchors,
             )
         )
 
@@ -82,6 +99,7 @@ class Plan:
     def _size(self) -> int:
         """Smaller towards the end, so that all processes end together."""
         share = -(-(self.last + 1 - self._next) // self._shares)
+        share += -share % TILE_HASHES
         return self._fixed_size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
 
     def _hand_out(self, segment: Segment) -> tuple[int, Segment]:

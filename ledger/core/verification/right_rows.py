@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -88,8 +89,17 @@ class RightRows:
         self._tags = _Tags()
         self._times = _Times()
 
-    def pass_over(self, buffer: bytes, position: int, expected: int, link: Link) -> Passed:
+    def pass_over(
+        self,
+        buffer: bytes,
+        position: int,
+        expected: int,
+        link: Link,
+        keep: Callable[[bytes], object],
+    ) -> Passed:
         """Go past rows that are right, from seq ``expected`` on, the first after ``link``.
+
+        ``keep`` is given the leaf hash of each.
 
         The speed of verification is the speed of this loop, so it is one piece: it
         calls little, and one expression says that a row is right. Every condition
@@ -144,6 +154,7 @@ class RightRows:
                 right = False
             if not right:
                 return Passed(position, expected, link, last_leaf)
+            keep(digest)
             last_leaf = leaf_data
             link = digest.hex()
             expected += 1

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from ledger.chain import Fault
+from ledger.core.verification.tree_part import TreePart
 
 MIN_BIGINT: Final = -(2**63)
 MAX_BIGINT: Final = 2**63 - 1
@@ -18,6 +19,8 @@ class Segment(msgspec.Struct, frozen=True, tag="segment"):
     ``context``: row ``first - 1`` is read too, for the link to it, and not judged.
     ``open_start``: rows before ``first`` are read too; none belongs there.
     ``beyond``: none of these entries should exist, as the head row ends before them.
+    ``tree``: the tree over them is computed too, and their checkpoints verified.
+    ``anchors``: it is a segment of the anchor log and its leaves.
     """
 
     first: int
@@ -25,6 +28,8 @@ class Segment(msgspec.Struct, frozen=True, tag="segment"):
     context: bool = False
     open_start: bool = False
     beyond: bool = False
+    tree: bool = False
+    anchors: bool = False
 
     @property
     def lower(self) -> int:
@@ -32,13 +37,13 @@ class Segment(msgspec.Struct, frozen=True, tag="segment"):
         return MIN_BIGINT if self.open_start else self.first - self.context
 
 
-class SegmentResult(msgspec.Struct, frozen=True, tag="result"):
+class SegmentResult(msgspec.Struct, tag="result"):
     """What stands in a segment.
 
     ``leading_gap`` and ``trailing_gap`` count the entries missing at its edges,
     where a gap may go on in the next segment; an empty segment is one leading
-    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` holds the first 1,000 by seq of
-    ``fault_count``, ``kinds`` all kinds that occurred.
+    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` holds the
+    first 1,000 by seq of ``fault_count``, ``kinds`` all kinds that occurred.
     ``end_hashes`` are the hashes that may follow as ``previous_hash`` (empty:
     not known), ``end_time`` is the last leaf's ``anchored_at``.
     """
@@ -53,3 +58,4 @@ class SegmentResult(msgspec.Struct, frozen=True, tag="result"):
     kinds: list[str]
     end_hashes: list[bytes] = []
     end_time: str | None = None
+    tree: TreePart | None = None

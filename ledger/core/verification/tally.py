@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
 
 from ledger.chain import Fault
 from ledger.core.verification.faults import (
-    CHECKS,
+    CHECKS_OF_ENTRIES,
     CHECKS_OF_KIND,
     LEAVES_UNCHECKED,
     MAX_FAULTS,
@@ -17,8 +17,6 @@ from ledger.core.verification.faults import (
     spell_range,
 )
 from ledger.core.verification.segment import Segment, SegmentResult
-
-CHECKS_OF_ENTRIES: Final = tuple(name for name in CHECKS if name != "head")
 
 
 class Tally:
@@ -32,6 +30,14 @@ class Tally:
         self.head: Verdict = NOT_CHECKED
         self.end_hashes: list[bytes] = []
         self.end_time: str | None = None
+        self.gap_at_tail: int | None = None
+        """The first of the entries that are missing at the end of the trail."""
+        self.held: set[str] = set()
+        """Checks beside those of entries of which at least one thing was found right."""
+        self.doubted: set[str] = set()
+        """Checks that could not be made of everything."""
+        self.contradicted: set[str] = set()
+        """Checks that do not hold because of faults that have a name of their own."""
         self._rows = 0
         self._missing = 0
         self._failed = 0
@@ -62,6 +68,18 @@ class Tally:
         del self.faults[MAX_FAULTS - 1 :]
         self._count(fault)
 
+    def add_faults(self, faults: Sequence[Fault], count: int, kinds: set[str]) -> None:
+        """Add faults of a signed log: ``count`` of them, the first of which are named."""
+        del self.faults[max(MAX_FAULTS - len(faults), MAX_FAULTS // 2) :]
+        for fault in faults:
+            self._name(fault)
+        self.fault_count += count
+        self._kinds.update(kinds)
+
+    def count_failed(self, entries: int) -> None:
+        """So many entries more have a fault, of those without one so far."""
+        self._failed += entries
+
     def close(self, *, at_tail: bool) -> None:
         """All segments are in; ``at_tail``: no entry stands after the range."""
         start = self._gap_from
@@ -70,7 +88,7 @@ class Tally:
         if not at_tail:
             self._close_gap(self.last + 1)
             return
-        self._gap_from = None
+        self._gap_from, self.gap_at_tail = None, start
         self._count_missing(start, self.last)
         kind = "wiped" if start == 0 else "truncated"
         what = (
@@ -119,8 +137,11 @@ class Tally:
 
     def _checks(self) -> Checks:
         failed = {check for kind in self._kinds for check in CHECKS_OF_KIND[kind]}
+        failed |= self.contradicted
         unchecked = {check for kind in self._kinds for check in LEAVES_UNCHECKED.get(kind, ())}
-        verdicts: dict[str, Verdict] = {"head": False if "head" in failed else self.head}
+        verdicts: dict[str, Verdict] = dict.fromkeys(self.held - self.doubted, True)
+        verdicts.update(dict.fromkeys(failed, False))
+        verdicts["head"] = False if "head" in failed else self.head
         for check in CHECKS_OF_ENTRIES:
             if check in failed:
                 verdicts[check] = False

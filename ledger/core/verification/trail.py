@@ -14,8 +14,11 @@ from ledger.core.verification.faults import Result, VerificationFailed
 from ledger.core.verification.head import Ending, check_head, find_ending
 from ledger.core.verification.plan import Plan
 from ledger.core.verification.segment import SegmentResult
+from ledger.core.verification.signed_run import SignedRun
+from ledger.core.verification.signed_sizes import find_signed
 from ledger.core.verification.tally import Tally
-from ledger.core.verification.wire import Order
+from ledger.core.verification.trust import Trust
+from ledger.core.verification.wire import Order, Signed
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import HeadRow, Snapshot, open_snapshot
 
@@ -48,22 +51,29 @@ async def verify_trail(
     target: Target,
     keyring: SigningKeyring,
     *,
+    trust: Trust | None = None,
     processes: int | None = None,
     watch: Watcher | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may go on meanwhile.
 
-    ``processes`` defaults to the number of cores. ``watch`` is called in this
-    event loop as entries are read. Cancelling the task ends the processes.
-    Raises VerificationFailed or DatabaseUnavailable where the work can't be
-    carried through, which says nothing of the trail.
+    ``trust`` is what is believed of its signed log, from outside the database;
+    without it, and in ranges that do not begin with the trail, trees, checkpoints
+    and anchors are not checked. ``processes`` defaults to the number of cores.
+    ``watch`` is called in this event loop as entries are read. Cancelling the task
+    ends the processes. Raises VerificationFailed or DatabaseUnavailable where the
+    work can't be carried through, which says nothing of the trail.
     """
     if not 0 <= (target.from_seq or 0) <= (target.to_seq or target.from_seq or 0):
         raise VerificationFailed("from_seq must be 0 or more, and to_seq not below it")
     async with open_snapshot(database_url) as snapshot:
         head = await snapshot.head(target.org_id)
         newest = await snapshot.newest(target.org_id)
-        ending = find_ending(head, newest)
+        signed: Signed | None = None
+        if trust is not None and not target.from_seq:
+            async with snapshot.trees() as trees:
+                signed = await find_signed(trees, target.org_id, trust)
+        ending = find_ending(head, newest, signed.trail.signed if signed else 0)
         order = Order(
             database_url,
             snapshot.name,
@@ -71,10 +81,11 @@ async def verify_trail(
             target.org,
             [(key.key_id, key.secret) for key in keyring.keys()],
             keyring.active.key_id,
+            signed,
         )
-        run = _Run(snapshot, target, ending, processes or os.cpu_count() or 1, watch)
+        run = _Run(snapshot, target, ending, signed, processes or os.cpu_count() or 1, watch)
         await run.work(order)
-        return run.conclude(head, newest.seq if newest else -1)
+        return await run.conclude(head, newest.seq if newest else -1)
 
 
 class _Run:
@@ -85,6 +96,7 @@ class _Run:
         snapshot: Snapshot,
         target: Target,
         ending: Ending,
+        signed: Signed | None,
         processes: int,
         watch: Watcher | None,
     ) -> None:
@@ -95,8 +107,15 @@ class _Run:
         first = target.from_seq or 0
         self._to_end = target.to_seq is None or target.to_seq >= ending.last
         last = ending.last if target.to_seq is None else min(target.to_seq, ending.last)
-        self.plan = Plan(first, max(last, first - 1), processes, beyond=self._beyond(first))
-        self._members = min(processes, self.plan.count)
+        self.plan = Plan(
+            first,
+            max(last, first - 1),
+            processes,
+            beyond=self._beyond(first),
+            tree=signed is not None,
+        )
+        self._logs = signed and SignedRun(snapshot, target.org_id, signed, whole=self._to_end)
+        self._processes = processes
         self._tally = Tally(self.plan.first, self.plan.last)
         self._done: dict[int, SegmentResult] = {}
         self._added = 0
@@ -111,7 +130,10 @@ class _Run:
     async def work(self, order: Order) -> None:
         """Check all segments; returns when every one is tallied."""
         self._tell()
-        async with _crew(self._members, order) as crew:
+        segments = self.plan.count
+        if self._logs:
+            segments += await self._logs.prepare(self._processes)
+        async with _crew(min(self._processes, segments), order) as crew:
             drives = [asyncio.create_task(self._drive(member)) for member in crew]
             try:
                 await asyncio.gather(*drives)
@@ -129,9 +151,15 @@ class _Run:
             if result.rows == 0 and not segment.beyond:
                 await self._skip_gap(segment.last)
             self._finish(index, result)
+            if self._logs:
+                await self._logs.trail.settle()
+        if self._logs:
+            await self._logs.drive(member)
 
     async def _skip_gap(self, after: int) -> None:
         """Nothing stood in a segment: do not ask for each one of a gap that may be huge."""
+        if self._logs and after < self._logs.signed.trail.needed:
+            return  # what was signed is no huge gap, and its tiles stand
         found = await self._snapshot.next_seq(self._target.org_id, after)
         skipped = self.plan.skip_to(found)
         if skipped is not None:
@@ -146,6 +174,8 @@ class _Run:
             segment = self.plan.segments.pop(self._added)
             tallied = self._done.pop(self._added)
             self._tally.add(segment, tallied)
+            if self._logs:
+                self._logs.trail.put(tallied.tree)
             self._processed += tallied.leading_gap + tallied.trailing_gap + tallied.missing
             self._added += 1
         self._tell()
@@ -160,8 +190,8 @@ class _Run:
             total = self.plan.last - self.plan.first + 1
             self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
 
-    def conclude(self, head: HeadRow | None, newest_seq: int) -> Result:
-        """The verdict, with the head row's part in it."""
+    async def conclude(self, head: HeadRow | None, newest_seq: int) -> Result:
+        """The verdict, with the head row's part in it and that of the signed logs."""
         tally = self._tally
         tally.close(at_tail=newest_seq <= tally.last)
         if self._to_end:
@@ -169,6 +199,8 @@ class _Run:
                 tally.add_fault(self._ending.fault)
             elif head is not None and tally.last == head.seq:
                 check_head(head, tally)
+        if self._logs:
+            await self._logs.conclude(tally)
         return tally.result()
 
 

@@ -13,11 +13,40 @@ from typing import Final
 import msgspec
 
 from ledger.core.verification.segment import Segment, SegmentResult
+from ledger.core.verification.trust import LogTrust, SignedHead, Trust
 from ledger.keys import SigningKey, SigningKeyring
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _LENGTH = Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class LogExtent(msgspec.Struct, frozen=True):
+    """How far a log reaches: its largest head that is stored and rightly signed, if any.
+
+    ``trust`` knows of others, which may be larger.
+    """
+
+    head: SignedHead
+    trust: LogTrust
+
+    @property
+    def signed(self) -> int:
+        """The size that its tiles must cover; 0 where nothing is signed."""
+        return self.head.size
+
+    @property
+    def needed(self) -> int:
+        """The size of the largest head that is known of, stored or remembered."""
+        return max(self.head.size, *(head.size for head in self.trust.remembered), 0)
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """What of the signed logs is known before the work begins."""
+
+    trust: Trust
+    trail: LogExtent
+    anchors: LogExtent
 
 
 class Order(msgspec.Struct, frozen=True, tag="order"):
@@ -29,6 +58,7 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
     org: str
     keys: list[tuple[str, bytes]]
     active: str
+    signed: Signed | None = None
 
     def __repr__(self) -> str:
         return f"Order(org_id={self.org_id})"  # the rest holds secrets

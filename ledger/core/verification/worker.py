@@ -16,6 +16,7 @@ from typing import Final
 
 from ledger.core.verification.scan import SegmentScan
 from ledger.core.verification.segment import Segment
+from ledger.core.verification.signed_logs import SignedLogs
 from ledger.core.verification.wire import (
     Advance,
     Failure,
@@ -68,12 +69,20 @@ class Worker:
         try:
             keyring = order.keyring()
             async with reader_of(order.database_url, order.snapshot) as reader:
+                logs = order.signed and SignedLogs(order.signed, order.org_id, reader.trees)
                 self._answer(Ready())
                 while True:
                     segment = await self._segments.get()
+                    if segment.anchors and logs:
+                        self._answer(await logs.anchors(segment))
+                        continue
                     scan = SegmentScan(order.org_id, order.org, keyring, segment)
                     await self._read(reader, order.org_id, segment, scan)
-                    self._answer(scan.finish())
+                    result = scan.finish()
+                    if segment.tree and logs:
+                        rows = None if segment.beyond else scan.leaves()
+                        result.tree = await logs.trail_part(segment, rows)
+                    self._answer(result)
         except QuireError as error:
             self._answer(Failure(str(error)))
 

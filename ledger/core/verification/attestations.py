@@ -1,0 +1,81 @@
+"""What others said of the anchors: timestamp tokens, and witnesses' cosignatures."""
+
+from __future__ import annotations
+
+from ledger.core.verification.faults import NO_ENTRY
+from ledger.core.verification.heads import sizes_of
+from ledger.core.verification.segment import Segment
+from ledger.core.verification.tree_part import FaultList
+from ledger.core.verification.trust import Trust
+from ledger.errors import NoteError, TimestampError
+from ledger.note import Note, parse_note, parse_signatures
+from ledger.policy import Policy, parse_policy
+from ledger.storage.tree_out import Attestation, TreeReader
+from ledger.timestamp import verify
+
+
+class Attestations:
+    """Holds them against what is trusted; what nobody is trusted for is not looked at."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._authorities = trust.authorities
+        self._policy = None if trust.witnesses is None else parse_policy(trust.witnesses)
+        self._anchor: int | None = None
+        self._cosigned: set[str] = set()
+
+    async def read(
+        self, trees: TreeReader, segment: Segment, faults: FaultList, held: set[str]
+    ) -> None:
+        """Verify those of the anchors that belong to a segment of the anchor log."""
+        above, until = sizes_of(segment)
+        if self._authorities is not None:
+            async for token in trees.tokens(above, until):
+                self._check_token(token, faults, held)
+        if self._policy is not None:
+            async for line in trees.cosignatures(above, until):
+                self._check_line(line, self._policy, faults, held)
+
+    def _check_token(self, token: Attestation, faults: FaultList, held: set[str]) -> None:
+        if token.note is None or token.data is None:
+            reason = "the anchor is gone" if token.note is None else "too large to be one"
+        else:
+            try:
+                verify(token.data, token.note, self._authorities or b"")
+            except TimestampError as error:
+                reason = str(error)
+            else:
+                held.add("external_time")
+                return
+        what = f"a timestamp of the anchor of size {token.size}: {reason}"
+        faults.add(NO_ENTRY, "timestamp_invalid", what)
+
+    def _check_line(
+        self, line: Attestation, policy: Policy, faults: FaultList, held: set[str]
+    ) -> None:
+        if self._anchor != line.size:
+            self._anchor, self._cosigned = line.size, set()
+        try:
+            if line.note is None or line.data is None:
+                raise NoteError("the anchor is gone, or the line is too large to be one")
+            self._cosigned |= _cosigners(parse_note(line.note), line.data, policy)
+        except NoteError as error:
+            what = f"a cosignature of the anchor of size {line.size}: {error}"
+            faults.add(NO_ENTRY, "cosignature_invalid", what)
+            return
+        if self._cosigned and policy.satisfied_by(self._cosigned):
+            held.add("witnesses")
+
+
+def _cosigners(note: Note, line: bytes, policy: Policy) -> set[str]:
+    """Names of the policy's witnesses who signed; others are left aside.
+
+    Raises NoteError for what is no signature line, or InvalidSignature.
+    """
+    names: set[str] = set()
+    for signature in parse_signatures(line):
+        for witness in policy.witnesses:
+            key = witness.verifier
+            if (key.name, key.key_id) == (signature.name, signature.key_id):
+                key.verify(note.text, signature.blob)
+                names.add(witness.name)
+    return names

@@ -1,0 +1,93 @@
+"""A worker's part in the signed logs: the tree over a trail's segment, and the anchor log's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from ledger.anchor import LEAF_BYTES
+from ledger.core.verification.attestations import Attestations
+from ledger.core.verification.blocks import Rows, Tiles, tree_part
+from ledger.core.verification.faults import ANCHOR_KINDS, TRAIL_KINDS, spell_range
+from ledger.core.verification.heads import HeadsOfSegment
+from ledger.core.verification.segment import Segment, SegmentResult
+from ledger.core.verification.tree_part import TILE_HASHES, FaultList, TreePart
+from ledger.core.verification.trust import NoteJudge
+from ledger.core.verification.wire import Signed
+from ledger.merkle import leaf_hash
+from ledger.storage.tree_out import TreeReader
+from ledger.storage.trees import ANCHOR_LOG
+
+
+class SignedLogs:
+    """Reads tiles, checkpoints and anchors, and holds them against leaf hashes."""
+
+    def __init__(self, signed: Signed, org_id: int, trees: TreeReader) -> None:
+        self._signed = signed
+        self._org_id = org_id
+        self._trees = trees
+        trust = signed.trust
+        self._trail_judge = NoteJudge(trust.trail, TRAIL_KINDS)
+        self._anchor_judge = NoteJudge(trust.anchors, ANCHOR_KINDS)
+        self._attestations = Attestations(trust)
+
+    async def trail_part(self, segment: Segment, rows: Rows | None) -> TreePart:
+        """The tree over a trail's segment; ``rows`` None for what is beyond the trail."""
+        signed = self._signed
+        heads = HeadsOfSegment(signed.trust.trail, self._trail_judge, TRAIL_KINDS)
+        await heads.read(self._trees, self._org_id, segment)
+        if rows is None:
+            return _without_tree(heads.faults, heads.held)
+        stored = await self._tiles(self._org_id, segment)
+        tiles = Tiles(stored, signed.trail.signed, signed.trail.needed, TRAIL_KINDS)
+        return tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+
+    async def anchors(self, segment: Segment) -> SegmentResult:
+        """A segment of the anchor log: its leaves, tiles, anchors and what others said of these."""
+        signed = self._signed
+        heads = HeadsOfSegment(signed.trust.anchors, self._anchor_judge, ANCHOR_KINDS)
+        await heads.read(self._trees, ANCHOR_LOG, segment)
+        await self._attestations.read(self._trees, segment, heads.faults, heads.held)
+        if segment.beyond:
+            part = _without_tree(heads.faults, heads.held)
+        else:
+            rows = await _leaves(self._trees.leaves(segment.first, segment.last), segment, heads)
+            stored = await self._tiles(ANCHOR_LOG, segment)
+            tiles = Tiles(stored, signed.anchors.signed, signed.anchors.needed, ANCHOR_KINDS)
+            part = tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+        return SegmentResult(0, 0, 0, 0, 0, [], 0, [], tree=part)
+
+    async def _tiles(self, org_id: int, segment: Segment) -> dict[int, bytes]:
+        first, last = segment.first // TILE_HASHES, segment.last // TILE_HASHES
+        return await self._trees.tiles(org_id, 0, first, last)
+
+
+async def _leaves(
+    stored: AsyncIterator[tuple[int, bytes | None]], segment: Segment, heads: HeadsOfSegment
+) -> Rows:
+    """Leaf hashes of the anchor log's leaves; one fault for a gap."""
+    leaves: list[bytes | None] = []
+
+    def pass_gap(until: int) -> None:
+        start = segment.first + len(leaves)
+        if until > start:
+            what = spell_range(start, until - 1, "missing from the anchor log")
+            heads.faults.add(start, "anchor_leaf_missing", what)
+            leaves.extend([None] * (until - start))
+
+    async for idx, leaf in stored:
+        pass_gap(idx)
+        well_formed = leaf is not None and len(leaf) == LEAF_BYTES
+        leaves.append(leaf_hash(leaf) if leaf is not None and well_formed else None)
+    pass_gap(segment.last + 1)
+    return Rows(segment.first, leaves, {})
+
+
+def _without_tree(faults: FaultList, held: set[str]) -> TreePart:
+    return TreePart(
+        [],
+        None,
+        faults=faults.named,
+        fault_count=faults.count,
+        kinds=sorted(faults.kinds),
+        held=sorted(held),
+    )

@@ -1,0 +1,156 @@
+"""Reading signed trees whole, under the snapshot of a verification.
+
+What stands in the tables is not believed here: values too large for what they
+should be read as NULL, ranges are taken in order, and nothing is held but the
+tiles of one segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+from ledger.storage.database import Connection, explained
+
+MAX_NOTE_BYTES: Final = 65_536
+"""A larger note is none of ours: an anchor with both signatures has some 3,500 bytes."""
+MAX_TOKEN_BYTES: Final = 262_144
+AT_ONCE: Final = 200
+
+_NOTE: Final = f"CASE WHEN octet_length(c.note) <= {MAX_NOTE_BYTES} THEN c.note END"
+TILE_PARTS: Final = """
+SELECT tile, start, CASE WHEN octet_length(hashes) <= 8192 THEN hashes END
+FROM tile_parts WHERE org_id = $1 AND level = $2 AND tile BETWEEN $3 AND $4
+ORDER BY tile, start"""
+BEYOND: Final = """
+SELECT tile FROM tile_parts WHERE org_id = $1 AND level = $2 AND tile >= $3
+ORDER BY tile LIMIT 1"""
+HEADS: Final = f"""
+SELECT c.size, c.root, {_NOTE}, a.idx, a.nonce, a.leaf
+FROM checkpoints c LEFT JOIN anchor_leaves a ON a.org_id = c.org_id AND a.size = c.size
+WHERE c.org_id = $1 AND c.size > $2 AND c.size <= $3
+ORDER BY c.size"""
+NEWEST: Final = f"""
+SELECT c.size, c.root, {_NOTE} FROM checkpoints c WHERE c.org_id = $1 AND c.size < $2
+ORDER BY c.size DESC LIMIT $3"""
+LEAVES: Final = """
+SELECT idx, CASE WHEN octet_length(leaf) <= 32 THEN leaf END
+FROM anchor_leaves WHERE idx BETWEEN $1 AND $2 ORDER BY idx"""
+LAST_LEAF: Final = "SELECT idx FROM anchor_leaves ORDER BY idx DESC LIMIT 1"
+ORPHANS: Final = """
+SELECT a.size, a.idx FROM anchor_leaves a
+WHERE a.org_id = $1
+  AND NOT EXISTS (SELECT FROM checkpoints c WHERE c.org_id = a.org_id AND c.size = a.size)
+ORDER BY a.size, a.idx LIMIT $2"""
+ANCHORED: Final = "SELECT EXISTS (SELECT FROM anchor_leaves WHERE org_id = $1 AND idx < $2)"
+TREE: Final = "SELECT size, root FROM trees WHERE org_id = $1"
+TOKENS: Final = f"""
+SELECT t.size, {_NOTE}, CASE WHEN octet_length(t.token) <= {MAX_TOKEN_BYTES} THEN t.token END
+FROM anchor_tokens t LEFT JOIN checkpoints c ON c.org_id = 0 AND c.size = t.size
+WHERE t.size > $1 AND t.size <= $2 ORDER BY t.size, t.added_at"""
+COSIGNATURES: Final = f"""
+SELECT s.size, {_NOTE}, CASE WHEN octet_length(s.line) <= {MAX_NOTE_BYTES} THEN s.line END
+FROM anchor_cosignatures s LEFT JOIN checkpoints c ON c.org_id = 0 AND c.size = s.size
+WHERE s.size > $1 AND s.size <= $2 ORDER BY s.size, s.added_at"""
+
+
+class StoredHead(NamedTuple):
+    """A checkpoint as it stands, and one leaf by which the anchor log commits to it.
+
+    Repeated for each of its leaves; ``idx``, ``nonce`` and ``leaf`` are None where it has none.
+    """
+
+    size: int
+    root: bytes
+    note: bytes | None
+    idx: int | None
+    nonce: bytes | None
+    leaf: bytes | None
+
+
+class Attestation(NamedTuple):
+    """What someone else said of an anchor, and the anchor's note; None for what is gone."""
+
+    size: int
+    note: bytes | None
+    data: bytes | None
+
+
+class TreeReader:
+    """Reads trees on a connection that is in a snapshot; one call at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def tiles(self, org_id: int, level: int, first: int, last: int) -> dict[int, bytes]:
+        """Tiles by index, each as far as its parts follow each other."""
+        whole: dict[int, list[bytes]] = {}
+        widths: dict[int, int] = {}
+        async for tile, start, hashes in self._rows(TILE_PARTS, org_id, level, first, last):
+            if hashes is not None and widths.get(tile, 0) == start * 32:
+                whole.setdefault(tile, []).append(hashes)
+                widths[tile] = widths.get(tile, 0) + len(hashes)
+        return {tile: b"".join(parts) for tile, parts in whole.items()}
+
+    async def tile_beyond(self, org_id: int, level: int, first: int) -> int | None:
+        """The first tile of a level that stands at this index or after it."""
+        async with explained():
+            tile: int | None = await self._connection.fetchval(BEYOND, org_id, level, first)
+        return tile
+
+    async def heads(self, org_id: int, above: int, until: int) -> AsyncIterator[StoredHead]:
+        """Checkpoints of sizes above ``above`` up to ``until``, smallest first."""
+        async for row in self._rows(HEADS, org_id, above, until):
+            yield StoredHead(*row)
+
+    async def newest(
+        self, org_id: int, below: int, limit: int
+    ) -> list[tuple[int, bytes, bytes | None]]:
+        """Size, root and note of the largest checkpoints below a size, largest first."""
+        async with explained():
+            rows = await self._connection.fetch(NEWEST, org_id, below, limit)
+        return [(size, root, note) for size, root, note in rows]
+
+    async def tree(self, org_id: int) -> tuple[int, bytes] | None:
+        """Size and root in the tree's own row."""
+        async with explained():
+            row = await self._connection.fetchrow(TREE, org_id)
+        return None if row is None else (row["size"], row["root"])
+
+    async def leaves(self, first: int, last: int) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Index and leaf in the anchor log."""
+        async for idx, leaf in self._rows(LEAVES, first, last):
+            yield idx, leaf
+
+    async def last_leaf(self) -> int:
+        """The index of the anchor log's last leaf, -1 where it has none."""
+        async with explained():
+            idx: int | None = await self._connection.fetchval(LAST_LEAF)
+        return -1 if idx is None else idx
+
+    async def orphans(self, org_id: int, limit: int) -> list[tuple[int, int]]:
+        """Size and anchor-log index of checkpoints that the anchor log commits to and that are gone."""
+        async with explained():
+            rows = await self._connection.fetch(ORPHANS, org_id, limit)
+        return [(size, idx) for size, idx in rows]
+
+    async def is_anchored(self, org_id: int, anchor_size: int) -> bool:
+        """Whether an anchor of this size covers a checkpoint of the org."""
+        async with explained():
+            found: bool = await self._connection.fetchval(ANCHORED, org_id, anchor_size)
+        return found
+
+    async def tokens(self, above: int, until: int) -> AsyncIterator[Attestation]:
+        """Timestamp tokens of the anchors of sizes above ``above`` up to ``until``."""
+        async for row in self._rows(TOKENS, above, until):
+            yield Attestation(*row)
+
+    async def cosignatures(self, above: int, until: int) -> AsyncIterator[Attestation]:
+        """Witnesses' signature lines for the anchors of sizes above ``above`` up to ``until``."""
+        async for row in self._rows(COSIGNATURES, above, until):
+            yield Attestation(*row)
+
+    async def _rows(self, query: str, *values: Any) -> AsyncIterator[Any]:
+        async with explained():
+            async for row in self._connection.cursor(query, *values, prefetch=AT_ONCE):
+                yield row

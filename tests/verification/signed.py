@@ -1,0 +1,76 @@
+"""A trail with its signed tree, anchored, as the real checkpointer leaves it; and its tampering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ledger.chain import Entry, Head
+from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing.memory import Memory
+from ledger.core.verification.faults import Result
+from ledger.core.verification.trust import SignedHead, Trust
+from ledger.storage.trees import ANCHOR_LOG
+from tests.support.signing import checkpointer, log_keys
+from tests.support.trails import ORG, ORG_ID
+from tests.verification.database import HEAD, ROWS, Superuser
+
+KEYS = log_keys()
+STEP = 700
+SIZES = (700, 1_400, 2_100, 2_800, 3_500)
+TRUST = Trust.of(KEYS.public(), ORG)
+
+
+class Signed:
+    """The module's trail under checkpoints of 700, 1,400 … 3,500 entries, each anchored."""
+
+    def __init__(self, superuser: Superuser, memory: Path) -> None:
+        self.superuser = superuser
+        self.execute = superuser.execute
+        self.memory = memory
+
+    async def sign(self, rounds: int = len(SIZES)) -> None:
+        """Let the checkpointer sign so many times, and anchor each time."""
+        url, pace = self.superuser.database.server_url, Pace(entries_per_org=STEP, retry_s=0)
+        async with checkpointer(url, self.memory, KEYS, pace=pace) as signer:
+            for _ in range(rounds):
+                report = await signer.round()
+                assert report.stopped == []
+                await signer.anchor()
+
+    def trust(self) -> Trust:
+        """The keys, and what the signer's memory says."""
+        memory = Memory(self.memory)
+        try:
+            trail, anchors = memory.get(ORG_ID), memory.get(ANCHOR_LOG)
+        finally:
+            memory.close()
+        return Trust.of(
+            KEYS.public(),
+            ORG,
+            trail=[SignedHead(*trail)] if trail else [],
+            anchors=[SignedHead(*anchors)] if anchors else [],
+        )
+
+    async def lay(self, rows: Sequence[Entry] = ROWS, head: Head | None = HEAD) -> None:
+        """Other entries under the same signed tree."""
+        await self.superuser.connection.execute("TRUNCATE entries, heads")
+        await self.superuser.put_rows(rows, head)
+
+    async def fetch(self, query: str, *values: Any) -> Any:
+        return await self.superuser.connection.fetch(query, *values)
+
+    async def verify(self, trust: Trust | None = TRUST, **how: Any) -> Result:
+        """The verdict; by default with the keys alone, without the signer's memory."""
+        return await self.superuser.verify(trust=trust, **how)
+
+
+def kinds(result: Result) -> set[str]:
+    """Every kind of fault that is named."""
+    return {fault.kind for fault in result.errors}
+
+
+def faults(result: Result) -> list[tuple[int, str]]:
+    """Where which fault was found."""
+    return [(fault.seq, fault.kind) for fault in result.errors]
