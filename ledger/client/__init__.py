@@ -27,6 +27,7 @@ from ledger.client.errors import (
     LedgerError,
     MethodNotAllowedError,
     NotFoundError,
+    NotYetSignedError,
     OrgFrozenError,
     OutcomeUnknownError,
     PartialAppendError,
@@ -43,8 +44,10 @@ from ledger.client.errors import (
 )
 from ledger.client.events import Event
 from ledger.client.models import (
+    Anchoring,
     ApiKey,
     BatchSummary,
+    Checkpoint,
     CreatedApiKey,
     Entry,
     EntryChecks,
@@ -56,7 +59,10 @@ from ledger.client.models import (
     Head,
     Identity,
     Org,
+    Proof,
     Receipt,
+    SignedHead,
+    Timestamp,
     TrailChecks,
     TrailVerification,
     Verdict,
@@ -65,10 +71,12 @@ from ledger.client.models import (
 from ledger.client.sync import LedgerClient
 
 __all__ = [
+    "Anchoring",
     "ApiKey",
     "AsyncLedgerClient",
     "BatchSummary",
     "Batching",
+    "Checkpoint",
     "ClientClosedError",
     "ConflictError",
     "ConnectFailedError",
@@ -95,6 +103,7 @@ __all__ = [
     "LedgerError",
     "MethodNotAllowedError",
     "NotFoundError",
+    "NotYetSignedError",
     "Org",
     "OrgFrozenError",
     "OutcomeUnknownError",
@@ -102,9 +111,12 @@ __all__ = [
     "PayloadTooLargeError",
     "Problem",
     "ProblemError",
+    "Proof",
     "ProtocolError",
     "Receipt",
     "ServerError",
+    "SignedHead",
+    "Timestamp",
     "TooManyRequestsError",
     "TrailChecks",
     "TrailVerification",

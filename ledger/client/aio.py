@@ -190,6 +190,41 @@ class AsyncLedgerClient:
         """Return the trail's newest entry's place and hash."""
         return await self._run(routes.head(await self._slug()))
 
+    # Signed trees
+
+    async def proof(
+        self, record_id: str, *, size: int | None = None, anchored: bool = False
+    ) -> models.Proof:
+        """Return the proof that an entry is in a checkpoint: the newest unless said otherwise.
+
+        It is not verified. Waits some seconds for an entry that was just appended,
+        then raises NotYetSignedError.
+        """
+        slug = await self._slug()
+        return await self._run(routes.proof(slug, record_id, size, anchored))
+
+    async def proof_file(
+        self, record_id: str, *, size: int | None = None, anchored: bool = False
+    ) -> bytes:
+        """Return the same as a C2SP tlog-proof file."""
+        slug = await self._slug()
+        return await self._run(routes.proof_file(slug, record_id, size, anchored))
+
+    async def checkpoints(self) -> AsyncIterator[models.Checkpoint]:
+        """Yield every checkpoint ever signed of the trail, newest first."""
+        slug, cursor = await self._slug(), None
+        while True:
+            page = await self._run(routes.checkpoints(slug, cursor))
+            for checkpoint in page.checkpoints:
+                yield checkpoint
+            if page.next_cursor is None:
+                return
+            cursor = routes.moved(cursor, str(page.next_cursor))
+
+    async def log_checkpoint(self) -> bytes:
+        """Return the newest checkpoint, a signed note. Raises NotFoundError before the first."""
+        return await self._run(routes.log_checkpoint(await self._slug()))
+
     # Verifying
 
     async def verify_entry(self, record_id: str) -> models.EntryVerification:
@@ -242,9 +277,12 @@ class AsyncLedgerClient:
         """Return an org. Raises NotFoundError."""
         return await self._run(routes.org(await self._slug(org)))
 
-    async def update_org(self, *, name: str, org: str | None = None) -> models.Org:
-        """Rename an org; its slug stays."""
-        return await self._run(routes.update_org(await self._slug(org), name))
+    async def update_org(
+        self, *, name: str | None = None, log_public: bool | None = None, org: str | None = None
+    ) -> models.Org:
+        """Rename an org (its slug stays), or let everybody read its log, or no longer."""
+        slug = await self._slug(org)
+        return await self._run(routes.update_org(slug, name, log_public))
 
     async def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
         """Let a frozen org take entries again; the reason becomes an entry."""

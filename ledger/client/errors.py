@@ -20,6 +20,7 @@
             ├── NotFoundError               404
             ├── MethodNotAllowedError       405
             ├── ConflictError               409
+            │   └── NotYetSignedError       409, with retry_after: no checkpoint includes it yet
             ├── PayloadTooLargeError        413
             ├── UnsupportedMediaTypeError   415
             ├── IdempotencyMismatchError    422
@@ -220,6 +221,10 @@ class MethodNotAllowedError(ProblemError):
 
 class ConflictError(ProblemError):
     """409: the state of things does not allow this."""
+
+
+class NotYetSignedError(ConflictError):
+    """409: no checkpoint includes the entry yet; the signer follows within seconds."""
 
 
 class PayloadTooLargeError(ProblemError):

@@ -152,6 +152,60 @@ class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
         return self.valid
 
 
+class SignedHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint: ``note`` is the C2SP signed note, ``root`` the tree's as hex."""
+
+    size: int
+    root: str
+    note: str
+    signed_at: Time
+
+
+class Checkpoint(SignedHead, frozen=True, kw_only=True):
+    """A checkpoint as listed; ``anchor_index`` is None until it is anchored."""
+
+    anchor_index: int | None = None
+
+
+class CheckpointPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of checkpoints."""
+
+    checkpoints: list[Checkpoint]
+    next_cursor: int | None = None
+
+
+class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
+    """An RFC 3161 token over an anchor's note, DER."""
+
+    token: bytes
+    gen_time: Time
+
+
+class Anchoring(msgspec.Struct, frozen=True, kw_only=True):
+    """How the anchor log commits to a checkpoint: ``leaf`` at ``index``, included in ``anchor``."""
+
+    index: int
+    nonce: str
+    leaf: str
+    hashes: list[str]
+    anchor: SignedHead
+    timestamps: list[Timestamp] = []
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry's inclusion in a checkpoint (RFC 6962), as the server gave it: not verified.
+
+    ``anchoring`` is None while no anchor includes the checkpoint.
+    """
+
+    record_id: str
+    index: int
+    leaf_hash: str
+    hashes: list[str]
+    checkpoint: SignedHead
+    anchoring: Anchoring | None = None
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One thing wrong with a trail, at ``seq`` (None where no entry is left to name)."""
 
@@ -222,7 +276,10 @@ class Freeze(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Org(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant; ``head`` is None while its trail is empty."""
+    """A tenant; ``head`` is None while its trail is empty.
+
+    ``warnings`` say what a change just made brings with it.
+    """
 
     slug: str
     name: str
@@ -230,6 +287,8 @@ class Org(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
     frozen: Freeze | None = None
     head: Head | None = None
+    log_public: bool = False
+    warnings: list[str] = []
 
 
 class OrgPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ _BY_SLUG: dict[str, type[ProblemError]] = {
     "not-found": errors.NotFoundError,
     "method-not-allowed": errors.MethodNotAllowedError,
     "conflict": errors.ConflictError,
+    "not-yet-signed": errors.NotYetSignedError,
     "payload-too-large": errors.PayloadTooLargeError,
     "unsupported-media-type": errors.UnsupportedMediaTypeError,
     "idempotency-mismatch": errors.IdempotencyMismatchError,
@@ -172,6 +173,8 @@ def retry(error: Exception, *, repeatable: bool) -> bool | float:
         case errors.ConnectFailedError():
             return True
         case errors.TooManyRequestsError() | errors.UnavailableError():
+            return _delay(error)
+        case errors.NotYetSignedError():
             return _delay(error)
         case errors.ServerError():
             return repeatable and _delay(error)

@@ -17,6 +17,7 @@ from ledger.client.protocol import Call, reader
 T = TypeVar("T")
 
 JSON = "application/json"
+TLOG_PROOF = "text/x-tlog-proof"
 
 _receipt = reader(models.Receipt)
 _batch = reader(models.BatchReceipt)
@@ -25,6 +26,8 @@ _head = reader(models.Head)
 _entry = reader(models.Entry)
 _entry_page = reader(models.EntryPage)
 _entry_verification = reader(models.EntryVerification)
+_proof = reader(models.Proof)
+_checkpoint_page = reader(models.CheckpointPage)
 _job = reader(models.VerificationJob)
 _org = reader(models.Org)
 _org_page = reader(models.OrgPage)
@@ -116,6 +119,37 @@ def entries(org: str, filters: models.EntryFilters, cursor: str | None) -> Call[
     return _get(f"/v1/orgs/{segment(org)}/entries", _entry_page, query_of(query))
 
 
+def proof(
+    org: str,
+    record_id: str,
+    size: int | None,
+    anchored: bool,
+) -> Call[models.Proof]:
+    """Repeated while no checkpoint includes the entry, as often as any call is."""
+    path = f"/v1/orgs/{segment(org)}/entries/{segment(record_id)}/proof"
+    return _get(path, _proof, query_of({"size": size, "anchored": "true" if anchored else None}))
+
+
+def proof_file(
+    org: str,
+    record_id: str,
+    size: int | None,
+    anchored: bool,
+) -> Call[bytes]:
+    call = proof(org, record_id, size, anchored)
+    headers = {"accept": TLOG_PROOF}
+    return Call(call.method, call.path, bytes, query=call.query, headers=headers, repeatable=True)
+
+
+def checkpoints(org: str, cursor: str | None) -> Call[models.CheckpointPage]:
+    path = f"/v1/orgs/{segment(org)}/checkpoints"
+    return _get(path, _checkpoint_page, query_of({"cursor": cursor}))
+
+
+def log_checkpoint(org: str) -> Call[bytes]:
+    return _get(f"/v1/orgs/{segment(org)}/log/checkpoint", bytes)
+
+
 def verify_entry(record_id: str) -> Call[models.EntryVerification]:
     return _get(f"/admin/compliance/verify/{segment(record_id)}", _entry_verification)
 
@@ -146,8 +180,11 @@ def org(slug: str) -> Call[models.Org]:
     return _get(f"/v1/orgs/{segment(slug)}", _org)
 
 
-def update_org(slug: str, name: str) -> Call[models.Org]:
-    return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, {"name": name}, repeatable=True)
+def update_org(slug: str, name: str | None, log_public: bool | None) -> Call[models.Org]:
+    """None leaves a thing as it is."""
+    given = {"name": name, "log_public": log_public}
+    changes = {field: value for field, value in given.items() if value is not None}
+    return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, changes, repeatable=True)
 
 
 def thaw(slug: str, reason: str) -> Call[models.Org]:

@@ -151,6 +151,40 @@ class LedgerClient:
         """Return the trail's newest entry's place and hash."""
         return self._run(routes.head(self._slug()))
 
+    # Signed trees
+
+    def proof(
+        self, record_id: str, *, size: int | None = None, anchored: bool = False
+    ) -> models.Proof:
+        """Return the proof that an entry is in a checkpoint: the newest unless said otherwise.
+
+        It is not verified. Waits some seconds for an entry that was just appended,
+        then raises NotYetSignedError.
+        """
+        slug = self._slug()
+        return self._run(routes.proof(slug, record_id, size, anchored))
+
+    def proof_file(
+        self, record_id: str, *, size: int | None = None, anchored: bool = False
+    ) -> bytes:
+        """Return the same as a C2SP tlog-proof file."""
+        slug = self._slug()
+        return self._run(routes.proof_file(slug, record_id, size, anchored))
+
+    def checkpoints(self) -> Iterator[models.Checkpoint]:
+        """Yield every checkpoint ever signed of the trail, newest first."""
+        slug, cursor = self._slug(), None
+        while True:
+            page = self._run(routes.checkpoints(slug, cursor))
+            yield from page.checkpoints
+            if page.next_cursor is None:
+                return
+            cursor = routes.moved(cursor, str(page.next_cursor))
+
+    def log_checkpoint(self) -> bytes:
+        """Return the newest checkpoint, a signed note. Raises NotFoundError before the first."""
+        return self._run(routes.log_checkpoint(self._slug()))
+
     # Verifying
 
     def verify_entry(self, record_id: str) -> models.EntryVerification:
@@ -202,9 +236,12 @@ class LedgerClient:
         """Return an org. Raises NotFoundError."""
         return self._run(routes.org(self._slug(org)))
 
-    def update_org(self, *, name: str, org: str | None = None) -> models.Org:
-        """Rename an org; its slug stays."""
-        return self._run(routes.update_org(self._slug(org), name))
+    def update_org(
+        self, *, name: str | None = None, log_public: bool | None = None, org: str | None = None
+    ) -> models.Org:
+        """Rename an org (its slug stays), or let everybody read its log, or no longer."""
+        slug = self._slug(org)
+        return self._run(routes.update_org(slug, name, log_public))
 
     def thaw(self, reason: str, *, org: str | None = None) -> models.Org:
         """Let a frozen org take entries again; the reason becomes an entry."""

@@ -13,7 +13,7 @@ from ledger.storage.trees import StoredCheckpoint, StoredCosignature
 LISTED = """
 SELECT c.size, c.root, c.note, c.signed_at,
        (SELECT a.idx FROM anchor_leaves a WHERE a.org_id = c.org_id AND a.size = c.size
-        ORDER BY a.idx LIMIT 1)
+          AND a.idx < (SELECT size FROM trees WHERE org_id = 0) ORDER BY a.idx LIMIT 1)
 FROM checkpoints c WHERE c.org_id = $1 AND c.size < $2 ORDER BY c.size DESC LIMIT $3"""
 NEWEST_ANCHORED = """
 SELECT c.size, c.root, c.note, c.signed_at
@@ -30,7 +30,7 @@ WHERE size = $1 ORDER BY witness, added_at DESC"""
 
 
 class ListedCheckpoint(NamedTuple):
-    """A checkpoint with the index of the first anchor leaf that commits to it, or None."""
+    """A checkpoint with the first leaf of the anchor log that commits to it; None: not anchored."""
 
     size: int
     root: bytes

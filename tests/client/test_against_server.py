@@ -7,6 +7,7 @@ their own.
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -26,6 +27,9 @@ from ledger.client import (
     UnauthorizedError,
     VerificationJob,
 )
+from ledger.proof import parse_proof
+from tests.support.serving import Server
+from tests.support.signed_trees import SignedTrees
 
 
 class RunningServer(Protocol):
@@ -133,6 +137,24 @@ def test_verification(ledger: LedgerClient) -> None:
     assert part.total_entries == 10
 
 
+def test_proofs_of_what_was_just_appended(server: Server, ledger: LedgerClient) -> None:
+    receipt = ledger.append(event(0))
+    signing = threading.Timer(0.3, SignedTrees(server).sign)
+    signing.start()
+    proof = ledger.proof(receipt.record_id)
+    signing.join()
+    assert (proof.index, proof.leaf_hash) == (receipt.seq, receipt.entry_hash)
+    assert parse_proof(ledger.proof_file(receipt.record_id, size=1)).index == 0
+    assert proof.checkpoint.note.encode() == ledger.log_checkpoint()
+    assert proof.anchoring is None
+    SignedTrees(server).anchor()
+    anchoring = ledger.proof(receipt.record_id, anchored=True).anchoring
+    assert anchoring is not None
+    (checkpoint,) = ledger.checkpoints()
+    assert (checkpoint.size, checkpoint.anchor_index) == (1, anchoring.index)
+    assert ledger.update_org(log_public=True).log_public
+
+
 def test_keys_and_roles(server: RunningServer, ledger: LedgerClient) -> None:
     created = ledger.create_key("reader", "viewer")
     assert created.id in {key.id for key in ledger.keys()}
@@ -176,6 +198,7 @@ def test_erasing_a_person_leaves_the_trail_valid(ledger: LedgerClient) -> None:
 async def test_the_asyncio_client_does_the_same(aledger: AsyncLedgerClient) -> None:
     receipts = await aledger.append_many([event(n) for n in range(25)])
     assert [entry.seq async for entry in aledger.entries(page_size=10)] == list(range(24, -1, -1))
+    assert [checkpoint async for checkpoint in aledger.checkpoints()] == []
     assert (await aledger.get(receipts[4].record_id)).payload == event(4)
     assert (await aledger.verify_entry(receipts[4].record_id)).valid
     assert (await aledger.verify_audit_trail()).total_entries == 25

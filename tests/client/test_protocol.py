@@ -118,6 +118,8 @@ def test_what_is_sent_again(repeatable: bool) -> None:
     assert retry(errors.ConnectFailedError(), repeatable=repeatable) is True
     assert retry(refused(503, "unavailable"), repeatable=repeatable) is True
     assert retry(refused(429, "too-many-requests"), repeatable=repeatable) is True
+    assert retry(refused(409, "not-yet-signed"), repeatable=repeatable) is True
+    assert retry(refused(409, "conflict"), repeatable=repeatable) is False
     assert retry(refused(503, "outcome-unknown"), repeatable=repeatable) is repeatable
     assert retry(refused(500, "internal"), repeatable=repeatable) is repeatable
     assert retry(refusal(Reply(503, {}, b"")), repeatable=repeatable) is repeatable

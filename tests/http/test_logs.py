@@ -44,11 +44,11 @@ class Log(NamedTuple):
 @pytest.fixture(scope="module")
 def log(shared_server: Server) -> Log:
     server = shared_server
-    log = Log(server, SignedTrees(server.database), *server.create_org("plain"))
+    log = Log(server, SignedTrees(server), *server.create_org("plain"))
     for length in (10, 290, 300):
         log.append(length)
-        log.signed.sign(log.org)
-        log.signed.anchor(log.org)
+        log.signed.sign()
+        log.signed.anchor()
     log.append(5)  # not signed yet
     return log
 
@@ -59,6 +59,8 @@ def test_the_checkpoint_is_the_newest_and_opens(log: Log) -> None:
     assert answer.headers["cache-control"] == "private, max-age=1"
     opened = open_org_checkpoint(answer.body, log.org, KEYS.public())
     assert opened.checkpoint.size == LENGTH
+    # Spelt in a way that is not served directly.
+    assert log.get("checkpoint/").body == answer.body
 
 
 def test_every_tile_and_bundle_of_the_tree_is_served_and_leads_to_its_root(log: Log) -> None:

@@ -106,9 +106,9 @@ class Place:
             "job_id": job.json()["id"],
             "size": "1",
         }
-        signed = SignedTrees(server.database)
-        signed.sign(self.org)
-        signed.anchor(self.org)
+        signed = SignedTrees(server)
+        signed.sign()
+        signed.anchor()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,68 @@
+"""Adding raw bytes to the log of one org, as load testers of tiled logs do."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from ledger.log_keys import open_org_checkpoint
+from tests.plugins.server import StartServer
+from tests.support.serving import Server
+from tests.support.signed_trees import KEYS, SignedTrees
+
+LOAD = "load-test"
+PLAIN = {"content-type": "application/octet-stream"}
+
+
+@pytest.fixture
+def loaded(start: StartServer) -> Server:
+    server = start(add_org=LOAD, max_payload_bytes=1_000)
+    server.org, server.admin_key = server.create_org("plain", LOAD)
+    path = f"/v1/orgs/{LOAD}"
+    server.request("PATCH", path, {"log_public": True}, key=server.admin_key)
+    return server
+
+
+def test_bytes_are_added_and_their_index_is_answered(loaded: Server) -> None:
+    prefix = f"/v1/orgs/{LOAD}/log"
+    bodies = [b"", b"x", b"\x00\xff" * 100, b'{"a": 1}', "ä".encode()]
+    for index, body in enumerate(bodies):
+        answer = loaded.request("POST", f"{prefix}/add", body, headers=PLAIN)
+        assert (answer.status, answer.body) == (200, b"%d" % index)
+        assert answer.headers["content-type"].startswith("text/plain")
+    listed = loaded.request("GET", f"/v1/orgs/{LOAD}/entries?order=asc", key=loaded.admin_key)
+    for body, entry in zip(bodies, listed.json()["entries"], strict=True):
+        assert entry["event_type"] == "quire.added"
+        assert base64.b64decode(entry["payload"]["data"]) == body
+    SignedTrees(loaded).sign()
+    checkpoint = loaded.request("GET", f"{prefix}/checkpoint").body
+    assert open_org_checkpoint(checkpoint, LOAD, KEYS.public()).checkpoint.size == len(bodies)
+    assert loaded.request("GET", f"{prefix}/tile/entries/000.p/{len(bodies)}").status == 200
+
+
+def test_too_much_is_refused(loaded: Server) -> None:
+    path = f"/v1/orgs/{LOAD}/log/add"
+    for size in (1_000, 70_000):
+        answer = loaded.request("POST", path, b"x" * size, headers=PLAIN)
+        assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (
+            413,
+            "payload-too-large",
+        )
+
+
+def test_a_private_log_takes_them_with_a_key_that_may_append(loaded: Server) -> None:
+    path = f"/v1/orgs/{LOAD}"
+    loaded.request("PATCH", path, {"log_public": False}, key=loaded.admin_key)
+    viewer = loaded.create_key(LOAD, "viewer")
+    for key, status in ((None, 401), (viewer, 403), (loaded.admin_key, 200)):
+        assert loaded.request("POST", f"{path}/log/add", b"x", key=key).status == status
+
+
+def test_nothing_is_added_to_other_logs(loaded: Server) -> None:
+    org, key = loaded.create_org()
+    body = {"log_public": True}
+    loaded.request("PATCH", f"/v1/orgs/{org}", body, key=key)
+    for caller in (None, key):
+        assert loaded.request("POST", f"/v1/orgs/{org}/log/add", b"x", key=caller).status == 404
+    assert loaded.request("POST", "/v1/orgs/no-such-org/log/add", b"x").status == 401
