@@ -80,10 +80,12 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 	@$(LOCKED) -r requirements-dev.txt
 	@touch $@
 
-# Object storage for the tests, apart from .venv: it pins what we leave open. This LocalStack
-# is the last that runs on all our Pythons; its lock is for Linux, as Windows lacks wheels.
+# What the tests run apart from .venv. Object storage: it pins what we leave open, this LocalStack
+# is the last that runs on all our Pythons, and its lock is for Linux, as Windows lacks wheels.
+# And sigstore, which brings pydantic: Litestar takes that up wherever it is installed, and
+# the tests would see another server than the one that ships.
 .PHONY: .venv-s3
-.venv-s3: .venv-s3/.done ## Build the tests' object storage only
+.venv-s3: .venv-s3/.done ## Build what the tests run apart from .venv only
 
 .venv-s3/.done: requirements-s3.txt .ci/find-python
 	@echo "Preparing .venv-s3 ..."
