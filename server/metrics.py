@@ -47,6 +47,26 @@ WAITING_BYTES: Final = Gauge(
     registry=REGISTRY,
 )
 
+# Of the database, not of a process: whichever worker is asked tells the newest.
+UNSIGNED: Final = Gauge(
+    "quire_unsigned_entries",
+    "Entries that no checkpoint covers yet",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+STOPPED: Final = Gauge(
+    "quire_stopped_trees",
+    "Trees that are not signed because something is wrong with them",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+SIGNED_AT: Final = Gauge(
+    "quire_last_anchor_timestamp_seconds",
+    "When the newest anchor was signed, POSIX seconds; 0 before the first",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+
 
 def observe_batch(entries: int, seconds: float) -> None:
     """Count one committed transaction."""

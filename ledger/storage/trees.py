@@ -45,6 +45,22 @@ TOKENS = "SELECT token, gen_time, added_at FROM anchor_tokens WHERE size = $1 OR
 COSIGNATURES = """
 SELECT witness, line, added_at FROM anchor_cosignatures WHERE size = $1 ORDER BY added_at"""
 
+SIGNING_STATE = f"""
+SELECT coalesce(sum(greatest(h.seq + 1 - coalesce(t.size, 0), 0)), 0)::bigint,
+       (SELECT count(*) FROM trees WHERE stopped_at IS NOT NULL),
+       (SELECT coalesce(extract(epoch FROM max(signed_at)), 0)::float8 FROM (
+            SELECT signed_at FROM checkpoints WHERE org_id = {ANCHOR_LOG}
+            ORDER BY size DESC LIMIT 1) AS newest)
+FROM heads h LEFT JOIN trees t ON t.org_id = h.org_id"""
+
+
+class SigningState(NamedTuple):
+    """How signing stands over all orgs: entries unsigned, trees stopped, newest anchor (POSIX s)."""
+
+    unsigned: int
+    stopped: int
+    anchored_s: float
+
 
 class Tree(NamedTuple):
     """The signed state of one tree; ``stopped`` says why signing stopped, or None."""
@@ -91,6 +107,12 @@ class StoredCosignature(NamedTuple):
 
 class MissingTile(StorageError):
     """A tile that the signed size calls for is absent or shorter than it must be."""
+
+
+async def signing_state(database: Database) -> SigningState:
+    """How signing stands, for those who watch it."""
+    row = await database.fetchrow(SIGNING_STATE)
+    return SigningState(*row) if row else SigningState(0, 0, 0.0)
 
 
 async def tree(database: Database, org_id: int) -> Tree | None:

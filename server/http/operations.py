@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,8 +10,8 @@ import msgspec
 from litestar import MediaType, Response, Router, get
 from litestar.params import PathParameter
 
-from ledger.errors import MigrationError, QuireError
-from ledger.storage import migrate
+from ledger.errors import MigrationError, QuireError, StorageError
+from ledger.storage import migrate, trees
 from server import metrics
 from server.appending import JSON
 from server.directory import NotFound
@@ -68,7 +69,13 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
 @get("/metrics", operation_id="metrics", tags=["Operations"])
 async def prometheus(request: HttpRequest) -> Response[bytes]:
     """Metrics in the Prometheus text format."""
-    metrics.WAITING_BYTES.set(services_of(request).sequencer.waiting_bytes)
+    services = services_of(request)
+    metrics.WAITING_BYTES.set(services.sequencer.waiting_bytes)
+    with contextlib.suppress(StorageError):  # what this process counts is told all the same
+        signing = await trees.signing_state(services.database)
+        metrics.UNSIGNED.set(signing.unsigned)
+        metrics.STOPPED.set(signing.stopped)
+        metrics.SIGNED_AT.set(signing.anchored_s)
     body, content_type = metrics.exposition()
     return Response(body, media_type=content_type)
 

@@ -4,26 +4,33 @@ Before a checkpoint can become public its size and root are on disk here. A
 database that was rolled back has forgotten them, this file has not; so a tree
 is never signed again at that size with another root, nor found long enough
 when it is shorter. A crash between the two leaves a size here that the database
-does not have: the next round signs exactly that size again, which gives the same note.
+does not have: the next round signs exactly that tree head again (of an org to the same note: Ed25519 signatures
+do not vary).
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from ledger.entry import HASH_BYTES
 from ledger.errors import QuireError
 
+# ``digest`` is over the rest of the row: a bit that fell over on this disk must not
+# pass for a history that was rewritten.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS signed (
-    org_id INTEGER PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL
-)"""
+    org_id INTEGER PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, digest BLOB NOT NULL
+) STRICT"""
 _REMEMBER: Final = """
-INSERT INTO signed (org_id, size, root) VALUES (?, ?, ?)
-ON CONFLICT (org_id) DO UPDATE SET size = excluded.size, root = excluded.root
+INSERT INTO signed (org_id, size, root, digest) VALUES (?, ?, ?, ?)
+ON CONFLICT (org_id) DO UPDATE
+SET size = excluded.size, root = excluded.root, digest = excluded.digest
 WHERE excluded.size >= signed.size"""
+_READ: Final = "SELECT org_id, size, root, digest FROM signed"
 MEMORY_FILE: Final = "signed.sqlite"
 """Its name in the data directory."""
 BUSY_TIMEOUT_S: Final = 5.0
@@ -47,14 +54,22 @@ class Memory:
         self._path = path
         try:
             self._file = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        try:
             path.chmod(0o600)
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")
-            self._file.executescript(_SCHEMA)
-            rows = self._file.execute("SELECT org_id, size, root FROM signed").fetchall()
-        except (sqlite3.Error, OSError) as error:
-            raise MemoryUnavailable(self._explain(error)) from error
-        self._signed = {row[0]: Remembered(row[1], row[2]) for row in rows}
+            self._file.execute(_SCHEMA)
+            self._signed = dict(map(_read, self._file.execute(_READ)))
+            self._inode = path.stat().st_ino
+        except (sqlite3.Error, OSError, ValueError) as error:
+            self._file.close()
+            raise self._unavailable(error) from error
+
+    def __len__(self) -> int:
+        """How many trees are remembered; 0 for a file that was just made."""
+        return len(self._signed)
 
     def get(self, org_id: int) -> Remembered | None:
         """The largest tree head signed of this org, or None."""
@@ -68,13 +83,14 @@ class Memory:
         """Keep these (org_id, size, root); on disk when this returns."""
         rows = list(heads)
         try:
+            if self._path.stat().st_ino != self._inode:  # or its name is gone: OSError
+                raise OSError("another file has taken its place")
             self._file.execute("BEGIN IMMEDIATE")
-            self._file.executemany(_REMEMBER, rows)
+            self._file.executemany(_REMEMBER, [(*row, _digest(*row)) for row in rows])
             self._file.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._file.in_transaction:
-                self._file.execute("ROLLBACK")
-            raise MemoryUnavailable(self._explain(error)) from error
+        except (sqlite3.Error, OSError) as error:
+            # As good as rolled back: whoever opens the file again reads which it was.
+            raise self._unavailable(error) from error
         for org_id, size, root in rows:
             known = self._signed.get(org_id)
             if known is None or size >= known.size:
@@ -84,8 +100,19 @@ class Memory:
         """Let go of the file."""
         self._file.close()
 
-    def _explain(self, error: Exception) -> str:
-        return (
+    def _unavailable(self, error: Exception) -> MemoryUnavailable:
+        return MemoryUnavailable(
             f"the signer's memory {self._path} can't be used: {error}. Checkpoints are not signed "
             "until it can; free the disk or restore the file from your newest backup"
         )
+
+
+def _digest(org_id: int, size: int, root: bytes) -> bytes:
+    return sha256(b"%d %d " % (org_id, size) + root).digest()
+
+
+def _read(row: tuple[Any, ...]) -> tuple[int, Remembered]:
+    org_id, size, root, digest = row
+    if len(root) != HASH_BYTES or digest != _digest(org_id, size, root):
+        raise ValueError(f"what it says of org {org_id} is damaged")
+    return org_id, Remembered(size, root)
