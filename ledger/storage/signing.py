@@ -14,54 +14,69 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from ledger.entry import MAX_LEAF_BYTES
-from ledger.errors import StorageError
-from ledger.storage.copy_out import COPY_TIMEOUT_S, Sink
+from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES, MAX_SEQ
+from ledger.errors import DatabaseUnavailable, StorageError
+from ledger.storage.copy_out import Sink
 from ledger.storage.database import Connection, connect, explained
-from ledger.storage.trail import AppendTransaction
+from ledger.storage.trail import MAX_REASON_CHARS, AppendTransaction, NotWritten
 
 LEADER_LOCK: Final = 7_305_804_403
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 MAX_PENDING: Final = 200_000
 """Orgs looked at in one round; those left over come in the next."""
+MAX_NOTE_BYTES: Final = 65_536
+"""A longer note reads as none: ours have a few hundred bytes, an anchor's some thousand."""
+MAX_TAKEN: Final = 100_000_000
+"""Places of the anchor log that are passed over in search of a free one."""
+COPY_TIMEOUT_S: Final = 600.0
+"""For one batch of leaves: a line that is dead without a word must not hold leadership for long."""
 
+# A head beyond all seqs was edited; adding one to it must not fail the query for all orgs.
+_LENGTH = f"coalesce(least(h.seq, {MAX_SEQ}) + 1, 0)"
+# Neither stopped, nor stopped so lately that it need not be looked at again. Later than now: the
+# clock was set back.
+_DUE = "(t.stopped_at IS NULL OR t.stopped_at NOT BETWEEN now() - {0}::interval AND now())"
 # What grew, and what is shorter than its tree. A frozen org is not signed; one that was
-# stopped is looked at again after a while, as it may have been repaired.
+# stopped is looked at again after a while, as it may have been repaired. Those that waited
+# longest come first, so that the limit leaves nobody out for ever.
 PENDING = f"""
-SELECT h.org_id, o.slug, h.seq + 1, coalesce(t.size, 0), t.root, t.stopped_reason,
+SELECT h.org_id, o.slug, {_LENGTH}, coalesce(t.size, 0), t.root, t.stopped_reason,
        CASE WHEN t.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN t.anchored_at ELSE 'epoch' END
 FROM heads h
 JOIN orgs o ON o.id = h.org_id
 LEFT JOIN trees t ON t.org_id = h.org_id
-WHERE h.seq + 1 <> coalesce(t.size, 0) AND h.frozen_reason IS NULL
-  AND (t.stopped_at IS NULL OR t.stopped_at < now() - $1::interval)
-LIMIT {MAX_PENDING}"""
+WHERE {_LENGTH} <> coalesce(t.size, 0) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}
+ORDER BY t.signed_at NULLS FIRST LIMIT {MAX_PENDING}"""
 # Trees whose trail is gone, or shorter than what the caller remembers as signed.
-SHORTER = """
-SELECT w.org_id, w.size, coalesce(h.seq + 1, 0)
+SHORTER = f"""
+SELECT w.org_id, w.size, {_LENGTH}
 FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, size)
 LEFT JOIN heads h ON h.org_id = w.org_id
 LEFT JOIN trees t ON t.org_id = w.org_id
-WHERE coalesce(h.seq + 1, 0) < w.size AND h.frozen_reason IS NULL
-  AND (t.stopped_at IS NULL OR t.stopped_at < now() - $3::interval)"""
-WITHOUT_TRAIL = """
+WHERE {_LENGTH} < w.size AND h.frozen_reason IS NULL AND {_DUE.format("$3")}"""
+WITHOUT_TRAIL = f"""
 SELECT t.org_id, t.size FROM trees t
 WHERE t.org_id <> 0 AND NOT EXISTS (SELECT FROM heads h WHERE h.org_id = t.org_id)
-  AND (t.stopped_at IS NULL OR t.stopped_at < now() - $1::interval)"""
-IDLE = """
-SELECT t.org_id, t.size, c.note FROM trees t
-JOIN checkpoints c ON c.org_id = t.org_id AND c.size = t.size
-WHERE t.org_id <> 0 AND t.signed_at < now() - $1::interval AND t.stopped_at IS NULL
+  AND {_DUE.format("$1")}"""
+_NOTE = f"CASE WHEN octet_length(c.note) <= {MAX_NOTE_BYTES} THEN c.note END"
+IDLE = f"""
+SELECT t.org_id, o.slug, t.size, t.root, {_NOTE} FROM trees t
+JOIN orgs o ON o.id = t.org_id
+LEFT JOIN checkpoints c ON c.org_id = t.org_id AND c.size = t.size
+WHERE t.size > 0 AND t.signed_at < now() - $1::interval AND t.stopped_at IS NULL
 ORDER BY t.signed_at LIMIT $2"""
 # COPY takes no parameters; the format admits integers only. LATERAL pins one primary key
-# probe per org and partition, and the least time leaves out the partitions before it.
+# probe per org and partition, and the least time leaves out the partitions before it. A value
+# that no writer of ours made arrives as NULL: it must not fill our memory.
 COPY_LEAVES = f"""
 SELECT e.org_id, e.seq, e.entry_hash, e.signature, e.leaf
 FROM unnest('{{{{{{org_ids}}}}}}'::bigint[], '{{{{{{lower}}}}}}'::bigint[],
             '{{{{{{upper}}}}}}'::bigint[])
      WITH ORDINALITY AS w (org_id, lower, upper, place)
 CROSS JOIN LATERAL (
-    SELECT org_id, seq, entry_hash, signature,
+    SELECT org_id, seq,
+           CASE WHEN octet_length(entry_hash) = {HASH_BYTES} THEN entry_hash END AS entry_hash,
+           CASE WHEN octet_length(signature) = {HASH_BYTES} THEN signature END AS signature,
            CASE WHEN octet_length(leaf) <= {MAX_LEAF_BYTES} THEN leaf END AS leaf
     FROM entries e
     WHERE e.org_id = w.org_id AND e.seq >= w.lower AND e.seq < w.upper
@@ -76,8 +91,8 @@ CROSS JOIN LATERAL (
     WHERE t.org_id = w.org_id AND t.level = w.level AND t.tile = w.tile
     ORDER BY start LIMIT 256
 ) AS p"""
-NOTES_AT = """
-SELECT c.org_id, c.note FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, size)
+NOTES_AT = f"""
+SELECT c.org_id, {_NOTE} FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, size)
 JOIN checkpoints c ON c.org_id = w.org_id AND c.size = w.size"""
 ADD_TREES = """
 INSERT INTO trees (org_id, root) SELECT unnest($1::bigint[]), ''::bytea
@@ -99,11 +114,18 @@ WHERE t.org_id = n.org_id"""
 TOUCH_TREES = "UPDATE trees SET signed_at = clock_timestamp() WHERE org_id = ANY ($1::bigint[])"
 STOP_TREE = """
 UPDATE trees SET stopped_at = now(), stopped_reason = $2 WHERE org_id = $1"""
-ANCHOR_ROWS = """
-SELECT a.idx, a.org_id, a.nonce, a.leaf, c.note
+ANCHOR_ROWS = f"""
+SELECT a.idx, a.org_id, a.nonce, a.leaf, {_NOTE}
 FROM anchor_leaves a LEFT JOIN checkpoints c ON c.org_id = a.org_id AND c.size = a.size
 WHERE a.idx >= $1 ORDER BY a.idx LIMIT $2"""
-NEXT_ANCHOR_LEAF = "SELECT coalesce(max(idx) + 1, 0) FROM anchor_leaves"
+# The first places that are free, from one on below which all are taken. Whoever planted a row
+# further up has not made a gap before it.
+FREE_ANCHOR_LEAVES = f"""
+SELECT place FROM (
+    SELECT generate_series(f.first, f.first + {MAX_TAKEN}) AS place
+    FROM (SELECT coalesce($1::bigint, (SELECT size FROM trees WHERE org_id = 0), 0) AS first) AS f
+) AS p
+WHERE NOT EXISTS (SELECT FROM anchor_leaves a WHERE a.idx = p.place) LIMIT $2"""
 ADD_EVENT = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)"
 
 
@@ -158,8 +180,22 @@ class AnchorRow(NamedTuple):
     note: bytes | None
 
 
+class Idle(NamedTuple):
+    """A tree whose newest checkpoint was anchored longest ago; ``note`` None where that is gone."""
+
+    org_id: int
+    slug: str
+    size: int
+    root: bytes
+    note: bytes | None
+
+
 class RowsInTheWay(StorageError):
-    """Rows stand where the signer was about to add some: it did not write them."""
+    """Rows of ``table`` stand where the signer was about to add some: it did not write them."""
+
+    def __init__(self, table: str | None, detail: str | None) -> None:
+        super().__init__(f"a row of {table} stands where the signer was about to add one: {detail}")
+        self.table = table
 
 
 class SignerConnection:
@@ -178,7 +214,11 @@ class SignerConnection:
                 await connection.execute(
                     "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;"
                     "SET max_parallel_workers_per_gather = 0; SET enable_bitmapscan = off;"
-                    "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'"
+                    "SET enable_seqscan = off;"
+                    "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';"
+                    # A leader whose machine is gone must not hold the lock for hours.
+                    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"
+                    "SET tcp_keepalives_count = 3"
                 )
             yield cls(connection)
         finally:
@@ -213,10 +253,9 @@ class SignerConnection:
         """Trees (org_id, size) of which no head row is left."""
         return [(row[0], row[1]) for row in await self._rows(WITHOUT_TRAIL, _seconds(retry_s))]
 
-    async def idle(self, seconds: float, limit: int) -> list[tuple[int, int, bytes]]:
-        """Trees (org_id, size, note) whose newest checkpoint was anchored longest ago."""
-        rows = await self._rows(IDLE, _seconds(seconds), limit)
-        return [(row[0], row[1], row[2]) for row in rows]
+    async def idle(self, seconds: float, limit: int) -> list[Idle]:
+        """Trees whose newest checkpoint was anchored longest ago."""
+        return [Idle(*row) for row in await self._rows(IDLE, _seconds(seconds), limit)]
 
     async def copy_leaves(
         self, ranges: Sequence[tuple[int, int, int]], since_us: int, sink: Sink
@@ -323,9 +362,13 @@ class SigningTransaction:
             [one.anchored_at for one in signed],
         )
 
-    async def next_anchor_leaf(self) -> int:
-        """The index that the next leaf of the anchor log gets."""
-        return int(await self._connection.fetchval(NEXT_ANCHOR_LEAF))
+    async def free_anchor_leaves(self, first: int | None, count: int) -> list[int]:
+        """The next ``count`` free indexes of the anchor log, where all below ``first`` are taken.
+
+        None: look from its signed size on.
+        """
+        rows = await self._connection.fetch(FREE_ANCHOR_LEAVES, first, count)
+        return [row[0] for row in rows]
 
     async def add_anchor_leaves(self, leaves: Sequence[tuple[int, int, int, bytes, bytes]]) -> None:
         """Store leaves (idx, org_id, size, nonce, leaf) of the anchor log."""
@@ -339,15 +382,18 @@ class SigningTransaction:
 
     async def stop(self, org_id: int, reason: str) -> None:
         """Keep why a tree is not signed; signing it again clears this."""
-        await self._connection.execute(STOP_TREE, org_id, reason)
+        await self._connection.execute(STOP_TREE, org_id, _storable(reason))
 
     async def freeze(self, org_id: int, reason: str) -> None:
         """Freeze the org, with its security event."""
-        await AppendTransaction(self._connection).freeze(org_id, reason)
+        try:
+            await AppendTransaction(self._connection).freeze(org_id, _storable(reason))
+        except NotWritten as error:
+            raise DatabaseUnavailable(str(error)) from error
 
     async def add_event(self, org_id: int | None, kind: str, detail: str) -> None:
         """Keep a security event."""
-        await self._connection.execute(ADD_EVENT, org_id, kind, detail)
+        await self._connection.execute(ADD_EVENT, org_id, kind, _storable(detail))
 
     async def announce(self) -> None:
         """Tell listeners, when this commits, that trees have grown."""
@@ -359,10 +405,13 @@ async def _rows_in_the_way() -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.UniqueViolationError as error:
-        raise RowsInTheWay(
-            f"a row of {error.table_name} stands where the signer was about to add one: "
-            f"{error.detail}"
-        ) from error
+        raise RowsInTheWay(error.table_name, error.detail) from error
+
+
+def _storable(text: str) -> str:
+    """A reason quotes what it found: PostgreSQL's text holds no NUL, and UTF-8 no half a pair."""
+    text = text.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
+    return text.encode("utf-8", "replace").decode()
 
 
 def _seconds(seconds: float) -> timedelta:

@@ -19,13 +19,15 @@ from ledger.core.checkpointing.memory import Memory
 from ledger.core.checkpointing.tile_parts import parts_of
 from ledger.core.checkpointing.tips import Signed as SignedTree
 from ledger.core.checkpointing.tips import Tip, Tips
-from ledger.errors import FormatError, QuireError
+from ledger.errors import FormatError, QuireError, StorageError
 from ledger.log_keys import LogKeys, open_anchor, open_org_checkpoint
 from ledger.merkle import Edge, leaf_hash
 from ledger.note import parse_note, sign_note
 from ledger.storage.signing import (
     AnchorRow,
+    Idle,
     LockedTree,
+    RowsInTheWay,
     Signed,
     SignerConnection,
     SigningTransaction,
@@ -33,6 +35,8 @@ from ledger.storage.signing import (
 from ledger.storage.trees import ANCHOR_LOG
 
 LEAVES_AT_ONCE: Final = 50_000
+MAX_LEAVES: Final = 500_000
+"""More than one anchor adds, unless it was signed already: the rest is the next one's."""
 IDLE_AT_ONCE: Final = 1_000
 MAX_OWN: Final = 1_000_000
 """Leaves of this process that are remembered until they are anchored: 100 bytes each."""
@@ -67,29 +71,69 @@ class Anchoring:
         self._tips = tips
         self._clock = clock
         self._own: set[bytes] = set()
+        self._free: int | None = None
+        self._dated_s = 0
+
+    def forget(self) -> None:
+        """Look anew where the log ends: a transaction that added leaves did not commit."""
+        self._free = None
 
     async def add_leaves(
         self, transaction: SigningTransaction, checkpoints: Sequence[tuple[int, int, bytes]]
     ) -> None:
-        """Add a blinded leaf for each checkpoint (org_id, size, note), in the same transaction."""
-        idx = await transaction.next_anchor_leaf()
+        """Add a blinded leaf for each checkpoint (org_id, size, note), in the same transaction.
+
+        All are notes that this process signed or verified. Should the transaction fail, call
+        :meth:`forget`.
+        """
+        places = await transaction.free_anchor_leaves(self._free, len(checkpoints))
+        if len(places) < len(checkpoints):
+            raise StorageError("the table anchor_leaves is full of rows that nobody signed")
         leaves = []
-        for offset, (org_id, size, note) in enumerate(checkpoints):
+        for place, (org_id, size, note) in zip(places, checkpoints, strict=True):
             nonce = secrets.token_bytes(NONCE_BYTES)
-            leaves.append((idx + offset, org_id, size, nonce, blind(nonce, note)))
+            leaves.append((place, org_id, size, nonce, blind(nonce, note)))
         await transaction.add_anchor_leaves(leaves)
+        self._free = places[-1] + 1
         if len(self._own) < MAX_OWN:
             self._own.update(leaf for *_, leaf in leaves)
 
-    async def refresh(self, idle_s: float) -> int:
-        """Add the newest checkpoints of idle trees once more, which dates them anew; how many."""
+    async def refresh(self, idle_s: float) -> list[tuple[Idle, Doubt]]:
+        """Add the newest checkpoints of idle trees once more, which dates them anew.
+
+        Returns those that are not what was signed, and why.
+        """
         idle = await self._connection.idle(idle_s, IDLE_AT_ONCE)
-        if idle:
+        doubts = [(tree, doubt) for tree in idle if (doubt := self._altered(tree)) is not None]
+        refused = {tree.org_id for tree, _ in doubts}
+        sound = [
+            (tree.org_id, tree.size, tree.note)
+            for tree in idle
+            if tree.org_id not in refused and tree.note is not None
+        ]
+        if not sound:
+            return doubts
+        org_ids = [org_id for org_id, _, _ in sound]
+        try:
             async with self._connection.transaction() as transaction:
-                await transaction.lock_trees([org_id for org_id, _, _ in idle])
-                await self.add_leaves(transaction, idle)
-                await transaction.touch([org_id for org_id, _, _ in idle])
-        return len(idle)
+                await transaction.lock_trees(org_ids)
+                await self.add_leaves(transaction, sound)
+                await transaction.touch(org_ids)
+        except BaseException:
+            self.forget()
+            raise
+        return doubts
+
+    def _altered(self, tree: Idle) -> Doubt | None:
+        if tree.note is None:
+            return Doubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
+        try:
+            opened = open_org_checkpoint(tree.note, tree.slug, self._history).checkpoint
+        except FormatError as error:
+            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size}: {error}")
+        if (opened.size, opened.root) != (tree.size, tree.root):
+            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise")
+        return None
 
     async def anchor(self) -> int | None:
         """Sign the anchor log as it stands; returns its size, None where it has not grown.
@@ -101,8 +145,11 @@ class Anchoring:
         edge, new = await self._extend(tip.edge, self._until(tree))
         if edge.size == tree.size:
             return None
-        await self._sign(tree, edge, new)
-        self._own.clear()
+        try:
+            await self._sign(tree, edge, new)
+        except RowsInTheWay as error:
+            raise await self._stopped(Doubt("rows_planted", str(error))) from error
+        self._own.clear()  # what a bound left over is verified instead
         return edge.size
 
     async def _tip(self, tree: LockedTree) -> Tip:
@@ -113,7 +160,9 @@ class Anchoring:
         return tip
 
     def _opened(self, note: bytes) -> Checkpoint:
-        return open_anchor(note, self._history).checkpoint
+        opened = open_anchor(note, self._history)
+        self._dated_s = max(self._dated_s, opened.time_s)
+        return opened.checkpoint
 
     def _until(self, tree: LockedTree) -> int | None:
         """A size that was signed and is not in the database must be signed again exactly."""
@@ -122,8 +171,9 @@ class Anchoring:
 
     async def _extend(self, start: Edge, until: int | None) -> tuple[Edge, dict[int, list[bytes]]]:
         edge, new = start.copy(), dict[int, list[bytes]]()
-        while until is None or edge.size < until:
-            limit = LEAVES_AT_ONCE if until is None else min(LEAVES_AT_ONCE, until - edge.size)
+        upper = start.size + MAX_LEAVES if until is None else until
+        while edge.size < upper:
+            limit = min(LEAVES_AT_ONCE, upper - edge.size)
             rows = await self._connection.anchor_rows(edge.size, limit)
             for row, expected in zip(rows, range(edge.size, edge.size + limit), strict=False):
                 if (doubt := self._doubt(row, expected)) is not None:
@@ -141,7 +191,8 @@ class Anchoring:
         """What is wrong with a leaf of the anchor log."""
         if row.idx != expected:
             return Doubt("anchor_leaf_missing", f"leaf {expected} is missing")
-        if row.note is None or blind(row.nonce, row.note) != row.leaf:
+        nonce = row.nonce.ljust(NONCE_BYTES, b"\x00")[:NONCE_BYTES]
+        if row.note is None or nonce != row.nonce or blind(nonce, row.note) != row.leaf:
             return Doubt(
                 "anchor_leaf_changed", f"leaf {expected} does not commit to its checkpoint"
             )
@@ -162,17 +213,15 @@ class Anchoring:
         if remembered and remembered.size == edge.size and remembered.root != root:
             reason = f"its tree of size {edge.size} differs from the one this signer signed"
             raise await self._stopped(Doubt("anchor_log_forked", reason))
-        now = max(
-            self._clock(), tree.anchored_at.timestamp()
-        )  # a clock set back dates nothing back
+        now = max(int(self._clock()), self._dated_s)  # a clock set back dates nothing back
         try:
             async with self._connection.transaction() as transaction:
                 locked = (await transaction.lock_trees([ANCHOR_LOG]))[ANCHOR_LOG]
                 if locked.size != tree.size:
-                    return
+                    raise StorageError("the anchor log was signed by another signer")
                 self._memory.remember([(ANCHOR_LOG, edge.size, root)])
                 text = Checkpoint(self._history.anchor_origin, edge.size, root).text()
-                note = sign_note(text, self._keys.anchor_signers(), int(now))
+                note = sign_note(text, self._keys.anchor_signers(), now)
                 await transaction.add_parts(parts_of(ANCHOR_LOG, tree.size, new))
                 at = datetime.fromtimestamp(now, UTC)
                 await transaction.add_checkpoints([Signed(ANCHOR_LOG, edge.size, root, note, at)])
@@ -180,6 +229,7 @@ class Anchoring:
         except BaseException:
             self._tips.forget([ANCHOR_LOG])
             raise
+        self._dated_s = now
         self._tips.keep(ANCHOR_LOG, Tip(edge, None))
 
     async def _stopped(self, doubt: Doubt) -> AnchoringStopped:

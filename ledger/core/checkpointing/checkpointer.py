@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ledger.checkpoint import Checkpoint
 from ledger.core.checkpointing.anchoring import Anchoring
@@ -22,6 +23,9 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeys, open_org_checkpoint
 from ledger.storage.signing import Pending, RowsInTheWay, SignerConnection
+
+MAX_AGAIN: Final = 1_000_000
+"""Entries beyond a tree that are signed again as remembered: a crash loses one portion at most."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,10 @@ class Checkpointer:
         return report
 
     async def sweep(self) -> RoundReport:
-        """Look for trails that are gone, or shorter than what was signed of them."""
+        """Look for trails that are gone, or shorter than what was signed of them.
+
+        The newest checkpoints of idle trees go into the anchor log once more.
+        """
         report = RoundReport()
         retry_s = self._pace.retry_s
         remembered = [pair for pair in self._memory.sizes() if pair[0] != 0]
@@ -87,6 +94,8 @@ class Checkpointer:
             await self._stop(org_id, str(org_id), _shortened(length, size), report)
         for org_id, size in await self._connection.without_trail(retry_s):
             await self._stop(org_id, str(org_id), _shortened(0, size), report)
+        for tree, doubt in await self._anchoring.refresh(self._pace.idle_s):
+            await self._stop(tree.org_id, tree.slug, doubt, report)
         return report
 
     async def anchor(self) -> int | None:
@@ -94,7 +103,6 @@ class Checkpointer:
 
         Raises AnchoringStopped where the anchor log is in doubt.
         """
-        await self._anchoring.refresh(self._pace.idle_s)
         return await self._anchoring.anchor()
 
     def _batches(self, pending: Sequence[Pending]) -> list[list[Pending]]:
@@ -143,7 +151,10 @@ class Checkpointer:
             return _shortened(org.length, signed)
         upper = min(org.length, org.size + self._pace.entries_per_org)
         if remembered is not None and remembered.size > org.size:
-            upper = remembered.size  # signed before, and not in the database: exactly that again
+            # Signed before, and not in the database: exactly that again.
+            if remembered.size - org.size > MAX_AGAIN:
+                return _rolled_back(org.size, remembered.size)
+            upper = remembered.size
         since_us = from_datetime(org.since)
         return tip, Range(org.org_id, org.slug, org.size, upper, tip.link, since_us)
 
@@ -161,9 +172,10 @@ class Checkpointer:
         if not grown:
             return
         try:
-            for org, doubt in await self._signing.sign(grown):
-                await self._stop(org.org_id, org.slug, doubt, report)
+            signed, doubts = await self._signing.sign(grown)
         except RowsInTheWay as error:
+            if error.table == "anchor_leaves":  # not this org's: those of another place, next time
+                raise
             if len(grown) > 1:  # one planted row must not hold up the others
                 for one in grown:
                     await self._commit([one], report)
@@ -171,8 +183,10 @@ class Checkpointer:
             org = grown[0].org
             await self._stop(org.org_id, org.slug, Doubt("rows_planted", str(error)), report)
             return
-        report.checkpoints += len(grown)
-        report.entries += sum(one.edge.size - one.org.size for one in grown)
+        for org, doubt in doubts:
+            await self._stop(org.org_id, org.slug, doubt, report)
+        report.checkpoints += len(signed)
+        report.entries += sum(one.edge.size - one.org.size for one in signed)
 
     async def _stop(self, org_id: int, slug: str, doubt: Doubt, report: RoundReport) -> None:
         self._tips.forget([org_id])
@@ -191,4 +205,11 @@ def _shortened(length: int, signed: int) -> Doubt:
         "trail_shortened",
         f"the trail has {length} entries, but {signed} are signed: entries were removed, or the "
         "database is an older copy",
+    )
+
+
+def _rolled_back(size: int, signed: int) -> Doubt:
+    return Doubt(
+        "checkpoints_lost",
+        f"the tree has {size} entries, but {signed} are signed: the database is an older copy",
     )

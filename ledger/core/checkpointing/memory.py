@@ -89,7 +89,8 @@ class Memory:
             self._file.executemany(_REMEMBER, [(*row, _digest(*row)) for row in rows])
             self._file.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            # As good as rolled back: whoever opens the file again reads which it was.
+            if self._file.in_transaction:
+                self._file.rollback()
             raise self._unavailable(error) from error
         for org_id, size, root in rows:
             known = self._signed.get(org_id)

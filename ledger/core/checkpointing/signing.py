@@ -60,8 +60,8 @@ class Signing:
         self._tips = tips
         self._anchoring = anchoring
 
-    async def sign(self, grown: Sequence[Grown]) -> list[tuple[Pending, Doubt]]:
-        """Sign and store; returns those that must not be signed, and why.
+    async def sign(self, grown: Sequence[Grown]) -> tuple[list[Grown], list[tuple[Pending, Doubt]]]:
+        """Sign and store; returns those that were signed, and those that must not be, and why.
 
         A tree that moved, or an org that was frozen meanwhile, is left for the next
         round. Raises DatabaseUnavailable, MemoryUnavailable, RowsInTheWay.
@@ -76,10 +76,11 @@ class Signing:
                 await self._store(transaction, ready)
         except BaseException:
             self._tips.forget(org_ids)
+            self._anchoring.forget()
             raise
         for one in ready:
             self._tips.keep(one.org.org_id, Tip(one.edge, one.link))
-        return doubts
+        return ready, doubts
 
     async def _ready(
         self, transaction: SigningTransaction, grown: Sequence[Grown]

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from ledger.checkpoint import Checkpoint
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
-from ledger.entry import HASH_BYTES
-from ledger.errors import FormatError
+from ledger.entry import HASH_BYTES, MAX_SEQ
+from ledger.errors import FormatError, MerkleError
 from ledger.merkle import Edge, verify_inclusion
 from ledger.storage.signing import SignerConnection
 from ledger.storage.trees import join_parts
@@ -29,6 +29,8 @@ from ledger.tiles import (
 MAX_TIPS: Final = 50_000
 """Trees whose edge is kept: some two kilobytes each."""
 _WIDTH: Final = 256
+_NOT_OURS: Final = (FormatError, MerkleError)
+"""What tiles raise that are not those of the tree."""
 
 
 class Tip(NamedTuple):
@@ -75,6 +77,8 @@ class Tips:
             kept = self._kept.get(tree.org_id)
             if tree.size == 0:
                 tips[tree.org_id] = Tip(Edge(), None)
+            elif not 0 < tree.size <= MAX_SEQ + 1:
+                tips[tree.org_id] = _impossible(tree.size)
             elif kept is not None and (kept.edge.size, kept.edge.root()) == (tree.size, tree.root):
                 tips[tree.org_id] = kept
             else:
@@ -130,7 +134,7 @@ class Tips:
         try:
             edge = edge_from_tiles(remembered.size, _cut(stored, tiles_for_edge(remembered.size)))
             same = edge.root() == remembered.root
-        except FormatError:
+        except _NOT_OURS:
             same = False
         if same or (remembered.size, remembered.root) == (tree.size, tree.root):
             return None
@@ -144,7 +148,7 @@ def _tip_of(size: int, root: bytes, stored: dict[tuple[int, int], bytes]) -> Tip
     """The tip that these tiles make, where they hash to the root that was signed."""
     try:
         edge = edge_from_tiles(size, _cut(stored, tiles_for_edge(size)))
-    except FormatError as error:
+    except _NOT_OURS as error:
         return Doubt("tile_missing", f"the tiles at size {size}: {error}")
     if edge.root() != root:
         return Doubt("tile_changed", f"the tiles do not hash to the root signed at {size}")
@@ -153,9 +157,13 @@ def _tip_of(size: int, root: bytes, stored: dict[tuple[int, int], bytes]) -> Tip
     leaf_hash = tiles[place][-HASH_BYTES:]
     try:
         verify_inclusion(newest, size, leaf_hash, inclusion_proof(newest, size, tiles), root)
-    except FormatError:
+    except _NOT_OURS:
         return Doubt("tile_changed", f"the hash of leaf {newest} is not in the tree signed")
     return Tip(edge, leaf_hash.hex())
+
+
+def _impossible(size: int) -> Doubt:
+    return Doubt("tree_row_changed", f"its row in the table trees says a size of {size}")
 
 
 def _newest_leaves(size: int) -> Tile:
