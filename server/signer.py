@@ -77,7 +77,8 @@ class Signer:
             while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
                 await asyncio.sleep(settings.checkpoint_seconds)
             before = self._look()
-            keys = load_log_keys(settings, log_is_new=await nothing_signed(connection))
+            new = await nothing_signed(connection)
+            keys = load_log_keys(settings, log_is_new=new)
             self._stamp = (
                 before or self._look()
             )  # a rotation since then is seen; a file just made is not one
@@ -85,6 +86,12 @@ class Signer:
             pace = Pace(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
+                if not memory and not new:
+                    log.warning(
+                        "the signer remembers nothing of this database: another machine signed so "
+                        "far, or its memory was lost. A rollback to before now goes unnoticed here",
+                        memory=str(settings.data_dir / MEMORY_FILE),
+                    )
                 checkpointer = Checkpointer(connection, keys, self._keyring, memory, pace)
                 self._swept = 0.0
                 attesting = asyncio.create_task(Attesting(settings, self._url).run())

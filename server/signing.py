@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -25,7 +26,7 @@ log = structlog.get_logger("quire")
 AGAIN_S: Final = 1.0
 """Between the death of a signer and the next."""
 STOP_S: Final = 15.0
-_COMMAND: Final = (sys.executable, "-c", "from server.signer import main; main()")
+_COMMAND: Final = (sys.executable, "-P", "-c", "from server.signer import main; main()")
 
 
 @contextmanager
@@ -47,10 +48,12 @@ def signing(settings: Settings, database_url: str) -> Iterator[None]:
 
 def _keep(told: str, stop: threading.Event) -> None:
     while not stop.is_set():
-        # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
-        process = subprocess.Popen(
-            _COMMAND, env={**os.environ, CONTEXT: told}, start_new_session=True
-        )
+        try:
+            process = _start(told)
+        except OSError as error:  # no memory, or no process left to be had
+            log.error("the signer can't be started", reason=str(error))  # noqa: TRY400
+            stop.wait(AGAIN_S)
+            continue
         while process.poll() is None and not stop.is_set():
             stop.wait(0.1)
         if process.poll() is None:
@@ -58,6 +61,18 @@ def _keep(told: str, stop: threading.Event) -> None:
         elif not stop.is_set():
             log.error("the signer ended and is started again", code=process.returncode)
             stop.wait(AGAIN_S)
+
+
+def _start(told: str) -> subprocess.Popen[bytes]:
+    # What its parent imports from and nothing else: without -P it would look into whatever
+    # directory the server was started in.
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    return subprocess.Popen(
+        _COMMAND,
+        env={**os.environ, CONTEXT: told, "PYTHONPATH": path},
+        # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
+        start_new_session=True,
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
