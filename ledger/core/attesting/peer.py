@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,7 +31,7 @@ class Answer:
 
 
 class Peer:
-    """The far end of attestations, under one URL. ``what`` names it in messages.
+    """The far end of attestations, under one URL; ``what`` it is, for messages.
 
     Redirects are not followed. Raises AttestationError for a URL that can't be one.
     """
@@ -38,9 +40,11 @@ class Peer:
         self._url = _checked(what, url)
         port = f":{self._url.port}" if self._url.port else ""
         # Not the whole URL: it may hold a password or a token of the operator.
-        self.name = f"{what} {self._url.scheme}://{self._url.host}{port}"
+        self.name = f"the {what} {self._url.scheme}://{self._url.host}{port}"
         self._timeout_s = timeout_s
-        self._http = httpx2.AsyncClient(timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS)
+        self._http = httpx2.AsyncClient(
+            verify=_trusted(), timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +94,12 @@ class Peer:
             if len(received) > limit:
                 raise AttestationUnavailable(f"{self.name} answered with more than {limit} bytes")
         return bytes(received)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that HTTPS is trusted by, read once: that takes a tenth of a second."""
+    return httpx2.create_ssl_context()
 
 
 def _checked(what: str, text: str) -> httpx2.URL:

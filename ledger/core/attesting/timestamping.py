@@ -32,7 +32,7 @@ class Tsa(Peer):
         self, url: str, ca_pem: bytes, policy: str | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> None:
         check_trust(ca_pem, policy)
-        super().__init__("the timestamp authority", url, timeout_s)
+        super().__init__("timestamp authority", url, timeout_s)
         self._ca_pem = ca_pem
         self._policy = policy
 

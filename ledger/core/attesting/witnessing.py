@@ -56,7 +56,7 @@ class Witness(Peer):
     def __init__(
         self, url: str, verifiers: Iterable[Verifier], *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        super().__init__("the witness", url, timeout_s)
+        super().__init__("witness", url, timeout_s)
         self.verifiers = tuple(verifiers)
         self._known = {(key.name, key.key_id): key for key in self.verifiers}
         self._size = 0
