@@ -5,6 +5,7 @@
     QuireError
     ├── FormatError                 bytes that are not what they should be
     │   ├── CheckpointError         text that is no checkpoint, or another log's
+    │   ├── EvidenceError           an evidence bundle that can't be read or written
     │   ├── KeyHistoryError         a log's key history that does not verify
     │   │   └── ForeignHistory      of another log than the one that was pinned
     │   ├── MalformedLeaf
@@ -58,6 +59,10 @@ class QuireError(Exception):
 
 class FormatError(QuireError):
     """Bytes or text that do not follow the format they claim to be in."""
+
+
+class EvidenceError(FormatError):
+    """An evidence bundle, or a part of one, that can't be read, or can't be written."""
 
 
 class MalformedLeaf(FormatError):

@@ -1,0 +1,155 @@
+"""What the JSON members of an evidence bundle say, and the bounds of all its parts.
+
+All of it is canonical JSON (RFC 8785): fields are declared in the order it
+sorts them, all of them are always there, and a reader takes no other spelling. ``docs/format.md`` describes
+the format.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from ledger.entry import MAX_SEQ
+from ledger.errors import EvidenceError
+
+FORMAT: Final = "quire-evidence-bundle"
+VERSION: Final = 1
+
+ENTRIES_MAX: Final = 200_000
+MEMBERS_MAX: Final = 300_000
+BATCH_ENTRIES_MAX: Final = 1_000
+BATCH_BYTES: Final = 1 << 22
+"""Lines of one leaves or payloads member; only a single line may be longer."""
+MEMBER_BYTES_MAX: Final = 1 << 26
+"""Any member but the manifest; the largest holds one payload in base64."""
+MANIFEST_BYTES_MAX: Final = 1 << 27
+TOKENS_MAX: Final = 16
+NAMES_MAX: Final = 2 * ENTRIES_MAX
+"""An entry names at most two people."""
+
+State = Literal["plain", "disclosed", "sealed", "erased", "withheld"]
+"""What became of a payload: ``plain`` in the clear in an org that does not seal;
+``disclosed`` with the key that opens it; ``sealed`` without; ``erased`` with no key left
+anywhere; ``withheld`` not in the bundle."""
+Field = Literal["payload", "actor", "subject"]
+_Hex = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+_Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+
+
+class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Entries asked for by what they say; times are RFC 3339, ``since`` <= t < ``until``."""
+
+    action: str | None = None
+    actor: str | None = None
+    event_type: str | None = None
+    outcome: str | None = None
+    since: str | None = None
+    subject: str | None = None
+    until: str | None = None
+
+
+class Disclose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Whose plaintext was asked for: of which records, which fields."""
+
+    fields: tuple[Field, ...]
+    records: Literal["all"] | tuple[str, ...]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What was asked of the server. Exactly one of record ids, range and filter is given.
+
+    ``from_seq`` and ``to_seq`` are both included in the range. Nothing signs a request.
+    """
+
+    disclose: Disclose | None = None
+    filter: Filter | None = None
+    from_seq: _Seq | None = None
+    include_merkle_proofs: bool = True
+    include_payloads: bool = True
+    include_pq_attestation: bool = True
+    record_ids: tuple[str, ...] | None = None
+    to_seq: _Seq | None = None
+
+
+class Entries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """How many entries there are, and the ``seq`` of the first and the last."""
+
+    count: Annotated[int, Meta(ge=1, le=ENTRIES_MAX)]
+    first_seq: _Seq
+    last_seq: _Seq
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A member of the zip: its name, its size in bytes and its digests in hex."""
+
+    blake3: _Hex
+    name: Annotated[str, Meta(max_length=64)]
+    sha256: _Hex
+    size: Annotated[int, Meta(ge=0, le=MEMBER_BYTES_MAX)]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """``manifest.json``: what the bundle is, and every other member in the zip's order.
+
+    ``checkpoint`` and ``anchor`` are sizes; ``anchor`` is null in a bundle without one.
+    """
+
+    anchor: _Count | None
+    checkpoint: _Count
+    entries: Entries
+    format: Literal["quire-evidence-bundle"]
+    members: Annotated[tuple[Member, ...], Meta(max_length=MEMBERS_MAX)]
+    org: Annotated[str, Meta(max_length=63)]
+    origin: Annotated[str, Meta(max_length=255)]
+    request: Request
+    version: Literal[1]
+
+
+class AnchorLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """``checkpoints/<size>.json``: where and how the checkpoint stands in the anchor log."""
+
+    anchor_index: _Count
+    anchor_size: _Count
+    nonce: _Hex
+    size: _Count
+
+
+class PayloadLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One line of a payloads member.
+
+    ``payload`` is the stored bytes (base64 in the JSON), None where withheld; ``key``
+    is the payload's own key in hex where it is disclosed, else None.
+    """
+
+    key: _Hex | None
+    payload: bytes | None
+    seq: _Seq
+    state: State
+
+
+T = TypeVar("T")
+encode = msgspec.json.Encoder().encode
+"""Canonical bytes of any of these (RFC 8785)."""
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes, what: str) -> T:
+    """Take canonical bytes back. Raises EvidenceError, which names ``what``, for all else."""
+    try:
+        decoded = decoder.decode(data)
+        canonical = encode(decoded)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise EvidenceError(f"{what} can't be read: {str(error)[:_WORDS_MAX]}") from None
+    if canonical != data:
+        raise EvidenceError(f"{what} is not in canonical form (RFC 8785)")
+    return decoded
+
+
+_WORDS_MAX: Final = 200
+read_manifest: Final = msgspec.json.Decoder(Manifest)
+read_anchor_leaf: Final = msgspec.json.Decoder(AnchorLeaf)
+read_payload: Final = msgspec.json.Decoder(PayloadLine)
+read_names: Final = msgspec.json.Decoder(dict[str, str])

@@ -1,0 +1,76 @@
+"""The one form of zip that a bundle has (PKWARE APPNOTE 6.3.9, sections 4.3 and 4.4).
+
+Members are stored, one behind the other from byte 0; what a zip can vary (time,
+mode, flags, extra fields, comments) has one value. So the same members make the
+same bytes, and a reader that compares headers whole sees every byte of the file.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+LIMIT_16: Final = 0xFFFF
+LIMIT_32: Final = 0xFFFFFFFF
+_VERSION: Final = 10
+"""1.0: stored files, nothing else."""
+_VERSION_ZIP64: Final = 45
+_MADE_BY_UNIX: Final = 3 << 8 | 45
+_FLAGS: Final = 0
+_STORED: Final = 0
+_TIME, _DATE = 0, 1 << 5 | 1
+"""1980-01-01T00:00:00, the first that MS-DOS can say."""
+_MODE: Final = 0o100644 << 16
+
+_LOCAL: Final = struct.Struct("<4s5H3I2H")
+_CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
+_END: Final = struct.Struct("<4s4H2IH")
+_END64: Final = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR: Final = struct.Struct("<4sIQI")
+_EXTRA64: Final = struct.Struct("<2HQ")
+LOCAL_BYTES: Final = _LOCAL.size
+CENTRAL_BYTES: Final = _CENTRAL.size
+END_BYTES: Final = _END.size
+END64_BYTES: Final = _END64.size + _LOCATOR.size
+
+
+class Directory(NamedTuple):
+    """Where the central directory is: number of members, its size and offset in bytes."""
+
+    members: int
+    size: int
+    offset: int
+
+    @property
+    def needs_64(self) -> bool:
+        return self.members >= LIMIT_16 or max(self.size, self.offset) >= LIMIT_32
+
+
+def local_header(name: bytes, crc: int, size: int) -> bytes:
+    """What stands before a member's bytes. ``size`` is below 4 GiB."""
+    fields = _VERSION, _FLAGS, _STORED, _TIME, _DATE, crc, size, size, len(name), 0
+    return _LOCAL.pack(b"PK\x03\x04", *fields) + name
+
+
+def central_header(name: bytes, crc: int, size: int, offset: int) -> bytes:
+    """A member's entry in the central directory; ``offset`` is that of its local header."""
+    large = offset >= LIMIT_32
+    extra = _EXTRA64.pack(1, 8, offset) if large else b""
+    version = _VERSION_ZIP64 if large else _VERSION
+    common = _FLAGS, _STORED, _TIME, _DATE, crc, size, size, len(name), len(extra)
+    rest = 0, 0, 0, _MODE, min(offset, LIMIT_32)
+    return _CENTRAL.pack(b"PK\x01\x02", _MADE_BY_UNIX, version, *common, *rest) + name + extra
+
+
+def end(directory: Directory) -> bytes:
+    """What ends the file behind the central directory; zip64 only where it must be."""
+    count, size, offset = directory
+    parts = []
+    if directory.needs_64:
+        made = _MADE_BY_UNIX, _VERSION_ZIP64
+        parts = [
+            _END64.pack(b"PK\x06\x06", _END64.size - 12, *made, 0, 0, count, count, size, offset),
+            _LOCATOR.pack(b"PK\x06\x07", 0, offset + size, 1),
+        ]
+    count, size, offset = min(count, LIMIT_16), min(size, LIMIT_32), min(offset, LIMIT_32)
+    return b"".join((*parts, _END.pack(b"PK\x05\x06", 0, 0, count, count, size, offset, 0)))
