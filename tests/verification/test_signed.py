@@ -1,17 +1,331 @@
 """Signed trees under verification: what is right is called so, and every tampering by its name."""
 
-from ledger.core.verification.faults import CHECKS
-from tests.verification.database import COUNT
-from tests.verification.signed import Signed
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from ledger import merkle
+from ledger.chain import EMPTY_HEAD, Head, extend
+from ledger.checkpoint import Checkpoint
+from ledger.core.verification.faults import CHECKS, CHECKS_OF_ENTRIES
+from ledger.core.verification.trust import Trust
+from ledger.log_keys import LogKeys
+from ledger.note import sign_note
+from tests.support.signing import log_keys
+from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
+from tests.verification.database import COUNT, HEAD, ROWS
+from tests.verification.signed import KEYS, SIZES, TRUST, Signed, faults, kinds
+
+FOREIGN = log_keys(2)
+LAST = COUNT - 1
+HASHES = [row.entry_hash for row in ROWS]
+OF_TREES = CHECKS[6:]
+
+
+def head_at(seq: int) -> Head:
+    """The head row when this was the last entry."""
+    return HEAD._replace(seq=seq, entry_hash=ROWS[seq].entry_hash) if seq >= 0 else EMPTY_HEAD
+
+
+def note_of(size: int, root: bytes, keys: LogKeys = KEYS, *, anchor: bool = False) -> bytes:
+    history = keys.public()
+    origin = history.anchor_origin if anchor else history.org_origin(ORG)
+    signers = keys.anchor_signers() if anchor else keys.org_signers(ORG)
+    return sign_note(Checkpoint(origin, size, root).text(), signers)
 
 
 async def test_a_signed_trail(signed: Signed) -> None:
-    for trust in (signed.trust(), None):
-        result = await signed.verify(trust)
-        assert (result.valid, result.total_entries) == (True, COUNT)
-        checked = {name for name in CHECKS if getattr(result.checks, name) is True}
-        unchecked = {name for name in CHECKS if getattr(result.checks, name) == "not_checked"}
-        if trust is not None:
-            assert unchecked == {"external_time", "witnesses"}
-        else:
-            assert checked == set(CHECKS[:6])
+    result = await signed.verify(signed.trust())
+    assert (result.valid, result.total_entries) == (True, COUNT)
+    unchecked = {name for name in CHECKS if getattr(result.checks, name) == "not_checked"}
+    assert unchecked == {"external_time", "witnesses"}
+    blind = await signed.verify(None)
+    assert {name for name in CHECKS if getattr(blind.checks, name) is True} == set(CHECKS[:6])
+
+
+async def test_a_trail_that_outgrew_its_last_checkpoint(signed: Signed) -> None:
+    more, head = extend(ORG_ID, ORG, HEAD, [draft(b"later")] * 600, NOW_US, KEY)
+    await signed.superuser.connection.copy_records_to_table("entries", records=more)
+    await signed.execute(
+        f"UPDATE heads SET seq = {head.seq}, entry_hash = '\\x{head.entry_hash.hex()}'"
+    )
+    result = await signed.verify()
+    assert (result.valid, result.total_entries, result.checks.tree) == (True, COUNT + 600, True)
+
+
+async def test_nothing_signed_is_nothing_checked(signed: Signed) -> None:
+    await signed.superuser.lay()
+    result = await signed.verify()
+    assert result.valid
+    assert {getattr(result.checks, name) for name in OF_TREES} == {"not_checked"}
+
+
+@pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
+async def test_a_tail_cut_with_its_head_row(signed: Signed, left: int) -> None:
+    await signed.lay(ROWS[:left], head_at(left - 1))
+    result = await signed.verify()
+    assert faults(result) == [(left, "truncated"), (left, "below_signed")]
+    assert (result.checks.tree, result.checks.checkpoints) == (False, True)
+    assert result.failed_entries == COUNT - left
+
+
+@pytest.mark.parametrize("head", [EMPTY_HEAD, None])
+async def test_a_wiped_org(signed: Signed, head: Head | None) -> None:
+    await signed.lay([], head)
+    result = await signed.verify()
+    assert kinds(result) - {"head_missing"} == {"wiped", "below_signed"}
+    assert (result.checks.tree, result.checks.links) == (False, False)
+
+
+async def test_a_wiped_org_and_its_tree(signed: Signed) -> None:
+    await signed.lay([], EMPTY_HEAD)
+    for table in ("trees", "checkpoints", "tile_parts"):
+        await signed.execute(f"DELETE FROM {table} WHERE org_id = {ORG_ID}")
+    result = await signed.verify()
+    assert faults(result) == [(size - 1, "rolled_back") for size in SIZES]
+    assert result.checks.tree is False
+    with_memory = await signed.verify(signed.trust())
+    assert with_memory.fault_count == len(SIZES) + 1
+
+
+@asynccontextmanager
+async def restored_later(signed: Signed, size: int) -> AsyncIterator[None]:
+    """A backup of the whole database, taken at this size, restored when the block ends."""
+    tables = ["trees", "tile_parts", "checkpoints", "anchor_leaves"]
+    copies = {table: await signed.fetch(f"SELECT * FROM {table}") for table in tables}
+    yield
+    for table, rows in copies.items():
+        await signed.execute(f"TRUNCATE {table}")
+        await signed.superuser.connection.copy_records_to_table(table, records=rows)
+    await signed.lay(ROWS[:size], head_at(size - 1))
+
+
+async def test_a_database_restored_from_an_old_backup(signed: Signed) -> None:
+    await signed.superuser.lay()
+    signed.memory.unlink()
+    await signed.sign(rounds=2)
+    async with restored_later(signed, 1_400):
+        await signed.sign(rounds=3)
+    result = await signed.verify(signed.trust())
+    assert faults(result) == [(-1, "anchor_rolled_back"), (1_400, "rolled_back")]
+    assert (result.checks.tree, result.checks.anchors) == (False, False)
+    # Right as of then: what stands in the database can't tell.
+    assert (await signed.verify()).valid
+
+
+async def test_what_the_signer_remembers_is_held_against_the_entries(signed: Signed) -> None:
+    """The newest checkpoint is gone, the entries that it covered are others now."""
+    prefix, head = trail(3_000, EMPTY_HEAD)
+    other, head = extend(ORG_ID, ORG, head, [draft(b"other")] * 500, NOW_US, KEY)
+    await signed.lay([*prefix, *other], head)
+    for table in ("tile_parts", "checkpoints", "trees"):
+        await signed.execute(f"TRUNCATE {table}")
+    result = await signed.verify(signed.trust())
+    assert (LAST, "forked") in faults(result)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_edited_checkpoint(signed: Signed, size: int) -> None:
+    root = merkle.root(HASHES[: size - 1])
+    note = note_of(size, merkle.root(HASHES[:size]))
+    edited = note.replace(note.split(b"\n")[2], Checkpoint("x", 1, root).text().split(b"\n")[2])
+    await signed.execute(
+        f"UPDATE checkpoints SET note = '\\x{edited.hex()}' WHERE org_id = {ORG_ID} AND size = {size}"
+    )
+    result = await signed.verify()
+    assert {"checkpoint_altered", "anchor_leaf_mismatch"} <= kinds(result)
+    assert (result.checks.checkpoints, result.checks.classical_signature) == (False, False)
+    assert {seq for seq, kind in faults(result) if kind == "checkpoint_altered"} == {size - 1}
+    assert result.checks.tree is (True if size < COUNT else False)
+
+
+@pytest.mark.parametrize("size", [1, 700, 701, COUNT, COUNT + 1, 2**40])
+async def test_a_checkpoint_forged_with_a_foreign_key(signed: Signed, size: int) -> None:
+    root = merkle.root(HASHES[:size])
+    note = note_of(size, root, FOREIGN)
+    await signed.superuser.connection.execute(
+        "INSERT INTO checkpoints (org_id, size, root, note) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (org_id, size) DO UPDATE SET root = $3, note = $4",
+        ORG_ID,
+        size,
+        root,
+        note,
+    )
+    result = await signed.verify()
+    assert (size - 1, "checkpoint_foreign") in faults(result)
+    assert (result.checks.checkpoints, result.checks.classical_signature) == (False, False)
+    assert kinds(result) <= {
+        "checkpoint_foreign",
+        "anchor_leaf_mismatch",
+        "tile_mismatch",
+        "tree_mismatch",
+    }
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"\n", b"\xff\n\n", b"quire\n1\nAAAA\n\n\xe2\x80\x94 quire AAAA\n", b"x" * 70_000]
+)
+async def test_a_checkpoint_that_is_none(signed: Signed, note: bytes) -> None:
+    await signed.execute(f"UPDATE checkpoints SET note = '\\x{note.hex()}' WHERE size = 700")
+    result = await signed.verify()
+    assert (
+        {"checkpoint_malformed"}
+        <= kinds(result)
+        <= {"checkpoint_malformed", "anchor_leaf_mismatch"}
+    )
+
+
+async def test_columns_beside_a_note(signed: Signed) -> None:
+    await signed.execute(f"UPDATE checkpoints SET root = '\\x{bytes(32).hex()}' WHERE size = 700")
+    await signed.execute("UPDATE checkpoints SET size = 1401 WHERE size = 1400")
+    result = await signed.verify()
+    assert faults(result) == [
+        (699, "checkpoint_columns"),
+        (1_399, "checkpoint_missing"),
+        (1_400, "checkpoint_columns"),
+    ]
+
+
+async def test_a_checkpoint_that_was_removed(signed: Signed) -> None:
+    await signed.execute("DELETE FROM checkpoints WHERE size = 1400")
+    assert faults(await signed.verify()) == [(1_399, "checkpoint_missing")]
+    await signed.execute("DELETE FROM checkpoints WHERE size = 3500")
+    assert {"rolled_back", "tree_mismatch"} <= kinds(await signed.verify())
+
+
+FLIP = "UPDATE tile_parts SET hashes = set_bit(hashes, {bit}, 1 - get_bit(hashes, {bit}))"
+
+
+@pytest.mark.parametrize(
+    ("level", "tile", "seq"), [(0, 0, 1), (0, 4, 1_025), (0, 13, 3_329), (1, 0, 0)]
+)
+async def test_a_changed_tile(signed: Signed, level: int, tile: int, seq: int) -> None:
+    where = f"org_id = {ORG_ID} AND level = {level} AND tile = {tile} AND start = 0"
+    await signed.execute(f"{FLIP.format(bit=256 + 9)} WHERE {where}")
+    result = await signed.verify()
+    assert faults(result) == [(seq, "tile_mismatch")]
+    assert (result.checks.tree, result.checks.checkpoints, result.checks.hashes) == (
+        False,
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize(("level", "tile"), [(0, 0), (0, 2), (0, 13), (1, 0)])
+async def test_a_missing_tile(signed: Signed, level: int, tile: int) -> None:
+    await signed.execute(
+        f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = {level} AND tile = {tile}"
+    )
+    result = await signed.verify()
+    assert kinds(result) == {"tile_missing"}
+    assert (result.fault_count, result.checks.tree, result.checks.checkpoints) == (1, False, True)
+
+
+async def test_tiles_beyond_what_was_signed(signed: Signed) -> None:
+    for level, tile in ((0, 13), (0, 14), (1, 1), (5, 0)):
+        await signed.execute(
+            f"INSERT INTO tile_parts VALUES ({ORG_ID}, {level}, {tile}, 255, '\\x{bytes(32).hex()}')"
+        )
+    found = faults(await signed.verify())
+    assert {kind for _, kind in found} == {"tile_mismatch"}
+    assert len(found) == 3  # the part in tile 13 does not follow the one before it
+
+
+async def test_a_tree_row_set_back(signed: Signed) -> None:
+    await signed.execute(f"UPDATE trees SET size = 2800 WHERE org_id = {ORG_ID}")
+    assert faults(await signed.verify()) == [(LAST, "tree_mismatch")]
+    await signed.execute("DELETE FROM trees")
+    result = await signed.verify()
+    assert kinds(result) == {"tree_mismatch", "anchor_tree_mismatch"}
+
+
+@pytest.mark.parametrize("first", [0, 699, 700, 3_000])
+async def test_a_trail_rewritten_by_who_holds_the_signing_key(signed: Signed, first: int) -> None:
+    prefix, head = trail(first, EMPTY_HEAD)
+    rest, head = extend(
+        ORG_ID, ORG, head, [draft(b"%d" % n) for n in range(COUNT - first)], NOW_US, KEY
+    )
+    await signed.lay([*prefix, *rest], head)
+    result = await signed.verify()
+    assert kinds(result) == {"rewritten"}
+    assert min(fault.seq for fault in result.errors) == first
+    assert (result.fault_count, result.failed_entries) == (COUNT - first, COUNT - first)
+    assert {getattr(result.checks, name) for name in CHECKS_OF_ENTRIES} == {True}
+    assert (result.checks.tree, result.checks.checkpoints) == (False, True)
+
+
+async def test_a_trail_rewritten_with_its_tiles(signed: Signed) -> None:
+    """What every password of the operator can do: only the signatures contradict it."""
+    prefix, head = trail(2_000, EMPTY_HEAD)
+    rest, head = extend(ORG_ID, ORG, head, [draft(b"x")] * (COUNT - 2_000), NOW_US, KEY)
+    rows = [*prefix, *rest]
+    await signed.lay(rows, head)
+    await signed.execute(f"DELETE FROM tile_parts WHERE org_id = {ORG_ID}")
+    levels = merkle.Edge().extend([row.entry_hash for row in rows])
+    records = [
+        (ORG_ID, level, start // 256, 0, b"".join(hashes[start : start + 256]))
+        for level, hashes in levels.items()
+        for start in range(0, len(hashes), 256)
+    ]
+    await signed.superuser.connection.copy_records_to_table("tile_parts", records=records)
+    result = await signed.verify()
+    assert faults(result) == [(size - 1, "forked") for size in SIZES if size > 2_000]
+    assert (result.checks.tree, result.checks.checkpoints) == (False, False)
+
+
+async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: Signed) -> None:
+    leaf = ROWS[1_000].leaf.replace(b"success", b"failure")
+    await signed.superuser.put(1_000, "leaf", leaf)
+    await signed.superuser.put(2_000, "payload", b"")
+    await signed.execute("DELETE FROM entries WHERE seq BETWEEN 2500 AND 2600")
+    result = await signed.verify()
+    assert faults(result) == [
+        (1_000, "hash_mismatch"),
+        (2_000, "payload_mismatch"),
+        (2_500, "missing"),
+    ]
+    assert (result.checks.tree, result.checks.checkpoints) == (False, True)
+
+
+async def test_leaves_that_are_nowhere_leave_the_rest_unchecked(signed: Signed) -> None:
+    await signed.execute("DELETE FROM entries WHERE seq BETWEEN 1000 AND 1200")
+    await signed.execute(
+        f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = 0 AND tile = 4"
+    )
+    result = await signed.verify()
+    assert kinds(result) == {"missing", "tile_missing"}
+    assert (result.checks.tree, result.checks.checkpoints) == (False, "not_checked")
+
+
+async def test_ranges(signed: Signed) -> None:
+    await signed.execute(f"{FLIP.format(bit=9)} WHERE org_id = {ORG_ID} AND level = 0 AND tile = 9")
+    result = await signed.verify(to_seq=2_303)
+    assert (result.valid, result.checks.tree, result.checks.checkpoints) == (True, True, True)
+    assert result.checks.classical_signature is True
+    assert (result.checks.anchors, result.checks.pq_signature) == ("not_checked", "not_checked")
+    assert faults(await signed.verify(to_seq=3_000)) == [(2_304, "tile_mismatch")]
+    before = await signed.verify(to_seq=600)
+    assert (before.valid, before.checks.tree) == (True, "not_checked")
+    later = await signed.verify(from_seq=1)
+    assert (later.valid, later.checks.head) == (True, True)
+    assert {getattr(later.checks, name) for name in OF_TREES} == {"not_checked"}
+
+
+async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
+    mine_and_foreign = Trust.of(FOREIGN.public(), ORG)
+    both = Trust(
+        trail=TRUST.trail.__class__(
+            TRUST.trail.origin, [*mine_and_foreign.trail.keys, *TRUST.trail.keys]
+        ),
+        anchors=TRUST.anchors.__class__(
+            TRUST.anchors.origin, [*mine_and_foreign.anchors.keys, *TRUST.anchors.keys]
+        ),
+    )
+    assert (await signed.verify(both)).valid
+    foreign = await signed.verify(mine_and_foreign)
+    assert {"checkpoint_foreign", "anchor_foreign"} <= kinds(foreign)
+    assert (foreign.checks.classical_signature, foreign.checks.pq_signature) == (False, False)
+    assert foreign.checks.hashes is True
