@@ -29,6 +29,7 @@ POLICY = "1.3.6.1.4.1.99999.1"
 OTHER_POLICY = "1.3.6.1.4.1.99999.2"
 VALID = timedelta(days=365)
 DELAY_S = 30.0
+POLL_S = 0.02  # between looks at whether to stop
 _STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
 _TRIES = 1_000
 
@@ -202,7 +203,7 @@ class TimestampAuthority:
         return done.stdout
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening; from now on it can't be reached."""

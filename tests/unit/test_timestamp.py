@@ -1,6 +1,7 @@
 """Timestamps: what OpenSSL's authority grants verifies, and nothing else does."""
 
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,15 @@ NONCE = 2**63 + 12345
 @pytest.fixture(scope="module")
 def token(shared_authority: TimestampAuthority) -> bytes:
     return granted(shared_authority.reply(query(MESSAGE, NONCE)))
+
+
+def test_a_verifier_that_meets_no_token_does_not_load_what_reads_them() -> None:
+    program = (
+        "import sys, ledger.timestamp\n"
+        "sys.exit(str([name for name in ('rfc3161_client', 'cryptography') if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.stderr.strip() == b"[]"
 
 
 def test_a_token_says_when_by_whom_and_under_which_policy(
