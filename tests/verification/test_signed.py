@@ -139,7 +139,7 @@ async def test_an_edited_checkpoint(signed: Signed, size: int) -> None:
     assert {"checkpoint_altered", "anchor_leaf_mismatch"} <= kinds(result)
     assert (result.checks.checkpoints, result.checks.classical_signature) == (False, False)
     assert {seq for seq, kind in faults(result) if kind == "checkpoint_altered"} == {size - 1}
-    assert result.checks.tree is (True if size < COUNT else False)
+    assert result.checks.tree is (size < COUNT)
 
 
 @pytest.mark.parametrize("size", [1, 700, 701, COUNT, COUNT + 1, 2**40])
