@@ -1,16 +1,34 @@
-"""A checkpointer in a test, as the signer's process has it."""
+"""A checkpointer in a test, as the signer's process has it, and what its history must be."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
+
+from ledger import merkle
+from ledger.anchor import blind
 from ledger.core.checkpointing import Checkpointer, Memory, Pace
+from ledger.core.sealer import Org
+from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
-from ledger.log_keys import KeySeeds, LogKeys, generate
+from ledger.log_keys import (
+    KeySeeds,
+    LogKeyHistory,
+    LogKeys,
+    generate,
+    open_anchor,
+    open_org_checkpoint,
+)
 from ledger.storage.signing import SignerConnection
+from ledger.storage.trees import ANCHOR_LOG, join_parts
+from tests.support import clusters
+from tests.support.appending import rows_of
 from tests.support.trails import NOW_US, RING
 
 ORIGIN = "quire.test/ledger"
@@ -32,12 +50,121 @@ async def checkpointer(
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Checkpointer]:
     """A checkpointer that leads."""
-    remembered = Memory(memory)
-    try:
+    with contextlib.closing(Memory(memory)) as remembered:
         async with SignerConnection.open(url) as connection:
-            assert await connection.lead(), "another signer leads this database"
+            deadline = time.monotonic() + 30  # a session that was cut ends a moment later
+            while not await connection.lead():
+                assert time.monotonic() < deadline, "another signer leads this database"
             pace = pace or Pace(retry_s=0)
             keys = keys or log_keys()
             yield Checkpointer(connection, keys, lambda _: keyring, remembered, pace, clock)
+
+
+@asynccontextmanager
+async def copied(
+    cluster: clusters.Cluster, database: clusters.Database
+) -> AsyncIterator[clusters.Database]:
+    """A whole copy of a database as it is now: the backup that somebody restores later."""
+    copy = cluster.named(f"t_{uuid4().hex}")
+    connection = await asyncpg.connect(cluster.superuser_url)
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            database.name,
+        )
+        await connection.execute(f"CREATE DATABASE {copy.name} TEMPLATE {database.name}")
+        await connection.execute(f"GRANT CONNECT ON DATABASE {copy.name} TO quire_server")
+        yield copy
+        await connection.execute(f"DROP DATABASE {copy.name} WITH (FORCE)")
     finally:
-        remembered.close()
+        await connection.close()
+
+
+async def checkpoints_of(database: clusters.Database, org_id: int) -> dict[int, bytes]:
+    """Every checkpoint of a tree: its note by its size."""
+    rows = await fetch(database, "SELECT size, note FROM checkpoints WHERE org_id = $1", org_id)
+    return {row[0]: row[1] for row in rows}
+
+
+async def fetch(database: clusters.Database, query: str, *args: object) -> list[asyncpg.Record]:
+    """Rows, as the superuser sees them."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        return await connection.fetch(query, *args)
+    finally:
+        await connection.close()
+
+
+async def sound_history(
+    database: clusters.Database,
+    org: Org,
+    memory: Path | None = None,
+    history: LogKeyHistory | None = None,
+) -> list[int]:
+    """The sizes of an org's checkpoints, all of which are right.
+
+    Each is signed, its root that of the trail's first leaves, and so consistent with every other;
+    the newest is the tree row; the tiles hold the tree; what a signer remembers is there.
+    """
+    history = history or log_keys().public()
+    hashes = [entry_hash(row.leaf) for row in await rows_of(database, org.id)]
+    notes = await checkpoints_of(database, org.id)
+    for size, note in notes.items():
+        opened = open_org_checkpoint(note, org.slug, history).checkpoint
+        assert (opened.size, opened.root) == (size, merkle.root(hashes[:size]))
+    sizes = sorted(notes)
+    if sizes:
+        await _sound_tree(database, org.id, hashes[: sizes[-1]])
+    leaves = await fetch(
+        database, "SELECT size, nonce, leaf FROM anchor_leaves WHERE org_id = $1", org.id
+    )
+    assert {row[0] for row in leaves} == set(sizes), "a checkpoint that the anchor log lacks"
+    assert all(blind(nonce, notes[size]) == leaf for size, nonce, leaf in leaves)
+    _remembered(memory, org.id, notes)
+    return sizes
+
+
+async def sound_anchors(
+    database: clusters.Database, memory: Path | None = None, history: LogKeyHistory | None = None
+) -> list[int]:
+    """The sizes of the anchors, all of which are right (as :func:`sound_history` means it)."""
+    history = history or log_keys().public()
+    rows = await fetch(database, "SELECT idx, leaf FROM anchor_leaves ORDER BY idx")
+    assert [row[0] for row in rows] == list(range(len(rows))), "the anchor log has a gap"
+    hashes = [merkle.leaf_hash(row[1]) for row in rows]
+    notes = await checkpoints_of(database, ANCHOR_LOG)
+    for size, note in notes.items():
+        opened = open_anchor(note, history).checkpoint
+        assert (opened.size, opened.root) == (size, merkle.root(hashes[:size]))
+    sizes = sorted(notes)
+    if sizes:
+        await _sound_tree(database, ANCHOR_LOG, hashes[: sizes[-1]])
+    _remembered(memory, ANCHOR_LOG, notes)
+    return sizes
+
+
+async def _sound_tree(database: clusters.Database, org_id: int, hashes: list[bytes]) -> None:
+    tree = await fetch(database, "SELECT size, root FROM trees WHERE org_id = $1", org_id)
+    assert [tuple(row) for row in tree] == [(len(hashes), merkle.root(hashes))]
+    parts = await fetch(
+        database,
+        "SELECT level, tile, start, hashes FROM tile_parts WHERE org_id = $1 "
+        "ORDER BY level, tile, start",
+        org_id,
+    )
+    stored: dict[int, bytes] = {}
+    for (level, _), tile in sorted(join_parts([tuple(part) for part in parts]).items()):
+        stored[level] = stored.get(level, b"") + tile
+    wanted = merkle.Edge().extend(hashes)
+    assert stored == {level: b"".join(some) for level, some in wanted.items()}
+
+
+def _remembered(memory: Path | None, org_id: int, notes: dict[int, bytes]) -> None:
+    if memory is None:
+        return
+    with contextlib.closing(Memory(memory)) as remembered:
+        known = remembered.get(org_id)
+    if known is None:
+        assert not notes
+        return
+    assert known.size == max(notes), "what is remembered and the newest checkpoint"
