@@ -8,7 +8,7 @@ from ledger.note import CosignatureSigner
 from server.attestors import attestors, timestamp_trust, witness_policy
 from server.refusal import StartupRefused
 from server.settings import Settings
-from tests.support.timestamp_authority import issue
+from tests.support.certificates import issue
 
 KEY = CosignatureSigner.from_seed("witness.example/w1", b"1" * 32)
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from ledger.errors import TimestampError
 from ledger.timestamp import NONCE_BITS, TOKEN_BYTES_MAX, granted, query, verify
+from tests.support.certificates import issue
 from tests.support.timestamp_authority import (
     OTHER_POLICY,
     POLICY,
     Mode,
     TimestampAuthority,
-    issue,
 )
 
 MESSAGE = b"quire.example/anchors\n1\nroot\n"
