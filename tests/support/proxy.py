@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from ledger.storage.database import SERVER_ROLE
 from tests.support.clusters import Database
 
-COMMIT = b"COMMIT\x00"
+COMMITS = (b"COMMIT\x00", b"COMMIT;\x00")  # ours, and that of asyncpg's own transactions
 CHUNK = 65_536
 # ErrorResponse: PANIC, disk full, as when the WAL can't be written.
 PANIC = b"SPANIC\x00VPANIC\x00C53100\x00Mcould not write to file: No space left on device\x00\x00"
@@ -113,7 +113,7 @@ class _Line:
 
     async def carry_forth(self, client: asyncio.StreamReader, forth: asyncio.StreamWriter) -> None:
         while data := await client.read(CHUNK):
-            if not data.endswith(COMMIT):
+            if not data.endswith(COMMITS):
                 forth.write(data)
                 await forth.drain()
                 continue

@@ -91,7 +91,7 @@ def lay(fuse: Fuse, memory: Memory) -> None:
     for name in ROUND_POINTS:
         if hasattr(SigningTransaction, name):
             setattr(SigningTransaction, name, fuse.wrap(name, getattr(SigningTransaction, name)))
-    Transaction.__aexit__ = fuse.wrap("COMMIT", Transaction.__aexit__)
+    Transaction.__aexit__ = fuse.wrap("COMMIT", Transaction.__aexit__)  # type: ignore[method-assign]
     memory._file = File(memory._file, fuse)  # type: ignore[assignment]
 
 
@@ -102,7 +102,7 @@ async def main(url: str, path: str, task: str, point: str) -> None:
         if point:
             lay(fuse, memory)
         async with SignerConnection.open(url) as connection:
-            while not await connection.lead():
+            while not await connection.lead():  # noqa: ASYNC110 - the other is another process
                 await asyncio.sleep(PAUSE_S)
             say("leads")
             signer = Checkpointer(connection, log_keys(), lambda _: RING, memory, Pace(retry_s=0))

@@ -1,0 +1,96 @@
+"""Connections cut during COMMIT: also one that was carried out, of which nobody was told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import chain, repeat
+from pathlib import Path
+
+import pytest
+
+from ledger.core.sealer import Org
+from ledger.errors import DatabaseUnavailable
+from ledger.storage.trees import ANCHOR_LOG
+from tests.support.appending import new_org, process
+from tests.support.clusters import Database
+from tests.support.proxy import Cut, Proxy
+from tests.support.signing import checkpointer, checkpoints_of, sound_anchors, sound_history
+
+CUTS = [cut for cut in Cut if cut is not Cut.NOT]
+PERSISTED = {Cut.AFTER, Cut.PANIC}
+
+
+def once(cut: Cut, after: int = 0) -> Iterator[Cut]:
+    """This cut at one COMMIT, none before and after."""
+    return chain(repeat(Cut.NOT, after), [cut], repeat(Cut.NOT))
+
+
+async def org_of(database: Database, count: int) -> Org:
+    async with process(database.server_url) as server:
+        org = await new_org(server.database)
+        await server.append(org, *[b"%d" % n for n in range(count)])
+    return org
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_while_a_checkpoint_is_committed(
+    database: Database, tmp_path: Path, cut: Cut
+) -> None:
+    org, memory = await org_of(database, 300), tmp_path / "memory"
+    decisions = once(cut)
+    async with Proxy(database, lambda: next(decisions)) as proxy:
+        async with checkpointer(proxy.url, memory) as signer:
+            with pytest.raises(DatabaseUnavailable):
+                await signer.round()
+            with pytest.raises(DatabaseUnavailable):  # and it does not go on without its lock
+                await signer.round()
+        if cut is not Cut.AT_ONCE:
+            assert bool(await checkpoints_of(database, org.id)) == (cut in PERSISTED)
+        async with process(database.server_url) as server:
+            await server.append(org, b"one more")
+        async with checkpointer(proxy.url, memory) as signer:
+            reports = [await signer.round(), await signer.round()]
+            assert [report.stopped for report in reports] == [[], []]
+            await signer.anchor()
+    assert await sound_history(database, org, memory) == [300, 301]
+    assert await sound_anchors(database, memory) == [2]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_while_an_anchor_is_committed(database: Database, tmp_path: Path, cut: Cut) -> None:
+    org, memory = await org_of(database, 3), tmp_path / "memory"
+    decisions = once(cut, after=1)
+    async with Proxy(database, lambda: next(decisions)) as proxy:
+        async with checkpointer(proxy.url, memory) as signer:
+            assert (await signer.round()).checkpoints == 1
+            with pytest.raises(DatabaseUnavailable):
+                await signer.anchor()
+        if cut is not Cut.AT_ONCE:
+            assert bool(await checkpoints_of(database, ANCHOR_LOG)) == (cut in PERSISTED)
+        async with process(database.server_url) as server:
+            await server.append(org, b"one more")
+        async with checkpointer(proxy.url, memory) as signer:
+            assert (await signer.round()).stopped == []
+            while await signer.anchor() is not None:
+                pass
+    assert await sound_history(database, org, memory) == [3, 4]
+    assert await sound_anchors(database, memory) == [1, 2]
+
+
+async def test_while_leaves_are_read(database: Database, tmp_path: Path) -> None:
+    """At any moment of a round with many rows: the round ends, and the next signs all."""
+    org, memory = await org_of(database, 2_000), tmp_path / "memory"
+    async with Proxy(database) as proxy:
+        for fuse_s in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04):
+            async with checkpointer(proxy.url, memory) as signer:
+                asyncio.get_running_loop().call_later(fuse_s, proxy.cut_all)
+                with pytest.raises(DatabaseUnavailable):
+                    while True:
+                        assert (await signer.round()).stopped == []
+                        await signer.anchor()
+    async with checkpointer(database.server_url, memory) as signer:
+        await signer.round()
+        await signer.anchor()
+    assert await sound_history(database, org, memory) == [2_000]
+    assert await sound_anchors(database, memory) == [1]
