@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
 from ledger.core.verification.jobs import VerificationJobs
@@ -70,6 +71,7 @@ class Services:
         )
         self.bodies = Bodies()
         self.growth = Growth(database)
+        self.prover = Prover(database)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod

@@ -6,8 +6,9 @@ proof that does not hold would accuse the signer of what the storage lost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ledger import merkle, tiles
 from ledger.errors import MerkleError, QuireError, StorageError
@@ -15,6 +16,10 @@ from ledger.note import add_signatures, parse_signatures
 from ledger.storage import history, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, AnchorLeaf, StoredCheckpoint, StoredToken
+
+ANCHORING_TTL_S: Final = 1.0
+MAX_ANCHORINGS: Final = 1_000
+"""Some kilobytes each, and more where witnesses and authorities are many."""
 
 
 class DamagedTree(StorageError):
@@ -63,8 +68,48 @@ class Proven(NamedTuple):
     anchoring: Anchoring | None
 
 
+class Prover:
+    """Proves entries in checkpoints that include them.
+
+    How a checkpoint is anchored is the same for all its entries, so it is kept for a
+    moment. Raises DamagedTree.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._anchorings: dict[tuple[int, int], tuple[Anchoring | None, float]] = {}
+
+    async def prove(
+        self, org_id: int, leaf_hashes: Mapping[int, bytes], checkpoint: StoredCheckpoint
+    ) -> list[Proven]:
+        """The proof of each of these entries (hash by seq), in their order."""
+        hashes = await _inclusion(self._database, org_id, leaf_hashes, checkpoint)
+        anchoring = await self._anchoring(org_id, checkpoint.size)
+        return [
+            Proven(seq, leaf_hash, hashes[seq], checkpoint, anchoring)
+            for seq, leaf_hash in leaf_hashes.items()
+        ]
+
+    async def _anchoring(self, org_id: int, size: int) -> Anchoring | None:
+        found = self._anchorings.get((org_id, size))
+        now = time.monotonic()
+        if found is not None and found[1] + ANCHORING_TTL_S > now:
+            return found[0]
+        anchoring = await anchoring_of(self._database, org_id, size)
+        if len(self._anchorings) >= MAX_ANCHORINGS:
+            self._anchorings.clear()
+        self._anchorings[org_id, size] = anchoring, now
+        return anchoring
+
+
 async def checkpoint_for(
-    database: Database, org_id: int, index: int, *, size: int | None, anchored: bool
+    database: Database,
+    org_id: int,
+    seq: int,
+    newest: StoredCheckpoint | None,
+    *,
+    size: int | None,
+    anchored: bool,
 ) -> StoredCheckpoint:
     """The checkpoint to prove an entry in: the newest, the newest anchored, or that of a size.
 
@@ -72,42 +117,21 @@ async def checkpoint_for(
     """
     if size is not None:
         found = await trees.checkpoint_at(database, org_id, size)
-        if found is None or found.size <= index:
-            raise NoSuchCheckpoint(f"no checkpoint of size {size} includes entry {index}")
+        if found is None or found.size <= seq:
+            raise NoSuchCheckpoint(f"no checkpoint of size {size} includes entry {seq}")
         return found
-    if anchored:
-        found = await history.newest_anchored(database, org_id)
-    else:
-        found = await trees.newest_checkpoint(database, org_id)
-    if found is None or found.size <= index:
-        tree = await trees.tree(database, org_id)
-        if tree is not None and tree.stopped is not None:
-            raise SigningStopped(
-                f"entry {index} is not signed: the tree of this org does not grow, as its trail was "
-                "found damaged",
-                tree.stopped,
-            )
-        what = "an anchored checkpoint" if anchored else "a checkpoint"
-        raise NotYetSigned(f"entry {index} is not in {what} yet; ask again in a moment")
-    return found
-
-
-async def prove(
-    database: Database,
-    org_id: int,
-    leaf_hashes: Mapping[int, bytes],
-    checkpoint: StoredCheckpoint,
-) -> list[Proven]:
-    """The proof of each entry, given by index, in a checkpoint that includes all of them.
-
-    Raises DamagedTree.
-    """
-    hashes = await _inclusion(database, org_id, leaf_hashes, checkpoint)
-    anchoring = await anchoring_of(database, org_id, checkpoint.size)
-    return [
-        Proven(index, leaf_hash, hashes[index], checkpoint, anchoring)
-        for index, leaf_hash in leaf_hashes.items()
-    ]
+    found = await history.newest_anchored(database, org_id) if anchored else newest
+    if found is not None and found.size > seq:
+        return found
+    tree = await trees.tree(database, org_id)
+    if tree is not None and tree.stopped is not None:
+        raise SigningStopped(
+            f"entry {seq} is not signed: the tree of this org does not grow, as its trail was "
+            "found damaged",
+            tree.stopped,
+        )
+    what = "an anchored checkpoint" if anchored else "a checkpoint"
+    raise NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
 
 
 async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring | None:

@@ -86,6 +86,14 @@ async def _become_server_role(connection: Connection) -> None:
             ) from None
 
 
+async def _keep_session(_: object) -> None:
+    """Nothing to undo: what runs on a pooled connection changes its transaction only.
+
+    asyncpg rolls back what was left open by itself, and would else spend a round trip
+    after every query on settings that nobody changed.
+    """
+
+
 class Database:
     """A bounded pool of connections to one database, all under the server role."""
 
@@ -104,6 +112,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 init=_become_server_role,
+                reset=_keep_session,
                 server_settings={"application_name": "quire", "timezone": "UTC"},
             )
         return cls(url, pool)

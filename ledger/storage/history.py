@@ -21,8 +21,13 @@ FROM anchor_leaves l JOIN checkpoints c ON c.org_id = l.org_id AND c.size = l.si
 WHERE l.org_id = $1 AND l.idx < (SELECT size FROM trees WHERE org_id = 0)
 ORDER BY l.size DESC, l.idx LIMIT 1"""
 SIZES = "SELECT org_id, size FROM trees WHERE org_id = ANY ($1::bigint[])"
-ENTRY_HASH = """
-SELECT entry_hash FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
+ENTRY_AND_NEWEST = """
+SELECT e.entry_hash, c.size, c.root, c.note, c.signed_at
+FROM entries e LEFT JOIN LATERAL (
+    SELECT size, root, note, signed_at FROM checkpoints
+    WHERE org_id = $1 ORDER BY size DESC LIMIT 1
+) AS c ON true
+WHERE e.org_id = $1 AND e.seq = $2 AND e.anchored_at = $3"""
 # A witness that cosigned twice is shown once, with what it said last.
 NEWEST_COSIGNATURES = """
 SELECT DISTINCT ON (witness) witness, line, added_at FROM anchor_cosignatures
@@ -55,12 +60,17 @@ async def sizes(database: Database, org_ids: Collection[int]) -> dict[int, int]:
     return {row[0]: row[1] for row in await database.fetch(SIZES, list(org_ids))}
 
 
-async def entry_hash(database: Database, place: RecordId) -> bytes | None:
-    """The stored hash of the entry that a record id names, or None."""
+async def entry_and_newest(
+    database: Database, place: RecordId
+) -> tuple[bytes, StoredCheckpoint | None] | None:
+    """The stored hash of the entry that a record id names, and its org's newest checkpoint."""
     row = await database.fetchrow(
-        ENTRY_HASH, place.org_id, place.seq, to_datetime(place.anchored_us)
+        ENTRY_AND_NEWEST, place.org_id, place.seq, to_datetime(place.anchored_us)
     )
-    return None if row is None else bytes(row[0])
+    if row is None:
+        return None
+    entry_hash, *checkpoint = row
+    return entry_hash, None if checkpoint[0] is None else StoredCheckpoint(*checkpoint)
 
 
 async def newest_cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:

@@ -151,33 +151,36 @@ async def get_proof(
     refuse_unknown(request, _PROOF_QUERY)
     if anchored and size is not None:
         raise BadRequest("give size or anchored, not both")
-    database = services_of(request).database
-    place, leaf_hash = await _entry(database, tenant.id, record)
+    services = services_of(request)
+    database = services.database
+    place, leaf_hash, newest = await _entry(database, tenant.id, record)
     try:
         checkpoint = await proving.checkpoint_for(
-            database, tenant.id, place.seq, size=size, anchored=anchored
+            database, tenant.id, place.seq, newest, size=size, anchored=anchored
         )
     except NoSuchCheckpoint as error:
         raise NotFound(str(error)) from None
-    (proven,) = await proving.prove(database, tenant.id, {place.seq: leaf_hash}, checkpoint)
+    (proven,) = await services.prover.prove(tenant.id, {place.seq: leaf_hash}, checkpoint)
     if _wants_tlog_proof(request):
         return Response(tlog_proof(proven), media_type=TLOG_PROOF, headers={"Vary": "Accept"})
     body = msgspec.json.encode(proof_body(place, proven))
     return Response(body, media_type=JSON, headers={"Vary": "Accept"})
 
 
-async def _entry(database: Database, org_id: int, record: str) -> tuple[RecordId, bytes]:
+async def _entry(
+    database: Database, org_id: int, record: str
+) -> tuple[RecordId, bytes, StoredCheckpoint | None]:
     missing = NotFound("this org has no such entry")
     try:
         place = parse_record_id(record)
     except FormatError:
         raise missing from None
-    leaf_hash = None
+    found = None
     if place.org_id == org_id:
-        leaf_hash = await history.entry_hash(database, place)
-    if leaf_hash is None:
+        found = await history.entry_and_newest(database, place)
+    if found is None:
         raise missing
-    return place, leaf_hash
+    return place, *found
 
 
 def _wants_tlog_proof(request: HttpRequest) -> bool:

@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 
-from ledger.core import proving
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import RecordId
 from ledger.errors import QuireError
+from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
 from server.http.caller import HttpRequest, services_of
 from server.http.problems import BadRequest
@@ -70,12 +70,14 @@ async def _prove(services: Services, org: Org, appended: Appended) -> Signed | N
     newest = max(receipt.seq for receipt in receipts)
     if not await services.growth.covers(org.id, newest, WAIT_S):
         return None
-    database = services.database
-    checkpoint = await proving.checkpoint_for(database, org.id, newest, size=None, anchored=False)
+    checkpoint = await trees.newest_checkpoint(services.database, org.id)
+    if checkpoint is None or checkpoint.size <= newest:
+        return None
     proofs = []
     if len(receipts) <= MAX_PROVED:
         hashes = {receipt.seq: receipt.entry_hash for receipt in receipts}
-        proven = {one.seq: one for one in await proving.prove(database, org.id, hashes, checkpoint)}
+        found = await services.prover.prove(org.id, hashes, checkpoint)
+        proven = {one.seq: one for one in found}
         for receipt in receipts:
             place = RecordId(org.id, receipt.anchored_us, receipt.seq)
             proofs.append(_json(proof_body(place, proven[receipt.seq])))

@@ -12,6 +12,7 @@ import pytest
 
 from ledger import merkle
 from ledger.anchor import blind
+from ledger.core import proving
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.note import CosignatureSigner, parse_note
 from ledger.proof import parse_proof
@@ -210,7 +211,10 @@ def test_anchors_are_listed_and_continue_each_other(signed: Signed) -> None:
     assert server.request("GET", "/v1/log/anchors/77").status == 404
 
 
-def test_an_anchor_carries_what_others_said_of_it(signed: Signed) -> None:
+def test_an_anchor_carries_what_others_said_of_it(
+    signed: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
     server = signed.server
     shown = server.request("GET", "/v1/log/anchors/1").json()
     assert (shown["note"], shown["timestamps"]) == (shown["signed"], [])
