@@ -14,15 +14,15 @@ from uuid import uuid4
 from tests.support.clusters import _free_port
 from tests.support.object_storage import STOP_S, ObjectStorage
 
-PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool")
+PROGRAMS = (
+    "ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin",
+)  # fmt: skip
 STEP_S = 120.0
 CONFIG = """\
 [global]
 fsid = {fsid}
 mon_host = [v2:127.0.0.1:{mon_port}/0]
-auth_cluster_required = none
-auth_service_required = none
-auth_client_required = none
+keyring = {directory}/admin.keyring
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 4
@@ -39,9 +39,11 @@ log_file = {directory}/$name.log
 mon_data = {directory}/mon
 [osd.0]
 osd_data = {directory}/osd
+keyring = {directory}/osd.0.keyring
 [client.rgw]
 rgw_frontends = beast endpoint=127.0.0.1:{port}
 rgw_data = {directory}/rgw
+keyring = {directory}/client.rgw.keyring
 """
 
 
@@ -49,6 +51,7 @@ class Ceph(ObjectStorage):
     """A Ceph cluster in a directory, gone with it."""
 
     checks_credentials = True
+    writes_conditionally = False  # Ceph 16, Debian 12's
 
     def start(self) -> None:
         missing = [name for name in PROGRAMS if shutil.which(name) is None]
@@ -70,6 +73,7 @@ class Ceph(ObjectStorage):
             "radosgw-admin", "user", "create", "--uid=quire", "--display-name=quire",
             f"--access-key={self.access_key}", f"--secret={self.secret_key}",
         )  # fmt: skip
+        self._give_key("client.rgw", "allow rwx")
         gateway = self._spawn("radosgw", "-f", "-n", "client.rgw")
         self.await_answer("/", gateway, self.directory / "radosgw.out")
 
@@ -83,17 +87,30 @@ class Ceph(ObjectStorage):
                 process.wait()
 
     def _start_monitor(self, fsid: str, mon_port: int) -> None:
-        monmap = self.directory / "monmap"
+        monmap, keys = str(self.directory / "monmap"), str(self.directory / "mon.keyring")
+        admin = str(self.directory / "admin.keyring")
+        everything = ("--cap", "mon", "allow *", "--cap", "osd", "allow *")
+        new = ("--create-keyring", "--gen-key")
+        self._run("ceph-authtool", keys, *new, "-n", "mon.", *everything)
+        self._run("ceph-authtool", admin, *new, "-n", "client.admin", *everything)
+        self._run("ceph-authtool", keys, "--import-keyring", admin)
         address = f"[v2:127.0.0.1:{mon_port}]"
-        self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, str(monmap))
-        self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", str(monmap))
+        self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, monmap)
+        self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap, "--keyring", keys)
         self._spawn("ceph-mon", "-f", "-i", "a")
 
     def _start_osd(self) -> None:
         uuid = str(uuid4())
         self._run("ceph", "osd", "new", uuid)
+        self._give_key("osd.0", "allow *")
         self._run("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", uuid)
         self._spawn("ceph-osd", "-f", "-i", "0")
+
+    def _give_key(self, name: str, storage: str) -> None:
+        path = str(self.directory / f"{name}.keyring")
+        self._run(
+            "ceph", "auth", "get-or-create", name, "mon", "allow *", "osd", storage, "-o", path
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -25,6 +25,7 @@ class ObjectStorage:
     access_key = "quire-tests"
     secret_key = "quire-tests-secret"
     checks_credentials = False
+    writes_conditionally = True  # heeds If-None-Match
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -22,7 +22,7 @@ from ledger.archive.targets.objects import (
     Wanted,
     too_long,
 )
-from ledger.archive.targets.s3_errors import explained, hidden_by_deletion, status_of
+from ledger.archive.targets.s3_errors import explained, status_of
 from ledger.errors import ArchiveMisconfigured, ArchiveMismatch
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 16
 CONNECTIONS_MAX = 32
+FOUND_AT_ONCE = 5  # of which the first tells whether there is one
 LISTED_AT_ONCE = 1_000  # the most that servers give
 VERSION_PAGES_MAX = 100  # of 1,000 versions each, of one key
 
@@ -37,9 +38,8 @@ VERSION_PAGES_MAX = 100  # of 1,000 versions each, of one key
 class Found(NamedTuple):
     """The newest version of a key; `hidden` when a deletion stands before it."""
 
-    held: Held
+    version: str
     hidden: bool
-    etag: str = ""  # the server's name for the content, to be replaced by that only
 
 
 class Bucket:
@@ -101,13 +101,13 @@ class Bucket:
                     "versioning and Object Lock, or correct the target's URL"
                 ) from error
 
-    async def put(self, wanted: Wanted, *, locked: bool, after: str = "") -> str:
+    async def put(self, wanted: Wanted, *, locked: bool, only_new: bool) -> str:
         """Write an object by one request; returns its version, empty where there are none.
 
-        A new one, or the follower of the version with the ETag `after`. Another writer, or the
-        same request sent twice by the client's transport, gets 412.
+        `only_new` makes the server refuse to write over another writer's object; one that
+        knows no conditional writes (Ceph 16) keeps both as versions.
         """
-        options: dict[str, Any] = {"IfMatch": after} if after else {"IfNoneMatch": "*"}
+        options: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
         if locked and wanted.retain_until is not None:
             options["ObjectLockMode"] = "COMPLIANCE"
             options["ObjectLockRetainUntilDate"] = wanted.retain_until
@@ -143,17 +143,22 @@ class Bucket:
             return _held(key, await self._s3.head_object(**self._at(key, version)))
 
     async def find(self, key: str) -> Found | None:
-        """The newest version of a key, also of a deleted one; None if there never was any."""
-        with explained(self._where, f"find under {key!r}"):
-            try:
-                answer = await self._s3.head_object(**self._at(key, ""))
-                return Found(_held(key, answer), hidden=False, etag=answer["ETag"])
-            except ClientError as error:
-                if status_of(error) != 404:
-                    raise
-                deleted = hidden_by_deletion(error)
-        versions = await self.versions(key) if deleted else ()
-        return Found(await self.head(key, versions[0]), hidden=True) if versions else None
+        """The newest version of a key, also of a deleted one; None if there never was any.
+
+        By a listing, as not every server says of a missing key that it was deleted.
+        """
+        path = self._prefix + key
+        with explained(self._where, f"look for {key!r}"):
+            page = await self._s3.list_object_versions(
+                Bucket=self._name, Prefix=path, MaxKeys=FOUND_AT_ONCE
+            )
+        versions = [each for each in page.get("Versions", []) if each.get("Key") == path]
+        if versions and versions[0].get("IsLatest"):
+            return Found(_version(versions[0]), hidden=False)
+        if not any(each.get("Key") == path for each in page.get("DeleteMarkers", [])):
+            return None
+        older = await self.versions(key)
+        return Found(older[0], hidden=True) if older else None
 
     async def digest(self, key: str, version: str) -> Stored:
         """A version as it is read back: everything in one answer."""

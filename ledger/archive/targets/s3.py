@@ -35,8 +35,9 @@ T = TypeVar("T")
 class S3Target:
     """Implements `Target` on a bucket; see there.
 
-    A call begins anew when the network or the server fails. It looks first at what is there,
-    so an answer that was lost costs a second look and never a second version.
+    A call begins anew when the network or the server fails. It looks first at what is there, so
+    an answer that was lost costs a second look. The HTTP client below may send a request twice
+    by itself; that can leave a second version of a pointer, with the same bytes and lock.
     """
 
     def __init__(
@@ -120,31 +121,30 @@ class S3Target:
     async def _put(self, wanted: Wanted) -> Stored:
         found = await self._bucket.find(wanted.key)
         if found is not None:
-            stored = await self._bucket.digest(wanted.key, found.held.version)
+            stored = await self._bucket.digest(wanted.key, found.version)
             wanted.must_be(stored)
             if not found.hidden:
                 return await self._locked(wanted, stored)
         # A key that somebody deleted gets a new version, with the bytes it always had.
-        return await self._written(wanted)
+        return await self._written(wanted, only_new=True)
 
     async def _put_pointer(self, wanted: Wanted) -> Stored:
         found = await self._bucket.find(wanted.key)
         if found is None:
-            return await self._written(wanted)
-        wanted = self._no_shorter(wanted, found.held)
-        if not found.hidden and found.held.size == len(wanted.data):
-            stored = await self._bucket.digest(wanted.key, found.held.version)
-            if stored.sha256 == wanted.sha256:
-                return await self._locked(wanted, stored)
-        return await self._written(wanted, after=found.etag)
+            return await self._written(wanted, only_new=True)
+        stored = await self._bucket.digest(wanted.key, found.version)
+        wanted = self._no_shorter(wanted, stored)
+        if stored.sha256 == wanted.sha256 and not found.hidden:
+            return await self._locked(wanted, stored)
+        return await self._written(wanted, only_new=False)
 
     def _no_shorter(self, wanted: Wanted, before: Held) -> Wanted:
         """The same object, retained for as long as the version before it at least."""
         moments = [each for each in (wanted.retain_until, before.retain_until) if each]
         return msgspec.structs.replace(wanted, retain_until=max(moments, default=None))
 
-    async def _written(self, wanted: Wanted, *, after: str = "") -> Stored:
-        version = await self._bucket.put(wanted, locked=self.locked, after=after)
+    async def _written(self, wanted: Wanted, *, only_new: bool) -> Stored:
+        version = await self._bucket.put(wanted, locked=self.locked, only_new=only_new)
         if self.locked and not version:
             raise ArchiveMismatch(
                 f"{wanted.key!r} was stored without a version, so nothing keeps it from being "

@@ -22,6 +22,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.parsers import ResponseParserError
 
 from ledger.errors import (
     ArchiveDenied,
@@ -44,6 +45,7 @@ _NO_CONNECTION = (
     ConnectionError,
     HTTPClientError,
     ProxyConnectionError,
+    ResponseParserError,  # an answer cut off or changed on its way
     asyncio.TimeoutError,
     OSError,
 )
@@ -110,11 +112,6 @@ def explained(where: str, what: str) -> Iterator[None]:
 def status_of(error: ClientError) -> int:
     """The HTTP status of an answer."""
     return int(_metadata(error).get("HTTPStatusCode", 0))
-
-
-def hidden_by_deletion(error: ClientError) -> bool:
-    """Whether a 404 is of a key that was deleted, with its versions still there."""
-    return bool(_metadata(error).get("HTTPHeaders", {}).get("x-amz-delete-marker") == "true")
 
 
 def _metadata(error: ClientError) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _s3(parts: SplitResult, settings: TargetSettings, *, locked: bool) -> Target
     try:
         # Here, as it takes a third of a second and only the server extra brings the client.
         from ledger.archive.targets.s3 import S3Target  # noqa: PLC0415
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ArchiveMisconfigured(
             "s3:// needs the server extra: pip install 'quire[server]'"
         ) from error
