@@ -17,9 +17,10 @@ SELECT c.size, c.root, c.note, c.signed_at,
 FROM checkpoints c WHERE c.org_id = $1 AND c.size < $2 ORDER BY c.size DESC LIMIT $3"""
 NEWEST_ANCHORED = """
 SELECT c.size, c.root, c.note, c.signed_at
-FROM anchor_leaves l JOIN checkpoints c ON c.org_id = l.org_id AND c.size = l.size
-WHERE l.org_id = $1 AND l.idx < (SELECT size FROM trees WHERE org_id = 0)
-ORDER BY l.size DESC, l.idx LIMIT 1"""
+FROM (SELECT size FROM anchor_leaves
+      WHERE org_id = $1 AND idx < (SELECT size FROM trees WHERE org_id = 0)
+      ORDER BY size DESC LIMIT 1) AS l
+JOIN checkpoints c ON c.org_id = $1 AND c.size = l.size"""
 SIZES = "SELECT org_id, size FROM trees WHERE org_id = ANY ($1::bigint[])"
 ENTRY_AND_NEWEST = """
 SELECT e.entry_hash, c.size, c.root, c.note, c.signed_at

@@ -1,0 +1,108 @@
+"""What is served of signed trees is found by key, however much was signed before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from ledger.storage import bundles, history, trees
+from tests.support.clusters import Cluster, Database, blocking
+
+ORG = 7
+CHECKPOINTS = 5_000
+MOST_ROWS = 600
+"""A bundle has 256 rows, a proof's tiles a few hundred parts."""
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+QUERIES: dict[str, tuple[str, list[object]]] = {
+    "tile": (bundles.TILE, [ORG, 0, 3, 256]),
+    "leaves": (bundles.LEAVES, [ORG, 1_000, 1_256]),
+    "anchor leaves": (bundles.ANCHOR_LEAVES, [0, 1_000, 1_256]),
+    "tiles of a proof": (trees.TILE_PARTS, [ORG, [0, 0, 1], [3, 19, 0]]),
+    "newest checkpoint": (trees.NEWEST_CHECKPOINT, [ORG]),
+    "checkpoint of a size": (trees.CHECKPOINT_AT, [ORG, 77]),
+    "first checkpoint above": (trees.FIRST_CHECKPOINT_ABOVE, [ORG, 77]),
+    "anchor leaf": (trees.ANCHOR_LEAF, [ORG, 77]),
+    "listed": (history.LISTED, [ORG, 4_000, 100]),
+    "newest anchored": (history.NEWEST_ANCHORED, [ORG]),
+    "entry": (history.ENTRY_AND_NEWEST, [ORG, 77, NOW]),
+    "sizes": (history.SIZES, [[ORG, 8]]),
+}
+
+
+@pytest.fixture(scope="module", params=["fresh", "analyzed"])
+def signed(postgres_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database in which an org was signed after each of 5,000 entries, with statistics or none."""
+    database = postgres_cluster.migrated()
+    blocking(_fill(database))
+    if request.param == "analyzed":
+        blocking(_analyze(database))
+    yield database
+    postgres_cluster.drop(database)
+
+
+async def _fill(database: Database) -> None:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute("SELECT quire_create_entries_partition($1)", NOW)
+        for statement in (
+            """INSERT INTO entries (org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash,
+                                    signature, leaf, payload)
+               SELECT $1, n, $3, 0, 0, '', '', 'x', '' FROM generate_series(0, $2::bigint - 1) AS n""",
+            """INSERT INTO checkpoints (org_id, size, root, note)
+               SELECT $1, n + 1, sha256('x'), 'note'
+               FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",
+            """INSERT INTO anchor_leaves (idx, org_id, size, nonce, leaf)
+               SELECT n, $1, n + 1, sha256('x'), sha256('x')
+               FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",
+            """INSERT INTO tile_parts (org_id, level, tile, start, hashes)
+               SELECT $1, 0, n >> 8, n & 255, sha256('x')
+               FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",
+            """INSERT INTO trees (org_id, size, root)
+               SELECT org, $2, '' FROM unnest(ARRAY[$1, 0::bigint]) AS org
+               WHERE $3 IS NOT NULL""",
+        ):
+            typed = statement.replace("$1", "$1::bigint").replace("$3", "$3::timestamptz")
+            await connection.execute(typed, ORG, CHECKPOINTS, NOW)
+    finally:
+        await connection.close()
+
+
+async def _plan(database: Database, query: str, arguments: list[object], mode: str) -> str:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute(f"SET plan_cache_mode = {mode}")
+        await connection.execute(f"PREPARE asked AS {query}")
+        literals = ", ".join(map(_literal, arguments))
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE asked ({literals})"
+        )
+    finally:
+        await connection.close()
+    return "\n".join(row[0] for row in rows)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, list):
+        return f"'{{{','.join(map(str, value))}}}'"
+    return f"'{value}'"
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("name", QUERIES)
+def test_what_is_served_is_found_by_key(signed: Database, name: str, mode: str) -> None:
+    query, arguments = QUERIES[name]
+    plan = blocking(_plan(signed, query, arguments, mode))
+    read = max(int(rows) for rows in re.findall(r"rows=(\d+)", plan))
+    assert read <= MOST_ROWS, plan
+    dropped = sum(int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan))
+    assert dropped <= MOST_ROWS, plan
+
+
+async def _analyze(database: Database) -> None:
+    connection = await asyncpg.connect(database.superuser_url)
+    await connection.execute("ANALYZE")
+    await connection.close()
