@@ -31,6 +31,7 @@ _EXTRA64: Final = struct.Struct("<2HQ")
 LOCAL_BYTES: Final = _LOCAL.size
 CENTRAL_BYTES: Final = _CENTRAL.size
 END_BYTES: Final = _END.size
+EXTRA64_BYTES: Final = _EXTRA64.size
 END64_BYTES: Final = _END64.size + _LOCATOR.size
 
 
@@ -74,3 +75,32 @@ def end(directory: Directory) -> bytes:
         ]
     count, size, offset = min(count, LIMIT_16), min(size, LIMIT_32), min(offset, LIMIT_32)
     return b"".join((*parts, _END.pack(b"PK\x05\x06", 0, 0, count, count, size, offset, 0)))
+
+
+def parse_central(data: bytes, at: int) -> tuple[bytes, int, int] | None:
+    """Name, CRC-32 and size in the header at ``at``, None where the bytes end before it does.
+
+    All else of it is for the caller to compare with :func:`central_header`.
+    """
+    if at + CENTRAL_BYTES > len(data):
+        return None
+    fields = _CENTRAL.unpack_from(data, at)
+    crc, size, name_bytes = fields[7], fields[9], fields[10]
+    name = data[at + CENTRAL_BYTES : at + CENTRAL_BYTES + name_bytes]
+    return (name, crc, size) if len(name) == name_bytes else None
+
+
+def parse_end(tail: bytes) -> Directory | None:
+    """What the last bytes of a file say, where they are exactly :func:`end` of it."""
+    if len(tail) < END_BYTES:
+        return None
+    found = _END.unpack_from(tail, len(tail) - END_BYTES)
+    directory = Directory(found[4], found[5], found[6])
+    if directory.needs_64:
+        if len(tail) < END_BYTES + END64_BYTES:
+            return None
+        found = _END64.unpack_from(tail, len(tail) - END_BYTES - END64_BYTES)
+        directory = Directory(found[7], found[8], found[9])
+        if directory.offset + directory.size >= 1 << 63:
+            return None
+    return directory if tail.endswith(end(directory)) else None

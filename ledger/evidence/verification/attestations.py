@@ -1,0 +1,90 @@
+"""What others say of an anchor: authorities of its time, witnesses of its log."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledger.errors import CheckpointError, NoteError, TimestampError
+from ledger.evidence import members
+from ledger.evidence.verdict import Findings
+from ledger.log_keys import LogKeyHistory
+from ledger.note import parse_signatures
+from ledger.policy import Policy
+
+
+class Attested(NamedTuple):
+    """An anchor's size, the note the log signed, and what others added to it."""
+
+    size: int
+    note: bytes
+    cosignatures: bytes
+    tokens: tuple[bytes, ...]
+
+
+def check_time(anchor: Attested, tsa_ca: bytes | None, findings: Findings) -> None:
+    """One timestamp by a trusted authority is enough; its time is the latest the anchor can have."""
+    if not anchor.tokens:
+        findings.leaves_out("external_time", "the anchor has no timestamp")
+        return
+    if tsa_ca is None:
+        findings.leaves_out(
+            "external_time",
+            f"the anchor has {len(anchor.tokens)} timestamps; name the certificate of the "
+            "authority that you trust with --tsa-ca",
+        )
+        return
+    from ledger import timestamp  # noqa: PLC0415 - most runs check none, and it is slow to load
+
+    refused = []
+    for number, token in enumerate(anchor.tokens):
+        name = members.anchor_token(anchor.size, number)
+        try:
+            said = timestamp.verify(token, anchor.note, tsa_ca)
+        except TimestampError as error:
+            refused.append(f"{name}: {error}")
+            continue
+        time = said.gen_time.isoformat().replace("+00:00", "Z")
+        findings.about.setdefault("existed_at", time)
+        findings.holds("external_time", f"{name}: existed at {time}, says {said.authority}")
+    for reason in refused:
+        if findings.about.get("existed_at") is None:
+            findings.fails("external_time", reason)
+        else:
+            findings.warnings.append(f"a timestamp that was not counted: {reason}")
+
+
+def check_witnesses(
+    anchor: Attested, keys: LogKeyHistory | None, policy: Policy | None, findings: Findings
+) -> None:
+    """The cosignatures that the policy asks for, under the log's keys or those it lists."""
+    names = _names(anchor, findings)
+    if policy is None:
+        said = f"cosigned by {names}; name those that you trust with --policy" if names else "none"
+        findings.leaves_out("witnesses", said)
+        return
+    if keys is None:
+        findings.leaves_out("witnesses", "the log's own signature could not be checked")
+        return
+    own = None if policy.logs else keys.anchor_verifiers()
+    try:
+        cosigned = policy.open(anchor.note + anchor.cosignatures, own)
+    except (NoteError, CheckpointError) as error:
+        findings.fails("witnesses", str(error))
+        return
+    found = ", ".join(sorted(cosigned.witnesses)) or "none"
+    if cosigned.quorum:
+        findings.holds("witnesses", f"cosigned as the policy asks, by: {found}")
+    else:
+        findings.fails("witnesses", f"too few cosignatures for the policy; there are: {found}")
+
+
+def _names(anchor: Attested, findings: Findings) -> str:
+    """Who claims to have cosigned."""
+    if not anchor.cosignatures:
+        return ""
+    try:
+        lines = parse_signatures(anchor.cosignatures)
+    except NoteError as error:
+        findings.fails("witnesses", f"{members.anchor_cosignatures(anchor.size)}: {error}")
+        return ""
+    return ", ".join(sorted({line.name for line in lines}))

@@ -1,0 +1,173 @@
+"""Evidence bundles without a server: a trail, its signed trees, and bundles of them.
+
+Everything is made by the code that makes it in production; the same arguments
+make the same bytes but for ML-DSA signatures, which are random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from io import BytesIO
+
+from ledger import merkle, sealing
+from ledger.anchor import blind
+from ledger.chain import EMPTY_HEAD, Draft, Entry, extend
+from ledger.checkpoint import Checkpoint
+from ledger.entry import Leaf, decode_leaf, payload_digest
+from ledger.evidence.format import PayloadLine, Request, State
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import Verdict
+from ledger.evidence.verification import verify_bundle
+from ledger.evidence.writer import Anchoring, BundleWriter
+from ledger.log_keys import LogKeys
+from ledger.note import CosignatureSigner, Signer, sign_note
+from ledger.tiles import StaticLog
+from tests.support.signing import log_keys
+from tests.support.static_logs import log_files
+from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
+
+PAGE = b"<!doctype html><title>the page is not what is tested here</title>\n"
+ORG_DATA_KEY = sha256(b"org data key").digest()
+WITNESS = CosignatureSigner.from_seed("witness.example/w1", bytes([9]) * 32)
+COSIGNED_AT_S = 1_767_268_900
+OTHER_CHECKPOINTS = 6
+"""Leaves of others in the anchor log, half of them before ours."""
+
+Stamp = Callable[[bytes], bytes]
+
+
+def data_key(seal: str) -> bytes:
+    """The data key of a person, or of the org, in these trails."""
+    return ORG_DATA_KEY if seal == sealing.ORG_SEAL else sha256(seal.encode()).digest()
+
+
+def state_of(leaf: Leaf) -> State:
+    """What becomes of a payload in these bundles, by its seq: a little of everything."""
+    if leaf.payload.seal is None:
+        return "plain"
+    states: tuple[State, ...] = ("disclosed", "sealed", "erased", "disclosed")
+    return states[leaf.seq % len(states)]
+
+
+def payload_line(entry: Entry, state: State | None = None) -> PayloadLine:
+    """The payload line of an entry."""
+    leaf = decode_leaf(entry.leaf)
+    state = state or state_of(leaf)
+    key = None
+    if state == "disclosed" and leaf.payload.seal is not None:
+        salt = sealing.sealed_salt(entry.payload)
+        key = sealing.payload_key(data_key(leaf.payload.seal), salt).hex()
+    return PayloadLine(key, None if state == "withheld" else entry.payload, entry.seq, state)
+
+
+def entries(length: int, *, sealed: bool = True, org: str = ORG) -> list[Entry]:
+    """A trail; of a sealed org every third payload is under the org's own key."""
+    drafts = [_draft(number, sealed, org) for number in range(length)]
+    return extend(ORG_ID, org, EMPTY_HEAD, drafts, NOW_US, KEY)[0]
+
+
+def _draft(number: int, sealed: bool, org: str) -> Draft:
+    payload = b'{"action":"approve","number":%d}' % number
+    if not sealed:
+        return draft(payload, subject=f"person {number % 5}")
+    subject = None if number % 3 == 2 else f"ref:{'person':A<20}{number % 5:02}"
+    seal = subject or sealing.ORG_SEAL
+    salt = sha256(b"salt %d" % number).digest()
+    aad = sealing.payload_aad(org, seal)
+    stored = sealing.seal_payload(sealing.DataKey(data_key(seal)), salt, aad, payload)
+    made = draft(stored, actor=f"ref:{'actor':A<22}", subject=subject)
+    made.digest = payload_digest(stored, seal)
+    return made
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A trail, its checkpoint and the anchor over it; what a bundle is made from."""
+
+    keys: LogKeys
+    entries: list[Entry]
+    org: str
+    note: bytes
+    anchoring: Anchoring | None
+    log: StaticLog
+    names: Mapping[str, str] | None = field(default=None)
+
+    @property
+    def size(self) -> int:
+        return len(self.entries)
+
+    def stamped(self, *stamps: Stamp) -> Scene:
+        """The same with tokens over the anchor."""
+        assert self.anchoring is not None
+        tokens = [stamp(self.anchoring.note) for stamp in stamps]
+        return replace(self, anchoring=replace(self.anchoring, tokens=tokens))
+
+    def bundle(
+        self,
+        seqs: Iterable[int] | None = None,
+        *,
+        proofs: bool = True,
+        payloads: bool = True,
+        line: Callable[[Entry], PayloadLine] = payload_line,
+        origin: str | None = None,
+    ) -> bytes:
+        """A bundle of these entries, of all by default."""
+        chosen = list(range(self.size) if seqs is None else seqs)
+        request = Request(
+            from_seq=chosen[0],
+            to_seq=chosen[-1],
+            include_merkle_proofs=proofs,
+            include_payloads=payloads,
+            include_pq_attestation=self.anchoring is not None,
+        )
+        out = BytesIO()
+        origin = origin or self.keys.public().org_origin(self.org)
+        writer = BundleWriter(out.write, self.org, origin, request)
+        writer.begin(PAGE, self.keys.public().document())
+        writer.add_checkpoint(self.size, self.note, self.anchoring)
+        for seq in chosen:
+            entry = self.entries[seq]
+            proof = self.log.inclusion_proof(seq) if proofs else None
+            writer.add_entry(seq, entry.leaf, proof, line(entry) if payloads else None)
+        writer.finish(self.names)
+        return out.getvalue()
+
+
+def scene(
+    length: int = 12,
+    *,
+    sealed: bool = True,
+    org: str = ORG,
+    keys: LogKeys | None = None,
+    anchored: bool = True,
+    witnesses: Iterable[Signer] = (WITNESS,),
+) -> Scene:
+    """A trail of this length that was signed, and by default anchored and cosigned."""
+    keys = keys or log_keys()
+    made = entries(length, sealed=sealed, org=org)
+    files, root = log_files([entry.leaf for entry in made])
+    checkpoint = Checkpoint(keys.public().org_origin(org), length, root)
+    note = sign_note(checkpoint.text(), keys.org_signers(org))
+    anchoring = anchor(keys, note, witnesses) if anchored else None
+    return Scene(keys, made, org, note, anchoring, StaticLog(files.get, length))
+
+
+def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> Anchoring:
+    """An anchor over this checkpoint and some of others."""
+    nonce = sha256(b"nonce" + note).digest()
+    leaves = [sha256(b"other %d" % number).digest() for number in range(OTHER_CHECKPOINTS)]
+    index = OTHER_CHECKPOINTS // 2
+    leaves.insert(index, blind(nonce, note))
+    hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
+    checkpoint = Checkpoint(keys.public().anchor_origin, len(leaves), merkle.root(hashes))
+    anchor_note = sign_note(checkpoint.text(), keys.anchor_signers(), NOW_US // 1_000_000)
+    lines = [witness.line(checkpoint.text(), COSIGNED_AT_S) for witness in witnesses]
+    proof = merkle.inclusion_proof(index, hashes)
+    return Anchoring(index, len(leaves), nonce, proof, anchor_note, b"".join(lines))
+
+
+def judge(bundle: bytes, trust: Trust | None = None) -> Verdict:
+    """The verdict on a bundle in memory."""
+    return verify_bundle(BytesIO(bundle), trust)
