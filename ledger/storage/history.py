@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
+from ledger.storage.search import IN_ORDER
 from ledger.storage.trees import StoredCheckpoint, StoredCosignature
 
 LISTED = """
@@ -47,7 +48,11 @@ class ListedCheckpoint(NamedTuple):
 
 async def listed(database: Database, org_id: int, below: int, limit: int) -> list[ListedCheckpoint]:
     """Checkpoints smaller than ``below``, newest first."""
-    return [ListedCheckpoint(*row) for row in await database.fetch(LISTED, org_id, below, limit)]
+    async with database.transaction() as connection:
+        await connection.execute(IN_ORDER)
+        return [
+            ListedCheckpoint(*row) for row in await connection.fetch(LISTED, org_id, below, limit)
+        ]
 
 
 async def newest_anchored(database: Database, org_id: int) -> StoredCheckpoint | None:

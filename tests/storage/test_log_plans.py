@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from ledger.storage import bundles, history, trees
+from ledger.storage.search import IN_ORDER
 from tests.support.clusters import Cluster, Database, blocking
 
 ORG = 7
@@ -75,6 +76,8 @@ async def _plan(database: Database, query: str, arguments: list[object], mode: s
     connection = await asyncpg.connect(database.superuser_url)
     try:
         await connection.execute(f"SET plan_cache_mode = {mode}")
+        if query is history.LISTED:
+            await connection.execute(IN_ORDER.replace("LOCAL ", ""))
         await connection.execute(f"PREPARE asked AS {query}")
         literals = ", ".join(map(_literal, arguments))
         rows = await connection.fetch(
