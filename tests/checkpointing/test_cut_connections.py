@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.core.checkpointing import Checkpointer
 from ledger.core.sealer import Org
 from ledger.errors import DatabaseUnavailable
 from ledger.storage.trees import ANCHOR_LOG
@@ -86,11 +87,15 @@ async def test_while_leaves_are_read(database: Database, tmp_path: Path) -> None
             async with checkpointer(proxy.url, memory) as signer:
                 asyncio.get_running_loop().call_later(fuse_s, proxy.cut_all)
                 with pytest.raises(DatabaseUnavailable):
-                    while True:
-                        assert (await signer.round()).stopped == []
-                        await signer.anchor()
+                    await sign_for_ever(signer)
     async with checkpointer(database.server_url, memory) as signer:
         await signer.round()
         await signer.anchor()
     assert await sound_history(database, org, memory) == [2_000]
     assert await sound_anchors(database, memory) == [1]
+
+
+async def sign_for_ever(signer: Checkpointer) -> None:
+    while True:
+        assert (await signer.round()).stopped == []
+        await signer.anchor()
