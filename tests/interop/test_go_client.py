@@ -1,0 +1,85 @@
+"""Logs that this server wrote, verified with the go command's own packages for notes and tiles."""
+
+import copy
+import json
+import subprocess
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.note import Ed25519Signer
+from tests.support.served_log import SIZES, ServedLog
+
+pytestmark = pytest.mark.xdist_group("served_log")
+
+
+def check(program: Path, url: str, vkey: str, proofs: list[dict[str, Any]]) -> tuple[int, str]:
+    """Exit code and last words of the checker."""
+    told = "\n".join(map(json.dumps, proofs))
+    done = subprocess.run(
+        [program, url, vkey], input=told, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout.strip()
+
+
+def test_an_orgs_log_and_its_proofs_are_right(logchecker: Path, served_log: ServedLog) -> None:
+    proofs = served_log.inclusions() + served_log.consistencies()
+    assert len(proofs) > 30
+    answer = check(logchecker, served_log.url, served_log.vkey, proofs)
+    assert answer == (0, f"{SIZES[-1]} entries, {len(proofs)} proofs")
+
+
+def test_the_anchor_log_commits_to_every_checkpoint(
+    logchecker: Path, served_log: ServedLog
+) -> None:
+    anchorings = [served_log.inclusion(0, size)["anchoring"] for size in SIZES]
+    proofs = [
+        {
+            "index": anchoring["index"],
+            "leaf_hash": sha256(b"\x00" + bytes.fromhex(anchoring["leaf"])).hexdigest(),
+            "hashes": anchoring["hashes"],
+            "checkpoint": anchoring["anchor"],
+        }
+        for anchoring in anchorings
+    ]
+    answer = check(logchecker, served_log.anchors_url, served_log.anchors_vkey, proofs)
+    assert answer == (0, f"{len(SIZES) + 1} entries, {len(SIZES)} proofs")
+
+
+def _other_hash(proof: dict[str, Any]) -> None:
+    proof["hashes"][0] = "00" * 32
+
+
+def _other_place(proof: dict[str, Any]) -> None:
+    proof["index"] += 1
+
+
+def _other_leaf(proof: dict[str, Any]) -> None:
+    proof["leaf_hash"] = "00" * 32
+
+
+def _other_root(proof: dict[str, Any]) -> None:
+    note: str = proof["checkpoint"]["note"]
+    proof["checkpoint"]["note"] = note.replace("\n300\n", "\n301\n")
+
+
+@pytest.mark.parametrize("spoil", [_other_hash, _other_place, _other_leaf, _other_root])
+def test_a_spoiled_proof_is_refused(
+    logchecker: Path, served_log: ServedLog, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    proof = copy.deepcopy(served_log.inclusion(17, 300))
+    spoil(proof)
+    code, reason = check(logchecker, served_log.url, served_log.vkey, [proof])
+    assert code == 1
+    assert "invalid" in reason or "not verifiable" in reason
+
+
+def test_another_key_is_refused(logchecker: Path, served_log: ServedLog) -> None:
+    origin = served_log.history.org_origin(served_log.org)
+    other = Ed25519Signer.from_seed(origin, bytes(32)).vkey()
+    code, reason = check(logchecker, served_log.url, other, [])
+    assert (code, "no verifiable signatures" in reason) == (1, True)

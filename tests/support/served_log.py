@@ -1,0 +1,124 @@
+"""A log that this server wrote, signed and serves over HTTP: what clients that are not ours are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from ledger.log_keys import LogKeyHistory
+from ledger.tiles import EntryTile, read_bundle, tile_in
+from server.first_start import load_secrets
+from tests.support.clusters import blocking
+from tests.support.serving import Server
+from tests.support.signing import checkpointer, log_keys
+
+GROWTH: Final = (1, 1, 254, 1, 43, 700, 64_600)
+"""Entries between checkpoints: over the ends of tiles, and up to three levels of them."""
+SIZES: Final = tuple(accumulate(GROWTH))
+_BATCH: Final = 1_000
+
+
+@dataclass
+class ServedLog:
+    """An org's public log with a checkpoint of each size in SIZES, each of them anchored."""
+
+    server: Server
+    org: str
+    key: str
+    history: LogKeyHistory = field(default_factory=lambda: log_keys().public())
+    record_ids: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Where the org's log is."""
+        return f"{self.server.url}/v1/orgs/{self.org}/log"
+
+    @property
+    def anchors_url(self) -> str:
+        """Where the anchor log is."""
+        return f"{self.server.url}/v1/log"
+
+    @property
+    def vkey(self) -> str:
+        """The key of the org's log, as signed notes spell it."""
+        (verifier,) = self.history.org_verifiers(self.org)
+        return verifier.vkey()
+
+    @property
+    def anchors_vkey(self) -> str:
+        """The Ed25519 key of the anchor log."""
+        return self.history.anchor_verifiers()[0].vkey()
+
+    def read(self, path: str) -> bytes:
+        """A resource of the org's log, without a key."""
+        answer = self.server.request("GET", f"/v1/orgs/{self.org}/log/{path}")
+        assert answer.status == 200, (path, answer.body)
+        return answer.body
+
+    def leaf(self, index: int) -> bytes:
+        """The bytes of an entry, from its bundle."""
+        whole = EntryTile(index // 256, tile_in(SIZES[-1], 0, index // 256).width)
+        return read_bundle(self.read(whole.path()), whole.width)[index % 256]
+
+    def inclusion(self, index: int, size: int) -> dict[str, Any]:
+        """The body of an inclusion proof."""
+        path = f"entries/{self.record_ids[index]}/proof?size={size}"
+        return self._json(path)
+
+    def consistency(self, older: int, newer: int) -> dict[str, Any]:
+        """The body of a consistency proof."""
+        return self._json(f"consistency?from={older}&to={newer}")
+
+    def inclusions(self) -> list[dict[str, Any]]:
+        """Proofs of entries at the edges of tiles and in the middle, in every checkpoint."""
+        return [
+            self.inclusion(index, size)
+            for size in SIZES
+            for index in sorted({0, size // 2, size - 1} | {255, 256, 65_535, 65_536})
+            if index < size
+        ]
+
+    def consistencies(self) -> list[dict[str, Any]]:
+        """Proofs from each checkpoint to the next, and to the newest."""
+        pairs = sorted({*pairwise(SIZES), *((size, SIZES[-1]) for size in SIZES[:-1])})
+        return [self.consistency(older, newer) for older, newer in pairs]
+
+    def _json(self, path: str) -> dict[str, Any]:
+        answer = self.server.request("GET", f"/v1/orgs/{self.org}/{path}", key=self.key)
+        assert answer.status == 200, (path, answer.body)
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def grow(self, directory: Path) -> None:
+        """Append, sign and anchor as GROWTH says."""
+        blocking(self._grow(directory))
+
+    async def _grow(self, directory: Path) -> None:
+        settings, url = self.server.settings, self.server.database.server_url
+        keyring = load_secrets(settings, database_is_new=False).keyring
+        async with checkpointer(url, directory / "signed.sqlite", keyring=keyring) as signer:
+            for more in GROWTH:
+                self._append(more)
+                while (await signer.round()).behind:
+                    pass
+                assert await signer.anchor()
+
+    def _append(self, count: int) -> None:
+        for start in range(0, count, _BATCH):
+            numbers = range(len(self.record_ids), len(self.record_ids) + min(_BATCH, count - start))
+            events = [{"event_type": "interop", "number": number} for number in numbers]
+            path = f"/v1/orgs/{self.org}/entries"
+            answer = self.server.request("POST", path, events, key=self.key)
+            assert answer.status == 201, answer.body
+            self.record_ids += [entry["record_id"] for entry in answer.json()["entries"]]
+
+
+def served_log(server: Server, directory: Path) -> ServedLog:
+    """Write, sign and publish a log."""
+    log = ServedLog(server, *server.create_org("plain"))
+    log.grow(directory)
+    made = server.request("PATCH", f"/v1/orgs/{log.org}", {"log_public": True}, key=log.key)
+    assert made.status == 200, made.body
+    return log
