@@ -13,10 +13,13 @@ import pytest
 from ledger import merkle
 from ledger.anchor import blind
 from ledger.core import proving
+from ledger.entry import parse_record_id
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.note import CosignatureSigner, parse_note
 from ledger.proof import parse_proof
 from server.http import waiting
+from tests.support.appending import superuser
+from tests.support.clusters import blocking
 from tests.support.serving import Answer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
 
@@ -303,3 +306,45 @@ def test_an_append_with_another_query_is_refused(shared_server: Server, query: s
     path = f"/v1/orgs/{shared_server.org}/entries?{query}"
     answer = shared_server.request("POST", path, {}, key=shared_server.admin_key)
     assert answer.status == 400
+
+
+def _tamper(server: Server, statement: str, *arguments: object) -> None:
+    async def run() -> None:
+        async with superuser(server.database) as connection:
+            await connection.execute(statement, *arguments)
+
+    blocking(run())
+
+
+def test_an_entry_after_signing_stopped_is_not_proven(shared_server: Server) -> None:
+    org, key = shared_server.create_org()
+    append(shared_server, org, key, 1)
+    SignedTrees(shared_server).sign()
+    record = append(shared_server, org, key, 1)["entries"][0]["record_id"]
+    org_id = parse_record_id(record).org_id
+    stop = "UPDATE trees SET stopped_at = now(), stopped_reason = $2 WHERE org_id = $1"
+    _tamper(shared_server, stop, org_id, "link_broken: seen")
+    path = f"/v1/orgs/{org}/entries/{record}/proof"
+    answer = shared_server.request("GET", path, key=key)
+    assert (answer.status, answer.json()["reason"]) == (423, "link_broken: seen")
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 1",
+    "DELETE FROM tile_parts WHERE org_id = $1",
+    "UPDATE entries SET entry_hash = sha256('x') WHERE org_id = $1 AND seq = 0",
+    "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1",
+])  # fmt: skip
+def test_a_proof_that_does_not_hold_is_not_given(shared_server: Server, statement: str) -> None:
+    trees = SignedTrees(shared_server)
+    org, key = shared_server.create_org()
+    record = append(shared_server, org, key, 1)["entries"][0]["record_id"]
+    trees.sign()
+    append(shared_server, org, key, 1)
+    trees.sign()
+    path = f"/v1/orgs/{org}/entries/{record}/proof"
+    assert shared_server.request("GET", path, key=key).status == 200
+    _tamper(shared_server, statement, parse_record_id(record).org_id)
+    answer = shared_server.request("GET", path, key=key)
+    assert answer.status == 503
+    assert record not in answer.body.decode()
