@@ -32,7 +32,7 @@ COPY_TIMEOUT_S: Final = 600.0
 """For one batch of leaves: a line that is dead without a word must not hold leadership for long."""
 
 # A head beyond all seqs was edited; adding one to it must not fail the query for all orgs.
-_LENGTH = f"coalesce(least(h.seq, {MAX_SEQ}) + 1, 0)"
+_LENGTH = f"least(coalesce(h.seq, -1), {MAX_SEQ}) + 1"
 # Neither stopped, nor stopped so lately that it need not be looked at again. Later than now: the
 # clock was set back.
 _DUE = "(t.stopped_at IS NULL OR t.stopped_at NOT BETWEEN now() - {0}::interval AND now())"
@@ -45,7 +45,7 @@ SELECT h.org_id, o.slug, {_LENGTH}, coalesce(t.size, 0), t.root, t.stopped_reaso
 FROM heads h
 JOIN orgs o ON o.id = h.org_id
 LEFT JOIN trees t ON t.org_id = h.org_id
-WHERE {_LENGTH} <> coalesce(t.size, 0) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}
+WHERE ({_LENGTH}) <> coalesce(t.size, 0) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}
 ORDER BY t.signed_at NULLS FIRST LIMIT {MAX_PENDING}"""
 # Trees whose trail is gone, or shorter than what the caller remembers as signed.
 SHORTER = f"""
@@ -53,7 +53,7 @@ SELECT w.org_id, w.size, {_LENGTH}
 FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, size)
 LEFT JOIN heads h ON h.org_id = w.org_id
 LEFT JOIN trees t ON t.org_id = w.org_id
-WHERE {_LENGTH} < w.size AND h.frozen_reason IS NULL AND {_DUE.format("$3")}"""
+WHERE ({_LENGTH}) < w.size AND h.frozen_reason IS NULL AND {_DUE.format("$3")}"""
 WITHOUT_TRAIL = f"""
 SELECT t.org_id, t.size FROM trees t
 WHERE t.org_id <> 0 AND NOT EXISTS (SELECT FROM heads h WHERE h.org_id = t.org_id)

@@ -1,9 +1,11 @@
-"""A database that a module's tests tamper with, each an org of its own."""
+"""Databases with orgs whose trees are signed."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from ledger.core.sealer import Org
+from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Cluster, Database
 
 
@@ -13,3 +15,10 @@ def module_database(postgres_cluster: Cluster) -> Iterator[Database]:
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
+
+
+@pytest.fixture
+async def one_org(database: Database) -> AsyncIterator[tuple[Process, Org]]:
+    """A sequencer on the test's database, and an org without entries."""
+    async with process(database.server_url) as server:
+        yield server, await new_org(server.database)
