@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ledger.log_keys import KeyPins
+    from ledger.log_keys import KeyPins, LogKeyHistory
     from ledger.policy import Policy
 
 _ALWAYS: Final = frozenset(
@@ -27,12 +27,14 @@ class Trust:
     """Explicit trust; without ``pins`` the keys are the bundle's own.
 
     ``policy`` names witnesses (and logs), ``tsa_ca`` is the PEM of the certificates
-    of time-stamping authorities.
+    of time-stamping authorities. ``history`` is a whole key history that was trusted,
+    for logs that bring none; ``pins`` are then those of its keys.
     """
 
     pins: KeyPins | None = None
     policy: Policy | None = None
     tsa_ca: bytes | None = None
+    history: LogKeyHistory | None = None
 
     @property
     def asked(self) -> frozenset[str]:

@@ -1,0 +1,136 @@
+"""``quire-verify``: evidence checked by whoever holds it.
+
+No server, no database, no secret, and no network but for a ``--log`` that is a
+URL. What is slow to load is loaded when it is needed. Exit codes: 0 verified,
+1 refuted, 2 unreadable, 3 verified in part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ledger.evidence.trust import Trust
+    from ledger.evidence.verdict import Verdict
+
+FILE_BYTES_MAX: Final = 1 << 21
+"""Of the files that say what to trust."""
+
+_EPILOG: Final = """\
+exit codes:
+  0  verified: every check that was asked for holds
+  1  refuted: at least one check does not hold
+  2  unreadable: this is no evidence, or it was cut; nothing was checked
+  3  verified in part: nothing is wrong, but something was not checked
+
+All checks are asked for but these: external_time with --tsa-ca, witnesses with
+--policy, links where entries follow one another. The check "signatures" needs
+the operator's secret and is never made here.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version  # noqa: PLC0415 - slow to load
+
+        sys.stdout.write(f"quire-verify {version('quire')}\n")
+        return 0
+    if (options.bundle is None) == (options.log is None):
+        sys.stderr.write("quire-verify: name a bundle, or a log with --log (see --help)\n")
+        return 2
+    from ledger.evidence.report import as_json, as_text  # noqa: PLC0415 - not for --help
+
+    verdict = _verdict(options)
+    what = options.bundle if options.log is None else options.log
+    shown = as_json(verdict) if options.json else as_text(verdict, what)
+    sys.stdout.buffer.write(shown.encode("utf-8", "backslashreplace"))
+    sys.stdout.flush()
+    return verdict.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quire-verify",
+        description="Check an evidence bundle, or a whole log, offline and without any secret.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("bundle", nargs="?", metavar="BUNDLE", help="the evidence bundle, a .zip")
+    add("--log", metavar="FOLDER|URL", help="check an archive or a tiled log instead, file by file")
+    add("--trust", metavar="FILE", help="pins of the log's keys (keys.json), or its key history")
+    add("--policy", metavar="FILE", help="whose cosignatures are enough (C2SP tlog-policy)")
+    add("--tsa-ca", metavar="PEM", help="certificates of the time-stamping authority you trust")
+    add(
+        "--key",
+        metavar="VKEY",
+        action="append",
+        help="with --log: a key of the log, as name+id+key",
+    )
+    add("--json", action="store_true", help="the verdict as one JSON object")
+    add("--version", action="store_true", help="show the version and stop")
+    return parser
+
+
+def _verdict(options: argparse.Namespace) -> Verdict:
+    from ledger.errors import QuireError  # noqa: PLC0415
+    from ledger.evidence.verdict import unreadable  # noqa: PLC0415
+
+    try:
+        trust = _trust(options)
+        if options.log is not None:
+            from ledger.evidence.logs import verify_log_at  # noqa: PLC0415
+
+            return verify_log_at(options.log, trust, options.key or ())
+        from ledger.evidence.verification import verify_bundle  # noqa: PLC0415
+
+        with Path(options.bundle).open("rb") as file:
+            return verify_bundle(file, trust)
+    except (OSError, QuireError) as error:
+        return unreadable(str(error))
+
+
+def _trust(options: argparse.Namespace) -> Trust:
+    """What the files say that were named. Raises OSError, and QuireError for what they hold."""
+    from ledger.errors import KeyHistoryError  # noqa: PLC0415
+    from ledger.evidence.trust import Trust  # noqa: PLC0415
+
+    pins = policy = tsa_ca = history = None
+    if options.trust is not None:
+        from ledger.log_keys import LogKeyHistory, parse_trust  # noqa: PLC0415
+
+        data = _read(options.trust)
+        pins = parse_trust(data)
+        with suppress(KeyHistoryError):  # then they are pins, which were read
+            history = LogKeyHistory.parse(data)
+    if options.policy is not None:
+        from ledger.policy import parse_policy  # noqa: PLC0415
+
+        policy = parse_policy(_read(options.policy))
+    if options.tsa_ca is not None:
+        from ledger.timestamp import check_trust  # noqa: PLC0415
+
+        tsa_ca = _read(options.tsa_ca)
+        check_trust(tsa_ca)
+    return Trust(pins, policy, tsa_ca, history)
+
+
+def _read(name: str) -> bytes:
+    from ledger.errors import EvidenceError  # noqa: PLC0415
+
+    with Path(name).open("rb") as file:
+        data = file.read(FILE_BYTES_MAX + 1)
+    if len(data) > FILE_BYTES_MAX:
+        raise EvidenceError(f"{name} has more than {FILE_BYTES_MAX} bytes; is it the right file?")
+    return data
+
+
+if __name__ == "__main__":
+    sys.exit(main())

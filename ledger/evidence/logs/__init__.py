@@ -1,0 +1,120 @@
+"""A whole log judged where it lies: an archive, or any log in the form of C2SP tlog-tiles.
+
+Every file is read. The newest checkpoint's signature, every tile and every entry
+must fit, every older checkpoint that is kept must be of the same tree, and what a
+log has grown past must say the same as what it has grown into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.errors import CheckpointError, EvidenceError, NoteError, QuireError
+from ledger.evidence.logs.kept import check_kept
+from ledger.evidence.logs.source import Source, open_source
+from ledger.evidence.logs.trail import Trail
+from ledger.evidence.logs.trusted import Keys, find_keys
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import Findings, Verdict, unreadable
+from ledger.note import parse_note, parse_vkey
+from ledger.tiles import verification
+from ledger.tiles.verification import LogReport
+
+CHECKPOINT = "checkpoint"
+ASKED = frozenset({"hashes", "tree", "checkpoints", "classical_signature"})
+_OF_ENTRIES = "tile/entries/"
+
+
+def verify_log_at(where: str, trust: Trust | None = None, vkeys: Sequence[str] = ()) -> Verdict:
+    """Verify the log in a folder or below a URL.
+
+    Its key is one of ``vkeys`` (C2SP text form), or comes from the trust given, or is
+    the log's own. Raises OSError for a folder that can't be read; what is no log is a
+    verdict, ``unreadable``.
+    """
+    trust = trust or Trust()
+    findings = Findings()
+    try:
+        with open_source(where) as source:
+            return _verify(source, trust, vkeys, findings)
+    except QuireError as error:
+        return unreadable(str(error))
+
+
+def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findings) -> Verdict:
+    note = source.read(CHECKPOINT)
+    if note is None:
+        raise EvidenceError(
+            "there is no file named checkpoint: name the folder of one log, or the URL below which "
+            "its checkpoint and tiles are"
+        )
+    head = parse_checkpoint(parse_note(note).text)
+    findings.about = {"origin": head.origin, "entries": head.size}
+    given = [parse_vkey(vkey) for vkey in vkeys]
+    keys = find_keys(source, head.origin, given, trust, findings)
+    _leave_out(findings)
+    _check_note(note, keys, trust, findings)
+    trail = Trail(keys.slug, findings)
+    report = _run(source, head, trail)
+    _tell(report, findings)
+    trail.finish(report.entries == head.size)
+    check_kept(source, head, keys, findings)
+    asked = ASKED | ({"pq_signature"} if keys.post_quantum else set())
+    asked |= {"witnesses"} if trust.policy is not None else set()
+    return findings.verdict(asked | ({"external_time"} if trust.tsa_ca is not None else set()))
+
+
+def _leave_out(findings: Findings) -> None:
+    findings.leaves_out("signatures", "only the operator's secret key can check them")
+    findings.leaves_out("payloads", "a log has digests of payloads; they are in bundles")
+    findings.leaves_out("anchors", "a log is checked against its own checkpoint; bundles have both")
+    findings.leaves_out("external_time", "timestamps are in bundles")
+
+
+def _check_note(note: bytes, keys: Keys, trust: Trust, findings: Findings) -> None:
+    """Each kind of key that the log has must have signed its newest checkpoint."""
+    findings.holds("checkpoints", "the newest checkpoint can be read")
+    if not keys.classical:
+        findings.leaves_out(
+            "classical_signature", "no key of the log is known: give one with --key"
+        )
+    else:
+        keys.check("classical_signature", CHECKPOINT, note, keys.classical, findings)
+    if keys.post_quantum:
+        keys.check("pq_signature", CHECKPOINT, note, keys.post_quantum, findings)
+    else:
+        findings.leaves_out("pq_signature", "only anchors are signed with ML-DSA-44")
+    if trust.policy is None:
+        findings.leaves_out("witnesses", "no policy says whose cosignatures count")
+        return
+    try:
+        own = None if trust.policy.logs else [*keys.classical, *keys.post_quantum]
+        cosigned = trust.policy.open(note, own)
+    except (NoteError, CheckpointError) as error:
+        findings.fails("witnesses", str(error))
+    else:
+        found = ", ".join(sorted(cosigned.witnesses)) or "none"
+        (findings.holds if cosigned.quorum else findings.fails)("witnesses", f"cosigned by {found}")
+
+
+def _run(source: Source, head: Checkpoint, trail: Trail) -> LogReport:
+    """The verification of :mod:`ledger.tiles`, several files at a time."""
+    steps = verification(head.size, head.root, trail.take)
+    try:
+        paths = next(steps)
+        while True:
+            paths = steps.send(source.read_many(paths))
+    except StopIteration as end:
+        report: LogReport = end.value
+        return report
+
+
+def _tell(report: LogReport, findings: Findings) -> None:
+    for fault in report.faults:
+        check = "hashes" if fault.path.startswith(_OF_ENTRIES) else "tree"
+        findings.fails(check, f"{fault.path}: {fault.reason}")
+    if not report.complete:
+        findings.fails("tree", "so much is wrong that the rest was not read")
+    findings.holds("hashes", f"{report.entries} entries hash to their places")
+    findings.holds("tree", f"{report.tiles} tiles lead to the checkpoint's root")

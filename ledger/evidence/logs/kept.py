@@ -1,0 +1,109 @@
+"""Files that a log keeps beside its newest: older checkpoints, tiles it has grown past."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.errors import CheckpointError, EvidenceError, QuireError, TileError
+from ledger.evidence.logs.source import Source
+from ledger.evidence.logs.trusted import Keys
+from ledger.evidence.verdict import Findings
+from ledger.merkle import HASH_BYTES
+from ledger.note import open_note, parse_note
+from ledger.tiles import EntryTile, StaticLog, Tile, parse_path, read_bundle, tile_in
+
+_OLDER: Final = re.compile(r"checkpoints/([0-9]{1,20})|checkpoint\.([0-9]{1,20})")
+_CACHED_FILES: Final = 64
+_NAMED_MAX: Final = 5
+
+
+def check_kept(source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> None:
+    """Every file there is that the newest checkpoint does not name by itself."""
+    paths = source.paths()
+    if paths is None:
+        findings.holds("checkpoints", "older ones can't be listed below a URL")
+        return
+    kept = _Kept(source, head, keys, findings)
+    for path in paths:
+        kept.check(path)
+    kept.finish()
+
+
+class _Kept:
+    def __init__(self, source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> None:
+        # Proofs of neighbours need the same tiles: a few are kept.
+        self._log = StaticLog(lru_cache(_CACHED_FILES)(source.read), head.size)
+        self._source = source
+        self._head = head
+        self._keys = keys
+        self._findings = findings
+        self._checkpoints = 0
+        self._beyond: list[str] = []
+        self._beyond_count = 0
+
+    def check(self, path: str) -> None:
+        older = _OLDER.fullmatch(path)
+        try:
+            if older is not None:
+                self._check_checkpoint(path, int(older[1] or older[2]))
+            elif path.startswith("tile/"):
+                self._check_tile(path)
+            elif path not in {"checkpoint", "log-keys.json"}:
+                self._outside(path)
+        except QuireError as error:
+            check = "checkpoints" if older is not None else "tree"
+            self._findings.fails(check, f"{path}: {error}")
+
+    def finish(self) -> None:
+        if self._checkpoints:
+            self._findings.holds(
+                "checkpoints", f"{self._checkpoints} kept ones are of the same tree"
+            )
+        if self._beyond_count:
+            shown = ", ".join(self._beyond)
+            more = ", …" if self._beyond_count > len(self._beyond) else ""
+            self._findings.warnings.append(
+                f"{self._beyond_count} files are not covered by the checkpoint ({shown}{more})"
+            )
+
+    def _outside(self, path: str) -> None:
+        self._beyond_count += 1
+        if len(self._beyond) < _NAMED_MAX:
+            self._beyond.append(path)
+
+    def _check_checkpoint(self, path: str, size: int) -> None:
+        note = self._source.read(path)
+        if note is None:
+            raise EvidenceError("it is no plain file")
+        if self._keys.classical:
+            open_note(note, self._keys.classical)
+        checkpoint = parse_checkpoint(parse_note(note).text)
+        if (checkpoint.origin, checkpoint.size) != (self._head.origin, size):
+            raise CheckpointError(f"it is of {checkpoint.origin!r} with {checkpoint.size} entries")
+        if size > self._head.size:
+            raise CheckpointError("it is newer than the newest: the log was set back")
+        if checkpoint.root != self._log.edge(size).root():
+            raise CheckpointError("its root is not that of the tree at its size: two histories")
+        self._checkpoints += 1
+
+    def _check_tile(self, path: str) -> None:
+        unit = parse_path(path)
+        level = 0 if isinstance(unit, EntryTile) else unit.level
+        try:
+            current = tile_in(self._head.size, level, unit.index).width
+        except TileError:
+            current = 0
+        if unit.width == current:
+            return  # the log itself was verified from it
+        if unit.width > current:
+            self._outside(path)
+            return
+        data = self._source.read(path) or b""
+        if isinstance(unit, Tile):
+            if len(data) != unit.width * HASH_BYTES or data != self._log.tile(unit):
+                raise TileError("it differs from the tile that it grew into")
+        elif read_bundle(data, unit.width) != self._log.entries(unit):
+            raise TileError("it differs from the bundle that it grew into")

@@ -1,0 +1,118 @@
+"""Where a log's files are read from. Both sources bound what they read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ledger.errors import EvidenceError
+from ledger.tiles import MAX_BUNDLE_BYTES
+
+if TYPE_CHECKING:
+    import httpx2
+
+FILE_BYTES_MAX: Final = MAX_BUNDLE_BYTES + (1 << 16)
+"""A full bundle of the largest entries, in gzip that made it a little longer."""
+FETCHES_AT_ONCE: Final = 8
+TIMEOUT_S: Final = 30.0
+_URL: Final = ("http://", "https://")
+_NOT_THERE: Final = {404, 410}
+
+
+class Source(Protocol):
+    """The files of one log, by their paths below its prefix."""
+
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes, None where there is none. Raises EvidenceError, OSError."""
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
+        """The same of several files."""
+
+    def paths(self) -> Iterator[str] | None:
+        """Every file that is there; None where that can't be told."""
+
+
+@contextmanager
+def open_source(where: str) -> Iterator[Source]:
+    """The source at a folder's path or an HTTP URL. Raises EvidenceError."""
+    if not where.startswith(_URL):
+        folder = Path(where.removeprefix("file://"))
+        if not folder.is_dir():
+            raise EvidenceError(f"{where} is no folder, and no http:// or https:// URL")
+        yield Folder(folder)
+        return
+    import httpx2  # noqa: PLC0415 - slow to load, and folders need none
+
+    with (
+        httpx2.Client(timeout=TIMEOUT_S, headers={"accept-encoding": "identity"}) as client,
+        ThreadPoolExecutor(FETCHES_AT_ONCE) as pool,
+    ):
+        yield Web(where.rstrip("/"), client, pool)
+
+
+class Folder:
+    """Files below a folder; links are not followed when they are listed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, path: str) -> bytes | None:
+        file = self._root / path
+        if not file.is_file():
+            return None
+        with file.open("rb") as opened:
+            return _bounded(path, opened.read(FILE_BYTES_MAX + 1))
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
+        return {path: self.read(path) for path in paths}
+
+    def paths(self) -> Iterator[str]:
+        for folder, _, names in os.walk(self._root):
+            prefix = Path(folder).relative_to(self._root)
+            yield from ((prefix / name).as_posix() for name in sorted(names))
+
+
+class Web:
+    """Files below a URL, in the form of C2SP tlog-tiles."""
+
+    def __init__(self, url: str, client: httpx2.Client, pool: ThreadPoolExecutor) -> None:
+        self._url = url
+        self._client = client
+        self._pool = pool
+
+    def read(self, path: str) -> bytes | None:
+        import httpx2  # noqa: PLC0415 - loaded already
+
+        url = f"{self._url}/{path}"
+        try:
+            with self._client.stream("GET", url) as response:
+                if response.status_code in _NOT_THERE:
+                    return None
+                if response.status_code != httpx2.codes.OK:
+                    raise EvidenceError(f"{url} answers {response.status_code}")
+                data = b""
+                for chunk in response.iter_raw():
+                    data = _bounded(path, data + chunk)
+                return data
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise EvidenceError(
+                f"{url} can't be read: {str(error) or type(error).__name__}"
+            ) from error
+
+    def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
+        return dict(zip(paths, self._pool.map(self.read, paths), strict=True))
+
+    def paths(self) -> None:
+        """Nothing lists what is below a URL."""
+
+
+def _bounded(path: str, data: bytes) -> bytes:
+    if len(data) > FILE_BYTES_MAX:
+        raise EvidenceError(
+            f"{path} has more than {FILE_BYTES_MAX} bytes, more than any file of a log"
+        )
+    return data

@@ -1,0 +1,87 @@
+"""The keys that a log's notes are held against, and whose word it is that they are its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.errors import ForeignHistory, KeyHistoryError, NoteError
+from ledger.evidence.logs.source import Source
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import Findings
+from ledger.log_keys import LogKeyHistory
+from ledger.note import SignatureType, Verifier, open_note
+
+LOG_KEYS: Final = "log-keys.json"
+_ORGS: Final = "/orgs/"
+OWN_KEYS: Final = (
+    "the keys are the log's own: they show that one log made all of this, not whose log it is. "
+    "Give its key with --key, or pins with --trust"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Verifiers of a log by kind, and the slug of the org whose trail it is, if it is one."""
+
+    classical: tuple[Verifier, ...] = ()
+    post_quantum: tuple[Verifier, ...] = ()
+    slug: str | None = None
+
+    def check(
+        self,
+        check: str,
+        name: str,
+        note: bytes,
+        verifiers: tuple[Verifier, ...],
+        findings: Findings,
+    ) -> None:
+        """One of these must have signed the note."""
+        try:
+            signer = open_note(note, verifiers).verified[0].verifier
+        except NoteError as error:
+            findings.fails(check, f"{name}: {error}")
+        else:
+            findings.holds(check, f"{name}: key {signer.key_id.hex()}")
+
+
+def find_keys(
+    source: Source, origin: str, given: list[Verifier], trust: Trust, findings: Findings
+) -> Keys:
+    """What was given goes before what was pinned, and that before the log's own."""
+    slug = origin.rpartition(_ORGS)[2] if _ORGS in origin else None
+    listed = [] if trust.policy is None else trust.policy.keys_of(origin)
+    if given or (listed and trust.pins is None):
+        findings.about["keys"] = "given"
+        return _by_kind([*given, *listed], slug)
+    history = trust.history
+    try:
+        if history is None:
+            document = source.read(LOG_KEYS)
+            history = None if document is None else LogKeyHistory.parse(document)
+        if history is None:
+            return _by_kind([], slug)
+        if trust.pins is not None:
+            history.check_pins(trust.pins)
+        keys = _of_history(history, origin, slug)
+    except KeyHistoryError as error:
+        findings.fails("classical_signature", f"the log's keys are not to be believed: {error}")
+        return _by_kind([], slug)
+    findings.about["keys"] = "the log's own" if trust.pins is None else "pinned"
+    if trust.pins is None:
+        findings.warnings.append(OWN_KEYS)
+    return keys
+
+
+def _of_history(history: LogKeyHistory, origin: str, slug: str | None) -> Keys:
+    if origin == history.anchor_origin:
+        return _by_kind(history.anchor_verifiers(), None)
+    if slug is None or history.org_origin(slug) != origin:
+        raise ForeignHistory(f"they are of log {history.origin!r}, the checkpoint is of {origin!r}")
+    return _by_kind(history.org_verifiers(slug), slug)
+
+
+def _by_kind(verifiers: tuple[Verifier, ...] | list[Verifier], slug: str | None) -> Keys:
+    classical = [one for one in verifiers if one.kind is SignatureType.ED25519]
+    post_quantum = [one for one in verifiers if one.kind is SignatureType.ML_DSA_44_COSIGNATURE]
+    return Keys(tuple(classical), tuple(post_quantum), slug)
