@@ -25,7 +25,7 @@ def stream(rows: Sequence[Entry]) -> bytes:
     """The rows as the database sends them; None is NULL."""
     parts = [COPY_SIGNATURE, bytes(8)]
     for row in rows:
-        values = [
+        values: list[bytes | None] = [
             pack(">q", row.org_id), pack(">q", row.seq), row.entry_hash, row.signature, row.leaf,
         ]  # fmt: skip
         parts.append(pack(">h", len(values)))
@@ -48,7 +48,7 @@ async def follow(data: bytes, places: Sequence[Range] = (PLACE,), cut: int = 1 <
 async def test_no_bit_can_flip(seq: int, column: str) -> None:
     for flipped in flips(getattr(ROWS[seq], column)):
         rows = [*ROWS]
-        rows[seq] = rows[seq]._replace(**{column: flipped})
+        rows[seq] = rows[seq]._replace(**{column: flipped})  # type: ignore[arg-type]
         found = await follow(stream(rows))
         assert found.doubt is not None
         assert found.hashes == HASHES[:seq]
@@ -78,7 +78,7 @@ async def test_values_of_any_width_are_doubts_of_their_own_org_only(
     column: str, value: bytes | None, seq: int, cut: int
 ) -> None:
     rows = [*ROWS]
-    rows[seq] = rows[seq]._replace(**{column: value})
+    rows[seq] = rows[seq]._replace(**{column: value})  # type: ignore[arg-type]
     (after,), _ = trail(1, EMPTY_HEAD)
     follower = Follower([PLACE, OTHER], RING)
     data = stream([*rows, after._replace(org_id=OTHER.org_id)])

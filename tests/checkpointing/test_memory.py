@@ -24,7 +24,7 @@ from pathlib import Path
 from ledger.core.checkpointing import Memory, MemoryUnavailable
 memory = Memory(Path(sys.argv[1]))
 memory.remember([(1, 10, bytes(32))])
-resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, resource.RLIM_INFINITY))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = 10
 try:

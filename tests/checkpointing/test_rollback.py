@@ -61,9 +61,11 @@ async def test_a_copy_taken_100_entries_earlier(
         async with checkpointer(database.server_url, memory) as signer:
             await signed_in_steps(server, signer, org, BEFORE)
     async with copied(postgres_cluster, database) as restored:
-        async with process(database.server_url) as server:
-            async with checkpointer(database.server_url, memory) as signer:
-                await signed_in_steps(server, signer, org, MORE)
+        async with (
+            process(database.server_url) as server,
+            checkpointer(database.server_url, memory) as signer,
+        ):
+            await signed_in_steps(server, signer, org, MORE)
         async with process(restored.server_url) as server:
             if grown:
                 await append(server, org, grown, b"other")
@@ -96,14 +98,18 @@ async def test_the_anchor_log_rewritten_from_a_copy(
         async with checkpointer(database.server_url, memory) as signer:
             await signed_in_steps(server, signer, one, 100)
     async with copied(postgres_cluster, database) as restored:
-        async with process(database.server_url) as server:
-            async with checkpointer(database.server_url, memory) as signer:
-                await signed_in_steps(server, signer, one, 100)
-        async with process(restored.server_url) as server:
-            async with checkpointer(restored.server_url, unknowing) as signer:
-                await signed_in_steps(server, signer, other, 150)
+        async with (
+            process(database.server_url) as server,
+            checkpointer(database.server_url, memory) as signer,
+        ):
+            await signed_in_steps(server, signer, one, 100)
+        async with (
+            process(restored.server_url) as server,
+            checkpointer(restored.server_url, unknowing) as signer,
+        ):
+            await signed_in_steps(server, signer, other, 150)
         async with checkpointer(restored.server_url, memory) as signer:
-            with pytest.raises(AnchoringStopped, match="history_rewritten|anchor_log_forked"):
+            with pytest.raises(AnchoringStopped, match=r"history_rewritten|anchor_log_forked"):
                 await append_and_anchor(restored, signer, other)
 
 

@@ -174,7 +174,7 @@ class Anchoring:
         upper = start.size + MAX_LEAVES if until is None else until
         while edge.size < upper:
             limit = min(LEAVES_AT_ONCE, upper - edge.size)
-            rows = await self._connection.anchor_rows(edge.size, limit)
+            rows = self._in_turn(await self._connection.anchor_rows(edge.size, limit), edge.size)
             for row, expected in zip(rows, range(edge.size, edge.size + limit), strict=False):
                 if (doubt := self._doubt(row, expected)) is not None:
                     raise await self._stopped(doubt)
@@ -186,6 +186,16 @@ class Anchoring:
             reason = f"it has {edge.size} leaves, but {until} are signed: the database is older"
             raise await self._stopped(Doubt("anchor_log_shortened", reason))
         return edge, new
+
+    def _in_turn(self, rows: list[AnchorRow], first: int) -> list[AnchorRow]:
+        """Without those after a gap that lies beyond all that this process added.
+
+        They were planted, and their turn has not come.
+        """
+        for place, row in enumerate(rows):
+            if row.idx != first + place and self._free is not None and first + place >= self._free:
+                return rows[:place]
+        return rows
 
     def _doubt(self, row: AnchorRow, expected: int) -> Doubt | None:
         """What is wrong with a leaf of the anchor log."""
