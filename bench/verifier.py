@@ -15,6 +15,7 @@ import uvloop
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
 from ledger.core.verification.trail import Target, verify_trail
+from ledger.core.verification.trust import Trust
 
 SAMPLE_S: Final = 0.25
 
@@ -25,6 +26,7 @@ class Order(msgspec.Struct):
     database_url: str
     org_id: int
     org: str
+    trust: Trust
     count: int | None
 
 
@@ -51,9 +53,11 @@ class VerificationWrong(Exception):
     """The verification of a right trail did not end with a good verdict."""
 
 
-def verify(scratch: Scratch, org: Tenant, count: int, *, whole: bool = False) -> Verified:
-    """Verify the first ``count`` entries of a trail, on all cores."""
-    order = Order(scratch.server_url, org.org_id, org.slug, None if whole else count)
+def verify(
+    scratch: Scratch, org: Tenant, trust: Trust, count: int, *, whole: bool = False
+) -> Verified:
+    """Verify the first ``count`` entries of a trail with their tree, on all cores."""
+    order = Order(scratch.server_url, org.org_id, org.slug, trust, None if whole else count)
     with subprocess.Popen(
         [sys.executable, "-m", "bench.verifier"],
         stdin=subprocess.PIPE,
@@ -115,8 +119,9 @@ async def _verify(order: Order) -> Outcome:
         to_seq=None if order.count is None else order.count - 1,
     )
     started = time.perf_counter()
-    result = await verify_trail(order.database_url, target, KEYRING)
-    return Outcome(time.perf_counter() - started, result.verified_entries, result.valid)
+    result = await verify_trail(order.database_url, target, KEYRING, trust=order.trust)
+    right = result.valid and (order.count is not None or result.checks.tree is True)
+    return Outcome(time.perf_counter() - started, result.verified_entries, right)
 
 
 def main() -> None:

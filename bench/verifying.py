@@ -12,14 +12,19 @@ import uvloop
 from bench import tenants, trails
 from bench.figures import Figure, in_turns, ratio, value
 from bench.scope import Scope
-from bench.stage import Scratch
+from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
 from bench.trails import RawTrail
 from bench.verifier import Verified, verify
 from ledger.chain import Entry
+from ledger.core.checkpointing import Pace
+from ledger.core.verification.trust import Trust
+from tests.support.signing import checkpointer, log_keys
 
 ENTRIES: Final = 5_000_000
 LEAST_ENTRIES: Final = 2_000
+CHECKPOINT_ENTRIES: Final = 10_000
+"""A checkpoint for each of so many: one a second at ten thousand events a second."""
 SHARE: Final = 5
 """The time per entry of the whole trail is compared with that of a fifth of it."""
 MIB: Final = 2**20
@@ -39,6 +44,7 @@ class Subject:
             scratch = scope.stage.database()
             (org,) = tenants.create(scratch)
             RawTrail(scratch, org).build(scope.sized(ENTRIES, least=LEAST_ENTRIES))
+            uvloop.run(_sign(scope, scratch))
             trails.vacuum(scratch)
             self._built = scratch, org
         return self._built
@@ -47,7 +53,7 @@ class Subject:
         """Verify the whole trail, once more."""
         scratch, org = self.trail(scope)
         count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
-        self._verified.append(verify(scratch, org, count, whole=True))
+        self._verified.append(verify(scratch, org, trust_of(org), count, whole=True))
         return self._verified[-1]
 
     def whole(self, scope: Scope, runs: int) -> list[Verified]:
@@ -58,7 +64,7 @@ class Subject:
 
 
 def verify_full(scope: Scope, subject: Subject) -> Figure:
-    """Hash, link, signature and payload of every entry, against COPY of the same rows."""
+    """Every entry, the tree over them and its checkpoints, against COPY of the same rows."""
     scratch, org = subject.trail(scope)
     count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
     ours, theirs = in_turns(
@@ -76,7 +82,7 @@ def verify_memory(scope: Scope, subject: Subject) -> Figure:
     part = whole // SHARE
     runs = scope.runs(3)
     all_of_it = subject.whole(scope, runs)
-    fifth = [verify(scratch, org, part) for _ in range(runs)]
+    fifth = [verify(scratch, org, trust_of(org), part) for _ in range(runs)]
     per_entry = median(run.seconds for run in all_of_it) / whole
     per_entry_of_part = median(run.seconds for run in fifth) / part
     return value(
@@ -91,6 +97,21 @@ def verify_memory(scope: Scope, subject: Subject) -> Figure:
             "linearity": round(per_entry / per_entry_of_part, 3),
         },
     )
+
+
+def trust_of(org: Tenant) -> Trust:
+    """The keys that signed the trail's tree."""
+    return Trust.of(log_keys().public(), org.slug)
+
+
+async def _sign(scope: Scope, scratch: Scratch) -> None:
+    """Checkpoints over the whole trail, and anchors over them, by the real checkpointer."""
+    memory = scope.stage.directory / f"{scratch.name}.sqlite"
+    pace = Pace(entries_per_org=CHECKPOINT_ENTRIES)
+    async with checkpointer(scratch.server_url, memory, keyring=KEYRING, pace=pace) as signer:
+        while (await signer.round()).behind:
+            await signer.anchor()
+        await signer.anchor()
 
 
 async def _copy_out(scratch: Scratch, org: Tenant) -> float:

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from ledger.storage.database import Connection, explained
 
+ANCHOR_LOG: Final = 0
+"""The org_id under which the anchor log keeps its tree, tiles and checkpoints."""
 MAX_NOTE_BYTES: Final = 65_536
 """A larger note is none of ours: an anchor with both signatures has some 3,500 bytes."""
 MAX_TOKEN_BYTES: Final = 262_144

@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from ledger.entry import HASH_BYTES
 from ledger.errors import StorageError
+from ledger.storage import tree_out
 from ledger.storage.database import Database
 from ledger.tiles import Tile
 
-ANCHOR_LOG: Final = 0
-"""The org_id under which the anchor log keeps its tree, tiles and checkpoints."""
+ANCHOR_LOG: Final = tree_out.ANCHOR_LOG
 
 TREE = """
 SELECT size, root, stopped_reason FROM trees WHERE org_id = $1"""

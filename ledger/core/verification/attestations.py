@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ledger.core.verification.faults import NO_ENTRY
 from ledger.core.verification.heads import sizes_of
 from ledger.core.verification.segment import Segment
@@ -9,9 +11,10 @@ from ledger.core.verification.tree_part import FaultList
 from ledger.core.verification.trust import Trust
 from ledger.errors import NoteError, TimestampError
 from ledger.note import Note, parse_note, parse_signatures
-from ledger.policy import Policy, parse_policy
 from ledger.storage.tree_out import Attestation, TreeReader
-from ledger.timestamp import verify
+
+if TYPE_CHECKING:
+    from ledger.policy import Policy
 
 
 class Attestations:
@@ -19,7 +22,7 @@ class Attestations:
 
     def __init__(self, trust: Trust) -> None:
         self._authorities = trust.authorities
-        self._policy = None if trust.witnesses is None else parse_policy(trust.witnesses)
+        self._policy = None if trust.witnesses is None else _policy(trust.witnesses)
         self._anchor: int | None = None
         self._cosigned: set[str] = set()
 
@@ -36,6 +39,8 @@ class Attestations:
                 self._check_line(line, self._policy, faults, held)
 
     def _check_token(self, token: Attestation, faults: FaultList, held: set[str]) -> None:
+        from ledger.timestamp import verify  # noqa: PLC0415 - a worker starts with what it needs
+
         if token.note is None or token.data is None:
             reason = "the anchor is gone" if token.note is None else "too large to be one"
         else:
@@ -64,6 +69,12 @@ class Attestations:
             return
         if self._cosigned and policy.satisfied_by(self._cosigned):
             held.add("witnesses")
+
+
+def _policy(data: bytes) -> Policy:
+    from ledger.policy import parse_policy  # noqa: PLC0415 - as above
+
+    return parse_policy(data)
 
 
 def _cosigners(note: Note, line: bytes, policy: Policy) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.chain import Entry, Fault, check_entry
 from ledger.core.verification.blocks import Rows
@@ -37,6 +37,10 @@ from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_TRAILER
 
+GATHERED_BYTES: Final = 128 * 1024
+"""Rows are looked at so many bytes at a time: PostgreSQL sends a dozen rows at once, too few
+to make up for the beginning and the end of a look."""
+
 
 class _Held(NamedTuple):
     """The last row, at fault: another row at its seq may turn out to be the right one."""
@@ -58,6 +62,8 @@ class SegmentScan:
         self._keyring = keyring
         self._segment = segment
         self._right = RightRows(org_id, org, keyring)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
         self._rest = b""
         self._started = False
         self._expected = segment.first - segment.context
@@ -82,7 +88,16 @@ class SegmentScan:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream, cut anywhere."""
-        buffer = self._rest + chunk if self._rest else bytes(chunk)
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        if self._waiting_bytes >= GATHERED_BYTES:
+            self._look()
+
+    def _look(self) -> None:
+        """Look at the bytes that were gathered."""
+        buffer = b"".join((self._rest, *self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
         start: int | None = 0
         if not self._started:
             start = skip_header(buffer)
@@ -91,6 +106,7 @@ class SegmentScan:
 
     def finish(self) -> SegmentResult:
         """The result, once the whole stream was fed. Raises CopyError where it was cut."""
+        self._look()
         if self._rest != COPY_TRAILER:
             raise CopyError("the stream of rows ended early")
         self._settle()

@@ -14,8 +14,7 @@ from ledger.core.verification.tree_part import TILE_HASHES, FaultList, TreePart
 from ledger.core.verification.trust import NoteJudge
 from ledger.core.verification.wire import Signed
 from ledger.merkle import leaf_hash
-from ledger.storage.tree_out import TreeReader
-from ledger.storage.trees import ANCHOR_LOG
+from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 
 class SignedLogs:

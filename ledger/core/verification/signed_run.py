@@ -15,7 +15,7 @@ from ledger.core.verification.tally import Tally
 from ledger.core.verification.tree_part import FaultList
 from ledger.core.verification.wire import Signed
 from ledger.storage.copy_out import Snapshot
-from ledger.storage.trees import ANCHOR_LOG
+from ledger.storage.tree_out import ANCHOR_LOG
 
 ANCHOR_SEGMENT: Final = 4_096
 """Leaves of the anchor log that a worker checks at a time, with all anchors among them."""

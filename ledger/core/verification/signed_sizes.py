@@ -9,8 +9,7 @@ from ledger.core.verification.segment import MAX_BIGINT
 from ledger.core.verification.trust import LogTrust, NoteJudge, SignedHead, Trust
 from ledger.core.verification.wire import LogExtent, Signed
 from ledger.merkle import EMPTY_ROOT
-from ledger.storage.tree_out import TreeReader
-from ledger.storage.trees import ANCHOR_LOG
+from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 TRIES: Final = 1_000
 """Checkpoints that are looked at, from the largest down, until one is rightly signed."""

@@ -8,15 +8,17 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from ledger.checkpoint import Checkpoint, open_checkpoint
 from ledger.core.verification.faults import LogKinds
 from ledger.errors import CheckpointError, InvalidSignature, NoteError, UnsignedNote
-from ledger.log_keys import LogKeyHistory
 from ledger.note import SignatureType, Verifier, parse_vkey
+
+if TYPE_CHECKING:  # workers are told the keys and need no history of them
+    from ledger.log_keys import LogKeyHistory
 
 
 class SignedHead(msgspec.Struct, frozen=True):

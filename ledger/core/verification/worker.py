@@ -77,8 +77,9 @@ class Worker:
                         self._answer(await logs.anchors(segment))
                         continue
                     scan = SegmentScan(order.org_id, order.org, keyring, segment)
-                    await self._read(reader, order.org_id, segment, scan)
+                    told_rows = await self._read(reader, order.org_id, segment, scan)
                     result = scan.finish()
+                    self._answer(Advance(scan.rows - told_rows))
                     if segment.tree and logs:
                         rows = None if segment.beyond else scan.leaves()
                         result.tree = await logs.trail_part(segment, rows)
@@ -88,7 +89,8 @@ class Worker:
 
     async def _read(
         self, reader: SegmentReader, org_id: int, segment: Segment, scan: SegmentScan
-    ) -> None:
+    ) -> int:
+        """Stream the rows through the scan; returns how many of them were told of."""
         now = asyncio.get_running_loop().time
         told_rows, told_at = 0, now()
 
@@ -100,7 +102,7 @@ class Worker:
                 told_rows, told_at = scan.rows, now()
 
         await reader.copy(org_id, segment.lower, segment.last, take)
-        self._answer(Advance(scan.rows - told_rows))
+        return told_rows
 
     def _answer(self, message: FromWorker) -> None:
         data = memoryview(pack(message))
