@@ -11,16 +11,28 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
 
+import msgspec
+
 from ledger import merkle, sealing
 from ledger.anchor import blind
 from ledger.chain import EMPTY_HEAD, Draft, Entry, extend
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Leaf, decode_leaf, payload_digest
-from ledger.evidence.format import PayloadLine, Request, State
+from ledger.evidence.format import (
+    PayloadLine,
+    Request,
+    State,
+    decode,
+    encode,
+    read_manifest,
+)
+from ledger.evidence.members import MANIFEST
+from ledger.evidence.reader import BundleFile
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Verdict
 from ledger.evidence.verification import verify_bundle
 from ledger.evidence.writer import Anchoring, BundleWriter
+from ledger.evidence.zip_writer import ZipWriter
 from ledger.log_keys import LogKeys
 from ledger.note import CosignatureSigner, Signer, sign_note
 from ledger.tiles import StaticLog
@@ -171,3 +183,29 @@ def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> Anch
 def judge(bundle: bytes, trust: Trust | None = None) -> Verdict:
     """The verdict on a bundle in memory."""
     return verify_bundle(BytesIO(bundle), trust)
+
+
+def members_of(bundle: bytes) -> dict[str, bytes]:
+    """Every member by its name, in order, the manifest last."""
+    file = BundleFile(BytesIO(bundle))
+    return {member.name: file.read(member) for member in file.members}
+
+
+def repack(changed: Mapping[str, bytes], **manifest: object) -> bytes:
+    """A bundle of these members whose manifest fits them: what a careful forger makes.
+
+    ``manifest`` replaces fields of it.
+    """
+    out = BytesIO()
+    zip_writer = ZipWriter(out.write)
+    told = [zip_writer.add(name, data) for name, data in changed.items() if name != MANIFEST]
+    original = decode(read_manifest, changed[MANIFEST], MANIFEST)
+    fitting = msgspec.structs.replace(original, members=tuple(told))
+    zip_writer.add(MANIFEST, encode(msgspec.structs.replace(fitting, **manifest)))
+    zip_writer.finish()
+    return out.getvalue()
+
+
+def forge(bundle: bytes, changes: Mapping[str, bytes], **manifest: object) -> bytes:
+    """A bundle with some members exchanged, and a manifest that fits."""
+    return repack({**members_of(bundle), **changes}, **manifest)

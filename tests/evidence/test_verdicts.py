@@ -1,0 +1,142 @@
+"""Good bundles of every shape, and what a verdict says of each."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import CHECKS, NOT_CHECKED
+from ledger.log_keys import KeySeeds, rotate
+from ledger.policy import parse_policy
+from ledger.timestamp import granted, query
+from tests.support.evidence import WITNESS, judge, payload_line, scene
+from tests.support.signing import log_keys
+from tests.support.timestamp_authority import Mode, TimestampAuthority
+from tests.support.trails import NOW_US
+
+POLICY = parse_policy(f"witness w1 {WITNESS.vkey()}\nquorum w1\n".encode())
+PINS = log_keys().public().pins()
+
+
+def stamp(authority: TimestampAuthority, mode: Mode = Mode.GOOD) -> Callable[[bytes], bytes]:
+    return lambda note: granted(authority.reply(query(note, 7), mode))
+
+
+def test_everything_holds_where_everything_is_trusted(shared_authority: TimestampAuthority) -> None:
+    bundle = scene().stamped(stamp(shared_authority)).bundle()
+    verdict = judge(bundle, Trust(PINS, POLICY, shared_authority.ca_pem))
+    assert (verdict.outcome, verdict.exit_code) == ("verified", 0), verdict.reasons
+    assert verdict.answers() == {**dict.fromkeys(CHECKS, True), "signatures": NOT_CHECKED}
+    assert verdict.warnings == ()
+    assert verdict.about["keys"] == "pinned"
+    assert "existed_at" in verdict.about
+
+
+def test_own_keys_verify_under_a_warning() -> None:
+    verdict = judge(scene().bundle())
+    assert verdict.outcome == "verified"
+    assert verdict.about["keys"] == "the bundle's own"
+    assert any("--trust" in warning for warning in verdict.warnings)
+    assert (verdict.external_time, verdict.witnesses) == (NOT_CHECKED, NOT_CHECKED)
+
+
+@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 1001, 2500])
+def test_trails_of_many_lengths_verify(length: int) -> None:
+    verdict = judge(scene(length).bundle())
+    assert verdict.outcome == "verified", verdict.reasons
+    assert verdict.links is (True if length > 1 else NOT_CHECKED)
+
+
+def test_single_entries_and_gaps_verify() -> None:
+    trail = scene(50)
+    for seqs in ([49], [0], [3, 4, 9, 30, 31, 32]):
+        verdict = judge(trail.bundle(seqs), Trust(PINS))
+        assert verdict.outcome == "verified", verdict.reasons
+        assert verdict.about["entries"] == len(seqs)
+    assert judge(trail.bundle([3, 9])).links == NOT_CHECKED
+
+
+def test_an_org_that_does_not_seal_verifies() -> None:
+    trail = scene(sealed=False)
+    assert judge(trail.bundle()).outcome == "verified"
+    withheld = judge(trail.bundle(line=lambda entry: payload_line(entry, "withheld")))
+    assert (withheld.outcome, withheld.exit_code) == ("verified_in_part", 3)
+    assert withheld.payloads == NOT_CHECKED
+    assert withheld.tree is True
+
+
+def test_erased_entries_still_prove_their_place() -> None:
+    verdict = judge(scene(4).bundle([2]))
+    assert verdict.outcome == "verified"
+    assert verdict.reasons["payloads"] == ("all as their leaves say: 1 erased",)
+    assert verdict.tree is True
+
+
+@pytest.mark.parametrize(
+    ("proofs", "payloads", "unchecked"),
+    [
+        (False, True, {"tree"}),
+        (True, False, {"payloads"}),
+        (False, False, {"tree", "payloads"}),
+    ],
+)
+def test_what_is_left_out_is_not_checked(proofs: bool, payloads: bool, unchecked: set[str]) -> None:
+    verdict = judge(scene().bundle(proofs=proofs, payloads=payloads))
+    assert (verdict.outcome, verdict.exit_code) == ("verified_in_part", 3)
+    always = {"signatures", "external_time", "witnesses"}
+    answers = verdict.answers()
+    assert {check for check in CHECKS if answers[check] == NOT_CHECKED} == unchecked | always
+
+
+def test_without_an_anchor_it_is_verified_in_part() -> None:
+    verdict = judge(scene(anchored=False).bundle(), Trust(PINS))
+    assert verdict.outcome == "verified_in_part"
+    assert (verdict.anchors, verdict.pq_signature) == (NOT_CHECKED, NOT_CHECKED)
+    assert (verdict.classical_signature, verdict.tree) == (True, True)
+
+
+def test_what_the_auditor_asked_for_and_is_missing_leaves_it_in_part(
+    shared_authority: TimestampAuthority,
+) -> None:
+    bundle = scene(anchored=False).bundle()
+    verdict = judge(bundle, Trust(PINS, POLICY, shared_authority.ca_pem))
+    assert verdict.outcome == "verified_in_part"
+    unstamped = judge(scene().bundle(), Trust(PINS, POLICY, shared_authority.ca_pem))
+    assert unstamped.outcome == "verified_in_part"
+    assert (unstamped.external_time, unstamped.witnesses) == (NOT_CHECKED, True)
+
+
+def test_keys_that_were_rotated_since_and_before_verify_under_the_first_pin() -> None:
+    first = log_keys()
+    second = rotate(first, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
+    for keys in (first, second):
+        verdict = judge(scene(keys=keys).bundle(), Trust(PINS))
+        assert verdict.outcome == "verified", verdict.reasons
+    only_later = second.public().pins()
+    assert judge(scene(keys=first).bundle(), Trust(only_later)).outcome == "verified"
+
+
+def test_one_good_timestamp_is_enough_and_the_other_is_told(
+    shared_authority: TimestampAuthority,
+) -> None:
+    other, good = stamp(shared_authority, Mode.OTHER_CA), stamp(shared_authority)
+    trust = Trust(PINS, tsa_ca=shared_authority.ca_pem)
+    both = judge(scene().stamped(other, good).bundle(), trust)
+    assert both.outcome == "verified"
+    assert any("anchors/7.0.tst" in warning for warning in both.warnings)
+    alone = judge(scene().stamped(other).bundle(), trust)
+    assert (alone.outcome, alone.external_time) == ("refuted", False)
+
+
+def test_too_few_cosignatures_refute_what_the_policy_asks() -> None:
+    verdict = judge(scene(witnesses=()).bundle(), Trust(PINS, POLICY))
+    assert (verdict.outcome, verdict.witnesses) == ("refuted", False)
+
+
+def test_a_policy_that_lists_logs_must_list_this_one() -> None:
+    anchors = [signer.vkey() for signer in log_keys().anchor_signers()]
+    others = [signer.vkey() for signer in log_keys(5).anchor_signers()]
+    for vkeys, holds in ((anchors, True), (others, False)):
+        lines = "".join(f"log {vkey}\n" for vkey in vkeys)
+        policy = parse_policy(f"{lines}witness w1 {WITNESS.vkey()}\nquorum w1\n".encode())
+        assert judge(scene().bundle(), Trust(PINS, policy)).witnesses is holds
