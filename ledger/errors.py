@@ -38,6 +38,7 @@
     │   ├── ArchiveDenied           the target refused the credentials
     │   ├── ArchiveUnavailable      network, throttling, full disk: trying again may help
     │   ├── ArchiveMismatch         the target holds, or answered, other than it should
+    │   ├── ArchiveRefused          the trail itself is not right: it is not archived like this
     │   └── ArchiveObjectMissing    nothing is stored under the key
     └── AppendRefused               nothing was written; the trail is as it was
         ├── OrgFrozen
@@ -215,6 +216,10 @@ class ArchiveUnavailable(ArchiveError):
 
 class ArchiveMismatch(ArchiveError):
     """What the target holds differs from what it should hold: bytes, version, retention or hold."""
+
+
+class ArchiveRefused(ArchiveError):
+    """What is to be archived is not what was signed: it would be wrong for ever."""
 
 
 class ArchiveObjectMissing(ArchiveError):

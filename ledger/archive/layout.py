@@ -1,0 +1,155 @@
+"""Where the objects of an archive lie below its prefix; docs/format.md, "The archive".
+
+A trail's prefix is the org's slug, that of the log of all checkpoints is ``_anchors``, which
+is no slug. Below it, everything under a key is a function of the key alone: whoever writes it
+again writes the same bytes. Only the three pointers change.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from ledger.errors import ArchiveMismatch, TileError
+from ledger.tiles import TILE_WIDTH, EntryTile, Tile, parse_path
+
+ANCHORS: Final = "_anchors"
+CHECKPOINT: Final = "checkpoint"
+LOG_KEYS: Final = "log-keys.json"
+ORG: Final = "org.json"
+POINTERS: Final = (CHECKPOINT, LOG_KEYS, ORG)
+
+CHECKPOINTS: Final = "checkpoints/"
+HISTORY: Final = "history/"
+NONCES: Final = "nonces/"
+TOKENS: Final = "tokens/"
+COSIGNATURES: Final = "cosignatures/"
+TILES: Final = "tile/"
+PAYLOADS: Final = "payloads/"
+
+_NUMBER: Final = "[0-9]{16}"
+_PACK: Final = re.compile(r"payloads/((?:x[0-9]{3}/)*[0-9]{3})/([0-9]{3})-([0-9]{3})")
+_SPAN: Final = re.compile(f"(history|nonces)/({_NUMBER})-({_NUMBER})")
+_CHECKPOINT: Final = re.compile(f"checkpoints/({_NUMBER})")
+_TOKEN: Final = re.compile(f"tokens/({_NUMBER})-({_NUMBER})")
+_COSIGNATURE: Final = re.compile(f"cosignatures/({_NUMBER})-({_NUMBER})-([0-9a-f]{{8}})")
+
+
+class Pack(NamedTuple):
+    """Signatures and payloads of some entries of one bundle, both ends included."""
+
+    tile: int
+    first: int
+    last: int
+
+    def key(self) -> str:
+        """As ``payloads/x001/067/000-255``, the entries counted within their bundle."""
+        return f"{pack_folder(self.tile)}{self.first:03}-{self.last:03}"
+
+    @property
+    def start(self) -> int:
+        """Seq of the first entry."""
+        return self.tile * TILE_WIDTH + self.first
+
+    @property
+    def end(self) -> int:
+        """Seq after the last entry."""
+        return self.tile * TILE_WIDTH + self.last + 1
+
+
+class CheckpointAt(NamedTuple):
+    """The note of an archived checkpoint of this size."""
+
+    size: int
+
+    def key(self) -> str:
+        """As ``checkpoints/0000000000001234``."""
+        return f"{CHECKPOINTS}{self.size:016}"
+
+
+class Span(NamedTuple):
+    """Rows of one kind whose numbers are above ``after`` and up to ``last``.
+
+    In ``history`` the numbers are sizes of checkpoints, in ``nonces`` places in the anchor log
+    counted from 1.
+    """
+
+    kind: str
+    after: int
+    last: int
+
+    def key(self) -> str:
+        """As ``history/0000000000000000-0000000000001234``."""
+        return f"{self.kind}/{self.after:016}-{self.last:016}"
+
+
+class TokenAt(NamedTuple):
+    """A timestamp token of the anchor of this size, stored at this time (POSIX µs)."""
+
+    size: int
+    added_us: int
+
+    def key(self) -> str:
+        return f"{TOKENS}{self.size:016}-{self.added_us:016}"
+
+
+class CosignatureAt(NamedTuple):
+    """A signature line for the anchor of this size, by this key id (hex), stored at this time."""
+
+    size: int
+    added_us: int
+    key_id: str
+
+    def key(self) -> str:
+        return f"{COSIGNATURES}{self.size:016}-{self.added_us:016}-{self.key_id}"
+
+
+Place = Tile | EntryTile | Pack | CheckpointAt | Span | TokenAt | CosignatureAt | None
+"""What lies under a key; None for a pointer."""
+
+
+def pack_folder(tile: int) -> str:
+    """What the keys of all packs of one bundle begin with."""
+    return f"{PAYLOADS}{EntryTile(tile).path().removeprefix('tile/entries/')}/"
+
+
+def place_of(key: str) -> Place:
+    """What lies under a key of an archive, given without its prefix.
+
+    Raises ArchiveMismatch for a key that no archive has.
+    """
+    if key in POINTERS:
+        return None
+    try:
+        place = _read(key)
+    except TileError:
+        place = None
+    if place is None or _written(place) != key:
+        raise ArchiveMismatch(f"{key[:200]!r} is no object of an archive")
+    return place
+
+
+def _read(key: str) -> Place:
+    if key.startswith(TILES):
+        return parse_path(key)
+    if found := _PACK.fullmatch(key):
+        tile = parse_path(f"tile/entries/{found[1]}")
+        pack = Pack(tile.index, int(found[2]), int(found[3]))
+        return pack if pack.first <= pack.last < TILE_WIDTH else None
+    if found := _SPAN.fullmatch(key):
+        return Span(found[1], int(found[2]), int(found[3]))
+    return _signed_place(key)
+
+
+def _signed_place(key: str) -> Place:
+    if found := _CHECKPOINT.fullmatch(key):
+        return CheckpointAt(int(found[1]))
+    if found := _TOKEN.fullmatch(key):
+        return TokenAt(int(found[1]), int(found[2]))
+    if found := _COSIGNATURE.fullmatch(key):
+        return CosignatureAt(int(found[1]), int(found[2]), found[3])
+    return None
+
+
+def _written(place: Tile | EntryTile | Pack | CheckpointAt | Span | TokenAt | CosignatureAt) -> str:
+    return place.path() if isinstance(place, Tile | EntryTile) else place.key()

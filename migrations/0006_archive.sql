@@ -1,0 +1,47 @@
+-- What is archived: added to when everything up to a checkpoint is stored, read back and right.
+
+CREATE TABLE archived (
+    target      text NOT NULL,          -- URL of the target it is stored in
+    org_id      bigint NOT NULL,        -- 0: the log of all checkpoints
+    size        bigint NOT NULL,        -- of the checkpoint up to which all is archived
+    leaves      bigint NOT NULL,        -- anchor leaves with a lower idx, of this org, are archived
+    root        bytea NOT NULL CHECK (octet_length(root) = 32),
+    objects     bigint NOT NULL,        -- written, or found written, for this row
+    bytes       bigint NOT NULL,
+    archived_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (target, org_id, size, leaves)
+);
+
+-- Tokens and cosignatures of anchors that are archived: they come after their anchor, in no order.
+CREATE TABLE archived_attestations (
+    target      text NOT NULL,
+    kind        text NOT NULL CHECK (kind IN ('token', 'cosignature')),
+    size        bigint NOT NULL,
+    witness     text NOT NULL,          -- '' for a token
+    added_at    timestamptz NOT NULL,
+    PRIMARY KEY (target, kind, size, witness, added_at)
+);
+
+-- What keeps an org from being archived now; gone once it is.
+CREATE TABLE archive_problems (
+    target      text NOT NULL,
+    org_id      bigint NOT NULL,
+    reason      text NOT NULL,
+    since       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tried_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (target, org_id)
+);
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['archived', 'archived_attestations'] LOOP
+        EXECUTE format('CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON %I
+                        FOR EACH ROW EXECUTE FUNCTION quire_refuse_change()', name);
+        EXECUTE format('CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON %I
+                        FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change()', name);
+        EXECUTE format('GRANT SELECT, INSERT ON %I TO quire_server', name);
+    END LOOP;
+END $$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON archive_problems TO quire_server;

@@ -1,0 +1,108 @@
+"""What is written: a static log that any client of tiles verifies, and rows bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ledger.archive.growth import REACH
+from ledger.archive.layout import place_of
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.targets import Target
+from ledger.storage import archiving
+from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
+from tests.support.archives import HISTORY, Archived
+from tests.support.trails import ORG, ORG_ID
+
+
+def read_in(folder: Path) -> dict[str, bytes]:
+    """Every object below a folder by its key."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+async def test_every_archived_checkpoint_is_a_log_that_verifies(
+    trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    sizes = []
+    for count in (1, 4, 250, 1, 300, 211):
+        await trail.grow(count)
+        await trail.archive(folder)
+        sizes.append(len(trail.rows))
+    files = read_in(tmp_path / "archive" / ORG)
+    reader = ArchiveReader(folder, ORG)
+    for size in sizes:
+        opened = reader.opened(files[f"checkpoints/{size:016}"], HISTORY)
+        # Not the full tile in a partial one's place: each stands as it was at that size.
+        assert {tile.path() for tile in tiles_of(size)} <= files.keys()
+        assert {bundle.path() for bundle in bundles_of(size)} <= files.keys()
+        report = verify_log(files.get, size, opened.root)
+        assert (report.faults, report.entries) == ((), size)
+    assert reader.opened(files["checkpoint"], HISTORY).size == sizes[-1]
+    assert Tile(1, 0, 1).path() in files
+    assert EntryTile(0).path() in files
+
+
+async def test_rows_come_back_bit_for_bit(trail: Archived, folder: Target) -> None:
+    for count in (3, 252, 1, 515):
+        await trail.grow(count)
+        await trail.archive(folder)
+    size = len(trail.rows)
+    reader = ArchiveReader(folder, ORG)
+    assert [row async for row in reader.entries(ORG_ID, 0, size - 1, size)] == trail.rows
+    assert [row async for row in reader.entries(ORG_ID, 250, 260, size)] == trail.rows[250:261]
+
+
+async def test_all_checkpoints_and_their_places_in_the_anchor_log_are_kept(
+    trail: Archived, folder: Target
+) -> None:
+    await trail.grow(1, 2, 3)
+    await trail.archive(folder)
+    await trail.grow(4, 5)
+    await trail.archive(folder)
+    stored = await trail.superuser.fetch(
+        "SELECT note, size, signed_at FROM checkpoints WHERE org_id = $1 ORDER BY size", ORG_ID
+    )
+    leaves = await trail.superuser.fetch(
+        "SELECT idx, nonce, size FROM anchor_leaves WHERE org_id = $1 ORDER BY idx", ORG_ID
+    )
+    reader = ArchiveReader(folder, ORG)
+    found = [(row.note, row.size) async for row in reader.history()]
+    assert found == [(row["note"], row["size"]) for row in stored]
+    assert [row["size"] for row in stored] == [1, 3, 6, 10, 15]
+    assert [(row.idx, row.nonce, row.size) async for row in reader.nonces()] == list(
+        map(tuple, leaves)
+    )
+
+
+async def test_the_second_run_writes_nothing(trail: Archived, folder: Target) -> None:
+    await trail.grow(300)
+    assert (await trail.archive(folder)).objects > 0
+    assert await trail.archive(folder) == (300, 0, 0)
+
+
+async def test_every_key_has_a_place(trail: Archived, folder: Target, tmp_path: Path) -> None:
+    await trail.grow(1, 300)
+    await trail.archive(folder)
+    await trail.grow(5)
+    await trail.archive(folder)
+    for org in (ORG, "_anchors"):
+        keys = [key async for key in ArchiveReader(folder, org).objects()]
+        assert {key.key for key in keys} == {
+            key for key in read_in(tmp_path / "archive" / org) if not key.startswith(".")
+        }
+        for key in keys:
+            place_of(key.key)
+
+
+async def test_the_account_is_of_what_was_signed(trail: Archived, folder: Target) -> None:
+    await trail.grow(300, 12)
+    written = await trail.archive(folder)
+    account = await archiving.archived(trail.server, folder.url, ORG_ID)
+    assert account is not None
+    assert (account.size, written.size) == (312, 312)
+    assert account.leaves == 2
+    assert await archiving.totals(trail.server, folder.url, ORG_ID) == written[1:]
+    assert REACH > 312

@@ -1,0 +1,111 @@
+"""A trail in a real database, signed in steps by the real checkpointer, and its archive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from ledger.archive.puts import Policy
+from ledger.archive.targets import Target
+from ledger.archive.writer import ArchiveWriter, Written
+from ledger.chain import EMPTY_HEAD, Entry, Head, extend
+from ledger.entry import to_datetime
+from ledger.storage import orgs
+from ledger.storage.database import Database
+from ledger.storage.log_keys import publish_history
+from ledger.storage.orgs import OrgRecord
+from ledger.storage.trail import ENTRY_COLUMNS
+from tests.support import clusters
+from tests.support.signing import checkpointer, log_keys
+from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
+
+KEYS: Final = log_keys()
+HISTORY: Final = KEYS.public()
+
+
+def rows_after(
+    head: Head, count: int, *, payload_bytes: int = 40, now_us: int = NOW_US
+) -> tuple[list[Entry], Head]:
+    """The next rows of the trail; they all differ."""
+    first = head.seq + 1
+    drafts = [
+        draft(b"payload %d " % number * (payload_bytes // 11 + 1), subject="ü")
+        for number in range(first, first + count)
+    ]
+    return extend(ORG_ID, ORG, head, drafts, now_us, KEY)
+
+
+@dataclass
+class Archived:
+    """The trail of org 7, and what signs and archives it."""
+
+    database: clusters.Database
+    server: Database
+    superuser: Any
+    memory: Path
+    rows: list[Entry] = field(default_factory=list)
+    head: Head = EMPTY_HEAD
+
+    async def grow(self, *counts: int, anchor: bool = True, **how: Any) -> None:
+        """Append so many entries and sign a checkpoint, for each count; anchor in the end."""
+        async with checkpointer(self.database.server_url, self.memory, KEYS) as signer:
+            for count in counts:
+                rows, self.head = rows_after(self.head, count, **how)
+                self.rows += rows
+                await self.put_rows(rows)
+                report = await signer.round()
+                assert report.stopped == []
+            if anchor:
+                await signer.anchor()
+
+    async def put_rows(self, rows: Sequence[Entry]) -> None:
+        """Rows as the sequencer would have written them."""
+        for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
+            await self.superuser.execute("SELECT quire_create_entries_partition($1)", month)
+        await self.superuser.copy_records_to_table(
+            "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
+        )
+        await self.superuser.execute(
+            "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (org_id) DO UPDATE SET seq = $2, entry_hash = $3, anchored_at = $4",
+            ORG_ID,
+            self.head.seq,
+            self.head.entry_hash,
+            to_datetime(self.head.anchored_us),
+        )
+
+    async def org(self) -> OrgRecord:
+        record = await orgs.org_by_id(self.server, ORG_ID)
+        assert record is not None
+        return record
+
+    def writer(self, target: Target, policy: Policy | None = None) -> ArchiveWriter:
+        return ArchiveWriter(target, self.server, lambda _: RING, policy)
+
+    async def archive(self, target: Target, policy: Policy | None = None) -> Written:
+        """Archive the trail and the anchor log as they are signed now."""
+        writer = self.writer(target, policy)
+        written = await writer.archive(await self.org())
+        await writer.archive_anchors()
+        return written
+
+
+@asynccontextmanager
+async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterator[Archived]:
+    """An org without entries in a fresh database, with published log keys."""
+    superuser = await asyncpg.connect(
+        database.superuser_url, server_settings={"session_replication_role": "replica"}
+    )
+    server = await Database.open(database.server_url, size=4)
+    try:
+        await orgs.insert_org(server, ORG_ID, ORG, "Acme", "plain", b"")
+        await publish_history(server, HISTORY)
+        yield Archived(database, server, superuser, memory)
+    finally:
+        await server.close()
+        await superuser.close()
