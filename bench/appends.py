@@ -10,6 +10,7 @@ from bench import tenants
 from bench.figures import Figure, in_turns, ratio
 from bench.load import BATCH_EVENTS, LoadClient, Order, Target
 from bench.scope import Scope
+from bench.signed import settle, settled
 from bench.trails import RawTrail
 
 BATCH_CONNECTIONS: Final = 6
@@ -49,13 +50,16 @@ def append_batch(scope: Scope) -> Figure:
     with stage.server(served) as port, LoadClient() as client:
         trail.write(scope.sized(20, least=1) * BATCH_EVENTS)
         post_batches(client, port, org.entries, scope.sized(20, least=1))
+        settle(served)
 
         def measure() -> float:
             full.append(post_batches(client, port, org.entries, count, minimal=False))
             return post_batches(client, port, org.entries, count)
 
         ours, theirs = in_turns(
-            measure, lambda: count * BATCH_EVENTS / trail.write(count * BATCH_EVENTS), runs
+            settled(served, measure),
+            lambda: count * BATCH_EVENTS / trail.write(count * BATCH_EVENTS),
+            runs,
         )
     extra = {"full_answer": round(median(full)), "full_answer_ratio": median(full) / median(theirs)}
     return ratio(UNIT, ours, theirs, extra)
@@ -70,9 +74,10 @@ def append_sealed(scope: Scope) -> Figure:
         # Every subject is met once before the clock runs: its key is made on first use.
         first_use = post_batches(client, port, sealed.entries, 5)
         post_batches(client, port, plain.entries, 5)
+        settle(served)
         ours, theirs = in_turns(
-            lambda: post_batches(client, port, sealed.entries, count),
-            lambda: post_batches(client, port, plain.entries, count),
+            settled(served, lambda: post_batches(client, port, sealed.entries, count)),
+            settled(served, lambda: post_batches(client, port, plain.entries, count)),
             runs,
         )
     return ratio(UNIT, ours, theirs, {"first_use": round(first_use)})
@@ -86,8 +91,9 @@ def append_single(scope: Scope) -> Figure:
     with stage.server(served) as port, stage.noop() as bare, LoadClient() as client:
         post_singles(client, port, [org.entries], count // 4)
         post_singles(client, bare, [org.entries], count // 4)
+        settle(served)
         ours, theirs = in_turns(
-            lambda: post_singles(client, port, [org.entries], count),
+            settled(served, lambda: post_singles(client, port, [org.entries], count)),
             lambda: post_singles(client, bare, [org.entries], count),
             runs,
         )
@@ -104,9 +110,13 @@ def append_many_orgs(scope: Scope) -> Figure:
     with stage.server(served) as port, LoadClient() as client:
         first_use = post_singles(client, port, many, len(many))
         post_singles(client, port, [one.entries], count // 4)
-        ours, theirs = in_turns(
-            lambda: post_singles(client, port, order.sample(many, len(many)), count),
-            lambda: post_singles(client, port, [one.entries], count),
-            runs,
-        )
+        settle(served)
+
+        def measure() -> float:
+            return post_singles(client, port, order.sample(many, len(many)), count)
+
+        def baseline() -> float:
+            return post_singles(client, port, [one.entries], count)
+
+        ours, theirs = in_turns(settled(served, measure), settled(served, baseline), runs)
     return ratio("requests/s", ours, theirs, {"first_use": round(first_use)})

@@ -31,7 +31,8 @@ class Order(msgspec.Struct, kw_only=True):
     """So many requests over so many connections, spread over the targets in turn.
 
     ``batch``: bodies of 1,000 events, else of one; ``get``: none. ``minimal``
-    asks for a minimal answer.
+    asks for a minimal answer. ``rate``: so many requests a second, else as fast
+    as they are answered.
     """
 
     port: int
@@ -41,6 +42,7 @@ class Order(msgspec.Struct, kw_only=True):
     batch: bool = False
     get: bool = False
     minimal: bool = False
+    rate: float = 0.0
 
 
 class Outcome(msgspec.Struct):
@@ -117,7 +119,7 @@ def _head(order: Order, target: Target, size: int | None) -> bytes:
 async def _carry_out(order: Order) -> Outcome:
     parts = _parts(order)
     connections = await wire.connect(order.port, order.connections)
-    work = wire.Work(parts, order.requests, 200 if order.get else 201)
+    work = wire.Work(parts, order.requests, 200 if order.get else 201, order.rate)
     started = time.perf_counter()
     for connection in connections:
         connection.begin(work)

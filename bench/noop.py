@@ -1,4 +1,7 @@
-"""The baseline of `append_single`: a bare Litestar app that decodes the same body and answers 201.
+"""The baseline of requests: a bare Litestar app that does nothing with them.
+
+It decodes the body of an append and answers 201; a GET of a proof or of a tile
+is answered 200 with no body.
 
 Started as ``python -m bench.noop PORT``, by uvicorn with the server's options
 (event loop, HTTP parser, no access log, no extra headers), one worker.
@@ -9,7 +12,7 @@ from __future__ import annotations
 import sys
 
 import uvicorn
-from litestar import Litestar, post
+from litestar import Litestar, get, post
 
 from bench.events import Event
 
@@ -19,9 +22,19 @@ async def noop(org: str, data: Event) -> None:
     """Take an event and do nothing with it."""
 
 
+@get("/v1/orgs/{org:str}/entries/{record:str}/proof")
+async def no_proof(org: str, record: str) -> None:
+    """Prove nothing."""
+
+
+@get("/v1/orgs/{org:str}/log/tile/{tile:path}")
+async def no_tile(org: str, tile: str) -> None:
+    """Read nothing."""
+
+
 def main() -> None:
     """Serve until a signal."""
-    app = Litestar([noop], openapi_config=None, logging_config=None)
+    app = Litestar([noop, no_proof, no_tile], openapi_config=None, logging_config=None)
     uvicorn.run(
         app,
         port=int(sys.argv[1]),

@@ -93,8 +93,11 @@ class Stage:
         return Scratch(name, url(SERVER_ROLE, name), url(OWNER_ROLE, name), url(SUPERUSER, name))
 
     @contextmanager
-    def server(self, scratch: Scratch) -> Iterator[int]:
-        """`quire serve` with one worker on a database; gives its port."""
+    def server(self, scratch: Scratch, **settings: str) -> Iterator[int]:
+        """`quire serve` with one worker and its signer on a database; gives its port.
+
+        Further settings by name, without their prefix and in small letters.
+        """
         port = _free_port()
         home = self.directory / f"serve-{scratch.name}-{secrets.token_hex(2)}"
         environ = {name: value for name, value in os.environ.items() if "QUIRE" not in name} | {
@@ -103,6 +106,7 @@ class Stage:
             "QUIRE_AUDIT_SECRET_KEY": SIGNING_SECRET,
             "QUIRE_MASTER_KEY": MASTER_KEY.hex(),
             "QUIRE_LOG_LEVEL": "warning",
+            **{f"QUIRE_{name.upper()}": value for name, value in settings.items()},
         }
         options = ["--port", str(port), "--workers", "1", "--data-dir", str(home)]
         command = [str(Path(sys.executable).with_name("quire")), "serve", *options]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from bench import appends, searching, verifying
+from bench import appends, checkpoints, logs, rebuilding, searching, verifying
 from bench.figures import Figure, Row
 from bench.scope import Scope
 
@@ -15,6 +15,11 @@ TABLE: Final = (
     Row("append_sealed", "the same to an org that seals, 5,000 subjects", "a plain org", 0.6),
     Row("append_single", "single events, 64 connections", "no-op route of a bare app", 0.5),
     Row("append_many_orgs", "single events over 10,000 orgs", "one org", 0.6),
+    Row("checkpoint_lag", "commit to checkpoint at full rate, p99 s", "p50", 2.0, "at most"),
+    Row("checkpoint_cost", "batches with the signer", "without it", 0.85),
+    Row("proofs", "inclusion proofs, 64 connections", "no-op route of a bare app", 0.05),
+    Row("tiles", "tiles of hashes, 64 connections", "no-op route of a bare app", 0.25),
+    Row("tree_rebuild", "from COPY of the rows to the root", "SHA-256 of the leaves", 0.1),
     Row("verify_full", "full verification, all cores", "COPY out of the same rows", 0.35),
     Row("verify_memory", "peak memory of a verification, MiB", "of a fifth", 400.0, "at most"),
     Row("search_first_page", "first page by subject or actor, p99 ms", "p50", 50.0, "at most"),
@@ -27,11 +32,17 @@ Measure = Callable[[Scope], Figure]
 def measures() -> dict[str, Measure]:
     """What measures each row; rows of one call share the trails that they read."""
     subject, archive = verifying.Subject(), searching.Archive()
+    trail = logs.SignedTrail()
     return {
         "append_batch": appends.append_batch,
         "append_sealed": appends.append_sealed,
         "append_single": appends.append_single,
         "append_many_orgs": appends.append_many_orgs,
+        "checkpoint_lag": checkpoints.checkpoint_lag,
+        "checkpoint_cost": checkpoints.checkpoint_cost,
+        "proofs": partial(logs.proofs, trail=trail),
+        "tiles": partial(logs.tiles, trail=trail),
+        "tree_rebuild": partial(rebuilding.tree_rebuild, trail=trail),
         "verify_full": partial(verifying.verify_full, subject=subject),
         "verify_memory": partial(verifying.verify_memory, subject=subject),
         "search_first_page": partial(searching.search_first_page, archive=archive),

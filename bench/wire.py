@@ -22,15 +22,22 @@ class BadAnswer(Exception):
 
 
 class Work:
-    """Requests by number, taken by all connections; the parts of each are made by ``parts``."""
+    """Requests by number, taken by all connections; the parts of each are made by ``parts``.
 
-    def __init__(self, parts: Callable[[int], list[bytes]], count: int, status: int) -> None:
+    With a ``rate`` in requests a second each has its time, whether or not the answers keep up.
+    """
+
+    def __init__(
+        self, parts: Callable[[int], list[bytes]], count: int, status: int, rate: float = 0
+    ) -> None:
         self.parts = parts
         self.count = count
         self.expected = b"HTTP/1.1 %d " % status
         self.latencies_s: list[float] = []
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._taken = 0
+        self._rate = rate
+        self._began = time.perf_counter()
 
     def take(self) -> list[bytes] | None:
         """The next request, or None when all are taken."""
@@ -38,6 +45,10 @@ class Work:
             return None
         self._taken += 1
         return self.parts(self._taken - 1)
+
+    def due(self) -> float:
+        """When the request taken last is to be sent, as perf_counter tells time."""
+        return self._began + (self._taken - 1) / self._rate if self._rate else 0.0
 
     def done(self, seconds: float) -> None:
         """One request was answered."""
@@ -79,9 +90,22 @@ class Connection(asyncio.Protocol):
         assert self._work is not None
         assert self._transport is not None
         parts = self._work.take()
-        if parts is not None:
-            self._started = time.perf_counter()
-            self._transport.writelines(parts)
+        if parts is None:
+            return
+        now, due = time.perf_counter(), self._work.due()
+        if due > now:
+            asyncio.get_running_loop().call_later(due - now, self._send, parts)
+            return
+        self._send(parts)
+        if due:  # sent late, as all connections waited for answers: that is waiting too
+            self._started = due
+
+    def _send(self, parts: list[bytes]) -> None:
+        if self._work is None:  # closed meanwhile
+            return
+        assert self._transport is not None
+        self._started = time.perf_counter()
+        self._transport.writelines(parts)
 
     def data_received(self, data: bytes) -> None:
         if self._missing == 0:

@@ -60,6 +60,30 @@ def test_a_tiny_run_writes_every_figure_of_its_row(session_dir: Path, tmp_path: 
     assert not list(session_dir.glob("quire-bench-*"))
 
 
+def test_a_tiny_run_of_the_rows_about_signed_trees(session_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "latest.json"
+    keys = ["checkpoint_lag", "tiles", "tree_rebuild"]
+    done = subprocess.run(
+        _command(output, "--only", ",".join(keys)),
+        cwd=ROOT,
+        env=_environ(session_dir),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(output.read_bytes())
+    for key in keys:
+        assert told[key]["measured"] > 0
+        assert told[key]["baseline"] > 0
+    lag = told["checkpoint_lag"]
+    assert lag["value"] == lag["measured"] >= lag["baseline"]
+    assert lag["extra"]["many_orgs_p99"] > 0
+    assert {"bundles", "p99_ms_at_200"} <= told["tiles"]["extra"].keys()
+    assert told["tree_rebuild"]["extra"]["unchecked"] > 0
+
+
 def test_an_interrupted_run_leaves_nothing(session_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "latest.json"
     command = _command(output, "--scale", "1", "--only", "append_single")

@@ -1,0 +1,113 @@
+"""Row about rebuilding: from stored rows to the root of their tree, in one process."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from hashlib import sha256
+from statistics import median
+from typing import Any, Final
+
+import asyncpg
+import uvloop
+
+from bench.figures import Figure, in_turns, ratio
+from bench.logs import Log, SignedTrail
+from bench.scope import Scope
+from bench.stage import KEYRING, StageFailed
+from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing.following import Follower, Range
+from ledger.merkle import Edge
+from ledger.storage.signing import SignerConnection
+
+_LEAVES: Final = "SELECT leaf FROM entries WHERE org_id = $1 ORDER BY seq"
+_ROOT: Final = "SELECT root FROM trees WHERE org_id = $1"
+_COPY_HEADER_BYTES: Final = 19
+_ROW: Final = struct.Struct(">hi")
+"""Of a row with one column: the number of columns, the bytes of the leaf."""
+
+
+def tree_rebuild(scope: Scope, trail: SignedTrail) -> Figure:
+    """As the signer catches up: COPY to root, each row checked; against hashing the leaves alone."""
+    log, runs = trail.log(scope), scope.runs(5)
+    leaves, root = uvloop.run(_stored(log))
+
+    def timed(rebuild: Callable[[Log], Coroutine[Any, Any, bytes]]) -> float:
+        started = time.perf_counter()
+        rebuilt = uvloop.run(rebuild(log))
+        seconds = time.perf_counter() - started
+        if rebuilt != root:
+            raise StageFailed("the tree was not rebuilt to the root that was signed")
+        return log.size / seconds
+
+    ours, theirs = in_turns(lambda: timed(_checked), lambda: len(leaves) / _hash(leaves), runs)
+    extra: dict[str, float] = {
+        "entries": log.size,
+        "leaf_bytes": round(median(map(len, leaves))),
+        "unchecked": round(median(timed(_unchecked) for _ in range(runs))),
+    }
+    return ratio("leaves/s", ours, theirs, extra)
+
+
+async def _stored(log: Log) -> tuple[list[bytes], bytes]:
+    connection = await asyncpg.connect(log.scratch.server_url)
+    try:
+        leaves = [row[0] for row in await connection.fetch(_LEAVES, log.org.org_id)]
+        return leaves, await connection.fetchval(_ROOT, log.org.org_id)
+    finally:
+        await connection.close()
+
+
+async def _checked(log: Log) -> bytes:
+    """Place, hash, signature and link of each row too, in the signer's portions."""
+    org, portion = log.org, Pace().entries_per_org
+    edge, link = Edge(), None
+    async with SignerConnection.open(log.scratch.server_url) as connection:
+        while edge.size < log.size:
+            upper = min(edge.size + portion, log.size)
+            place = Range(org.org_id, org.slug, edge.size, upper, link, 0)
+            follower = Follower([place], KEYRING)
+            await connection.copy_leaves([(org.org_id, edge.size, upper)], 0, follower.feed)
+            found = follower.finish()[org.org_id]
+            if found.doubt is not None:
+                raise StageFailed(f"the trail of the benchmark is not right: {found.doubt}")
+            edge.extend(found.hashes)
+            link = found.hashes[-1].hex()
+    return edge.root()
+
+
+async def _unchecked(log: Log) -> bytes:
+    """The leaves' bytes and nothing else."""
+    edge, rest = Edge(), b""
+
+    async def take(chunk: bytes) -> None:
+        nonlocal rest
+        rest += chunk
+        at = 0 if edge.size else _COPY_HEADER_BYTES
+        hashes: list[bytes] = []
+        while len(rest) - at >= _ROW.size:
+            columns, length = _ROW.unpack_from(rest, at)
+            end = at + _ROW.size + length
+            if columns < 0 or end > len(rest):
+                break
+            hashes.append(sha256(b"\x00" + rest[at + _ROW.size : end]).digest())
+            at = end
+        if hashes:
+            edge.extend(hashes)
+            rest = rest[at:]
+
+    connection = await asyncpg.connect(log.scratch.server_url)
+    try:
+        await connection.copy_from_query(_LEAVES, log.org.org_id, output=take, format="binary")
+    finally:
+        await connection.close()
+    return edge.root()
+
+
+def _hash(leaves: Sequence[bytes]) -> float:
+    """Seconds to hash the leaves."""
+    started = time.perf_counter()
+    for leaf in leaves:
+        sha256(b"\x00" + leaf).digest()
+    return time.perf_counter() - started
