@@ -85,12 +85,30 @@ class Query(msgspec.Struct, kw_only=True):
 async def find(
     database: Database, sealer: Sealer, org: Org, query: Query, *, may_open: bool
 ) -> Page:
-    """One page of entries. Raises InvalidFilter.
-
-    A caller who may not open what is sealed may not ask who a ref is either.
-    """
-    since, until = _moment("since", query.since), _moment("until", query.until)
+    """One page of entries. Raises InvalidFilter."""
     from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
+    resolved = await resolve(database, sealer, org, query, may_open=may_open)
+    if resolved is None:
+        return Page([], None)
+    return await search.page(
+        database,
+        org.id,
+        where_of(resolved),
+        from_seq=from_seq,
+        descending=query.descending,
+        limit=query.limit,
+    )
+
+
+async def resolve(
+    database: Database, sealer: Sealer, org: Org, query: Query, *, may_open: bool
+) -> Query | None:
+    """The query as it is put to leaves: in an org that seals, refs stand for names.
+
+    None where a name stands for nobody. A caller who may not open what is sealed may
+    not ask who a ref is either. Raises InvalidFilter.
+    """
+    where_of(query)  # a time that is none is told before anybody is looked for
     people = {"actor": query.actor, "subject": query.subject}
     if org.seals:
         for role, name in people.items():
@@ -99,18 +117,16 @@ async def find(
                     raise InvalidFilter(f'{role}: this key may search by ref only ("ref:…")')
                 people[role] = ref = await ref_of(database, sealer, org, name)
                 if ref is None:
-                    return Page([], None)
-    named = people | {name: getattr(query, name) for name in LEAF_FILTERS}
-    tags = search_tag(people["actor"]), search_tag(people["subject"])
-    where = Filter(*tags, [*_patterns(named)], since, until)
-    return await search.page(
-        database,
-        org.id,
-        where,
-        from_seq=from_seq,
-        descending=query.descending,
-        limit=query.limit,
-    )
+                    return None
+    return msgspec.structs.replace(query, **people)
+
+
+def where_of(query: Query) -> Filter:
+    """What a query that was resolved looks for. Raises InvalidFilter."""
+    since, until = _moment("since", query.since), _moment("until", query.until)
+    named = {name: getattr(query, name) for name in ("actor", "subject", *LEAF_FILTERS)}
+    tags = search_tag(query.actor), search_tag(query.subject)
+    return Filter(*tags, [*_patterns(named)], since, until)
 
 
 def _patterns(named: dict[str, str | None]) -> list[bytes]:

@@ -9,6 +9,7 @@ from ledger import sealing
 from ledger.core.sealer import Org, OrgKeys, Sealer
 from ledger.storage import subjects
 from ledger.storage.database import Database
+from ledger.storage.subjects import SubjectRecord
 
 
 class Opened(NamedTuple):
@@ -46,6 +47,31 @@ class Opener:
         person = self._people.get(seal)
         return None if person is None else sealing.open_payload(person.key, aad, sealed)
 
+    def payload_key(self, seal: str, sealed: bytes) -> bytes | None:
+        """The key that opens this payload and no other, or None where its subject is erased.
+
+        Raises SealingError or MalformedSealedPayload where it does not open it.
+        """
+        data_key: bytes | None = self._keys.org_data_key
+        if seal != sealing.ORG_SEAL:
+            person = self._people.get(seal)
+            data_key = None if person is None else person.key
+        if data_key is None:
+            return None
+        key = sealing.payload_key(data_key, sealing.sealed_salt(sealed))
+        sealing.open_with_payload_key(key, sealing.payload_aad(self._org.slug, seal), sealed)
+        return key
+
+
+def open_people(keys: OrgKeys, rows: Iterable[SubjectRecord]) -> dict[str, Opened]:
+    """The persons of these rows, by ref. Raises SealingError under a wrong master key."""
+    people = {}
+    for row in rows:
+        key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
+        name = sealing.unwrap_key(key, row.name, f"name:{row.ref}").decode()
+        people[row.ref] = Opened(name, key)
+    return people
+
 
 async def opener(
     database: Database, sealer: Sealer, org: Org, refs: Iterable[str | None]
@@ -53,12 +79,8 @@ async def opener(
     """An opener for these refs, read from the database now, never from a cache."""
     keys = sealer.keys(org)
     wanted = sorted({ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)})
-    people = {}
-    for row in await subjects.by_refs(database, org.id, wanted) if wanted else []:
-        key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
-        name = sealing.unwrap_key(key, row.name, f"name:{row.ref}").decode()
-        people[row.ref] = Opened(name, key)
-    return Opener(org, keys, people)
+    rows = await subjects.by_refs(database, org.id, wanted) if wanted else []
+    return Opener(org, keys, open_people(keys, rows))
 
 
 async def ref_of(database: Database, sealer: Sealer, org: Org, name: str) -> str | None:

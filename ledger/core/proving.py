@@ -83,7 +83,7 @@ class Prover:
         self, org_id: int, leaf_hashes: Mapping[int, bytes], checkpoint: StoredCheckpoint
     ) -> list[Proven]:
         """The proof of each of these entries (hash by seq), in their order."""
-        hashes = await _inclusion(self._database, org_id, leaf_hashes, checkpoint)
+        hashes = await inclusion(self._database, org_id, leaf_hashes, checkpoint)
         anchoring = await self._anchoring(org_id, checkpoint.size)
         return [
             Proven(seq, leaf_hash, hashes[seq], checkpoint, anchoring)
@@ -143,7 +143,7 @@ async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring 
     if anchor is None:
         return None
     leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}
-    hashes = await _inclusion(database, ANCHOR_LOG, leaf_hashes, anchor)
+    hashes = await inclusion(database, ANCHOR_LOG, leaf_hashes, anchor)
     return Anchoring(
         leaf,
         hashes[leaf.idx],
@@ -176,12 +176,13 @@ async def consistency(database: Database, org_id: int, first: int, second: int) 
     return tiles.consistency_proof(first, second, stored)
 
 
-async def _inclusion(
+async def inclusion(
     database: Database,
     org_id: int,
     leaf_hashes: Mapping[int, bytes],
     checkpoint: StoredCheckpoint,
 ) -> dict[int, list[bytes]]:
+    """The inclusion proof of each of these leaves (hash by index). Raises DamagedTree."""
     size = checkpoint.size
     wanted = [tile for index in leaf_hashes for tile in tiles.tiles_for_inclusion(index, size)]
     stored = await trees.tiles(database, org_id, wanted)

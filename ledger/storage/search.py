@@ -59,6 +59,21 @@ ORDER BY anchored_at DESC LIMIT 1"""
 
 def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
     """SQL and arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
+    order = "DESC" if descending else "ASC"
+    source, arguments = _matching(where, ENTRY_COLUMNS, descending=descending)
+    # The sizes of payloads are known without reading them, so a page of large
+    # ones ends before they are in memory. The last column counts the rows found.
+    query = f"""
+SELECT {ENTRY_COLUMNS}, found FROM (
+    SELECT *, count(*) OVER () AS found,
+        sum(octet_length(payload)) OVER (ORDER BY seq {order}) - octet_length(payload) AS bytes
+    FROM ({source}) AS page
+) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq {order}"""
+    return query, arguments
+
+
+def _matching(where: Filter, columns: str, *, descending: bool) -> tuple[str, list[object]]:
+    """These columns of the rows that match, in order, with the arguments of page_query."""
     conditions = ["org_id = $1", "seq >= $2", "seq <= $3"]
     arguments: list[object] = []
 
@@ -80,18 +95,10 @@ def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
         add("position(?::bytea in leaf) > 0", pattern)
     order = "DESC" if descending else "ASC"
     source = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE {" AND ".join(conditions)} ORDER BY seq {order} LIMIT $4"""
+SELECT {columns} FROM entries WHERE {" AND ".join(conditions)} ORDER BY seq {order} LIMIT $4"""
     if where.actor_tag or where.subject_tag:
         source = _by_stretch(source, descending=descending)
-    # The sizes of payloads are known without reading them, so a page of large
-    # ones ends before they are in memory. The last column counts the rows found.
-    query = f"""
-SELECT {ENTRY_COLUMNS}, found FROM (
-    SELECT *, count(*) OVER () AS found,
-        sum(octet_length(payload)) OVER (ORDER BY seq {order}) - octet_length(payload) AS bytes
-    FROM ({source}) AS page
-) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq {order}"""
-    return query, arguments
+    return source, arguments
 
 
 def _by_stretch(source: str, *, descending: bool) -> str:
@@ -141,9 +148,7 @@ async def page(
     """One page from ``from_seq`` (None: the start of the order) on."""
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
-        row = await connection.fetchrow(HEAD, org_id)
-        newest = -1 if row is None else row[0]
-        low, high = await _bounds(connection, org_id, where, newest)
+        low, high = await _bounds(connection, org_id, where)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
         window = _window_of(where)
@@ -163,6 +168,27 @@ async def page(
     return Page(entries, following if low <= following <= high else None)
 
 
+async def places(
+    database: Database, org_id: int, where: Filter, *, from_seq: int, to_seq: int, limit: int
+) -> tuple[list[tuple[int, datetime]], int | None]:
+    """Where entries that match stand, from ``from_seq`` to ``to_seq``: seq and time, oldest first.
+
+    With them the seq to go on from, None at the end.
+    """
+    async with database.transaction() as connection:
+        await connection.execute(IN_ORDER)
+        low, high = await _bounds(connection, org_id, where)
+        high = min(high, to_seq)
+        first, last = _window(max(low, from_seq), high, _window_of(where), descending=False)
+        if first > last:
+            return [], None
+        query, arguments = _matching(where, "seq, anchored_at", descending=False)
+        rows = await connection.fetch(query, org_id, first, last, limit, *arguments)
+    found = [(row[0], row[1]) for row in rows]
+    following = found[-1][0] + 1 if len(found) == limit else last + 1
+    return found, following if following <= high else None
+
+
 def _window_of(where: Filter) -> int | None:
     if where.actor_tag or where.subject_tag:
         return TAG_WINDOW
@@ -175,10 +201,10 @@ def _window(low: int, high: int, size: int | None, *, descending: bool) -> tuple
     return (max(low, high - size + 1), high) if descending else (low, min(high, low + size - 1))
 
 
-async def _bounds(
-    connection: Connection, org_id: int, where: Filter, newest: int
-) -> tuple[int, int]:
-    """The seqs a time range spans: anchored_at never decreases along a trail."""
+async def _bounds(connection: Connection, org_id: int, where: Filter) -> tuple[int, int]:
+    """The seqs that can match: anchored_at never decreases along a trail."""
+    row = await connection.fetchrow(HEAD, org_id)
+    newest = -1 if row is None else row[0]
     low, high = 0, newest
     if where.since is not None:
         low = await _first_at(connection, org_id, where.since, newest)

@@ -34,6 +34,7 @@ from ledger.tiles.proofs import (
     tiles_for_inclusion,
 )
 from ledger.tiles.static_log import StaticLog
+from ledger.tiles.tile_proofs import TileProofs, tiles_for_proofs
 from ledger.tiles.verification import (
     MAX_FAULTS,
     LogFault,
@@ -53,6 +54,7 @@ __all__ = [
     "LogReport",
     "StaticLog",
     "Tile",
+    "TileProofs",
     "bundles_of",
     "consistency_proof",
     "edge_from_tiles",
@@ -65,6 +67,7 @@ __all__ = [
     "tiles_for_consistency",
     "tiles_for_edge",
     "tiles_for_inclusion",
+    "tiles_for_proofs",
     "tiles_of",
     "unpack_entries",
     "verification",

@@ -11,12 +11,15 @@ from ledger.tiles import (
     EntryTile,
     StaticLog,
     Tile,
+    TileProofs,
     consistency_proof,
     edge_from_tiles,
     inclusion_proof,
+    tile_in,
     tiles_for_consistency,
     tiles_for_edge,
     tiles_for_inclusion,
+    tiles_for_proofs,
 )
 from tests.support.static_logs import entries_of, grown_files, log_files, nothing
 
@@ -45,6 +48,33 @@ def test_inclusion_from_tiles(data: st.DataObject, size: int) -> None:
             inclusion_proof(index, size, without)
         with pytest.raises(TileError, match="too few"):
             inclusion_proof(index, size, tiles | {tile: tiles[tile][:-1]})
+
+
+@given(st.data(), SIZES)
+def test_all_proofs_of_a_tile(data: st.DataObject, size: int) -> None:
+    index = data.draw(st.integers(0, (size - 1) // 256))
+    tiles = {tile: tile_bytes(tile) for tile in tiles_for_proofs(index, size)}
+    proofs = TileProofs(index, size, tiles)
+    proofs.check(merkle.root(LEAVES[:size]))
+    last = min(size, index * 256 + 256) - 1
+    for leaf in {index * 256, last, data.draw(st.integers(index * 256, last))}:
+        assert proofs.leaf_hash(leaf) == LEAVES[leaf]
+        assert proofs.proof(leaf) == inclusion_proof(leaf, size, tiles)
+    for tile in tiles:
+        with pytest.raises(TileError):
+            TileProofs(index, size, {one: tiles[one] for one in tiles if one != tile}).check(b"")
+
+
+@given(st.data(), st.integers(1, 600))
+def test_a_wrong_bit_in_any_tile_is_found(data: st.DataObject, size: int) -> None:
+    index = data.draw(st.integers(0, (size - 1) // 256))
+    tiles = {tile: tile_bytes(tile) for tile in tiles_for_proofs(index, size)}
+    own = tile_in(size, 0, index)
+    place = data.draw(st.integers(0, own.width * 256 - 1))
+    flipped = bytearray(tiles[own])
+    flipped[place // 8] ^= 1 << place % 8
+    with pytest.raises(MerkleError):
+        TileProofs(index, size, tiles | {own: bytes(flipped)}).check(merkle.root(LEAVES[:size]))
 
 
 @given(st.data(), SIZES)

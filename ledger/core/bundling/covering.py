@@ -1,0 +1,109 @@
+"""The signatures over a bundle's entries: which checkpoint, which anchor, whose keys.
+
+Of all that cover the entries the first are taken, not the newest: they bound the time
+best, and a bundle that is asked for again is the same, however long the trail has
+become. All of it is verified here, before any of it is given away.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ledger import merkle
+from ledger.anchor import blind
+from ledger.core.proving import DamagedTree, NotYetSigned, SigningStopped, inclusion
+from ledger.core.sealer import Org
+from ledger.errors import CheckpointError, KeyHistoryError, NoteError
+from ledger.evidence.format import TOKENS_MAX
+from ledger.evidence.writer import Anchoring
+from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
+from ledger.storage import evidence, history, log_keys, trees
+from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
+
+VERIFY: Final = "Run a full verification of this trail"
+
+
+class Covering(NamedTuple):
+    """A checkpoint, how it is anchored (None where that is not wanted), and the log's keys."""
+
+    checkpoint: StoredCheckpoint
+    anchoring: Anchoring | None
+    keys: LogKeyHistory
+
+
+async def covering(database: Database, org: Org, seq: int, *, anchored: bool) -> Covering:
+    """What was signed first over entry ``seq`` and all before it.
+
+    Raises NotYetSigned or SigningStopped, and DamagedTree where what is stored does not
+    verify.
+    """
+    if anchored:
+        found = await evidence.first_anchored_above(database, org.id, seq)
+    else:
+        found = await trees.first_checkpoint_above(database, org.id, seq)
+    if found is None:
+        raise await _missing(database, org, seq, anchored=anchored)
+    try:
+        keys = LogKeyHistory.of(await log_keys.statements(database))
+        opened = open_org_checkpoint(found.note, org.slug, keys).checkpoint
+    except (KeyHistoryError, NoteError, CheckpointError) as error:
+        raise DamagedTree(
+            f"the checkpoint of size {found.size} of org {org.id} does not verify: {error}. {VERIFY}"
+        ) from None
+    if (opened.size, opened.root) != (found.size, found.root):
+        raise DamagedTree(f"checkpoint {found.size} of org {org.id} says something else. {VERIFY}")
+    return Covering(found, await _anchoring(database, org, found, keys) if anchored else None, keys)
+
+
+async def _missing(
+    database: Database, org: Org, seq: int, *, anchored: bool
+) -> NotYetSigned | SigningStopped:
+    tree = await trees.tree(database, org.id)
+    if tree is not None and tree.stopped is not None and tree.size <= seq:
+        return SigningStopped(
+            f"entry {seq} is not signed: the tree of this org does not grow, as its trail was "
+            "found damaged",
+            tree.stopped,
+        )
+    what = "an anchored checkpoint" if anchored else "a checkpoint"
+    return NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
+
+
+async def _anchoring(
+    database: Database, org: Org, checkpoint: StoredCheckpoint, keys: LogKeyHistory
+) -> Anchoring:
+    leaf = await trees.anchor_leaf(database, org.id, checkpoint.size)
+    anchor = None if leaf is None else await evidence.attested_anchor(database, leaf.idx)
+    if leaf is None or anchor is None:
+        raise DamagedTree(f"checkpoint {checkpoint.size} of org {org.id} lost its anchor. {VERIFY}")
+    try:
+        opened = open_anchor(anchor.note, keys).checkpoint
+    except (KeyHistoryError, NoteError, CheckpointError) as error:
+        raise DamagedTree(
+            f"the anchor of size {anchor.size} does not verify: {error}. {VERIFY}"
+        ) from None
+    blinded = blind(leaf.nonce, checkpoint.note)
+    if blinded != leaf.leaf or (opened.size, opened.root) != (anchor.size, anchor.root):
+        raise DamagedTree(
+            f"anchor {anchor.size} does not commit to checkpoint {checkpoint.size} of org "
+            f"{org.id}. {VERIFY}"
+        )
+    hashes = await inclusion(database, ANCHOR_LOG, {leaf.idx: merkle.leaf_hash(blinded)}, anchor)
+    cosignatures = await history.newest_cosignatures(database, anchor.size)
+    return Anchoring(
+        leaf.idx,
+        anchor.size,
+        leaf.nonce,
+        hashes[leaf.idx],
+        anchor.note,
+        b"".join(one.line for one in cosignatures),
+        [one.token for one in _chosen(await trees.tokens(database, anchor.size))],
+    )
+
+
+def _chosen(tokens: list[StoredToken]) -> list[StoredToken]:
+    """As many as a bundle takes: the first, which says the earliest time, and the newest."""
+    if len(tokens) <= TOKENS_MAX:
+        return tokens
+    return [tokens[0], *tokens[1 - TOKENS_MAX :]]

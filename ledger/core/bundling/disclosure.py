@@ -1,0 +1,123 @@
+"""Payloads as a bundle shows them: sealed, or with the one key that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from ledger import sealing
+from ledger.chain import Entry
+from ledger.core.opener import Opener, open_people
+from ledger.core.sealer import Org, Sealer
+from ledger.entry import Leaf
+from ledger.errors import FormatError, SealingError
+from ledger.evidence.format import MEMBER_BYTES_MAX, Field, PayloadLine, State
+from ledger.storage import subjects
+from ledger.storage.bundles import DamagedTrail
+from ledger.storage.database import Database
+
+LINE_BYTES: Final = 512
+"""More than a payload line has beside the payload."""
+PAYLOAD_BYTES_MAX: Final = (MEMBER_BYTES_MAX - LINE_BYTES) // 4 * 3
+"""What fits into a member as base64; a larger payload is withheld."""
+
+
+class Disclosure(NamedTuple):
+    """Whose plaintext may be shown: which fields, of which entries (None: of all)."""
+
+    fields: frozenset[Field]
+    seqs: Collection[int] | None
+
+    def shows(self, field: Field, seq: int) -> bool:
+        """Whether this field of this entry may be shown."""
+        return field in self.fields and (self.seqs is None or seq in self.seqs)
+
+
+class Discloser:
+    """Makes payload lines of one org, and collects the names that were asked for.
+
+    What is erased is looked up for each batch anew, never in a cache.
+    """
+
+    def __init__(
+        self, database: Database, sealer: Sealer, org: Org, disclosure: Disclosure | None
+    ) -> None:
+        self._database = database
+        self._org = org
+        self._keys = sealer.keys(org) if org.seals else None
+        self._disclosure = disclosure or Disclosure(frozenset(), ())
+        self.names: dict[str, str] = {}
+
+    @property
+    def names_asked(self) -> bool:
+        """Whether names of persons belong into the bundle."""
+        return bool(self._disclosure.fields & {"actor", "subject"})
+
+    async def look_up(self, entries: Sequence[tuple[Entry, Leaf]]) -> Lookup:
+        """What is there of the persons behind these entries; adds the names to show."""
+        if self._keys is None:
+            return Lookup(None, frozenset())
+        seals = {leaf.payload.seal for _, leaf in entries}
+        named = {
+            ref
+            for _, leaf in entries
+            for ref, field in self._named(leaf)
+            if self._disclosure.shows(field, leaf.seq)
+        }
+        opened = {
+            leaf.payload.seal for _, leaf in entries if self._disclosure.shows("payload", leaf.seq)
+        }
+        refs = sorted(ref for ref in seals | named if ref and ref.startswith(sealing.REF_PREFIX))
+        rows = await subjects.by_refs(self._database, self._org.id, refs) if refs else []
+        people = open_people(self._keys, (row for row in rows if row.ref in opened | named))
+        self.names |= {ref: people[ref].name for ref in named & people.keys()}
+        return Lookup(
+            Opener(self._org, self._keys, people),
+            frozenset([sealing.ORG_SEAL, *(row.ref for row in rows)]),
+        )
+
+    def line(self, entry: Entry, leaf: Leaf, lookup: Lookup) -> PayloadLine:
+        """The line of one payload. Raises DamagedTrail where it is not what the leaf says."""
+        payload, seal = entry.payload, leaf.payload.seal
+        if blake3(payload).hexdigest() != leaf.payload.blake3 or len(payload) != leaf.payload.size:
+            raise DamagedTrail(
+                f"the payload of entry {entry.seq} of org {entry.org_id} is not what its leaf "
+                "says. Run a full verification of this trail"
+            )
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            return PayloadLine(None, None, entry.seq, "withheld")
+        key, state = None, self._state(leaf, lookup)
+        if state == "disclosed" and seal is not None and lookup.opener is not None:
+            key = self._key(entry, seal, lookup.opener)
+        return PayloadLine(None if key is None else key.hex(), payload, entry.seq, state)
+
+    def _state(self, leaf: Leaf, lookup: Lookup) -> State:
+        seal = leaf.payload.seal
+        if seal is None:
+            return "plain"
+        if seal not in lookup.living:
+            return "erased"
+        return "disclosed" if self._disclosure.shows("payload", leaf.seq) else "sealed"
+
+    @staticmethod
+    def _key(entry: Entry, seal: str, opener: Opener) -> bytes | None:
+        try:
+            return opener.payload_key(seal, entry.payload)
+        except (SealingError, FormatError) as error:
+            raise DamagedTrail(
+                f"the payload of entry {entry.seq} of org {entry.org_id} does not open: {error}"
+            ) from None
+
+    @staticmethod
+    def _named(leaf: Leaf) -> list[tuple[str, Field]]:
+        people: Mapping[Field, str | None] = {"actor": leaf.actor, "subject": leaf.subject}
+        return [(ref, field) for field, ref in people.items() if ref is not None]
+
+
+class Lookup(NamedTuple):
+    """The persons behind a batch: what opens for those to disclose, and who is not erased."""
+
+    opener: Opener | None
+    living: frozenset[str]

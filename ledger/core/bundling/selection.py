@@ -1,0 +1,121 @@
+"""Which entries go into a bundle: settled before its first byte, a few bytes for each."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Final, NamedTuple
+
+from ledger.entry import RecordId
+from ledger.errors import QuireError
+from ledger.storage import evidence, search
+from ledger.storage.database import Database
+from ledger.storage.search import Filter
+
+LOOKUP_PLACES: Final = 5_000
+"""Record ids that are looked up at once."""
+
+
+class NothingSelected(QuireError):
+    """An entry that was asked for is not there, or none matches."""
+
+
+class TooManySelected(QuireError):
+    """More than one bundle takes, or more than can be searched through in time."""
+
+
+class Selection(NamedTuple):
+    """Entries of one trail: ascending seqs, and the first and the last time of them."""
+
+    seqs: Sequence[int]
+    since: datetime
+    until: datetime
+
+    def batches(self, size: int) -> Iterator[list[int]]:
+        """The seqs in batches of this size."""
+        each = iter(self.seqs)
+        while batch := list(islice(each, size)):
+            yield batch
+
+
+async def by_records(
+    database: Database, org_id: int, places: Iterable[RecordId], limit: int
+) -> Selection:
+    """The entries that record ids name, each once. Raises NothingSelected, TooManySelected."""
+    wanted = sorted(set(places), key=lambda place: (place.seq, place.anchored_us))
+    check_count(len(wanted), limit)
+    for start in range(0, len(wanted), LOOKUP_PLACES):
+        part = wanted[start : start + LOOKUP_PLACES]
+        found = (
+            set()
+            if any(place.org_id != org_id for place in part)
+            else {*await evidence.present(database, org_id, part)}
+        )
+        if len(found) != len(part):
+            raise NothingSelected("this org has no such entry as one of those that were named")
+    seqs = array("q", (place.seq for place in wanted))
+    return await _between(database, org_id, seqs)
+
+
+async def by_range(
+    database: Database, org_id: int, from_seq: int, to_seq: int | None, limit: int
+) -> Selection:
+    """The entries ``from_seq`` to ``to_seq``, both included; None: to the newest.
+
+    Raises NothingSelected where the trail does not reach so far, and TooManySelected.
+    """
+    newest, _, _ = await search.head(database, org_id)
+    last = newest if to_seq is None else to_seq
+    if last > newest or from_seq > last:
+        raise NothingSelected(
+            f"the trail has no entry {max(from_seq, last)}; its newest is {newest}"
+            if newest >= 0
+            else "the trail has no entries yet"
+        )
+    check_count(last + 1 - from_seq, limit)
+    return await _between(database, org_id, range(from_seq, last + 1))
+
+
+async def by_filter(
+    database: Database, org_id: int, where: Filter, limit: int, within_s: float
+) -> Selection:
+    """Every entry that matches now. Raises NothingSelected and TooManySelected.
+
+    The search is given up after about ``within_s`` seconds.
+    """
+    deadline = time.monotonic() + within_s
+    newest, _, _ = await search.head(database, org_id)
+    seqs = array("q")
+    at: int | None = 0
+    while at is not None:
+        found, at = await search.places(
+            database, org_id, where, from_seq=at, to_seq=newest, limit=search.SCAN_WINDOW
+        )
+        seqs.extend(seq for seq, _ in found)
+        check_count(len(seqs), limit)
+        if at is not None and time.monotonic() > deadline:
+            raise TooManySelected(
+                f"the search had come to entry {at} of {newest} when its time was up; narrow it "
+                "with since and until, or give a range"
+            )
+    if not seqs:
+        raise NothingSelected("no entry matches")
+    return await _between(database, org_id, seqs)
+
+
+def check_count(count: int, limit: int) -> None:
+    """Raise TooManySelected for more than a bundle takes."""
+    if count > limit:
+        raise TooManySelected(
+            f"a bundle has at most {limit} entries here; ask for fewer, in several bundles"
+        )
+
+
+async def _between(database: Database, org_id: int, seqs: Sequence[int]) -> Selection:
+    ends = await evidence.times(database, org_id, [seqs[0], seqs[-1]])
+    if not ends.keys() >= {seqs[0], seqs[-1]}:
+        raise NothingSelected(f"the trail has no entry {seqs[0]}, or no entry {seqs[-1]}")
+    return Selection(seqs, ends[seqs[0]], ends[seqs[-1]])

@@ -1,0 +1,82 @@
+"""What evidence bundles are made from: entries by their places, and what was signed over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from ledger.chain import Entry
+from ledger.entry import RecordId, to_datetime
+from ledger.storage.database import Database
+from ledger.storage.search import PAGE_BYTES
+from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.trees import StoredCheckpoint
+
+# LATERAL with LIMIT pins the plan: one primary key probe for each place.
+PRESENT: Final = """
+SELECT w.seq FROM unnest($2::bigint[], $3::timestamptz[]) AS w (seq, anchored_at)
+CROSS JOIN LATERAL (
+    SELECT FROM entries e
+    WHERE e.org_id = $1 AND e.seq = w.seq AND e.anchored_at = w.anchored_at LIMIT 1
+) AS present"""
+TIMES: Final = """
+SELECT seq, anchored_at FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"""
+# The times bound which partitions are looked into. The sizes of payloads are known
+# without reading them, so that large ones end a batch before they are in memory.
+ENTRIES: Final = f"""
+SELECT {ENTRY_COLUMNS} FROM (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY seq) - octet_length(payload) AS bytes
+    FROM entries
+    WHERE org_id = $1 AND seq = ANY ($2::bigint[]) AND anchored_at >= $3 AND anchored_at <= $4
+) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq"""
+FIRST_ANCHORED_ABOVE: Final = """
+SELECT c.size, c.root, c.note, c.signed_at
+FROM (SELECT size FROM anchor_leaves
+      WHERE org_id = $1 AND size > $2 AND idx < (SELECT size FROM trees WHERE org_id = 0)
+      ORDER BY size, idx LIMIT 1) AS l
+JOIN checkpoints c ON c.org_id = $1 AND c.size = l.size"""
+# Every later anchor includes the leaf too, so the first that says when is the one to show.
+ATTESTED_ANCHOR: Final = """
+SELECT size, root, note, signed_at FROM checkpoints
+WHERE org_id = 0 AND size = coalesce(
+    (SELECT size FROM anchor_tokens WHERE size > $1 ORDER BY size LIMIT 1),
+    (SELECT size FROM anchor_cosignatures WHERE size > $1 ORDER BY size LIMIT 1),
+    (SELECT size FROM checkpoints WHERE org_id = 0 AND size > $1 ORDER BY size LIMIT 1))"""
+
+
+async def present(database: Database, org_id: int, places: Sequence[RecordId]) -> set[int]:
+    """The seqs of those places at which an entry stands."""
+    times = [to_datetime(place.anchored_us) for place in places]
+    rows = await database.fetch(PRESENT, org_id, [place.seq for place in places], times)
+    return {row[0] for row in rows}
+
+
+async def times(database: Database, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]:
+    """When the entries of these few seqs were anchored; those that are not there are left out."""
+    return {row[0]: row[1] for row in await database.fetch(TIMES, org_id, list(seqs))}
+
+
+async def entries(
+    database: Database, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
+) -> list[Entry]:
+    """The first of these entries, by ascending seq; fewer than asked for where they are large.
+
+    All of them were anchored from ``since`` to ``until``, both included.
+    """
+    rows = await database.fetch(ENTRIES, org_id, list(seqs), since, until)
+    return [Entry(*row) for row in rows]
+
+
+async def first_anchored_above(
+    database: Database, org_id: int, seq: int
+) -> StoredCheckpoint | None:
+    """The smallest checkpoint that includes this entry and that a signed anchor commits to."""
+    row = await database.fetchrow(FIRST_ANCHORED_ABOVE, org_id, seq)
+    return None if row is None else StoredCheckpoint(*row)
+
+
+async def attested_anchor(database: Database, index: int) -> StoredCheckpoint | None:
+    """The first anchor with this leaf that was timestamped, else cosigned, else the first."""
+    row = await database.fetchrow(ATTESTED_ANCHOR, index)
+    return None if row is None else StoredCheckpoint(*row)
