@@ -27,8 +27,6 @@ MEMBER_BYTES_MAX: Final = 1 << 26
 """Any member but the manifest; the largest holds one payload in base64."""
 MANIFEST_BYTES_MAX: Final = 1 << 27
 TOKENS_MAX: Final = 16
-NAMES_MAX: Final = 2 * ENTRIES_MAX
-"""An entry names at most two people."""
 
 State = Literal["plain", "disclosed", "sealed", "erased", "withheld"]
 """What became of a payload: ``plain`` in the clear in an org that does not seal;
@@ -152,4 +150,12 @@ _WORDS_MAX: Final = 200
 read_manifest: Final = msgspec.json.Decoder(Manifest)
 read_anchor_leaf: Final = msgspec.json.Decoder(AnchorLeaf)
 read_payload: Final = msgspec.json.Decoder(PayloadLine)
-read_names: Final = msgspec.json.Decoder(dict[str, str])
+_read_names: Final = msgspec.json.Decoder(dict[str, str])
+
+
+def decode_names(data: bytes, what: str) -> dict[str, str]:
+    """Take ``names.json`` back. Raises EvidenceError."""
+    names = decode(_read_names, data, what)
+    if list(names) != sorted(names):
+        raise EvidenceError(f"{what} is not in canonical form (RFC 8785)")
+    return names

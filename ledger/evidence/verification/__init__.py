@@ -7,7 +7,7 @@ from typing import BinaryIO
 from ledger.errors import EvidenceError
 from ledger.evidence import members
 from ledger.evidence.contents import Contents
-from ledger.evidence.format import Manifest, decode, read_names
+from ledger.evidence.format import Manifest, decode_names
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings, Verdict, unreadable
 from ledger.evidence.verification.anchoring import check_anchor
@@ -48,7 +48,7 @@ def _check(contents: Contents, findings: Findings, trust: Trust) -> None:
     check_anchor(contents, keys, head, trust, findings)
     check_entries(contents, head, findings)
     if contents.peek() == members.NAMES:
-        decode(read_names, contents.take(members.NAMES), members.NAMES)
+        decode_names(contents.take(members.NAMES), members.NAMES)
         findings.warnings.append("names.json is what the server states; nothing proves a name")
     contents.finish()
 

@@ -1,0 +1,172 @@
+"""`quire-verify` as its users run it: a process, files, an exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ledger.evidence.cli import main
+from ledger.evidence.verdict import CHECKS
+from ledger.timestamp import granted, query
+from tests.support.evidence import WITNESS, scene
+from tests.support.signing import log_keys
+from tests.support.timestamp_authority import TimestampAuthority
+
+COMMAND = Path(sys.executable).parent / "quire-verify"
+START_S = 0.3
+ENTRIES, ENTRIES_S = 10_000, 2.0
+TRIES = 5
+SERVER_ONLY = ("asyncpg", "litestar", "aiobotocore", "click", "rich", "structlog", "uvicorn")
+NOT_AT_START = (
+    *SERVER_ONLY,
+    "httpx2",
+    "rfc3161_client",
+    "asyncio",
+    "ledger.core",
+    "ledger.storage",
+)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(COMMAND), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "evidence.zip"
+    path.write_bytes(scene().bundle())
+    return path
+
+
+def test_a_good_bundle(bundle: Path) -> None:
+    done = run(bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line[:21].strip() for line in done.stdout.splitlines()}
+    assert {check.replace("_", " ") for check in CHECKS} <= rows
+    assert "VERIFIED: every check that was asked for holds" in done.stdout
+    assert "Warning: the keys are the bundle's own" in done.stdout
+
+
+def test_a_damaged_bundle(bundle: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.zip"
+    damaged.write_bytes(
+        bundle.read_bytes().replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
+    )
+    done = run(damaged)
+    assert done.returncode == 1
+    assert "REFUTED" in done.stdout
+    assert "leaves/000000.ndjson is not what the manifest says" in " ".join(done.stdout.split())
+
+
+def test_what_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty.zip").touch()
+    for name in ("empty.zip", "missing.zip", "."):
+        done = run(tmp_path / name)
+        assert (done.returncode, done.stderr) == (2, "")
+        assert "UNREADABLE" in done.stdout
+    assert run(tmp_path / "missing.zip", "--json").returncode == 2
+
+
+def test_nothing_or_two_things_to_verify(bundle: Path) -> None:
+    for arguments in ((), (bundle, "--log", "."), ("--unknown",)):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "quire-verify" in done.stderr
+
+
+def test_json_has_everything(bundle: Path) -> None:
+    done = run(bundle, "--json")
+    told = json.loads(done.stdout)
+    assert list(told["checks"]) == list(CHECKS)
+    assert told["checks"]["tree"] is True
+    assert told["checks"]["signatures"] == "not_checked"
+    assert (told["outcome"], told["exit_code"]) == ("verified", done.returncode)
+    assert set(told["reasons"]) == set(CHECKS)
+    assert told["about"]["entries"] == 12
+
+
+def test_trust_in_files(bundle: Path, tmp_path: Path, shared_authority: TimestampAuthority) -> None:
+    stamped = tmp_path / "stamped.zip"
+    made = scene().stamped(lambda note: granted(shared_authority.reply(query(note, 7))))
+    stamped.write_bytes(made.bundle())
+    pins, policy = tmp_path / "keys.json", tmp_path / "policy"
+    policy.write_text(f"witness w1 {WITNESS.vkey()}\nquorum w1\n")
+    trust = ["--trust", pins, "--policy", policy, "--tsa-ca", shared_authority.ca_file]
+    for document in (log_keys().public().pins().document(), log_keys().public().document()):
+        pins.write_bytes(document)
+        done = run(stamped, *trust, "--json")
+        told = json.loads(done.stdout)
+        assert done.returncode == 0, told
+        assert [name for name, answer in told["checks"].items() if answer is not True] == [
+            "signatures"
+        ]
+        assert told["warnings"] == []
+    assert run(bundle, *trust).returncode == 3
+    pins.write_bytes(log_keys(2).public().pins().document())
+    assert run(stamped, *trust).returncode == 1
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca"])
+def test_files_of_trust_that_can_not_be_read(option: str, bundle: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    for content in (None, b"", b"nonsense", bytes(3 << 20)):
+        if content is not None:
+            bad.write_bytes(content)
+        done = run(bundle, option, bad)
+        assert done.returncode == 2, content
+        assert "UNREADABLE" in done.stdout
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {code}  " in said for code in range(4))
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("quire-verify ")
+
+
+def test_it_loads_nothing_of_the_server(bundle: Path) -> None:
+    code = (
+        "import sys; from ledger.evidence.cli import main; main(sys.argv[1:]);"
+        "sys.stderr.write('\\n'.join(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split("\n"))
+    assert "ledger.evidence.verification" in loaded
+    assert not loaded.intersection(NOT_AT_START)
+
+
+def quickest(*arguments: object) -> float:
+    """The least of several runs: what the machine does otherwise only adds."""
+    took = []
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        assert run(*arguments).returncode == 0
+        took.append(time.perf_counter() - started)
+    return min(took)
+
+
+def test_the_first_verdict_comes_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "one.zip"
+    path.write_bytes(scene(1).bundle())
+    seconds = quickest(path)
+    print(f"first verdict after {seconds:.3f} s")  # noqa: T201 - shown where it fails
+    assert seconds < START_S
+
+
+def test_ten_thousand_entries_take_less_than_two_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "many.zip"
+    path.write_bytes(scene(ENTRIES).bundle())
+    seconds = quickest(path)
+    print(f"{ENTRIES} entries in {seconds:.3f} s")  # noqa: T201
+    assert seconds < ENTRIES_S
