@@ -1,0 +1,146 @@
+"""`quire serve` keeps a signer: it starts one, starts another when that dies, leaves none behind."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from server.data_dir import make_data_dir
+from server.first_start import read_log_keys
+from tests.support.clusters import Database, blocking
+from tests.support.quire_process import QuireProcess
+from tests.support.serving import server_settings
+from tests.support.signing import fetch, sound_history
+from tests.torture.test_shutdown import gone, org_of
+
+SIGNED_S = 30.0
+
+
+@pytest.fixture
+def server(database: Database, data_dir: Path) -> Iterator[QuireProcess]:
+    running = QuireProcess(data_dir, database.server_url)
+    running.start()
+    yield running
+    if running.process.poll() is None:
+        running.terminate()
+
+
+def signer_of(server: QuireProcess) -> int:
+    """The process id of the signer, once it runs."""
+    deadline = time.monotonic() + SIGNED_S
+    while True:
+        for child in psutil.Process(server.process.pid).children():
+            if "server.signer" in " ".join(child.cmdline()):
+                return child.pid
+        assert time.monotonic() < deadline, "no signer runs"
+        time.sleep(0.05)
+
+
+def append(server: QuireProcess, slug: str, key: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    event = json.dumps({"action": "approve"})
+    headers = {"x-api-key": key, "content-type": "application/json"}
+    connection.request("POST", f"/v1/orgs/{slug}/entries", event, headers)
+    assert connection.getresponse().status == 201
+    connection.close()
+
+
+def signed(database: Database, size: int) -> None:
+    """Wait until the one org's trail, and an anchor over it, is signed."""
+    deadline = time.monotonic() + SIGNED_S
+    query = "SELECT max(size) FROM checkpoints WHERE org_id <> 0"
+    while blocking(fetch(database, query))[0][0] != size:
+        assert time.monotonic() < deadline, f"no checkpoint of size {size}"
+        time.sleep(0.05)
+
+
+def test_a_killed_signer_is_replaced_and_none_outlives_the_server(
+    database: Database, server: QuireProcess
+) -> None:
+    slug, key = server.create_org("sealed")
+    append(server, slug, key)
+    signed(database, 1)
+    for size in (2, 3):
+        first = signer_of(server)
+        os.kill(first, signal.SIGKILL)
+        append(server, slug, key)
+        signed(database, size)
+        assert signer_of(server) != first
+    assert server.terminate() == 0
+    gone(server)
+    keys = read_log_keys(server_settings(server.data_dir))
+    assert keys is not None
+    org = blocking(org_of(database, slug))
+    memory = server.data_dir / "signed.sqlite"
+    sizes = blocking(sound_history(database, org, memory, keys.public()))
+    assert sizes[-1] == 3
+
+
+def test_it_does_not_outlive_a_killed_server(database: Database, server: QuireProcess) -> None:
+    slug, key = server.create_org("sealed")
+    append(server, slug, key)
+    signed(database, 1)
+    signer_of(server)
+    server.kill()
+    gone(server)
+
+
+def test_a_signer_that_hangs_holds_up_neither_appends_nor_the_end(
+    database: Database, server: QuireProcess
+) -> None:
+    slug, key = server.create_org("sealed")
+    append(server, slug, key)
+    signed(database, 1)
+    os.kill(signer_of(server), signal.SIGSTOP)
+    for _ in range(20):
+        append(server, slug, key)
+    assert server.terminate() == 0
+    gone(server)
+
+
+def test_without_its_keys_nothing_is_signed_until_they_are_back(
+    database: Database, server: QuireProcess
+) -> None:
+    slug, key = server.create_org("sealed")
+    append(server, slug, key)
+    signed(database, 1)
+    path = server_settings(server.data_dir).log_keys_path
+    kept = path.read_bytes()
+    path.unlink()
+    time.sleep(2)
+    append(server, slug, key)
+    time.sleep(3)
+    assert (
+        blocking(fetch(database, "SELECT max(size) FROM checkpoints WHERE org_id <> 0"))[0][0] == 1
+    )
+    assert "log keys are missing" in server.log.read_text()
+    assert not path.exists()
+    path.touch(0o600)
+    path.write_bytes(kept)
+    signed(database, 2)
+
+
+def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Path) -> None:
+    make_data_dir(data_dir)
+    (data_dir / "signed.sqlite").mkdir()
+    server = QuireProcess(data_dir, database.server_url)
+    server.start()
+    slug, key = server.create_org("sealed")
+    append(server, slug, key)
+    deadline = time.monotonic() + SIGNED_S
+    while "the signer's memory" not in server.log.read_text():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.1)
+    assert blocking(fetch(database, "SELECT FROM checkpoints")) == []
+    (data_dir / "signed.sqlite").rmdir()
+    signed(database, 1)
+    assert server.terminate() == 0
+    gone(server)
