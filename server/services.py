@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from ledger.core.bundling import BundleBuilder
 from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
@@ -27,6 +28,7 @@ from server.directory import Directory
 from server.first_start import Secrets
 from server.growth import Growth
 from server.guarding import Guard
+from server.log_trust import TrustSource
 from server.settings import Settings
 
 log = structlog.get_logger("quire")
@@ -63,15 +65,18 @@ class Services:
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
         self.guard = Guard(database, self.sequencer, self.sealer)
+        self.trust = TrustSource(settings)
         self.verifications = VerificationJobs(
             VerificationTable(database),
             database.url,
             lambda: keyring(True),
             self.guard.faults_found,
+            trust=lambda target: self.trust.of(target.org_id, target.org),
         )
         self.bodies = Bodies()
         self.growth = Growth(database)
         self.prover = Prover(database)
+        self.bundles = BundleBuilder(database, self.sealer, at_once=settings.bundles_at_once)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod

@@ -137,6 +137,7 @@ class EntryChecks(msgspec.Struct, frozen=True, kw_only=True):
     signature_valid: Verdict = "not_checked"
     chain_valid: Verdict = "not_checked"
     payload_valid: Verdict = "not_checked"
+    included: Verdict = "not_checked"
 
 
 class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +208,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing wrong with a trail, at ``seq`` (None where no entry is left to name)."""
+    """One thing wrong with a trail, at ``seq`` (-1: no entry's, but the anchor log's)."""
 
     seq: int | None
     kind: str
@@ -218,11 +219,18 @@ class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
     """What was found of a trail, check by check."""
 
     hashes: Verdict = "not_checked"
-    signatures: Verdict = "not_checked"
     links: Verdict = "not_checked"
+    signatures: Verdict = "not_checked"
     payloads: Verdict = "not_checked"
     columns: Verdict = "not_checked"
     head: Verdict = "not_checked"
+    tree: Verdict = "not_checked"
+    checkpoints: Verdict = "not_checked"
+    anchors: Verdict = "not_checked"
+    classical_signature: Verdict = "not_checked"
+    pq_signature: Verdict = "not_checked"
+    external_time: Verdict = "not_checked"
+    witnesses: Verdict = "not_checked"
 
 
 class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from ledger.log_keys.private import (
     LogKeys,
     dump_log_keys,
     generate,
+    history_of,
     parse_log_keys,
     rotate,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "check_base_origin",
     "dump_log_keys",
     "generate",
+    "history_of",
     "open_anchor",
     "open_org_checkpoint",
     "org_origin",

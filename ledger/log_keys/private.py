@@ -152,6 +152,25 @@ def parse_log_keys(data: bytes) -> LogKeys:
     return keys
 
 
+class _PublicPart(msgspec.Struct):
+    history: HistoryDocument
+
+
+def history_of(data: bytes) -> LogKeyHistory:
+    """The history in a log key file, verified; for who verifies and has no use for the seeds.
+
+    Raises LogKeyError.
+    """
+    if len(data) > LOG_KEYS_BYTES_MAX:
+        raise LogKeyError(f"a log key file has at most {LOG_KEYS_BYTES_MAX} bytes")
+    try:
+        return msgspec.json.decode(data, type=_PublicPart).history.history()
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise LogKeyError(_FORM) from None
+    except KeyHistoryError as error:
+        raise LogKeyError(str(error)) from None
+
+
 def dump_log_keys(keys: LogKeys) -> bytes:
     """The keys as the file that :func:`parse_log_keys` reads."""
     active = keys._active  # noqa: SLF001 - one module

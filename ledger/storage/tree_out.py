@@ -38,7 +38,7 @@ ORDER BY c.size DESC LIMIT $3"""
 LEAVES: Final = """
 SELECT idx, CASE WHEN octet_length(leaf) <= 32 THEN leaf END
 FROM anchor_leaves WHERE idx BETWEEN $1 AND $2 ORDER BY idx"""
-LAST_LEAF: Final = "SELECT idx FROM anchor_leaves ORDER BY idx DESC LIMIT 1"
+LAST_LEAF: Final = "SELECT idx FROM anchor_leaves WHERE idx < $1 ORDER BY idx DESC LIMIT 1"
 ORPHANS: Final = """
 SELECT a.size, a.idx FROM anchor_leaves a
 WHERE a.org_id = $1
@@ -124,10 +124,10 @@ class TreeReader:
         async for idx, leaf in self._rows(LEAVES, first, last):
             yield idx, leaf
 
-    async def last_leaf(self) -> int:
-        """The index of the anchor log's last leaf, -1 where it has none."""
+    async def last_leaf(self, below: int) -> int:
+        """The index of the anchor log's last leaf below one, -1 where there is none."""
         async with explained():
-            idx: int | None = await self._connection.fetchval(LAST_LEAF)
+            idx: int | None = await self._connection.fetchval(LAST_LEAF, below)
         return -1 if idx is None else idx
 
     async def orphans(self, org_id: int, limit: int) -> list[tuple[int, int]]:

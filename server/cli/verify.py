@@ -48,7 +48,7 @@ def verify(
 @output.json_option
 @client_command
 def verify_entry(connection: Connection, record_id: str, as_json: bool) -> None:
-    """Verify one entry: its hash, signature, link and payload.
+    """Verify one entry: its hash, signature, link, payload, and its place in the signed tree.
 
     Exit code 0: valid. 1: a check failed. 2: it could not be verified.
     """
@@ -140,13 +140,13 @@ def _print_faults(faults: Sequence[Fault]) -> None:
         output.Column("Fault", keep=True),
         output.Column("Reason"),
     ]
-    rows = [("-" if f.seq is None else str(f.seq), f.kind, f.reason) for f in faults]
+    rows = [("-" if f.seq in (None, -1) else str(f.seq), f.kind, f.reason) for f in faults]
     output.print_table(columns, rows)
 
 
 def _checks(checks: msgspec.Struct) -> list[tuple[str, str]]:
     return [
-        (name.removesuffix("_valid").capitalize(), _WORDS[verdict])
+        (name.removesuffix("_valid").replace("_", " ").capitalize(), _WORDS[verdict])
         for name, verdict in msgspec.structs.asdict(checks).items()
     ]
 

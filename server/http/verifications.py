@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
@@ -14,6 +15,7 @@ from msgspec import Meta, Struct, json
 from ledger.chain import Fault
 from ledger.core.sealer import Org
 from ledger.core.verification.faults import Result
+from ledger.core.verification.inclusion import check_inclusion
 from ledger.core.verification.jobs import Job
 from ledger.core.verification.single import EntryChecks, verify_entry
 from ledger.core.verification.trail import Target
@@ -120,7 +122,7 @@ async def start_verification(
         float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
     ] = 0.0,
 ) -> Response[JobBody]:
-    """Verify a trail, or a range of it: every hash, signature, link, payload and column."""
+    """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
     tenant, _ = await org_of(request, org, May.VERIFY)
     asked = await _range(request)
     jobs = services_of(request).verifications
@@ -158,7 +160,7 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
 
 @get("/admin/compliance/verify/{record:str}", operation_id="verifyEntry")
 async def verify_one(request: HttpRequest, record: RecordName) -> EntryVerdict:
-    """The checks of one entry: hash, signature, chain link and payload."""
+    """The checks of one entry: hash, signature, link, payload, and its place in the signed tree."""
     principal = await principal_of(request)
     services = services_of(request)
     missing = NotFound("this key has no such entry")
@@ -173,8 +175,14 @@ async def verify_one(request: HttpRequest, record: RecordName) -> EntryVerdict:
     if org is None or entry is None:
         raise missing
     before = await search.entry_before(services.database, entry) if entry.seq else None
+    trust = await asyncio.to_thread(services.trust.of, org.id, org.slug)
     verdict = verify_entry(
-        entry, before, org.slug, services.keyring(True), timestamp=_rfc3339(entry.anchored_at)
+        entry,
+        before,
+        org.slug,
+        services.keyring(True),
+        timestamp=_rfc3339(entry.anchored_at),
+        inclusion=await check_inclusion(services.database, entry, trust),
     )
     errors = [f"{fault.kind}: {fault.reason}" for fault in verdict.errors]
     return EntryVerdict(verdict.valid, verdict.checks, errors, verdict.record_id, verdict.timestamp)

@@ -3,7 +3,7 @@
 from ledger.core.checkpointing.anchoring import AnchoringStopped
 from ledger.core.checkpointing.checkpointer import Checkpointer, Pace, RoundReport
 from ledger.core.checkpointing.doubt import Doubt
-from ledger.core.checkpointing.memory import MEMORY_FILE, Memory, MemoryUnavailable
+from ledger.core.checkpointing.memory import MEMORY_FILE, Memory, MemoryUnavailable, recall
 
 __all__ = [
     "MEMORY_FILE",
@@ -14,4 +14,5 @@ __all__ = [
     "MemoryUnavailable",
     "Pace",
     "RoundReport",
+    "recall",
 ]

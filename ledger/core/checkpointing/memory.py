@@ -11,7 +11,8 @@ do not vary).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -106,6 +107,27 @@ class Memory:
             f"the signer's memory {self._path} can't be used: {error}. Checkpoints are not signed "
             "until it can; free the disk or restore the file from your newest backup"
         )
+
+
+def recall(path: Path, org_ids: Collection[int]) -> dict[int, Remembered]:
+    """The largest tree heads signed of these orgs, for who only reads; nothing without a file.
+
+    Raises MemoryUnavailable.
+    """
+    if not path.exists():
+        return {}
+    marks = ", ".join("?" * len(org_ids))
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=BUSY_TIMEOUT_S, uri=True)
+        ) as file:
+            rows = file.execute(f"{_READ} WHERE org_id IN ({marks})", tuple(org_ids))
+            return dict(map(_read, rows))
+    except (sqlite3.Error, OSError, ValueError) as error:
+        raise MemoryUnavailable(
+            f"the signer's memory {path} can't be read: {error}. Without it a database that was "
+            "set back can't be told; free the disk or restore the file from your newest backup"
+        ) from error
 
 
 def _digest(org_id: int, size: int, root: bytes) -> bytes:

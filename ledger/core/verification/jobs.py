@@ -23,6 +23,7 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.verification.faults import Result
 from ledger.core.verification.trail import Progress, Target, verify_trail
+from ledger.core.verification.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
 from ledger.storage.verifications import Advance, JobRow, VerificationTable
@@ -80,12 +81,14 @@ class VerificationJobs:
         keyring: Callable[[], SigningKeyring],
         on_faults: OnFaults,
         *,
+        trust: Callable[[Target], Trust | None] = lambda _: None,
         processes: int | None = None,
     ) -> None:
         self._table = table
         self._database_url = database_url
         self._keyring = keyring
         self._on_faults = on_faults
+        self._trust = trust
         self._processes = processes
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
@@ -180,6 +183,7 @@ class VerificationJobs:
                 self._database_url,
                 target,
                 self._keyring(),
+                trust=await asyncio.to_thread(self._trust, target),
                 processes=self._processes,
                 watch=running.note,
             )

@@ -47,8 +47,8 @@ class SignedRun:
             return 0
         extent = self.signed.anchors
         async with self._snapshot.trees() as trees:
-            self._leaves = await trees.last_leaf() + 1
-        last = max(extent.signed, min(extent.needed, self._leaves)) - 1
+            self._leaves = await trees.last_leaf(extent.needed) + 1
+        last = max(extent.signed, self._leaves) - 1
         self._plan = Plan(
             0,
             last,

@@ -8,9 +8,11 @@ import msgspec
 
 from ledger.chain import Entry, Fault, check_entry
 from ledger.core.verification.faults import NOT_CHECKED, Verdict
+from ledger.core.verification.inclusion import Inclusion
 from ledger.entry import entry_hash, from_datetime, record_id
 from ledger.keys import SigningKeyring
 
+NOT_LOOKED_FOR: Final = Inclusion(NOT_CHECKED)
 CHECK_OF_KIND: Final = {
     "hash_mismatch": "hash_valid",
     "leaf_malformed": "hash_valid",
@@ -32,6 +34,7 @@ class EntryChecks(msgspec.Struct, frozen=True):
     signature_valid: Verdict
     chain_valid: Verdict
     payload_valid: Verdict
+    included: Verdict
 
 
 class EntryResult(msgspec.Struct, frozen=True):
@@ -45,23 +48,34 @@ class EntryResult(msgspec.Struct, frozen=True):
 
 
 def verify_entry(
-    row: Entry, before: Entry | None, org: str, keyring: SigningKeyring, *, timestamp: str
+    row: Entry,
+    before: Entry | None,
+    org: str,
+    keyring: SigningKeyring,
+    *,
+    timestamp: str,
+    inclusion: Inclusion = NOT_LOOKED_FOR,
 ) -> EntryResult:
     """Check one stored entry. ``before`` is the entry at ``seq - 1``, None where there is none.
 
     Hash, signature, payload and columns are those of this entry alone. The link
     holds if the leaf names the hash of the entry before, as stored or, should
-    that have been altered, as its leaf gives it.
+    that have been altered, as its leaf gives it. ``inclusion`` is what was found of
+    the leaf in the signed tree.
     """
     faults = _faults(row, before, org, keyring)
     failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
 
     def verdict(check: str) -> Verdict:
+        if check == "included":
+            return inclusion.verdict
         if check in failed:
             return False
         return NOT_CHECKED if unread else True
 
+    if inclusion.fault is not None:
+        faults = [*faults, inclusion.fault]
     return EntryResult(
         valid=not faults,
         checks=EntryChecks(*(verdict(name) for name in EntryChecks.__struct_fields__)),

@@ -1,0 +1,59 @@
+"""What this server believes of its own signed logs: its key file, its settings, the signer's memory.
+
+None of it comes from the database, which is what a verification holds against it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ledger.core.checkpointing import MEMORY_FILE, recall
+from ledger.core.verification.faults import VerificationFailed
+from ledger.core.verification.trust import SignedHead, Trust
+from ledger.errors import QuireError
+from ledger.log_keys import LogKeyHistory, history_of
+from ledger.storage.trees import ANCHOR_LOG
+from server.first_start import read_private_file
+from server.refusal import StartupRefused
+from server.settings import Settings
+
+
+class TrustSource:
+    """Reads it anew each time: keys rotate, and the signer goes on signing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def of(self, org_id: int, slug: str) -> Trust | None:
+        """What is believed of an org's log; None before the first log key was made.
+
+        Raises VerificationFailed where something that is there can't be used.
+        """
+        settings = self._settings
+        try:
+            history = self._history()
+            if history is None:
+                return None
+            heads = recall(settings.data_dir / MEMORY_FILE, (org_id, ANCHOR_LOG))
+            known = {of: [SignedHead(*head)] for of, head in heads.items()}
+            return Trust.of(
+                history,
+                slug,
+                trail=known.get(org_id, []),
+                anchors=known.get(ANCHOR_LOG, []),
+                authorities=_content(settings.tsa_ca),
+                witnesses=_content(settings.witness_policy),
+            )
+        except (QuireError, StartupRefused, OSError) as error:
+            raise VerificationFailed(f"nothing can be verified: {error}") from error
+
+    def _history(self) -> LogKeyHistory | None:
+        settings = self._settings
+        if settings.log_signing_keys is not None:
+            return history_of(settings.log_signing_keys.encode("utf-8", "surrogateescape"))
+        content = read_private_file(settings.log_keys_path)
+        return None if content is None else history_of(content)
+
+
+def _content(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
