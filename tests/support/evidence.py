@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 
 import msgspec
 
@@ -48,6 +49,8 @@ OTHER_CHECKPOINTS = 6
 """Leaves of others in the anchor log, half of them before ours."""
 
 Stamp = Callable[[bytes], bytes]
+PINS = Trust(log_keys().public().pins())
+"""Trust in the keys that these trails are signed with by default."""
 
 
 def data_key(seal: str) -> bytes:
@@ -209,3 +212,20 @@ def repack(changed: Mapping[str, bytes], **manifest: object) -> bytes:
 def forge(bundle: bytes, changes: Mapping[str, bytes], **manifest: object) -> bytes:
     """A bundle with some members exchanged, and a manifest that fits."""
     return repack({**members_of(bundle), **changes}, **manifest)
+
+
+def write_log(folder: Path, made: list[Entry], older: Iterable[int] = ()) -> Path:
+    """A trail's log as files, with checkpoints and partial files of older sizes."""
+    leaves = [entry.leaf for entry in made]
+    keys = log_keys()
+    written = {"log-keys.json": keys.public().document()}
+    for size in (*older, len(made)):
+        files, root = log_files(leaves[:size])
+        text = Checkpoint(keys.public().org_origin(ORG), size, root).text()
+        note = sign_note(text, keys.org_signers(ORG))
+        name = "checkpoint" if size == len(made) else f"checkpoints/{size:016}"
+        written |= files | {name: note}
+    for path, data in written.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder

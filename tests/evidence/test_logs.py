@@ -1,0 +1,231 @@
+"""`quire-verify --log`: a whole log where it lies, in a folder or behind a URL."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ledger.checkpoint import Checkpoint
+from ledger.evidence.logs import verify_log_at
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import NOT_CHECKED, Verdict
+from ledger.note import Ed25519Signer, sign_note
+from ledger.policy import parse_policy
+from ledger.tiles import Tile, pack_entries
+from tests.support.evidence import PINS, WITNESS, entries, write_log
+from tests.support.signing import log_keys
+from tests.support.static_logs import log_files
+
+SIZE, OLDER = 700, (3, 256, 300, 511)
+POSITIONS = 300
+TESSERA = Path(__file__).parent.parent / "vectors/merkle/tessera_log"
+TESSERA_KEY = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """An org's log that keeps older checkpoints and what it has grown past."""
+    return write_log(tmp_path / "acme", entries(SIZE), OLDER)
+
+
+def verify(folder: Path | str, *vkeys: str, trust: Trust = PINS) -> Verdict:
+    return verify_log_at(str(folder), trust, vkeys)
+
+
+def refuted(folder: Path, check: str, why: str = "") -> None:
+    verdict = verify(folder)
+    assert verdict.outcome == "refuted", verdict
+    assert verdict.answers()[check] is False, verdict.reasons
+    assert any(why in reason for reason in verdict.reasons[check]), verdict.reasons
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_an_orgs_log_verifies(log: Path) -> None:
+    verdict = verify(log)
+    assert verdict.outcome == "verified", verdict.reasons
+    answers = verdict.answers()
+    held = {"hashes", "links", "tree", "checkpoints", "classical_signature"}
+    assert {check for check, answer in answers.items() if answer is True} == held
+    assert f"{len(OLDER)} kept ones are of the same tree" in verdict.reasons["checkpoints"]
+    assert verdict.reasons["links"] == (f"{SIZE - 1} entries follow the one before them",)
+    assert verdict.about["keys"] == "pinned"
+    assert verdict.warnings == ()
+
+
+def test_whose_keys_it_is_verified_with(log: Path) -> None:
+    own = verify(log, trust=Trust())
+    assert (own.outcome, own.about["keys"], len(own.warnings)) == ("verified", "the log's own", 1)
+    given = log_keys().org_signers("acme")[0].vkey()
+    assert verify(log, given, trust=Trust()).about["keys"] == "given"
+    stranger = log_keys(2).org_signers("acme")[0].vkey()
+    assert verify(log, stranger).classical_signature is False
+    foreign = Trust(log_keys(2).public().pins())
+    assert verify(log, trust=foreign).classical_signature is False
+    (log / "log-keys.json").unlink()
+    assert verify(log, trust=Trust()).outcome == "verified_in_part"
+    whole = Trust(log_keys().public().pins(), history=log_keys().public())
+    assert verify(log, trust=whole).outcome == "verified"
+
+
+def test_a_log_of_tessera_verifies() -> None:
+    verdict = verify(TESSERA, TESSERA_KEY, trust=Trust())
+    assert verdict.outcome == "verified"
+    assert "16 kept ones are of the same tree" in verdict.reasons["checkpoints"]
+    assert verdict.links == NOT_CHECKED
+    assert any("LICENSE" in warning for warning in verdict.warnings)
+
+
+def test_an_anchor_log_needs_both_signatures(tmp_path: Path) -> None:
+    keys = log_keys()
+    leaves = [bytes([number]) * 32 for number in range(5)]
+    files, root = log_files(leaves)
+    text = Checkpoint(keys.public().anchor_origin, 5, root).text()
+    for path, data in (*files.items(), ("log-keys.json", keys.public().document())):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    note = tmp_path / "checkpoint"
+    note.write_bytes(sign_note(text, [*keys.anchor_signers(), WITNESS], 1))
+    policy = parse_policy(f"witness w1 {WITNESS.vkey()}\nquorum w1\n".encode())
+    verdict = verify(tmp_path, trust=Trust(PINS.pins, policy))
+    assert verdict.outcome == "verified", verdict.reasons
+    assert (verdict.pq_signature, verdict.witnesses) == (True, True)
+    note.write_bytes(sign_note(text, keys.anchor_signers()[:1]))
+    assert verify(tmp_path, trust=Trust(PINS.pins, policy)).witnesses is False
+    refuted(tmp_path, "pq_signature")
+
+
+def test_any_bit_of_any_file(log: Path) -> None:
+    chance = random.Random(3)
+    files = sorted(path for path in log.rglob("*") if path.is_file())
+    places = [(path, chance.randrange(8 * path.stat().st_size)) for path in files]
+    while len(places) < POSITIONS:
+        path = chance.choice(files)
+        places.append((path, chance.randrange(8 * path.stat().st_size)))
+    for path, bit in places:
+        flip(path, bit)
+        assert verify(log).outcome in {"refuted", "unreadable"}, (path, bit)
+        flip(path, bit)
+    assert verify(log).outcome == "verified"
+
+
+def test_any_file_that_is_missing(log: Path) -> None:
+    needed = [path for path in log.rglob("*") if path.is_file() and ".p" not in str(path)]
+    for path in needed:
+        if path.parent.name == "checkpoints":
+            continue  # which older ones there were, nobody knows
+        data = path.read_bytes()
+        path.unlink()
+        assert verify(log).outcome != "verified", path
+        path.write_bytes(data)
+
+
+def test_a_log_of_two_histories(log: Path) -> None:
+    other = [*entries(200), *entries(300, org="umbrella")[200:]]
+    _, root = log_files([entry.leaf for entry in other])
+    keys = log_keys()
+    text = Checkpoint(keys.public().org_origin("acme"), 300, root).text()
+    note = log / "checkpoints" / f"{300:016}"
+    note.write_bytes(sign_note(text, keys.org_signers("acme")))
+    refuted(log, "checkpoints", "two histories")
+
+
+def test_a_log_that_was_set_back(tmp_path: Path) -> None:
+    folder = write_log(tmp_path, entries(300))
+    newer = write_log(tmp_path / "newer", entries(310))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / f"{310:016}").write_bytes((newer / "checkpoint").read_bytes())
+    refuted(folder, "checkpoints", "set back")
+
+
+def test_older_checkpoints_by_others(log: Path) -> None:
+    note = log / "checkpoints" / f"{256:016}"
+    origin = log_keys().public().org_origin("acme")
+    forger = Ed25519Signer.from_seed(origin, bytes(32))
+    note.write_bytes(sign_note(note.read_bytes().partition(b"\n\n")[0] + b"\n", [forger]))
+    refuted(log, "checkpoints", "no known key")
+    note.write_bytes((log / "checkpoints" / f"{300:016}").read_bytes())
+    refuted(log, "checkpoints", "with 300 entries")
+
+
+def test_signed_entries_that_are_no_trail(tmp_path: Path) -> None:
+    made = entries(5)
+    for name, changed in (
+        ("swapped", [made[0], made[2], made[1], *made[3:]]),
+        ("foreign", [*made[:4], entries(5, org="umbrella")[4]]),
+        ("cut", made[1:]),
+    ):
+        folder = write_log(tmp_path / name, changed)
+        refuted(folder, "hashes")
+
+
+def test_files_that_no_checkpoint_covers_are_named(log: Path) -> None:
+    (log / "notes.txt").write_text("hello")
+    beyond = log / Tile(0, 9, 3).path()
+    beyond.parent.mkdir(parents=True)
+    beyond.write_bytes(bytes(96))
+    verdict = verify(log)
+    assert verdict.outcome == "verified"
+    assert "2 files are not covered" in verdict.warnings[0]
+    assert "notes.txt" in verdict.warnings[0]
+
+
+def test_old_partial_files_must_say_the_same(log: Path) -> None:
+    old = log / "tile/entries/001.p/44"
+    assert old.is_file()
+    old.write_bytes(pack_entries([b"x"] * 44))
+    refuted(log, "tree", "differs from the bundle")
+
+
+def test_what_is_no_log(tmp_path: Path) -> None:
+    assert verify(tmp_path).outcome == "unreadable"
+    assert verify(tmp_path / "missing").outcome == "unreadable"
+    (tmp_path / "checkpoint").write_bytes(b"\xff" * 100)
+    assert verify(tmp_path).outcome == "unreadable"
+    assert verify("http://127.0.0.1:9/log").outcome == "unreadable"
+    assert verify(TESSERA, "no vkey").outcome == "unreadable"
+
+
+@pytest.fixture
+def served(log: Path) -> Iterator[str]:
+    """The log behind an HTTP server of files."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(log)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_log_behind_a_url(served: str, log: Path) -> None:
+    verdict = verify(served)
+    assert verdict == verify(f"{served}/")
+    assert verdict.outcome == "verified", verdict
+    assert "older ones can't be listed below a URL" in verdict.reasons["checkpoints"]
+    flip(log / "tile/0/000", 99)
+    assert verify(served).tree is False
+    (log / "tile/0/001").unlink()
+    assert verify(served).outcome == "refuted"
+
+
+def test_files_too_large_are_not_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.evidence.logs.source.FILE_BYTES_MAX", 50_000)
+    verdict = verify(log)
+    assert verdict.outcome == "unreadable"
+    assert "more than any file of a log" in (verdict.unreadable or "")
