@@ -14,7 +14,16 @@ from typing import Final
 from litestar import Litestar
 from litestar.datastructures import State
 
-from server.http import checkpoints, entries, log, operations, proofs, tenants, verifications
+from server.http import (
+    bundles,
+    checkpoints,
+    entries,
+    log,
+    operations,
+    proofs,
+    tenants,
+    verifications,
+)
 from server.http.description import describe
 from server.http.problems import HANDLERS
 from server.services import Services
@@ -27,6 +36,7 @@ ROUTERS: Final = (
     log.router,
     checkpoints.router,
     proofs.router,
+    bundles.router,
     operations.router,
 )
 

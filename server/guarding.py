@@ -1,4 +1,4 @@
-"""Freezing and thawing trails, and erasing subjects: what an operator decides about an org."""
+"""Freezing and thawing trails, erasing subjects, disclosing: what is decided about an org."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ log = structlog.get_logger("quire")
 
 THAWED = "quire.org_thawed"
 ERASED = "quire.subject_erased"
+DISCLOSED = "quire.bundle_disclosed"
 
 
 class NothingToErase(AppendRefused):
@@ -103,12 +104,17 @@ class Guard:
         self._sealer.forget(org)
         return appended
 
+    async def disclosed(self, org: Org, what: Mapping[str, object], key_id: str) -> Appended:
+        """Say in the trail that sealed payloads or names leave in a bundle, before they do."""
+        who = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
+        return await self._append(org, {**who, **what}, None, None)
+
     async def _append(
         self,
         org: Org,
-        payload: Mapping[str, str | None],
+        payload: Mapping[str, object],
         ref: str | None,
-        effect: Effect,
+        effect: Effect | None,
         *,
         thaw: bool = False,
     ) -> Appended:

@@ -153,6 +153,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=10_000_000, description="Events that may wait per org before 429"),
     ] = 50_000
+    max_bundle_entries: Annotated[
+        int, Meta(ge=1, le=200_000, description="Entries in one evidence bundle")
+    ] = 100_000
+    bundles_at_once: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Evidence bundles that one server process makes at once, half of them at "
+            "most for one org",
+        ),
+    ] = 4
+    bundle_wait_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=300,
+            description="Seconds that a bundle waits until its newest entry is signed and anchored",
+        ),
+    ] = 15.0
     idempotency_days: Annotated[
         int, Meta(ge=1, le=365, description="Days for which idempotency keys are remembered")
     ] = 7

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from server.appending import JSON, MSGPACK
 from server.auth import May
+from server.http.bundles import ZIP, CreateBundle
 from server.http.entries import EntryPage
 from server.http.operations import Readiness
 from server.http.proofs import TLOG_PROOF, ProofBody, SignedHead
@@ -201,6 +202,13 @@ PROMISES: Final[dict[str, Promise]] = {
         May.READ, problems=(409, 423), answers={200: {JSON: ProofBody, TLOG_PROOF: TEXT}}
     ),
     "getConsistency": Promise(May.READ, problems=(409,)),
+    "createBundle": Promise(
+        May.READ,
+        body=CreateBundle,
+        example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
+        problems=(400, 409, 423, 429, *_WRITES),
+        answers={200: {ZIP: BYTES}},
+    ),
     "getAnchorCheckpoint": Promise(open=True, problems=(404, 503), answers={200: {NOTE: TEXT}}),
     "getAnchorTile": Promise(open=True, problems=(503,), answers={200: {OCTETS: BYTES}}),
     "listAnchors": Promise(open=True, problems=(503,)),

@@ -36,6 +36,7 @@ TAGS: Final = {
     "Entries": "Appending to a trail, reading it, erasing a person from it.",
     "Verification": "Whether a trail, or one entry, is what was acknowledged.",
     "Logs": "The trail as a transparency log: tiles, checkpoints, anchors, proofs.",
+    "Evidence": "Entries that leave as a file which proves itself offline.",
     "Orgs and keys": "Tenants and their API keys.",
     "Operations": "For operators and their machines; no key is needed.",
 }

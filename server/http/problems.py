@@ -9,6 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from ledger.core.bundling import NothingSelected, TooManySelected
 from ledger.core.proving import NotYetSigned, SigningStopped
 from ledger.errors import (
     DatabaseUnavailable,
@@ -70,6 +71,8 @@ OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (Forbidden, FORBIDDEN),
     (NotFound, NOT_FOUND),
     (NothingToErase, NOT_FOUND),
+    (NothingSelected, NOT_FOUND),
+    (TooManySelected, INVALID_REQUEST),
     (Conflict, Kind("conflict", 409, "Conflict")),
     (UnsupportedBody, Kind("unsupported-media-type", 415, "Unsupported content type")),
     (PayloadTooLarge, TOO_LARGE),

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from server.beginnings import DEMO_KEY, DEMO_ORG
 from tests.support import curl
 from tests.support.serving import Server
+from tests.support.signed_trees import SignedTrees
 
 ROOT = Path(__file__).parents[2]
 README, API = ((ROOT / name).read_text() for name in ("README.md", "docs/api.md"))
@@ -74,7 +76,13 @@ def test_the_readme_appends_and_verifies(
 
 
 def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_path: Path) -> None:
+    path = f"/v1/orgs/{DEMO_ORG}/entries"
+    assert shared_server.request("POST", path, {}, key=demo_key).status == 201
+    trees = SignedTrees(shared_server)  # what the signer does within seconds
+    trees.sign()
+    trees.anchor()
     appended, found = run(commands(API), shared_server, demo_key, tmp_path)
+    assert zipfile.is_zipfile(tmp_path / "evidence.zip")
     assert appended["count"] == 2
     entries = found["entries"]
     assert isinstance(entries, list)

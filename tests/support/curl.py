@@ -5,6 +5,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 
 def main() -> None:
@@ -15,6 +16,8 @@ def main() -> None:
     parser.add_argument("-X", "--request")
     parser.add_argument("-H", "--header", action="append", default=[])
     parser.add_argument("-d", "--data", "--data-binary", action="append", default=[])
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-f", "--fail", action="store_true")
     asked = parser.parse_args()
     data = "&".join(asked.data)
     url = f"{asked.url}?{data}" if asked.get else asked.url
@@ -26,8 +29,13 @@ def main() -> None:
     )
     try:
         with urllib.request.urlopen(request) as answer:
-            sys.stdout.write(answer.read().decode())
+            if asked.output is not None:
+                asked.output.write_bytes(answer.read())
+            else:
+                sys.stdout.write(answer.read().decode())
     except urllib.error.HTTPError as error:
+        if asked.fail:
+            sys.exit(22)
         sys.stdout.write(error.read().decode())
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from typing import Final, NamedTuple
 
 from ledger.chain import Entry
@@ -23,6 +22,7 @@ from ledger.core.sealer import Org, Sealer
 from ledger.entry import Leaf, decode_leaf, entry_hash
 from ledger.errors import FormatError, MerkleError, QueueFull
 from ledger.evidence.format import Request
+from ledger.evidence.page import verify_page
 from ledger.evidence.writer import BundleWriter
 from ledger.storage import evidence, trees
 from ledger.storage.bundles import DamagedTrail
@@ -32,6 +32,7 @@ from ledger.tiles import TILE_WIDTH, Tile, TileProofs, tiles_for_proofs
 BATCH_ENTRIES: Final = 500
 CHUNK_BYTES: Final = 1 << 18
 """Of what is handed on at once: what a connection buffers that takes no more."""
+MAX_WAITING: Final = 64
 RETRY_AFTER_S: Final = 5
 
 
@@ -56,24 +57,32 @@ class BundleBuilder:
         self._sealer = sealer
         self._at_once = at_once
         self._building: Counter[int] = Counter()
+        self._waiting = 0
 
     @contextmanager
     def place(self, org_id: int) -> Iterator[None]:
         """A place for one bundle of an org. Raises QueueFull."""
         of_org = self._building[org_id] >= max(1, self._at_once // 2)
         if of_org or self._building.total() >= self._at_once:
-            raise QueueFull(
-                "as many bundles as this server takes are being made; ask again in a moment",
-                retry_after=RETRY_AFTER_S,
-                everyone=not of_org,
-            )
+            raise _full(everyone=not of_org)
         self._building[org_id] += 1
         try:
             yield
         finally:
             self._building -= Counter({org_id: 1})
 
-    async def stream(self, contents: Contents) -> AsyncIterator[bytes]:
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Room for one that waits until its entries are signed. Raises QueueFull."""
+        if self._waiting >= MAX_WAITING:
+            raise _full(everyone=True)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    async def stream(self, contents: Contents) -> AsyncGenerator[bytes]:
         """The bytes of a bundle, in pieces of at most CHUNK_BYTES.
 
         The first comes when the first entries are found right. Raises StorageError where
@@ -83,7 +92,7 @@ class BundleBuilder:
         org, request, covering = contents.org, contents.request, contents.covering
         origin = covering.keys.org_origin(org.slug)
         writer = BundleWriter(pieces.write, org.slug, origin, request)
-        writer.begin(page(), covering.keys.document())
+        writer.begin(verify_page(), covering.keys.document())
         writer.add_checkpoint(
             covering.checkpoint.size, covering.checkpoint.note, covering.anchoring
         )
@@ -146,9 +155,12 @@ class Pieces:
             yield written[start : start + CHUNK_BYTES]
 
 
-def page() -> bytes:
-    """The offline page that every bundle carries."""
-    return resources.files("ledger.evidence").joinpath("page/verify.html").read_bytes()
+def _full(*, everyone: bool) -> QueueFull:
+    return QueueFull(
+        "as many bundles as this server takes are being made; ask again in a moment",
+        retry_after=RETRY_AFTER_S,
+        everyone=everyone,
+    )
 
 
 def _leaf(org: Org, entry: Entry) -> Leaf:
