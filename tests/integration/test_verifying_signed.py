@@ -1,0 +1,112 @@
+"""A whole server that signs, and verifies what it signed: by its key file and the signer's memory."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from server.cli import main
+from tests.support.clusters import Database, blocking
+from tests.support.quire_process import QuireProcess
+
+SIGNED_S = 40.0
+UNCHECKED = {"external_time": "not_checked", "witnesses": "not_checked"}
+
+
+@pytest.fixture
+def server(
+    database: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[QuireProcess]:
+    running = QuireProcess(data_dir, database.server_url)
+    running._environ["QUIRE_ANCHOR_SECONDS"] = "0.2"
+    running.start()
+    yield running
+    if running.process.poll() is None:
+        running.terminate()
+
+
+def call(server: QuireProcess, key: str, path: str, body: object = None) -> Any:
+    request = urllib.request.Request(
+        server.url + path,
+        None if body is None else json.dumps(body).encode(),
+        {"x-api-key": key, "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=70) as answer:
+        return json.load(answer)
+
+
+def verify(server: QuireProcess, slug: str, key: str) -> Any:
+    job = call(server, key, f"/v1/orgs/{slug}/verifications?wait=60", {})
+    assert job["state"] == "done", job
+    return job["result"]
+
+
+async def execute(database: Database, *statements: str) -> None:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def anchored(database: Database) -> bool:
+    """Whether an anchor covers a checkpoint of the one org's three entries."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        return bool(
+            await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM anchor_leaves a JOIN checkpoints c "
+                "ON c.org_id = 0 AND c.size > a.idx WHERE a.size = 3)"
+            )
+        )
+    finally:
+        await connection.close()
+
+
+def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
+    database: Database, server: QuireProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slug, key = server.create_org("sealed")
+    events = [{"action": "approve", "n": n} for n in range(3)]
+    receipts = call(server, key, f"/v1/orgs/{slug}/entries", events)["entries"]
+    deadline = time.monotonic() + SIGNED_S
+    while not blocking(anchored(database)):
+        assert time.monotonic() < deadline, "nothing was anchored"
+        time.sleep(0.1)
+    result = verify(server, slug, key)
+    assert result["valid"] is True
+    assert result["checks"] == dict.fromkeys(result["checks"], True) | UNCHECKED
+    one = call(server, key, f"/admin/compliance/verify/{receipts[1]['record_id']}")
+    assert one["checks"] == dict.fromkeys(one["checks"], True)
+    assert one["checks"]["included"] is True
+    monkeypatch.setenv("QUIRE_URL", server.url)
+    monkeypatch.setenv("QUIRE_API_KEY", key)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", slug, "--json"])
+    assert ended.value.code == 0
+
+    # Everything of the database set back to before its first entry: it contradicts itself
+    # nowhere, and only what the signer remembers outside of it tells.
+    blocking(
+        execute(
+            database,
+            "TRUNCATE trees, tile_parts, checkpoints, anchor_leaves",
+            "DELETE FROM entries",
+            "UPDATE heads SET seq = -1, entry_hash = '', anchored_at = 'epoch'",
+        )
+    )
+    rolled_back = verify(server, slug, key)
+    assert {fault["kind"] for fault in rolled_back["errors"]} == {
+        "rolled_back",
+        "anchor_rolled_back",
+    }
+    assert rolled_back["checks"]["tree"] is False
