@@ -44,7 +44,7 @@ class BundleFile:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.size = file.seek(0, 2)
+        self.size = self._at = file.seek(0, 2)
         directory = _find_directory(self._read_at, self.size)
         self.members = tuple(_members(self._read_at(directory.offset, directory.size), directory))
 
@@ -59,9 +59,10 @@ class BundleFile:
         return data[len(header) :]
 
     def _read_at(self, offset: int, size: int) -> bytes:
-        if self._file.tell() != offset:
+        if self._at != offset:  # asking the file where it stands would cost as much as a read
             self._file.seek(offset)
         data = self._file.read(size)
+        self._at = offset + len(data)
         if len(data) != size:
             raise EvidenceError("the file ends too early: it was cut, or it changed meanwhile")
         return data

@@ -11,9 +11,8 @@ from ledger.evidence.contents import Contents
 from ledger.evidence.format import BATCH_ENTRIES_MAX, ENTRIES_MAX
 from ledger.evidence.verdict import Findings
 from ledger.evidence.verification.payloads import Payloads
+from ledger.evidence.verification.proofs import Proofs
 from ledger.evidence.verification.tree_head import Head
-from ledger.merkle import verify_inclusion
-from ledger.proof import parse_proof
 
 _PROOF_NAMES: Final = "proofs/"
 
@@ -34,7 +33,7 @@ class _Entries:
     def __init__(self, contents: Contents, head: Head, findings: Findings) -> None:
         self._contents = contents
         self._manifest = contents.manifest
-        self._head = head
+        self._inclusion = Proofs(head.checkpoint, head.note) if head.checkpoint else None
         self._findings = findings
         self._payloads = Payloads(self._manifest.org, findings)
         self._count = self._proofs = self._links = 0
@@ -82,7 +81,7 @@ class _Entries:
             findings.leaves_out(
                 "tree", "the bundle was made without proofs: nothing signed covers it"
             )
-        elif self._head.checkpoint is None:
+        elif self._inclusion is None:
             findings.leaves_out("tree", "the proofs end in a checkpoint that is not the right one")
         else:
             findings.holds("tree", f"{self._proofs} proofs lead to the checkpoint's root")
@@ -118,8 +117,7 @@ class _Entries:
         if not name.startswith(_PROOF_NAMES):
             raise EvidenceError(f"a proof should be the next member of the bundle, not {name!r}")
         data = self._contents.take_next()
-        checkpoint = self._head.checkpoint
-        if leaf is None or checkpoint is None:
+        if leaf is None or self._inclusion is None:
             return
         if name != members.proof(leaf.seq):
             self._findings.fails(
@@ -127,12 +125,7 @@ class _Entries:
             )
             return
         try:
-            proof = parse_proof(data)
-            if proof.checkpoint != self._head.note:
-                raise ProofError("it ends in another checkpoint than the bundle's")
-            if proof.index != leaf.seq or proof.extra is not None:
-                raise ProofError(f"it is of entry {proof.index}, or says more than it should")
-            verify_inclusion(leaf.seq, checkpoint.size, digest, proof.hashes, checkpoint.root)
+            self._inclusion.check(leaf.seq, digest, data)
         except (ProofError, MerkleError) as error:
             self._findings.fails("tree", f"{name}: {error}")
         else:
