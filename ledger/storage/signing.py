@@ -12,13 +12,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-import asyncpg
-
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES, MAX_SEQ
-from ledger.errors import DatabaseUnavailable, StorageError
 from ledger.storage.copy_out import Sink
 from ledger.storage.database import Connection, connect, explained
-from ledger.storage.trail import MAX_REASON_CHARS, AppendTransaction, NotWritten
+from ledger.storage.signing_transaction import (
+    TREE,
+    LockedTree,
+    SigningTransaction,
+    rows_in_the_way,
+)
 
 LEADER_LOCK: Final = 7_305_804_403
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -26,8 +28,6 @@ MAX_PENDING: Final = 200_000
 """Orgs looked at in one round; those left over come in the next."""
 MAX_NOTE_BYTES: Final = 65_536
 """A longer note reads as none: ours have a few hundred bytes, an anchor's some thousand."""
-MAX_TAKEN: Final = 100_000_000
-"""Places of the anchor log that are passed over in search of a free one."""
 COPY_TIMEOUT_S: Final = 600.0
 """For one batch of leaves: a line that is dead without a word must not hold leadership for long."""
 
@@ -58,6 +58,11 @@ WITHOUT_TRAIL = f"""
 SELECT t.org_id, t.size FROM trees t
 WHERE t.org_id <> 0 AND NOT EXISTS (SELECT FROM heads h WHERE h.org_id = t.org_id)
   AND {_DUE.format("$1")}"""
+# Trees that may be signed, as their rows say.
+SIGNED_TREES = f"""
+SELECT t.org_id, o.slug, t.size, t.root FROM trees t
+JOIN orgs o ON o.id = t.org_id JOIN heads h ON h.org_id = t.org_id
+WHERE t.size <> 0 AND h.frozen_reason IS NULL AND {_DUE.format("$1")}"""
 _NOTE = f"CASE WHEN octet_length(c.note) <= {MAX_NOTE_BYTES} THEN c.note END"
 IDLE = f"""
 SELECT t.org_id, o.slug, t.size, t.root, {_NOTE} FROM trees t
@@ -94,39 +99,10 @@ CROSS JOIN LATERAL (
 NOTES_AT = f"""
 SELECT c.org_id, {_NOTE} FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, size)
 JOIN checkpoints c ON c.org_id = w.org_id AND c.size = w.size"""
-ADD_TREES = """
-INSERT INTO trees (org_id, root) SELECT unnest($1::bigint[]), ''::bytea
-ON CONFLICT (org_id) DO NOTHING"""
-_TREE = """
-SELECT size, root, stopped_reason,
-       CASE WHEN anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN anchored_at ELSE 'epoch' END,
-       org_id
-FROM trees WHERE org_id = ANY ($1::bigint[]) ORDER BY org_id"""
-LOCK_TREES = f"{_TREE} FOR UPDATE"
-FROZEN = """
-SELECT org_id FROM heads WHERE org_id = ANY ($1::bigint[]) AND frozen_reason IS NOT NULL"""
-MOVE_TREES = """
-UPDATE trees t SET size = n.size, root = n.root, anchored_at = n.anchored_at,
-       signed_at = clock_timestamp(), stopped_at = NULL, stopped_reason = NULL
-FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::timestamptz[])
-     AS n (org_id, size, root, anchored_at)
-WHERE t.org_id = n.org_id"""
-TOUCH_TREES = "UPDATE trees SET signed_at = clock_timestamp() WHERE org_id = ANY ($1::bigint[])"
-STOP_TREE = """
-UPDATE trees SET stopped_at = now(), stopped_reason = $2 WHERE org_id = $1"""
 ANCHOR_ROWS = f"""
 SELECT a.idx, a.org_id, a.nonce, a.leaf, {_NOTE}
 FROM anchor_leaves a LEFT JOIN checkpoints c ON c.org_id = a.org_id AND c.size = a.size
 WHERE a.idx >= $1 ORDER BY a.idx LIMIT $2"""
-# The first places that are free, from one on below which all are taken. Whoever planted a row
-# further up has not made a gap before it.
-FREE_ANCHOR_LEAVES = f"""
-SELECT place FROM (
-    SELECT generate_series(f.first, f.first + {MAX_TAKEN}) AS place
-    FROM (SELECT coalesce($1::bigint, (SELECT size FROM trees WHERE org_id = 0), 0) AS first) AS f
-) AS p
-WHERE NOT EXISTS (SELECT FROM anchor_leaves a WHERE a.idx = p.place) LIMIT $2"""
-ADD_EVENT = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)"
 
 
 class Pending(NamedTuple):
@@ -141,35 +117,6 @@ class Pending(NamedTuple):
     since: datetime
 
 
-class LockedTree(NamedTuple):
-    """A tree row; ``stopped`` says why it is not signed, or None."""
-
-    size: int
-    root: bytes
-    stopped: str | None
-    anchored_at: datetime
-
-
-class Part(NamedTuple):
-    """New hashes of one tile, as its row is stored."""
-
-    org_id: int
-    level: int
-    tile: int
-    start: int
-    hashes: bytes
-
-
-class Signed(NamedTuple):
-    """A checkpoint to be stored, with the time of the newest entry it covers."""
-
-    org_id: int
-    size: int
-    root: bytes
-    note: bytes
-    anchored_at: datetime
-
-
 class AnchorRow(NamedTuple):
     """A leaf of the anchor log with the note it commits to (None where that is gone)."""
 
@@ -180,6 +127,15 @@ class AnchorRow(NamedTuple):
     note: bytes | None
 
 
+class SignedTree(NamedTuple):
+    """An org's tree as its row says it was last signed."""
+
+    org_id: int
+    slug: str
+    size: int
+    root: bytes
+
+
 class Idle(NamedTuple):
     """A tree whose newest checkpoint was anchored longest ago; ``note`` None where that is gone."""
 
@@ -188,14 +144,6 @@ class Idle(NamedTuple):
     size: int
     root: bytes
     note: bytes | None
-
-
-class RowsInTheWay(StorageError):
-    """Rows of ``table`` stand where the signer was about to add some: it did not write them."""
-
-    def __init__(self, table: str | None, detail: str | None) -> None:
-        super().__init__(f"a row of {table} stands where the signer was about to add one: {detail}")
-        self.table = table
 
 
 class SignerConnection:
@@ -253,6 +201,10 @@ class SignerConnection:
         """Trees (org_id, size) of which no head row is left."""
         return [(row[0], row[1]) for row in await self._rows(WITHOUT_TRAIL, _seconds(retry_s))]
 
+    async def signed_trees(self, retry_s: float) -> list[SignedTree]:
+        """All trees of orgs that were signed and may be."""
+        return [SignedTree(*row) for row in await self._rows(SIGNED_TREES, _seconds(retry_s))]
+
     async def idle(self, seconds: float, limit: int) -> list[Idle]:
         """Trees whose newest checkpoint was anchored longest ago."""
         return [Idle(*row) for row in await self._rows(IDLE, _seconds(seconds), limit)]
@@ -295,7 +247,7 @@ class SignerConnection:
 
     async def tree(self, org_id: int) -> LockedTree:
         """A tree row as it stands, not locked; an empty tree where there is none."""
-        rows = await self._rows(_TREE, [org_id])
+        rows = await self._rows(TREE, [org_id])
         return LockedTree(*rows[0][:4]) if rows else LockedTree(0, b"", None, _EPOCH)
 
     async def anchor_rows(self, first: int, limit: int) -> list[AnchorRow]:
@@ -309,7 +261,7 @@ class SignerConnection:
         Raises DatabaseUnavailable, RowsInTheWay. After an error while COMMIT was under way nobody
         knows whether it took effect: read the trees back before signing on.
         """
-        async with explained(), _rows_in_the_way(), self._connection.transaction():
+        async with explained(), rows_in_the_way(), self._connection.transaction():
             yield SigningTransaction(self._connection)
 
     async def _rows(self, query: str, *args: Any) -> list[Any]:
@@ -322,96 +274,6 @@ class SignerConnection:
     async def _run(self, operation: Coroutine[Any, Any, Any]) -> Any:
         async with explained():
             return await operation
-
-
-class SigningTransaction:
-    """What is written together: parts of tiles, checkpoints, anchor leaves, tree rows."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def lock_trees(self, org_ids: Sequence[int]) -> dict[int, LockedTree]:
-        """Lock the tree rows, made where they are missing, in the order of their ids."""
-        ordered = sorted(org_ids)
-        await self._connection.execute(ADD_TREES, ordered)
-        rows = await self._connection.fetch(LOCK_TREES, ordered)
-        return {row[4]: LockedTree(*row[:4]) for row in rows}
-
-    async def frozen(self, org_ids: Sequence[int]) -> set[int]:
-        """Of these, the orgs that are frozen by now."""
-        return {row[0] for row in await self._connection.fetch(FROZEN, org_ids)}
-
-    async def add_parts(self, parts: Iterable[Part]) -> None:
-        """Store new hashes of tiles."""
-        await self._connection.copy_records_to_table(
-            "tile_parts", records=parts, columns=Part._fields
-        )
-
-    async def add_checkpoints(self, signed: Sequence[Signed]) -> None:
-        """Store checkpoints and move their tree rows."""
-        await self._connection.copy_records_to_table(
-            "checkpoints",
-            records=[(one.org_id, one.size, one.root, one.note) for one in signed],
-            columns=("org_id", "size", "root", "note"),
-        )
-        await self._connection.execute(
-            MOVE_TREES,
-            [one.org_id for one in signed],
-            [one.size for one in signed],
-            [one.root for one in signed],
-            [one.anchored_at for one in signed],
-        )
-
-    async def free_anchor_leaves(self, first: int | None, count: int) -> list[int]:
-        """The next ``count`` free indexes of the anchor log, where all below ``first`` are taken.
-
-        None: look from its signed size on.
-        """
-        rows = await self._connection.fetch(FREE_ANCHOR_LEAVES, first, count)
-        return [row[0] for row in rows]
-
-    async def add_anchor_leaves(self, leaves: Sequence[tuple[int, int, int, bytes, bytes]]) -> None:
-        """Store leaves (idx, org_id, size, nonce, leaf) of the anchor log."""
-        await self._connection.copy_records_to_table(
-            "anchor_leaves", records=leaves, columns=("idx", "org_id", "size", "nonce", "leaf")
-        )
-
-    async def touch(self, org_ids: Sequence[int]) -> None:
-        """Note that the newest checkpoints of these trees were anchored again."""
-        await self._connection.execute(TOUCH_TREES, org_ids)
-
-    async def stop(self, org_id: int, reason: str) -> None:
-        """Keep why a tree is not signed; signing it again clears this."""
-        await self._connection.execute(STOP_TREE, org_id, _storable(reason))
-
-    async def freeze(self, org_id: int, reason: str) -> None:
-        """Freeze the org, with its security event."""
-        try:
-            await AppendTransaction(self._connection).freeze(org_id, _storable(reason))
-        except NotWritten as error:
-            raise DatabaseUnavailable(str(error)) from error
-
-    async def add_event(self, org_id: int | None, kind: str, detail: str) -> None:
-        """Keep a security event."""
-        await self._connection.execute(ADD_EVENT, org_id, kind, _storable(detail))
-
-    async def announce(self) -> None:
-        """Tell listeners, when this commits, that trees have grown."""
-        await self._connection.execute("NOTIFY quire_checkpoints")
-
-
-@asynccontextmanager
-async def _rows_in_the_way() -> AsyncIterator[None]:
-    try:
-        yield
-    except asyncpg.UniqueViolationError as error:
-        raise RowsInTheWay(error.table_name, error.detail) from error
-
-
-def _storable(text: str) -> str:
-    """A reason quotes what it found: PostgreSQL's text holds no NUL, and UTF-8 no half a pair."""
-    text = text.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
-    return text.encode("utf-8", "replace").decode()
 
 
 def _seconds(seconds: float) -> timedelta:

@@ -157,6 +157,27 @@ async def test_each_change_stops_the_anchors_and_a_repair_starts_them(
     assert await sound_anchors(database, memory) == [2, 4]
 
 
+@pytest.mark.parametrize("size", [-(2**63), 100, 2**63 - 1])
+@pytest.mark.parametrize("lost", [False, True])
+async def test_the_row_of_the_anchor_log_holds_up_no_checkpoint(
+    database: Database, one_org: tuple[Process, Org], tmp_path: Path, size: int, lost: bool
+) -> None:
+    server, org = one_org
+    memory = tmp_path / "memory"
+    await server.append(org, b"one")
+    async with checkpointer(database.server_url, memory) as signer:
+        await signer.round()
+        await signer.anchor()
+    await server.database.execute("UPDATE trees SET size = $1 WHERE org_id = 0", size)
+    await server.append(org, b"two")
+    path = tmp_path / "new" if lost else memory
+    async with checkpointer(database.server_url, path) as signer:
+        assert (await signer.round()).checkpoints == 1
+        with pytest.raises(AnchoringStopped):
+            await signer.anchor()
+    assert await sound_history(database, org, path) == [1, 2]
+
+
 async def test_an_idle_org_is_anchored_again_but_not_with_another_checkpoint(
     database: Database, one_org: tuple[Process, Org], tmp_path: Path
 ) -> None:

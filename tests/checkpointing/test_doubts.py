@@ -152,7 +152,7 @@ async def test_no_bit_of_a_stored_leaf_can_flip(module_database: Database, tmp_p
             for row in await org.connection.fetch(f"SELECT leaf FROM entries {ENTRY}", org.org.id)
         ]
         every = flips(leaf)
-        for flipped in every[:: len(every) // 40]:
+        for flipped in every[:: len(every) // 24]:
             await org.run(f"UPDATE entries SET leaf = $2 {ENTRY}", flipped)
             assert (await org.stopped()).kind == "hash_mismatch"
             await org.run(

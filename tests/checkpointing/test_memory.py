@@ -13,7 +13,7 @@ import pytest
 
 from ledger.core.checkpointing import Memory, MemoryUnavailable
 from ledger.core.sealer import Org
-from tests.support.appending import Process
+from tests.support.appending import Process, new_org
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, checkpoints_of, sound_history
 
@@ -206,6 +206,28 @@ async def test_a_memory_that_says_otherwise_stops_the_org(
         ((_, _, doubt),) = (await signer.round()).stopped
     assert doubt.kind == "history_rewritten"
     assert list(await checkpoints_of(database, org.id)) == [200]
+
+
+async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
+    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+) -> None:
+    """Once proven: a tree row that says more than was signed is not believed."""
+    server, org = one_org
+    liar = await new_org(server.database)
+    for one in (org, liar):
+        await server.append(one, *[b"%d" % n for n in range(260)])
+    async with checkpointer(database.server_url, tmp_path / "other") as signer:
+        await signer.round()
+    await server.database.execute(
+        "UPDATE trees SET size = 999, root = sha256('') WHERE org_id = $1", liar.id
+    )
+    async with checkpointer(database.server_url, tmp_path / "memory") as signer:
+        ((org_id, slug, doubt),) = (await signer.sweep()).stopped
+        assert (org_id, slug, doubt.kind) == (liar.id, liar.slug, "checkpoint_missing")
+        assert (await signer.sweep()).stopped == []
+    with contextlib.closing(Memory(tmp_path / "memory")) as memory:
+        assert memory.get(liar.id) is None
+    await sound_history(database, org, tmp_path / "memory")
 
 
 async def test_far_more_remembered_than_a_crash_can_lose(

@@ -20,7 +20,8 @@ from typing import Any
 from asyncpg.transaction import Transaction
 
 from ledger.core.checkpointing import Checkpointer, Memory, Pace
-from ledger.storage.signing import SignerConnection, SigningTransaction
+from ledger.storage.signing import SignerConnection
+from ledger.storage.signing_transaction import SigningTransaction
 from tests.support.signing import log_keys
 from tests.support.trails import RING
 

@@ -23,13 +23,11 @@ from ledger.errors import FormatError, QuireError, StorageError
 from ledger.log_keys import LogKeys, open_anchor, open_org_checkpoint
 from ledger.merkle import Edge, leaf_hash
 from ledger.note import parse_note, sign_note
-from ledger.storage.signing import (
-    AnchorRow,
-    Idle,
+from ledger.storage.signing import AnchorRow, Idle, SignerConnection
+from ledger.storage.signing_transaction import (
     LockedTree,
     RowsInTheWay,
     Signed,
-    SignerConnection,
     SigningTransaction,
 )
 from ledger.storage.trees import ANCHOR_LOG
@@ -86,7 +84,9 @@ class Anchoring:
         All are notes that this process signed or verified. Should the transaction fail, call
         :meth:`forget`.
         """
-        places = await transaction.free_anchor_leaves(self._free, len(checkpoints))
+        remembered = self._memory.get(ANCHOR_LOG)
+        known = remembered.size if self._free is None and remembered else self._free
+        places = await transaction.free_anchor_leaves(known, len(checkpoints))
         if len(places) < len(checkpoints):
             raise StorageError("the table anchor_leaves is full of rows that nobody signed")
         leaves = []

@@ -8,7 +8,7 @@ can't be reached ends the round with nothing signed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,10 +22,13 @@ from ledger.core.checkpointing.tips import Signed, Tip, Tips
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeys, open_org_checkpoint
-from ledger.storage.signing import Pending, RowsInTheWay, SignerConnection
+from ledger.storage.signing import Pending, SignedTree, SignerConnection
+from ledger.storage.signing_transaction import RowsInTheWay
 
 MAX_AGAIN: Final = 1_000_000
 """Entries beyond a tree that are signed again as remembered: a crash loses one portion at most."""
+LEARN_AT_ONCE: Final = 5_000
+"""Trees that one sweep reads back to remember them: a few seconds' worth."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class Checkpointer:
     async def sweep(self) -> RoundReport:
         """Look for trails that are gone, or shorter than what was signed of them.
 
-        The newest checkpoints of idle trees go into the anchor log once more.
+        The newest checkpoints of idle trees go into the anchor log once more. Trees that another
+        signer signed, or of which the memory was lost, are remembered from here on.
         """
         report = RoundReport()
         retry_s = self._pace.retry_s
@@ -96,7 +100,26 @@ class Checkpointer:
             await self._stop(org_id, str(org_id), _shortened(0, size), report)
         for tree, doubt in await self._anchoring.refresh(self._pace.idle_s):
             await self._stop(tree.org_id, tree.slug, doubt, report)
+        await self._learn(report)
         return report
+
+    async def _learn(self, report: RoundReport) -> None:
+        """Remember trees that are larger than this machine knows, each once it is proven."""
+        trees = {
+            tree.org_id: tree
+            for tree in await self._connection.signed_trees(self._pace.retry_s)
+            if (known := self._memory.get(tree.org_id)) is None or known.size < tree.size
+        }
+        for some in _portions(list(trees)[:LEARN_AT_ONCE], self._pace.orgs_per_batch):
+            tips = await self._tips.of([self._signed(trees[org_id]) for org_id in some])
+            for org_id, tip in tips.items():
+                if isinstance(tip, Doubt):
+                    await self._stop(org_id, trees[org_id].slug, tip, report)
+            self._memory.remember(
+                (org_id, tip.edge.size, tip.edge.root())
+                for org_id, tip in tips.items()
+                if not isinstance(tip, Doubt)
+            )
 
     async def anchor(self) -> int | None:
         """Sign an anchor over the checkpoints since the last; its size, None if there are none.
@@ -193,11 +216,15 @@ class Checkpointer:
         await self._signing.stop(org_id, doubt)
         report.stopped.append((org_id, slug, doubt))
 
-    def _signed(self, org: Pending) -> Signed:
+    def _signed(self, org: Pending | SignedTree) -> Signed:
         def opened(note: bytes) -> Checkpoint:
             return open_org_checkpoint(note, org.slug, self._history).checkpoint
 
         return Signed(org.org_id, org.size, org.root, opened)
+
+
+def _portions(org_ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (org_ids[at : at + size] for at in range(0, len(org_ids), size))
 
 
 def _shortened(length: int, signed: int) -> Doubt:

@@ -21,7 +21,8 @@ from ledger.core.checkpointing.tips import Tip, Tips
 from ledger.log_keys import LogKeys
 from ledger.merkle import Edge
 from ledger.note import sign_note
-from ledger.storage.signing import Pending, Signed, SignerConnection, SigningTransaction
+from ledger.storage.signing import Pending, SignerConnection
+from ledger.storage.signing_transaction import Signed, SigningTransaction
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ledger.merkle.edge import TILE_HEIGHT
-from ledger.storage.signing import Part
+from ledger.storage.signing_transaction import Part
 
 TILE_WIDTH: Final = 1 << TILE_HEIGHT
 """Hashes in a full tile."""

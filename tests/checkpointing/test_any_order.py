@@ -1,0 +1,106 @@
+"""Appends, rounds, anchors, crashes and lost memories in any order.
+
+Whatever happened: every checkpoint is the root of a prefix of the trail, none is ever taken back,
+nobody is frozen, and in the end all is signed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.core.checkpointing import Pace
+from ledger.core.sealer import Org
+from ledger.errors import DatabaseUnavailable
+from tests.support.appending import Process, new_org, process
+from tests.support.clusters import Database
+from tests.support.proxy import Cut, Proxy
+from tests.support.signing import checkpointer, checkpoints_of, sound_history
+
+COUNTS: Final = (1, 2, 255, 256, 257, 400)
+STEPS: Final = st.one_of(
+    st.tuples(st.just("append"), st.sampled_from(COUNTS)),
+    st.tuples(st.just("sign"), st.integers(1, 3)),
+    st.tuples(st.just("crash"), st.sampled_from([cut for cut in Cut if cut is not Cut.NOT])),
+    st.tuples(st.just("forget"), st.none()),
+)
+
+
+class Run:
+    """One org, its signers one after another, and what they must never break."""
+
+    def __init__(self, database: Database, server: Process, org: Org, memory: Path) -> None:
+        self._database = database
+        self._server = server
+        self._org = org
+        self._memory = memory
+        self._notes: dict[int, bytes] = {}
+        self._length = 0
+        self._cut = Cut.NOT
+        self._after = 0
+
+    async def step(self, proxy: Proxy, name: str, how: object) -> None:
+        match name, how:
+            case "append", int(number):
+                await self._server.append(self._org, *[b"x%d" % n for n in range(number)])
+                self._length += number
+            case "sign", int(number):
+                await self._sign(proxy, number)
+            case "crash", Cut() as cut:
+                self._cut, self._after = cut, self._length % 2
+                await self._sign(proxy, 2)
+            case "forget", _:
+                self._memory = self._memory.with_name(uuid4().hex)
+        await self._check()
+
+    def decide(self) -> Cut:
+        """What becomes of a COMMIT: the first, or the second, is cut once after a crash."""
+        if self._after:
+            self._after -= 1
+            return Cut.NOT
+        cut, self._cut = self._cut, Cut.NOT
+        return cut
+
+    async def _sign(self, proxy: Proxy, rounds: int) -> None:
+        pace = Pace(entries_per_org=300, retry_s=0)
+        try:
+            async with checkpointer(proxy.url, self._memory, pace=pace) as signer:
+                for _ in range(rounds):
+                    assert (await signer.round()).stopped == []
+                    await signer.anchor()
+                assert (await signer.sweep()).stopped == []
+        except DatabaseUnavailable:
+            pass
+
+    async def _check(self) -> None:
+        await sound_history(self._database, self._org)
+        notes = await checkpoints_of(self._database, self._org.id)
+        assert notes.items() >= self._notes.items(), "a checkpoint was taken back"
+        self._notes = notes
+
+    async def finish(self, proxy: Proxy) -> None:
+        self._cut = Cut.NOT
+        await self._sign(proxy, 2 + self._length // 300)
+        sizes = await sound_history(self._database, self._org, self._memory)
+        assert sizes[-1:] == ([self._length] if self._length else [])
+
+
+@settings(
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=st.lists(STEPS, min_size=3, max_size=10))
+async def test_every_checkpoint_is_the_root_of_a_prefix(
+    module_database: Database, tmp_path: Path, steps: list[tuple[str, object]]
+) -> None:
+    async with process(module_database.server_url) as server, Proxy(module_database) as proxy:
+        org = await new_org(server.database)
+        run = Run(module_database, server, org, tmp_path / uuid4().hex)
+        proxy.decide = run.decide
+        for name, how in steps:
+            await run.step(proxy, name, how)
+        await run.finish(proxy)
