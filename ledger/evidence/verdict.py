@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
@@ -100,6 +101,12 @@ class Findings:
                 self._reasons.pop(check, None)
             self._answers[check] = NOT_CHECKED
             self._say(check, reason)
+
+    def leaves_out_the_rest(self, reasons: Mapping[str, str]) -> None:
+        """Checks of which nothing was found were not made, and this is why."""
+        for check, reason in reasons.items():
+            if check not in self._answers:
+                self.leaves_out(check, reason)
 
     def failed(self, check: str) -> bool:
         return self._answers.get(check) is False

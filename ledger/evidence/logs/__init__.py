@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, NoteError, QuireError
-from ledger.evidence.logs.kept import check_kept
+from ledger.evidence.logs.kept import check_kept, newest_kept
 from ledger.evidence.logs.source import Source, open_source
 from ledger.evidence.logs.trail import Trail
 from ledger.evidence.logs.trusted import Keys, find_keys
@@ -24,6 +24,12 @@ from ledger.tiles.verification import LogReport
 CHECKPOINT = "checkpoint"
 ASKED = frozenset({"hashes", "tree", "checkpoints", "classical_signature"})
 _OF_ENTRIES = "tile/entries/"
+_LEFT_OUT = {
+    "signatures": "only the operator's secret key can check them",
+    "payloads": "the log has their digests; no payloads are beside it",
+    "anchors": "a log is checked against its own checkpoint; bundles have both",
+    "external_time": "timestamps are in bundles",
+}
 
 
 def verify_log_at(where: str, trust: Trust | None = None, vkeys: Sequence[str] = ()) -> Verdict:
@@ -50,26 +56,24 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
             "its checkpoint and tiles are"
         )
     head = parse_checkpoint(parse_note(note).text)
+    newer = newest_kept(source, head.size)
+    if newer is not None:
+        findings.warnings.append(f"{CHECKPOINT} is of {head.size} entries, {newer} is newer")
+        note = source.read(newer) or b""
+        head = parse_checkpoint(parse_note(note).text)
     findings.about = {"origin": head.origin, "entries": head.size}
     given = [parse_vkey(vkey) for vkey in vkeys]
     keys = find_keys(source, head.origin, given, trust, findings)
-    _leave_out(findings)
     _check_note(note, keys, trust, findings)
     trail = Trail(keys.slug, findings)
     report = _run(source, head, trail)
     _tell(report, findings)
     trail.finish(report.entries == head.size)
     check_kept(source, head, keys, findings)
+    findings.leaves_out_the_rest(_LEFT_OUT)
     asked = ASKED | ({"pq_signature"} if keys.post_quantum else set())
     asked |= {"witnesses"} if trust.policy is not None else set()
     return findings.verdict(asked | ({"external_time"} if trust.tsa_ca is not None else set()))
-
-
-def _leave_out(findings: Findings) -> None:
-    findings.leaves_out("signatures", "only the operator's secret key can check them")
-    findings.leaves_out("payloads", "a log has digests of payloads; they are in bundles")
-    findings.leaves_out("anchors", "a log is checked against its own checkpoint; bundles have both")
-    findings.leaves_out("external_time", "timestamps are in bundles")
 
 
 def _check_note(note: bytes, keys: Keys, trust: Trust, findings: Findings) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, QuireError, TileError
+from ledger.evidence.logs.archived import Archived
 from ledger.evidence.logs.source import Source
 from ledger.evidence.logs.trusted import Keys
 from ledger.evidence.verdict import Findings
@@ -16,8 +17,28 @@ from ledger.note import open_note, parse_note
 from ledger.tiles import EntryTile, StaticLog, Tile, parse_path, read_bundle, tile_in
 
 _OLDER: Final = re.compile(r"checkpoints/([0-9]{1,20})|checkpoint\.([0-9]{1,20})")
+_TILES: Final = "tile/"
+_POINTERS: Final = frozenset({"checkpoint", "log-keys.json"})
 _CACHED_FILES: Final = 64
 _NAMED_MAX: Final = 5
+
+
+def older_size(named: re.Match[str]) -> int:
+    """The size in the name of a kept checkpoint."""
+    return int(named[1] or named[2])
+
+
+def newest_kept(source: Source, size: int) -> str | None:
+    """The path of the newest kept checkpoint, where it is of more than ``size`` entries.
+
+    Whoever writes a log writes the pointer ``checkpoint`` last: it may stand behind.
+    """
+    newest = None
+    for path in source.paths() or ():
+        older = _OLDER.fullmatch(path)
+        if older is not None and older_size(older) > size:
+            newest, size = path, older_size(older)
+    return newest
 
 
 def check_kept(source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> None:
@@ -40,24 +61,26 @@ class _Kept:
         self._head = head
         self._keys = keys
         self._findings = findings
+        self._archived = Archived(source.read, self._log, head.size, self._check_note, findings)
         self._checkpoints = 0
         self._beyond: list[str] = []
         self._beyond_count = 0
 
     def check(self, path: str) -> None:
         older = _OLDER.fullmatch(path)
+        check = "tree" if path.startswith(_TILES) else "checkpoints"
         try:
             if older is not None:
-                self._check_checkpoint(path, int(older[1] or older[2]))
-            elif path.startswith("tile/"):
+                self._check_checkpoint(path, older_size(older))
+            elif path.startswith(_TILES):
                 self._check_tile(path)
-            elif path not in {"checkpoint", "log-keys.json"}:
+            elif path not in _POINTERS and not self._archived.check(path):
                 self._outside(path)
         except QuireError as error:
-            check = "checkpoints" if older is not None else "tree"
             self._findings.fails(check, f"{path}: {error}")
 
     def finish(self) -> None:
+        self._archived.finish()
         if self._checkpoints:
             self._findings.holds(
                 "checkpoints", f"{self._checkpoints} kept ones are of the same tree"
@@ -78,13 +101,19 @@ class _Kept:
         note = self._source.read(path)
         if note is None:
             raise EvidenceError("it is no plain file")
+        self._check_note(note, size)
+
+    def _check_note(self, note: bytes, size: int) -> None:
+        """A checkpoint of this size must be signed, of this log and of the same tree."""
         if self._keys.classical:
             open_note(note, self._keys.classical)
         checkpoint = parse_checkpoint(parse_note(note).text)
         if (checkpoint.origin, checkpoint.size) != (self._head.origin, size):
             raise CheckpointError(f"it is of {checkpoint.origin!r} with {checkpoint.size} entries")
         if size > self._head.size:
-            raise CheckpointError("it is newer than the newest: the log was set back")
+            raise CheckpointError(
+                f"it is of {size} entries, more than the newest: was that set back?"
+            )
         if checkpoint.root != self._log.edge(size).root():
             raise CheckpointError("its root is not that of the tree at its size: two histories")
         self._checkpoints += 1

@@ -26,7 +26,7 @@ _NOT_THERE: Final = {404, 410}
 class Source(Protocol):
     """The files of one log, by their paths below its prefix."""
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, limit: int = FILE_BYTES_MAX) -> bytes | None:
         """A file's bytes, None where there is none. Raises EvidenceError, OSError."""
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
@@ -60,12 +60,12 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, limit: int = FILE_BYTES_MAX) -> bytes | None:
         file = self._root / path
         if not file.is_file():
             return None
         with file.open("rb") as opened:
-            return _bounded(path, opened.read(FILE_BYTES_MAX + 1))
+            return _bounded(path, opened.read(limit + 1), limit)
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
         return {path: self.read(path) for path in paths}
@@ -84,7 +84,7 @@ class Web:
         self._client = client
         self._pool = pool
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, limit: int = FILE_BYTES_MAX) -> bytes | None:
         import httpx2  # noqa: PLC0415 - loaded already
 
         url = f"{self._url}/{path}"
@@ -96,7 +96,7 @@ class Web:
                     raise EvidenceError(f"{url} answers {response.status_code}")
                 data = b""
                 for chunk in response.iter_raw():
-                    data = _bounded(path, data + chunk)
+                    data = _bounded(path, data + chunk, limit)
                 return data
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise EvidenceError(
@@ -110,9 +110,7 @@ class Web:
         """Nothing lists what is below a URL."""
 
 
-def _bounded(path: str, data: bytes) -> bytes:
-    if len(data) > FILE_BYTES_MAX:
-        raise EvidenceError(
-            f"{path} has more than {FILE_BYTES_MAX} bytes, more than any file of a log"
-        )
+def _bounded(path: str, data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise EvidenceError(f"{path} has more than {limit} bytes, more than such a file can have")
     return data
