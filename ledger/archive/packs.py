@@ -30,8 +30,8 @@ PACK_BYTES: Final = 8 << 20
 """Payload bytes at which a pack is closed; one payload may be longer than that."""
 PACK_BYTES_MAX: Final = 128 << 20
 """No pack is longer: payloads have 64 MiB at most, and some bytes for their seal."""
-_HEAD: Final = Struct(">18sQH")
-_ROW: Final = Struct(">I32s")
+HEAD: Final = Struct(">18sQH")
+ROW: Final = Struct(">I32s")
 DIGEST_BYTES: Final = 32
 
 
@@ -51,15 +51,15 @@ def pack_rows(first: int, rows: Sequence[Packed]) -> bytes:
         raise ArchiveMismatch(f"a pack holds 1 to {TILE_WIDTH} entries, not {len(rows)}")
     if any(len(row.signature) != SIGNATURE_BYTES for row in rows):
         raise ArchiveMismatch(f"a signature of an entry has {SIGNATURE_BYTES} bytes")
-    table = [_HEAD.pack(MAGIC, first, len(rows))]
-    table += [_ROW.pack(len(row.payload), row.signature) for row in rows]
+    table = [HEAD.pack(MAGIC, first, len(rows))]
+    table += [ROW.pack(len(row.payload), row.signature) for row in rows]
     head = b"".join(table)
     return b"".join([head, blake3(head).digest(), *(row.payload for row in rows)])
 
 
 def unpack_rows(data: bytes, first: int, count: int) -> list[Packed]:
     """The entries of a pack, which must be these. Raises ArchiveMismatch."""
-    table_end = _HEAD.size + count * _ROW.size
+    table_end = HEAD.size + count * ROW.size
     start = table_end + DIGEST_BYTES
     if len(data) < start:
         raise ArchiveMismatch(f"a pack of {count} entries has more than {len(data)} bytes")
@@ -69,7 +69,7 @@ def unpack_rows(data: bytes, first: int, count: int) -> list[Packed]:
     if _head_of(table) != (MAGIC, first, count):
         raise ArchiveMismatch(f"it is not the pack of {count} entries from seq {first} on")
     rows: list[Packed] = []
-    for length, signature in _ROW.iter_unpack(table[_HEAD.size :]):
+    for length, signature in ROW.iter_unpack(table[HEAD.size :]):
         rows.append(Packed(signature, data[start : start + length]))
         start += length
     if start != len(data):
@@ -79,7 +79,7 @@ def unpack_rows(data: bytes, first: int, count: int) -> list[Packed]:
 
 def _head_of(table: bytes) -> tuple[bytes, int, int] | None:
     try:
-        magic, first, count = _HEAD.unpack_from(table)
+        magic, first, count = HEAD.unpack_from(table)
     except StructError:
         return None
     return magic, first, count

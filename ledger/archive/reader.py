@@ -67,6 +67,11 @@ class ArchivedToken(NamedTuple):
     added_us: int
     token: bytes
 
+    @property
+    def key(self) -> str:
+        """Its key below the prefix."""
+        return TokenAt(self.size, self.added_us).key()
+
 
 class ArchivedCosignature(NamedTuple):
     """A witness's signature line for the anchor of this size, and when it was stored."""
@@ -74,6 +79,12 @@ class ArchivedCosignature(NamedTuple):
     size: int
     added_us: int
     line: bytes
+    key_id: str
+
+    @property
+    def key(self) -> str:
+        """Its key below the prefix."""
+        return CosignatureAt(self.size, self.added_us, self.key_id).key()
 
 
 class ArchiveReader:
@@ -236,7 +247,7 @@ class ArchiveReader:
             place = place_of(listed.key)
             if isinstance(place, CosignatureAt):
                 line = await self.read(listed.key, LINE_BYTES_MAX)
-                yield ArchivedCosignature(place.size, place.added_us, line)
+                yield ArchivedCosignature(place.size, place.added_us, line, place.key_id)
 
 
 def number_of(row: Signed | AnchoredAt) -> int:

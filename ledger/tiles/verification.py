@@ -30,6 +30,7 @@ Steps = Generator[Sequence[str], Mapping[str, bytes | None], T]
 """Yields paths to read, takes their bytes (None where nothing is)."""
 _Unit = Tile | EntryTile
 OnBundle = Callable[[EntryTile, Sequence[bytes]], None]
+OnTile = Callable[[Tile, bytes], None]
 
 
 class LogFault(msgspec.Struct, frozen=True):
@@ -74,13 +75,23 @@ def verify_log(read: Read, size: int, root: bytes, on_bundle: OnBundle | None = 
         return report
 
 
-def verification(size: int, root: bytes, on_bundle: OnBundle | None = None) -> Steps[LogReport]:
+def verification(
+    size: int,
+    root: bytes,
+    on_bundle: OnBundle | None = None,
+    *,
+    on_tile: OnTile | None = None,
+    lowest: int = 0,
+) -> Steps[LogReport]:
     """The steps of :func:`verify_log`, for a caller that reads in its own way.
 
     Each yields the paths to read next, at most 32 of them, and takes a mapping
     from path to bytes, in which a file that isn't there is None or absent.
+    ``on_tile`` is called with each tile that is proved, level by level from the
+    top. Whoever verifies the tiles of the lower levels elsewhere, by those
+    above, says by ``lowest`` at which level to end.
     """
-    return _Verification(size, root, on_bundle).steps()
+    return _Verification(size, root, on_bundle, on_tile, lowest).steps()
 
 
 class _EnoughFaultsError(Exception):
@@ -102,10 +113,19 @@ class _Row(NamedTuple):
 
 
 class _Verification:
-    def __init__(self, size: int, root: bytes, on_bundle: OnBundle | None) -> None:
+    def __init__(
+        self,
+        size: int,
+        root: bytes,
+        on_bundle: OnBundle | None,
+        on_tile: OnTile | None,
+        lowest: int,
+    ) -> None:
         self._size = size
         self._root = root
         self._on_bundle = on_bundle
+        self._on_tile = on_tile
+        self._lowest = lowest
         self._faults: list[LogFault] = []
         self._unproven: set[tuple[int, int]] = set()
         """Level and index of tiles above level 0, or at the edge, that the root does not cover."""
@@ -116,7 +136,7 @@ class _Verification:
         complete = True
         try:
             yield from self._check_root()
-            for level in reversed(range((self._size.bit_length() + 7) // 8)):
+            for level in reversed(range(self._lowest, (self._size.bit_length() + 7) // 8)):
                 yield from self._check_level(level)
         except _EnoughFaultsError:
             complete = False
@@ -152,6 +172,8 @@ class _Verification:
                 hashes = self._hashes(tile, files.get(tile))
                 proven = hashes is not None and self._in_place(tile, hashes, row)
                 self._tiles += proven
+                if proven and hashes is not None and self._on_tile is not None:
+                    self._on_tile(tile, hashes)
                 if level > 0:
                     self._unproven.update([] if proven else [(level, tile.index)])
                     continue

@@ -75,8 +75,12 @@ class Files:
 
     def read(self, key: str, limit: int) -> bytes | None:
         """The bytes of a file; None when they are more than `limit`."""
-        with self._opened(key) as (file, _), os.fdopen(file, "rb", closefd=False) as stream:
-            data = stream.read(limit + 1)
+        with (
+            self._opened(key) as (file, status),
+            os.fdopen(file, "rb", closefd=False) as stream,
+        ):
+            # No more than there is: a buffer of the limit's size costs more than a small file.
+            data = stream.read(min(limit, status.st_size) + 1)
         return data if len(data) <= limit else None
 
     def size(self, key: str) -> int:

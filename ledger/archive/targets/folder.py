@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import errno
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -100,6 +100,21 @@ class FolderTarget:
         while batch := await asyncio.to_thread(self._next, found):
             for listed in batch:
                 yield listed
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        """As `get`, for a process that may wait; None where there is no such object."""
+        try:
+            data = self._read(checked_key(key), min(limit, OBJECT_BYTES_MAX))
+        except ArchiveObjectMissing:
+            return None
+        if data is None:
+            raise too_long(key, limit)
+        return data
+
+    def names(self, prefix: str, limit: int) -> Sequence[str]:
+        """As `list`, for a process that may wait; the first `limit` keys."""
+        with self._explained(prefix):
+            return [each.key for each in islice(self._files.walk(checked_prefix(prefix)), limit)]
 
     def _check(self) -> None:
         with self._explained("the folder"):

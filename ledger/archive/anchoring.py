@@ -1,0 +1,162 @@
+"""How an archived trail is dated: its checkpoints in the anchor log, and what others attested."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple, TypeVar
+
+from ledger.anchor import NONCE_BYTES, blind
+from ledger.archive.findings import Findings
+from ledger.archive.layout import CHECKPOINT, HISTORY, NONCES
+from ledger.archive.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
+from ledger.archive.records import AnchoredAt, Signed
+from ledger.archive.targets import Target
+from ledger.errors import (
+    ArchiveMismatch,
+    ArchiveObjectMissing,
+    FormatError,
+    NoteError,
+    TimestampError,
+)
+from ledger.log_keys import LogKeyHistory
+from ledger.merkle import HASH_BYTES, leaf_hash
+from ledger.note import Note, parse_note, parse_signatures
+from ledger.policy import Policy
+from ledger.tiles import TILE_WIDTH, Tile, tile_in
+from ledger.timestamp import verify
+
+Attested = TypeVar("Attested", ArchivedToken, ArchivedCosignature)
+
+
+class Attestors(NamedTuple):
+    """Who is trusted for time and for witnessing; None: nobody, and nothing is checked."""
+
+    authorities: bytes | None = None
+    policy: Policy | None = None
+
+
+async def check_anchoring(
+    target: Target, reader: ArchiveReader, history: LogKeyHistory, found: Findings
+) -> None:
+    """Whether the anchor log, as it is archived, commits to the checkpoints of a trail."""
+    anchors = ArchiveReader.of_anchors(target)
+    try:
+        note = await anchors.checkpoint()
+        size = 0 if note is None else anchors.opened(note, history).size
+    except (FormatError, ArchiveMismatch) as error:
+        found.fault(f"{anchors.org}/{CHECKPOINT}", "anchors", str(error))
+        return
+    leaves = _Leaves(anchors, size)
+    anchored = 0
+    try:
+        async for row, signed in _paired(reader):
+            if row.idx >= size:
+                found.unanchored += 1
+                continue
+            if len(row.nonce) != NONCE_BYTES or await leaves.at(row.idx) != leaf_hash(
+                blind(row.nonce, signed.note)
+            ):
+                reason = f"leaf {row.idx} of the anchor log does not commit to size {row.size}"
+                found.fault(NONCES, "anchors", reason)
+            anchored += 1
+    except (ArchiveMismatch, ArchiveObjectMissing) as error:
+        found.fault(NONCES, "anchors", str(error))
+    if anchored:
+        found.checked.add("anchors")
+
+
+async def _paired(reader: ArchiveReader) -> AsyncIterator[tuple[AnchoredAt, Signed]]:
+    """Each place in the anchor log with its checkpoint; both come smallest first.
+
+    Raises ArchiveMismatch for a place without its checkpoint, or a checkpoint without a place.
+    """
+    history = aiter(reader.history())
+    signed: Signed | None = None
+    async for row in reader.nonces():
+        if signed is None or signed.size != row.size:
+            signed = await anext(history, None)
+        if signed is None or signed.size > row.size:
+            raise ArchiveMismatch(f"the checkpoint of size {row.size} is not in {HISTORY}")
+        if signed.size < row.size:
+            raise _nowhere(signed)
+        yield row, signed
+    if (signed := await anext(history, None)) is not None:
+        raise _nowhere(signed)
+
+
+def _nowhere(signed: Signed) -> ArchiveMismatch:
+    return ArchiveMismatch(
+        f"nothing says where the anchor log commits to the checkpoint of size {signed.size}"
+    )
+
+
+class _Leaves:
+    """Leaf hashes of the anchor log, asked for in order."""
+
+    def __init__(self, anchors: ArchiveReader, size: int) -> None:
+        self._anchors = anchors
+        self._size = size
+        self._tile: Tile | None = None
+        self._hashes = b""
+
+    async def at(self, idx: int) -> bytes:
+        tile = tile_in(self._size, 0, idx // TILE_WIDTH)
+        if tile != self._tile:
+            self._tile, self._hashes = tile, await self._anchors.tile(tile)
+        at = idx % TILE_WIDTH * HASH_BYTES
+        return self._hashes[at : at + HASH_BYTES]
+
+
+async def check_attestations(reader: ArchiveReader, attestors: Attestors, found: Findings) -> None:
+    """Hold tokens and cosignatures of anchors against those who are trusted for them."""
+    if attestors.authorities is not None:
+        async for token, note in _noted(reader, reader.tokens(), found, "external_time"):
+            try:
+                verify(token.token, note, attestors.authorities)
+                found.checked.add("external_time")
+            except TimestampError as error:
+                found.fault(token.key, "external_time", str(error))
+    if attestors.policy is not None:
+        await _check_witnesses(reader, attestors.policy, found)
+
+
+async def _check_witnesses(reader: ArchiveReader, policy: Policy, found: Findings) -> None:
+    size, names = 0, set[str]()
+    async for line, note in _noted(reader, reader.cosignatures(), found, "witnesses"):
+        if line.size != size:
+            size, names = line.size, set()
+        try:
+            names |= _cosigners(parse_note(note), line.line, policy)
+        except NoteError as error:
+            found.fault(line.key, "witnesses", str(error))
+        if names and policy.satisfied_by(names):
+            found.checked.add("witnesses")
+
+
+async def _noted(
+    reader: ArchiveReader, attested: AsyncIterator[Attested], found: Findings, check: str
+) -> AsyncIterator[tuple[Attested, bytes]]:
+    """Each with the note of its anchor; both come smallest first."""
+    history = aiter(reader.history())
+    signed: Signed | None = None
+    ended = False
+    async for one in attested:
+        while not ended and (signed is None or signed.size < one.size):
+            signed = await anext(history, None)
+            ended = signed is None
+        if signed is None or signed.size != one.size:
+            found.fault(one.key, check, f"the anchor of size {one.size} is not archived")
+        else:
+            yield one, signed.note
+
+
+def _cosigners(note: Note, lines: bytes, policy: Policy) -> set[str]:
+    """Names of the policy's witnesses who signed; others are left aside. Raises NoteError."""
+    names: set[str] = set()
+    for signature in parse_signatures(lines):
+        for witness in policy.witnesses:
+            key = witness.verifier
+            if (key.name, key.key_id) == (signature.name, signature.key_id):
+                key.verify(note.text, signature.blob)
+                names.add(witness.name)
+    return names

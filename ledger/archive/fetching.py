@@ -1,0 +1,89 @@
+"""Reading many objects of a target from a process that does nothing else meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from ledger.archive.targets import Target, TargetSettings, open_target
+from ledger.archive.targets.folder import FolderTarget
+from ledger.errors import ArchiveObjectMissing
+
+AT_ONCE: Final = 32
+"""Objects asked for at once, where each needs a round trip."""
+NAMES_MAX: Final = 65_536
+"""More than all packs that one bundle can have."""
+
+
+class Fetch(Protocol):
+    """Reads objects; raises the target's errors."""
+
+    def __call__(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
+        """The objects under these keys, of ``limit`` bytes at most; None for what is not there."""
+
+    def names(self, prefix: str) -> Sequence[str]:
+        """Keys that begin with ``prefix``, NAMES_MAX at most."""
+
+
+class FromFolder:
+    """Implements `Fetch` on a folder, without a thread in between: a file takes microseconds."""
+
+    def __init__(self, target: FolderTarget) -> None:
+        self._target = target
+
+    def __call__(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
+        return [self._target.read(key, limit) for key in keys]
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return self._target.names(prefix, NAMES_MAX)
+
+
+class FromTarget:
+    """Implements `Fetch` on any target, on an event loop of its own."""
+
+    def __init__(self, runner: asyncio.Runner, target: Target) -> None:
+        self._runner = runner
+        self._target = target
+
+    def __call__(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
+        return self._runner.run(self._all(keys, limit))
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return self._runner.run(self._names(prefix))
+
+    async def _names(self, prefix: str) -> list[str]:
+        names: list[str] = []
+        async for listed in self._target.list(prefix):
+            names.append(listed.key)
+            if len(names) == NAMES_MAX:
+                break
+        return names
+
+    async def _all(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(key: str) -> bytes | None:
+            async with room:
+                try:
+                    return await self._target.get(key, limit)
+                except ArchiveObjectMissing:
+                    return None
+
+        return list(await asyncio.gather(*map(one, keys)))
+
+
+@contextmanager
+def fetching(url: str, settings: TargetSettings) -> Iterator[Fetch]:
+    """Open a target for reading, outside of any event loop."""
+    target = open_target(url, settings)
+    if isinstance(target, FolderTarget):
+        yield FromFolder(target)
+        return
+    with asyncio.Runner() as runner:
+        runner.run(target.__aenter__())
+        try:
+            yield FromTarget(runner, target)
+        finally:
+            runner.run(target.__aexit__(None, None, None))

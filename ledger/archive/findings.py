@@ -1,0 +1,112 @@
+"""What a verification of an archive finds: faults located to their object, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+Check = bool | Literal["not_checked"]
+NOT_CHECKED: Final = "not_checked"
+FAULTS_MAX: Final = 1_000
+"""Faults that are listed; all are counted."""
+CHECKS: Final = (
+    "checkpoint",
+    "tree",
+    "payloads",
+    "signatures",
+    "history",
+    "anchors",
+    "external_time",
+    "witnesses",
+    "database",
+)
+
+
+class ArchiveFault(msgspec.Struct, frozen=True):
+    """One thing wrong with an archive: under which key, which check it fails, and why."""
+
+    key: str
+    check: str
+    reason: str
+
+
+class ArchiveVerdict(msgspec.Struct, frozen=True):
+    """Whether an archive is right; what was not looked at reads ``not_checked``.
+
+    ``checkpoint``: signed by the log's key. ``tree``: every tile and leaf belongs to its root.
+    ``payloads``: those that the leaves say, for every entry. ``signatures``: the entries', which
+    takes their keys. ``history``: every checkpoint is signed, and consistent with the tree.
+    ``anchors``: the log of all checkpoints is right and commits to those of the history.
+    ``external_time`` and ``witnesses``: what others attested of anchors. ``database``: the live
+    one holds the same. ``unanchored`` counts checkpoints that no archived anchor covers yet.
+    """
+
+    org: str
+    size: int
+    objects: int
+    bytes: int
+    entries: int
+    checkpoint: Check
+    tree: Check
+    payloads: Check
+    signatures: Check
+    history: Check
+    anchors: Check
+    external_time: Check
+    witnesses: Check
+    database: Check
+    unanchored: int
+    fault_count: int
+    faults: tuple[ArchiveFault, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Nothing that was checked is wrong."""
+        return self.fault_count == 0
+
+
+class Findings:
+    """Faults and counts as they come."""
+
+    def __init__(self) -> None:
+        self.faults: list[ArchiveFault] = []
+        self.count = 0
+        self.failed: set[str] = set()
+        self.checked: set[str] = set()
+        self.bytes = 0
+        self.entries = 0
+        self.objects = 0
+        self.unanchored = 0
+        self.warnings: list[str] = []
+
+    def fault(self, key: str, check: str, reason: str) -> None:
+        """Keep one; the first of them by their words, all by their number."""
+        self.add([ArchiveFault(key, check, reason)])
+
+    def add(self, faults: list[ArchiveFault] | tuple[ArchiveFault, ...], count: int = 0) -> None:
+        """Keep several, of which ``count`` were found (as many as are listed, if more)."""
+        self.faults += faults[: FAULTS_MAX - len(self.faults)]
+        self.count += max(count, len(faults))
+        self.failed.update(fault.check for fault in faults)
+
+    def verdict(self, org: str, size: int) -> ArchiveVerdict:
+        """The verdict on what was found."""
+        return ArchiveVerdict(
+            org=org,
+            size=size,
+            objects=self.objects,
+            bytes=self.bytes,
+            entries=self.entries,
+            unanchored=self.unanchored,
+            fault_count=self.count,
+            faults=tuple(self.faults),
+            warnings=tuple(self.warnings),
+            **{check: self._of(check) for check in CHECKS},
+        )
+
+    def _of(self, check: str) -> Check:
+        if check in self.failed:
+            return False
+        return True if check in self.checked else NOT_CHECKED

@@ -1,0 +1,266 @@
+"""A whole archive verified by itself: nothing is asked but the target.
+
+From the top down. The checkpoint is signed, its tiles lead to the root; from level 1 on down
+the work is cut into blocks for several processes. What else lies there is held against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+from ledger.archive.anchoring import Attestors, check_anchoring, check_attestations
+from ledger.archive.blocks import Block, Checked
+from ledger.archive.crew import Crew, Gear, Work, crew
+from ledger.archive.extras import Extras, gaps, is_extra, reaches
+from ledger.archive.findings import ArchiveVerdict, Findings
+from ledger.archive.layout import ANCHORS, CHECKPOINT, LOG_KEYS, ORG, Span, place_of
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.targets import Target, TargetSettings
+from ledger.checkpoint import Checkpoint
+from ledger.errors import (
+    ArchiveMismatch,
+    ArchiveObjectMissing,
+    FormatError,
+    KeyHistoryError,
+    TileError,
+)
+from ledger.keys import SigningKeyring
+from ledger.log_keys import KeyPins, LogKeyHistory
+from ledger.merkle import HASH_BYTES
+from ledger.tiles import (
+    MAX_TILE_BYTES,
+    TILE_WIDTH,
+    LogReport,
+    Tile,
+    edge_from_tiles,
+    tile_in,
+    tiles_for_edge,
+    verification,
+)
+
+BLOCK_TILES: Final = 64
+EXTRAS_AT_ONCE: Final = 256
+WAITING_MAX: Final = 16
+"""Pieces of work that are given out before one is awaited."""
+SPANS_MAX: Final = 1_000_000
+
+
+class ArchiveVerification:
+    """The verification of one log's archive; :meth:`run` it once."""
+
+    def __init__(
+        self,
+        target: Target,
+        org: str,
+        *,
+        settings: TargetSettings | None = None,
+        pins: KeyPins | None = None,
+        keyring: SigningKeyring | None = None,
+        attestors: Attestors | None = None,
+        processes: int | None = None,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._target = target
+        self._reader = ArchiveReader(target, org)
+        self._pins = pins
+        self._attestors = attestors or Attestors()
+        keys = () if keyring is None else tuple((key.key_id, key.secret) for key in keyring.keys())
+        self._gear = Gear(target.url, settings or TargetSettings(), keys)
+        self._processes = (os.cpu_count() or 1) if processes is None else processes
+        self._advance = advance
+        self._findings = Findings()
+        self._work: set[asyncio.Task[Checked]] = set()
+
+    async def run(self) -> ArchiveVerdict:
+        """Verify everything. Raises ArchiveError where the target can't be read."""
+        found = self._findings
+        history = await self._history()
+        checkpoint = None if history is None else await self._checkpoint(history)
+        if history is None or checkpoint is None:
+            return found.verdict(self._reader.org, 0)
+        found.checked |= {"checkpoint", "tree", "history"}
+        if self._reader.org != ANCHORS:
+            found.checked |= {"payloads"} | ({"signatures"} if self._gear.keys else set())
+            await self._about()
+        async with crew(self._gear, self._processes) as team:
+            try:
+                async for work in self._pieces(checkpoint, history):
+                    await self._give(team, work)
+                while self._work:
+                    await self._take()
+            finally:
+                for task in self._work:
+                    task.cancel()
+                await asyncio.gather(*self._work, return_exceptions=True)
+        if self._reader.org == ANCHORS:
+            await check_attestations(self._reader, self._attestors, found)
+        else:
+            await check_anchoring(self._target, self._reader, history, found)
+        return found.verdict(self._reader.org, checkpoint.size)
+
+    async def _history(self) -> LogKeyHistory | None:
+        try:
+            history = await self._reader.key_history()
+            if self._pins is None:
+                self._findings.warnings.append(
+                    "the archive's own keys are trusted: pin the log's keys to know that they "
+                    "are the right ones"
+                )
+            else:
+                history.check_pins(self._pins)
+        except (KeyHistoryError, ArchiveMismatch, ArchiveObjectMissing) as error:
+            self._findings.fault(LOG_KEYS, "checkpoint", str(error))
+            return None
+        return history
+
+    async def _checkpoint(self, history: LogKeyHistory) -> Checkpoint | None:
+        try:
+            note = await self._reader.checkpoint()
+            if note is None:
+                raise ArchiveMismatch("nothing of this log is archived here")
+            return self._reader.opened(note, history)
+        except (FormatError, ArchiveMismatch) as error:
+            self._findings.fault(CHECKPOINT, "checkpoint", str(error))
+            return None
+
+    async def _about(self) -> None:
+        try:
+            about = await self._reader.about()
+            if about.org != self._reader.org:
+                raise ArchiveMismatch(f"it is of org {about.org!r}")
+        except (ArchiveMismatch, ArchiveObjectMissing) as error:
+            self._findings.fault(ORG, "history", str(error))
+
+    async def _pieces(self, checkpoint: Checkpoint, history: LogKeyHistory) -> AsyncIterator[Work]:
+        async for work in self._blocks(checkpoint):
+            yield work
+        keys: list[str] = []
+        spans: list[Span] = []
+        size = checkpoint.size
+        async for listed in self._reader.objects():
+            try:
+                place = place_of(listed.key)
+            except ArchiveMismatch as error:
+                self._findings.fault(listed.key, "history", str(error))
+                continue
+            if not reaches(place, size):
+                continue  # written for a checkpoint that is not archived yet
+            if isinstance(place, Span) and place.kind == "history" and len(spans) < SPANS_MAX:
+                spans.append(place)
+            if is_extra(place, size):
+                keys.append(listed.key)
+            if len(keys) == EXTRAS_AT_ONCE:
+                yield Extras(self._reader.org, size, keys, history.document())
+                keys = []
+        if keys:
+            yield Extras(self._reader.org, size, keys, history.document())
+        for first, last in gaps(spans, size):
+            reason = f"no checkpoint of a size from {first} to {last} is archived"
+            self._findings.fault("history/", "history", reason)
+
+    async def _blocks(self, checkpoint: Checkpoint) -> AsyncIterator[Work]:
+        """Level 0, as the proved tiles of level 1 say it must be."""
+        full, done = checkpoint.size >> 8, 0
+        async for tile, hashes in self._rows(checkpoint):
+            for work in [*self._unproved(done, tile.index * TILE_WIDTH), *self._row(tile, hashes)]:
+                yield work
+            done = tile.index * TILE_WIDTH + tile.width
+        for work in self._unproved(done, full):
+            yield work
+        if checkpoint.size % TILE_WIDTH:
+            yield await self._last(checkpoint)
+
+    async def _rows(self, checkpoint: Checkpoint) -> AsyncIterator[tuple[Tile, bytes]]:
+        """The tiles of level 1 that the root covers; what is wrong above level 0 is told."""
+        proved: list[tuple[Tile, bytes]] = []
+
+        def keep(tile: Tile, hashes: bytes) -> None:
+            if tile.level == 1:
+                proved.append((tile, hashes))
+
+        steps = verification(checkpoint.size, checkpoint.root, on_tile=keep, lowest=1)
+        report: LogReport | None = None
+        files: dict[str, bytes | None] | None = None
+        while report is None:
+            try:
+                paths = next(steps) if files is None else steps.send(files)
+                files = {path: await self._find(path) for path in paths}
+            except StopIteration as end:
+                report = end.value
+            for one in proved:
+                yield one
+            proved.clear()
+        for fault in report.faults:
+            self._findings.fault(fault.path, "tree", fault.reason)
+
+    def _row(self, tile: Tile, hashes: bytes) -> Iterator[Work]:
+        """The level 0 tiles below one of level 1."""
+        for at in range(0, tile.width, BLOCK_TILES):
+            count = min(BLOCK_TILES, tile.width - at)
+            roots = hashes[at * HASH_BYTES : (at + count) * HASH_BYTES]
+            first = tile.index * TILE_WIDTH + at
+            yield Block(self._reader.org, first, count, proved=roots, payloads=self._payloads)
+
+    def _unproved(self, first: int, end: int) -> Iterator[Work]:
+        """Tiles below what is damaged itself: what they hold is looked at, and not counted."""
+        for at in range(first, end, BLOCK_TILES):
+            count = min(BLOCK_TILES, end - at)
+            yield Block(self._reader.org, at, count, payloads=self._payloads)
+
+    async def _last(self, checkpoint: Checkpoint) -> Work:
+        """The partial tile, whose hashes the root covers with those of the other levels."""
+        size = checkpoint.size
+        edge = {tile: await self._find(tile.path()) for tile in tiles_for_edge(size)}
+        tiles = {tile: data for tile, data in edge.items() if data is not None}
+        try:
+            proved = edge_from_tiles(size, tiles).root() == checkpoint.root
+        except TileError:
+            proved = False
+        last = tile_in(size, 0, size // TILE_WIDTH)
+        return Block(
+            self._reader.org,
+            last.index,
+            1,
+            hashes=tiles[last] if proved else None,
+            width=last.width,
+            payloads=self._payloads,
+        )
+
+    @property
+    def _payloads(self) -> bool:
+        return self._reader.org != ANCHORS
+
+    async def _find(self, path: str) -> bytes | None:
+        return await self._reader.find(path, MAX_TILE_BYTES)
+
+    async def _give(self, team: Crew, work: Work) -> None:
+        self._work.add(asyncio.create_task(team.check(work)))
+        if len(self._work) >= WAITING_MAX:
+            await self._take()
+
+    async def _take(self) -> None:
+        """Take what is done, of what was given out."""
+        done, self._work = await asyncio.wait(self._work, return_when=asyncio.FIRST_COMPLETED)
+        found = self._findings
+        for task in done:
+            checked = task.result()
+            found.add(checked.faults, checked.fault_count)
+            found.entries += checked.entries
+            found.objects += checked.objects
+            found.bytes += checked.bytes
+            self._advance(checked.entries)
+
+
+async def verify_archive(
+    target: Target, org: str, *, keyring: SigningKeyring | None = None, **how: Any
+) -> tuple[ArchiveVerdict, ArchiveVerdict]:
+    """Verify the archive of a trail, and that of the anchor log, which dates it.
+
+    ``how`` is that of :class:`ArchiveVerification`.
+    """
+    trail = await ArchiveVerification(target, org, keyring=keyring, **how).run()
+    anchors = await ArchiveVerification(target, ANCHORS, **how).run()
+    return trail, anchors

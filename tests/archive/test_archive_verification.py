@@ -1,0 +1,120 @@
+"""An archive verified by itself: right when it is, and every alteration found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ledger.archive.findings import ArchiveVerdict
+from ledger.archive.layout import ANCHORS
+from ledger.archive.targets import Target
+from ledger.archive.verification import ArchiveVerification, verify_archive
+from ledger.keys import SigningKeyring
+from ledger.log_keys import KeyPins
+from tests.support.archives import HISTORY, Archived
+from tests.support.signing import log_keys
+from tests.support.trails import ORG, RING
+
+POSITIONS = 2_000
+PINS = HISTORY.pins()
+
+
+async def verified(
+    folder: Target,
+    keyring: SigningKeyring | None = None,
+    pins: KeyPins | None = PINS,
+    processes: int = 0,
+) -> tuple[ArchiveVerdict, ArchiveVerdict]:
+    return await verify_archive(folder, ORG, keyring=keyring, pins=pins, processes=processes)
+
+
+@pytest.fixture
+async def archived(trail: Archived, folder: Target) -> Archived:
+    """A trail of 600 entries, archived at five sizes."""
+    for count in (1, 4, 251, 4, 340):
+        await trail.grow(count)
+        await trail.archive(folder)
+    return trail
+
+
+@contextmanager
+def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
+    """One bit of a file changed."""
+    before = path.read_bytes()
+    path.chmod(0o644)
+    changed = bytearray(before)
+    changed[position] ^= 1 << bit
+    path.write_bytes(changed)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+async def test_a_right_archive_is_right(archived: Archived, folder: Target, processes: int) -> None:
+    trail, anchors = await verified(folder, RING, processes=processes)
+    assert trail.faults == anchors.faults == ()
+    assert (trail.size, trail.entries) == (600, 600)
+    assert trail.checkpoint is trail.tree is trail.payloads is trail.signatures is True
+    assert trail.history is trail.anchors is True
+    assert trail.database == trail.external_time == trail.witnesses == "not_checked"
+    assert trail.unanchored == 0
+    assert (anchors.tree, anchors.payloads, anchors.size) == (True, "not_checked", 5)
+
+
+async def test_without_the_signing_keys_signatures_are_not_checked(
+    archived: Archived, folder: Target
+) -> None:
+    trail, _ = await verified(folder, pins=None)
+    assert trail.valid
+    assert trail.signatures == "not_checked"
+    assert "pin" in trail.warnings[0]
+
+
+async def test_keys_other_than_the_pinned_ones_are_refused(
+    archived: Archived, folder: Target
+) -> None:
+    trail, _ = await verified(folder, pins=log_keys(2).public().pins())
+    assert (trail.checkpoint, trail.tree) == (False, "not_checked")
+
+
+async def test_every_flipped_bit_is_found(
+    archived: Archived, folder: Target, tmp_path: Path
+) -> None:
+    root = tmp_path / "archive"
+    files = [path for org in (ORG, ANCHORS) for path in sorted((root / org).rglob("*"))]
+    files = [path for path in files if path.is_file()]
+    choose = random.Random(4)
+    # Every object some times, long ones and short ones alike.
+    for number in range(POSITIONS):
+        path = files[number % len(files)]
+        position, bit = choose.randrange(path.stat().st_size), choose.randrange(8)
+        log = path.relative_to(root).parts[0]
+        with flipped(path, position, bit):
+            verdict = await ArchiveVerification(folder, log, pins=PINS, processes=0).run()
+        assert not verdict.valid, (path, position, bit)
+        assert verdict.faults, path
+    again = await verified(folder, RING)
+    assert all(verdict.valid for verdict in again)
+
+
+async def test_a_missing_object_is_named(
+    archived: Archived, folder: Target, tmp_path: Path
+) -> None:
+    root = tmp_path / "archive" / ORG
+    harmless = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        path.unlink()
+        verdict = await ArchiveVerification(folder, ORG, pins=PINS, processes=0).run()
+        path.write_bytes(data)
+        if verdict.valid:
+            harmless.append(str(path.relative_to(root)))
+    # Notes that the history has too, and parts of what was packed whole since.
+    assert all(key.startswith(("checkpoints/", "payloads/")) for key in harmless)
+    assert not any(key.endswith("000-255") or "/002/" in key for key in harmless)
