@@ -11,6 +11,7 @@ from litestar import MediaType, Response, Router, get
 from litestar.params import PathParameter
 
 from ledger.errors import MigrationError, QuireError, StorageError
+from ledger.evidence import page
 from ledger.storage import migrate, trees
 from server import metrics
 from server.appending import JSON
@@ -29,6 +30,15 @@ DOCS_POLICY: Final = (
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """The page tries requests with a key typed into it: it may reach this server only."""
+
+VERIFY_PAGE: Final = page.verify_page()
+VERIFY_HEADERS: Final = {
+    # What the page says of itself, and that no other page may frame it.
+    "Content-Security-Policy": f"{page.POLICY}; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
 class Readiness(msgspec.Struct):
@@ -96,6 +106,12 @@ async def docs() -> Response[bytes]:
     )
 
 
+@get("/verify", include_in_schema=False)
+async def verify() -> Response[bytes]:
+    """The page that verifies evidence bundles in the browser, the one that lies in each of them."""
+    return Response(VERIFY_PAGE, media_type=MediaType.HTML, headers=VERIFY_HEADERS)
+
+
 @get("/static/{name:path}", include_in_schema=False)
 async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
     """A file of the page: one of a list, so that no path leads anywhere else."""
@@ -109,4 +125,4 @@ async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
     )
 
 
-router = Router("/", route_handlers=[livez, readyz, prometheus, openapi, docs, static])
+router = Router("/", route_handlers=[livez, readyz, prometheus, openapi, docs, verify, static])

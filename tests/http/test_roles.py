@@ -67,7 +67,9 @@ ROUTES = {
     ("GET", "/v1/orgs/{org}/verifications/{job_id}/events"): Route(reads()),
     ("GET", "/admin/compliance/verify/{record}"): Route(reads()),
 }
-OPEN = {("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json")}
+OPEN = {
+    ("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/verify")
+}
 ANCHORS = {
     ("GET", f"/v1/log/{path}")
     for path in ("checkpoint", "tile/{tile}", "anchors", "anchors/{size}", "consistency", "keys")

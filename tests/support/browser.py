@@ -93,7 +93,8 @@ class Browser:
 def browser(directory: Path) -> Iterator[Browser]:
     """A browser with an empty profile below this directory, gone when the block ends."""
     driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    assert driver and chromium, "apt-get install chromium chromium-driver"
+    assert driver is not None, "apt-get install chromium-driver"
+    assert chromium is not None, "apt-get install chromium"
     profile = directory / "chromium"
     port = _free_port()
     with (directory / "chromedriver.log").open("wb") as log:
