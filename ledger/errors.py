@@ -39,7 +39,9 @@
     │   ├── ArchiveUnavailable      network, throttling, full disk: trying again may help
     │   ├── ArchiveMismatch         the target holds, or answered, other than it should
     │   ├── ArchiveRefused          the trail itself is not right: it is not archived like this
-    │   └── ArchiveObjectMissing    nothing is stored under the key
+    │   ├── ArchiveObjectMissing    nothing is stored under the key
+    │   └── RestoreRefused          an org can't be restored here, or not from this archive
+    ├── RetentionRefused            a month stays in the database, and why
     └── AppendRefused               nothing was written; the trail is as it was
         ├── OrgFrozen
         ├── IdempotencyMismatch
@@ -224,6 +226,14 @@ class ArchiveRefused(ArchiveError):
 
 class ArchiveObjectMissing(ArchiveError):
     """Nothing is stored under the key asked for."""
+
+
+class RestoreRefused(ArchiveError):
+    """An org can't be restored into this database, or what is archived is not what was signed."""
+
+
+class RetentionRefused(QuireError):
+    """A month stays in the database: a condition for dropping it does not hold."""
 
 
 class AppendRefused(QuireError):

@@ -144,11 +144,12 @@ async def page(
     from_seq: int | None,
     descending: bool,
     limit: int,
+    floor: int = 0,
 ) -> Page:
-    """One page from ``from_seq`` (None: the start of the order) on."""
+    """One page from ``from_seq`` (None: the start of the order) on, down to seq ``floor``."""
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
-        low, high = await _bounds(connection, org_id, where)
+        low, high = await _bounds(connection, org_id, where, floor)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
         window = _window_of(where)
@@ -169,15 +170,22 @@ async def page(
 
 
 async def places(
-    database: Database, org_id: int, where: Filter, *, from_seq: int, to_seq: int, limit: int
+    database: Database,
+    org_id: int,
+    where: Filter,
+    *,
+    from_seq: int,
+    to_seq: int,
+    limit: int,
+    floor: int = 0,
 ) -> tuple[list[tuple[int, datetime]], int | None]:
     """Where entries that match stand, from ``from_seq`` to ``to_seq``: seq and time, oldest first.
 
-    With them the seq to go on from, None at the end.
+    With them the seq to go on from, None at the end. None below ``floor`` is looked for.
     """
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
-        low, high = await _bounds(connection, org_id, where)
+        low, high = await _bounds(connection, org_id, where, floor)
         high = min(high, to_seq)
         first, last = _window(max(low, from_seq), high, _window_of(where), descending=False)
         if first > last:
@@ -201,21 +209,25 @@ def _window(low: int, high: int, size: int | None, *, descending: bool) -> tuple
     return (max(low, high - size + 1), high) if descending else (low, min(high, low + size - 1))
 
 
-async def _bounds(connection: Connection, org_id: int, where: Filter) -> tuple[int, int]:
+async def _bounds(
+    connection: Connection, org_id: int, where: Filter, floor: int
+) -> tuple[int, int]:
     """The seqs that can match: anchored_at never decreases along a trail."""
     row = await connection.fetchrow(HEAD, org_id)
     newest = -1 if row is None else row[0]
-    low, high = 0, newest
+    low, high = floor, newest
     if where.since is not None:
-        low = await _first_at(connection, org_id, where.since, newest)
+        low = await _first_at(connection, org_id, where.since, floor, newest)
     if where.until is not None:
-        high = await _first_at(connection, org_id, where.until, newest) - 1
+        high = await _first_at(connection, org_id, where.until, floor, newest) - 1
     return low, high
 
 
-async def _first_at(connection: Connection, org_id: int, moment: datetime, newest: int) -> int:
-    """The first seq anchored at or after a moment, by bisection over the primary key."""
-    low, high = 0, newest + 1
+async def _first_at(
+    connection: Connection, org_id: int, moment: datetime, floor: int, newest: int
+) -> int:
+    """The first seq from ``floor`` on anchored at or after a moment, by bisection over the key."""
+    low, high = floor, newest + 1
     while low < high:
         middle = (low + high) // 2
         row = await connection.fetchrow(

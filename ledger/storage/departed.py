@@ -1,0 +1,185 @@
+"""What left the live database: months that were archived and dropped, and the policy for it.
+
+This is the one place that knows where an org's live entries begin. A drop removes rows and
+adds to the table ``departed`` in one transaction: who misses a row and looks here after that
+finds it named.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from ledger.chain import Head
+from ledger.entry import from_datetime
+from ledger.errors import RetentionRefused
+from ledger.storage.database import CONNECT_TIMEOUT_S, Database, connect, explained
+
+MAX_MONTHS: Final = 12_000
+MAX_ORGS: Final = 200_000
+"""Orgs with entries in one month that one drop takes."""
+DROP_TIMEOUT_S: Final = 3_600.0
+_REFUSED: Final = "QR001"
+
+LIVE_FROM: Final = "SELECT coalesce(max(last_seq) + 1, 0) FROM departed WHERE org_id = $1"
+OF_ORG: Final = """
+SELECT first_seq, last_seq, first_at, last_at FROM departed WHERE org_id = $1 ORDER BY first_seq"""
+LAST: Final = """
+SELECT last_seq, last_hash, last_at FROM departed WHERE org_id = $1
+ORDER BY first_seq DESC LIMIT 1"""
+GONE: Final = """
+SELECT month, sum(entries)::bigint, count(*), min(target), min(departed_at)
+FROM departed GROUP BY month, record_seq ORDER BY month LIMIT $1"""
+# Times in their text: the names of partitions say months.
+MONTHS: Final = f"""
+SELECT to_date(substr(c.relname, 9), 'YYYY_MM') AS month,
+       EXISTS (SELECT FROM pg_trigger t
+               WHERE t.tgrelid = c.oid AND t.tgname = 'sealed' AND t.tgenabled <> 'D'),
+       to_date(substr(c.relname, 9), 'YYYY_MM') + interval '1 month'
+           + make_interval(months => r.keep_months) <= current_timestamp AT TIME ZONE 'UTC'
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid CROSS JOIN retention r
+WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4,}}_\\d{{2}}$'
+ORDER BY month LIMIT {MAX_MONTHS}"""
+KEEP: Final = "SELECT keep_months FROM retention"
+SET_KEEP: Final = "UPDATE retention SET keep_months = $1 WHERE keep_months IS DISTINCT FROM $1"
+# The table's name is made from a date, and nothing else can be in it.
+RANGES: Final = """
+SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.entry_hash, h.seq IS NOT DISTINCT FROM r.last_seq
+FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq FROM {part} GROUP BY org_id) AS r
+LEFT JOIN orgs o ON o.id = r.org_id
+LEFT JOIN heads h ON h.org_id = r.org_id
+CROSS JOIN LATERAL (
+    SELECT entry_hash FROM {part} p WHERE p.org_id = r.org_id AND p.seq = r.last_seq LIMIT 1) AS e
+ORDER BY r.org_id LIMIT $1"""
+DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
+ANY_BELOW: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"
+
+
+class Departed(NamedTuple):
+    """Entries of one org and month that left: the archive has them."""
+
+    first_seq: int
+    last_seq: int
+    first_at: datetime
+    last_at: datetime
+
+
+class Month(NamedTuple):
+    """A month in the database: its first day, whether it is sealed, and whether it may go."""
+
+    month: date
+    sealed: bool
+    due: bool
+
+
+class GoneMonth(NamedTuple):
+    """A month that left: its first day, how much of how many orgs, where to, and when."""
+
+    month: date
+    entries: int
+    orgs: int
+    target: str
+    departed_at: datetime
+
+
+class Range(NamedTuple):
+    """What a month holds of one org; ``slug`` None where there is no such org."""
+
+    org_id: int
+    slug: str | None
+    first_seq: int
+    last_seq: int
+    last_hash: bytes
+    is_head: bool
+
+
+async def live_from(database: Database, org_id: int) -> int:
+    """The lowest seq of an org whose entry is in the database; 0 where none has left."""
+    row = await database.fetchrow(LIVE_FROM, org_id)
+    return 0 if row is None else row[0]
+
+
+async def of_org(database: Database, org_id: int) -> list[Departed]:
+    """What left of an org, oldest first."""
+    return [Departed(*row) for row in await database.fetch(OF_ORG, org_id)]
+
+
+async def last(queries: Any, org_id: int) -> Head | None:
+    """The newest entry of an org that left; ``queries`` is what has asyncpg's ``fetchrow``."""
+    row = await queries.fetchrow(LAST, org_id)
+    return None if row is None else Head(row[0], row[1], from_datetime(row[2]))
+
+
+async def gone(database: Database) -> list[GoneMonth]:
+    """The months that left, oldest first."""
+    return [GoneMonth(*row) for row in await database.fetch(GONE, MAX_MONTHS)]
+
+
+async def months(database: Database) -> list[Month]:
+    """The months that are in the database, oldest first."""
+    return [Month(row[0], row[1], bool(row[2])) for row in await database.fetch(MONTHS)]
+
+
+async def keep_months(database: Database) -> int | None:
+    """How many months stay after their end; None: all, for ever."""
+    row = await database.fetchrow(KEEP)
+    return None if row is None else row[0]
+
+
+async def set_keep_months(owner_url: str, keep: int | None) -> None:
+    """Set the policy, which only the owner may. Raises RetentionRefused, DatabaseUnavailable."""
+    async with explained():
+        connection = await asyncpg.connect(owner_url, timeout=CONNECT_TIMEOUT_S)
+    try:
+        async with explained():
+            if await connection.fetchval(KEEP) == keep:
+                return
+            try:
+                await connection.execute(SET_KEEP, keep)
+            except asyncpg.InsufficientPrivilegeError:
+                raise RetentionRefused(
+                    "only the owner of the database sets how long entries stay in it: give its "
+                    "URL as QUIRE_DATABASE_OWNER_URL"
+                ) from None
+    finally:
+        await connection.close(timeout=5)
+
+
+async def ranges(database: Database, month: date) -> list[Range]:
+    """What a month holds, by org. Raises RetentionRefused where it holds more than can go."""
+    query = RANGES.format(part=f"entries_{month:%Y_%m}")
+    async with database.connection() as connection:
+        rows = await connection.fetch(query, MAX_ORGS + 1, timeout=DROP_TIMEOUT_S)
+    if len(rows) > MAX_ORGS:
+        raise RetentionRefused(f"{month:%Y-%m} has entries of more than {MAX_ORGS} orgs")
+    return [Range(*row) for row in rows]
+
+
+async def drop(url: str, month: date, target: str, record_seq: int) -> int | None:
+    """Drop a month from the database, all or nothing; how many entries went, None: it was gone.
+
+    ``record_seq`` is the entry of the system trail that says what goes. Raises RetentionRefused
+    where a condition does not hold, DatabaseUnavailable while readers are in the way.
+    """
+    connection = await connect(url)
+    try:
+        async with explained():
+            try:
+                dropped: int | None = await connection.fetchval(
+                    DROP, _start(month), target, record_seq, timeout=DROP_TIMEOUT_S
+                )
+            except asyncpg.PostgresError as error:
+                if getattr(error, "sqlstate", None) != _REFUSED and not isinstance(
+                    error, asyncpg.CheckViolationError
+                ):
+                    raise
+                raise RetentionRefused(f"nothing was dropped: {error}") from error
+    finally:
+        connection.terminate()
+    return dropped
+
+
+def _start(month: date) -> datetime:
+    return datetime.fromisoformat(f"{month:%Y-%m}-01T00:00:00+00:00")

@@ -1,0 +1,153 @@
+-- Retention: a month that is archived may leave the database; and restoring what was archived.
+
+-- How many months stay after their end. Only the owner may change it: without its word the
+-- server's role can drop nothing. NULL: all stay for ever.
+CREATE TABLE retention (
+    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    keep_months integer CHECK (keep_months >= 1)
+);
+INSERT INTO retention DEFAULT VALUES;
+GRANT SELECT ON retention TO quire_server;
+
+-- What left: of each org the entries of one month. Its trail goes on in the table from the one
+-- after the last of them. Written by the function below and nobody else.
+CREATE TABLE departed (
+    org_id      bigint NOT NULL,
+    first_seq   bigint NOT NULL,
+    last_seq    bigint NOT NULL,
+    entries     bigint NOT NULL,
+    first_at    timestamptz NOT NULL,
+    last_at     timestamptz NOT NULL,
+    last_hash   bytea NOT NULL,
+    month       date NOT NULL,
+    target      text NOT NULL,          -- URL of the target that has them
+    record_seq  bigint NOT NULL,        -- the entry of the trail "system" that says so
+    departed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (org_id, first_seq),
+    CONSTRAINT departed_whole CHECK (first_seq >= 0 AND entries = last_seq - first_seq + 1)
+);
+CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON departed
+    FOR EACH ROW EXECUTE FUNCTION quire_refuse_change();
+CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON departed
+    FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
+GRANT SELECT ON departed TO quire_server;
+
+-- Drops the partition of a month and keeps what it held of whom, all or nothing. Refuses unless
+-- the policy allows it, the month is sealed and the oldest there is, each org's entries in it
+-- follow on from what left before, are archived in the target, are followed by newer ones, and
+-- an entry of the trail "system", after that month, says all this. Returns how many entries went;
+-- NULL where there is no such partition. Appends queue behind it while it waits for readers, so
+-- it gives up soon.
+CREATE FUNCTION quire_drop_entries_partition(at timestamptz, archive text, entry bigint)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET lock_timeout = '2s' AS $$
+DECLARE
+    start  timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+    next   timestamp := start + interval '1 month';
+    part   text := 'entries_' || to_char(start, 'YYYY_MM');
+    keep   integer;
+    told   jsonb;
+    gone   bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(73058, 1);
+    IF to_regclass('public.' || part) IS NULL THEN
+        RETURN NULL;
+    END IF;
+    SELECT keep_months INTO keep FROM retention;
+    IF keep IS NULL OR next + make_interval(months => keep) > current_timestamp AT TIME ZONE 'UTC' THEN
+        PERFORM quire_refuse_drop(part, 'the policy keeps it');
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('public.' || part)
+                   AND t.tgname = 'sealed' AND t.tgenabled <> 'D') THEN
+        PERFORM quire_refuse_drop(part, 'it is not sealed');
+    END IF;
+    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+               WHERE i.inhparent = 'public.entries'::regclass AND c.relname < part) THEN
+        PERFORM quire_refuse_drop(part, 'an older month is still there');
+    END IF;
+    EXECUTE format(
+        'INSERT INTO departed (org_id, first_seq, last_seq, entries, first_at, last_at, last_hash,
+                               month, target, record_seq)
+         SELECT r.org_id, r.first_seq, r.last_seq, r.entries, r.first_at, r.last_at, e.entry_hash,
+                $1, $2, $3
+         FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS entries,
+                      min(anchored_at) AS first_at, max(anchored_at) AS last_at
+               FROM public.%1$I GROUP BY org_id) AS r
+         CROSS JOIN LATERAL (SELECT entry_hash FROM public.%1$I AS e
+                             WHERE e.org_id = r.org_id AND e.seq = r.last_seq LIMIT 1) AS e', part)
+        USING start::date, archive, entry;
+    SELECT sum(entries) INTO gone FROM departed WHERE month = start::date AND record_seq = entry;
+    IF gone IS NOT NULL THEN
+        SELECT convert_from(e.payload, 'UTF8')::jsonb INTO told
+        FROM orgs o JOIN entries e ON e.org_id = o.id
+        WHERE o.slug = 'system' AND o.privacy = 'plain' AND e.seq = entry
+          AND e.anchored_at >= next AT TIME ZONE 'UTC'
+          AND position('"event_type":"quire.partition_dropped"'::bytea IN e.leaf) > 0;
+        IF told ->> 'month' IS DISTINCT FROM to_char(start, 'YYYY-MM')
+           OR told ->> 'target' IS DISTINCT FROM archive THEN
+            PERFORM quire_refuse_drop(part, 'no entry of the trail "system" records it');
+        END IF;
+        PERFORM quire_check_departed(part, start::date, next AT TIME ZONE 'UTC', entry, told -> 'orgs');
+    END IF;
+    EXECUTE format('ALTER TABLE public.entries DETACH PARTITION public.%I', part);
+    EXECUTE format('DROP TABLE public.%I', part);
+    RETURN coalesce(gone, 0);
+END $$;
+
+-- What must hold of each org of a month that is to go. `next`: the end of the month.
+CREATE FUNCTION quire_check_departed(part text, of_month date, next timestamptz, entry bigint, told jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    org bigint;
+BEGIN
+    SELECT d.org_id INTO org FROM departed d
+    WHERE d.month = of_month AND d.record_seq = entry AND d.first_seq <> 1 + coalesce(
+        (SELECT max(b.last_seq) FROM departed b
+         WHERE b.org_id = d.org_id AND b.first_seq < d.first_seq), -1) LIMIT 1;
+    IF org IS NOT NULL THEN
+        PERFORM quire_refuse_drop(part, format('entries of org %s before it are missing', org));
+    END IF;
+    SELECT d.org_id INTO org FROM departed d
+    WHERE d.month = of_month AND d.record_seq = entry AND NOT EXISTS (
+        SELECT FROM heads h WHERE h.org_id = d.org_id AND h.seq > d.last_seq
+                              AND h.anchored_at >= next) LIMIT 1;
+    IF org IS NOT NULL THEN
+        PERFORM quire_refuse_drop(part, format('the head of org %s is in it', org));
+    END IF;
+    SELECT d.org_id INTO org FROM departed d
+    WHERE d.month = of_month AND d.record_seq = entry AND NOT EXISTS (
+        SELECT FROM archived a WHERE a.target = d.target AND a.org_id = d.org_id
+                                 AND a.size > d.last_seq) LIMIT 1;
+    IF org IS NOT NULL THEN
+        PERFORM quire_refuse_drop(part, format('entries of org %s are not archived', org));
+    END IF;
+    SELECT d.org_id INTO org FROM departed d
+    LEFT JOIN jsonb_to_recordset(told) AS t (org_id bigint, first_seq bigint, last_seq bigint, last_hash text)
+        ON t.org_id = d.org_id AND t.first_seq = d.first_seq AND t.last_seq = d.last_seq
+       AND t.last_hash = encode(d.last_hash, 'hex')
+    WHERE d.month = of_month AND d.record_seq = entry AND t.org_id IS NULL LIMIT 1;
+    IF org IS NOT NULL THEN
+        PERFORM quire_refuse_drop(part, format('the record says something else of org %s', org));
+    END IF;
+END $$;
+
+CREATE FUNCTION quire_refuse_drop(part text, reason text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% stays: %', part, reason USING ERRCODE = 'QR001';
+END $$;
+
+REVOKE ALL ON FUNCTION quire_check_departed(text, date, timestamptz, bigint, jsonb),
+    quire_refuse_drop(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint) TO quire_server;
+
+-- A restore knows all leaves of the anchor log, but only of the restored orgs whose they are. The
+-- others stand there under org -1, and may be told whose they are once: by the owner alone, as the
+-- server's role may not update.
+DROP TRIGGER worm ON anchor_leaves;
+CREATE TRIGGER worm BEFORE DELETE ON anchor_leaves
+    FOR EACH ROW EXECUTE FUNCTION quire_refuse_change();
+CREATE TRIGGER worm_update BEFORE UPDATE ON anchor_leaves
+    FOR EACH ROW WHEN (OLD.org_id <> -1 OR NEW.idx <> OLD.idx OR NEW.leaf <> OLD.leaf)
+    EXECUTE FUNCTION quire_refuse_change();
