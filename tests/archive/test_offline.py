@@ -1,0 +1,87 @@
+"""An archive as its writer leaves it, in the hands of an auditor with `quire-verify --log`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from ledger.archive.targets import Target
+from ledger.evidence.logs import verify_log_at
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import NOT_CHECKED, Verdict
+from tests.support.archives import HISTORY, Archived
+from tests.support.trails import ORG
+
+TRUST = Trust(HISTORY.pins())
+POSITIONS = 400
+
+
+def verify(folder: Path) -> Verdict:
+    return verify_log_at(str(folder), TRUST)
+
+
+async def archived(trail: Archived, target: Target, folder: Path) -> Path:
+    """A trail that was archived in steps."""
+    for count in (3, 252, 1, 300, 44):
+        await trail.grow(count)
+        await trail.archive(target)
+    return folder / "archive" / ORG
+
+
+async def test_an_archive_verifies_offline(trail: Archived, folder: Target, tmp_path: Path) -> None:
+    here = await archived(trail, folder, tmp_path)
+    verdict = verify(here)
+    assert verdict.outcome == "verified", verdict.reasons
+    held = {"hashes", "links", "payloads", "tree", "checkpoints", "classical_signature"}
+    answers = verdict.answers()
+    assert {check for check, answer in answers.items() if answer is True} == held
+    assert verdict.reasons["payloads"][0].startswith("600 as their leaves say")
+    assert verdict.warnings == ()
+    anchors = verify(here.parent / "_anchors")
+    assert anchors.outcome == "verified", anchors.reasons
+    assert (anchors.pq_signature, anchors.links) == (True, NOT_CHECKED)
+
+
+async def test_any_bit_of_an_archive(trail: Archived, folder: Target, tmp_path: Path) -> None:
+    here = await archived(trail, folder, tmp_path)
+    chance = random.Random(5)
+    files = sorted(path for path in here.rglob("*") if path.is_file())
+    places = [(path, chance.randrange(8 * path.stat().st_size)) for path in files]
+    while len(places) < POSITIONS:
+        path = chance.choice(files)
+        places.append((path, chance.randrange(8 * path.stat().st_size)))
+    for path, bit in places:
+        good = path.read_bytes()
+        changed = bytearray(good)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.chmod(0o644)
+        path.write_bytes(changed)
+        assert verify(here).outcome in {"refuted", "unreadable"}, (path, bit)
+        path.write_bytes(good)
+    assert verify(here).outcome == "verified"
+
+
+async def test_payloads_that_are_gone(trail: Archived, folder: Target, tmp_path: Path) -> None:
+    here = await archived(trail, folder, tmp_path)
+    packs = sorted(path for path in (here / "payloads").rglob("*") if path.is_file())
+    packs[-1].unlink()
+    verdict = verify(here)
+    assert (verdict.outcome, verdict.payloads) == ("refuted", False)
+    assert "are not there" in verdict.reasons["payloads"][0]
+    for pack in packs[:-1]:
+        pack.unlink()
+    without = verify(here)
+    assert (without.outcome, without.payloads) == ("verified", NOT_CHECKED)
+
+
+async def test_a_writer_that_was_stopped_before_it_moved_the_pointer(
+    trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    here = await archived(trail, folder, tmp_path)
+    pointer = here / "checkpoint"
+    older = sorted((here / "checkpoints").iterdir())[-2]
+    pointer.chmod(0o644)
+    pointer.write_bytes(older.read_bytes())
+    verdict = verify(here)
+    assert (verdict.outcome, verdict.about["entries"]) == ("verified", 600), verdict.reasons
+    assert "newer" in verdict.warnings[0]
