@@ -80,20 +80,28 @@ class Prover:
         self._anchorings: dict[tuple[int, int], tuple[Anchoring | None, float]] = {}
 
     async def prove(
-        self, org_id: int, leaf_hashes: Mapping[int, bytes], checkpoint: StoredCheckpoint
+        self,
+        org_id: int,
+        leaf_hashes: Mapping[int, bytes],
+        checkpoint: StoredCheckpoint,
+        *,
+        anchored: bool = False,
     ) -> list[Proven]:
-        """The proof of each of these entries (hash by seq), in their order."""
+        """The proof of each of these entries (hash by seq), in their order.
+
+        ``anchored`` says that the checkpoint is, even where it was not a moment ago.
+        """
         hashes = await inclusion(self._database, org_id, leaf_hashes, checkpoint)
-        anchoring = await self._anchoring(org_id, checkpoint.size)
+        anchoring = await self._anchoring(org_id, checkpoint.size, anchored=anchored)
         return [
             Proven(seq, leaf_hash, hashes[seq], checkpoint, anchoring)
             for seq, leaf_hash in leaf_hashes.items()
         ]
 
-    async def _anchoring(self, org_id: int, size: int) -> Anchoring | None:
+    async def _anchoring(self, org_id: int, size: int, *, anchored: bool) -> Anchoring | None:
         found = self._anchorings.get((org_id, size))
         now = time.monotonic()
-        if found is not None and found[1] + ANCHORING_TTL_S > now:
+        if found is not None and found[1] + ANCHORING_TTL_S > now and (found[0] or not anchored):
             return found[0]
         anchoring = await anchoring_of(self._database, org_id, size)
         if len(self._anchorings) >= MAX_ANCHORINGS:

@@ -160,7 +160,9 @@ async def get_proof(
         )
     except NoSuchCheckpoint as error:
         raise NotFound(str(error)) from None
-    (proven,) = await services.prover.prove(tenant.id, {place.seq: leaf_hash}, checkpoint)
+    (proven,) = await services.prover.prove(
+        tenant.id, {place.seq: leaf_hash}, checkpoint, anchored=anchored
+    )
     if _wants_tlog_proof(request):
         return Response(tlog_proof(proven), media_type=TLOG_PROOF, headers={"Vary": "Accept"})
     body = msgspec.json.encode(proof_body(place, proven))
