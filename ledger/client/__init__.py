@@ -12,6 +12,7 @@
 
 from ledger.client.aio import AsyncLedgerClient
 from ledger.client.batching import Batching
+from ledger.client.bundles import AsyncEvidenceBundle, EvidenceBundle
 from ledger.client.errors import (
     ClientClosedError,
     ConflictError,
@@ -47,6 +48,7 @@ from ledger.client.models import (
     Anchoring,
     ApiKey,
     BatchSummary,
+    BundleDisclosure,
     Checkpoint,
     CreatedApiKey,
     Entry,
@@ -73,9 +75,11 @@ from ledger.client.sync import LedgerClient
 __all__ = [
     "Anchoring",
     "ApiKey",
+    "AsyncEvidenceBundle",
     "AsyncLedgerClient",
     "BatchSummary",
     "Batching",
+    "BundleDisclosure",
     "Checkpoint",
     "ClientClosedError",
     "ConflictError",
@@ -89,6 +93,7 @@ __all__ = [
     "Erasure",
     "Event",
     "EventEncodingError",
+    "EvidenceBundle",
     "Fault",
     "ForbiddenError",
     "Freeze",

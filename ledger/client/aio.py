@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, Unpack, overload
 
@@ -21,12 +23,15 @@ from ledger.client.batching import (
     Batching,
 )
 from ledger.client.bulk import A, BulkAppend
+from ledger.client.bundles import ZIP, AsyncEvidenceBundle, PartFile
 from ledger.client.errors import ClientClosedError, LedgerError
 from ledger.client.events import Event, encode
-from ledger.client.protocol import Call, Reply, read
+from ledger.client.protocol import Call, Reply, check_stream, read
 from ledger.client.transport import (
+    CHUNK_BYTES,
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_SECONDS,
+    head_of,
     reply_of,
     request_of,
     retries,
@@ -225,6 +230,20 @@ class AsyncLedgerClient:
         """Return the newest checkpoint, a signed note. Raises NotFoundError before the first."""
         return await self._run(routes.log_checkpoint(await self._slug()))
 
+    # Evidence
+
+    async def export_evidence_bundle(
+        self, **asked: Unpack[models.BundleRequest]
+    ) -> AsyncEvidenceBundle:
+        """Return a bundle of entries with all that proves them, to be saved.
+
+        Say which entries: ``record_ids=``, ``from_seq=`` and ``to_seq=``, or filters as
+        ``entries`` has them. The server is asked when the bundle is saved; it waits some
+        seconds for entries that were just appended, then raises NotYetSignedError.
+        """
+        call = routes.bundle(await self._slug(), asked)
+        return AsyncEvidenceBundle(partial(self._save, call))
+
     # Verifying
 
     async def verify_entry(self, record_id: str) -> models.EntryVerification:
@@ -330,6 +349,26 @@ class AsyncLedgerClient:
             error.idempotency_key = call.idempotency_key
             raise
         raise AssertionError("retry_context ends with a result or an error")
+
+    async def _save(self, call: Call[None], path: Path) -> None:
+        if self._http.is_closed:
+            raise ClientClosedError("this client is closed")
+        async for attempt in stamina.retry_context(**retries(call, self._server)):
+            with attempt, PartFile(path) as part:
+                await self._receive(call, part)
+                await asyncio.to_thread(part.finish)
+
+    async def _receive(self, call: Call[None], part: PartFile) -> None:
+        try:
+            response = await self._http.send(request_of(self._http, call), stream=True)
+            async with contextlib.aclosing(response):
+                if response.status_code >= 300:
+                    await response.aread()
+                check_stream(head_of(response), ZIP)
+                async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                    await asyncio.to_thread(part.write, chunk)
+        except httpx2.RequestError as error:
+            raise wire_error(error, self._server) from error
 
     async def _exchange(self, call: Call[T]) -> Reply:
         try:

@@ -7,6 +7,7 @@ are aware. Hashes and signatures are lower-case hex.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
@@ -121,6 +122,37 @@ class EntryFilters(TypedDict, total=False):
     until: datetime | str | None
     order: Order
     page_size: int
+
+
+class BundleDisclosure(TypedDict, total=False):
+    """What a bundle may open: ``fields`` (the payload), of all its ``records`` or of these."""
+
+    fields: Sequence[Literal["payload", "actor", "subject"]]
+    records: Literal["all"] | Sequence[str]
+
+
+class BundleRequest(TypedDict, total=False):
+    """What ``export_evidence_bundle`` may be asked for.
+
+    Which entries: ``record_ids``, or ``from_seq`` and ``to_seq`` (both included; without
+    one, from the first or to the newest), or filters as ``entries`` has them. Proofs,
+    anchor and payloads are included unless said otherwise; nothing is disclosed.
+    """
+
+    record_ids: Sequence[str] | None
+    from_seq: int | None
+    to_seq: int | None
+    event_type: str | None
+    actor: str | None
+    subject: str | None
+    action: str | None
+    outcome: str | None
+    since: datetime | str | None
+    until: datetime | str | None
+    include_merkle_proofs: bool
+    include_pq_attestation: bool
+    include_payloads: bool
+    disclose: BundleDisclosure | None
 
 
 class EntryPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,7 +70,8 @@ class Call(Generic[T]):
     """One request and how to read its answer.
 
     ``repeatable`` says that sending it twice does no more than sending it once:
-    reads, and appends under an idempotency key. ``query`` values are text.
+    reads, and appends under an idempotency key. ``query`` values are text. The server
+    may take ``patience_seconds`` to begin its answer, where that is longer than usual.
     """
 
     method: str
@@ -81,6 +82,7 @@ class Call(Generic[T]):
     body: bytes | None = None
     repeatable: bool = False
     idempotency_key: str | None = None
+    patience_seconds: float = 0.0
 
 
 def reader(answer: type[T]) -> Callable[[bytes], T]:
@@ -102,6 +104,21 @@ def read(call: Call[T], reply: Reply) -> T:
             f"{call.method} {call.path} was answered {reply.status} with a body that is not "
             f"Quire's ({error}). Check the URL, and that server and client versions fit"
         ) from error
+
+
+def check_stream(reply: Reply, media: str) -> None:
+    """Raise what ``reply`` stands for, unless its body is a stream of this media type.
+
+    Only a refusal's body must have been read.
+    """
+    if not 200 <= reply.status < 300:
+        raise refusal(reply)
+    found = reply.headers.get("content-type", "").partition(";")[0].strip()
+    if found != media:
+        raise ProtocolError(
+            f"the server answered with {found or 'no content type'} instead of {media}. Check "
+            "the URL, and that server and client versions fit"
+        )
 
 
 def refusal(reply: Reply) -> LedgerError:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from ledger.client import events, models
+from ledger.client.bundles import ZIP
 from ledger.client.errors import InvalidArgumentError, ProtocolError
 from ledger.client.protocol import Call, reader
 
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 JSON = "application/json"
 TLOG_PROOF = "text/x-tlog-proof"
+BUNDLE_SECONDS = 120.0
+"""A bundle may search for its entries, and wait until they are signed, before it begins."""
+_BUNDLE_FILTERS = ("event_type", "actor", "subject", "action", "outcome", "since", "until")
 
 _receipt = reader(models.Receipt)
 _batch = reader(models.BatchReceipt)
@@ -148,6 +152,29 @@ def checkpoints(org: str, cursor: str | None) -> Call[models.CheckpointPage]:
 
 def log_checkpoint(org: str) -> Call[bytes]:
     return _get(f"/v1/orgs/{segment(org)}/log/checkpoint", bytes)
+
+
+def bundle(org: str, asked: models.BundleRequest) -> Call[None]:
+    """The answer is a stream, and not parsed. Asking twice records a disclosure twice.
+
+    Raises TypeError for a name that says nothing here: ignored, it would show too much.
+    """
+    if unknown := asked.keys() - models.BundleRequest.__annotations__.keys():
+        raise TypeError(f"export_evidence_bundle() takes no {', '.join(sorted(unknown))}")
+    given = {name: value for name, value in asked.items() if value is not None}
+    document = {name: value for name, value in given.items() if name not in _BUNDLE_FILTERS}
+    where = query_of({name: given[name] for name in _BUNDLE_FILTERS if name in given})
+    if where:
+        document["filter"] = where
+    return Call(
+        "POST",
+        f"/v1/orgs/{segment(org)}/bundles",
+        lambda _: None,
+        headers={"content-type": JSON, "accept": f"{ZIP}, application/problem+json"},
+        body=msgspec.json.encode(document),
+        repeatable=True,
+        patience_seconds=BUNDLE_SECONDS,
+    )
 
 
 def verify_entry(record_id: str) -> Call[models.EntryVerification]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, Unpack, overload
 
@@ -13,12 +15,15 @@ import stamina
 
 from ledger.client import models, routes, verification
 from ledger.client.bulk import A, BulkAppend
+from ledger.client.bundles import ZIP, EvidenceBundle, PartFile
 from ledger.client.errors import ClientClosedError, LedgerError
 from ledger.client.events import Event, encode
-from ledger.client.protocol import Call, Reply, read
+from ledger.client.protocol import Call, Reply, check_stream, read
 from ledger.client.transport import (
+    CHUNK_BYTES,
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_SECONDS,
+    head_of,
     reply_of,
     request_of,
     retries,
@@ -185,6 +190,18 @@ class LedgerClient:
         """Return the newest checkpoint, a signed note. Raises NotFoundError before the first."""
         return self._run(routes.log_checkpoint(self._slug()))
 
+    # Evidence
+
+    def export_evidence_bundle(self, **asked: Unpack[models.BundleRequest]) -> EvidenceBundle:
+        """Return a bundle of entries with all that proves them, to be saved.
+
+        Say which entries: ``record_ids=``, ``from_seq=`` and ``to_seq=``, or filters as
+        ``entries`` has them. The server is asked when the bundle is saved; it waits some
+        seconds for entries that were just appended, then raises NotYetSignedError.
+        """
+        call = routes.bundle(self._slug(), asked)
+        return EvidenceBundle(partial(self._save, call))
+
     # Verifying
 
     def verify_entry(self, record_id: str) -> models.EntryVerification:
@@ -289,6 +306,26 @@ class LedgerClient:
             error.idempotency_key = call.idempotency_key
             raise
         raise AssertionError("retry_context ends with a result or an error")
+
+    def _save(self, call: Call[None], path: Path) -> None:
+        if self._http.is_closed:
+            raise ClientClosedError("this client is closed")
+        for attempt in stamina.retry_context(**retries(call, self._server)):
+            with attempt, PartFile(path) as part:
+                self._receive(call, part)
+                part.finish()
+
+    def _receive(self, call: Call[None], part: PartFile) -> None:
+        try:
+            response = self._http.send(request_of(self._http, call), stream=True)
+            with contextlib.closing(response):
+                if response.status_code >= 300:
+                    response.read()
+                check_stream(head_of(response), ZIP)
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    part.write(chunk)
+        except httpx2.RequestError as error:
+            raise wire_error(error, self._server) from error
 
     def _exchange(self, call: Call[T]) -> Reply:
         try:

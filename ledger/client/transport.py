@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_ATTEMPTS = 8
+CHUNK_BYTES = 1 << 20
+"""Of a stream, on its way to a file."""
 RETRY_SECONDS = 60.0
 """No attempt begins later than this after the first one."""
 
@@ -89,13 +91,31 @@ def _checked_url(url: str) -> str:
 
 def request_of(client: httpx2.Client | httpx2.AsyncClient, call: Call[Any]) -> httpx2.Request:
     """Return ``call`` as a request of ``client``."""
+    usual = client.timeout
+    timeout = httpx2.Timeout(
+        connect=usual.connect,
+        read=None if usual.read is None else max(usual.read, call.patience_seconds),
+        write=usual.write,
+        pool=usual.pool,
+    )
     return client.build_request(
-        call.method, call.path, params=call.query, headers=call.headers, content=call.body
+        call.method,
+        call.path,
+        params=call.query,
+        headers=call.headers,
+        content=call.body,
+        timeout=timeout,
     )
 
 
 def reply_of(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, response.headers, response.content)
+
+
+def head_of(response: httpx2.Response) -> Reply:
+    """A reply whose body is a stream; that of a refusal is there, as it was read."""
+    body = response.content if response.is_closed else b""
+    return Reply(response.status_code, response.headers, body)
 
 
 def wire_error(error: httpx2.RequestError, server: Server) -> LedgerError:

@@ -23,7 +23,7 @@ _COLUMNS = [
 ]
 
 
-class _Time(click.ParamType[datetime]):
+class Time(click.ParamType[datetime]):
     """An RFC 3339 time or a date; without a zone it is taken as UTC."""
 
     name = "time"
@@ -51,8 +51,8 @@ def entries() -> None:
 @click.option("--action", help="Only entries with this action.")
 @click.option("--outcome", help="Only entries with this outcome.")
 @click.option("--data-classification", help="Only entries of this class.")
-@click.option("--since", type=_Time(), help="Only entries anchored at this time or later.")
-@click.option("--until", type=_Time(), help="Only entries anchored before this time.")
+@click.option("--since", type=Time(), help="Only entries anchored at this time or later.")
+@click.option("--until", type=Time(), help="Only entries anchored before this time.")
 @click.option(
     "--order",
     type=click.Choice(["desc", "asc"]),

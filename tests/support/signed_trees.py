@@ -36,6 +36,7 @@ class SignedTrees:
     async def _sign(self) -> int:
         services = self.server.services
         assert services is not None
+        await self._publish()
         async with checkpointer(
             self.server.database.server_url,
             self.server.settings.data_dir / MEMORY_FILE,
@@ -48,14 +49,18 @@ class SignedTrees:
         return report.checkpoints
 
     async def _anchor(self) -> int | None:
+        await self._publish()
+        memory = self.server.settings.data_dir / MEMORY_FILE
+        async with checkpointer(self.server.database.server_url, memory, KEYS) as signer:
+            return await signer.anchor()
+
+    async def _publish(self) -> None:
+        """The history of the keys, as whoever leads publishes it before signing."""
         database = await Database.open(self.server.database.server_url, size=1)
         try:
             await publish_history(database, KEYS.public())
         finally:
             await database.close()
-        memory = self.server.settings.data_dir / MEMORY_FILE
-        async with checkpointer(self.server.database.server_url, memory, KEYS) as signer:
-            return await signer.anchor()
 
     async def _execute(self, statement: str, *arguments: object) -> None:
         database = await Database.open(self.server.database.server_url, size=1)

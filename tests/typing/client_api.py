@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypedDict, assert_type
 
 from ledger.client import (
+    AsyncEvidenceBundle,
     AsyncLedgerClient,
     BatchSummary,
     CreatedApiKey,
     Entry,
     Erasure,
+    EvidenceBundle,
     Head,
     InvalidEventError,
     LedgerClient,
@@ -45,6 +48,14 @@ def plain(ledger: LedgerClient) -> None:
     assert_type(ledger.create_org("acme", privacy="plain"), Org)
     assert_type(ledger.create_key("ci", "member", org="acme"), CreatedApiKey)
     assert_type(ledger.erase_subject("alice"), Erasure)
+    bundle = ledger.export_evidence_bundle(record_ids=[receipt.record_id])
+    assert_type(bundle, EvidenceBundle)
+    assert_type(bundle.save("evidence.zip"), Path)
+    ledger.export_evidence_bundle(
+        subject="bob", since=datetime.now(UTC), disclose={"records": "all", "fields": ["payload"]}
+    )
+    ledger.export_evidence_bundle(from_sequence=0)  # type: ignore[call-arg]
+    ledger.export_evidence_bundle(disclose={"fields": ["name"]})  # type: ignore[arg-type]
     ledger.append("{}")  # type: ignore[arg-type]
     ledger.create_key("ci", "owner")  # type: ignore[arg-type]
     ledger.entries(actr="a")  # type: ignore[call-arg]
@@ -64,6 +75,9 @@ async def concurrent(ledger: AsyncLedgerClient) -> None:
         assert_type(entry, Entry)
     result = await ledger.verify_audit_trail(1, 2, progress)
     assert_type(result.checks.head, Verdict)
+    bundle = await ledger.export_evidence_bundle(from_seq=0, to_seq=9, include_payloads=False)
+    assert_type(bundle, AsyncEvidenceBundle)
+    assert_type(await bundle.save(Path("evidence.zip")), Path)
     assert_type(await ledger.append_many([b"{}"], minimal=True), list[BatchSummary])
 
 

@@ -44,8 +44,11 @@ async def covering(database: Database, org: Org, seq: int, *, anchored: bool) ->
         found = await trees.first_checkpoint_above(database, org.id, seq)
     if found is None:
         raise await _missing(database, org, seq, anchored=anchored)
+    statements = await log_keys.statements(database)
+    if not statements:
+        raise NotYetSigned("the keys that signed are not published yet; ask again in a moment")
     try:
-        keys = LogKeyHistory.of(await log_keys.statements(database))
+        keys = LogKeyHistory.of(statements)
         opened = open_org_checkpoint(found.note, org.slug, keys).checkpoint
     except (KeyHistoryError, NoteError, CheckpointError) as error:
         raise DamagedTree(
