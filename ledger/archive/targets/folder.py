@@ -132,14 +132,27 @@ class FolderTarget:
     def _put_pointer(self, wanted: Wanted) -> Stored:
         with self._explained(wanted.key):
             stored = self._newest_version(wanted)
-            try:
-                named = self._settled(wanted.key, wanted.key).sha256
-            except FileNotFoundError:
-                named = None
-            if named != wanted.sha256:
-                self._files.point(wanted.key, _version_key(wanted.key, stored.version))
-                wanted.must_be(self._settled(wanted.key, wanted.key))
+            self._name_newest(wanted.key)
         return stored
+
+    def _name_newest(self, key: str) -> None:
+        """Make the pointer name its newest version, be it another writer's by now.
+
+        Whoever names an older one, being slow, finds that out here and names the newer.
+        """
+        for _ in range(RACES_MAX):
+            newest = self._versions(key)[0]
+            version = _version_key(key, newest)
+            if self._digest(key) == self._digest(version) and self._versions(key)[0] == newest:
+                return
+            self._files.point(key, version)
+        raise ArchiveUnavailable(f"{key!r} is written by too many at once; try again")
+
+    def _digest(self, file: str) -> bytes | None:
+        try:
+            return self._settled(file, file).sha256
+        except FileNotFoundError:
+            return None
 
     def _newest_version(self, wanted: Wanted) -> Stored:
         """The version of a pointer with the wanted bytes, made if the newest has others."""
