@@ -3,7 +3,7 @@
 -- How many months stay after their end. Only the owner may change it: without its word the
 -- server's role can drop nothing. NULL: all stay for ever.
 CREATE TABLE retention (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single      boolean PRIMARY KEY DEFAULT true CHECK (single),
     keep_months integer CHECK (keep_months >= 1)
 );
 INSERT INTO retention DEFAULT VALUES;
