@@ -28,6 +28,7 @@ from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
+from server.archiving import archiving
 from server.banner import banner
 from server.beginnings import begin
 from server.context import CONTEXT, ProcessContext
@@ -52,7 +53,7 @@ def serve(settings: Settings) -> int:
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
         asyncio.run(prepare(settings, url))
-        with signing(settings, url), _announced(settings):
+        with signing(settings, url), archiving(settings, url), _announced(settings):
             return _run(settings, url, listener)
 
 

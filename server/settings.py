@@ -140,6 +140,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "none: no witnesses"
         ),
     ] = None
+    archive_url: Annotated[
+        Annotated[str, Meta(pattern=r"^((file|s3)://.+|off)$", max_length=1_000)] | None,
+        Meta(
+            description="Where trails are archived: file:///folder, s3://bucket/prefix, or off; "
+            "none: archive in the data directory of the embedded database, off with another"
+        ),
+    ] = None
+    archive_seconds: Annotated[
+        float,
+        Meta(ge=0.05, le=604_800, description="Least seconds between archivings of one org"),
+    ] = 60.0
+    archive_retain_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days for which a bucket locks each object (COMPLIANCE: nobody can lift it)",
+        ),
+    ] = 0
+    archive_legal_hold: Annotated[
+        bool, Meta(description="Put each object of a bucket under legal hold")
+    ] = False
+    archive_s3_endpoint: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://")] | None,
+        Meta(description="Object storage server of s3://; none: AWS_ENDPOINT_URL_S3, or Amazon's"),
+    ] = None
     max_events: Annotated[
         int, Meta(ge=1, le=100_000, description="Events in one append request")
     ] = 10_000
@@ -234,6 +260,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def log_keys_path(self) -> Path:
         return self.log_keys or self.data_dir / "log-keys.json"
 
+    @property
+    def _declared_unlocked(self) -> bool:
+        return (self.archive_url or "").endswith("?lock=none")
+
+    @property
+    def archive_target(self) -> str | None:
+        """URL of the target that trails are archived in, or None."""
+        if self.archive_url == "off" or (self.archive_url is None and not self.embedded):
+            return None
+        return self.archive_url or (self.data_dir / "archive").absolute().as_uri()
+
     def __repr__(self) -> str:
         shown = (
             f"{name}=***" if name in _SECRET_FIELDS and value is not None else f"{name}={value!r}"
@@ -252,6 +289,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             problems.append("QUIRE_DATABASE_OWNER_URL is set, but QUIRE_DATABASE_URL is not.")
         if self.log_keys is not None and self.log_signing_keys is not None:
             problems.append("QUIRE_LOG_KEYS and QUIRE_LOG_SIGNING_KEYS are both set: use one.")
+        if (self.archive_url or "").startswith("s3://") and not (
+            self.archive_retain_days or self.archive_legal_hold or self._declared_unlocked
+        ):
+            problems.append(
+                "QUIRE_ARCHIVE_URL is a bucket that locks what is stored: set "
+                "QUIRE_ARCHIVE_RETAIN_DAYS or QUIRE_ARCHIVE_LEGAL_HOLD, or end the URL in ?lock=none."
+            )
         if self.queue_events < self.max_events:
             problems.append(
                 f"QUIRE_QUEUE_EVENTS ({self.queue_events}) is less than QUIRE_MAX_EVENTS "

@@ -29,7 +29,7 @@ from ledger.archive.records import ROWS_MAX, AnchoredAt, ArchivedOrg, Signed, en
 from ledger.archive.sources import AnchorSource, Object, Source, TrailSource
 from ledger.archive.targets import Target
 from ledger.entry import from_datetime
-from ledger.errors import ArchiveRefused, FormatError
+from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
 from ledger.note import parse_signatures
@@ -45,11 +45,12 @@ ATTESTATIONS_AT_ONCE: Final = 500
 
 
 class Written(NamedTuple):
-    """What a run wrote: up to this size, so many objects and bytes."""
+    """What a run wrote: up to this size, so many objects and bytes; ``done`` when all is."""
 
     size: int
     objects: int
     bytes: int
+    done: bool = True
 
 
 class ArchiveWriter:
@@ -74,8 +75,8 @@ class ArchiveWriter:
         self._clock = clock
         self._pointed: dict[str, bytes] = {}
 
-    async def archive(self, org: OrgRecord) -> Written:
-        """Archive an org's trail up to its newest checkpoint."""
+    async def archive(self, org: OrgRecord, accounts: int = ACCOUNTS_MAX) -> Written:
+        """Archive an org's trail up to its newest checkpoint, or as far as so many accounts go."""
         reader = ArchiveReader(self._target, org.slug)
         source = TrailSource(self._database, org.id, reader, self._keyring)
         about = ArchivedOrg(
@@ -86,29 +87,39 @@ class ArchiveWriter:
             org_id=org.id,
             privacy=org.privacy,
         )
-        return await self._archive(org.id, reader, source, Object(ORG, about.encode()))
+        return await self._archive(org.id, reader, source, Object(ORG, about.encode()), accounts)
 
     async def archive_anchors(self) -> Written:
         """Archive the log of all checkpoints, and what others attested of it since."""
         reader = ArchiveReader.of_anchors(self._target)
-        written = await self._archive(ANCHOR_LOG, reader, AnchorSource(self._database), None)
+        written = await self._archive(ANCHOR_LOG, reader, AnchorSource(self._database))
         attested = await self._attestations(written.size)
         return Written(
             written.size, written.objects + attested.objects, written.bytes + attested.bytes
         )
 
     async def _archive(
-        self, org_id: int, reader: ArchiveReader, source: Source, about: Object | None
+        self,
+        org_id: int,
+        reader: ArchiveReader,
+        source: Source,
+        about: Object | None = None,
+        accounts: int = ACCOUNTS_MAX,
     ) -> Written:
         statements = await log_keys.statements(self._database)
         if not statements:
             return Written(0, 0, 0)  # nothing was ever signed
         log = Log(org_id, reader.org, LogKeyHistory.of(statements))
         total = Written(0, 0, 0)
-        for _ in range(ACCOUNTS_MAX):
+        for _ in range(accounts):
             wrote = await self._account(log, reader, source, about)
-            total = Written(wrote.size, total.objects + wrote.objects, total.bytes + wrote.bytes)
-            if not wrote.objects:
+            total = Written(
+                wrote.size,
+                total.objects + wrote.objects,
+                total.bytes + wrote.bytes,
+                done=not wrote.objects,
+            )
+            if total.done:
                 break
         return total
 
@@ -187,9 +198,12 @@ class ArchiveWriter:
     async def _point(
         self, puts: Puts, log: Log, growth: Growth, reader: ArchiveReader, about: Object | None
     ) -> None:
-        """Bring the pointers up to date; ``checkpoint`` never goes back."""
+        """Bring the pointers up to date; neither ``checkpoint`` nor the key history goes back."""
+        await puts.settled()
         for one in [about, Object(LOG_KEYS, log.history.document())]:
             if one is not None and self._pointed.get(reader.key(one.key)) != one.data:
+                if one.key == LOG_KEYS:
+                    await _check_extends(reader, log.history)
                 await puts.point(one)
                 self._pointed[reader.key(one.key)] = one.data
         note = await reader.checkpoint()
@@ -212,6 +226,18 @@ class ArchiveWriter:
             if not found:
                 break
         return wrote
+
+
+async def _check_extends(reader: ArchiveReader, history: LogKeyHistory) -> None:
+    """The keys that the archive knows must be the first of these: the tables could bring others."""
+    try:
+        history.check_extends(await reader.key_history())
+    except ArchiveObjectMissing:
+        return
+    except KeyHistoryError as error:
+        raise ArchiveRefused(
+            f"{reader.key(LOG_KEYS)} and the database disagree about the log's keys: {error}"
+        ) from error
 
 
 def _size(reader: ArchiveReader, note: bytes, history: LogKeyHistory) -> int:

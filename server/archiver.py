@@ -1,0 +1,171 @@
+"""The archiver: archives what was signed, a little behind the signer, until it is told to end.
+
+Nothing here may stop appends. What goes wrong is kept where an org's status tells it, logged
+when it is new, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from typing import Final
+
+import structlog
+import uvloop
+
+from ledger.archive.writer import ArchiveWriter
+from ledger.errors import ArchiveError, QuireError, StorageError
+from ledger.storage import archiving, listen, orgs
+from ledger.storage.archiving import ArchiverLock
+from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG
+from server.archiving import CHANNEL, named_target, policy_of
+from server.context import ProcessContext
+from server.first_start import load_secrets
+from server.keyring import LiveKeyring
+from server.logs import configure
+from server.refusal import StartupRefused
+from server.settings import Settings
+
+log = structlog.get_logger("quire")
+
+AGAIN_S: Final = 5.0
+RETRY_S: Final = 60.0
+"""After which an org is tried again that could not be archived."""
+LOOK_S: Final = 5.0
+ORGS_AT_ONCE: Final = 4
+ACCOUNTS_AT_ONCE: Final = 4
+"""Of one org in a turn, some 100,000 entries each: a long trail holds up no other."""
+MAX_ASKED: Final = 100_000
+ID_DIGITS_MAX: Final = 10
+NICENESS: Final = 10
+"""Appends come first."""
+
+
+class Archiver:
+    """One archiver of one database: works when no other does, and waits its turn otherwise."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self._settings = settings
+        self._url = database_url
+        self._keyring = LiveKeyring(
+            settings,
+            load_secrets(settings, database_is_new=False).keyring,
+            lambda: load_secrets(settings, database_is_new=False).keyring,
+        )
+        self._asked: set[int] = set()
+        self._news = asyncio.Event()
+        self._told: dict[int, str] = {}
+        self._anchored = float("-inf")
+
+    async def run(self) -> None:
+        """Archive for ever; cancel it to end."""
+        following = asyncio.create_task(
+            listen.follow(self._url, {CHANNEL: self._heard}, self._news.set)
+        )
+        try:
+            while True:
+                try:
+                    await self._lead()
+                except (ArchiveError, StorageError) as error:
+                    log.warning("archives wait", reason=str(error))
+                except (QuireError, StartupRefused) as error:
+                    log.error("archives wait", reason=str(error))  # noqa: TRY400
+                await asyncio.sleep(AGAIN_S)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+    def _heard(self, payload: str) -> None:
+        if payload.isdecimal() and len(payload) <= ID_DIGITS_MAX and len(self._asked) < MAX_ASKED:
+            self._asked.add(int(payload))
+        self._news.set()
+
+    async def _lead(self) -> None:
+        lock = await ArchiverLock.connect(self._url)
+        try:
+            while not await lock.take():  # noqa: ASYNC110 - the other is in another process
+                await asyncio.sleep(AGAIN_S)
+            await self._archive(lock)
+        finally:
+            lock.close()
+
+    async def _archive(self, lock: ArchiverLock) -> None:
+        url = self._settings.archive_target
+        assert url is not None, "the supervisor starts an archiver only where there is a target"
+        database = await Database.open(self._url, size=ORGS_AT_ONCE + 1)
+        try:
+            async with named_target(self._settings, url) as target:
+                await target.check()
+                log.info("archiving", target=url)
+                policy = policy_of(self._settings)
+                writer = ArchiveWriter(target, database, self._keyring, policy)
+                while await lock.take():
+                    await self._turn(database, url, writer)
+                    if self._asked:
+                        continue
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(min(self._settings.archive_seconds, LOOK_S)):
+                            await self._news.wait()
+        finally:
+            await database.close()
+
+    async def _turn(self, database: Database, url: str, writer: ArchiveWriter) -> None:
+        """Archive the orgs that are due, and those that somebody asked for."""
+        asked, self._asked = self._asked, set()
+        self._news.clear()
+        due = await archiving.due(database, url, self._settings.archive_seconds, RETRY_S)
+        room = asyncio.Semaphore(ORGS_AT_ONCE)
+
+        async def one(org_id: int) -> None:
+            async with room:
+                await self._one(database, url, writer, org_id)
+
+        async with asyncio.TaskGroup() as group:
+            for org_id in [*sorted(asked), *(org for org in due if org not in asked)]:
+                group.create_task(one(org_id))
+        if asked or time.monotonic() - self._anchored >= self._settings.archive_seconds:
+            self._anchored = time.monotonic()
+            await self._one(database, url, writer, ANCHOR_LOG)
+
+    async def _one(self, database: Database, url: str, writer: ArchiveWriter, org_id: int) -> None:
+        """Archive one log; what stands in the way is its own, and stops no other."""
+        try:
+            if org_id == ANCHOR_LOG:
+                await writer.archive_anchors()
+            elif (org := await orgs.org_by_id(database, org_id)) is not None:
+                written = await writer.archive(org, ACCOUNTS_AT_ONCE)
+                if not written.done:
+                    self._asked.add(org_id)  # the next turn goes on; others have theirs before
+        except QuireError as error:
+            reason = str(error)
+            if self._told.get(org_id) != reason:
+                log.error("an org is not archived", org_id=org_id, reason=reason)  # noqa: TRY400
+                self._told[org_id] = reason
+            with contextlib.suppress(StorageError):
+                await archiving.keep_problem(database, url, org_id, reason)
+        else:
+            if self._told.pop(org_id, None) is not None:
+                log.info("an org is archived again", org_id=org_id)
+
+
+async def archive(settings: Settings, database_url: str) -> None:
+    """Run an archiver until SIGTERM or SIGINT."""
+    task = asyncio.create_task(Archiver(settings, database_url).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def main() -> None:
+    """The archiver's process, as the supervisor starts it."""
+    context = ProcessContext.told()
+    configure(context.settings)
+    context.follow()
+    os.nice(NICENESS)
+    uvloop.run(archive(context.settings, context.database_url))

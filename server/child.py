@@ -1,0 +1,89 @@
+"""A process of the server beside its workers, kept running: the signer, the archiver.
+
+Should it die it is started again. Nothing that a caller waits for depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from server.context import CONTEXT, ProcessContext
+from server.settings import Settings
+
+log = structlog.get_logger("quire")
+
+AGAIN_S: Final = 1.0
+"""Between the death of a process and the next."""
+STOP_S: Final = 15.0
+
+
+@contextmanager
+def kept_running(name: str, module: str, settings: Settings, database_url: str) -> Iterator[None]:
+    """Keep one process running for as long as the block lasts; it is stopped in order after.
+
+    ``module`` has its ``main``; ``name`` stands in the log.
+    """
+    told = ProcessContext(settings, database_url, os.getpid()).spelled()
+    child = _Child(name, f"from {module} import main; main()", told)
+    thread = threading.Thread(target=child.keep, name=f"{name}-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        child.stop.set()
+        thread.join()
+
+
+class _Child:
+    def __init__(self, name: str, code: str, told: str) -> None:
+        self._name = name
+        self._code = code
+        self._told = told
+        self.stop = threading.Event()
+
+    def keep(self) -> None:
+        while not self.stop.is_set():
+            try:
+                process = self._start()
+            except OSError as error:  # no memory, or no process left to be had
+                log.error("a process can't be started", process=self._name, reason=str(error))  # noqa: TRY400
+                self.stop.wait(AGAIN_S)
+                continue
+            while process.poll() is None and not self.stop.is_set():
+                self.stop.wait(0.1)
+            if process.poll() is None:
+                _end(process)
+            elif not self.stop.is_set():
+                code = process.returncode
+                log.error("a process ended and is started again", process=self._name, code=code)
+                self.stop.wait(AGAIN_S)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # What its parent imports from and nothing else: without -P it would look into whatever
+        # directory the server was started in.
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+        return subprocess.Popen(
+            (sys.executable, "-P", "-c", self._code),
+            env={**os.environ, CONTEXT: self._told, "PYTHONPATH": path},
+            # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
+            start_new_session=True,
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
+        return
+    process.kill()
+    process.wait()
