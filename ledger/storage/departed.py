@@ -7,7 +7,7 @@ finds it named.
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -44,15 +44,17 @@ WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4,}}_\\d{
 ORDER BY month LIMIT {MAX_MONTHS}"""
 KEEP: Final = "SELECT keep_months FROM retention"
 SET_KEEP: Final = "UPDATE retention SET keep_months = $1 WHERE keep_months IS DISTINCT FROM $1"
-# The table's name is made from a date, and nothing else can be in it.
+# The times leave one partition to look into.
 RANGES: Final = """
 SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.entry_hash, h.seq IS NOT DISTINCT FROM r.last_seq
-FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq FROM {part} GROUP BY org_id) AS r
+FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq FROM entries
+      WHERE anchored_at >= $1 AND anchored_at < $2 GROUP BY org_id) AS r
 LEFT JOIN orgs o ON o.id = r.org_id
 LEFT JOIN heads h ON h.org_id = r.org_id
 CROSS JOIN LATERAL (
-    SELECT entry_hash FROM {part} p WHERE p.org_id = r.org_id AND p.seq = r.last_seq LIMIT 1) AS e
-ORDER BY r.org_id LIMIT $1"""
+    SELECT entry_hash FROM entries p WHERE p.org_id = r.org_id AND p.seq = r.last_seq
+      AND p.anchored_at >= $1 AND p.anchored_at < $2 LIMIT 1) AS e
+ORDER BY r.org_id LIMIT $3"""
 DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
 ANY_BELOW: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"
 
@@ -149,9 +151,10 @@ async def set_keep_months(owner_url: str, keep: int | None) -> None:
 
 async def ranges(database: Database, month: date) -> list[Range]:
     """What a month holds, by org. Raises RetentionRefused where it holds more than can go."""
-    query = RANGES.format(part=f"entries_{month:%Y_%m}")
+    start = _start(month)
+    end = (start + timedelta(days=31)).replace(day=1)
     async with database.connection() as connection:
-        rows = await connection.fetch(query, MAX_ORGS + 1, timeout=DROP_TIMEOUT_S)
+        rows = await connection.fetch(RANGES, start, end, MAX_ORGS + 1, timeout=DROP_TIMEOUT_S)
     if len(rows) > MAX_ORGS:
         raise RetentionRefused(f"{month:%Y-%m} has entries of more than {MAX_ORGS} orgs")
     return [Range(*row) for row in rows]

@@ -1,0 +1,76 @@
+"""Months leave the database: only when all conditions hold, and never an entry with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ledger.archive.past import ArchivePast
+from ledger.archive.retention import SYSTEM
+from ledger.archive.targets import Target
+from ledger.archive.trail import TrailReader
+from ledger.entry import RecordId, from_datetime
+from ledger.errors import RetentionRefused
+from ledger.storage import departed, orgs
+from tests.support.appending import rows_of
+from tests.support.archives import Archived
+from tests.support.retaining import JANUARY, SYSTEM_ID, keep, load, retaining
+from tests.support.trails import ORG_ID
+
+
+async def test_a_month_leaves_and_is_recorded(trail: Archived, folder: Target) -> None:
+    await load(trail, folder, 300, 20, 5)
+    await keep(trail, 1)
+    async with retaining(trail, folder) as retention:
+        left = await retention.run()
+    assert [(one.month.month, one.entries) for one in left] == [(1, 300), (2, 20), (3, 5)]
+    assert await departed.live_from(trail.server, ORG_ID) == 325
+    rows = await rows_of(trail.database, ORG_ID)
+    assert [row.seq for row in rows] == [325], "the trail went on, as its head was in March"
+    records = await rows_of(trail.database, SYSTEM_ID)
+    assert [b'"month":"2026-0%d"' % n in row.payload for n, row in enumerate(records, 1)] == [
+        True
+    ] * 3
+    assert await orgs.org_by_slug(trail.server, SYSTEM) is not None
+
+
+async def test_entries_that_left_are_read_from_the_archive(trail: Archived, folder: Target) -> None:
+    await load(trail, folder, 300, 20, 5)
+    await keep(trail, 1)
+    async with retaining(trail, folder) as retention:
+        await retention.let_go(JANUARY)
+    reader = TrailReader(trail.server, ArchivePast(trail.server, folder.url))
+    for row in (trail.rows[0], trail.rows[299], trail.rows[300]):
+        place = RecordId(ORG_ID, from_datetime(row.anchored_at), row.seq)
+        assert await reader.entry(place) == row
+        assert await reader.entry(place._replace(anchored_us=place.anchored_us + 1)) is None
+        before = trail.rows[row.seq - 1] if row.seq else None
+        assert await reader.entry_before(row) == before
+    await reader.close()
+
+
+async def test_nothing_leaves_unless_the_policy_says_so(trail: Archived, folder: Target) -> None:
+    await load(trail, folder, 3, 3, 3)
+    await keep(trail, None)
+    async with retaining(trail, folder) as retention:
+        assert await retention.run() == []
+        with pytest.raises(RetentionRefused, match="the policy keeps it"):
+            await retention.let_go(JANUARY)
+    assert len(await rows_of(trail.database, ORG_ID)) == 9
+
+
+async def test_nothing_leaves_that_is_not_archived_as_it_stands(
+    trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    await load(trail, folder, 3, 3, 3)
+    await keep(trail, 1)
+    (pack,) = [p for p in (tmp_path / "archive").rglob("payloads/**/*") if p.is_file()]
+    data = bytearray(pack.read_bytes())
+    data[data.index(trail.rows[1].payload)] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    async with retaining(trail, folder) as retention:
+        with pytest.raises(RetentionRefused, match="not archived as they stand"):
+            await retention.run()
+    assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == list(range(10))

@@ -1,0 +1,77 @@
+"""Retention in a test: a trail over several months, archived, and the server's own entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import msgspec
+
+from ledger.archive.retention import SYSTEM, Recorder, Retention
+from ledger.archive.targets import Target
+from ledger.chain import Draft
+from ledger.core.sequencer import AppendRequest
+from ledger.entry import from_datetime, payload_digest
+from ledger.storage import departed, orgs, partitions
+from tests.support.appending import Process, process
+from tests.support.archives import Archived
+from tests.support.trails import ORG, ORG_ID, RING
+
+SYSTEM_ID: Final = 99
+JANUARY: Final = date(2026, 1, 1)
+FEBRUARY: Final = date(2026, 2, 1)
+MARCH: Final = date(2026, 3, 1)
+
+
+def moment(month: date) -> int:
+    """A moment in a month, µs."""
+    return from_datetime(datetime(month.year, month.month, 5, 12, tzinfo=UTC))
+
+
+async def load(trail: Archived, target: Target, *counts: int) -> None:
+    """So many entries in January, February and March of 2026, signed and archived."""
+    for month, count in zip((JANUARY, FEBRUARY, MARCH), counts, strict=False):
+        await trail.grow(count, now_us=moment(month))
+    await trail.archive(target)
+
+
+async def keep(trail: Archived, months: int | None) -> None:
+    """Set the policy, seal the months that are over, and provide for those to come."""
+    await departed.set_keep_months(trail.database.owner_url, months)
+    await partitions.prepare(trail.server, datetime.now(UTC))
+    await partitions.retire(trail.server, datetime.now(UTC), 7)
+
+
+@asynccontextmanager
+async def retaining(trail: Archived, target: Target) -> AsyncIterator[Retention]:
+    """Retention of a trail, with a sequencer for the entries that it makes."""
+    async with process(trail.database.server_url) as running:
+        recorder = Recorder(
+            lambda event: _system(running, trail, event),
+            lambda org_id, event: _org(running, org_id, event),
+        )
+        yield Retention(target, trail.server, lambda _: RING, recorder)
+
+
+async def _system(running: Process, trail: Archived, event: Mapping[str, Any]) -> int:
+    if await orgs.org_by_slug(trail.server, SYSTEM) is None:
+        await orgs.insert_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")
+    return await _append(running, SYSTEM_ID, SYSTEM, event)
+
+
+async def _org(running: Process, org_id: int, event: Mapping[str, Any]) -> None:
+    assert org_id == ORG_ID
+    await _append(running, ORG_ID, ORG, event)
+
+
+async def _append(running: Process, org_id: int, slug: str, event: Mapping[str, Any]) -> int:
+    payload = msgspec.json.encode(event)
+    draft = Draft(
+        event["action"], event["actor"], None, event["event_type"], None, None,
+        payload_digest(payload, None), None, None, 0, 0, payload,
+    )  # fmt: skip
+    draft.actor = None
+    appended = await running.sequencer.append(AppendRequest(org_id, slug, [draft]))
+    return appended.entries[0].seq
