@@ -8,13 +8,11 @@ faults, and through the code here that names the faults between rows.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ledger.chain import Entry, Fault, check_entry
-from ledger.core.verification.blocks import Rows
 from ledger.core.verification.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
+from ledger.core.verification.leaf_hashes import LeafHashes
 from ledger.core.verification.links import (
     MAX_LINKS,
     UNKNOWN,
@@ -33,7 +31,6 @@ from ledger.core.verification.rows import (
     skip_header,
 )
 from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_TRAILER
 
@@ -77,14 +74,7 @@ class SegmentScan:
         self._faults: list[Fault] = []
         self._fault_count = 0
         self._kinds: set[str] = set()
-        # Leaf hashes from the first row that is read on; None where it is missing or at fault.
-        self._leaves_from = self._expected
-        self._leaves: list[bytes | None] = []
-        self._wrong: dict[int, bytes] = {}
-        self._keeps = segment.tree and not segment.beyond
-        self._keep: Callable[[bytes], object] = (
-            self._leaves.append if self._keeps else deque[bytes](maxlen=0).append
-        )
+        self.leaves = LeafHashes(segment)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream, cut anywhere."""
@@ -130,17 +120,12 @@ class SegmentScan:
             end_time=time_of(self._last_leaf) if ended else None,
         )
 
-    def leaves(self) -> Rows:
-        """Leaf hashes of the segment, for its tree; the stream is finished."""
-        segment = self._segment
-        leaves = self._leaves[segment.first - self._leaves_from :]
-        leaves += [None] * (segment.last + 1 - segment.first - len(leaves))
-        return Rows(segment.first, leaves, self._wrong)
-
     def _scan(self, buffer: bytes, position: int) -> int:
         """Check all rows that are whole; returns where the first that is not begins."""
         while True:
-            passed = self._right.pass_over(buffer, position, self._expected, self._link, self._keep)
+            passed = self._right.pass_over(
+                buffer, position, self._expected, self._link, self.leaves.keep
+            )
             self.rows += passed.expected - self._expected
             position, self._expected, self._link, last_leaf = passed
             self._last_leaf = last_leaf or self._last_leaf
@@ -170,9 +155,9 @@ class SegmentScan:
             self._last_leaf = row.entry.leaf
             if faults:
                 self._held = _Held(row.entry, faults, before)
-                self._keep_wrong(row.entry)
+                self.leaves.doubt(row.entry)
             else:
-                self._keep(row.entry.entry_hash)
+                self.leaves.keep(row.entry.entry_hash)
 
     def _take_stray(self, row: LooseRow) -> None:
         """A row before the first entry there can be."""
@@ -194,21 +179,13 @@ class SegmentScan:
             self._held = None
             self._last_leaf = entry.leaf
             self._link = entry.entry_hash.hex()
-            self._wrong.pop(entry.seq, None)
-            if self._keeps:
-                self._leaves[-1] = entry.entry_hash
+            self.leaves.correct(entry)
             self._report(entry.seq, as_second(held.entry, held.faults, entry.leaf))
             return
         if faults and not held:
             links = ()
         self._link = tuple(dict.fromkeys(candidates(self._link) + links))[:MAX_LINKS]
         self._report(entry.seq, as_second(entry, faults, last_leaf))
-
-    def _keep_wrong(self, entry: Entry) -> None:
-        """A row at fault has a place in the tree, but its leaf is not to be relied on."""
-        if self._keeps:
-            self._leaves.append(None)
-            self._wrong[entry.seq] = entry_hash(entry.leaf)
 
     def _count_row(self, seq: int) -> None:
         if seq >= self._segment.first:
@@ -219,8 +196,7 @@ class SegmentScan:
         if seq == self._expected:
             return
         self._link = UNKNOWN
-        if self._keeps:
-            self._leaves += [None] * (seq - self._expected)
+        self.leaves.miss(seq - self._expected)
         first = max(self._expected, self._segment.first)
         missing = seq - first
         if missing and not self.rows:

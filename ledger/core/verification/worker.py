@@ -81,7 +81,7 @@ class Worker:
                     result = scan.finish()
                     self._answer(Advance(scan.rows - told_rows))
                     if segment.tree and logs:
-                        rows = None if segment.beyond else scan.leaves()
+                        rows = None if segment.beyond else scan.leaves.rows()
                         result.tree = await logs.trail_part(segment, rows)
                     self._answer(result)
         except QuireError as error:
