@@ -51,6 +51,10 @@ class QuireProcess:
         if database_url is not None:
             self._environ["QUIRE_DATABASE_URL"] = database_url
 
+    def settings(self, **values: str) -> None:
+        """More settings by their names, for the next start."""
+        self._environ |= values
+
     def start(self) -> None:
         """Start it, and wait until it is ready."""
         self.launch()

@@ -1,0 +1,75 @@
+"""A bundle built in a process of its own: its order on stdin, what it took on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from ledger.core.bundling import BundleBuilder, Contents, by_range, covering
+from ledger.core.sealer import Org, Sealer
+from ledger.evidence.format import Request
+from ledger.storage.database import Database
+
+KIB = 1024
+
+
+class Order(msgspec.Struct):
+    """Bundle entries 0 to ``count - 1`` of an org into a file."""
+
+    url: str
+    org: Org
+    master_key: bytes
+    count: int
+    path: str
+
+
+class Outcome(msgspec.Struct):
+    """Seconds for the bundle, and the process's peak memory before and after it, in bytes."""
+
+    seconds: float
+    before: int
+    after: int
+    size: int
+
+
+def peak() -> int:
+    """The most memory this process ever had, in bytes.
+
+    Not that of getrusage, which begins with what the parent had.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * KIB
+
+
+async def build(order: Order) -> Outcome:
+    """Carry out the order."""
+    database = await Database.open(order.url, size=2)
+    try:
+        sealer = Sealer(database, order.master_key)
+        builder = BundleBuilder(database, sealer, at_once=1)
+        before, started = peak(), time.perf_counter()
+        last = order.count - 1
+        selection = await by_range(database, order.org.id, 0, last, order.count)
+        signed = await covering(database, order.org, last, anchored=True)
+        request = Request(from_seq=0, to_seq=last)
+        contents = Contents(order.org, request, selection, signed, None)
+        size = 0
+        with Path(order.path).open("wb") as file:
+            async for piece in builder.stream(contents):
+                size += file.write(piece)
+    finally:
+        await database.close()
+    return Outcome(time.perf_counter() - started, before, peak(), size)
+
+
+def main() -> None:
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(order))))
+
+
+if __name__ == "__main__":
+    main()
