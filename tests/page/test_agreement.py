@@ -1,0 +1,90 @@
+"""The page and quire-verify: the same answers on the same bundles, good and bad.
+
+The browser of the tests has all the algorithms, so nothing but the answers that
+need more trust than pins is left out: those are not checked by the verifier either.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ledger.evidence import members
+from ledger.evidence.trust import Trust
+from ledger.evidence.verdict import CHECKS
+from ledger.log_keys import parse_trust
+from tests.support.bundle_corpus import FOLDER
+from tests.support.evidence import judge, members_of, repack, scene
+from tests.support.forged_bundles import BUNDLE, PINS, Forgery, forgeries
+from tests.support.hostile_files import hostile_files
+from tests.support.offline_page import OfflinePage
+
+pytestmark = pytest.mark.xdist_group("browser")
+FORGERIES = list(forgeries())
+HOSTILE = dict(hostile_files())
+BITS = 400
+
+
+def agreed(page: OfflinePage, bundle: bytes, keys: bytes | None = PINS) -> dict[str, object]:
+    """The page's answers, which must be those of the verifier."""
+    trust = None if keys is None else Trust(parse_trust(keys))
+    expected = judge(bundle, trust)
+    outcome, answers, told = page.judge(bundle, keys)
+    assert (outcome, answers) == (expected.outcome, expected.answers()), (
+        told,
+        expected.reasons,
+        expected.unreadable,
+    )
+    return dict(answers)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.zip")))
+def test_bundles_of_the_corpus(offline_page: OfflinePage, name: str) -> None:
+    bundle = (FOLDER / name).read_bytes()
+    agreed(offline_page, bundle, (FOLDER / "keys.json").read_bytes())
+    agreed(offline_page, bundle, None)
+
+
+def test_what_is_forged_is_forged_well(offline_page: OfflinePage) -> None:
+    assert judge(BUNDLE, Trust(parse_trust(PINS))).outcome == "verified"
+    agreed(offline_page, BUNDLE)
+    agreed(offline_page, BUNDLE, members_of(BUNDLE)[members.LOG_KEYS])  # a history pins its keys
+
+
+@pytest.mark.parametrize("forgery", FORGERIES, ids=[forgery.name for forgery in FORGERIES])
+def test_forged_bundles(offline_page: OfflinePage, forgery: Forgery) -> None:
+    assert agreed(offline_page, forgery.bundle)[forgery.check] is False
+
+
+def test_every_check_that_can_fail_here_has_failed() -> None:
+    never = {"signatures", "external_time"}
+    assert {forgery.check for forgery in FORGERIES} == set(CHECKS) - never
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files(offline_page: OfflinePage, name: str) -> None:
+    assert set(agreed(offline_page, HOSTILE[name]).values()) == {"not_checked"}
+    assert offline_page.judge(HOSTILE[name])[0] == "unreadable"
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_single_bits_of_the_file(offline_page: OfflinePage) -> None:
+    small = scene(3).bundle()
+    for bit in random.Random(11).sample(range(8 * len(small)), BITS):
+        agreed(offline_page, flipped(small, bit))
+
+
+def test_single_bits_of_members_under_a_manifest_that_fits(offline_page: OfflinePage) -> None:
+    held = members_of(scene(3).bundle())
+    chance = random.Random(12)
+    names = [name for name in held if name not in {members.MANIFEST, members.PAGE}]
+    for number in range(BITS):
+        name = names[number % len(names)]
+        bit = chance.randrange(8 * len(held[name]))
+        agreed(offline_page, repack({**held, name: flipped(held[name], bit)}))

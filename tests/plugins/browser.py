@@ -1,0 +1,28 @@
+"""Fixtures: one headless Chromium for the session, and the offline page in it.
+
+Tests that use them carry `xdist_group("browser")`, so that one worker process starts it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser, browser
+from tests.support.offline_page import OfflinePage
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser's window; each test opens a page of its own in it."""
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def offline_page(window: Browser, tmp_path: Path) -> OfflinePage:
+    """The page, freshly opened, in a console without words."""
+    page = OfflinePage(window, tmp_path)
+    page.open()
+    window.console()
+    return page

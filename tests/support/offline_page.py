@@ -1,0 +1,109 @@
+"""The offline page as an auditor has it: a file, opened in a browser, given other files."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from ledger.evidence.page import verify_page
+from ledger.evidence.verdict import Answer
+from tests.support.browser import Browser
+
+_DONE: Final = "!['none', 'working'].includes(document.getElementById('main').dataset.outcome)"
+_ASK: Final = """
+const bytes = encoded => Uint8Array.from(atob(encoded), char => char.charCodeAt(0));
+const [bundle, keys] = arguments;
+const trust = keys === null ? null : await readTrust(bytes(keys));
+const run = { breathed: performance.now(), current: () => true, progress() {} };
+const verdict = await verifyBundle(new File([bytes(bundle)], 'bundle.zip'), trust, run);
+return { outcome: verdict.outcome, answers: verdict.answers, reasons: verdict.reasons,
+         unreadable: verdict.unreadable };
+"""
+_TOLD: Final = """
+const text = id => document.getElementById(id).innerText;
+return { outcome: document.getElementById('main').dataset.outcome, headline: text('headline'),
+         meaning: text('meaning'), causes: text('causes'), warnings: text('warnings'),
+         checks: [...document.querySelectorAll('#checks tr')].map(
+           row => [row.dataset.check, row.dataset.answer, row.cells[1].innerText, row.cells[2].innerText]) };
+"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the page shows of a bundle."""
+
+    outcome: str
+    headline: str
+    meaning: str
+    causes: str
+    warnings: str
+    answers: dict[str, str]
+    """"true", "false" or "not_checked" by check."""
+    results: dict[str, str]
+    """The same as it is worded."""
+    why: dict[str, str]
+
+
+class OfflinePage:
+    """The page in a browser's window, from a file below ``folder``."""
+
+    def __init__(self, window: Browser, folder: Path) -> None:
+        self.window = window
+        self._folder = folder
+        self._page = folder / "verify.html"
+        self._page.write_bytes(verify_page())
+
+    def open(self) -> None:
+        """The page anew, with nothing chosen."""
+        self.window.open(self._page.as_uri())
+
+    def choose(self, bundle: bytes, name: str = "bundle.zip") -> None:
+        """Give it a bundle and do not wait."""
+        self.window.choose_file("#bundle-file", self.file(bundle, name))
+
+    def trust(self, keys: bytes, name: str = "keys.json") -> None:
+        """Give it keys, and wait until it has judged by them."""
+        self.window.choose_file("#trust-file", self.file(keys, name))
+        self.window.wait("!document.getElementById('trust-drop').hidden")
+
+    def check(self, bundle: bytes, keys: bytes | None = None, name: str = "bundle.zip") -> Told:
+        """Open the page, give it keys and a bundle, and read what it shows."""
+        self.open()
+        if keys is not None:
+            self.trust(keys)
+        self.choose(bundle, name)
+        return self.told()
+
+    def told(self) -> Told:
+        """What the page shows once it is done."""
+        self.window.wait(_DONE)
+        shown: dict[str, Any] = self.window.run(_TOLD)
+        checks = shown.pop("checks")
+        return Told(
+            **shown,
+            answers={check: answer for check, answer, _, _ in checks},
+            results={check: result for check, _, result, _ in checks},
+            why={check: why for check, _, _, why in checks},
+        )
+
+    def judge(self, bundle: bytes, keys: bytes | None = None) -> tuple[str, dict[str, Answer], str]:
+        """Outcome, answers, and all reasons in one text, without showing anything."""
+        encoded = [
+            None if data is None else base64.b64encode(data).decode() for data in (bundle, keys)
+        ]
+        verdict = self.window.run(_ASK, *encoded)
+        told = " / ".join(
+            [str(verdict["unreadable"] or ""), *map(str, verdict["reasons"].values())]
+        )
+        return verdict["outcome"], verdict["answers"], told
+
+    def file(self, data: bytes, name: str) -> Path:
+        """A file of this name in a folder of its own."""
+        folder = self._folder / uuid4().hex[:8]
+        folder.mkdir()
+        path = folder / name
+        path.write_bytes(data)
+        return path
