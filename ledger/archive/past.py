@@ -120,7 +120,7 @@ class ArchivePast:
         if size <= last:
             if len(self._sizes) >= MAX_SIZES:
                 self._sizes.clear()
-            size = self._sizes[org_id] = await _archived_size(reader)
+            size = self._sizes[org_id] = await archived_size(reader)
         if size <= last:
             raise ArchiveObjectMissing(
                 f"the archive of {reader.org} has {size} entries, and not entry {last}"
@@ -128,7 +128,7 @@ class ArchivePast:
         return size
 
 
-async def _archived_size(reader: ArchiveReader) -> int:
+async def archived_size(reader: ArchiveReader) -> int:
     """What the pointer says: what is read by it is held against the signed tree."""
     note = await reader.checkpoint()
     if note is None:

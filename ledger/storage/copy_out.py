@@ -18,6 +18,9 @@ MAX_CELL_BYTES: Final = 32 * 1024 * 1024
 """A larger value arrives as NULL: no writer of ours made it, and it must not fill our memory."""
 COPY_TIMEOUT_S: Final = 86_400.0
 
+# Taken before the snapshot: no month leaves while it is read, so a snapshot that does not know
+# of it finds all its rows.
+HOLD_MONTHS: Final = "LOCK TABLE entries IN ACCESS SHARE MODE"
 # Rows come straight from the primary key: sorting a segment would spill to disk.
 FROM_THE_INDEX: Final = """
 SET LOCAL statement_timeout = 0;
@@ -47,6 +50,10 @@ NEWEST: Final = """
 SELECT seq, CASE WHEN octet_length(entry_hash) = 32 THEN entry_hash END,
        CASE WHEN octet_length(leaf) < 65536 THEN leaf END
 FROM entries WHERE org_id = $1 ORDER BY seq DESC LIMIT 1"""
+LIVE_FROM: Final = """
+SELECT coalesce(max(last_seq) + 1, 0), max(target) FROM departed WHERE org_id = $1"""
+PLANTED: Final = """
+SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"""
 NEXT_SEQ: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT 1"
 
 Sink = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -94,6 +101,18 @@ class Snapshot:
         async with explained():
             row = await self._connection.fetchrow(NEWEST, org_id)
         return None if row is None else NewestRow(*row)
+
+    async def live_from(self, org_id: int) -> tuple[int, str | None]:
+        """The seq at which the org's entries in the database begin, and who has those before."""
+        async with explained():
+            row = await self._connection.fetchrow(LIVE_FROM, org_id)
+        return row[0], row[1]
+
+    async def planted(self, org_id: int, live_from: int, limit: int) -> list[int]:
+        """Seqs of rows that stand where all entries left."""
+        async with explained():
+            rows = await self._connection.fetch(PLANTED, org_id, live_from, limit)
+        return [row[0] for row in rows]
 
     async def next_seq(self, org_id: int, after: int) -> int | None:
         """The lowest seq above ``after`` at which a row stands."""
@@ -148,6 +167,7 @@ async def _reading(url: str) -> AsyncIterator[Connection]:
     try:
         async with explained():
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute(HOLD_MONTHS)
         yield connection
         async with explained():
             await connection.execute("COMMIT")

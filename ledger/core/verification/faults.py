@@ -50,6 +50,7 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "missing": ("links",),
     "duplicate_seq": ("links",),
     "inserted": ("links",),
+    "archive_damaged": ("links",),
     "truncated": ("links", "head"),
     "wiped": ("links", "head"),
     "beyond_head": ("head",),

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ledger.chain import Fault
+from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.faults import Result
 from ledger.core.verification.trail import Progress, Target, verify_trail
 from ledger.core.verification.trust import Trust
@@ -82,6 +83,7 @@ class VerificationJobs:
         on_faults: OnFaults,
         *,
         trust: Callable[[Target], Trust | None] = lambda _: None,
+        archive: ArchiveAt | None = None,
         processes: int | None = None,
     ) -> None:
         self._table = table
@@ -89,6 +91,7 @@ class VerificationJobs:
         self._keyring = keyring
         self._on_faults = on_faults
         self._trust = trust
+        self._archive = archive
         self._processes = processes
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
@@ -184,6 +187,7 @@ class VerificationJobs:
                 target,
                 self._keyring(),
                 trust=await asyncio.to_thread(self._trust, target),
+                archive=self._archive,
                 processes=self._processes,
                 watch=running.note,
             )

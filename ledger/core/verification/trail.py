@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
+import msgspec
+
 from ledger.chain import Fault
+from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.crew import CrewMember
 from ledger.core.verification.faults import Result, VerificationFailed
 from ledger.core.verification.head import Ending, check_head, find_ending
@@ -23,6 +26,8 @@ from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import HeadRow, Snapshot, open_snapshot
 
 START_TIMEOUT_S: Final = 60.0
+MAX_PLANTED: Final = 100
+"""Rows below the live entries that are named."""
 
 
 class Progress(NamedTuple):
@@ -52,6 +57,7 @@ async def verify_trail(
     keyring: SigningKeyring,
     *,
     trust: Trust | None = None,
+    archive: ArchiveAt | None = None,
     processes: int | None = None,
     watch: Watcher | None = None,
 ) -> Result:
@@ -59,7 +65,8 @@ async def verify_trail(
 
     ``trust`` is what is believed of its signed log, from outside the database;
     without it, and in ranges that do not begin with the trail, trees, checkpoints
-    and anchors are not checked. ``processes`` defaults to the number of cores.
+    and anchors are not checked. ``archive`` is where entries are that left the
+    database: they are read from there and checked as the others. ``processes`` defaults to the number of cores.
     ``watch`` is called in this event loop as entries are read. Cancelling the task
     ends the processes. Raises VerificationFailed or DatabaseUnavailable where the
     work can't be carried through, which says nothing of the trail.
@@ -73,6 +80,7 @@ async def verify_trail(
         if trust is not None and not target.from_seq:
             async with snapshot.trees() as trees:
                 signed = await find_signed(trees, target.org_id, trust)
+        archive = await _found(snapshot, target, archive)
         ending = find_ending(head, newest, signed.trail.signed if signed else 0)
         order = Order(
             database_url,
@@ -82,10 +90,27 @@ async def verify_trail(
             [(key.key_id, key.secret) for key in keyring.keys()],
             keyring.active.key_id,
             signed,
+            archive,
         )
-        run = _Run(snapshot, target, ending, signed, processes or os.cpu_count() or 1, watch)
+        live_from = archive.live_from if archive else 0
+        run = _Run(
+            snapshot, target, ending, signed, live_from, processes or os.cpu_count() or 1, watch
+        )
         await run.work(order)
         return await run.conclude(head, newest.seq if newest else -1)
+
+
+async def _found(snapshot: Snapshot, target: Target, archive: ArchiveAt | None) -> ArchiveAt | None:
+    """Where what left of this trail is; None where nothing did."""
+    live_from, url = await snapshot.live_from(target.org_id)
+    if not live_from:
+        return None
+    if archive is None:
+        raise VerificationFailed(
+            f"the entries of {target.org} before {live_from} are archived in {url} and not in the "
+            "database any more; name the archive (QUIRE_ARCHIVE_URL)"
+        )
+    return msgspec.structs.replace(archive, live_from=live_from)
 
 
 class _Run:
@@ -97,12 +122,14 @@ class _Run:
         target: Target,
         ending: Ending,
         signed: Signed | None,
+        live_from: int,
         processes: int,
         watch: Watcher | None,
     ) -> None:
         self._snapshot = snapshot
         self._target = target
         self._ending = ending
+        self._live_from = live_from
         self._watch = watch
         first = target.from_seq or 0
         self._to_end = target.to_seq is None or target.to_seq >= ending.last
@@ -160,6 +187,8 @@ class _Run:
         """Nothing stood in a segment: do not ask for each one of a gap that may be huge."""
         if self._logs and after < self._logs.signed.trail.needed:
             return  # what was signed is no huge gap, and its tiles stand
+        if after < self._live_from:
+            return  # the next row is in the archive
         found = await self._snapshot.next_seq(self._target.org_id, after)
         skipped = self.plan.skip_to(found)
         if skipped is not None:
@@ -194,6 +223,9 @@ class _Run:
         """The verdict, with the head row's part in it and that of the signed logs."""
         tally = self._tally
         tally.close(at_tail=newest_seq <= tally.last)
+        for seq in await self._planted():
+            reason = "a row stands in the database although the archive has this entry"
+            tally.add_fault(Fault(seq, "inserted", reason))
         if self._to_end:
             if self._ending.fault is not None:
                 tally.add_fault(self._ending.fault)
@@ -202,6 +234,12 @@ class _Run:
         if self._logs:
             await self._logs.conclude(tally)
         return tally.result()
+
+    async def _planted(self) -> list[int]:
+        """Seqs of rows that were put where all entries left for the archive."""
+        if not self._live_from:
+            return []
+        return await self._snapshot.planted(self._target.org_id, self._live_from, MAX_PLANTED)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.segment import Segment, SegmentResult
 from ledger.core.verification.trust import LogTrust, SignedHead, Trust
 from ledger.keys import SigningKey, SigningKeyring
@@ -59,6 +60,8 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
     keys: list[tuple[str, bytes]]
     active: str
     signed: Signed | None = None
+    archive: ArchiveAt | None = None
+    """Where the rows are that left the database, if any did."""
 
     def __repr__(self) -> str:
         return f"Order(org_id={self.org_id})"  # the rest holds secrets

@@ -11,11 +11,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
+from ledger.chain import Fault
+from ledger.core.verification.faults import MAX_FAULTS
 from ledger.core.verification.scan import SegmentScan
-from ledger.core.verification.segment import Segment
+from ledger.core.verification.segment import Segment, SegmentResult
 from ledger.core.verification.signed_logs import SignedLogs
 from ledger.core.verification.wire import (
     Advance,
@@ -30,6 +32,9 @@ from ledger.core.verification.wire import (
 from ledger.errors import QuireError
 from ledger.storage.copy_out import SegmentReader, reader_of
 
+if TYPE_CHECKING:
+    from ledger.core.verification.archived_rows import BothSides
+
 NICENESS: Final = 10
 """Appends come first."""
 ADVANCE_EVERY_S: Final = 0.2
@@ -42,6 +47,7 @@ class Worker:
         self._orders = orders
         self._answers = answers
         self._segments: asyncio.Queue[Segment] = asyncio.Queue()
+        self._both: BothSides | None = None
 
     async def run(self) -> None:
         """Work until stdin ends. Returns only then, or after a failure was told."""
@@ -77,8 +83,9 @@ class Worker:
                         self._answer(await logs.anchors(segment))
                         continue
                     scan = SegmentScan(order.org_id, order.org, keyring, segment)
-                    told_rows = await self._read(reader, order.org_id, segment, scan)
+                    told_rows, damages = await self._read(reader, order, segment, scan)
                     result = scan.finish()
+                    _add(result, damages)
                     self._answer(Advance(scan.rows - told_rows))
                     if segment.tree and logs:
                         rows = None if segment.beyond else scan.leaves.rows()
@@ -88,9 +95,12 @@ class Worker:
             self._answer(Failure(str(error)))
 
     async def _read(
-        self, reader: SegmentReader, org_id: int, segment: Segment, scan: SegmentScan
-    ) -> int:
-        """Stream the rows through the scan; returns how many of them were told of."""
+        self, reader: SegmentReader, order: Order, segment: Segment, scan: SegmentScan
+    ) -> tuple[int, list[Fault]]:
+        """Stream the rows through the scan; returns how many of them were told of.
+
+        With them comes what is wrong with the archive that some of them came from.
+        """
         now = asyncio.get_running_loop().time
         told_rows, told_at = 0, now()
 
@@ -101,13 +111,30 @@ class Worker:
                 self._answer(Advance(scan.rows - told_rows))
                 told_rows, told_at = scan.rows, now()
 
-        await reader.copy(org_id, segment.lower, segment.last, take)
-        return told_rows
+        archive = order.archive
+        if archive is None or max(segment.lower, 0) >= archive.live_from:
+            await reader.copy(order.org_id, segment.lower, segment.last, take)
+            return told_rows, []
+        if self._both is None:
+            # Here, as few trails have left their database.
+            from ledger.core.verification.archived_rows import BothSides  # noqa: PLC0415
+
+            self._both = BothSides(reader, archive, order.org_id, order.org)
+        faults = await self._both.copy(segment.lower, segment.last, take)
+        return told_rows, faults
 
     def _answer(self, message: FromWorker) -> None:
         data = memoryview(pack(message))
         while data:
             data = data[os.write(self._answers, data) :]
+
+
+def _add(result: SegmentResult, faults: Sequence[Fault]) -> None:
+    """Add what was wrong with the archive to what is wrong with the rows."""
+    if faults:
+        result.faults = sorted([*result.faults, *faults], key=lambda fault: fault.seq)[:MAX_FAULTS]
+        result.fault_count += len(faults)
+        result.kinds = sorted({*result.kinds, *(fault.kind for fault in faults)})
 
 
 async def main() -> None:

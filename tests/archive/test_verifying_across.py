@@ -1,0 +1,108 @@
+"""A full verification of a trail of which months have left the database."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ledger.archive.targets import Target
+from ledger.core.verification.archive_at import ArchiveAt
+from ledger.core.verification.faults import Result, VerificationFailed
+from ledger.core.verification.trail import Target as Verified
+from ledger.core.verification.trail import verify_trail
+from ledger.core.verification.trust import Trust
+from ledger.errors import RetentionRefused
+from ledger.storage import departed
+from ledger.storage.copy_out import open_snapshot
+from tests.support.archives import HISTORY, Archived
+from tests.support.retaining import FEBRUARY, JANUARY, keep, load, retaining
+from tests.support.trails import ORG, ORG_ID, RING
+
+
+async def verified(
+    trail: Archived, target: Target | None, first: int | None = None, last: int | None = None
+) -> Result:
+    """The verdict on the trail, or a range of it, by the log's own keys."""
+    return await verify_trail(
+        trail.database.server_url,
+        Verified(ORG_ID, ORG, first, last),
+        RING,
+        trust=Trust.of(HISTORY, ORG),
+        archive=None if target is None else ArchiveAt(target.url),
+        processes=2,
+    )
+
+
+@pytest.fixture
+async def cut(trail: Archived, folder: Target) -> Archived:
+    """A trail of 1,100 entries, of which the archive alone has the first 1,060."""
+    await load(trail, folder, 1_050, 10, 40)
+    await keep(trail, 1)
+    async with retaining(trail, folder) as retention:
+        await retention.let_go(JANUARY)
+        await retention.let_go(FEBRUARY)
+    assert await departed.live_from(trail.server, ORG_ID) == 1_060
+    return trail
+
+
+async def test_all_of_it_is_verified(cut: Archived, folder: Target) -> None:
+    result = await verified(cut, folder)
+    assert result.errors == []
+    assert (result.total_entries, result.verified_entries) == (1_100, 1_100)
+    checks = result.checks
+    assert (checks.hashes, checks.links, checks.signatures, checks.payloads) == (True,) * 4
+    assert (checks.tree, checks.checkpoints, checks.head) == (True,) * 3
+
+
+@pytest.mark.parametrize("first, last", [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])
+async def test_a_range_on_either_side(
+    cut: Archived, folder: Target, first: int, last: int | None
+) -> None:
+    result = await verified(cut, folder, first, last)
+    assert result.errors == []
+    assert result.verified_entries == (1_099 if last is None else last) - first + 1
+
+
+async def test_a_damaged_archive_is_found(cut: Archived, folder: Target, tmp_path: Path) -> None:
+    bundle = tmp_path / "archive" / ORG / "tile/entries/001"
+    bundle.chmod(0o600)
+    data = bytearray(bundle.read_bytes())
+    data[data.index(b"approve", 30_000)] ^= 1
+    bundle.write_bytes(data)
+    lost = tmp_path / "archive" / ORG / "payloads/003/000-255"
+    lost.unlink()
+    result = await verified(cut, folder)
+    kinds = {(fault.seq, fault.kind) for fault in result.errors}
+    assert (768, "archive_damaged") in kinds
+    assert (768, "missing") in kinds
+    assert "signature_invalid" in {kind for _, kind in kinds}
+    assert result.checks.tree is False
+    assert all(256 <= seq < 1_024 for seq, _ in kinds)
+
+
+async def test_a_row_put_where_all_left_is_found(cut: Archived, folder: Target) -> None:
+    forged = cut.rows[5]._replace(anchored_at=cut.rows[-1].anchored_at)
+    await cut.superuser.copy_records_to_table("entries", records=[forged])
+    result = await verified(cut, folder)
+    assert [(fault.seq, fault.kind) for fault in result.errors] == [(5, "inserted")]
+
+
+async def test_without_the_archive_nothing_is_said_of_the_trail(cut: Archived) -> None:
+    with pytest.raises(VerificationFailed, match="name the archive"):
+        await verified(cut, None)
+
+
+async def test_no_month_leaves_while_a_snapshot_reads(
+    trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.archive.retention.DROP_TRIES", 1)
+    await load(trail, folder, 30, 10, 5)
+    await keep(trail, 1)
+    async with retaining(trail, folder) as retention:
+        async with open_snapshot(trail.database.server_url) as snapshot:
+            with pytest.raises(RetentionRefused, match="stays for now"):
+                await asyncio.wait_for(retention.let_go(JANUARY), 30)
+            assert await snapshot.live_from(ORG_ID) == (0, None)
+        assert await retention.let_go(JANUARY) is not None
