@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from server.http import (
+    archives,
     bundles,
     checkpoints,
     entries,
@@ -37,6 +38,7 @@ ROUTERS: Final = (
     checkpoints.router,
     proofs.router,
     bundles.router,
+    archives.router,
     operations.router,
 )
 

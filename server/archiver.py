@@ -22,7 +22,7 @@ from ledger.storage import archiving, listen, orgs
 from ledger.storage.archiving import ArchiverLock
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG
-from server.archiving import CHANNEL, named_target, policy_of
+from server.archiving import named_target, policy_of
 from server.context import ProcessContext
 from server.first_start import load_secrets
 from server.keyring import LiveKeyring
@@ -64,7 +64,7 @@ class Archiver:
     async def run(self) -> None:
         """Archive for ever; cancel it to end."""
         following = asyncio.create_task(
-            listen.follow(self._url, {CHANNEL: self._heard}, self._news.set)
+            listen.follow(self._url, {archiving.CHANNEL: self._heard}, self._news.set)
         )
         try:
             while True:

@@ -1,4 +1,4 @@
-"""The archiver's process, kept running beside the workers, and what it is told by.
+"""The archiver's process, kept running beside the workers, and what it archives by.
 
 It needs the signing keys of entries, which it checks, and none of the log's. Neither appends
 nor checkpoints wait for it.
@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from ledger.archive.puts import Policy
 from ledger.archive.targets import Target, TargetSettings, open_target
 from server.child import kept_running
 from server.settings import Settings
-
-CHANNEL: Final = "quire_archive"
-"""Notified with the id of an org that is to be archived at once."""
 
 
 @contextmanager

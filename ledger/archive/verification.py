@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from ledger.archive.anchoring import Attestors, check_anchoring, check_attestations
 from ledger.archive.blocks import Block, Checked
+from ledger.archive.comparing import Comparison
 from ledger.archive.crew import Crew, Gear, Work, crew
 from ledger.archive.extras import Extras, gaps, is_extra, reaches
 from ledger.archive.findings import ArchiveVerdict, Findings
@@ -30,6 +31,7 @@ from ledger.errors import (
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, LogKeyHistory
 from ledger.merkle import HASH_BYTES
+from ledger.storage.database import Database
 from ledger.tiles import (
     MAX_TILE_BYTES,
     TILE_WIDTH,
@@ -48,6 +50,27 @@ WAITING_MAX: Final = 16
 SPANS_MAX: Final = 1_000_000
 
 
+class How(NamedTuple):
+    """What to verify by. ``pins`` are the log's keys, without which the archive's own are trusted.
+
+    ``settings`` reach the target; with ``processes`` 0 all is done in this one, with None there
+    is one for each core. ``advance`` is told of entries as they are done.
+    """
+
+    settings: TargetSettings | None = None
+    pins: KeyPins | None = None
+    attestors: Attestors | None = None
+    processes: int | None = None
+    advance: Callable[[int], None] = lambda _: None
+
+
+class Live(NamedTuple):
+    """The database to hold the archive against, and the org's id there."""
+
+    database: Database
+    org_id: int
+
+
 class ArchiveVerification:
     """The verification of one log's archive; :meth:`run` it once."""
 
@@ -55,22 +78,18 @@ class ArchiveVerification:
         self,
         target: Target,
         org: str,
+        how: How,
         *,
-        settings: TargetSettings | None = None,
-        pins: KeyPins | None = None,
         keyring: SigningKeyring | None = None,
-        attestors: Attestors | None = None,
-        processes: int | None = None,
-        advance: Callable[[int], None] = lambda _: None,
+        live: Live | None = None,
     ) -> None:
         self._target = target
         self._reader = ArchiveReader(target, org)
-        self._pins = pins
-        self._attestors = attestors or Attestors()
+        self._how = how
+        self._live = live
         keys = () if keyring is None else tuple((key.key_id, key.secret) for key in keyring.keys())
-        self._gear = Gear(target.url, settings or TargetSettings(), keys)
-        self._processes = (os.cpu_count() or 1) if processes is None else processes
-        self._advance = advance
+        self._gear = Gear(target.url, how.settings or TargetSettings(), keys)
+        self._processes = (os.cpu_count() or 1) if how.processes is None else how.processes
         self._findings = Findings()
         self._work: set[asyncio.Task[Checked]] = set()
 
@@ -96,21 +115,23 @@ class ArchiveVerification:
                     task.cancel()
                 await asyncio.gather(*self._work, return_exceptions=True)
         if self._reader.org == ANCHORS:
-            await check_attestations(self._reader, self._attestors, found)
+            await check_attestations(self._reader, self._how.attestors or Attestors(), found)
         else:
             await check_anchoring(self._target, self._reader, history, found)
+            if self._live is not None:
+                await Comparison(self._reader, *self._live, checkpoint.size, found).run()
         return found.verdict(self._reader.org, checkpoint.size)
 
     async def _history(self) -> LogKeyHistory | None:
         try:
             history = await self._reader.key_history()
-            if self._pins is None:
+            if self._how.pins is None:
                 self._findings.warnings.append(
                     "the archive's own keys are trusted: pin the log's keys to know that they "
                     "are the right ones"
                 )
             else:
-                history.check_pins(self._pins)
+                history.check_pins(self._how.pins)
         except (KeyHistoryError, ArchiveMismatch, ArchiveObjectMissing) as error:
             self._findings.fault(LOG_KEYS, "checkpoint", str(error))
             return None
@@ -251,16 +272,21 @@ class ArchiveVerification:
             found.entries += checked.entries
             found.objects += checked.objects
             found.bytes += checked.bytes
-            self._advance(checked.entries)
+            self._how.advance(checked.entries)
 
 
 async def verify_archive(
-    target: Target, org: str, *, keyring: SigningKeyring | None = None, **how: Any
+    target: Target,
+    org: str,
+    how: How,
+    *,
+    keyring: SigningKeyring | None = None,
+    live: Live | None = None,
 ) -> tuple[ArchiveVerdict, ArchiveVerdict]:
     """Verify the archive of a trail, and that of the anchor log, which dates it.
 
-    ``how`` is that of :class:`ArchiveVerification`.
+    ``keyring`` has the entries' signing keys. Raises ArchiveError where the target can't be
+    read, StorageError where the database can't.
     """
-    trail = await ArchiveVerification(target, org, keyring=keyring, **how).run()
-    anchors = await ArchiveVerification(target, ANCHORS, **how).run()
-    return trail, anchors
+    trail = await ArchiveVerification(target, org, how, keyring=keyring, live=live).run()
+    return trail, await ArchiveVerification(target, ANCHORS, how).run()

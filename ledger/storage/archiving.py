@@ -16,6 +16,8 @@ from ledger.storage.trail import ENTRY_COLUMNS
 from ledger.storage.tree_out import MAX_NOTE_BYTES, MAX_TOKEN_BYTES
 from ledger.storage.trees import ANCHOR_LOG
 
+CHANNEL: Final = "quire_archive"
+"""Notified with the id of an org that is to be archived at once."""
 ARCHIVER_LOCK: Final = 7_305_804_404
 MAX_PAYLOAD_BYTES: Final = (64 << 20) + 1024
 """What a payload can have, with its seal."""
@@ -251,6 +253,11 @@ async def add_attestation(database: Database, target: str, one: Attested) -> Non
     """Account for a token or cosignature that is stored now."""
     kind = "cosignature" if one.witness else "token"
     await database.execute(ADD_ATTESTATION, target, kind, one.size, one.witness, one.added_at)
+
+
+async def ask(database: Database, org_id: int) -> None:
+    """Ask the archiver to archive an org at once."""
+    await database.execute("SELECT pg_notify($1, $2)", CHANNEL, str(org_id))
 
 
 class ArchiverLock:

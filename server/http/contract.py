@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from server.appending import JSON, MSGPACK
 from server.auth import May
+from server.http.archives import ArchiveBody
 from server.http.bundles import ZIP, CreateBundle
 from server.http.entries import EntryPage
 from server.http.operations import Readiness
@@ -208,6 +209,12 @@ PROMISES: Final[dict[str, Promise]] = {
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
         problems=(400, 409, 423, 429, *_WRITES),
         answers={200: {ZIP: BYTES}},
+    ),
+    "getArchive": Promise(May.VERIFY, problems=(409,)),
+    "archiveTrail": Promise(
+        May.ADMINISTER,
+        problems=(400, 409),
+        answers={200: {JSON: ArchiveBody}, 202: {JSON: ArchiveBody}},
     ),
     "getAnchorCheckpoint": Promise(open=True, problems=(404, 503), answers={200: {NOTE: TEXT}}),
     "getAnchorTile": Promise(open=True, problems=(503,), answers={200: {OCTETS: BYTES}}),

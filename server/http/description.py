@@ -37,6 +37,7 @@ TAGS: Final = {
     "Verification": "Whether a trail, or one entry, is what was acknowledged.",
     "Logs": "The trail as a transparency log: tiles, checkpoints, anchors, proofs.",
     "Evidence": "Entries that leave as a file which proves itself offline.",
+    "Archive": "The trail's copy in a folder or in locked object storage.",
     "Orgs and keys": "Tenants and their API keys.",
     "Operations": "For operators and their machines; no key is needed.",
 }

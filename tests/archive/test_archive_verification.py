@@ -12,12 +12,12 @@ import pytest
 from ledger.archive.findings import ArchiveVerdict
 from ledger.archive.layout import ANCHORS
 from ledger.archive.targets import Target
-from ledger.archive.verification import ArchiveVerification, verify_archive
+from ledger.archive.verification import ArchiveVerification, How, Live, verify_archive
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins
 from tests.support.archives import HISTORY, Archived
 from tests.support.signing import log_keys
-from tests.support.trails import ORG, RING
+from tests.support.trails import ORG, ORG_ID, RING
 
 POSITIONS = 2_000
 PINS = HISTORY.pins()
@@ -29,7 +29,7 @@ async def verified(
     pins: KeyPins | None = PINS,
     processes: int = 0,
 ) -> tuple[ArchiveVerdict, ArchiveVerdict]:
-    return await verify_archive(folder, ORG, keyring=keyring, pins=pins, processes=processes)
+    return await verify_archive(folder, ORG, How(pins=pins, processes=processes), keyring=keyring)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_every_flipped_bit_is_found(
         position, bit = choose.randrange(path.stat().st_size), choose.randrange(8)
         log = path.relative_to(root).parts[0]
         with flipped(path, position, bit):
-            verdict = await ArchiveVerification(folder, log, pins=PINS, processes=0).run()
+            verdict = await ArchiveVerification(folder, log, How(pins=PINS, processes=0)).run()
         assert not verdict.valid, (path, position, bit)
         assert verdict.faults, path
     again = await verified(folder, RING)
@@ -111,10 +111,48 @@ async def test_a_missing_object_is_named(
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         data = path.read_bytes()
         path.unlink()
-        verdict = await ArchiveVerification(folder, ORG, pins=PINS, processes=0).run()
+        verdict = await ArchiveVerification(folder, ORG, How(pins=PINS, processes=0)).run()
         path.write_bytes(data)
         if verdict.valid:
             harmless.append(str(path.relative_to(root)))
     # Notes that the history has too, and parts of what was packed whole since.
     assert all(key.startswith(("checkpoints/", "payloads/")) for key in harmless)
     assert not any(key.endswith("000-255") or "/002/" in key for key in harmless)
+
+
+async def against_database(archived: Archived, folder: Target) -> ArchiveVerdict:
+    live = Live(archived.server, ORG_ID)
+    how = How(pins=PINS, processes=0)
+    return await ArchiveVerification(folder, ORG, how, live=live).run()
+
+
+async def test_the_live_database_holds_the_same(archived: Archived, folder: Target) -> None:
+    await archived.grow(7)  # what is not archived yet is no fault
+    verdict = await against_database(archived, folder)
+    assert (verdict.valid, verdict.database) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "words"),
+    [
+        ("UPDATE entries SET payload = 'other' WHERE seq = 300", "entry 300 has another payload"),
+        ("UPDATE entries SET leaf = 'other' WHERE seq = 5", "entry 5 has another leaf"),
+        ("UPDATE entries SET signature = leaf WHERE seq = 599", "entry 599 has another"),
+        ("DELETE FROM entries WHERE seq = 256", "entry 256 is not in the database"),
+        ("DELETE FROM checkpoints WHERE size = 260 AND org_id = 7", "size 260 is not the one"),
+        ("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = 7", "size 600 is not"),
+        (
+            "INSERT INTO checkpoints SELECT org_id, 599, root, note FROM checkpoints "
+            "WHERE size = 600 AND org_id = 7",
+            "a checkpoint of size 599, the archive none",
+        ),
+    ],
+)
+async def test_a_database_that_was_altered_differs(
+    archived: Archived, folder: Target, tampering: str, words: str
+) -> None:
+    await archived.superuser.execute(tampering)
+    verdict = await against_database(archived, folder)
+    assert verdict.database is False
+    assert verdict.tree is verdict.payloads is verdict.checkpoint is True
+    assert any(words in fault.reason for fault in verdict.faults), verdict.faults

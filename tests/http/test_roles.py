@@ -61,6 +61,8 @@ ROUTES = {
     ("GET", "/v1/orgs/{org}/log/tile/{tile}"): Route(reads(404)),
     ("POST", "/v1/orgs/{org}/log/add"): Route(writes(404)),
     ("POST", "/v1/orgs/{org}/bundles"): Route(reads(404), {"from_seq": 2**39}),
+    ("GET", "/v1/orgs/{org}/archive"): Route(reads(409)),
+    ("POST", "/v1/orgs/{org}/archive"): Route(administers(409)),
     ("DELETE", "/v1/orgs/{org}/subjects/{subject}"): Route(administers(404)),
     ("POST", "/v1/orgs/{org}/verifications"): Route(reads(202), {}),
     ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
