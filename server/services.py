@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
 from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
@@ -76,7 +77,10 @@ class Services:
         self.bodies = Bodies()
         self.growth = Growth(database)
         self.prover = Prover(database)
-        self.bundles = BundleBuilder(database, self.sealer, at_once=settings.bundles_at_once)
+        self.trail = TrailReader(database)
+        self.bundles = BundleBuilder(
+            database, self.trail, self.sealer, at_once=settings.bundles_at_once
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -133,6 +137,7 @@ class Services:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.trail.close()
         await self.database.close()
 
     async def _upkeep(self) -> None:

@@ -28,7 +28,6 @@ from ledger.core.sealer import Org
 from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
-from ledger.storage import evidence
 from server import reading
 from server.auth import Forbidden, May, Principal
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
@@ -151,11 +150,13 @@ async def _select(
         include_pq_attestation=asked.include_pq_attestation,
     )
     if asked.record_ids is not None:
-        selection = await by_records(database, org.id, _places(asked.record_ids), limit)
+        selection = await by_records(services.trail, org.id, _places(asked.record_ids), limit)
         return structs.replace(told, record_ids=tuple(asked.record_ids)), selection
     if asked.filter is None:
         first = asked.from_seq or 0
-        selection = await by_range(database, org.id, first, asked.to_seq, limit)
+        selection = await by_range(
+            database, services.trail, org.id, from_seq=first, to_seq=asked.to_seq, limit=limit
+        )
         return structs.replace(told, from_seq=first, to_seq=selection.seqs[-1]), selection
     query = await reading.resolve(
         database,
@@ -166,7 +167,14 @@ async def _select(
     )
     if query is None:
         raise NothingSelected("no entry matches")
-    selection = await by_filter(database, org.id, reading.where_of(query), limit, SEARCH_S)
+    selection = await by_filter(
+        database,
+        services.trail,
+        org.id,
+        reading.where_of(query),
+        limit=limit,
+        within_s=SEARCH_S,
+    )
     # A name would stay in the file when the person is erased; the ref means nothing then.
     shown = {**structs.asdict(asked.filter), "actor": query.actor, "subject": query.subject}
     return structs.replace(told, filter=Filter(**shown)), selection
@@ -183,7 +191,7 @@ async def _disclosure(
     places = set(_places(asked.disclose.records))
     seqs = {place.seq for place in places}
     known = all(place.org_id == org.id for place in places) and seqs <= set(selection.seqs)
-    if not known or await evidence.present(services.database, org.id, list(places)) != seqs:
+    if not known or await services.trail.present(org.id, list(places)) != seqs:
         raise BadRequest("disclose.records names an entry that is not in the bundle")
     return Disclosure(fields, frozenset(seqs))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder, Contents, by_range, covering
 from ledger.core.sealer import Org, Sealer
 from ledger.evidence.format import Request
@@ -50,10 +51,13 @@ async def build(order: Order) -> Outcome:
     database = await Database.open(order.url, size=2)
     try:
         sealer = Sealer(database, order.master_key)
-        builder = BundleBuilder(database, sealer, at_once=1)
+        trail = TrailReader(database)
+        builder = BundleBuilder(database, trail, sealer, at_once=1)
         before, started = peak(), time.perf_counter()
         last = order.count - 1
-        selection = await by_range(database, order.org.id, 0, last, order.count)
+        selection = await by_range(
+            database, trail, order.org.id, from_seq=0, to_seq=last, limit=order.count
+        )
         signed = await covering(database, order.org, last, anchored=True)
         request = Request(from_seq=0, to_seq=last)
         contents = Contents(order.org, request, selection, signed, None)

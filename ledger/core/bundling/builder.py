@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from ledger.chain import Entry
 from ledger.core.bundling.covering import Covering
 from ledger.core.bundling.disclosure import Discloser, Disclosure, Lookup
-from ledger.core.bundling.selection import Selection
+from ledger.core.bundling.selection import Selection, Trail
 from ledger.core.proving import DamagedTree
 from ledger.core.sealer import Org, Sealer
 from ledger.entry import Leaf, decode_leaf, entry_hash
@@ -24,7 +24,7 @@ from ledger.errors import FormatError, MerkleError, QueueFull
 from ledger.evidence.format import Request
 from ledger.evidence.page import verify_page
 from ledger.evidence.writer import BundleWriter
-from ledger.storage import evidence, trees
+from ledger.storage import trees
 from ledger.storage.bundles import DamagedTrail
 from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, Tile, TileProofs, tiles_for_proofs
@@ -52,8 +52,9 @@ class BundleBuilder:
     One org takes at most half of the places, so that another one finds some.
     """
 
-    def __init__(self, database: Database, sealer: Sealer, *, at_once: int) -> None:
+    def __init__(self, database: Database, trail: Trail, sealer: Sealer, *, at_once: int) -> None:
         self._database = database
+        self._trail = trail
         self._sealer = sealer
         self._at_once = at_once
         self._building: Counter[int] = Counter()
@@ -113,9 +114,7 @@ class BundleBuilder:
         for batch in selection.batches(BATCH_ENTRIES):
             rest = batch
             while rest:
-                found = await evidence.entries(
-                    self._database, org.id, rest, selection.since, selection.until
-                )
+                found = await self._trail.entries(org.id, rest, selection.since, selection.until)
                 taken, rest = rest[: len(found)], rest[len(found) :]
                 if not found or [entry.seq for entry in found] != taken:
                     raise DamagedTrail(

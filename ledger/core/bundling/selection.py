@@ -7,11 +7,12 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
+from ledger.chain import Entry
 from ledger.entry import RecordId
 from ledger.errors import QuireError
-from ledger.storage import evidence, search
+from ledger.storage import search
 from ledger.storage.database import Database
 from ledger.storage.search import Filter
 
@@ -25,6 +26,22 @@ class NothingSelected(QuireError):
 
 class TooManySelected(QuireError):
     """More than one bundle takes, or more than can be searched through in time."""
+
+
+class Trail(Protocol):
+    """Where entries are read, wherever they are: ``ledger.storage.evidence`` says what each does."""
+
+    async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]: ...
+
+    async def times(self, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]: ...
+
+    async def places(
+        self, org_id: int, where: Filter, *, from_seq: int, to_seq: int, limit: int
+    ) -> tuple[list[tuple[int, datetime]], int | None]: ...
+
+    async def entries(
+        self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
+    ) -> list[Entry]: ...
 
 
 class Selection(NamedTuple):
@@ -42,7 +59,7 @@ class Selection(NamedTuple):
 
 
 async def by_records(
-    database: Database, org_id: int, places: Iterable[RecordId], limit: int
+    trail: Trail, org_id: int, places: Iterable[RecordId], limit: int
 ) -> Selection:
     """The entries that record ids name, each once. Raises NothingSelected, TooManySelected."""
     wanted = sorted(set(places), key=lambda place: (place.seq, place.anchored_us))
@@ -52,16 +69,22 @@ async def by_records(
         found = (
             set()
             if any(place.org_id != org_id for place in part)
-            else {*await evidence.present(database, org_id, part)}
+            else {*await trail.present(org_id, part)}
         )
         if len(found) != len(part):
             raise NothingSelected("this org has no such entry as one of those that were named")
     seqs = array("q", (place.seq for place in wanted))
-    return await _between(database, org_id, seqs)
+    return await _between(trail, org_id, seqs)
 
 
 async def by_range(
-    database: Database, org_id: int, from_seq: int, to_seq: int | None, limit: int
+    database: Database,
+    trail: Trail,
+    org_id: int,
+    *,
+    from_seq: int,
+    to_seq: int | None,
+    limit: int,
 ) -> Selection:
     """The entries ``from_seq`` to ``to_seq``, both included; None: to the newest.
 
@@ -76,11 +99,17 @@ async def by_range(
             else "the trail has no entries yet"
         )
     check_count(last + 1 - from_seq, limit)
-    return await _between(database, org_id, range(from_seq, last + 1))
+    return await _between(trail, org_id, range(from_seq, last + 1))
 
 
 async def by_filter(
-    database: Database, org_id: int, where: Filter, limit: int, within_s: float
+    database: Database,
+    trail: Trail,
+    org_id: int,
+    where: Filter,
+    *,
+    limit: int,
+    within_s: float,
 ) -> Selection:
     """Every entry that matches now. Raises NothingSelected and TooManySelected.
 
@@ -91,8 +120,8 @@ async def by_filter(
     seqs = array("q")
     at: int | None = 0
     while at is not None:
-        found, at = await search.places(
-            database, org_id, where, from_seq=at, to_seq=newest, limit=search.SCAN_WINDOW
+        found, at = await trail.places(
+            org_id, where, from_seq=at, to_seq=newest, limit=search.SCAN_WINDOW
         )
         seqs.extend(seq for seq, _ in found)
         check_count(len(seqs), limit)
@@ -103,7 +132,7 @@ async def by_filter(
             )
     if not seqs:
         raise NothingSelected("no entry matches")
-    return await _between(database, org_id, seqs)
+    return await _between(trail, org_id, seqs)
 
 
 def check_count(count: int, limit: int) -> None:
@@ -114,8 +143,8 @@ def check_count(count: int, limit: int) -> None:
         )
 
 
-async def _between(database: Database, org_id: int, seqs: Sequence[int]) -> Selection:
-    ends = await evidence.times(database, org_id, [seqs[0], seqs[-1]])
+async def _between(trail: Trail, org_id: int, seqs: Sequence[int]) -> Selection:
+    ends = await trail.times(org_id, [seqs[0], seqs[-1]])
     if not ends.keys() >= {seqs[0], seqs[-1]}:
         raise NothingSelected(f"the trail has no entry {seqs[0]}, or no entry {seqs[-1]}")
     return Selection(seqs, ends[seqs[0]], ends[seqs[-1]])
