@@ -19,6 +19,8 @@ from typing import Any, Final
 
 _STARTS_WITHIN_S: Final = 30
 _ANSWERS_WITHIN_S: Final = 120
+ELSEWHERE: Final = "elsewhere.test"
+"""A name of this machine that the browser does not take for it."""
 _ARGUMENTS: Final = (
     "--headless",
     "--no-sandbox",  # the tests may run as root, and load only pages of ours
@@ -29,6 +31,7 @@ _ARGUMENTS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
 )
 
 
