@@ -60,11 +60,16 @@ class BundleBuilder:
         self._building: Counter[int] = Counter()
         self._waiting = 0
 
+    @property
+    def building(self) -> int:
+        """How many bundles are being made."""
+        return self._building.total()
+
     @contextmanager
     def place(self, org_id: int) -> Iterator[None]:
         """A place for one bundle of an org. Raises QueueFull."""
         of_org = self._building[org_id] >= max(1, self._at_once // 2)
-        if of_org or self._building.total() >= self._at_once:
+        if of_org or self.building >= self._at_once:
             raise _full(everyone=not of_org)
         self._building[org_id] += 1
         try:

@@ -1,0 +1,214 @@
+"""Bundles that can't be finished: told as a problem, or broken off; never half a file that looks whole."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from ledger.client import LedgerClient, LedgerError
+from ledger.client.bundles import PartFile
+from server.http import streamed
+from tests.http.test_bundles import Bundle, Office, event, office
+from tests.support.appending import superuser
+from tests.support.clusters import Database, blocking
+from tests.support.quire_process import QuireProcess
+from tests.support.serving import Server
+
+COUNT = 2_000
+BROKEN = 1_700
+"""An entry that is not in the first batch: the answer has begun when it is read."""
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def whole(shared_server: Server) -> Office:
+    return office(shared_server, count=COUNT)
+
+
+def tamper(database: Database, statement: str, org: str, seq: int) -> None:
+    """Change what is stored, as only somebody who disables the triggers can."""
+
+    async def run() -> None:
+        async with superuser(database) as connection:
+            org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", org)
+            assert await connection.execute(statement, org_id, seq) != "UPDATE 0"
+
+    blocking(run())
+
+
+OF_ENTRY = "UPDATE entries SET {} WHERE org_id = $1 AND seq = $2"
+DAMAGE = {
+    "payload": OF_ENTRY.format("payload = '\\x01' || substr(payload, 2) || 'x'"),
+    "leaf": OF_ENTRY.format(
+        "leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'case', 'cafe'), 'UTF8')"
+    ),
+    "no leaf": OF_ENTRY.format("leaf = 'x'"),
+    "removed": "DELETE FROM entries WHERE org_id = $1 AND seq = $2",
+    "tile": "UPDATE tile_parts SET hashes = sha256('x') || substr(hashes, 33) "
+    "WHERE org_id = $1 AND level = 0 AND tile = $2 / 256",
+}
+
+
+@pytest.mark.parametrize("statement", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_never_given_out_as_evidence(shared_server: Server, statement: str) -> None:
+    here = office(shared_server, count=COUNT)
+    tamper(shared_server.database, statement, here.org, BROKEN)
+    answer = here.ask(from_seq=BROKEN - 5, to_seq=BROKEN + 5)
+    assert answer.status == 503
+    assert answer.json()["type"].endswith("/unavailable")
+    with pytest.raises(http.client.IncompleteRead):
+        here.ask(from_seq=0, to_seq=COUNT - 1)
+    assert here.ask(from_seq=0, to_seq=200).status == 200
+    assert not shared_server.services or not shared_server.services.bundles.building
+
+
+def test_a_bundle_that_broke_off_leaves_no_file(shared_server: Server, tmp_path: Path) -> None:
+    here = office(shared_server, count=COUNT)
+    tamper(shared_server.database, DAMAGE["payload"], here.org, BROKEN)
+    with (
+        LedgerClient(shared_server.url, here.key, attempts=1) as ledger,
+        pytest.raises(LedgerError, match="broke before the answer was complete"),
+    ):
+        ledger.export_evidence_bundle(from_seq=0).save(tmp_path / "evidence.zip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_killed_in_the_middle_leaves_no_file(
+    database: Database, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = QuireProcess(data_dir, database.server_url)
+    server.start()
+    org, key = server.create_org("sealed")
+    taken, killed = threading.Event(), threading.Event()
+    write = PartFile.write
+
+    def write_slowly(part: PartFile, data: bytes) -> None:
+        write(part, data)
+        taken.set()
+        assert killed.wait(PATIENCE_S)
+
+    monkeypatch.setattr(PartFile, "write", write_slowly)
+    failures: list[BaseException] = []
+
+    def save() -> None:
+        try:
+            bundle = ledger.export_evidence_bundle(from_seq=0, include_pq_attestation=False)
+            bundle.save(tmp_path / "evidence.zip")
+        except LedgerError as error:
+            failures.append(error)
+
+    with LedgerClient(server.url, key, org, attempts=2, timeout=10) as ledger:
+        # More than sockets hold: the server waits in the middle.
+        ledger.append_many({"n": number, "text": "x" * 8_000} for number in range(2_000))
+        while ledger.proof(ledger.append({}).record_id).checkpoint.size < 2_000:
+            time.sleep(0.1)
+        saving = threading.Thread(target=save)
+        saving.start()
+        assert taken.wait(PATIENCE_S)
+        server.kill()
+        killed.set()
+        saving.join(PATIENCE_S)
+    assert [type(error).__name__ for error in failures] == ["ConnectFailedError"]
+    assert not list(tmp_path.iterdir())
+
+
+def request_of(here: Office) -> bytes:
+    body = json.dumps({"from_seq": 0, "to_seq": COUNT - 1}).encode()
+    head = (
+        f"POST /v1/orgs/{here.org}/bundles HTTP/1.1\r\nhost: x\r\nx-api-key: {here.key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def begun(here: Office) -> socket.socket:
+    """A connection on which a bundle has begun to arrive, of which nothing more is read."""
+    address = urlsplit(here.server.url)
+    assert address.hostname is not None
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((address.hostname, address.port))
+    connection.sendall(request_of(here))
+    assert connection.recv(15) == b"HTTP/1.1 200 OK"
+    return connection
+
+
+def building(here: Office) -> bool:
+    assert here.server.services is not None
+    return here.server.services.bundles.building > 0
+
+
+def wait_until_none_is_built(here: Office) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while building(here):
+        assert time.monotonic() < deadline, "a bundle is still held"
+        time.sleep(0.01)
+
+
+def test_a_caller_that_goes_away_frees_its_place(whole: Office) -> None:
+    connection = begun(whole)
+    assert building(whole)
+    connection.close()
+    wait_until_none_is_built(whole)
+
+
+def test_a_caller_that_reads_nothing_is_given_up(
+    whole: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "STALL_S", 0.3)
+    with begun(whole) as connection:
+        assert building(whole)
+        wait_until_none_is_built(whole)
+        connection.settimeout(PATIENCE_S)
+        received = b""
+        while piece := connection.recv(1 << 16):
+            received += piece
+    assert not received.endswith(b"0\r\n\r\n"), "an answer that was given up looks whole"
+
+
+def test_other_orgs_find_a_place_beside_one_that_takes_all_it_may(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start(bundles_at_once=2)
+    busy, other = office(server, count=COUNT), office(server, count=5)
+    with begun(busy):
+        refused = busy.ask(from_seq=0, to_seq=0)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+        assert other.ask(from_seq=0, to_seq=0).status == 200
+
+
+def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -> None:
+    here = office(shared_server, count=5)
+    tamper(
+        shared_server.database,
+        "UPDATE heads SET frozen_at = now(), frozen_reason = 'test' WHERE org_id = $1 AND seq >= $2",
+        here.org,
+        0,
+    )
+    assert Bundle(here.ask(from_seq=0, to_seq=4)).verdict().tree is True
+    refused = here.ask(from_seq=0, to_seq=4, disclose={"fields": ["payload"]})
+    assert refused.status == 423
+    assert refused.json()["reason"] == "test"
+    assert b"PK" not in refused.body
+
+
+def test_signing_that_stopped_is_told_at_once(shared_server: Server) -> None:
+    here = office(shared_server, count=5)
+    here.append([event(5)])
+    here.trees.execute(
+        "UPDATE trees SET stopped_at = now(), stopped_reason = 'test' "
+        "WHERE org_id = (SELECT id FROM orgs WHERE slug = $1)",
+        here.org,
+    )
+    refused = here.ask(from_seq=0, to_seq=5)
+    assert (refused.status, refused.json()["reason"]) == (423, "test")
+    assert here.ask(from_seq=0, to_seq=4).status == 200
+    here.trees.execute("UPDATE trees SET stopped_at = NULL, stopped_reason = NULL")
