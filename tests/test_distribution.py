@@ -42,6 +42,10 @@ def test_the_wheel_holds_every_migration(wheel: set[str]) -> None:
     assert migrations <= wheel
 
 
+def test_the_wheel_holds_the_offline_page(wheel: set[str]) -> None:
+    assert "ledger/evidence/page/verify.html" in wheel
+
+
 def test_the_wheel_holds_the_docs_page_and_its_licence(wheel: set[str]) -> None:
     assert {
         f"server/http/static/swagger-ui/{name}"
