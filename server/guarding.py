@@ -14,7 +14,7 @@ from ledger.core.verification.faults import Result
 from ledger.entry import search_tag
 from ledger.errors import AppendRefused, DatabaseUnavailable
 from ledger.event import Event, EventFields
-from ledger.storage import orgs, subjects
+from ledger.storage import attestations, orgs, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
@@ -47,21 +47,30 @@ class Guard:
         self._sealer = sealer
 
     async def faults_found(self, org_id: int, result: Result) -> None:
-        """Freeze the org of a verification, unless an operator accepted all it found."""
+        """Freeze the org of a verification, unless an operator accepted all it found.
+
+        Faults of the anchor log are everybody's, and freeze nobody: they are an alarm.
+        """
         record = await orgs.org_by_id(self._database, org_id)
         if record is None:
             return
         metrics.FAULTS.inc(result.fault_count)
-        found = Seqs(result.fault_count, sorted({fault.seq for fault in result.errors}))
+        common = [fault for fault in result.errors if fault.seq < 0]
+        own = [fault for fault in result.errors if fault.seq >= 0]
+        if common:
+            text = f"{common[0].kind}: {common[0].reason}"
+            log.error("verification found faults in the anchor log", first=text)
+            await attestations.add_alarm(self._database, "anchor_log_faults", text)
+        if not own and result.fault_count == len(result.errors):
+            return
+        count = result.fault_count - len(common)
+        found = Seqs(count, sorted({fault.seq for fault in own}))
         if record.accepted_faults is not None:
             accepted = msgspec.json.decode(record.accepted_faults, type=Seqs)
             if found.count <= accepted.count and set(found.seqs) <= set(accepted.seqs):
                 return
-        first = result.errors[0]
-        reason = (
-            f"verification found {result.fault_count} fault(s), the first at seq {first.seq}: "
-            f"{first.kind}"
-        )
+        first = f", the first at seq {own[0].seq}: {own[0].kind}" if own else ""
+        reason = f"verification found {count} fault(s){first}"
         log.error("org frozen: verification found faults", org=record.slug, reason=reason)
         metrics.FROZEN.inc()
         await orgs.freeze_org(self._database, org_id, reason, msgspec.json.encode(found).decode())

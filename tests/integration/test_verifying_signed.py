@@ -110,3 +110,35 @@ def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
         "anchor_rolled_back",
     }
     assert rolled_back["checks"]["tree"] is False
+
+
+def test_a_damaged_anchor_log_is_an_alarm_and_freezes_nobody(
+    database: Database, server: QuireProcess
+) -> None:
+    other, others_key = server.create_org("plain")
+    call(server, others_key, f"/v1/orgs/{other}/entries", [{"n": n} for n in range(7)])
+    slug, key = server.create_org("plain")
+    call(server, key, f"/v1/orgs/{slug}/entries", [{"n": n} for n in range(3)])
+    deadline = time.monotonic() + SIGNED_S
+    while not blocking(anchored(database)):
+        assert time.monotonic() < deadline, "nothing was anchored"
+        time.sleep(0.1)
+    blocking(execute(database, "UPDATE anchor_leaves SET leaf = sha256(leaf) WHERE size = 7"))
+    result = verify(server, slug, key)
+    assert result["valid"] is False
+    assert result["checks"]["anchors"] is False
+    assert {fault["seq"] for fault in result["errors"]} == {-1}
+    assert call(server, key, f"/v1/orgs/{slug}")["frozen"] is None
+    assert call(server, key, f"/v1/orgs/{slug}/entries", {"n": 4})["seq"] == 3
+    assert blocking(alarms(database)) == ["anchor_log_faults"]
+
+
+async def alarms(database: Database) -> list[str]:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT kind FROM security_events WHERE org_id IS NULL AND kind = 'anchor_log_faults'"
+        )
+    finally:
+        await connection.close()
+    return [row[0] for row in rows]
