@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from ledger.storage import bundles, history, trees
+from ledger.storage import bundles, evidence, history, trees
 from ledger.storage.search import IN_ORDER
 from tests.support.clusters import Cluster, Database, blocking
 
@@ -30,6 +30,11 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "listed": (history.LISTED, [ORG, 4_000, 100]),
     "newest anchored": (history.NEWEST_ANCHORED, [ORG]),
     "entry": (history.ENTRY_AND_NEWEST, [ORG, 77, NOW]),
+    "first anchored above": (evidence.FIRST_ANCHORED_ABOVE, [ORG, 77]),
+    "attested anchor": (evidence.ATTESTED_ANCHOR, [77]),
+    "entries present": (evidence.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
+    "times of entries": (evidence.TIMES, [ORG, [77, 4_000]]),
+    "entries of a bundle": (evidence.ENTRIES, [ORG, list(range(500)), NOW, NOW]),
     "sizes": (history.SIZES, [[ORG, 8]]),
 }
 
