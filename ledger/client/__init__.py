@@ -47,6 +47,8 @@ from ledger.client.events import Event
 from ledger.client.models import (
     Anchoring,
     ApiKey,
+    Archive,
+    ArchiveProblem,
     BatchSummary,
     BundleDisclosure,
     Checkpoint,
@@ -75,6 +77,8 @@ from ledger.client.sync import LedgerClient
 __all__ = [
     "Anchoring",
     "ApiKey",
+    "Archive",
+    "ArchiveProblem",
     "AsyncEvidenceBundle",
     "AsyncLedgerClient",
     "BatchSummary",

@@ -329,6 +329,17 @@ class AsyncLedgerClient:
         """
         return await self._run(routes.erase_subject(await self._slug(org), subject))
 
+    async def archive(self, *, org: str | None = None, wait_seconds: int = 30) -> models.Archive:
+        """Archive a trail up to its newest checkpoint; answers when it is, or when the wait ends.
+
+        Raises ConflictError where the server archives nothing.
+        """
+        return await self._run(routes.archive(await self._slug(org), wait_seconds))
+
+    async def archive_status(self, *, org: str | None = None) -> models.Archive:
+        """How far a trail is archived. Raises ConflictError as :meth:`archive` does."""
+        return await self._run(routes.archive_status(await self._slug(org)))
+
     # The shell
 
     async def _slug(self, org: str | None = None) -> str:

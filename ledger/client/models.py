@@ -371,6 +371,30 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str
 
 
+class ArchiveProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """Since when an org can't be archived; ``reason`` is told to the platform's key only."""
+
+    since: datetime
+    reason: str | None = None
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a trail is archived: up to ``size`` entries, of ``signed`` that a checkpoint covers.
+
+    ``target`` is "folder" or "bucket"; ``retain_days`` and ``legal_hold`` say how a bucket locks.
+    """
+
+    target: str
+    retain_days: int
+    legal_hold: bool
+    size: int
+    signed: int
+    objects: int
+    bytes: int
+    archived_at: datetime | None = None
+    problem: ArchiveProblem | None = None
+
+
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     """A person's data made unreadable; ``record_id`` is the entry that says so."""
 

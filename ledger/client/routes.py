@@ -236,6 +236,16 @@ def erase_subject(slug: str, subject: str) -> Call[models.Erasure]:
     return _send("DELETE", f"/v1/orgs/{segment(slug)}/subjects/{segment(subject)}", _erasure)
 
 
+def archive(org: str, wait_seconds: int) -> Call[models.Archive]:
+    """Repeatable: what is archived already is not archived again."""
+    path = f"/v1/orgs/{segment(org)}/archive"
+    return _send("POST", path, reader(models.Archive), {}, {"wait": str(wait_seconds)})
+
+
+def archive_status(org: str) -> Call[models.Archive]:
+    return _get(f"/v1/orgs/{segment(org)}/archive", reader(models.Archive))
+
+
 def own_org(identity: models.Identity) -> str:
     """Return the org a key belongs to."""
     if identity.org is None:

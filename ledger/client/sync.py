@@ -286,6 +286,17 @@ class LedgerClient:
         """
         return self._run(routes.erase_subject(self._slug(org), subject))
 
+    def archive(self, *, org: str | None = None, wait_seconds: int = 30) -> models.Archive:
+        """Archive a trail up to its newest checkpoint; answers when it is, or when the wait ends.
+
+        Raises ConflictError where the server archives nothing.
+        """
+        return self._run(routes.archive(self._slug(org), wait_seconds))
+
+    def archive_status(self, *, org: str | None = None) -> models.Archive:
+        """How far a trail is archived. Raises ConflictError as :meth:`archive` does."""
+        return self._run(routes.archive_status(self._slug(org)))
+
     # The shell
 
     def _slug(self, org: str | None = None) -> str:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "verify": Lazy("server.cli.verify:verify", "Verify a trail and list every fault."),
     "verify-entry": Lazy("server.cli.verify:verify_entry", "Verify one entry."),
     "bundle": Lazy("server.cli.bundle:bundle", "Write evidence that proves itself to a file."),
+    "archive": Lazy("server.cli.archive:archive", "The archive of a trail."),
     "import": Lazy("server.cli.imports:imports", "Bring in trails of other systems."),
     "subjects": Lazy("server.cli.subjects:subjects", "Erase a person's data."),
     "witness": Lazy("server.cli.witness:witness", "Watch other people's logs, and cosign them."),

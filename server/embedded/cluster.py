@@ -86,6 +86,13 @@ class EmbeddedPostgres:
         self._pid = self._child.pid
         self._await_ready(files, self._child.pid)
 
+    def attach(self) -> bool:
+        """Use the cluster that a running server started; False where none runs.
+
+        It is not this process's to stop then. Raises EmbeddedPostgresError.
+        """
+        return self._adopt()
+
     def ensure_running(self) -> bool:
         """Start PostgreSQL again if it died; returns whether it had to.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict, assert_type
 
 from ledger.client import (
+    Archive,
     AsyncEvidenceBundle,
     AsyncLedgerClient,
     BatchSummary,
@@ -48,6 +49,7 @@ def plain(ledger: LedgerClient) -> None:
     assert_type(ledger.create_org("acme", privacy="plain"), Org)
     assert_type(ledger.create_key("ci", "member", org="acme"), CreatedApiKey)
     assert_type(ledger.erase_subject("alice"), Erasure)
+    assert_type(ledger.archive(wait_seconds=1), Archive)
     bundle = ledger.export_evidence_bundle(record_ids=[receipt.record_id])
     assert_type(bundle, EvidenceBundle)
     assert_type(bundle.save("evidence.zip"), Path)

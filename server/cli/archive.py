@@ -1,0 +1,15 @@
+"""`quire archive`."""
+
+from server.cli.lazy import Lazy, LazyGroup
+
+archive = LazyGroup(
+    "archive",
+    lazy={
+        "run": Lazy("server.cli.archiving:run", "Archive a trail now."),
+        "status": Lazy("server.cli.archiving:status", "Show how far a trail is archived."),
+        "verify": Lazy("server.cli.archive_verify:verify", "Verify an archive."),
+    },
+    help="""The archive of a trail: a static log in a folder, or in locked object storage.
+
+    A running server archives by itself what was signed, a little behind.""",
+)
