@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from ledger import sealing
+from ledger.archive.trail import TrailReader
 from ledger.chain import Entry
 from ledger.core.opener import Opener, opener, ref_of
 from ledger.core.sealer import Org, Sealer
@@ -23,7 +24,6 @@ from ledger.entry import (
 )
 from ledger.errors import FormatError, QuireError, SealingError
 from ledger.event import is_json_payload
-from ledger.storage import search
 from ledger.storage.database import Database
 from ledger.storage.search import Filter, Page
 
@@ -83,15 +83,20 @@ class Query(msgspec.Struct, kw_only=True):
 
 
 async def find(
-    database: Database, sealer: Sealer, org: Org, query: Query, *, may_open: bool
+    database: Database,
+    trail: TrailReader,
+    sealer: Sealer,
+    org: Org,
+    query: Query,
+    *,
+    may_open: bool,
 ) -> Page:
     """One page of entries. Raises InvalidFilter."""
     from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
     resolved = await resolve(database, sealer, org, query, may_open=may_open)
     if resolved is None:
         return Page([], None)
-    return await search.page(
-        database,
+    return await trail.page(
         org.id,
         where_of(resolved),
         from_seq=from_seq,

@@ -10,11 +10,13 @@ from typing import Final
 
 import structlog
 
+from ledger.archive.past import ArchivePast
 from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
 from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
+from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKeyring
@@ -23,6 +25,7 @@ from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.appending import Appender, Intake
+from server.archiving import target_settings
 from server.auth import Authenticator
 from server.bodies import Bodies
 from server.directory import Directory
@@ -73,11 +76,15 @@ class Services:
             lambda: keyring(True),
             self.guard.faults_found,
             trust=lambda target: self.trust.of(target.org_id, target.org),
+            archive=None
+            if settings.archive_target is None
+            else ArchiveAt(settings.archive_target, target_settings(settings)),
         )
         self.bodies = Bodies()
         self.growth = Growth(database)
         self.prover = Prover(database)
-        self.trail = TrailReader(database)
+        past = ArchivePast(database, settings.archive_target, target_settings(settings))
+        self.trail = TrailReader(database, past)
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )

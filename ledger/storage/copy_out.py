@@ -105,8 +105,8 @@ class Snapshot:
     async def live_from(self, org_id: int) -> tuple[int, str | None]:
         """The seq at which the org's entries in the database begin, and who has those before."""
         async with explained():
-            row = await self._connection.fetchrow(LIVE_FROM, org_id)
-        return row[0], row[1]
+            rows = await self._connection.fetch(LIVE_FROM, org_id)
+        return rows[0][0], rows[0][1]
 
     async def planted(self, org_id: int, live_from: int, limit: int) -> list[int]:
         """Seqs of rows that stand where all entries left."""

@@ -18,6 +18,7 @@ import asyncpg
 from ledger.chain import Entry, Head
 from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.errors import QuireError
+from ledger.storage import departed
 from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
 
@@ -162,6 +163,10 @@ class AppendTransaction:
         """The stored entry at this place, in a snapshot of its own."""
         row = await self.run(self.connection.fetchrow(HEAD_ENTRY, org_id, seq, at))
         return None if row is None else Entry(*row)
+
+    async def departed(self, org_id: int) -> Head | None:
+        """The newest entry of an org that left the database, None where none did."""
+        return await self.run(departed.last(self.connection, org_id))  # type: ignore[no-any-return]
 
     async def entry_at(self, org_id: int, head: Head) -> Entry | None:
         """The stored entry a head points to."""

@@ -69,7 +69,7 @@ async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
         raise missing from None
     entry = None
     if place.org_id == org.id:
-        entry = await search.entry(services_of(request).database, place)
+        entry = await services_of(request).trail.entry(place)
     if entry is None:
         raise missing
     return entry
@@ -112,7 +112,9 @@ async def list_entries(
         descending=order == "desc",
         limit=limit,
     )
-    page = await find(services.database, services.sealer, tenant, query, may_open=may_open)
+    page = await find(
+        services.database, services.trail, services.sealer, tenant, query, may_open=may_open
+    )
     shown = await show(services.database, services.sealer, tenant, page.entries, may_open=may_open)
     following = None if page.next_seq is None else cursor_of(page.next_seq)
     return Response(msgspec.json.encode(EntryPage(shown, following)), media_type=JSON)

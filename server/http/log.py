@@ -96,7 +96,8 @@ async def _tile(request: HttpRequest, org_id: int, path: str, *, public: bool) -
         raise missing
     database = services_of(request).database
     if isinstance(wanted, EntryTile):
-        leaves = await bundles.leaves(database, org_id, wanted.index * 256, wanted.width)
+        trail = services_of(request).trail
+        leaves = await trail.leaves(org_id, wanted.index * 256, wanted.width)
         if leaves is None:
             raise missing
         return _bundle(request, pack_entries(leaves), public=public)

@@ -15,7 +15,6 @@ from ledger.entry import RecordId, parse_record_id, record_id
 from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.storage import history, trees
-from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.appending import JSON
 from server.auth import May
@@ -25,6 +24,7 @@ from server.http.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
 from server.http.tenants import rfc3339
+from server.services import Services
 
 TLOG_PROOF: Final = "text/x-tlog-proof"
 _PROOF_QUERY: Final = frozenset({"size", "anchored"})
@@ -153,7 +153,7 @@ async def get_proof(
         raise BadRequest("give size or anchored, not both")
     services = services_of(request)
     database = services.database
-    place, leaf_hash, newest = await _entry(database, tenant.id, record)
+    place, leaf_hash, newest = await _entry(services, tenant.id, record)
     try:
         checkpoint = await proving.checkpoint_for(
             database, tenant.id, place.seq, newest, size=size, anchored=anchored
@@ -170,7 +170,7 @@ async def get_proof(
 
 
 async def _entry(
-    database: Database, org_id: int, record: str
+    services: Services, org_id: int, record: str
 ) -> tuple[RecordId, bytes, StoredCheckpoint | None]:
     missing = NotFound("this org has no such entry")
     try:
@@ -179,7 +179,10 @@ async def _entry(
         raise missing from None
     found = None
     if place.org_id == org_id:
-        found = await history.entry_and_newest(database, place)
+        found = await history.entry_and_newest(services.database, place)
+        if found is None and (entry := await services.trail.entry(place)) is not None:
+            newest = await trees.newest_checkpoint(services.database, org_id)
+            found = entry.entry_hash, newest
     if found is None:
         raise missing
     return place, *found

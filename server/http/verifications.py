@@ -21,7 +21,6 @@ from ledger.core.verification.single import EntryChecks, verify_entry
 from ledger.core.verification.trail import Target
 from ledger.entry import format_time, from_datetime, has_control, parse_record_id
 from ledger.errors import FormatError
-from ledger.storage import search
 from server.auth import May
 from server.directory import NotFound
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
@@ -171,10 +170,10 @@ async def verify_one(request: HttpRequest, record: RecordName) -> EntryVerdict:
     if principal.org_id not in (None, place.org_id):
         raise missing
     org = await services.directory.by_id(place.org_id)
-    entry = None if org is None else await search.entry(services.database, place)
+    entry = None if org is None else await services.trail.entry(place)
     if org is None or entry is None:
         raise missing
-    before = await search.entry_before(services.database, entry) if entry.seq else None
+    before = await services.trail.entry_before(entry)
     trust = await asyncio.to_thread(services.trust.of, org.id, org.slug)
     verdict = verify_entry(
         entry,

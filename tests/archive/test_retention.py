@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from ledger.archive.past import ArchivePast
-from ledger.archive.retention import SYSTEM
+from ledger.archive.retention import SYSTEM, Retention
 from ledger.archive.targets import Target
 from ledger.archive.trail import TrailReader
+from ledger.core.sealer import Org
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import departed, orgs
-from tests.support.appending import rows_of
-from tests.support.archives import Archived
-from tests.support.retaining import JANUARY, SYSTEM_ID, keep, load, retaining
-from tests.support.trails import ORG_ID
+from tests.support.appending import process, rows_of
+from tests.support.archives import KEYS, Archived
+from tests.support.retaining import JANUARY, SYSTEM_ID, keep, load, moment, retaining
+from tests.support.signing import checkpointer
+from tests.support.trails import ORG, ORG_ID
 
 
 async def test_a_month_leaves_and_is_recorded(trail: Archived, folder: Target) -> None:
@@ -74,3 +76,57 @@ async def test_nothing_leaves_that_is_not_archived_as_it_stands(
         with pytest.raises(RetentionRefused, match="not archived as they stand"):
             await retention.run()
     assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == list(range(9))
+
+
+@pytest.mark.parametrize("walked", [50_000, 1])
+async def test_a_process_that_saw_only_what_left_appends_on(
+    trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
+) -> None:
+    monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
+    await load(trail, folder, 30)
+    await keep(trail, None)
+    org = Org(ORG_ID, ORG, False, b"")
+    async with process(trail.database.server_url, clock=lambda: moment(JANUARY)) as idle:
+        await trail.superuser.execute("DROP TRIGGER sealed ON entries_2026_01")
+        await idle.append(org, b"seen here last")
+        async with process(trail.database.server_url) as other:
+            for _ in range(3):
+                await other.append(org, b"written elsewhere")
+            async with checkpointer(trail.database.server_url, trail.memory, KEYS) as signer:
+                await signer.round()
+            await trail.archive(folder)
+            await keep(trail, 1)
+            async with retaining(trail, folder) as retention:
+                left = await retention.run()
+        assert [one.entries for one in left] == [31]
+        appended = await idle.append(org, b"goes on")
+    assert appended.entries[0].seq == 34
+
+
+async def test_killed_at_each_step_nothing_is_lost(
+    trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await load(trail, folder, 30, 5, 5)
+    await keep(trail, 1)
+    seqs = list(range(40))
+    async with retaining(trail, folder) as retention:
+        for step in ("verify", "_record", "_drop"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Retention, step, _killed)
+                with pytest.raises(Killed):
+                    await retention.let_go(JANUARY)
+            assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == seqs
+        assert await departed.live_from(trail.server, ORG_ID) == 0
+        assert len(await rows_of(trail.database, SYSTEM_ID)) == 1, "it was told, and not done"
+        left = await retention.let_go(JANUARY)
+    assert left is not None
+    assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == seqs[30:]
+    assert await retention.let_go(JANUARY) is None
+
+
+class Killed(Exception):
+    """Stands for a process that ended here."""
+
+
+def _killed(*_: object) -> None:
+    raise Killed

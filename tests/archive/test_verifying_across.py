@@ -56,7 +56,7 @@ async def test_all_of_it_is_verified(cut: Archived, folder: Target) -> None:
     assert (checks.tree, checks.checkpoints, checks.head) == (True,) * 3
 
 
-@pytest.mark.parametrize("first, last", [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])
+@pytest.mark.parametrize(("first", "last"), [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])
 async def test_a_range_on_either_side(
     cut: Archived, folder: Target, first: int, last: int | None
 ) -> None:

@@ -49,7 +49,7 @@ async def why_not(
         return f"the head row says seq {head.seq}, but the trail holds later entries"
     if seen is None or seen.seq < 0:
         return None
-    return await _extension_fault(transaction, org_id, org, seen, head, keyring)
+    return await _fault_since(transaction, org_id, org, seen, head, keyring)
 
 
 def _own_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | None:
@@ -66,6 +66,24 @@ def _own_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | N
     if faults:
         return f"the head's entry (seq {head.seq}) is not intact: {faults[0].reason}"
     return None
+
+
+async def _fault_since(
+    transaction: AppendTransaction,
+    org_id: int,
+    org: str,
+    seen: Head,
+    head: Head,
+    keyring: SigningKeyring,
+) -> str | None:
+    """What is wrong with the entries after ``seen``, or after what left the database since."""
+    reason = await _extension_fault(transaction, org_id, org, seen, head, keyring)
+    left = None if reason is None else await transaction.departed(org_id)
+    if left is None or not seen.seq <= left.seq < head.seq:
+        return reason
+    if head.seq - left.seq > MAX_WALK_ENTRIES:
+        return None
+    return await _extension_fault(transaction, org_id, org, left, head, keyring)
 
 
 async def _extension_fault(
