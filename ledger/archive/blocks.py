@@ -200,7 +200,9 @@ class _Unit:
 
     def _packs(self) -> list[Pack]:
         folder = f"{self._block.org}/{pack_folder(self._tile.index)}"
-        return list(packs_named(self._fetch.names(folder), self._block.org, self._tile.index))
+        packs = packs_named(self._fetch.names(folder), self._block.org, self._tile.index)
+        # What reaches further was written for a checkpoint that is not archived yet.
+        return [pack for pack in packs if pack.last < self._tile.width]
 
 
 def packs_named(keys: Sequence[str], org: str, tile: int) -> list[Pack]:

@@ -6,8 +6,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, asynccontextmanager
 from multiprocessing import get_context
@@ -60,22 +60,19 @@ class Worker:
 
 
 class Crew:
-    """Checks several at a time; the order of the results is that of the work."""
+    """Checks several at a time."""
 
-    def __init__(self, pool: ProcessPoolExecutor | None, worker: Worker | None, room: int) -> None:
+    def __init__(self, pool: Executor, check: Callable[[Work], Checked], room: int) -> None:
         self._pool = pool
-        self._worker = worker
+        self._check = check
         self._room = asyncio.Semaphore(room)
 
     async def check(self, work: Work) -> Checked:
         """What is found. Raises the target's errors, ArchiveUnavailable for a lost process."""
-        if self._worker is not None:
-            return await asyncio.to_thread(self._worker.check, work)
-        assert self._pool is not None
         loop = asyncio.get_running_loop()
         async with self._room:
             try:
-                return await loop.run_in_executor(self._pool, _check, work)
+                return await loop.run_in_executor(self._pool, self._check, work)
             except BrokenProcessPool as error:
                 raise ArchiveUnavailable(
                     "a process that verified the archive ended before its work was done; was it "
@@ -85,21 +82,30 @@ class Crew:
 
 @asynccontextmanager
 async def crew(gear: Gear, processes: int) -> AsyncIterator[Crew]:
-    """So many processes; with 0 the work is done in this one."""
+    """So many processes; with 0 the work is done in a thread of this one."""
     if processes == 0:
-        worker = await asyncio.to_thread(Worker, gear)
-        try:
-            yield Crew(None, worker, 1)
-        finally:
-            await asyncio.to_thread(worker.close)
+        async with _thread(gear) as alone:
+            yield alone
         return
     pool = ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(gear, os.getpid())
     )
     try:
-        yield Crew(pool, None, 2 * processes)
+        yield Crew(pool, _check, 2 * processes)
     finally:
         await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+
+@asynccontextmanager
+async def _thread(gear: Gear) -> AsyncIterator[Crew]:
+    """One thread, to which the worker's event loop belongs."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as thread:
+        worker = await loop.run_in_executor(thread, Worker, gear)
+        try:
+            yield Crew(thread, worker.check, 1)
+        finally:
+            await loop.run_in_executor(thread, worker.close)
 
 
 _workers: list[Worker] = []

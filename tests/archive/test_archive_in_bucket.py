@@ -1,0 +1,98 @@
+"""A trail archived in object storage that enforces its locks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from botocore.exceptions import ClientError
+
+from ledger.archive.layout import ANCHORS
+from ledger.archive.puts import Policy
+from ledger.archive.targets import open_target
+from ledger.archive.verification import How, Live, verify_archive
+from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
+from ledger.storage import archiving
+from tests.support.archives import HISTORY, Archived
+from tests.support.object_storage import ObjectStorage
+from tests.support.s3_proxy import Fault, S3Proxy, always
+from tests.support.trails import ORG, ORG_ID, RING
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+pytestmark = pytest.mark.xdist_group("object_storage")
+
+LOCKED = Policy(retain_days=1, legal_hold=True)
+
+
+async def test_every_object_is_locked_and_the_archive_is_right(
+    trail: Archived, s3_environ: ObjectStorage, bucket: str, s3: S3Client
+) -> None:
+    async with open_target(f"s3://{bucket}/quire", s3_environ.settings) as target:
+        await target.check()
+        for count in (3, 300):
+            await trail.grow(count)
+            await trail.archive(target, LOCKED)
+        how = How(s3_environ.settings, HISTORY.pins(), processes=1)
+        live = Live(trail.server, ORG_ID)
+        verdict, anchors = await verify_archive(target, ORG, how, keyring=RING, live=live)
+    assert verdict.faults == anchors.faults == ()
+    assert (verdict.entries, verdict.database, verdict.signatures) == (303, True, True)
+    until = datetime.now(UTC) + timedelta(hours=23)
+    listed = (await s3.list_object_versions(Bucket=bucket))["Versions"]
+    assert {version["Key"].split("/")[1] for version in listed} == {ORG, ANCHORS}
+    for version in listed:
+        at = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
+        told = await s3.head_object(**at)  # type: ignore[arg-type]
+        assert told["ObjectLockMode"] == "COMPLIANCE"
+        assert told["ObjectLockRetainUntilDate"] > until
+        assert told["ObjectLockLegalHoldStatus"] == "ON"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            await s3.delete_object(**at)  # type: ignore[arg-type]
+    pointers = {"checkpoint", "log-keys.json", "org.json"}
+    keys = [version["Key"] for version in listed]
+    again = {key.rpartition("/")[2] for key in keys if keys.count(key) > 1}
+    assert again <= pointers
+
+
+async def test_a_bucket_that_locks_needs_a_policy(
+    trail: Archived, s3_environ: ObjectStorage, bucket: str
+) -> None:
+    await trail.grow(3)
+    async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
+        with pytest.raises(ArchiveMisconfigured, match="retention or a legal hold"):
+            await trail.archive(target)
+        assert await archiving.archived(trail.server, target.url, ORG_ID) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault.THROTTLED, ArchiveUnavailable),
+        (Fault.LOST, ArchiveUnavailable),
+        (Fault.BODY_TRUNCATED, ArchiveUnavailable),
+        (Fault.DENIED, ArchiveDenied),
+    ],
+)
+async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
+    trail: Archived,
+    s3_proxy: S3Proxy,
+    s3_environ: ObjectStorage,
+    bucket: str,
+    fault: Fault,
+    expected: type[Exception],
+) -> None:
+    await trail.grow(30)
+    settings = msgspec.structs.replace(s3_environ.settings, s3_endpoint=s3_proxy.endpoint)
+    async with open_target(f"s3://{bucket}", settings) as target:
+        s3_proxy.decide = always("PUT", fault)
+        with pytest.raises(expected):
+            await trail.archive(target, LOCKED)
+        assert await archiving.archived(trail.server, target.url, ORG_ID) is None
+        s3_proxy.decide = lambda _: Fault.NONE
+        await trail.archive(target, LOCKED)
+        verdict, _ = await verify_archive(target, ORG, How(settings, HISTORY.pins(), processes=0))
+    assert (verdict.valid, verdict.entries) == (True, 30)
