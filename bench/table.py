@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from bench import appends, checkpoints, evidence, logs, rebuilding, searching, verifying
+from bench import appends, bundling, checkpoints, evidence, logs, rebuilding, searching, verifying
 from bench.figures import Figure, Row
 from bench.scope import Scope
 
@@ -22,6 +22,7 @@ TABLE: Final = (
     Row("tree_rebuild", "from COPY of the rows to the root", "SHA-256 of the leaves", 0.1),
     Row("verify_full", "full verification, all cores", "COPY out of the same rows", 0.35),
     Row("verify_memory", "peak memory of a verification, MiB", "of a fifth", 400.0, "at most"),
+    Row("bundle_build", "entries of a bundle, out of the database", "a zip of its members", 0.4),
     Row("bundle_verify", "quire-verify of 10,000 entries, s", "hashing the file", 2.0, "at most"),
     Row("verifier_start", "quire-verify of one entry, s", "an idle interpreter", 0.3, "at most"),
     Row("search_first_page", "first page by subject or actor, p99 ms", "p50", 50.0, "at most"),
@@ -47,6 +48,7 @@ def measures() -> dict[str, Measure]:
         "tree_rebuild": partial(rebuilding.tree_rebuild, trail=trail),
         "verify_full": partial(verifying.verify_full, subject=subject),
         "verify_memory": partial(verifying.verify_memory, subject=subject),
+        "bundle_build": bundling.bundle_build,
         "bundle_verify": evidence.bundle_verify,
         "verifier_start": evidence.verifier_start,
         "search_first_page": partial(searching.search_first_page, archive=archive),

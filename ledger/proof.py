@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from base64 import b64encode
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,6 +26,7 @@ MAX_PROOF_BYTES: Final = 2**20
 
 _INDEX: Final = re.compile(rb"index (0|[1-9][0-9]{0,19})")
 _EXTRA: Final = b"extra "
+_encode = partial(binascii.b2a_base64, newline=False)
 
 
 class TlogProof(msgspec.Struct, frozen=True):
@@ -46,9 +47,9 @@ class TlogProof(msgspec.Struct, frozen=True):
         _check(self)
         lines = [HEADER]
         if self.extra is not None:
-            lines.append(_EXTRA + b64encode(self.extra))
+            lines.append(_EXTRA + _encode(self.extra))
         lines.append(b"index %d" % self.index)
-        lines += map(b64encode, self.hashes)
+        lines += map(_encode, self.hashes)
         data = b"\n".join([*lines, b"", self.checkpoint])
         _check_length(data)
         return data
@@ -105,6 +106,6 @@ def _decode(line: bytes, what: str) -> bytes:
         decoded = binascii.a2b_base64(line, strict_mode=True)
     except binascii.Error as error:
         raise ProofError(f"{what} is not base64: {error}") from error
-    if b64encode(decoded) != line:
+    if _encode(decoded) != line:
         raise ProofError(f"{what} is not base64 as it is written: stray bits at its end")
     return decoded
