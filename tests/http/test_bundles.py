@@ -23,7 +23,8 @@ from tests.support.signed_trees import KEYS, SignedTrees
 
 HOLDS = ("hashes", "payloads", "tree", "checkpoints", "classical_signature")
 ANCHORED = (*HOLDS, "anchors", "pq_signature")
-PERSONS = ("ann", "bob", "cyd")
+PERSONS = ("ann@example.com", "bob@example.com", "cyd@example.com")
+ANN, BOB, CYD = PERSONS
 COUNT = 620
 
 
@@ -150,13 +151,13 @@ def test_records_come_in_the_trail_s_order_and_once(sealed: Office) -> None:
 
 
 def test_a_filter_finds_all_that_match(sealed: Office) -> None:
-    bundle = sealed.bundle(filter={"subject": "bob", "event_type": "case.1"})
+    bundle = sealed.bundle(filter={"subject": BOB, "event_type": "case.1"})
     verified(bundle, *ANCHORED)
     assert bundle.seqs() == [n for n in range(COUNT) if n % 3 == 1 and n % 2 == 1]
     asked = bundle.manifest["request"]["filter"]
     assert asked["event_type"] == "case.1"
     assert asked["subject"].startswith("ref:"), "the name would outlive its erasure"
-    assert b"bob" not in bundle.bytes
+    assert BOB.encode() not in bundle.bytes
 
 
 def test_what_is_left_out_is_not_there(sealed: Office) -> None:
@@ -208,7 +209,7 @@ def test_disclosing_names_names_those_of_the_records_only(sealed: Office) -> Non
         from_seq=0, to_seq=5, disclose={"records": records, "fields": ["actor", "subject"]}
     )
     verified(bundle, *ANCHORED)
-    assert sorted(bundle.names().values()) == ["ann", "clerk"]
+    assert sorted(bundle.names().values()) == [ANN, "clerk"]
     assert {line["state"] for line in bundle.payloads().values()} == {"sealed"}
     everyone = sealed.bundle(from_seq=0, to_seq=5, disclose={"fields": ["subject"]})
     assert sorted(everyone.names().values()) == sorted(PERSONS)
@@ -234,15 +235,15 @@ def test_a_disclosure_is_an_entry_of_the_trail(sealed: Office) -> None:
 
 def test_an_erased_subject_is_included_and_still_proves_its_place(shared_server: Server) -> None:
     here = office(shared_server, count=9)
-    path = f"/v1/orgs/{here.org}/subjects/bob"
+    path = f"/v1/orgs/{here.org}/subjects/{BOB}"
     assert here.server.request("DELETE", path, key=here.key).status == 200
     bundle = here.bundle(from_seq=0, to_seq=8, disclose={"fields": ["payload", "actor", "subject"]})
     verified(bundle, *ANCHORED, "links")
     lines = bundle.payloads()
     assert [lines[seq]["state"] for seq in range(3)] == ["disclosed", "erased", "disclosed"]
     assert all(lines[seq]["key"] is None for seq in (1, 4, 7))
-    assert sorted(bundle.names().values()) == ["ann", "clerk", "cyd"]
-    assert b"bob" not in bundle.bytes
+    assert sorted(bundle.names().values()) == [ANN, "clerk", CYD]
+    assert BOB.encode() not in bundle.bytes
 
 
 def test_the_same_request_makes_the_same_bytes(sealed: Office) -> None:
@@ -283,7 +284,7 @@ def test_a_viewer_gets_bundles_and_discloses_nothing(sealed: Office) -> None:
     assert {line["state"] for line in bundle.payloads().values()} == {"sealed"}
     refused = sealed.ask(viewer, from_seq=0, to_seq=0, disclose={"fields": ["payload"]})
     assert refused.status == 403
-    assert sealed.ask(viewer, filter={"subject": "bob"}).status == 400
+    assert sealed.ask(viewer, filter={"subject": BOB}).status == 400
     ref = decode_leaf(bundle.lines("leaves/")[1]).subject
     by_ref = sealed.bundle(viewer, filter={"subject": ref})
     assert by_ref.seqs()[0] == 1
