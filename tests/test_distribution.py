@@ -53,10 +53,6 @@ def test_the_wheel_holds_the_docs_page_and_its_licence(wheel: set[str]) -> None:
     } <= wheel
 
 
-def test_the_wheel_holds_the_offline_page(wheel: set[str]) -> None:
-    assert "ledger/evidence/page/verify.html" in wheel
-
-
 def test_vendored_files_are_as_published() -> None:
     table = re.findall(r"`([\w.-]+)` \| `([0-9a-f]{64})`", (SWAGGER_UI / "README.md").read_text())
     assert len(table) == 2
