@@ -81,6 +81,16 @@ def verify(
     return verify(token, message, ca_pem, policy, nonce)
 
 
+def stated_time(token: bytes) -> datetime:
+    """The time (UTC) that a token states, which proves nothing: nobody verified it here.
+
+    Raises TimestampError for bytes that are no token.
+    """
+    from ledger.timestamp.verification import stated_time  # noqa: PLC0415
+
+    return stated_time(token)
+
+
 def check_trust(ca_pem: bytes, policy: str | None = None) -> None:
     """Raises TimestampError for certificates, or a policy, that :func:`verify` can't use."""
     from ledger.timestamp.exchange import oid  # noqa: PLC0415

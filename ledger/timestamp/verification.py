@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, cast
 
@@ -64,6 +64,16 @@ def verify(
         )
         _check_signing_certificate(token, signer)
     return said
+
+
+def stated_time(token: bytes) -> datetime:
+    """See :func:`ledger.timestamp.stated_time`."""
+    if len(token) > TOKEN_BYTES_MAX:
+        raise TimestampError(f"the token has {len(token)} bytes, over {TOKEN_BYTES_MAX}")
+    with _own_errors():
+        token = sorted_certificates(token)
+        response = decode_timestamp_response(der.wrapped(der.SEQUENCE, _GRANTED_STATUS + token))
+        return response.tst_info.gen_time.astimezone(UTC)
 
 
 @lru_cache(maxsize=8)

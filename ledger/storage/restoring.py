@@ -1,0 +1,303 @@
+"""The transaction in which an org comes back: all of it or nothing, by the owner of the tables.
+
+Nobody reads any of it before it commits. What is restored is only added: the triggers that
+refuse changes stay as they are, but that sealed months take the rows they had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from ledger.chain import Entry, Head
+from ledger.entry import to_datetime
+from ledger.errors import RestoreRefused
+from ledger.storage.copy_in import copy_stream
+from ledger.storage.database import CONNECT_TIMEOUT_S, CONNECTION_LOST, Connection, explain
+from ledger.storage.signing_transaction import Part
+from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.trees import ANCHOR_LOG
+
+UNKNOWN_ORG: Final = -1
+"""Whose leaves of the anchor log are of orgs that were not restored."""
+_LOCK: Final = 7_305_804_405
+_BATCH_TIMEOUT_S: Final = 600.0
+
+# What stands in the way of an org; entries by one probe per partition.
+IN_THE_WAY: Final = """
+SELECT CASE
+    WHEN EXISTS (SELECT FROM orgs WHERE slug = $2 AND id <> $1) THEN 'an org of this slug'
+    WHEN EXISTS (SELECT FROM orgs WHERE id = $1 AND slug <> $2) THEN 'another org with its id'
+    WHEN EXISTS (SELECT FROM orgs WHERE id = $1 AND privacy <> $3) THEN 'this org with other privacy'
+    WHEN EXISTS (SELECT FROM entries WHERE org_id = $1) THEN 'entries'
+    WHEN EXISTS (SELECT FROM trees WHERE org_id = $1 AND size > 0) THEN 'a signed tree'
+    WHEN EXISTS (SELECT FROM tile_parts WHERE org_id = $1) THEN 'tiles'
+    WHEN EXISTS (SELECT FROM checkpoints WHERE org_id = $1) THEN 'checkpoints'
+    WHEN EXISTS (SELECT FROM departed WHERE org_id = $1) THEN 'archived months'
+END"""
+HEAD_SEQ: Final = "SELECT coalesce(max(seq), -1) FROM heads WHERE org_id = $1"
+ADD_ORG: Final = """
+INSERT INTO orgs (id, slug, name, privacy, wrapped_key, created_at, log_public)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING"""
+_NOW_US: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+# Processes that remember an older state of this trail let go of it.
+SET_HEAD: Final = f"""
+INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, thawed_us)
+VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US})
+ON CONFLICT (org_id) DO UPDATE
+SET seq = excluded.seq, entry_hash = excluded.entry_hash, anchored_at = excluded.anchored_at,
+    erasures = greatest(heads.erasures + 1, excluded.erasures),
+    thawed_us = greatest(heads.thawed_us + 1, excluded.thawed_us)"""
+SET_TREE: Final = """
+INSERT INTO trees (org_id, size, root, anchored_at, signed_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (org_id) DO UPDATE
+SET size = excluded.size, root = excluded.root, anchored_at = excluded.anchored_at,
+    signed_at = excluded.signed_at"""
+CREATE_MONTH: Final = "SELECT quire_create_entries_partition($1)"
+SEALED: Final = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = 'sealed')"""
+# The signer adds leaves to this table; nobody may while its old ones come back.
+HOLD_ANCHORS: Final = "LOCK TABLE anchor_leaves IN SHARE ROW EXCLUSIVE MODE"
+ANCHORS: Final = """
+SELECT coalesce((SELECT size FROM trees WHERE org_id = 0), 0),
+       coalesce((SELECT root FROM trees WHERE org_id = 0), ''),
+       EXISTS (SELECT FROM anchor_leaves) OR EXISTS (SELECT FROM tile_parts WHERE org_id = 0)"""
+NOTE_AT: Final = "SELECT note FROM checkpoints WHERE org_id = $1 AND size = $2"
+LEAVES_AT: Final = """
+SELECT a.idx, a.org_id, a.size, a.nonce, a.leaf, c.note
+FROM unnest($2::bigint[], $3::bigint[]) AS w (idx, size)
+JOIN anchor_leaves a ON a.idx = w.idx
+JOIN checkpoints c ON c.org_id = $1 AND c.size = w.size"""
+CLAIM: Final = """
+UPDATE anchor_leaves a SET org_id = $1, size = w.size, nonce = w.nonce
+FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS w (idx, size, nonce)
+WHERE a.idx = w.idx AND a.org_id = -1"""
+ANCHOR_ANEW: Final = "UPDATE trees SET signed_at = 'epoch' WHERE org_id = ANY ($1::bigint[])"
+ADD_ACCOUNT: Final = """
+INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes)
+SELECT $1, org_id, size, $3, root, 0, 0 FROM trees WHERE org_id = $2 AND size > 0
+ON CONFLICT DO NOTHING"""
+ADD_ATTESTED: Final = """
+INSERT INTO archived_attestations (target, kind, size, witness, added_at)
+SELECT $1, 'token', size, '', added_at FROM anchor_tokens
+UNION ALL SELECT $1, 'cosignature', size, witness, added_at FROM anchor_cosignatures
+ON CONFLICT DO NOTHING"""
+ADD_TOKENS: Final = """
+INSERT INTO anchor_tokens (size, added_at, gen_time, token) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING"""
+ADD_COSIGNATURES: Final = """
+INSERT INTO anchor_cosignatures (size, witness, added_at, line) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING"""
+STATEMENTS: Final = "SELECT statement FROM log_keys ORDER BY position"
+ADD_STATEMENT: Final = "INSERT INTO log_keys (position, statement) VALUES ($1, $2)"
+
+
+class StoredCheckpoint(NamedTuple):
+    """One row of the table ``checkpoints``."""
+
+    org_id: int
+    size: int
+    root: bytes
+    note: bytes
+    signed_at: datetime
+
+
+class StoredLeaf(NamedTuple):
+    """One row of the table ``anchor_leaves``."""
+
+    idx: int
+    org_id: int
+    size: int
+    nonce: bytes
+    leaf: bytes
+
+
+class NewOrg(NamedTuple):
+    """The row of an org that comes back."""
+
+    id: int
+    slug: str
+    name: str
+    privacy: str
+    wrapped_key: bytes
+    created_at: datetime
+    log_public: bool
+
+
+class RestoreTransaction:
+    """What a restore reads and writes. Methods raise DatabaseUnavailable and RestoreRefused."""
+
+    def __init__(self, connection: Connection, beside: Connection) -> None:
+        self._connection = connection
+        self._beside = beside
+        self._months: dict[str, bool] = {}
+
+    async def in_the_way(self, org_id: int, slug: str, privacy: str) -> str | None:
+        """What of the org is in the database already; None: its row at most, and its keys."""
+        found: str | None = await self._connection.fetchval(IN_THE_WAY, org_id, slug, privacy)
+        return found
+
+    async def head_seq(self, org_id: int) -> int:
+        """The seq of a head row that a backup brought back; -1 where there is none."""
+        seq: int = await self._connection.fetchval(HEAD_SEQ, org_id)
+        return seq
+
+    async def statements(self) -> list[bytes]:
+        """The key history that is in the database."""
+        return [row[0] for row in await self._connection.fetch(STATEMENTS)]
+
+    async def add_statements(self, first: int, statements: Sequence[bytes]) -> None:
+        """Add statements of keys from position ``first`` on."""
+        await self._connection.executemany(ADD_STATEMENT, list(enumerate(statements, first)))
+
+    async def add_org(self, org: NewOrg) -> bool:
+        """Add the org's row; False where it is there, with its keys."""
+        return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
+
+    async def add_entries(self, entries: Sequence[Entry]) -> None:
+        """Add rows to the months they belong to, which are made where they are missing."""
+        for month in sorted({row.anchored_at.replace(day=1, hour=0) for row in entries}):
+            await self._open(month)
+        await self._connection.copy_to_table(
+            "entries",
+            source=copy_stream(entries),
+            columns=ENTRY_COLUMNS.split(", "),
+            format="binary",
+            timeout=_BATCH_TIMEOUT_S,
+        )
+
+    async def _open(self, month: datetime) -> None:
+        part = f"entries_{month:%Y_%m}"
+        if part in self._months:
+            return
+        # On a connection of its own: the lock that it takes is held to the end of a transaction.
+        await self._beside.execute(CREATE_MONTH, month)
+        self._months[part] = await self._connection.fetchval(SEALED, f"public.{part}")
+        if self._months[part]:
+            await self._connection.execute(f"ALTER TABLE public.{part} DISABLE TRIGGER sealed")
+
+    async def seal_again(self) -> None:
+        """Let the months that were sealed refuse rows again."""
+        for part, sealed in self._months.items():
+            if sealed:
+                await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
+
+    async def add_tree(
+        self, parts: Sequence[Part], checkpoints: Sequence[StoredCheckpoint]
+    ) -> None:
+        """Add parts of tiles, and checkpoints."""
+        await self._copy("tile_parts", Part._fields, parts)
+        await self._copy("checkpoints", StoredCheckpoint._fields, checkpoints)
+
+    async def set_head(self, org_id: int, head: Head) -> None:
+        """Say where the trail ends."""
+        at = to_datetime(head.anchored_us)
+        await self._connection.execute(SET_HEAD, org_id, head.seq, head.entry_hash, at)
+
+    async def set_tree(
+        self, org_id: int, size: int, root: bytes, anchored_at: datetime, signed_at: datetime
+    ) -> None:
+        """Say where a tree ends."""
+        await self._connection.execute(SET_TREE, org_id, size, root, anchored_at, signed_at)
+
+    async def anchors(self) -> tuple[int, bytes, bool]:
+        """Size and root of the anchor log that is there, and whether anything of it is."""
+        await self._connection.execute(HOLD_ANCHORS)
+        row: Any = await self._connection.fetchrow(ANCHORS)
+        return row[0], row[1], row[2]
+
+    async def anchor_anew(self, org_ids: Sequence[int]) -> None:
+        """Let the signer put the newest checkpoints of these orgs into the anchor log again."""
+        await self._connection.execute(ANCHOR_ANEW, list(org_ids))
+
+    async def add_account(self, target: str, org_id: int, leaves: int) -> None:
+        """What came back from a target is archived there."""
+        await self._connection.execute(ADD_ACCOUNT, target, org_id, leaves)
+
+    async def add_attested(self, target: str) -> None:
+        """So are the tokens and cosignatures."""
+        await self._connection.execute(ADD_ATTESTED, target)
+
+    async def anchor_note(self, size: int) -> bytes | None:
+        """The note of the anchor of a size that is there."""
+        note: bytes | None = await self._connection.fetchval(NOTE_AT, ANCHOR_LOG, size)
+        return note
+
+    async def add_leaves(self, leaves: Sequence[StoredLeaf]) -> None:
+        """Add leaves of the anchor log."""
+        await self._copy("anchor_leaves", StoredLeaf._fields, leaves)
+
+    async def leaves_at(
+        self, org_id: int, places: Sequence[tuple[int, int]]
+    ) -> list[tuple[StoredLeaf, bytes]]:
+        """Leaves at these (idx, size), with the org's note of that size."""
+        rows = await self._connection.fetch(
+            LEAVES_AT, org_id, [idx for idx, _ in places], [size for _, size in places]
+        )
+        return [(StoredLeaf(*row[:5]), row[5]) for row in rows]
+
+    async def note_at(self, org_id: int, size: int) -> bytes | None:
+        """The note of a checkpoint."""
+        note: bytes | None = await self._connection.fetchval(NOTE_AT, org_id, size)
+        return note
+
+    async def claim(self, org_id: int, leaves: Sequence[tuple[int, int, bytes]]) -> None:
+        """Say whose leaves (idx, size, nonce) these are, where nobody knew."""
+        await self._connection.execute(CLAIM, org_id, *map(list, zip(*leaves, strict=True)))
+
+    async def add_tokens(self, rows: Sequence[tuple[int, datetime, datetime, bytes]]) -> None:
+        """Add timestamps (size, added_at, gen_time, token) of anchors."""
+        await self._connection.executemany(ADD_TOKENS, rows)
+
+    async def add_cosignatures(self, rows: Sequence[tuple[int, str, datetime, bytes]]) -> None:
+        """Add cosignatures (size, witness, added_at, line) of anchors."""
+        await self._connection.executemany(ADD_COSIGNATURES, rows)
+
+    async def _copy(self, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:
+        if rows:
+            await self._connection.copy_records_to_table(
+                table, records=rows, columns=columns, timeout=_BATCH_TIMEOUT_S
+            )
+
+
+@asynccontextmanager
+async def restoring(owner_url: str) -> AsyncIterator[RestoreTransaction]:
+    """One transaction, committed when the block ends and rolled back where it raises.
+
+    Raises RestoreRefused where another restore is under way or this role does not own the tables.
+    """
+    try:
+        async with _connected(owner_url) as connection, _connected(owner_url) as beside:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                raise RestoreRefused("another restore is under way in this database")
+            async with connection.transaction():
+                yield RestoreTransaction(connection, beside)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise RestoreRefused(
+            f"a restore is the owner's work, and this login may not do it: {error}. Give the "
+            "owner's URL as QUIRE_DATABASE_OWNER_URL"
+        ) from error
+    except asyncpg.UniqueViolationError as error:
+        raise RestoreRefused(
+            f"rows stand in {error.table_name} where restored ones belong: {error}"
+        ) from error
+    except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+        raise explain(error) from error
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Connection]:
+    connection: Connection = await asyncpg.connect(
+        url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=_BATCH_TIMEOUT_S,
+        server_settings={"application_name": "quire restore", "timezone": "UTC"},
+    )
+    try:
+        yield connection
+    finally:
+        connection.terminate()

@@ -1,0 +1,295 @@
+"""The drill: a database is destroyed, its orgs come back from the archive, bit for bit, and go on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.restore import Means, Restore
+from ledger.archive.targets import Target
+from ledger.core.checkpointing import recall
+from ledger.core.sealer import Org
+from ledger.core.verification.trail import Target as Verified
+from ledger.core.verification.trail import verify_trail
+from ledger.core.verification.trust import SignedHead, Trust
+from ledger.errors import QuireError, RestoreRefused
+from ledger.storage import database as storage
+from ledger.storage import orgs
+from ledger.storage.restoring import RestoreTransaction
+from ledger.storage.trees import ANCHOR_LOG
+from tests.support.appending import process, sound_trail, superuser
+from tests.support.archives import HISTORY, KEYS, Archived
+from tests.support.clusters import Cluster, Database
+from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
+from tests.support.trails import ORG, ORG_ID, RING
+
+ACME = Org(ORG_ID, ORG, False, b"")
+TABLES = {
+    "orgs": "id, slug, name, privacy, created_at, log_public",
+    "heads": "org_id, seq, entry_hash, anchored_at, frozen_at, frozen_reason",
+    "entries": "*",
+    "trees": "org_id, size, root, anchored_at, stopped_at, stopped_reason",
+    "tile_parts": "*",
+    "checkpoints": "*",
+    "anchor_leaves": "*",
+    "anchor_tokens": "*",
+    "anchor_cosignatures": "*",
+    "log_keys": "position, statement",
+}
+"""What comes back, but keys, and counters that a restore moves on so that processes look anew."""
+
+
+async def contents(database: Database) -> dict[str, bytes]:
+    """A COPY of each table, in an order that its rows give."""
+    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
+    copies = {}
+    try:
+        for table, columns in TABLES.items():
+            data = bytearray()
+
+            async def keep(chunk: bytes, data: bytearray = data) -> None:
+                data += chunk
+
+            query = f"SELECT * FROM (SELECT {columns} FROM {table}) AS t ORDER BY t::text"
+            await connection.copy_from_query(query, output=keep, format="binary")
+            copies[table] = bytes(data)
+    finally:
+        await connection.close()
+    return copies
+
+
+@pytest.fixture
+def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A migrated database with nothing in it."""
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
+
+def means(memory: Path | None = None) -> Means:
+    """What an operator has who kept the keys, and perhaps the signer's memory."""
+    return Means(
+        RING,
+        HISTORY.pins(),
+        lambda _: b"",
+        (lambda org_ids: recall(memory, org_ids)) if memory else (lambda _: {}),
+    )
+
+
+@asynccontextmanager
+async def signed_trail_of(database: Database, before: Archived) -> AsyncIterator[Archived]:
+    """The trail in the database that it came back in."""
+    server = await storage.Database.open(database.server_url, size=4)
+    try:
+        async with superuser(database) as connection:
+            yield Archived(
+                database, server, connection, before.memory, list(before.rows), before.head
+            )
+    finally:
+        await server.close()
+
+
+async def verified(database: Database, memory: Path) -> list[str]:
+    """Kinds of faults of a full verification, by the log's keys and the signer's memory."""
+    heads = {
+        org_id: [SignedHead(*head)] for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()
+    }
+    trust = Trust.of(HISTORY, ORG, trail=heads.get(ORG_ID, []), anchors=heads.get(ANCHOR_LOG, []))
+    result = await verify_trail(
+        database.server_url, Verified(ORG_ID, ORG), RING, trust=trust, processes=2
+    )
+    if result.valid:
+        assert (result.checks.tree, result.checks.anchors, result.checks.pq_signature) == (
+            True,
+        ) * 3
+    return [f"{fault.kind}: {fault.reason}" for fault in result.errors]
+
+
+async def test_the_drill(trail: Archived, folder: Target, empty: Database) -> None:
+    await trail.grow(1, 4, 300)
+    await trail.grow(255, 1, 700)
+    await trail.archive(folder)
+    before = await contents(trail.database)
+    told: list[int] = []
+    restore = Restore(
+        folder, empty.owner_url, means(trail.memory), told=lambda _, done, of: told.append(done)
+    )
+    (restored,) = await restore.run([ORG])
+    assert restored == (ORG, ORG_ID, 1_261, 6, False, 0)
+    assert told[-1] == 1_261
+    assert await contents(empty) == before
+    assert await verified(empty, trail.memory) == []
+    async with process(empty.server_url) as running:
+        appended = await running.append(ACME, b"it goes on")
+        assert appended.entries[0].seq == 1_261
+    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+        await signer.sweep()
+        report = await signer.round()
+        assert (report.stopped, report.checkpoints) == ([], 1)
+        assert await signer.anchor() == 7
+    assert await sound_history(empty, ACME, trail.memory, HISTORY) == [
+        1, 5, 305, 560, 561, 1_261, 1_262,
+    ]  # fmt: skip
+    await sound_anchors(empty, trail.memory, HISTORY)
+    await sound_trail(empty, ACME)
+    assert await verified(empty, trail.memory) == []
+    with pytest.raises(RestoreRefused, match="entries already"):
+        await Restore(folder, empty.owner_url, means()).run([ORG])
+
+
+async def test_it_is_archived_on_where_it_was(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(300, 20)
+    await trail.archive(folder)
+    await Restore(folder, empty.owner_url, means(trail.memory)).run([ORG])
+    async with signed_trail_of(empty, trail) as again:
+        written = await again.archive(folder)
+        assert (written.size, written.objects) == (320, 0)
+        await again.grow(5)
+        written = await again.archive(folder)
+        assert written.size == 325
+        size = 325
+        reader = ArchiveReader(folder, ORG)
+        archived = [row async for row in reader.entries(ORG_ID, 0, size - 1, size)]
+        assert archived == trail.rows + again.rows[-5:]
+
+
+async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
+    trail: Archived, folder: Target, empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trail.grow(300, 20)
+    await trail.archive(folder)
+    before = await contents(trail.database)
+    nothing = await contents(empty)
+    steps = ["add_org", "add_entries", "set_tree", "set_head", "add_leaves", "claim", "seal_again"]
+    for step in steps:
+        with monkeypatch.context() as patch:
+            patch.setattr(RestoreTransaction, step, _killed)
+            with pytest.raises(Killed):
+                await Restore(folder, empty.owner_url, means()).run([ORG])
+        assert await contents(empty) == nothing, step
+    await Restore(folder, empty.owner_url, means()).run([ORG])
+    assert await contents(empty) == before
+
+
+async def test_a_tampered_archive_does_not_come_back(
+    trail: Archived, folder: Target, empty: Database, tmp_path: Path
+) -> None:
+    await trail.grow(1, 40)
+    await trail.archive(folder)
+    nothing = await contents(empty)
+    root = tmp_path / "archive"
+    objects = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    refused = 0
+    for path in objects:
+        key = path.relative_to(root)
+        data = path.read_bytes()
+        path.chmod(0o600)
+        for at in sorted({0, len(data) // 3, len(data) // 2, len(data) - 2}):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            try:
+                await Restore(folder, empty.owner_url, means()).run([ORG])
+            except QuireError:
+                refused += 1
+                assert await contents(empty) == nothing, key
+            else:
+                # Tiles are made anew from the leaves, and older partial bundles are not read.
+                assert "tile" in key.parts or "checkpoints" in key.parts, key
+                async with superuser(empty) as connection:
+                    await wipe(connection)
+        path.write_bytes(data)
+    assert refused > 20
+
+
+async def test_other_keys_than_the_pinned_ones_are_refused(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(3)
+    await trail.archive(folder)
+    others = means()._replace(pins=log_keys(2).public().pins())
+    with pytest.raises(RestoreRefused, match="not the history of the log's keys"):
+        await Restore(folder, empty.owner_url, others).run([ORG])
+
+
+async def test_less_than_was_signed_is_refused_and_stays_unsigned_where_accepted(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(30)
+    await trail.archive(folder)
+    await trail.grow(5)
+    with pytest.raises(RestoreRefused, match="5 would be lost"):
+        await Restore(folder, empty.owner_url, means(trail.memory)).run([ORG])
+    restore = Restore(folder, empty.owner_url, means(trail.memory), shorter=True)
+    (restored,) = await restore.run([ORG])
+    assert (restored.entries, restored.lost) == (30, 5)
+    async with process(empty.server_url) as running:
+        await running.append(ACME, *[b"another entry 30"] * 5)
+    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+        report = await signer.round()
+        assert [doubt.kind for _, _, doubt in report.stopped] == ["history_rewritten"]
+    assert await sound_sizes(empty) == [30]
+
+
+async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(30)
+    await trail.archive(folder)
+    database = await storage.Database.open(empty.server_url, size=1)
+    try:
+        await orgs.insert_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
+        (restored,) = await Restore(folder, empty.owner_url, means()).run([ORG])
+        assert restored.with_keys
+        record = await orgs.org_by_id(database, ORG_ID)
+    finally:
+        await database.close()
+    assert record is not None
+    assert record.wrapped_key == b"its wrapped key"
+    assert record.seq == 29
+
+
+async def test_sealed_months_take_what_comes_back_and_nothing_else(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(3)
+    await trail.archive(folder)
+    async with superuser(empty) as connection:
+        await connection.execute("SET session_replication_role = origin")
+        month = trail.rows[0].anchored_at
+        await connection.execute("SELECT quire_create_entries_partition($1)", month)
+        await connection.execute("SELECT quire_seal_partitions(now())")
+        await Restore(folder, empty.owner_url, means()).run([ORG])
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="sealed"):
+            await connection.execute(
+                "INSERT INTO entries SELECT org_id, 9, anchored_at, 0, 0, '', '', '', '' "
+                "FROM entries LIMIT 1"
+            )
+
+
+async def sound_sizes(database: Database) -> list[int]:
+    """Sizes of the org's checkpoints."""
+    async with superuser(database) as connection:
+        rows = await connection.fetch(
+            "SELECT size FROM checkpoints WHERE org_id = $1 ORDER BY size", ORG_ID
+        )
+    return [row[0] for row in rows]
+
+
+async def wipe(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Empty every table, for the next try in the same database."""
+    for table in (*reversed(TABLES), "archived", "archived_attestations"):
+        await connection.execute(f"DELETE FROM {table}")
+
+
+class Killed(Exception):
+    """Stands for a process that ended here."""
+
+
+def _killed(*_: object) -> None:
+    raise Killed
