@@ -10,6 +10,7 @@ import secrets
 import time
 from typing import Final
 
+from ledger.archive.retention import SYSTEM
 from ledger.core.sealer import Org, new_org_key
 from ledger.errors import QuireError
 from ledger.storage import orgs
@@ -21,6 +22,7 @@ MAX_CACHED: Final = 100_000
 PUBLIC_TTL_S: Final = 30.0
 """How long a log may stay public here after it was made private, where NOTIFY is cut."""
 SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+SYSTEM_NAME: Final = "What this server decided"
 _TRIES: Final = 8
 
 
@@ -116,8 +118,22 @@ class Directory:
         self._slugs[record.id] = record.slug
         return org
 
+    async def system(self) -> Org:
+        """The org whose trail is the server's own, made at first need. Raises Conflict."""
+        record = await orgs.org_by_slug(self._database, SYSTEM)
+        if record is None:
+            return await self._create(SYSTEM, SYSTEM_NAME, "plain")
+        if record.privacy != "plain":
+            raise Conflict(f"an org {SYSTEM!r} of somebody is there: nothing is recorded in it")
+        return self._remember(record)
+
     async def create(self, slug: str, name: str, privacy: str) -> Org:
         """Create an org with an empty trail. Raises Conflict where the slug is taken."""
+        if slug == SYSTEM:
+            raise Conflict(f"the slug {slug!r} is the server's own; choose another")
+        return await self._create(slug, name, privacy)
+
+    async def _create(self, slug: str, name: str, privacy: str) -> Org:
         wrapped = new_org_key(self._master_key, slug)
         for _ in range(_TRIES):
             # Random, so that ids do not tell how many tenants there are.

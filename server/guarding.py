@@ -113,6 +113,10 @@ class Guard:
         self._sealer.forget(org)
         return appended
 
+    async def record(self, org: Org, event: Mapping[str, object]) -> Appended:
+        """Say in a trail what the server itself did, or is about to do."""
+        return await self._append(org, event, None, None)
+
     async def disclosed(self, org: Org, what: Mapping[str, object], key_id: str) -> Appended:
         """Say in the trail that sealed payloads or names leave in a bundle, before they do."""
         who = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}

@@ -26,6 +26,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ledger.storage import orgs
 from ledger.storage.database import Database
+from ledger.storage.departed import set_keep_months
 from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.archiving import archiving
@@ -82,7 +83,9 @@ def _ended_in_order() -> Iterator[None]:
 def _database(settings: Settings) -> Iterator[str]:
     """The migrated database, as the URL of the server role; an embedded one is stopped after."""
     if settings.database_url is not None:
-        asyncio.run(migrate(settings.database_owner_url or settings.database_url))
+        owner_url = settings.database_owner_url or settings.database_url
+        asyncio.run(migrate(owner_url))
+        asyncio.run(set_keep_months(owner_url, settings.retention_months))
         yield settings.database_url
         return
     with DataDirLock(settings.data_dir):
@@ -90,6 +93,7 @@ def _database(settings: Settings) -> Iterator[str]:
         postgres.start()
         try:
             asyncio.run(_provision(postgres))
+            asyncio.run(set_keep_months(postgres.url(OWNER_ROLE), settings.retention_months))
             with _kept_running(postgres):
                 yield postgres.url(SERVER_ROLE)
         finally:

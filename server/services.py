@@ -33,6 +33,7 @@ from server.first_start import Secrets
 from server.growth import Growth
 from server.guarding import Guard
 from server.log_trust import TrustSource
+from server.retaining import Retaining
 from server.settings import Settings
 
 log = structlog.get_logger("quire")
@@ -88,6 +89,7 @@ class Services:
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )
+        self.retaining = Retaining(settings, database, keyring, self.directory, self.guard)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -130,6 +132,9 @@ class Services:
             ),
             asyncio.create_task(self.growth.watch(), name="signed trees"),
         ]
+        if self.settings.retention_months is not None:
+            watch = self.retaining.watch()
+            self._tasks.append(asyncio.create_task(watch, name="retention"))
 
     def _missed_notifications(self) -> None:
         self.authenticator.forget_all()

@@ -166,6 +166,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^https?://")] | None,
         Meta(description="Object storage server of s3://; none: AWS_ENDPOINT_URL_S3, or Amazon's"),
     ] = None
+    retention_months: Annotated[
+        Annotated[int, Meta(ge=1, le=1_200)] | None,
+        Meta(
+            description="Months that entries stay in the database after the month they are of, "
+            "once they are archived; none: for ever"
+        ),
+    ] = None
     max_events: Annotated[
         int, Meta(ge=1, le=100_000, description="Events in one append request")
     ] = 10_000
@@ -296,6 +303,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "QUIRE_ARCHIVE_URL is a bucket that locks what is stored: set "
                 "QUIRE_ARCHIVE_RETAIN_DAYS or QUIRE_ARCHIVE_LEGAL_HOLD, or end the URL in ?lock=none."
             )
+        if self.retention_months is not None:
+            if self.archive_target is None:
+                problems.append(
+                    "QUIRE_RETENTION_MONTHS is set, but nothing is archived: set QUIRE_ARCHIVE_URL."
+                )
+            if self.idempotency_days > self.retention_months * 28:
+                problems.append(
+                    f"QUIRE_IDEMPOTENCY_DAYS ({self.idempotency_days}) is more than "
+                    f"QUIRE_RETENTION_MONTHS ({self.retention_months}): a repeated request could "
+                    "not be answered as it was."
+                )
         if self.queue_events < self.max_events:
             problems.append(
                 f"QUIRE_QUEUE_EVENTS ({self.queue_events}) is less than QUIRE_MAX_EVENTS "

@@ -7,6 +7,8 @@ finds it named.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +19,7 @@ from ledger.entry import from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage.database import CONNECT_TIMEOUT_S, Database, connect, explained
 
+RETENTION_LOCK: Final = 7_305_804_406
 MAX_MONTHS: Final = 12_000
 MAX_ORGS: Final = 200_000
 """Orgs with entries in one month that one drop takes."""
@@ -112,6 +115,18 @@ async def last(queries: Any, org_id: int) -> Head | None:
     """The newest entry of an org that left; ``queries`` is what has asyncpg's ``fetchrow``."""
     row = await queries.fetchrow(LAST, org_id)
     return None if row is None else Head(row[0], row[1], from_datetime(row[2]))
+
+
+@asynccontextmanager
+async def alone(url: str) -> AsyncIterator[bool]:
+    """Whether nobody else lets months go while the block lasts. Raises DatabaseUnavailable."""
+    connection = await connect(url)
+    try:
+        async with explained():
+            first = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RETENTION_LOCK)
+        yield bool(first)
+    finally:
+        connection.terminate()
 
 
 async def gone(database: Database) -> list[GoneMonth]:

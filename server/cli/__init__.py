@@ -31,6 +31,7 @@ _COMMANDS = {
     "verify-entry": Lazy("server.cli.verify:verify_entry", "Verify one entry."),
     "bundle": Lazy("server.cli.bundle:bundle", "Write evidence that proves itself to a file."),
     "archive": Lazy("server.cli.archive:archive", "The archive of a trail."),
+    "retention": Lazy("server.cli.retention:retention", "Months that leave the database."),
     "import": Lazy("server.cli.imports:imports", "Bring in trails of other systems."),
     "subjects": Lazy("server.cli.subjects:subjects", "Erase a person's data."),
     "witness": Lazy("server.cli.witness:witness", "Watch other people's logs, and cosign them."),

@@ -8,6 +8,7 @@ archive = LazyGroup(
         "run": Lazy("server.cli.archiving:run", "Archive a trail now."),
         "status": Lazy("server.cli.archiving:status", "Show how far a trail is archived."),
         "verify": Lazy("server.cli.archive_verify:verify", "Verify an archive."),
+        "restore": Lazy("server.cli.archive_restore:restore", "Restore orgs from their archive."),
     },
     help="""The archive of a trail: a static log in a folder, or in locked object storage.
 

@@ -1,0 +1,43 @@
+"""The database of this machine's settings, for commands that work on it themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from ledger.storage.migrate import migrate
+from ledger.storage.provision import provision
+from server.data_dir import DataDirLock
+from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
+from server.settings import Settings
+
+
+class Urls(NamedTuple):
+    """How the database is reached by its owner, and by the server's role."""
+
+    owner: str
+    server: str
+
+
+@contextmanager
+def own_database(settings: Settings) -> Iterator[Urls]:
+    """The migrated database: that of the settings, or the embedded one, running while it lasts."""
+    if settings.database_url is not None:
+        owner = settings.database_owner_url or settings.database_url
+        asyncio.run(migrate(owner))
+        yield Urls(owner, settings.database_url)
+        return
+    postgres = EmbeddedPostgres(settings.data_dir)
+    if settings.data_dir.is_dir() and postgres.attach():  # a server runs it, and has migrated it
+        yield Urls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
+        return
+    with DataDirLock(settings.data_dir):
+        postgres.start()
+        try:
+            asyncio.run(provision(postgres.url(SUPERUSER)))
+            asyncio.run(migrate(postgres.url(OWNER_ROLE)))
+            yield Urls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
+        finally:
+            postgres.stop()
