@@ -1,0 +1,134 @@
+"""`quire archive restore` and `quire retention` as an operator runs them; kill -9 in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from ledger.archive.targets import Target
+from ledger.keys import dump_keyring
+from ledger.log_keys import dump_log_keys
+from ledger.storage import departed
+from tests.archive.test_restore import contents
+from tests.cli.commands import QUIRE, environment, run
+from tests.support.archives import KEYS, Archived
+from tests.support.clusters import Cluster, Database
+from tests.support.retaining import keep, load
+from tests.support.serving import MASTER_KEY
+from tests.support.trails import ORG, ORG_ID, RING
+
+
+@pytest.fixture
+def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A database without any table: a restore migrates it."""
+    database = postgres_cluster.empty()
+    yield database
+    postgres_cluster.drop(database)
+
+
+def operators(database: Database, target: Target, data_dir: Path) -> dict[str, str]:
+    """Settings of a machine that has the keys and nothing else."""
+    data_dir.mkdir(exist_ok=True)
+    for name, content in (
+        ("signing-keys.json", dump_keyring(RING)),
+        ("log-keys.json", dump_log_keys(KEYS)),
+    ):
+        (data_dir / name).write_bytes(content)
+        (data_dir / name).chmod(0o600)
+    return {
+        "QUIRE_DATA_DIR": str(data_dir),
+        "QUIRE_DATABASE_URL": database.server_url,
+        "QUIRE_DATABASE_OWNER_URL": database.owner_url,
+        "QUIRE_MASTER_KEY": MASTER_KEY,
+        "QUIRE_ARCHIVE_URL": target.url,
+    }
+
+
+async def test_an_operator_restores(
+    trail: Archived, folder: Target, empty: Database, tmp_path: Path
+) -> None:
+    await trail.grow(300, 20)
+    await trail.archive(folder)
+    settings = operators(empty, folder, tmp_path / "data")
+    done = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
+    assert (done.returncode, done.stderr.decode()) == (
+        0,
+        "Its keys were not in the database: sealed payloads that were written so far stay sealed. "
+        "API keys are to be made anew.\n",
+    )
+    assert done.stdout == b"acme: 320 entries and 2 checkpoints restored and verified.\n"
+    assert await contents(empty) == await contents(trail.database)
+    again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
+    assert again.returncode == 2
+    assert b"entries already" in again.stderr
+    unknown = await asyncio.to_thread(run, "archive", "restore", "nobody", settings=settings)
+    assert unknown.returncode == 2
+
+
+async def test_kill_9_in_the_middle(
+    trail: Archived, folder: Target, empty: Database, tmp_path: Path
+) -> None:
+    await trail.grow(12_000)
+    await trail.archive(folder)
+    settings = operators(empty, folder, tmp_path / "data")
+    command = [*QUIRE, "archive", "restore", ORG]
+    with subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE) as process:
+        await _copying(empty)
+        process.send_signal(signal.SIGKILL)
+    connection = await asyncpg.connect(empty.superuser_url)
+    try:
+        for table in ("orgs", "entries", "checkpoints", "tile_parts", "anchor_leaves", "log_keys"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+    finally:
+        await connection.close()
+    again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
+    assert again.returncode == 0, again.stderr
+    assert await contents(empty) == await contents(trail.database)
+
+
+async def _copying(database: Database) -> None:
+    """Return once a restore has written rows that it has not committed."""
+    deadline = time.monotonic() + 60
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        while not await connection.fetchval(
+            "SELECT to_regclass('entries_2026_01') IS NOT NULL "
+            "AND pg_relation_size(to_regclass('entries_2026_01')) > 1000000"
+        ):
+            assert time.monotonic() < deadline, "the restore did not begin"
+            await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
+
+
+async def test_an_operator_lets_months_go(trail: Archived, folder: Target, tmp_path: Path) -> None:
+    await load(trail, folder, 30, 5, 5)
+    await keep(trail, None)
+    settings = operators(trail.database, folder, tmp_path / "data")
+    without = await asyncio.to_thread(run, "retention", "run", settings=settings)
+    assert without.returncode == 2
+    assert b"QUIRE_RETENTION_MONTHS" in without.stderr
+    settings["QUIRE_RETENTION_MONTHS"] = "1"
+    done = await asyncio.to_thread(run, "retention", "run", settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().splitlines() == [
+        f"2026-0{month} left: {count} entries of 1 org, recorded in entry {seq} of the trail system."
+        for seq, (month, count) in enumerate(((1, 30), (2, 5), (3, 5)))
+    ]
+    assert await departed.live_from(trail.server, ORG_ID) == 40
+    shown = await asyncio.to_thread(run, "retention", "status", "--json", settings=settings)
+    found = json.loads(shown.stdout)
+    assert found["keep_months"] == 1
+    assert [month[:2] for month in found["gone"]] == [
+        ["2026-01-01", 30], ["2026-02-01", 5], ["2026-03-01", 5],
+    ]  # fmt: skip
+    again = await asyncio.to_thread(run, "retention", "run", settings=settings)
+    assert (again.returncode, again.stdout) == (0, b"")
