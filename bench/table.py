@@ -6,7 +6,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from bench import appends, bundling, checkpoints, evidence, logs, rebuilding, searching, verifying
+from bench import (
+    appends,
+    archives,
+    bundling,
+    checkpoints,
+    evidence,
+    logs,
+    rebuilding,
+    searching,
+    verifying,
+)
 from bench.figures import Figure, Row
 from bench.scope import Scope
 
@@ -25,6 +35,7 @@ TABLE: Final = (
     Row("bundle_build", "entries of a bundle, out of the database", "a zip of its members", 0.4),
     Row("bundle_verify", "quire-verify of 10,000 entries, s", "hashing the file", 2.0, "at most"),
     Row("verifier_start", "quire-verify of one entry, s", "an idle interpreter", 0.3, "at most"),
+    Row("archive_verify", "a local archive, all cores", "BLAKE3 and SHA-256 of its bytes", 0.5),
     Row("search_first_page", "first page by subject or actor, p99 ms", "p50", 50.0, "at most"),
     Row("search_cost", "batches with the search indexes", "without them", 0.75),
 )
@@ -51,6 +62,7 @@ def measures() -> dict[str, Measure]:
         "bundle_build": bundling.bundle_build,
         "bundle_verify": evidence.bundle_verify,
         "verifier_start": evidence.verifier_start,
+        "archive_verify": archives.archive_verify,
         "search_first_page": partial(searching.search_first_page, archive=archive),
         "search_cost": partial(searching.search_cost, archive=archive),
     }

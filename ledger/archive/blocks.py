@@ -6,6 +6,7 @@ looked at part by part, to name what is wrong.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
@@ -17,7 +18,7 @@ from ledger.archive.fetching import Fetch
 from ledger.archive.findings import FAULTS_MAX, ArchiveFault
 from ledger.archive.layout import Pack, pack_folder, place_of
 from ledger.archive.packs import DIGEST_BYTES, HEAD, MAGIC, PACK_BYTES_MAX, ROW, Packed, unpack_rows
-from ledger.archive.reader import entry_of, widest_at
+from ledger.archive.rows import entry_of, widest_at
 from ledger.chain import check_entry
 from ledger.entry import decode_leaf
 from ledger.errors import ArchiveMismatch, TileError
@@ -34,10 +35,13 @@ from ledger.tiles import (
 
 AT_ONCE: Final = 16
 """Tiles whose objects are asked for together."""
-_MARK: Final = b',"payload":{"blake3":"%b","seal":'
+_MEMBER: Final = b',"payload":{"blake3":"'
+_MEMBER_BYTES: Final = len(_MEMBER)
+HEX_BYTES: Final = 64
+_QUOTE: Final = 0x22
 
 
-class Block(msgspec.Struct, frozen=True):
+class Block(msgspec.Struct, frozen=True, tag=True):
     """Tiles of level 0 from ``first`` on; ``proved`` has the root of each, None where unknown.
 
     A partial tile comes by itself, with its ``width`` and its proved ``hashes``.
@@ -52,7 +56,7 @@ class Block(msgspec.Struct, frozen=True):
     width: int = TILE_WIDTH
 
 
-class Checked(msgspec.Struct):
+class Checked(msgspec.Struct, tag=True):
     """What was found in a block; ``entries`` are those that belong to the checkpoint."""
 
     entries: int = 0
@@ -257,7 +261,7 @@ def digest_mark(payload: bytes) -> bytes:
     A leaf is JSON: a quotation mark within one of its strings stands behind a backslash, so
     these bytes can only be the member itself.
     """
-    return _MARK % blake3(payload).hexdigest().encode()
+    return b'%b%b"' % (_MEMBER, hexlify(blake3(payload).digest()))
 
 
 def is_right(start: int, hashes: bytes, leaves: bytes, pack: bytes) -> bool:
@@ -293,7 +297,8 @@ def _has_leaves(count: int, hashes: bytes, leaves: bytes) -> bool:
 def _has_leaves_and_payloads(hashes: bytes, leaves: bytes, pack: bytes, table: bytes) -> bool:
     """The speed of verification is the speed of this loop, so it is one piece."""
     found: list[bytes] = []
-    add, sha, blake = found.append, sha256, blake3
+    add, sha, blake = found.append, sha256, blake3()  # a hasher for each would cost as much again
+    reset, update, digest = blake.reset, blake.update, blake.digest
     leaf_at, at = 0, HEAD.size + len(table) + DIGEST_BYTES
     try:
         for length, _ in ROW.iter_unpack(table):
@@ -301,7 +306,12 @@ def _has_leaves_and_payloads(hashes: bytes, leaves: bytes, pack: bytes, table: b
             leaf_end = leaf_at + 2 + (leaves[leaf_at] << 8 | leaves[leaf_at + 1])
             leaf = leaves[leaf_at + 2 : leaf_end]
             add(sha(b"\x00" + leaf).digest())
-            if _MARK % blake(pack[at:end]).hexdigest().encode() not in leaf:
+            reset()
+            update(pack[at:end])
+            place = leaf.find(_MEMBER) + _MEMBER_BYTES
+            if leaf[place : place + HEX_BYTES] != hexlify(digest()):
+                return False
+            if leaf[place + HEX_BYTES] != _QUOTE:
                 return False
             at, leaf_at = end, leaf_end
     except IndexError:

@@ -1,83 +1,56 @@
-"""Worker processes of a verification: each opens the target itself and checks what it is given."""
+"""Worker processes of a verification: each opens the target itself and checks what it is given.
+
+They are subprocesses and no forks, so a worker is small whatever started it, and their stdin is
+a pipe of ours, so that they end when we do, however we end.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, asynccontextmanager
-from multiprocessing import get_context
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ledger.archive.blocks import Block, Checked, check_block
-from ledger.archive.extras import Extras, check_extras
-from ledger.archive.fetching import Fetch, fetching
-from ledger.archive.targets import TargetSettings
-from ledger.errors import ArchiveUnavailable
-from ledger.keys import SigningKey, SigningKeyring
+import ledger
+from ledger import errors
+from ledger.archive.blocks import Checked
+from ledger.archive.worker import (
+    FRAME,
+    Failure,
+    Gear,
+    Work,
+    Worker,
+    decode_answer,
+    pack,
+)
+from ledger.errors import ArchiveError, ArchiveUnavailable
 
-Work = Block | Extras
-WATCH_S: Final = 0.5
-
-
-class Gear(msgspec.Struct, frozen=True):
-    """What a worker needs once: where the target is, and the entries' signing keys if any."""
-
-    url: str
-    settings: TargetSettings
-    keys: tuple[tuple[str, bytes], ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Gear({self.url!r})"  # the rest holds secrets
-
-    def keyring(self) -> SigningKeyring | None:
-        keys = [SigningKey(key_id, secret) for key_id, secret in self.keys]
-        return SigningKeyring(keys, [keys[0].key_id]) if keys else None
-
-
-class Worker:
-    """Does the work in this process."""
-
-    def __init__(self, gear: Gear) -> None:
-        self._open = ExitStack()
-        self._fetch: Fetch = self._open.enter_context(fetching(gear.url, gear.settings))
-        self._keyring = gear.keyring()
-
-    def check(self, work: Work) -> Checked:
-        """Check a block of tiles, or other objects. Raises the target's errors."""
-        if isinstance(work, Block):
-            return check_block(self._fetch, work, self._keyring)
-        return check_extras(self._fetch, work, self._keyring)
-
-    def close(self) -> None:
-        self._open.close()
+MODULE: Final = "ledger.archive.worker"
+ANSWER_BYTES_MAX: Final = 64 << 20
 
 
 class Crew:
-    """Checks several at a time."""
+    """Checks as many pieces of work at a time as there are workers."""
 
-    def __init__(self, pool: Executor, check: Callable[[Work], Checked], room: int) -> None:
-        self._pool = pool
-        self._check = check
-        self._room = asyncio.Semaphore(room)
+    def __init__(self, members: list[Callable[[Work], Awaitable[Checked]]]) -> None:
+        self._free: asyncio.Queue[Callable[[Work], Awaitable[Checked]]] = asyncio.Queue()
+        for member in members:
+            self._free.put_nowait(member)
 
     async def check(self, work: Work) -> Checked:
         """What is found. Raises the target's errors, ArchiveUnavailable for a lost process."""
-        loop = asyncio.get_running_loop()
-        async with self._room:
-            try:
-                return await loop.run_in_executor(self._pool, self._check, work)
-            except BrokenProcessPool as error:
-                raise ArchiveUnavailable(
-                    "a process that verified the archive ended before its work was done; was it "
-                    "killed, or is the machine out of memory?"
-                ) from error
+        member = await self._free.get()
+        try:
+            return await member(work)
+        finally:
+            self._free.put_nowait(member)
 
 
 @asynccontextmanager
@@ -87,13 +60,14 @@ async def crew(gear: Gear, processes: int) -> AsyncIterator[Crew]:
         async with _thread(gear) as alone:
             yield alone
         return
-    pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(gear, os.getpid())
-    )
+    members: list[_Member] = []
     try:
-        yield Crew(pool, _check, 2 * processes)
+        for _ in range(processes):
+            members.append(await _Member.start(gear))  # noqa: PERF401 - those so far are ended
+        yield Crew([member.check for member in members])
     finally:
-        await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        for member in members:
+            await member.end()
 
 
 @asynccontextmanager
@@ -102,26 +76,77 @@ async def _thread(gear: Gear) -> AsyncIterator[Crew]:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
         worker = await loop.run_in_executor(thread, Worker, gear)
+
+        async def check(work: Work) -> Checked:
+            return await loop.run_in_executor(thread, worker.check, work)
+
         try:
-            yield Crew(thread, worker.check, 1)
+            yield Crew([check])
         finally:
             await loop.run_in_executor(thread, worker.close)
 
 
-_workers: list[Worker] = []
+class _Member:
+    """One worker process, for one caller at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, gear: Gear) -> _Member:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            MODULE,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(ledger.__file__).parents[1])},
+        )
+        member = cls(process)
+        await member._send(pack(gear))
+        return member
+
+    async def check(self, work: Work) -> Checked:
+        await self._send(pack(work))
+        stdout = self._process.stdout
+        assert stdout is not None
+        try:
+            (length,) = FRAME.unpack(await stdout.readexactly(FRAME.size))
+            if length > ANSWER_BYTES_MAX:
+                raise await self._lost()
+            answer: Checked | Failure = decode_answer(await stdout.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
+            raise await self._lost() from None
+        if isinstance(answer, Failure):
+            raise _error(answer)
+        return answer
+
+    async def end(self) -> None:
+        """End the process, whatever it is doing."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def _send(self, data: bytes) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(data)
+            await stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise await self._lost() from None
+
+    async def _lost(self) -> ArchiveUnavailable:
+        await self.end()
+        return ArchiveUnavailable(
+            f"a process that verified the archive ended (status {self._process.returncode}) before "
+            "its work was done; was it killed, or is the machine out of memory?"
+        )
 
 
-def _begin(gear: Gear, parent: int) -> None:
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    _workers.append(Worker(gear))
-
-
-def _follow(parent: int) -> None:
-    """End when the verification is gone: its pipe alone would not tell."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_S)
-    os._exit(1)
-
-
-def _check(work: Work) -> Checked:
-    return _workers[0].check(work)
+def _error(failure: Failure) -> ArchiveError:
+    kind = getattr(errors, failure.kind, None)
+    if isinstance(kind, type) and issubclass(kind, ArchiveError):
+        return kind(failure.message)
+    return ArchiveError(failure.message)

@@ -10,8 +10,8 @@ import msgspec
 
 from ledger.archive.blocks import Checked, check_pack
 from ledger.archive.fetching import Fetch
-from ledger.archive.growth import Log
 from ledger.archive.layout import CheckpointAt, Pack, Place, Span, place_of
+from ledger.archive.log import Log
 from ledger.archive.packs import PACK_BYTES_MAX
 from ledger.archive.records import NOTE_BYTES_MAX, RECORDS_BYTES_MAX, Signed, decode_rows
 from ledger.errors import ArchiveMismatch, ArchiveRefused, MerkleError, TileError
@@ -33,7 +33,7 @@ from ledger.tiles import (
 CACHED_TILES = 512
 
 
-class Extras(msgspec.Struct, frozen=True):
+class Extras(msgspec.Struct, frozen=True, tag=True):
     """Objects to check, by their keys below the prefix, in a log of ``size`` entries."""
 
     org: str

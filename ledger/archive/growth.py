@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.layout import ANCHORS
-from ledger.checkpoint import Checkpoint
+from ledger.archive.log import Log
 from ledger.errors import ArchiveRefused, FormatError, MerkleError
-from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.merkle import HASH_BYTES, Edge
 from ledger.storage import archiving, trees
 from ledger.storage.database import Database
@@ -25,36 +23,6 @@ from ledger.tiles import TILE_WIDTH, Tile, edge_from_tiles, tile_in, tiles_for_e
 REACH: Final = 1 << 17
 """Entries that one account covers, where a checkpoint lies within them: 4 MiB of hashes."""
 TILES_AT_ONCE: Final = 64
-
-
-@dataclass(frozen=True)
-class Log:
-    """A log to be archived: an org's trail, or the anchor log (``prefix`` is ``_anchors``)."""
-
-    org_id: int
-    prefix: str
-    history: LogKeyHistory
-
-    def opened(self, note: bytes | None, size: int) -> Checkpoint:
-        """A checkpoint that our key signed. Raises ArchiveRefused for any other."""
-        try:
-            if note is None:
-                raise FormatError("it is too long to be one")
-            if self.prefix == ANCHORS:
-                checkpoint = open_anchor(note, self.history).checkpoint
-            else:
-                checkpoint = open_org_checkpoint(note, self.prefix, self.history).checkpoint
-        except FormatError as error:
-            raise ArchiveRefused(
-                f"the checkpoint of {self.prefix} at size {size} is not ours: {error}. Run a full "
-                "verification of this trail"
-            ) from error
-        if checkpoint.size != size:
-            raise ArchiveRefused(
-                f"the checkpoint of {self.prefix} stored for size {size} is one of size "
-                f"{checkpoint.size}. Run a full verification of this trail"
-            )
-        return checkpoint
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from ledger.archive.reader import ArchiveReader, entry_of
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.rows import entry_of
 from ledger.archive.targets import Target
 from ledger.chain import check_entry
 from ledger.checkpoint import Checkpoint

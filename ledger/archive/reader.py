@@ -7,8 +7,7 @@ archive.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeVar
 
 from ledger.archive.layout import (
@@ -27,7 +26,7 @@ from ledger.archive.layout import (
     pack_folder,
     place_of,
 )
-from ledger.archive.packs import PACK_BYTES_MAX, Packed, unpack_rows
+from ledger.archive.packs import PACK_BYTES_MAX, Packed
 from ledger.archive.records import (
     LINE_BYTES_MAX,
     NOTE_BYTES_MAX,
@@ -39,11 +38,11 @@ from ledger.archive.records import (
     Signed,
     decode_rows,
 )
+from ledger.archive.rows import entry_of, unpacked, widest_at
 from ledger.archive.targets import Listed, Target
 from ledger.chain import Entry
 from ledger.checkpoint import Checkpoint
-from ledger.entry import decode_leaf, entry_hash, search_tag
-from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, MalformedLeaf, TileError
+from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, TileError
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.merkle import HASH_BYTES
 from ledger.tiles import (
@@ -173,7 +172,7 @@ class ArchiveReader:
         whole = Pack(tile, 0, TILE_WIDTH - 1)
         data = await self.find(whole.key(), PACK_BYTES_MAX)
         if data is not None:
-            yield first, _unpacked(whole, data)[first : last + 1]
+            yield first, unpacked(whole, data)[first : last + 1]
             return
         packs = [pack async for pack in self._packs(tile)]
         at = first
@@ -184,7 +183,7 @@ class ArchiveReader:
                     f"no payload of entry {tile * TILE_WIDTH + at} of {self.org} is archived"
                 )
             data = await self.read(pack.key(), PACK_BYTES_MAX)
-            yield at, _unpacked(pack, data)[at - pack.first : last + 1 - pack.first]
+            yield at, unpacked(pack, data)[at - pack.first : last + 1 - pack.first]
             at = pack.last + 1
 
     async def _packs(self, tile: int) -> AsyncIterator[Pack]:
@@ -253,36 +252,3 @@ class ArchiveReader:
 def number_of(row: Signed | AnchoredAt) -> int:
     """The number by which spans count a row."""
     return row.size if isinstance(row, Signed) else row.idx + 1
-
-
-def widest_at(packs: Sequence[Pack], at: int) -> Pack | None:
-    """Of the packs that hold this entry of their bundle, the one that goes furthest."""
-    holding = [pack for pack in packs if pack.first <= at <= pack.last]
-    return max(holding, key=lambda pack: pack.last, default=None)
-
-
-def entry_of(org_id: int, leaf: bytes, row: Packed) -> Entry:
-    """The stored row of an entry, all of whose other columns are in its leaf.
-
-    Raises ArchiveMismatch for what is no leaf.
-    """
-    try:
-        said = decode_leaf(leaf)
-        anchored_at = datetime.fromisoformat(said.anchored_at)
-    except (MalformedLeaf, ValueError) as error:
-        raise ArchiveMismatch(f"an archived leaf can't be read: {error}") from error
-    return Entry(
-        org_id,
-        said.seq,
-        anchored_at,
-        search_tag(said.actor),
-        search_tag(said.subject),
-        entry_hash(leaf),
-        row.signature,
-        leaf,
-        row.payload,
-    )
-
-
-def _unpacked(pack: Pack, data: bytes) -> list[Packed]:
-    return unpack_rows(data, pack.start, pack.end - pack.start)

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 from ledger.archive.anchoring import Attestors, check_anchoring, check_attestations
 from ledger.archive.blocks import Block, Checked
 from ledger.archive.comparing import Comparison
-from ledger.archive.crew import Crew, Gear, Work, crew
+from ledger.archive.crew import Crew, crew
 from ledger.archive.extras import Extras, gaps, is_extra, reaches
 from ledger.archive.findings import ArchiveVerdict, Findings
 from ledger.archive.layout import ANCHORS, CHECKPOINT, LOG_KEYS, ORG, Span, place_of
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings
+from ledger.archive.worker import Gear, Work
 from ledger.checkpoint import Checkpoint
 from ledger.errors import (
     ArchiveMismatch,

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from ledger.archive.growth import Growth, Log, growth_of
+from ledger.archive.growth import Growth, growth_of
 from ledger.archive.layout import (
     ANCHORS,
     CHECKPOINT,
@@ -23,6 +23,7 @@ from ledger.archive.layout import (
     Span,
     TokenAt,
 )
+from ledger.archive.log import Log
 from ledger.archive.puts import Policy, Puts
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.records import ROWS_MAX, AnchoredAt, ArchivedOrg, Signed, encode_rows

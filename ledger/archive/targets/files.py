@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from typing import Final
 
 from ledger.archive.targets.objects import Listed
 
@@ -29,6 +30,59 @@ INCOMING = ".incoming"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+FOLDERS_OPEN: Final = 16  # that a reader of many files keeps open
+
+
+class ManyFiles:
+    """Reads many files below one folder, most of them beside each other; for one thread.
+
+    As :meth:`Files.read`, but the folders last gone through stay open.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: dict[tuple[str, ...], int] = {}
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        """The bytes of a file; None when they are more than `limit`. Raises OSError."""
+        *parents, name = key.split("/")
+        file = os.open(name, _READ, dir_fd=self._folder(tuple(parents)))
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "no regular file", key)
+            if status.st_size > limit:
+                return None
+            return _whole(file, status.st_size)
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Let go of the folders."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _folder(self, path: tuple[str, ...]) -> int:
+        found = self._open.pop(path, None)
+        if found is None:
+            if path:
+                found = os.open(path[-1], _FOLDER, dir_fd=self._folder(path[:-1]))
+            else:
+                found = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._open[path] = found  # the newest last
+        if len(self._open) > FOLDERS_OPEN:
+            os.close(self._open.pop(next(iter(self._open))))
+        return found
+
+
+def _whole(file: int, size: int) -> bytes:
+    """What is in a file of this size; less where it was shortened meanwhile."""
+    data = os.read(file, size)
+    while len(data) < size and (more := os.read(file, size - len(data))):
+        data += more
+    return data
 
 
 class Files:

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from ledger.archive.targets.files import Files
+from ledger.archive.targets.files import Files, ManyFiles
 from ledger.archive.targets.objects import (
     OBJECT_BYTES_MAX,
     Held,
@@ -92,7 +92,7 @@ class FolderTarget:
 
     async def versions(self, key: str) -> tuple[str, ...]:
         held = await self.head(key)
-        with self._explained(key):
+        with self.explained(key):
             return self._versions(key) or (("",) if held else ())
 
     async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
@@ -101,27 +101,21 @@ class FolderTarget:
             for listed in batch:
                 yield listed
 
-    def read(self, key: str, limit: int) -> bytes | None:
-        """As `get`, for a process that may wait; None where there is no such object."""
-        try:
-            data = self._read(checked_key(key), min(limit, OBJECT_BYTES_MAX))
-        except ArchiveObjectMissing:
-            return None
-        if data is None:
-            raise too_long(key, limit)
-        return data
+    def reading(self) -> ReadingFolder:
+        """A reader of many objects, for a thread that may wait."""
+        return ReadingFolder(self, ManyFiles(self._root))
 
     def names(self, prefix: str, limit: int) -> Sequence[str]:
         """As `list`, for a process that may wait; the first `limit` keys."""
-        with self._explained(prefix):
+        with self.explained(prefix):
             return [each.key for each in islice(self._files.walk(checked_prefix(prefix)), limit)]
 
     def _check(self) -> None:
-        with self._explained("the folder"):
+        with self.explained("the folder"):
             self._files.check()
 
     def _put(self, wanted: Wanted) -> Stored:
-        with self._explained(wanted.key):
+        with self.explained(wanted.key):
             # What stands there already is held against what is wanted, as after a write.
             with contextlib.suppress(FileExistsError):
                 self._files.create(wanted.key, wanted.data)
@@ -130,7 +124,7 @@ class FolderTarget:
         return stored
 
     def _put_pointer(self, wanted: Wanted) -> Stored:
-        with self._explained(wanted.key):
+        with self.explained(wanted.key):
             stored = self._newest_version(wanted)
             self._name_newest(wanted.key)
         return stored
@@ -176,12 +170,12 @@ class FolderTarget:
         )
 
     def _read(self, file: str, limit: int) -> bytes | None:
-        with self._explained(file):
+        with self.explained(file):
             return self._files.read(file, limit)
 
     def _head(self, key: str) -> Held | None:
         try:
-            with self._explained(key):
+            with self.explained(key):
                 size = self._files.size(key)
                 newest = next(iter(self._versions(key)), "")
         except ArchiveObjectMissing:
@@ -193,11 +187,11 @@ class FolderTarget:
         return tuple(sorted(filter(_VERSION.fullmatch, names), reverse=True))
 
     def _next(self, found: Iterator[Listed]) -> tuple[Listed, ...]:
-        with self._explained("the folder"):
+        with self.explained("the folder"):
             return tuple(islice(found, LISTED_AT_ONCE))
 
     @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
+    def explained(self, what: str) -> Iterator[None]:
         """Turn what the operating system says into errors of this project."""
         try:
             yield
@@ -211,6 +205,35 @@ class FolderTarget:
             raise ArchiveDenied(message) from error
         except OSError as error:
             raise _explanation(self._root, what, error) from error
+
+
+class ReadingFolder:
+    """Reads objects one after the other; made by `FolderTarget.reading`."""
+
+    def __init__(self, target: FolderTarget, files: ManyFiles) -> None:
+        self._target = target
+        self._files = files
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        """As `FolderTarget.get`; None where there is no such object."""
+        try:
+            data = self._files.read(checked_key(key), min(limit, OBJECT_BYTES_MAX))
+        except FileNotFoundError:
+            return None
+        except OSError:
+            with self._target.explained(key):
+                raise
+        if data is None:
+            raise too_long(key, limit)
+        return data
+
+    def names(self, prefix: str, limit: int) -> Sequence[str]:
+        """As `FolderTarget.list`: the first `limit` keys."""
+        return self._target.names(prefix, limit)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._files.close()
 
 
 def _version_key(key: str, version: str) -> str:

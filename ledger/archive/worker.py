@@ -1,0 +1,117 @@
+"""A worker process: checks blocks and other objects of one archive.
+
+Started as ``python -m ledger.archive.worker``, with its gear and then its work on stdin and its
+answers on stdout: MessagePack behind a 32-bit length. It ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from struct import Struct
+from typing import IO, Final
+
+import msgspec
+
+from ledger.archive.blocks import Block, Checked, check_block
+from ledger.archive.extras import Extras, check_extras
+from ledger.archive.fetching import Fetch, fetching
+from ledger.archive.targets import TargetSettings
+from ledger.errors import ArchiveError
+from ledger.keys import SigningKey, SigningKeyring
+
+NICENESS: Final = 10
+"""Appends come first."""
+FRAME: Final = Struct(">I")
+
+
+class Gear(msgspec.Struct, frozen=True, tag=True):
+    """What a worker needs once: where the target is, and the entries' signing keys if any."""
+
+    url: str
+    settings: TargetSettings
+    keys: tuple[tuple[str, bytes], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Gear({self.url!r})"  # the rest holds secrets
+
+    def keyring(self) -> SigningKeyring | None:
+        keys = [SigningKey(key_id, secret) for key_id, secret in self.keys]
+        return SigningKeyring(keys, [keys[0].key_id]) if keys else None
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True):
+    """An error of the target, by the name of its class."""
+
+    kind: str
+    message: str
+
+
+Work = Block | Extras
+_encode = msgspec.msgpack.Encoder().encode
+_gear = msgspec.msgpack.Decoder(Gear).decode
+_work = msgspec.msgpack.Decoder(Work).decode
+decode_answer = msgspec.msgpack.Decoder(Checked | Failure).decode
+
+
+class Worker:
+    """Does the work, in this process."""
+
+    def __init__(self, gear: Gear) -> None:
+        self._open = ExitStack()
+        self._fetch: Fetch = self._open.enter_context(fetching(gear.url, gear.settings))
+        self._keyring = gear.keyring()
+
+    def check(self, work: Work) -> Checked:
+        """Check a block of tiles, or other objects. Raises the target's errors."""
+        if isinstance(work, Block):
+            return check_block(self._fetch, work, self._keyring)
+        return check_extras(self._fetch, work, self._keyring)
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def pack(message: Gear | Work | Checked | Failure) -> bytes:
+    """One message as it travels."""
+    body = _encode(message)
+    return FRAME.pack(len(body)) + body
+
+
+def _received(stream: IO[bytes]) -> bytes | None:
+    head = stream.read(FRAME.size)
+    if len(head) < FRAME.size:
+        return None
+    (length,) = FRAME.unpack(head)
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+def main() -> None:
+    """Work until stdin ends; whatever else is printed goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    os.nice(NICENESS)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    gear = _received(sys.stdin.buffer)
+    if gear is None:
+        return
+    worker = Worker(_gear(gear))
+    while (body := _received(sys.stdin.buffer)) is not None:
+        answer: Checked | Failure
+        try:
+            answer = worker.check(_work(body))
+        except ArchiveError as error:
+            answer = Failure(type(error).__name__, str(error))
+        try:
+            answers.write(pack(answer))
+            answers.flush()
+        except BrokenPipeError:
+            break
+    worker.close()
+
+
+if __name__ == "__main__":
+    main()

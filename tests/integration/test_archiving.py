@@ -1,0 +1,63 @@
+"""`quire serve` archives by itself what was signed, into its data directory by default."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import run
+from tests.support.quire_process import QuireProcess
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def served(data_dir: Path) -> Iterator[QuireProcess]:
+    server = QuireProcess(data_dir)
+    server.settings(QUIRE_ARCHIVE_SECONDS="0.2", QUIRE_CHECKPOINT_SECONDS="0.2")
+    server.start()
+    yield server
+    server.terminate()
+
+
+def request(server: QuireProcess, method: str, path: str, key: str, body: object = None) -> object:
+    headers = {"x-api-key": key, "content-type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    sent = urllib.request.Request(f"{server.url}{path}", data, headers, method=method)
+    with urllib.request.urlopen(sent, timeout=90) as answer:
+        return json.load(answer)
+
+
+def test_what_is_appended_is_archived_soon_and_verifies(
+    served: QuireProcess, data_dir: Path
+) -> None:
+    org, key = served.create_org("sealed")
+    events = [{"event_type": "test", "number": number} for number in range(300)]
+    request(served, "POST", f"/v1/orgs/{org}/entries", key, events)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        status = request(served, "GET", f"/v1/orgs/{org}/archive", key)
+        assert isinstance(status, dict)
+        if status["size"] >= 300:
+            break
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+    assert status["problem"] is None
+    assert (status["target"], status["retain_days"]) == ("folder", 0)
+    platform = (data_dir / "platform.key").read_text().strip()
+    request(served, "POST", f"/v1/orgs/{org}/entries", key, events[:5])
+    time.sleep(1)
+    done = request(served, "POST", f"/v1/orgs/{org}/archive", platform)
+    assert isinstance(done, dict)
+    assert done["size"] == 305
+    assert (data_dir / "archive" / org / "checkpoint").is_file()
+    verified = run("archive", "verify", org, "--data-dir", str(data_dir), "--json")
+    report = json.loads(verified.stdout)
+    assert verified.returncode == 0, report
+    assert report["trail"]["entries"] >= 305
+    assert report["trail"]["database"] is True
