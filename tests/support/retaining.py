@@ -49,13 +49,14 @@ async def retaining(trail: Archived, target: Target) -> AsyncIterator[Retention]
     """Retention of a trail, with a sequencer for the entries that it makes."""
     async with process(trail.database.server_url) as running:
         recorder = Recorder(
-            lambda event: _system(running, trail, event),
+            lambda event: append_to_system(running, trail, event),
             lambda org_id, event: _org(running, org_id, event),
         )
         yield Retention(target, trail.server, lambda _: RING, recorder)
 
 
-async def _system(running: Process, trail: Archived, event: Mapping[str, Any]) -> int:
+async def append_to_system(running: Process, trail: Archived, event: Mapping[str, Any]) -> int:
+    """Record an event in the server's own trail, made at first need; its seq."""
     if await orgs.org_by_slug(trail.server, SYSTEM) is None:
         await orgs.insert_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")
     return await _append(running, SYSTEM_ID, SYSTEM, event)
@@ -69,9 +70,8 @@ async def _org(running: Process, org_id: int, event: Mapping[str, Any]) -> None:
 async def _append(running: Process, org_id: int, slug: str, event: Mapping[str, Any]) -> int:
     payload = msgspec.json.encode(event)
     draft = Draft(
-        event["action"], event["actor"], None, event["event_type"], None, None,
+        event["action"], None, None, event["event_type"], None, None,
         payload_digest(payload, None), None, None, 0, 0, payload,
     )  # fmt: skip
-    draft.actor = None
     appended = await running.sequencer.append(AppendRequest(org_id, slug, [draft]))
     return appended.entries[0].seq

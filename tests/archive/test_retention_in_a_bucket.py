@@ -1,0 +1,90 @@
+"""Retention and restore with a bucket that locks what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from ledger.archive.past import ArchivePast
+from ledger.archive.puts import Policy
+from ledger.archive.restore import Restore
+from ledger.archive.targets import Target, open_target
+from ledger.archive.trail import TrailReader
+from ledger.core.verification.archive_at import ArchiveAt
+from ledger.core.verification.trail import Target as Verified
+from ledger.core.verification.trail import verify_trail
+from ledger.core.verification.trust import Trust
+from ledger.entry import RecordId, from_datetime
+from ledger.errors import RetentionRefused
+from ledger.storage import departed
+from tests.archive.test_restore import contents, means
+from tests.support.archives import HISTORY, Archived
+from tests.support.clusters import Cluster, Database
+from tests.support.object_storage import ObjectStorage
+from tests.support.retaining import FEBRUARY, JANUARY, keep, moment, retaining
+from tests.support.trails import ORG, ORG_ID, RING
+
+pytestmark = pytest.mark.xdist_group("object_storage")
+
+
+@pytest.fixture
+async def target(s3_environ: ObjectStorage, bucket: str) -> AsyncIterator[Target]:
+    async with open_target(f"s3://{bucket}/quire", s3_environ.settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
+
+async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_back(
+    trail: Archived, target: Target, s3_environ: ObjectStorage, empty: Database
+) -> None:
+    await trail.grow(300, now_us=moment(JANUARY))
+    await trail.grow(20, now_us=moment(FEBRUARY))
+    await trail.archive(target, Policy(retain_days=1))
+    before = await contents(trail.database)
+    await keep(trail, 1)
+    async with retaining(trail, target) as retention:
+        assert await retention.let_go(JANUARY) is not None
+    past = ArchivePast(trail.server, target.url, s3_environ.settings)
+    reader = TrailReader(trail.server, past)
+    for row in (trail.rows[0], trail.rows[299]):
+        place = RecordId(ORG_ID, from_datetime(row.anchored_at), row.seq)
+        assert await reader.entry(place) == row
+    await reader.close()
+    result = await verify_trail(
+        trail.database.server_url,
+        Verified(ORG_ID, ORG),
+        RING,
+        trust=Trust.of(HISTORY, ORG),
+        archive=ArchiveAt(target.url, s3_environ.settings),
+        processes=1,
+    )
+    assert (result.errors, result.verified_entries) == ([], 320)
+    await Restore(target, empty.owner_url, means(trail.memory)).run([ORG])
+    after = await contents(empty)
+    assert after == before, "as it was before January left"
+
+
+async def test_nothing_leaves_while_the_bucket_is_away(
+    trail: Archived, s3_environ: ObjectStorage, bucket: str
+) -> None:
+    settings = s3_environ.settings
+    url = f"s3://{bucket}/quire"
+    async with open_target(url, settings) as target:
+        await trail.grow(30, now_us=moment(JANUARY))
+        await trail.grow(5, now_us=moment(FEBRUARY))
+        await trail.archive(target, Policy(retain_days=1))
+    await keep(trail, 1)
+    away = type(settings)(
+        s3_endpoint="http://127.0.0.1:9", attempts=1, attempts_timeout_s=1, connect_timeout_s=1
+    )
+    async with open_target(url, away) as gone, retaining(trail, gone) as retention:
+        with pytest.raises(RetentionRefused):
+            await retention.let_go(JANUARY)
+    assert await departed.live_from(trail.server, ORG_ID) == 0
