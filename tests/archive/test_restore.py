@@ -22,7 +22,7 @@ from ledger.storage import database as storage
 from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.trees import ANCHOR_LOG
-from tests.support.appending import process, sound_trail, superuser
+from tests.support.appending import new_org, process, sound_trail, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
 from tests.support.clusters import Cluster, Database
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
@@ -293,3 +293,47 @@ class Killed(Exception):
 
 def _killed(*_: object) -> None:
     raise Killed
+
+
+async def test_one_org_after_the_other(trail: Archived, folder: Target, empty: Database) -> None:
+    await trail.grow(20)
+    async with process(trail.database.server_url) as running:
+        other = await new_org(running.database)
+        await running.append(other, *[b"of the other org"] * 30)
+        record = await orgs.org_by_id(running.database, other.id)
+    assert record is not None
+    await trail.grow(5)
+    await trail.archive(folder)
+    await trail.writer(folder).archive(record)
+    before = await contents(trail.database)
+    restore = Restore(folder, empty.owner_url, means())
+    await restore.run([ORG])
+    async with superuser(empty) as connection:
+        unknown = "SELECT count(*) FROM anchor_leaves WHERE org_id = -1"
+        assert await connection.fetchval(unknown) > 0
+        await connection.execute("SET session_replication_role = origin")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await connection.execute("UPDATE anchor_leaves SET size = 9 WHERE org_id = 7")
+        await restore.run([other.slug])
+        assert await connection.fetchval(unknown) == 0
+    assert await contents(empty) == before
+    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+        assert (await signer.sweep()).stopped == []
+        async with process(empty.server_url) as running:
+            await running.append(ACME, b"one more")
+        assert (await signer.round()).stopped == []
+        assert await signer.anchor() is not None
+
+
+async def test_leaves_that_no_anchor_covers_keep_their_places(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(20)
+    await trail.grow(5, 6, anchor=False)
+    await trail.archive(folder)
+    before = await contents(trail.database)
+    await Restore(folder, empty.owner_url, means(trail.memory)).run([ORG])
+    assert await contents(empty) == before
+    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+        assert await signer.anchor() == 3
+    assert await verified(empty, trail.memory) == []

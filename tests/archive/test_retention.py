@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from ledger.archive.past import ArchivePast
+from ledger.archive.reader import ArchiveReader
 from ledger.archive.retention import SYSTEM, Retention
 from ledger.archive.targets import Target
 from ledger.archive.trail import TrailReader
+from ledger.archive.verification import How, Live, verify_archive
 from ledger.core.sealer import Org
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
@@ -18,7 +20,7 @@ from tests.support.appending import process, rows_of
 from tests.support.archives import KEYS, Archived
 from tests.support.retaining import JANUARY, SYSTEM_ID, keep, load, moment, retaining
 from tests.support.signing import checkpointer
-from tests.support.trails import ORG, ORG_ID
+from tests.support.trails import ORG, ORG_ID, RING
 
 
 async def test_a_month_leaves_and_is_recorded(trail: Archived, folder: Target) -> None:
@@ -130,3 +132,29 @@ class Killed(Exception):
 
 def _killed(*_: object) -> None:
     raise Killed
+
+
+async def test_it_is_archived_and_bundled_on_within_a_bundle_of_which_a_part_left(
+    trail: Archived, folder: Target
+) -> None:
+    await load(trail, folder, 300, 20, 5)
+    await keep(trail, 1)
+    async with retaining(trail, folder) as retention:
+        await retention.let_go(JANUARY)
+    await trail.grow(7)
+    await trail.archive(folder)
+    await trail.grow(200)
+    await trail.archive(folder)
+    size = len(trail.rows)
+    reader = ArchiveReader(folder, ORG)
+    assert [row async for row in reader.entries(ORG_ID, 0, size - 1, size)] == trail.rows
+    trails = TrailReader(trail.server, ArchivePast(trail.server, folder.url))
+    leaves = [row.leaf for row in trail.rows]
+    assert await trails.leaves(ORG_ID, 256, 256) == leaves[256:512]
+    assert await trails.leaves(ORG_ID, 512, 20) == leaves[512:532]
+    await trails.close()
+    verdict, anchors = await verify_archive(
+        folder, ORG, How(), keyring=RING, live=Live(trail.server, ORG_ID)
+    )
+    assert (verdict.faults, anchors.faults) == ((), ())
+    assert verdict.database is True
