@@ -16,7 +16,8 @@ from ledger.log_keys import KeyPins, LogKeyHistory, open_anchor
 from ledger.log_keys.opening import OpenedAnchor
 from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.note import parse_signatures
-from ledger.storage.restoring import UNKNOWN_ORG, RestoreTransaction, StoredLeaf
+from ledger.storage.restoring import RestoreTransaction
+from ledger.storage.restoring_anchors import UNKNOWN_ORG, StoredLeaf
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 from ledger.timestamp import stated_time
@@ -52,20 +53,20 @@ class AnchorsRestore:
         tail: dict[int, StoredLeaf] = {}
         for slug, org_id in orgs:
             end = await self._claim(ArchiveReader(target, slug), org_id, tail)
-            await self._transaction.add_account(target.url, org_id, end)
+            await self._transaction.anchors.add_account(target.url, org_id, end)
         await self._add_tail(tail)
         if not self._begun:
-            await self._transaction.add_account(target.url, ANCHOR_LOG, 0)
-            await self._transaction.add_attested(target.url)
+            await self._transaction.anchors.add_account(target.url, ANCHOR_LOG, 0)
+            await self._transaction.anchors.add_attested(target.url)
 
     async def _log(self, note: bytes) -> None:
         history = await self._reader.key_history()
         history.check_pins(self._pins)
         opened = self._opened(note, history)
         size, root = opened.checkpoint.size, opened.checkpoint.root
-        stored, stored_root, begun = await self._transaction.anchors()
+        stored, stored_root, begun = await self._transaction.anchors.begun()
         if begun:
-            if stored < size or await self._transaction.anchor_note(size) != note:
+            if stored < size or await self._transaction.anchors.note(size) != note:
                 raise RestoreRefused(
                     "the database has another log of all checkpoints than the archive, or less of "
                     "it: restore into a new database, before a server signs in it"
@@ -83,7 +84,7 @@ class AnchorsRestore:
             leaves = await self._reader.leaves(EntryTile(tile, tile_in(size, 0, tile).width))
             if any(len(leaf) != HASH_BYTES for leaf in leaves):
                 raise RestoreRefused(f"bundle {tile} of the log of all checkpoints is none")
-            await self._transaction.add_leaves(
+            await self._transaction.anchors.add_leaves(
                 [
                     StoredLeaf(idx, UNKNOWN_ORG, 0, bytes(NONCE_BYTES), leaf)
                     for idx, leaf in enumerate(leaves, tile * TILE_WIDTH)
@@ -114,9 +115,9 @@ class AnchorsRestore:
                 at = to_datetime(token.added_us)
                 tokens.append((token.size, at, stated_time(token.token), token.token))
             if len(tokens) == ATTESTED_AT_ONCE:
-                await self._transaction.add_tokens(tokens)
+                await self._transaction.anchors.add_tokens(tokens)
                 tokens = []
-        await self._transaction.add_tokens(tokens)
+        await self._transaction.anchors.add_tokens(tokens)
         lines = []
         async for one in self._reader.cosignatures():
             if one.size <= size:
@@ -124,9 +125,9 @@ class AnchorsRestore:
                 witness = f"{signature.name}+{signature.key_id.hex()}"
                 lines.append((one.size, witness, to_datetime(one.added_us), one.line))
             if len(lines) == ATTESTED_AT_ONCE:
-                await self._transaction.add_cosignatures(lines)
+                await self._transaction.anchors.add_cosignatures(lines)
                 lines = []
-        await self._transaction.add_cosignatures(lines)
+        await self._transaction.anchors.add_cosignatures(lines)
 
     async def _claim(self, reader: ArchiveReader, org_id: int, tail: dict[int, StoredLeaf]) -> int:
         """Say which leaves are this org's: those that commit to its checkpoints.
@@ -140,7 +141,7 @@ class AnchorsRestore:
             if row.idx < self.end[0]:
                 batch.append(row)
             elif len(tail) < TAIL_MAX:
-                note = await self._transaction.note_at(org_id, row.size)
+                note = await self._transaction.anchors.note_at(org_id, row.size)
                 if note is None or len(row.nonce) != NONCE_BYTES:
                     raise _no_leaf(reader.org, row)
                 leaf = blind(row.nonce, note)
@@ -153,7 +154,9 @@ class AnchorsRestore:
         return end
 
     async def _claim_some(self, org: str, org_id: int, rows: Sequence[AnchoredAt]) -> None:
-        found = await self._transaction.leaves_at(org_id, [(row.idx, row.size) for row in rows])
+        found = await self._transaction.anchors.leaves_at(
+            org_id, [(row.idx, row.size) for row in rows]
+        )
         by_idx = {leaf.idx: (leaf, note) for leaf, note in found}
         for row in rows:
             leaf, note = by_idx.get(row.idx, (None, b""))
@@ -164,17 +167,19 @@ class AnchorsRestore:
                 or leaf.org_id not in (UNKNOWN_ORG, org_id)
             ):
                 raise _no_leaf(org, row)
-        await self._transaction.claim(org_id, [(row.idx, row.size, row.nonce) for row in rows])
+        await self._transaction.anchors.claim(
+            org_id, [(row.idx, row.size, row.nonce) for row in rows]
+        )
 
     async def _add_tail(self, tail: dict[int, StoredLeaf]) -> None:
         """Leaves that no archived anchor covers keep their places, as far as none is missing."""
         leaves: list[StoredLeaf] = []
         while not self._begun and (leaf := tail.pop(self.end[0] + len(leaves), None)) is not None:
             leaves.append(leaf)
-        await self._transaction.add_leaves(leaves)
+        await self._transaction.anchors.add_leaves(leaves)
         self.unplaced = len(tail)
         # The newest checkpoints of these orgs go into the log once more.
-        await self._transaction.anchor_anew(sorted({leaf.org_id for leaf in tail.values()}))
+        await self._transaction.anchors.anew(sorted({leaf.org_id for leaf in tail.values()}))
 
 
 def _no_leaf(org: str, row: AnchoredAt) -> RestoreRefused:

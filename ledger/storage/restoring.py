@@ -18,14 +18,11 @@ from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECT_TIMEOUT_S, CONNECTION_LOST, Connection, explain
+from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
 from ledger.storage.signing_transaction import Part
 from ledger.storage.trail import ENTRY_COLUMNS
-from ledger.storage.trees import ANCHOR_LOG
 
-UNKNOWN_ORG: Final = -1
-"""Whose leaves of the anchor log are of orgs that were not restored."""
 _LOCK: Final = 7_305_804_405
-_BATCH_TIMEOUT_S: Final = 600.0
 
 # What stands in the way of an org; entries by one probe per partition.
 IN_THE_WAY: Final = """
@@ -60,38 +57,6 @@ SET size = excluded.size, root = excluded.root, anchored_at = excluded.anchored_
 CREATE_MONTH: Final = "SELECT quire_create_entries_partition($1)"
 SEALED: Final = """
 SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = 'sealed')"""
-# The signer adds leaves to this table; nobody may while its old ones come back.
-HOLD_ANCHORS: Final = "LOCK TABLE anchor_leaves IN SHARE ROW EXCLUSIVE MODE"
-ANCHORS: Final = """
-SELECT coalesce((SELECT size FROM trees WHERE org_id = 0), 0),
-       coalesce((SELECT root FROM trees WHERE org_id = 0), ''),
-       EXISTS (SELECT FROM anchor_leaves) OR EXISTS (SELECT FROM tile_parts WHERE org_id = 0)"""
-NOTE_AT: Final = "SELECT note FROM checkpoints WHERE org_id = $1 AND size = $2"
-LEAVES_AT: Final = """
-SELECT a.idx, a.org_id, a.size, a.nonce, a.leaf, c.note
-FROM unnest($2::bigint[], $3::bigint[]) AS w (idx, size)
-JOIN anchor_leaves a ON a.idx = w.idx
-JOIN checkpoints c ON c.org_id = $1 AND c.size = w.size"""
-CLAIM: Final = """
-UPDATE anchor_leaves a SET org_id = $1, size = w.size, nonce = w.nonce
-FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS w (idx, size, nonce)
-WHERE a.idx = w.idx AND a.org_id = -1"""
-ANCHOR_ANEW: Final = "UPDATE trees SET signed_at = 'epoch' WHERE org_id = ANY ($1::bigint[])"
-ADD_ACCOUNT: Final = """
-INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes)
-SELECT $1, org_id, size, $3, root, 0, 0 FROM trees WHERE org_id = $2 AND size > 0
-ON CONFLICT DO NOTHING"""
-ADD_ATTESTED: Final = """
-INSERT INTO archived_attestations (target, kind, size, witness, added_at)
-SELECT $1, 'token', size, '', added_at FROM anchor_tokens
-UNION ALL SELECT $1, 'cosignature', size, witness, added_at FROM anchor_cosignatures
-ON CONFLICT DO NOTHING"""
-ADD_TOKENS: Final = """
-INSERT INTO anchor_tokens (size, added_at, gen_time, token) VALUES ($1, $2, $3, $4)
-ON CONFLICT DO NOTHING"""
-ADD_COSIGNATURES: Final = """
-INSERT INTO anchor_cosignatures (size, witness, added_at, line) VALUES ($1, $2, $3, $4)
-ON CONFLICT DO NOTHING"""
 STATEMENTS: Final = "SELECT statement FROM log_keys ORDER BY position"
 ADD_STATEMENT: Final = "INSERT INTO log_keys (position, statement) VALUES ($1, $2)"
 
@@ -104,16 +69,6 @@ class StoredCheckpoint(NamedTuple):
     root: bytes
     note: bytes
     signed_at: datetime
-
-
-class StoredLeaf(NamedTuple):
-    """One row of the table ``anchor_leaves``."""
-
-    idx: int
-    org_id: int
-    size: int
-    nonce: bytes
-    leaf: bytes
 
 
 class NewOrg(NamedTuple):
@@ -135,6 +90,7 @@ class RestoreTransaction:
         self._connection = connection
         self._beside = beside
         self._months: dict[str, bool] = {}
+        self.anchors = AnchorRows(connection)
 
     async def in_the_way(self, org_id: int, slug: str, privacy: str) -> str | None:
         """What of the org is in the database already; None: its row at most, and its keys."""
@@ -167,7 +123,7 @@ class RestoreTransaction:
             source=copy_stream(entries),
             columns=ENTRY_COLUMNS.split(", "),
             format="binary",
-            timeout=_BATCH_TIMEOUT_S,
+            timeout=BATCH_TIMEOUT_S,
         )
 
     async def _open(self, month: datetime) -> None:
@@ -204,63 +160,10 @@ class RestoreTransaction:
         """Say where a tree ends."""
         await self._connection.execute(SET_TREE, org_id, size, root, anchored_at, signed_at)
 
-    async def anchors(self) -> tuple[int, bytes, bool]:
-        """Size and root of the anchor log that is there, and whether anything of it is."""
-        await self._connection.execute(HOLD_ANCHORS)
-        row: Any = await self._connection.fetchrow(ANCHORS)
-        return row[0], row[1], row[2]
-
-    async def anchor_anew(self, org_ids: Sequence[int]) -> None:
-        """Let the signer put the newest checkpoints of these orgs into the anchor log again."""
-        await self._connection.execute(ANCHOR_ANEW, list(org_ids))
-
-    async def add_account(self, target: str, org_id: int, leaves: int) -> None:
-        """What came back from a target is archived there."""
-        await self._connection.execute(ADD_ACCOUNT, target, org_id, leaves)
-
-    async def add_attested(self, target: str) -> None:
-        """So are the tokens and cosignatures."""
-        await self._connection.execute(ADD_ATTESTED, target)
-
-    async def anchor_note(self, size: int) -> bytes | None:
-        """The note of the anchor of a size that is there."""
-        note: bytes | None = await self._connection.fetchval(NOTE_AT, ANCHOR_LOG, size)
-        return note
-
-    async def add_leaves(self, leaves: Sequence[StoredLeaf]) -> None:
-        """Add leaves of the anchor log."""
-        await self._copy("anchor_leaves", StoredLeaf._fields, leaves)
-
-    async def leaves_at(
-        self, org_id: int, places: Sequence[tuple[int, int]]
-    ) -> list[tuple[StoredLeaf, bytes]]:
-        """Leaves at these (idx, size), with the org's note of that size."""
-        rows = await self._connection.fetch(
-            LEAVES_AT, org_id, [idx for idx, _ in places], [size for _, size in places]
-        )
-        return [(StoredLeaf(*row[:5]), row[5]) for row in rows]
-
-    async def note_at(self, org_id: int, size: int) -> bytes | None:
-        """The note of a checkpoint."""
-        note: bytes | None = await self._connection.fetchval(NOTE_AT, org_id, size)
-        return note
-
-    async def claim(self, org_id: int, leaves: Sequence[tuple[int, int, bytes]]) -> None:
-        """Say whose leaves (idx, size, nonce) these are, where nobody knew."""
-        await self._connection.execute(CLAIM, org_id, *map(list, zip(*leaves, strict=True)))
-
-    async def add_tokens(self, rows: Sequence[tuple[int, datetime, datetime, bytes]]) -> None:
-        """Add timestamps (size, added_at, gen_time, token) of anchors."""
-        await self._connection.executemany(ADD_TOKENS, rows)
-
-    async def add_cosignatures(self, rows: Sequence[tuple[int, str, datetime, bytes]]) -> None:
-        """Add cosignatures (size, witness, added_at, line) of anchors."""
-        await self._connection.executemany(ADD_COSIGNATURES, rows)
-
     async def _copy(self, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:
         if rows:
             await self._connection.copy_records_to_table(
-                table, records=rows, columns=columns, timeout=_BATCH_TIMEOUT_S
+                table, records=rows, columns=columns, timeout=BATCH_TIMEOUT_S
             )
 
 
@@ -294,7 +197,7 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
     connection: Connection = await asyncpg.connect(
         url,
         timeout=CONNECT_TIMEOUT_S,
-        command_timeout=_BATCH_TIMEOUT_S,
+        command_timeout=BATCH_TIMEOUT_S,
         server_settings={"application_name": "quire restore", "timezone": "UTC"},
     )
     try:

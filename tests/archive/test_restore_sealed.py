@@ -121,7 +121,7 @@ async def test_with_the_keys_of_a_backup_it_opens(
     try:
         for table in KEPT:
             rows = await source.fetch(f"SELECT * FROM {table}")
-            await target.copy_records_to_table(table, records=rows)
+            await target.copy_records_to_table(table, records=[tuple(row) for row in rows])
     finally:
         await source.close()
         await target.close()

@@ -1,0 +1,119 @@
+"""The rows of the anchor log in a restore: its leaves, whose they are, and what attests anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from ledger.storage.database import Connection
+from ledger.storage.trees import ANCHOR_LOG
+
+BATCH_TIMEOUT_S: Final = 600.0
+UNKNOWN_ORG: Final = -1
+"""Whose leaves of the anchor log are of orgs that were not restored."""
+
+# The signer adds leaves to this table; nobody may while its old ones come back.
+HOLD_ANCHORS: Final = "LOCK TABLE anchor_leaves IN SHARE ROW EXCLUSIVE MODE"
+ANCHORS: Final = """
+SELECT coalesce((SELECT size FROM trees WHERE org_id = 0), 0),
+       coalesce((SELECT root FROM trees WHERE org_id = 0), ''),
+       EXISTS (SELECT FROM anchor_leaves) OR EXISTS (SELECT FROM tile_parts WHERE org_id = 0)"""
+NOTE_AT: Final = "SELECT note FROM checkpoints WHERE org_id = $1 AND size = $2"
+LEAVES_AT: Final = """
+SELECT a.idx, a.org_id, a.size, a.nonce, a.leaf, c.note
+FROM unnest($2::bigint[], $3::bigint[]) AS w (idx, size)
+JOIN anchor_leaves a ON a.idx = w.idx
+JOIN checkpoints c ON c.org_id = $1 AND c.size = w.size"""
+CLAIM: Final = """
+UPDATE anchor_leaves a SET org_id = $1, size = w.size, nonce = w.nonce
+FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS w (idx, size, nonce)
+WHERE a.idx = w.idx AND a.org_id = -1"""
+ANCHOR_ANEW: Final = "UPDATE trees SET signed_at = 'epoch' WHERE org_id = ANY ($1::bigint[])"
+ADD_ACCOUNT: Final = """
+INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes)
+SELECT $1, org_id, size, $3, root, 0, 0 FROM trees WHERE org_id = $2 AND size > 0
+ON CONFLICT DO NOTHING"""
+ADD_ATTESTED: Final = """
+INSERT INTO archived_attestations (target, kind, size, witness, added_at)
+SELECT $1, 'token', size, '', added_at FROM anchor_tokens
+UNION ALL SELECT $1, 'cosignature', size, witness, added_at FROM anchor_cosignatures
+ON CONFLICT DO NOTHING"""
+ADD_TOKENS: Final = """
+INSERT INTO anchor_tokens (size, added_at, gen_time, token) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING"""
+ADD_COSIGNATURES: Final = """
+INSERT INTO anchor_cosignatures (size, witness, added_at, line) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING"""
+
+
+class StoredLeaf(NamedTuple):
+    """One row of the table ``anchor_leaves``."""
+
+    idx: int
+    org_id: int
+    size: int
+    nonce: bytes
+    leaf: bytes
+
+
+class AnchorRows:
+    """Reads and writes them, in the transaction of a restore."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def begun(self) -> tuple[int, bytes, bool]:
+        """Size and root of the anchor log that is there, and whether anything of it is."""
+        await self._connection.execute(HOLD_ANCHORS)
+        row: Any = await self._connection.fetchrow(ANCHORS)
+        return row[0], row[1], row[2]
+
+    async def anew(self, org_ids: Sequence[int]) -> None:
+        """Let the signer put the newest checkpoints of these orgs into the anchor log again."""
+        await self._connection.execute(ANCHOR_ANEW, list(org_ids))
+
+    async def add_account(self, target: str, org_id: int, leaves: int) -> None:
+        """What came back from a target is archived there."""
+        await self._connection.execute(ADD_ACCOUNT, target, org_id, leaves)
+
+    async def add_attested(self, target: str) -> None:
+        """So are the tokens and cosignatures."""
+        await self._connection.execute(ADD_ATTESTED, target)
+
+    async def note(self, size: int) -> bytes | None:
+        """The note of the anchor of a size that is there."""
+        note: bytes | None = await self._connection.fetchval(NOTE_AT, ANCHOR_LOG, size)
+        return note
+
+    async def add_leaves(self, leaves: Sequence[StoredLeaf]) -> None:
+        """Add leaves of the anchor log."""
+        await self._connection.copy_records_to_table(
+            "anchor_leaves", records=leaves, columns=StoredLeaf._fields, timeout=BATCH_TIMEOUT_S
+        )
+
+    async def leaves_at(
+        self, org_id: int, places: Sequence[tuple[int, int]]
+    ) -> list[tuple[StoredLeaf, bytes]]:
+        """Leaves at these (idx, size), with the org's note of that size."""
+        rows = await self._connection.fetch(
+            LEAVES_AT, org_id, [idx for idx, _ in places], [size for _, size in places]
+        )
+        return [(StoredLeaf(*row[:5]), row[5]) for row in rows]
+
+    async def note_at(self, org_id: int, size: int) -> bytes | None:
+        """The note of a checkpoint."""
+        note: bytes | None = await self._connection.fetchval(NOTE_AT, org_id, size)
+        return note
+
+    async def claim(self, org_id: int, leaves: Sequence[tuple[int, int, bytes]]) -> None:
+        """Say whose leaves (idx, size, nonce) these are, where nobody knew."""
+        await self._connection.execute(CLAIM, org_id, *map(list, zip(*leaves, strict=True)))
+
+    async def add_tokens(self, rows: Sequence[tuple[int, datetime, datetime, bytes]]) -> None:
+        """Add timestamps (size, added_at, gen_time, token) of anchors."""
+        await self._connection.executemany(ADD_TOKENS, rows)
+
+    async def add_cosignatures(self, rows: Sequence[tuple[int, str, datetime, bytes]]) -> None:
+        """Add cosignatures (size, witness, added_at, line) of anchors."""
+        await self._connection.executemany(ADD_COSIGNATURES, rows)
