@@ -18,7 +18,7 @@ from ledger.archive.findings import ArchiveVerdict
 from ledger.archive.targets import open_target
 from ledger.archive.verification import ArchiveVerification, How
 
-ENTRIES: Final = 1_000_000
+ENTRIES: Final = 2_000_000
 LEAST_ENTRIES: Final = 2_000
 MB: Final = 1_000_000
 
@@ -37,7 +37,7 @@ def archive_verify(scope: Scope) -> Figure:
     ours, theirs = in_turns(
         lambda: size / MB / _verify(root, count),
         lambda: size / MB / _hash(files),
-        scope.runs(5),
+        scope.runs(3),
     )
     per_entry = size / MB / count
     extra = {"entries_per_s": round(median(ours) / per_entry), "archive_mb": round(size / MB)}

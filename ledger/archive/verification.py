@@ -96,6 +96,11 @@ class ArchiveVerification:
 
     async def run(self) -> ArchiveVerdict:
         """Verify everything. Raises ArchiveError where the target can't be read."""
+        # They take a moment to start, in which the checkpoint is opened.
+        async with crew(self._gear, self._processes) as team:
+            return await self._verified(team)
+
+    async def _verified(self, team: Crew) -> ArchiveVerdict:
         found = self._findings
         history = await self._history()
         checkpoint = None if history is None else await self._checkpoint(history)
@@ -105,16 +110,15 @@ class ArchiveVerification:
         if self._reader.org != ANCHORS:
             found.checked |= {"payloads"} | ({"signatures"} if self._gear.keys else set())
             await self._about()
-        async with crew(self._gear, self._processes) as team:
-            try:
-                async for work in self._pieces(checkpoint, history):
-                    await self._give(team, work)
-                while self._work:
-                    await self._take()
-            finally:
-                for task in self._work:
-                    task.cancel()
-                await asyncio.gather(*self._work, return_exceptions=True)
+        try:
+            async for work in self._pieces(checkpoint, history):
+                await self._give(team, work)
+            while self._work:
+                await self._take()
+        finally:
+            for task in self._work:
+                task.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
         if self._reader.org == ANCHORS:
             await check_attestations(self._reader, self._how.attestors or Attestors(), found)
         else:
