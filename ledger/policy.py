@@ -97,13 +97,13 @@ class Policy:
     def open(self, data: bytes, log: Iterable[Verifier] | None = None) -> Cosigned:
         """Read a checkpoint and verify its signatures under this policy.
 
-        ``log``: the log's keys where they are known otherwise, in place of the listed
-        ones. Raises NoteError (InvalidSignature, UnsignedNote) and CheckpointError as
+        ``log``: keys of logs where they are known otherwise, in place of the listed
+        ones; those of another name than the checkpoint's origin do not count. Raises NoteError (InvalidSignature, UnsignedNote) and CheckpointError as
         :func:`~ledger.checkpoint.open_checkpoint` does, also for a log that is not
         listed. Too few cosignatures are no error but ``quorum`` False.
         """
         origin = parse_checkpoint(parse_note(data).text).origin
-        keys = self.keys_of(origin) if log is None else list(log)
+        keys = self.keys_of(origin) if log is None else _named(log, origin)
         if not keys:
             raise CheckpointError(f"the policy does not list the log {origin!r}")
         others = [witness.verifier for witness in self.witnesses]
@@ -216,6 +216,17 @@ class _Reading:
     def _check_number(self) -> None:
         if len(self._logs) + len(self._witnesses) + len(self._groups) > DEFINITIONS_MAX:
             raise TrustPolicyError(f"a policy defines at most {DEFINITIONS_MAX} things")
+
+
+def _named(keys: Iterable[Verifier], origin: str) -> list[Verifier]:
+    """The keys of the log with this origin. Raises CheckpointError where all are of others."""
+    known = list(keys)
+    named = [key for key in known if key.name == origin]
+    if known and not named:
+        raise CheckpointError(
+            f"the checkpoint is of {origin!r}, the key known is of {known[0].name!r}"
+        )
+    return named
 
 
 def _refuse_twice(verifier: Verifier, known: Iterable[Verifier]) -> None:

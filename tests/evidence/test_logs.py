@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.evidence.logs import verify_log_at
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import NOT_CHECKED, Verdict
-from ledger.note import Ed25519Signer, sign_note
+from ledger.note import Ed25519Signer, Verifier, parse_note, sign_note
 from ledger.policy import parse_policy
 from ledger.tiles import Tile, pack_entries
 from tests.support.evidence import PINS, WITNESS, entries, write_log
@@ -76,6 +77,36 @@ def test_whose_keys_it_is_verified_with(log: Path) -> None:
     assert verify(log, trust=Trust()).outcome == "verified_in_part"
     whole = Trust(log_keys().public().pins(), history=log_keys().public())
     assert verify(log, trust=whole).outcome == "verified"
+
+
+def relabelled(note: bytes, key: Verifier) -> bytes:
+    """The note, its first signature said to be by this key: a signature covers the text alone."""
+    opened = parse_note(note)
+    line = b64encode(key.key_id + opened.signatures[0].blob).decode()
+    return opened.text + f"\n\u2014 {key.name} {line}\n".encode()
+
+
+def test_the_log_of_another_org_under_the_key_given(log: Path) -> None:
+    keys = log_keys()
+    key = keys.org_signers("umbrella")[0].verifier()
+    for note in (log / "checkpoint", *(log / "checkpoints").iterdir()):
+        note.write_bytes(relabelled(note.read_bytes(), key))
+    policy = parse_policy(b"quorum none\n")
+    for trust in (Trust(), PINS, Trust(policy=policy)):
+        verdict = verify(log, key.vkey(), trust=trust)
+        assert (verdict.outcome, verdict.classical_signature) == ("refuted", False)
+        (why,) = verdict.reasons["classical_signature"]
+        assert f"of '{key.name}'" in why
+        assert f"of '{keys.public().org_origin('acme')}'" in why
+    assert verdict.witnesses is not True
+    # A key of the log beside it counts, and did not sign this.
+    own = keys.org_signers("acme")[0].vkey()
+    assert verify(log, key.vkey(), own).classical_signature is False
+
+
+def test_keys_of_other_logs_beside_the_right_one(log: Path) -> None:
+    vkeys = [log_keys().org_signers(org)[0].vkey() for org in ("umbrella", "acme")]
+    assert verify(log, *vkeys, trust=Trust()).outcome == "verified"
 
 
 def test_a_log_of_tessera_verifies() -> None:

@@ -104,6 +104,16 @@ def test_a_checkpoint_of_a_log_that_is_not_listed() -> None:
     assert policy.open(note, [stranger.verifier()]).witnesses == frozenset()
 
 
+def test_the_keys_given_are_those_of_the_origin() -> None:
+    other = Ed25519Signer.from_seed("other.example", bytes(32))
+    note = sign_note(CHECKPOINT.text(), [other])
+    with pytest.raises(CheckpointError, match=r"of 'other\.example'"):
+        policy_of("quorum none\n").open(note, [other.verifier()])
+    own = Ed25519Signer.from_seed(ORIGIN, bytes(32))
+    both = [other.verifier(), own.verifier()]
+    assert policy_of("quorum none\n").open(sign_note(CHECKPOINT.text(), [own]), both).quorum
+
+
 def test_a_checkpoint_that_only_witnesses_signed() -> None:
     text = CHECKPOINT.text()
     with pytest.raises(CheckpointError, match="only keys of others"):

@@ -53,7 +53,7 @@ def find_keys(
     listed = [] if trust.policy is None else trust.policy.keys_of(origin)
     if given or (listed and trust.pins is None):
         findings.about["keys"] = "given"
-        return _by_kind([*given, *listed], slug)
+        return _by_kind([*_of_origin(given, origin, findings), *listed], slug)
     history = trust.history
     try:
         if history is None:
@@ -71,6 +71,21 @@ def find_keys(
     if trust.pins is None:
         findings.warnings.append(OWN_KEYS)
     return keys
+
+
+def _of_origin(given: list[Verifier], origin: str, findings: Findings) -> list[Verifier]:
+    """The given keys that are of this log; to have given only others fails the check.
+
+    The logs of all orgs may be signed by one key under many names, and a signature
+    covers nothing but the text: only the origin in it says whose log this is.
+    """
+    own = [key for key in given if key.name == origin]
+    if given and not own:
+        names = ", ".join(sorted({repr(key.name) for key in given}))
+        findings.fails(
+            "classical_signature", f"the key given is of {names}, the checkpoint of {origin!r}"
+        )
+    return own
 
 
 def _of_history(history: LogKeyHistory, origin: str, slug: str | None) -> Keys:
