@@ -103,7 +103,9 @@ def test_broken_keys_of_the_environment_are_refused_by_name(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", CONTENT[:-10], CONTENT.replace(b'"v": 1', b'"v": 2')]
+    "content",
+    [b"", b"{}", CONTENT[:-10], CONTENT.replace(b'"v": 1', b'"v": 2')],
+    ids=["empty", "no keys", "cut", "another version"],
 )
 def test_a_broken_file_is_refused_and_left(tmp_path: Path, content: bytes) -> None:
     settings = settings_of(tmp_path)

@@ -137,7 +137,9 @@ def test_another_message(shared_authority: TimestampAuthority, token: bytes) -> 
         verify(token, MESSAGE + b"\n", shared_authority.ca_pem)
 
 
-@pytest.mark.parametrize("pem", [b"", b"no PEM", issue("Another Root").pem() * 33])
+@pytest.mark.parametrize(
+    "pem", [b"", b"no PEM", issue("Another Root").pem() * 33], ids=["empty", "no PEM", "too many"]
+)
 def test_ca_certificates_that_cannot_be_used(token: bytes, pem: bytes) -> None:
     with pytest.raises(TimestampError, match="CA certificates"):
         verify(token, MESSAGE, pem)
