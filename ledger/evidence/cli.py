@@ -8,6 +8,7 @@ URL. What is slow to load is loaded when it is needed. Exit codes: 0 verified,
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX: Final = 1 << 21
 """Of the files that say what to trust."""
+
+_ERROR_CHARS_MAX: Final = 400
 
 _EPILOG: Final = """\
 exit codes:
@@ -35,7 +38,18 @@ the operator's secret and is never made here.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; returns the exit code.
+
+    It is 2 for whatever goes wrong here: Python's own for an exception, 1, says refuted.
+    """
+    try:
+        return _run(arguments)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it refutes nothing
+        _tell_failure(error)
+        return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     if options.version:
         from importlib.metadata import version  # noqa: PLC0415 - slow to load
@@ -53,6 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.buffer.write(shown.encode("utf-8", "backslashreplace"))
     sys.stdout.flush()
     return verdict.exit_code
+
+
+def _tell_failure(error: Exception) -> None:
+    """Say why there is no verdict, as far as anything can be said."""
+    if isinstance(error, OSError):  # what is left in it would be written at the end, and fail again
+        with suppress(Exception):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    said = ascii(f"{type(error).__name__}: {error}"[:_ERROR_CHARS_MAX])[1:-1]
+    with suppress(Exception):
+        sys.stderr.write(
+            f"quire-verify: nothing can be said of it: {said}. Where the output can be written, "
+            "please report this as a bug\n"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -124,8 +124,11 @@ class Findings:
                 "outcome": outcome.name.lower(),
                 **answers,
                 "reasons": {check: self._told(check) for check in CHECKS if check in self._reasons},
-                "about": self.about,
-                "warnings": self.warnings,
+                "about": {
+                    name: printable(said) if isinstance(said, str) else said
+                    for name, said in self.about.items()
+                },
+                "warnings": [printable(warning) for warning in self.warnings],
             },
             Verdict,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from ledger.evidence.cli import main
 from ledger.evidence.verdict import CHECKS
 from ledger.timestamp import granted, query
-from tests.support.evidence import WITNESS, scene
+from tests.support.evidence import WITNESS, entries, scene, write_log
 from tests.support.signing import log_keys
 from tests.support.timestamp_authority import TimestampAuthority
 
@@ -119,6 +120,30 @@ def test_files_of_trust_that_can_not_be_read(option: str, bundle: Path, tmp_path
         done = run(bundle, option, bad)
         assert done.returncode == 2, content
         assert "UNREADABLE" in done.stdout
+
+
+@pytest.mark.parametrize("name", [b"\x1b]0;owned\x07\x1b[2J", b"\xff\xfe.txt", "\u202e".encode()])
+def test_file_names_that_no_terminal_should_see(name: bytes, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log", entries(3))
+    Path(os.fsdecode(bytes(log) + b"/" + name)).touch()
+    for option in ((), ("--json",)):
+        done = run("--log", log, *option)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "1 files are not covered" in " ".join(done.stdout.split())
+        assert all(char.isprintable() or char == "\n" for char in done.stdout)
+        told = json.loads(done.stdout)["warnings"] if option else [done.stdout.replace("\n", "")]
+        assert all(warning.isprintable() for warning in told)
+
+
+@pytest.mark.parametrize("end", [">&-", "2>&- >&-", "> /dev/full"])
+def test_an_answer_that_can_not_be_told_refutes_nothing(end: str, bundle: Path) -> None:
+    for option in ("", "--json"):
+        command = ["sh", "-c", f'"$0" "$1" {option} {end}', str(COMMAND), str(bundle)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2, done
+        if "2>" not in end:
+            assert done.stderr.startswith("quire-verify: nothing can be said of it: ")
+            assert "Traceback" not in done.stderr
 
 
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
