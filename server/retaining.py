@@ -13,7 +13,7 @@ from ledger.errors import QuireError, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import departed
 from ledger.storage.database import Database
-from server.archiving import named_target
+from server.archiving import named_target, policy_of
 from server.directory import Directory
 from server.guarding import Guard
 from server.settings import Settings
@@ -51,7 +51,14 @@ class Retaining:
             async with named_target(self._settings, url) as target:
                 await target.check()
                 recorder = Recorder(self._system, self._org)
-                retention = Retention(target, self._database, self._keyring, recorder)
+                retention = Retention(
+                    target,
+                    self._database,
+                    self._keyring,
+                    recorder,
+                    policy_of(self._settings),
+                    unlocked=self._settings.retention_unlocked,
+                )
                 return await retention.run(told)
 
     async def watch(self) -> None:

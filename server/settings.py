@@ -173,6 +173,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "once they are archived; none: for ever"
         ),
     ] = None
+    retention_unlocked: Annotated[
+        bool,
+        Meta(
+            description="Let months leave the database for an archive that nothing locks (a "
+            "folder, ?lock=none): the only copy can then be deleted"
+        ),
+    ] = False
     max_events: Annotated[
         int, Meta(ge=1, le=100_000, description="Events in one append request")
     ] = 10_000

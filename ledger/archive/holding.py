@@ -1,13 +1,25 @@
-"""Whether an archive holds what the database holds: row by row, and proved by what was signed."""
+"""Whether an archive holds what the database holds: row by row, and proved by what was signed.
+
+And whether it goes on holding it: where the target locks, what was read is locked anew.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
+from ledger.archive.layout import (
+    CHECKPOINT,
+    HISTORY,
+    LOG_KEYS,
+    ORG,
+    CheckpointAt,
+    Span,
+    place_of,
+)
+from ledger.archive.locks import Locks
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.rows import entry_of
-from ledger.archive.targets import Target
 from ledger.chain import check_entry
 from ledger.checkpoint import Checkpoint
 from ledger.entry import entry_hash
@@ -19,6 +31,7 @@ from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, tile_in, tiles_for_proofs
 
 BUNDLES_AT_ONCE: Final = 8
+LOOKED_AT_ONCE: Final = 100
 MAX_UPPER: Final = 4_096
 """Tiles above level 0 that are kept: 8 KiB each."""
 
@@ -32,12 +45,13 @@ class Holding:
 
     def __init__(
         self,
-        target: Target,
+        target: Locks,
         database: Database,
         org_id: int,
         slug: str,
         keyring: SigningKeyring,
     ) -> None:
+        self._locks = target
         self._reader = ArchiveReader(target, slug)
         self._database = database
         self._org_id = org_id
@@ -45,7 +59,7 @@ class Holding:
         self._upper: dict[Tile, bytes] = {}
 
     async def check(self, first: int, last: int) -> None:
-        """Entries ``first`` to ``last`` are archived bit for bit as they stand."""
+        """Entries ``first`` to ``last`` are archived bit for bit as they stand, and stay so."""
         checkpoint = await self._checkpoint()
         if checkpoint.size <= last:
             raise ArchiveMismatch(
@@ -59,6 +73,25 @@ class Holding:
                     for tile in tiles[start : start + BUNDLES_AT_ONCE]
                 )
             )
+            # Only what was found right: a lock can't be taken back.
+            await self._locks.settle()
+        await self._lock_signed(checkpoint.size, first, last)
+
+    async def _lock_signed(self, size: int, first: int, last: int) -> None:
+        """Lock what tells of the range beside its tiles: notes, keys, the org itself."""
+        reader = self._reader
+        for key in (CHECKPOINT, CheckpointAt(size).key(), LOG_KEYS, ORG):
+            await self._locks.look(reader.key(key))
+        looked = 0
+        async for listed in reader.objects(HISTORY):
+            span = place_of(listed.key)
+            # A checkpoint of size n has n - 1 as its last entry.
+            if isinstance(span, Span) and span.after <= last and span.last > first:
+                await self._locks.look(reader.key(listed.key))
+                looked += 1
+                if looked % LOOKED_AT_ONCE == 0:
+                    await self._locks.settle()
+        await self._locks.settle()
 
     async def _checkpoint(self) -> Checkpoint:
         """The archived checkpoint, which is signed, and is the database's own."""

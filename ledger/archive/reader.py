@@ -39,7 +39,7 @@ from ledger.archive.records import (
     decode_rows,
 )
 from ledger.archive.rows import entry_of, unpacked, widest_at
-from ledger.archive.targets import Listed, Target
+from ledger.archive.targets import Listed, Readable
 from ledger.chain import Entry
 from ledger.checkpoint import Checkpoint
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, TileError
@@ -92,12 +92,12 @@ class ArchiveReader:
     Methods raise the errors of the target, and ArchiveMismatch for an object that is damaged.
     """
 
-    def __init__(self, target: Target, org: str) -> None:
+    def __init__(self, target: Readable, org: str) -> None:
         self._target = target
         self.org = org
 
     @classmethod
-    def of_anchors(cls, target: Target) -> ArchiveReader:
+    def of_anchors(cls, target: Readable) -> ArchiveReader:
         """The archive of the log of all checkpoints, which all orgs share."""
         return cls(target, ANCHORS)
 

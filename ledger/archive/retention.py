@@ -1,7 +1,7 @@
 """Retention of the live database: months that are archived leave it, when the policy says so.
 
 In this order: an entry in each trail that ends in the month, so that none does any more; every
-row held against its archived copy and the signed tree; an entry of the trail ``system`` that
+row held against its archived copy and the signed tree, and that copy locked from now on; an entry of the trail ``system`` that
 says what goes; the drop, in which the database itself looks again and notes what left. The
 drop is one transaction. What a crash leaves is the month as it was, whole, and perhaps an entry
 that says what was about to go: the next run makes it go.
@@ -10,11 +10,14 @@ that says what was about to go: the next run makes it go.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
 from ledger.archive.holding import Holding
+from ledger.archive.locks import Locks, unprotected
+from ledger.archive.puts import Policy
 from ledger.archive.targets import Target
 from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
@@ -49,6 +52,9 @@ class Recorder(NamedTuple):
 class Retention:
     """Lets months leave one database that one target holds.
 
+    ``policy`` is what objects are locked for, from when their month leaves; ``unlocked`` says
+    that a target which locks nothing will do.
+
     Methods raise RetentionRefused where something keeps a month, ArchiveError, StorageError and
     AppendRefused. Run it in one process at a time.
     """
@@ -59,11 +65,16 @@ class Retention:
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         recorder: Recorder,
+        policy: Policy,
+        *,
+        unlocked: bool = False,
     ) -> None:
         self._target = target
         self._database = database
         self._keyring = keyring
         self._recorder = recorder
+        self._policy = policy
+        self._unlocked = unlocked
 
     async def due(self) -> list[Month]:
         """The months that the policy lets go, oldest first."""
@@ -85,6 +96,9 @@ class Retention:
 
     async def let_go(self, month: date) -> Left | None:
         """Let go of one month, the oldest; None where it is gone already."""
+        reason = unprotected(self._target.locked, self._policy, self._unlocked)
+        if reason is not None:
+            raise RetentionRefused(f"{month:%Y-%m} stays: {reason}")
         held = await self._continued(month)
         for one in held:
             await self.verify(one)
@@ -95,10 +109,11 @@ class Retention:
         return None if entries is None else Left(month, entries, len(held), record_seq)
 
     async def verify(self, one: Range) -> None:
-        """Every row of a range is archived, bit for bit, and is in the signed tree."""
+        """Every row of a range is archived, bit for bit, in the signed tree, and stays archived."""
         if one.slug is None:
             raise RetentionRefused(f"entries of org {one.org_id} stand there, which is no org")
-        holding = Holding(self._target, self._database, one.org_id, one.slug, self._keyring(True))
+        locks = Locks(self._target, self._policy, time.time())
+        holding = Holding(locks, self._database, one.org_id, one.slug, self._keyring(True))
         try:
             await holding.check(one.first_seq, one.last_seq)
         except ArchiveError as error:

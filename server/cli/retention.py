@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 import msgspec
 
+from ledger.archive.locks import unprotected
 from ledger.archive.retention import Left
 from ledger.storage import departed
 from ledger.storage.database import Database
 from ledger.storage.departed import GoneMonth, Month, set_keep_months
+from server.archiving import named_target, policy_of
 from server.cli import output
 from server.cli.own_database import own_database
 from server.cli.text import count, moment
@@ -26,9 +28,13 @@ _data_dir = click.option(
 
 
 class RetentionStatus(msgspec.Struct):
-    """What --json prints; ``keep_months`` null: all months stay."""
+    """What --json prints; ``keep_months`` null: all months stay.
+
+    ``kept_by`` says what lets no month go whatever the policy says, null where nothing does.
+    """
 
     keep_months: int | None
+    kept_by: str | None
     months: list[Month]
     gone: list[GoneMonth]
 
@@ -49,13 +55,14 @@ def status(data_dir: Path | None, as_json: bool) -> None:
     """Show which months are in the database, and which have left it."""
     settings = Settings.from_env(os.environ, {"data_dir": data_dir})
     with own_database(settings) as urls:
-        found = asyncio.run(_status(urls.server))
+        found = asyncio.run(_status(urls.server, _kept_by(settings)))
     if as_json:
         output.print_json(found)
         return
     keep = found.keep_months
+    stay = "for ever" if keep is None else f"{count(keep, 'month')} after their end"
     output.print_fields(
-        [("Months stay", "for ever" if keep is None else f"{count(keep, 'month')} after their end")]
+        [("Months stay", stay), *([("None may go", found.kept_by)] if found.kept_by else [])]
     )
     columns = [output.Column("MONTH", keep=True), output.Column("WHERE"), output.Column("ENTRIES")]
     rows = [
@@ -92,11 +99,21 @@ def run(data_dir: Path | None, as_json: bool) -> None:
         output.say("No month is to leave now.")
 
 
-async def _status(url: str) -> RetentionStatus:
+def _kept_by(settings: Settings) -> str | None:
+    """Why the archive as it is set up takes no month."""
+    url = settings.archive_target
+    if url is None:
+        return "nothing is archived here: set QUIRE_ARCHIVE_URL"
+    locked = named_target(settings, url).locked
+    return unprotected(locked, policy_of(settings), settings.retention_unlocked)
+
+
+async def _status(url: str, kept_by: str | None) -> RetentionStatus:
     database = await Database.open(url, size=1)
     try:
         return RetentionStatus(
             await departed.keep_months(database),
+            kept_by,
             await departed.months(database),
             await departed.gone(database),
         )

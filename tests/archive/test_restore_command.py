@@ -117,6 +117,13 @@ async def test_an_operator_lets_months_go(trail: Archived, folder: Target, tmp_p
     assert without.returncode == 2
     assert b"QUIRE_RETENTION_MONTHS" in without.stderr
     settings["QUIRE_RETENTION_MONTHS"] = "1"
+    refused = await asyncio.to_thread(run, "retention", "run", settings=settings)
+    assert refused.returncode != 0
+    assert b"QUIRE_RETENTION_UNLOCKED=true" in refused.stderr
+    shown = await asyncio.to_thread(run, "retention", "status", settings=settings)
+    assert b"QUIRE_RETENTION_UNLOCKED=true" in shown.stdout
+    assert await departed.live_from(trail.server, ORG_ID) == 0
+    settings["QUIRE_RETENTION_UNLOCKED"] = "true"
     done = await asyncio.to_thread(run, "retention", "run", settings=settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().splitlines() == [
@@ -126,7 +133,7 @@ async def test_an_operator_lets_months_go(trail: Archived, folder: Target, tmp_p
     assert await departed.live_from(trail.server, ORG_ID) == 40
     shown = await asyncio.to_thread(run, "retention", "status", "--json", settings=settings)
     found = json.loads(shown.stdout)
-    assert found["keep_months"] == 1
+    assert (found["keep_months"], found["kept_by"]) == (1, None)
     assert [month[:2] for month in found["gone"]] == [
         ["2026-01-01", 30], ["2026-02-01", 5], ["2026-03-01", 5],
     ]  # fmt: skip

@@ -80,6 +80,17 @@ async def test_nothing_leaves_that_is_not_archived_as_it_stands(
     assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == list(range(9))
 
 
+async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
+    trail: Archived, folder: Target
+) -> None:
+    await load(trail, folder, 3, 3, 3)
+    await keep(trail, 1)
+    async with retaining(trail, folder, unlocked=False) as retention:
+        with pytest.raises(RetentionRefused, match="QUIRE_RETENTION_UNLOCKED=true"):
+            await retention.run()
+    assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == list(range(9))
+
+
 @pytest.mark.parametrize("walked", [50_000, 1])
 async def test_a_process_that_saw_only_what_left_appends_on(
     trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ledger.archive.past import ArchivePast
 from ledger.archive.puts import Policy
+from ledger.archive.reader import ArchiveReader
 from ledger.archive.restore import Restore
 from ledger.archive.targets import Target, open_target
 from ledger.archive.trail import TrailReader
@@ -25,7 +29,12 @@ from tests.support.object_storage import ObjectStorage
 from tests.support.retaining import FEBRUARY, JANUARY, keep, moment, retaining
 from tests.support.trails import ORG, ORG_ID, RING
 
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
 pytestmark = pytest.mark.xdist_group("object_storage")
+
+PACK = "quire/acme/payloads/000/000-255"
 
 
 @pytest.fixture
@@ -69,6 +78,65 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
     await Restore(target, empty.owner_url, means(trail.memory)).run([ORG])
     after = await contents(empty)
     assert after == before, "as it was before January left"
+
+
+@pytest.mark.parametrize("before", ["a day", "nothing"])
+@pytest.mark.parametrize("policy", [Policy(retain_days=30), Policy(legal_hold=True)])
+async def test_what_leaves_is_locked_from_then_on(
+    trail: Archived,
+    s3_environ: ObjectStorage,
+    s3: S3Client,
+    bucket: str,
+    policy: Policy,
+    before: str,
+) -> None:
+    url, settings = f"s3://{bucket}/quire", s3_environ.settings
+    async with open_target(url, settings) as target:
+        await trail.grow(300, now_us=moment(JANUARY))
+        await trail.grow(300, now_us=moment(FEBRUARY))
+        await trail.archive(target, Policy(retain_days=1))
+        if before == "nothing":
+            async for listed in target.list():
+                data = await target.get(listed.key, listed.size)
+                await s3.put_object(Bucket=bucket, Key=f"quire/{listed.key}", Body=data)
+    await keep(trail, 1)
+    asked = datetime.now(UTC)
+    async with open_target(url, settings) as target:
+        async with retaining(trail, target, policy) as retention:
+            assert await retention.let_go(JANUARY) is not None
+        reader = ArchiveReader(target, ORG)
+        keys = [listed.key async for listed in reader.objects()]
+        short = []
+        for key in keys:
+            held = await target.head(reader.key(key))
+            assert held is not None
+            lasts = held.retain_until and held.retain_until >= asked + timedelta(days=30)
+            if not (held.legal_hold if policy.legal_hold else lasts):
+                short.append(key)
+    # The last bundle holds nothing of January, and nonces stay in the database.
+    packs = {"payloads/000/000-255", "payloads/001/000-255"}
+    assert packs <= set(keys) - set(short)
+    assert {"checkpoint", "log-keys.json", "org.json", "tile/0/000", "tile/0/001"}.isdisjoint(short)
+    assert {key for key in short if not key.startswith(("nonces/", "checkpoints/"))} == {
+        "payloads/002/000-087",
+        "tile/entries/002.p/88",
+    }
+    newest = await s3.head_object(Bucket=bucket, Key=PACK)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        await s3.delete_object(Bucket=bucket, Key=PACK, VersionId=newest["VersionId"])
+
+
+async def test_nothing_leaves_for_a_bucket_without_a_policy(
+    trail: Archived, target: Target
+) -> None:
+    await trail.grow(30, now_us=moment(JANUARY))
+    await trail.grow(5, now_us=moment(FEBRUARY))
+    await trail.archive(target, Policy(retain_days=1))
+    await keep(trail, 1)
+    async with retaining(trail, target, Policy()) as retention:
+        with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
+            await retention.let_go(JANUARY)
+    assert await departed.live_from(trail.server, ORG_ID) == 0
 
 
 async def test_nothing_leaves_while_the_bucket_is_away(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ledger.archive.puts import Policy
 from ledger.archive.retention import SYSTEM, Recorder, Retention
 from ledger.archive.targets import Target
 from ledger.chain import Draft
@@ -45,14 +46,20 @@ async def keep(trail: Archived, months: int | None) -> None:
 
 
 @asynccontextmanager
-async def retaining(trail: Archived, target: Target) -> AsyncIterator[Retention]:
-    """Retention of a trail, with a sequencer for the entries that it makes."""
+async def retaining(
+    trail: Archived, target: Target, policy: Policy | None = None, *, unlocked: bool = True
+) -> AsyncIterator[Retention]:
+    """Retention of a trail, with a sequencer for the entries that it makes.
+
+    Objects are locked for a day where nothing is said, and a folder will do.
+    """
     async with process(trail.database.server_url) as running:
         recorder = Recorder(
             lambda event: append_to_system(running, trail, event),
             lambda org_id, event: _org(running, org_id, event),
         )
-        yield Retention(target, trail.server, lambda _: RING, recorder)
+        policy = policy or Policy(retain_days=1)
+        yield Retention(target, trail.server, lambda _: RING, recorder, policy, unlocked=unlocked)
 
 
 async def append_to_system(running: Process, trail: Archived, event: Mapping[str, Any]) -> int:

@@ -90,6 +90,12 @@ class FolderTarget:
     async def head(self, key: str) -> Held | None:
         return await asyncio.to_thread(self._head, checked_key(key))
 
+    async def extend(
+        self, held: Held, retain_until: datetime | None = None, legal_hold: bool = False
+    ) -> Held:
+        del retain_until, legal_hold  # nothing here locks
+        return held
+
     async def versions(self, key: str) -> tuple[str, ...]:
         held = await self.head(key)
         with self.explained(key):

@@ -107,6 +107,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+class Readable(Protocol):
+    """What reading an archive takes of a target; see there."""
+
+    async def get(self, key: str, limit: int, version: str | None = None) -> bytes: ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[Listed]: ...
+
+
 class Target(Protocol):
     """Keeps the objects of archives; every method may raise any ArchiveError.
 
@@ -163,6 +171,14 @@ class Target(Protocol):
 
     async def head(self, key: str) -> Held | None:
         """What the target says of the newest version; None when nothing is stored there."""
+
+    async def extend(
+        self, held: Held, retain_until: datetime | None = None, legal_hold: bool = False
+    ) -> Held:
+        """Lock that version of an object for longer; never for less long. What then holds.
+
+        Returns once the target says so. An unlocked one locks nothing.
+        """
 
     async def versions(self, key: str) -> tuple[str, ...]:
         """Versions of a key, newest first, also of one that was hidden by a deletion."""

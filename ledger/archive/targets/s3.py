@@ -101,6 +101,12 @@ class S3Target:
         except ArchiveObjectMissing:
             return None
 
+    async def extend(
+        self, held: Held, retain_until: datetime | None = None, legal_hold: bool = False
+    ) -> Held:
+        wanted = self._wanted(held.key, b"", retain_until, legal_hold)
+        return await self._tried(lambda: self._extended(wanted, held))
+
     async def versions(self, key: str) -> tuple[str, ...]:
         checked_key(key)
         return await self._tried(lambda: self._bucket.versions(key))
@@ -163,14 +169,19 @@ class S3Target:
 
     async def _locked(self, wanted: Wanted, stored: Stored) -> Stored:
         """The same stored object, its retention and legal hold brought up to what is wanted."""
-        if not self.locked or wanted.is_locked_by(stored):
-            return stored
-        await self._bucket.lock(wanted, stored)
-        held = await self._bucket.head(wanted.key, stored.version)
-        wanted.must_be_locked_by(held)
+        held = await self._extended(wanted, stored)
         return msgspec.structs.replace(
             stored, retain_until=held.retain_until, legal_hold=held.legal_hold
         )
+
+    async def _extended(self, wanted: Wanted, held: Held) -> Held:
+        """What the server says of a version that is locked at least as is wanted."""
+        if not self.locked or wanted.is_locked_by(held):
+            return held
+        await self._bucket.lock(wanted, held)
+        after = await self._bucket.head(wanted.key, held.version)
+        wanted.must_be_locked_by(after)
+        return after
 
     def _wanted(
         self, key: str, data: bytes, retain_until: datetime | None, legal_hold: bool
