@@ -70,8 +70,46 @@ async def test_payloads_that_are_gone(trail: Archived, folder: Target, tmp_path:
     assert "are not there" in verdict.reasons["payloads"][0]
     for pack in packs[:-1]:
         pack.unlink()
-    without = verify(here)
-    assert (without.outcome, without.payloads) == ("verified", NOT_CHECKED)
+    verdict = verify(here)
+    assert (verdict.outcome, verdict.payloads) == ("refuted", False)
+    assert verdict.reasons["payloads"][0] == "those of 600 entries are not there"
+
+
+async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
+    trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    here = await archived(trail, folder, tmp_path)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    parts = ("org.json", "history", "nonces", "payloads")
+    for part in parts:
+        (here / part).rename(aside / part)
+    bare = verify(here)  # a log like any other
+    assert (bare.outcome, bare.payloads) == ("verified", NOT_CHECKED)
+    for part in parts:
+        (aside / part).rename(here / part)
+        verdict = verify(here)
+        assert verdict.outcome == "refuted", part
+        assert verdict.payloads is (part == "payloads")
+        assert verdict.checkpoints is (part == "history")
+        (here / part).rename(aside / part)
+
+
+async def test_a_history_with_a_gap(trail: Archived, folder: Target, tmp_path: Path) -> None:
+    here = await archived(trail, folder, tmp_path)
+    for log in (here, here.parent / "_anchors"):
+        spans = sorted((log / "history").iterdir())
+        assert len(spans) == 5
+        for span in spans:
+            data = span.read_bytes()
+            span.unlink()
+            verdict = verify(log)
+            assert (verdict.outcome, verdict.checkpoints) == ("refuted", False), span
+            first, last = (int(number) for number in span.name.split("-"))
+            expected = f"history: no span has the checkpoints of sizes {first + 1} to {last}"
+            assert verdict.reasons["checkpoints"] == (expected,)
+            span.write_bytes(data)
+        assert verify(log).outcome == "verified"
 
 
 async def test_a_writer_that_was_stopped_before_it_moved_the_pointer(

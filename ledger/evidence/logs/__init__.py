@@ -69,9 +69,9 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
     report = _run(source, head, trail)
     _tell(report, findings)
     trail.finish(report.entries == head.size)
-    check_kept(source, head, keys, findings)
+    asked = ASKED | check_kept(source, head, keys, findings)
     findings.leaves_out_the_rest(_LEFT_OUT)
-    asked = ASKED | ({"pq_signature"} if keys.post_quantum else set())
+    asked |= {"pq_signature"} if keys.post_quantum else set()
     asked |= {"witnesses"} if trust.policy is not None else set()
     return findings.verdict(asked | ({"external_time"} if trust.tsa_ca is not None else set()))
 

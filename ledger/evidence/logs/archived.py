@@ -45,10 +45,21 @@ class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Archived:
-    """Checks an archive's own files; ``check_note`` judges a signed checkpoint of a size."""
+    """Checks an archive's own files; ``check_note`` judges a signed checkpoint of a size.
+
+    One such file makes the log an archive, which must then be whole: the history of its
+    checkpoints and, where it is of a trail, every payload.
+    """
 
     def __init__(
-        self, read: ReadUpTo, log: StaticLog, size: int, check_note: CheckNote, findings: Findings
+        self,
+        read: ReadUpTo,
+        log: StaticLog,
+        size: int,
+        check_note: CheckNote,
+        findings: Findings,
+        *,
+        is_trail: bool,
     ) -> None:
         self._read = read
         self._log = log
@@ -56,6 +67,10 @@ class Archived:
         self._check_note = check_note
         self._findings = findings
         self._packs = self._payloads = self._held = 0
+        self._is_trail = is_trail
+        self._is_archive = self._has_payloads = False
+        self._told_up_to = 0
+        """The size up to which the spans of the history so far follow one another."""
         self._tile = -1
         self._covered = bytearray()
         """Which entries of the bundle ``_tile`` have their payload; its packs come together."""
@@ -66,22 +81,41 @@ class Archived:
         Raises EvidenceError for records that are not right.
         """
         if pack := _PACK.fullmatch(path):
+            self._is_archive = self._has_payloads = True
             return self._check_pack(path, pack)
         if records := _RECORDS.fullmatch(path):
+            self._is_archive = True
+            self._has_payloads |= self._is_trail or records[1] != "history"
             return self._check_records(path, records)
         return False
 
     def finish(self) -> None:
-        """What can be said of all payloads together."""
-        self._turn_to(-1)
-        if not self._packs:
+        """What can be said of the whole history, and of all payloads together."""
+        if self._is_archive:
+            self._has_told(self._size, self._size)
+        if not self._has_payloads:
             return
+        self._turn_to(-1)
         if self._held < self._size:
             missing = self._size - self._held
             self._findings.fails("payloads", f"those of {missing} entries are not there")
         self._findings.holds(
             "payloads", f"{self._held} as their leaves say, in {self._packs} packs"
         )
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The checks that an archive is asked for besides those of every log."""
+        return frozenset({"payloads"} if self._has_payloads else ())
+
+    def _has_told(self, after: int, last: int) -> None:
+        """A span of the history; they come in the order of their names."""
+        if after > self._told_up_to:
+            missing = f"{self._told_up_to + 1} to {after}"
+            self._findings.fails(
+                "checkpoints", f"history: no span has the checkpoints of sizes {missing}"
+            )
+        self._told_up_to = max(self._told_up_to, last)
 
     def _check_pack(self, path: str, named: re.Match[str]) -> bool:
         bundle = parse_path(f"tile/entries/{named[1]}").index
@@ -121,6 +155,7 @@ class Archived:
         after, last = int(named[2]), int(named[3])
         if last > self._size:
             return False
+        self._has_told(after, last)
         for row in rows:
             try:
                 signed = msgspec.json.decode(row, type=_Signed)

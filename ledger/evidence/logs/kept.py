@@ -41,16 +41,19 @@ def newest_kept(source: Source, size: int) -> str | None:
     return newest
 
 
-def check_kept(source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> None:
-    """Every file there is that the newest checkpoint does not name by itself."""
+def check_kept(source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> frozenset[str]:
+    """Every file there is that the newest checkpoint does not name by itself.
+
+    Returns the checks that such files ask for besides those of every log.
+    """
     paths = source.paths()
     if paths is None:
         findings.holds("checkpoints", "older ones can't be listed below a URL")
-        return
+        return frozenset()
     kept = _Kept(source, head, keys, findings)
     for path in paths:
         kept.check(path)
-    kept.finish()
+    return kept.finish()
 
 
 class _Kept:
@@ -61,7 +64,14 @@ class _Kept:
         self._head = head
         self._keys = keys
         self._findings = findings
-        self._archived = Archived(source.read, self._log, head.size, self._check_note, findings)
+        self._archived = Archived(
+            source.read,
+            self._log,
+            head.size,
+            self._check_note,
+            findings,
+            is_trail=keys.slug is not None,
+        )
         self._checkpoints = 0
         self._beyond: list[str] = []
         self._beyond_count = 0
@@ -79,7 +89,7 @@ class _Kept:
         except QuireError as error:
             self._findings.fails(check, f"{path}: {error}")
 
-    def finish(self) -> None:
+    def finish(self) -> frozenset[str]:
         self._archived.finish()
         if self._checkpoints:
             self._findings.holds(
@@ -91,6 +101,7 @@ class _Kept:
             self._findings.warnings.append(
                 f"{self._beyond_count} files are not covered by the checkpoint ({shown}{more})"
             )
+        return self._archived.asked
 
     def _outside(self, path: str) -> None:
         self._beyond_count += 1
