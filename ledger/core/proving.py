@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ledger import merkle, tiles
 from ledger.errors import MerkleError, QuireError, StorageError
 from ledger.note import add_signatures, parse_signatures
-from ledger.storage import history, trees
+from ledger.storage import evidence, history, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, AnchorLeaf, StoredCheckpoint, StoredToken
 
@@ -143,11 +143,14 @@ async def checkpoint_for(
 
 
 async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring | None:
-    """How the anchor log commits to a checkpoint, or None while no anchor does."""
+    """How the anchor log commits to a checkpoint, or None while no anchor does.
+
+    The anchor is the one that bundles show: the first that was timestamped, else cosigned.
+    """
     leaf = await trees.anchor_leaf(database, org_id, size)
     if leaf is None:
         return None
-    anchor = await trees.first_checkpoint_above(database, ANCHOR_LOG, leaf.idx)
+    anchor = await evidence.attested_anchor(database, leaf.idx)
     if anchor is None:
         return None
     leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}

@@ -246,6 +246,51 @@ def test_an_anchor_carries_what_others_said_of_it(
     verify(signed.org, proof)
 
 
+def test_a_proof_shows_the_anchor_of_which_others_said_something(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attestors take the newest anchor, which is seldom the first over a leaf."""
+    trees = SignedTrees(server)
+    org, key = server.create_org()
+    record = append(server, org, key, 1)["entries"][0]["record_id"]
+    sizes = []
+    for _ in range(4):
+        trees.sign()
+        sizes.append(trees.anchor())
+        append(server, org, key, 1)
+
+    def anchoring() -> Any:
+        path = f"/v1/orgs/{org}/entries/{record}/proof?size=1"
+        proof = server.request("GET", path, key=key).json()
+        verify(org, proof)
+        shown = proof["anchoring"]
+        return shown["anchor"]["size"], "witness" in shown["anchor"]["note"], shown["timestamps"]
+
+    assert anchoring() == (sizes[0], False, [])
+    witness = CosignatureSigner.from_seed("witness.example/w", b"\x07" * 32)
+    note = server.request("GET", f"/v1/log/anchors/{sizes[1]}").json()["signed"]
+    signature = witness.sign(parse_note(note.encode()).text, 1_767_268_801)
+    line = f"— {witness.name} {base64.b64encode(witness.key_id + signature).decode()}\n"
+    trees.execute(
+        "INSERT INTO anchor_cosignatures (size, witness, line) VALUES ($1, $2, $3)",
+        sizes[1],
+        f"{witness.name}+{witness.key_id.hex()}",
+        line.encode(),
+    )
+    # What was told a moment ago is told for another moment.
+    monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
+    assert anchoring() == (sizes[1], True, [])
+    for size in sizes[2:]:
+        trees.execute(
+            "INSERT INTO anchor_tokens (size, gen_time, token) VALUES ($1, '2026-01-01Z', $2)",
+            size,
+            b"token of %d" % size,
+        )
+    size, cosigned, (token,) = anchoring()
+    assert (size, cosigned) == (sizes[2], False)
+    assert base64.b64decode(token["token"]) == b"token of %d" % sizes[2]
+
+
 def test_the_history_of_the_log_s_keys_is_public(signed: Signed) -> None:
     answer = signed.server.request("GET", "/v1/log/keys")
     assert answer.headers["content-type"] == "application/json"
