@@ -175,7 +175,9 @@ async def cosigned(database: Database, anchor: StoredCheckpoint) -> bytes:
 async def consistency(database: Database, org_id: int, first: int, second: int) -> list[bytes]:
     """The consistency proof between two sizes of a tree, ``first <= second`` and both signed over.
 
-    Raises NotYetSigned for a size that the signed tree does not have yet.
+    It is held against the roots of both where both were signed as checkpoints; between
+    other sizes there is no root to hold it against. Raises NotYetSigned for a size that
+    the signed tree does not have yet, and DamagedTree.
     """
     tree = await trees.tree(database, org_id)
     size = 0 if tree is None else tree.size
@@ -184,7 +186,18 @@ async def consistency(database: Database, org_id: int, first: int, second: int) 
     if first in (0, second):  # no hash is needed
         return []
     stored = await trees.tiles(database, org_id, tiles.tiles_for_consistency(first, second))
-    return tiles.consistency_proof(first, second, stored)
+    hashes = tiles.consistency_proof(first, second, stored)
+    older = await trees.checkpoint_at(database, org_id, first)
+    newer = await trees.checkpoint_at(database, org_id, second)
+    if older is not None and newer is not None:
+        try:
+            merkle.verify_consistency(first, second, older.root, newer.root, hashes)
+        except MerkleError as error:
+            raise DamagedTree(
+                f"the stored tiles of org {org_id} do not lead from its checkpoint of size "
+                f"{first} to that of size {second}: {error}. Run a full verification of this trail"
+            ) from None
+    return hashes
 
 
 async def inclusion(

@@ -393,3 +393,23 @@ def test_a_proof_that_does_not_hold_is_not_given(shared_server: Server, statemen
     answer = shared_server.request("GET", path, key=key)
     assert answer.status == 503
     assert record not in answer.body.decode()
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 2",
+    "DELETE FROM tile_parts WHERE org_id = $1",
+    "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 2",
+    "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 3",
+])  # fmt: skip
+def test_a_consistency_that_does_not_hold_is_not_given(
+    shared_server: Server, statement: str
+) -> None:
+    trees = SignedTrees(shared_server)
+    org, key = shared_server.create_org()
+    for count in (2, 1):
+        made = append(shared_server, org, key, count)
+        trees.sign()
+    path = f"/v1/orgs/{org}/consistency?from=2&to=3"
+    assert shared_server.request("GET", path, key=key).status == 200
+    _tamper(shared_server, statement, parse_record_id(made["entries"][0]["record_id"]).org_id)
+    assert shared_server.request("GET", path, key=key).status == 503
