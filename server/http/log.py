@@ -31,7 +31,9 @@ BINARY: Final = b"application/octet-stream"
 MAX_INDEX: Final = 2**40
 """No tree has a leaf beyond, so no tile either."""
 CHECKPOINT_AGE: Final = b"max-age=1"
-TILE_AGE: Final = b"max-age=31536000, immutable"
+FOR_EVER: Final = b"max-age=31536000, immutable"
+PUBLIC_ORG_AGE: Final = b"max-age=3600"
+"""What is public of an org may become private: caches of others let go of it within the hour."""
 GZIP_LEVEL: Final = 1
 MAX_ADDED_BYTES: Final = 65_535
 """Of one addition, as in any log whose entries tlog-tiles serves."""
@@ -67,7 +69,8 @@ async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
 async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIApp:
     """A tile or entry bundle of an org's log (C2SP tlog-tiles)."""
     tenant, public = await log_of(request, org)
-    return await _tile(request, tenant.id, tile, public=public)
+    age = PUBLIC_ORG_AGE if public else FOR_EVER
+    return await _tile(request, tenant.id, tile, age, public=public)
 
 
 @get("/v1/log/checkpoint", name="anchor_checkpoint", operation_id="getAnchorCheckpoint")
@@ -83,10 +86,12 @@ async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
 @get("/v1/log/tile/{tile:path}", name="anchor_tile", operation_id="getAnchorTile")
 async def anchor_tile(request: HttpRequest, tile: TilePath) -> ASGIApp:
     """A tile or entry bundle of the public log of checkpoints (C2SP tlog-tiles)."""
-    return await _tile(request, ANCHOR_LOG, tile, public=True)
+    return await _tile(request, ANCHOR_LOG, tile, FOR_EVER, public=True)
 
 
-async def _tile(request: HttpRequest, org_id: int, path: str, *, public: bool) -> Written:
+async def _tile(
+    request: HttpRequest, org_id: int, path: str, age: bytes, *, public: bool
+) -> Written:
     missing = NotFound("this log has no such tile, or not yet")
     try:
         wanted = parse_path("tile/" + path.removeprefix("/"))
@@ -100,22 +105,22 @@ async def _tile(request: HttpRequest, org_id: int, path: str, *, public: bool) -
         leaves = await trail.leaves(org_id, wanted.index * 256, wanted.width)
         if leaves is None:
             raise missing
-        return _bundle(request, pack_entries(leaves), public=public)
+        return _bundle(request, pack_entries(leaves), age, public=public)
     data = await bundles.tile(database, org_id, wanted)
     if data is None:
         raise missing
-    return _written(data, BINARY, TILE_AGE, public=public)
+    return _written(data, BINARY, age, public=public)
 
 
-def _bundle(request: HttpRequest, data: bytes, *, public: bool) -> Written:
+def _bundle(request: HttpRequest, data: bytes, age: bytes, *, public: bool) -> Written:
     """An entry bundle, compressed for those who take that."""
     varies = (b"vary", b"accept-encoding")
     if not _takes_gzip(request):
-        return _written(data, BINARY, TILE_AGE, varies, public=public)
+        return _written(data, BINARY, age, varies, public=public)
     encoded = (b"content-encoding", b"gzip")
     # Without a time of its own in it, the same bundle is the same bytes.
     packed = gzip.compress(data, GZIP_LEVEL, mtime=0)
-    return _written(packed, BINARY, TILE_AGE, varies, encoded, public=public)
+    return _written(packed, BINARY, age, varies, encoded, public=public)
 
 
 def _takes_gzip(request: HttpRequest) -> bool:

@@ -20,8 +20,11 @@ from server.http.problems import BadRequest
 
 PUBLIC_PLAIN = (
     "this org keeps plain identities: everybody can now read the actors and subjects of its "
-    "entries, past ones included, and can guess a payload and check the guess against its digest. "
-    "What was read once can't be taken back"
+    "entries, past ones included, and can guess a payload and check the guess against its digest"
+)
+PUBLIC_CACHED = (
+    "what was public can't be taken back: readers keep what they read, and caches that many share "
+    "may serve it for an hour after the log was made private again"
 )
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -248,8 +251,8 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     await orgs.change_org(services.database, tenant.id, name=name, log_public=data.log_public)
     services.directory.forget_public(org)
     shown = await _show(request, tenant.id, org)
-    if data.log_public and not tenant.seals:
-        shown.warnings = [PUBLIC_PLAIN]
+    if data.log_public:
+        shown.warnings = [PUBLIC_CACHED] if tenant.seals else [PUBLIC_PLAIN, PUBLIC_CACHED]
     return shown
 
 

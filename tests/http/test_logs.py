@@ -166,11 +166,16 @@ def test_a_log_is_made_public_and_private_again(log: Log) -> None:
     assert server.request("GET", path, key=log.key).json()["log_public"] is False
     made = server.request("PATCH", path, {"log_public": True}, key=log.key).json()
     assert made["log_public"] is True
-    assert "digest" in made["warnings"][0]
+    plain, cached = made["warnings"]
+    assert "digest" in plain
+    assert "caches" in cached
     for resource in ("checkpoint", "tile/0/000", "tile/entries/000"):
         read = server.request("GET", f"{path}/log/{resource}")
         assert (read.status, read.body) == (200, log.get(resource).body)
-        assert read.headers["cache-control"].startswith("public, ")
+        # A cache must let go of it soon after the org has made it private.
+        age = 1 if resource == "checkpoint" else 3600
+        assert read.headers["cache-control"] == f"public, max-age={age}"
+        assert "private" not in log.get(resource).headers["cache-control"]
         # A key that means nothing here takes nothing away.
         assert log.get(resource, "quire_live_x").status == 200
     assert server.request("GET", f"{path}/head").status == 401
@@ -180,12 +185,15 @@ def test_a_log_is_made_public_and_private_again(log: Log) -> None:
     back = server.request("PATCH", path, {"log_public": False}, key=log.key).json()
     assert (back["log_public"], "warnings" in back) == (False, False)
     assert server.request("GET", f"{path}/log/checkpoint").status == 401
+    again = log.get("tile/entries/000").headers["cache-control"]
+    assert again == "private, max-age=31536000, immutable"
 
 
-def test_a_sealing_org_is_made_public_without_a_warning(shared_server: Server) -> None:
+def test_a_sealing_org_that_is_made_public_is_told_of_caches_only(shared_server: Server) -> None:
     org, key = shared_server.create_org()
     made = shared_server.request("PATCH", f"/v1/orgs/{org}", {"log_public": True}, key=key).json()
-    assert (made["log_public"], "warnings" in made) == (True, False)
+    (warning,) = made["warnings"]
+    assert (made["log_public"], "caches" in warning) == (True, True)
     member = shared_server.create_key(org, "member")
     body = {"log_public": False}
     assert shared_server.request("PATCH", f"/v1/orgs/{org}", body, key=member).status == 403
