@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ledger.core.attesting.anchors import AnchorAttestation, Attested
-from ledger.errors import StorageError
+from ledger.errors import QuireError
 from ledger.storage.database import Database
 from server.attestors import attestors
 from server.refusal import StartupRefused
@@ -40,7 +40,7 @@ class Attesting:
         while True:
             try:
                 await self._attest()
-            except (StorageError, StartupRefused) as error:
+            except (QuireError, StartupRefused) as error:
                 self._tell(str(error))
             await asyncio.sleep(AGAIN_S)
 

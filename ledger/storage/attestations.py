@@ -14,10 +14,14 @@ INSERT INTO anchor_cosignatures (size, witness, line) VALUES ($1, $2, $3)"""
 ADD_EVENT: Final = "INSERT INTO security_events (kind, detail) VALUES ($1, $2)"
 NEWEST_STAMPED: Final = "SELECT size FROM anchor_tokens ORDER BY size DESC LIMIT 1"
 WITNESSES_OF: Final = "SELECT DISTINCT witness FROM anchor_cosignatures WHERE size = $1"
-# A token that grows old is renewed before its authority's certificate ends.
+# A token that grows old is renewed before its authority's certificate ends: of each day the
+# last stamped anchor's, which commits to those before it.
 OLD_STAMPS: Final = f"""
 SELECT c.size, c.root, c.note, c.signed_at
-FROM (SELECT size, max(added_at) AS newest FROM anchor_tokens GROUP BY size) AS t
+FROM (SELECT DISTINCT ON (day) size, newest
+      FROM (SELECT size, max(added_at) AS newest, date_trunc('day', min(gen_time), 'UTC') AS day
+            FROM anchor_tokens GROUP BY size) AS stamped
+      ORDER BY day, size DESC) AS t
 JOIN checkpoints c ON c.org_id = {ANCHOR_LOG} AND c.size = t.size
 WHERE t.newest < now() - $1::interval ORDER BY t.newest LIMIT $2"""
 

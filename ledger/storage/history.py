@@ -27,7 +27,8 @@ ENTRY_AND_NEWEST = """
 SELECT e.entry_hash, c.size, c.root, c.note, c.signed_at
 FROM entries e LEFT JOIN LATERAL (
     SELECT size, root, note, signed_at FROM checkpoints
-    WHERE org_id = $1 ORDER BY size DESC LIMIT 1
+    WHERE org_id = $1 AND size <= (SELECT size FROM trees WHERE org_id = $1)
+    ORDER BY size DESC LIMIT 1
 ) AS c ON true
 WHERE e.org_id = $1 AND e.seq = $2 AND e.anchored_at = $3"""
 # A witness that cosigned twice is shown once, with what it said last.

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES, MAX_SEQ
+from ledger.errors import DatabaseUnavailable
 from ledger.storage.copy_out import Sink
 from ledger.storage.database import Connection, connect, explained
 from ledger.storage.signing_transaction import (
@@ -258,11 +259,25 @@ class SignerConnection:
     async def transaction(self) -> AsyncIterator[SigningTransaction]:
         """A transaction that commits when the block ends.
 
-        Raises DatabaseUnavailable, RowsInTheWay. After an error while COMMIT was under way nobody
+        Raises DatabaseUnavailable, RowsInTheWay. A warning at COMMIT says that the wait for a
+        synchronous standby was cut, and counts as an error too. After an error while COMMIT was under way nobody
         knows whether it took effect: read the trees back before signing on.
         """
-        async with explained(), rows_in_the_way(), self._connection.transaction():
-            yield SigningTransaction(self._connection)
+        warnings: list[str] = []
+
+        def note(_: object, message: Any) -> None:
+            if message.severity_en == "WARNING":
+                warnings.append(message.message)
+
+        async with explained(), rows_in_the_way():
+            self._connection.add_log_listener(note)
+            try:
+                async with self._connection.transaction():
+                    yield SigningTransaction(self._connection)
+            finally:
+                self._connection.remove_log_listener(note)
+        if warnings:
+            raise DatabaseUnavailable(f"COMMIT was answered with a warning: {warnings[0]}")
 
     async def _rows(self, query: str, *args: Any) -> list[Any]:
         rows: list[Any] = await self._run(self._connection.fetch(query, *args))

@@ -30,9 +30,11 @@ CROSS JOIN LATERAL (
     ORDER BY start LIMIT 256
 ) AS p"""
 _CHECKPOINT = "SELECT size, root, note, signed_at FROM checkpoints WHERE org_id = $1"
-NEWEST_CHECKPOINT = f"{_CHECKPOINT} ORDER BY size DESC LIMIT 1"
+# Up to where the tree is signed: a row planted beyond that is no checkpoint.
+_SIGNED = "size <= (SELECT size FROM trees WHERE org_id = $1)"
+NEWEST_CHECKPOINT = f"{_CHECKPOINT} AND {_SIGNED} ORDER BY size DESC LIMIT 1"
 CHECKPOINT_AT = f"{_CHECKPOINT} AND size = $2"
-FIRST_CHECKPOINT_ABOVE = f"{_CHECKPOINT} AND size > $2 ORDER BY size LIMIT 1"
+FIRST_CHECKPOINT_ABOVE = f"{_CHECKPOINT} AND {_SIGNED} AND size > $2 ORDER BY size LIMIT 1"
 CHECKPOINTS_BELOW = f"{_CHECKPOINT} AND size < $2 ORDER BY size DESC LIMIT $3"
 CHECKPOINTS_ABOVE = f"{_CHECKPOINT} AND size > $2 ORDER BY size LIMIT $3"
 ANCHOR_LEAF = """

@@ -83,12 +83,35 @@ async def test_an_old_stamp_is_renewed_beside_itself(
         assert first != second
 
 
+async def test_of_each_day_the_last_stamp_is_renewed(
+    database: clusters.Database, tmp_path: Path, timestamp_authority: TimestampAuthority
+) -> None:
+    async with (
+        process(database.server_url) as server,
+        checkpointer(database.server_url, tmp_path / "memory") as signer,
+        Tsa(timestamp_authority.url, timestamp_authority.ca_pem) as tsa,
+    ):
+        attestation = AnchorAttestation(server.database, tsa, ())
+        org = await new_org(server.database)
+        for _ in range(3):
+            await server.append(org, b"one")
+            await signer.round()
+            await signer.anchor()
+            await attestation.attest(stamp=True)
+        await _age_tokens(database)
+        assert (await attestation.renew(days=300)).tokens == 1
+        assert [len(await trees.tokens(server.database, size)) for size in (1, 2, 3)] == [1, 1, 2]
+
+
 async def _age_tokens(database: clusters.Database) -> None:
     connection = await asyncpg.connect(
         database.superuser_url, server_settings={"session_replication_role": "replica"}
     )
     try:
-        await connection.execute("UPDATE anchor_tokens SET added_at = added_at - interval '1 year'")
+        await connection.execute(
+            "UPDATE anchor_tokens SET gen_time = '2020-02-02T12:00Z', "
+            "added_at = added_at - interval '1 year'"
+        )
     finally:
         await connection.close()
 

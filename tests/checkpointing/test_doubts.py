@@ -10,6 +10,7 @@ import pytest
 from ledger.chain import EMPTY_HEAD, Entry, extend
 from ledger.entry import entry_hash
 from ledger.keys import SigningKey
+from ledger.storage import trees
 from ledger.storage.trail import ENTRY_COLUMNS
 from tests.checkpointing.tampering import LENGTH, SIGNED, Victim, victim
 from tests.support.appending import system_clock_us
@@ -174,3 +175,33 @@ async def put(org: Victim, forged: Entry) -> None:
     await org.run(f"DELETE FROM entries {ENTRY}")
     columns = ENTRY_COLUMNS.split(", ")
     await org.connection.copy_records_to_table("entries", records=[forged], columns=columns)
+
+
+async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
+    module_database: Database, tmp_path: Path
+) -> None:
+    """As while a rotated keyring is on its way from one machine to the others."""
+    async with victim(module_database, tmp_path / "memory") as org:
+        head = EMPTY_HEAD._replace(seq=NEW - 1, entry_hash=bytes(32))
+        key = SigningKey("newer", bytes(32))
+        (forged,), _ = extend(org.org.id, org.org.slug, head, [draft(b"x")], system_clock_us(), key)
+        await put(org, forged)
+        assert (await org.stopped()).kind == "unknown_key"
+        assert await org.frozen() is None
+        await org.repair()
+        assert (await org.round()).stopped == []
+
+
+async def test_a_checkpoint_planted_beyond_the_tree_is_nobodys_newest(
+    module_database: Database, tmp_path: Path
+) -> None:
+    async with victim(module_database, tmp_path / "memory") as org:
+        before = await trees.newest_checkpoint(org.server.database, org.org.id)
+        await org.run(
+            "INSERT INTO checkpoints (org_id, size, root, note) VALUES ($1, $2, $3, 'x')",
+            2**40,
+            bytes(32),
+        )
+        assert await trees.newest_checkpoint(org.server.database, org.org.id) == before
+        above = await trees.first_checkpoint_above(org.server.database, org.org.id, 10_000)
+        assert above is None

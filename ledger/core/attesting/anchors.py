@@ -20,6 +20,8 @@ from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from ledger.tiles import consistency_proof, tiles_for_consistency
 
 RENEWED_AT_ONCE: Final = 50
+OTHER_HISTORY: Final = 422
+"""C2SP tlog-witness: the consistency proof does not hold from where the witness stands."""
 
 
 class Attested(NamedTuple):
@@ -82,10 +84,10 @@ class AnchorAttestation:
                 continue
             try:
                 cosignatures = await witness.cosign(anchor.note, self._proof_to(anchor.size))
-            except (WitnessAhead, WitnessRefused) as error:
-                alarms += await self._alarm(witness, error)
-                continue
             except (AttestationError, TileError) as error:
+                if _contradicts(error):
+                    alarms += await self._alarm(witness, error)
+                    continue
                 problems.append(f"no cosignature for anchor {anchor.size}: {error}")
                 continue
             for signature, *_ in cosignatures:
@@ -95,12 +97,12 @@ class AnchorAttestation:
                 count += 1
         return count, alarms
 
-    async def _alarm(self, witness: Witness, error: AttestationError) -> list[str]:
-        """A witness that contradicts us: a security event, once per reason and process."""
+    async def _alarm(self, witness: Witness, error: Exception) -> list[str]:
+        """A witness that contradicts us: a security event, once per witness and process."""
         text = f"{witness.name}: {error}"
-        if text in self._told:
+        if witness.name in self._told:
             return []
-        self._told.add(text)
+        self._told.add(witness.name)
         await attestations.add_alarm(self._database, "witness_refused", text)
         return [text]
 
@@ -111,6 +113,13 @@ class AnchorAttestation:
             return consistency_proof(old_size, size, tiles)
 
         return prove
+
+
+def _contradicts(error: Exception) -> bool:
+    """Whether a witness says it has seen another history, and not merely that it won't sign."""
+    if isinstance(error, WitnessAhead):
+        return True
+    return isinstance(error, WitnessRefused) and error.status == OTHER_HISTORY
 
 
 def _key_of(name: str, key_id: bytes) -> str:

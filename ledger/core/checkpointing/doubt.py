@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+UNKNOWN_KEY: Final = "unknown_key"
+"""The kind of doubt that says more of this machine's keyring than of the trail."""
 
 
 class Doubt(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
 from ledger.core.verification.rows import skip_header
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
 from ledger.errors import QuireError
@@ -224,11 +224,16 @@ class Follower:
     ) -> Doubt:
         """Why a leaf that hashes to its entry hash is not the one expected."""
         if said.key not in self._signers:
-            return Doubt("unknown_key", f"entry {seq} was signed with key {said.key!r}, not known")
+            return Doubt(
+                UNKNOWN_KEY,
+                f"entry {seq} was signed with key {said.key!r}, which is not in this machine's "
+                "keyring: give it the newest signing-keys.json",
+            )
         if self._signers[said.key](digest) != signature:
             return Doubt("signature_invalid", f"the signature of entry {seq} is not right")
         if said.seq != seq or said.org != place.slug:
-            return Doubt("entry_moved", f"the leaf at {seq} says {said.org!r}, entry {said.seq}")
+            # Not whose: the reason is shown to callers, and that org is not theirs.
+            return Doubt("entry_moved", f"the leaf at {seq} is of another place or org")
         return Doubt("link_broken", f"entry {seq} does not name the entry before it")
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from ledger.checkpoint import Checkpoint
 from ledger.core.checkpointing.anchoring import Anchoring
-from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
 from ledger.core.checkpointing.following import Found
 from ledger.core.checkpointing.memory import Memory
 from ledger.core.checkpointing.tile_parts import parts_of
@@ -122,11 +122,17 @@ class Signing:
         return Signed(one.org.org_id, one.edge.size, root, note, one.anchored_at)
 
     async def stop(self, org_id: int, doubt: Doubt) -> None:
-        """Stop an org: keep why, freeze it. Once thawed it is not frozen again for the same."""
+        """Stop an org: keep why, freeze it. Once thawed it is not frozen again for the same.
+
+        A key that this machine lacks is its own fault and not the trail's: nothing is signed,
+        nobody is frozen, and signing goes on once the key is here.
+        """
         async with self._connection.transaction() as transaction:
             tree = (await transaction.lock_trees([org_id]))[org_id]
             known = (tree.stopped or "").partition(":")[0]
-            if known != doubt.kind:
+            if known != doubt.kind and doubt.kind == UNKNOWN_KEY:
+                await transaction.add_event(org_id, "checkpoints_stopped", str(doubt))
+            elif known != doubt.kind:
                 await transaction.freeze(org_id, f"checkpoints stopped: {doubt}")
             await transaction.stop(org_id, str(doubt))
 
