@@ -2,7 +2,8 @@
 
 The anchor log is public. Its leaf for a checkpoint is a hash under a random
 nonce, so that it tells nothing of the org or its volume to whoever does not
-know the nonce; with the nonce it commits to the checkpoint's note.
+know the nonce; with the nonce it commits to the checkpoint's note. What stays
+public is how many checkpoints all orgs together got, and when.
 """
 
 from __future__ import annotations
