@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from ledger.entry import MAX_SEQ
 from ledger.errors import EvidenceError
+from ledger.sealing import REF_PREFIX
 
 FORMAT: Final = "quire-evidence-bundle"
 VERSION: Final = 1
@@ -154,8 +155,10 @@ _read_names: Final = msgspec.json.Decoder(dict[str, str])
 
 
 def decode_names(data: bytes, what: str) -> dict[str, str]:
-    """Take ``names.json`` back. Raises EvidenceError."""
+    """Take ``names.json`` back: refs and their names. Raises EvidenceError."""
     names = decode(_read_names, data, what)
+    if not all(ref.startswith(REF_PREFIX) for ref in names):
+        raise EvidenceError(f"{what} names something that is no ref")
     if list(names) != sorted(names):
         raise EvidenceError(f"{what} is not in canonical form (RFC 8785)")
     return names

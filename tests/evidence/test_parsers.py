@@ -96,7 +96,9 @@ def test_json_members_have_one_spelling(
 
 
 @given(
-    st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=4) | st.none(), st.binary()
+    st.dictionaries(st.text(max_size=5).map("ref:{}".format), st.text(max_size=5), max_size=4)
+    | st.none(),
+    st.binary(),
 )
 def test_names_have_one_spelling(names: dict[str, str] | None, data: bytes) -> None:
     raises_only(EvidenceError, lambda: decode_names(data, "names"))
@@ -106,6 +108,13 @@ def test_names_have_one_spelling(names: dict[str, str] | None, data: bytes) -> N
         if list(names) != list(ordered):
             with pytest.raises(EvidenceError, match="canonical"):
                 decode_names(encode(names), "names")
+
+
+@pytest.mark.parametrize("key", ["", "ref", "Ref:x", "actor", " ref:x"])
+def test_names_are_those_of_refs(key: str) -> None:
+    for names in ({key: "Ada"}, dict(sorted({key: "Ada", "ref:x": "Bob"}.items()))):
+        with pytest.raises(EvidenceError, match="no ref"):
+            decode_names(encode(names), "names")
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))
