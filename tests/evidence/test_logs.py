@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from ledger.checkpoint import Checkpoint
+from ledger.errors import EvidenceError
 from ledger.evidence.logs import verify_log_at
+from ledger.evidence.logs.source import open_source
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import NOT_CHECKED, Verdict
 from ledger.note import Ed25519Signer, Verifier, parse_note, sign_note
@@ -25,6 +29,7 @@ from tests.support.static_logs import log_files
 
 SIZE, OLDER = 700, (3, 256, 300, 511)
 POSITIONS = 300
+LARGE, CHUNK = 1 << 24, 1 << 10
 TESSERA = Path(__file__).parent.parent / "vectors/merkle/tessera_log"
 TESSERA_KEY = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx"
 
@@ -98,7 +103,7 @@ def test_the_log_of_another_org_under_the_key_given(log: Path) -> None:
         (why,) = verdict.reasons["classical_signature"]
         assert f"of '{key.name}'" in why
         assert f"of '{keys.public().org_origin('acme')}'" in why
-    assert verdict.witnesses is not True
+        assert verdict.witnesses is not True
     # A key of the log beside it counts, and did not sign this.
     own = keys.org_signers("acme")[0].vkey()
     assert verify(log, key.vkey(), own).classical_signature is False
@@ -260,6 +265,44 @@ def test_a_log_behind_a_url(served: str, log: Path) -> None:
     assert verify(served).tree is False
     (log / "tile/0/001").unlink()
     assert verify(served).outcome == "refuted"
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """Answers a byte at a time for as long as anyone listens, and large files in small chunks."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+    def do_GET(self) -> None:
+        slow = self.path == "/slow"
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(1_000_000 if slow else LARGE // CHUNK):
+                self.wfile.write(b"x" * (1 if slow else CHUNK))
+                if slow:
+                    time.sleep(0.02)
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_file_below_a_url_has_a_deadline_and_a_bound(dripping: str) -> None:
+    longer = pytest.raises(EvidenceError, match=r"/slow takes longer than 0\.3 s")
+    with open_source(dripping, file_seconds=0.3) as source, longer:
+        source.read("slow")
+    with open_source(dripping) as source:
+        assert source.read("large", LARGE) == b"x" * LARGE
+        with pytest.raises(EvidenceError, match=f"more than {LARGE - 1} bytes"):
+            source.read("large", LARGE - 1)
 
 
 def test_files_too_large_are_not_read(log: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ FILE_BYTES_MAX: Final = MAX_BUNDLE_BYTES + (1 << 16)
 """A full bundle of the largest entries, in gzip that made it a little longer."""
 FETCHES_AT_ONCE: Final = 8
 TIMEOUT_S: Final = 30.0
+"""The longest silence of a server."""
+FILE_SECONDS_MAX: Final = 300.0
+"""One file altogether, from a server that is never silent."""
 _URL: Final = ("http://", "https://")
 _NOT_THERE: Final = {404, 410}
 
@@ -37,8 +41,11 @@ class Source(Protocol):
 
 
 @contextmanager
-def open_source(where: str) -> Iterator[Source]:
-    """The source at a folder's path or an HTTP URL. Raises EvidenceError."""
+def open_source(where: str, file_seconds: float = FILE_SECONDS_MAX) -> Iterator[Source]:
+    """The source at a folder's path or an HTTP URL. Raises EvidenceError.
+
+    A file below a URL that takes longer than ``file_seconds`` is not read.
+    """
     if not where.startswith(_URL):
         folder = Path(where.removeprefix("file://"))
         if not folder.is_dir():
@@ -51,7 +58,7 @@ def open_source(where: str) -> Iterator[Source]:
         httpx2.Client(timeout=TIMEOUT_S, headers={"accept-encoding": "identity"}) as client,
         ThreadPoolExecutor(FETCHES_AT_ONCE) as pool,
     ):
-        yield Web(where.rstrip("/"), client, pool)
+        yield Web(where.rstrip("/"), client, pool, file_seconds)
 
 
 class Folder:
@@ -65,7 +72,9 @@ class Folder:
         if not file.is_file():
             return None
         with file.open("rb") as opened:
-            return _bounded(path, opened.read(limit + 1), limit)
+            data = opened.read(limit + 1)
+        _check_size(path, len(data), limit)
+        return data
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
         return {path: self.read(path) for path in paths}
@@ -79,25 +88,32 @@ class Folder:
 class Web:
     """Files below a URL, in the form of C2SP tlog-tiles."""
 
-    def __init__(self, url: str, client: httpx2.Client, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, url: str, client: httpx2.Client, pool: ThreadPoolExecutor, file_seconds: float
+    ) -> None:
         self._url = url
         self._client = client
         self._pool = pool
+        self._file_seconds = file_seconds
 
     def read(self, path: str, limit: int = FILE_BYTES_MAX) -> bytes | None:
         import httpx2  # noqa: PLC0415 - loaded already
 
         url = f"{self._url}/{path}"
+        end = time.monotonic() + self._file_seconds
+        data = bytearray()
         try:
             with self._client.stream("GET", url) as response:
                 if response.status_code in _NOT_THERE:
                     return None
                 if response.status_code != httpx2.codes.OK:
                     raise EvidenceError(f"{url} answers {response.status_code}")
-                data = b""
                 for chunk in response.iter_raw():
-                    data = _bounded(path, data + chunk, limit)
-                return data
+                    data += chunk
+                    _check_size(path, len(data), limit)
+                    if time.monotonic() > end:
+                        raise EvidenceError(f"{url} takes longer than {self._file_seconds:g} s")
+                return bytes(data)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise EvidenceError(
                 f"{url} can't be read: {str(error) or type(error).__name__}"
@@ -110,7 +126,6 @@ class Web:
         """Nothing lists what is below a URL."""
 
 
-def _bounded(path: str, data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
+def _check_size(path: str, size: int, limit: int) -> None:
+    if size > limit:
         raise EvidenceError(f"{path} has more than {limit} bytes, more than such a file can have")
-    return data
