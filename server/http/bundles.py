@@ -30,6 +30,7 @@ from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
 from server import reading
 from server.auth import Forbidden, May, Principal
+from server.http import disclosures
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.json_body import json_body
 from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
@@ -43,8 +44,6 @@ MAX_BODY_BYTES: Final = 16 << 20
 MAX_IDS: Final = 200_000
 SEARCH_S: Final = 20.0
 """How long a filter may search before its bundle is given up."""
-MAX_RECORDED: Final = 1_000
-"""Entries of a disclosure that the trail names one by one, where they do not follow each other."""
 LOOK_S: Final = 0.25
 """Between two looks at whether what was asked for is signed."""
 
@@ -111,7 +110,7 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         # What is wrong with the first entries is still answered as a problem.
         first = await anext(pieces)
         if disclosure is not None and tenant.seals:
-            await services.guard.disclosed(tenant, _record(contents), principal.key_id)
+            await _recorded(services, contents, principal.key_id)
         what = f"bundle of {tenant.slug}"
         return Streamed(first, pieces, _headers(contents), held.pop_all(), what)
 
@@ -218,21 +217,15 @@ async def _signed(services: Services, org: Org, seq: int, anchored: bool) -> Cov
             await asyncio.sleep(LOOK_S)
 
 
-def _record(contents: Contents) -> dict[str, object]:
-    """What the trail keeps of a disclosure: which fields, of which entries."""
+async def _recorded(services: Services, contents: Contents, key_id: str) -> None:
+    """Say in the trail which fields of which entries leave, before any does."""
     assert contents.disclosure is not None
     seqs: Sequence[int] = contents.selection.seqs
     if contents.disclosure.seqs is not None:
         seqs = sorted(contents.disclosure.seqs)
-    listed = len(seqs) <= MAX_RECORDED and len(seqs) <= seqs[-1] - seqs[0]
-    return {
-        "fields": sorted(contents.disclosure.fields),
-        "first_seq": seqs[0],
-        "last_seq": seqs[-1],
-        "count": len(seqs),
-        "seqs": list(seqs) if listed else None,
-        "checkpoint": contents.covering.checkpoint.size,
-    }
+    size, limit = contents.covering.checkpoint.size, services.settings.max_payload_bytes
+    for record in disclosures.records(seqs, contents.disclosure.fields, size, limit):
+        await services.guard.disclosed(contents.org, record, key_id)
 
 
 def _headers(contents: Contents) -> list[tuple[bytes, bytes]]:

@@ -17,7 +17,7 @@ from ledger.errors import SealingError
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Verdict
 from ledger.evidence.verification import verify_bundle
-from server.http import bundles
+from server.http import bundles, disclosures
 from tests.support.serving import Answer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
 
@@ -230,7 +230,27 @@ def test_a_disclosure_is_an_entry_of_the_trail(sealed: Office) -> None:
     assert payload["actor"].startswith("key:")
     assert payload["fields"] == ["payload", "subject"]
     assert (payload["first_seq"], payload["last_seq"], payload["count"]) == (2, 5, 2)
-    assert payload["seqs"] == [2, 5]
+    assert (payload["runs"], payload["part"], payload["parts"]) == ([[2, 2], [5, 5]], 1, 1)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_every_entry_that_leaves_is_on_record_before_the_first_byte(
+    sealed: Office, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(disclosures, "RUNS_MAX", 100)
+    chosen = [*range(0, 500, 2), 501, 502]
+    records = [sealed.records[seq] for seq in chosen]
+    path = f"/v1/orgs/{sealed.org}"
+    head = sealed.server.request("GET", f"{path}/head", key=sealed.key).json()["seq"]
+    asked = {"record_ids": records} if whole else {"from_seq": 0, "to_seq": 502}
+    sealed.bundle(**asked, disclose={"records": "all" if whole else records, "fields": ["payload"]})
+    page = sealed.server.request("GET", f"{path}/entries?limit=10", key=sealed.key).json()
+    told = [entry["payload"] for entry in reversed(page["entries"]) if entry["seq"] > head]
+    assert {part["event_type"] for part in told} == {"quire.bundle_disclosed"}
+    assert [(part["part"], part["parts"]) for part in told] == [(1, 3), (2, 3), (3, 3)]
+    named = [n for part in told for first, last in part["runs"] for n in range(first, last + 1)]
+    assert named == chosen
+    assert sum(part["count"] for part in told) == len(chosen)
 
 
 def test_an_erased_subject_is_included_and_still_proves_its_place(shared_server: Server) -> None:
