@@ -1,23 +1,15 @@
-"""`quire-verify --log`: a whole log where it lies, in a folder or behind a URL."""
+"""`quire-verify --log`: a whole log where it lies, in a folder."""
 
 from __future__ import annotations
 
 import random
-import threading
-import time
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from ledger.checkpoint import Checkpoint
-from ledger.errors import EvidenceError
 from ledger.evidence.logs import verify_log_at
-from ledger.evidence.logs.source import open_source
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import NOT_CHECKED, Verdict
 from ledger.note import Ed25519Signer, Verifier, parse_note, sign_note
@@ -29,7 +21,6 @@ from tests.support.static_logs import log_files
 
 SIZE, OLDER = 700, (3, 256, 300, 511)
 POSITIONS = 300
-LARGE, CHUNK = 1 << 24, 1 << 10
 TESSERA = Path(__file__).parent.parent / "vectors/merkle/tessera_log"
 TESSERA_KEY = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx"
 
@@ -235,74 +226,7 @@ def test_what_is_no_log(tmp_path: Path) -> None:
     assert verify(tmp_path / "missing").outcome == "unreadable"
     (tmp_path / "checkpoint").write_bytes(b"\xff" * 100)
     assert verify(tmp_path).outcome == "unreadable"
-    assert verify("http://127.0.0.1:9/log").outcome == "unreadable"
     assert verify(TESSERA, "no vkey").outcome == "unreadable"
-
-
-@pytest.fixture
-def served(log: Path) -> Iterator[str]:
-    """The log behind an HTTP server of files."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(log)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_a_log_behind_a_url(served: str, log: Path) -> None:
-    verdict = verify(served)
-    assert verdict == verify(f"{served}/")
-    assert verdict.outcome == "verified", verdict
-    assert "older ones can't be listed below a URL" in verdict.reasons["checkpoints"]
-    flip(log / "tile/0/000", 99)
-    assert verify(served).tree is False
-    (log / "tile/0/001").unlink()
-    assert verify(served).outcome == "refuted"
-
-
-class Dripping(BaseHTTPRequestHandler):
-    """Answers a byte at a time for as long as anyone listens, and large files in small chunks."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-    def do_GET(self) -> None:
-        slow = self.path == "/slow"
-        self.send_response(200)
-        self.end_headers()
-        with suppress(OSError):
-            for _ in range(1_000_000 if slow else LARGE // CHUNK):
-                self.wfile.write(b"x" * (1 if slow else CHUNK))
-                if slow:
-                    time.sleep(0.02)
-
-
-@pytest.fixture
-def dripping() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_a_file_below_a_url_has_a_deadline_and_a_bound(dripping: str) -> None:
-    longer = pytest.raises(EvidenceError, match=r"/slow takes longer than 0\.3 s")
-    with open_source(dripping, file_seconds=0.3) as source, longer:
-        source.read("slow")
-    with open_source(dripping) as source:
-        assert source.read("large", LARGE) == b"x" * LARGE
-        with pytest.raises(EvidenceError, match=f"more than {LARGE - 1} bytes"):
-            source.read("large", LARGE - 1)
 
 
 def test_files_too_large_are_not_read(log: Path) -> None:
