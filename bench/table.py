@@ -32,7 +32,7 @@ TABLE: Final = (
     Row("tree_rebuild", "from COPY of the rows to the root", "SHA-256 of the leaves", 0.1),
     Row("verify_full", "full verification, all cores", "COPY out of the same rows", 0.35),
     Row("verify_memory", "peak memory of a verification, MiB", "of a fifth", 400.0, "at most"),
-    Row("bundle_build", "entries of a bundle, out of the database", "a zip of its members", 0.4),
+    Row("bundle_build", "entries of a bundle, out of the database", "a zip of its members", 0.3),
     Row("bundle_verify", "quire-verify of 10,000 entries, s", "hashing the file", 2.0, "at most"),
     Row("verifier_start", "quire-verify of one entry, s", "an idle interpreter", 0.3, "at most"),
     Row("archive_verify", "a local archive, all cores", "BLAKE3 and SHA-256 of its bytes", 0.5),
