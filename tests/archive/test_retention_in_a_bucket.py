@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
@@ -27,6 +28,7 @@ from tests.support.archives import HISTORY, Archived
 from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
 from tests.support.retaining import FEBRUARY, JANUARY, keep, moment, retaining
+from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
 
 if TYPE_CHECKING:
@@ -124,6 +126,31 @@ async def test_what_leaves_is_locked_from_then_on(
     newest = await s3.head_object(Bucket=bucket, Key=PACK)
     with pytest.raises(ClientError, match="AccessDenied"):
         await s3.delete_object(Bucket=bucket, Key=PACK, VersionId=newest["VersionId"])
+
+
+async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
+    trail: Archived, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
+) -> None:
+    url = f"s3://{bucket}/quire"
+    async with open_target(url, s3_environ.settings) as target:
+        await trail.grow(30, now_us=moment(JANUARY))
+        await trail.grow(5, now_us=moment(FEBRUARY))
+        await trail.archive(target, Policy(retain_days=1))
+    await keep(trail, 1)
+    s3_proxy.decide = always("PUT", Fault.DENIED)
+    settings = msgspec.structs.replace(
+        s3_environ.settings, s3_endpoint=s3_proxy.endpoint, attempts=1
+    )
+    policy = Policy(retain_days=30)
+    async with (
+        open_target(url, settings) as target,
+        retaining(trail, target, policy) as retention,
+    ):
+        with pytest.raises(RetentionRefused, match=r"of acme stay: .*extend the retention"):
+            await retention.let_go(JANUARY)
+        assert await departed.live_from(trail.server, ORG_ID) == 0
+        s3_proxy.decide = lambda _: Fault.NONE
+        assert await retention.let_go(JANUARY) is not None
 
 
 async def test_nothing_leaves_for_a_bucket_without_a_policy(
