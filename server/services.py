@@ -29,6 +29,7 @@ from server.archiving import target_settings
 from server.auth import Authenticator
 from server.bodies import Bodies
 from server.directory import Directory
+from server.entry_bundles import EntryBundles
 from server.first_start import Secrets
 from server.growth import Growth
 from server.guarding import Guard
@@ -86,6 +87,7 @@ class Services:
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
         self.trail = TrailReader(database, past)
+        self.entry_bundles = EntryBundles(self.trail.leaves)
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )

@@ -189,7 +189,7 @@ PROMISES: Final[dict[str, Promise]] = {
     "watchVerification": Promise(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
     "verifyEntry": Promise(May.VERIFY),
     "getLogCheckpoint": Promise(May.READ, public=True, answers={200: {NOTE: TEXT}}),
-    "getLogTile": Promise(May.READ, public=True, answers={200: {OCTETS: BYTES}}),
+    "getLogTile": Promise(May.READ, public=True, problems=(429,), answers={200: {OCTETS: BYTES}}),
     "addToLog": Promise(
         May.APPEND,
         public=True,
@@ -217,7 +217,7 @@ PROMISES: Final[dict[str, Promise]] = {
         answers={200: {JSON: ArchiveBody}, 202: {JSON: ArchiveBody}},
     ),
     "getAnchorCheckpoint": Promise(open=True, problems=(404, 503), answers={200: {NOTE: TEXT}}),
-    "getAnchorTile": Promise(open=True, problems=(503,), answers={200: {OCTETS: BYTES}}),
+    "getAnchorTile": Promise(open=True, problems=(429, 503), answers={200: {OCTETS: BYTES}}),
     "listAnchors": Promise(open=True, problems=(503,)),
     "getAnchor": Promise(open=True, problems=(503,)),
     "getAnchorConsistency": Promise(open=True, problems=(409, 503)),

@@ -7,7 +7,6 @@ the caller may not read nothing is told, not even that it is there.
 
 from __future__ import annotations
 
-import gzip
 from typing import Annotated, Final
 
 from litestar import Router, get, post
@@ -19,7 +18,7 @@ from ledger.core.sealer import Org
 from ledger.errors import TileError
 from ledger.storage import bundles, trees
 from ledger.storage.trees import ANCHOR_LOG
-from ledger.tiles import EntryTile, pack_entries, parse_path
+from ledger.tiles import EntryTile, parse_path
 from server.auth import May
 from server.directory import NotFound
 from server.http.caller import HttpRequest, body_of, org_of, services_of
@@ -34,7 +33,6 @@ CHECKPOINT_AGE: Final = b"max-age=1"
 FOR_EVER: Final = b"max-age=31536000, immutable"
 PUBLIC_ORG_AGE: Final = b"max-age=3600"
 """What is public of an org may become private: caches of others let go of it within the hour."""
-GZIP_LEVEL: Final = 1
 MAX_ADDED_BYTES: Final = 65_535
 """Of one addition, as in any log whose entries tlog-tiles serves."""
 
@@ -92,35 +90,36 @@ async def anchor_tile(request: HttpRequest, tile: TilePath) -> ASGIApp:
 async def _tile(
     request: HttpRequest, org_id: int, path: str, age: bytes, *, public: bool
 ) -> Written:
-    missing = NotFound("this log has no such tile, or not yet")
     try:
         wanted = parse_path("tile/" + path.removeprefix("/"))
     except TileError:
-        raise missing from None
+        raise _missing() from None
     if wanted.index >= MAX_INDEX:
-        raise missing
-    database = services_of(request).database
+        raise _missing()
     if isinstance(wanted, EntryTile):
-        trail = services_of(request).trail
-        leaves = await trail.leaves(org_id, wanted.index * 256, wanted.width)
-        if leaves is None:
-            raise missing
-        return _bundle(request, pack_entries(leaves), age, public=public)
-    data = await bundles.tile(database, org_id, wanted)
+        return await _bundle(request, org_id, wanted, age, public=public)
+    data = await bundles.tile(services_of(request).database, org_id, wanted)
     if data is None:
-        raise missing
+        raise _missing()
     return _written(data, BINARY, age, public=public)
 
 
-def _bundle(request: HttpRequest, data: bytes, age: bytes, *, public: bool) -> Written:
+async def _bundle(
+    request: HttpRequest, org_id: int, wanted: EntryTile, age: bytes, *, public: bool
+) -> Written:
     """An entry bundle, compressed for those who take that."""
-    varies = (b"vary", b"accept-encoding")
-    if not _takes_gzip(request):
-        return _written(data, BINARY, age, varies, public=public)
-    encoded = (b"content-encoding", b"gzip")
-    # Without a time of its own in it, the same bundle is the same bytes.
-    packed = gzip.compress(data, GZIP_LEVEL, mtime=0)
-    return _written(packed, BINARY, age, varies, encoded, public=public)
+    gzipped = _takes_gzip(request)
+    data = await services_of(request).entry_bundles.read(org_id, wanted, gzipped=gzipped)
+    if data is None:
+        raise _missing()
+    headers = [(b"vary", b"accept-encoding")]
+    if gzipped:
+        headers.append((b"content-encoding", b"gzip"))
+    return _written(data, BINARY, age, *headers, public=public)
+
+
+def _missing() -> NotFound:
+    return NotFound("this log has no such tile, or not yet")
 
 
 def _takes_gzip(request: HttpRequest) -> bool:
