@@ -117,6 +117,10 @@ class Archiver:
         """Archive the orgs that are due, and those that somebody asked for."""
         asked, self._asked = self._asked, set()
         self._news.clear()
+        # First, as nonces of orgs wait for what of it is archived.
+        if asked or time.monotonic() - self._anchored >= self._settings.archive_seconds:
+            self._anchored = time.monotonic()
+            await self._one(database, url, writer, ANCHOR_LOG)
         due = await archiving.due(database, url, self._settings.archive_seconds, RETRY_S)
         room = asyncio.Semaphore(ORGS_AT_ONCE)
 
@@ -127,9 +131,6 @@ class Archiver:
         async with asyncio.TaskGroup() as group:
             for org_id in [*sorted(asked), *(org for org in due if org not in asked)]:
                 group.create_task(one(org_id))
-        if asked or time.monotonic() - self._anchored >= self._settings.archive_seconds:
-            self._anchored = time.monotonic()
-            await self._one(database, url, writer, ANCHOR_LOG)
 
     async def _one(self, database: Database, url: str, writer: ArchiveWriter, org_id: int) -> None:
         """Archive one log; what stands in the way is its own, and stops no other."""

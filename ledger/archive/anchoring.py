@@ -47,47 +47,54 @@ async def check_anchoring(
         found.fault(f"{anchors.org}/{CHECKPOINT}", "anchors", str(error))
         return
     leaves = _Leaves(anchors, size)
-    anchored = 0
+    standing, wrong = -1, None
     try:
-        async for row, signed in _paired(reader):
+        async for row, signed in _paired(reader, found):
             if row.idx >= size:
-                found.unanchored += 1
                 continue
-            if len(row.nonce) != NONCE_BYTES or await leaves.at(row.idx) != leaf_hash(
+            if wrong is not None and wrong.idx != row.idx:
+                _not_standing(wrong, found)
+                wrong = None
+            if len(row.nonce) == NONCE_BYTES and await leaves.at(row.idx) == leaf_hash(
                 blind(row.nonce, signed.note)
             ):
-                reason = f"leaf {row.idx} of the anchor log does not commit to size {row.size}"
-                found.fault(NONCES, "anchors", reason)
-            anchored += 1
+                standing, wrong = row.idx, None
+            elif row.idx != standing:
+                wrong = row
+            found.checked.add("anchors")
     except (ArchiveMismatch, ArchiveObjectMissing) as error:
         found.fault(NONCES, "anchors", str(error))
-    if anchored:
-        found.checked.add("anchors")
+    if wrong is not None:
+        _not_standing(wrong, found)
 
 
-async def _paired(reader: ArchiveReader) -> AsyncIterator[tuple[AnchoredAt, Signed]]:
+def _not_standing(row: AnchoredAt, found: Findings) -> None:
+    reason = f"leaf {row.idx} of the anchor log does not commit to size {row.size}"
+    found.fault(NONCES, "anchors", reason)
+
+
+async def _paired(
+    reader: ArchiveReader, found: Findings
+) -> AsyncIterator[tuple[AnchoredAt, Signed]]:
     """Each place in the anchor log with its checkpoint; both come smallest first.
 
-    Raises ArchiveMismatch for a place without its checkpoint, or a checkpoint without a place.
+    Checkpoints without a place are counted: no archived anchor covered their leaves yet, or the
+    leaves were lost before one did. Raises ArchiveMismatch for a place without its checkpoint.
     """
     history = aiter(reader.history())
-    signed: Signed | None = None
+    signed = await anext(history, None)
+    placed = 0
     async for row in reader.nonces():
-        if signed is None or signed.size != row.size:
+        while signed is not None and signed.size < row.size:
+            found.unanchored += signed.size != placed
             signed = await anext(history, None)
         if signed is None or signed.size > row.size:
             raise ArchiveMismatch(f"the checkpoint of size {row.size} is not in {HISTORY}")
-        if signed.size < row.size:
-            raise _nowhere(signed)
+        placed = row.size
         yield row, signed
-    if (signed := await anext(history, None)) is not None:
-        raise _nowhere(signed)
-
-
-def _nowhere(signed: Signed) -> ArchiveMismatch:
-    return ArchiveMismatch(
-        f"nothing says where the anchor log commits to the checkpoint of size {signed.size}"
-    )
+    while signed is not None:
+        found.unanchored += signed.size != placed
+        signed = await anext(history, None)
 
 
 class _Leaves:
@@ -126,7 +133,7 @@ async def _check_witnesses(reader: ArchiveReader, policy: Policy, found: Finding
         if line.size != size:
             size, names = line.size, set()
         try:
-            names |= _cosigners(parse_note(note), line.line, policy)
+            names |= cosigners(parse_note(note), line.line, policy)
         except NoteError as error:
             found.fault(line.key, "witnesses", str(error))
         if names and policy.satisfied_by(names):
@@ -150,7 +157,7 @@ async def _noted(
             yield one, signed.note
 
 
-def _cosigners(note: Note, lines: bytes, policy: Policy) -> set[str]:
+def cosigners(note: Note, lines: bytes, policy: Policy) -> set[str]:
     """Names of the policy's witnesses who signed; others are left aside. Raises NoteError."""
     names: set[str] = set()
     for signature in parse_signatures(lines):

@@ -39,7 +39,8 @@ class ArchiveVerdict(msgspec.Struct, frozen=True):
     takes their keys. ``history``: every checkpoint is signed, and consistent with the tree.
     ``anchors``: the log of all checkpoints is right and commits to those of the history.
     ``external_time`` and ``witnesses``: what others attested of anchors. ``database``: the live
-    one holds the same. ``unanchored`` counts checkpoints that no archived anchor covers yet.
+    one holds the same. ``unanchored`` counts checkpoints of which nothing archived says where an
+    anchor covers them: not yet, or never where that was lost.
     """
 
     org: str

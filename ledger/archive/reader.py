@@ -56,6 +56,8 @@ from ledger.tiles import (
 )
 
 KEY_HISTORY_BYTES_MAX = 1 << 20
+NONCES_HELD_MAX = 1_000_000
+"""Of spans that reach over each other, until they are in order."""
 Row = TypeVar("Row", Signed, AnchoredAt)
 
 
@@ -208,29 +210,43 @@ class ArchiveReader:
 
     async def history(self) -> AsyncIterator[Signed]:
         """Every checkpoint that was ever signed and is archived, smallest first."""
-        async for row in self._rows(HISTORY, Signed):
-            yield row
+        covered = 0
+        async for span, rows in self._spans(HISTORY, Signed):
+            for row in rows:
+                if row.size > covered:
+                    yield row
+            covered = max(covered, span.last)
 
     async def nonces(self) -> AsyncIterator[AnchoredAt]:
-        """Where the anchor log commits to checkpoints of this org, in its order."""
-        async for row in self._rows(NONCES, AnchoredAt):
+        """Where the anchor log commits to checkpoints of this org, in its order.
+
+        A place comes more than once where different things were archived of it: one leaf stands
+        there at most, and the others are superseded or forged.
+        """
+        held: set[AnchoredAt] = set()
+        async for span, rows in self._spans(NONCES, AnchoredAt):
+            before = {row for row in held if row.idx < span.after}
+            for row in sorted(before, key=_place):
+                yield row
+            held = (held - before).union(rows)
+            if len(held) > NONCES_HELD_MAX:
+                raise ArchiveMismatch(f"too many spans of {self.org}/{NONCES} hold the same places")
+        for row in sorted(held, key=_place):
             yield row
 
-    async def _rows(self, prefix: str, kind: type[Row]) -> AsyncIterator[Row]:
-        """The rows of all spans, each once: spans may reach over each other, but leave no gap."""
+    async def _spans(self, prefix: str, kind: type[Row]) -> AsyncIterator[tuple[Span, list[Row]]]:
+        """The rows of all spans, which may reach over each other, but leave no gap."""
         covered = 0
         async for listed in self.objects(prefix):
             span = place_of(listed.key)
-            if not isinstance(span, Span) or span.last <= covered:
+            if not isinstance(span, Span):
                 continue
             if span.after > covered:
                 raise ArchiveMismatch(
                     f"{self.org}/{prefix} has nothing of {covered + 1} to {span.after}"
                 )
-            for row in decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind):
-                if number_of(row) > covered:
-                    yield row
-            covered = span.last
+            yield span, decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind)
+            covered = max(covered, span.last)
 
     async def tokens(self) -> AsyncIterator[ArchivedToken]:
         """Timestamp tokens of anchors, in the order of their sizes."""
@@ -249,6 +265,5 @@ class ArchiveReader:
                 yield ArchivedCosignature(place.size, place.added_us, line, place.key_id)
 
 
-def number_of(row: Signed | AnchoredAt) -> int:
-    """The number by which spans count a row."""
-    return row.size if isinstance(row, Signed) else row.idx + 1
+def _place(row: AnchoredAt) -> tuple[int, int, bytes]:
+    return row.idx, row.size, row.nonce

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from ledger.archive.anchoring import Attestors
 from ledger.archive.layout import LOG_KEYS
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.records import ArchivedOrg, Signed
@@ -37,7 +38,7 @@ BYTES_AT_ONCE: Final = 32 << 20
 
 
 class Restored(NamedTuple):
-    """What came back of an org; ``lost`` entries and anchor leaves were signed and not archived.
+    """What came back of an org; ``lost`` entries were signed or appended and not archived.
 
     ``with_keys``: its row, and so the key that opens sealed payloads, was in the database.
     """
@@ -54,13 +55,15 @@ class Means(NamedTuple):
     """What a restore works with, from outside the archive and the database.
 
     ``pins`` are of the log's keys; ``new_key`` makes a wrapped key for an org of this slug;
-    ``recall`` tells what a signer remembers to have signed of these orgs.
+    ``recall`` tells what a signer remembers to have signed of these orgs; ``attestors`` are
+    trusted for timestamps and cosignatures.
     """
 
     keyring: SigningKeyring
     pins: KeyPins
     new_key: Callable[[str], bytes]
     recall: Callable[[Sequence[int]], Mapping[int, Remembered]] = lambda _: {}
+    attestors: Attestors = Attestors()
 
 
 class Restore:
@@ -84,12 +87,17 @@ class Restore:
         self._means = means
         self._shorter = shorter
         self._told = told
+        self.warnings: list[str] = []
+        """What did not come back of the archive although it was there, and why."""
 
     async def run(self, slugs: Sequence[str]) -> list[Restored]:
         """Restore these orgs and the log of all checkpoints, all or none."""
         async with restoring(self._url) as transaction:
             anchors = AnchorsRestore(
-                transaction, ArchiveReader.of_anchors(self._target), self._means.pins
+                transaction,
+                ArchiveReader.of_anchors(self._target),
+                self._means.pins,
+                self._means.attestors,
             )
             restored = []
             for slug in dict.fromkeys(slugs):
@@ -99,6 +107,7 @@ class Restore:
             await anchors.restore([(one.org, one.org_id) for one in restored], self._target)
             self._check_memory(ANCHOR_LOG, "the log of all checkpoints", *anchors.end)
             await transaction.seal_again()
+        self.warnings = anchors.warnings
         return restored
 
     async def _history(

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from ledger.anchor import NONCE_BYTES, blind
+from ledger.archive.anchoring import Attestors
+from ledger.archive.layout import NONCES
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.records import AnchoredAt, Signed
+from ledger.archive.restore_attested import AttestedRestore
 from ledger.archive.restore_tree import TreeRestore
 from ledger.archive.targets import Target
 from ledger.entry import to_datetime
@@ -15,17 +18,12 @@ from ledger.errors import FormatError, RestoreRefused
 from ledger.log_keys import KeyPins, LogKeyHistory, open_anchor
 from ledger.log_keys.opening import OpenedAnchor
 from ledger.merkle import HASH_BYTES, leaf_hash
-from ledger.note import parse_signatures
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import UNKNOWN_ORG, StoredLeaf
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
-from ledger.timestamp import stated_time
 
 PLACES_AT_ONCE: Final = 1_000
-ATTESTED_AT_ONCE: Final = 200
-TAIL_MAX: Final = 1_000_000
-"""Leaves that no archived anchor covers: those of some seconds."""
 
 
 class AnchorsRestore:
@@ -35,26 +33,31 @@ class AnchorsRestore:
     """
 
     def __init__(
-        self, transaction: RestoreTransaction, reader: ArchiveReader, pins: KeyPins
+        self,
+        transaction: RestoreTransaction,
+        reader: ArchiveReader,
+        pins: KeyPins,
+        attestors: Attestors,
     ) -> None:
         self.end = (0, b"")
-        self.unplaced = 0
-        """Leaves of the restored orgs that were never anchored and have no place now."""
+        self.warnings: list[str] = []
+        """What of the archive did not come back, and why."""
         self._begun = False
         self._transaction = transaction
         self._reader = reader
         self._pins = pins
+        self._attestors = attestors
 
     async def restore(self, orgs: Sequence[tuple[str, int]], target: Target) -> None:
         """Restore the log, and whose leaves these orgs' are: (slug, org_id)."""
         note = await self._reader.checkpoint()
         if note is not None:
             await self._log(note)
-        tail: dict[int, StoredLeaf] = {}
         for slug, org_id in orgs:
-            end = await self._claim(ArchiveReader(target, slug), org_id, tail)
+            end = await self._claim(ArchiveReader(target, slug), org_id)
             await self._transaction.anchors.add_account(target.url, org_id, end)
-        await self._add_tail(tail)
+        # Their leaves were in no archived anchor: the newest checkpoints get new ones.
+        await self._transaction.anchors.anew([org_id for _, org_id in orgs])
         if not self._begun:
             await self._transaction.anchors.add_account(target.url, ANCHOR_LOG, 0)
             await self._transaction.anchors.add_attested(target.url)
@@ -93,7 +96,8 @@ class AnchorsRestore:
             for leaf in leaves:
                 await tree.add(leaf_hash(leaf))
         await tree.end(size, root, to_datetime(opened.time_s * 1_000_000))
-        await self._attested(size)
+        attested = AttestedRestore(self._transaction.anchors, self._reader, self._attestors)
+        self.warnings += await attested.restore(size)
         self.end = (size, root)
 
     def _opened(self, note: bytes, history: LogKeyHistory) -> OpenedAnchor:
@@ -108,82 +112,59 @@ class AnchorsRestore:
             raise RestoreRefused(f"the anchor of size {row.size} says size {checkpoint.size}")
         return checkpoint.root
 
-    async def _attested(self, size: int) -> None:
-        tokens = []
-        async for token in self._reader.tokens():
-            if token.size <= size:
-                at = to_datetime(token.added_us)
-                tokens.append((token.size, at, stated_time(token.token), token.token))
-            if len(tokens) == ATTESTED_AT_ONCE:
-                await self._transaction.anchors.add_tokens(tokens)
-                tokens = []
-        await self._transaction.anchors.add_tokens(tokens)
-        lines = []
-        async for one in self._reader.cosignatures():
-            if one.size <= size:
-                (signature,) = parse_signatures(one.line)
-                witness = f"{signature.name}+{signature.key_id.hex()}"
-                lines.append((one.size, witness, to_datetime(one.added_us), one.line))
-            if len(lines) == ATTESTED_AT_ONCE:
-                await self._transaction.anchors.add_cosignatures(lines)
-                lines = []
-        await self._transaction.anchors.add_cosignatures(lines)
-
-    async def _claim(self, reader: ArchiveReader, org_id: int, tail: dict[int, StoredLeaf]) -> int:
+    async def _claim(self, reader: ArchiveReader, org_id: int) -> int:
         """Say which leaves are this org's: those that commit to its checkpoints.
 
-        Returns the place in the log after the last of them.
+        Returns the place in the log after the last of them: nonces are archived from there on. A
+        row that names another leaf, or a place beyond the archived log, proves nothing: its leaf
+        was lost with a database, and the place was given again.
         """
         batch: list[AnchoredAt] = []
-        end = 0
+        end = superseded = 0
         async for row in reader.nonces():
-            end = row.idx + 1
-            if row.idx < self.end[0]:
-                batch.append(row)
-            elif len(tail) < TAIL_MAX:
-                note = await self._transaction.anchors.note_at(org_id, row.size)
-                if note is None or len(row.nonce) != NONCE_BYTES:
-                    raise _no_leaf(reader.org, row)
-                leaf = blind(row.nonce, note)
-                tail[row.idx] = StoredLeaf(row.idx, org_id, row.size, row.nonce, leaf)
+            if row.idx >= self.end[0] or len(row.nonce) != NONCE_BYTES:
+                superseded += 1
+                continue
+            batch.append(row)
             if len(batch) == PLACES_AT_ONCE:
-                await self._claim_some(reader.org, org_id, batch)
-                batch = []
-        if batch:
-            await self._claim_some(reader.org, org_id, batch)
+                standing = await self._claim_some(org_id, batch)
+                superseded += len(batch) - len(standing)
+                end, batch = max([end, *standing]), []
+        standing = await self._claim_some(org_id, batch)
+        superseded += len(batch) - len(standing)
+        end = max([end, *standing])
+        if superseded:
+            self.warnings.append(
+                f"{superseded} archived place(s) of {reader.org} in the log of all checkpoints do "
+                "not stand; its newest checkpoint is anchored anew where that had no other"
+            )
+            end = await _first_key(reader, end)
         return end
 
-    async def _claim_some(self, org: str, org_id: int, rows: Sequence[AnchoredAt]) -> None:
+    async def _claim_some(self, org_id: int, rows: Sequence[AnchoredAt]) -> list[int]:
+        """Claim those that stand; returns the places after them."""
         found = await self._transaction.anchors.leaves_at(
             org_id, [(row.idx, row.size) for row in rows]
         )
-        by_idx = {leaf.idx: (leaf, note) for leaf, note in found}
+        leaves = {(leaf.idx, size): (leaf, note) for leaf, size, note in found}
+        standing = []
         for row in rows:
-            leaf, note = by_idx.get(row.idx, (None, b""))
+            leaf, note = leaves.get((row.idx, row.size), (None, b""))
             if (
-                leaf is None
-                or len(row.nonce) != NONCE_BYTES
-                or blind(row.nonce, note) != leaf.leaf
-                or leaf.org_id not in (UNKNOWN_ORG, org_id)
+                leaf is not None
+                and leaf.org_id in {UNKNOWN_ORG, org_id}
+                and blind(row.nonce, note) == leaf.leaf
             ):
-                raise _no_leaf(org, row)
-        await self._transaction.anchors.claim(
-            org_id, [(row.idx, row.size, row.nonce) for row in rows]
-        )
-
-    async def _add_tail(self, tail: dict[int, StoredLeaf]) -> None:
-        """Leaves that no archived anchor covers keep their places, as far as none is missing."""
-        leaves: list[StoredLeaf] = []
-        while not self._begun and (leaf := tail.pop(self.end[0] + len(leaves), None)) is not None:
-            leaves.append(leaf)
-        await self._transaction.anchors.add_leaves(leaves)
-        self.unplaced = len(tail)
-        # The newest checkpoints of these orgs go into the log once more.
-        await self._transaction.anchors.anew(sorted({leaf.org_id for leaf in tail.values()}))
+                standing.append(row)
+        if standing:
+            await self._transaction.anchors.claim(
+                org_id, [(row.idx, row.size, row.nonce) for row in standing]
+            )
+        return [row.idx + 1 for row in standing]
 
 
-def _no_leaf(org: str, row: AnchoredAt) -> RestoreRefused:
-    return RestoreRefused(
-        f"leaf {row.idx} of the log of all checkpoints does not commit to the checkpoint of {org} "
-        f"of size {row.size}"
-    )
+async def _first_key(reader: ArchiveReader, end: int) -> int:
+    """The place up to ``end`` from which no archived span goes on: its key is free."""
+    while end and [listed async for listed in reader.objects(f"{NONCES}{end:016}-")]:
+        end -= 1
+    return end

@@ -3,6 +3,9 @@
 In this order: packs, bundles and tiles, history and nonces; the checkpoint's note; the
 pointers, ``checkpoint`` last; the row in the database. What a crash leaves is a part of that,
 which the next run writes again, byte for byte, over what is there already.
+
+Nonces wait until the archive of the anchor log has their leaves: a place beyond it is free
+again after a restore, and would be another leaf's.
 """
 
 from __future__ import annotations
@@ -138,7 +141,7 @@ class ArchiveWriter:
         async with Puts(self._target, log.prefix, self._policy, self._clock()) as puts:
             if growth is not None:
                 await self._write(puts, log, growth, source)
-            async for one in self._nonces(log, (before.size, size), (before.leaves, end)):
+            async for one in self._nonces(log, size, (before.leaves, end)):
                 await puts.add(one)
             if growth is not None:
                 await self._point(puts, log, growth, reader, about)
@@ -174,13 +177,15 @@ class ArchiveWriter:
             yield Object(Span("history", after, last).key(), encode_rows(signed))
             after = last
 
-    async def _nonces(
-        self, log: Log, sizes: tuple[int, int], places: tuple[int, int]
-    ) -> AsyncIterator[Object]:
-        """Where the anchor log commits to checkpoints of these sizes, and under which nonces."""
+    async def _nonces(self, log: Log, size: int, places: tuple[int, int]) -> AsyncIterator[Object]:
+        """Where the anchor log commits to checkpoints up to this size, and under which nonces."""
         after, end = places
         while after < end:
-            found = await archiving.leaves_of(self._database, log.org_id, sizes, after, ROWS_MAX)
+            # Checkpoints go into the anchor log smallest first.
+            _, least = await archiving.leaves_end(self._database, log.org_id, size, after)
+            found = await archiving.leaves_of(
+                self._database, log.org_id, (least, size), after, ROWS_MAX
+            )
             rows = [
                 AnchoredAt(idx, _present(nonce, idx), size)
                 for idx, size, nonce in found
@@ -191,10 +196,13 @@ class ArchiveWriter:
             after = last
 
     async def _leaves_end(self, log: Log, size: int) -> int:
-        """The place in the anchor log after the newest leaf for a checkpoint of this org."""
+        """The place after this org's newest leaf in the anchor log, as far as that is archived."""
         if log.org_id == ANCHOR_LOG:
             return 0
-        return await archiving.leaves_end(self._database, log.org_id, size)
+        anchors = await archiving.archived(self._database, self._target.url, ANCHOR_LOG)
+        below = 0 if anchors is None else anchors.size
+        end, _ = await archiving.leaves_end(self._database, log.org_id, size, below)
+        return end
 
     async def _point(
         self, puts: Puts, log: Log, growth: Growth, reader: ArchiveReader, about: Object | None

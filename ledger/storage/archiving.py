@@ -33,7 +33,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"""
 TOTALS: Final = """
 SELECT coalesce(sum(objects), 0)::bigint, coalesce(sum(bytes), 0)::bigint
 FROM archived WHERE target = $1 AND org_id = $2"""
-# One probe of each index per org; those that waited longest come first.
+# One probe of each index per org; those that waited longest come first. Leaves of the anchor log
+# count once its archive has them.
 DUE: Final = f"""
 SELECT t.org_id FROM trees t
 LEFT JOIN LATERAL (
@@ -41,7 +42,11 @@ LEFT JOIN LATERAL (
     WHERE a.target = $1 AND a.org_id = t.org_id ORDER BY size DESC, leaves DESC LIMIT 1
 ) AS done ON true
 LEFT JOIN LATERAL (
-    SELECT idx FROM anchor_leaves l WHERE l.org_id = t.org_id ORDER BY size DESC, idx DESC LIMIT 1
+    SELECT idx FROM anchor_leaves l
+    WHERE l.org_id = t.org_id AND l.idx < (
+        SELECT coalesce(max(size), 0) FROM archived a
+        WHERE a.target = $1 AND a.org_id = {ANCHOR_LOG})
+    ORDER BY size DESC, idx DESC LIMIT 1
 ) AS leaf ON true
 LEFT JOIN archive_problems p ON p.target = $1 AND p.org_id = t.org_id
 WHERE t.org_id <> {ANCHOR_LOG} AND t.size > 0
@@ -71,7 +76,7 @@ LIMIT 1"""
 CHECKPOINT_AT: Final = f"""
 SELECT size, {_NOTE}, signed_at FROM checkpoints WHERE org_id = $1 AND size = $2"""
 NEWEST_LEAF: Final = """
-SELECT idx FROM anchor_leaves WHERE org_id = $1 AND size <= $2
+SELECT idx, size FROM anchor_leaves WHERE org_id = $1 AND size <= $2 AND idx < $3
 ORDER BY size DESC, idx DESC LIMIT 1"""
 LEAVES_OF: Final = """
 SELECT idx, size, CASE WHEN octet_length(nonce) = 32 THEN nonce END FROM anchor_leaves
@@ -202,10 +207,13 @@ async def next_checkpoint(
     return None if row is None else SignedRow(*row)
 
 
-async def leaves_end(database: Database, org_id: int, size: int) -> int:
-    """The index after the newest anchor leaf of checkpoints up to ``size``; 0 where there is none."""
-    row = await database.fetchrow(NEWEST_LEAF, org_id, size)
-    return 0 if row is None else row[0] + 1
+async def leaves_end(database: Database, org_id: int, size: int, below: int) -> tuple[int, int]:
+    """Of checkpoints up to ``size``, the newest anchor leaf that has a place below ``below``.
+
+    Returns the place after it and its checkpoint's size; (0, 0) where there is none.
+    """
+    row = await database.fetchrow(NEWEST_LEAF, org_id, size, below) if below else None
+    return (0, 0) if row is None else (row[0] + 1, row[1])
 
 
 async def leaves_of(

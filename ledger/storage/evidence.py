@@ -36,12 +36,17 @@ FROM (SELECT size FROM anchor_leaves
       WHERE org_id = $1 AND size > $2 AND idx < (SELECT size FROM trees WHERE org_id = 0)
       ORDER BY size, idx LIMIT 1) AS l
 JOIN checkpoints c ON c.org_id = $1 AND c.size = l.size"""
-# Every later anchor includes the leaf too, so the first that says when is the one to show.
+# Every later anchor includes the leaf too, so the first that says when is the one to show; what
+# attests an anchor that is not there shows nothing.
 ATTESTED_ANCHOR: Final = """
 SELECT size, root, note, signed_at FROM checkpoints
 WHERE org_id = 0 AND size = coalesce(
-    (SELECT size FROM anchor_tokens WHERE size > $1 ORDER BY size LIMIT 1),
-    (SELECT size FROM anchor_cosignatures WHERE size > $1 ORDER BY size LIMIT 1),
+    (SELECT t.size FROM anchor_tokens t
+     JOIN checkpoints c ON c.org_id = 0 AND c.size = t.size
+     WHERE t.size > $1 ORDER BY t.size LIMIT 1),
+    (SELECT s.size FROM anchor_cosignatures s
+     JOIN checkpoints c ON c.org_id = 0 AND c.size = s.size
+     WHERE s.size > $1 ORDER BY s.size LIMIT 1),
     (SELECT size FROM checkpoints WHERE org_id = 0 AND size > $1 ORDER BY size LIMIT 1))"""
 
 

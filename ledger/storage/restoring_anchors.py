@@ -21,7 +21,7 @@ SELECT coalesce((SELECT size FROM trees WHERE org_id = 0), 0),
        EXISTS (SELECT FROM anchor_leaves) OR EXISTS (SELECT FROM tile_parts WHERE org_id = 0)"""
 NOTE_AT: Final = "SELECT note FROM checkpoints WHERE org_id = $1 AND size = $2"
 LEAVES_AT: Final = """
-SELECT a.idx, a.org_id, a.size, a.nonce, a.leaf, c.note
+SELECT a.idx, a.org_id, a.size, a.nonce, a.leaf, w.size, c.note
 FROM unnest($2::bigint[], $3::bigint[]) AS w (idx, size)
 JOIN anchor_leaves a ON a.idx = w.idx
 JOIN checkpoints c ON c.org_id = $1 AND c.size = w.size"""
@@ -29,7 +29,10 @@ CLAIM: Final = """
 UPDATE anchor_leaves a SET org_id = $1, size = w.size, nonce = w.nonce
 FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS w (idx, size, nonce)
 WHERE a.idx = w.idx AND a.org_id = -1"""
-ANCHOR_ANEW: Final = "UPDATE trees SET signed_at = 'epoch' WHERE org_id = ANY ($1::bigint[])"
+ANCHOR_ANEW: Final = """
+UPDATE trees t SET signed_at = 'epoch'
+WHERE org_id = ANY ($1::bigint[]) AND NOT EXISTS (
+    SELECT FROM anchor_leaves a WHERE a.org_id = t.org_id AND a.size = t.size)"""
 ADD_ACCOUNT: Final = """
 INSERT INTO archived (target, org_id, size, leaves, root, objects, bytes)
 SELECT $1, org_id, size, $3, root, 0, 0 FROM trees WHERE org_id = $2 AND size > 0
@@ -70,7 +73,7 @@ class AnchorRows:
         return row[0], row[1], row[2]
 
     async def anew(self, org_ids: Sequence[int]) -> None:
-        """Let the signer put the newest checkpoints of these orgs into the anchor log again."""
+        """Let the signer add to the anchor log those newest checkpoints of these that it lacks."""
         await self._connection.execute(ANCHOR_ANEW, list(org_ids))
 
     async def add_account(self, target: str, org_id: int, leaves: int) -> None:
@@ -94,17 +97,12 @@ class AnchorRows:
 
     async def leaves_at(
         self, org_id: int, places: Sequence[tuple[int, int]]
-    ) -> list[tuple[StoredLeaf, bytes]]:
-        """Leaves at these (idx, size), with the org's note of that size."""
+    ) -> list[tuple[StoredLeaf, int, bytes]]:
+        """Leaves at these (idx, size), each with that size and the org's note of it."""
         rows = await self._connection.fetch(
             LEAVES_AT, org_id, [idx for idx, _ in places], [size for _, size in places]
         )
-        return [(StoredLeaf(*row[:5]), row[5]) for row in rows]
-
-    async def note_at(self, org_id: int, size: int) -> bytes | None:
-        """The note of a checkpoint."""
-        note: bytes | None = await self._connection.fetchval(NOTE_AT, org_id, size)
-        return note
+        return [(StoredLeaf(*row[:5]), row[5], row[6]) for row in rows]
 
     async def claim(self, org_id: int, leaves: Sequence[tuple[int, int, bytes]]) -> None:
         """Say whose leaves (idx, size, nonce) these are, where nobody knew."""

@@ -81,14 +81,14 @@ def verify(
     return verify(token, message, ca_pem, policy, nonce)
 
 
-def stated_time(token: bytes) -> datetime:
+def stated_time(token: bytes, message: bytes | None = None) -> datetime:
     """The time (UTC) that a token states, which proves nothing: nobody verified it here.
 
-    Raises TimestampError for bytes that are no token.
+    Raises TimestampError for bytes that are no token, or one that is not over the message.
     """
     from ledger.timestamp.verification import stated_time  # noqa: PLC0415
 
-    return stated_time(token)
+    return stated_time(token, message)
 
 
 def check_trust(ca_pem: bytes, policy: str | None = None) -> None:

@@ -37,6 +37,12 @@ _DIGESTS: Final = {
     bytes.fromhex("608648016503040203"): "sha512",
 }
 
+_DIGEST_NAMES: Final = {
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+}
+
 
 def verify(
     token: bytes, message: bytes, ca_pem: bytes, policy: str | None, nonce: int | None
@@ -66,14 +72,23 @@ def verify(
     return said
 
 
-def stated_time(token: bytes) -> datetime:
+def stated_time(token: bytes, message: bytes | None) -> datetime:
     """See :func:`ledger.timestamp.stated_time`."""
     if len(token) > TOKEN_BYTES_MAX:
         raise TimestampError(f"the token has {len(token)} bytes, over {TOKEN_BYTES_MAX}")
     with _own_errors():
         token = sorted_certificates(token)
         response = decode_timestamp_response(der.wrapped(der.SEQUENCE, _GRANTED_STATUS + token))
+        imprint = response.tst_info.message_imprint
+        if message is not None and imprint.message != _digest(message, imprint.hash_algorithm):
+            raise TimestampError("the timestamp is not over this message")
         return response.tst_info.gen_time.astimezone(UTC)
+
+
+def _digest(message: bytes, algorithm: x509.ObjectIdentifier) -> bytes | None:
+    """The message's digest by an algorithm; None for one that is not SHA-2."""
+    name = _DIGEST_NAMES.get(algorithm.dotted_string)
+    return None if name is None else hashlib.new(name, message).digest()
 
 
 @lru_cache(maxsize=8)

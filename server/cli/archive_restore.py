@@ -9,6 +9,7 @@ from typing import BinaryIO
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ledger.archive.anchoring import Attestors
 from ledger.archive.restore import Means, Restore, Restored
 from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.checkpointing.memory import Remembered
@@ -16,6 +17,7 @@ from ledger.core.sealer import new_org_key
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
 from server.archiving import named_target
+from server.attestors import timestamp_trust, witness_policy
 from server.cli import output
 from server.cli.own_database import own_database
 from server.cli.root import Failure
@@ -63,12 +65,16 @@ def restore(
     pins = None if trust is None else _pins(trust.read(_TRUST_BYTES_MAX + 1))
     means = _means(settings, pins)
     with own_database(settings) as urls:
-        restored = asyncio.run(_restored(settings, target, urls.owner, means, orgs, shorter))
+        restored, warnings = asyncio.run(
+            _restored(settings, target, urls.owner, means, orgs, shorter)
+        )
     for one in restored:
         if as_json:
             output.print_json(one._asdict())
         else:
             _print(one)
+    for warning in warnings:
+        output.say(f"{warning}.")
 
 
 def _pins(data: bytes) -> KeyPins:
@@ -92,8 +98,13 @@ def _means(settings: Settings, pins: KeyPins | None) -> Means:
     def remembered(org_ids: Sequence[int]) -> Mapping[int, Remembered]:
         return recall(settings.data_dir / MEMORY_FILE, org_ids)
 
+    policy = None if settings.witness_policy is None else witness_policy(settings)
     return Means(
-        secrets.keyring, pins, lambda slug: new_org_key(secrets.master_key, slug), remembered
+        secrets.keyring,
+        pins,
+        lambda slug: new_org_key(secrets.master_key, slug),
+        remembered,
+        Attestors(timestamp_trust(settings), policy),
     )
 
 
@@ -104,7 +115,7 @@ async def _restored(
     means: Means,
     orgs: Sequence[str],
     shorter: bool,
-) -> list[Restored]:
+) -> tuple[list[Restored], list[str]]:
     with Progress(
         TextColumn("Restoring {task.description}"),
         BarColumn(),
@@ -115,13 +126,14 @@ async def _restored(
     ) as progress:
         tasks = {org: progress.add_task(org, total=None) for org in orgs}
         async with named_target(settings, url) as target:
-            return await Restore(
+            work = Restore(
                 target,
                 owner_url,
                 means,
                 shorter=shorter,
                 told=lambda org, done, of: progress.update(tasks[org], completed=done, total=of),
-            ).run(orgs)
+            )
+            return await work.run(orgs), work.warnings
 
 
 def _print(one: Restored) -> None:

@@ -184,5 +184,10 @@ def _print(org: str, report: ArchiveReport) -> None:
     hidden = trail.fault_count + anchors.fault_count - len(faults)
     if hidden > 0:
         output.say(f"{count(hidden, 'more fault')} not listed.")
+    if trail.unanchored:
+        output.say(
+            f"{count(trail.unanchored, 'checkpoint')} more: nothing archived says where an anchor "
+            "covers them."
+        )
     for warning in dict.fromkeys(trail.warnings + anchors.warnings):
         output.say(warning)

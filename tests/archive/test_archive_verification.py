@@ -113,7 +113,8 @@ async def test_a_missing_object_is_named(
         path.unlink()
         verdict = await ArchiveVerification(folder, ORG, How(pins=PINS, processes=0)).run()
         path.write_bytes(data)
-        if verdict.valid:
+        # Where the last checkpoints are anchored comes later than they do, so that it lacks counts.
+        if verdict.valid and not verdict.unanchored:
             harmless.append(str(path.relative_to(root)))
     # Notes that the history has too, and parts of what was packed whole since.
     assert all(key.startswith(("checkpoints/", "payloads/")) for key in harmless)

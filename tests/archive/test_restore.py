@@ -325,17 +325,3 @@ async def test_one_org_after_the_other(trail: Archived, folder: Target, empty: D
             await running.append(ACME, b"one more")
         assert (await signer.round()).stopped == []
         assert await signer.anchor() is not None
-
-
-async def test_leaves_that_no_anchor_covers_keep_their_places(
-    trail: Archived, folder: Target, empty: Database
-) -> None:
-    await trail.grow(20)
-    await trail.grow(5, 6, anchor=False)
-    await trail.archive(folder)
-    before = await contents(trail.database)
-    await Restore(folder, empty.owner_url, means(trail.memory)).run([ORG])
-    assert await contents(empty) == before
-    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
-        assert await signer.anchor() == 3
-    assert await verified(empty, trail.memory) == []

@@ -88,11 +88,10 @@ class Archived:
         return ArchiveWriter(target, self.server, lambda _: RING, policy)
 
     async def archive(self, target: Target, policy: Policy | None = None) -> Written:
-        """Archive the trail and the anchor log as they are signed now."""
+        """Archive the anchor log and the trail as they are signed now."""
         writer = self.writer(target, policy)
-        written = await writer.archive(await self.org())
         await writer.archive_anchors()
-        return written
+        return await writer.archive(await self.org())
 
 
 @asynccontextmanager

@@ -1,0 +1,160 @@
+"""What a restored database archives on is an archive that restores again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.archive.layout import Span
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.records import AnchoredAt, encode_rows
+from ledger.archive.restore import Restore
+from ledger.archive.targets import Target
+from ledger.archive.verification import How, verify_archive
+from ledger.core.checkpointing import Pace
+from ledger.core.sealer import Org
+from ledger.storage import archiving, orgs
+from tests.archive.test_restore import means, signed_trail_of, verified
+from tests.support.appending import new_org, process, superuser
+from tests.support.archives import HISTORY, KEYS, Archived
+from tests.support.clusters import Cluster, Database
+from tests.support.signing import checkpointer, sound_anchors
+from tests.support.trails import ORG, ORG_ID, RING
+
+ACME = Org(ORG_ID, ORG, False, b"")
+AGAIN = Pace(retry_s=0, idle_s=3_600)
+
+
+@pytest.fixture
+def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
+    """Two migrated databases with nothing in them."""
+    made = postgres_cluster.migrated(), postgres_cluster.migrated()
+    yield made
+    for database in made:
+        postgres_cluster.drop(database)
+
+
+@pytest.fixture
+async def other(trail: Archived) -> AsyncIterator[Org]:
+    """Another org with 30 entries, signed once with Acme's first; the anchor covers both."""
+    async with process(trail.database.server_url) as running:
+        made = await new_org(running.database)
+        await running.append(made, *[b"of the other org"] * 30)
+        await trail.grow(20)
+        yield made
+
+
+async def archive(trail: Archived, folder: Target, *others: Org) -> None:
+    """Archive the log of all checkpoints, then Acme and these."""
+    await trail.archive(folder)
+    for org in others:
+        record = await orgs.org_by_id(trail.server, org.id)
+        assert record is not None
+        await trail.writer(folder).archive(record)
+
+
+async def go_on(database: Database, memory: Path, *all_orgs: Org) -> None:
+    """Append to each of these, sign, anchor, what waits since the restore included."""
+    async with process(database.server_url) as running:
+        for org in all_orgs:
+            await running.append(org, b"it goes on")
+    async with checkpointer(database.server_url, memory, KEYS, pace=AGAIN) as signer:
+        assert (await signer.sweep()).stopped == []
+        assert (await signer.round()).stopped == []
+        assert await signer.anchor() is not None
+
+
+async def faults_of(folder: Target, org: str) -> list[str]:
+    """What a verification of the archive finds, by its keys."""
+    trail, anchors = await verify_archive(
+        folder, org, How(pins=HISTORY.pins(), processes=0), keyring=RING
+    )
+    return [fault.reason for fault in (*trail.faults, *anchors.faults)]
+
+
+async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
+    trail: Archived, folder: Target, other: Org, two_more: tuple[Database, Database]
+) -> None:
+    second, third = two_more
+    async with process(trail.database.server_url) as running:
+        await running.append(other, b"signed, and in no anchor")
+    await trail.grow(5, 6, anchor=False)
+    await archive(trail, folder, other)
+    for org in (ORG, other.slug):
+        sizes = [row.idx async for row in ArchiveReader(folder, org).nonces()]
+        assert len(sizes) == 1, "a nonce of a leaf that no archived anchor covers"
+    # The database is lost. Acme comes back, and its new leaves take the places of the lost ones.
+    await Restore(folder, second.owner_url, means()).run([ORG])
+    memory = trail.memory.with_name("second.sqlite")
+    await go_on(second, memory, ACME)
+    async with signed_trail_of(second, trail) as again:
+        await archive(again, folder)
+        await Restore(folder, second.owner_url, means(memory)).run([other.slug])
+        await go_on(second, memory, ACME, other)
+        await archive(again, folder, other)
+        leaves = "SELECT idx FROM anchor_leaves WHERE org_id = $1 ORDER BY idx"
+        for org_id, slug in ((ORG_ID, ORG), (other.id, other.slug)):
+            stored = [row[0] for row in await again.superuser.fetch(leaves, org_id)]
+            archived = [row.idx async for row in ArchiveReader(folder, slug).nonces()]
+            assert archived == stored
+            assert await faults_of(folder, slug) == []
+    await sound_anchors(second, memory, HISTORY)
+    await Restore(folder, third.owner_url, means(memory)).run([ORG, other.slug])
+    await go_on(third, memory, ACME, other)
+    assert await verified(third, memory) == []
+    await sound_anchors(third, memory, HISTORY)
+
+
+async def test_nonces_that_no_longer_stand_stop_nothing(
+    trail: Archived, folder: Target, two_more: tuple[Database, Database]
+) -> None:
+    """Such a row, of a leaf that was lost, and one with a huge place, which somebody put there."""
+    second, third = two_more
+    await trail.grow(20)
+    await trail.archive(folder)
+    lost = [AnchoredAt(0, b"\x07" * 32, 20), AnchoredAt(10**15, b"\x08" * 32, 20)]
+    await put_nonces(folder, 0, lost)
+    restore = Restore(folder, second.owner_url, means())
+    await restore.run([ORG])
+    assert restore.warnings[0].startswith("2 archived place(s) of acme")
+    memory = trail.memory.with_name("second.sqlite")
+    for _ in range(2):
+        await go_on(second, memory, ACME)
+    async with signed_trail_of(second, trail) as again:
+        account = await archiving.archived(again.server, folder.url, ORG_ID)
+        assert account is not None
+        assert account.leaves <= 2
+        await archive(again, folder)
+        rows = await again.superuser.fetch("SELECT idx, nonce, size FROM anchor_leaves")
+        found = {
+            (row.idx, row.nonce, row.size) async for row in ArchiveReader(folder, ORG).nonces()
+        }
+        assert found - {(row.idx, row.nonce, row.size) for row in lost} == set(map(tuple, rows))
+    await Restore(folder, third.owner_url, means(memory)).run([ORG])
+    assert await verified(third, memory) == []
+
+
+async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None:
+    key = Span("nonces", after, rows[-1].idx + 1).key()
+    await folder.put(f"{ORG}/{key}", encode_rows(rows), None, False)
+
+
+async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
+    trail: Archived, folder: Target, two_more: tuple[Database, Database]
+) -> None:
+    second, _ = two_more
+    await trail.grow(20)
+    await trail.grow(5, 6, anchor=False)
+    await trail.archive(folder)
+    await Restore(folder, second.owner_url, means(trail.memory)).run([ORG])
+    async with checkpointer(second.server_url, trail.memory, KEYS, pace=AGAIN) as signer:
+        await signer.sweep()
+        await signer.round()
+        assert await signer.anchor() == 2
+    async with superuser(second) as connection:
+        leaves = await connection.fetch("SELECT idx, size FROM anchor_leaves ORDER BY idx")
+    assert list(map(tuple, leaves)) == [(0, 20), (1, 31)]
+    assert await verified(second, trail.memory) == []
+    assert await faults_of(folder, ORG) == []
