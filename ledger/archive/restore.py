@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.archive.anchoring import Attestors
-from ledger.archive.layout import LOG_KEYS
+from ledger.archive.layout import LOG_KEYS, ORG
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.records import ArchivedOrg, Signed
 from ledger.archive.restore_anchors import AnchorsRestore
@@ -35,12 +35,17 @@ from ledger.storage.trees import ANCHOR_LOG
 
 ENTRIES_AT_ONCE: Final = 4_096
 BYTES_AT_ONCE: Final = 32 << 20
+_PLAIN: Final = "plain"
+_SEALED: Final = "sealed"
+_UNSEALED: Final = b',"seal":null,'
+"""In a leaf, which is canonical JSON: inside a string its quotes would be escaped."""
 
 
 class Restored(NamedTuple):
     """What came back of an org; ``lost`` entries were signed or appended and not archived.
 
     ``with_keys``: its row, and so the key that opens sealed payloads, was in the database.
+    ``was_public``: its log was, as the archive says, which makes none public.
     """
 
     org: str
@@ -49,6 +54,7 @@ class Restored(NamedTuple):
     checkpoints: int
     with_keys: bool
     lost: int
+    was_public: bool
 
 
 class Means(NamedTuple):
@@ -152,7 +158,7 @@ class Restore:
                 about.privacy,
                 self._means.new_key(about.org),
                 to_datetime(about.created_us),
-                about.log_public,
+                False,  # nobody signed what the archive says of it
             )
         )
         tree = TreeRestore(
@@ -161,7 +167,15 @@ class Restore:
         head = await self._entries(transaction, reader, about, checkpoint, tree)
         await tree.end(checkpoint.size, checkpoint.root, to_datetime(head.anchored_us))
         await transaction.set_head(about.org_id, head)
-        return Restored(about.org, about.org_id, checkpoint.size, tree.checkpoints, not made, lost)
+        return Restored(
+            about.org,
+            about.org_id,
+            checkpoint.size,
+            tree.checkpoints,
+            not made,
+            lost,
+            about.log_public and made,
+        )
 
     async def _entries(
         self,
@@ -179,6 +193,12 @@ class Restore:
             if faults or entry.seq != head.seq + 1 or at_us < head.anchored_us:
                 reason = faults[0].reason if faults else "it is not in its place"
                 raise RestoreRefused(f"entry {entry.seq} of {about.org} is not right: {reason}")
+            if about.privacy == _PLAIN and _UNSEALED not in entry.leaf:
+                raise RestoreRefused(
+                    f"{reader.key(ORG)} says that {about.org} is plain, but its entry {entry.seq} "
+                    "is sealed: new events would be stored unsealed. Put the org.json back that "
+                    "says sealed"
+                )
             head = Head(entry.seq, entry.entry_hash, at_us)
             rows.append(entry)
             held += len(entry.payload) + len(entry.leaf)
@@ -200,6 +220,10 @@ class Restore:
             ) from error
         if about.org != reader.org or not about.org_id:
             raise RestoreRefused(f"the archive of {reader.org} says that it is of {about.org!r}")
+        if about.privacy not in {_PLAIN, _SEALED}:
+            raise RestoreRefused(
+                f"{reader.key(ORG)} names a privacy that is none: {about.privacy[:40]!r}"
+            )
         return about
 
     def _lost(self, about: ArchivedOrg, checkpoint: Checkpoint, head_seq: int) -> int:

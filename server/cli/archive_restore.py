@@ -146,6 +146,11 @@ def _print(one: Restored) -> None:
             f"{count(one.lost, 'entry', 'entries')} more were signed or appended and not archived. "
             "The trail takes entries and is not signed any more: nothing is signed twice."
         )
+    if one.was_public:
+        output.say(
+            "Its log was public, as the archive says, which nobody signed; it is not public now. "
+            "Make it so again if it is meant to be."
+        )
     if not one.with_keys:
         output.say(
             "Its keys were not in the database: sealed payloads that were written so far stay "

@@ -121,7 +121,7 @@ async def test_the_drill(trail: Archived, folder: Target, empty: Database) -> No
         folder, empty.owner_url, means(trail.memory), told=lambda _, done, of: told.append(done)
     )
     (restored,) = await restore.run([ORG])
-    assert restored == (ORG, ORG_ID, 1_261, 6, False, 0)
+    assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
     assert told[-1] == 1_261
     assert await contents(empty) == before
     assert await verified(empty, trail.memory) == []

@@ -1,0 +1,67 @@
+"""What an archive's org.json says is signed by nobody: no privacy is lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from ledger.archive.layout import ORG as ORG_KEY
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.restore import Restore
+from ledger.archive.targets import Target
+from ledger.errors import RestoreRefused
+from tests.archive.test_restore import means
+from tests.archive.test_restore_sealed import archived, restored
+from tests.support.archives import Archived
+from tests.support.clusters import Cluster, Database
+from tests.support.serving import Server
+from tests.support.signing import fetch
+from tests.support.trails import ORG
+
+__all__ = ["archived"]
+
+
+@pytest.fixture
+def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A migrated database with nothing in it."""
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
+
+async def say(folder: Target, org: str, **said: object) -> None:
+    """Put another org.json, as whoever writes to the target can."""
+    about = await ArchiveReader(folder, org).about()
+    changed = msgspec.structs.replace(about, **said)
+    await folder.put_pointer(f"{org}/{ORG_KEY}", changed.encode(), None, False)
+
+
+async def test_a_sealed_org_does_not_come_back_plain(
+    server: Server, archived: list[str], folder: Target, empty: Database
+) -> None:
+    await say(folder, server.org, privacy="plain")
+    with pytest.raises(RestoreRefused, match="sealed"):
+        await restored(server, folder, empty)
+    await say(folder, server.org, privacy="sealed")
+    await restored(server, folder, empty)
+
+
+async def test_a_privacy_that_is_none_is_refused(
+    trail: Archived, folder: Target, empty: Database
+) -> None:
+    await trail.grow(5)
+    await trail.archive(folder)
+    await say(folder, ORG, privacy="open")
+    with pytest.raises(RestoreRefused, match="privacy"):
+        await Restore(folder, empty.owner_url, means()).run([ORG])
+
+
+async def test_no_log_comes_back_public(trail: Archived, folder: Target, empty: Database) -> None:
+    await trail.grow(5)
+    await trail.archive(folder)
+    await say(folder, ORG, log_public=True)
+    (one,) = await Restore(folder, empty.owner_url, means()).run([ORG])
+    assert one.was_public
+    assert [row[0] for row in await fetch(empty, "SELECT log_public FROM orgs")] == [False]
