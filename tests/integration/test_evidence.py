@@ -104,7 +104,8 @@ def test_from_append_to_verdict(
         # The timestamp and the cosignature follow an anchor, each within a second.
         if done.returncode == 0 or time.monotonic() > deadline:
             break
-        assert done.returncode == 3, done.stdout
+        refuted = {check for check, answer in verdict["checks"].items() if answer is False}
+        assert refuted <= {"witnesses"}, done.stdout  # the policy asks for a cosignature
         time.sleep(0.5)
     assert done.returncode == 0, done.stdout
     assert verdict["outcome"] == "verified"
