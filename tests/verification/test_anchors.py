@@ -68,7 +68,8 @@ async def test_a_leaf_of_the_system_log_exchanged(signed: Signed) -> None:
 @pytest.mark.parametrize("column", ["nonce", "leaf"])
 async def test_a_bit_of_a_leaf(signed: Signed, column: str) -> None:
     await signed.execute(
-        f"UPDATE anchor_leaves SET {column} = set_byte({column}, 5, 1) WHERE idx = 2"
+        f"UPDATE anchor_leaves SET {column} = set_byte({column}, 5, get_byte({column}, 5) # 1) "
+        "WHERE idx = 2"
     )
     result = await signed.verify()
     assert (2_099, "anchor_leaf_mismatch") in faults(result)
@@ -85,7 +86,8 @@ async def test_leaves_that_were_removed(signed: Signed) -> None:
 
 async def test_tiles_of_the_system_log(signed: Signed) -> None:
     await signed.execute(
-        "UPDATE tile_parts SET hashes = set_byte(hashes, 3, 1) WHERE org_id = 0 AND start = 0"
+        "UPDATE tile_parts SET hashes = set_byte(hashes, 3, get_byte(hashes, 3) # 1) "
+        "WHERE org_id = 0 AND start = 0"
     )
     assert faults(await signed.verify()) == [(-1, "anchor_tile_mismatch")]
     await signed.execute("DELETE FROM tile_parts WHERE org_id = 0")
