@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from typing import Final
 
 import structlog
-import uvloop
 
 from ledger.archive.writer import ArchiveWriter
 from ledger.errors import ArchiveError, QuireError, StorageError
@@ -23,10 +21,9 @@ from ledger.storage.archiving import ArchiverLock
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG
 from server.archiving import named_target, policy_of
-from server.context import ProcessContext
+from server.child import work_as_told
 from server.first_start import load_secrets
 from server.keyring import LiveKeyring
-from server.logs import configure
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -153,20 +150,7 @@ class Archiver:
                 log.info("an org is archived again", org_id=org_id)
 
 
-async def archive(settings: Settings, database_url: str) -> None:
-    """Run an archiver until SIGTERM or SIGINT."""
-    task = asyncio.create_task(Archiver(settings, database_url).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
 def main() -> None:
     """The archiver's process, as the supervisor starts it."""
-    context = ProcessContext.told()
-    configure(context.settings)
-    context.follow()
     os.nice(NICENESS)
-    uvloop.run(archive(context.settings, context.database_url))
+    work_as_told(lambda settings, database_url: Archiver(settings, database_url).run())

@@ -5,19 +5,23 @@ Should it die it is started again. Nothing that a caller waits for depends on it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
+import uvloop
 
 from server.context import CONTEXT, ProcessContext
+from server.logs import configure
 from server.settings import Settings
 
 log = structlog.get_logger("quire")
@@ -87,3 +91,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         return
     process.kill()
     process.wait()
+
+
+def work_as_told(work: Callable[[Settings, str], Coroutine[Any, Any, None]]) -> None:
+    """The process itself, from its start: work with the settings and the database it was told.
+
+    Ends in order at SIGTERM, SIGINT, or when its supervisor is gone.
+    """
+    context = ProcessContext.told()
+    configure(context.settings)
+    context.follow()
+    uvloop.run(_until_ended(work(context.settings, context.database_url)))
+
+
+async def _until_ended(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from typing import Final
 
 import structlog
-import uvloop
 
 from ledger.core.checkpointing import (
     MEMORY_FILE,
@@ -28,10 +26,9 @@ from ledger.errors import QuireError, StorageError
 from ledger.storage.log_keys import nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
 from server.attesting import Attesting
-from server.context import ProcessContext
+from server.child import work_as_told
 from server.first_start import load_log_keys, load_secrets
 from server.keyring import LiveKeyring
-from server.logs import configure
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -137,19 +134,6 @@ class Signer:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-async def sign(settings: Settings, database_url: str) -> None:
-    """Run a signer until SIGTERM or SIGINT."""
-    task = asyncio.create_task(Signer(settings, database_url).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
 def main() -> None:
     """The signer's process, as the supervisor starts it."""
-    context = ProcessContext.told()
-    configure(context.settings)
-    context.follow()
-    uvloop.run(sign(context.settings, context.database_url))
+    work_as_told(lambda settings, database_url: Signer(settings, database_url).run())
