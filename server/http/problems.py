@@ -178,11 +178,20 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         if isinstance(first, dict):
-            detail = f"{first.get('key') or 'the request'}: {first.get('message')}"
+            detail = f"{_called(request, first.get('key'))}: {first.get('message')}"
     headers = {
         name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"
     }
     return problem(kind, detail, headers=headers)
+
+
+def _called(request: Request[Any, Any, Any], key: str | None) -> str:
+    """A parameter by the name under which the caller sent it, which Python may not allow."""
+    if key is None:
+        return "the request"
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
+    sent_as = getattr(parameter and parameter.kwarg_definition, "name", None)
+    return str(sent_as or key)
 
 
 def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
