@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -120,7 +120,9 @@ def _verdict(options: argparse.Namespace) -> Verdict:
 
         with Path(options.bundle).open("rb") as file:
             return verify_bundle(file, trust)
-    except (OSError, QuireError) as error:
+    except OSError as error:
+        return unreadable(f"{error.filename or 'a file'} can't be read: {error.strerror or error}")
+    except QuireError as error:
         return unreadable(str(error))
 
 
@@ -134,19 +136,33 @@ def _trust(options: argparse.Namespace) -> Trust:
         from ledger.log_keys import LogKeyHistory, parse_trust  # noqa: PLC0415
 
         data = _read(options.trust)
-        pins = parse_trust(data)
+        with _naming(options.trust):
+            pins = parse_trust(data)
         with suppress(KeyHistoryError):  # then they are pins, which were read
             history = LogKeyHistory.parse(data)
     if options.policy is not None:
         from ledger.policy import parse_policy  # noqa: PLC0415
 
-        policy = parse_policy(_read(options.policy))
+        with _naming(options.policy):
+            policy = parse_policy(_read(options.policy))
     if options.tsa_ca is not None:
         from ledger.timestamp import check_trust  # noqa: PLC0415
 
         tsa_ca = _read(options.tsa_ca)
-        check_trust(tsa_ca)
+        with _naming(options.tsa_ca):
+            check_trust(tsa_ca)
     return Trust(pins, policy, tsa_ca, history)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the file in what is wrong with it: several may have been given."""
+    from ledger.errors import EvidenceError, QuireError  # noqa: PLC0415
+
+    try:
+        yield
+    except QuireError as error:
+        raise EvidenceError(f"{name}: {error}") from error
 
 
 def _read(name: str) -> bytes:

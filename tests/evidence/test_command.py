@@ -69,6 +69,18 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (2, "")
         assert "UNREADABLE" in done.stdout
     assert run(tmp_path / "missing.zip", "--json").returncode == 2
+    missing = tmp_path / "missing.zip"
+    told = json.loads(run(missing, "--json").stdout)["unreadable"]
+    assert told == f"{missing} can't be read: No such file or directory"
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca"])
+def test_a_file_of_trust_that_is_none_is_named(bundle: Path, tmp_path: Path, option: str) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"hi")
+    done = run(bundle, option, wrong, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["unreadable"].startswith(f"{wrong}: ")
 
 
 def test_nothing_or_two_things_to_verify(bundle: Path) -> None:
