@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.support.bundle_corpus import FOLDER, trust
+from ledger.evidence.verdict import CHECKS
+from tests.support.bundle_corpus import FOLDER, SERVED, trust
 from tests.support.evidence import judge
 
 EXPECTED = json.loads((FOLDER / "expected.json").read_bytes())
@@ -23,3 +24,15 @@ def test_a_bundle_of_the_corpus(name: str) -> None:
     verdict = judge((FOLDER / f"{name}.zip").read_bytes(), trust())
     told = {"outcome": verdict.outcome, "checks": verdict.answers()}
     assert told == EXPECTED[name], (verdict.reasons, verdict.unreadable)
+
+
+def test_a_bundle_that_a_server_made() -> None:
+    """By `quire serve` with an authority and a witness; the page in it is the one of its time."""
+    data = (SERVED / "sealed.zip").read_bytes()
+    verdict = judge(data, trust(SERVED))
+    assert verdict.outcome == "verified"
+    answers = dict.fromkeys(CHECKS, True) | {"signatures": "not_checked"}
+    assert verdict.answers() == answers, verdict.reasons
+    altered = judge(data.replace(b'"seq":17', b'"seq":18', 1), trust(SERVED))
+    assert altered.outcome == "refuted"
+    assert altered.answers()["tree"] is False

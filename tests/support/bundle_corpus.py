@@ -7,7 +7,6 @@ never written again; a later format gets a folder of its own.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,16 +34,18 @@ from tests.support.timestamp_authority import running
 from tests.support.trails import NOW_US
 
 FOLDER: Final = Path(__file__).parent.parent / "vectors" / "bundles"
+SERVED: Final = FOLDER / "served"
+"""What a whole server made, with its page; :func:`write` leaves it alone."""
 POLICY: Final = f"witness w1 {WITNESS.vkey()}\nquorum w1\n".encode()
 LARGE: Final = 1_200
 """More than a batch."""
 
 
-def trust() -> Trust:
-    """What the corpus is verified with: all three files of trust beside it."""
-    pins = parse_trust((FOLDER / "keys.json").read_bytes())
-    policy = parse_policy((FOLDER / "policy").read_bytes())
-    return Trust(pins, policy, (FOLDER / "tsa-ca.pem").read_bytes())
+def trust(folder: Path = FOLDER) -> Trust:
+    """What the bundles of a folder are verified with: all three files of trust beside them."""
+    pins = parse_trust((folder / "keys.json").read_bytes())
+    policy = parse_policy((folder / "policy").read_bytes())
+    return Trust(pins, policy, (folder / "tsa-ca.pem").read_bytes())
 
 
 def bundles(stamp: object) -> Iterator[tuple[str, bytes]]:
@@ -90,8 +91,8 @@ def _forged(sealed: Scene) -> Iterator[tuple[str, bytes]]:
 
 def write() -> None:
     """Write the corpus anew."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    for path in FOLDER.glob("*.zip"):
+        path.unlink()
     (FOLDER / "keys.json").write_bytes(PINS.pins.document() if PINS.pins else b"")
     (FOLDER / "policy").write_bytes(POLICY)
     expected = {}
