@@ -22,6 +22,7 @@ from tests.support.signing import fetch, sound_history
 from tests.torture.test_shutdown import gone, org_of
 
 SIGNED_S = 30.0
+EVENT = {"action": "approve"}
 
 
 @pytest.fixture
@@ -44,11 +45,10 @@ def signer_of(server: QuireProcess) -> int:
         time.sleep(0.05)
 
 
-def append(server: QuireProcess, slug: str, key: str) -> None:
+def append(server: QuireProcess, slug: str, key: str, events: object = EVENT) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    event = json.dumps({"action": "approve"})
     headers = {"x-api-key": key, "content-type": "application/json"}
-    connection.request("POST", f"/v1/orgs/{slug}/entries", event, headers)
+    connection.request("POST", f"/v1/orgs/{slug}/entries", json.dumps(events), headers)
     assert connection.getresponse().status == 201
     connection.close()
 
@@ -144,3 +144,21 @@ def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Pat
     signed(database, 1)
     assert server.terminate() == 0
     gone(server)
+
+
+def test_a_backlog_is_caught_up_with_and_told_of(database: Database, data_dir: Path) -> None:
+    """A trail that nobody signed so far, longer than what one round takes of it."""
+    server = QuireProcess(data_dir, database.server_url)
+    server.settings(QUIRE_CHECKPOINTS="false", QUIRE_LOG_LEVEL="info")
+    server.start()
+    slug, key = server.create_org("plain")
+    for _ in range(6):
+        append(server, slug, key, [EVENT] * 10_000)
+    assert server.terminate() == 0
+    server.settings(QUIRE_CHECKPOINTS="true")
+    server.start()
+    signed(database, 60_000)
+    assert server.terminate() == 0
+    told = server.log.read_text()
+    assert "catching up" in told
+    assert "behind=10000" in told
