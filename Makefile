@@ -91,5 +91,5 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 	@echo "Preparing .venv-s3 ..."
 	@python=$$(.ci/find-python); "$$python" -m venv --clear .venv-s3
 	@.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
-		--require-hashes --only-binary :all: -r requirements-s3.txt
+		--require-hashes --no-deps --only-binary :all: -r requirements-s3.txt
 	@touch $@
