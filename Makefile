@@ -17,7 +17,7 @@ QUICK ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: serve
 serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0.1:8080
@@ -46,6 +46,14 @@ lint: .venv/.dev ## Check style, types and layers
 bench: .venv/.dev ## Measure speed (QUICK=1: a tenth of the work)
 	QUICK=$(QUICK) $(BIN)/python -m bench $(ARGS)
 
+# What `make bench-pairs` compares this checkout with, and in which rows (none: all).
+BASE ?= HEAD
+ROWS ?=
+
+.PHONY: bench-pairs
+bench-pairs: .venv/.dev ## Compare CPU per event with a commit (BASE=commit ROWS=append_single,verify_full)
+	$(BIN)/python -m bench.pairs --base $(BASE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
 .PHONY: lock
 lock: ## Pin every dependency anew (needs uv on the PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
@@ -60,7 +68,7 @@ UV_COMPILE := uv pip compile --quiet --upgrade --python-version 3.11 \
 
 .PHONY: clean
 clean: ## Remove virtual environments, caches and bench results (never the data directory)
-	rm -rf .venv .venv-s3 build dist bench/results .hypothesis .schemathesis
+	rm -rf .venv .venv-s3 .bench-commits build dist bench/results .hypothesis .schemathesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -98,7 +98,7 @@ class Stage:
 
         Further settings by name, without their prefix and in small letters.
         """
-        port = _free_port()
+        port = free_port()
         home = self.directory / f"serve-{scratch.name}-{secrets.token_hex(2)}"
         environ = {name: value for name, value in os.environ.items() if "QUIRE" not in name} | {
             "QUIRE_DATABASE_URL": scratch.server_url,
@@ -116,7 +116,7 @@ class Stage:
     @contextmanager
     def noop(self) -> Iterator[int]:
         """The bare app; gives its port."""
-        port = _free_port()
+        port = free_port()
         command = [sys.executable, "-m", "bench.noop", str(port)]
         with self._running(command, dict(os.environ), f"http://127.0.0.1:{port}/"):
             yield port
@@ -139,7 +139,7 @@ class Stage:
             _await_answer(process, url)
             yield
         except Exception as error:
-            error.add_note(f"server: exit code {process.poll()}; its log ends:\n{_tail(log)}")
+            error.add_note(f"server: exit code {process.poll()}; its log ends:\n{tail(log)}")
             raise
         finally:
             _end(process)
@@ -148,6 +148,18 @@ class Stage:
 @contextmanager
 def open_stage() -> Iterator[Stage]:
     """Start PostgreSQL in a new directory; all of it is gone when the block ends."""
+    with reaped_directory() as directory:
+        postgres = EmbeddedPostgres(directory / "data")
+        try:
+            postgres.start()
+            yield Stage(directory, postgres)
+        finally:
+            _quit(postgres)
+
+
+@contextmanager
+def reaped_directory() -> Iterator[Path]:
+    """A new directory; it and every process that names it are gone when the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="quire-bench-"))
     directory.chmod(0o711)  # PostgreSQL's own user has to reach its files
     with subprocess.Popen(
@@ -155,12 +167,9 @@ def open_stage() -> Iterator[Stage]:
         stdin=subprocess.PIPE,
         start_new_session=True,
     ) as reaping:
-        postgres = EmbeddedPostgres(directory / "data")
         try:
-            postgres.start()
-            yield Stage(directory, postgres)
+            yield directory
         finally:
-            _quit(postgres)
             assert reaping.stdin is not None
             reaping.stdin.close()
             reaping.wait()  # after ^C the block's own end would not wait
@@ -199,11 +208,13 @@ def _await_answer(process: subprocess.Popen[bytes], url: str) -> None:
     raise StageFailed("a server did not start")
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """The end of a log, for the message of a failure."""
     return log.read_text(errors="replace")[-LOG_TAIL_CHARS:]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,1 @@
+"""CPU per event of two commits, measured in alternating pairs."""

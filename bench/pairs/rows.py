@@ -1,0 +1,89 @@
+"""The rows that can be measured in pairs, and the work of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bench.load import BATCH_EVENTS, LoadClient, Order, Target
+from bench.pairs.cpu import Cpu
+from bench.pairs.serving import Session
+
+BATCH_CONNECTIONS: Final = 6
+SINGLE_CONNECTIONS: Final = 64
+WARM_SHARE: Final = 10
+"""Each session does a tenth of the work before the clock runs."""
+SIGNED_SAMPLE: Final = 20
+"""Of many orgs so many, the last that were written to, are waited for until signed."""
+
+
+class Row(NamedTuple):
+    """A kind of work: how many orgs it goes to, and what does it."""
+
+    orgs: int
+    privacy: str
+    size: int
+    """Events, or entries, of one measurement at full scale."""
+    work: Callable[[Session, LoadClient, list[Target], int], int]
+    """Does about so much; gives how many events it was."""
+
+
+def batches(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
+    """Batches of a thousand events."""
+    requests = max(events // BATCH_EVENTS, 1)
+    client.run(
+        Order(
+            port=session.port,
+            targets=targets,
+            requests=requests,
+            connections=BATCH_CONNECTIONS,
+            batch=True,
+            minimal=True,
+        )
+    )
+    return requests * BATCH_EVENTS
+
+
+def singles(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
+    """Single events, spread over the orgs in turn; each org gets one at least."""
+    requests = max(events, len(targets))
+    client.run(
+        Order(port=session.port, targets=targets, requests=requests, connections=SINGLE_CONNECTIONS)
+    )
+    return requests
+
+
+def verification(session: Session, client: LoadClient, targets: list[Target], entries: int) -> int:
+    """A full verification of a trail of so many entries, which the first session appends."""
+    (org,) = targets
+    missing = entries - session.size(org)
+    if missing > 0:
+        batches(session, client, targets, missing)
+        session.settle(targets)
+    return session.verify(org)
+
+
+ROWS: Final = {
+    "append_batch": Row(1, "plain", 120_000, batches),
+    "append_sealed": Row(1, "sealed", 80_000, batches),
+    "append_single": Row(1, "plain", 20_000, singles),
+    "append_many_orgs": Row(1_000, "plain", 20_000, singles),
+    "verify_full": Row(1, "plain", 300_000, verification),
+}
+
+
+def measure(key: str, session: Session, client: LoadClient, scale: float) -> Cpu:
+    """Do a row's work once, after some to warm up; gives its CPU in microseconds per event."""
+    row = ROWS[key]
+    orgs = max(round(row.orgs * min(scale, 1)), 1)
+    targets = session.side.targets.setdefault(key, [])
+    while len(targets) < orgs:
+        slug = f"{key.replace('_', '-')}-{len(targets)}"
+        targets.append(session.new_org(slug, row.privacy))
+    size = max(round(row.size * scale), 1)
+    row.work(session, client, targets, size if row.work is verification else size // WARM_SHARE)
+    session.settle(targets[-SIGNED_SAMPLE:])
+    before = session.cpu()
+    events = row.work(session, client, targets, size)
+    session.settle(targets[-SIGNED_SAMPLE:])
+    return session.cpu().since(before).per(events)
