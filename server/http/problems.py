@@ -65,6 +65,11 @@ INTERNAL: Final = Kind("internal", 500, "Internal error")
 NOT_YET_SIGNED: Final = Kind("not-yet-signed", 409, "Not in a checkpoint yet")
 FROZEN: Final = Kind("org-frozen", 423, "The org is frozen")
 
+UNSUPPORTED_TYPE: Final = Kind("unsupported-media-type", 415, "Unsupported content type")
+EXPECTATION_FAILED: Final = Kind("expectation-failed", 417, "Expectation can't be met")
+NOT_IMPLEMENTED: Final = Kind("not-implemented", 501, "Transfer coding not known")
+VERSION_NOT_SUPPORTED: Final = Kind("version-not-supported", 505, "HTTP version not supported")
+
 # The first class that matches decides, so subclasses stand before their bases.
 OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (Unauthorized, UNAUTHORIZED),
@@ -74,7 +79,7 @@ OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (NothingSelected, NOT_FOUND),
     (TooManySelected, INVALID_REQUEST),
     (Conflict, Kind("conflict", 409, "Conflict")),
-    (UnsupportedBody, Kind("unsupported-media-type", 415, "Unsupported content type")),
+    (UnsupportedBody, UNSUPPORTED_TYPE),
     (PayloadTooLarge, TOO_LARGE),
     (InvalidEvent, INVALID_EVENT),
     (BadRequest, INVALID_REQUEST),
@@ -102,6 +107,9 @@ KINDS: Final = {
         *OF_STATUS.values(),
         TOO_MANY,
         HEADERS_TOO_LARGE,
+        EXPECTATION_FAILED,
+        NOT_IMPLEMENTED,
+        VERSION_NOT_SUPPORTED,
         INTERNAL,
     )
 }
