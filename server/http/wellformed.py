@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -31,7 +32,7 @@ ONCE: Final = frozenset({
     b"idempotency-key", b"transfer-encoding", b"x-api-key",
 })  # fmt: skip
 """Headers of which a request has one at most; the others may be lists."""
-SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"authorization"})
+SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 """Headers that few requests have, and that are looked at more closely."""
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST: Final = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
@@ -72,13 +73,20 @@ def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> Flaw 
     if host is None:
         if version == "1.1":
             return _invalid("an HTTP/1.1 request has a Host header; add one")
-    elif _HOST.fullmatch(host) is None:
+    elif not _is_host(host):
         return _invalid("the Host header is not a host name or address, and a port where it has one")
     if not SPECIAL.isdisjoint(by_name) and (flaw := _of_special(method, version, by_name)):
+        return flaw
+    if b"x-api-key" in by_name and b"authorization" in by_name and (flaw := _of_keys(by_name)):
         return flaw
     if b"%" in target or b"?" in target or b"#" in target or target[:1] != b"/":
         return _of_target(target)
     return None
+
+
+@lru_cache(maxsize=128)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _invalid(detail: str) -> Flaw:
@@ -118,11 +126,15 @@ def _of_special(method: str, version: str, headers: Mapping[bytes, bytes]) -> Fl
             EXPECTATION_FAILED,
             f"Expect: {_shown(expected)} can't be met; 100-continue is all that can",
         )
-    key = headers.get(b"x-api-key")
-    bearer = token_of([(b"authorization", headers.get(b"authorization", b""))])
-    if None not in (key, bearer) and bearer != (key or b"").strip().decode("latin-1"):
-        return _invalid("Authorization and x-api-key hold two different keys; send one of them")
     return None
+
+
+def _of_keys(headers: Mapping[bytes, bytes]) -> Flaw | None:
+    """Two keys of which one would count; an Authorization of another scheme is a proxy's."""
+    bearer = token_of([(b"authorization", headers[b"authorization"])])
+    if bearer is None or bearer == headers[b"x-api-key"].strip().decode("latin-1"):
+        return None
+    return _invalid("Authorization and x-api-key hold two different keys; send one of them")
 
 
 def _of_target(target: bytes) -> Flaw | None:
