@@ -54,6 +54,9 @@ def describe(routers: Sequence[Router]) -> bytes:
         ),
     )
     document = app.openapi_schema.to_schema()
+    # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy in
+    # front may serve all of this under a prefix that nobody here knows.
+    document["servers"] = [{"url": "."}]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas |= _schemas()

@@ -27,6 +27,7 @@ from server.appending import UnsupportedBody
 from server.auth import Forbidden, Unauthorized
 from server.directory import Conflict, NotFound
 from server.guarding import NothingToErase
+from server.http.reads import allowed
 from server.reading import InvalidFilter
 
 log = structlog.get_logger("quire")
@@ -34,6 +35,9 @@ log = structlog.get_logger("quire")
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "https://quire.dev/problems/"
 RETRY_AFTER_S: Final = 1
+NO_PATH: Final = (
+    "nothing is served at this path; docs describes the API, readyz says whether the server works"
+)
 
 
 class BadRequest(QuireError):
@@ -181,6 +185,8 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if kind is None:
         kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
     detail = str(error.detail or kind.title)
+    if kind is NOT_FOUND:
+        detail = NO_PATH
     if kind is TOO_LARGE:
         detail = _too_large(request)
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
@@ -188,7 +194,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         if isinstance(first, dict):
             detail = f"{_called(request, first.get('key'))}: {first.get('message')}"
     headers = {
-        name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"
+        name: allowed(value)
+        for name, value in (error.headers or {}).items()
+        if name.lower() == "allow"
     }
     return problem(kind, detail, headers=headers)
 

@@ -24,6 +24,7 @@ from server.http.problems import (
     VERSION_NOT_SUPPORTED,
     Kind,
 )
+from server.http.reads import WHOLE_SERVER
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -52,9 +53,10 @@ def target_of(method: bytes, target: bytes) -> bytes:
     """The request target in origin form (RFC 9112, section 3.2), or as it is where it has none.
 
     A client of a proxy sends the absolute form, which names a host that means nothing here.
+    What OPTIONS asks of the server as a whole gets a path of its own.
     """
     if method == b"OPTIONS" and target == b"*":
-        return b"/*"
+        return WHOLE_SERVER.encode()
     found = _ABSOLUTE.match(target)
     if found is None:
         return target
@@ -74,7 +76,9 @@ def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> Flaw 
         if version == "1.1":
             return _invalid("an HTTP/1.1 request has a Host header; add one")
     elif not _is_host(host):
-        return _invalid("the Host header is not a host name or address, and a port where it has one")
+        return _invalid(
+            "the Host header is not a host name or address, and a port where it has one"
+        )
     if not SPECIAL.isdisjoint(by_name) and (flaw := _of_special(method, version, by_name)):
         return flaw
     if b"x-api-key" in by_name and b"authorization" in by_name and (flaw := _of_keys(by_name)):
@@ -85,8 +89,20 @@ def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> Flaw 
 
 
 @lru_cache(maxsize=128)
-def _is_host(value: bytes) -> bool:
-    return _HOST.fullmatch(value) is not None
+def _is_host(value: bytes | None) -> bool:
+    return value is not None and _HOST.fullmatch(value) is not None
+
+
+def _of_version(version: str, headers: Mapping[bytes, bytes]) -> Flaw | None:
+    if version not in {"1.0", "1.1"}:
+        return Flaw(VERSION_NOT_SUPPORTED, "send the request as HTTP/1.1")
+    host = headers.get(b"host")
+    if host is None:
+        needed = version == "1.1"
+        return _invalid("an HTTP/1.1 request has a Host header; add one") if needed else None
+    if not _is_host(host):
+        return _invalid("the Host header is no host name or address with an optional port")
+    return None
 
 
 def _invalid(detail: str) -> Flaw:
@@ -141,8 +157,8 @@ def _of_target(target: bytes) -> Flaw | None:
     path, _, query = target.partition(b"?")
     if target[:1] != b"/" or b"#" in target:
         return _invalid("the request target is a path and a query, without host or fragment")
-    if _text(path) is None:
-        return _invalid("the path holds bytes that are not percent-encoded UTF-8")
+    if _MALFORMED_PERCENT.search(path):
+        return _invalid("the path holds a % that two hex digits do not follow")
     seen: set[str] = set()
     for part in query.split(b"&"):
         name, _, value = (_text(piece) for piece in part.replace(b"+", b" ").partition(b"="))

@@ -24,9 +24,7 @@ def server(shared_server: Server) -> Server:
 
 def request(key: str, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
     length = f"content-length: {len(body)}\r\n" if body else ""
-    return (
-        f"{method} {path} HTTP/1.0\r\nx-api-key: {key}\r\n{length}{headers}\r\n".encode() + body
-    )
+    return f"{method} {path} HTTP/1.0\r\nx-api-key: {key}\r\n{length}{headers}\r\n".encode() + body
 
 
 def connection_of(received: bytes) -> list[str]:
@@ -59,9 +57,7 @@ def test_a_bundle_ends_with_the_connection(server: Server, asked: str) -> None:
 def test_events_end_with_the_connection(server: Server, asked: str) -> None:
     path = f"/v1/orgs/{server.org}/verifications"
     job = server.request("POST", f"{path}?wait=30", {}, key=server.admin_key).json()["id"]
-    received = read(
-        server, request(server.admin_key, "GET", f"{path}/{job}/events", headers=asked)
-    )
+    received = read(server, request(server.admin_key, "GET", f"{path}/{job}/events", headers=asked))
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head.lower()
     assert connection_of(received) == ["close"]
@@ -127,5 +123,9 @@ def test_an_answer_that_broke_off_ends_in_a_reset(shared_server: Server) -> None
     with Line(shared_server, timeout=60) as line:
         line.send(request(here.key, "POST", f"/v1/orgs/{here.org}/bundles", body))
         with pytest.raises(ConnectionResetError):
-            while line.socket.recv(1 << 20):
-                pass
+            drain(line)
+
+
+def drain(line: Line) -> None:
+    while line.socket.recv(1 << 20):
+        pass
