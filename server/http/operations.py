@@ -136,6 +136,4 @@ async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
     )
 
 
-router = Router(
-    "/", route_handlers=[livez, readyz, prometheus, openapi, docs, verify, static]
-)
+router = Router("/", route_handlers=[livez, readyz, prometheus, openapi, docs, verify, static])

@@ -22,6 +22,7 @@ from ledger.errors import (
     QuireError,
     ShuttingDown,
 )
+from ledger.malformed import misfit
 from server import metrics
 from server.appending import UnsupportedBody
 from server.auth import Forbidden, Unauthorized
@@ -192,13 +193,21 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         if isinstance(first, dict):
-            detail = f"{_called(request, first.get('key'))}: {first.get('message')}"
+            detail = _misfit(request, first.get("key"), str(first.get("message")))
     headers = {
         name: allowed(value)
         for name, value in (error.headers or {}).items()
         if name.lower() == "allow"
     }
     return problem(kind, detail, headers=headers)
+
+
+def _misfit(request: Request[Any, Any, Any], key: str | None, message: str) -> str:
+    """What is wrong with a parameter, without the names of Python's types."""
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(key or "")
+    kind = None if parameter is None else parameter.annotation
+    said = misfit(msgspec.ValidationError(message), kind, what=_called(request, key))
+    return said.removesuffix(", not text")  # as a query is all text
 
 
 def _called(request: Request[Any, Any, Any], key: str | None) -> str:

@@ -67,25 +67,18 @@ def target_of(method: bytes, target: bytes) -> bytes:
 def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> Flaw | None:
     """What is wrong with the head of a request, or None."""
     by_name = dict(headers)
-    if len(by_name) != len(headers) and (flaw := _repeated(headers)) is not None:
-        return flaw
-    if version != "1.1" and version != "1.0":  # noqa: PLR1714 - no set for each request
-        return Flaw(VERSION_NOT_SUPPORTED, "send the request as HTTP/1.1")
-    host = by_name.get(b"host")
-    if host is None:
-        if version == "1.1":
-            return _invalid("an HTTP/1.1 request has a Host header; add one")
-    elif not _is_host(host):
-        return _invalid(
-            "the Host header is not a host name or address, and a port where it has one"
-        )
-    if not SPECIAL.isdisjoint(by_name) and (flaw := _of_special(method, version, by_name)):
-        return flaw
-    if b"x-api-key" in by_name and b"authorization" in by_name and (flaw := _of_keys(by_name)):
-        return flaw
+    flaw = None
+    if len(by_name) != len(headers):
+        flaw = _repeated(headers)
+    if version != "1.1" or not _is_host(by_name.get(b"host")):
+        flaw = flaw or _of_version(version, by_name)
+    if not SPECIAL.isdisjoint(by_name):
+        flaw = flaw or _of_special(method, version, by_name)
+    if b"x-api-key" in by_name and b"authorization" in by_name:
+        flaw = flaw or _of_keys(by_name)
     if b"%" in target or b"?" in target or b"#" in target or target[:1] != b"/":
-        return _of_target(target)
-    return None
+        flaw = flaw or _of_target(target)
+    return flaw
 
 
 @lru_cache(maxsize=128)
