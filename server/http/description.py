@@ -30,6 +30,8 @@ An append-only ledger: each org has one trail, a hash chain of signed entries th
 alters unnoticed.
 
 Send an API key with every request, as `Authorization: Bearer quire_live_…` or `x-api-key`. \
+A request that can be read in two ways (a parameter twice, text that does not decode) is \
+refused on every route with 400, 415, 417, 501 or 505. Every GET answers HEAD too. \
 Errors are problem documents (RFC 9457); their `type` is stable. An org that does not exist and \
 an org of another tenant are answered alike, with 404."""
 TAGS: Final = {
@@ -173,7 +175,12 @@ def _describe_append(operation: dict[str, Any]) -> None:
                 "required": False,
                 "description": "The same key with the same body is answered as the first time, "
                 "with another body by 422.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_KEY_CHARS,
+                    "pattern": "^[ -~]+$",
+                },
             },
             {
                 "name": "Prefer",
