@@ -23,11 +23,11 @@ from ledger.entry import (
     record_id,
     search_tag,
 )
-from ledger.errors import FormatError, QuireError, SealingError
+from ledger.errors import FormatError, InvalidTime, QuireError, SealingError
 from ledger.event import is_json_payload
 from ledger.storage.database import Database
 from ledger.storage.search import Filter, Page
-from ledger.times import InvalidTime, bound
+from ledger.times import bound
 
 LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
 

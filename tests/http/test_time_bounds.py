@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -24,8 +25,7 @@ def anchored_at(here: Office) -> str:
 
 
 def listed(here: Office, **bounds: str) -> int:
-    query = "&".join(f"{name}={value.replace('+', '%2B')}" for name, value in bounds.items())
-    path = f"/v1/orgs/{here.org}/entries?limit=1000&{query}"
+    path = f"/v1/orgs/{here.org}/entries?limit=1000&{urlencode(bounds)}"
     answer = here.server.request("GET", path, key=here.key)
     assert answer.status == 200, answer.body
     return len(answer.json()["entries"])
