@@ -55,7 +55,7 @@ def imported_event(organization_id: int, row: QwedRow, verdict: QwedVerdict) -> 
         "action": reference,
         "actor": user,
         "subject": user,
-        "outcome": "valid" if verdict.valid else "broken",
+        "outcome": verdict.outcome,
         "timestamp": _claimed_time(row.timestamp),
         "qwed": {
             "row": _json_columns(row.columns),
