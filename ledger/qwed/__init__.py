@@ -24,7 +24,15 @@ A form is accepted only for a row whose other columns of QWED 8 are null.
 
 from __future__ import annotations
 
-from ledger.qwed.event import EVENT_TYPE, imported_event, referenced_row, row_reference
+from ledger.qwed.event import (
+    CORRECTION_TYPE,
+    EVENT_TYPE,
+    correcting_event,
+    imported_event,
+    referenced_row,
+    row_reference,
+)
+from ledger.qwed.imported import ImportedRow, Judgement
 from ledger.qwed.row import (
     Column,
     Form,
@@ -47,12 +55,15 @@ from ledger.qwed.trail import (
 from ledger.qwed.verdict import Check, Outcome, QwedVerdict, usable_secrets, verify_row
 
 __all__ = [
+    "CORRECTION_TYPE",
     "EVENT_TYPE",
     "MAX_FAULTS_LISTED",
     "NO_END",
     "Check",
     "Column",
     "Form",
+    "ImportedRow",
+    "Judgement",
     "MalformedQwedRow",
     "Outcome",
     "QwedReport",
@@ -62,6 +73,7 @@ __all__ = [
     "TrailVerdict",
     "TrailVerifier",
     "canonical_json",
+    "correcting_event",
     "hash_fields",
     "imported_event",
     "iso_time",

@@ -57,8 +57,9 @@ _STORED_TIME = re.compile(
     re.ASCII,
 )
 _UTC: Final = "+00:00"
-_DATABASE_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?(?:\+00)?", re.ASCII
+_SQLITE_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", re.ASCII)
+_POSTGRES_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?(?:\+00)?", re.ASCII
 )
 
 
@@ -143,12 +144,15 @@ def iso_time(stored: str) -> str:
         return stored
 
 
-def written_by_database(stored: Column) -> bool:
-    """Whether a stored time reads as SQLite's and PostgreSQL's columns do, in UTC.
+def time_as_stored(columns: Mapping[str, Column]) -> bool:
+    """Whether a row's stored time reads as its database writes times, in UTC.
 
-    Other notations of the same instant give the same hash.
+    Other notations of the same instant give the same hash. Only PostgreSQL has
+    booleans, so the flag tells the databases apart.
     """
-    return not isinstance(stored, str) or _DATABASE_TIME.fullmatch(stored) is not None
+    stored = columns.get("timestamp")
+    notation = _POSTGRES_TIME if isinstance(columns.get("is_verified"), bool) else _SQLITE_TIME
+    return not isinstance(stored, str) or notation.fullmatch(stored) is not None
 
 
 def canonical_json(fields: Mapping[str, object]) -> str:

@@ -56,7 +56,7 @@ class QwedReport:
     @property
     def verdict(self) -> TrailVerdict:
         """Refuted: a row failed or is known to be missing. Incomplete: some can't be checked."""
-        if self.failed_count or self.complete is False:
+        if self.failed_count or self.trail_errors:
             return "refuted"
         return "incomplete" if self.unsigned_count else "verified"
 
@@ -128,11 +128,16 @@ class TrailVerifier:
         for warning in verdict.warnings:
             _list(report.warnings, f"row {verdict.row_id}: {warning}")
 
-    def finish(self, *lost: str) -> QwedReport:
-        """The report, once no row is left. ``lost`` is what the caller knows to be missing."""
+    def finish(self, *lost: str, changed: Iterable[str] = ()) -> QwedReport:
+        """The report, once no row is left.
+
+        ``lost`` is what the caller knows to be missing, ``changed`` what it knows to
+        have been otherwise.
+        """
         report = self.report
-        report.trail_errors = [*lost, *self._end_faults()]
-        if report.trail_errors:
+        missing = [*lost, *self._end_faults()]
+        report.trail_errors = [*changed, *missing]
+        if missing:
             report.complete = False
         elif self._end != NO_END:
             report.complete = True

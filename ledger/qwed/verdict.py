@@ -16,7 +16,7 @@ from ledger.qwed.row import (
     decode_result,
     possible_hashes,
     sign_hash,
-    written_by_database,
+    time_as_stored,
 )
 
 
@@ -140,7 +140,7 @@ def _unhashed_changes(row: QwedRow) -> Iterator[str]:
     result = decode_result(row.result)
     if row.result not in (json.dumps(result), json.dumps(result, ensure_ascii=False)):
         yield "Result holds the value that was hashed, in text that QWED did not write"
-    if not written_by_database(row.columns.get("timestamp")):
+    if not time_as_stored(row.columns):
         yield "Timestamp holds the time that was hashed, in text that no QWED database writes"
 
 

@@ -17,7 +17,7 @@ import pytest
 from ledger.qwed import QwedReport, QwedRow, verify_trail
 from tests import qwed_random
 
-TRAILS: Final = int(os.environ.get("QWED_TRAILS", "12"))
+TRAILS: Final = int(os.environ.get("QWED_TRAILS", "6"))
 SECRET: Final = b"random-trails-value"
 UNCOVERED: Final = {"id"}
 """Columns that no form hashes. An id is held by the order of the links."""
