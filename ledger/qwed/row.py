@@ -58,9 +58,7 @@ _STORED_TIME = re.compile(
 )
 _UTC: Final = "+00:00"
 _SQLITE_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", re.ASCII)
-_POSTGRES_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?(?:\+00)?", re.ASCII
-)
+_POSTGRES_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?(?:\+00)?", re.ASCII)
 
 
 class MalformedQwedRow(FormatError):
@@ -102,7 +100,7 @@ class QwedRow:
         missing = [name for name in REQUIRED_COLUMNS if name not in columns]
         if missing:
             raise MalformedQwedRow(f"a QWED audit row lacks the columns {', '.join(missing)}")
-        hashed = {name: columns[name] for name in REQUIRED_COLUMNS}
+        hashed: dict[str, Any] = {name: columns[name] for name in REQUIRED_COLUMNS}
         if type(hashed["id"]) is not int:
             raise MalformedQwedRow(f"a QWED audit row has {hashed['id']!r} for an id, no integer")
         if isinstance(hashed["timestamp"], str):
@@ -110,8 +108,8 @@ class QwedRow:
         # SQLite has no booleans. Anything but 0 and 1 stays, and fails the hash.
         if hashed["is_verified"] in (0, 1):
             hashed["is_verified"] = bool(hashed["is_verified"])
-        later = {name: columns.get(name) for name in LATER_COLUMNS}
-        return cls(**hashed, **later, columns=columns)
+        hashed |= {name: columns.get(name) for name in LATER_COLUMNS}
+        return cls(**hashed, columns=columns)
 
     @property
     def written_by_qwed_8(self) -> bool:

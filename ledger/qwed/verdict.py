@@ -19,7 +19,6 @@ from ledger.qwed.row import (
     time_as_stored,
 )
 
-
 Outcome: TypeAlias = Literal["valid", "broken", "unsigned"]
 Check: TypeAlias = bool | Literal["not_checked"]
 

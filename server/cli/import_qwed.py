@@ -86,7 +86,7 @@ def _secrets(
 @click.option("--dry-run", is_flag=True, help="Count what an import would do; write nothing.")
 @json_option
 @client_command
-def import_qwed(
+def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its options
     connection: Connection,
     dsn: str,
     org: str,

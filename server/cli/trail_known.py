@@ -6,7 +6,7 @@ Unique keys alone would not do for this: the server forgets them after some days
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Literal
 
 from ledger.client import AsyncLedgerClient, Entry
 from ledger.client.errors import ProtocolError
@@ -75,11 +75,10 @@ async def _entries(
     client: AsyncLedgerClient,
     organization_id: int,
     event_type: str,
-    order: str,
+    order: Literal["asc", "desc"],
     outcome: str | None = None,
 ) -> AsyncIterator[tuple[int, Entry]]:
-    filters = {"event_type": event_type, "order": order, "outcome": outcome}
-    async for entry in client.entries(**filters):
+    async for entry in client.entries(event_type=event_type, order=order, outcome=outcome):
         row_id = referenced_row(organization_id, entry.action)
         if row_id is not None:
             yield row_id, entry

@@ -52,7 +52,7 @@ def corrections(org: Org) -> list[Entry]:
 
 def trail_of_8(count: int = 4) -> list[QwedRow]:
     """Unsigned rows, then chained ones of QWED 8."""
-    columns = qwed_random.trail(Random(8), "admission", SECRET, unsigned=2)  # noqa: S311
+    columns = qwed_random.trail(Random(8), "admission", SECRET, unsigned=2)
     return [QwedRow.from_columns(row) for row in columns][: 2 + count]
 
 
@@ -163,7 +163,9 @@ def other_database(kind: str) -> list[QwedRow]:
             return trail(2, first_id=-5, query="another")
         case "same until its newest rows":
             rows = trail(5)
-            rows += [entry(str(rows[-1].entry_hash), row_id=row_id, query="no") for row_id in (6, 7)]
+            rows += [
+                entry(str(rows[-1].entry_hash), row_id=row_id, query="no") for row_id in (6, 7)
+            ]
             rows[6] = entry(str(rows[5].entry_hash), row_id=7)
             return rows
     raise AssertionError(kind)
@@ -207,9 +209,7 @@ def test_another_database_of_unsigned_rows_is_refused(org: Org, tmp_path: Path) 
     assert org.run_json(grown)[1]["already_imported"] == 2
 
 
-def test_an_imported_row_that_was_rehashed_afterwards_is_reported(
-    org: Org, tmp_path: Path
-) -> None:
+def test_an_imported_row_that_was_rehashed_afterwards_is_reported(org: Org, tmp_path: Path) -> None:
     rows = trail(4)
     dsn = write_sqlite(tmp_path / "qwed.db", rows)
     assert org.run(dsn).returncode == 0
