@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from ledger.archive.past import ArchivePast
+from ledger.archive.qwed_rows import QwedRowFinder
 from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
 from ledger.core.proving import Prover
@@ -87,6 +88,7 @@ class Services:
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
         self.trail = TrailReader(database, past)
+        self.qwed_rows = QwedRowFinder(database, self.trail)
         self.entry_bundles = EntryBundles(self.trail.leaves)
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once

@@ -32,6 +32,9 @@ CREATE TABLE verificationlog (
     hmac_signature VARCHAR,
     previous_hash VARCHAR,
     raw_llm_output VARCHAR,
+    api_key_id INTEGER,
+    verifier_version VARCHAR,
+    admission VARCHAR,
     PRIMARY KEY (id)
 );
 CREATE INDEX ix_verificationlog_organization_id ON verificationlog (organization_id);

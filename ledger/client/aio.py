@@ -246,8 +246,11 @@ class AsyncLedgerClient:
 
     # Verifying
 
-    async def verify_entry(self, record_id: str) -> models.EntryVerification:
-        """Have the server check one entry. Raises NotFoundError."""
+    async def verify_entry(self, record_id: str | int) -> models.EntryVerification:
+        """Have the server check one entry. Raises NotFoundError.
+
+        An imported QWED row may be named by QWED's own integer id, with a key of the org.
+        """
         return await self._run(routes.verify_entry(record_id))
 
     async def verify_audit_trail(

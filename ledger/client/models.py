@@ -172,14 +172,27 @@ class EntryChecks(msgspec.Struct, frozen=True, kw_only=True):
     included: Verdict = "not_checked"
 
 
+class ImportedRowVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on an imported QWED row; ``corrected_by`` is the entry that replaced an earlier."""
+
+    organization_id: int
+    row_id: int
+    outcome: str | None = None
+    corrected_by: str | None = None
+
+
 class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on one entry, with reasons in ``errors``. True exactly when valid."""
+    """The verdict on one entry, with reasons in ``errors``. True exactly when valid.
+
+    ``row`` is the QWED row that the entry carries, where it was asked for by the row's id.
+    """
 
     valid: bool
     checks: EntryChecks
     record_id: str
     timestamp: Time
     errors: list[str] = []
+    row: ImportedRowVerdict | None = None
 
     def __bool__(self) -> bool:
         return self.valid

@@ -177,8 +177,8 @@ def bundle(org: str, asked: models.BundleRequest) -> Call[None]:
     )
 
 
-def verify_entry(record_id: str) -> Call[models.EntryVerification]:
-    return _get(f"/admin/compliance/verify/{segment(record_id)}", _entry_verification)
+def verify_entry(record_id: str | int) -> Call[models.EntryVerification]:
+    return _get(f"/admin/compliance/verify/{segment(str(record_id))}", _entry_verification)
 
 
 def start_verification(

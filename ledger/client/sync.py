@@ -204,8 +204,11 @@ class LedgerClient:
 
     # Verifying
 
-    def verify_entry(self, record_id: str) -> models.EntryVerification:
-        """Have the server check one entry. Raises NotFoundError."""
+    def verify_entry(self, record_id: str | int) -> models.EntryVerification:
+        """Have the server check one entry. Raises NotFoundError.
+
+        An imported QWED row may be named by QWED's own integer id, with a key of the org.
+        """
         return self._run(routes.verify_entry(record_id))
 
     def verify_audit_trail(

@@ -1,13 +1,19 @@
-"""A QWED row as the Quire event that carries it on.
+"""A QWED row as the Quire event that carries it on, and the event that corrects its verdict.
 
 ::
 
     {"event_type": "qwed.imported", "unique_key": "qwed:1:42", "action": "qwed:1:42",
-     "actor": "qwed:user:7", "subject": "qwed:user:7", "outcome": "valid" or "broken",
-     "timestamp": "2026-05-08T00:00:00Z",
+     "actor": "qwed:user:7", "subject": "qwed:user:7", "outcome": "valid", "broken"
+     or "unsigned", "timestamp": "2026-05-08T00:00:00Z",
      "qwed": {"row": {every column as it was stored}, "entry_hash": …, "hmac_signature": …,
-              "form": "current", "legacy" or null,
+              "form": "admission", "caller", "current", "legacy" or null,
               "verdict": {"valid": …, "checks": {…}, "errors": […], "warnings": […]}}}
+
+A verdict that was wrong is corrected by a second event, which holds no content::
+
+    {"event_type": "qwed.corrected", "unique_key": "qwed:1:42:corrected:…",
+     "action": "qwed:1:42", "outcome": …, "qwed": {"corrects": the record id of the first
+     event, "form": …, "verdict": {…}}}
 
 The same row and verdict always give the same bytes, so sending it again is safe.
 
@@ -15,12 +21,15 @@ Personal data: the row's user wrote its query and is who it tells of, so the use
 is ``actor`` and ``subject`` both. An org that seals encrypts the whole row under
 that user's key, and erasing ``qwed:user:7`` makes all of that user's rows
 unreadable. A row without a user is sealed under the org's key. ``action`` names
-the original row in the leaf, where it stays readable after an erasure.
+the original row in the leaf, where it stays readable after an erasure. A correction
+names nobody: it must not bring back a person who was erased meanwhile.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -30,6 +39,7 @@ from ledger.qwed.row import Column, QwedRow
 from ledger.qwed.verdict import QwedVerdict
 
 EVENT_TYPE: Final = "qwed.imported"
+CORRECTION_TYPE: Final = "qwed.corrected"
 
 
 def row_reference(organization_id: int, row_id: int) -> str:
@@ -55,24 +65,48 @@ def imported_event(organization_id: int, row: QwedRow, verdict: QwedVerdict) -> 
         "action": reference,
         "actor": user,
         "subject": user,
-        "outcome": "valid" if verdict.valid else "broken",
-        "timestamp": _claimed_time(row.timestamp),
+        "outcome": verdict.outcome,
+        "timestamp": claimed_time(row.timestamp),
         "qwed": {
-            "row": _json_columns(row.columns),
+            "row": json_columns(row.columns),
             "entry_hash": _json_value(row.entry_hash),
             "hmac_signature": _json_value(row.hmac_signature),
             "form": verdict.form,
-            "verdict": {
-                "valid": verdict.valid,
-                "checks": verdict.checks,
-                "errors": verdict.errors,
-                "warnings": verdict.warnings,
-            },
+            "verdict": _verdict_members(verdict),
         },
     }
 
 
-def _claimed_time(timestamp: Column) -> str | None:
+def correcting_event(
+    organization_id: int, corrected_record: str, verdict: QwedVerdict
+) -> dict[str, Any]:
+    """The event that replaces the verdict of an imported row; ``corrected_record`` carries the row."""
+    reference = row_reference(organization_id, verdict.row_id)
+    judgement = {
+        "corrects": corrected_record,
+        "form": verdict.form,
+        "verdict": _verdict_members(verdict),
+    }
+    digest = hashlib.sha256(json.dumps(judgement).encode()).hexdigest()
+    return {
+        "event_type": CORRECTION_TYPE,
+        "unique_key": f"{reference}:corrected:{digest[:32]}",
+        "action": reference,
+        "outcome": verdict.outcome,
+        "qwed": judgement,
+    }
+
+
+def _verdict_members(verdict: QwedVerdict) -> dict[str, Any]:
+    return {
+        "valid": verdict.valid,
+        "checks": verdict.checks,
+        "errors": verdict.errors,
+        "warnings": verdict.warnings,
+    }
+
+
+def claimed_time(timestamp: Column) -> str | None:
     """The row's time as RFC 3339; QWED's clock is UTC. None for what is no time."""
     if not isinstance(timestamp, str):
         return None
@@ -85,7 +119,8 @@ def _claimed_time(timestamp: Column) -> str | None:
     return moment.isoformat()
 
 
-def _json_columns(columns: Mapping[str, Column]) -> dict[str, object]:
+def json_columns(columns: Mapping[str, Column]) -> dict[str, object]:
+    """The columns as JSON holds them."""
     return {name: _json_value(value) for name, value in columns.items()}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from ledger.errors import FormatError
 
 Column: TypeAlias = bool | int | float | str | bytes | None
-Form: TypeAlias = Literal["current", "legacy"]
+Form: TypeAlias = Literal["admission", "caller", "current", "legacy"]
 
 REQUIRED_COLUMNS: Final = (
     "id",
@@ -29,13 +29,36 @@ REQUIRED_COLUMNS: Final = (
     "hmac_signature",
     "previous_hash",
 )
-"""``raw_llm_output`` is the twelfth; the oldest tables lack it."""
+"""The columns of the oldest tables. Later QWED releases added LATER_COLUMNS."""
+CALLER_COLUMNS: Final = ("api_key_id", "verifier_version")
+LATER_COLUMNS: Final = ("raw_llm_output", *CALLER_COLUMNS, "admission")
+"""A column that a table lacks counts as null."""
+
+_LEGACY_COLUMNS: Final = (
+    "organization_id",
+    "user_id",
+    "query",
+    "result",
+    "is_verified",
+    "domain",
+    "timestamp",
+    "previous_hash",
+)
+HASHED_COLUMNS: Final[Mapping[Form, tuple[str, ...]]] = {
+    "admission": (*_LEGACY_COLUMNS, *LATER_COLUMNS),
+    "caller": (*_LEGACY_COLUMNS, "raw_llm_output", *CALLER_COLUMNS),
+    "current": (*_LEGACY_COLUMNS, "raw_llm_output"),
+    "legacy": _LEGACY_COLUMNS,
+}
+"""The fields that each form hashes: 12, 11, 9 and 8 of them."""
 
 _STORED_TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:(Z)|([+-]\d\d)(?::?(\d\d))?)?",
     re.ASCII,
 )
 _UTC: Final = "+00:00"
+_SQLITE_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", re.ASCII)
+_POSTGRES_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?(?:\+00)?", re.ASCII)
 
 
 class MalformedQwedRow(FormatError):
@@ -63,6 +86,9 @@ class QwedRow:
     hmac_signature: Column
     previous_hash: Column
     raw_llm_output: Column = None
+    api_key_id: Column = None
+    verifier_version: Column = None
+    admission: Column = None
     columns: Mapping[str, Column] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -74,7 +100,7 @@ class QwedRow:
         missing = [name for name in REQUIRED_COLUMNS if name not in columns]
         if missing:
             raise MalformedQwedRow(f"a QWED audit row lacks the columns {', '.join(missing)}")
-        hashed = {name: columns[name] for name in REQUIRED_COLUMNS}
+        hashed: dict[str, Any] = {name: columns[name] for name in REQUIRED_COLUMNS}
         if type(hashed["id"]) is not int:
             raise MalformedQwedRow(f"a QWED audit row has {hashed['id']!r} for an id, no integer")
         if isinstance(hashed["timestamp"], str):
@@ -82,7 +108,22 @@ class QwedRow:
         # SQLite has no booleans. Anything but 0 and 1 stays, and fails the hash.
         if hashed["is_verified"] in (0, 1):
             hashed["is_verified"] = bool(hashed["is_verified"])
-        return cls(**hashed, raw_llm_output=columns.get("raw_llm_output"), columns=columns)
+        hashed |= {name: columns.get(name) for name in LATER_COLUMNS}
+        return cls(**hashed, columns=columns)
+
+    @property
+    def written_by_qwed_8(self) -> bool:
+        """Whether a column is set that only QWED 8 writes, which chains all its rows."""
+        return (self.api_key_id, self.verifier_version, self.admission) != (None, None, None)
+
+    @property
+    def outside_chain(self) -> bool:
+        """Whether the row has neither hash nor signature nor link, as QWED 7's API wrote it."""
+        return (
+            self.entry_hash in (None, "")
+            and self.hmac_signature in (None, "")
+            and self.previous_hash is None
+        )
 
 
 def iso_time(stored: str) -> str:
@@ -99,6 +140,17 @@ def iso_time(stored: str) -> str:
         return datetime.fromisoformat(f"{day}T{time}.{fraction or '':0<6}{offset}").isoformat()
     except ValueError:
         return stored
+
+
+def time_as_stored(columns: Mapping[str, Column]) -> bool:
+    """Whether a row's stored time reads as its database writes times, in UTC.
+
+    Other notations of the same instant give the same hash. Only PostgreSQL has
+    booleans, so the flag tells the databases apart.
+    """
+    stored = columns.get("timestamp")
+    notation = _POSTGRES_TIME if isinstance(columns.get("is_verified"), bool) else _SQLITE_TIME
+    return not isinstance(stored, str) or notation.fullmatch(stored) is not None
 
 
 def canonical_json(fields: Mapping[str, object]) -> str:
@@ -143,19 +195,27 @@ def possible_hashes(row: QwedRow, result: object) -> Iterator[tuple[Form, str]]:
     adds an offset, so the same instant is tried in both notations.
     Raises MalformedQwedRow for a value that is not JSON.
     """
-    for timestamp in _notations(row.timestamp):
-        legacy = {
-            "organization_id": row.organization_id,
-            "user_id": row.user_id,
-            "query": row.query,
-            "result": result,
-            "is_verified": row.is_verified,
-            "domain": row.domain,
-            "timestamp": timestamp,
-            "previous_hash": row.previous_hash,
-        }
-        yield "current", hash_fields(legacy | {"raw_llm_output": row.raw_llm_output})
-        yield "legacy", hash_fields(legacy)
+    forms = possible_forms(row)
+    notations = _notations(row.timestamp)
+    if row.written_by_qwed_8:
+        notations = notations[::-1]  # its times have an offset when they are hashed
+    for timestamp in notations:
+        hashed = {name: getattr(row, name) for name in HASHED_COLUMNS["admission"]}
+        hashed |= {"result": result, "timestamp": timestamp}
+        for form in forms:
+            yield form, hash_fields({name: hashed[name] for name in HASHED_COLUMNS[form]})
+
+
+def possible_forms(row: QwedRow) -> tuple[Form, ...]:
+    """The forms whose hash may be accepted for the row.
+
+    A form that leaves a column out is possible only while that column is null.
+    Else an older row could gain a caller or an admission that no hash covers.
+    ``raw_llm_output`` is the exception: QWED stored it before it hashed it.
+    """
+    if not row.written_by_qwed_8:
+        return ("current", "admission", "caller", "legacy")
+    return ("admission", "caller") if row.admission is None else ("admission",)
 
 
 def _notations(timestamp: Column) -> tuple[Column, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
-from ledger.qwed.row import QwedRow
+from ledger.qwed.row import Form, QwedRow
 from ledger.qwed.verdict import QwedVerdict, usable_secrets, verify_row
 
 _T = TypeVar("_T")
+TrailVerdict: TypeAlias = Literal["verified", "refuted", "incomplete"]
 MAX_FAULTS_LISTED: Final = 1_000
 """A report lists this many broken rows, errors and warnings; its counts stay exact."""
 
@@ -36,6 +37,7 @@ class QwedReport:
     ``errors`` names rows, ``trail_errors`` what is wrong with the trail as a whole.
     ``complete`` says whether the known end was reached, and is ``"not_checked"``
     where none was given: a trail that lost its last rows looks like a shorter one.
+    ``unsigned_entries`` were written before the chain began and can't be checked.
     """
 
     organization_id: int
@@ -43,22 +45,31 @@ class QwedReport:
     verified_entries: int = 0
     failed_count: int = 0
     failed_entries: list[int] = field(default_factory=list)
+    unsigned_count: int = 0
+    unsigned_entries: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     trail_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    forms: dict[str, int] = field(default_factory=lambda: {"current": 0, "legacy": 0})
+    forms: dict[Form, int] = field(default_factory=lambda: {"current": 0, "legacy": 0})
     complete: bool | Literal["not_checked"] = "not_checked"
 
     @property
+    def verdict(self) -> TrailVerdict:
+        """Refuted: a row failed or is known to be missing. Incomplete: some can't be checked."""
+        if self.failed_count or self.trail_errors:
+            return "refuted"
+        return "incomplete" if self.unsigned_count else "verified"
+
+    @property
     def valid(self) -> bool:
-        """No row failed and nothing is known to be missing."""
-        return self.failed_count == 0 and self.complete is not False
+        """Every row was checked and holds, and nothing is known to be missing."""
+        return self.verdict == "verified"
 
 
 class TrailVerifier:
     """Takes an organization's rows in the order of their ids, one at a time.
 
-    Holds only the row before; ``report`` is what was counted so far.
+    Holds only the row before in the chain; ``report`` is what was counted so far.
     Raises MissingKey without a secret.
     """
 
@@ -69,12 +80,15 @@ class TrailVerifier:
         self._end = end
         self._end_seen = False
         self._previous: QwedRow | None = None
+        self._unused = set(range(len(self._secrets)))
+        self._signature_faults = 0
         self.report = QwedReport(organization_id)
 
     def check(self, row: QwedRow) -> QwedVerdict:
         """The verdict over the next row, which is also counted into the report."""
         verdict = verify_row(row, self._previous, self._secrets)
-        self._previous = row
+        if self._previous is not None or not row.outside_chain:
+            self._previous = row
         self.report.total_entries += 1
         if row.entry_hash == self._end.entry_hash and self._end.count in (
             None,
@@ -84,12 +98,28 @@ class TrailVerifier:
         self._count(verdict)
         return verdict
 
+    @property
+    def wrong_secrets(self) -> tuple[int, ...]:
+        """The places of the secrets that signed no row, where rows fail by their signature only.
+
+        Such a row has the hash of its content, so its secret is likelier to be wrong
+        than the row. A signature that was altered beside others that hold is a fault.
+        """
+        return tuple(sorted(self._unused)) if self._signature_faults else ()
+
     def _count(self, verdict: QwedVerdict) -> None:
         report = self.report
+        if verdict.secret is not None:
+            self._unused.discard(verdict.secret)
+        elif verdict.hash_valid:
+            self._signature_faults += 1
         if verdict.form:
-            report.forms[verdict.form] += 1
+            report.forms[verdict.form] = report.forms.get(verdict.form, 0) + 1
         if verdict.valid:
             report.verified_entries += 1
+        elif verdict.unsigned:
+            report.unsigned_count += 1
+            _list(report.unsigned_entries, verdict.row_id)
         else:
             report.failed_count += 1
             _list(report.failed_entries, verdict.row_id)
@@ -98,11 +128,16 @@ class TrailVerifier:
         for warning in verdict.warnings:
             _list(report.warnings, f"row {verdict.row_id}: {warning}")
 
-    def finish(self, *lost: str) -> QwedReport:
-        """The report, once no row is left. ``lost`` is what the caller knows to be missing."""
+    def finish(self, *lost: str, changed: Iterable[str] = ()) -> QwedReport:
+        """The report, once no row is left.
+
+        ``lost`` is what the caller knows to be missing, ``changed`` what it knows to
+        have been otherwise.
+        """
         report = self.report
-        report.trail_errors = [*lost, *self._end_faults()]
-        if report.trail_errors:
+        missing = [*lost, *self._end_faults()]
+        report.trail_errors = [*changed, *missing]
+        if missing:
             report.complete = False
         elif self._end != NO_END:
             report.complete = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from ledger.errors import MissingKey
 from ledger.qwed.row import (
@@ -15,7 +16,11 @@ from ledger.qwed.row import (
     decode_result,
     possible_hashes,
     sign_hash,
+    time_as_stored,
 )
+
+Outcome: TypeAlias = Literal["valid", "broken", "unsigned"]
+Check: TypeAlias = bool | Literal["not_checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,9 @@ class QwedVerdict:
     """What holds for one row. ``form`` is the form whose hash matched, or None.
 
     A warning names a change that none of QWED's hashes covers; ``valid`` ignores it.
+    ``unsigned`` rows were written before the chain began: nothing of them can be
+    checked, so they are neither valid nor broken. ``secret`` is the place of the
+    secret that signed the row among those given, None where none of them did.
     """
 
     row_id: int
@@ -31,6 +39,8 @@ class QwedVerdict:
     chain_valid: bool
     errors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    unsigned: bool = False
+    secret: int | None = None
 
     @property
     def hash_valid(self) -> bool:
@@ -41,8 +51,17 @@ class QwedVerdict:
         return self.hash_valid and self.signature_valid and self.chain_valid
 
     @property
-    def checks(self) -> dict[str, bool]:
+    def outcome(self) -> Outcome:
+        """The verdict in one word."""
+        if self.unsigned:
+            return "unsigned"
+        return "valid" if self.valid else "broken"
+
+    @property
+    def checks(self) -> dict[str, Check]:
         """The three checks by the names QWED gives them."""
+        if self.unsigned:
+            return dict.fromkeys(("hash_valid", "signature_valid", "chain_valid"), "not_checked")
         return {
             "hash_valid": self.hash_valid,
             "signature_valid": self.signature_valid,
@@ -68,19 +87,35 @@ def usable_secrets(secrets: Iterable[bytes]) -> tuple[bytes, ...]:
 def verify_row(row: QwedRow, previous: QwedRow | None, secrets: Sequence[bytes]) -> QwedVerdict:
     """Check a row against itself and the row before it in its organization.
 
-    ``previous`` is None for the organization's first row. Never raises over what
-    a row holds: that is in the verdict.
+    ``previous`` is None where no row of the chain comes before: for the first row,
+    and for the first one after unsigned rows. Never raises over the content of a
+    row: its faults are in the verdict.
     """
+    if previous is None and row.outside_chain:
+        return _unsigned(row)
     errors: list[str] = []
     form = _matching_form(row, errors)
-    signed = _signature_matches(row, secrets)
-    if not signed:
+    secret = _signing_secret(row, secrets)
+    if secret is None:
         errors.append("HMAC signature invalid")
     fault = _chain_fault(row, previous)
     if fault is not None:
         errors.append(fault)
-    warnings = _unhashed_changes(row) if form else ()
-    return QwedVerdict(row.id, form, signed, fault is None, tuple(errors), warnings)
+    warnings = tuple(_unhashed_changes(row)) if form else ()
+    return QwedVerdict(
+        row.id, form, secret is not None, fault is None, tuple(errors), warnings, secret=secret
+    )
+
+
+def _unsigned(row: QwedRow) -> QwedVerdict:
+    """The verdict on a row without hash, signature and link before the chain begins."""
+    if not row.written_by_qwed_8:
+        return QwedVerdict(row.id, None, False, False, (), unsigned=True)
+    reason = (
+        "Hash missing from audit entry: it names a caller, a version or an admission, "
+        "and QWED chains every row that does"
+    )
+    return QwedVerdict(row.id, None, False, True, (reason, "HMAC signature invalid"))
 
 
 def _matching_form(row: QwedRow, errors: list[str]) -> Form | None:
@@ -98,21 +133,27 @@ def _matching_form(row: QwedRow, errors: list[str]) -> Form | None:
     return None
 
 
-def _unhashed_changes(row: QwedRow) -> tuple[str, ...]:
-    # QWED stores json.dumps(result) and hashes the value, not this text.
-    if json.dumps(decode_result(row.result)) != row.result:
-        return ("Result holds the value that was hashed, in text that QWED did not write",)
-    return ()
+def _unhashed_changes(row: QwedRow) -> Iterator[str]:
+    # QWED stores json.dumps(result) and hashes the value, not this text. It writes
+    # a result that it cut at 64,000 characters without escapes.
+    result = decode_result(row.result)
+    if row.result not in (json.dumps(result), json.dumps(result, ensure_ascii=False)):
+        yield "Result holds the value that was hashed, in text that QWED did not write"
+    if not time_as_stored(row.columns):
+        yield "Timestamp holds the time that was hashed, in text that no QWED database writes"
 
 
-def _signature_matches(row: QwedRow, secrets: Sequence[bytes]) -> bool:
+def _signing_secret(row: QwedRow, secrets: Sequence[bytes]) -> int | None:
+    """The place of the secret that signed the row's hash, None where none of them did."""
     if not isinstance(row.entry_hash, str) or not isinstance(row.hmac_signature, str):
-        return False
+        return None
     if not row.entry_hash:
-        return False
+        return None
     stored = row.hmac_signature.encode("utf-8", "surrogatepass")
-    made = (sign_hash(secret, row.entry_hash).encode() for secret in secrets)
-    return any(hmac.compare_digest(signature, stored) for signature in made)
+    for place, secret in enumerate(secrets):
+        if hmac.compare_digest(sign_hash(secret, row.entry_hash).encode(), stored):
+            return place
+    return None
 
 
 def _chain_fault(row: QwedRow, previous: QwedRow | None) -> str | None:

@@ -33,6 +33,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 _ORGANIZATIONS: Final = (
     "SELECT DISTINCT organization_id FROM verificationlog ORDER BY organization_id LIMIT $1"
 )
+_NEWEST: Final = "SELECT max(id) AS id FROM verificationlog WHERE organization_id = $1"
 # A page by key: the writer of a live file never waits for longer than a page takes.
 _SQLITE_PAGE: Final = (
     "SELECT * FROM verificationlog WHERE organization_id = $1 AND id > $2 ORDER BY id LIMIT $3"
@@ -55,6 +56,10 @@ class QwedSource(Protocol):
 
     async def organizations(self) -> list[int]:
         """The organizations that have rows, at most MAX_ORGANIZATIONS_LISTED."""
+        ...
+
+    async def newest(self, organization_id: int) -> int | None:
+        """The highest row id of an organization, None where it has no rows."""
         ...
 
     def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
@@ -127,6 +132,11 @@ class _SqliteSource:
             found = await asyncio.to_thread(self._fetch, _ORGANIZATIONS, MAX_ORGANIZATIONS_LISTED)
         return _integers(found)
 
+    async def newest(self, organization_id: int) -> int | None:
+        with _readable():
+            found = await asyncio.to_thread(self._fetch, _NEWEST, organization_id)
+        return _row_id(found[0]["id"])
+
     async def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
         after = _BEFORE_ANY_ID
         while True:
@@ -186,6 +196,10 @@ class _PostgresSource:
             found = await self._connection.fetch(_ORGANIZATIONS, MAX_ORGANIZATIONS_LISTED)
         return _integers(found)
 
+    async def newest(self, organization_id: int) -> int | None:
+        with _readable():
+            return _row_id(await self._connection.fetchval(_NEWEST, organization_id))
+
     async def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
         with _readable():
             async with self._connection.transaction(isolation="repeatable_read", readonly=True):
@@ -207,3 +221,7 @@ def _plain(value: object) -> Column:
 
 def _integers(found: list[Any]) -> list[int]:
     return [row["organization_id"] for row in found if type(row["organization_id"]) is int]
+
+
+def _row_id(found: object) -> int | None:
+    return found if type(found) is int else None

@@ -16,14 +16,16 @@ from typing import Any, Final
 import click
 
 from ledger.client import AsyncLedgerClient
-from ledger.qwed import QwedVerdict, TrailEnd, TrailVerifier
+from ledger.qwed import QwedVerdict, TrailEnd
 from ledger.storage.qwed_source import QwedSource, QwedSourceError, open_source
 from server.cli.connection import PATIENT_ATTEMPTS, Connection, client_command
 from server.cli.output import Column, json_option, print_json, print_table, say, terminal
 from server.cli.text import count
-from server.cli.trail_import import ImportOutcome, TrailImport
+from server.cli.trail_import import Trail, TrailImport
+from server.cli.trail_reading import ImportOutcome
 
 DEFAULT_SECRET_ENV: Final = "QWED_AUDIT_SECRET_KEY"  # noqa: S105 - the name of a variable
+EXIT_CODES: Final = {"verified": 0, "refuted": 1, "incomplete": 3}
 _FAULT_COLUMNS: Final = (
     Column("row", keep=True, justify="right"),
     Column("form", keep=True),
@@ -48,14 +50,15 @@ async def _organization(source: QwedSource, wanted: int | None) -> int:
 
 def _secrets(
     _context: click.Context, _option: click.Parameter, names: tuple[str, ...]
-) -> tuple[bytes, ...]:
+) -> dict[bytes, str]:
+    """The secrets, each with the variable that holds it."""
     for name in names:
         if not os.environ.get(name):
             raise click.UsageError(
                 f"{name} must be set to the secret that signed the QWED trail; "
                 "--secret-env names another variable"
             )
-    return tuple(os.environ[name].encode("utf-8", "surrogateescape") for name in names)
+    return {os.environ[name].encode("utf-8", "surrogateescape"): name for name in names}
 
 
 @click.command("qwed")
@@ -80,22 +83,28 @@ def _secrets(
 @click.option(
     "--expect-head", metavar="HASH", help="Hash of the last row known to have been there."
 )
+@click.option("--dry-run", is_flag=True, help="Count what an import would do; write nothing.")
 @json_option
 @client_command
-def import_qwed(
+def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its options
     connection: Connection,
     dsn: str,
     org: str,
     source_org: int | None,
-    secrets: tuple[bytes, ...],
+    secrets: dict[bytes, str],
     expect_count: int | None,
     expect_head: str | None,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Copy QWED's audit trail into an org, each row with its hash, signature and verdict.
 
-    Broken rows are listed, and imported as broken; the exit code is 1 then, and
-    where rows are missing. Run it again to go on where it stopped.
+    Broken rows are listed, and imported as broken. Run it again to go on where it
+    stopped, and to have broken rows judged again.
+
+    \b
+    Exit code 0: every row was checked and holds. 1: a row is broken, changed or
+    missing. 2: the import could not be done. 3: rows have no hash or signature.
     """
 
     async def run() -> ImportOutcome:
@@ -104,18 +113,18 @@ def import_qwed(
         )
         async with client, open_source(dsn) as source:
             organization = await _organization(source, source_org)
-            verifier = TrailVerifier(organization, secrets, TrailEnd(expect_count, expect_head))
+            trail = Trail(organization, secrets, TrailEnd(expect_count, expect_head))
             with _Progress() as progress:
-                return await TrailImport(client, verifier, progress).run(source.rows(organization))
+                run = TrailImport(client, source, trail, progress)
+                return await run.run(dry_run=dry_run)
 
     outcome = asyncio.run(run())
     if as_json:
-        print_json(_document(org, outcome))
+        print_json(_document(org, outcome, dry_run))
     else:
         _print_findings(outcome)
-        _say_summary(org, outcome)
-    if not outcome.report.valid:
-        raise click.exceptions.Exit(1)
+        _say_summary(org, outcome, dry_run)
+    raise click.exceptions.Exit(EXIT_CODES[outcome.report.verdict])
 
 
 class _Progress:
@@ -141,12 +150,17 @@ class _Progress:
         self._status.update(f"{read} verified, {outcome.imported:,} imported")
 
 
-def _document(org: str, outcome: ImportOutcome) -> dict[str, Any]:
+def _document(org: str, outcome: ImportOutcome, dry_run: bool) -> dict[str, Any]:
     return {
         "org": org,
+        "verdict": outcome.report.verdict,
         "valid": outcome.report.valid,
+        "dry_run": dry_run,
         "imported": outcome.imported,
         "already_imported": outcome.already_imported,
+        "corrected": outcome.corrected,
+        "would_import": outcome.would_import,
+        "would_correct": outcome.would_correct,
         **asdict(outcome.report),
         "broken": [_broken_row(verdict) for verdict in outcome.broken],
     }
@@ -180,14 +194,30 @@ def _fault_cells(verdict: QwedVerdict) -> tuple[str, str, str, str]:
     )
 
 
-def _say_summary(org: str, outcome: ImportOutcome) -> None:
+def _say_summary(org: str, outcome: ImportOutcome, dry_run: bool) -> None:
     report = outcome.report
     forms = ", ".join(f"{rows:,} {form}" for form, rows in report.forms.items())
     say(
-        f"Organization {report.organization_id}: {count(report.total_entries, 'row')}, "
-        f"{report.verified_entries:,} valid, {report.failed_count:,} broken (forms: {forms}).\n"
-        f"Org {org}: {outcome.imported:,} imported, {outcome.already_imported:,} there already."
+        f"Organization {report.organization_id}: {report.verdict}. "
+        f"{count(report.total_entries, 'row')}, {report.verified_entries:,} valid, "
+        f"{report.failed_count:,} broken, {report.unsigned_count:,} unsigned (forms: {forms})."
     )
+    if dry_run:
+        say(
+            f"Org {org}: {outcome.would_import:,} would be imported, "
+            f"{outcome.would_correct:,} corrected; {outcome.already_imported:,} are there already. "
+            "Nothing was written."
+        )
+    else:
+        say(
+            f"Org {org}: {outcome.imported:,} imported, {outcome.corrected:,} corrected, "
+            f"{outcome.already_imported:,} there already."
+        )
+    if report.unsigned_count:
+        say(
+            "Unsigned rows were written before QWED's chain began: "
+            "they have no hash and no signature, so nothing of them can be checked."
+        )
     if report.complete == "not_checked":
         say(
             "Whether rows are missing at the end was not checked: "

@@ -1,4 +1,8 @@
-"""Sends a QWED trail's rows into an org as entries, each with its verdict.
+"""Imports a QWED trail into an org: its rows as entries, each with its verdict.
+
+The trail is read twice. The survey verifies it, compares it with the rows that the
+org holds, and writes nothing: an import with a wrong secret or from another database
+ends there. The second reading sends what is new, and corrects verdicts.
 
 Stopping is safe at any time: the next run asks the org for its newest imported
 row and goes on behind it.
@@ -6,113 +10,105 @@ row and goes on behind it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
-import msgspec
-
-from ledger.client import AsyncLedgerClient, ProblemError
+from ledger.client import AsyncLedgerClient
 from ledger.errors import QuireError
-from ledger.qwed import (
-    EVENT_TYPE,
-    MAX_FAULTS_LISTED,
-    QwedReport,
-    QwedRow,
-    QwedVerdict,
-    TrailVerifier,
-    imported_event,
-    referenced_row,
-)
-
-BATCH_EVENTS: Final = 1_000
-BATCH_BYTES: Final = 8 * 1024 * 1024
+from ledger.qwed import QwedRow, TrailEnd, TrailVerifier
+from server.cli.trail_known import BrokenRows, KnownRows, read_known
+from server.cli.trail_reading import Counting, ImportOutcome, Progress, Reading, Writer
+from server.cli.trail_sending import Sending
 
 
-class RowRefused(QuireError):
-    """A row that the server would not take, such as one larger than its payload limit."""
+class WrongSecret(QuireError):
+    """A secret that signed no row of a trail whose hashes hold."""
 
 
-@dataclass(slots=True)
-class ImportOutcome:
-    """What an import found and did; ``broken`` lists at most MAX_FAULTS_LISTED rows."""
+class OtherDatabase(QuireError):
+    """A QWED database whose rows are not those that the org holds under the same ids."""
 
-    report: QwedReport
-    imported: int = 0
-    already_imported: int = 0
-    broken: list[QwedVerdict] = field(default_factory=list)
+
+class Source(Protocol):
+    """Where an organization's rows are read from, as often as needed."""
+
+    async def newest(self, organization_id: int) -> int | None:
+        """The highest row id, None where there are no rows."""
+        ...
+
+    def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
+        """The rows in the order of their ids."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Which trail is imported. ``secrets`` names the variable that each secret is in."""
+
+    organization_id: int
+    secrets: Mapping[bytes, str]
+    end: TrailEnd
 
 
 class TrailImport:
-    """One run: verifies every row from the first on, sends those that are not there yet."""
+    """One import of a trail into the org of a client."""
 
     def __init__(
-        self,
-        client: AsyncLedgerClient,
-        verifier: TrailVerifier,
-        progress: Callable[[ImportOutcome], None],
+        self, client: AsyncLedgerClient, source: Source, trail: Trail, progress: Progress
     ) -> None:
         self._client = client
-        self._verifier = verifier
+        self._source = source
+        self._trail = trail
         self._progress = progress
-        self._batch: dict[int, bytes] = {}  # by row id
-        self._batch_bytes = 0
-        self._outcome = ImportOutcome(verifier.report)
-        self._organization_id = verifier.report.organization_id
 
-    async def run(self, rows: AsyncGenerator[QwedRow, None]) -> ImportOutcome:
-        """Import the rows, given in the order of their ids. Raises QuireError."""
-        newest = await self._newest_imported()
-        seen = newest is None
-        async with aclosing(rows):
-            async for row in rows:
-                seen = seen or row.id == newest
-                await self._take(row, there=newest is not None and row.id <= newest)
-        await self._send()
-        self._verifier.finish(*([] if seen else [f"Row {newest}, imported earlier, is gone"]))
-        return self._outcome
+    async def run(self, *, dry_run: bool) -> ImportOutcome:
+        """Import the trail; a dry run counts what an import would do.
 
-    async def _newest_imported(self) -> int | None:
-        """The id of the newest row of this organization that the org already holds.
-
-        Unique keys alone would not do: the server forgets them after some days.
+        Raises WrongSecret and OtherDatabase before anything is written, and other
+        QuireErrors at any time.
         """
-        async for entry in self._client.entries(event_type=EVENT_TYPE, order="desc"):
-            row_id = referenced_row(self._organization_id, entry.action)
-            if row_id is not None:
-                return row_id
-        return None
+        organization_id = self._trail.organization_id
+        newest = await self._source.newest(organization_id)
+        known = await read_known(self._client, organization_id, newest)
+        survey = await self._read(known, Counting())
+        _refuse_other_database(survey, known, self._trail)
+        _refuse_wrong_secrets(survey, self._trail)
+        if dry_run or not survey.outcome.would_write:
+            return survey.outcome
+        return (await self._read(known, Sending(self._client, organization_id))).outcome
 
-    async def _take(self, row: QwedRow, *, there: bool) -> None:
-        verdict = self._verifier.check(row)
-        if not verdict.valid and len(self._outcome.broken) < MAX_FAULTS_LISTED:
-            self._outcome.broken.append(verdict)
-        if there:
-            self._outcome.already_imported += 1
-            return
-        event = msgspec.json.encode(imported_event(self._organization_id, row, verdict))
-        if self._batch_bytes + len(event) > BATCH_BYTES or len(self._batch) >= BATCH_EVENTS:
-            await self._send()
-        self._batch[row.id] = event
-        self._batch_bytes += len(event)
+    async def _read(self, known: KnownRows, writer: Writer) -> Reading:
+        trail = self._trail
+        verifier = TrailVerifier(trail.organization_id, trail.secrets, trail.end)
+        broken = BrokenRows(self._client, trail.organization_id)
+        reading = Reading(verifier, known, broken, writer, self._progress)
+        await reading.run(self._source.rows(trail.organization_id))
+        return reading
 
-    async def _send(self) -> None:
-        if self._batch:
-            try:
-                await self._client.append_many(list(self._batch.values()), minimal=True)
-            except ProblemError as error:
-                raise self._refused(error) from error
-            self._outcome.imported += len(self._batch)
-            self._batch, self._batch_bytes = {}, 0
-        self._progress(self._outcome)
 
-    def _refused(self, error: ProblemError) -> QuireError:
-        """The refusal, naming the row it is about; a batch that was refused left nothing."""
-        if error.index is None or error.index >= len(self._batch):
-            return error
-        return RowRefused(
-            f"row {list(self._batch)[error.index]} was refused: {error}. "
-            f"The {self._outcome.imported} rows before its batch are imported; "
-            "run the import again to go on there"
+def _refuse_other_database(survey: Reading, known: KnownRows, trail: Trail) -> None:
+    if known.newest_id is None or not survey.outcome.report.total_entries:
+        return
+    if survey.compared is None:
+        reason = f"it has none of the newest rows that were imported, up to row {known.newest_id}"
+    elif not survey.same:
+        reason = f"its row {survey.compared} is not the row that was imported under this id"
+    else:
+        return
+    raise OtherDatabase(
+        f"organization {trail.organization_id} of this QWED database is not the one whose trail "
+        f"the org holds: {reason}. Nothing was imported. Give the database that the trail came "
+        "from, or import this one into another org"
+    )
+
+
+def _refuse_wrong_secrets(survey: Reading, trail: Trail) -> None:
+    names = list(trail.secrets.values())
+    wrong = [names[place] for place in survey.wrong_secrets]
+    if wrong:
+        raise WrongSecret(
+            f"the secret in {' and in '.join(wrong)} signed no row of this trail, and rows whose "
+            "hashes hold have another signature. Nothing was imported. Give the secret that "
+            "QWED signs with, and each earlier one by a --secret-env of its own"
         )

@@ -187,7 +187,7 @@ PROMISES: Final[dict[str, Promise]] = {
     ),
     "getVerification": Promise(May.VERIFY),
     "watchVerification": Promise(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
-    "verifyEntry": Promise(May.VERIFY),
+    "verifyEntry": Promise(May.VERIFY, problems=(400,)),
     "getLogCheckpoint": Promise(May.READ, public=True, answers={200: {NOTE: TEXT}}),
     "getLogTile": Promise(May.READ, public=True, problems=(429,), answers={200: {OCTETS: BYTES}}),
     "addToLog": Promise(

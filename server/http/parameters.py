@@ -12,6 +12,13 @@ OrgSlug = Annotated[str, PathParameter(description="Slug of the org")]
 RecordName = Annotated[
     str, PathParameter(description='Id of an entry: "rec_" and 32 lower-case hex digits')
 ]
+EntryName = Annotated[
+    str,
+    PathParameter(
+        description='Id of an entry ("rec_" and 32 lower-case hex digits), or the integer id '
+        "that QWED gave an imported row of the key's org"
+    ),
+]
 KeyId = Annotated[str, PathParameter(description="Id of an API key: 16 lower-case hex digits")]
 Cursor = Annotated[
     str | None,

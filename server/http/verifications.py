@@ -19,13 +19,13 @@ from ledger.core.verification.inclusion import check_inclusion
 from ledger.core.verification.jobs import Job
 from ledger.core.verification.single import EntryChecks, verify_entry
 from ledger.core.verification.trail import Target
-from ledger.entry import format_time, from_datetime, has_control, parse_record_id
-from ledger.errors import FormatError
+from ledger.entry import format_time, from_datetime, has_control
 from server.auth import May
 from server.directory import NotFound
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.imported_rows import MISSING, ImportedRowVerdict, asked_place
 from server.http.json_body import json_body
-from server.http.parameters import OrgSlug, RecordName
+from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
 
 MAX_WAIT_S = 60.0
@@ -62,13 +62,18 @@ class JobBody(Struct):
 
 
 class EntryVerdict(Struct):
-    """Whether one entry is intact, and what is wrong with it."""
+    """Whether one entry is intact, and what is wrong with it.
+
+    ``row`` is the verdict on the QWED row that it carries, where the entry was asked
+    for by the row's id; ``valid`` is true only where both are.
+    """
 
     valid: bool
     checks: EntryChecks
     errors: list[str]
     record_id: str
     timestamp: str
+    row: ImportedRowVerdict | None = None
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -160,15 +165,12 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
 
 
 @get("/admin/compliance/verify/{record:str}", operation_id="verifyEntry")
-async def verify_one(request: HttpRequest, record: RecordName) -> EntryVerdict:
+async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     """The checks of one entry: hash, signature, link, payload, and its place in the signed tree."""
     principal = await principal_of(request)
     services = services_of(request)
-    missing = NotFound("this key has no such entry")
-    try:
-        place = parse_record_id(record)
-    except FormatError:
-        raise missing from None
+    missing = NotFound(MISSING)
+    place, row = await asked_place(services, principal, record)
     if principal.org_id not in (None, place.org_id):
         raise missing
     org = await services.directory.by_id(place.org_id)
@@ -186,7 +188,11 @@ async def verify_one(request: HttpRequest, record: RecordName) -> EntryVerdict:
         inclusion=await check_inclusion(services.database, entry, trust),
     )
     errors = [f"{fault.kind}: {fault.reason}" for fault in verdict.errors]
-    return EntryVerdict(verdict.valid, verdict.checks, errors, verdict.record_id, verdict.timestamp)
+    valid = verdict.valid
+    if row is not None:
+        errors += row.errors
+        valid = valid and not row.errors
+    return EntryVerdict(valid, verdict.checks, errors, verdict.record_id, verdict.timestamp, row)
 
 
 router = Router(

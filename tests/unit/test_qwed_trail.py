@@ -268,3 +268,73 @@ def test_lists_are_bounded_and_counts_exact() -> None:
     assert report.failed_count == MAX_FAULTS_LISTED + 5
     assert len(report.failed_entries) == len(report.errors) == MAX_FAULTS_LISTED
     assert report.trail_errors[0].startswith("Trail cut short")
+
+
+def unsigned(row_id: int, **fields: Any) -> QwedRow:
+    """A row as the API of QWED 7 wrote it."""
+    return replace(
+        entry(row_id=row_id, form="legacy", raw_llm_output=None),
+        entry_hash=None,
+        hmac_signature=None,
+        **fields,
+    )
+
+
+def test_unsigned_rows_before_the_chain_are_neither_valid_nor_broken() -> None:
+    rows = [unsigned(1), unsigned(2), *trail(3, first_id=3)]
+    report = verify_trail(rows, 1, [SECRET])
+    assert (report.verdict, report.valid) == ("incomplete", False)
+    assert (report.unsigned_entries, report.unsigned_count) == ([1, 2], 2)
+    assert (report.failed_entries, report.verified_entries) == ([], 3)
+    assert verify_trail(rows[:2], 1, [SECRET]).verdict == "incomplete"
+    assert verify_trail(rows, 1, [SECRET], TrailEnd(6)).verdict == "refuted"
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_an_unsigned_row_behind_a_chained_one_is_a_fault(place: int) -> None:
+    rows = trail(3)
+    rows.insert(place, unsigned(50))
+    report = verify_trail(rows, 1, [SECRET])
+    assert report.failed_entries[0] == 50
+    assert (report.verdict, report.unsigned_entries) == ("refuted", [])
+
+
+@pytest.mark.parametrize("kept", ["entry_hash", "hmac_signature", "previous_hash"])
+def test_a_row_that_lost_but_one_part_of_its_seal_is_a_fault(kept: str) -> None:
+    part: dict[str, Any] = {kept: "a" * 64}
+    first = replace(unsigned(1), **part)
+    report = verify_trail([first, *trail(2, first_id=2)], 1, [SECRET])
+    assert report.failed_entries[0] == 1
+    assert report.unsigned_count == 0
+
+
+@pytest.mark.parametrize(
+    "gained", [{"api_key_id": 3}, {"verifier_version": "8.0.0"}, {"admission": "ADMIT"}]
+)
+def test_an_unsigned_row_must_not_gain_what_only_chained_rows_have(gained: dict[str, Any]) -> None:
+    rows = [unsigned(1), unsigned(2, **gained), unsigned(3), *trail(2, first_id=4)]
+    report = verify_trail(rows, 1, [SECRET])
+    assert (report.failed_entries, report.unsigned_entries) == ([2], [1, 3])
+    assert report.verdict == "refuted"
+
+
+def test_the_chain_begins_with_a_link_to_nothing_behind_unsigned_rows_too() -> None:
+    rows = [unsigned(1), *trail(3, first_id=2)[1:]]
+    report = verify_trail(rows, 1, [SECRET])
+    assert report.failed_entries == [3]
+    assert "genesis entry must not reference" in report.errors[0]
+
+
+def test_secrets_that_signed_nothing_are_wrong_where_signatures_alone_fail() -> None:
+    cases: list[tuple[list[QwedRow], list[bytes], tuple[int, ...]]] = [
+        (trail(2), [b"wrong"], (0,)),
+        (trail(2), [SECRET, b"spare"], ()),
+        (trail(2, secret=b"old"), [SECRET, b"wrong"], (0, 1)),
+        ([replace(row, query="altered") for row in trail(2)], [b"wrong"], ()),
+        ([unsigned(1)], [b"wrong"], ()),
+    ]
+    for rows, secrets, wrong in cases:
+        verifier = TrailVerifier(1, secrets)
+        for row in rows:
+            verifier.check(row)
+        assert verifier.wrong_secrets == wrong

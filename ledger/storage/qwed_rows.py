@@ -1,0 +1,117 @@
+"""Where the rows of QWED trails stand in an org's trail, by QWED's own row ids.
+
+No index of the database has them, for an append must not pay for it. So each process
+keeps a coarse one in memory: for each stretch of STRETCH seqs the lowest and highest
+row id that its entries name. It is read from the leaves once, and only grows, for a
+trail is append-only; then a row is found by reading one stretch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from ledger.chain import Entry
+from ledger.storage.database import Database
+from ledger.storage.search import HEAD
+from ledger.storage.trail import ENTRY_COLUMNS
+
+STRETCH_BITS: Final = 10
+WINDOW_SEQS: Final = 100_000
+"""Seqs whose leaves one statement reads."""
+MAX_ORGS: Final = 256
+"""Orgs whose index is kept; the one asked least recently makes room."""
+MAX_ROW_DIGITS: Final = 18
+"""Longer ids do not fit a bigint, and QWED gives none."""
+
+# A leaf is canonical JSON, where these bytes can't occur inside a string. What follows
+# them is at most two numbers and their quote.
+_ABOUT_ROWS: Final = """
+org_id = $1 AND seq >= $2 AND seq <= $3
+  AND position('"event_type":"qwed.'::bytea IN leaf) > 0
+  AND position('"action":"qwed:'::bytea IN leaf) > 0"""
+STRETCHES: Final = f"""
+SELECT seq >> {STRETCH_BITS}, min(split_part(named, ':', 2)::bigint),
+       max(split_part(named, ':', 2)::bigint)
+FROM (
+    SELECT seq, split_part(encode(substring(
+        leaf FROM position('"action":"qwed:'::bytea IN leaf) + 15 FOR 40), 'escape'), '"', 1) AS named
+    FROM entries WHERE {_ABOUT_ROWS}
+) AS entry
+WHERE named ~ '^[0-9]{{1,18}}:[0-9]{{1,18}}$'
+GROUP BY 1 ORDER BY 1"""
+NAMING: Final = f"""
+SELECT {ENTRY_COLUMNS} FROM entries
+WHERE {_ABOUT_ROWS} AND position($4::bytea IN leaf) > 0 ORDER BY seq"""
+
+
+class _Stretch(NamedTuple):
+    number: int
+    lowest: int
+    highest: int
+
+
+@dataclass(slots=True)
+class _Index:
+    next_seq: int = 0
+    stretches: list[_Stretch] = field(default_factory=list)
+    growing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def add(self, new: _Stretch) -> None:
+        """Take a stretch, or a further part of the last one."""
+        last = self.stretches[-1] if self.stretches else None
+        if last is not None and last.number == new.number:
+            self.stretches.pop()
+            lowest, highest = min(last.lowest, new.lowest), max(last.highest, new.highest)
+            new = _Stretch(new.number, lowest, highest)
+        self.stretches.append(new)
+
+
+class QwedRows:
+    """Finds entries by the row they are about. Methods raise StorageError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._indexes: OrderedDict[int, _Index] = OrderedDict()
+
+    async def naming(self, org_id: int, row_id: int) -> list[Entry]:
+        """The live entries that may be about rows of this id, of any organization, oldest first.
+
+        Their leaves hold the id at the end of a string; the caller looks where.
+        """
+        index = self._index(org_id)
+        async with index.growing:
+            await self._grow(org_id, index)
+        found: list[Entry] = []
+        for stretch in list(index.stretches):
+            if stretch.lowest <= row_id <= stretch.highest:
+                first = stretch.number << STRETCH_BITS
+                last = first + (1 << STRETCH_BITS) - 1
+                rows = await self._database.fetch(NAMING, org_id, first, last, named_by(row_id))
+                found += [Entry(*row) for row in rows]
+        return found
+
+    def _index(self, org_id: int) -> _Index:
+        index = self._indexes.setdefault(org_id, _Index())
+        self._indexes.move_to_end(org_id)
+        if len(self._indexes) > MAX_ORGS:
+            self._indexes.popitem(last=False)
+        return index
+
+    async def _grow(self, org_id: int, index: _Index) -> None:
+        """Read what was appended since; what is read is kept when the caller gives up."""
+        head = await self._database.fetchrow(HEAD, org_id)
+        newest = -1 if head is None else head[0]
+        while index.next_seq <= newest:
+            last = min(newest, index.next_seq + WINDOW_SEQS - 1)
+            rows = await self._database.fetch(STRETCHES, org_id, index.next_seq, last)
+            for row in rows:
+                index.add(_Stretch(*row))
+            index.next_seq = last + 1
+
+
+def named_by(row_id: int) -> bytes:
+    """The bytes of every leaf about a row of this id."""
+    return f':{row_id}"'.encode()

@@ -1,0 +1,65 @@
+"""Imported QWED rows are found by their ids after their month has left the database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date
+
+import msgspec
+
+from ledger.archive.past import ArchivePast
+from ledger.archive.qwed_rows import FoundRow, QwedRowFinder
+from ledger.archive.targets import Target
+from ledger.archive.trail import TrailReader
+from ledger.chain import Draft, extend
+from tests.support.archives import Archived
+from tests.support.retaining import FEBRUARY, JANUARY, MARCH, keep, moment, retaining
+from tests.support.trails import KEY, ORG, ORG_ID, draft
+
+
+def about_row(row_id: int, kind: str, outcome: str) -> Draft:
+    """A draft as an import makes it for a row of organization 1."""
+    payload = f"{kind} {row_id}".encode()
+    return msgspec.structs.replace(
+        draft(payload),
+        action=f"qwed:1:{row_id}",
+        event_type=f"qwed.{kind}",
+        outcome=outcome,
+    )
+
+
+async def append(trail: Archived, month: date, drafts: list[Draft]) -> None:
+    rows, trail.head = extend(ORG_ID, ORG, trail.head, drafts, moment(month), KEY)
+    trail.rows += rows
+    await trail.put_rows(rows)
+    await trail.grow(1, now_us=moment(month) + 1_000_000)
+
+
+async def test_a_row_is_found_in_the_archive_with_its_live_correction(
+    trail: Archived, folder: Target
+) -> None:
+    imported = [about_row(row_id, "imported", "broken") for row_id in range(1, 41)]
+    await append(trail, JANUARY, imported[:30])
+    await append(trail, FEBRUARY, imported[30:])
+    await append(trail, MARCH, [about_row(7, "corrected", "valid")])
+    await trail.archive(folder)
+    reader = TrailReader(trail.server, ArchivePast(trail.server, folder.url))
+    finder = QwedRowFinder(trail.server, reader)
+    try:
+        before = await all_rows(finder)
+        await keep(trail, 1)
+        async with retaining(trail, folder) as retention:
+            assert await retention.let_go(JANUARY) is not None
+        assert await all_rows(finder) == before
+    finally:
+        await asyncio.shield(reader.close())
+    assert (before[7].outcome, before[7].corrected_by is not None) == ("valid", True)
+    assert (before[8].outcome, before[8].corrected_by) == ("broken", None)
+
+
+async def all_rows(finder: QwedRowFinder) -> dict[int, FoundRow]:
+    found = {}
+    for row_id in (1, 7, 8, 30, 31, 40):
+        (found[row_id],) = await finder.find(ORG_ID, str(row_id))
+    assert await finder.find(ORG_ID, "41") == []
+    return found
