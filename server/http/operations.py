@@ -48,6 +48,7 @@ class Readiness(msgspec.Struct):
     database: str
     migrations: str
     sequencer: str
+    clock: str
 
 
 @get("/livez", operation_id="live", tags=["Operations"])
@@ -70,9 +71,10 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
         else:
             database = migrations = "unreachable"
     sequencer = "ok" if services.sequencer.healthy else "not running"
-    ready = (database, migrations, sequencer) == ("ok", "ok", "ok")
+    clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
+    ready = (database, migrations, sequencer, clock) == ("ok", "ok", "ok", "ok")
     return Response(
-        Readiness(ready, database, migrations, sequencer), status_code=200 if ready else 503
+        Readiness(ready, database, migrations, sequencer, clock), status_code=200 if ready else 503
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from ledger.core.lasting import Lasting
 from ledger.submission import SUBMISSION_BYTES_MAX
 from server.witness.cosigner import Cosigner, Verdict
 
@@ -46,6 +47,7 @@ class WitnessApp:
         self._paths = {
             f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin for origin in origins
         }
+        self._memory_fails = Lasting("the memory of the witness fails", "the memory works again")
         self._thread = ThreadPoolExecutor(1, "heads")
 
     def close(self) -> None:
@@ -59,8 +61,10 @@ class WitnessApp:
         except _Gone:
             return
         except sqlite3.Error as error:
-            log.error("the memory of the witness failed", reason=str(error))  # noqa: TRY400
+            self._memory_fails.failed(log.error, str(error))
             verdict = _UNAVAILABLE
+        else:
+            self._memory_fails.fine()
         await _send(send, verdict, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, method: str, path: str, receive: Receive) -> Verdict:

@@ -1,0 +1,154 @@
+"""Conditions that last: reported once, then at growing intervals, then once when they end.
+
+Whoever sees the beginning sees the end: both are logged at the same level.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+from weakref import WeakSet
+
+FIRST_S: Final = 60.0
+"""From the first report to the second; each interval is twice the one before."""
+LONGEST_S: Final = 3_600.0
+QUIET_S: Final = 5.0
+"""For how long a condition must be gone to have ended: one that comes and goes is one."""
+MAX_REASONS: Final = 4
+"""Reasons that are reported when they are new, of one condition until it ends."""
+SILENT_S: Final = 10.0
+"""The same for conditions that only requests meet, which nobody sees end."""
+MAX_KEYS: Final = 1_000
+_DIGITS: Final = re.compile(r"[0-9]+")
+
+Report = Callable[..., Any]
+"""A method of a logger: ``report(event, **fields)``."""
+
+
+class Lasting:
+    """One condition, logged as ``event``, and as ``over`` when it ends. Call :meth:`failed` each time it is met, :meth:`fine` when it is not.
+
+    ``silent_s``: it ends by itself when it was not met for so long (see :func:`end_silent`),
+    for conditions that only those who meet them notice.
+    """
+
+    def __init__(
+        self,
+        event: str,
+        over: str,
+        *,
+        quiet_s: float = QUIET_S,
+        silent_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._event = event
+        self._over = over
+        self._quiet_s = quiet_s
+        self._silent_s = silent_s
+        self._clock = clock
+        self._report: Report | None = None
+        self._fields: dict[str, Any] = {}
+        self._since = self._last = self._next = 0.0
+        self._interval = FIRST_S
+        self._times = 0
+        self._reasons: set[str] = set()
+        if silent_s is not None:
+            _SILENT.add(self)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it was met and has not ended."""
+        return self._report is not None
+
+    def failed(self, report: Report, reason: str, **fields: Any) -> None:
+        """It is met: logged when it is new, has a new reason, or is due again."""
+        now = self._clock()
+        if self._report is None:
+            self._since, self._times, self._interval = now, 0, FIRST_S
+            self._next = now
+            self._reasons.clear()
+        self._report, self._fields = report, fields
+        self._last = now
+        self._times += 1
+        kind = _DIGITS.sub("0", reason)
+        is_new = kind not in self._reasons and len(self._reasons) < MAX_REASONS
+        if not is_new and now < self._next:
+            return
+        if is_new:
+            self._reasons.add(kind)
+        if self._times > 1:
+            fields = {**fields, "times": self._times, "for_seconds": round(now - self._since, 1)}
+        report(self._event, reason=reason, **fields)
+        if now >= self._next:
+            self._next = now + self._interval
+            self._interval = min(self._interval * 2, LONGEST_S)
+
+    def fine(self) -> None:
+        """It is not met: the end is logged once that lasts."""
+        if self._report is not None and self._clock() - self._last >= self._quiet_s:
+            self._end()
+
+    def silent(self) -> None:
+        """Nobody says that it is met: it ends when that lasts."""
+        if self._silent_s is not None and self._clock() - self._last >= self._silent_s:
+            self._end()
+
+    def _end(self) -> None:
+        report, self._report = self._report, None
+        if report is not None:
+            lasted_s = round(self._last - self._since, 1)
+            fields = {name: value for name, value in self._fields.items() if name != "exc_info"}
+            report(self._over, lasted_seconds=lasted_s, times=self._times, **fields)
+
+
+class LastingByKey:
+    """One condition of many things, each of which may meet it; the oldest are forgotten."""
+
+    def __init__(self, event: str, over: str, **options: Any) -> None:
+        self._event = event
+        self._over = over
+        self._options = options
+        self._by_key: OrderedDict[Any, Lasting] = OrderedDict()
+
+    def failed(self, key: Any, report: Report, reason: str, **fields: Any) -> None:
+        """This one meets it."""
+        found = self._by_key.get(key)
+        if found is None:
+            if len(self._by_key) >= MAX_KEYS:
+                self._by_key.popitem(last=False)
+            found = self._by_key[key] = Lasting(self._event, self._over, **self._options)
+        found.failed(report, reason, **fields)
+
+    def fine(self, key: Any) -> None:
+        """This one does not."""
+        found = self._by_key.get(key)
+        if found is not None:
+            found.fine()
+            if not found.lasts:
+                del self._by_key[key]
+
+    def all_fine(self) -> None:
+        """All that did not meet it lately do not meet it any more."""
+        for key in list(self._by_key):
+            self.fine(key)
+
+
+def plain(log: Callable[..., Any]) -> Report:
+    """A method of the standard library's loggers, which takes no fields, as a report."""
+
+    def report(event: str, **fields: Any) -> None:
+        log("%s (%s)", event, ", ".join(f"{name}: {value}" for name, value in fields.items()))
+
+    return report
+
+
+_SILENT: WeakSet[Lasting] = WeakSet()
+
+
+def end_silent() -> None:
+    """Report the end of conditions that nobody has met for long; to be called now and then."""
+    for one in list(_SILENT):
+        one.silent()
