@@ -78,13 +78,13 @@ class ServerClock:
         """The time in seconds since the Unix epoch. Raises ClockUnsteady."""
         return self.wall() / SECOND_US
 
-    def datetime(self) -> datetime:
+    def moment(self) -> datetime:
         """The time. Raises ClockUnsteady."""
         return _moment(self.wall())
 
     def settled(self) -> datetime:
         """The time, for what can't be undone. Raises ClockUnsteady for a day after a leap too."""
-        now = self.datetime()
+        now = self.moment()
         if self._believed_us is not None:
             left_us = self._believed_us + SETTLED_US - self._read().steady_us
             if left_us > 0:
@@ -106,7 +106,12 @@ class ServerClock:
                 await asyncio.sleep(LOOK_S)
         finally:
             comparing.cancel()
-            self._file.close()
+
+    async def close(self, database: Database) -> None:
+        """Report what is not reported yet, and leave the note to another process."""
+        self.look()
+        await self._flush(database)
+        self._file.close()
 
     async def _compare_for_ever(self, database: Database) -> None:
         while True:

@@ -114,7 +114,7 @@ class Services:
             clock = ServerClock(settings, reports=True)
             await clock.compare(database)
             with contextlib.suppress(ClockUnsteady):  # the upkeep does it when the clock is right
-                await partitions.prepare(database, clock.datetime())
+                await partitions.prepare(database, clock.moment())
             services = cls(settings, secrets, database, keyring, clock)
         except BaseException:
             await database.close()
@@ -160,6 +160,7 @@ class Services:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.clock.close(self.database)
         await self.trail.close()
         await self.database.close()
 
@@ -169,7 +170,7 @@ class Services:
         while True:
             pause_s: float = UPKEEP_S
             try:
-                await partitions.prepare(self.database, self.clock.datetime())
+                await partitions.prepare(self.database, self.clock.moment())
                 # What is sealed or dropped stays so: a clock that is wrong must not decide it.
                 days = self.settings.idempotency_days
                 await partitions.retire(self.database, self.clock.settled(), days)

@@ -59,7 +59,7 @@ async def livez() -> dict[str, str]:
 
 @get("/readyz", operation_id="ready", tags=["Operations"])
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """The database answers, the schema is this version's, the sequencer works."""
+    """The database answers, the schema is this version's, sequencer and clock work."""
     services = services_of(request)
     database = migrations = "ok"
     try:
