@@ -72,8 +72,9 @@ class Attesting:
 
     def _report(self, done: Attested) -> None:
         for problem in done.problems:
-            what = " ".join(problem.split()[:2])  # no timestamp, no cosignature
-            self._waits.failed(what, log.warning, problem)
+            what, _, reason = problem.partition(": ")  # no timestamp for anchor 7: who says why
+            who = (what.split()[1], reason.partition(" ")[0])
+            self._waits.failed(who, log.warning, problem)
         for alarm in done.alarms:
             log.error("a witness contradicts this log", reason=alarm)
         self._waits.all_fine()

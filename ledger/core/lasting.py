@@ -5,7 +5,6 @@ Whoever sees the beginning sees the end: both are logged at the same level.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,12 +16,9 @@ FIRST_S: Final = 60.0
 LONGEST_S: Final = 3_600.0
 QUIET_S: Final = 5.0
 """For how long a condition must be gone to have ended: one that comes and goes is one."""
-MAX_REASONS: Final = 4
-"""Reasons that are reported when they are new, of one condition until it ends."""
-SILENT_S: Final = 10.0
+SILENT_S: Final = 60.0
 """The same for conditions that only requests meet, which nobody sees end."""
 MAX_KEYS: Final = 1_000
-_DIGITS: Final = re.compile(r"[0-9]+")
 
 Report = Callable[..., Any]
 """A method of a logger: ``report(event, **fields)``."""
@@ -54,7 +50,6 @@ class Lasting:
         self._since = self._last = self._next = 0.0
         self._interval = FIRST_S
         self._times = 0
-        self._reasons: set[str] = set()
         if silent_s is not None:
             _SILENT.add(self)
 
@@ -64,27 +59,21 @@ class Lasting:
         return self._report is not None
 
     def failed(self, report: Report, reason: str, **fields: Any) -> None:
-        """It is met: logged when it is new, has a new reason, or is due again."""
+        """It is met: logged when it is new, and when it is due again, with the newest reason."""
         now = self._clock()
         if self._report is None:
             self._since, self._times, self._interval = now, 0, FIRST_S
             self._next = now
-            self._reasons.clear()
         self._report, self._fields = report, fields
         self._last = now
         self._times += 1
-        kind = _DIGITS.sub("0", reason)
-        is_new = kind not in self._reasons and len(self._reasons) < MAX_REASONS
-        if not is_new and now < self._next:
+        if now < self._next:
             return
-        if is_new:
-            self._reasons.add(kind)
+        self._next = now + self._interval
+        self._interval = min(self._interval * 2, LONGEST_S)
         if self._times > 1:
             fields = {**fields, "times": self._times, "for_seconds": round(now - self._since, 1)}
         report(self._event, reason=reason, **fields)
-        if now >= self._next:
-            self._next = now + self._interval
-            self._interval = min(self._interval * 2, LONGEST_S)
 
     def fine(self) -> None:
         """It is not met: the end is logged once that lasts."""

@@ -90,9 +90,7 @@ def refused(answer: tuple[int, Any, str]) -> None:
 
 
 @pytest.fixture
-def start(
-    database: Database, data_dir: Path, clock: WrongClock
-) -> Iterator[Callable[..., Served]]:
+def start(database: Database, data_dir: Path, clock: WrongClock) -> Iterator[Callable[..., Served]]:
     running: list[QuireProcess] = []
 
     def start_one(workers: int = 1, hold_s: int = 300) -> Served:

@@ -10,7 +10,7 @@ import os
 import struct
 from pathlib import Path
 
-_MODULE = '''
+_MODULE = """
 import mmap, struct, time
 
 with open({path!r}, "r+b") as file:
@@ -24,7 +24,7 @@ def time_ns():
 
 time.time_ns = time_ns
 time.time = lambda: time_ns() / 1_000_000_000
-'''
+"""
 
 
 class WrongClock:
