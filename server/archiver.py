@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from ledger.archive.writer import ArchiveWriter
-from ledger.core.lasting import Lasting, LastingByKey
+from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ArchiveError, ClockUnsteady, QuireError, StorageError
 from ledger.storage import archiving, listen, orgs
 from ledger.storage.archiving import ArchiverLock
@@ -54,6 +54,7 @@ class Archiver:
         self._news = asyncio.Event()
         self._clock = ServerClock(settings)
         self._waits = Lasting("archives wait", "archives go on")
+        self._away = Lasting("archives wait for the database", "archives go on", grace_s=GRACE_S)
         self._problems = LastingByKey("an org is not archived", "an org is archived again")
         self._anchored = float("-inf")
 
@@ -66,7 +67,9 @@ class Archiver:
             while True:
                 try:
                     await self._lead()
-                except (ArchiveError, StorageError) as error:
+                except StorageError as error:
+                    self._away.failed(log.warning, str(error), early=log.info)
+                except ArchiveError as error:
                     self._waits.failed(log.warning, str(error))
                 except (QuireError, StartupRefused) as error:
                     self._waits.failed(log.error, str(error))
@@ -106,6 +109,7 @@ class Archiver:
                     if self._clock.wall.leap is None:  # it says how long objects are locked for
                         await self._turn(database, url, writer)
                     self._waits.fine()
+                    self._away.fine()
                     if self._asked:
                         continue
                     with contextlib.suppress(TimeoutError):

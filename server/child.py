@@ -77,9 +77,15 @@ class _Child:
             if process.poll() is None:
                 _end(process)
             elif not self.stop.is_set():
-                reason = _ending(process.returncode)
-                self._ends.failed(log.error, reason, process=self._name)
+                self._ended(process.returncode)
                 self.stop.wait(AGAIN_S)
+
+    def _ended(self, code: int) -> None:
+        """Report its end, which is nothing to worry about where somebody asked for it."""
+        if code == 0:
+            log.info("a process ended in order and is started again", process=self._name)
+        else:
+            self._ends.failed(log.error, _ending(code), process=self._name)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # What its parent imports from and nothing else: without -P it would look into whatever

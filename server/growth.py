@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from ledger.core.lasting import Lasting
+from ledger.core.lasting import GRACE_S, Lasting
 from ledger.errors import StorageError
 from ledger.storage import history
 from ledger.storage.database import Database
@@ -58,7 +58,11 @@ class Growth:
 
     async def watch(self) -> None:
         """Look at the trees of all orgs that are waited for, at each signing, for ever."""
-        trouble = Lasting("signed trees can't be looked at", "signed trees can be looked at again")
+        trouble = Lasting(
+            "signed trees can't be looked at",
+            "signed trees can be looked at again",
+            grace_s=GRACE_S,
+        )
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S if self._count else None):
@@ -69,7 +73,7 @@ class Growth:
             try:
                 grown = await history.sizes(self._database, self._waiting)
             except StorageError as error:
-                trouble.failed(log.warning, str(error))
+                trouble.failed(log.warning, str(error), early=log.info)
                 await asyncio.sleep(LOOK_S)
                 continue
             trouble.fine()

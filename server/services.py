@@ -12,7 +12,7 @@ import structlog
 from ledger.archive.past import ArchivePast
 from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
-from ledger.core.lasting import Lasting
+from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
@@ -166,7 +166,7 @@ class Services:
 
     async def _upkeep(self) -> None:
         """Partitions ahead of time, old ones sealed or dropped; a missed hour harms nothing."""
-        trouble = Lasting("upkeep failed and is tried again", "upkeep works again")
+        trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
         while True:
             pause_s: float = UPKEEP_S
             try:
@@ -177,7 +177,7 @@ class Services:
             except ClockUnsteady as error:
                 pause_s = min(error.retry_after, UPKEEP_S)
             except DatabaseUnavailable as error:
-                trouble.failed(log.warning, str(error))
+                trouble.failed(log.warning, str(error), early=log.info)
                 pause_s = UPKEEP_AGAIN_S
             else:
                 trouble.fine()

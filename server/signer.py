@@ -22,7 +22,7 @@ from ledger.core.checkpointing import (
     Pace,
     RoundReport,
 )
-from ledger.core.lasting import Lasting, LastingByKey
+from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, QuireError, StorageError
 from ledger.storage.log_keys import nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
@@ -53,6 +53,9 @@ class Signer:
         self._stamp = self._look()
         self._clock = ServerClock(settings)
         self._waits = Lasting("checkpoints wait", "checkpoints are signed again")
+        self._away = Lasting(
+            "checkpoints wait for the database", "checkpoints are signed again", grace_s=GRACE_S
+        )
         self._anchors = Lasting("anchors stopped", "anchors are signed again")
         self._stopped = LastingByKey(
             "checkpoints of an org stopped",
@@ -68,7 +71,9 @@ class Signer:
         while True:
             try:
                 await self._lead()
-            except (StorageError, MemoryUnavailable) as error:
+            except StorageError as error:
+                self._away.failed(log.warning, str(error), early=log.info)
+            except MemoryUnavailable as error:
                 self._waits.failed(log.warning, str(error))
             except (QuireError, StartupRefused) as error:
                 self._waits.failed(log.error, str(error))
@@ -80,7 +85,9 @@ class Signer:
         if self._keyring is None:
             self._keyring = LiveKeyring.of(settings)
         async with SignerConnection.open(self._url) as connection:
-            while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
+            stood_by = False
+            while not await connection.lead():
+                stood_by = True  # the other is in another process, or on another machine
                 await asyncio.sleep(settings.checkpoint_seconds)
             before = self._look()
             new = await nothing_signed(connection)
@@ -93,7 +100,9 @@ class Signer:
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
                 if not memory and not new:
-                    log.warning(
+                    # One that takes over from another machine has nothing to remember yet.
+                    report = log.info if stood_by else log.warning
+                    report(
                         "the signer remembers nothing of this database: another machine signed so "
                         "far, or its memory was lost. A rollback to before now goes unnoticed here",
                         memory=str(settings.data_dir / MEMORY_FILE),
@@ -108,6 +117,7 @@ class Signer:
                         await self._clock.tick(connection)
                         await self._turn(checkpointer)
                         self._waits.fine()
+                        self._away.fine()
                 finally:
                     attesting.cancel()
                     await asyncio.wait([attesting])

@@ -16,6 +16,8 @@ FIRST_S: Final = 60.0
 LONGEST_S: Final = 3_600.0
 QUIET_S: Final = 5.0
 """For how long a condition must be gone to have ended: one that comes and goes is one."""
+GRACE_S: Final = 10.0
+"""What passes sooner is no trouble: a database that is restarted is away for seconds."""
 SILENT_S: Final = 60.0
 """The same for conditions that only requests meet, which nobody sees end."""
 MAX_KEYS: Final = 1_000
@@ -27,6 +29,7 @@ Report = Callable[..., Any]
 class Lasting:
     """One condition, logged as ``event``, and as ``over`` when it ends. Call :meth:`failed` each time it is met, :meth:`fine` when it is not.
 
+    ``grace_s``: for so long it is no trouble yet, and only ``early`` is told, once.
     ``silent_s``: it ends by itself when it was not met for so long (see :func:`end_silent`),
     for conditions that only those who meet them notice.
     """
@@ -37,14 +40,17 @@ class Lasting:
         over: str,
         *,
         quiet_s: float = QUIET_S,
+        grace_s: float = 0,
         silent_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._event = event
         self._over = over
         self._quiet_s = quiet_s
+        self._grace_s = grace_s
         self._silent_s = silent_s
         self._clock = clock
+        self._lasts = False
         self._report: Report | None = None
         self._fields: dict[str, Any] = {}
         self._since = self._last = self._next = 0.0
@@ -56,19 +62,26 @@ class Lasting:
     @property
     def lasts(self) -> bool:
         """Whether it was met and has not ended."""
-        return self._report is not None
+        return self._lasts
 
-    def failed(self, report: Report, reason: str, **fields: Any) -> None:
+    def failed(
+        self, report: Report, reason: str, *, early: Report | None = None, **fields: Any
+    ) -> None:
         """It is met: logged when it is new, and when it is due again, with the newest reason."""
         now = self._clock()
-        if self._report is None:
+        if not self._lasts:
+            self._lasts = True
             self._since, self._times, self._interval = now, 0, FIRST_S
-            self._next = now
-        self._report, self._fields = report, fields
+            self._next = now + self._grace_s
+            self._report = early if self._grace_s else None
+            if self._report is not None:
+                self._report(self._event, reason=reason, **fields)
+        self._fields = fields
         self._last = now
         self._times += 1
         if now < self._next:
             return
+        self._report = report
         self._next = now + self._interval
         self._interval = min(self._interval * 2, LONGEST_S)
         if self._times > 1:
@@ -77,16 +90,17 @@ class Lasting:
 
     def fine(self) -> None:
         """It is not met: the end is logged once that lasts."""
-        if self._report is not None and self._clock() - self._last >= self._quiet_s:
+        if self._lasts and self._clock() - self._last >= self._quiet_s:
             self._end()
 
     def silent(self) -> None:
         """Nobody says that it is met: it ends when that lasts."""
-        if self._silent_s is not None and self._clock() - self._last >= self._silent_s:
+        silent_s = self._silent_s
+        if self._lasts and silent_s is not None and self._clock() - self._last >= silent_s:
             self._end()
 
     def _end(self) -> None:
-        report, self._report = self._report, None
+        report, self._report, self._lasts = self._report, None, False
         if report is not None:
             lasted_s = round(self._last - self._since, 1)
             fields = {name: value for name, value in self._fields.items() if name != "exc_info"}

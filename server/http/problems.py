@@ -10,7 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from ledger.core.bundling import NothingSelected, TooManySelected
-from ledger.core.lasting import SILENT_S, Lasting, LastingByKey
+from ledger.core.lasting import GRACE_S, SILENT_S, Lasting, LastingByKey
 from ledger.core.proving import NotYetSigned, SigningStopped
 from ledger.errors import (
     ClockUnsteady,
@@ -40,6 +40,7 @@ _bugs = LastingByKey(
 _database_trouble = Lasting(
     "the database can't do what a request asks",
     "the database does what requests ask",
+    grace_s=GRACE_S,
     silent_s=SILENT_S,
 )
 
@@ -160,7 +161,7 @@ def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[byt
         return problem(kind, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, DatabaseUnavailable):
         # What the database says may name hosts, users and tables.
-        _database_trouble.failed(log.warning, str(error))
+        _database_trouble.failed(log.warning, str(error), early=log.info)
         return problem(UNAVAILABLE, "the database can't do this now; nothing was written")
     for cls, kind in OF_ERROR:
         if isinstance(error, cls):

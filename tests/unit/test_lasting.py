@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from ledger.core.lasting import (
@@ -44,7 +45,7 @@ def test_a_condition_is_reported_at_growing_intervals() -> None:
         condition.failed(log, f"reason {second}")
         if len(told_s) < len(log.lines):
             told_s.append(second)
-    pauses = [after - before for before, after in zip(told_s, told_s[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(told_s)]
     assert pauses[:4] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S, 8 * FIRST_S]
     assert pauses[-1] == LONGEST_S
     assert len(told_s) < 35
@@ -83,6 +84,24 @@ def test_what_never_failed_has_no_end() -> None:
     condition.fine()
     assert not condition.lasts
     assert log.lines == []
+
+
+def test_what_passes_soon_is_no_trouble() -> None:
+    now, log, early = Time(), Log(), Log()
+    condition = Lasting("it fails", "it works", grace_s=10, clock=now)
+    for _ in range(9):
+        condition.failed(log, "why", early=early)
+        now.now_s += 1
+    now.now_s += QUIET_S
+    condition.fine()
+    assert (early.events(), log.events()) == (["it fails", "it works"], [])
+    for _ in range(12):
+        condition.failed(log, "why", early=early)
+        now.now_s += 1
+    now.now_s += QUIET_S
+    condition.fine()
+    assert early.events() == ["it fails", "it works", "it fails"]
+    assert log.events() == ["it fails", "it works"]
 
 
 def test_what_nobody_meets_any_more_ends_by_itself() -> None:

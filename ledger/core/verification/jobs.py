@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ledger.chain import Fault
-from ledger.core.lasting import Lasting, plain
+from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.faults import Result
 from ledger.core.verification.trail import Progress, Target, verify_trail
@@ -236,7 +236,9 @@ class VerificationJobs:
 
     async def _beat(self) -> None:
         trouble = Lasting(
-            "verification jobs can't be kept alive", "verification jobs are kept alive"
+            "verification jobs can't be kept alive",
+            "verification jobs are kept alive",
+            grace_s=GRACE_S,
         )
         while True:
             await asyncio.sleep(HEARTBEAT_S)
@@ -245,7 +247,7 @@ class VerificationJobs:
                 if (running := self._running) is not None:
                     await self._table.advance(running.job_id, running.advance(None))
             except DatabaseUnavailable as error:
-                trouble.failed(plain(_log.warning), str(error))
+                trouble.failed(plain(_log.warning), str(error), early=plain(_log.info))
             else:
                 trouble.fine()
 
