@@ -24,7 +24,7 @@ from ledger.core.checkpointing import (
 )
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, QuireError, StorageError
-from ledger.storage.log_keys import nothing_signed, publish_history
+from ledger.storage.log_keys import anything_signed, nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
 from server.attesting import Attesting
 from server.child import work_as_told
@@ -99,7 +99,7 @@ class Signer:
             pace = Pace(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
-                if not memory and not new:
+                if not memory and await anything_signed(connection):
                     # One that takes over from another machine has nothing to remember yet.
                     report = log.info if stood_by else log.warning
                     report(
