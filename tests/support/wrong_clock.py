@@ -34,7 +34,8 @@ class WrongClock:
         folder.mkdir()
         self._file = folder / "offset"
         self.set(0)
-        (folder / "sitecustomize.py").write_text(_MODULE.format(path=str(self._file)))
+        self.module = folder / "sitecustomize.py"
+        self.module.write_text(_MODULE.format(path=str(self._file)))
         path = os.environ.get("PYTHONPATH", "")
         self.environ = {"PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else str(folder)}
 

@@ -39,7 +39,7 @@ class Log:
 def test_a_condition_is_reported_at_growing_intervals() -> None:
     now, log = Time(), Log()
     condition = Lasting("it fails", "it works", clock=now)
-    told_s = []
+    told_s: list[int] = []
     for second in range(24 * 3_600):
         now.now_s = 1_000.0 + second
         condition.failed(log, f"reason {second}")
