@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +201,17 @@ def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: 
             load.wait_for(ENTRIES)
             pid = child_of(server, module)
             os.kill(pid, signal.SIGTERM)
-            until(lambda gone=pid: not psutil.pid_exists(gone), f"{module} ended")
-            until(lambda name=module: child_of(server, name), f"{module} runs again")
+            until(partial(_ended, pid), f"{module} ended")
+            until(partial(child_of, server, module), f"{module} runs again")
             load.wait_for(ENTRIES)
     no_metric(server)
     quiet(server, database)
     assert server.terminate() == 0
     assert alarms(server) == []
+
+
+def _ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
 
 
 def child_of(server: QuireProcess, module: str) -> int:
