@@ -16,7 +16,15 @@ import structlog
 
 from ledger.archive.writer import ArchiveWriter
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
-from ledger.errors import ArchiveError, ClockUnsteady, QuireError, StorageError
+from ledger.errors import (
+    ArchiveDenied,
+    ArchiveError,
+    ArchiveMisconfigured,
+    ArchiveUnavailable,
+    ClockUnsteady,
+    QuireError,
+    StorageError,
+)
 from ledger.storage import archiving, listen, orgs
 from ledger.storage.archiving import ArchiverLock
 from ledger.storage.database import Database
@@ -39,6 +47,8 @@ ACCOUNTS_AT_ONCE: Final = 4
 """Of one org in a turn, some 100,000 entries each: a long trail holds up no other."""
 MAX_ASKED: Final = 100_000
 ID_DIGITS_MAX: Final = 10
+_OF_ALL: Final = (ArchiveUnavailable, ArchiveDenied, ArchiveMisconfigured, StorageError)
+"""What stands in the way of every org: reported once, and not for each of them."""
 NICENESS: Final = 10
 """Appends come first."""
 
@@ -55,6 +65,7 @@ class Archiver:
         self._clock = ServerClock(settings)
         self._waits = Lasting("archives wait", "archives go on")
         self._away = Lasting("archives wait for the database", "archives go on", grace_s=GRACE_S)
+        self._target = Lasting("nothing is archived", "orgs are archived again")
         self._problems = LastingByKey("an org is not archived", "an org is archived again")
         self._anchored = float("-inf")
 
@@ -150,11 +161,15 @@ class Archiver:
             self._asked.add(org_id)
         except QuireError as error:
             reason = str(error)
-            self._problems.failed(org_id, log.error, reason, org_id=org_id)
+            if isinstance(error, _OF_ALL):
+                self._target.failed(log.error, reason, org_id=org_id)
+            else:
+                self._problems.failed(org_id, log.error, reason, org_id=org_id)
             with contextlib.suppress(StorageError):
                 await archiving.keep_problem(database, url, org_id, reason)
         else:
             self._problems.fine(org_id)
+            self._target.fine()
 
 
 def main() -> None:

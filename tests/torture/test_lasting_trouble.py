@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
     assert append(server, slug, key) == 201
     over = "checkpoints are signed again"
     rounds(server, "checkpoints wait", over, lambda: aside.rename(keys))
+    assert server.terminate() == 0
+
+
+def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path) -> None:
+    server = made(data_dir, database.server_url)
+    server.start()
+    orgs = [server.create_org("plain") for _ in range(4)]
+    folder = data_dir.with_name(f"{data_dir.name}-archive")
+    until(folder.exists, "the archive")
+    folder.rename(folder.with_name(f"{folder.name}-aside"))
+    for slug, key in orgs:
+        assert append(server, slug, key) == 201
+
+    def known(slug: str, key: str) -> bool:
+        headers = {"x-api-key": key}
+        request = urllib.request.Request(f"{server.url}/v1/orgs/{slug}/archive", headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["problem"] is not None
+
+    for slug, key in orgs:
+        until(partial(known, slug, key), "the status says why")
+    waits = ("nothing is archived", "archives wait", "an org is not archived")
+    assert sum(times(server, event) for event in waits) == 1
     assert server.terminate() == 0
 
 
