@@ -44,6 +44,7 @@
     │   └── RestoreRefused          an org can't be restored here, or not from this archive
     ├── RetentionRefused            a month stays in the database, and why
     └── AppendRefused               nothing was written; the trail is as it was
+        ├── ClockUnsteady           the time is not to be trusted now
         ├── OrgFrozen
         ├── IdempotencyMismatch
         ├── QueueFull
@@ -272,6 +273,14 @@ class QueueFull(AppendRefused):
         super().__init__(message)
         self.retry_after = retry_after
         self.everyone = everyone
+
+
+class ClockUnsteady(AppendRefused):
+    """The server's clock leapt: no time is given out; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ShuttingDown(AppendRefused):

@@ -15,14 +15,23 @@ from typing import Final
 import structlog
 
 from ledger.archive.writer import ArchiveWriter
-from ledger.errors import ArchiveError, QuireError, StorageError
+from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
+from ledger.errors import (
+    ArchiveDenied,
+    ArchiveError,
+    ArchiveMisconfigured,
+    ArchiveUnavailable,
+    ClockUnsteady,
+    QuireError,
+    StorageError,
+)
 from ledger.storage import archiving, listen, orgs
 from ledger.storage.archiving import ArchiverLock
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG
 from server.archiving import named_target, policy_of
 from server.child import work_as_told
-from server.first_start import load_secrets
+from server.clock import ServerClock
 from server.keyring import LiveKeyring
 from server.refusal import StartupRefused
 from server.settings import Settings
@@ -38,6 +47,8 @@ ACCOUNTS_AT_ONCE: Final = 4
 """Of one org in a turn, some 100,000 entries each: a long trail holds up no other."""
 MAX_ASKED: Final = 100_000
 ID_DIGITS_MAX: Final = 10
+_OF_ALL: Final = (ArchiveUnavailable, ArchiveDenied, ArchiveMisconfigured, StorageError)
+"""What stands in the way of every org: reported once, and not for each of them."""
 NICENESS: Final = 10
 """Appends come first."""
 
@@ -48,14 +59,14 @@ class Archiver:
     def __init__(self, settings: Settings, database_url: str) -> None:
         self._settings = settings
         self._url = database_url
-        self._keyring = LiveKeyring(
-            settings,
-            load_secrets(settings, database_is_new=False).keyring,
-            lambda: load_secrets(settings, database_is_new=False).keyring,
-        )
+        self._keyring: LiveKeyring | None = None
         self._asked: set[int] = set()
         self._news = asyncio.Event()
-        self._told: dict[int, str] = {}
+        self._clock = ServerClock(settings)
+        self._waits = Lasting("archives wait", "archives go on")
+        self._away = Lasting("archives wait for the database", "archives go on", grace_s=GRACE_S)
+        self._target = Lasting("nothing is archived", "orgs are archived again")
+        self._problems = LastingByKey("an org is not archived", "an org is archived again")
         self._anchored = float("-inf")
 
     async def run(self) -> None:
@@ -67,10 +78,12 @@ class Archiver:
             while True:
                 try:
                     await self._lead()
-                except (ArchiveError, StorageError) as error:
-                    log.warning("archives wait", reason=str(error))
+                except StorageError as error:
+                    self._away.failed(log.warning, str(error), early=log.info)
+                except ArchiveError as error:
+                    self._waits.failed(log.warning, str(error))
                 except (QuireError, StartupRefused) as error:
-                    log.error("archives wait", reason=str(error))  # noqa: TRY400
+                    self._waits.failed(log.error, str(error))
                 await asyncio.sleep(AGAIN_S)
         finally:
             following.cancel()
@@ -93,15 +106,21 @@ class Archiver:
     async def _archive(self, lock: ArchiverLock) -> None:
         url = self._settings.archive_target
         assert url is not None, "the supervisor starts an archiver only where there is a target"
+        if self._keyring is None:
+            self._keyring = LiveKeyring.of(self._settings)
         database = await Database.open(self._url, size=ORGS_AT_ONCE + 1)
         try:
             async with named_target(self._settings, url) as target:
                 await target.check()
                 log.info("archiving", target=url)
                 policy = policy_of(self._settings)
-                writer = ArchiveWriter(target, database, self._keyring, policy)
+                writer = ArchiveWriter(target, database, self._keyring, policy, self._clock.seconds)
                 while await lock.take():
-                    await self._turn(database, url, writer)
+                    await self._clock.tick(database)
+                    if self._clock.wall.leap is None:  # it says how long objects are locked for
+                        await self._turn(database, url, writer)
+                    self._waits.fine()
+                    self._away.fine()
                     if self._asked:
                         continue
                     with contextlib.suppress(TimeoutError):
@@ -138,16 +157,19 @@ class Archiver:
                 written = await writer.archive(org, ACCOUNTS_AT_ONCE)
                 if not written.done:
                     self._asked.add(org_id)  # the next turn goes on; others have theirs before
+        except ClockUnsteady:
+            self._asked.add(org_id)
         except QuireError as error:
             reason = str(error)
-            if self._told.get(org_id) != reason:
-                log.error("an org is not archived", org_id=org_id, reason=reason)  # noqa: TRY400
-                self._told[org_id] = reason
+            if isinstance(error, _OF_ALL):
+                self._target.failed(log.error, reason, org_id=org_id)
+            else:
+                self._problems.failed(org_id, log.error, reason, org_id=org_id)
             with contextlib.suppress(StorageError):
                 await archiving.keep_problem(database, url, org_id, reason)
         else:
-            if self._told.pop(org_id, None) is not None:
-                log.info("an org is archived again", org_id=org_id)
+            self._problems.fine(org_id)
+            self._target.fine()
 
 
 def main() -> None:

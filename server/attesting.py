@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
 import structlog
 
 from ledger.core.attesting.anchors import AnchorAttestation, Attested
-from ledger.errors import QuireError
+from ledger.core.lasting import LastingByKey
+from ledger.errors import ClockUnsteady, QuireError
 from ledger.storage.database import Database
 from server.attestors import attestors
+from server.clock import ServerClock
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -19,19 +22,18 @@ log = structlog.get_logger("quire")
 
 AGAIN_S: Final = 10.0
 RENEW_LOOK_S: Final = 3_600.0
-TELL_S: Final = 300.0
-"""The same problem is logged once in this time."""
 
 
 class Attesting:
     """Asks whoever the settings name, for as long as it runs."""
 
-    def __init__(self, settings: Settings, database_url: str) -> None:
+    def __init__(self, settings: Settings, database_url: str, clock: ServerClock) -> None:
         self._settings = settings
+        self._clock = clock
         self._url = database_url
         self._stamped = float("-inf")
         self._renewed = float("-inf")
-        self._told: dict[str, float] = {}
+        self._waits = LastingByKey("attestations wait", "attestations are made again")
 
     async def run(self) -> None:
         """For ever; ends at once where the settings name nobody."""
@@ -41,7 +43,7 @@ class Attesting:
             try:
                 await self._attest()
             except (QuireError, StartupRefused) as error:
-                self._tell(str(error))
+                self._waits.failed("", log.warning, str(error))
             await asyncio.sleep(AGAIN_S)
 
     async def _attest(self) -> None:
@@ -63,17 +65,16 @@ class Attesting:
             self._stamped = now
         self._report(done)
         if now - self._renewed >= RENEW_LOOK_S:
-            self._renewed = now
-            self._report(await attestation.renew(self._settings.tsa_renew_days))
+            with contextlib.suppress(ClockUnsteady):  # by a wrong clock all tokens would be old
+                self._clock.settled()
+                self._renewed = now
+                self._report(await attestation.renew(self._settings.tsa_renew_days))
 
     def _report(self, done: Attested) -> None:
         for problem in done.problems:
-            self._tell(problem)
+            what, _, reason = problem.partition(": ")  # no timestamp for anchor 7: who says why
+            who = (what.split()[1], reason.partition(" ")[0])
+            self._waits.failed(who, log.warning, problem)
         for alarm in done.alarms:
             log.error("a witness contradicts this log", reason=alarm)
-
-    def _tell(self, problem: str) -> None:
-        what = problem.partition(":")[2] or problem
-        if time.monotonic() - self._told.get(what, float("-inf")) >= TELL_S:
-            self._told = {what: time.monotonic()}
-            log.warning("attestations wait", reason=problem)
+        self._waits.all_fine()

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
+from ledger.core.lasting import Lasting
 from server.context import CONTEXT, ProcessContext
 from server.logs import configure
 from server.settings import Settings
@@ -29,6 +30,8 @@ log = structlog.get_logger("quire")
 AGAIN_S: Final = 1.0
 """Between the death of a process and the next."""
 STOP_S: Final = 15.0
+RUNS_S: Final = 30.0
+"""A process that ran for so long has not ended for the reason of the one before."""
 
 
 @contextmanager
@@ -53,6 +56,10 @@ class _Child:
         self._name = name
         self._code = code
         self._told = told
+        self._not_started = Lasting("a process can't be started", "a process is started again")
+        self._ends = Lasting(
+            "a process ended and is started again", "a process runs again", quiet_s=RUNS_S
+        )
         self.stop = threading.Event()
 
     def keep(self) -> None:
@@ -60,17 +67,25 @@ class _Child:
             try:
                 process = self._start()
             except OSError as error:  # no memory, or no process left to be had
-                log.error("a process can't be started", process=self._name, reason=str(error))  # noqa: TRY400
+                self._not_started.failed(log.error, str(error), process=self._name)
                 self.stop.wait(AGAIN_S)
                 continue
+            self._not_started.fine()
             while process.poll() is None and not self.stop.is_set():
                 self.stop.wait(0.1)
+                self._ends.fine()
             if process.poll() is None:
                 _end(process)
             elif not self.stop.is_set():
-                code = process.returncode
-                log.error("a process ended and is started again", process=self._name, code=code)
+                self._ended(process.returncode)
                 self.stop.wait(AGAIN_S)
+
+    def _ended(self, code: int) -> None:
+        """Report its end, which is nothing to worry about where somebody asked for it."""
+        if code == 0:
+            log.info("a process ended in order and is started again", process=self._name)
+        else:
+            self._ends.failed(log.error, _ending(code), process=self._name)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # What its parent imports from and nothing else: without -P it would look into whatever
@@ -82,6 +97,11 @@ class _Child:
             # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
             start_new_session=True,
         )
+
+
+def _ending(code: int) -> str:
+    """How a process ended, for the log."""
+    return f"it was killed by signal {-code}" if code < 0 else f"its exit code was {code}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from ledger.core.lasting import GRACE_S, Lasting
 from ledger.errors import StorageError
 from ledger.storage import history
 from ledger.storage.database import Database
@@ -57,6 +58,11 @@ class Growth:
 
     async def watch(self) -> None:
         """Look at the trees of all orgs that are waited for, at each signing, for ever."""
+        trouble = Lasting(
+            "signed trees can't be looked at",
+            "signed trees can be looked at again",
+            grace_s=GRACE_S,
+        )
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S if self._count else None):
@@ -67,9 +73,10 @@ class Growth:
             try:
                 grown = await history.sizes(self._database, self._waiting)
             except StorageError as error:
-                log.warning("signed trees can't be looked at", reason=str(error))
+                trouble.failed(log.warning, str(error), early=log.info)
                 await asyncio.sleep(LOOK_S)
                 continue
+            trouble.fine()
             for org_id, size in grown.items():
                 for future, seq in self._waiting.get(org_id, {}).items():
                     if seq < size and not future.done():

@@ -8,8 +8,10 @@ from typing import Final
 
 import structlog
 
+from ledger.core.lasting import Lasting
 from ledger.errors import QuireError
 from ledger.keys import SigningKeyring
+from server.first_start import load_secrets
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -31,8 +33,22 @@ class LiveKeyring:
         self._path = settings.signing_keyring_path
         self._ring = ring
         self._load = load
+        self._unreadable = Lasting(
+            "the signing keyring can't be read; the keys in use stay",
+            "the signing keyring can be read again",
+            quiet_s=0,
+        )
         self._stamp = self._look()
         self._looked = time.monotonic()
+
+    @classmethod
+    def of(cls, settings: Settings) -> LiveKeyring:
+        """The keys that the settings name. Raises StartupRefused, KeyringError."""
+
+        def load() -> SigningKeyring:
+            return load_secrets(settings, database_is_new=False).keyring
+
+        return cls(settings, load(), load)
 
     def __call__(self, refresh: bool) -> SigningKeyring:
         """The keys, looked up anew when asked or due."""
@@ -55,10 +71,9 @@ class LiveKeyring:
         try:
             ring = self._load()
         except (QuireError, StartupRefused) as error:
-            log.error(  # noqa: TRY400 - the reason is the message
-                "the signing keyring can't be read; the keys in use stay", reason=str(error)
-            )
+            self._unreadable.failed(log.error, str(error))
             return
+        self._unreadable.fine()
         self._stamp = stamp
         missing = set(self._ring.ids()) - set(ring.ids())
         if missing:

@@ -43,5 +43,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # asyncpg reports each try to reach a database that is away, with a traceback.
+    logging.getLogger("asyncpg").setLevel(max(level, logging.CRITICAL))
     # uvicorn says at "info" what the banner says already.
     logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))

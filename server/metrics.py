@@ -46,6 +46,15 @@ WAITING_BYTES: Final = Gauge(
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
+CLOCK_LEAPS: Final = Counter(
+    "quire_clock_leaps", "Leaps of the wall clock that made appends wait", registry=REGISTRY
+)
+CLOCK_OFF: Final = Gauge(
+    "quire_clock_off_seconds",
+    "By how much the wall clock is off while appends wait for it; 0 while they do not",
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
 
 # Of the database, not of a process: whichever worker is asked tells the newest.
 UNSIGNED: Final = Gauge(

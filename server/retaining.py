@@ -9,11 +9,13 @@ from typing import Any, Final
 import structlog
 
 from ledger.archive.retention import Left, Recorder, Retention
+from ledger.core.lasting import Lasting
 from ledger.errors import QuireError, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import departed
 from ledger.storage.database import Database
 from server.archiving import named_target, policy_of
+from server.clock import ServerClock
 from server.directory import Directory
 from server.guarding import Guard
 from server.settings import Settings
@@ -33,15 +35,19 @@ class Retaining:
         keyring: Callable[[bool], SigningKeyring],
         directory: Directory,
         guard: Guard,
+        clock: ServerClock,
     ) -> None:
         self._settings = settings
         self._database = database
         self._keyring = keyring
         self._directory = directory
         self._guard = guard
+        self._clock = clock
 
     async def run(self, told: Callable[[Left], None] = lambda _: None) -> list[Left]:
         """Let go of all that is due. Raises RetentionRefused and other QuireErrors."""
+        await self._clock.compare(self._database)
+        self._clock.settled()
         url = self._settings.archive_target
         if url is None:
             raise RetentionRefused("nothing is archived here: set QUIRE_ARCHIVE_URL")
@@ -58,17 +64,21 @@ class Retaining:
                     recorder,
                     policy_of(self._settings),
                     unlocked=self._settings.retention_unlocked,
+                    clock=self._clock.seconds,
                 )
                 return await retention.run(told)
 
     async def watch(self) -> None:
         """Look every hour, for ever; what keeps a month is logged."""
+        trouble = Lasting("months stay in the database", "months leave the database again")
         while True:
             try:
                 if any(month.due for month in await departed.months(self._database)):
                     await self.run(_tell)
             except QuireError as error:
-                log.warning("months stay in the database", reason=str(error))
+                trouble.failed(log.warning, str(error))
+            else:
+                trouble.fine()
             await asyncio.sleep(LOOK_S)
 
     async def _system(self, event: Mapping[str, Any]) -> int:

@@ -24,6 +24,7 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from ledger.core.lasting import Lasting
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.departed import set_keep_months
@@ -45,6 +46,8 @@ from server.worker import application, uvicorn_config
 log = structlog.get_logger("quire")
 
 WATCH_S: Final = 1.0
+RUNS_S: Final = 60.0
+"""A database that ran for so long has not died for the reason of before."""
 
 
 def serve(settings: Settings) -> int:
@@ -110,13 +113,25 @@ def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
     """Start PostgreSQL again within a second or two should it die."""
     stop = threading.Event()
 
+    trouble = Lasting(
+        "the embedded PostgreSQL does not start", "the embedded PostgreSQL runs", quiet_s=0
+    )
+    deaths = Lasting(
+        "the embedded PostgreSQL had died and was started again",
+        "the embedded PostgreSQL dies no more",
+        quiet_s=RUNS_S,
+    )
+
     def watch() -> None:
         while not stop.wait(WATCH_S):
             try:
                 if postgres.ensure_running():
-                    log.warning("the embedded PostgreSQL had died and was started again")
+                    deaths.failed(log.warning, "its log says why", log=str(postgres.data / "log"))
             except Exception as error:  # noqa: BLE001 - the next second tries again
-                log.error("the embedded PostgreSQL does not start", reason=str(error))  # noqa: TRY400
+                trouble.failed(log.error, str(error))
+            else:
+                trouble.fine()
+                deaths.fine()
 
     thread = threading.Thread(target=watch, name="postgres-watch", daemon=True)
     thread.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -14,12 +13,13 @@ from ledger.archive.past import ArchivePast
 from ledger.archive.qwed_rows import QwedRowFinder
 from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
+from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.keys import SigningKeyring
 from ledger.storage import listen, migrate, partitions
 from ledger.storage.database import Database
@@ -29,6 +29,7 @@ from server.appending import Appender, Intake
 from server.archiving import target_settings
 from server.auth import Authenticator
 from server.bodies import Bodies
+from server.clock import ServerClock
 from server.directory import Directory
 from server.entry_bundles import EntryBundles
 from server.first_start import Secrets
@@ -41,6 +42,7 @@ from server.settings import Settings
 log = structlog.get_logger("quire")
 
 UPKEEP_S: Final = 3_600
+UPKEEP_AGAIN_S: Final = 60
 
 
 class Services:
@@ -52,8 +54,10 @@ class Services:
         secrets: Secrets,
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
+        clock: ServerClock,
     ) -> None:
         self.settings = settings
+        self.clock = clock
         self.database = database
         self.keyring = keyring
         self.sealer = Sealer(database, secrets.master_key)
@@ -61,6 +65,7 @@ class Services:
             database,
             keyring,
             limits=Limits(org_events=settings.queue_events),
+            clock=clock,
             observe=self._observe,
         )
         self.appender = Appender(
@@ -93,7 +98,7 @@ class Services:
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )
-        self.retaining = Retaining(settings, database, keyring, self.directory, self.guard)
+        self.retaining = Retaining(settings, database, keyring, self.directory, self.guard, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -108,8 +113,11 @@ class Services:
         database = await Database.open(database_url, size=settings.pool_size)
         try:
             await migrate.require_current(database)
-            await partitions.prepare(database, datetime.now(UTC))
-            services = cls(settings, secrets, database, keyring)
+            clock = ServerClock(settings, reports=True)
+            await clock.compare(database)
+            with contextlib.suppress(ClockUnsteady):  # the upkeep does it when the clock is right
+                await partitions.prepare(database, clock.moment())
+            services = cls(settings, secrets, database, keyring, clock)
         except BaseException:
             await database.close()
             raise
@@ -120,6 +128,7 @@ class Services:
         self.sequencer.start()
         self.verifications.start()
         self._tasks = [
+            asyncio.create_task(self.clock.watch(self.database), name="clock"),
             asyncio.create_task(self._upkeep(), name="upkeep"),
             asyncio.create_task(self.bodies.watch(), name="slow bodies"),
             asyncio.create_task(
@@ -153,19 +162,28 @@ class Services:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.clock.close(self.database)
         await self.trail.close()
         await self.database.close()
 
     async def _upkeep(self) -> None:
         """Partitions ahead of time, old ones sealed or dropped; a missed hour harms nothing."""
+        trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
         while True:
-            now = datetime.now(UTC)
+            pause_s: float = UPKEEP_S
             try:
-                await partitions.prepare(self.database, now)
-                await partitions.retire(self.database, now, self.settings.idempotency_days)
+                await partitions.prepare(self.database, self.clock.moment())
+                # What is sealed or dropped stays so: a clock that is wrong must not decide it.
+                days = self.settings.idempotency_days
+                await partitions.retire(self.database, self.clock.settled(), days)
+            except ClockUnsteady as error:
+                pause_s = min(error.retry_after, UPKEEP_S)
             except DatabaseUnavailable as error:
-                log.warning("upkeep failed and is tried again", reason=str(error))
-            await asyncio.sleep(UPKEEP_S)
+                trouble.failed(log.warning, str(error), early=log.info)
+                pause_s = UPKEEP_AGAIN_S
+            else:
+                trouble.fine()
+            await asyncio.sleep(pause_s)
 
     def _observe(self, report: BatchReport) -> None:
         metrics.observe_batch(report.entries, report.seconds)

@@ -216,6 +216,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_days: Annotated[
         int, Meta(ge=1, le=365, description="Days for which idempotency keys are remembered")
     ] = 7
+    clock_tolerance_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="Seconds by which the wall clock may be off before appends wait",
+        ),
+    ] = 5.0
+    clock_hold_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="Seconds for which a clock that leapt must be steady before it is believed",
+        ),
+    ] = 300.0
     shutdown_seconds: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds for open requests to finish at shutdown")
     ] = 30

@@ -22,12 +22,14 @@ from ledger.core.checkpointing import (
     Pace,
     RoundReport,
 )
-from ledger.errors import QuireError, StorageError
-from ledger.storage.log_keys import nothing_signed, publish_history
+from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
+from ledger.errors import ClockUnsteady, QuireError, StorageError
+from ledger.storage.log_keys import anything_signed, nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
 from server.attesting import Attesting
 from server.child import work_as_told
-from server.first_start import load_log_keys, load_secrets
+from server.clock import ServerClock
+from server.first_start import load_log_keys
 from server.keyring import LiveKeyring
 from server.refusal import StartupRefused
 from server.settings import Settings
@@ -37,6 +39,8 @@ log = structlog.get_logger("quire")
 AGAIN_S: Final = 1.0
 SWEEP_S: Final = 30.0
 PROGRESS_S: Final = 5.0
+STOPPED_S: Final = 90.0
+"""An org that was not stopped again for so long is signed: it is tried every 30 seconds."""
 
 
 class Signer:
@@ -45,13 +49,19 @@ class Signer:
     def __init__(self, settings: Settings, database_url: str) -> None:
         self._settings = settings
         self._url = database_url
-        self._secrets = load_secrets(settings, database_is_new=False)
-        self._keyring = LiveKeyring(
-            settings,
-            self._secrets.keyring,
-            lambda: load_secrets(settings, database_is_new=False).keyring,
-        )
+        self._keyring: LiveKeyring | None = None
         self._stamp = self._look()
+        self._clock = ServerClock(settings)
+        self._waits = Lasting("checkpoints wait", "checkpoints are signed again")
+        self._away = Lasting(
+            "checkpoints wait for the database", "checkpoints are signed again", grace_s=GRACE_S
+        )
+        self._anchors = Lasting("anchors stopped", "anchors are signed again")
+        self._stopped = LastingByKey(
+            "checkpoints of an org stopped",
+            "checkpoints of an org are signed again",
+            quiet_s=STOPPED_S,
+        )
         self._anchored = 0.0
         self._swept = 0.0
         self._told = 0.0
@@ -61,17 +71,23 @@ class Signer:
         while True:
             try:
                 await self._lead()
-            except (StorageError, MemoryUnavailable) as error:
-                log.warning("checkpoints wait", reason=str(error))
+            except StorageError as error:
+                self._away.failed(log.warning, str(error), early=log.info)
+            except MemoryUnavailable as error:
+                self._waits.failed(log.warning, str(error))
             except (QuireError, StartupRefused) as error:
-                log.error("checkpoints wait", reason=str(error))  # noqa: TRY400
+                self._waits.failed(log.error, str(error))
             await asyncio.sleep(AGAIN_S)
 
     async def _lead(self) -> None:
         """Sign while this is the leader and the keys stay the same."""
         settings = self._settings
+        if self._keyring is None:
+            self._keyring = LiveKeyring.of(settings)
         async with SignerConnection.open(self._url) as connection:
-            while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
+            stood_by = False
+            while not await connection.lead():
+                stood_by = True  # the other is in another process, or on another machine
                 await asyncio.sleep(settings.checkpoint_seconds)
             before = self._look()
             new = await nothing_signed(connection)
@@ -83,18 +99,25 @@ class Signer:
             pace = Pace(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
-                if not memory and not new:
-                    log.warning(
+                if not memory and await anything_signed(connection):
+                    # One that takes over from another machine has nothing to remember yet.
+                    report = log.info if stood_by else log.warning
+                    report(
                         "the signer remembers nothing of this database: another machine signed so "
                         "far, or its memory was lost. A rollback to before now goes unnoticed here",
                         memory=str(settings.data_dir / MEMORY_FILE),
                     )
-                checkpointer = Checkpointer(connection, keys, self._keyring, memory, pace)
+                checkpointer = Checkpointer(
+                    connection, keys, self._keyring, memory, pace, self._clock.seconds
+                )
                 self._swept = 0.0
-                attesting = asyncio.create_task(Attesting(settings, self._url).run())
+                attesting = asyncio.create_task(Attesting(settings, self._url, self._clock).run())
                 try:
                     while self._look() == self._stamp:
+                        await self._clock.tick(connection)
                         await self._turn(checkpointer)
+                        self._waits.fine()
+                        self._away.fine()
                 finally:
                     attesting.cancel()
                     await asyncio.wait([attesting])
@@ -117,11 +140,16 @@ class Signer:
         try:
             await checkpointer.anchor()
         except AnchoringStopped as error:
-            log.error("anchors stopped", reason=str(error))  # noqa: TRY400
+            self._anchors.failed(log.error, str(error))
+        except ClockUnsteady:
+            self._anchored = 0.0  # its time would stay: anchored as soon as the clock is right
+        else:
+            self._anchors.fine()
 
     def _tell(self, report: RoundReport) -> None:
         for org_id, slug, doubt in report.stopped:
-            log.error("checkpoints of an org stopped", org=slug, org_id=org_id, reason=str(doubt))
+            self._stopped.failed(org_id, log.error, str(doubt), org=slug, org_id=org_id)
+        self._stopped.all_fine()
         if report.behind and time.monotonic() - self._told >= PROGRESS_S:
             self._told = time.monotonic()
             log.info("catching up", signed=report.entries, behind=report.behind)

@@ -53,7 +53,7 @@ class Retention:
     """Lets months leave one database that one target holds.
 
     ``policy`` is what objects are locked for, from when their month leaves; ``unlocked`` says
-    that a target which locks nothing will do.
+    that a target which locks nothing will do. ``clock`` is in POSIX seconds.
 
     Methods raise RetentionRefused where something keeps a month, ArchiveError, StorageError and
     AppendRefused. Run it in one process at a time.
@@ -68,6 +68,7 @@ class Retention:
         policy: Policy,
         *,
         unlocked: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._target = target
         self._database = database
@@ -75,6 +76,7 @@ class Retention:
         self._recorder = recorder
         self._policy = policy
         self._unlocked = unlocked
+        self._clock = clock
 
     async def due(self) -> list[Month]:
         """The months that the policy lets go, oldest first."""
@@ -112,7 +114,7 @@ class Retention:
         """Every row of a range is archived, bit for bit, in the signed tree, and stays archived."""
         if one.slug is None:
             raise RetentionRefused(f"entries of org {one.org_id} stand there, which is no org")
-        locks = Locks(self._target, self._policy, time.time())
+        locks = Locks(self._target, self._policy, self._clock())
         holding = Holding(locks, self._database, one.org_id, one.slug, self._keyring(True))
         try:
             await holding.check(one.first_seq, one.last_seq)

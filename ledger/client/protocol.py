@@ -37,6 +37,7 @@ _BY_SLUG: dict[str, type[ProblemError]] = {
     "org-frozen": errors.OrgFrozenError,
     "too-many-requests": errors.TooManyRequestsError,
     "unavailable": errors.UnavailableError,
+    "clock-unsteady": errors.UnavailableError,
     "outcome-unknown": errors.OutcomeUnknownError,
     "internal": errors.InternalError,
 }

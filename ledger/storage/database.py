@@ -36,7 +36,8 @@ CONNECTION_LOST: Final = (
 
 def explain(error: BaseException) -> StorageError:
     """An asyncpg or socket error in the words of the caller."""
-    text = str(error) or type(error).__name__
+    # PostgreSQL's details and hints stand in lines of their own; a log has one.
+    text = " ".join(str(error).split("\n")) or type(error).__name__
     if isinstance(error, asyncpg.DiskFullError):
         return DatabaseUnavailable(f"the database has no disk space left: {text}")
     return DatabaseUnavailable(f"the database can't do this now: {text}")

@@ -12,6 +12,8 @@ ADD: Final = "INSERT INTO log_keys (position, statement) VALUES ($1, $2)"
 NOTHING_SIGNED: Final = """
 SELECT NOT EXISTS (SELECT FROM log_keys) AND NOT EXISTS (SELECT FROM checkpoints)"""
 
+ANYTHING_SIGNED: Final = "SELECT EXISTS (SELECT FROM checkpoints)"
+
 
 class Queries(Protocol):
     """What runs one query: a pool, or the signer's own connection."""
@@ -29,6 +31,11 @@ async def statements(database: Queries) -> list[bytes]:
 async def nothing_signed(database: Queries) -> bool:
     """Whether no key was ever published here and nothing signed: a key may be made."""
     return bool((await database.fetch(NOTHING_SIGNED))[0][0])
+
+
+async def anything_signed(database: Queries) -> bool:
+    """Whether there is a checkpoint, which its signer must remember."""
+    return bool((await database.fetch(ANYTHING_SIGNED))[0][0])
 
 
 async def publish_history(database: Queries, history: LogKeyHistory) -> None:

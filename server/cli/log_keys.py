@@ -1,7 +1,6 @@
 """`quire keys log`: the keys that sign checkpoints and anchors, without a server."""
 
 import os
-import time
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from ledger.log_keys import rotate as rotated
 from server.cli import output
 from server.cli.private_file import locked_directory, replace_private_file
 from server.cli.text import count, moment
+from server.clock import ServerClock
 from server.first_start import new_log_seeds, read_log_keys
 from server.settings import Settings
 
@@ -76,7 +76,8 @@ def rotate(data_dir: Path | None, as_json: bool) -> None:
 def _rotate(settings: Settings, path: Path) -> LogKeys:
     # Two rotations at once must not appoint two successors of one key.
     with locked_directory(path.parent):
-        keys = rotated(_present(settings), new_log_seeds(), time.time_ns() // 1000)
+        keys = _present(settings)
+        keys = rotated(keys, new_log_seeds(), ServerClock(settings)())  # its time stays for ever
         content = dump_log_keys(keys)
         parse_log_keys(content)  # nothing is written that the signer would not read
         replace_private_file(path, content)

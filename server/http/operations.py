@@ -50,6 +50,7 @@ class Readiness(msgspec.Struct):
     database: str
     migrations: str
     sequencer: str
+    clock: str
 
 
 @get("/livez", operation_id="live", tags=["Operations"])
@@ -60,7 +61,7 @@ async def livez() -> dict[str, str]:
 
 @get("/readyz", operation_id="ready", tags=["Operations"])
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """The database answers, the schema is this version's, the sequencer works."""
+    """The database answers, the schema is this version's, sequencer and clock work."""
     services = services_of(request)
     database = migrations = "ok"
     try:
@@ -72,9 +73,10 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
         else:
             database = migrations = "unreachable"
     sequencer = "ok" if services.sequencer.healthy else "not running"
-    ready = (database, migrations, sequencer) == ("ok", "ok", "ok")
+    clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
+    ready = (database, migrations, sequencer, clock) == ("ok", "ok", "ok", "ok")
     return Response(
-        Readiness(ready, database, migrations, sequencer), status_code=200 if ready else 503
+        Readiness(ready, database, migrations, sequencer, clock), status_code=200 if ready else 503
     )
 
 

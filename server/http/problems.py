@@ -10,8 +10,10 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from ledger.core.bundling import NothingSelected, TooManySelected
+from ledger.core.lasting import GRACE_S, SILENT_S, Lasting, LastingByKey
 from ledger.core.proving import NotYetSigned, SigningStopped
 from ledger.errors import (
+    ClockUnsteady,
     DatabaseUnavailable,
     IdempotencyMismatch,
     InvalidEvent,
@@ -32,6 +34,17 @@ from server.http.reads import allowed
 from server.reading import InvalidFilter
 
 log = structlog.get_logger("quire")
+
+_trouble = LastingByKey("requests fail", "requests no longer fail", silent_s=SILENT_S)
+_bugs = LastingByKey(
+    "requests fail unexpectedly", "requests no longer fail unexpectedly", silent_s=SILENT_S
+)
+_database_trouble = Lasting(
+    "the database can't do what a request asks",
+    "the database does what requests ask",
+    grace_s=GRACE_S,
+    silent_s=SILENT_S,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "https://quire.dev/problems/"
@@ -95,6 +108,7 @@ OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (SigningStopped, FROZEN),
     (NotYetSigned, NOT_YET_SIGNED),
     (ShuttingDown, UNAVAILABLE),
+    (ClockUnsteady, Kind("clock-unsteady", 503, "The server's clock is not to be trusted")),
     (OutcomeUnknown, Kind("outcome-unknown", 503, "Outcome not known yet")),
 )
 OF_STATUS: Final = {
@@ -160,18 +174,20 @@ def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[byt
         return problem(kind, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, DatabaseUnavailable):
         # What the database says may name hosts, users and tables.
-        log.warning("the database can't do what a request asks", reason=str(error))
+        _database_trouble.failed(log.warning, str(error), early=log.info)
         return problem(UNAVAILABLE, "the database can't do this now; nothing was written")
     for cls, kind in OF_ERROR:
         if isinstance(error, cls):
+            retry_after = getattr(error, "retry_after", None)
             return problem(
                 kind,
                 str(error),
+                headers={} if retry_after is None else {"Retry-After": str(retry_after)},
                 index=getattr(error, "index", None),
                 field=getattr(error, "field", None),
                 reason=getattr(error, "reason", None),
             )
-    log.error("request failed", exc_info=error)
+    _trouble.failed(type(error), log.error, str(error), exc_info=error)
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 
 
@@ -221,7 +237,8 @@ def _called(request: Request[Any, Any, Any], key: str | None) -> str:
 
 def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A bug of ours: said to nobody but the log."""
-    log.error("request failed unexpectedly", exc_info=error)
+    # By its class, as its words may differ each time.
+    _bugs.failed(type(error), log.error, "a fault of the server", exc_info=error)
     return problem(INTERNAL, "the server failed on this request; its log says why")
 
 

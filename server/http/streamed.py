@@ -14,9 +14,14 @@ from typing import Final
 import structlog
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
+from ledger.core.lasting import SILENT_S, LastingByKey
 from ledger.errors import QuireError
 
 log = structlog.get_logger("quire")
+
+_broken_off = LastingByKey(
+    "an answer was broken off", "answers are no longer broken off", silent_s=SILENT_S
+)
 
 STALL_S: Final = 60.0
 """How long one piece may wait for a caller that reads nothing."""
@@ -51,7 +56,7 @@ class Streamed:
                 await self._send(send, gone)
         except (QuireError, TimeoutError) as error:
             reason = str(error) or f"the caller took nothing for {STALL_S:.0f} s"
-            log.warning("an answer was broken off", what=self._what, reason=reason)
+            _broken_off.failed(type(error), log.warning, reason, what=self._what)
         finally:
             gone.cancel()
 

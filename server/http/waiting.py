@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 
+from ledger.core.lasting import SILENT_S, LastingByKey
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import RecordId
@@ -24,6 +25,10 @@ from server.http.proofs import proof_body, signed_head
 from server.services import Services
 
 log = structlog.get_logger("quire")
+
+_unproven = LastingByKey(
+    "entries are written but not proven", "entries are proven again", silent_s=SILENT_S
+)
 
 WAIT_S: Final = 10.0
 """How long an append waits for its checkpoint at most."""
@@ -58,7 +63,7 @@ async def signed(request: HttpRequest, org: Org, appended: Appended) -> Signed:
     try:
         found = await _prove(services, org, appended)
     except QuireError as error:
-        log.warning("entries are written but not proven", org=org.slug, reason=str(error))
+        _unproven.failed(type(error), log.warning, str(error), org=org.slug)
         found = None
     if found is None:
         return Signed("null", ["null"] * count if count <= MAX_PROVED else [])

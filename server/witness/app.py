@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import structlog
 
+from ledger.core.lasting import Lasting
+from ledger.errors import ClockUnsteady
 from ledger.submission import SUBMISSION_BYTES_MAX
 from server.witness.cosigner import Cosigner, Verdict
 
@@ -20,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 10.0
+_NO_TIME: Final = Verdict(503, b"the witness's clock is not to be trusted; try again later\n")
 _UNAVAILABLE: Final = Verdict(503, b"the witness's memory can't be used now; try again later\n")
 _TOO_LARGE: Final = Verdict(
     413, f"a submission has at most {SUBMISSION_BYTES_MAX} bytes\n".encode()
@@ -46,6 +49,8 @@ class WitnessApp:
         self._paths = {
             f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin for origin in origins
         }
+        self._memory_fails = Lasting("the memory of the witness fails", "the memory works again")
+        self._clock_leapt = Lasting("the clock leapt: nothing is cosigned", "the clock is steady")
         self._thread = ThreadPoolExecutor(1, "heads")
 
     def close(self) -> None:
@@ -59,8 +64,14 @@ class WitnessApp:
         except _Gone:
             return
         except sqlite3.Error as error:
-            log.error("the memory of the witness failed", reason=str(error))  # noqa: TRY400
+            self._memory_fails.failed(log.error, str(error))
             verdict = _UNAVAILABLE
+        except ClockUnsteady as error:
+            self._clock_leapt.failed(log.error, str(error))
+            verdict = _NO_TIME
+        else:
+            self._memory_fails.fine()
+            self._clock_leapt.fine()
         await _send(send, verdict, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, method: str, path: str, receive: Receive) -> Verdict:

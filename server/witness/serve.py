@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 import uvicorn
 
+from ledger.core.clock import SECOND_US, WallClock
 from server.listening import address, listen
 from server.refusal import StartupRefused
 from server.witness.app import WitnessApp
@@ -41,7 +41,7 @@ def serve(
             "of a log: log VKEY"
         )
     with closing(listen(host, port)) as listener, closing(Heads(home.heads)) as heads:
-        app = WitnessApp(Cosigner(logs, signers, heads, _now_s), origins)
+        app = WitnessApp(Cosigner(logs, signers, heads, _seconds(WallClock())), origins)
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -63,5 +63,6 @@ def serve(
             uvicorn.Server(config).run(sockets=[listener])
 
 
-def _now_s() -> int:
-    return int(time.time())
+def _seconds(clock: WallClock) -> Callable[[], int]:
+    """A clock in POSIX seconds. It raises ClockUnsteady: what a witness said of time stays."""
+    return lambda: clock() // SECOND_US

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.checkpoint import Checkpoint
+from ledger.core.clock import SECOND_US, read_clocks
 from ledger.log_keys import (
     KEYS_MAX,
     KeyPins,
@@ -18,6 +19,7 @@ from ledger.log_keys import (
     parse_log_keys,
 )
 from ledger.note import parse_vkey, sign_note
+from server.clock_note import NAME, Note, NoteFile, boot_name
 from server.first_start import create_private_file
 from tests.cli.commands import invoke, run
 from tests.support.log_keys import ORIGIN, anchor_note, keys
@@ -164,3 +166,17 @@ def test_keys_of_the_environment_are_not_rotated_out_of_sight() -> None:
     result = invoke("keys", "log", "rotate", settings=settings)
     assert result.exit_code == 2
     assert "come from QUIRE_LOG_SIGNING_KEYS" in result.stderr
+
+
+def test_no_key_is_rotated_while_the_clock_is_wrong(key_file: Path) -> None:
+    folder, before, day_us = key_file.parent, key_file.read_bytes(), 86_400 * SECOND_US
+    now, file = read_clocks(), NoteFile(key_file.parent)
+    assert file.keep()
+    file.write(Note(boot_name(), now.difference_us - day_us, 0, now.wall_us - day_us))
+    file.close()
+    refused = run("keys", "log", "rotate", "--data-dir", str(folder))
+    assert refused.returncode != 0
+    assert b"clock is 86,400.0 s ahead" in refused.stderr
+    assert key_file.read_bytes() == before
+    (folder / NAME).unlink()
+    assert run("keys", "log", "rotate", "--data-dir", str(folder)).returncode == 0

@@ -10,8 +10,9 @@ import pytest
 
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.entry import from_datetime
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.storage import partitions
+from ledger.storage.trail import AppendTransaction
 from tests.support.appending import Process, new_org, process, sound_trail, superuser
 from tests.support.clusters import Database
 
@@ -111,6 +112,45 @@ async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock
         clock.set(datetime(2026, 4, 2, 2, tzinfo=UTC))
         await timed.append(org, b"in April")
         assert await sound_trail(database, org) == [b"in March", b"in April"]
+
+
+class Leaping(Clock):
+    """A clock that gives out no time while it is told so."""
+
+    wrong = False
+
+    def __call__(self) -> int:
+        if self.wrong:
+            raise ClockUnsteady("the clock leapt", retry_after=3)
+        return super().__call__()
+
+
+async def test_nothing_is_written_while_the_clock_is_wrong(database: Database) -> None:
+    clock = Leaping()
+    async with process(database.server_url, clock=clock, limits=Limits(retry_s=60)) as timed:
+        orgs = [await new_org(timed.database) for _ in range(3)]
+        await asyncio.gather(*(timed.append(org, b"right") for org in orgs))
+        effects = []
+
+        async def effect(_: AppendTransaction) -> None:
+            effects.append("had")
+
+        clock.wrong = True
+        refused = await asyncio.gather(
+            *(timed.append(org, b"wrong", b"wrong too", idempotency=key("k")) for org in orgs),
+            timed.append(orgs[0], b"with an effect", effect=effect),
+            return_exceptions=True,
+        )
+        assert [type(error) for error in refused] == [ClockUnsteady] * 4
+        assert effects == []
+        clock.wrong = False
+        # The key was not used up, and the connections are as they were.
+        again = await timed.append(orgs[0], b"wrong", b"wrong too", idempotency=key("k"))
+        assert not again.replayed
+        assert await sound_trail(database, orgs[0]) == [b"right", b"wrong", b"wrong too"]
+        for org in orgs[1:]:
+            assert await sound_trail(database, org) == [b"right"]
+        assert sum(report.entries for report in timed.reports) == 5
 
 
 async def seals(database: Database) -> int:

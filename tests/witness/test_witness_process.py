@@ -27,6 +27,7 @@ from tests.plugins.witness import StartWitness
 from tests.support.serving import Answer
 from tests.support.small_log import SmallLog
 from tests.support.witness_process import WitnessProcess
+from tests.support.wrong_clock import WrongClock
 
 LOG = SmallLog()
 MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
@@ -99,6 +100,21 @@ def test_over_http(witness: WitnessProcess) -> None:
     opened = open_checkpoint(monitored.body, LOG.origin, keys, witness.verifiers)
     assert opened.checkpoint.size == 100
     assert len(opened.verified) == len(keys) + len(witness.verifiers)
+
+
+def test_nothing_is_cosigned_while_the_clock_is_wrong(
+    changed: WitnessProcess, session_dir: Path
+) -> None:
+    clock = WrongClock(session_dir / f"clock-{uuid4().hex[:8]}")
+    start_with(changed, f"exec(open({str(clock.module)!r}).read())")
+    check(changed, changed.add(LOG.body(0, 7)), 7)
+    clock.set(400 * 86_400)
+    for _ in range(2):
+        refused = changed.add(LOG.body(7, 100))
+        assert (refused.status, b"clock" in refused.body) == (503, True)
+    assert size_of(changed) == 7
+    clock.set(0)
+    check(changed, changed.add(LOG.body(7, 100)), 100)
 
 
 def test_other_paths_and_methods(witness: WitnessProcess) -> None:

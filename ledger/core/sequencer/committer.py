@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ledger.core.sequencer.batch import Batch, Outcome
-from ledger.errors import DatabaseUnavailable, OutcomeUnknown
+from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
 from ledger.storage.database import Connection, Database, connect
 from ledger.storage.trail import (
@@ -44,7 +44,7 @@ class Committer:
         self._idle: list[Connection] = []
 
     async def commit(self, batch: Batch) -> Outcome:
-        """Run and commit. Raises DatabaseUnavailable where certainly nothing was written."""
+        """Run and commit. Raises DatabaseUnavailable, ClockUnsteady where nothing was written."""
         deadline = time.monotonic() + self._retry_s
         pause = FIRST_PAUSE_S
         while True:
@@ -72,6 +72,8 @@ class Committer:
             assert outcome is not None
             if not await self._settle(outcome.moves):
                 raise NotWritten(error) from error
+        except ClockUnsteady:
+            raise  # the batch asks for the time first: no transaction was begun
         except BaseException:
             await transaction.rollback()
             raise

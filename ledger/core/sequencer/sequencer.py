@@ -18,7 +18,7 @@ from ledger.core.sequencer.batch import Batch, Outcome, Turn
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.lane import Lane, SeenHeads
 from ledger.core.sequencer.request import Appended, AppendRequest
-from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown, StorageError
+from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 
@@ -57,7 +57,8 @@ class Sequencer:
     """Takes append requests and makes them durable, in order, once.
 
     ``keyring(refresh)`` returns the signing keys, read anew when ``refresh`` is
-    True. ``observe`` is called after each commit. Use as: start, append…, close.
+    True. ``clock`` raises ClockUnsteady while its time is not to be trusted: nothing is
+    written then. ``observe`` is called after each commit. Use as: start, append…, close.
     """
 
     def __init__(
@@ -103,8 +104,8 @@ class Sequencer:
     async def append(self, request: AppendRequest) -> Appended:
         """Wait until the request is durable; a caller that is cancelled cancels nothing.
 
-        Raises QueueFull, ShuttingDown, OrgFrozen, IdempotencyMismatch, StaleSeal
-        (nothing written), DatabaseUnavailable (nothing written), OutcomeUnknown.
+        Raises QueueFull, ShuttingDown, ClockUnsteady, OrgFrozen, IdempotencyMismatch,
+        StaleSeal (nothing written), DatabaseUnavailable (nothing written), OutcomeUnknown.
         """
         self._admit(request)
         # A caller that is cancelled cancels this future, which is its own; the request stays.
@@ -181,7 +182,7 @@ class Sequencer:
 
     async def _failed(self, turns: list[Turn], error: Exception) -> None:
         """Not written, unless the error says otherwise (OutcomeUnknown)."""
-        if len(turns) == 1 or isinstance(error, StorageError):
+        if len(turns) == 1 or isinstance(error, (ClockUnsteady, StorageError)):
             for request in (request for turn in turns for request in turn.requests):
                 request.refuse(error)
         else:

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ledger.chain import Fault
+from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.faults import Result
 from ledger.core.verification.trail import Progress, Target, verify_trail
@@ -220,18 +221,25 @@ class VerificationJobs:
         state = "done" if result else "failed"
         text = msgspec.json.encode(result).decode() if result else None
         advance = running.advance(result)
+        trouble = Lasting("a verification can't be stored", "a verification is stored", quiet_s=0)
         for _ in range(attempts):
             try:
                 await self._table.finish(
                     running.job_id, state, advance, text, None if result else error
                 )
             except DatabaseUnavailable as unavailable:
-                _log.warning("verification %s can't be stored: %s", running.job_id, unavailable)
+                trouble.failed(plain(_log.warning), str(unavailable), job=running.job_id)
                 await asyncio.sleep(HEARTBEAT_S)
             else:
+                trouble.fine()
                 return
 
     async def _beat(self) -> None:
+        trouble = Lasting(
+            "verification jobs can't be kept alive",
+            "verification jobs are kept alive",
+            grace_s=GRACE_S,
+        )
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             try:
@@ -239,7 +247,9 @@ class VerificationJobs:
                 if (running := self._running) is not None:
                     await self._table.advance(running.job_id, running.advance(None))
             except DatabaseUnavailable as error:
-                _log.warning("verification jobs can't be kept alive: %s", error)
+                trouble.failed(plain(_log.warning), str(error), early=plain(_log.info))
+            else:
+                trouble.fine()
 
 
 class _Running:

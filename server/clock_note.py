@@ -1,0 +1,97 @@
+"""What this machine's server processes remember of its clock, in the data directory.
+
+A process that starts while the clock is wrong has seen nothing of its leap: by the note it
+knows where the clock was. One process keeps the note, under a lock that the kernel takes back
+when it ends; the others read. Nothing depends on the file: one that is missing, damaged or of
+another boot says nothing, and a crash while it is written leaves it damaged at worst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+NAME: Final = "clock.json"
+_BYTES: Final = 512
+"""The note is padded to this, so that one write in place replaces it."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_TIME_NAMESPACE: Final = Path("/proc/self/ns/time")
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Where the wall clock was, in µs.
+
+    ``boot`` names the boot whose CLOCK_BOOTTIME ``boot_us`` is the difference to, and
+    ``database_us`` is the difference to the database's clock that was believed.
+    ``believed_us``: when (CLOCK_BOOTTIME) a leap was last believed, None for never.
+    """
+
+    boot: str
+    boot_us: int
+    database_us: int
+    wall_us: int
+    believed_us: int | None = None
+
+
+def boot_name() -> str:
+    """A name of the boot of this machine, as this process sees its clock; empty if unknown."""
+    try:
+        boot = _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+    # A container may have a CLOCK_BOOTTIME of its own.
+    with contextlib.suppress(OSError):
+        boot += f" {_TIME_NAMESPACE.readlink()}"
+    return boot
+
+
+class NoteFile:
+    """The note of one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / NAME
+        self._kept: int | None = None
+
+    def read(self) -> Note | None:
+        """The note, None where there is none."""
+        try:
+            with self._path.open("rb") as file:
+                return msgspec.json.decode(file.read(_BYTES), type=Note)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def keep(self) -> bool:
+        """Become the one process that keeps the note; False where another one does.
+
+        Where no file can be made there is nobody to leave it to: True.
+        """
+        if self._kept is not None:
+            return True
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            return False
+        self._kept = file
+        return True
+
+    def write(self, note: Note) -> None:
+        """Replace the note, if it is kept by this process."""
+        if self._kept is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._kept, msgspec.json.encode(note).ljust(_BYTES), 0)
+
+    def close(self) -> None:
+        """Leave the note to another process."""
+        if self._kept is not None:
+            os.close(self._kept)
+            self._kept = None

@@ -1,0 +1,46 @@
+"""A wall clock that a test sets, for all Python processes of one server.
+
+A machine's clock can't be set for a test. The folder goes onto PYTHONPATH, and the module in it,
+which Python imports at its start, moves ``time.time`` by what the file beside it says.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+_MODULE = """
+import mmap, struct, time
+
+with open({path!r}, "r+b") as file:
+    _shared = mmap.mmap(file.fileno(), 8)
+_time_ns = time.time_ns
+
+
+def time_ns():
+    return _time_ns() + struct.unpack("<q", _shared[:8])[0]
+
+
+time.time_ns = time_ns
+time.time = lambda: time_ns() / 1_000_000_000
+"""
+
+
+class WrongClock:
+    """By how much the wall clock is off, for processes that are started with ``environ``."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._file = folder / "offset"
+        self.set(0)
+        self.module = folder / "sitecustomize.py"
+        self.module.write_text(_MODULE.format(path=str(self._file)))
+        path = os.environ.get("PYTHONPATH", "")
+        self.environ = {"PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else str(folder)}
+
+    def set(self, seconds: float) -> None:
+        """Set the clock, at once and in place."""
+        file = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+        os.pwrite(file, struct.pack("<q", int(seconds * 1_000_000_000)), 0)
+        os.close(file)

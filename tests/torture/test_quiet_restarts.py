@@ -1,0 +1,221 @@
+"""A normal restart is no alarm: nothing is logged as a warning, no event, no metric, no 503."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.clusters import Database, OwnCluster, blocking
+from tests.support.load import Load
+from tests.support.quire_process import QuireProcess
+from tests.support.signing import fetch
+
+ENTRIES = 40
+PATIENCE_S = 60.0
+BANNER = ("Quire serves", "  ", "Append an event", "Verify the whole", "Stop with")
+LOUD = {"warning", "error", "critical"}
+ALARMS = ("quire_orgs_frozen_total", "quire_stopped_trees", "quire_clock_leaps_total")
+
+
+def made(data_dir: Path, url: str | None = None, workers: int = 1) -> QuireProcess:
+    server = QuireProcess(data_dir, url, workers)
+    server.settings(
+        QUIRE_LOG_LEVEL="info",
+        QUIRE_LOG_FORMAT="json",
+        QUIRE_ANCHOR_SECONDS="0.5",
+        QUIRE_ARCHIVE_SECONDS="0.5",
+        QUIRE_ARCHIVE_URL=data_dir.with_name(f"{data_dir.name}-archive").as_uri(),
+    )
+    return server
+
+
+def alarms(server: QuireProcess) -> list[str]:
+    """The lines of its log that call for somebody."""
+    return [line for line in server.log.read_text().splitlines() if _is_loud(line)]
+
+
+def _is_loud(line: str) -> bool:
+    if not line.strip() or line.startswith(BANNER):
+        return False
+    try:
+        return json.loads(line)["level"] in LOUD
+    except ValueError:
+        return True  # a traceback, or what else nobody meant to log
+
+
+def metrics(server: QuireProcess) -> dict[str, float]:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    found = {}
+    for name in ALARMS:
+        match = re.search(rf"^{name} (.+)$", text, re.MULTILINE)
+        found[name] = float(match[1]) if match else 0.0
+    return found
+
+
+def quiet(server: QuireProcess, database: Database | OwnCluster) -> None:
+    """Nothing calls for anybody."""
+    assert alarms(server) == []
+    assert blocking(fetch(database, "SELECT kind, detail FROM security_events")) == []  # type: ignore[arg-type]
+
+
+def no_metric(server: QuireProcess) -> None:
+    assert set(metrics(server).values()) == {0.0}
+
+
+@contextmanager
+def watched(server: QuireProcess) -> Iterator[list[int]]:
+    """What /readyz answers meanwhile, once it was ready."""
+    stop, found = threading.Event(), list[int]()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            try:
+                urllib.request.urlopen(f"{server.url}/readyz", timeout=30).close()
+                found.append(200)
+            except urllib.error.HTTPError as error:
+                found.append(error.code)
+            except OSError:
+                continue  # down: a balancer goes elsewhere
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def database_of(server: QuireProcess, database: Database | None) -> Database:
+    return server.embedded() if database is None else database
+
+
+@pytest.mark.parametrize(
+    ("how", "embedded", "workers"),
+    [
+        (signal.SIGTERM, True, 1),
+        (signal.SIGINT, False, 2),
+        (signal.SIGKILL, True, 2),
+        (signal.SIGKILL, False, 1),
+    ],
+)
+def test_a_server_that_is_restarted_under_load(
+    database: Database, data_dir: Path, how: signal.Signals, embedded: bool, workers: int
+) -> None:
+    server = made(data_dir, None if embedded else database.server_url, workers)
+    server.start()
+    slug, key = server.create_org("sealed")
+    with Load(server.url, slug, key, bare=0).running() as load:
+        load.wait_for(ENTRIES)
+        server.process.send_signal(how)
+        server.process.wait(PATIENCE_S)
+        server.start()
+        with watched(server) as ready:
+            load.wait_for(ENTRIES)
+        assert set(ready) <= {200}
+    no_metric(server)
+    quiet(server, database_of(server, None if embedded else database))
+    assert server.terminate() == 0
+    assert alarms(server) == []
+
+
+def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -> None:
+    server = made(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url, 2)
+    server.start()
+    slug, key = server.create_org("sealed")
+    with Load(server.url, slug, key, bare=0).running() as load:
+        load.wait_for(ENTRIES)
+        own_cluster.stop()
+        own_cluster.start()
+        load.wait_for(ENTRIES)
+    no_metric(server)
+    quiet(server, own_cluster)
+    assert server.terminate() == 0
+    assert alarms(server) == []
+
+
+def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: Path) -> None:
+    first = made(data_dir, database.server_url)
+    first.start()
+    slug, key = first.create_org("sealed")
+    other_dir = data_dir.with_name(f"{data_dir.name}-other")
+    other_dir.mkdir(mode=0o700)
+    until((data_dir / "log-keys.json").exists, "the log keys")
+    shutil.copy(data_dir / "log-keys.json", other_dir)
+    second = made(other_dir, database.server_url)
+    second.settings(QUIRE_ARCHIVE_URL=data_dir.with_name(f"{data_dir.name}-archive").as_uri())
+    second.start()
+    with (
+        Load(first.url, slug, key, bare=0).running() as one,
+        Load(second.url, slug, key, bare=0).running() as two,
+    ):
+        for server, load in ((first, two), (second, one)):
+            load.wait_for(ENTRIES)
+            assert server.terminate() == 0
+            load.wait_for(ENTRIES)
+            server.start()
+            one.wait_for(ENTRIES)
+            two.wait_for(ENTRIES)
+    signed = "SELECT max(size) FROM checkpoints WHERE org_id <> 0"
+    length = "SELECT max(seq) + 1 FROM heads WHERE org_id <> 0"
+    until(
+        lambda: blocking(fetch(database, signed)) == blocking(fetch(database, length)),
+        "all is signed",
+    )
+    for server in (first, second):
+        no_metric(server)
+        quiet(server, database)
+        assert server.terminate() == 0
+        assert alarms(server) == []
+
+
+def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: Path) -> None:
+    server = made(data_dir, database.server_url, 2)
+    server.start()
+    slug, key = server.create_org("sealed")
+    with Load(server.url, slug, key, bare=0).running() as load:
+        for module in ("server.signer", "server.archiver", "spawn_main"):
+            load.wait_for(ENTRIES)
+            pid = child_of(server, module)
+            os.kill(pid, signal.SIGTERM)
+            until(partial(_ended, pid), f"{module} ended")
+            until(partial(child_of, server, module), f"{module} runs again")
+            load.wait_for(ENTRIES)
+    no_metric(server)
+    quiet(server, database)
+    assert server.terminate() == 0
+    assert alarms(server) == []
+
+
+def _ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
+
+
+def child_of(server: QuireProcess, module: str) -> int:
+    for child in psutil.Process(server.process.pid).children():
+        if module in " ".join(child.cmdline()):
+            return child.pid
+    return 0
