@@ -277,7 +277,7 @@ class ArchiverLock:
     @classmethod
     async def connect(cls, url: str) -> ArchiverLock:
         """Raises DatabaseUnavailable."""
-        return cls(await connect(url))
+        return cls(await connect(url, name="quire archiver"))
 
     async def take(self) -> bool:
         """Take or keep it; False while another has it. Raises DatabaseUnavailable."""

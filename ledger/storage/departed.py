@@ -17,7 +17,7 @@ import asyncpg
 from ledger.chain import Head
 from ledger.entry import from_datetime
 from ledger.errors import RetentionRefused
-from ledger.storage.database import CONNECT_TIMEOUT_S, Database, connect, explained
+from ledger.storage.database import Database, connect, connect_as_owner, explained
 
 RETENTION_LOCK: Final = 7_305_804_406
 MAX_MONTHS: Final = 12_000
@@ -147,8 +147,7 @@ async def keep_months(database: Database) -> int | None:
 
 async def set_keep_months(owner_url: str, keep: int | None) -> None:
     """Set the policy, which only the owner may. Raises RetentionRefused, DatabaseUnavailable."""
-    async with explained():
-        connection = await asyncpg.connect(owner_url, timeout=CONNECT_TIMEOUT_S)
+    connection = await connect_as_owner(owner_url)
     try:
         async with explained():
             if await connection.fetchval(KEEP) == keep:

@@ -15,10 +15,10 @@ import asyncpg
 
 from ledger.errors import MigrationError
 from ledger.storage.database import (
-    CONNECT_TIMEOUT_S,
     CONNECTION_LOST,
     Connection,
     Database,
+    connect_as_owner,
     explain,
     explained,
 )
@@ -79,10 +79,7 @@ async def migrate(
     ran was changed since, or PostgreSQL is older than 15.
     """
     wanted = load(folder)
-    async with explained():
-        connection: Connection = await asyncpg.connect(
-            owner_url, timeout=CONNECT_TIMEOUT_S, server_settings={"timezone": "UTC"}
-        )
+    connection = await connect_as_owner(owner_url, name="quire migrate")
     try:
         _require_version(connection)
         return await _migrate(connection, wanted, dry_run)

@@ -8,6 +8,8 @@ Neither gets a password here. The embedded PostgreSQL needs none; an operator se
 
 import asyncpg
 
+from ledger.storage.session import prepare_session
+
 OWNER_ROLE = "quire_owner"
 SERVER_ROLE = "quire_server"
 DATABASE = "quire"
@@ -33,8 +35,11 @@ async def provision(superuser_url: str, database: str = DATABASE) -> None:
     Works on PostgreSQL 15 to 18. Raises asyncpg.PostgresError, say InsufficientPrivilegeError
     for a role that is no superuser.
     """
-    connection = await asyncpg.connect(superuser_url)
+    connection = await asyncpg.connect(
+        superuser_url, server_settings={"application_name": "quire provision"}
+    )
     try:
+        await prepare_session(connection)
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         for role in (OWNER_ROLE, SERVER_ROLE):
             if not await connection.fetchval(_ROLE_EXISTS, role):

@@ -157,7 +157,7 @@ class SignerConnection:
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[SignerConnection]:
         """Connect, with plans pinned to primary key probes."""
-        connection = await connect(url)
+        connection = await connect(url, name="quire signer")
         try:
             async with explained():
                 await connection.execute(
