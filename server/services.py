@@ -108,6 +108,7 @@ class Services:
             await migrate.require_current(database)
             await partitions.prepare(database, datetime.now(UTC))
             services = cls(settings, secrets, database, keyring)
+            await services.sequencer.connect()
         except BaseException:
             await database.close()
             raise

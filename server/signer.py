@@ -23,6 +23,7 @@ from ledger.core.checkpointing import (
     RoundReport,
 )
 from ledger.errors import QuireError, StorageError
+from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.log_keys import nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
 from server.attesting import Attesting
@@ -71,7 +72,14 @@ class Signer:
         """Sign while this is the leader and the keys stay the same."""
         settings = self._settings
         async with SignerConnection.open(self._url) as connection:
-            while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
+            waiting = GrowingIntervals()
+            while not await connection.lead():
+                if waiting.due():
+                    log.warning(
+                        "checkpoints are signed by another process, and this one waits for its lock",
+                        held_by=await connection.leader(),
+                        seconds=round(waiting.lasted_s),
+                    )
                 await asyncio.sleep(settings.checkpoint_seconds)
             before = self._look()
             new = await nothing_signed(connection)

@@ -127,22 +127,30 @@ class Database:
         url: str,
         *,
         size: int = 10,
-        prepare: Callable[[Connection], Awaitable[None]] | None = None,
         name: str = APPLICATION,
     ) -> Database:
-        """Open the pool; raises DatabaseUnavailable where the database can't be reached.
-
-        ``prepare`` is called with each new connection.
-        """
-        preparations = () if prepare is None else (prepare,)
+        """Open the pool; raises DatabaseUnavailable where the database can't be reached."""
 
         async def opener() -> Connection:
-            return await _open(url, _become_server_role, *preparations, name=name)
+            return await _open(url, _become_server_role, name=name)
 
         pool = Pool(opener, size)
         async with explained():
             await pool.fill()
         return cls(url, pool)
+
+    def pool_beside(
+        self, prepare: Callable[[Connection], Awaitable[None]], *, size: int, name: str
+    ) -> Pool:
+        """Another pool for one kind of work, still empty; ``prepare`` gets each new connection.
+
+        Where there are connections for one of both only, this one has it.
+        """
+
+        async def opener() -> Connection:
+            return await _open(self.url, _become_server_role, prepare, name=name)
+
+        return Pool(opener, size, lender=self._pool)
 
     async def close(self) -> None:
         """Close the pool, cutting connections that do not end in a few seconds."""

@@ -39,21 +39,32 @@ class PoolClosed(asyncpg.InterfaceError):
 
 
 class Pool:
-    """At most ``size`` connections, opened by ``opener`` when they are needed, ``kept`` at least."""
+    """At most ``size`` connections, opened by ``opener`` when they are needed.
+
+    ``kept``: so many stay open however long nobody needs them. ``lender``: another pool of the same
+    database, which gives one up when this one has none and gets none.
+    """
 
     def __init__(
-        self, opener: Callable[[], Awaitable[Connection]], size: int, *, kept: int = 1
+        self,
+        opener: Callable[[], Awaitable[Connection]],
+        size: int,
+        *,
+        kept: int = 1,
+        lender: Pool | None = None,
     ) -> None:
         self._opener = opener
+        self._lender = lender
         self._size = size
         self._kept = kept
         self._idle: deque[tuple[Connection, float]] = deque()  # the one used last is on the right
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._in_use: set[Connection] = set()
         self._opening = 0
         self._pause_s = 0.0
         self._grow_at = 0.0
         self._refusal: BaseException | None = None
+        self._to_give_up = 0
         self._closed = False
 
     @property
@@ -69,16 +80,17 @@ class Pool:
     @asynccontextmanager
     async def connection(self, timeout_s: float) -> AsyncIterator[Connection]:
         """A connection for the block. Raises TimeoutError, or what opening one raises."""
-        connection = await self._acquire(timeout_s)
+        connection = await self.acquire(timeout_s)
         try:
             yield connection
         except (asyncio.CancelledError, TimeoutError):
             connection.terminate()  # its statement may still run
             raise
         finally:
-            self._release(connection)
+            self.release(connection)
 
-    async def _acquire(self, timeout_s: float) -> Connection:
+    async def acquire(self, timeout_s: float) -> Connection:
+        """A connection, to be released. Raises TimeoutError, or what opening one raises."""
         deadline = time.monotonic() + timeout_s
         while True:
             if self._closed:
@@ -134,6 +146,8 @@ class Pool:
         self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         if not self.open_count:
             self._pause_s = FIRST_PAUSE_S  # there is none to wait for
+            if self._lender is not None:
+                self._lender.give_up_one()
         self._grow_at = now + self._pause_s
 
     async def _wait(self, deadline: float) -> Connection | None:
@@ -161,13 +175,26 @@ class Pool:
         if connection is None:
             self._wake(None)
         else:
-            self._release(connection)
+            self.release(connection)
 
-    def _release(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
+        """Give a connection back; one that is in a transaction still is closed."""
         self._in_use.discard(connection)
-        if not connection.is_closed() and connection.is_in_transaction():
+        if self._to_give_up:
+            self._to_give_up -= 1
+            connection.terminate()
+        elif not connection.is_closed() and connection.is_in_transaction():
             connection.terminate()
         self._put(connection)
+
+    def give_up_one(self) -> None:
+        """Close a connection for the sake of others, at once or when the next is released."""
+        self._pause_s = LONGEST_PAUSE_S
+        self._grow_at = time.monotonic() + LONGEST_PAUSE_S
+        if self._idle:
+            self._idle.popleft()[0].terminate()
+        elif len(self._in_use) > 1:
+            self._to_give_up = 1
 
     def _put(self, connection: Connection) -> None:
         """Hand a connection to who waits longest, or keep it."""

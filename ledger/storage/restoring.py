@@ -194,9 +194,7 @@ async def restoring(owner_url: str) -> AsyncIterator[RestoreTransaction]:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connection]:
-    connection = await connect_as_owner(
-        url, name="quire restore", command_timeout=BATCH_TIMEOUT_S
-    )
+    connection = await connect_as_owner(url, name="quire restore", command_timeout=BATCH_TIMEOUT_S)
     try:
         yield connection
     finally:

@@ -82,9 +82,7 @@ class Demand(NamedTuple):
     advice: str
 
 
-_CONF: Final = (
-    "Set {name} = {value} in postgresql.conf (or by ALTER SYSTEM), reload PostgreSQL, and start again."
-)
+_CONF: Final = "Set {name} = {value} in postgresql.conf (or by ALTER SYSTEM), reload PostgreSQL, and start again."
 _RESET: Final = (
     "Find who sets it (SELECT * FROM pg_db_role_setting, postgresql.conf) and take it back: "
     "ALTER ROLE … RESET {name}, or ALTER DATABASE … RESET {name}."

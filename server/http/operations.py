@@ -48,6 +48,7 @@ class Readiness(msgspec.Struct):
     database: str
     migrations: str
     sequencer: str
+    appends: str
 
 
 @get("/livez", operation_id="live", tags=["Operations"])
@@ -58,9 +59,9 @@ async def livez() -> dict[str, str]:
 
 @get("/readyz", operation_id="ready", tags=["Operations"])
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """The database answers, the schema is this version's, the sequencer works."""
+    """The database answers, the schema is this version's, the sequencer works, writes are taken."""
     services = services_of(request)
-    database = migrations = "ok"
+    database = migrations = appends = "ok"
     try:
         await services.database.fetch("SELECT 1")
         await migrate.require_current(services.database)
@@ -69,10 +70,14 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
             migrations = str(error)
         else:
             database = migrations = "unreachable"
+        appends = "not tried"
+    else:
+        appends = await services.sequencer.trouble() or "ok"
     sequencer = "ok" if services.sequencer.healthy else "not running"
-    ready = (database, migrations, sequencer) == ("ok", "ok", "ok")
+    ready = {database, migrations, sequencer, appends} == {"ok"}
     return Response(
-        Readiness(ready, database, migrations, sequencer), status_code=200 if ready else 503
+        Readiness(ready, database, migrations, sequencer, appends),
+        status_code=200 if ready else 503,
     )
 
 
