@@ -26,6 +26,7 @@ from ledger.storage.database import (
     Connection,
     explained,
 )
+from ledger.storage.session import prepare_session
 
 _NAME: Final = f"{APPLICATION} start"
 _ANSWER_S: Final = 10.0
@@ -48,7 +49,7 @@ async def require_sessions(url: str, setting: str) -> None:
     async with explained():
         try:
             async with _connected(url) as first:
-                direct = await _backend(first) == first.get_server_pid()
+                direct = await _is_direct(first)
                 try:
                     async with _connected(url) as second:
                         await _require_one_backend_each(first, second, setting)
@@ -110,8 +111,11 @@ async def _require_locks_that_go(url: str, observer: Connection, setting: str) -
         await asyncio.sleep(0.05)
 
 
-async def _backend(connection: Connection) -> object:
-    return await _in_transaction(connection, "SELECT pg_catalog.pg_backend_pid()")
+async def _is_direct(connection: Connection) -> bool:
+    """Whether the process that works is the one that greeted us; a pooler makes a number up."""
+    greeted = connection.get_server_pid()
+    here = f"SELECT WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {greeted}"
+    return await connection.execute(here) == "SELECT 1"
 
 
 async def _in_transaction(connection: Connection, query: str, *args: object) -> object:
@@ -123,7 +127,7 @@ async def _in_transaction(connection: Connection, query: str, *args: object) -> 
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connection]:
-    """A connection that sets nothing: what it set could stay with somebody else's."""
+    """A connection that sets nothing before a pooler: it could stay with somebody else's session."""
     connection: Connection = await asyncpg.connect(
         url,
         timeout=CONNECT_TIMEOUT_S,
@@ -132,6 +136,8 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
         server_settings={"application_name": _NAME},
     )
     try:
+        if await _is_direct(connection):
+            await prepare_session(connection)  # no timeout of the role's may end it
         yield connection
     finally:
         with contextlib.suppress(*CONNECTION_LOST, asyncpg.PostgresError):

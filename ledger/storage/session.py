@@ -3,7 +3,7 @@
 A role, a database or postgresql.conf may have settings under which a right statement is slow,
 fails, or is not durable. Each connection sets what our promises and our SQL rest on. What it can't
 set itself (fsync, say) it checks, and it closes where that is not as it must be. Memory, costs,
-logging, tablespaces and parallel workers are for the operator to set: they stay.
+logging and parallel workers are for the operator to set: they stay.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ BEHAVIOUR: Final = {
     "exit_on_error": "off",
     "transform_null_equals": "off",
     "default_table_access_method": "heap",
+    "default_tablespace": "",  # a partitioned table may not name the one of its database
 }
 PLANS: Final = {
     **dict.fromkeys(

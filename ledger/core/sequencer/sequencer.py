@@ -22,7 +22,6 @@ from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 
-
 COMMITTERS: Final = 2
 """Transactions that one process has under way, each on a connection of its own."""
 
