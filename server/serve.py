@@ -105,8 +105,7 @@ def _database(settings: Settings) -> Iterator[str]:
 async def _make_ready(settings: Settings, url: str) -> None:
     await require_sessions(url, "QUIRE_DATABASE_URL")
     owner_url = settings.database_owner_url or url
-    setting = "QUIRE_DATABASE_OWNER_URL" if settings.database_owner_url else "QUIRE_DATABASE_URL"
-    await migrate(owner_url, setting=setting)
+    await migrate(owner_url, setting=settings.owner_url_setting)
     await set_keep_months(owner_url, settings.retention_months)
 
 

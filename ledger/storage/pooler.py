@@ -29,7 +29,7 @@ from ledger.storage.database import (
 from ledger.storage.session import prepare_session
 
 _NAME: Final = f"{APPLICATION} start"
-_ANSWER_S: Final = 10.0
+_ANSWER_S: Final = 5.0
 """For an answer to a statement that takes no time."""
 _FREED_S: Final = 10.0
 """For a session lock to go with its session."""
@@ -52,16 +52,21 @@ async def require_sessions(url: str, setting: str) -> None:
                 direct = await _is_direct(first)
                 try:
                     async with _connected(url) as second:
-                        await _require_one_backend_each(first, second, setting)
+                        await _require_one_backend_each(first, second, direct, setting)
                         await _require_locks_that_go(url, second, setting)
                 except asyncpg.TooManyConnectionsError:
                     if not direct:
                         raise
-        except asyncpg.ProtocolViolationError as error:
-            raise DatabaseUnfit(_refusal(setting, f"it says: {error}")) from error
+        except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
+            said = error.__cause__ or error  # PgBouncer closes the connection with its last word
+            if not isinstance(said, asyncpg.ProtocolViolationError):
+                raise
+            raise DatabaseUnfit(_refusal(setting, f"it says: {said}")) from error
 
 
-async def _require_one_backend_each(first: Connection, second: Connection, setting: str) -> None:
+async def _require_one_backend_each(
+    first: Connection, second: Connection, direct: bool, setting: str
+) -> None:
     """Each connection keeps its own server process, whichever asks first, whatever others do."""
     found: dict[Connection, set[int]] = {first: set(), second: set()}
     for _ in range(_ROUNDS):
@@ -69,6 +74,8 @@ async def _require_one_backend_each(first: Connection, second: Connection, setti
             try:
                 await _transactions(order, found)
             except TimeoutError:
+                if direct:
+                    raise
                 raise DatabaseUnfit(
                     _refusal(setting, "a second connection waits while the first has a transaction")
                 ) from None

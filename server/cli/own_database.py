@@ -28,7 +28,7 @@ def own_database(settings: Settings) -> Iterator[Urls]:
     if settings.database_url is not None:
         owner = settings.database_owner_url or settings.database_url
         asyncio.run(require_sessions(settings.database_url, "QUIRE_DATABASE_URL"))
-        asyncio.run(migrate(owner))
+        asyncio.run(migrate(owner, setting=settings.owner_url_setting))
         yield Urls(owner, settings.database_url)
         return
     postgres = EmbeddedPostgres(settings.data_dir)

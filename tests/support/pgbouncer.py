@@ -29,7 +29,10 @@ def pgbouncer(cluster: OwnCluster, mode: str, **options: str) -> Iterator[Databa
     config = _configure(cluster, port, {"pool_mode": mode, **options})
     user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
     log = config.with_suffix(".log").open("ab")
-    with log, subprocess.Popen([program, str(config)], stdout=log, stderr=log, user=user) as process:
+    with (
+        log,
+        subprocess.Popen([program, str(config)], stdout=log, stderr=log, user=user) as process,
+    ):
         try:
             _await_port(process, port, Path(log.name))
             address = f"127.0.0.1:{port}/quire"
