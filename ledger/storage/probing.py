@@ -25,7 +25,8 @@ _REASONS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
 
 def public_reason(error: BaseException) -> str:
     """Why nothing can be written, without hosts, users and tables."""
-    cause = error.__cause__ or error
+    # A timeout of ours has the cancelled work as its cause.
+    cause = error if isinstance(error, TimeoutError) else error.__cause__ or error
     for kinds, reason in _REASONS:
         if isinstance(cause, kinds):
             return reason

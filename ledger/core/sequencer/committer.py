@@ -35,6 +35,8 @@ from ledger.storage.trail import (
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
+PROBE_WAIT_S: Final = 1.0
+"""For a connection; who asks for a probe wants a reason soon."""
 
 
 class Committer:
@@ -108,7 +110,7 @@ class Committer:
 
     async def _probe(self) -> None:
         """Write something that is no entry, on a connection that appends. Raises DatabaseUnavailable."""
-        async with explained(), self._pool.connection(CONNECT_TIMEOUT_S) as connection:
+        async with explained(), self._pool.connection(PROBE_WAIT_S) as connection:
             await connection.execute(PROBE)
 
     async def _connection(self) -> Connection:
