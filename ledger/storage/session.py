@@ -108,14 +108,17 @@ _READ: Final = "SELECT " + ", ".join(f"current_setting('{name}')" for name in _C
 
 async def prepare_session(connection: Connection) -> None:
     """Set what our statements rest on; raises DatabaseUnfit where the rest is not as it must be."""
-    newest = connection.get_server_version().major
-    wanted = dict(SESSION)
-    if newest >= _TRANSACTION_TIMEOUT_SINCE:
-        wanted = {"transaction_timeout": "0", **wanted}
-    await connection.execute(statements(wanted) + _DURABLE)
+    await connection.execute(statements({**timeouts(connection), **SESSION}) + _DURABLE)
     found = await connection.fetchrow(_READ)
     assert found is not None, "a SELECT without FROM has one row"
     _require(dict(zip(_CHECKED, found, strict=True)))
+
+
+def timeouts(connection: Connection) -> dict[str, str]:
+    """Every timeout that this version of PostgreSQL has, disarmed."""
+    if connection.get_server_version().major < _TRANSACTION_TIMEOUT_SINCE:
+        return TIMEOUTS
+    return {"transaction_timeout": "0", **TIMEOUTS}
 
 
 def statements(wanted: dict[str, str]) -> str:

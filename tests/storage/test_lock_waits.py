@@ -41,7 +41,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
     """What was logged of the wait, once it names this process."""
     async with asyncio.timeout(60):
-        while f"process {pid} of PostgreSQL" not in caplog.text:
+        while f"process {pid} of PostgreSQL" not in caplog.text:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return caplog.text
 
