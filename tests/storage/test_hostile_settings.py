@@ -64,6 +64,7 @@ SCOPES = (
     "DATABASE {database}",
     "ROLE {role} IN DATABASE {database}",
     "ROLE ALL",
+    "SYSTEM",
 )
 PLANTED = """
 CREATE SCHEMA planted;
@@ -96,23 +97,37 @@ def altered(scope: str, role: str, database: str, verb: str) -> str:
 def hostile(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
     """An empty database on which everything is set against us, in one of the ways there are."""
     database = postgres_cluster.empty()
-    roles = ("quire_server", "quire_owner")
+    values = {
+        name: value if name == "search_path" else f"'{value}'" for name, value in HOSTILE.items()
+    }
+    roles = ("quire_server",) if request.param == "SYSTEM" else ("quire_server", "quire_owner")
     changes = [
         altered(request.param, role, database.name, f"SET {name} = {value}")
         for role in roles
-        for name, value in (
-            (name, value if name == "search_path" else f"'{value}'")
-            for name, value in HOSTILE.items()
-        )
+        for name, value in values.items()
     ]
     backs = [altered(request.param, role, database.name, "RESET ALL") for role in roles]
     superuser = database.superuser_url + "&options=" + quiet()
     try:
         blocking(execute(superuser, PLANTED, *changes))
+        blocking(reloaded(database.server_url, superuser, "64kB"))
         yield database
     finally:
         blocking(execute(superuser, *backs))
+        blocking(reloaded(database.server_url, superuser, "4MB"))
         postgres_cluster.drop(database)
+
+
+async def reloaded(url: str, superuser: str, work_mem: str) -> None:
+    """Have the files read again; returns when new connections have what they say."""
+    await execute(superuser, "SELECT pg_reload_conf()")
+    while True:
+        connection = await asyncpg.connect(url)
+        try:
+            if await connection.fetchval("SHOW work_mem") == work_mem:
+                return
+        finally:
+            await connection.close()
 
 
 def quiet() -> str:
