@@ -198,6 +198,10 @@ class DatabaseUnavailable(StorageError):
     """The database can't be reached, or refused the work, before anything was written."""
 
 
+class DatabaseUnfit(DatabaseUnavailable):
+    """The database, or the way to it, is set up so that it can't keep what is promised here."""
+
+
 class OutcomeUnknown(StorageError):
     """A commit whose outcome could not be read back in time.
 

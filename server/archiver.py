@@ -28,6 +28,7 @@ from ledger.errors import (
 from ledger.storage import archiving, listen, orgs
 from ledger.storage.archiving import ArchiverLock
 from ledger.storage.database import Database
+from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
 from server.archiving import named_target, policy_of
 from server.child import work_as_told
@@ -97,7 +98,14 @@ class Archiver:
     async def _lead(self) -> None:
         lock = await ArchiverLock.connect(self._url)
         try:
-            while not await lock.take():  # noqa: ASYNC110 - the other is in another process
+            waiting = GrowingIntervals()
+            while not await lock.take():
+                if waiting.due():
+                    log.warning(
+                        "trails are archived by another process, and this one waits for its lock",
+                        held_by=await lock.holder(),
+                        seconds=round(waiting.lasted_s),
+                    )
                 await asyncio.sleep(AGAIN_S)
             await self._archive(lock)
         finally:

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -25,14 +26,17 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from ledger.core.lasting import Lasting
-from ledger.storage import orgs
+from ledger.storage import orgs, partitions
 from ledger.storage.database import Database
 from ledger.storage.departed import set_keep_months
+from ledger.storage.lock_waits import told_when_waiting
 from ledger.storage.migrate import migrate
+from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
 from server.archiving import archiving
 from server.banner import banner
 from server.beginnings import begin
+from server.connections import warn_of_few_connections
 from server.context import CONTEXT, ProcessContext
 from server.data_dir import DataDirLock, make_data_dir
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
@@ -86,9 +90,7 @@ def _ended_in_order() -> Iterator[None]:
 def _database(settings: Settings) -> Iterator[str]:
     """The migrated database, as the URL of the server role; an embedded one is stopped after."""
     if settings.database_url is not None:
-        owner_url = settings.database_owner_url or settings.database_url
-        asyncio.run(migrate(owner_url))
-        asyncio.run(set_keep_months(owner_url, settings.retention_months))
+        asyncio.run(_make_ready(settings, settings.database_url))
         yield settings.database_url
         return
     with DataDirLock(settings.data_dir):
@@ -101,6 +103,13 @@ def _database(settings: Settings) -> Iterator[str]:
                 yield postgres.url(SERVER_ROLE)
         finally:
             postgres.stop()
+
+
+async def _make_ready(settings: Settings, url: str) -> None:
+    await require_sessions(url, "QUIRE_DATABASE_URL")
+    owner_url = settings.database_owner_url or url
+    await migrate(owner_url, setting=settings.owner_url_setting)
+    await set_keep_months(owner_url, settings.retention_months)
 
 
 async def _provision(postgres: EmbeddedPostgres) -> None:
@@ -144,8 +153,17 @@ def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
 
 async def prepare(settings: Settings, url: str) -> None:
     """Read or make the keys, and what a first start makes, before any worker runs."""
-    database = await Database.open(url, size=2)
+    name = f"quire start {os.getpid()}"
+    async with told_when_waiting(url, name):
+        await _prepare(settings, url, name)
+
+
+async def _prepare(settings: Settings, url: str, name: str) -> None:
+    database = await Database.open(url, size=2, name=name)
     try:
+        await warn_of_few_connections(settings, database)
+        # The workers do it too, but here somebody says what keeps them waiting.
+        await partitions.prepare(database, datetime.now(UTC))
         secrets = load_secrets(settings, database_is_new=not await orgs.any_org(database))
         await begin(settings, secrets, database)
     finally:

@@ -118,6 +118,7 @@ class Services:
             with contextlib.suppress(ClockUnsteady):  # the upkeep does it when the clock is right
                 await partitions.prepare(database, clock.moment())
             services = cls(settings, secrets, database, keyring, clock)
+            await services.sequencer.connect()
         except BaseException:
             await database.close()
             raise

@@ -291,6 +291,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.log_keys or self.data_dir / "log-keys.json"
 
     @property
+    def owner_url_setting(self) -> str:
+        """The setting that has the URL of the owner's role."""
+        return "QUIRE_DATABASE_OWNER_URL" if self.database_owner_url else "QUIRE_DATABASE_URL"
+
+    @property
     def _declared_unlocked(self) -> bool:
         return (self.archive_url or "").endswith("?lock=none")
 

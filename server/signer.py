@@ -24,6 +24,7 @@ from ledger.core.checkpointing import (
 )
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, QuireError, StorageError
+from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.log_keys import anything_signed, nothing_signed, publish_history
 from ledger.storage.signing import SignerConnection
 from server.attesting import Attesting
@@ -86,8 +87,15 @@ class Signer:
             self._keyring = LiveKeyring.of(settings)
         async with SignerConnection.open(self._url) as connection:
             stood_by = False
+            waiting = GrowingIntervals()
             while not await connection.lead():
                 stood_by = True  # the other is in another process, or on another machine
+                if waiting.due():
+                    log.info(
+                        "checkpoints are signed by another process, and this one waits for its lock",
+                        held_by=await connection.leader(),
+                        seconds=round(waiting.lasted_s),
+                    )
                 await asyncio.sleep(settings.checkpoint_seconds)
             before = self._look()
             new = await nothing_signed(connection)

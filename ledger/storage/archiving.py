@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from ledger.chain import Entry
 from ledger.entry import MAX_LEAF_BYTES
 from ledger.storage.database import Connection, Database, connect, explained
+from ledger.storage.lock_waits import holders
 from ledger.storage.trail import ENTRY_COLUMNS
 from ledger.storage.tree_out import MAX_NOTE_BYTES, MAX_TOKEN_BYTES
 from ledger.storage.trees import ANCHOR_LOG
@@ -277,7 +278,7 @@ class ArchiverLock:
     @classmethod
     async def connect(cls, url: str) -> ArchiverLock:
         """Raises DatabaseUnavailable."""
-        return cls(await connect(url))
+        return cls(await connect(url, name="quire archiver"))
 
     async def take(self) -> bool:
         """Take or keep it; False while another has it. Raises DatabaseUnavailable."""
@@ -286,6 +287,10 @@ class ArchiverLock:
                 "SELECT pg_try_advisory_lock($1)", ARCHIVER_LOCK
             )
         return bool(held)
+
+    async def holder(self) -> str:
+        """Who has it instead, in words."""
+        return await holders(self._connection, ARCHIVER_LOCK)
 
     def close(self) -> None:
         """Let it go."""

@@ -163,7 +163,7 @@ async def reader_of(url: str, snapshot: str) -> AsyncIterator[SegmentReader]:
 
 @asynccontextmanager
 async def _reading(url: str) -> AsyncIterator[Connection]:
-    connection = await connect(url)
+    connection = await connect(url, name="quire verification")
     try:
         async with explained():
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

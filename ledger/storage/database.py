@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 
 from ledger.errors import DatabaseUnavailable, StorageError
+from ledger.storage.pool import Pool
+from ledger.storage.session import prepare_session
 
 SERVER_ROLE: Final = "quire_server"
+APPLICATION: Final = "quire"
+"""As which a connection shows in pg_stat_activity; what it is for may follow."""
 CONNECT_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 60.0
 
@@ -52,23 +56,47 @@ async def explained() -> AsyncIterator[None]:
         raise explain(error) from error
 
 
-async def connect(url: str, *, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+async def connect(
+    url: str, *, timeout: float = CONNECT_TIMEOUT_S, name: str = APPLICATION
+) -> Connection:
     """One connection as the server role. Raises DatabaseUnavailable.
 
     ``url`` may name several hosts and ``target_session_attrs``.
     """
     async with explained():
-        connection: Connection = await asyncpg.connect(
-            url,
-            timeout=timeout,
-            command_timeout=COMMAND_TIMEOUT_S,
-            server_settings={"application_name": "quire", "timezone": "UTC"},
-        )
-        try:
-            await _become_server_role(connection)
-        except BaseException:
-            connection.terminate()
-            raise
+        return await _open(url, _become_server_role, timeout=timeout, name=name)
+
+
+async def connect_as_owner(
+    url: str, *, name: str = APPLICATION, command_timeout: float | None = None
+) -> Connection:
+    """One connection as whoever the URL names. Raises DatabaseUnavailable."""
+    async with explained():
+        return await _open(url, name=name, command_timeout=command_timeout)
+
+
+async def _open(
+    url: str,
+    *preparations: Callable[[Connection], Awaitable[None]],
+    name: str,
+    timeout: float = CONNECT_TIMEOUT_S,
+    command_timeout: float | None = COMMAND_TIMEOUT_S,
+) -> Connection:
+    """The one place where connections to our database are made. Raises what asyncpg raises."""
+    connection: Connection = await asyncpg.connect(
+        url,
+        timeout=timeout,
+        command_timeout=command_timeout,
+        # A pooler takes this one. It refuses most others, so they are set after.
+        server_settings={"application_name": name},
+    )
+    try:
+        async with asyncio.timeout(timeout):
+            for prepare in (prepare_session, *preparations):
+                await prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -87,49 +115,53 @@ async def _become_server_role(connection: Connection) -> None:
             ) from None
 
 
-async def _keep_session(_: object) -> None:
-    """Nothing to undo: what runs on a pooled connection changes its transaction only.
-
-    asyncpg rolls back what was left open by itself, and would else spend a round trip
-    after every query on settings that nobody changed.
-    """
-
-
 class Database:
     """A bounded pool of connections to one database, all under the server role."""
 
-    def __init__(self, url: str, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, url: str, pool: Pool) -> None:
         self.url = url
         self._pool = pool
 
     @classmethod
-    async def open(cls, url: str, *, size: int = 10) -> Database:
+    async def open(
+        cls,
+        url: str,
+        *,
+        size: int = 10,
+        name: str = APPLICATION,
+    ) -> Database:
         """Open the pool; raises DatabaseUnavailable where the database can't be reached."""
+
+        async def opener() -> Connection:
+            return await _open(url, _become_server_role, name=name)
+
+        pool = Pool(opener, size)
         async with explained():
-            pool = await asyncpg.create_pool(
-                url,
-                min_size=1,
-                max_size=size,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
-                init=_become_server_role,
-                reset=_keep_session,
-                server_settings={"application_name": "quire", "timezone": "UTC"},
-            )
+            await pool.fill()
         return cls(url, pool)
+
+    def pool_beside(
+        self, prepare: Callable[[Connection], Awaitable[None]], *, size: int, name: str
+    ) -> Pool:
+        """Another pool for one kind of work, still empty; ``prepare`` gets each new connection.
+
+        Where there are connections for one of both only, this one has it.
+        """
+
+        async def opener() -> Connection:
+            return await _open(self.url, _become_server_role, prepare, name=name)
+
+        return Pool(opener, size, lender=self._pool)
 
     async def close(self) -> None:
         """Close the pool, cutting connections that do not end in a few seconds."""
-        try:
-            await asyncio.wait_for(self._pool.close(), 5)
-        except (TimeoutError, *CONNECTION_LOST):
-            self._pool.terminate()
+        await self._pool.close(5)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool; database errors come out as DatabaseUnavailable."""
-        async with explained(), self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
-            yield connection  # type: ignore[misc]
+        async with explained(), self._pool.connection(CONNECT_TIMEOUT_S) as connection:
+            yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -7,6 +7,7 @@ finds it named.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
@@ -17,7 +18,8 @@ import asyncpg
 from ledger.chain import Head
 from ledger.entry import from_datetime
 from ledger.errors import RetentionRefused
-from ledger.storage.database import CONNECT_TIMEOUT_S, Database, connect, explained
+from ledger.storage.database import Database, connect, connect_as_owner, explained
+from ledger.storage.lock_waits import told_when_waiting
 
 RETENTION_LOCK: Final = 7_305_804_406
 MAX_MONTHS: Final = 12_000
@@ -147,10 +149,10 @@ async def keep_months(database: Database) -> int | None:
 
 async def set_keep_months(owner_url: str, keep: int | None) -> None:
     """Set the policy, which only the owner may. Raises RetentionRefused, DatabaseUnavailable."""
-    async with explained():
-        connection = await asyncpg.connect(owner_url, timeout=CONNECT_TIMEOUT_S)
+    name = f"quire policy {os.getpid()}"
+    connection = await connect_as_owner(owner_url, name=name)
     try:
-        async with explained():
+        async with explained(), told_when_waiting(owner_url, name):
             if await connection.fetchval(KEEP) == keep:
                 return
             try:

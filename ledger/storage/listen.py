@@ -28,7 +28,7 @@ async def follow(
     while True:
         lost = asyncio.Event()
         try:
-            connection = await connect(url)
+            connection = await connect(url, name="quire listen")
         except StorageError:
             await asyncio.sleep(RETRY_S)
             continue

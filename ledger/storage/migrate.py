@@ -6,6 +6,7 @@ that start together migrate once. A crash leaves whole files only.
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -15,13 +16,15 @@ import asyncpg
 
 from ledger.errors import MigrationError
 from ledger.storage.database import (
-    CONNECT_TIMEOUT_S,
     CONNECTION_LOST,
     Connection,
     Database,
+    connect_as_owner,
     explain,
     explained,
 )
+from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.pooler import require_sessions
 
 _ADVISORY_LOCK: Final = 7_305_804_402
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -71,23 +74,38 @@ def load(folder: Path | None = None) -> list[Migration]:
 
 
 async def migrate(
-    owner_url: str, *, dry_run: bool = False, folder: Path | None = None
+    owner_url: str,
+    *,
+    dry_run: bool = False,
+    folder: Path | None = None,
+    setting: str = "QUIRE_DATABASE_OWNER_URL",
 ) -> list[str]:
     """Bring the schema to this code's version; returns the names of what ran (or would).
 
-    Raises MigrationError where the database is newer than the code, a file that
-    ran was changed since, or PostgreSQL is older than 15.
+    ``setting`` has the URL. Raises MigrationError where the database is newer than the code, a
+    file that ran was changed since, or PostgreSQL is older than 15; DatabaseUnfit where the
+    database or a pooler before it can't keep our promises.
     """
     wanted = load(folder)
-    async with explained():
-        connection: Connection = await asyncpg.connect(
-            owner_url, timeout=CONNECT_TIMEOUT_S, server_settings={"timezone": "UTC"}
-        )
+    await require_sessions(owner_url, setting)
+    name = f"quire migrate {os.getpid()}"
+    connection = await connect_as_owner(owner_url, name=name)
     try:
         _require_version(connection)
-        return await _migrate(connection, wanted, dry_run)
+        async with told_when_waiting(owner_url, name):
+            return await _migrate(connection, wanted, dry_run)
     finally:
+        await _release(connection)
+
+
+async def _release(connection: Connection) -> None:
+    """Unlock before the end: a pooler may keep the session of a connection that just goes."""
+    try:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock_all()", timeout=5)
         await connection.close(timeout=5)
+    except (*CONNECTION_LOST, asyncpg.PostgresError):
+        connection.terminate()
 
 
 def _require_version(connection: Connection) -> None:

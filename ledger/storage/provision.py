@@ -6,7 +6,12 @@ Neither gets a password here. The embedded PostgreSQL needs none; an operator se
 ``ALTER ROLE … PASSWORD`` or maps another way of authentication.
 """
 
+import os
+
 import asyncpg
+
+from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.session import prepare_session
 
 OWNER_ROLE = "quire_owner"
 SERVER_ROLE = "quire_server"
@@ -33,9 +38,12 @@ async def provision(superuser_url: str, database: str = DATABASE) -> None:
     Works on PostgreSQL 15 to 18. Raises asyncpg.PostgresError, say InsufficientPrivilegeError
     for a role that is no superuser.
     """
-    connection = await asyncpg.connect(superuser_url)
+    name = f"quire provision {os.getpid()}"
+    connection = await asyncpg.connect(superuser_url, server_settings={"application_name": name})
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await prepare_session(connection)
+        async with told_when_waiting(superuser_url, name):
+            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         for role in (OWNER_ROLE, SERVER_ROLE):
             if not await connection.fetchval(_ROLE_EXISTS, role):
                 await connection.execute(_CREATE_ROLE.format(role=_identifier(role)))

@@ -23,6 +23,7 @@ import asyncpg
 
 from ledger.errors import StorageError
 from ledger.qwed import Column, QwedRow
+from ledger.storage.session import statements, timeouts
 
 PAGE_ROWS: Final = 1_000
 MAX_ORGANIZATIONS_LISTED: Final = 1_000
@@ -170,6 +171,7 @@ async def _open_postgres(dsn: str) -> AsyncIterator[QwedSource]:
         )
     try:
         with _readable():
+            await connection.execute(statements(timeouts(connection)))
             for type_name in _POSTGRES_TEXT_TYPES:
                 await connection.set_type_codec(
                     type_name, schema="pg_catalog", encoder=str, decoder=str, format="text"

@@ -17,7 +17,7 @@ from ledger.chain import Entry, Head
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.storage.copy_in import copy_stream
-from ledger.storage.database import CONNECT_TIMEOUT_S, CONNECTION_LOST, Connection, explain
+from ledger.storage.database import CONNECTION_LOST, Connection, connect_as_owner, explain
 from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
 from ledger.storage.signing_transaction import Part
 from ledger.storage.trail import ENTRY_COLUMNS
@@ -194,12 +194,7 @@ async def restoring(owner_url: str) -> AsyncIterator[RestoreTransaction]:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connection]:
-    connection: Connection = await asyncpg.connect(
-        url,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=BATCH_TIMEOUT_S,
-        server_settings={"application_name": "quire restore", "timezone": "UTC"},
-    )
+    connection = await connect_as_owner(url, name="quire restore", command_timeout=BATCH_TIMEOUT_S)
     try:
         yield connection
     finally:

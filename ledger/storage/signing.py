@@ -16,6 +16,7 @@ from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES, MAX_SEQ
 from ledger.errors import DatabaseUnavailable
 from ledger.storage.copy_out import Sink
 from ledger.storage.database import Connection, connect, explained
+from ledger.storage.lock_waits import holders
 from ledger.storage.signing_transaction import (
     TREE,
     LockedTree,
@@ -157,7 +158,7 @@ class SignerConnection:
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[SignerConnection]:
         """Connect, with plans pinned to primary key probes."""
-        connection = await connect(url)
+        connection = await connect(url, name="quire signer")
         try:
             async with explained():
                 await connection.execute(
@@ -176,6 +177,10 @@ class SignerConnection:
     async def lead(self) -> bool:
         """Become the leader; False while another signer is."""
         return bool(await self._value("SELECT pg_try_advisory_lock($1)", LEADER_LOCK))
+
+    async def leader(self) -> str:
+        """Who leads instead, in words."""
+        return await holders(self._connection, LEADER_LOCK)
 
     async def fetch(self, query: str, *args: object) -> list[Any]:
         """All rows of one query."""

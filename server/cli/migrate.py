@@ -47,7 +47,7 @@ def _migrate(settings: Settings, dry_run: bool) -> list[str]:
     if dry_run and settings.embedded and not (settings.data_dir / "postgres").exists():
         return [f"{migration.version:04d}_{migration.name}" for migration in load()]
     with _owner_url(settings, provide=not dry_run) as url:
-        return asyncio.run(run_migrations(url, dry_run=dry_run))
+        return asyncio.run(run_migrations(url, dry_run=dry_run, setting=settings.owner_url_setting))
 
 
 @contextmanager

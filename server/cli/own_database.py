@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from ledger.storage.migrate import migrate
+from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
 from server.data_dir import DataDirLock
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
@@ -26,7 +27,8 @@ def own_database(settings: Settings) -> Iterator[Urls]:
     """The migrated database: that of the settings, or the embedded one, running while it lasts."""
     if settings.database_url is not None:
         owner = settings.database_owner_url or settings.database_url
-        asyncio.run(migrate(owner))
+        asyncio.run(require_sessions(settings.database_url, "QUIRE_DATABASE_URL"))
+        asyncio.run(migrate(owner, setting=settings.owner_url_setting))
         yield Urls(owner, settings.database_url)
         return
     postgres = EmbeddedPostgres(settings.data_dir)

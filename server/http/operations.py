@@ -51,6 +51,7 @@ class Readiness(msgspec.Struct):
     migrations: str
     sequencer: str
     clock: str
+    appends: str
 
 
 @get("/livez", operation_id="live", tags=["Operations"])
@@ -61,9 +62,9 @@ async def livez() -> dict[str, str]:
 
 @get("/readyz", operation_id="ready", tags=["Operations"])
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """The database answers, the schema is this version's, sequencer and clock work."""
+    """The database answers, the schema is this version's, sequencer and clock work, a write succeeds."""
     services = services_of(request)
-    database = migrations = "ok"
+    database = migrations = appends = "ok"
     try:
         await services.database.fetch("SELECT 1")
         await migrate.require_current(services.database)
@@ -72,11 +73,15 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
             migrations = str(error)
         else:
             database = migrations = "unreachable"
+        appends = "not tried"
+    else:
+        appends = await services.sequencer.trouble() or "ok"
     sequencer = "ok" if services.sequencer.healthy else "not running"
     clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
-    ready = (database, migrations, sequencer, clock) == ("ok", "ok", "ok", "ok")
+    ready = {database, migrations, sequencer, clock, appends} == {"ok"}
     return Response(
-        Readiness(ready, database, migrations, sequencer, clock), status_code=200 if ready else 503
+        Readiness(ready, database, migrations, sequencer, clock, appends),
+        status_code=200 if ready else 503,
     )
 
 

@@ -12,9 +12,10 @@ from ledger.core.sequencer.request import (
     Receipt,
     StaleSeal,
 )
-from ledger.core.sequencer.sequencer import BatchReport, Limits, Sequencer
+from ledger.core.sequencer.sequencer import COMMITTERS, BatchReport, Limits, Sequencer
 
 __all__ = [
+    "COMMITTERS",
     "AppendRequest",
     "Appended",
     "BatchReport",

@@ -18,9 +18,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from ledger.core.sequencer.batch import Batch, Outcome
+from ledger.core.sequencer.health import AppendHealth
 from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
-from ledger.storage.database import Connection, Database, connect
+from ledger.storage.database import CONNECT_TIMEOUT_S, Connection, Database, explained
+from ledger.storage.probing import PROBE
 from ledger.storage.trail import (
     AppendTransaction,
     CommitUnknown,
@@ -33,15 +35,24 @@ from ledger.storage.trail import (
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
+PROBE_WAIT_S: Final = 1.0
+"""For a connection; who asks for a probe wants a reason soon."""
 
 
 class Committer:
     """Commits batches on connections of its own, kept open between batches."""
 
-    def __init__(self, database: Database, retry_s: float) -> None:
+    def __init__(self, database: Database, retry_s: float, at_once: int) -> None:
         self._database = database
         self._retry_s = retry_s
-        self._idle: list[Connection] = []
+        self._pool = database.pool_beside(prepare_connection, size=at_once, name="quire append")
+        self.health = AppendHealth(self._probe)
+
+    async def connect(self) -> None:
+        """Open a connection before others take all there are; what fails is tried when needed."""
+        with contextlib.suppress(DatabaseUnavailable):
+            async with explained():
+                await self._pool.fill()
 
     async def commit(self, batch: Batch) -> Outcome:
         """Run and commit. Raises DatabaseUnavailable, ClockUnsteady where nothing was written."""
@@ -49,11 +60,15 @@ class Committer:
         pause = FIRST_PAUSE_S
         while True:
             try:
-                return await self._attempt(batch)
+                outcome = await self._attempt(batch)
             except (NotWritten, DatabaseUnavailable) as error:
+                self.health.failed(error)
                 if time.monotonic() > deadline:
                     raise DatabaseUnavailable(str(error)) from error
                 missing_partition = isinstance(error, NotWritten) and error.missing_partition
+            else:
+                self.health.committed()
+                return outcome
             if missing_partition:
                 with contextlib.suppress(DatabaseUnavailable):  # the next attempt says it
                     await partitions.create_for(self._database, batch.moments())
@@ -78,7 +93,7 @@ class Committer:
             await transaction.rollback()
             raise
         finally:
-            self._keep(connection)
+            self._pool.release(connection)
         return outcome
 
     async def _settle(self, moves: Sequence[Move]) -> bool:
@@ -95,24 +110,15 @@ class Committer:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _connection(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
-        connection = await connect(self._database.url)
-        try:
-            await prepare_connection(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
+    async def _probe(self) -> None:
+        """Write something that is no entry, on a connection that appends. Raises DatabaseUnavailable."""
+        async with explained(), self._pool.connection(PROBE_WAIT_S) as connection:
+            await connection.execute(PROBE)
 
-    def _keep(self, connection: Connection) -> None:
-        if not connection.is_closed():
-            self._idle.append(connection)
+    async def _connection(self) -> Connection:
+        async with explained():
+            return await self._pool.acquire(CONNECT_TIMEOUT_S)
 
     async def close(self) -> None:
         """Close the connections."""
-        while self._idle:
-            self._idle.pop().terminate()
+        await self._pool.close(0)

@@ -22,6 +22,9 @@ from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 
+COMMITTERS: Final = 2
+"""Transactions that one process has under way, each on a connection of its own."""
+
 
 class Limits(NamedTuple):
     """Bounds of one sequencer: what may wait, and what one transaction takes."""
@@ -32,7 +35,7 @@ class Limits(NamedTuple):
     batch_events: int = 10_000
     batch_bytes: int = 32 * 2**20
     batch_orgs: int = 512
-    committers: int = 2
+    committers: int = COMMITTERS
     retry_s: float = 15.0
 
 
@@ -82,7 +85,11 @@ class Sequencer:
         self._waiting_bytes = 0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._committer = Committer(database, self._limits.retry_s)
+        self._committer = Committer(database, self._limits.retry_s, self._limits.committers)
+
+    async def connect(self) -> None:
+        """Have a connection before anybody appends; without one appends try for it themselves."""
+        await self._committer.connect()
 
     def start(self) -> None:
         """Start the committers on the running loop."""
@@ -100,6 +107,10 @@ class Sequencer:
     def healthy(self) -> bool:
         """Whether all committers run."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    async def trouble(self) -> str | None:
+        """Why no append can be written now, for anybody to read; None where it can."""
+        return await self._committer.health.trouble()
 
     async def append(self, request: AppendRequest) -> Appended:
         """Wait until the request is durable; a caller that is cancelled cancels nothing.

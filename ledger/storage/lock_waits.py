@@ -1,0 +1,132 @@
+"""Who keeps a start waiting: locks that are held by others, told to the log after some seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from ledger.errors import StorageError
+from ledger.storage.database import Connection, connect_as_owner, explained
+
+_log = logging.getLogger("quire")
+
+FIRST_WORD_S: Final = 5.0
+# Of one of ours that waits: each session that holds what it waits for.
+IN_THE_WAY: Final = """
+SELECT DISTINCT b.pid, b.usename, b.application_name, b.client_addr, b.backend_start, b.state,
+       CASE WHEN l.locktype = 'advisory' THEN 'an advisory lock'
+            WHEN l.relation IS NOT NULL THEN 'a lock on ' || l.relation::regclass::text
+            ELSE 'a lock' END
+FROM pg_stat_activity w
+JOIN pg_locks l ON l.pid = w.pid AND NOT l.granted
+CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocking (pid)
+JOIN pg_stat_activity b ON b.pid = blocking.pid
+WHERE w.application_name = $1 AND w.datname = current_database()"""
+# Of an advisory lock that is tried, not waited for; its number in two halves.
+HOLDERS: Final = """
+SELECT a.pid, a.usename, a.application_name, a.client_addr, a.backend_start, a.state
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.classid::bigint = $1::bigint >> 32 AND l.objid::bigint = $1::bigint & 4294967295
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class GrowingIntervals:
+    """Says when a condition that lasts is told: after five seconds, ten, twenty, forty …"""
+
+    def __init__(self, first_s: float = FIRST_WORD_S) -> None:
+        self._began = time.monotonic()
+        self._next_s = first_s
+
+    @property
+    def lasted_s(self) -> float:
+        """Seconds since the condition began."""
+        return time.monotonic() - self._began
+
+    @property
+    def due_in_s(self) -> float:
+        """Seconds until it is to be told again."""
+        return max(self._next_s - self.lasted_s, 0.0)
+
+    def due(self) -> bool:
+        """Whether it is to be told now; True once for each interval."""
+        if self.lasted_s < self._next_s:
+            return False
+        while self._next_s <= self.lasted_s:
+            self._next_s *= 2
+        return True
+
+
+@asynccontextmanager
+async def told_when_waiting(url: str, name: str) -> AsyncIterator[None]:
+    """Log who is in the way while sessions of this application name wait for locks in the block.
+
+    A connection of its own looks. Where that can't be had, the wait is told without a culprit.
+    """
+    watching = asyncio.create_task(_watch(url, name))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _watch(url: str, name: str) -> None:
+    intervals = GrowingIntervals()
+    while True:
+        await asyncio.sleep(intervals.due_in_s)
+        if intervals.due():
+            try:
+                found = await _in_the_way(url, name)
+            except StorageError as error:
+                _log.warning(
+                    "the start takes %.0f s; who holds it up can't be looked up: %s",
+                    intervals.lasted_s,
+                    error,
+                )
+                continue
+            for row in found:
+                _log.warning(
+                    "the start has waited %.0f s for %s, held by %s",
+                    intervals.lasted_s,
+                    row[6],
+                    described(row),
+                )
+
+
+async def _in_the_way(url: str, name: str) -> list[Any]:
+    connection = await connect_as_owner(url, name="quire watch", command_timeout=FIRST_WORD_S)
+    try:
+        async with explained():
+            return list(await connection.fetch(IN_THE_WAY, name))
+    finally:
+        connection.terminate()
+
+
+async def holders(connection: Connection, number: int) -> str:
+    """Who holds an advisory lock of this number, in words."""
+    async with explained():
+        rows = await connection.fetch(HOLDERS, number)
+    return "; ".join(described(row) for row in rows) or "a session that has just ended"
+
+
+def described(row: Any) -> str:
+    """A session in words: its process id, user, application, address, and since when it is there."""
+    pid, user, application, address, since, state = row[:6]
+    words = [f"process {pid} of PostgreSQL"]
+    if application:
+        words.append(f'application "{application}"')
+    if user:
+        words.append(f'user "{user}"')
+    words.append(f"client {address}" if address else "client address not shown or a local socket")
+    if since:
+        words.append(f"connected since {since:%Y-%m-%dT%H:%M:%SZ}")
+    if state:
+        words.append(state)
+    return ", ".join(words)

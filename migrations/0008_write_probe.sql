@@ -1,0 +1,24 @@
+-- A write that needs what an append needs (a database that takes writes, a free page on the disk,
+-- a commit that is durable everywhere), so that a server can say that appends would fail.
+--
+-- And slugs in byte order, whatever the collation of the database: pages of orgs follow it.
+
+ALTER TABLE orgs ALTER COLUMN slug TYPE text COLLATE "C";
+
+CREATE TABLE write_probe (filler text NOT NULL);
+ALTER TABLE write_probe ALTER COLUMN filler SET STORAGE PLAIN;    -- a page on disk, no TOAST
+
+CREATE FUNCTION quire_probe_write() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET lock_timeout = '200ms' AS $$
+BEGIN
+    -- A page that was freed before would do for an INSERT alone, with no space left on the disk.
+    TRUNCATE public.write_probe;
+    INSERT INTO public.write_probe VALUES (repeat('x', 8000));
+EXCEPTION WHEN lock_not_available THEN
+    -- Another server probes at this moment, or a backup reads the table: the commit is the probe.
+    PERFORM pg_logical_emit_message(true, 'quire', 'probe');
+END $$;
+
+REVOKE ALL ON FUNCTION quire_probe_write() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quire_probe_write() TO quire_server;

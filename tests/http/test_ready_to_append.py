@@ -1,0 +1,234 @@
+"""What /readyz says while no append can be written, and that it says so no longer than that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.http.test_trouble import post, until
+from tests.plugins.server import StartServer
+from tests.support.clusters import Database, OwnCluster, blocking
+from tests.support.serving import Server, start_server
+from tests.support.standby import Standby
+
+
+async def execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def on(url: str, *statements: str) -> None:
+    blocking(execute(url, *statements))
+
+
+def database_of(cluster: OwnCluster) -> Database:
+    return Database("quire", cluster.owner_url, cluster.server_url, cluster.superuser_url)
+
+
+@pytest.fixture
+def own_server(own_cluster: OwnCluster, data_dir: Path) -> Iterator[Server]:
+    """A server on a cluster of its own, with an org."""
+    server = start_server(database_of(own_cluster), data_dir.with_name("server"))
+    server.org, server.admin_key = server.create_org("plain")
+    yield server
+    server.stop()
+
+
+def ready(server: Server) -> tuple[int, str]:
+    answer = server.request("GET", "/readyz")
+    assert answer.json()["ready"] == (answer.status == 200)
+    return answer.status, answer.json()["appends"]
+
+
+def settled(server: Server, *expected: int) -> str:
+    """What readyz comes to say; a moment before, the last commit may still count."""
+    found: list[tuple[int, str]] = []
+
+    def reached() -> bool:
+        found.append(ready(server))
+        return found[-1][0] in expected
+
+    until(reached)
+    return found[-1][1]
+
+
+def test_idle_and_under_load_it_is_ready(server: Server) -> None:
+    for _ in range(3):
+        assert post(server, server.org, server.admin_key).status == 201
+        assert ready(server) == (200, "ok")
+    assert settled(server, 200) == "ok"
+
+
+def test_a_read_only_role_writes_all_the_same(start: StartServer, database: Database) -> None:
+    on(
+        database.superuser_url,
+        f"ALTER ROLE quire_server IN DATABASE {database.name} SET default_transaction_read_only = on",
+    )
+    try:
+        server = start()
+        org, key = server.create_org("plain")
+        assert post(server, org, key).status == 201
+        assert ready(server) == (200, "ok")
+    finally:
+        on(
+            database.superuser_url,
+            f"ALTER ROLE quire_server IN DATABASE {database.name} RESET ALL",
+        )
+
+
+def test_rights_that_are_gone(server: Server) -> None:
+    url = server.database.superuser_url
+    on(url, "REVOKE INSERT ON entries FROM quire_server")
+    answer = post(server, server.org, server.admin_key)
+    assert answer.status == 503
+    assert "refuses writes" in settled(server, 503)
+    on(url, "GRANT INSERT ON entries TO quire_server")
+    assert settled(server, 200) == "ok"
+    assert post(server, server.org, server.admin_key).status == 201
+
+
+def test_the_probe_waits_for_no_backup(server: Server) -> None:
+    """Who reads the table of the probe (pg_dump does) raises no alarm."""
+
+    async def held() -> None:
+        connection = await asyncpg.connect(server.database.superuser_url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE write_probe IN ACCESS SHARE MODE")
+                assert ready(server)[0] == 200
+                assert server.services is not None
+                server.services.sequencer._committer.health._committed_at = float("-inf")
+                server.services.sequencer._committer.health._answer = (float("-inf"), None)
+                assert ready(server) == (200, "ok")
+        finally:
+            await connection.close()
+
+    blocking(held())
+
+
+def test_no_connection_that_appends(own_server: Server, own_cluster: OwnCluster) -> None:
+    """The limit was lowered, and the connection that appends was lost."""
+    on(own_cluster.superuser_url, "ALTER ROLE quire_server CONNECTION LIMIT 0")
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
+    on(own_cluster.superuser_url, f"{cut} 'quire append'")
+    assert settled(own_server, 503) == "the database allows no more connections"
+    on(own_cluster.superuser_url, "ALTER ROLE quire_server CONNECTION LIMIT -1")
+    assert settled(own_server, 200) == "ok"
+    assert post(own_server, own_server.org, own_server.admin_key).status == 201
+
+
+def test_few_connections_are_enough(own_cluster: OwnCluster, data_dir: Path) -> None:
+    on(own_cluster.superuser_url, "ALTER ROLE quire_server CONNECTION LIMIT 6")
+    server = start_server(database_of(own_cluster), data_dir.with_name("server"))
+    try:
+        org, key = server.create_org("plain")
+        reads = many(lambda: server.request("GET", f"/v1/orgs/{org}/head", key=key).status, 200)
+        assert reads == {200}
+        assert many(lambda: post(server, org, key).status, 60) == {201}
+        assert ready(server) == (200, "ok")
+    finally:
+        server.stop()
+
+
+def many(call: Callable[[], int], times: int) -> set[int]:
+    with ThreadPoolExecutor(50) as pool:
+        return {asked.result() for asked in [pool.submit(call) for _ in range(times)]}
+
+
+def test_a_standby_takes_no_writes(own_server: Server, own_cluster: OwnCluster) -> None:
+    """The primary became a standby, as after a failover to elsewhere: it answers reads only."""
+    data = own_cluster.postgres.data
+    own_cluster.stop()
+    (data / "standby.signal").touch()
+    own_cluster.start()
+    assert settled(own_server, 503) == "the database is read-only"
+    head = f"/v1/orgs/{own_server.org}/head"
+    assert own_server.request("GET", head, key=own_server.admin_key).status == 200
+    own_cluster.stop()
+    (data / "standby.signal").unlink()
+    own_cluster.start()
+    assert settled(own_server, 200) == "ok"
+
+
+async def test_a_synchronous_standby_that_is_silent(
+    own_cluster: OwnCluster, data_dir: Path
+) -> None:
+    standby = Standby(own_cluster)
+    await standby.start()
+    try:
+        server = await asyncio.to_thread(
+            start_server, database_of(own_cluster), data_dir.with_name("server")
+        )
+        try:
+            with standby.asleep():
+                said = await asyncio.to_thread(settled, server, 503)
+                assert said == "the database confirmed no write in time"
+            assert await asyncio.to_thread(settled, server, 200) == "ok"
+        finally:
+            await asyncio.to_thread(server.stop)
+    finally:
+        standby.stop()
+
+
+@pytest.fixture
+def small_disk(session_dir: Path) -> Iterator[Path]:
+    """A file system of its own that can be filled."""
+    folder = session_dir / "small"
+    folder.mkdir(mode=0o711)
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=320m,mode=0711", "tmpfs", str(folder)]
+    subprocess.run(mounted, check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Write until nothing more fits."""
+    path = folder / "ballast"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while file.write(b"\0" * size) == size:
+                    pass
+            except OSError:
+                continue
+    return path
+
+
+def on_a_full_disk(small_disk: Path, data_dir: Path) -> None:
+    cluster = OwnCluster(small_disk / "pg")
+    cluster.start()
+    try:
+        cluster.provide()
+        server = start_server(database_of(cluster), data_dir.with_name("server"))
+        try:
+            org, key = server.create_org("plain")
+            assert post(server, org, key).status == 201
+            ballast = fill(small_disk)
+            assert settled(server, 503) in {
+                "the database has no disk space left",
+                "the database can't be reached",  # it ran out of room for its own log
+            }
+            ballast.unlink()
+            assert settled(server, 200) == "ok"
+            until(lambda: post(server, org, key).status == 201)
+        finally:
+            server.stop()
+    finally:
+        cluster.stop()
+
+
+if os.geteuid() == 0:  # nobody else may mount a file system: then there is no such test
+
+    def test_a_full_disk(small_disk: Path, data_dir: Path) -> None:
+        on_a_full_disk(small_disk, data_dir)

@@ -1,0 +1,120 @@
+"""A start that waits for a lock says so, and who holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from ledger.storage import departed, migrate
+from ledger.storage.lock_waits import holders
+from ledger.storage.signing import LEADER_LOCK, SignerConnection
+from tests.support.clusters import Database, OwnCluster
+from tests.support.quire_process import QuireProcess
+
+HOLDER = "left behind"
+
+
+@asynccontextmanager
+async def held(url: str, *statements: str) -> AsyncIterator[int]:
+    """A session that holds what these statements lock; its process id."""
+    connection = await asyncpg.connect(url, server_settings={"application_name": HOLDER})
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+        yield connection.get_server_pid()
+    finally:
+        connection.terminate()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first word after a moment instead of five seconds."""
+    monkeypatch.setattr("ledger.storage.lock_waits.GrowingIntervals.__init__.__defaults__", (0.2,))
+
+
+async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
+    """What was logged of the wait, once it names this process."""
+    async with asyncio.timeout(60):
+        while f"process {pid} of PostgreSQL" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return caplog.text
+
+
+@pytest.mark.parametrize(
+    ("statements", "what"),
+    [
+        ((f"SELECT pg_advisory_lock({migrate._ADVISORY_LOCK})",), "an advisory lock"),
+        (("BEGIN", "LOCK TABLE schema_migrations"), "a lock on schema_migrations"),
+    ],
+)
+@pytest.mark.usefixtures("soon")
+async def test_migrations(
+    database: Database,
+    caplog: pytest.LogCaptureFixture,
+    statements: tuple[str, ...],
+    what: str,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with held(database.owner_url, *statements) as pid:
+        waiting = asyncio.create_task(migrate.migrate(database.owner_url))
+        words = await told(caplog, pid)
+        assert not waiting.done()
+    assert await waiting == []
+    assert f"for {what}, held by process {pid}" in words
+    assert f'application "{HOLDER}", user "quire_owner", client' in words
+
+
+@pytest.mark.usefixtures("soon")
+async def test_the_policy_of_retention(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    lock = ("BEGIN", "SELECT FROM retention FOR UPDATE")
+    async with held(database.owner_url, *lock) as pid:
+        waiting = asyncio.create_task(departed.set_keep_months(database.owner_url, 3))
+        await told(caplog, pid)
+    await waiting
+
+
+async def test_the_holder_of_a_lock_is_found_among_others(database: Database) -> None:
+    async with (
+        held(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK + 1})"),
+        held(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK})") as pid,
+        SignerConnection.open(database.server_url) as signer,
+    ):
+        assert not await signer.lead()
+        words = await signer.leader()
+        assert f"process {pid} of PostgreSQL" in words
+        assert ";" not in words
+        assert await holders(signer._connection, LEADER_LOCK + 2) == (
+            "a session that has just ended"
+        )
+
+
+async def test_a_server_says_it_of_its_start_and_of_its_signer(
+    own_cluster: OwnCluster, data_dir: Path
+) -> None:
+    server = QuireProcess(data_dir, own_cluster.server_url)
+    server.settings(QUIRE_DATABASE_OWNER_URL=own_cluster.owner_url)
+    signer_lock = f"SELECT pg_advisory_lock({LEADER_LOCK})"
+    partitions = ("BEGIN", "SELECT pg_advisory_xact_lock(73058, 1)")
+    async with held(own_cluster.server_url, signer_lock) as signer_pid:
+        async with held(own_cluster.server_url, *partitions) as start_pid:
+            server.launch()
+            await logged(server, f"process {start_pid} of PostgreSQL")
+        await logged(server, f"process {signer_pid} of PostgreSQL")
+        assert "waits for its lock" in server.log.read_text()
+    assert await asyncio.to_thread(server.terminate) == 0
+
+
+async def logged(server: QuireProcess, words: str) -> None:
+    async with asyncio.timeout(60):
+        while words not in server.log.read_text():
+            assert server.process.poll() is None, server.log.read_text()
+            await asyncio.sleep(0.05)

@@ -1,0 +1,160 @@
+"""A pool on a database that allows fewer connections than the pool would open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from ledger.core.sequencer import Limits
+from ledger.errors import DatabaseUnavailable
+from ledger.storage.database import Database as Pool
+from ledger.storage.lock_waits import GrowingIntervals
+from tests.support.appending import new_org, process
+from tests.support.clusters import OwnCluster
+
+
+async def allow(cluster: OwnCluster, connections: int) -> None:
+    connection = await asyncpg.connect(cluster.superuser_url)
+    try:
+        await connection.execute(f"ALTER ROLE quire_server CONNECTION LIMIT {connections}")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def pool(own_cluster: OwnCluster) -> AsyncIterator[Pool]:
+    opened = await Pool.open(own_cluster.server_url, size=10)
+    yield opened
+    await opened.close()
+
+
+async def slow_reads(pool: Pool, count: int) -> set[int]:
+    """Backends that answered; each statement takes a moment, so that all are in demand."""
+    rows = await asyncio.gather(
+        *(pool.fetch("SELECT pg_backend_pid(), pg_sleep(0.01)") for _ in range(count))
+    )
+    return {row[0][0] for row in rows}
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 9])
+async def test_callers_wait_for_the_connections_there_are(
+    own_cluster: OwnCluster, pool: Pool, allowed: int
+) -> None:
+    await allow(own_cluster, allowed)
+    assert len(await slow_reads(pool, 100)) <= allowed
+    await allow(own_cluster, -1)
+
+
+async def test_refusals_are_few(own_cluster: OwnCluster, pool: Pool) -> None:
+    """Growing is tried again at growing intervals: no storm of connections, nor of log lines."""
+    await allow(own_cluster, 2)
+    began = time.monotonic()
+    for _ in range(10):
+        await slow_reads(pool, 60)
+    lasted = time.monotonic() - began
+    log = "".join(path.read_text() for path in own_cluster.postgres.data.parent.rglob("*.log"))
+    # Those that were opened at once before the first refusal was known, and those of the pauses.
+    assert log.count("too many connections for role") <= 10 + lasted / 0.25
+
+
+async def test_all_that_are_allowed_are_used_once_more_are_allowed(
+    own_cluster: OwnCluster, pool: Pool
+) -> None:
+    await allow(own_cluster, 2)
+    assert len(await slow_reads(pool, 40)) <= 2
+    await allow(own_cluster, -1)
+    deadline = time.monotonic() + 60
+    while len(await slow_reads(pool, 40)) < 10:
+        assert time.monotonic() < deadline, "the pool does not grow again"
+        await asyncio.sleep(0.05)
+
+
+async def test_never_more_than_its_size_and_all_come_back(pool: Pool) -> None:
+    assert len(await slow_reads(pool, 200)) <= 10
+    assert pool._pool.open_count <= 10
+    assert not pool._pool._in_use
+
+
+async def test_a_wait_is_bounded(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.storage.database.CONNECT_TIMEOUT_S", 0.5)
+    async with asyncio.TaskGroup() as group:
+        held = [group.create_task(pool.fetch("SELECT pg_sleep(3)")) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(DatabaseUnavailable, match="all 10 connections are in use"):
+            await pool.fetch("SELECT 1")
+    assert all(task.done() for task in held)
+
+
+async def test_a_caller_that_goes_takes_no_connection_with_it(pool: Pool) -> None:
+    for _ in range(5):
+        tasks = [asyncio.create_task(pool.fetch("SELECT pg_sleep(0.05)")) for _ in range(30)]
+        await asyncio.sleep(0.03)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not pool._pool._in_use
+        assert not pool._pool._waiting
+    assert len(await slow_reads(pool, 50)) <= 10
+
+
+async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        await connection.execute("BEGIN")
+    assert (await pool.fetch("SELECT pg_current_xact_id_if_assigned()"))[0][0] is None
+    async with pool.connection() as connection:
+        assert not connection.is_in_transaction()
+
+
+async def test_lost_connections_are_replaced(own_cluster: OwnCluster, pool: Pool) -> None:
+    await slow_reads(pool, 30)
+    killer = await asyncpg.connect(own_cluster.superuser_url)
+    try:
+        await killer.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'quire_server'"
+        )
+    finally:
+        await killer.close()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert len(await slow_reads(pool, 30)) <= 10
+        except DatabaseUnavailable:
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+async def test_appends_get_one_although_reads_took_all(own_cluster: OwnCluster) -> None:
+    """The connection that appends was lost, and reads have all that are allowed."""
+    async with process(own_cluster.server_url, limits=Limits(retry_s=30)) as server:
+        org = await new_org(server.database)
+        await server.append(org, b"0")
+        await allow(own_cluster, 5)
+        await slow_reads(server.database, 60)
+        killer = await asyncpg.connect(own_cluster.superuser_url)
+        try:
+            await killer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'quire append'"
+            )
+        finally:
+            await killer.close()
+        await allow(own_cluster, 4)
+        await slow_reads(server.database, 60)
+        await server.append(org, b"1")
+        assert len(await slow_reads(server.database, 60)) >= 1
+
+
+def test_what_lasts_is_told_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("ledger.storage.lock_waits.time.monotonic", lambda: now[0])
+    intervals, told = GrowingIntervals(), []
+    for second in range(200):
+        now[0] = float(second)
+        if intervals.due():
+            told.append(second)
+    assert told == [5, 10, 20, 40, 80, 160]
