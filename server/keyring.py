@@ -10,6 +10,7 @@ import structlog
 
 from ledger.errors import QuireError
 from ledger.keys import SigningKeyring
+from server.own_keys import require_same_ring
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -21,8 +22,8 @@ LOOK_S: Final = 1.0
 class LiveKeyring:
     """Call with ``refresh`` to read the file anew if it changed; at most once a second otherwise.
 
-    A file that can't be read, or holds no valid keyring, changes nothing: the
-    keys read before stay in use, and the log says why.
+    A file that can't be read, holds no valid keyring, or that of another database
+    changes nothing: the keys read before stay in use, and the log says why.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LiveKeyring:
     def _read(self, stamp: tuple[int, int, int] | None) -> None:
         try:
             ring = self._load()
+            require_same_ring(self._ring, ring)
         except (QuireError, StartupRefused) as error:
             log.error(  # noqa: TRY400 - the reason is the message
                 "the signing keyring can't be read; the keys in use stay", reason=str(error)

@@ -24,7 +24,6 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.departed import set_keep_months
 from ledger.storage.migrate import migrate
@@ -38,6 +37,7 @@ from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.first_start import load_secrets
 from server.listening import listen
 from server.logs import configure
+from server.own_keys import claim, is_new, require_own_keys_at
 from server.settings import Settings
 from server.signing import signing
 from server.worker import application, uvicorn_config
@@ -84,6 +84,7 @@ def _database(settings: Settings) -> Iterator[str]:
     """The migrated database, as the URL of the server role; an embedded one is stopped after."""
     if settings.database_url is not None:
         owner_url = settings.database_owner_url or settings.database_url
+        asyncio.run(require_own_keys_at(owner_url, settings))
         asyncio.run(migrate(owner_url))
         asyncio.run(set_keep_months(owner_url, settings.retention_months))
         yield settings.database_url
@@ -92,7 +93,7 @@ def _database(settings: Settings) -> Iterator[str]:
         postgres = EmbeddedPostgres(settings.data_dir)
         postgres.start()
         try:
-            asyncio.run(_provision(postgres))
+            asyncio.run(_provision(postgres, settings))
             asyncio.run(set_keep_months(postgres.url(OWNER_ROLE), settings.retention_months))
             with _kept_running(postgres):
                 yield postgres.url(SERVER_ROLE)
@@ -100,8 +101,9 @@ def _database(settings: Settings) -> Iterator[str]:
             postgres.stop()
 
 
-async def _provision(postgres: EmbeddedPostgres) -> None:
+async def _provision(postgres: EmbeddedPostgres, settings: Settings) -> None:
     await provision(postgres.url(SUPERUSER))
+    await require_own_keys_at(postgres.url(OWNER_ROLE), settings)
     await migrate(postgres.url(OWNER_ROLE))
 
 
@@ -131,7 +133,8 @@ async def prepare(settings: Settings, url: str) -> None:
     """Read or make the keys, and what a first start makes, before any worker runs."""
     database = await Database.open(url, size=2)
     try:
-        secrets = load_secrets(settings, database_is_new=not await orgs.any_org(database))
+        secrets = load_secrets(settings, database_is_new=await is_new(database))
+        await claim(database, settings, secrets)
         await begin(settings, secrets, database)
     finally:
         await database.close()

@@ -34,6 +34,7 @@ from server.first_start import Secrets
 from server.growth import Growth
 from server.guarding import Guard
 from server.log_trust import TrustSource
+from server.own_keys import require_own_keys_in
 from server.retaining import Retaining
 from server.settings import Settings
 
@@ -106,6 +107,7 @@ class Services:
         database = await Database.open(database_url, size=settings.pool_size)
         try:
             await migrate.require_current(database)
+            await require_own_keys_in(database, settings, secrets)
             await partitions.prepare(database, datetime.now(UTC))
             services = cls(settings, secrets, database, keyring)
         except BaseException:

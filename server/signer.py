@@ -29,6 +29,7 @@ from server.attesting import Attesting
 from server.child import work_as_told
 from server.first_start import load_log_keys, load_secrets
 from server.keyring import LiveKeyring
+from server.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -73,6 +74,7 @@ class Signer:
         async with SignerConnection.open(self._url) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is in another process
                 await asyncio.sleep(settings.checkpoint_seconds)
+            await require_own_keys_in(connection, settings)
             before = self._look()
             new = await nothing_signed(connection)
             keys = load_log_keys(settings, log_is_new=new)
@@ -83,6 +85,7 @@ class Signer:
             pace = Pace(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
+                memory.belong(keys.public().keys[0].digest)
                 if not memory and not new:
                     log.warning(
                         "the signer remembers nothing of this database: another machine signed so "
