@@ -24,17 +24,19 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from ledger.core.checkpointing import MEMORY_FILE
 from ledger.storage.database import Database
 from ledger.storage.departed import set_keep_months
 from ledger.storage.migrate import migrate
 from ledger.storage.provision import provision
 from server.archiving import archiving
 from server.banner import banner
-from server.beginnings import begin
+from server.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.context import CONTEXT, ProcessContext
-from server.data_dir import DataDirLock, make_data_dir
+from server.data_dir import DataDirLock, concerns, make_data_dir
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.first_start import load_secrets
+from server.key_files import close_command, exposure
 from server.listening import listen
 from server.logs import configure
 from server.own_keys import claim, is_new, require_own_keys_at
@@ -51,11 +53,23 @@ def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
     configure(settings)
     settings = msgspec.structs.replace(settings, data_dir=make_data_dir(settings.data_dir))
+    _report_concerns(settings)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
         asyncio.run(prepare(settings, url))
         with signing(settings, url), archiving(settings, url), _announced(settings):
             return _run(settings, url, listener)
+
+
+def _report_concerns(settings: Settings) -> None:
+    """Log who else may get at the keys: a warning each, with the command that ends it."""
+    names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
+    found = concerns(settings.data_dir)
+    for path in (settings.data_dir / name for name in names):
+        if path.exists() and (complaint := exposure(path.stat())):
+            found.append((f"{path} {complaint}", close_command(path)))
+    for what, command in found:
+        log.warning(what, command=command)
 
 
 @contextmanager
