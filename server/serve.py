@@ -40,6 +40,7 @@ from server.key_files import close_command, exposure
 from server.listening import listen
 from server.logs import configure
 from server.own_keys import claim, is_new, require_own_keys_at
+from server.platform_keys import KeyFile
 from server.settings import Settings
 from server.signing import signing
 from server.worker import application, uvicorn_config
@@ -56,8 +57,8 @@ def serve(settings: Settings) -> int:
     _report_concerns(settings)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
-        asyncio.run(prepare(settings, url))
-        with signing(settings, url), archiving(settings, url), _announced(settings):
+        platform = asyncio.run(prepare(settings, url))
+        with signing(settings, url), archiving(settings, url), _announced(settings, platform):
             return _run(settings, url, listener)
 
 
@@ -143,13 +144,16 @@ def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
         thread.join()
 
 
-async def prepare(settings: Settings, url: str) -> None:
-    """Read or make the keys, and what a first start makes, before any worker runs."""
+async def prepare(settings: Settings, url: str) -> KeyFile:
+    """Read or make the keys, and what a first start makes, before any worker runs.
+
+    Returns what the platform key's file of this machine is worth.
+    """
     database = await Database.open(url, size=2)
     try:
         secrets = load_secrets(settings, database_is_new=await is_new(database))
         await claim(database, settings, secrets)
-        await begin(settings, secrets, database)
+        return await begin(settings, secrets, database)
     finally:
         await database.close()
 
@@ -171,7 +175,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
 
 
 @contextmanager
-def _announced(settings: Settings) -> Iterator[None]:
+def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
     """Print what a person needs next, once the server answers."""
     stop = threading.Event()
 
@@ -179,7 +183,7 @@ def _announced(settings: Settings) -> Iterator[None]:
         while not stop.wait(0.05):
             with contextlib.suppress(OSError, urllib.error.URLError):
                 urllib.request.urlopen(f"{base_url(settings)}/readyz", timeout=5).close()  # noqa: S310
-                print(banner(settings, base_url(settings)), file=sys.stdout, flush=True)  # noqa: T201
+                print(banner(settings, base_url(settings), platform), file=sys.stdout, flush=True)  # noqa: T201
                 return
 
     thread = threading.Thread(target=announce, name="announce", daemon=True)
