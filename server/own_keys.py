@@ -9,6 +9,7 @@ works on the database compares before it writes anything.
 from __future__ import annotations
 
 import hmac
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +110,8 @@ def require_own_keys(known: KnownKeys, present: PresentKeys, settings: Settings)
         _require_signing_keys(known, present.keyring, settings)
     if known.log and present.log is not None:
         _require_log(known.log, present.log, settings)
-    if known.log and present.remembered is not None:
-        _require_memory(known.log, present.remembered, settings.data_dir / MEMORY_FILE)
+    if present.remembered is not None:
+        _require_memory(known.log, present, settings.data_dir / MEMORY_FILE)
 
 
 def require_same_ring(before: SigningKeyring, now: SigningKeyring) -> None:
@@ -183,13 +184,21 @@ def _require_log(stored: Sequence[bytes], present: LogKeyHistory, settings: Sett
     )
 
 
-def _require_memory(stored: Sequence[bytes], remembered: str, path: Path) -> None:
-    if LogKeyHistory.of(stored[:1]).keys[0].digest != remembered:
-        raise ForeignKeys(
-            f"{path} is the signer's memory of another database's logs: held against it, this "
-            "one's would look shortened. Nothing was changed. Restore this database's own file "
-            f"from your backup, or move this one away: mv {path} {path}.other"
-        )
+def _require_memory(stored: Sequence[bytes], present: PresentKeys, path: Path) -> None:
+    """The memory is of this database's log or, before that has one, of the log keys beside it."""
+    history = LogKeyHistory.of(stored[:1]) if stored else present.log
+    if history is not None and history.keys[0].digest != present.remembered:
+        raise ForeignKeys(foreign_memory(path))
+
+
+def foreign_memory(path: Path) -> str:
+    """What is said of a memory of other logs."""
+    name = shlex.quote(str(path))
+    return (
+        f"{path} is the signer's memory of another database's logs: held against it, this "
+        "one's would look shortened. Nothing was changed. Restore this database's own file "
+        f"from your backup, or move this one away: mv {name} {name}.other"
+    )
 
 
 def _log_history(settings: Settings) -> LogKeyHistory | None:

@@ -341,15 +341,15 @@ class TestAsRoot:
         """Parents that are missing, and a checkout below a closed home."""
         before = os.umask(umask)
         try:
-            for place in (data_dir / "new" / "a" / "b", closed_home / "a"):
-                postgres = EmbeddedPostgres(place)
+            outside = EmbeddedPostgres(closed_home / "a")
+            for postgres in (EmbeddedPostgres(data_dir / "new" / "a" / "b"), outside):
                 postgres.start()
                 assert execute(postgres, "SELECT 1") == 1
                 postgres.stop()
                 assert stat.S_IMODE(postgres.data.parent.stat().st_mode) == 0o700
+            assert outside.data.parent.parent == system_state
         finally:
             os.umask(before)
-        assert postgres.data.parent.parent == system_state
         for path in (system_state, *system_state.iterdir(), data_dir / "new", data_dir):
             assert not path.stat().st_mode & 0o022, path
 

@@ -90,7 +90,10 @@ class Memory:
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
         if own != first_key:
-            raise self._unavailable(ValueError("it is of another database's logs"))
+            raise MemoryUnavailable(
+                f"the signer's memory {self._path} is of other logs than the log keys: nothing is "
+                "signed. Restore the one that belongs to them, or move this one away"
+            )
 
     def get(self, org_id: int) -> Remembered | None:
         """The largest tree head signed of this org, or None."""
