@@ -54,7 +54,11 @@ class ForeignKeys(StartupRefused):
 
 @dataclass(frozen=True, slots=True)
 class PresentKeys:
-    """The keys that this machine has; None for each that it does not have."""
+    """The keys that this machine has; None for each that it does not have.
+
+    Log keys and a memory that can't be read are None too: only the signer needs them, and says
+    what is wrong with them, while appends go on.
+    """
 
     master_key: bytes | None
     keyring: SigningKeyring | None
@@ -69,7 +73,7 @@ class PresentKeys:
             present_master_key(settings) if secrets is None else secrets.master_key,
             present_keyring(settings) if secrets is None else secrets.keyring,
             _log_history(settings),
-            log_of(settings.data_dir / MEMORY_FILE),
+            _remembered(settings.data_dir / MEMORY_FILE),
         )
 
 
@@ -202,16 +206,22 @@ def foreign_memory(path: Path) -> str:
 
 
 def _log_history(settings: Settings) -> LogKeyHistory | None:
-    if settings.log_signing_keys is not None:
-        source: Path | str = "QUIRE_LOG_SIGNING_KEYS"
-        content: bytes | None = settings.log_signing_keys.encode("utf-8", "surrogateescape")
-    else:
-        source = settings.log_keys_path
-        content = read_private_file(settings.log_keys_path)
+    content: bytes | None
     try:
+        if settings.log_signing_keys is not None:
+            content = settings.log_signing_keys.encode("utf-8", "surrogateescape")
+        else:
+            content = read_private_file(settings.log_keys_path)
         return None if content is None else history_of(content)
-    except QuireError as error:
-        raise StartupRefused(f"{source}: {error}") from error
+    except (QuireError, StartupRefused):
+        return None
+
+
+def _remembered(path: Path) -> str | None:
+    try:
+        return log_of(path)
+    except QuireError:
+        return None
 
 
 def _keyring_source(settings: Settings) -> str:

@@ -67,7 +67,7 @@ def _report_concerns(settings: Settings) -> None:
     names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
     found = concerns(settings.data_dir)
     for path in (settings.data_dir / name for name in names):
-        if path.exists() and (complaint := exposure(path.stat())):
+        if path.is_file() and (complaint := exposure(path.stat())):
             found.append((f"{path} {complaint}", close_command(path)))
     for what, command in found:
         log.warning(what, command=command)

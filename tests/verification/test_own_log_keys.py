@@ -68,3 +68,10 @@ def test_a_memory_beside_log_keys_of_another_log_is_refused_in_a_new_database(
     replace_private_file(settings.log_keys_path, dump_log_keys(OTHER))
     with pytest.raises(ForeignKeys, match="memory of another database"):
         require_own_keys(new, PresentKeys.of(settings), settings)
+
+
+def test_what_only_the_signer_needs_stops_no_start_where_it_is_broken(settings: Settings) -> None:
+    settings.log_keys_path.chmod(0o644)
+    (settings.data_dir / MEMORY_FILE).write_bytes(b"torn")
+    present = PresentKeys.of(settings)
+    assert (present.log, present.remembered) == (None, None)
