@@ -42,6 +42,7 @@ log = structlog.get_logger("quire")
 
 # Not 32 bytes long, so never an entry hash: no signature of an entry is given away.
 _SIGNING_LABEL: Final = b"quire/v1/signing-key-check"
+_WRAPPED_BYTES: Final = sealing.NONCE_BYTES + sealing.KEY_BYTES + sealing.TAG_BYTES
 _ANOTHER_DATABASE: Final = (
     "Nothing was changed. Restore the database's own key from the backup of its data directory, or "
     "name the database that these keys belong to (QUIRE_DATABASE_URL, QUIRE_DATA_DIR)."
@@ -97,7 +98,12 @@ async def claim(database: Database, settings: Settings, secrets: Secrets) -> Non
     present = PresentKeys.of(settings, secrets)
     checks = [KeyCheck(MASTER, "", _master_value(secrets.master_key))]
     checks += [KeyCheck(SIGNING, key.key_id, _value(key)) for key in secrets.keyring.keys()]
-    await add_checks(database, checks, lambda known: require_own_keys(known, present, settings))
+
+    def compare(known: KnownKeys) -> None:
+        require_own_keys(known, present, settings)
+        _report_missing(known, secrets.keyring, settings)
+
+    await add_checks(database, checks, compare)
 
 
 async def is_new(database: Database) -> bool:
@@ -154,6 +160,11 @@ def _require_signing_keys(known: KnownKeys, ring: SigningKeyring, settings: Sett
             f"{problem}. The next append would freeze its org. {_ANOTHER_DATABASE} To sign with "
             "another key from now on, add it beside the old ones: quire keys rotate-signing"
         )
+
+
+def _report_missing(known: KnownKeys, ring: SigningKeyring, settings: Settings) -> None:
+    """Log once, at the start, which of the database's signing keys this machine lacks."""
+    stored = [check.key_id for check in known.checks if check.kind == SIGNING]
     missing = [key_id for key_id in stored if key_id not in ring.ids()]
     if missing:
         log.warning(
@@ -231,6 +242,9 @@ def _keyring_source(settings: Settings) -> str:
 
 
 def _unwraps(master_key: bytes, slug: str, wrapped: bytes) -> bool:
+    """Whether an org's key opens; one that was never wrapped says nothing of the master key."""
+    if len(wrapped) != _WRAPPED_BYTES:
+        return True
     try:
         sealing.unwrap_key(master_key, wrapped, f"org:{slug}")
     except SealingError:
