@@ -36,7 +36,7 @@ EXPOSE 8080
 
 # Not through urllib: proxy settings must not send this check elsewhere.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('QUIRE_PORT', '8080')), timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; port = os.environ.get('QUIRE_PORT', ''); c = http.client.HTTPConnection('127.0.0.1', int(port) if port.isdecimal() else 8080, timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
 
 # Needs QUIRE_DATABASE_URL and QUIRE_AUDIT_SECRET_KEY; compose.yaml shows all settings in use.
 CMD ["quire", "serve", "--host", "0.0.0.0"]

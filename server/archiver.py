@@ -34,6 +34,7 @@ from server.archiving import named_target, policy_of
 from server.child import work_as_told
 from server.clock import ServerClock
 from server.keyring import LiveKeyring
+from server.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -118,6 +119,7 @@ class Archiver:
             self._keyring = LiveKeyring.of(self._settings)
         database = await Database.open(self._url, size=ORGS_AT_ONCE + 1)
         try:
+            await require_own_keys_in(database, self._settings)
             async with named_target(self._settings, url) as target:
                 await target.check()
                 log.info("archiving", target=url)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from server.beginnings import DEMO_KEY, DEMO_ORG, PLATFORM_KEY
+from server.beginnings import DEMO_KEY, DEMO_ORG
+from server.platform_keys import PLATFORM_KEY, ROTATE, KeyFile
 from server.settings import Settings
 
 
-def banner(settings: Settings, url: str) -> str:
+def banner(settings: Settings, url: str, platform: KeyFile) -> str:
     """The address, where the keys are, one line to append and one to verify."""
     database = "PostgreSQL of QUIRE_DATABASE_URL"
     if settings.embedded:
@@ -18,7 +19,7 @@ def banner(settings: Settings, url: str) -> str:
         "",
         f"Quire serves {url}  ({database})",
         f"  API description   {url}/docs",
-        f"  Platform key      {_short(settings.data_dir / PLATFORM_KEY)}",
+        f"  Platform key      {_platform(settings, platform)}",
     ]
     demo = settings.data_dir / DEMO_KEY
     if settings.embedded and demo.exists():
@@ -36,6 +37,13 @@ def banner(settings: Settings, url: str) -> str:
             f"  curl -X POST -H {key} '{org}/verifications?wait=30'",
         ]
     return "\n".join([*lines, "", "Stop with Ctrl-C.", ""])
+
+
+def _platform(settings: Settings, state: KeyFile) -> str:
+    path = _short(settings.data_dir / PLATFORM_KEY)
+    if state is KeyFile.VALID:
+        return path
+    return f"{path} {state.value}; a new one: {ROTATE}"
 
 
 def _short(path: Path) -> str:

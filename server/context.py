@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -25,15 +26,14 @@ class ProcessContext(msgspec.Struct):
     supervisor: int
 
     def spelled(self) -> str:
-        """The value of the environment variable."""
-        return msgspec.json.encode(self, enc_hook=str).decode()
+        """The value of the environment variable: ASCII, whatever bytes a path or a key has."""
+        return json.dumps(msgspec.to_builtins(self, enc_hook=str))
 
     @classmethod
     def told(cls) -> ProcessContext:
         """What this process was told."""
-        return msgspec.json.decode(
-            os.environ[CONTEXT], type=cls, dec_hook=lambda kind, value: kind(value)
-        )
+        told = json.loads(os.environ[CONTEXT])
+        return msgspec.convert(told, type=cls, dec_hook=lambda kind, value: kind(value))
 
     def follow(self) -> None:
         """End this process, in order, when its supervisor is gone."""

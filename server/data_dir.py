@@ -1,7 +1,12 @@
 """The data directory: its creation, and the lock that gives it one serving process."""
 
+import contextlib
+import errno
 import fcntl
 import os
+import pwd
+import shlex
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +15,7 @@ from server.refusal import StartupRefused
 
 LOCK_NAME = "serve.lock"
 _PID_DIGITS_MAX = 32
+_PARENT_MODE = 0o755  # less what the umask takes away
 
 
 class DataDirBusy(StartupRefused):
@@ -21,29 +27,96 @@ def make_data_dir(path: Path) -> Path:
 
     It is for its owner only (0700). As root it gets the search bit for others (0711), because the
     embedded PostgreSQL runs as another user and has its cluster inside; names can still not be
-    listed, and every key file is 0600. A directory that exists is never given other permissions.
+    listed, and every key file is 0600. The umask changes none of this. A directory that exists is
+    never given other permissions; `concerns` tells what is wrong with it.
     """
     try:
         path = path.expanduser().resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
         _make(path)
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise StartupRefused(
-            f"The data directory {path} cannot be created: {error.strerror}. "
+            f"The data directory {path} cannot be created: {_reason(path, error)}. "
             "Name another one with QUIRE_DATA_DIR or --data-dir."
         ) from error
     return path
 
 
 def _make(path: Path) -> None:
+    """Make the directory and its parents, or nothing."""
+    if path.is_dir():
+        return
+    missing = [folder for folder in [path, *path.parents] if not folder.exists()]
+    made: list[Path] = []
     try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
+        for folder in reversed(missing):
+            try:
+                folder.mkdir(mode=_PARENT_MODE)
+            except FileExistsError:  # another process made it in between
+                continue
+            made.append(folder)
+            _set_mode(folder, own=folder == path)
         if not path.is_dir():
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _set_mode(folder: Path, *, own: bool) -> None:
+    root = os.geteuid() == 0
+    if own:
+        folder.chmod(0o711 if root else 0o700)
+    elif root:  # the user of the embedded PostgreSQL passes through, under any umask
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o711)
     else:
-        if os.geteuid() == 0:
-            path.chmod(0o711)
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o700)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    for folder in reversed([path, *path.parents]):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() and not folder.exists():
+                return f"{folder} is a link to a place that does not exist"
+            if folder.exists() and not folder.is_dir():
+                return f"{folder} is not a directory"
+    if isinstance(error, RuntimeError):  # of pathlib, also for ~ of a user that does not exist
+        return "its path is a loop of links, or begins with the home of an unknown user"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def concerns(path: Path) -> list[tuple[str, str]]:
+    """What is wrong with the owner and the mode of a data directory: what, and the command."""
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    name = shlex.quote(str(path))
+    found = []
+    if status.st_uid != os.geteuid():
+        me, owner = _user(os.geteuid()), _user(status.st_uid)
+        found.append(
+            (
+                f"the data directory belongs to user {owner}, who can replace every key in it, and "
+                f"the server runs as {me}",
+                f"chown {me} {name}, or start the server as {owner}",
+            )
+        )
+    allowed = 0o711 if os.geteuid() == 0 else 0o700
+    if mode & 0o777 & ~allowed:
+        found.append(
+            (
+                f"other users may enter, read or change the data directory (mode {mode:04o})",
+                f"chmod {allowed:o} {name}",
+            )
+        )
+    return found
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def sync_directory(path: Path) -> None:

@@ -8,9 +8,8 @@ unreadable, so the server refuses to start instead.
 import base64
 import binascii
 import contextlib
-import os
 import secrets
-import stat
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,17 +18,36 @@ from pathlib import Path
 from ledger.errors import QuireError
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring, parse_keyring
 from ledger.log_keys import KeySeeds, LogKeys, dump_log_keys, generate, parse_log_keys
-from server.data_dir import make_data_dir, sync_directory
-from server.refusal import StartupRefused
+from server.data_dir import make_data_dir
+from server.key_files import SecretsError, create_private_file, read_private_file
 from server.settings import Settings
 
+__all__ = [
+    "Secrets",
+    "SecretsError",
+    "create_private_file",
+    "load_log_keys",
+    "load_master_key",
+    "load_secrets",
+    "present_keyring",
+    "present_master_key",
+    "read_log_keys",
+    "read_private_file",
+]
+
 MASTER_KEY_BYTES = 32
-_KEY_FILE_BYTES_MAX = 1 << 20
+_LOST = {
+    "master key": (
+        "Without it no API key is recognised and no sealed payload can be opened; entries, "
+        "signatures, proofs and the archive are whole."
+    ),
+    "signing key": (
+        "Without it no entry can be signed and no entry's signature checked; hashes, signed "
+        "trees, proofs, bundles and the archive are whole."
+    ),
+}
 _MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_hex(32))"'
-
-
-class SecretsError(StartupRefused):
-    """A key is missing, malformed, or readable by others."""
+_HOW_TO_MAKE = f"Make one with: {_MAKE_ONE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +86,17 @@ def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
             make_data_dir(settings.data_dir)
         origin = settings.log_origin or f"quire.local/{secrets.token_hex(4)}"
         made = generate(origin, new_log_seeds(), time.time_ns() // 1000)
-        with _naming(str(path)):
+        with _naming(path):
             keys = parse_log_keys(_make(path, dump_log_keys(made)))
         _check_origin(settings, keys)
     if keys is None:
         raise SecretsError(
             f"The log keys are missing: {path} does not exist and QUIRE_LOG_SIGNING_KEYS is not "
-            "set, but this database's logs were signed with some. Restore the file from your "
-            "backup, or copy it from the server that signed; a new key would be nobody's."
+            "set, but this database's logs were signed with some. Until they are back no "
+            "checkpoint, anchor or bundle of new entries is signed; appends, reads and what was "
+            "signed so far go on. A new key would not be recognised by those who verify. Restore "
+            "the file from your backup, or copy it from the server that signed: "
+            f"{_restore_command(path)}"
         )
     return keys
 
@@ -83,10 +104,10 @@ def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
 def read_log_keys(settings: Settings) -> LogKeys | None:
     """The keys of the logs, or None where there is no file yet. Raises SecretsError."""
     if settings.log_signing_keys is not None:
-        source = "QUIRE_LOG_SIGNING_KEYS"
+        source: Path | str = "QUIRE_LOG_SIGNING_KEYS"
         content: bytes | None = settings.log_signing_keys.encode("utf-8", "surrogateescape")
     else:
-        source = str(settings.log_keys_path)
+        source = settings.log_keys_path
         content = read_private_file(settings.log_keys_path)
     if content is None:
         return None
@@ -109,73 +130,49 @@ def _check_origin(settings: Settings, keys: LogKeys) -> None:
         )
 
 
-def create_private_file(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole and on disk when this returns, or not there at all.
-
-    Raises FileExistsError rather than replacing a file.
-    """
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(scratch)  # unlike a rename, fails where the name is taken
-    finally:
-        scratch.unlink()
-    sync_directory(path.parent)
-
-
-def read_private_file(path: Path) -> bytes | None:
-    """Content of a key file, or None if there is none. Raises SecretsError if others may read it."""
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_KEY_FILE_BYTES_MAX)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SecretsError(f"The key file {path} cannot be read: {error.strerror}.") from error
-    if mode & 0o077:
-        raise SecretsError(
-            f"The key file {path} may be read by other users (mode {mode:04o}). "
-            f"Close it with: chmod 600 {path}"
-        )
-    return content
-
-
-def _keyring(settings: Settings, may_make: bool) -> SigningKeyring:
-    """The keyring file, and the key of the environment.
+def present_keyring(settings: Settings) -> SigningKeyring | None:
+    """The keyring file, and the key of the environment; None where there is neither.
 
     Where both exist the file's active key signs, and the other keeps verifying what it signed
-    before the keys were rotated.
+    before the keys were rotated. Raises SecretsError.
     """
     path = settings.signing_keyring_path
     content = read_private_file(path)
-    if content is None and settings.audit_secret_key is None:
-        if not may_make or settings.signing_keyring is not None:
-            raise _missing(settings, "signing key", path, "QUIRE_AUDIT_SECRET_KEY")
-        content = _make(path, dump_keyring(_new_keyring()))
     rings = []
     if content is not None:
-        with _naming(str(path)):
+        with _naming(path):
             rings.append(parse_keyring(content))
     if settings.audit_secret_key is not None:
         with _naming("QUIRE_AUDIT_SECRET_KEY"):
             secret = settings.audit_secret_key.encode("utf-8", "surrogateescape")
             rings.append(SigningKeyring.from_secret(secret))
-    first, *others = rings
-    return first.with_key(others[0].active) if others else first
+            return rings[0].with_key(rings[-1].active)
+    return rings[0] if rings else None
+
+
+def _keyring(settings: Settings, may_make: bool) -> SigningKeyring:
+    ring = present_keyring(settings)
+    path = settings.signing_keyring_path
+    if ring is None:
+        if not may_make or settings.signing_keyring is not None:
+            raise _missing(settings, "signing key", path, "QUIRE_AUDIT_SECRET_KEY")
+        with _naming(path):
+            ring = parse_keyring(_make(path, dump_keyring(_new_keyring())))
+    return ring
 
 
 @contextlib.contextmanager
-def _naming(source: str) -> Iterator[None]:
+def _naming(source: Path | str) -> Iterator[None]:
     """Name the setting or file in an error of the key formats."""
     try:
         yield
     except QuireError as error:
-        raise SecretsError(f"{source}: {error}") from error
+        advice = (
+            f". If the file is damaged, restore it from your backup: {_restore_command(source)}"
+            if isinstance(source, Path)
+            else ""
+        )
+        raise SecretsError(f"{source}: {error}{advice}") from error
 
 
 def _new_keyring() -> SigningKeyring:
@@ -183,19 +180,36 @@ def _new_keyring() -> SigningKeyring:
     return SigningKeyring([key], [key.key_id])
 
 
-def _master_key(settings: Settings, may_make: bool) -> bytes:
+def load_master_key(settings: Settings) -> bytes:
+    """The master key alone, which must exist. Raises SecretsError."""
+    return _master_key(settings, may_make=False)
+
+
+def present_master_key(settings: Settings) -> bytes | None:
+    """The master key, or None where there is none. Raises SecretsError."""
     if settings.master_key is not None:
-        return _parse_master_key(settings.master_key, "QUIRE_MASTER_KEY")
+        return _parse_master_key(settings.master_key, "QUIRE_MASTER_KEY", f" {_HOW_TO_MAKE}")
     path = settings.master_key_path
     content = read_private_file(path)
-    if content is None and may_make:
-        content = _make(path, f"{secrets.token_hex(MASTER_KEY_BYTES)}\n".encode())
-    if content is None:
+    return None if content is None else _of_file(content, path)
+
+
+def _master_key(settings: Settings, may_make: bool) -> bytes:
+    key = present_master_key(settings)
+    path = settings.master_key_path
+    if key is None and may_make:
+        key = _of_file(_make(path, f"{secrets.token_hex(MASTER_KEY_BYTES)}\n".encode()), path)
+    if key is None:
         raise _missing(settings, "master key", path, "QUIRE_MASTER_KEY")
-    return _parse_master_key(content.decode("ascii", "replace"), str(path))
+    return key
 
 
-def _parse_master_key(text: str, source: str) -> bytes:
+def _of_file(content: bytes, path: Path) -> bytes:
+    advice = f" If the file is damaged, restore it from your backup: {_restore_command(path)}"
+    return _parse_master_key(content.decode("ascii", "replace"), str(path), advice)
+
+
+def _parse_master_key(text: str, source: str, advice: str) -> bytes:
     text = text.strip()
     with contextlib.suppress(ValueError):
         key = bytes.fromhex(text)
@@ -209,7 +223,7 @@ def _parse_master_key(text: str, source: str) -> bytes:
             return key
     raise SecretsError(
         f"{source} must be {MASTER_KEY_BYTES} bytes as hex (64 characters) or base64 "
-        f"(44 characters). Make one with: {_MAKE_ONE}"
+        f"(44 characters).{advice}"
     )
 
 
@@ -230,11 +244,16 @@ def _missing(settings: Settings, what: str, path: Path, setting: str) -> Secrets
     if settings.embedded:
         return SecretsError(
             f"The {what} is missing: {path} does not exist and {setting} is not set, but the "
-            "database was made with one. Restore it from your backup; a new one would not "
-            "fit what is stored."
+            f"database was made with one. {_LOST[what]} A new one would not fit what is stored. "
+            f"Restore it from your backup: {_restore_command(path)}"
         )
     return SecretsError(
         f"The {what} is missing: set {setting}, or keep it in {path}. "
         f"Make a good one with: {_MAKE_ONE}\n"
-        "If the database already holds orgs, use the one they were made with."
+        f"If the database already holds orgs, use the one they were made with. {_LOST[what]}"
     )
+
+
+def _restore_command(path: Path) -> str:
+    name = shlex.quote(str(path))
+    return f"cp BACKUP/{shlex.quote(path.name)} {name} && chmod 600 {name}"

@@ -12,6 +12,7 @@ from ledger.core.lasting import Lasting
 from ledger.errors import QuireError
 from ledger.keys import SigningKeyring
 from server.first_start import load_secrets
+from server.own_keys import require_same_ring
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -23,8 +24,8 @@ LOOK_S: Final = 1.0
 class LiveKeyring:
     """Call with ``refresh`` to read the file anew if it changed; at most once a second otherwise.
 
-    A file that can't be read, or holds no valid keyring, changes nothing: the
-    keys read before stay in use, and the log says why.
+    A file that can't be read, holds no valid keyring, or that of another database
+    changes nothing: the keys read before stay in use, and the log says why.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class LiveKeyring:
     def _read(self, stamp: tuple[int, int, int] | None) -> None:
         try:
             ring = self._load()
+            require_same_ring(self._ring, ring)
         except (QuireError, StartupRefused) as error:
             self._unreadable.failed(log.error, str(error))
             return

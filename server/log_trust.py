@@ -5,15 +5,17 @@ None of it comes from the database, which is what a verification holds against i
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from ledger.core.checkpointing import MEMORY_FILE, recall
+from ledger.core.checkpointing import MEMORY_FILE, log_of, recall
 from ledger.core.verification.faults import VerificationFailed
 from ledger.core.verification.trust import SignedHead, Trust
 from ledger.errors import QuireError
 from ledger.log_keys import LogKeyHistory, history_of
 from ledger.storage.trees import ANCHOR_LOG
 from server.first_start import read_private_file
+from server.own_keys import foreign_memory
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -23,6 +25,9 @@ class TrustSource:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._first_key: str | None = None
+        with contextlib.suppress(QuireError, StartupRefused, OSError):
+            self._history()  # compared with the database when the process started
 
     def of(self, org_id: int, slug: str) -> Trust | None:
         """What is believed of an org's log; None before the first log key was made.
@@ -34,6 +39,7 @@ class TrustSource:
             history = self._history()
             if history is None:
                 return None
+            self._require_own_memory(history)
             heads = recall(settings.data_dir / MEMORY_FILE, (org_id, ANCHOR_LOG))
             known = {of: [SignedHead(*head)] for of, head in heads.items()}
             return Trust.of(
@@ -52,7 +58,22 @@ class TrustSource:
         if settings.log_signing_keys is not None:
             return history_of(settings.log_signing_keys.encode("utf-8", "surrogateescape"))
         content = read_private_file(settings.log_keys_path)
-        return None if content is None else history_of(content)
+        if content is None:
+            return None
+        history = history_of(content)
+        first = history.keys[0].digest
+        if self._first_key not in {None, first}:
+            raise StartupRefused(
+                f"{settings.log_keys_path} was replaced by the log keys of another database: "
+                "restore the file from your backup"
+            )
+        self._first_key = first
+        return history
+
+    def _require_own_memory(self, history: LogKeyHistory) -> None:
+        path = self._settings.data_dir / MEMORY_FILE
+        if log_of(path) not in {None, history.keys[0].digest}:
+            raise StartupRefused(foreign_memory(path))
 
 
 def _content(path: Path | None) -> bytes | None:

@@ -25,8 +25,9 @@ import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from ledger.core.checkpointing import MEMORY_FILE
 from ledger.core.lasting import Lasting
-from ledger.storage import orgs, partitions
+from ledger.storage import partitions
 from ledger.storage.database import Database
 from ledger.storage.departed import set_keep_months
 from ledger.storage.lock_waits import told_when_waiting
@@ -35,14 +36,17 @@ from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
 from server.archiving import archiving
 from server.banner import banner
-from server.beginnings import begin
+from server.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.connections import warn_of_few_connections
 from server.context import CONTEXT, ProcessContext
-from server.data_dir import DataDirLock, make_data_dir
+from server.data_dir import DataDirLock, concerns, make_data_dir
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.first_start import load_secrets
+from server.key_files import close_command, exposure
 from server.listening import listen
 from server.logs import configure
+from server.own_keys import claim, is_new, require_own_keys_at
+from server.platform_keys import KeyFile
 from server.settings import Settings
 from server.signing import signing
 from server.worker import application, uvicorn_config
@@ -58,11 +62,23 @@ def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
     configure(settings)
     settings = msgspec.structs.replace(settings, data_dir=make_data_dir(settings.data_dir))
+    _report_concerns(settings)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
-        asyncio.run(prepare(settings, url))
-        with signing(settings, url), archiving(settings, url), _announced(settings):
+        platform = asyncio.run(prepare(settings, url))
+        with signing(settings, url), archiving(settings, url), _announced(settings, platform):
             return _run(settings, url, listener)
+
+
+def _report_concerns(settings: Settings) -> None:
+    """Log who else may get at the keys: a warning each, with the command that ends it."""
+    names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
+    found = concerns(settings.data_dir)
+    for path in (settings.data_dir / name for name in names):
+        if path.is_file() and (complaint := exposure(path.stat())):
+            found.append((f"{path} {complaint}", close_command(path)))
+    for what, command in found:
+        log.warning(what, command=command)
 
 
 @contextmanager
@@ -97,7 +113,7 @@ def _database(settings: Settings) -> Iterator[str]:
         postgres = EmbeddedPostgres(settings.data_dir)
         postgres.start()
         try:
-            asyncio.run(_provision(postgres))
+            asyncio.run(_provision(postgres, settings))
             asyncio.run(set_keep_months(postgres.url(OWNER_ROLE), settings.retention_months))
             with _kept_running(postgres):
                 yield postgres.url(SERVER_ROLE)
@@ -108,12 +124,14 @@ def _database(settings: Settings) -> Iterator[str]:
 async def _make_ready(settings: Settings, url: str) -> None:
     await require_sessions(url, "QUIRE_DATABASE_URL")
     owner_url = settings.database_owner_url or url
+    await require_own_keys_at(owner_url, settings)
     await migrate(owner_url, setting=settings.owner_url_setting)
     await set_keep_months(owner_url, settings.retention_months)
 
 
-async def _provision(postgres: EmbeddedPostgres) -> None:
+async def _provision(postgres: EmbeddedPostgres, settings: Settings) -> None:
     await provision(postgres.url(SUPERUSER))
+    await require_own_keys_at(postgres.url(OWNER_ROLE), settings)
     await migrate(postgres.url(OWNER_ROLE))
 
 
@@ -151,21 +169,25 @@ def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
         thread.join()
 
 
-async def prepare(settings: Settings, url: str) -> None:
-    """Read or make the keys, and what a first start makes, before any worker runs."""
+async def prepare(settings: Settings, url: str) -> KeyFile:
+    """Read or make the keys, and what a first start makes, before any worker runs.
+
+    Returns what the platform key's file of this machine is worth.
+    """
     name = f"quire start {os.getpid()}"
     async with told_when_waiting(url, name):
-        await _prepare(settings, url, name)
+        return await _prepare(settings, url, name)
 
 
-async def _prepare(settings: Settings, url: str, name: str) -> None:
+async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
     database = await Database.open(url, size=2, name=name)
     try:
         await warn_of_few_connections(settings, database)
         # The workers do it too, but here somebody says what keeps them waiting.
         await partitions.prepare(database, datetime.now(UTC))
-        secrets = load_secrets(settings, database_is_new=not await orgs.any_org(database))
-        await begin(settings, secrets, database)
+        secrets = load_secrets(settings, database_is_new=await is_new(database))
+        await claim(database, settings, secrets)
+        return await begin(settings, secrets, database)
     finally:
         await database.close()
 
@@ -187,7 +209,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
 
 
 @contextmanager
-def _announced(settings: Settings) -> Iterator[None]:
+def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
     """Print what a person needs next, once the server answers."""
     stop = threading.Event()
 
@@ -195,7 +217,7 @@ def _announced(settings: Settings) -> Iterator[None]:
         while not stop.wait(0.05):
             with contextlib.suppress(OSError, urllib.error.URLError):
                 urllib.request.urlopen(f"{base_url(settings)}/readyz", timeout=5).close()  # noqa: S310
-                print(banner(settings, base_url(settings)), file=sys.stdout, flush=True)  # noqa: T201
+                print(banner(settings, base_url(settings), platform), file=sys.stdout, flush=True)  # noqa: T201
                 return
 
     thread = threading.Thread(target=announce, name="announce", daemon=True)

@@ -36,6 +36,7 @@ from server.first_start import Secrets
 from server.growth import Growth
 from server.guarding import Guard
 from server.log_trust import TrustSource
+from server.own_keys import require_own_keys_in
 from server.retaining import Retaining
 from server.settings import Settings
 
@@ -113,6 +114,7 @@ class Services:
         database = await Database.open(database_url, size=settings.pool_size)
         try:
             await migrate.require_current(database)
+            await require_own_keys_in(database, settings, secrets)
             clock = ServerClock(settings, reports=True)
             await clock.compare(database)
             with contextlib.suppress(ClockUnsteady):  # the upkeep does it when the clock is right

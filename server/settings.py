@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from server.refusal import StartupRefused
+from server.service_links import has_the_name_of_a_link, service_links
+from server.setting_values import BadValue, read_value
 
 _log = logging.getLogger(__name__)
 
@@ -262,6 +264,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         An empty variable counts as not set, which is what `${NAME:-}` in a compose file makes of
         a missing one. Raises SettingsError with every problem found.
         """
+        environ = _without_links(environ)
         problems = _unknown_names(environ)
         given = _from_environment(environ)
         given |= {name: value for name, value in (overrides or {}).items() if value is not None}
@@ -384,6 +387,11 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             advice = f" Did you mean {near[0]}?" if near else ""
+            if has_the_name_of_a_link(name):
+                advice = (
+                    " If Kubernetes put it there for a service of that name, set "
+                    "enableServiceLinks: false on the pod, or rename the service."
+                )
             problems.append(f"{name} is no setting of this version.{advice}")
     return problems
 
@@ -405,18 +413,33 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
 
 def _convert(name: str, value: object, problems: list[str]) -> Any:
     """The checked value of one field; a problem is added to the list instead of raised."""
-    field = _FIELDS[name]
     try:
-        return msgspec.convert(value, field.type, strict=False, dec_hook=_path)
-    except msgspec.ValidationError as error:
-        problems.append(f"{_variable(name)} ({_meta(field).description}): {error}.")
+        return read_value(name, _FIELDS[name].type, value)
+    except BadValue as error:
+        problems.append(f"{_variable(name)} ({_meta(_FIELDS[name]).description}): {error}.")
         return None
 
 
-def _path(kind: type, value: object) -> Path:
-    if kind is not Path or not isinstance(value, str | Path):
-        raise TypeError(f"Expected a path, not {type(value).__name__}")
-    return Path(value).expanduser()
+def _without_links(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what names services beside this one.
+
+    A setting that a link shares its name with (QUIRE_PORT) stays where its value is one of it.
+    """
+    links = service_links(environ)
+    for name, field in _FIELDS.items():
+        variable = _variable(name)
+        if variable in links:
+            try:
+                read_value(name, field.type, environ[variable])
+            except BadValue:
+                _log.warning(
+                    "%s is a service link of the container's environment and is not used as the "
+                    "setting; enableServiceLinks: false leaves it out of a pod",
+                    variable,
+                )
+            else:
+                links.discard(variable)
+    return {name: value for name, value in environ.items() if name not in links}
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}

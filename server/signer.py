@@ -32,6 +32,7 @@ from server.child import work_as_told
 from server.clock import ServerClock
 from server.first_start import load_log_keys
 from server.keyring import LiveKeyring
+from server.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -97,6 +98,7 @@ class Signer:
                         seconds=round(waiting.lasted_s),
                     )
                 await asyncio.sleep(settings.checkpoint_seconds)
+            await require_own_keys_in(connection, settings)
             before = self._look()
             new = await nothing_signed(connection)
             keys = load_log_keys(settings, log_is_new=new)
@@ -107,6 +109,7 @@ class Signer:
             pace = Pace(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
+                memory.belong(keys.public().keys[0].digest)
                 if not memory and await anything_signed(connection):
                     # One that takes over from another machine has nothing to remember yet.
                     report = log.info if stood_by else log.warning

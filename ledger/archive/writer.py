@@ -138,6 +138,7 @@ class ArchiveWriter:
         end = max(await self._leaves_end(log, size), before.leaves)
         if growth is None and end == before.leaves:
             return Written(size, 0, 0)
+        await self._require_earlier(log, before.size)
         async with Puts(self._target, log.prefix, self._policy, self._clock()) as puts:
             if growth is not None:
                 await self._write(puts, log, growth, source)
@@ -149,6 +150,20 @@ class ArchiveWriter:
         much = (puts.objects, puts.bytes)
         await archiving.add_archived(self._database, url, log.org_id, (size, end, root), much)
         return Written(size, *much)
+
+    async def _require_earlier(self, log: Log, size: int) -> None:
+        """Raise ArchiveObjectMissing where what was archived so far is not there any more.
+
+        What is added to a folder or bucket that was lost would look like a whole archive.
+        """
+        key = f"{log.prefix}/{CheckpointAt(size).key()}"
+        if size and await self._target.head(key) is None:
+            raise ArchiveObjectMissing(
+                f"the archive in {self._target.url} has no {key}, which was written there: it was "
+                "lost, emptied, or is not mounted, and nothing is added. Restore it from your "
+                "backup, or set QUIRE_ARCHIVE_URL to a new place: all that is in the database is "
+                "archived there again"
+            )
 
     async def _write(self, puts: Puts, log: Log, growth: Growth, source: Source) -> None:
         for tile, hashes in growth.bundles():

@@ -16,6 +16,7 @@ from ledger.core.checkpointing.memory import Remembered
 from ledger.core.sealer import new_org_key
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
+from ledger.storage.database import Database
 from server.archiving import named_target
 from server.attestors import timestamp_trust, witness_policy
 from server.cli import output
@@ -23,6 +24,7 @@ from server.cli.own_database import own_database
 from server.cli.root import Failure
 from server.cli.text import count
 from server.first_start import load_secrets, read_log_keys
+from server.own_keys import claim
 from server.settings import Settings
 
 _TRUST_BYTES_MAX = 1 << 20
@@ -68,6 +70,7 @@ def restore(
         restored, warnings = asyncio.run(
             _restored(settings, target, urls.owner, means, orgs, shorter)
         )
+        asyncio.run(_claim(settings, urls.server))
     for one in restored:
         if as_json:
             output.print_json(one._asdict())
@@ -134,6 +137,15 @@ async def _restored(
                 told=lambda org, done, of: progress.update(tasks[org], completed=done, total=of),
             )
             return await work.run(orgs), work.warnings
+
+
+async def _claim(settings: Settings, url: str) -> None:
+    """Say whose database this is; a crash before leaves that to the first start."""
+    database = await Database.open(url, size=1)
+    try:
+        await claim(database, settings, load_secrets(settings, database_is_new=False))
+    finally:
+        await database.close()
 
 
 def _print(one: Restored) -> None:

@@ -28,6 +28,7 @@ from server.cli.root import Failure
 from server.cli.text import count
 from server.embedded import SERVER_ROLE, EmbeddedPostgres
 from server.first_start import load_secrets
+from server.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -134,6 +135,7 @@ async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[Li
         return
     database = await Database.open(url, size=2)
     try:
+        await require_own_keys_in(database, settings)
         record = await orgs.org_by_slug(database, org)
         if record is None:
             output.say(f"The database has no org {org}: its archive is verified by itself.")

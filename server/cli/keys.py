@@ -9,6 +9,7 @@ _COMMANDS = {
     "list": Lazy("server.cli.api_keys:list_keys", "List an org's API keys, revoked ones too."),
     "revoke": Lazy("server.cli.api_keys:revoke", "Revoke an API key, at once and for good."),
     "log": Lazy("server.cli.log_keys:log", "The keys that sign checkpoints and anchors."),
+    "platform": Lazy("server.cli.platform_keys:platform", "The keys that administer all orgs."),
     "rotate-signing": Lazy(
         "server.cli.signing_keys:rotate_signing", "Add a signing key and sign with it from now on."
     ),
@@ -17,4 +18,4 @@ _COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=_COMMANDS)
 def keys() -> None:
-    """API keys of an org, the signing keys, and the keys of the logs."""
+    """API keys of an org and of the platform, the signing keys, the keys of the logs."""

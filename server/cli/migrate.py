@@ -14,6 +14,7 @@ from ledger.storage.provision import provision
 from server.cli import output
 from server.cli.text import count
 from server.embedded import OWNER_ROLE, SUPERUSER, DataDirLock, EmbeddedPostgres
+from server.own_keys import require_own_keys_at
 from server.settings import Settings
 
 
@@ -47,6 +48,7 @@ def _migrate(settings: Settings, dry_run: bool) -> list[str]:
     if dry_run and settings.embedded and not (settings.data_dir / "postgres").exists():
         return [f"{migration.version:04d}_{migration.name}" for migration in load()]
     with _owner_url(settings, provide=not dry_run) as url:
+        asyncio.run(require_own_keys_at(url, settings))
         return asyncio.run(run_migrations(url, dry_run=dry_run, setting=settings.owner_url_setting))
 
 

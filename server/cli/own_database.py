@@ -12,6 +12,7 @@ from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
 from server.data_dir import DataDirLock
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
+from server.own_keys import require_own_keys_at
 from server.settings import Settings
 
 
@@ -24,21 +25,27 @@ class Urls(NamedTuple):
 
 @contextmanager
 def own_database(settings: Settings) -> Iterator[Urls]:
-    """The migrated database: that of the settings, or the embedded one, running while it lasts."""
+    """The migrated database: that of the settings, or the embedded one, running while it lasts.
+
+    Raises ForeignKeys, before anything is written, where this machine's keys are not its own.
+    """
     if settings.database_url is not None:
         owner = settings.database_owner_url or settings.database_url
         asyncio.run(require_sessions(settings.database_url, "QUIRE_DATABASE_URL"))
+        asyncio.run(require_own_keys_at(owner, settings))
         asyncio.run(migrate(owner, setting=settings.owner_url_setting))
         yield Urls(owner, settings.database_url)
         return
     postgres = EmbeddedPostgres(settings.data_dir)
     if settings.data_dir.is_dir() and postgres.attach():  # a server runs it, and has migrated it
+        asyncio.run(require_own_keys_at(postgres.url(OWNER_ROLE), settings))
         yield Urls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
         return
     with DataDirLock(settings.data_dir):
         postgres.start()
         try:
             asyncio.run(provision(postgres.url(SUPERUSER)))
+            asyncio.run(require_own_keys_at(postgres.url(OWNER_ROLE), settings))
             asyncio.run(migrate(postgres.url(OWNER_ROLE)))
             yield Urls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
         finally:

@@ -9,6 +9,7 @@ import click
 
 from ledger.errors import QuireError
 from server.cli.lazy import LazyGroup
+from server.cli.locales import use_utf8
 from server.cli.text import printable
 from server.refusal import StartupRefused
 
@@ -27,6 +28,10 @@ class Failure(click.ClickException):
 
 class Root(LazyGroup):
     """Turns Quire's errors into messages, ^C and closed pipes into quiet exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        use_utf8()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -60,7 +60,8 @@ class Account:
             cwd=cwd,
             input=text,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # paths are bytes, and a locale changes nothing here
             umask=0o077,
             timeout=_COMMAND_SECONDS,
             check=False,
@@ -110,7 +111,7 @@ class Account:
 def _create_system_user() -> None:
     command = ["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")
     except (OSError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise EmbeddedPostgresError(

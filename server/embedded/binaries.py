@@ -39,7 +39,7 @@ def program_folder(account: Account) -> Path:
 
 
 def _copied_folder(package: Path, account: Account) -> Path:
-    target = make_system_state() / f"{_PACKAGE}-{importlib.metadata.version(_DISTRIBUTION)}"
+    target = make_system_state(account) / f"{_PACKAGE}-{importlib.metadata.version(_DISTRIBUTION)}"
     folder = target / _PACKAGE / _INSTALL / "bin"
     if account.can_run(folder / "initdb"):
         return folder

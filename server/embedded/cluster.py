@@ -33,6 +33,7 @@ _QUIT_SECONDS = 10
 _ORPHAN_SECONDS = 30
 _ORPHAN_PATIENCE_SECONDS = 5
 _POLL_SECONDS = 0.02
+_OWN = "sslmode=disable&sslnegotiation=postgres&target_session_attrs=any"
 
 
 class EmbeddedPostgres:
@@ -129,14 +130,14 @@ class EmbeddedPostgres:
     def url(self, role: str, database: str | None = None) -> str:
         """Connection URL for a role, over the socket.
 
-        The database defaults to `quire`, for the superuser to `postgres`. Port and database are
-        spelled out so that PGPORT and PGDATABASE of the environment change nothing.
+        The database defaults to `quire`, for the superuser to `postgres`. All that PGPORT,
+        PGDATABASE, PGSSLMODE and the like could say is spelled out, so that they change nothing.
         """
         if not self._port:
             raise EmbeddedPostgresError("PostgreSQL has not been started.")
         name = database or (SUPERUSER if role == SUPERUSER else DATABASE)
-        host = quote(str(self._socket_dir), safe="")
-        return f"postgresql://{quote(role)}@/{quote(name)}?host={host}&port={self._port}"
+        host = quote(os.fsencode(self._socket_dir), safe="")
+        return f"postgresql://{quote(role)}@/{quote(name)}?host={host}&port={self._port}&{_OWN}"
 
     def _claim(self) -> tuple[ClusterFiles, Account]:
         if self._claimed is None:

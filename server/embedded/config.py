@@ -18,7 +18,7 @@ def memory_bytes() -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in _CGROUP_LIMITS:
         try:
-            total = min(total, int(limit.read_text()))
+            total = min(total, int(limit.read_text(encoding="ascii")))
         except (OSError, ValueError):  # not this cgroup version, or "max"
             continue
     return total

@@ -45,7 +45,9 @@ class ClusterFiles:
         shutil.rmtree(scratch, ignore_errors=True)
         self._initdb(programs, scratch)
         config = scratch / "postgresql.conf"
-        self._account.write_file(config, f"{config.read_text()}\ninclude '{_SETTINGS_NAME}'\n")
+        self._account.write_file(
+            config, f"{config.read_text(encoding='utf-8')}\ninclude '{_SETTINGS_NAME}'\n"
+        )
         # initdb has synced its files; from the rename on the cluster exists.
         scratch.rename(self.data)
         sync_directory(self.home)
@@ -67,7 +69,7 @@ class ClusterFiles:
             raise self.failure("The database cannot be created", done.stdout + done.stderr)
 
     def _require_version(self) -> None:
-        version = (self.data / "PG_VERSION").read_text().strip()
+        version = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
         if version != str(MAJOR_VERSION):
             raise EmbeddedPostgresError(
                 f"The database in {self.data} was made by PostgreSQL {version}, and this version of "
@@ -84,13 +86,14 @@ class ClusterFiles:
     def _socket_dir(self) -> Path:
         """A directory for the socket that only the account can enter.
 
-        Inside the home, else /tmp/quire-<hash> where the path is too long for a socket or has a
-        comma, which separates hosts in a connection URL. Not XDG_RUNTIME_DIR: that goes when the
+        Inside the home, else /tmp/quire-<hash> where the path is too long for a socket, has a
+        comma, which separates hosts in a connection URL, or letters beyond ASCII, which are other
+        bytes in another locale. Not XDG_RUNTIME_DIR: that goes when the
         user logs out.
         """
         directory = self.home / "socket"
         path = os.fsencode(directory / f".s.PGSQL.{PORT}")
-        if len(path) > SOCKET_PATH_BYTES_MAX or b"," in path:
+        if len(path) > SOCKET_PATH_BYTES_MAX or b"," in path or not path.isascii():
             directory = Path("/tmp") / self.cluster_name  # noqa: S108 - checked right below
         self._account.make_directory(directory)
         status = directory.lstat()

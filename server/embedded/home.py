@@ -9,6 +9,7 @@ and a new directory at an old path starts with a new cluster. `/var/lib/quire/<i
 names the data directory, so that a copy of it is not mistaken for the original.
 """
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -46,9 +47,21 @@ def claim_home(data_dir: Path) -> ClusterHome:
     return ClusterHome(path, account)
 
 
-def make_system_state() -> Path:
-    """The directory for what root has to keep outside the data directory."""
-    SYSTEM_STATE.mkdir(mode=0o711, parents=True, exist_ok=True)
+def make_system_state(account: Account) -> Path:
+    """The directory for what root has to keep outside the data directory.
+
+    Raises EmbeddedPostgresError where the account cannot enter it, before anything is put there.
+    """
+    try:
+        SYSTEM_STATE.mkdir(mode=0o711, parents=True)
+        SYSTEM_STATE.chmod(0o711)  # whatever the umask took away
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"{SYSTEM_STATE} cannot be created: {error.strerror}."
+        ) from error
+    _require_reach(SYSTEM_STATE, account)
     return SYSTEM_STATE
 
 
@@ -67,25 +80,42 @@ def _account_of(path: Path) -> Account:
 
 def _make_home(place: Path, data_dir: Path) -> ClusterHome:
     if os.geteuid() != 0:
-        place.mkdir(mode=0o700)
+        _make_private(place)
         return ClusterHome(place, Account.current())
     account = Account.system()
     if account.can_enter(data_dir):
-        place.mkdir(mode=0o700)
+        _make_private(place)
         return ClusterHome(place, _hand_over(place, account))
-    home = _make_outside(data_dir, account)
-    # A crash before this line leaves an empty directory that nothing refers to.
-    place.symlink_to(home)
-    return ClusterHome(home, account)
+    return ClusterHome(_make_outside(place, data_dir, account), account)
 
 
-def _make_outside(data_dir: Path, account: Account) -> Path:
-    home = make_system_state() / secrets.token_hex(8)
-    _owner_record(home).write_text(f"{data_dir}\n")
-    home.mkdir(mode=0o700)
-    _hand_over(home, account)
-    _require_reach(home, account)
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    folder.chmod(0o700)  # whatever the umask took away
+
+
+def _make_outside(place: Path, data_dir: Path, account: Account) -> Path:
+    """A home in the system's directory, and the link to it, or nothing of both."""
+    home = make_system_state(account) / secrets.token_hex(8)
+    try:
+        _write_record(_owner_record(home), data_dir)
+        _make_private(home)
+        _hand_over(home, account)
+        # A kill before this line leaves an empty directory that nothing refers to.
+        place.symlink_to(home)
+    except BaseException:
+        _owner_record(home).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            home.rmdir()
+        raise
     return home
+
+
+def _write_record(record: Path, data_dir: Path) -> None:
+    descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(os.fsencode(data_dir) + b"\n")
 
 
 def _hand_over(home: Path, account: Account) -> Account:
@@ -111,7 +141,7 @@ def _follow(place: Path, data_dir: Path) -> Path:
 
 
 def _check_owner(record: Path, home: Path, data_dir: Path) -> None:
-    recorded = Path(record.read_text().strip())
+    recorded = Path(os.fsdecode(record.read_bytes().strip(b"\n")))
     if recorded == data_dir:
         return
     if (recorded / HOME_NAME).resolve() == home:
@@ -119,7 +149,7 @@ def _check_owner(record: Path, home: Path, data_dir: Path) -> None:
             f"{data_dir} is a copy of {recorded}: both name the database in {home}, which has room "
             f"for one. Remove {data_dir / HOME_NAME} to give the copy an empty database."
         )
-    record.write_text(f"{data_dir}\n")  # the data directory has been moved here
+    _write_record(record, data_dir)  # the data directory has been moved here
 
 
 def _require_reach(home: Path, account: Account) -> None:

@@ -28,7 +28,7 @@ class Postmaster:
 def read_pid_file(data: Path) -> Postmaster | None:
     """The lock file, or None where there is none or it is not complete yet."""
     try:
-        lines = (data / PID_FILE).read_text().splitlines()
+        lines = os.fsdecode((data / PID_FILE).read_bytes()).splitlines()
         if len(lines) < _PID_FILE_LINES:
             return None
         return Postmaster(int(lines[0]), int(lines[3]), Path(lines[4]), lines[7].strip())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from ledger.archive.growth import REACH
 from ledger.archive.layout import place_of
 from ledger.archive.reader import ArchiveReader
-from ledger.archive.targets import Target
+from ledger.archive.targets import Target, open_target
+from ledger.errors import ArchiveObjectMissing
 from ledger.storage import archiving
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
 from tests.support.archives import HISTORY, Archived
@@ -106,3 +110,22 @@ async def test_the_account_is_of_what_was_signed(trail: Archived, folder: Target
     assert account.leaves == 2
     assert await archiving.totals(trail.server, folder.url, ORG_ID) == written[1:3]
     assert REACH > 312
+
+
+async def test_nothing_is_added_to_an_archive_that_was_lost(
+    trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    """A new folder in its place would look like a whole archive and hold the newest part only."""
+    await trail.grow(300)
+    await trail.archive(folder)
+    shutil.rmtree(tmp_path / "archive")
+    await trail.grow(1)
+    async with open_target(folder.url) as again:
+        await again.check()  # as the next start does, which makes the folder
+        with pytest.raises(ArchiveObjectMissing, match=r"lost, emptied, or is not mounted.*backup"):
+            await trail.archive(again)
+    assert not (tmp_path / "archive" / ORG).exists()
+    async with open_target(f"file://{tmp_path}/elsewhere") as another:
+        await another.check()
+        await trail.archive(another)
+    assert f"checkpoints/{301:016}" in read_in(tmp_path / "elsewhere" / ORG)

@@ -96,3 +96,36 @@ def test_the_readme_names_what_exists() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_the_secrets_of_the_containers_are_made_once(tmp_path: Path, shell: str) -> None:
+    (block,) = re.findall(r"^```sh\n(\(umask.+?\.env\)\n)", README, re.MULTILINE | re.DOTALL)
+
+    def make() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [shell, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert make().returncode == 0
+    made = (tmp_path / ".env").read_bytes()
+    assert re.fullmatch(rb"([A-Z_]+=[0-9a-f]{64}\n){5}", made)
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    again = make()
+    assert again.returncode != 0
+    assert ".env" in again.stderr
+    assert (tmp_path / ".env").read_bytes() == made
+
+
+def test_without_openssl_no_secret_is_empty(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```sh\n(\(umask.+?\.env\)\n)", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "openssl").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "openssl").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", block],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert done.returncode != 0
+    assert (tmp_path / ".env").read_bytes() == b""

@@ -297,6 +297,13 @@ class TestAsRoot:
         data_dir.mkdir(mode=0o700)
         return data_dir
 
+    @pytest.fixture
+    def closed_home(self, session_dir: Path) -> Path:
+        """Another directory that only root can enter."""
+        path = session_dir / f"home-{time.monotonic_ns()}"
+        path.mkdir(mode=0o700)
+        return path
+
     def test_postgres_does_not_run_as_root(self, postgres: EmbeddedPostgres) -> None:
         assert Path(f"/proc/{postgres.pid}").stat().st_uid != 0
         status = Path(f"/proc/{postgres.pid}/status").read_text()
@@ -326,6 +333,35 @@ class TestAsRoot:
         moved.start()
         assert execute(moved, "SELECT a FROM kept") == 42
         moved.stop()
+
+    @pytest.mark.parametrize("umask", [0o000, 0o027, 0o077], ids="{:03o}".format)
+    def test_what_is_made_can_be_entered_under_any_umask(
+        self, data_dir: Path, closed_home: Path, system_state: Path, umask: int
+    ) -> None:
+        """Parents that are missing, and a checkout below a closed home."""
+        before = os.umask(umask)
+        try:
+            outside = EmbeddedPostgres(closed_home / "a")
+            for postgres in (EmbeddedPostgres(data_dir / "new" / "a" / "b"), outside):
+                postgres.start()
+                assert execute(postgres, "SELECT 1") == 1
+                postgres.stop()
+                assert stat.S_IMODE(postgres.data.parent.stat().st_mode) == 0o700
+            assert outside.data.parent.parent == system_state
+        finally:
+            os.umask(before)
+        for path in (system_state, *system_state.iterdir(), data_dir / "new", data_dir):
+            assert not path.stat().st_mode & 0o022, path
+
+    def test_a_system_directory_that_is_closed_is_named_and_nothing_is_left(
+        self, closed: Path, system_state: Path
+    ) -> None:
+        system_state.mkdir(mode=0o700)
+        for _ in range(2):
+            with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {system_state}\)"):
+                EmbeddedPostgres(closed / "a").initialise()
+        assert list(system_state.iterdir()) == []
+        assert not (closed / "a" / "postgres").is_symlink()
 
     def test_a_copy_of_the_data_directory_does_not_take_the_cluster(
         self, closed: Path, system_state: Path

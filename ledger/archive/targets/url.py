@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
 from ledger.archive.targets.folder import FolderTarget
 from ledger.archive.targets.objects import Target, TargetSettings, checked_key
@@ -69,7 +70,7 @@ def _declared_locked(parts: SplitResult) -> bool | None:
 
 
 def _folder(parts: SplitResult) -> Path:
-    path = unquote(parts.path)
+    path = os.fsdecode(unquote_to_bytes(parts.path))  # as as_uri() spelled it, in any locale
     folder = Path(path)
     if parts.netloc not in {"", "localhost"} or "\0" in path or not folder.is_absolute():
         raise ArchiveMisconfigured("a folder is named by its absolute path: file:///srv/archive")

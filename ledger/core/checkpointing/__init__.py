@@ -3,7 +3,7 @@
 from ledger.core.checkpointing.anchoring import AnchoringStopped
 from ledger.core.checkpointing.checkpointer import Checkpointer, Pace, RoundReport
 from ledger.core.checkpointing.doubt import Doubt
-from ledger.core.checkpointing.memory import MEMORY_FILE, Memory, MemoryUnavailable, recall
+from ledger.core.checkpointing.memory import MEMORY_FILE, Memory, MemoryUnavailable, log_of, recall
 
 __all__ = [
     "MEMORY_FILE",
@@ -14,5 +14,6 @@ __all__ = [
     "MemoryUnavailable",
     "Pace",
     "RoundReport",
+    "log_of",
     "recall",
 ]

@@ -26,6 +26,12 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS signed (
     org_id INTEGER PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, digest BLOB NOT NULL
 ) STRICT"""
+# Which log the file is of: hex digest of the statement of the log's first key. One row.
+_LOG_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1), first_key TEXT NOT NULL)
+STRICT"""
+_LOG: Final = "SELECT first_key FROM log"
+_BELONG: Final = "INSERT INTO log (one, first_key) VALUES (1, ?) ON CONFLICT DO NOTHING"
 _REMEMBER: Final = """
 INSERT INTO signed (org_id, size, root, digest) VALUES (?, ?, ?, ?)
 ON CONFLICT (org_id) DO UPDATE
@@ -62,6 +68,7 @@ class Memory:
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")
             self._file.execute(_SCHEMA)
+            self._file.execute(_LOG_SCHEMA)
             self._signed = dict(map(_read, self._file.execute(_READ)))
             self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError, ValueError) as error:
@@ -71,6 +78,22 @@ class Memory:
     def __len__(self) -> int:
         """How many trees are remembered; 0 for a file that was just made."""
         return len(self._signed)
+
+    def belong(self, first_key: str) -> None:
+        """Say which log this is the memory of, once: hex digest of its first key's statement.
+
+        Raises MemoryUnavailable for the memory of another log.
+        """
+        try:
+            self._file.execute(_BELONG, (first_key,))
+            (own,) = self._file.execute(_LOG).fetchone()
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        if own != first_key:
+            raise MemoryUnavailable(
+                f"the signer's memory {self._path} is of other logs than the log keys: nothing is "
+                "signed. Restore the one that belongs to them, or move this one away"
+            )
 
     def get(self, org_id: int) -> Remembered | None:
         """The largest tree head signed of this org, or None."""
@@ -109,25 +132,52 @@ class Memory:
         )
 
 
+def log_of(path: Path) -> str | None:
+    """Which log a memory is of, as `belong` said it; None without a file, or before it was said.
+
+    Raises MemoryUnavailable.
+    """
+    try:
+        with closing(_read_only(path)) as file:
+            if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'log'").fetchone():
+                return None
+            row = file.execute(_LOG).fetchone()
+            return None if row is None else str(row[0])
+    except FileNotFoundError:
+        return None
+    except (sqlite3.Error, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
 def recall(path: Path, org_ids: Collection[int]) -> dict[int, Remembered]:
     """The largest tree heads signed of these orgs, for who only reads; nothing without a file.
 
     Raises MemoryUnavailable.
     """
-    if not path.exists():
-        return {}
     marks = ", ".join("?" * len(org_ids))
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=BUSY_TIMEOUT_S, uri=True)
-        ) as file:
+        with closing(_read_only(path)) as file:
             rows = file.execute(f"{_READ} WHERE org_id IN ({marks})", tuple(org_ids))
             return dict(map(_read, rows))
+    except FileNotFoundError:
+        return {}
     except (sqlite3.Error, OSError, ValueError) as error:
-        raise MemoryUnavailable(
-            f"the signer's memory {path} can't be read: {error}. Without it a database that was "
-            "set back can't be told; free the disk or restore the file from your newest backup"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Open a memory that exists. Raises FileNotFoundError."""
+    if not path.exists():
+        raise FileNotFoundError(path)
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(address, timeout=BUSY_TIMEOUT_S, uri=True)
+
+
+def _unreadable(path: Path, error: Exception) -> MemoryUnavailable:
+    return MemoryUnavailable(
+        f"the signer's memory {path} can't be read: {error}. Without it a database that was "
+        "set back can't be told; free the disk or restore the file from your newest backup"
+    )
 
 
 def _digest(org_id: int, size: int, root: bytes) -> bytes:

@@ -1,0 +1,94 @@
+"""What a database knows of the keys that belong to it, and the rows that say it.
+
+The values are computed by the server; this module only stores and reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, Protocol
+
+import asyncpg
+
+from ledger.storage import log_keys
+from ledger.storage.database import CONNECT_TIMEOUT_S, Database, explained
+
+_LOCK: Final = 7_305_804_410
+_TABLES: Final = """
+SELECT to_regclass('key_checks') IS NOT NULL, to_regclass('orgs') IS NOT NULL,
+       to_regclass('log_keys') IS NOT NULL"""
+_READ: Final = "SELECT kind, key_id, value FROM key_checks ORDER BY added_at, key_id"
+_ADD: Final = "INSERT INTO key_checks (kind, key_id, value) VALUES ($1, $2, $3)"
+_ORG: Final = "SELECT slug, wrapped_key FROM orgs ORDER BY id LIMIT 1"
+
+MASTER: Final = "master"
+SIGNING: Final = "signing"
+
+
+class KeyCheck(NamedTuple):
+    """One row: the kind of key, its id (empty for the master key), and a value of 32 bytes."""
+
+    kind: str
+    key_id: str
+    value: bytes
+
+
+class KnownKeys(NamedTuple):
+    """What a database knows of its keys; all of it is empty in a new database.
+
+    ``org`` is the slug and the wrapped key of any org; ``log`` are the signed statements of the
+    log keys, oldest first.
+    """
+
+    checks: list[KeyCheck]
+    org: tuple[str, bytes] | None
+    log: list[bytes]
+
+
+class Queries(Protocol):
+    """What runs one query: a pool, or one connection."""
+
+    async def fetch(self, query: str, *args: object) -> list[Any]: ...
+
+    async def execute(self, query: str, *args: object) -> str: ...
+
+
+async def known_keys(database: Queries) -> KnownKeys:
+    """What the database knows, whatever version of the schema it has."""
+    checks, orgs, logs = (await database.fetch(_TABLES))[0]
+    rows = await database.fetch(_READ) if checks else []
+    found = await database.fetch(_ORG) if orgs else []
+    return KnownKeys(
+        [KeyCheck(*row) for row in rows],
+        tuple(found[0]) if found else None,
+        await log_keys.statements(database) if logs else [],
+    )
+
+
+async def known_keys_at(url: str) -> KnownKeys:
+    """The same by a connection of its own, which changes nothing. Raises DatabaseUnavailable."""
+    async with explained():
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        try:
+            return await known_keys(connection)
+        finally:
+            await connection.close(timeout=5)
+
+
+async def add_checks(
+    database: Database, wanted: Iterable[KeyCheck], refuse: Callable[[KnownKeys], None]
+) -> list[KeyCheck]:
+    """Store the rows that the database does not have, in one transaction; returns them.
+
+    ``refuse`` is called first with what the database knows, and raises where these are not its
+    keys. Of two first starts with different keys the second is refused.
+    """
+    async with database.transaction() as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        known = await known_keys(connection)
+        refuse(known)
+        stored = {(check.kind, check.key_id) for check in known.checks}
+        new = [check for check in wanted if (check.kind, check.key_id) not in stored]
+        for check in new:
+            await connection.execute(_ADD, *check)
+    return new
