@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from datetime import date
 from itertools import islice
 from typing import Final
 
@@ -22,6 +21,7 @@ import msgspec
 
 from ledger.entry import has_control
 from ledger.errors import InvalidEvent, PayloadTooLarge
+from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
 """Event types of the server's own entries, such as a thaw or an erasure."""
@@ -83,11 +83,6 @@ _flat_from_msgpack = msgspec.msgpack.Decoder(dict[str, str | int | float | bool 
 _text_from_msgpack = msgspec.msgpack.Decoder(str).decode
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})"
-    r"([Tt ]([01]\d|2[0-3]):[0-5]\d(:([0-5]\d|60)(\.\d+)?)?([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?)?",
-    re.ASCII,
-)
 _NOT_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+', re.DOTALL)
 
 
@@ -301,23 +296,12 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
             field="event_type",
             index=index,
         )
-    if fields.timestamp is not None and not _is_time(fields.timestamp):
+    if fields.timestamp is not None and not is_time(fields.timestamp):
         raise InvalidEvent(
-            "timestamp must be an ISO 8601 / RFC 3339 time such as 2026-01-31T12:00:00Z",
+            f"timestamp must be an RFC 3339 time such as {EXAMPLE}",
             field="timestamp",
             index=index,
         )
-
-
-def _is_time(text: str) -> bool:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return False
-    try:
-        date.fromisoformat(match[1])
-    except ValueError:
-        return False
-    return True
 
 
 def _require_utf8(body: bytes) -> None:
