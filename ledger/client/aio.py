@@ -24,10 +24,9 @@ from ledger.client.batching import (
 )
 from ledger.client.bulk import A, BulkAppend
 from ledger.client.bundles import ZIP, AsyncEvidenceBundle, PartFile
-from ledger.client.errors import ClientClosedError, LedgerError
+from ledger.client.errors import ClientClosedError, InvalidArgumentError, LedgerError
 from ledger.client.events import Event, encode
 from ledger.client.protocol import Call, Reply, check_stream, read
-from ledger.client.surroundings import blaming_surroundings
 from ledger.client.transport import (
     BEFORE_SENDING,
     CHUNK_BYTES,
@@ -41,6 +40,7 @@ from ledger.client.transport import (
     server_at,
     wire_error,
 )
+from ledger.surroundings import blaming_surroundings
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class AsyncLedgerClient:
     ) -> None:
         self._server = server_at(url, api_key, timeout, attempts)
         self._org = org
-        with blaming_surroundings():
+        with blaming_surroundings(InvalidArgumentError):
             self._http = httpx2.AsyncClient(**self._server.options())
 
     def __repr__(self) -> str:

@@ -16,10 +16,9 @@ import stamina
 from ledger.client import models, routes, verification
 from ledger.client.bulk import A, BulkAppend
 from ledger.client.bundles import ZIP, EvidenceBundle, PartFile
-from ledger.client.errors import ClientClosedError, LedgerError
+from ledger.client.errors import ClientClosedError, InvalidArgumentError, LedgerError
 from ledger.client.events import Event, encode
 from ledger.client.protocol import Call, Reply, check_stream, read
-from ledger.client.surroundings import blaming_surroundings
 from ledger.client.transport import (
     BEFORE_SENDING,
     CHUNK_BYTES,
@@ -33,6 +32,7 @@ from ledger.client.transport import (
     server_at,
     wire_error,
 )
+from ledger.surroundings import blaming_surroundings
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class LedgerClient:
     ) -> None:
         self._server = server_at(url, api_key, timeout, attempts)
         self._org = org
-        with blaming_surroundings():
+        with blaming_surroundings(InvalidArgumentError):
             self._http = httpx2.Client(**self._server.options())
 
     def __repr__(self) -> str:

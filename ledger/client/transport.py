@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -17,10 +18,13 @@ from ledger.client.errors import (
     ProblemError,
 )
 from ledger.client.protocol import PROBLEM_TYPES, Call, Reply, retry
-from ledger.client.surroundings import proxy_variable, server_url
+from ledger.surroundings import proxy_variable, server_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Where a program sets up no logging, Python would print stamina's note on each retry.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_ATTEMPTS = 8

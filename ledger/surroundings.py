@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass
 
-import httpx2
-
-from ledger.client.errors import InvalidArgumentError
+from ledger.errors import QuireError
 
 URL_VARIABLE = "QUIRE_URL"
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -29,21 +28,21 @@ def server_url(given: str | None) -> str:
 
 
 @contextmanager
-def blaming_surroundings() -> Iterator[None]:
-    """Turn what fails while a client is made into InvalidArgumentError, naming the variable."""
+def blaming_surroundings(kind: type[QuireError]) -> Iterator[None]:
+    """Turn what fails while an HTTP client is made into this error, naming the variable."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InvalidArgumentError(
+        raise kind(
             f"the certificates that servers are trusted by can't be loaded: {_tls_at_fault()}"
             f"{reason}"
         ) from error
-    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+    except Exception as error:  # ImportError, ValueError, InvalidURL: what proxies can be
         variable = _unusable_proxy()
         if variable is None:
-            raise InvalidArgumentError(f"no connection can be set up: {error}") from error
-        raise InvalidArgumentError(
+            raise kind(f"no connection can be set up: {error}") from error
+        raise kind(
             f"the proxy that {variable} names can't be used: it must be http://host:port or "
             "https://host:port. Correct the variable, or unset it"
         ) from error
@@ -54,7 +53,7 @@ def proxy_variable(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        bypassed = proxy_bypass_environment(f"{host}:{parts.port}" if parts.port else host)
+        bypassed = proxy_bypass(f"{host}:{parts.port}" if parts.port else host)
     except ValueError:
         return None
     if bypassed:
@@ -78,6 +77,8 @@ def _unusable_proxy() -> str | None:
 
 
 def _is_proxy(value: str) -> bool:
+    import httpx2  # noqa: PLC0415 - slow to load, and loaded where a client was to be made
+
     url = value if "://" in value else f"http://{value}"
     try:
         return httpx2.Proxy(url).url.scheme in _PROXY_SCHEMES
@@ -86,5 +87,8 @@ def _is_proxy(value: str) -> bool:
 
 
 def _tls_at_fault() -> str:
-    named = [f"{name} ({os.environ[name]!r})" for name in _TLS_VARIABLES if os.environ.get(name)]
-    return f"{', '.join(named)}: " if named else ""
+    """The variables that name files of the TLS library: those without a file, else all."""
+    given = {name: os.environ[name] for name in _TLS_VARIABLES if os.environ.get(name)}
+    missing = {name: value for name, value in given.items() if not Path(value).exists()}
+    named = ", ".join(f"{name} names {value!r}" for name, value in (missing or given).items())
+    return f"{named}: " if named else ""
