@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ledger.errors import InvalidTime
 from ledger.times import bound
@@ -91,7 +92,11 @@ class _Checked:
         try:
             checked = tuple(map(_unicode, value)) if isinstance(value, tuple) else _unicode(value)
         except UnicodeDecodeError:
-            raise click.BadParameter("this is not UTF-8 text.", ctx=ctx, param=param) from None
+            where = ctx.get_parameter_source(param.name or "")
+            of = f" of {param.envvar}" if where is ParameterSource.ENVIRONMENT else ""
+            raise click.BadParameter(
+                f"the value{of} is not UTF-8 text.", ctx=ctx, param=param
+            ) from None
         return checked if self._after is None else self._after(ctx, param, checked)
 
 

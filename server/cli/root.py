@@ -78,6 +78,11 @@ def _failure(error: Exception) -> Failure:
         return Failure(printable(f"{place}{error.strerror or error}"))
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
+    if isinstance(error, UnicodeError):  # which may quote a key, so it is not shown
+        return Failure(
+            "Something that is not UTF-8 text was given: check the arguments, the files that they "
+            "name, and the variables that begin with QUIRE_."
+        )
     said = " ".join(str(error).split())[:_ERROR_CHARS_MAX]
     return Failure(
         printable(
