@@ -66,9 +66,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     verdict = _verdict(options)
     what = options.bundle if options.log is None else options.log
     shown = as_json(verdict) if options.json else as_text(verdict, what)
-    if sys.stdout is not None:  # it was closed: the exit code is the answer
-        sys.stdout.buffer.write(shown.encode("utf-8", "backslashreplace"))
-        sys.stdout.flush()
+    sys.stdout.buffer.write(shown.encode("utf-8", "backslashreplace"))
+    sys.stdout.flush()
     return verdict.exit_code
 
 

@@ -223,14 +223,5 @@ def test_what_the_environment_or_an_argument_holds_is_unreadable(
         monkeypatch.setenv(name, value)
     assert main(arguments) == 2
     shown = capsys.readouterr()
-    assert said in shown.out
+    assert said in " ".join(shown.out.split())
     assert "report this as a bug" not in shown.err
-
-
-@pytest.mark.parametrize(
-    ("shell", "code"), [(">&-", 0), (">&- 2>&-", 0), (">/dev/full", 2), (">/dev/full 2>&1", 2)]
-)
-def test_an_output_that_takes_nothing_refutes_nothing(bundle: Path, shell: str, code: int) -> None:
-    command = ["sh", "-c", f'exec "$@" {shell}', "sh", str(COMMAND), str(bundle)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
