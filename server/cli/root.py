@@ -84,6 +84,8 @@ def _failure(error: Exception) -> Failure:
             "name, and the variables that begin with QUIRE_."
         )
     said = " ".join(str(error).split())[:_ERROR_CHARS_MAX]
+    if type(error).__module__.partition(".")[0] == "asyncpg":  # not imported for its names alone
+        return Failure(printable(f"The database refuses: {said}"))
     return Failure(
         printable(
             f"{type(error).__name__}: {said or 'no more is known'}. Nobody foresaw this error: "

@@ -8,12 +8,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
 
 from server.cli import main
 from tests.cli.commands import QUIRE, Leaf, environment, invoke, leaves
+from tests.support.clusters import Database
 from tests.support.serving import Server
 
 KEY = "quire_live_a_secretsecret"
@@ -302,6 +304,23 @@ def test_bytes_that_are_no_event_are_a_bad_line(line: bytes, tmp_path: Path) -> 
     result = invoke("append", "demo", str(file), settings=CLIENT)
     assert result.exit_code == 1  # a line that is no event
     assert result.stderr.startswith("line 1: ")
+
+
+def test_a_disk_that_takes_no_more_while_the_database_is_made_is_a_message(data_dir: Path) -> None:
+    # As on a full disk, the database's files can't be written: here they may only be small.
+    command = ["sh", "-c", 'ulimit -f 64; exec "$@"', "sh", *QUIRE, "serve", "--data-dir"]
+    done = subprocess.run(
+        [*command, str(data_dir)], env=environment(), capture_output=True, timeout=120, check=False
+    )
+    assert_refused(done)
+
+
+def test_what_the_database_refuses_is_a_message(database: Database) -> None:
+    url = urlsplit(database.server_url)._replace(path="/no_such_database").geturl()
+    refused = {"QUIRE_DATABASE_URL": url}
+    for command in (["migrate"], ["serve"], ["retention", "status"]):
+        done = quire(*command, settings={"QUIRE_URL": "", "QUIRE_API_KEY": "", **refused})
+        assert_refused(done, "no_such_database")
 
 
 def test_every_command_is_behind_the_check() -> None:

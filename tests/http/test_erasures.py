@@ -150,7 +150,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
     trail = Trail(shared_server, *names)
     url = shared_server.url if way == "direct" else proxied
     status, problem = trail.delete(url, f"subjects/{quote(name, safe='')}")
-    assert status in {400, 404}  # a proxy may have made another route of it
+    assert status in {400, 404, 405}  # a proxy may have made another route of it
     assert not trail.erased()
     if way == "direct" and name.strip("/."):
         assert status == 400
