@@ -19,6 +19,7 @@ from server.http import (
     bundles,
     checkpoints,
     entries,
+    erasures,
     log,
     operations,
     proofs,
@@ -33,6 +34,7 @@ from server.settings import Settings
 ROUTERS: Final = (
     tenants.router,
     entries.router,
+    erasures.router,
     verifications.router,
     log.router,
     checkpoints.router,

@@ -196,7 +196,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
-        return 0 if server.started else 1
+        return 0 if server.started else 2  # 1 says that a trail has a fault
     os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).spelled()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 PREFIX = "QUIRE_"
 KEY_ALIASES = ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY")
-CLIENT_NAMES = frozenset({"QUIRE_URL", "QUIRE_API_KEY"})  # read by the client commands only
+CLIENT_NAMES = frozenset({"QUIRE_URL", "QUIRE_API_KEY", "QUIRE_DEBUG"})  # of the commands only
 EMBEDDED_CONNECTIONS_MAX = 180  # of PostgreSQL's 200; the rest is for operators and migrations
 _SECRET_FIELDS = frozenset(
     {

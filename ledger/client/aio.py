@@ -24,20 +24,23 @@ from ledger.client.batching import (
 )
 from ledger.client.bulk import A, BulkAppend
 from ledger.client.bundles import ZIP, AsyncEvidenceBundle, PartFile
-from ledger.client.errors import ClientClosedError, LedgerError
+from ledger.client.errors import ClientClosedError, InvalidArgumentError, LedgerError
 from ledger.client.events import Event, encode
 from ledger.client.protocol import Call, Reply, check_stream, read
 from ledger.client.transport import (
+    BEFORE_SENDING,
     CHUNK_BYTES,
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_SECONDS,
     head_of,
+    name_proxy,
     reply_of,
     request_of,
     retries,
     server_at,
     wire_error,
 )
+from ledger.surroundings import blaming_surroundings
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ T = TypeVar("T")
 class AsyncLedgerClient:
     """A connection to a Quire server for one org's trail, for one event loop.
 
+    Without ``url`` the server is at the address of ``QUIRE_URL``, or on this machine.
     ``org`` may be left out for a key that belongs to an org: the server is asked
     once. ``timeout`` is in seconds, for connecting and for each wait on the
     network; ``attempts`` is how often a call is sent at most. Every method
@@ -53,8 +57,8 @@ class AsyncLedgerClient:
 
     def __init__(
         self,
-        url: str,
-        api_key: str,
+        url: str | None = None,
+        api_key: str | None = None,
         org: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
@@ -62,7 +66,8 @@ class AsyncLedgerClient:
     ) -> None:
         self._server = server_at(url, api_key, timeout, attempts)
         self._org = org
-        self._http = httpx2.AsyncClient(**self._server.options())
+        with blaming_surroundings(InvalidArgumentError):
+            self._http = httpx2.AsyncClient(**self._server.options())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._server.url!r}, org={self._org!r})"
@@ -361,6 +366,7 @@ class AsyncLedgerClient:
                     return read(call, await self._exchange(call))
         except LedgerError as error:
             error.idempotency_key = call.idempotency_key
+            name_proxy(error, self._server)
             raise
         raise AssertionError("retry_context ends with a result or an error")
 
@@ -381,11 +387,11 @@ class AsyncLedgerClient:
                 check_stream(head_of(response), ZIP)
                 async for chunk in response.aiter_bytes(CHUNK_BYTES):
                     await asyncio.to_thread(part.write, chunk)
-        except httpx2.RequestError as error:
+        except (httpx2.RequestError, *BEFORE_SENDING) as error:
             raise wire_error(error, self._server) from error
 
     async def _exchange(self, call: Call[T]) -> Reply:
         try:
             return reply_of(await self._http.send(request_of(self._http, call)))
-        except httpx2.RequestError as error:
+        except (httpx2.RequestError, *BEFORE_SENDING) as error:
             raise wire_error(error, self._server) from error

@@ -137,6 +137,8 @@ class BundleRequest(TypedDict, total=False):
     Which entries: ``record_ids``, or ``from_seq`` and ``to_seq`` (both included; without
     one, from the first or to the newest), or filters as ``entries`` has them. Proofs,
     anchor and payloads are included unless said otherwise; nothing is disclosed.
+    ``include_quantum_attestation`` is another name of ``include_pq_attestation``: the anchor,
+    with its post-quantum signature (ML-DSA) beside the classical one, and its timestamps.
     """
 
     record_ids: Sequence[str] | None
@@ -151,6 +153,7 @@ class BundleRequest(TypedDict, total=False):
     until: datetime | str | None
     include_merkle_proofs: bool
     include_pq_attestation: bool
+    include_quantum_attestation: bool
     include_payloads: bool
     disclose: BundleDisclosure | None
 

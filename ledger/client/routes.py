@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +21,9 @@ JSON = "application/json"
 TLOG_PROOF = "text/x-tlog-proof"
 BUNDLE_SECONDS = 120.0
 """A bundle may search for its entries, and wait until they are signed, before it begins."""
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_QUOTED_CHARS = 80
 _BUNDLE_FILTERS = ("event_type", "actor", "subject", "action", "outcome", "since", "until")
 
 _receipt = reader(models.Receipt)
@@ -162,6 +165,13 @@ def bundle(org: str, asked: models.BundleRequest) -> Call[None]:
     if unknown := asked.keys() - models.BundleRequest.__annotations__.keys():
         raise TypeError(f"export_evidence_bundle() takes no {', '.join(sorted(unknown))}")
     given = {name: value for name, value in asked.items() if value is not None}
+    attestation = given.pop("include_quantum_attestation", None)
+    if attestation is not None and given.setdefault("include_pq_attestation", attestation) != (
+        attestation
+    ):
+        raise InvalidArgumentError(
+            "include_quantum_attestation and include_pq_attestation are one thing: give one of them"
+        )
     document = {name: value for name, value in given.items() if name not in _BUNDLE_FILTERS}
     where = query_of({name: given[name] for name in _BUNDLE_FILTERS if name in given})
     if where:
@@ -171,7 +181,7 @@ def bundle(org: str, asked: models.BundleRequest) -> Call[None]:
         f"/v1/orgs/{segment(org)}/bundles",
         lambda _: None,
         headers={"content-type": JSON, "accept": f"{ZIP}, application/problem+json"},
-        body=msgspec.json.encode(document),
+        body=_encoded(document),
         repeatable=True,
         patience_seconds=BUNDLE_SECONDS,
     )
@@ -233,7 +243,24 @@ def revoke_key(slug: str, key_id: str) -> Call[None]:
 
 
 def erase_subject(slug: str, subject: str) -> Call[models.Erasure]:
-    return _send("DELETE", f"/v1/orgs/{segment(slug)}/subjects/{segment(subject)}", _erasure)
+    """The name is in the body: a proxy may change what is in a path.
+
+    An answer that names another person raises ProtocolError.
+    """
+
+    def parse(body: bytes) -> models.Erasure:
+        erasure = _erasure(body)
+        if erasure.subject != subject:
+            raise ProtocolError(
+                f"{quoted(subject)} was to be erased from org {slug}, and the answer says that "
+                f"{quoted(erasure.subject)} is. Something between this client and the server "
+                "changes requests: find out what before anything else is erased"
+            )
+        return erasure
+
+    if not subject:
+        raise InvalidArgumentError("the subject to erase has no name")
+    return _send("POST", f"/v1/orgs/{segment(slug)}/erasures", parse, {"subject": subject})
 
 
 def archive(org: str, wait_seconds: int) -> Call[models.Archive]:
@@ -261,10 +288,22 @@ def moved(cursor: str | None, next_cursor: str) -> str:
 
 
 def segment(value: str) -> str:
-    """Return ``value`` as one path segment, refusing what would name another path."""
-    if value in ("", ".", ".."):
-        raise InvalidArgumentError(f"{value!r} can't be an org, id or subject")
-    return quote(value, safe="")
+    """Return ``value`` as one path segment, refusing what could name another path.
+
+    A proxy on the way may decode what was percent-encoded, and then resolve it: the id
+    "../subjects/bob" of a key would name a person. No slug and no id needs encoding.
+    """
+    if _SEGMENT.fullmatch(value) is None or not value.strip("."):
+        raise InvalidArgumentError(
+            f"{quoted(value)} can't be an org or an id: these have only letters, digits and - _ . ~"
+        )
+    return value
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` for a message: in quotes, on one line, cut where it is long."""
+    shown = text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"
+    return repr(shown)  # with escapes for all that does not print
 
 
 def query_of(values: Mapping[str, object]) -> dict[str, str]:
@@ -274,10 +313,36 @@ def query_of(values: Mapping[str, object]) -> dict[str, str]:
 
 def _query_text(name: str, value: object) -> str:
     if not isinstance(value, datetime):
-        return str(value)
+        return _unicode(name, str(value))
     if value.utcoffset() is None:
         raise InvalidArgumentError(f"{name} needs a time zone: which {value} is meant?")
     return value.isoformat()
+
+
+def _unicode(name: str, text: str) -> str:
+    """Return ``text``. Raises InvalidArgumentError for half a surrogate pair, which UTF-8 lacks."""
+    if _SURROGATE.search(text) is not None:
+        raise InvalidArgumentError(f"{name} is no Unicode text: {quoted(text)} holds a surrogate")
+    return text
+
+
+def _encoded(document: Mapping[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(
+            f"{_not_unicode(document)} is no Unicode text: it holds a surrogate"
+        ) from None
+
+
+def _not_unicode(document: Mapping[str, object]) -> str:
+    """Name the member of a body that can't be encoded."""
+    for name, value in document.items():
+        try:
+            msgspec.json.encode(value)
+        except UnicodeEncodeError:
+            return name
+    return "a name"
 
 
 def _get(path: str, parse: Callable[[bytes], T], query: Mapping[str, str] | None = None) -> Call[T]:
@@ -293,7 +358,7 @@ def _send(
     *,
     repeatable: bool = False,
 ) -> Call[T]:
-    body = None if document is None else msgspec.json.encode(document)
+    body = None if document is None else _encoded(document)
     headers = {} if body is None else {"content-type": JSON}
     return Call(
         method, path, parse, query=query or {}, headers=headers, body=body, repeatable=repeatable

@@ -16,20 +16,23 @@ import stamina
 from ledger.client import models, routes, verification
 from ledger.client.bulk import A, BulkAppend
 from ledger.client.bundles import ZIP, EvidenceBundle, PartFile
-from ledger.client.errors import ClientClosedError, LedgerError
+from ledger.client.errors import ClientClosedError, InvalidArgumentError, LedgerError
 from ledger.client.events import Event, encode
 from ledger.client.protocol import Call, Reply, check_stream, read
 from ledger.client.transport import (
+    BEFORE_SENDING,
     CHUNK_BYTES,
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_SECONDS,
     head_of,
+    name_proxy,
     reply_of,
     request_of,
     retries,
     server_at,
     wire_error,
 )
+from ledger.surroundings import blaming_surroundings
 
 T = TypeVar("T")
 
@@ -37,6 +40,7 @@ T = TypeVar("T")
 class LedgerClient:
     """A connection to a Quire server for one org's trail, safe to share between threads.
 
+    Without ``url`` the server is at the address of ``QUIRE_URL``, or on this machine.
     ``org`` may be left out for a key that belongs to an org: the server is asked
     once. ``timeout`` is in seconds, for connecting and for each wait on the
     network; ``attempts`` is how often a call is sent at most. Every method
@@ -45,8 +49,8 @@ class LedgerClient:
 
     def __init__(
         self,
-        url: str,
-        api_key: str,
+        url: str | None = None,
+        api_key: str | None = None,
         org: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
@@ -54,7 +58,8 @@ class LedgerClient:
     ) -> None:
         self._server = server_at(url, api_key, timeout, attempts)
         self._org = org
-        self._http = httpx2.Client(**self._server.options())
+        with blaming_surroundings(InvalidArgumentError):
+            self._http = httpx2.Client(**self._server.options())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._server.url!r}, org={self._org!r})"
@@ -318,6 +323,7 @@ class LedgerClient:
                     return read(call, self._exchange(call))
         except LedgerError as error:
             error.idempotency_key = call.idempotency_key
+            name_proxy(error, self._server)
             raise
         raise AssertionError("retry_context ends with a result or an error")
 
@@ -338,11 +344,11 @@ class LedgerClient:
                 check_stream(head_of(response), ZIP)
                 for chunk in response.iter_bytes(CHUNK_BYTES):
                     part.write(chunk)
-        except httpx2.RequestError as error:
+        except (httpx2.RequestError, *BEFORE_SENDING) as error:
             raise wire_error(error, self._server) from error
 
     def _exchange(self, call: Call[T]) -> Reply:
         try:
             return reply_of(self._http.send(request_of(self._http, call)))
-        except httpx2.RequestError as error:
+        except (httpx2.RequestError, *BEFORE_SENDING) as error:
             raise wire_error(error, self._server) from error

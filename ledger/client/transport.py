@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -14,11 +15,16 @@ from ledger.client.errors import (
     ConnectionLostError,
     InvalidArgumentError,
     LedgerError,
+    ProblemError,
 )
-from ledger.client.protocol import Call, Reply, retry
+from ledger.client.protocol import PROBLEM_TYPES, Call, Reply, retry
+from ledger.surroundings import proxy_variable, server_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Where a program sets up no logging, Python would print stamina's note on each retry.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_ATTEMPTS = 8
@@ -26,6 +32,19 @@ CHUNK_BYTES = 1 << 20
 """Of a stream, on its way to a file."""
 RETRY_SECONDS = 60.0
 """No attempt begins later than this after the first one."""
+
+_PORT_MAX = 65_535
+_HOST_CHARS_MAX = 253
+_NOT_IN_HOSTS = frozenset(' %*\\"<>^`{|}')
+_NO_CONNECTION = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+BEFORE_SENDING = (httpx2.InvalidURL, UnicodeError)
+"""What httpx2 raises, beside its RequestError, for a host that it can't even look up."""
 
 # Identity: a compressed answer could grow without bound when it is unpacked.
 _HEADERS = {"user-agent": f"quire-client/{__version__}", "accept-encoding": "identity"}
@@ -67,26 +86,48 @@ class Server:
         return {"base_url": self.url, "auth": self.auth, "timeout": timeout, "headers": _HEADERS}
 
 
-def server_at(url: str, api_key: str, timeout_seconds: float, attempts: int) -> Server:
+def server_at(
+    url: str | None, api_key: str | None, timeout_seconds: float, attempts: int
+) -> Server:
     """Check what a client was given. Raises InvalidArgumentError, without the key in it."""
+    if api_key is None:
+        raise InvalidArgumentError("give the client an API key: api_key=…")
     key = api_key.strip()  # a key read from a file ends with a newline
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise InvalidArgumentError("the API key is empty or holds characters no key has")
     if attempts < 1 or timeout_seconds <= 0:
         raise InvalidArgumentError("attempts must be at least 1 and the timeout positive")
-    return Server(_checked_url(url), BearerAuth(key), timeout_seconds, attempts)
+    return Server(checked_url(server_url(url)), BearerAuth(key), timeout_seconds, attempts)
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
+    """Return a server's URL without a slash at its end. Raises InvalidArgumentError."""
     try:
         parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
+    except (httpx2.InvalidURL, ValueError) as error:  # not UTF-8, among others
         raise InvalidArgumentError(f"the server's URL can't be read: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidArgumentError("the server's URL must be http://host or https://host")
+        raise InvalidArgumentError(
+            "the server's URL must be http://host or https://host, with :port where it needs one"
+        )
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise InvalidArgumentError("the server's URL may have no user, query or fragment")
+    if not _is_host(parsed) or not (parsed.port is None or 0 < parsed.port <= _PORT_MAX):
+        raise InvalidArgumentError(
+            "the server's URL names no host that can exist: check the name (at most 63 characters "
+            f"between two dots) and the port (1 to {_PORT_MAX})"
+        )
     return str(parsed).rstrip("/")
+
+
+def _is_host(url: httpx2.URL) -> bool:
+    """Whether the system's resolver can be asked for this host; a bad label makes it raise."""
+    host = url.raw_host.decode("ascii")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return len(host) <= _HOST_CHARS_MAX and not _NOT_IN_HOSTS & set(host)
 
 
 def request_of(client: httpx2.Client | httpx2.AsyncClient, call: Call[Any]) -> httpx2.Request:
@@ -118,17 +159,28 @@ def head_of(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, response.headers, body)
 
 
-def wire_error(error: httpx2.RequestError, server: Server) -> LedgerError:
+def wire_error(error: Exception, server: Server) -> LedgerError:
     """Return what a failure on the wire means for the caller."""
     # The message of a LocalProtocolError may quote a header, so only types are named.
-    what = type(error).__name__
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+    what, variable = type(error).__name__, proxy_variable(server.url)
+    by = f" through the proxy that {variable} names" if variable else ""
+    if isinstance(error, BEFORE_SENDING):
+        return InvalidArgumentError(f"can't connect to {server.url}{by}: this host can't exist")
+    if isinstance(error, _NO_CONNECTION):
         reason = str(error) or f"no connection within {server.timeout_seconds:g} s"
-        return ConnectFailedError(f"can't connect to {server.url} ({what}: {reason})")
+        return ConnectFailedError(f"can't connect to {server.url}{by} ({what}: {reason})")
     return ConnectionLostError(
-        f"the connection to {server.url} broke before the answer was complete ({what}); "
+        f"the connection to {server.url}{by} broke before the answer was complete ({what}); "
         "what was asked may have been done"
     )
+
+
+def name_proxy(error: LedgerError, server: Server) -> None:
+    """Let an error that is no answer of Quire's name the proxy that it may come from."""
+    if isinstance(error, ProblemError) and not error.problem.type.startswith(PROBLEM_TYPES):
+        variable = proxy_variable(server.url)
+        if variable is not None:
+            error.hint = f"This is no answer of Quire's; the proxy that {variable} names may refuse"
 
 
 class Retries(TypedDict):

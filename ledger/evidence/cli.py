@@ -56,9 +56,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
         sys.stdout.write(f"quire-verify {version('quire')}\n")
         return 0
-    if (options.bundle is None) == (options.log is None):
-        sys.stderr.write("quire-verify: name a bundle, or a log with --log (see --help)\n")
+    given = [place for place in (options.bundle, options.named, options.log) if place is not None]
+    if len(given) != 1:
+        sys.stderr.write("quire-verify: name one bundle, or one log with --log (see --help)\n")
         return 2
+    options.bundle = options.bundle if options.named is None else options.named
     from ledger.evidence.report import as_json, as_text  # noqa: PLC0415 - not for --help
 
     verdict = _verdict(options)
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("bundle", nargs="?", metavar="BUNDLE", help="the evidence bundle, a .zip")
+    add("--bundle", dest="named", metavar="FILE", help="the same, by name")
     add("--log", metavar="FOLDER|URL", help="check an archive or a tiled log instead, file by file")
     add("--trust", metavar="FILE", help="pins of the log's keys (keys.json), or its key history")
     add("--policy", metavar="FILE", help="whose cosignatures are enough (C2SP tlog-policy)")

@@ -7,12 +7,13 @@ import click
 from ledger.client import ApiKey
 from ledger.client.models import Role
 from server.cli import output
+from server.cli.arguments import org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import moment
 
 
 @click.command()
-@click.argument("org")
+@org_argument
 @click.option("--name", required=True, help="What the key is for.")
 @click.option(
     "--role",
@@ -38,7 +39,7 @@ def create(connection: Connection, org: str, name: str, role: Role, as_json: boo
 
 
 @click.command("list")
-@click.argument("org")
+@org_argument
 @output.json_option
 @client_command
 def list_keys(connection: Connection, org: str, as_json: bool) -> None:
@@ -63,7 +64,7 @@ def list_keys(connection: Connection, org: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("org")
+@org_argument
 @click.argument("key_id")
 @client_command
 def revoke(connection: Connection, org: str, key_id: str) -> None:

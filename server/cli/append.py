@@ -12,14 +12,15 @@ from rich.text import Text
 from ledger.client import LedgerError
 from server.cli import output
 from server.cli.appending import Appending, Outcome, Stopped
+from server.cli.arguments import FileOrOrg, org_argument
 from server.cli.connection import PATIENT_ATTEMPTS, Connection, client_command
 from server.cli.ndjson import BadLine, EventLines
 from server.cli.text import count, printable
 
 
 @click.command()
-@click.argument("org")
-@click.argument("file", type=click.File("rb"), default="-")
+@org_argument
+@click.argument("file", type=FileOrOrg("rb"), default="-")
 @click.option(
     "--idempotency-prefix",
     metavar="TEXT",
@@ -37,6 +38,8 @@ def append(
     as_json: bool,
 ) -> None:
     """Append events, one JSON object a line, from FILE or standard input.
+
+    One argument alone is ORG where it could be a slug (a-z, 0-9, hyphens), else FILE.
 
     They are sent in batches of 1,000, each atomic. At a line that is no event everything before
     it is appended, and the command stops with exit code 1; with --keep-going only that line is

@@ -4,12 +4,13 @@ import click
 
 from ledger.client import Archive
 from server.cli import output
+from server.cli.arguments import org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import count, moment
 
 
 @click.command()
-@click.argument("org")
+@org_argument
 @click.option(
     "--wait",
     type=click.IntRange(0, 60),
@@ -32,7 +33,7 @@ def run(connection: Connection, org: str, wait: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("org")
+@org_argument
 @output.json_option
 @client_command
 def status(connection: Connection, org: str, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """`quire bundle`: evidence as a file."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import click
 
 from ledger.client.models import BundleDisclosure, BundleRequest
 from server.cli import output
+from server.cli.arguments import Time, org_argument
 from server.cli.connection import Connection, client_command
-from server.cli.entries import Time
 from server.cli.root import Failure
-from server.cli.text import count
+from server.cli.text import count, printable
 
 _RECORD_BYTES = 36
 _RECORDS_MAX = 200_000
@@ -23,12 +24,12 @@ def bundle() -> None:
 
 
 @bundle.command()
-@click.argument("org")
+@org_argument
 @click.option("--record", "records", multiple=True, metavar="ID", help="This entry; repeatable.")
 @click.option(
     "--records",
     "listed",
-    type=click.File("r"),
+    type=click.File("rb"),
     help="The entries whose ids are in this file, one a line.",
 )
 @click.option("--from", "from_seq", type=click.IntRange(min=0), help="First seq of a range.")
@@ -76,9 +77,9 @@ def create(
         client.export_evidence_bundle(**asked).save(path)
     size = path.stat().st_size
     if as_json:
-        output.print_json({"file": str(path), "bytes": size})
+        output.print_json({"file": printable(str(path)), "bytes": size})
         return
-    click.echo(str(path))
+    click.echo(os.fsencode(path))  # exactly the file's name, which may be any bytes
     output.say(f"{count(size, 'byte')}. To verify it: quire-verify {path}")
 
 
@@ -111,8 +112,11 @@ def _request(options: dict[str, Any]) -> BundleRequest:
 def _records(options: dict[str, Any]) -> list[str]:
     records = list(options["records"])
     if options["listed"] is not None:
-        text = options["listed"].read(_RECORDS_MAX * (_RECORD_BYTES + 2))
-        records += text.split()
+        content = options["listed"].read(_RECORDS_MAX * (_RECORD_BYTES + 2))
+        try:
+            records += content.decode().split()
+        except UnicodeDecodeError:
+            raise click.UsageError("The file of --records is not UTF-8 text.") from None
     return records
 
 

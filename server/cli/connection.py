@@ -1,5 +1,6 @@
 """How the client commands find the server and the API key."""
 
+import contextlib
 import functools
 import ipaddress
 import os
@@ -13,13 +14,14 @@ import click
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from ledger.client import LedgerClient
+from ledger.client.transport import checked_url
+from ledger.surroundings import DEFAULT_URL
 from server.cli.output import say
 from server.cli.root import Failure
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 PLATFORM_KEY = "platform.key"
 ATTEMPTS = 4
 """A person waits: a server that is away is reported after about a second."""
@@ -40,11 +42,24 @@ class Connection:
         """A client for an org's trail; to be closed by the caller."""
         return LedgerClient(self.url, self.api_key, org, attempts=attempts)
 
+    def own_org(self) -> str:
+        """The org that the key belongs to, where the command names none."""
+        with self.client() as client:
+            org = client.whoami().org
+        if org is None:
+            raise click.UsageError(
+                "This API key belongs to no org (it is the platform's): name the org."
+            )
+        return org
+
 
 def client_command(
     function: Callable[Concatenate[Connection, P], R],
 ) -> Callable[P, R]:
-    """Decorator: adds `--url` and `--api-key-file`, and passes the Connection they make."""
+    """Decorator: adds `--url` and `--api-key-file`, and passes the Connection they make.
+
+    An option or argument `org` that was left out becomes the key's own.
+    """
 
     @click.option(
         "--url",
@@ -60,9 +75,11 @@ def client_command(
     )
     @functools.wraps(function)
     def command(*args: P.args, **options: P.kwargs) -> R:
-        url, file = str(options.pop("url")), options.pop("api_key_file")
+        url, file = checked_url(str(options.pop("url"))), options.pop("api_key_file")
         set_on_retry_hooks([_tell_of_retry])
         connection = Connection(url, _api_key(url, file))  # type: ignore[arg-type]
+        if options.get("org", "") is None:
+            options["org"] = connection.own_org()
         return function(connection, *args, **options)
 
     return command
@@ -74,7 +91,9 @@ def _api_key(url: str, file: BinaryIO | None) -> str:
         return _decoded(file.read(_KEY_BYTES_MAX), f"the file {file.name}")
     if key := os.environ.get("QUIRE_API_KEY"):
         return key
-    path = Path(os.environ.get("QUIRE_DATA_DIR") or ".quire").expanduser() / PLATFORM_KEY
+    path = Path(os.environ.get("QUIRE_DATA_DIR") or ".quire") / PLATFORM_KEY
+    with contextlib.suppress(RuntimeError):  # "~" where nobody's home is known
+        path = path.expanduser()
     # The platform key of this machine's server is nothing to show to another machine.
     if _is_local(url):
         try:

@@ -1,6 +1,5 @@
 """`quire entries`."""
 
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -11,6 +10,7 @@ from ledger.client import Entry
 from ledger.client.errors import ProtocolError
 from ledger.client.models import Order
 from server.cli import output
+from server.cli.arguments import Time, org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import moment
 
@@ -23,28 +23,13 @@ _COLUMNS = [
 ]
 
 
-class Time(click.ParamType[datetime]):
-    """An RFC 3339 time or a date; without a zone it is taken as UTC."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        try:
-            time = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
 @click.group()
 def entries() -> None:
     """Read a trail's entries."""
 
 
 @entries.command("list")
-@click.argument("org")
+@org_argument
 @click.option("--event-type", help="Only entries of this type.")
 @click.option("--actor", help="Only what this actor did.")
 @click.option("--subject", help="Only what is about this person.")
@@ -104,7 +89,7 @@ def list_entries(
 
 
 @entries.command()
-@click.argument("org")
+@org_argument
 @click.argument("record_id")
 @output.json_option
 @client_command
@@ -119,7 +104,7 @@ def show(connection: Connection, org: str, record_id: str, as_json: bool) -> Non
 
 
 @entries.command()
-@click.argument("org")
+@org_argument
 @click.argument("record_id")
 @client_command
 def payload(connection: Connection, org: str, record_id: str) -> None:

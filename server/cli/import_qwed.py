@@ -63,7 +63,7 @@ def _secrets(
 
 @click.command("qwed")
 @click.option("--dsn", required=True, help="QWED's database: sqlite:///path or postgresql://…")
-@click.option("--org", required=True, help="The Quire org that takes the trail.")
+@click.option("--org", help="The Quire org that takes the trail; the key's own if left out.")
 @click.option(
     "--source-org",
     type=int,

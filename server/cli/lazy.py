@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from server.cli.arguments import require_unicode
+
 
 class Lazy(NamedTuple):
     """Where a command is (`package.module:attribute`), and the line about it in the help."""
@@ -37,7 +39,7 @@ class LazyGroup(click.Group):
         module, _, attribute = entry.target.partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return require_unicode(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -4,6 +4,7 @@ import click
 
 from ledger.client import Org
 from server.cli import output
+from server.cli.arguments import org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import moment
 
@@ -63,7 +64,7 @@ def list_orgs(connection: Connection, as_json: bool) -> None:
 
 
 @orgs.command()
-@click.argument("org")
+@org_argument
 @output.json_option
 @client_command
 def show(connection: Connection, org: str, as_json: bool) -> None:
@@ -73,7 +74,7 @@ def show(connection: Connection, org: str, as_json: bool) -> None:
 
 
 @orgs.command()
-@click.argument("org")
+@org_argument
 @click.argument("name")
 @output.json_option
 @client_command
@@ -84,7 +85,7 @@ def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
 
 
 @orgs.command()
-@click.argument("org")
+@org_argument
 @click.option("--reason", required=True, help="Why it may go on; this becomes an entry.")
 @output.json_option
 @client_command

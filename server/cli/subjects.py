@@ -5,6 +5,7 @@ import sys
 import click
 
 from server.cli import output
+from server.cli.arguments import org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import printable
 
@@ -15,7 +16,7 @@ def subjects() -> None:
 
 
 @subjects.command()
-@click.argument("org")
+@org_argument
 @click.argument("subject")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output.json_option
@@ -39,7 +40,7 @@ def erase(connection: Connection, org: str, subject: str, yes: bool, as_json: bo
 
 
 def _confirmed(org: str, subject: str) -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("Nobody is there to ask: --yes confirms the erasure.")
     question = f"Make all payloads about {subject} in {org} unreadable, everywhere and forever?"
     return click.confirm(printable(question), err=True)

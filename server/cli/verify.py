@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ledger.client import Fault, LedgerClient, TrailVerification, VerificationJob
 from server.cli import output
+from server.cli.arguments import org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import count
 
@@ -20,7 +21,7 @@ _WORDS = {True: "pass", False: "FAIL", "not_checked": "not checked"}
 
 
 @click.command()
-@click.argument("org")
+@org_argument
 @click.option("--from", "from_seq", type=click.IntRange(min=0), help="First seq of a range.")
 @click.option("--to", "to_seq", type=click.IntRange(min=0), help="Last seq of a range.")
 @output.json_option

@@ -14,7 +14,7 @@ from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.auth import May
 from server.bodies import SMALL_BYTES
-from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.caller import READS_QUERY, HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
 from server.http.waiting import signed, waits
 from server.http.written import Written
@@ -28,6 +28,7 @@ _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
     name="append_entries",
     status_code=201,
     operation_id="appendEntries",
+    opt={READS_QUERY: True},
 )
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""

@@ -31,7 +31,7 @@ from ledger.evidence.format import Disclose, Filter, Request
 from server import reading
 from server.auth import Forbidden, May, Principal
 from server.http import disclosures
-from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.json_body import json_body
 from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
 from server.http.problems import BadRequest
@@ -95,7 +95,6 @@ class CreateBundle(Struct, forbid_unknown_fields=True):
 async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Entries with their proofs, signatures and keys in one zip that proves itself offline."""
     tenant, principal = await org_of(request, org, May.READ)
-    refuse_unknown(request, frozenset())
     asked = await json_body(request, CreateBundle)
     _check(asked, principal)
     services = services_of(request)

@@ -10,6 +10,7 @@ from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.params import QueryParameter
 
 from ledger.core.sealer import Org
 from server.auth import May, Principal, Unauthorized, token_of
@@ -18,6 +19,9 @@ from server.services import Services
 
 HttpRequest = Request[Any, Any, State]
 
+READS_QUERY: Final = "reads_query"
+"""Option of a route that writes and refuses by itself the queries that it does not know."""
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 DRAIN_S: Final = 1.0
 DRAIN_BYTES: Final = 64 << 20
 
@@ -34,7 +38,9 @@ async def principal_of(request: HttpRequest) -> Principal:
     if token is None:
         raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
     authenticator = services_of(request).authenticator
-    return authenticator.cached(token) or await authenticator.principal(token)
+    principal = authenticator.cached(token) or await authenticator.principal(token)
+    refuse_ignored(request)
+    return principal
 
 
 async def org_of(request: HttpRequest, slug: str, what: May) -> tuple[Org, Principal]:
@@ -47,9 +53,29 @@ def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:
     """Raise BadRequest for a query parameter that is not known: a misspelt filter finds all."""
     unknown = sorted(set(request.query_params) - known)
     if unknown:
-        raise BadRequest(
-            f"{unknown[0][:64]!r} is no query parameter here; known: {', '.join(sorted(known))}"
-        )
+        names = f"known: {', '.join(sorted(known))}" if known else "none is known"
+        raise BadRequest(f"{unknown[0][:64]!r} is no query parameter here; {names}")
+
+
+def refuse_ignored(request: HttpRequest) -> None:
+    """Raise BadRequest where a route that writes would ignore a part of what it was asked.
+
+    It might be a part of a name that was not percent-encoded. The routes' own signatures say
+    what they know; ``READS_QUERY`` marks one that reads its query itself.
+    """
+    if not request.scope["query_string"] or request.scope["method"] in _READS:
+        return
+    handler = request.route_handler
+    if handler.opt.get(READS_QUERY):
+        return
+    known = {
+        definition.name or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if isinstance(definition := field.kwarg_definition, QueryParameter)
+    }
+    refuse_unknown(request, frozenset(known))
+    if not request.query_params:
+        raise BadRequest("the query of this request holds no parameter; leave it out")
 
 
 async def body_of(request: HttpRequest) -> bytes:

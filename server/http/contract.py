@@ -17,6 +17,7 @@ from server.auth import May
 from server.http.archives import ArchiveBody
 from server.http.bundles import ZIP, CreateBundle
 from server.http.entries import EntryPage
+from server.http.erasures import EraseSubject
 from server.http.operations import Readiness
 from server.http.proofs import TLOG_PROOF, ProofBody, SignedHead
 from server.http.tenants import ChangeOrg, CreateKey, CreateOrg, HeadBody, ThawOrg
@@ -156,7 +157,7 @@ PROMISES: Final[dict[str, Promise]] = {
         problems=(400, *_WRITES),
     ),
     "listKeys": Promise(May.ADMINISTER),
-    "revokeKey": Promise(May.ADMINISTER),
+    "revokeKey": Promise(May.ADMINISTER, problems=(400,)),
     "listSecurityEvents": Promise(May.ADMINISTER),
     "appendEntries": Promise(
         May.APPEND,
@@ -176,7 +177,13 @@ PROMISES: Final[dict[str, Promise]] = {
         },
     ),
     "getHead": Promise(May.READ),
-    "eraseSubject": Promise(May.ADMINISTER, problems=(409, 423, 429)),
+    "createErasure": Promise(
+        May.ADMINISTER,
+        body=EraseSubject,
+        example={"subject": "ada@example.com"},
+        problems=(400, 409, 423, 429, *_WRITES),
+    ),
+    "eraseSubject": Promise(May.ADMINISTER, problems=(400, 409, 423, 429)),
     "startVerification": Promise(
         May.VERIFY,
         body=VerifyRange,

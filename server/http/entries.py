@@ -1,17 +1,16 @@
-"""Reading a trail: pages, single entries, exact payloads, the head; erasing a subject."""
+"""Reading a trail: pages, single entries, exact payloads, the head."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
-from urllib.parse import unquote
 
 import msgspec
-from litestar import Response, Router, delete, get
-from litestar.params import PathParameter, QueryParameter
+from litestar import Response, Router, get
+from litestar.params import QueryParameter
 
 from ledger.chain import Entry
 from ledger.core.sealer import Org
-from ledger.entry import parse_record_id, record_id
+from ledger.entry import parse_record_id
 from ledger.errors import FormatError, SealingError
 from ledger.event import is_json_payload
 from ledger.storage import search
@@ -24,9 +23,6 @@ from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, Recor
 from server.http.tenants import HeadBody, head_body
 from server.reading import EntryBody, Query, cursor_of, find, payload_bytes, show
 
-SubjectName = Annotated[
-    str, PathParameter(description="Name of a person, percent-encoded; it may hold slashes")
-]
 Exact = Annotated[
     str | None,
     QueryParameter(max_length=MAX_TEXT_CHARS, description="Only entries with exactly this value"),
@@ -51,14 +47,6 @@ class EntryPage(msgspec.Struct):
 
     entries: list[EntryBody]
     next_cursor: str | None
-
-
-class Erased(msgspec.Struct):
-    """A subject that is forgotten, and the entry that says so."""
-
-    subject: str
-    erased: bool
-    record_id: str
 
 
 async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
@@ -154,27 +142,6 @@ async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
     return head_body(*await search.head(services_of(request).database, tenant.id))
 
 
-@delete("/v1/orgs/{org:str}/subjects/{subject:path}", status_code=200, operation_id="eraseSubject")
-async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:
-    """Forget a person: destroy the subject's key. No proof breaks."""
-    tenant, principal = await org_of(request, org, May.ADMINISTER)
-    if not tenant.seals:
-        raise Conflict(f"org {org!r} keeps plain identities; there is no key to erase")
-    name = _subject_of(request, subject)
-    guard = services_of(request).guard
-    receipt = (await guard.erase(tenant, name, principal.key_id)).receipts()[0]
-    return Erased(name, True, record_id(tenant.id, receipt.anchored_us, receipt.seq))
-
-
-def _subject_of(request: HttpRequest, decoded: str) -> str:
-    """The subject as it was percent-encoded: a name may hold slashes."""
-    raw = request.scope.get("raw_path", b"").partition(b"/subjects/")[2].partition(b"?")[0]
-    try:
-        return unquote(raw.decode("ascii"), errors="strict") or decoded.removeprefix("/")
-    except UnicodeDecodeError:
-        raise NotFound("a subject is UTF-8 text, percent-encoded") from None
-
-
 router = Router(
     "/",
     route_handlers=[
@@ -183,7 +150,6 @@ router = Router(
         get_entry,
         get_payload,
         get_head,
-        erase_subject,
     ],
     tags=["Entries"],
 )

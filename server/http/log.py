@@ -21,7 +21,7 @@ from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
 from server.auth import May
 from server.directory import NotFound
-from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.caller import HttpRequest, body_of, org_of, refuse_ignored, services_of
 from server.http.parameters import OrgSlug
 from server.http.written import Written
 
@@ -155,6 +155,7 @@ def _written(
 async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append raw bytes as an event and answer their index; only in the org of QUIRE_ADD_ORG."""
     services = services_of(request)
+    refuse_ignored(request)
     tenant = await services.directory.public(org)
     if tenant is None:
         tenant, _ = await org_of(request, org, May.APPEND)

@@ -85,7 +85,7 @@ def test_the_platform_key_of_the_data_directory_is_used(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://192.0.2.1:1", "https://ledger.example", "http://127.0.0.1.example", "http://["]
+    "url", ["http://192.0.2.1:1", "https://ledger.example", "http://127.0.0.1.example"]
 )
 def test_the_platform_key_is_not_shown_to_another_machine(tmp_path: Path, url: str) -> None:
     (tmp_path / "platform.key").write_text(KEY + "\n")

@@ -172,7 +172,9 @@ def test_an_append_always_carries_a_key() -> None:
 
 
 def test_paths_and_queries() -> None:
-    assert routes.erase_subject("o", "a/b?c#d é").path.endswith("/subjects/a%2Fb%3Fc%23d%20%C3%A9")
+    erasure = routes.erase_subject("o", "a/b?c#d é")
+    assert (erasure.method, erasure.path) == ("POST", "/v1/orgs/o/erasures")
+    assert erasure.body == '{"subject":"a/b?c#d é"}'.encode()
     for bad in ("", ".", ".."):
         with pytest.raises(errors.InvalidArgumentError):
             routes.entry("o", bad)

@@ -186,3 +186,42 @@ def test_ten_thousand_entries(tmp_path: Path) -> None:
     done = run(path)
     assert done.returncode == 0, done.stdout
     assert f"{ENTRIES} proofs lead to the checkpoint's root" in " ".join(done.stdout.split())
+
+
+def test_the_bundle_may_be_named_by_an_option(bundle: Path) -> None:
+    assert run("--bundle", bundle).stdout == run(bundle).stdout
+    assert run("--bundle", bundle, "--json").returncode == 0
+    for twice in ((bundle, "--bundle", bundle), ("--bundle", bundle, "--log", "x"), ()):
+        done = run(*twice)
+        assert (done.returncode, "name one bundle" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        (["--log", "http://192.0.2.1/"], {"http_proxy": "notaurl://"}, "http_proxy names"),
+        (["--log", "http://192.0.2.1/"], {"ALL_PROXY": "socks5://127.0.0.1:9"}, "ALL_PROXY names"),
+        (["--log", "http://192.0.2.1/"], {"http_proxy": "http://.invalid:1"}, "http_proxy names"),
+        (["--log", "https://192.0.2.1/"], {"SSL_CERT_FILE": "/none"}, "SSL_CERT_FILE names"),
+        (["--log", "http://.invalid/"], {}, "can't be read"),
+        (["--log", f"http://{'a' * 70}.example/"], {}, "can't be read"),
+        (["--log", os.fsdecode(b"http://\xff/")], {}, "can't be read"),
+        ([os.fsdecode(b"\xff.zip")], {}, "can't be read"),
+        (["--trust", os.fsdecode(b"\xff"), "x.zip"], {}, "can't be read"),
+    ],
+)
+def test_what_the_environment_or_an_argument_holds_is_unreadable(
+    arguments: list[str],
+    variables: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert said in " ".join(shown.out.split())
+    assert "report this as a bug" not in shown.err

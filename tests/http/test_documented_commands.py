@@ -81,7 +81,8 @@ def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_p
     trees = SignedTrees(shared_server)  # what the signer does within seconds
     trees.sign()
     trees.anchor()
-    appended, found = run(commands(API), shared_server, demo_key, tmp_path)
+    appended, found, erased = run(commands(API), shared_server, demo_key, tmp_path)
+    assert erased["subject"] == "ada"
     assert zipfile.is_zipfile(tmp_path / "evidence.zip")
     assert appended["count"] == 2
     entries = found["entries"]

@@ -63,6 +63,7 @@ ROUTES = {
     ("POST", "/v1/orgs/{org}/bundles"): Route(reads(404), {"from_seq": 2**39}),
     ("GET", "/v1/orgs/{org}/archive"): Route(reads(409)),
     ("POST", "/v1/orgs/{org}/archive"): Route(administers(409)),
+    ("POST", "/v1/orgs/{org}/erasures"): Route(administers(404), {"subject": "nobody"}),
     ("DELETE", "/v1/orgs/{org}/subjects/{subject}"): Route(administers(404)),
     ("POST", "/v1/orgs/{org}/verifications"): Route(reads(202), {}),
     ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
@@ -224,7 +225,9 @@ def test_odd_names_in_a_path_are_not_found(
     for name in ("org", "record", "job_id", "key_id", "subject", "size", "tile"):
         if f"{{{name}}}" in path:
             answer = callers.call(method, path, callers.keys["admin"], **{name: thing})
-            assert answer.status in {404, 405}, (name, answer.body)
+            # A person whose name a proxy may have changed is not looked for.
+            refused = 400 if name == "subject" and "%" in thing else 404
+            assert answer.status in {refused, 405}, (name, answer.body)
 
 
 def test_a_method_that_is_not_there_is_refused_with_those_that_are(callers: Callers) -> None:

@@ -56,6 +56,9 @@ def plain(ledger: LedgerClient) -> None:
     ledger.export_evidence_bundle(
         subject="bob", since=datetime.now(UTC), disclose={"records": "all", "fields": ["payload"]}
     )
+    ledger.export_evidence_bundle(from_seq=0, include_quantum_attestation=True)
+    LedgerClient(api_key="key")
+    AsyncLedgerClient(api_key="key", org="acme")
     ledger.export_evidence_bundle(from_sequence=0)  # type: ignore[call-arg]
     ledger.export_evidence_bundle(disclose={"fields": ["name"]})  # type: ignore[arg-type]
     ledger.append("{}")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ledger.errors import EvidenceError
+from ledger.surroundings import blaming_surroundings, proxy_variable
 from ledger.tiles import MAX_BUNDLE_BYTES
 
 if TYPE_CHECKING:
@@ -54,10 +55,9 @@ def open_source(where: str, file_seconds: float = FILE_SECONDS_MAX) -> Iterator[
         return
     import httpx2  # noqa: PLC0415 - slow to load, and folders need none
 
-    with (
-        httpx2.Client(timeout=TIMEOUT_S, headers={"accept-encoding": "identity"}) as client,
-        ThreadPoolExecutor(FETCHES_AT_ONCE) as pool,
-    ):
+    with blaming_surroundings(EvidenceError):
+        web = httpx2.Client(timeout=TIMEOUT_S, headers={"accept-encoding": "identity"})
+    with web as client, ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
         yield Web(where.rstrip("/"), client, pool, file_seconds)
 
 
@@ -114,9 +114,12 @@ class Web:
                     if time.monotonic() > end:
                         raise EvidenceError(f"{url} takes longer than {self._file_seconds:g} s")
                 return bytes(data)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+            # UnicodeError: the resolver can't even be asked for such a host.
+            variable = proxy_variable(url)
+            by = f" through the proxy that {variable} names" if variable else ""
             raise EvidenceError(
-                f"{url} can't be read: {str(error) or type(error).__name__}"
+                f"{url} can't be read{by}: {str(error) or type(error).__name__}"
             ) from error
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
