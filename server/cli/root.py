@@ -10,6 +10,7 @@ import click
 from ledger.errors import QuireError
 from server.cli.lazy import LazyGroup
 from server.cli.text import printable
+from server.extras import missing_package
 from server.refusal import StartupRefused
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -45,6 +46,11 @@ class Root(LazyGroup):
             raise click.exceptions.Exit(PIPE_CLOSED) from None
         except (QuireError, StartupRefused) as error:
             raise Failure(printable(str(error), keep_lines=True)) from error
+        except ModuleNotFoundError as error:
+            message = missing_package(error)
+            if message is None:
+                raise
+            raise Failure(message) from error
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise Failure(printable(f"{place}{error.strerror or error}")) from error
