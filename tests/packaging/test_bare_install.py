@@ -19,7 +19,6 @@ EXTRA = sorted(Requirement(line).name for line in PROJECT["optional-dependencies
 INSTALL = "pip install 'quire-ledger[server]'"
 TO_BUCKET = ("archive", "verify", "org", "--offline", "--archive", "s3://bucket?lock=none")
 VERIFY = ("verify", "org", "--url", "http://127.0.0.1:1")
-SERVE = ("serve", "--port", str(free_port()))
 USES = {"aiobotocore": TO_BUCKET, "rich": VERIFY}
 """A command that needs the package, where `quire serve` does not."""
 
@@ -68,24 +67,35 @@ def test_with_the_extra_there_is_the_server(whole: Auditor) -> None:
     assert whole.run("quire", "settings").returncode == 0
 
 
+@pytest.fixture
+def serve(data_dir: Path) -> tuple[str, ...]:
+    return ("serve", "--port", str(free_port()), "--data-dir", str(data_dir))
+
+
 @pytest.mark.parametrize("missing", EXTRA)
-def test_a_part_of_the_extra_that_is_missing_is_named(whole: Auditor, missing: str) -> None:
+def test_a_part_of_the_extra_that_is_missing_is_named(
+    whole: Auditor, serve: tuple[str, ...], missing: str
+) -> None:
     with whole.without(missing):
-        refused(whole.run("quire", *USES.get(missing, SERVE)))
+        refused(whole.run("quire", *USES.get(missing, serve)))
 
 
 @pytest.mark.parametrize("missing", ["multidict", "msgspec"])
-def test_what_a_package_of_the_extra_needs_is_named_too(whole: Auditor, missing: str) -> None:
-    """Nobody's requirement of ours; or one of the package without extras."""
+def test_what_a_package_of_the_extra_needs_is_named_too(
+    whole: Auditor, serve: tuple[str, ...], missing: str
+) -> None:
+    """A requirement of a package that we ask for, or one of the package without extras."""
     with whole.without(missing):
-        refused(whole.run("quire", *USES.get(missing, SERVE)))
+        refused(whole.run("quire", *serve))
 
 
-def test_a_module_of_ours_that_is_missing_is_no_matter_of_extras(whole: Auditor) -> None:
+def test_a_missing_module_of_ours_is_not_taken_for_an_extra(
+    whole: Auditor, serve: tuple[str, ...]
+) -> None:
     (module,) = Path(whole.home.parent).glob("venv/lib/*/site-packages/server/banner.py")
     moved = module.rename(module.with_name("moved.py"))
     try:
-        done = whole.run("quire", *SERVE)
+        done = whole.run("quire", *serve)
         assert done.returncode != 0
         assert "pip install" not in done.stderr
     finally:
