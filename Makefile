@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
+# Where Debian keeps servers, and the PATH of a user often does not lead.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --no-deps
 # A lock is installed exactly as it stands: pip resolves nothing, and .ci/check-packages refuses
