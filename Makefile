@@ -15,6 +15,8 @@ TYPED := ledger server tests bench .ci/everything_ran.py
 
 # Arguments for pytest (`make test ARGS="-k sequencer"`) or for `quire serve`.
 ARGS ?=
+# Folder of the PostgreSQL programs for `make test-postgres`.
+PG_BIN ?=
 # Kill-and-recover rounds of `make torture`.
 CYCLES ?= 1000
 # QUICK=1: the benchmark on a tenth of the work.
@@ -22,7 +24,7 @@ QUICK ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: serve
 serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0.1:8080
@@ -32,6 +34,22 @@ serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0
 test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
 	@.ci/system-packages test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# The ring to run while working: all that is pure, with a tenth of the made-up examples, and a thin
+# slice through the real PostgreSQL. No other program is needed. New tests of these folders are in.
+QUICK_RING := tests/unit tests/evidence tests/client/test_protocol.py tests/cli/test_text.py \
+	tests/cli/test_command_tree.py tests/storage/test_migrate.py tests/storage/test_worm.py \
+	tests/sequencer/test_batching.py tests/sequencer/test_idempotency.py \
+	tests/http/test_adding.py tests/http/test_reading.py tests/verification/test_single.py
+
+.PHONY: test-quick
+test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
+
+.PHONY: test-postgres
+test-postgres: .venv/.dev ## Run the tests of the storage on another PostgreSQL (PG_BIN=folder of initdb)
+	@test -x "$(PG_BIN)/initdb" || { echo "Name a folder that has initdb and postgres: make test-postgres PG_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
+	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n 2 --dist loadgroup tests/storage $(ARGS)
 
 .PHONY: test-ceph
 test-ceph: .venv/.dev ## Run the tests of object storage against Ceph

@@ -16,8 +16,8 @@ from tests.support.made_up_index import ROOT
 
 TABLE = (ROOT / ".ci" / "system-packages.txt").read_text()
 ROWS = [line.split() for line in TABLE.splitlines() if line and not line.startswith("#")]
-ON_EVERY_MACHINE = {"/bin/sh", "bash", "cp", "make", "rm", "sh", "sleep"}
-"""Programs of every Debian, and `make`, which runs the suite."""
+ON_EVERY_MACHINE = {"/bin/sh", "bash", "cp", "git", "make", "rm", "sh", "sleep"}
+"""Programs of every Debian, and those that a checkout needs: git and make."""
 OWN_ASSERTION = {"curl", "unzip"}
 """Tests use a program of the same kind where these are not installed."""
 
