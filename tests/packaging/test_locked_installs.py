@@ -1,6 +1,7 @@
 """Locks are installed exactly as they stand, also when everything in them has a newer release.
 
-On a local index of made-up wheels, by the very commands of the Makefile and of the Dockerfile.
+On a local index of made-up wheels, by the very commands of the Makefile; those of the Dockerfile are
+read, as no container runs here.
 """
 
 from __future__ import annotations

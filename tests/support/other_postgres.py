@@ -37,5 +37,6 @@ def use_named() -> None:
         assert account.can_run(folder / "initdb"), f"{account} cannot run {folder}/initdb"
         return folder
 
-    binaries.program_folder = cluster.program_folder = program_folder
-    files.MAJOR_VERSION = major
+    for module in (binaries, cluster):
+        setattr(module, "program_folder", program_folder)  # noqa: B010 - mypy takes no import there
+    setattr(files, "MAJOR_VERSION", major)  # noqa: B010 - the same
