@@ -36,8 +36,8 @@ test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # The ring to run while working: all that is pure, with a tenth of the made-up examples, and a thin
-# slice through the real PostgreSQL. No other program is needed. New tests of these folders are in.
-QUICK_RING := tests/unit tests/evidence tests/client/test_protocol.py tests/cli/test_text.py \
+# slice through the real PostgreSQL. A new test of the unit folder is in by itself.
+QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parsers.py tests/client/test_protocol.py tests/cli/test_text.py \
 	tests/cli/test_command_tree.py tests/storage/test_migrate.py tests/storage/test_worm.py \
 	tests/sequencer/test_batching.py tests/sequencer/test_idempotency.py \
 	tests/http/test_adding.py tests/http/test_reading.py tests/verification/test_single.py
