@@ -9,15 +9,19 @@ RUN python -m venv /opt/quire && python -m venv /opt/build
 
 # Dependencies change seldom, the code often: this layer is kept between builds.
 COPY requirements.txt requirements-build.txt ./
-RUN /opt/quire/bin/pip install --require-hashes --only-binary :all: -r requirements.txt \
-    && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements-build.txt
+# Each lock exactly as it stands; `pip check` refuses what does not fit together.
+RUN /opt/quire/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.txt \
+    && /opt/quire/bin/pip check \
+    && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.txt \
+    && /opt/build/bin/pip check
 
 COPY pyproject.toml README.md LICENSE ./
 COPY ledger ledger
 COPY server server
 COPY migrations migrations
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-    && /opt/quire/bin/pip install --no-deps dist/*.whl
+    && /opt/quire/bin/pip install --no-deps dist/*.whl \
+    && /opt/quire/bin/pip check
 
 
 FROM python:${PYTHON_VERSION}-slim

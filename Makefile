@@ -3,13 +3,20 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
+# Where Debian keeps servers, and the PATH of a user often does not lead.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
-LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --no-deps
+# A lock is installed exactly as it stands: pip resolves nothing, and .ci/check-packages refuses
+# what does not fit together.
+INSTALL_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all:
 TYPED := ledger server tests bench .ci/everything_ran.py
 
 # Arguments for pytest (`make test ARGS="-k sequencer"`) or for `quire serve`.
 ARGS ?=
+# Folder of the PostgreSQL programs for `make test-postgres`.
+PG_BIN ?=
 # Kill-and-recover rounds of `make torture`.
 CYCLES ?= 1000
 # QUICK=1: the benchmark on a tenth of the work.
@@ -17,7 +24,7 @@ QUICK ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: serve
 serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0.1:8080
@@ -25,10 +32,28 @@ serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0
 
 .PHONY: test
 test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
+	@.ci/system-packages test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
+# The ring to run while working: all that is pure, with a tenth of the made-up examples, and a thin
+# slice through the real PostgreSQL. A new test of the unit folder is in by itself.
+QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parsers.py tests/client/test_protocol.py tests/cli/test_text.py \
+	tests/cli/test_command_tree.py tests/storage/test_migrate.py tests/storage/test_worm.py \
+	tests/sequencer/test_batching.py tests/sequencer/test_idempotency.py \
+	tests/http/test_adding.py tests/http/test_reading.py tests/verification/test_single.py
+
+.PHONY: test-quick
+test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
+
+.PHONY: test-postgres
+test-postgres: .venv/.dev ## Run the tests of the storage on another PostgreSQL (PG_BIN=folder of initdb)
+	@test -x "$(PG_BIN)/initdb" || { echo "Name a folder that has initdb and postgres: make test-postgres PG_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
+	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n 2 --dist loadgroup tests/storage $(ARGS)
+
 .PHONY: test-ceph
-test-ceph: .venv/.dev ## Run the tests of object storage against Ceph (Debian: radosgw ceph-mon ceph-osd)
+test-ceph: .venv/.dev ## Run the tests of object storage against Ceph
+	@.ci/system-packages test-ceph
 	OBJECT_STORAGE=ceph $(BIN)/python -m pytest tests/archive $(ARGS)
 
 .PHONY: torture
@@ -72,20 +97,26 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps say what .venv holds. Serving needs the first, all else the second.
+# The stamps say what .venv holds. Serving needs the first two, all else the third as well.
 .PHONY: .venv
 .venv: .venv/.dev ## Build the virtual environment only
 
-.venv/.runtime: requirements.txt requirements-build.txt pyproject.toml .ci/find-python
+# Made anew, so that nothing stays from an older lock.
+.venv/.locked: requirements.txt requirements-build.txt .ci/find-python
 	@echo "Preparing .venv ..."
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { python=$$(.ci/find-python); "$$python" -m venv --clear .venv; }
-	@$(LOCKED) -r requirements-build.txt -r requirements.txt
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@python=$$(.ci/find-python); "$$python" -m venv --clear .venv
+	@$(BIN)/python $(INSTALL_LOCK) -r requirements-build.txt -r requirements.txt
+	@touch $@
+
+.venv/.runtime: .venv/.locked pyproject.toml .ci/check-packages
+	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation -e .
+	@.ci/check-packages .venv requirements.txt requirements-build.txt
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt
 	@echo "Adding what tests, linters and benchmarks need ..."
-	@$(LOCKED) -r requirements-dev.txt
+	@$(BIN)/python $(INSTALL_LOCK) -r requirements-dev.txt
+	@.ci/check-packages .venv requirements-dev.txt
 	@touch $@
 
 # What the tests run apart from .venv. Object storage: it pins what we leave open, this LocalStack
@@ -95,9 +126,9 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 .PHONY: .venv-s3
 .venv-s3: .venv-s3/.done ## Build what the tests run apart from .venv only
 
-.venv-s3/.done: requirements-s3.txt .ci/find-python
+.venv-s3/.done: requirements-s3.txt .ci/find-python .ci/check-packages
 	@echo "Preparing .venv-s3 ..."
 	@python=$$(.ci/find-python); "$$python" -m venv --clear .venv-s3
-	@.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
-		--require-hashes --no-deps --only-binary :all: -r requirements-s3.txt
+	@.venv-s3/bin/python $(INSTALL_LOCK) -r requirements-s3.txt
+	@.ci/check-packages .venv-s3 requirements-s3.txt
 	@touch $@

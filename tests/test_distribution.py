@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     directory = tmp_path_factory.mktemp("wheel")
     command = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([sys.executable, "-m", *command, "-w", str(directory), str(ROOT)], check=True)
-    (path,) = directory.glob("quire-*.whl")
+    (path,) = directory.glob("quire_ledger-*.whl")
     return set(zipfile.ZipFile(path).namelist())
 
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ledger import __version__
+
 if TYPE_CHECKING:
     from ledger.evidence.trust import Trust
     from ledger.evidence.verdict import Verdict
@@ -52,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     if options.version:
-        from importlib.metadata import version  # noqa: PLC0415 - slow to load
-
-        sys.stdout.write(f"quire-verify {version('quire')}\n")
+        sys.stdout.write(f"quire-verify {__version__}\n")
         return 0
     given = [place for place in (options.bundle, options.named, options.log) if place is not None]
     if len(given) != 1:

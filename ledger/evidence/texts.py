@@ -19,7 +19,7 @@ With a browser, without installing anything:
     lies in it, so take the page from a place you trust if you can.
 
 With Python 3.11 or newer, which checks more:
-    pip install quire
+    pip install quire-ledger
     quire-verify BUNDLE.zip
 
 Both show a table: what was checked, what holds, what does not and why, and what

@@ -20,15 +20,23 @@ CROSS JOIN LATERAL (
     SELECT FROM entries e
     WHERE e.org_id = $1 AND e.seq = w.seq AND e.anchored_at = w.anchored_at LIMIT 1
 ) AS present"""
+# OFFSET pins it too, and leaves both where two entries have one place. Before version 17 PostgreSQL
+# may read all of an org to find some of its entries by `seq = ANY (...)`.
 TIMES: Final = """
-SELECT seq, anchored_at FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"""
+SELECT e.seq, e.anchored_at FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
+CROSS JOIN LATERAL (
+    SELECT seq, anchored_at FROM entries WHERE org_id = $1 AND seq = w.seq OFFSET 0
+) AS e"""
 # The times bound which partitions are looked into. The sizes of payloads are known
 # without reading them, so that large ones end a batch before they are in memory.
 ENTRIES: Final = f"""
 SELECT {ENTRY_COLUMNS} FROM (
-    SELECT *, sum(octet_length(payload)) OVER (ORDER BY seq) - octet_length(payload) AS bytes
-    FROM entries
-    WHERE org_id = $1 AND seq = ANY ($2::bigint[]) AND anchored_at >= $3 AND anchored_at <= $4
+    SELECT e.*, sum(octet_length(payload)) OVER (ORDER BY w.seq) - octet_length(payload) AS bytes
+    FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
+    CROSS JOIN LATERAL (
+        SELECT * FROM entries
+        WHERE org_id = $1 AND seq = w.seq AND anchored_at >= $3 AND anchored_at <= $4 OFFSET 0
+    ) AS e
 ) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq"""
 FIRST_ANCHORED_ABOVE: Final = """
 SELECT c.size, c.root, c.note, c.signed_at

@@ -30,7 +30,7 @@ MAX_ORGANIZATIONS_LISTED: Final = 1_000
 BUSY_TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 10.0
 
-# SQLite numbers its parameters ?1, ?2; see _fetch.
+# To SQLite $1 is a parameter with the name "1"; see _fetch.
 _ORGANIZATIONS: Final = (
     "SELECT DISTINCT organization_id FROM verificationlog ORDER BY organization_id LIMIT $1"
 )
@@ -153,7 +153,9 @@ class _SqliteSource:
                 return
 
     def _fetch(self, query: str, *arguments: int) -> list[sqlite3.Row]:
-        return self._connection.execute(query.replace("$", "?"), arguments).fetchall()
+        # By name: Python 3.12 warns of a sequence for parameters that have names or numbers.
+        named = {str(number): value for number, value in enumerate(arguments, 1)}
+        return self._connection.execute(query, named).fetchall()
 
 
 @asynccontextmanager

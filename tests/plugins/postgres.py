@@ -10,8 +10,16 @@ from uuid import uuid4
 import pytest
 
 from server.embedded import EmbeddedPostgres
-from tests.support import reaper
+from tests.support import other_postgres, reaper
 from tests.support.clusters import Cluster, Database, OwnCluster
+
+other_postgres.use_named()
+
+
+def pytest_report_header() -> str | None:
+    """Say which PostgreSQL the clusters run, where it is another than usual."""
+    major = other_postgres.named_major()
+    return None if major is None else f"PostgreSQL {major}, from TEST_POSTGRES_BIN"
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
@@ -27,19 +29,43 @@ class Auditor:
         offline = ["--no-deps", "--no-index"]
         wheel = ["wheel", *offline, "--no-build-isolation", "-w", str(directory), str(ROOT)]
         subprocess.run([*command, *wheel], check=True)
-        (built,) = directory.glob("quire-*.whl")
+        (built,) = directory.glob("quire_ledger-*.whl")
         here = ["--python", str(self._bin / "python"), "install", *offline, str(built)]
         subprocess.run([*command, *here], check=True)
         self._site = next((self._bin.parent / "lib").glob("python*/site-packages"))
         for name in base_dependencies():
             self._lend(distribution(name))
 
+    def lend_extra(self, extra: str) -> None:
+        """Add what an extra brings, as `pip install 'quire-ledger[EXTRA]'` would."""
+        for name in dependencies(extra):
+            self._lend(distribution(name))
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """One distribution is not installed for a while."""
+        taken = [place for place in self._places(distribution(name)) if place.is_symlink()]
+        assert taken, f"{name} is not installed"
+        away = self.home.with_name("away")
+        away.mkdir()
+        for place in taken:
+            place.rename(away / place.name)
+        try:
+            yield
+        finally:
+            for place in taken:
+                (away / place.name).rename(place)
+            away.rmdir()
+
+    def _places(self, package: Distribution) -> Iterator[Path]:
+        tops = {file.parts[0] for file in package.files or ()}
+        return (self._site / top for top in tops - {"..", "__pycache__"})
+
     def _lend(self, package: Distribution) -> None:
         """Link the files of an installed package into this environment."""
-        for file in package.files or ():
-            top = file.parts[0]
-            if top not in {"..", "__pycache__"} and not (self._site / top).exists():
-                (self._site / top).symlink_to(Path(str(package.locate_file(top))).resolve())
+        for place in self._places(package):
+            if not place.exists():
+                place.symlink_to(Path(str(package.locate_file(place.name))).resolve())
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program of this environment in its home, with nothing else in its environment."""
@@ -60,16 +86,25 @@ class Auditor:
 
 
 def base_dependencies() -> set[str]:
-    """The distributions that the base package needs, and those that these need."""
+    """The distributions that the package without extras needs, and those that these need."""
+    return dependencies("")
+
+
+def dependencies(extra: str) -> set[str]:
+    """The same for the package with an extra."""
     needed: set[str] = set()
-    waiting = ["quire"]
+    waiting = [Requirement(f"quire-ledger[{extra}]" if extra else "quire-ledger")]
     while waiting:
-        for line in distribution(waiting.pop()).requires or ():
+        asking = waiting.pop()
+        for line in distribution(asking.name).requires or ():
             requirement = Requirement(line)
             name = canonicalize_name(requirement.name)
-            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-                continue
-            if name not in needed:
+            if name not in needed and _asked_for(requirement, asking.extras):
                 needed.add(name)
-                waiting.append(name)
+                waiting.append(requirement)
     return needed
+
+
+def _asked_for(requirement: Requirement, extras: set[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras})

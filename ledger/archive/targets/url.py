@@ -92,6 +92,6 @@ def _s3(parts: SplitResult, settings: TargetSettings, *, locked: bool) -> Target
         from ledger.archive.targets.s3 import S3Target  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ArchiveMisconfigured(
-            "s3:// needs the server extra: pip install 'quire[server]'"
+            "s3:// needs the server extra: pip install 'quire-ledger[server]'"
         ) from error
     return S3Target(parts.geturl(), parts.netloc, prefix, settings, locked=locked)

@@ -1,0 +1,102 @@
+"""What an installation without the extra `server`, or with a part of it, says to its user."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.support.auditor import ROOT, Auditor
+from tests.support.clusters import _free_port as free_port
+
+pytestmark = pytest.mark.xdist_group("bare_install")  # one environment of each kind
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRA = sorted(Requirement(line).name for line in PROJECT["optional-dependencies"]["server"])
+INSTALL = "pip install 'quire-ledger[server]'"
+TO_BUCKET = ("archive", "verify", "org", "--offline", "--archive", "s3://bucket?lock=none")
+VERIFY = ("verify", "org", "--url", "http://127.0.0.1:1")
+USES = {"aiobotocore": TO_BUCKET, "rich": VERIFY}
+"""A command that needs the package, where `quire serve` does not."""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
+    """The wheel and what it requires without extras."""
+    return Auditor(tmp_path_factory.mktemp("bare"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
+    """The wheel and what it requires with the extra."""
+    machine = Auditor(tmp_path_factory.mktemp("whole"))
+    machine.lend_extra("server")
+    return machine
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 2, done.stderr
+    assert INSTALL in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (), ("--help",), ("--version",), ("serve",), ("serve", "--help"), ("verify", "org"),
+        ("append",), ("witness", "init", "w"), ("nothing",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_quire_without_extras_names_the_extra(bare: Auditor, arguments: tuple[str, ...]) -> None:
+    refused(bare.run("quire", *arguments))
+
+
+def test_without_extras_there_are_the_client_and_the_verifier(bare: Auditor) -> None:
+    assert bare.run("quire-verify", "--version").stdout == f"quire-verify {PROJECT['version']}\n"
+    assert bare.run("python", "-c", "import ledger.client").returncode == 0
+
+
+def test_with_the_extra_there_is_the_server(whole: Auditor) -> None:
+    assert whole.run("quire", "--version").stdout == f"quire {PROJECT['version']}\n"
+    assert whole.run("quire", "settings").returncode == 0
+
+
+@pytest.fixture
+def serve(data_dir: Path) -> tuple[str, ...]:
+    return ("serve", "--port", str(free_port()), "--data-dir", str(data_dir))
+
+
+@pytest.mark.parametrize("missing", EXTRA)
+def test_a_part_of_the_extra_that_is_missing_is_named(
+    whole: Auditor, serve: tuple[str, ...], missing: str
+) -> None:
+    with whole.without(missing):
+        refused(whole.run("quire", *USES.get(missing, serve)))
+
+
+@pytest.mark.parametrize("missing", ["multidict", "msgspec"])
+def test_what_a_package_of_the_extra_needs_is_named_too(
+    whole: Auditor, serve: tuple[str, ...], missing: str
+) -> None:
+    """A requirement of a package that we ask for, or one of the package without extras."""
+    with whole.without(missing):
+        refused(whole.run("quire", *serve))
+
+
+def test_a_missing_module_of_ours_is_not_taken_for_an_extra(
+    whole: Auditor, serve: tuple[str, ...]
+) -> None:
+    (module,) = Path(whole.home.parent).glob("venv/lib/*/site-packages/server/banner.py")
+    moved = module.rename(module.with_name("moved.py"))
+    try:
+        done = whole.run("quire", *serve)
+        assert done.returncode != 0
+        assert "pip install" not in done.stderr
+    finally:
+        moved.rename(module)

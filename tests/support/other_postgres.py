@@ -1,0 +1,42 @@
+"""The PostgreSQL of a folder in place of the one that the distribution brings (`make test-postgres`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from server.embedded import binaries, cluster, files
+from server.embedded.account import Account
+
+_FOLDER: Final = os.environ.get("TEST_POSTGRES_BIN")
+
+
+def named_major() -> int | None:
+    """The major version of the PostgreSQL that TEST_POSTGRES_BIN names, None where it names none."""
+    if _FOLDER is None:
+        return None
+    told = subprocess.run(
+        [Path(_FOLDER) / "postgres", "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    found = re.search(r"\d+", told)
+    assert found is not None, f"{_FOLDER}: {told}"
+    return int(found[0])
+
+
+def use_named() -> None:
+    """From now on the clusters of this process run the programs of TEST_POSTGRES_BIN."""
+    major = named_major()
+    if _FOLDER is None or major is None:
+        return
+    folder = Path(_FOLDER)
+
+    def program_folder(account: Account) -> Path:
+        assert account.can_run(folder / "initdb"), f"{account} cannot run {folder}/initdb"
+        return folder
+
+    for module in (binaries, cluster):
+        setattr(module, "program_folder", program_folder)  # noqa: B010 - mypy takes no import there
+    setattr(files, "MAJOR_VERSION", major)  # noqa: B010 - the same
