@@ -11,7 +11,7 @@ from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.verification.faults import VerificationFailed
 from ledger.core.verification.trust import SignedHead, Trust
 from ledger.errors import QuireError
-from ledger.log_keys import LogKeyHistory, history_of
+from ledger.log_keys import KeyPins, LogKeyHistory, history_of
 from ledger.storage.trees import ANCHOR_LOG
 from server.first_start import read_private_file
 from server.refusal import StartupRefused
@@ -48,11 +48,23 @@ class TrustSource:
             raise VerificationFailed(f"nothing can be verified: {error}") from error
 
     def _history(self) -> LogKeyHistory | None:
-        settings = self._settings
-        if settings.log_signing_keys is not None:
-            return history_of(settings.log_signing_keys.encode("utf-8", "surrogateescape"))
-        content = read_private_file(settings.log_keys_path)
-        return None if content is None else history_of(content)
+        return _history(self._settings)
+
+
+def own_pins(settings: Settings) -> KeyPins | None:
+    """Pins of this machine's own log keys; None where it has none, or none that can be read."""
+    try:
+        history = _history(settings)
+    except (QuireError, StartupRefused, OSError):
+        return None
+    return None if history is None else history.pins()
+
+
+def _history(settings: Settings) -> LogKeyHistory | None:
+    if settings.log_signing_keys is not None:
+        return history_of(settings.log_signing_keys.encode("utf-8", "surrogateescape"))
+    content = read_private_file(settings.log_keys_path)
+    return None if content is None else history_of(content)
 
 
 def _content(path: Path | None) -> bytes | None:

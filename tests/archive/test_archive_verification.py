@@ -70,17 +70,26 @@ async def test_a_right_archive_is_right(archived: Archived, folder: Target, proc
 async def test_without_the_signing_keys_signatures_are_not_checked(
     archived: Archived, folder: Target
 ) -> None:
-    trail, _ = await verified(folder, pins=None)
+    trail, _ = await verified(folder)
     assert trail.valid
     assert trail.signatures == "not_checked"
-    assert "pin" in trail.warnings[0]
+
+
+async def test_without_a_pin_an_archive_only_agrees_with_itself(
+    archived: Archived, folder: Target
+) -> None:
+    for found in await verified(folder, RING, pins=None):
+        assert (found.verdict, found.keys, found.valid) == ("incomplete", "not_checked", False)
+        assert found.unchecked == ("keys",)
+        assert "--trust keys.json" in found.warnings[0]
 
 
 async def test_keys_other_than_the_pinned_ones_are_refused(
     archived: Archived, folder: Target
 ) -> None:
     trail, _ = await verified(folder, pins=log_keys(2).public().pins())
-    assert (trail.checkpoint, trail.tree) == (False, "not_checked")
+    assert (trail.keys, trail.checkpoint, trail.tree) == (False, "not_checked", "not_checked")
+    assert trail.verdict == "refuted"
 
 
 async def test_every_flipped_bit_is_found(
