@@ -11,13 +11,19 @@ import pytest
 
 from ledger.archive.findings import ArchiveVerdict
 from ledger.archive.layout import ANCHORS
+from ledger.archive.reader import ArchiveReader
 from ledger.archive.targets import Target
 from ledger.archive.verification import ArchiveVerification, How, Live, verify_archive
+from ledger.chain import EMPTY_HEAD, extend
+from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
-from ledger.log_keys import KeyPins
-from tests.support.archives import HISTORY, Archived
-from tests.support.signing import log_keys
-from tests.support.trails import ORG, ORG_ID, RING
+from ledger.log_keys import KeyPins, KeySeeds, rotate
+from ledger.storage import orgs
+from ledger.storage.log_keys import publish_history
+from ledger.storage.trail import ENTRY_COLUMNS
+from tests.support.archives import HISTORY, KEYS, Archived
+from tests.support.signing import checkpointer, log_keys
+from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
 POSITIONS = 2_000
 PINS = HISTORY.pins()
@@ -90,6 +96,40 @@ async def test_keys_other_than_the_pinned_ones_are_refused(
     trail, _ = await verified(folder, pins=log_keys(2).public().pins())
     assert (trail.keys, trail.checkpoint, trail.tree) == (False, "not_checked", "not_checked")
     assert trail.verdict == "refuted"
+
+
+async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_another(
+    archived: Archived, folder: Target
+) -> None:
+    """Its folder keeps the key history of its own last archiving; the anchors are signed anew."""
+    later = rotate(KEYS, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
+    await publish_history(archived.server, later.public())
+    await orgs.insert_org(archived.server, ORG_ID + 1, "busy", "Busy", "plain", b"")
+    rows, head = extend(ORG_ID + 1, "busy", EMPTY_HEAD, [draft(b"payload")], NOW_US, KEY)
+    await archived.superuser.copy_records_to_table(
+        "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
+    )
+    await archived.superuser.execute(
+        "UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1",
+        *(ORG_ID + 1, head.seq, head.entry_hash, to_datetime(head.anchored_us)),
+    )
+    async with checkpointer(archived.database.server_url, archived.memory, later) as signer:
+        assert (await signer.round()).stopped == []
+        assert await signer.anchor() is not None
+    writer = archived.writer(folder)
+    assert (await writer.archive_anchors()).objects
+    reader, anchors = ArchiveReader(folder, ORG), ArchiveReader.of_anchors(folder)
+    assert len((await reader.key_history()).keys) == 1
+    assert len((await anchors.key_history()).keys) == 2
+    for pins in (PINS, later.public().pins()):
+        for found in await verified(folder, RING, pins=pins):
+            assert (found.verdict, found.faults) == ("verified", ())
+    # A history that does not go on from the trail's own is nobody's.
+    path = Path(folder.url.removeprefix("file://")) / ANCHORS / "log-keys.json"
+    path.chmod(0o644)
+    path.write_bytes(log_keys(5).public().document())
+    trail, _ = await verified(folder, RING, pins=None)
+    assert trail.anchors is False
 
 
 async def test_every_flipped_bit_is_found(
