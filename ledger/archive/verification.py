@@ -284,7 +284,10 @@ class ArchiveVerification:
         return self._reader.org != ANCHORS
 
     async def _find(self, path: str) -> bytes | None:
-        return await self._reader.find(path, MAX_TILE_BYTES)
+        try:
+            return await self._reader.find(path, MAX_TILE_BYTES)
+        except ArchiveMismatch:  # longer than a tile
+            return None
 
     async def _give(self, team: Crew, work: Work) -> None:
         self._work.add(asyncio.create_task(team.check(work)))
