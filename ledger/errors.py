@@ -8,6 +8,7 @@
     │   ├── EvidenceError           an evidence bundle that can't be read or written
     │   ├── KeyHistoryError         a log's key history that does not verify
     │   │   └── ForeignHistory      of another log than the one that was pinned
+    │   ├── InvalidTime             text that names no time, or none that can be compared
     │   ├── MalformedLeaf
     │   ├── MalformedRecordId
     │   ├── MalformedSealedPayload
@@ -66,6 +67,10 @@ class FormatError(QuireError):
 
 class EvidenceError(FormatError):
     """An evidence bundle, or a part of one, that can't be read, or can't be written."""
+
+
+class InvalidTime(FormatError):
+    """Text that names no time, or one outside of the years 1 to 9999 in UTC."""
 
 
 class MalformedLeaf(FormatError):

@@ -9,12 +9,12 @@ beyond 128 levels).
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from datetime import date
 from itertools import islice
 from typing import Final
 
@@ -22,6 +22,8 @@ import msgspec
 
 from ledger.entry import has_control
 from ledger.errors import InvalidEvent, PayloadTooLarge
+from ledger.malformed import EXPLAINED_BYTES, json_fault, misfit, msgpack_fault
+from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
 """Event types of the server's own entries, such as a thaw or an erasure."""
@@ -82,12 +84,9 @@ _encode_json = msgspec.json.Encoder().encode
 _flat_from_msgpack = msgspec.msgpack.Decoder(dict[str, str | int | float | bool | None]).decode
 _text_from_msgpack = msgspec.msgpack.Decoder(str).decode
 
+_TIMESTAMP: Final = 0xFF
+_SECOND_NS: Final = 1_000_000_000
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})"
-    r"([Tt ]([01]\d|2[0-3]):[0-5]\d(:([0-5]\d|60)(\.\d+)?)?([Zz]|[+-]([01]\d|2[0-3]):?[0-5]\d)?)?",
-    re.ASCII,
-)
 _NOT_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+', re.DOTALL)
 
 
@@ -103,12 +102,12 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
     if not start:
         raise InvalidEvent("the body is empty; send a JSON object or an array of objects")
     if start != b"[":
-        raise InvalidEvent("the body must be a JSON object or an array of objects")
+        raise InvalidEvent(f"the body must be a JSON object or an array of objects{_odd(body)}")
     _bound_array(body, max_events)
     try:
         parts = _array_from_json(body)
     except _UNREADABLE as error:
-        raise InvalidEvent(f"the body is not valid JSON: {_say(error)}") from None
+        raise InvalidEvent(f"the body is not valid JSON: {_say(error, body)}") from None
     return _events(map(bytes, parts), max_events, max_payload, _read_json), False
 
 
@@ -116,7 +115,18 @@ def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Even
     """Events of an NDJSON body: one JSON object a line; blank lines are skipped."""
     _require_utf8(body)
     lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", body))
-    return _events(filter(None, lines), max_events, max_payload, _read_json)
+    try:
+        return _events(filter(None, lines), max_events, max_payload, _read_json)
+    except PayloadTooLarge:
+        raise
+    except InvalidEvent as error:
+        if _is_one_json(body):
+            raise InvalidEvent(
+                "the body is one JSON value on several lines, and NDJSON has one object a line; "
+                "send it as application/json",
+                index=error.index,
+            ) from None
+        raise
 
 
 def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
@@ -164,9 +174,10 @@ def _bound_array(body: bytes, max_events: int) -> None:
     try:
         _elements_from_json(body)
     except msgspec.ValidationError as error:
-        raise InvalidEvent(f"the event does not fit: {error}", index=_seen.get()) from None
+        said = misfit(error, what="an event")
+        raise InvalidEvent(f"the event does not fit: {said}", index=_seen.get()) from None
     except _UNREADABLE as error:
-        raise InvalidEvent(f"the body is not valid JSON: {_say(error)}") from None
+        raise InvalidEvent(f"the body is not valid JSON: {_say(error, body)}") from None
 
 
 def _event(
@@ -182,10 +193,11 @@ def _event(
         error.index = index
         raise
     except msgspec.ValidationError as error:
-        field = _field_at_fault(error)
-        raise InvalidEvent(f"the event does not fit: {error}", field=field, index=index) from None
+        field, said = _field_at_fault(error), misfit(error, what="an event")
+        raise InvalidEvent(f"the event does not fit: {said}", field=field, index=index) from None
     except _UNREADABLE as error:
-        raise InvalidEvent(f"the event can't be read: {_say(error)}", index=index) from None
+        said = _say(error, payload if read is _read_json else None)
+        raise InvalidEvent(f"the event can't be read: {said}", index=index) from None
     _check_fields(fields, index)
     return Event(fields, payload)
 
@@ -193,9 +205,14 @@ def _event(
 def _read_json(payload: bytes) -> EventFields:
     fields = _fields_from_json(payload)
     _bound_depth(payload)
-    if not _surely_unique(payload):
-        json.loads(payload, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
+    refuse_repeated_names(payload)
     return fields
+
+
+def refuse_repeated_names(document: bytes) -> None:
+    """Raise InvalidEvent for JSON in which an object has a name twice: readers differ on it."""
+    if not _surely_unique(document):
+        json.loads(document, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
 
 
 def _bound_depth(payload: bytes) -> None:
@@ -226,8 +243,9 @@ def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(names) != len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
+        shown = "".join(char if char.isprintable() else "\ufffd" for char in twice[:64])
         raise InvalidEvent(
-            f"the name {twice[:64]!r} stands twice in one object; give each name once",
+            f'the name "{shown}" stands twice in one object; give each name once',
             field=twice if twice in FIELD_NAMES else None,
         )
     return names
@@ -258,11 +276,35 @@ def _check_packed(value: bytes, depth: int) -> None:
         _text_from_msgpack(value)
         return
     else:
+        _check_extension(value)
         return
     if depth > MAX_DEPTH:
         raise InvalidEvent(_TOO_DEEP)
     for part in parts:
         _check_packed(bytes(part), depth + 1)
+
+
+def _check_extension(value: bytes) -> None:
+    """Refuse a timestamp (type -1) that the MessagePack specification does not have."""
+    first = value[0]
+    if 0xD4 <= first <= 0xD8:
+        kind, data = value[1], value[2:]
+    elif 0xC7 <= first <= 0xC9:
+        at = 1 + (1 << (first - 0xC7))
+        kind, data = value[at], value[at + 1 :]
+    else:
+        return
+    if kind != _TIMESTAMP:
+        return
+    nanoseconds = {
+        4: 0,
+        8: int.from_bytes(data[:4], "big") >> 2,
+        12: int.from_bytes(data[:4], "big"),
+    }
+    if nanoseconds.get(len(data), _SECOND_NS) >= _SECOND_NS:
+        raise InvalidEvent(
+            "a timestamp extension holds 4, 8 or 12 bytes, and less than a second of ns"
+        )
 
 
 def _refuse_fewer(packed_map: bytes, count: int) -> None:
@@ -297,38 +339,47 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
             )
     if fields.event_type is not None and fields.event_type.startswith(RESERVED_PREFIX):
         raise InvalidEvent(
-            f"event types that begin with {RESERVED_PREFIX!r} are written by the server alone",
+            f'event types that begin with "{RESERVED_PREFIX}" are written by the server alone',
             field="event_type",
             index=index,
         )
-    if fields.timestamp is not None and not _is_time(fields.timestamp):
+    if fields.timestamp is not None and not is_time(fields.timestamp):
         raise InvalidEvent(
-            "timestamp must be an ISO 8601 / RFC 3339 time such as 2026-01-31T12:00:00Z",
+            f"timestamp must be an RFC 3339 time such as {EXAMPLE}",
             field="timestamp",
             index=index,
         )
-
-
-def _is_time(text: str) -> bool:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return False
-    try:
-        date.fromisoformat(match[1])
-    except ValueError:
-        return False
-    return True
 
 
 def _require_utf8(body: bytes) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise InvalidEvent(f"the body is not UTF-8: byte {error.start} is out of place") from None
+        raise InvalidEvent(f"the body can't be read: {json_fault(body, error)}") from None
 
 
-def _say(error: Exception) -> str:
-    return _TOO_DEEP if isinstance(error, RecursionError) else str(error)
+def _say(error: Exception, json_bytes: bytes | None = None) -> str:
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
+    return msgpack_fault(error) if json_bytes is None else json_fault(json_bytes, error)
+
+
+def _is_one_json(body: bytes) -> bool:
+    """Whether a refused NDJSON body of modest size is pretty-printed JSON."""
+    if len(body) > EXPLAINED_BYTES or body.count(b"\n") < 1 or body.lstrip()[:1] not in b"{[":
+        return False
+    try:
+        _any_from_json(body)
+    except (*_UNREADABLE, ValueError):
+        return False
+    return b"\n" in body.strip()
+
+
+def _odd(body: bytes) -> str:
+    """Why bytes that begin neither an object nor an array may have been meant as one."""
+    if body[:3] == codecs.BOM_UTF8 or b"\x00" in body[:4]:
+        return f"; {json_fault(body, ValueError())}"
+    return ""
 
 
 def _field_at_fault(error: msgspec.ValidationError) -> str | None:

@@ -60,7 +60,8 @@ class Appender:
             return parse_ndjson(body, max_events=events, max_payload=payload), False
         if content_type == MSGPACK:
             return parse_msgpack(body, max_events=events, max_payload=payload), False
-        raise UnsupportedBody(f"send {', '.join(BODY_TYPES)}, not {content_type[:80]!r}")
+        shown = "".join(char if char.isprintable() else "\ufffd" for char in content_type[:80])
+        raise UnsupportedBody(f'send {", ".join(BODY_TYPES)}, not "{shown}"')
 
     def added(self, data: bytes) -> Event:
         """The event that records bytes of no known form, as base64. Raises PayloadTooLarge."""
@@ -96,8 +97,10 @@ class Appender:
         """Keyed digests of an Idempotency-Key header and the body it came with."""
         if key is None:
             return None
-        if not 1 <= len(key) <= MAX_KEY_CHARS:
-            raise InvalidEvent(f"Idempotency-Key holds 1 to {MAX_KEY_CHARS} characters")
+        if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
+            raise InvalidEvent(
+                f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} printable ASCII characters"
+            )
         return KeyDigest(
             self._digest(_REQUEST + key.encode()),
             self._digest(content_type.encode() + b"\x00" + body),

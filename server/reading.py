@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -19,13 +19,15 @@ from ledger.entry import (
     Leaf,
     decode_leaf,
     from_datetime,
+    has_control,
     record_id,
     search_tag,
 )
-from ledger.errors import FormatError, KeyNotRestored, QuireError, SealingError
+from ledger.errors import FormatError, InvalidTime, KeyNotRestored, QuireError, SealingError
 from ledger.event import is_json_payload
 from ledger.storage.database import Database
 from ledger.storage.search import Filter, Page
+from ledger.times import bound
 
 LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
 
@@ -115,7 +117,7 @@ async def resolve(
     None where a name stands for nobody. A caller who may not open what is sealed may
     not ask who a ref is either. Raises InvalidFilter.
     """
-    where_of(query)  # a time that is none is told before anybody is looked for
+    where_of(query)  # an invalid filter is reported before any name is looked up
     people = {"actor": query.actor, "subject": query.subject}
     if org.seals:
         for role, name in people.items():
@@ -132,6 +134,9 @@ def where_of(query: Query) -> Filter:
     """What a query that was resolved looks for. Raises InvalidFilter."""
     since, until = _moment("since", query.since), _moment("until", query.until)
     named = {name: getattr(query, name) for name in ("actor", "subject", *LEAF_FILTERS)}
+    for name, value in named.items():
+        if value is not None and has_control(value):
+            raise InvalidFilter(f"{name} holds a control character, which no entry's {name} does")
     tags = search_tag(query.actor), search_tag(query.subject)
     return Filter(*tags, [*_patterns(named)], since, until)
 
@@ -163,19 +168,12 @@ def _parse_cursor(text: str) -> int:
 def _moment(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
+    if "T" in text or "t" in text:
+        text = text.replace(" ", "+")  # a "+" that was not percent-encoded arrives as a space
     try:
-        text = text.upper()  # RFC 3339 takes "t" and "z" too
-        # A "+" that was not percent-encoded arrives as a space.
-        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-    except ValueError:
-        raise InvalidFilter(
-            f"{name} must be an RFC 3339 time such as 2026-01-31T12:00:00Z"
-        ) from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise InvalidFilter(f"{name} is out of range") from None
+        return bound(text)
+    except InvalidTime as error:
+        raise InvalidFilter(f"{name} {error}") from None
 
 
 async def show(

@@ -12,7 +12,6 @@ from litestar.types import ASGIApp
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
-from server.appending import UnsupportedBody
 from server.auth import May
 from server.bodies import SMALL_BYTES
 from server.http.caller import HttpRequest, body_of, org_of, services_of
@@ -82,8 +81,6 @@ def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
             minimal = minimal or b"return=minimal" in value.lower()
         elif name == b"idempotency-key":
             key = value.decode("latin-1")
-        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            raise UnsupportedBody(f"send the body as it is, not {value[:80]!r}-encoded")
     return content_type, minimal, key
 
 

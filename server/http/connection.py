@@ -1,17 +1,34 @@
 """The connection under a request: uvicorn's, with bounds on what comes before a body.
 
 The parser keeps headers and trailers in memory until they end, and neither it
-nor uvicorn asks how long they get or how long they take.
+nor uvicorn asks how long they get or how long they take. Neither asks either
+whether a head can be read in one way only, or knows an answer that ends with
+the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Final, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from server.http.problems import HEADERS_TOO_LARGE, INVALID_REQUEST, MEDIA_TYPE, Kind, document
+from server.http.http10 import UntilClosed
+from server.http.problems import (
+    HEADERS_TOO_LARGE,
+    INVALID_REQUEST,
+    MEDIA_TYPE,
+    UNSUPPORTED_TYPE,
+    Kind,
+    document,
+)
+from server.http.wellformed import Flaw, flaw_of, target_of
+from server.http.written import Written
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 MAX_HEAD_BYTES: Final = 65_536
 """Bytes without an end of headers, of trailers or a piece of body among them.
@@ -20,6 +37,14 @@ One read of the socket may bring more; what it completes is taken.
 """
 HEAD_TIMEOUT_S: Final = 30.0
 """A connection looked at twice, this long apart, without a whole head is closed."""
+
+
+def _refusal(flaw: Flaw) -> ASGI3Application:
+    body = document(flaw.kind, flaw.detail)
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"cache-control", b"no-store"),)
+    if flaw.kind is UNSUPPORTED_TYPE:
+        headers += ((b"accept-encoding", b"identity"),)  # RFC 9110, section 12.5.3
+    return cast("ASGI3Application", Written(flaw.kind.status, body, headers, MEDIA_TYPE.encode()))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -42,9 +67,36 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(HEADERS_TOO_LARGE, f"headers have at most {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
-        """Progress."""
+        """Progress: the request is run, or refused where its head can't be read in one way."""
         self._pending_bytes = 0
+        version = self.parser.get_http_version()
+        method = self.parser.get_method()
+        if self.url[:1] != b"/":
+            self.url = target_of(method, self.url)
+        flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers)
+        if flaw is None and version == "1.1":
+            super().on_headers_complete()
+        else:
+            self._run_otherwise(flaw, version)
+        # Trailers go to a list that nobody reads: they must not pass for headers.
+        self.headers = []
+
+    def _run_otherwise(self, flaw: Flaw | None, version: str) -> None:
+        """Run a request of HTTP/1.0, or refuse one in its turn and end the connection."""
+        app = self.app
+        until_closed = None
+        if flaw is not None:
+            self.app = _refusal(flaw)
+            self.url = b"/"  # what is no target can't be parsed as one
+        if version != "1.1":
+            keep_alive = flaw is None and self.parser.should_keep_alive()
+            self.app = until_closed = UntilClosed(self.app, keep_alive=keep_alive)
         super().on_headers_complete()
+        self.app = app
+        if flaw is not None:
+            self.cycle.keep_alive = False
+        if until_closed is not None:
+            until_closed.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Progress."""
@@ -58,6 +110,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, in the form of all problems."""
+        # uvicorn's message is the same for all; the parser's error says what is wrong.
+        error = sys.exception()
+        if isinstance(error, httptools.HttpParserError) and str(error):
+            msg = f"this is not an HTTP/1.1 request: {error}"
         self._refuse(INVALID_REQUEST, msg)
 
     def _refuse(self, kind: Kind, detail: str) -> None:

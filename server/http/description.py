@@ -30,6 +30,8 @@ An append-only ledger: each org has one trail, a hash chain of signed entries th
 alters unnoticed.
 
 Send an API key with every request, as `Authorization: Bearer quire_live_…` or `x-api-key`. \
+A request that can be read in two ways (a parameter twice, text that does not decode) is \
+refused on every route with 400, 415, 417, 501 or 505. Every GET answers HEAD too. \
 Errors are problem documents (RFC 9457); their `type` is stable. An org that does not exist and \
 an org of another tenant are answered alike, with 404."""
 TAGS: Final = {
@@ -54,6 +56,9 @@ def describe(routers: Sequence[Router]) -> bytes:
         ),
     )
     document = app.openapi_schema.to_schema()
+    # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy in
+    # front may serve all of this under a prefix that nobody here knows.
+    document["servers"] = [{"url": "."}]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas |= _schemas()
@@ -170,7 +175,12 @@ def _describe_append(operation: dict[str, Any]) -> None:
                 "required": False,
                 "description": "The same key with the same body is answered as the first time, "
                 "with another body by 422.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_KEY_CHARS,
+                    "pattern": "^[ -~]+$",
+                },
             },
             {
                 "name": "Prefer",

@@ -21,6 +21,7 @@ from ledger.errors import QuireError
 from server.http import appends, log
 from server.http.caller import HttpRequest
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
+from server.http.reads import HeadersOnly, answer_options, methods_of
 
 ORGS: Final = "/v1/orgs/"
 ENTRIES: Final = "/entries"
@@ -63,6 +64,15 @@ class Door:
                 slug = path[len(ORGS) : -len(ENTRIES)]
                 if path.startswith(ORGS) and path.endswith(ENTRIES) and slug and "/" not in slug:
                     await self._take(self._append, (slug,), scope, receive, send)
+                    return
+            elif method == "HEAD":
+                method = "GET"
+                scope = {**scope, "method": method}
+                send = HeadersOnly(send)
+            elif method == "OPTIONS":
+                methods = methods_of(self.app, path)
+                if methods is not None:
+                    await answer_options(methods, send)
                     return
             found = self._of_log(method, path) if LOG in path else None
             if found is not None:

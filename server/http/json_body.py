@@ -6,10 +6,14 @@ parameters are not; and what JSON can't hold is a problem of the caller, never o
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, TypeVar
 
 import msgspec
 
+from ledger.errors import InvalidEvent
+from ledger.event import refuse_repeated_names
+from ledger.malformed import json_fault, misfit
 from server.http.caller import HttpRequest, body_of
 from server.http.problems import BadRequest
 
@@ -24,9 +28,20 @@ async def json_body(request: HttpRequest, kind: type[T]) -> T:
     body = await body_of(request)
     if not body.strip():
         raise BadRequest("the body is empty; send a JSON object")
+    if len(body) > MAX_BYTES:  # of record ids; reading them must not hold up other requests
+        return await asyncio.to_thread(_decode, body, kind)
+    return _decode(body, kind)
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(body, type=kind)
+        decoded = msgspec.json.decode(body, type=kind)
+        refuse_repeated_names(body)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body does not fit: {error}") from None
+        said = misfit(error, kind, what="the body")
+        raise BadRequest(f"the body does not fit: {said}") from None
+    except InvalidEvent as error:
+        raise BadRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+        raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
+    return decoded

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from litestar import MediaType, Response, Router, get
 from litestar.params import PathParameter
+from litestar.types import ASGIApp
 
 from ledger.errors import MigrationError, QuireError, StorageError
 from ledger.evidence import page
@@ -17,6 +18,7 @@ from server import metrics
 from server.appending import JSON
 from server.directory import NotFound
 from server.http.caller import HttpRequest, services_of
+from server.http.written import Written
 
 STATIC: Final = Path(__file__).parent / "static"
 DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
@@ -77,7 +79,7 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
 
 
 @get("/metrics", operation_id="metrics", tags=["Operations"])
-async def prometheus(request: HttpRequest) -> Response[bytes]:
+async def prometheus(request: HttpRequest) -> ASGIApp:
     """Metrics in the Prometheus text format."""
     services = services_of(request)
     metrics.WAITING_BYTES.set(services.sequencer.waiting_bytes)
@@ -87,7 +89,8 @@ async def prometheus(request: HttpRequest) -> Response[bytes]:
         metrics.STOPPED.set(signing.stopped)
         metrics.SIGNED_AT.set(signing.anchored_s)
     body, content_type = metrics.exposition()
-    return Response(body, media_type=content_type)
+    # Litestar's response would add a charset to the one that is there.
+    return Written(200, body, (), content_type.encode())
 
 
 @get("/openapi.json", include_in_schema=False)
@@ -96,9 +99,17 @@ async def openapi(request: HttpRequest) -> Response[bytes]:
     return Response(request.app.state.description(), media_type=JSON)
 
 
+def _moved(to: str) -> Response[bytes]:
+    """A redirect to a relative address, which is right under a proxy's prefix too."""
+    headers = {"Location": to, "Cache-Control": "no-store"}
+    return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)
+
+
 @get("/docs", include_in_schema=False)
-async def docs() -> Response[bytes]:
+async def docs(request: HttpRequest) -> Response[bytes]:
     """The description as a page; everything it needs comes from this server."""
+    if request.scope["raw_path"].endswith(b"/"):
+        return _moved("../docs")  # the page's addresses are relative to one without a slash
     return Response(
         DOCS_PAGE,
         media_type=MediaType.HTML,

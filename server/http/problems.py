@@ -22,11 +22,13 @@ from ledger.errors import (
     QuireError,
     ShuttingDown,
 )
+from ledger.malformed import misfit
 from server import metrics
 from server.appending import UnsupportedBody
 from server.auth import Forbidden, Unauthorized
 from server.directory import Conflict, NotFound
 from server.guarding import NothingToErase
+from server.http.reads import allowed
 from server.reading import InvalidFilter
 
 log = structlog.get_logger("quire")
@@ -34,6 +36,9 @@ log = structlog.get_logger("quire")
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "https://quire.dev/problems/"
 RETRY_AFTER_S: Final = 1
+NO_PATH: Final = (
+    "nothing is served at this path; docs describes the API, readyz says whether the server works"
+)
 
 
 class BadRequest(QuireError):
@@ -65,6 +70,11 @@ INTERNAL: Final = Kind("internal", 500, "Internal error")
 NOT_YET_SIGNED: Final = Kind("not-yet-signed", 409, "Not in a checkpoint yet")
 FROZEN: Final = Kind("org-frozen", 423, "The org is frozen")
 
+UNSUPPORTED_TYPE: Final = Kind("unsupported-media-type", 415, "Unsupported content type")
+EXPECTATION_FAILED: Final = Kind("expectation-failed", 417, "Expectation can't be met")
+NOT_IMPLEMENTED: Final = Kind("not-implemented", 501, "Transfer coding not known")
+VERSION_NOT_SUPPORTED: Final = Kind("version-not-supported", 505, "HTTP version not supported")
+
 # The first class that matches decides, so subclasses stand before their bases.
 OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (Unauthorized, UNAUTHORIZED),
@@ -74,7 +84,7 @@ OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
     (NothingSelected, NOT_FOUND),
     (TooManySelected, INVALID_REQUEST),
     (Conflict, Kind("conflict", 409, "Conflict")),
-    (UnsupportedBody, Kind("unsupported-media-type", 415, "Unsupported content type")),
+    (UnsupportedBody, UNSUPPORTED_TYPE),
     (PayloadTooLarge, TOO_LARGE),
     (InvalidEvent, INVALID_EVENT),
     (BadRequest, INVALID_REQUEST),
@@ -102,6 +112,9 @@ KINDS: Final = {
         *OF_STATUS.values(),
         TOO_MANY,
         HEADERS_TOO_LARGE,
+        EXPECTATION_FAILED,
+        NOT_IMPLEMENTED,
+        VERSION_NOT_SUPPORTED,
         INTERNAL,
     )
 }
@@ -173,16 +186,28 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if kind is None:
         kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
     detail = str(error.detail or kind.title)
+    if kind is NOT_FOUND:
+        detail = NO_PATH
     if kind is TOO_LARGE:
         detail = _too_large(request)
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         if isinstance(first, dict):
-            detail = f"{_called(request, first.get('key'))}: {first.get('message')}"
+            detail = _misfit(request, first.get("key"), str(first.get("message")))
     headers = {
-        name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"
+        name: allowed(value)
+        for name, value in (error.headers or {}).items()
+        if name.lower() == "allow"
     }
     return problem(kind, detail, headers=headers)
+
+
+def _misfit(request: Request[Any, Any, Any], key: str | None, message: str) -> str:
+    """What is wrong with a parameter, without the names of Python's types."""
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(key or "")
+    kind = None if parameter is None else parameter.annotation
+    said = misfit(msgspec.ValidationError(message), kind, what=_called(request, key))
+    return said.removesuffix(", not text")  # as a query is all text
 
 
 def _called(request: Request[Any, Any, Any], key: str | None) -> str:

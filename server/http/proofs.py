@@ -189,7 +189,7 @@ async def _entry(
 
 
 def _wants_tlog_proof(request: HttpRequest) -> bool:
-    accepted = request.headers.get("accept", "").lower()
+    accepted = ",".join(request.headers.getall("accept", [])).lower()
     return any(choice.partition(";")[0].strip() == TLOG_PROOF for choice in accepted.split(",", 32))
 
 

@@ -27,13 +27,14 @@ PUBLIC_CACHED = (
     "may serve it for an hour after the log was made private again"
 )
 
+SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class CreateOrg(Struct, forbid_unknown_fields=True):
     """A new tenant. ``privacy`` and ``slug`` are for ever."""
 
-    slug: Annotated[str, Meta(pattern=f"^{SLUG.pattern}$", max_length=63)]
+    slug: Annotated[str, Meta(pattern=f"^{SLUG.pattern}$", max_length=63, description=SLUG_FORM)]
     name: Name | None = None
     privacy: Literal["sealed", "plain"] = "sealed"
 
@@ -215,7 +216,7 @@ async def create_org(request: HttpRequest) -> OrgBody:
     data = await json_body(request, CreateOrg)
     # "$" of a pattern also matches before a last line feed.
     if SLUG.fullmatch(data.slug) is None:
-        raise BadRequest("slug must be lower-case letters, digits and hyphens")
+        raise BadRequest(f"slug must be {SLUG_FORM}")
     name = _clean("name", data.name or data.slug)
     org = await services_of(request).directory.create(data.slug, name, data.privacy)
     return await _show(request, org.id, org.slug)

@@ -154,7 +154,9 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
             name = "done" if job.finished else "progress"
             yield ServerSentEventMessage(data=json.encode(_body(job)).decode(), event=name)
 
-    return ServerSentEvent(events())
+    answer = ServerSentEvent(events())
+    del answer.headers["Connection"]  # the connection itself says whether it is kept
+    return answer
 
 
 @get("/admin/compliance/verify/{record:str}", operation_id="verifyEntry")
