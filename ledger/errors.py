@@ -186,6 +186,10 @@ class SealingError(QuireError):
     """A sealed payload or wrapped key that does not open under the key given."""
 
 
+class KeyNotRestored(QuireError):
+    """The key of a sealed payload did not come back when its org was restored from the archive."""
+
+
 class StorageError(QuireError):
     """The database can't do what was asked of it."""
 

@@ -21,6 +21,8 @@ from server.settings import Settings
 log = structlog.get_logger("quire")
 
 AGAIN_S: Final = 10.0
+NEWS_S: Final = 1.0
+"""Between looks for a new anchor: a bundle of what was just appended waits for its cosignatures."""
 RENEW_LOOK_S: Final = 3_600.0
 
 
@@ -52,12 +54,14 @@ class Attesting:
             async with attestors(self._settings) as named:
                 attestation = AnchorAttestation(database, named.tsa, named.witnesses)
                 while True:
-                    await self._turn(attestation)
-                    await asyncio.sleep(min(self._settings.anchor_seconds, AGAIN_S))
+                    troubled = await self._turn(attestation)
+                    wait_s = AGAIN_S if troubled else NEWS_S
+                    await asyncio.sleep(min(self._settings.anchor_seconds, wait_s))
         finally:
             await database.close()
 
-    async def _turn(self, attestation: AnchorAttestation) -> None:
+    async def _turn(self, attestation: AnchorAttestation) -> bool:
+        """One turn; True where somebody did not attest, who is given time."""
         now = time.monotonic()
         stamp = now - self._stamped >= self._settings.tsa_seconds
         done = await attestation.attest(stamp=stamp)
@@ -69,6 +73,7 @@ class Attesting:
                 self._clock.settled()
                 self._renewed = now
                 self._report(await attestation.renew(self._settings.tsa_renew_days))
+        return bool(done.problems)
 
     def _report(self, done: Attested) -> None:
         for problem in done.problems:

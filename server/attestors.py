@@ -83,6 +83,18 @@ def witness_policy(settings: Settings) -> Policy:
         ) from error
 
 
+def witnesses_asked(settings: Settings) -> Policy | None:
+    """The policy of the settings where it asks for cosignatures and can be read; else None.
+
+    The signer reports a policy that can't be read; nobody else waits for it.
+    """
+    try:
+        policy = witness_policy(settings)
+    except StartupRefused:
+        return None
+    return None if policy.quorum == NO_QUORUM else policy
+
+
 def _content(path: Path, setting: str) -> bytes:
     try:
         with path.open("rb") as file:

@@ -113,7 +113,13 @@ class Directory:
         if len(self._orgs) >= MAX_CACHED:
             self._orgs.clear()
             self._slugs.clear()
-        org = Org(record.id, record.slug, record.privacy == "sealed", record.wrapped_key)
+        org = Org(
+            record.id,
+            record.slug,
+            record.privacy == "sealed",
+            record.wrapped_key,
+            record.keys_lost_below,
+        )
         self._orgs[record.slug] = org
         self._slugs[record.id] = record.slug
         return org

@@ -12,7 +12,7 @@ from ledger.core.checkpointing import MEMORY_FILE, log_of, recall
 from ledger.core.verification.faults import VerificationFailed
 from ledger.core.verification.trust import SignedHead, Trust
 from ledger.errors import QuireError
-from ledger.log_keys import LogKeyHistory, history_of
+from ledger.log_keys import KeyPins, LogKeyHistory, history_of
 from ledger.storage.trees import ANCHOR_LOG
 from server.first_start import read_private_file
 from server.own_keys import foreign_memory
@@ -54,17 +54,13 @@ class TrustSource:
             raise VerificationFailed(f"nothing can be verified: {error}") from error
 
     def _history(self) -> LogKeyHistory | None:
-        settings = self._settings
-        if settings.log_signing_keys is not None:
-            return history_of(settings.log_signing_keys.encode("utf-8", "surrogateescape"))
-        content = read_private_file(settings.log_keys_path)
-        if content is None:
+        history = _history(self._settings)
+        if history is None:
             return None
-        history = history_of(content)
         first = history.keys[0].digest
         if self._first_key not in {None, first}:
             raise StartupRefused(
-                f"{settings.log_keys_path} was replaced by the log keys of another database: "
+                f"{self._settings.log_keys_path} was replaced by the log keys of another database: "
                 "restore the file from your backup"
             )
         self._first_key = first
@@ -74,6 +70,22 @@ class TrustSource:
         path = self._settings.data_dir / MEMORY_FILE
         if log_of(path) not in {None, history.keys[0].digest}:
             raise StartupRefused(foreign_memory(path))
+
+
+def own_pins(settings: Settings) -> KeyPins | None:
+    """Pins of this machine's own log keys; None where it has none, or none that can be read."""
+    try:
+        history = _history(settings)
+    except (QuireError, StartupRefused, OSError):
+        return None
+    return None if history is None else history.pins()
+
+
+def _history(settings: Settings) -> LogKeyHistory | None:
+    if settings.log_signing_keys is not None:
+        return history_of(settings.log_signing_keys.encode("utf-8", "surrogateescape"))
+    content = read_private_file(settings.log_keys_path)
+    return None if content is None else history_of(content)
 
 
 def _content(path: Path | None) -> bytes | None:

@@ -23,7 +23,7 @@ from ledger.entry import (
     record_id,
     search_tag,
 )
-from ledger.errors import FormatError, InvalidTime, QuireError, SealingError
+from ledger.errors import FormatError, InvalidTime, KeyNotRestored, QuireError, SealingError
 from ledger.event import is_json_payload
 from ledger.storage.database import Database
 from ledger.storage.search import Filter, Page
@@ -40,7 +40,8 @@ class EntryBody(msgspec.Struct):
     """One entry as the API shows it.
 
     ``payload`` is the JSON as it was sent; null where it is MessagePack (then
-    ``payload_base64`` has its bytes), sealed to this caller, or erased.
+    ``payload_base64`` has its bytes), sealed to this caller, or erased. ``key_not_restored``: the org came back from
+    its archive without the key that opens this payload.
     """
 
     record_id: str
@@ -63,6 +64,7 @@ class EntryBody(msgspec.Struct):
     payload_base64: str | None
     sealed: bool
     erased: bool
+    key_not_restored: bool
 
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -202,12 +204,13 @@ def _leaf(entry: Entry) -> Leaf | None:
 
 
 def _body(entry: Entry, leaf: Leaf | None, opened: Opener | None, may_open: bool) -> EntryBody:
-    payload, erased, sealed = entry.payload, False, False
+    payload, erased, sealed, lost = entry.payload, False, False, False
     name = _as_is
     if leaf is not None and leaf.payload.seal is not None and opened is not None:
         sealed = True
-        erased = opened.is_erased(leaf.payload.seal)
-        payload = (may_open and _open(opened, leaf.payload.seal, entry.payload)) or b""
+        erased = opened.is_erased(leaf.payload.seal, entry.seq)
+        lost = opened.is_lost(leaf.payload.seal, entry.seq)
+        payload = (may_open and _open(opened, leaf.payload.seal, entry)) or b""
         name = opened.name if may_open else _as_is
     form, shown, encoded = _payload(payload, sealed)
     anchored_us = from_datetime(entry.anchored_at)
@@ -232,6 +235,7 @@ def _body(entry: Entry, leaf: Leaf | None, opened: Opener | None, may_open: bool
         encoded,
         sealed,
         erased,
+        lost,
     )
 
 
@@ -257,21 +261,21 @@ def _is_json(payload: bytes) -> bool:
     return True
 
 
-def _open(opened: Opener, seal: str, sealed: bytes) -> bytes | None:
+def _open(opened: Opener, seal: str, entry: Entry) -> bytes | None:
     try:
-        return opened.payload(seal, sealed)
-    except (SealingError, FormatError):
+        return opened.payload(seal, entry.payload, entry.seq)
+    except (KeyNotRestored, SealingError, FormatError):
         return None
 
 
 async def payload_bytes(database: Database, sealer: Sealer, org: Org, entry: Entry) -> bytes | None:
     """The exact bytes of an event as it was sent; None where its subject is erased.
 
-    Raises SealingError or FormatError for an entry that was altered.
+    Raises KeyNotRestored, and SealingError or FormatError for an entry that was altered.
     """
     leaf = decode_leaf(entry.leaf)
     seal = leaf.payload.seal
     if seal is None:
         return entry.payload
     opened = await opener(database, sealer, org, [seal])
-    return opened.payload(seal, entry.payload)
+    return opened.payload(seal, entry.payload, entry.seq)

@@ -7,14 +7,15 @@ from typing import NamedTuple, TypeVar
 
 from ledger.anchor import NONCE_BYTES, blind
 from ledger.archive.findings import Findings
-from ledger.archive.layout import CHECKPOINT, HISTORY, NONCES
+from ledger.archive.layout import CHECKPOINT, HISTORY, NONCES, Span, place_of
 from ledger.archive.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
-from ledger.archive.records import AnchoredAt, Signed
+from ledger.archive.records import RECORDS_BYTES_MAX, AnchoredAt, Signed, decode_rows
 from ledger.archive.targets import Target
 from ledger.errors import (
     ArchiveMismatch,
     ArchiveObjectMissing,
     FormatError,
+    KeyHistoryError,
     NoteError,
     TimestampError,
 )
@@ -42,14 +43,16 @@ async def check_anchoring(
     anchors = ArchiveReader.of_anchors(target)
     try:
         note = await anchors.checkpoint()
-        size = 0 if note is None else anchors.opened(note, history).size
-    except (FormatError, ArchiveMismatch) as error:
+        newest = await _newest_history(anchors, history)
+        size = 0 if note is None else anchors.opened(note, newest).size
+    except (FormatError, ArchiveMismatch, KeyHistoryError) as error:
         found.fault(f"{anchors.org}/{CHECKPOINT}", "anchors", str(error))
         return
     leaves = _Leaves(anchors, size)
     standing, wrong = -1, None
     try:
-        async for row, signed in _paired(reader, found):
+        until_us = await _signed_until(anchors, size)
+        async for row, signed in _paired(reader, found, until_us):
             if row.idx >= size:
                 continue
             if wrong is not None and wrong.idx != row.idx:
@@ -68,18 +71,51 @@ async def check_anchoring(
         _not_standing(wrong, found)
 
 
+async def _newest_history(anchors: ArchiveReader, history: LogKeyHistory) -> LogKeyHistory:
+    """The longer one of a trail's key history and the anchor log's.
+
+    Each is written with its own log: after a rotation an org without new entries keeps the
+    shorter one, while the anchor that other orgs brought about is signed by the new key. Raises
+    KeyHistoryError where neither goes on from the other.
+    """
+    try:
+        shared = await anchors.key_history()
+    except ArchiveObjectMissing:
+        return history
+    if len(shared.keys) < len(history.keys):
+        history.check_extends(shared)
+        return history
+    shared.check_extends(history)
+    return shared
+
+
 def _not_standing(row: AnchoredAt, found: Findings) -> None:
     reason = f"leaf {row.idx} of the anchor log does not commit to size {row.size}"
     found.fault(NONCES, "anchors", reason)
 
 
+async def _signed_until(anchors: ArchiveReader, size: int) -> int:
+    """When the newest archived anchor was signed (POSIX µs); 0 where there is none."""
+    last = None
+    async for listed in anchors.objects(HISTORY):
+        place = place_of(listed.key)
+        if isinstance(place, Span) and place.last <= size:
+            last = listed.key
+    if last is None:
+        return 0
+    rows = decode_rows(await anchors.read(last, RECORDS_BYTES_MAX), Signed)
+    return max((row.signed_us for row in rows), default=0)
+
+
 async def _paired(
-    reader: ArchiveReader, found: Findings
+    reader: ArchiveReader, found: Findings, until_us: int
 ) -> AsyncIterator[tuple[AnchoredAt, Signed]]:
     """Each place in the anchor log with its checkpoint; both come smallest first.
 
     Checkpoints without a place are counted: no archived anchor covered their leaves yet, or the
-    leaves were lost before one did. Raises ArchiveMismatch for a place without its checkpoint.
+    leaves were lost before one did. One that a later anchored checkpoint follows is dated by that
+    one, being of the same tree; the others are overdue once an anchor was signed after them
+    (``until_us``). Raises ArchiveMismatch for a place without its checkpoint.
     """
     history = aiter(reader.history())
     signed = await anext(history, None)
@@ -93,7 +129,9 @@ async def _paired(
         placed = row.size
         yield row, signed
     while signed is not None:
-        found.unanchored += signed.size != placed
+        if signed.size != placed:
+            found.unanchored += 1
+            found.overdue += signed.signed_us <= until_us
         signed = await anext(history, None)
 
 

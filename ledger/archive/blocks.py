@@ -33,6 +33,7 @@ from ledger.tiles import (
     read_bundle,
 )
 
+MISSING: Final = "it is not there, or longer than it may be"
 AT_ONCE: Final = 16
 """Tiles whose objects are asked for together."""
 _MEMBER: Final = b',"payload":{"blake3":"'
@@ -153,7 +154,7 @@ class _Unit:
         checked, tile = self._checked, self._tile
         proved = self._proved(hashes)
         if leaves is None:
-            checked.fault(self._bundle.path(), "tree", "there is no such object")
+            checked.fault(self._bundle.path(), "tree", MISSING)
             return
         try:
             entries = read_bundle(leaves, tile.width)
@@ -175,7 +176,7 @@ class _Unit:
     def _proved(self, hashes: bytes | None) -> bytes | None:
         """The hashes of the tile where the root covers them."""
         if hashes is None:
-            self._checked.fault(self._tile.path(), "tree", "there is no such object")
+            self._checked.fault(self._tile.path(), "tree", MISSING)
         elif len(hashes) != self._tile.width * HASH_BYTES:
             reason = f"it has {len(hashes)} bytes, which are not {self._tile.width} hashes"
             self._checked.fault(self._tile.path(), "tree", reason)
@@ -231,7 +232,7 @@ def check_pack(
 ) -> None:
     """Hold a pack against the leaves of its bundle, and the signatures against their keys."""
     if data is None:
-        checked.fault(pack.key(), "payloads", "there is no such object")
+        checked.fault(pack.key(), "payloads", MISSING)
         return
     try:
         rows = unpack_rows(data, pack.start, pack.end - pack.start)

@@ -135,7 +135,7 @@ class _Extras:
     def _get(self, key: str, limit: int) -> bytes:
         (data,) = self._fetch([f"{self._org}/{key}"], limit)
         if data is None:
-            raise ArchiveMismatch(f"there is no {key}")
+            raise ArchiveMismatch(f"{key} is not there, or longer than it may be")
         self.checked.objects += 1
         self.checked.bytes += len(data)
         return data

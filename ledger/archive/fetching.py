@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from ledger.archive.targets import Target, TargetSettings, open_target
 from ledger.archive.targets.folder import FolderTarget, ReadingFolder
-from ledger.errors import ArchiveObjectMissing
+from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 
 AT_ONCE: Final = 32
 """Objects asked for at once, where each needs a round trip."""
@@ -18,10 +18,13 @@ NAMES_MAX: Final = 65_536
 
 
 class Fetch(Protocol):
-    """Reads objects; raises the target's errors."""
+    """Reads objects; raises the target's errors where it can't be read."""
 
     def __call__(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
-        """The objects under these keys, of ``limit`` bytes at most; None for what is not there."""
+        """The objects under these keys, of ``limit`` bytes at most.
+
+        None for one that is not there or longer: a fault of that object, and of no other.
+        """
 
     def names(self, prefix: str) -> Sequence[str]:
         """Keys that begin with ``prefix``, NAMES_MAX at most."""
@@ -34,7 +37,13 @@ class FromFolder:
         self._reading = reading
 
     def __call__(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
-        return [self._reading.read(key, limit) for key in keys]
+        return [self._one(key, limit) for key in keys]
+
+    def _one(self, key: str, limit: int) -> bytes | None:
+        try:
+            return self._reading.read(key, limit)
+        except ArchiveMismatch:
+            return None
 
     def names(self, prefix: str) -> Sequence[str]:
         return self._reading.names(prefix, NAMES_MAX)
@@ -68,7 +77,7 @@ class FromTarget:
             async with room:
                 try:
                     return await self._target.get(key, limit)
-                except ArchiveObjectMissing:
+                except (ArchiveObjectMissing, ArchiveMismatch):
                     return None
 
         return list(await asyncio.gather(*map(one, keys)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Collection
+from typing import Final
 
 import msgspec
 
-Check = bool | Literal["not_checked"]
-NOT_CHECKED: Final = "not_checked"
+from ledger.verdict import NOT_CHECKED, Check, Verdict, combine, unchecked
+
 FAULTS_MAX: Final = 1_000
 """Faults that are listed; all are counted."""
 CHECKS: Final = (
@@ -20,7 +21,11 @@ CHECKS: Final = (
     "external_time",
     "witnesses",
     "database",
+    "keys",
 )
+_OF_ENTRIES: Final = frozenset({"tree", "payloads", "signatures"})
+ALWAYS_ASKED: Final = ("checkpoint", "tree", "history", "keys")
+"""What every archive is asked for; a trail's is asked for payloads and anchors too."""
 
 
 class ArchiveFault(msgspec.Struct, frozen=True):
@@ -39,7 +44,8 @@ class ArchiveVerdict(msgspec.Struct, frozen=True):
     takes their keys. ``history``: every checkpoint is signed, and consistent with the tree.
     ``anchors``: the log of all checkpoints is right and commits to those of the history.
     ``external_time`` and ``witnesses``: what others attested of anchors. ``database``: the live
-    one holds the same. ``unanchored`` counts checkpoints of which nothing archived says where an
+    one holds the same. ``keys``: the log's keys are those that were pinned. ``asked`` names the
+    checks without which the verdict is incomplete. ``unanchored`` counts checkpoints of which nothing archived says where an
     anchor covers them: not yet, or never where that was lost.
     """
 
@@ -57,6 +63,9 @@ class ArchiveVerdict(msgspec.Struct, frozen=True):
     external_time: Check
     witnesses: Check
     database: Check
+    keys: Check
+    asked: tuple[str, ...]
+    verdict: Verdict
     unanchored: int
     fault_count: int
     faults: tuple[ArchiveFault, ...]
@@ -64,8 +73,13 @@ class ArchiveVerdict(msgspec.Struct, frozen=True):
 
     @property
     def valid(self) -> bool:
-        """Nothing that was checked is wrong."""
-        return self.fault_count == 0
+        """Everything that was asked for was checked and holds."""
+        return self.verdict.valid
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The checks that were asked for and not made."""
+        return unchecked({check: getattr(self, check) for check in CHECKS}, self.asked)
 
 
 class Findings:
@@ -80,6 +94,8 @@ class Findings:
         self.entries = 0
         self.objects = 0
         self.unanchored = 0
+        self.overdue = 0
+        """Newest checkpoints that an archived anchor must cover, of which no place is archived."""
         self.warnings: list[str] = []
 
     def fault(self, key: str, check: str, reason: str) -> None:
@@ -92,8 +108,9 @@ class Findings:
         self.count += max(count, len(faults))
         self.failed.update(fault.check for fault in faults)
 
-    def verdict(self, org: str, size: int) -> ArchiveVerdict:
-        """The verdict on what was found."""
+    def verdict(self, org: str, size: int, asked: Collection[str]) -> ArchiveVerdict:
+        """The verdict on what was found; a check in ``asked`` that was not made leaves it incomplete."""
+        checks = {check: self._of(check, size) for check in CHECKS}
         return ArchiveVerdict(
             org=org,
             size=size,
@@ -104,10 +121,16 @@ class Findings:
             fault_count=self.count,
             faults=tuple(self.faults),
             warnings=tuple(self.warnings),
-            **{check: self._of(check) for check in CHECKS},
+            asked=tuple(check for check in CHECKS if check in asked),
+            verdict=combine(checks, asked, fault_count=self.count),
+            **checks,
         )
 
-    def _of(self, check: str) -> Check:
+    def _of(self, check: str, size: int) -> Check:
         if check in self.failed:
             return False
+        if check in _OF_ENTRIES and self.entries < size:
+            return NOT_CHECKED  # some entries were not found where the tree has them
+        if check == "anchors" and self.overdue:
+            return NOT_CHECKED
         return True if check in self.checked else NOT_CHECKED

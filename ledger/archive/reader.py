@@ -245,7 +245,10 @@ class ArchiveReader:
                 raise ArchiveMismatch(
                     f"{self.org}/{prefix} has nothing of {covered + 1} to {span.after}"
                 )
-            yield span, decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind)
+            rows = decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind)
+            if not all(span.after < _number(row) <= span.last for row in rows):
+                raise ArchiveMismatch(f"{self.org}/{listed.key} has rows of another span")
+            yield span, rows
             covered = max(covered, span.last)
 
     async def tokens(self) -> AsyncIterator[ArchivedToken]:
@@ -263,6 +266,11 @@ class ArchiveReader:
             if isinstance(place, CosignatureAt):
                 line = await self.read(listed.key, LINE_BYTES_MAX)
                 yield ArchivedCosignature(place.size, place.added_us, line, place.key_id)
+
+
+def _number(row: Signed | AnchoredAt) -> int:
+    """What the names of spans count: sizes of checkpoints, or places in the anchor log from 1."""
+    return row.size if isinstance(row, Signed) else row.idx + 1
 
 
 def _place(row: AnchoredAt) -> tuple[int, int, bytes]:

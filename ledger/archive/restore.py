@@ -159,6 +159,7 @@ class Restore:
                 self._means.new_key(about.org),
                 to_datetime(about.created_us),
                 False,  # nobody signed what the archive says of it
+                checkpoint.size if about.privacy == _SEALED else 0,
             )
         )
         tree = TreeRestore(

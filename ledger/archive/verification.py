@@ -16,7 +16,7 @@ from ledger.archive.blocks import Block, Checked
 from ledger.archive.comparing import Comparison
 from ledger.archive.crew import Crew, crew
 from ledger.archive.extras import Extras, gaps, is_extra, reaches
-from ledger.archive.findings import ArchiveVerdict, Findings
+from ledger.archive.findings import ALWAYS_ASKED, ArchiveVerdict, Findings
 from ledger.archive.layout import ANCHORS, CHECKPOINT, LOG_KEYS, ORG, Span, place_of
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings
@@ -25,6 +25,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.errors import (
     ArchiveMismatch,
     ArchiveObjectMissing,
+    ForeignHistory,
     FormatError,
     KeyHistoryError,
     TileError,
@@ -49,19 +50,26 @@ EXTRAS_AT_ONCE: Final = 256
 WAITING_MAX: Final = 16
 """Pieces of work that are given out before one is awaited."""
 SPANS_MAX: Final = 1_000_000
+OWN_KEYS: Final = (
+    "the keys are the archive's own, which shows that one log made all of this, not whose it is. Ask "
+    "the operator of {origin}, in another way, for keys.json (quire keys log show --pins) and verify "
+    "with --trust keys.json"
+)
 
 
 class How(NamedTuple):
     """What to verify by. ``pins`` are the log's keys, without which the archive's own are trusted.
 
     ``settings`` reach the target; with ``processes`` 0 all is done in this one, with None there
-    is one for each core. ``advance`` is told of entries as they are done.
+    is one for each core. ``against_database``: entries' signatures and the live database are asked
+    for. ``advance`` is called with the number of entries as they are done.
     """
 
     settings: TargetSettings | None = None
     pins: KeyPins | None = None
     attestors: Attestors | None = None
     processes: int | None = None
+    against_database: bool = False
     advance: Callable[[int], None] = lambda _: None
 
 
@@ -105,7 +113,7 @@ class ArchiveVerification:
         history = await self._history()
         checkpoint = None if history is None else await self._checkpoint(history)
         if history is None or checkpoint is None:
-            return found.verdict(self._reader.org, 0)
+            return found.verdict(self._reader.org, 0, self._asked())
         found.checked |= {"checkpoint", "tree", "history"}
         if self._reader.org != ANCHORS:
             found.checked |= {"payloads"} | ({"signatures"} if self._gear.keys else set())
@@ -125,20 +133,36 @@ class ArchiveVerification:
             await check_anchoring(self._target, self._reader, history, found)
             if self._live is not None:
                 await Comparison(self._reader, *self._live, checkpoint.size, found).run()
-        return found.verdict(self._reader.org, checkpoint.size)
+        return found.verdict(self._reader.org, checkpoint.size, self._asked())
+
+    def _asked(self) -> set[str]:
+        """The checks that this verification is asked for."""
+        attestors = self._how.attestors or Attestors()
+        if self._reader.org == ANCHORS:
+            named = {
+                "external_time": attestors.authorities is not None,
+                "witnesses": attestors.policy is not None,
+            }
+        else:
+            named = {
+                "payloads": True,
+                "anchors": True,
+                "signatures": self._how.against_database or bool(self._gear.keys),
+                "database": self._how.against_database or self._live is not None,
+            }
+        return {*ALWAYS_ASKED, *(check for check, is_asked in named.items() if is_asked)}
 
     async def _history(self) -> LogKeyHistory | None:
         try:
             history = await self._reader.key_history()
             if self._how.pins is None:
-                self._findings.warnings.append(
-                    "the archive's own keys are trusted: pin the log's keys to know that they "
-                    "are the right ones"
-                )
+                self._findings.warnings.append(OWN_KEYS.format(origin=history.origin))
             else:
                 history.check_pins(self._how.pins)
+                self._findings.checked.add("keys")
         except (KeyHistoryError, ArchiveMismatch, ArchiveObjectMissing) as error:
-            self._findings.fault(LOG_KEYS, "checkpoint", str(error))
+            check = "keys" if isinstance(error, ForeignHistory) else "checkpoint"
+            self._findings.fault(LOG_KEYS, check, str(error))
             return None
         return history
 
@@ -260,7 +284,10 @@ class ArchiveVerification:
         return self._reader.org != ANCHORS
 
     async def _find(self, path: str) -> bytes | None:
-        return await self._reader.find(path, MAX_TILE_BYTES)
+        try:
+            return await self._reader.find(path, MAX_TILE_BYTES)
+        except ArchiveMismatch:  # longer than a tile
+            return None
 
     async def _give(self, team: Crew, work: Work) -> None:
         self._work.add(asyncio.create_task(team.check(work)))

@@ -65,8 +65,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One record of a trail as a reader sees it.
 
     ``payload_raw`` is the event's JSON exactly as it was sent, and ``payload``
-    the same decoded: None for an erased entry, for one this key may not open,
-    and for MessagePack events, which are in ``payload_base64``.
+    the same decoded: None for an erased entry, for one this key may not open or
+    whose key was not restored (``key_not_restored``), and for MessagePack events, which are in ``payload_base64``.
     """
 
     record_id: str
@@ -91,6 +91,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     payload_base64: str | None = None
     erased: bool = False
     sealed: bool = False
+    key_not_restored: bool = False
 
     @property
     def payload(self) -> Any:

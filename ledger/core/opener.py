@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ledger import sealing
 from ledger.core.sealer import Org, OrgKeys, Sealer
+from ledger.errors import KeyNotRestored
 from ledger.storage import subjects
 from ledger.storage.database import Database
 from ledger.storage.subjects import SubjectRecord
@@ -32,15 +33,30 @@ class Opener:
         person = self._people.get(ref or "")
         return ref if person is None else person.name
 
-    def is_erased(self, ref: str | None) -> bool:
-        """Whether the key behind this seal or ref is gone."""
-        return ref is not None and ref.startswith(sealing.REF_PREFIX) and ref not in self._people
+    def is_erased(self, seal: str, seq: int) -> bool:
+        """Whether the key behind this seal of entry ``seq`` was destroyed."""
+        return self._is_missing(seal) and not self.is_lost(seal, seq)
 
-    def payload(self, seal: str, sealed: bytes) -> bytes | None:
-        """The payload as it was sent, or None where its subject is erased.
+    def is_lost(self, seal: str, seq: int) -> bool:
+        """Whether the key behind this seal of entry ``seq`` was not restored with the trail."""
+        of_org = seal == sealing.ORG_SEAL
+        return seq < self._org.keys_lost_below and (of_org or self._is_missing(seal))
 
-        Raises SealingError or MalformedSealedPayload for bytes that were altered.
+    def _is_missing(self, seal: str) -> bool:
+        return seal.startswith(sealing.REF_PREFIX) and seal not in self._people
+
+    def payload(self, seal: str, sealed: bytes, seq: int) -> bytes | None:
+        """The payload of entry ``seq`` as it was sent, or None where its subject is erased.
+
+        Raises KeyNotRestored, and SealingError or MalformedSealedPayload for bytes that
+        were altered.
         """
+        if self.is_lost(seal, seq):
+            raise KeyNotRestored(
+                f"the key that opens entry {seq} was not restored: org {self._org.slug} came back "
+                "from its archive, which holds no keys. Restore the tables orgs and subjects from "
+                "a backup of the database before the archive"
+            )
         aad = sealing.payload_aad(self._org.slug, seal)
         if seal == sealing.ORG_SEAL:
             return sealing.open_payload(self._keys.org_data_key, aad, sealed)

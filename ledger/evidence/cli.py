@@ -2,7 +2,7 @@
 
 No server, no database, no secret, and no network but for a ``--log`` that is a
 URL. What is slow to load is loaded when it is needed. Exit codes: 0 verified,
-1 refuted, 2 unreadable, 3 verified in part.
+1 refuted, 2 no verdict, 3 incomplete.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from ledger import __version__
 
 if TYPE_CHECKING:
     from ledger.evidence.trust import Trust
-    from ledger.evidence.verdict import Verdict
+    from ledger.evidence.verdict import Judgement
 
 FILE_BYTES_MAX: Final = 1 << 21
 """Of the files that say what to trust."""
@@ -28,14 +28,15 @@ _ERROR_CHARS_MAX: Final = 400
 
 _EPILOG: Final = """\
 exit codes:
-  0  verified: every check that was asked for holds
-  1  refuted: at least one check does not hold
-  2  unreadable: this is no evidence, or it was cut; nothing was checked
-  3  verified in part: nothing is wrong, but something was not checked
+  0  verified: all that was asked for was checked and holds
+  1  refuted: at least one thing that was checked is false
+  2  no verdict: this is no evidence, it was cut or packed anew, or wrong usage
+  3  incomplete: nothing that was checked is false, but something was not checked
 
-All checks are asked for but these: external_time with --tsa-ca, witnesses with
---policy, links where entries follow one another. The check "signatures" needs
-the operator's secret and is never made here.
+Asked for are: hashes, payloads, tree, checkpoints, anchors, classical_signature,
+pq_signature and keys; external_time where --tsa-ca is given; witnesses where
+--policy is given. The check "keys" needs --trust: without it the verdict is
+incomplete. The check "signatures" needs the operator's secret and is never made.
 """
 
 
@@ -62,13 +63,24 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
     options.bundle = options.bundle if options.named is None else options.named
     from ledger.evidence.report import as_json, as_text  # noqa: PLC0415 - not for --help
+    from ledger.evidence.verdict import printable  # noqa: PLC0415
 
-    verdict = _verdict(options)
+    judgement = _judge(options)
     what = options.bundle if options.log is None else options.log
-    shown = as_json(verdict) if options.json else as_text(verdict, what)
-    sys.stdout.buffer.write(shown.encode("utf-8", "backslashreplace"))
-    sys.stdout.flush()
-    return verdict.exit_code
+    if judgement.unreadable is not None:
+        _write(sys.stderr, f"quire-verify: {printable(what)}: {judgement.unreadable}\n")
+    if options.json:
+        _write(sys.stdout, as_json(judgement))
+    elif judgement.unreadable is None:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        _write(sys.stdout, as_text(judgement, what, colour=colour))
+    return judgement.exit_code
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write text that the terminal's encoding may not know."""
+    stream.buffer.write(text.encode("utf-8", "backslashreplace"))
+    stream.flush()
 
 
 def _tell_failure(error: Exception) -> None:
@@ -109,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verdict(options: argparse.Namespace) -> Verdict:
+def _judge(options: argparse.Namespace) -> Judgement:
     from ledger.errors import QuireError  # noqa: PLC0415
     from ledger.evidence.verdict import unreadable  # noqa: PLC0415
 

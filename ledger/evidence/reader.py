@@ -17,6 +17,7 @@ from ledger.errors import EvidenceError
 from ledger.evidence import zip_layout
 from ledger.evidence.format import MANIFEST_BYTES_MAX, MEMBER_BYTES_MAX, MEMBERS_MAX
 from ledger.evidence.members import MANIFEST
+from ledger.evidence.repacked import explain
 from ledger.evidence.zip_layout import Directory
 
 NAME_BYTES_MAX: Final = 64
@@ -45,8 +46,15 @@ class BundleFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = self._at = file.seek(0, 2)
-        directory = _find_directory(self._read_at, self.size)
-        self.members = tuple(_members(self._read_at(directory.offset, directory.size), directory))
+        try:
+            directory = _find_directory(self._read_at, self.size)
+            found = _members(self._read_at(directory.offset, directory.size), directory)
+            self.members = tuple(found)
+        except EvidenceError as error:
+            explained = explain(self._read_at, self.size)
+            if explained is None:
+                raise
+            raise EvidenceError(f"{explained} ({error})") from None
 
     def read(self, member: StoredMember) -> bytes:
         """A member's bytes. Raises EvidenceError where its header is not the directory's."""

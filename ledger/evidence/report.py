@@ -1,4 +1,4 @@
-"""A verdict told: as JSON for programs, as a table for people."""
+"""A judgement as JSON for programs and as a table for people."""
 
 from __future__ import annotations
 
@@ -8,57 +8,80 @@ from typing import Final
 
 import msgspec
 
-from ledger.evidence.verdict import NOT_CHECKED, Answer, Verdict, printable
+from ledger.evidence.verdict import Judgement, printable
+from ledger.verdict import NOT_CHECKED, Check, Verdict
 
 WIDTH_MAX: Final = 110
 _CHECK, _RESULT = 21, 13
 _SUMMARY: Final = {
-    "verified": "VERIFIED: every check that was asked for holds",
-    "refuted": "REFUTED: this is not what was signed, or not as it says it is",
-    "unreadable": "UNREADABLE: nothing was checked",
-    "verified_in_part": "VERIFIED IN PART: nothing is wrong, and not everything was checked",
+    Verdict.VERIFIED: "every check that was asked for was made and holds",
+    Verdict.REFUTED: "at least one thing that was checked is false",
+    Verdict.INCOMPLETE: "nothing that was checked is false, but this was not checked: {}",
 }
-_WORDS: Final[dict[Answer, str]] = {True: "true", False: "FALSE", NOT_CHECKED: "not checked"}
+_WORDS: Final[dict[Check, str]] = {True: "true", False: "FALSE", NOT_CHECKED: "not checked"}
+_RESET: Final = "\x1b[0m"
+_COLOURS: Final[dict[Verdict | Check, str]] = {
+    Verdict.VERIFIED: "\x1b[1;32m",
+    Verdict.REFUTED: "\x1b[1;31m",
+    Verdict.INCOMPLETE: "\x1b[1;33m",
+    True: "\x1b[32m",
+    False: "\x1b[1;31m",
+    NOT_CHECKED: "\x1b[33m",
+}
 
 
-def as_json(verdict: Verdict) -> str:
-    """One object: outcome and exit code, every check, reasons, warnings."""
+def as_json(judgement: Judgement) -> str:
+    """One object: verdict and exit code, every check, reasons, warnings."""
     told = {
-        "outcome": verdict.outcome,
-        "exit_code": verdict.exit_code,
-        "checks": verdict.answers(),
-        "reasons": verdict.reasons,
-        "about": verdict.about,
-        "warnings": verdict.warnings,
-        "unreadable": verdict.unreadable,
+        "verdict": judgement.verdict,
+        "exit_code": judgement.exit_code,
+        "checks": judgement.answers(),
+        "asked": judgement.asked,
+        "reasons": judgement.reasons,
+        "about": judgement.about,
+        "warnings": judgement.warnings,
+        "unreadable": judgement.unreadable,
     }
     return msgspec.json.format(msgspec.json.encode(told), indent=2).decode() + "\n"
 
 
-def as_text(verdict: Verdict, what: str) -> str:
-    """The verdict table, as wide as the terminal, and what to keep in mind."""
+def as_text(judgement: Judgement, what: str, *, colour: bool = False) -> str:
+    """The table of checks, as wide as the terminal, what to keep in mind, and the verdict."""
     width = max(60, min(WIDTH_MAX, shutil.get_terminal_size((WIDTH_MAX, 24)).columns))
-    lines = [printable(what), *_about(verdict, width), ""]
-    if verdict.unreadable is not None:
-        lines += textwrap.wrap(verdict.unreadable, width)
-    else:
-        lines += [f"{'check':{_CHECK}}{'result':{_RESULT}}why", "-" * width]
-        for check, answer in verdict.answers().items():
-            lines += _row(check, answer, verdict.reasons.get(check, ()), width)
-    for warning in verdict.warnings:
+    lines = [printable(what), *_about(judgement, width), ""]
+    lines += [f"{'check':{_CHECK}}{'result':{_RESULT}}why", "-" * width]
+    for check, answer in judgement.answers().items():
+        lines += _row(check, answer, judgement.reasons.get(check, ()), width, colour=colour)
+    for warning in judgement.warnings:
         lines += ["", *textwrap.wrap(f"Warning: {warning}.", width)]
-    return "\n".join([*lines, "", _SUMMARY[verdict.outcome], ""])
+    return "\n".join([*lines, "", *_verdict(judgement, width, colour=colour), ""])
 
 
-def _about(verdict: Verdict, width: int) -> list[str]:
-    said = ", ".join(f"{name} {value}" for name, value in verdict.about.items())
+def _about(judgement: Judgement, width: int) -> list[str]:
+    said = ", ".join(f"{name} {value}" for name, value in judgement.about.items())
     return textwrap.wrap(printable(said), width, break_on_hyphens=False)
 
 
-def _row(check: str, answer: Answer, reasons: tuple[str, ...], width: int) -> list[str]:
+def _row(
+    check: str, answer: Check, reasons: tuple[str, ...], width: int, *, colour: bool
+) -> list[str]:
     told: list[str] = []
     for reason in reasons:
         told += textwrap.wrap(reason, width - _CHECK - _RESULT, break_on_hyphens=False)
     first, *rest = told or [""]
-    start = f"{check.replace('_', ' '):{_CHECK}}{_WORDS[answer]:{_RESULT}}"
-    return [(start + first).rstrip(), *(" " * (_CHECK + _RESULT) + line for line in rest)]
+    result = _coloured(f"{_WORDS[answer]:{_RESULT}}", answer, colour=colour)
+    return [f"{check:{_CHECK}}{result}{first}".rstrip()] + [
+        " " * (_CHECK + _RESULT) + line for line in rest
+    ]
+
+
+def _verdict(judgement: Judgement, width: int, *, colour: bool) -> list[str]:
+    assert judgement.verdict is not None
+    missing = ", ".join(judgement.unchecked)
+    said = f"{judgement.verdict.upper()}: {_SUMMARY[judgement.verdict].format(missing)}"
+    lines = textwrap.wrap(said, width)
+    return [_coloured(line, judgement.verdict, colour=colour) for line in lines]
+
+
+def _coloured(text: str, of: Verdict | Check, *, colour: bool) -> str:
+    return f"{_COLOURS[of]}{text}{_RESET}" if colour else text

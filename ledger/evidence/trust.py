@@ -18,6 +18,7 @@ _ALWAYS: Final = frozenset(
         "anchors",
         "classical_signature",
         "pq_signature",
+        "keys",
     }
 )
 
@@ -38,7 +39,7 @@ class Trust:
 
     @property
     def asked(self) -> frozenset[str]:
-        """The checks without which a verdict is one in part."""
+        """The checks without which a verdict is incomplete."""
         asked = set(_ALWAYS)
         if self.policy is not None:
             asked.add("witnesses")

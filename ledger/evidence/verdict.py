@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import msgspec
 
-Answer: TypeAlias = bool | Literal["not_checked"]
-NOT_CHECKED: Final = "not_checked"
+from ledger.verdict import NO_VERDICT_EXIT, NOT_CHECKED, Check, Verdict, combine, unchecked
+
 REASONS_MAX: Final = 10
 """Reasons kept for one check; how many more there were is said."""
 _REASON_CHARS_MAX: Final = 400
@@ -24,50 +23,57 @@ CHECKS: Final = (
     "anchors",
     "classical_signature",
     "pq_signature",
+    "keys",
     "external_time",
     "witnesses",
 )
 """Every check, in the order in which they are shown."""
 
 
-class Outcome(IntEnum):
-    """The verdict as a whole; the value is the exit code of ``quire-verify``."""
+class Judgement(msgspec.Struct, frozen=True):
+    """Everything that a verification found. Nothing that was not checked is ever True.
 
-    VERIFIED = 0
-    REFUTED = 1
-    UNREADABLE = 2
-    VERIFIED_IN_PART = 3
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What a verification found. Nothing that was not checked is ever True.
-
-    ``reasons`` says why by the name of the check, ``about`` what was verified,
+    ``outcome`` is the word of the verdict, or "unreadable" where no verdict was
+    reached. ``reasons`` says why by the name of the check, ``about`` what was verified,
     ``warnings`` what to keep in mind; ``unreadable`` is why nothing could be checked.
     """
 
-    outcome: Literal["verified", "refuted", "unreadable", "verified_in_part"]
-    hashes: Answer = NOT_CHECKED
-    links: Answer = NOT_CHECKED
-    signatures: Answer = NOT_CHECKED
-    payloads: Answer = NOT_CHECKED
-    tree: Answer = NOT_CHECKED
-    checkpoints: Answer = NOT_CHECKED
-    anchors: Answer = NOT_CHECKED
-    classical_signature: Answer = NOT_CHECKED
-    pq_signature: Answer = NOT_CHECKED
-    external_time: Answer = NOT_CHECKED
-    witnesses: Answer = NOT_CHECKED
+    outcome: Literal["verified", "refuted", "incomplete", "unreadable"]
+    asked: tuple[str, ...] = ()
+    """The checks without which the verdict is incomplete."""
+    hashes: Check = NOT_CHECKED
+    links: Check = NOT_CHECKED
+    signatures: Check = NOT_CHECKED
+    payloads: Check = NOT_CHECKED
+    tree: Check = NOT_CHECKED
+    checkpoints: Check = NOT_CHECKED
+    anchors: Check = NOT_CHECKED
+    classical_signature: Check = NOT_CHECKED
+    pq_signature: Check = NOT_CHECKED
+    keys: Check = NOT_CHECKED
+    external_time: Check = NOT_CHECKED
+    witnesses: Check = NOT_CHECKED
     reasons: dict[str, tuple[str, ...]] = {}
     about: dict[str, str | int] = {}
     warnings: tuple[str, ...] = ()
     unreadable: str | None = None
 
     @property
-    def exit_code(self) -> int:
-        return Outcome[self.outcome.upper()].value
+    def verdict(self) -> Verdict | None:
+        """The verdict; None where the evidence could not be read."""
+        return None if self.outcome == "unreadable" else Verdict(self.outcome)
 
-    def answers(self) -> dict[str, Answer]:
+    @property
+    def exit_code(self) -> int:
+        """The exit code of ``quire-verify``."""
+        return NO_VERDICT_EXIT if self.verdict is None else self.verdict.exit_code
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The checks that were asked for and not made."""
+        return unchecked(self.answers(), self.asked)
+
+    def answers(self) -> dict[str, Check]:
         """Every check with its answer, in order."""
         return {check: getattr(self, check) for check in CHECKS}
 
@@ -76,7 +82,7 @@ class Findings:
     """What a verification has found so far. A check that failed once has failed."""
 
     def __init__(self) -> None:
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, Check] = {}
         self._reasons: dict[str, list[str]] = {}
         self._more: dict[str, int] = {}
         self.about: dict[str, str | int] = {}
@@ -111,17 +117,13 @@ class Findings:
     def failed(self, check: str) -> bool:
         return self._answers.get(check) is False
 
-    def verdict(self, asked: frozenset[str]) -> Verdict:
-        """The verdict; checks in ``asked`` that were not made leave it in part."""
+    def judgement(self, asked: frozenset[str]) -> Judgement:
+        """All findings and their verdict; a check in ``asked`` that was not made leaves it incomplete."""
         answers = {check: self._answers.get(check, NOT_CHECKED) for check in CHECKS}
-        outcome = Outcome.VERIFIED
-        if any(answer is False for answer in answers.values()):
-            outcome = Outcome.REFUTED
-        elif any(answers[check] == NOT_CHECKED for check in asked):
-            outcome = Outcome.VERIFIED_IN_PART
         return msgspec.convert(
             {
-                "outcome": outcome.name.lower(),
+                "outcome": combine(answers, asked).value,
+                "asked": [check for check in CHECKS if check in asked],
                 **answers,
                 "reasons": {check: self._told(check) for check in CHECKS if check in self._reasons},
                 "about": {
@@ -130,7 +132,7 @@ class Findings:
                 },
                 "warnings": [printable(warning) for warning in self.warnings],
             },
-            Verdict,
+            Judgement,
         )
 
     def _say(self, check: str, reason: str) -> None:
@@ -145,9 +147,9 @@ class Findings:
         return (*self._reasons[check], *([f"and {more} more"] if more else []))
 
 
-def unreadable(reason: str) -> Verdict:
-    """The verdict on what can't be read."""
-    return Verdict("unreadable", unreadable=printable(reason))
+def unreadable(reason: str) -> Judgement:
+    """What is said of bytes that can't be read: no verdict."""
+    return Judgement("unreadable", unreadable=printable(reason))
 
 
 def printable(text: str) -> str:

@@ -56,6 +56,10 @@ WHERE org_id = 0 AND size = coalesce(
      JOIN checkpoints c ON c.org_id = 0 AND c.size = s.size
      WHERE s.size > $1 ORDER BY s.size LIMIT 1),
     (SELECT size FROM checkpoints WHERE org_id = 0 AND size > $1 ORDER BY size LIMIT 1))"""
+COSIGNED_ANCHORS: Final = """
+SELECT c.size, c.root, c.note, c.signed_at, EXISTS (SELECT FROM anchor_tokens t WHERE t.size = c.size)
+FROM (SELECT DISTINCT s.size FROM anchor_cosignatures s WHERE s.size > $1 ORDER BY s.size LIMIT $2) a
+JOIN checkpoints c ON c.org_id = 0 AND c.size = a.size ORDER BY c.size"""
 
 
 async def present(database: Database, org_id: int, places: Sequence[RecordId]) -> set[int]:
@@ -93,3 +97,11 @@ async def attested_anchor(database: Database, index: int) -> StoredCheckpoint | 
     """The first anchor with this leaf that was timestamped, else cosigned, else the first."""
     row = await database.fetchrow(ATTESTED_ANCHOR, index)
     return None if row is None else StoredCheckpoint(*row)
+
+
+async def cosigned_anchors(
+    database: Database, index: int, limit: int
+) -> list[tuple[StoredCheckpoint, bool]]:
+    """The first anchors with this leaf that have cosignatures, and whether each is timestamped."""
+    rows = await database.fetch(COSIGNED_ANCHORS, index, limit)
+    return [(StoredCheckpoint(*row[:4]), row[4]) for row in rows]

@@ -27,6 +27,7 @@ class OrgRecord(NamedTuple):
     frozen_reason: str | None
     has_head: bool
     log_public: bool
+    keys_lost_below: int
 
 
 class ApiKeyRecord(NamedTuple):
@@ -46,7 +47,8 @@ SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_
        coalesce(h.seq, -1), coalesce(h.entry_hash, ''),
        -- An edited time that Python can't hold must not hide the org, nor all of them.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
-       h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public
+       h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public,
+       o.keys_lost_below
 FROM orgs o LEFT JOIN heads h ON h.org_id = o.id"""
 INSERT_ORG = """
 WITH org AS (

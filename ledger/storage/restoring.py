@@ -38,8 +38,8 @@ SELECT CASE
 END"""
 HEAD_SEQ: Final = "SELECT coalesce(max(seq), -1) FROM heads WHERE org_id = $1"
 ADD_ORG: Final = """
-INSERT INTO orgs (id, slug, name, privacy, wrapped_key, created_at, log_public)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING"""
+INSERT INTO orgs (id, slug, name, privacy, wrapped_key, created_at, log_public, keys_lost_below)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""
 _NOW_US: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Processes that remember an older state of this trail let go of it.
 SET_HEAD: Final = f"""
@@ -72,7 +72,10 @@ class StoredCheckpoint(NamedTuple):
 
 
 class NewOrg(NamedTuple):
-    """The row of an org that comes back."""
+    """The row of an org that comes back.
+
+    ``keys_lost_below`` counts the entries that are sealed under keys which do not.
+    """
 
     id: int
     slug: str
@@ -81,6 +84,7 @@ class NewOrg(NamedTuple):
     wrapped_key: bytes
     created_at: datetime
     log_public: bool
+    keys_lost_below: int
 
 
 class RestoreTransaction:

@@ -21,6 +21,7 @@ from ledger.log_keys import KeyPins, parse_trust
 from ledger.policy import Policy
 from ledger.storage import orgs
 from ledger.storage.database import Database
+from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.archiving import named_target, target_settings
 from server.attestors import timestamp_trust, witness_policy
 from server.cli import output
@@ -28,17 +29,19 @@ from server.cli.root import Failure
 from server.cli.text import count
 from server.embedded import SERVER_ROLE, EmbeddedPostgres
 from server.first_start import load_secrets
+from server.log_trust import own_pins
 from server.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
 from server.settings import Settings
 
-_WORDS = {True: "pass", False: "FAIL", "not_checked": "not checked"}
+_WORDS = {True: "true", False: "FALSE", "not_checked": "not checked"}
 _TRUST_BYTES_MAX = 1 << 20
 
 
 class ArchiveReport(msgspec.Struct):
     """What --json prints: the verdict on the trail, and on the log that dates it."""
 
+    verdict: Verdict
     valid: bool
     seconds: float
     trail: ArchiveVerdict
@@ -66,21 +69,23 @@ def verify(
 ) -> None:
     """Verify an archive by itself, and against the live database.
 
-    Without --trust the archive's own keys are believed. Exit code 0: valid. 1: at least one
-    fault. 2: it could not be verified.
+    Without --trust the log's keys are those in this machine's data directory; with --offline
+    they must be given. Exit code 0: verified. 1: refuted. 2: no verdict. 3: incomplete, as
+    something that was asked for was not checked.
     """
     settings = Settings.from_env(os.environ, {"data_dir": data_dir, "archive_url": url})
     target = settings.archive_target
     if target is None:
         raise click.UsageError("Name the archive: --archive file:///folder, or QUIRE_ARCHIVE_URL.")
-    pins = None if trust is None else _pins(trust.read(_TRUST_BYTES_MAX + 1))
+    own = None if offline else own_pins(settings)
+    pins = own if trust is None else _pins(trust.read(_TRUST_BYTES_MAX + 1))
     report = asyncio.run(_verified(settings, target, org, pins, offline))
     if as_json:
         output.print_json(report)
     else:
         _print(org, report)
-    if not report.valid:
-        raise click.exceptions.Exit(1)
+    if report.verdict.exit_code:
+        raise click.exceptions.Exit(report.verdict.exit_code)
 
 
 def _pins(data: bytes) -> KeyPins:
@@ -105,11 +110,16 @@ async def _verified(
             done += entries
             progress.update(task, entries=done)
 
-        how = How(target_settings(settings), pins, attestors, None, advance)
+        how = How(target_settings(settings), pins, attestors, None, not offline, advance)
         async with named_target(settings, url) as target, _live(settings, org, offline) as live:
             trail, anchors = await verify_archive(target, org, how, keyring=keyring, live=live)
-    valid = trail.valid and anchors.valid
-    return ArchiveReport(valid, round(time.monotonic() - began, 3), trail, anchors)
+    both = {"trail": _holds(trail), "anchors": _holds(anchors)}
+    verdict = combine(both, both)
+    return ArchiveReport(verdict, verdict.valid, round(time.monotonic() - began, 3), trail, anchors)
+
+
+def _holds(found: ArchiveVerdict) -> Check:
+    return NOT_CHECKED if found.verdict is Verdict.INCOMPLETE else found.valid
 
 
 def _policy(settings: Settings) -> Policy | None:
@@ -166,14 +176,14 @@ def _progress() -> Progress:
 def _print(org: str, report: ArchiveReport) -> None:
     trail, anchors = report.trail, report.anchors
     fields = [
-        ("Archive", f"{org}: {'valid' if report.valid else 'NOT VALID'}"),
+        ("Archive", f"{org}: {report.verdict.upper()}"),
         ("Entries", f"{trail.entries:,} of {trail.size:,} verified"),
         ("Objects", f"{trail.objects:,} read, {trail.bytes:,} bytes, {report.seconds:.1f} s"),
     ]
     for check in CHECKS:
         verdict = anchors if check in {"external_time", "witnesses"} else trail
-        fields.append((check.replace("_", " ").capitalize(), _WORDS[getattr(verdict, check)]))
-    fields.append(("Anchor log", "pass" if anchors.valid else "FAIL"))
+        fields.append((check, _WORDS[getattr(verdict, check)]))
+    fields.append(("anchor log", anchors.verdict.value))
     output.print_fields(fields)
     faults = [(org, fault) for fault in trail.faults]
     faults += [("_anchors", fault) for fault in anchors.faults]
@@ -183,6 +193,9 @@ def _print(org: str, report: ArchiveReport) -> None:
         columns.append(output.Column("Reason"))
         rows = [(f"{log}/{fault.key}", fault.check, fault.reason) for log, fault in faults]
         output.print_table(columns, rows)
+    for log, found in ((org, trail), ("_anchors", anchors)):
+        if found.unchecked:
+            output.say(f"Not checked of {log}: {', '.join(found.unchecked)}.")
     hidden = trail.fault_count + anchors.fault_count - len(faults)
     if hidden > 0:
         output.say(f"{count(hidden, 'more fault')} not listed.")

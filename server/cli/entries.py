@@ -150,6 +150,8 @@ def _shown(value: object) -> str:
 def _payload(entry: Entry) -> str:
     if entry.erased:
         return "(erased)"
+    if entry.key_not_restored:
+        return "(sealed: the key was not restored with the trail)"
     if entry.payload_base64 is not None:
         return f"({entry.payload_format}) {entry.payload_base64}"
     if entry.payload_format == "sealed":

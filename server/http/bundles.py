@@ -29,6 +29,7 @@ from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
 from server import reading
+from server.attestors import witnesses_asked
 from server.auth import Forbidden, May, Principal
 from server.http import disclosures
 from server.http.caller import HttpRequest, org_of, services_of
@@ -204,15 +205,28 @@ def _places(records: Sequence[str]) -> list[RecordId]:
 
 
 async def _signed(services: Services, org: Org, seq: int, anchored: bool) -> Covering:
-    """What was signed over this entry, waited for as long as the settings say."""
-    deadline = time.monotonic() + services.settings.bundle_wait_seconds
+    """What was signed over this entry, waited for as long as the settings say.
+
+    Cosignatures come some seconds after the anchor and get as long again; where they do not
+    come, the bundle is made without them.
+    """
+    wait_s = services.settings.bundle_wait_seconds
+    deadline = time.monotonic() + wait_s
+    cosigned_by: float | None = None
+    policy = witnesses_asked(services.settings) if anchored else None
     with services.bundles.waiting():
         while True:
             try:
-                return await covering(services.database, org, seq, anchored=anchored)
+                found = await covering(
+                    services.database, org, seq, anchored=anchored, policy=policy
+                )
             except NotYetSigned:
                 if time.monotonic() + LOOK_S > deadline:
                     raise
+            else:
+                cosigned_by = cosigned_by or time.monotonic() + wait_s
+                if found.cosigned or time.monotonic() + LOOK_S > cosigned_by:
+                    return found
             await asyncio.sleep(LOOK_S)
 
 

@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from ledger.chain import Entry
 from ledger.core.sealer import Org
 from ledger.entry import parse_record_id
-from ledger.errors import FormatError, SealingError
+from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
 from ledger.storage import search
 from server.appending import JSON, MSGPACK
@@ -128,6 +128,8 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
     services = services_of(request)
     try:
         payload = await payload_bytes(services.database, services.sealer, tenant, entry)
+    except KeyNotRestored as error:
+        raise Conflict(str(error)) from None
     except (SealingError, FormatError) as error:
         raise Conflict(f"the entry was altered and can't be opened: {error}") from None
     if payload is None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from ledger.archive.targets import Target
 from ledger.evidence.logs import verify_log_at
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import NOT_CHECKED, Verdict
+from ledger.evidence.verdict import Judgement
+from ledger.verdict import NOT_CHECKED
 from tests.support.archives import HISTORY, Archived
 from tests.support.trails import ORG
 
@@ -16,7 +17,7 @@ TRUST = Trust(HISTORY.pins())
 POSITIONS = 400
 
 
-def verify(folder: Path) -> Verdict:
+def verify(folder: Path) -> Judgement:
     return verify_log_at(str(folder), TRUST)
 
 
@@ -32,7 +33,10 @@ async def test_an_archive_verifies_offline(trail: Archived, folder: Target, tmp_
     here = await archived(trail, folder, tmp_path)
     verdict = verify(here)
     assert verdict.outcome == "verified", verdict.reasons
-    held = {"hashes", "links", "payloads", "tree", "checkpoints", "classical_signature"}
+    held = {
+        *("hashes", "links", "payloads", "tree", "checkpoints", "classical_signature"),
+        "keys",
+    }
     answers = verdict.answers()
     assert {check for check, answer in answers.items() if answer is True} == held
     assert verdict.reasons["payloads"][0].startswith("600 as their leaves say")

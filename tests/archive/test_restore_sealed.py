@@ -83,6 +83,12 @@ async def read(
         shown = []
         for record in records:
             answer = await asyncio.to_thread(
+                again.request, "GET", f"{path}/{record}/payload", key=again.platform_key
+            )
+            if answer.status != 200:
+                assert answer.status == 409, answer.body
+                assert "was not restored" in answer.json()["detail"]
+            answer = await asyncio.to_thread(
                 again.request, "GET", f"{path}/{record}", key=again.platform_key
             )
             assert answer.status == 200, answer.body
@@ -108,7 +114,8 @@ async def test_without_a_backup_what_was_sealed_stays_sealed(
     assert not (await restored(server, folder, empty)).with_keys
     shown = await read(server, empty, tmp_path / "again", archived)
     assert [entry["payload"] for entry in shown[:3]] == [None] * 3
-    assert [entry["erased"] for entry in shown[:3]] == [True, True, False]
+    assert [entry["erased"] for entry in shown] == [False] * 4
+    assert [entry["key_not_restored"] for entry in shown] == [True, True, True, False]
     assert shown[3]["payload"]["text"] == "new"
     assert shown[3]["seq"] == 3
 

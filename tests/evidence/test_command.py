@@ -42,13 +42,27 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_good_bundle(bundle: Path) -> None:
-    done = run(bundle)
+@pytest.fixture(scope="module")
+def pins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trust") / "keys.json"
+    path.write_bytes(log_keys().public().pins().document())
+    return path
+
+
+def test_a_good_bundle(bundle: Path, pins: Path) -> None:
+    done = run(bundle, "--trust", pins)
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line[:21].strip() for line in done.stdout.splitlines()}
-    assert {check.replace("_", " ") for check in CHECKS} <= rows
-    assert "VERIFIED: every check that was asked for holds" in done.stdout
-    assert "Warning: the keys are the bundle's own" in done.stdout
+    assert set(CHECKS) <= rows
+    assert "VERIFIED: every check that was asked for was made and holds" in done.stdout
+
+
+def test_a_good_bundle_without_a_pin(bundle: Path) -> None:
+    done = run(bundle)
+    assert (done.returncode, done.stderr) == (3, "")
+    said = " ".join(done.stdout.split())
+    assert "INCOMPLETE: nothing that was checked is false, but this was not checked: keys" in said
+    assert "verify with --trust keys.json" in said
 
 
 def test_a_damaged_bundle(bundle: Path, tmp_path: Path) -> None:
@@ -66,8 +80,8 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty.zip").touch()
     for name in ("empty.zip", "missing.zip", "."):
         done = run(tmp_path / name)
-        assert (done.returncode, done.stderr) == (2, "")
-        assert "UNREADABLE" in done.stdout
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"quire-verify: {tmp_path / name}: ")
     assert run(tmp_path / "missing.zip", "--json").returncode == 2
     missing = tmp_path / "missing.zip"
     told = json.loads(run(missing, "--json").stdout)["unreadable"]
@@ -97,7 +111,8 @@ def test_json_has_everything(bundle: Path) -> None:
     assert list(told["checks"]) == list(CHECKS)
     assert told["checks"]["tree"] is True
     assert told["checks"]["signatures"] == "not_checked"
-    assert (told["outcome"], told["exit_code"]) == ("verified", done.returncode)
+    assert (told["verdict"], told["exit_code"]) == ("incomplete", done.returncode)
+    assert "keys" in told["asked"]
     assert set(told["reasons"]) == set(CHECKS)
     assert told["about"]["entries"] == 12
 
@@ -130,8 +145,8 @@ def test_files_of_trust_that_can_not_be_read(option: str, bundle: Path, tmp_path
         if content is not None:
             bad.write_bytes(content)
         done = run(bundle, option, bad)
-        assert done.returncode == 2, content
-        assert "UNREADABLE" in done.stdout
+        assert (done.returncode, done.stdout) == (2, ""), content
+        assert str(bad) in done.stderr
 
 
 @pytest.mark.parametrize("name", [b"\x1b]0;owned\x07\x1b[2J", b"\xff\xfe.txt", "\u202e".encode()])
@@ -140,7 +155,7 @@ def test_file_names_that_no_terminal_should_see(name: bytes, tmp_path: Path) -> 
     Path(os.fsdecode(bytes(log) + b"/" + name)).touch()
     for option in ((), ("--json",)):
         done = run("--log", log, *option)
-        assert (done.returncode, done.stderr) == (0, ""), done
+        assert (done.returncode, done.stderr) == (3, ""), done
         assert "1 files are not covered" in " ".join(done.stdout.split())
         assert all(char.isprintable() or char == "\n" for char in done.stdout)
         told = json.loads(done.stdout)["warnings"] if option else [done.stdout.replace("\n", "")]
@@ -180,10 +195,10 @@ def test_it_loads_nothing_of_the_server(bundle: Path) -> None:
     assert not loaded.intersection(NOT_AT_START)
 
 
-def test_ten_thousand_entries(tmp_path: Path) -> None:
+def test_ten_thousand_entries(tmp_path: Path, pins: Path) -> None:
     path = tmp_path / "many.zip"
     path.write_bytes(scene(ENTRIES).bundle())
-    done = run(path)
+    done = run(path, "--trust", pins)
     assert done.returncode == 0, done.stdout
     assert f"{ENTRIES} proofs lead to the checkpoint's root" in " ".join(done.stdout.split())
 

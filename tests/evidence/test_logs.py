@@ -11,10 +11,11 @@ import pytest
 from ledger.checkpoint import Checkpoint
 from ledger.evidence.logs import verify_log_at
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import NOT_CHECKED, Verdict
+from ledger.evidence.verdict import Judgement
 from ledger.note import Ed25519Signer, Verifier, parse_note, sign_note
 from ledger.policy import parse_policy
 from ledger.tiles import Tile, pack_entries
+from ledger.verdict import NOT_CHECKED
 from tests.support.evidence import PINS, WITNESS, entries, write_log
 from tests.support.signing import log_keys
 from tests.support.static_logs import log_files
@@ -31,7 +32,7 @@ def log(tmp_path: Path) -> Path:
     return write_log(tmp_path / "acme", entries(SIZE), OLDER)
 
 
-def verify(folder: Path | str, *vkeys: str, trust: Trust = PINS) -> Verdict:
+def verify(folder: Path | str, *vkeys: str, trust: Trust = PINS) -> Judgement:
     return verify_log_at(str(folder), trust, vkeys)
 
 
@@ -52,7 +53,7 @@ def test_an_orgs_log_verifies(log: Path) -> None:
     verdict = verify(log)
     assert verdict.outcome == "verified", verdict.reasons
     answers = verdict.answers()
-    held = {"hashes", "links", "tree", "checkpoints", "classical_signature"}
+    held = {"hashes", "links", "tree", "checkpoints", "classical_signature", "keys"}
     assert {check for check, answer in answers.items() if answer is True} == held
     assert f"{len(OLDER)} kept ones are of the same tree" in verdict.reasons["checkpoints"]
     assert verdict.reasons["links"] == (f"{SIZE - 1} entries follow the one before them",)
@@ -62,7 +63,11 @@ def test_an_orgs_log_verifies(log: Path) -> None:
 
 def test_whose_keys_it_is_verified_with(log: Path) -> None:
     own = verify(log, trust=Trust())
-    assert (own.outcome, own.about["keys"], len(own.warnings)) == ("verified", "the log's own", 1)
+    assert (own.outcome, own.about["keys"], own.unchecked) == (
+        "incomplete",
+        "the log's own",
+        ("keys",),
+    )
     given = log_keys().org_signers("acme")[0].vkey()
     assert verify(log, given, trust=Trust()).about["keys"] == "given"
     stranger = log_keys(2).org_signers("acme")[0].vkey()
@@ -70,7 +75,7 @@ def test_whose_keys_it_is_verified_with(log: Path) -> None:
     foreign = Trust(log_keys(2).public().pins())
     assert verify(log, trust=foreign).classical_signature is False
     (log / "log-keys.json").unlink()
-    assert verify(log, trust=Trust()).outcome == "verified_in_part"
+    assert verify(log, trust=Trust()).outcome == "incomplete"
     whole = Trust(log_keys().public().pins(), history=log_keys().public())
     assert verify(log, trust=whole).outcome == "verified"
 
@@ -128,7 +133,7 @@ def test_an_anchor_log_needs_both_signatures(tmp_path: Path) -> None:
     assert verdict.outcome == "verified", verdict.reasons
     assert (verdict.pq_signature, verdict.witnesses) == (True, True)
     note.write_bytes(sign_note(text, keys.anchor_signers()[:1]))
-    assert verify(tmp_path, trust=Trust(PINS.pins, policy)).witnesses is False
+    assert verify(tmp_path, trust=Trust(PINS.pins, policy)).witnesses == NOT_CHECKED
     refuted(tmp_path, "pq_signature")
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import CHECKS, NOT_CHECKED
+from ledger.evidence.verdict import CHECKS
 from ledger.log_keys import KeySeeds, rotate
 from ledger.policy import parse_policy
 from ledger.timestamp import granted, query
+from ledger.verdict import NOT_CHECKED
 from tests.support.evidence import WITNESS, judge, payload_line, scene
 from tests.support.signing import log_keys
 from tests.support.timestamp_authority import Mode, TimestampAuthority
@@ -32,17 +33,22 @@ def test_everything_holds_where_everything_is_trusted(shared_authority: Timestam
     assert "existed_at" in verdict.about
 
 
-def test_own_keys_verify_under_a_warning() -> None:
+def test_a_bundle_without_a_pin_only_agrees_with_itself() -> None:
     verdict = judge(scene().bundle())
-    assert verdict.outcome == "verified"
+    assert (verdict.outcome, verdict.exit_code) == ("incomplete", 3)
+    assert (verdict.keys, verdict.unchecked) == (NOT_CHECKED, ("keys",))
     assert verdict.about["keys"] == "the bundle's own"
-    assert any("--trust" in warning for warning in verdict.warnings)
+    (why,) = verdict.reasons["keys"]
+    newest = log_keys().public().newest
+    assert "--trust keys.json" in why
+    assert f"the operator of {log_keys().public().origin}" in why
+    assert f"Key number {newest.position} has the digest {newest.digest}" in why
     assert (verdict.external_time, verdict.witnesses) == (NOT_CHECKED, NOT_CHECKED)
 
 
 @pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 1001, 2500])
 def test_trails_of_many_lengths_verify(length: int) -> None:
-    verdict = judge(scene(length).bundle())
+    verdict = judge(scene(length).bundle(), Trust(PINS))
     assert verdict.outcome == "verified", verdict.reasons
     assert verdict.links is (True if length > 1 else NOT_CHECKED)
 
@@ -58,15 +64,15 @@ def test_single_entries_and_gaps_verify() -> None:
 
 def test_an_org_that_does_not_seal_verifies() -> None:
     trail = scene(sealed=False)
-    assert judge(trail.bundle()).outcome == "verified"
+    assert judge(trail.bundle(), Trust(PINS)).outcome == "verified"
     withheld = judge(trail.bundle(line=lambda entry: payload_line(entry, "withheld")))
-    assert (withheld.outcome, withheld.exit_code) == ("verified_in_part", 3)
+    assert (withheld.outcome, withheld.exit_code) == ("incomplete", 3)
     assert withheld.payloads == NOT_CHECKED
     assert withheld.tree is True
 
 
 def test_erased_entries_still_prove_their_place() -> None:
-    verdict = judge(scene(4).bundle([2]))
+    verdict = judge(scene(4).bundle([2]), Trust(PINS))
     assert verdict.outcome == "verified"
     assert verdict.reasons["payloads"] == ("all as their leaves say: 1 erased",)
     assert verdict.tree is True
@@ -81,28 +87,28 @@ def test_erased_entries_still_prove_their_place() -> None:
     ],
 )
 def test_what_is_left_out_is_not_checked(proofs: bool, payloads: bool, unchecked: set[str]) -> None:
-    verdict = judge(scene().bundle(proofs=proofs, payloads=payloads))
-    assert (verdict.outcome, verdict.exit_code) == ("verified_in_part", 3)
+    verdict = judge(scene().bundle(proofs=proofs, payloads=payloads), Trust(PINS))
+    assert (verdict.outcome, verdict.exit_code) == ("incomplete", 3)
     always = {"signatures", "external_time", "witnesses"}
     answers = verdict.answers()
     assert {check for check in CHECKS if answers[check] == NOT_CHECKED} == unchecked | always
 
 
-def test_without_an_anchor_it_is_verified_in_part() -> None:
+def test_without_an_anchor_it_is_incomplete() -> None:
     verdict = judge(scene(anchored=False).bundle(), Trust(PINS))
-    assert verdict.outcome == "verified_in_part"
+    assert verdict.outcome == "incomplete"
     assert (verdict.anchors, verdict.pq_signature) == (NOT_CHECKED, NOT_CHECKED)
     assert (verdict.classical_signature, verdict.tree) == (True, True)
 
 
-def test_what_the_auditor_asked_for_and_is_missing_leaves_it_in_part(
+def test_what_the_auditor_asked_for_and_is_missing_leaves_it_incomplete(
     shared_authority: TimestampAuthority,
 ) -> None:
     bundle = scene(anchored=False).bundle()
     verdict = judge(bundle, Trust(PINS, POLICY, shared_authority.ca_pem))
-    assert verdict.outcome == "verified_in_part"
+    assert verdict.outcome == "incomplete"
     unstamped = judge(scene().bundle(), Trust(PINS, POLICY, shared_authority.ca_pem))
-    assert unstamped.outcome == "verified_in_part"
+    assert unstamped.outcome == "incomplete"
     assert (unstamped.external_time, unstamped.witnesses) == (NOT_CHECKED, True)
 
 
@@ -128,9 +134,17 @@ def test_one_good_timestamp_is_enough_and_the_other_is_told(
     assert (alone.outcome, alone.external_time) == ("refuted", False)
 
 
-def test_too_few_cosignatures_refute_what_the_policy_asks() -> None:
+def test_too_few_cosignatures_leave_it_incomplete() -> None:
     verdict = judge(scene(witnesses=()).bundle(), Trust(PINS, POLICY))
-    assert (verdict.outcome, verdict.witnesses) == ("refuted", False)
+    assert (verdict.outcome, verdict.witnesses) == ("incomplete", NOT_CHECKED)
+    assert "ask the operator for the same bundle once more" in verdict.reasons["witnesses"][0]
+
+
+def test_without_cosignatures_witnesses_is_never_true() -> None:
+    none_asked = parse_policy(f"witness w1 {WITNESS.vkey()}\nquorum none\n".encode())
+    verdict = judge(scene(witnesses=()).bundle(), Trust(PINS, none_asked))
+    assert (verdict.outcome, verdict.witnesses) == ("incomplete", NOT_CHECKED)
+    assert judge(scene().bundle(), Trust(PINS, none_asked)).witnesses is True
 
 
 def test_a_policy_that_lists_logs_must_list_this_one() -> None:

@@ -15,7 +15,7 @@ from ledger import sealing
 from ledger.entry import decode_leaf, parse_record_id
 from ledger.errors import SealingError
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import Verdict
+from ledger.evidence.verdict import Judgement
 from ledger.evidence.verification import verify_bundle
 from server.http import bundles, disclosures
 from tests.support.serving import Answer, Server
@@ -62,7 +62,7 @@ class Bundle:
         self.zip = zipfile.ZipFile(BytesIO(answer.body))
         self.manifest = json.loads(self.zip.read("manifest.json"))
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Judgement:
         return verify_bundle(BytesIO(self.bytes), Trust(pins=KEYS.public().pins()))
 
     def lines(self, folder: str) -> list[bytes]:
@@ -107,7 +107,7 @@ def plain(shared_server: Server) -> Office:
     return office(shared_server, "plain", 300)
 
 
-def verified(bundle: Bundle, *checks: str) -> Verdict:
+def verified(bundle: Bundle, *checks: str) -> Judgement:
     verdict = bundle.verdict()
     assert verdict.unreadable is None
     assert {check: verdict.answers()[check] for check in checks} == dict.fromkeys(checks, True)

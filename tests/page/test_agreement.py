@@ -7,6 +7,8 @@ need more trust than pins is left out: those are not checked by the verifier eit
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +17,7 @@ from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import CHECKS
 from ledger.log_keys import parse_trust
 from tests.support.bundle_corpus import FOLDER
+from tests.support.damage import SCALE, bundle_damages, holds
 from tests.support.evidence import judge, members_of, repack, scene
 from tests.support.forged_bundles import BUNDLE, PINS, Forgery, forgeries
 from tests.support.hostile_files import hostile_files
@@ -24,6 +27,9 @@ pytestmark = pytest.mark.xdist_group("browser")
 FORGERIES = list(forgeries())
 HOSTILE = dict(hostile_files())
 BITS = 400
+DAMAGES = 100 * SCALE
+
+Record = Callable[[str, object], None]
 
 
 def agreed(page: OfflinePage, bundle: bytes, keys: bytes | None = PINS) -> dict[str, object]:
@@ -88,3 +94,14 @@ def test_single_bits_of_members_under_a_manifest_that_fits(offline_page: Offline
         name = names[number % len(names)]
         bit = chance.randrange(8 * len(held[name]))
         agreed(offline_page, repack({**held, name: flipped(held[name], bit)}))
+
+
+def test_random_damage(offline_page: OfflinePage, record_property: Record) -> None:
+    verdicts: Counter[str] = Counter()
+    for damage in bundle_damages(scene(9).bundle(), DAMAGES, seed=23):
+        answers = agreed(offline_page, damage.bundle)
+        # Cosignatures and timestamps are not judged by a browser.
+        judged = {one for one in damage.not_true if not one.startswith(("external", "witnesses"))}
+        assert holds(frozenset(judged), answers), damage.what
+        verdicts["refuted" if False in answers.values() else "not refuted"] += 1
+    record_property("damages", dict(verdicts))

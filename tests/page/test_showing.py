@@ -45,10 +45,11 @@ def test_a_good_bundle_by_keys_that_are_trusted(offline_page: OfflinePage) -> No
 
 def test_a_good_bundle_by_its_own_keys(offline_page: OfflinePage) -> None:
     told = offline_page.check(BUNDLE)
-    assert (told.outcome, told.headline) == ("verified", "Intact")
-    assert "stays open" in told.meaning
-    assert "The keys are the bundle's own" in told.warnings
-    assert SCENE.keys.public().newest.digest in told.warnings
+    assert (told.outcome, told.headline) == ("incomplete", "Incomplete")
+    assert "this was not checked" in told.meaning
+    assert "The keys are the bundle's own" in told.causes
+    assert f"ask the operator of {SCENE.keys.public().origin}" in told.causes
+    assert SCENE.keys.public().newest.digest in told.causes
 
 
 def test_a_tampered_bundle(offline_page: OfflinePage) -> None:
@@ -75,7 +76,7 @@ def test_a_file_that_is_no_bundle(offline_page: OfflinePage) -> None:
 
 def test_a_bundle_that_leaves_something_out(offline_page: OfflinePage) -> None:
     told = offline_page.check((FOLDER / "without-anchor.zip").read_bytes(), PINS)
-    assert (told.outcome, told.headline) == ("verified_in_part", "Verified in part")
+    assert (told.outcome, told.headline) == ("incomplete", "Incomplete")
     assert told.results["anchors"] == "– not checked"
     assert "The bundle has no anchor" in told.causes
 
@@ -84,7 +85,7 @@ def test_keys_chosen_pasted_wrong_and_removed(offline_page: OfflinePage) -> None
     window = offline_page.window
     assert offline_page.check(BUNDLE, PINS).headline == "Verified"
     window.run("document.getElementById('trust-drop').click()")
-    window.wait("document.getElementById('headline').innerText === 'Intact'")
+    window.wait("document.getElementById('headline').innerText === 'Incomplete'")
     paste = (
         "document.getElementById('trust-paste').open = true;"
         "document.getElementById('trust-text').value = arguments[0];"
@@ -99,7 +100,7 @@ def test_keys_chosen_pasted_wrong_and_removed(offline_page: OfflinePage) -> None
     window.wait("!document.getElementById('trust-fault').hidden")
     fault = window.run("return document.getElementById('trust-fault').innerText")
     assert "No keys could be read from what you pasted" in fault
-    assert offline_page.told().headline == "Intact"
+    assert offline_page.told().headline == "Incomplete"
 
 
 def test_a_bundle_and_keys_that_are_dropped_together(offline_page: OfflinePage) -> None:

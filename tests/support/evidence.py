@@ -30,7 +30,7 @@ from ledger.evidence.format import (
 from ledger.evidence.members import MANIFEST
 from ledger.evidence.reader import BundleFile
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import Verdict
+from ledger.evidence.verdict import Judgement
 from ledger.evidence.verification import verify_bundle
 from ledger.evidence.writer import Anchoring, BundleWriter
 from ledger.evidence.zip_writer import ZipWriter
@@ -183,7 +183,7 @@ def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> Anch
     return Anchoring(index, len(leaves), nonce, proof, anchor_note, b"".join(lines))
 
 
-def judge(bundle: bytes, trust: Trust | None = None) -> Verdict:
+def judge(bundle: bytes, trust: Trust | None = None) -> Judgement:
     """The verdict on a bundle in memory."""
     return verify_bundle(BytesIO(bundle), trust)
 

@@ -186,7 +186,7 @@ def _keys() -> Iterator[Forgery]:
     }
     for name, history in histories.items():
         forged = forge(BUNDLE, {members.LOG_KEYS: history})
-        yield Forgery(f"keys-{name}", forged, "classical_signature")
+        yield Forgery(f"keys-{name}", forged, "keys")
     yield Forgery("wholly-forged", scene(keys=log_keys(2)).bundle(), "pq_signature")
     twin = Ed25519Signer.from_seed(_ORIGIN, bytes(32))
     own = sign_note(parse_note(SCENE.note).text, [twin])

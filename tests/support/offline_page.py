@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from ledger.evidence.page import verify_page
-from ledger.evidence.verdict import Answer
+from ledger.verdict import Check
 from tests.support.browser import Browser
 
 _DONE: Final = "!['none', 'working'].includes(document.getElementById('main').dataset.outcome)"
@@ -89,7 +89,7 @@ class OfflinePage:
             why={check: why for check, _, _, why in checks},
         )
 
-    def judge(self, bundle: bytes, keys: bytes | None = None) -> tuple[str, dict[str, Answer], str]:
+    def judge(self, bundle: bytes, keys: bytes | None = None) -> tuple[str, dict[str, Check], str]:
         """Outcome, answers, and all reasons in one text, without showing anything."""
         encoded = [
             None if data is None else base64.b64encode(data).decode() for data in (bundle, keys)

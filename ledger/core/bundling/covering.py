@@ -17,25 +17,35 @@ from ledger.errors import CheckpointError, KeyHistoryError, NoteError
 from ledger.evidence.format import TOKENS_MAX
 from ledger.evidence.writer import Anchoring
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
+from ledger.policy import Policy
 from ledger.storage import evidence, history, log_keys, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
 
+COSIGNED_MAX: Final = 20
+"""Cosigned anchors that are looked at for one that satisfies the policy."""
 VERIFY: Final = "Run a full verification of this trail"
 
 
 class Covering(NamedTuple):
-    """A checkpoint, how it is anchored (None where that is not wanted), and the log's keys."""
+    """A checkpoint, how it is anchored (None where that is not wanted), and the log's keys.
+
+    ``cosigned``: the anchor has the cosignatures that the policy asks for, or none asks.
+    """
 
     checkpoint: StoredCheckpoint
     anchoring: Anchoring | None
     keys: LogKeyHistory
+    cosigned: bool = True
 
 
-async def covering(database: Database, org: Org, seq: int, *, anchored: bool) -> Covering:
+async def covering(
+    database: Database, org: Org, seq: int, *, anchored: bool, policy: Policy | None = None
+) -> Covering:
     """What was signed first over entry ``seq`` and all before it.
 
-    Raises NotYetSigned or SigningStopped, and DamagedTree where what is stored does not
+    Of the anchors the first is taken that has enough cosignatures for ``policy``, if there is
+    one. Raises NotYetSigned or SigningStopped, and DamagedTree where what is stored does not
     verify.
     """
     if anchored:
@@ -56,7 +66,10 @@ async def covering(database: Database, org: Org, seq: int, *, anchored: bool) ->
         ) from None
     if (opened.size, opened.root) != (found.size, found.root):
         raise DamagedTree(f"checkpoint {found.size} of org {org.id} says something else. {VERIFY}")
-    return Covering(found, await _anchoring(database, org, found, keys) if anchored else None, keys)
+    if not anchored:
+        return Covering(found, None, keys)
+    anchoring, cosigned = await _anchoring(database, org, found, keys, policy)
+    return Covering(found, anchoring, keys, cosigned)
 
 
 async def _missing(
@@ -74,10 +87,20 @@ async def _missing(
 
 
 async def _anchoring(
-    database: Database, org: Org, checkpoint: StoredCheckpoint, keys: LogKeyHistory
-) -> Anchoring:
+    database: Database,
+    org: Org,
+    checkpoint: StoredCheckpoint,
+    keys: LogKeyHistory,
+    policy: Policy | None,
+) -> tuple[Anchoring, bool]:
+    """The anchoring of a checkpoint, and whether its anchor satisfies the policy."""
     leaf = await trees.anchor_leaf(database, org.id, checkpoint.size)
-    anchor = None if leaf is None else await evidence.attested_anchor(database, leaf.idx)
+    anchor, cosigned = None, policy is None
+    if leaf is not None and policy is not None:
+        anchor = await _cosigned_anchor(database, leaf.idx, keys, policy)
+        cosigned = anchor is not None
+    if leaf is not None and anchor is None:
+        anchor = await evidence.attested_anchor(database, leaf.idx)
     if leaf is None or anchor is None:
         raise DamagedTree(f"checkpoint {checkpoint.size} of org {org.id} lost its anchor. {VERIFY}")
     try:
@@ -94,7 +117,7 @@ async def _anchoring(
         )
     hashes = await inclusion(database, ANCHOR_LOG, {leaf.idx: merkle.leaf_hash(blinded)}, anchor)
     cosignatures = await history.newest_cosignatures(database, anchor.size)
-    return Anchoring(
+    anchoring = Anchoring(
         leaf.idx,
         anchor.size,
         leaf.nonce,
@@ -103,6 +126,30 @@ async def _anchoring(
         b"".join(one.line for one in cosignatures),
         [one.token for one in _chosen(await trees.tokens(database, anchor.size))],
     )
+    return anchoring, cosigned
+
+
+async def _cosigned_anchor(
+    database: Database, index: int, keys: LogKeyHistory, policy: Policy
+) -> StoredCheckpoint | None:
+    """The first anchor with this leaf that satisfies the policy; a timestamped one if there is."""
+    chosen: StoredCheckpoint | None = None
+    for anchor, stamped in await evidence.cosigned_anchors(database, index, COSIGNED_MAX):
+        if chosen is not None and not stamped:
+            continue
+        lines = await history.newest_cosignatures(database, anchor.size)
+        if _satisfies(policy, anchor.note + b"".join(one.line for one in lines), keys):
+            if stamped:
+                return anchor
+            chosen = anchor
+    return chosen
+
+
+def _satisfies(policy: Policy, note: bytes, keys: LogKeyHistory) -> bool:
+    try:
+        return policy.open(note, None if policy.logs else keys.anchor_verifiers()).quorum
+    except (NoteError, CheckpointError):
+        return False
 
 
 def _chosen(tokens: list[StoredToken]) -> list[StoredToken]:

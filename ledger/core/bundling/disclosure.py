@@ -97,7 +97,11 @@ class Discloser:
         seal = leaf.payload.seal
         if seal is None:
             return "plain"
-        if seal not in lookup.living:
+        if lookup.opener is not None and lookup.opener.is_lost(seal, leaf.seq):
+            # The format has no word for a key that was not restored; nobody erased it.
+            if seal not in lookup.living or seal == sealing.ORG_SEAL:
+                return "sealed"
+        elif seal not in lookup.living:
             return "erased"
         return "disclosed" if self._disclosure.shows("payload", leaf.seq) else "sealed"
 

@@ -16,13 +16,14 @@ from ledger.evidence.logs.source import Source, open_source
 from ledger.evidence.logs.trail import Trail
 from ledger.evidence.logs.trusted import Keys, find_keys
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import Findings, Verdict, unreadable
+from ledger.evidence.verdict import Findings, Judgement, unreadable
+from ledger.evidence.verification.attestations import judge_cosignatures
 from ledger.note import parse_note, parse_vkey
 from ledger.tiles import verification
 from ledger.tiles.verification import LogReport
 
 CHECKPOINT = "checkpoint"
-ASKED = frozenset({"hashes", "tree", "checkpoints", "classical_signature"})
+ASKED = frozenset({"hashes", "tree", "checkpoints", "classical_signature", "keys"})
 _OF_ENTRIES = "tile/entries/"
 _LEFT_OUT = {
     "signatures": "only the operator's secret key can check them",
@@ -32,12 +33,12 @@ _LEFT_OUT = {
 }
 
 
-def verify_log_at(where: str, trust: Trust | None = None, vkeys: Sequence[str] = ()) -> Verdict:
+def verify_log_at(where: str, trust: Trust | None = None, vkeys: Sequence[str] = ()) -> Judgement:
     """Verify the log in a folder or below a URL.
 
     Its key is one of ``vkeys`` (C2SP text form), or comes from the trust given, or is
-    the log's own. Raises OSError for a folder that can't be read; what is no log is a
-    verdict, ``unreadable``.
+    the log's own. Raises OSError for a folder that can't be read; what is no log is
+    ``unreadable``.
     """
     trust = trust or Trust()
     findings = Findings()
@@ -48,7 +49,7 @@ def verify_log_at(where: str, trust: Trust | None = None, vkeys: Sequence[str] =
         return unreadable(str(error))
 
 
-def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findings) -> Verdict:
+def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findings) -> Judgement:
     note = source.read(CHECKPOINT)
     if note is None:
         raise EvidenceError(
@@ -73,7 +74,7 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
     findings.leaves_out_the_rest(_LEFT_OUT)
     asked |= {"pq_signature"} if keys.post_quantum else set()
     asked |= {"witnesses"} if trust.policy is not None else set()
-    return findings.verdict(asked | ({"external_time"} if trust.tsa_ca is not None else set()))
+    return findings.judgement(asked | ({"external_time"} if trust.tsa_ca is not None else set()))
 
 
 def _check_note(note: bytes, keys: Keys, trust: Trust, findings: Findings) -> None:
@@ -98,8 +99,7 @@ def _check_note(note: bytes, keys: Keys, trust: Trust, findings: Findings) -> No
     except (NoteError, CheckpointError) as error:
         findings.fails("witnesses", str(error))
     else:
-        found = ", ".join(sorted(cosigned.witnesses)) or "none"
-        (findings.holds if cosigned.quorum else findings.fails)("witnesses", f"cosigned by {found}")
+        judge_cosignatures(cosigned, findings)
 
 
 def _run(source: Source, head: Checkpoint, trail: Trail) -> LogReport:

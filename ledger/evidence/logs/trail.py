@@ -19,6 +19,7 @@ class Trail:
         self._next = 0
         self._hash: str | None = None
         self._links = 0
+        self._unreadable = 0
 
     def take(self, bundle: EntryTile, entries: Sequence[bytes]) -> None:
         """The entries of one bundle."""
@@ -35,6 +36,8 @@ class Trail:
         """What is to be said of all entries."""
         if self._slug is None:
             self._findings.leaves_out("links", "these are no entries of an org's trail")
+        elif self._unreadable:
+            self._findings.leaves_out("links", f"{self._unreadable} leaves can't be read")
         elif complete and self._next > 1:
             self._findings.holds("links", f"{self._links} entries follow the one before them")
         else:
@@ -45,6 +48,7 @@ class Trail:
             leaf = decode_leaf(entry)
         except MalformedLeaf as error:
             self._findings.fails("hashes", f"entry {seq}: {error}")
+            self._unreadable += 1
             return
         if (leaf.org, leaf.seq) != (self._slug, seq):
             said = f"its leaf says {leaf.org!r}, {leaf.seq}"

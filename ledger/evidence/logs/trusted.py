@@ -15,9 +15,11 @@ from ledger.note import SignatureType, Verifier, open_note
 LOG_KEYS: Final = "log-keys.json"
 _ORGS: Final = "/orgs/"
 OWN_KEYS: Final = (
-    "the keys are the log's own: they show that one log made all of this, not whose log it is. "
-    "Give its key with --key, or pins with --trust"
+    "the keys are the log's own: they show that one log made all of this, not whose log it is. Ask "
+    "the operator of {origin}, by another way than this log, for keys.json (quire keys log show "
+    "--pins) and verify with --trust keys.json, or for the log's key and verify with --key"
 )
+NO_KEYS: Final = "no key of the log is known: give one with --key, or keys.json with --trust"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +55,30 @@ def find_keys(
     listed = [] if trust.policy is None else trust.policy.keys_of(origin)
     if given or (listed and trust.pins is None):
         findings.about["keys"] = "given"
-        return _by_kind([*_of_origin(given, origin, findings), *listed], slug)
+        own = [*_of_origin(given, origin, findings), *listed]
+        if own:
+            findings.holds("keys", f"{len(own)} keys of {origin} were given")
+        return _by_kind(own, slug)
     history = trust.history
     try:
         if history is None:
             document = source.read(LOG_KEYS)
             history = None if document is None else LogKeyHistory.parse(document)
         if history is None:
+            findings.leaves_out("keys", NO_KEYS)
             return _by_kind([], slug)
         if trust.pins is not None:
             history.check_pins(trust.pins)
         keys = _of_history(history, origin, slug)
     except KeyHistoryError as error:
-        findings.fails("classical_signature", f"the log's keys are not to be believed: {error}")
+        for check in ("classical_signature", "keys"):
+            findings.fails(check, f"the log's keys can't be believed: {error}")
         return _by_kind([], slug)
     findings.about["keys"] = "the log's own" if trust.pins is None else "pinned"
     if trust.pins is None:
-        findings.warnings.append(OWN_KEYS)
+        findings.leaves_out("keys", OWN_KEYS.format(origin=history.origin))
+    else:
+        findings.holds("keys", f"the keys of {history.origin} are those that were pinned")
     return keys
 
 
@@ -82,9 +91,8 @@ def _of_origin(given: list[Verifier], origin: str, findings: Findings) -> list[V
     own = [key for key in given if key.name == origin]
     if given and not own:
         names = ", ".join(sorted({repr(key.name) for key in given}))
-        findings.fails(
-            "classical_signature", f"the key given is of {names}, the checkpoint of {origin!r}"
-        )
+        for check in ("classical_signature", "keys"):
+            findings.fails(check, f"the key given is of {names}, the checkpoint of {origin!r}")
     return own
 
 

@@ -9,7 +9,7 @@ from ledger.evidence import members
 from ledger.evidence.contents import Contents
 from ledger.evidence.format import Manifest, decode_names
 from ledger.evidence.trust import Trust
-from ledger.evidence.verdict import Findings, Verdict, unreadable
+from ledger.evidence.verdict import Findings, Judgement, unreadable
 from ledger.evidence.verification.anchoring import check_anchor
 from ledger.evidence.verification.entries import check_entries
 from ledger.evidence.verification.keys import open_keys
@@ -21,11 +21,11 @@ SIGNATURES_LEFT_OUT = (
 )
 
 
-def verify_bundle(file: BinaryIO, trust: Trust | None = None) -> Verdict:
+def verify_bundle(file: BinaryIO, trust: Trust | None = None) -> Judgement:
     """Verify an evidence bundle. ``file`` is seekable; it is read once, in order.
 
     Raises nothing but what reading the file raises (OSError): bytes that are no
-    bundle are a verdict, ``unreadable``. Time grows with the file's size, memory with
+    bundle are ``unreadable``. Time grows with the file's size, memory with
     its number of members and its largest one.
     """
     trust = trust or Trust()
@@ -34,7 +34,7 @@ def verify_bundle(file: BinaryIO, trust: Trust | None = None) -> Verdict:
         _check(Contents(file, findings), findings, trust)
     except EvidenceError as error:
         return unreadable(str(error))
-    return findings.verdict(trust.asked)
+    return findings.judgement(trust.asked)
 
 
 def _check(contents: Contents, findings: Findings, trust: Trust) -> None:

@@ -9,7 +9,7 @@ from ledger.evidence import members
 from ledger.evidence.verdict import Findings
 from ledger.log_keys import LogKeyHistory
 from ledger.note import parse_signatures
-from ledger.policy import Policy
+from ledger.policy import Cosigned, Policy
 
 
 class Attested(NamedTuple):
@@ -71,11 +71,22 @@ def check_witnesses(
     except (NoteError, CheckpointError) as error:
         findings.fails("witnesses", str(error))
         return
+    judge_cosignatures(cosigned, findings)
+
+
+def judge_cosignatures(cosigned: Cosigned, findings: Findings) -> None:
+    """Whether the witnesses that cosigned are enough; too few may still come, and refute nothing."""
     found = ", ".join(sorted(cosigned.witnesses)) or "none"
-    if cosigned.quorum:
-        findings.holds("witnesses", f"cosigned as the policy asks, by: {found}")
+    if not cosigned.quorum:
+        findings.leaves_out(
+            "witnesses",
+            f"too few cosignatures for the policy (there are: {found}). Witnesses cosign some "
+            "seconds after an anchor is made: ask the operator for the same bundle once more",
+        )
+    elif not cosigned.witnesses:
+        findings.leaves_out("witnesses", "the policy asks for no cosignature, and there is none")
     else:
-        findings.fails("witnesses", f"too few cosignatures for the policy; there are: {found}")
+        findings.holds("witnesses", f"cosigned as the policy asks, by: {found}")
 
 
 def _names(anchor: Attested, findings: Findings) -> str:

@@ -36,7 +36,7 @@ class _Entries:
         self._inclusion = Proofs(head.checkpoint, head.note) if head.checkpoint else None
         self._findings = findings
         self._payloads = Payloads(self._manifest.org, findings)
-        self._count = self._proofs = self._links = 0
+        self._count = self._proofs = self._links = self._unreadable = 0
         self._first_seq: int | None = None
         self._seq = -1
         self._hash = ""
@@ -85,12 +85,22 @@ class _Entries:
             findings.leaves_out("tree", "the proofs end in a checkpoint that is not the right one")
         else:
             findings.holds("tree", f"{self._proofs} proofs lead to the checkpoint's root")
+        self._leave_out_unreadable()
+
+    def _leave_out_unreadable(self) -> None:
+        """What a leaf that can't be read leaves unchecked is never true."""
+        if self._unreadable:
+            for check in ("links", "payloads", "tree"):
+                self._findings.leaves_out(
+                    check, f"{self._unreadable} leaves can't be read, so it was not checked of them"
+                )
 
     def _check_leaf(self, where: str, line: bytes) -> Leaf | None:
         try:
             leaf = decode_leaf(line)
         except MalformedLeaf as error:
             self._findings.fails("hashes", f"{where}: {error}")
+            self._unreadable += 1
             return None
         if leaf.org != self._manifest.org:
             self._findings.fails("hashes", f"{where}: the leaf is of org {leaf.org!r}")

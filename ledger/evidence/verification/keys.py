@@ -8,8 +8,10 @@ from ledger.evidence.verdict import Findings
 from ledger.log_keys import KeyPins, LogKeyHistory
 
 OWN_KEYS = (
-    "the keys are the bundle's own: signatures show that one log made all of this, not whose log "
-    "it is. Obtain its key pins in another way and verify with --trust"
+    "the keys are the bundle's own, which shows that one log made all of this, not whose it is. "
+    "Key number {position} has the digest {digest}: ask the operator of {origin} for it, in another "
+    "way than this bundle, as keys.json (quire keys log show --pins), and verify with --trust "
+    "keys.json"
 )
 
 
@@ -23,15 +25,23 @@ def open_keys(
         # Nothing that a key of another log signed holds.
         foreign = isinstance(error, ForeignHistory)
         what = "are not those that are trusted" if foreign else "can't be believed"
-        for check in ("classical_signature", "pq_signature"):
+        for check in ("classical_signature", "pq_signature", "keys"):
             findings.fails(check, f"the log's keys {what}: {error}")
         return None
     findings.about["keys"] = "the bundle's own" if pins is None else "pinned"
     findings.about["key_id"] = history.newest.id
     findings.about["key_sha256"] = history.newest.digest
     if pins is None:
-        findings.warnings.append(OWN_KEYS)
+        findings.leaves_out("keys", own_keys(history))
+    else:
+        findings.holds("keys", f"the keys of {history.origin} are those that were pinned")
     return history
+
+
+def own_keys(history: LogKeyHistory) -> str:
+    """Why keys without a pin prove nothing of their owner, and whom to ask for which pin."""
+    newest = history.newest
+    return OWN_KEYS.format(origin=history.origin, position=newest.position, digest=newest.digest)
 
 
 def _history(document: bytes, manifest: Manifest, pins: KeyPins | None) -> LogKeyHistory:

@@ -1,0 +1,79 @@
+"""A bundle that was packed anew, or into something else, is recognised; the message says what to ask for."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.evidence import judge, members_of, scene
+
+BUNDLE = scene().bundle()
+
+
+def zipped(
+    bundle: bytes, prefix: str = "", compression: int = zipfile.ZIP_DEFLATED, comment: bytes = b""
+) -> bytes:
+    """The members of a bundle as an archive program packs them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, data in members_of(bundle).items():
+            archive.writestr(prefix + name, data)
+        archive.comment = comment
+    return buffer.getvalue()
+
+
+def _commented() -> bytes:
+    buffer = io.BytesIO(BUNDLE)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = b"scanned"
+    return buffer.getvalue()
+
+
+PACKED: dict[str, Callable[[], bytes]] = {
+    "deflated": lambda: zipped(BUNDLE),
+    "stored": lambda: zipped(BUNDLE, compression=zipfile.ZIP_STORED),
+    "in a folder": lambda: zipped(BUNDLE, "evidence/"),
+    "with a comment": lambda: zipped(BUNDLE, comment=b"scanned by the mail gateway"),
+    "with something behind it": lambda: zipped(BUNDLE) + b"footer",
+    "a comment on the bundle itself": _commented,
+}
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_bundle_that_was_packed_anew(form: str) -> None:
+    judgement = judge(PACKED[form]())
+    assert (judgement.verdict, judgement.exit_code) == (None, 2)
+    assert judgement.unreadable is not None
+    assert "unpacked and packed again" in judgement.unreadable
+    assert "Ask whoever gave it to you for the original file" in judgement.unreadable
+
+
+def test_a_bundle_inside_a_zip() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("evidence.zip", BUNDLE)
+    assert "evidence.zip is in it" in (judge(buffer.getvalue()).unreadable or "")
+
+
+def test_a_bundle_inside_another_archive() -> None:
+    assert "this is a gzip file" in (judge(gzip.compress(BUNDLE)).unreadable or "")
+
+
+def test_a_cut_bundle_is_not_said_to_be_packed_anew() -> None:
+    for end in (len(BUNDLE) - 1, len(BUNDLE) // 2, 30, 1, 0):
+        said = judge(BUNDLE[:end]).unreadable or ""
+        assert said
+        assert "packed again" not in said
+
+
+def test_zips_of_anything_else_are_not_said_to_be_bundles() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("holiday.jpg", b"x")
+    assert "no member of a bundle" in (judge(buffer.getvalue()).unreadable or "") or "header" in (
+        judge(buffer.getvalue()).unreadable or ""
+    )
