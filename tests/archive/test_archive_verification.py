@@ -23,7 +23,7 @@ from ledger.storage import orgs
 from ledger.storage.log_keys import publish_history
 from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support.archives import HISTORY, KEYS, Archived
-from tests.support.damage import SCALE, damage_files
+from tests.support.evidence_damage import SCALE, damage_files
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 

@@ -12,8 +12,8 @@ from ledger.evidence.trust import Trust
 from ledger.policy import parse_policy
 from ledger.timestamp import granted, query, verify
 from ledger.verdict import Verdict
-from tests.support.damage import SCALE, bundle_damages, damage_files, holds
 from tests.support.evidence import PINS, WITNESS, entries, judge, members_of, scene, write_log
+from tests.support.evidence_damage import SCALE, bundle_damages, damage_files, holds
 from tests.support.timestamp_authority import TimestampAuthority
 
 BUNDLES = 500 * SCALE

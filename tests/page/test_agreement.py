@@ -17,8 +17,8 @@ from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import CHECKS
 from ledger.log_keys import parse_trust
 from tests.support.bundle_corpus import FOLDER
-from tests.support.damage import SCALE, bundle_damages, holds
 from tests.support.evidence import judge, members_of, repack, scene
+from tests.support.evidence_damage import SCALE, bundle_damages, holds
 from tests.support.forged_bundles import BUNDLE, PINS, Forgery, forgeries
 from tests.support.hostile_files import hostile_files
 from tests.support.offline_page import OfflinePage
