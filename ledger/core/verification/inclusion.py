@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 from ledger import merkle, tiles
 from ledger.chain import Entry, Fault
-from ledger.core.verification.faults import NOT_CHECKED, TRAIL_KINDS, Verdict
+from ledger.core.verification.faults import TRAIL_KINDS
 from ledger.core.verification.trust import NoteJudge, Trust
 from ledger.entry import entry_hash
 from ledger.errors import MerkleError, TileError
 from ledger.storage import trees
 from ledger.storage.database import Database
 from ledger.storage.trees import MissingTile
+from ledger.verdict import NOT_CHECKED, Check
 
 
 class Inclusion(NamedTuple):
     """The verdict, and the fault that is the reason for False."""
 
-    verdict: Verdict
+    verdict: Check
     fault: Fault | None = None
 
 

@@ -22,12 +22,15 @@ import msgspec
 
 from ledger.chain import Fault
 from ledger.core.verification.archive_at import ArchiveAt
+from ledger.core.verification.extent import Target, check_range
 from ledger.core.verification.faults import Result
-from ledger.core.verification.trail import Progress, Target, verify_trail
+from ledger.core.verification.limits import Limits
+from ledger.core.verification.trail import Progress, verify_trail
 from ledger.core.verification.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
 from ledger.storage.verifications import Advance, JobRow, VerificationTable
+from ledger.verdict import Verdict
 
 MAX_WAITING: Final = 16
 MAX_PER_ORG: Final = 4
@@ -85,6 +88,7 @@ class VerificationJobs:
         trust: Callable[[Target], Trust | None] = lambda _: None,
         archive: ArchiveAt | None = None,
         processes: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._table = table
         self._database_url = database_url
@@ -93,6 +97,7 @@ class VerificationJobs:
         self._trust = trust
         self._archive = archive
         self._processes = processes
+        self._limits = limits
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
         self._reserved = 0
@@ -114,7 +119,13 @@ class VerificationJobs:
             await self._store_end(_Running(job_id), None, STOPPED, attempts=1)
 
     async def submit(self, target: Target) -> Job:
-        """Queue a verification. Raises QueueFull, DatabaseUnavailable."""
+        """Queue a verification.
+
+        Raises RangeRefused for a range beyond the trail, QueueFull, DatabaseUnavailable.
+        """
+        if target.from_seq or target.to_seq is not None:
+            trust = await asyncio.to_thread(self._trust, target)
+            await check_range(self._database_url, target, trust)
         if self._reserved >= MAX_WAITING:
             raise QueueFull(
                 f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
@@ -190,8 +201,9 @@ class VerificationJobs:
                 archive=self._archive,
                 processes=self._processes,
                 watch=running.note,
+                limits=self._limits,
             )
-            if not result.valid:
+            if result.verdict is Verdict.REFUTED:
                 await self._on_faults(target.org_id, result)
         except asyncio.CancelledError:
             await asyncio.shield(self._store_end(running, result, STOPPED, attempts=1))

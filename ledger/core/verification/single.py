@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from ledger.chain import Entry, Fault, check_entry
-from ledger.core.verification.faults import NOT_CHECKED, Verdict
 from ledger.core.verification.inclusion import Inclusion
 from ledger.entry import entry_hash, from_datetime, record_id
 from ledger.keys import SigningKeyring
+from ledger.verdict import NOT_CHECKED, Check
 
 NOT_LOOKED_FOR: Final = Inclusion(NOT_CHECKED)
 CHECK_OF_KIND: Final = {
@@ -30,11 +30,11 @@ CHECK_OF_KIND: Final = {
 class EntryChecks(msgspec.Struct, frozen=True):
     """One verdict per check: true, false, or ``"not_checked"``."""
 
-    hash_valid: Verdict
-    signature_valid: Verdict
-    chain_valid: Verdict
-    payload_valid: Verdict
-    included: Verdict
+    hash_valid: Check
+    signature_valid: Check
+    chain_valid: Check
+    payload_valid: Check
+    included: Check
 
 
 class EntryResult(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def verify_entry(
     failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
 
-    def verdict(check: str) -> Verdict:
+    def verdict(check: str) -> Check:
         if check == "included":
             return inclusion.verdict
         if check in failed:
