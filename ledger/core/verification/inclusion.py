@@ -12,7 +12,7 @@ from ledger.entry import entry_hash
 from ledger.errors import MerkleError, TileError
 from ledger.storage import trees
 from ledger.storage.database import Database
-from ledger.storage.trees import MissingTile
+from ledger.storage.trees import MissingTile, StoredCheckpoint
 from ledger.verdict import NOT_CHECKED, Check
 
 
@@ -26,15 +26,39 @@ class Inclusion(NamedTuple):
 async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -> Inclusion:
     """Prove a stored entry's leaf in the newest checkpoint, which a trusted key must have signed.
 
-    Not checked before a checkpoint covers the entry, and without trusted keys.
+    Not checked before a checkpoint covers the entry, and without trusted keys. False
+    where a checkpoint that covered it is gone.
     """
-    checkpoint = await trees.newest_checkpoint(database, row.org_id)
-    if trust is None or checkpoint is None or checkpoint.size <= row.seq:
+    if trust is None:
         return Inclusion(NOT_CHECKED)
+    checkpoint = await trees.newest_checkpoint(database, row.org_id)
+    if checkpoint is None or checkpoint.size <= row.seq:
+        return _uncovered(row, trust)
+    return _doubt(row, checkpoint, trust) or await _prove(database, row, checkpoint)
+
+
+def _uncovered(row: Entry, trust: Trust) -> Inclusion:
+    """No checkpoint that is stored covers the entry: perhaps it is young, perhaps one is gone."""
+    known = max((head.size for head in trust.trail.remembered), default=0)
+    if known <= row.seq:
+        return Inclusion(NOT_CHECKED)
+    reason = f"a tree of {known} entries was signed, and no checkpoint that is stored covers it"
+    return _fault(row, TRAIL_KINDS.rolled_back, reason)
+
+
+def _doubt(row: Entry, checkpoint: StoredCheckpoint, trust: Trust) -> Inclusion | None:
+    """What is wrong with the checkpoint itself, if anything is."""
     size = checkpoint.size
+    if any(head.size == size and head.root != checkpoint.root for head in trust.trail.remembered):
+        return _fault(row, TRAIL_KINDS.forked, f"another root was signed for size {size}")
     judged = NoteJudge(trust.trail, TRAIL_KINDS).judge(size, checkpoint.root, checkpoint.note)
     for kind, reason in judged.faults:
         return _fault(row, kind, f"the checkpoint of size {size}: {reason}")
+    return None
+
+
+async def _prove(database: Database, row: Entry, checkpoint: StoredCheckpoint) -> Inclusion:
+    size = checkpoint.size
     try:
         stored = await trees.tiles(database, row.org_id, tiles.tiles_for_inclusion(row.seq, size))
         proof = tiles.inclusion_proof(row.seq, size, stored)
@@ -48,3 +72,16 @@ async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -
 
 def _fault(row: Entry, kind: str, reason: str) -> Inclusion:
     return Inclusion(verdict=False, fault=Fault(row.seq, kind, reason))
+
+
+async def signed_size(database: Database, org_id: int, trust: Trust | None) -> int:
+    """How many entries of a trail are known to be signed: by the newest checkpoint, or remembered."""
+    if trust is None:
+        return 0
+    known = max((head.size for head in trust.trail.remembered), default=0)
+    checkpoint = await trees.newest_checkpoint(database, org_id)
+    if checkpoint is None or checkpoint.size <= known:
+        return known
+    judge = NoteJudge(trust.trail, TRAIL_KINDS)
+    judged = judge.judge(checkpoint.size, checkpoint.root, checkpoint.note)
+    return known if judged.faults else checkpoint.size

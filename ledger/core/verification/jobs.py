@@ -24,7 +24,7 @@ from ledger.chain import Fault
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.extent import Target, check_range
 from ledger.core.verification.faults import Result
-from ledger.core.verification.limits import Limits
+from ledger.core.verification.limits import SigningLimits
 from ledger.core.verification.trail import Progress, verify_trail
 from ledger.core.verification.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
@@ -88,7 +88,7 @@ class VerificationJobs:
         trust: Callable[[Target], Trust | None] = lambda _: None,
         archive: ArchiveAt | None = None,
         processes: int | None = None,
-        limits: Limits | None = None,
+        limits: SigningLimits | None = None,
     ) -> None:
         self._table = table
         self._database_url = database_url

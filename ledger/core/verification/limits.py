@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 SIGNING_LIMIT_S: Final = 300.0
 
 
-class Limits(NamedTuple):
+class SigningLimits(NamedTuple):
     """Seconds from the writing of an entry on.
 
     ``signing_s``: until a checkpoint covers it. ``anchoring_s``: until an anchor covers

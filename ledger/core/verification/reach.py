@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from ledger.core.verification.limits import Limits
+from ledger.core.verification.limits import SigningLimits
 from ledger.core.verification.tally import Tally
 from ledger.storage.copy_out import Snapshot
 
@@ -36,7 +36,9 @@ class _Part(NamedTuple):
     awaited: str
 
 
-async def ask(snapshot: Snapshot, org_id: int, reach: Reach, limits: Limits, tally: Tally) -> None:
+async def ask(
+    snapshot: Snapshot, org_id: int, reach: Reach, limits: SigningLimits, tally: Tally
+) -> None:
     """Note in the tally what is asked for of the signed logs, and what of it is not there."""
     if tally.last < tally.first:
         return
@@ -64,7 +66,7 @@ def _parts(reach: Reach) -> list[_Part]:
 
 
 async def _ask_for(
-    part: _Part, snapshot: Snapshot, org_id: int, limits: Limits, tally: Tally
+    part: _Part, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
 ) -> None:
     """A part is asked for as soon as it covers an entry of the range, or should."""
     covers = part.size > tally.first

@@ -16,7 +16,7 @@ from ledger.core.verification.crew import CrewMember
 from ledger.core.verification.extent import Extent, Target, find_extent
 from ledger.core.verification.faults import Result, VerificationFailed, spell_range
 from ledger.core.verification.head import check_head
-from ledger.core.verification.limits import Limits
+from ledger.core.verification.limits import SigningLimits
 from ledger.core.verification.plan import Plan
 from ledger.core.verification.range_run import RangeRun
 from ledger.core.verification.reach import Reach, ask
@@ -56,7 +56,7 @@ async def verify_trail(
     archive: ArchiveAt | None = None,
     processes: int | None = None,
     watch: Watcher | None = None,
-    limits: Limits | None = None,
+    limits: SigningLimits | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may go on meanwhile.
 
@@ -87,7 +87,7 @@ async def verify_trail(
         run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
         await run.work(order)
         if limits is None and trust is not None:
-            limits = Limits()
+            limits = SigningLimits()
         return await run.conclude(limits)
 
 
@@ -226,7 +226,7 @@ class _Run:
             total = self.plan.last - self.plan.first + 1
             self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
 
-    async def conclude(self, limits: Limits | None) -> Result:
+    async def conclude(self, limits: SigningLimits | None) -> Result:
         """The verdict, with the head row's part in it and that of the signed logs."""
         tally = self._tally
         newest_seq = self._extent.newest.seq if self._extent.newest else -1
