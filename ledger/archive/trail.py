@@ -51,6 +51,11 @@ class TrailReader:
         """Whatever row stands at a seq in the database, whenever it says that it was written."""
         return await search.standing_at(self._database, org_id, seq)
 
+    async def rows_at(self, org_id: int, seq: int) -> int:
+        """How many rows stand at a seq, with the one that left the database where it did."""
+        left = await self.has_left(org_id, seq)
+        return await search.rows_at(self._database, org_id, seq) + left
+
     async def has(self, org_id: int, seq: int) -> bool:
         """Whether the trail goes as far as this seq, by its head row."""
         head_seq, _hash, _time = await search.head(self._database, org_id)

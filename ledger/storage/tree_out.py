@@ -58,6 +58,11 @@ SELECT s.size, {_NOTE}, CASE WHEN octet_length(s.line) <= {MAX_NOTE_BYTES} THEN 
 FROM anchor_cosignatures s LEFT JOIN checkpoints c ON c.org_id = 0 AND c.size = s.size
 WHERE s.size > $1 AND s.size <= $2 ORDER BY s.size, s.added_at"""
 
+FIRST_LEAF: Final = """
+SELECT idx FROM anchor_leaves WHERE org_id = $1 AND size > $2 ORDER BY size, idx LIMIT 1"""
+NEWEST_TOKENS: Final = TOKENS.replace("ORDER BY t.size,", "ORDER BY t.size DESC,")
+NEWEST_COSIGNATURES: Final = COSIGNATURES.replace("ORDER BY s.size,", "ORDER BY s.size DESC,")
+
 
 class StoredHead(NamedTuple):
     """A checkpoint as it stands, and one leaf by which the anchor log commits to it.
@@ -151,14 +156,25 @@ class TreeReader:
             size: int | None = await self._connection.fetchval(COVERED, org_id, anchor_size, most)
         return size or 0
 
-    async def tokens(self, above: int, until: int) -> AsyncGenerator[Attestation]:
+    async def first_leaf(self, org_id: int, above: int) -> int | None:
+        """The index of the first leaf for the smallest checkpoint above this size, if there is one."""
+        async with explained():
+            idx: int | None = await self._connection.fetchval(FIRST_LEAF, org_id, above)
+        return idx
+
+    async def tokens(
+        self, above: int, until: int, *, newest_first: bool = False
+    ) -> AsyncGenerator[Attestation]:
         """Timestamp tokens of the anchors of sizes above ``above`` up to ``until``."""
-        async for row in self._rows(TOKENS, above, until):
+        async for row in self._rows(NEWEST_TOKENS if newest_first else TOKENS, above, until):
             yield Attestation(*row)
 
-    async def cosignatures(self, above: int, until: int) -> AsyncGenerator[Attestation]:
+    async def cosignatures(
+        self, above: int, until: int, *, newest_first: bool = False
+    ) -> AsyncGenerator[Attestation]:
         """Witnesses' signature lines for the anchors of sizes above ``above`` up to ``until``."""
-        async for row in self._rows(COSIGNATURES, above, until):
+        query = NEWEST_COSIGNATURES if newest_first else COSIGNATURES
+        async for row in self._rows(query, above, until):
             yield Attestation(*row)
 
     async def _rows(self, query: str, *values: Any) -> AsyncIterator[Any]:

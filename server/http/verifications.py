@@ -228,6 +228,7 @@ async def _judged(services: Services, org: Org, entry: Entry, trust: Trust | Non
         services.keyring(True),
         timestamp=format_time(written_us),
         inclusion=await check_inclusion(services.database, entry, trust),
+        rows=await services.trail.rows_at(org.id, entry.seq),
         late=written_us < (time.time() - services.limits.signing_s) * 1_000_000,
     )
 

@@ -17,7 +17,7 @@ from ledger.note import sign_note
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
 from tests.verification.database import COUNT, HEAD, ROWS
-from tests.verification.signed import KEYS, SIZES, TRUST, Signed, faults, kinds
+from tests.verification.signed import FAR, KEYS, SIZES, TRUST, Signed, faults, kinds
 
 FOREIGN = log_keys(2)
 LAST = COUNT - 1
@@ -53,14 +53,23 @@ async def test_a_trail_that_outgrew_its_last_checkpoint(signed: Signed) -> None:
         f"UPDATE heads SET seq = {head.seq}, entry_hash = '\\x{head.entry_hash.hex()}'"
     )
     result = await signed.verify()
-    assert (result.valid, result.total_entries, result.checks.tree) == (True, COUNT + 600, True)
+    assert (result.verdict, result.total_entries) == ("incomplete", COUNT + 600)
+    assert (result.unsigned_entries, result.checks.tree) == (600, "not_checked")
+    assert f"entry {COUNT} was written more than" in result.reasons["tree"]
+    young = await signed.verify(limits=FAR)
+    assert (young.verdict, young.unsigned_entries, young.checks.tree) == ("verified", 600, True)
+    part = await signed.verify(from_seq=COUNT - 10, to_seq=COUNT - 1)
+    assert (part.verdict, part.unsigned_entries) == ("verified", 0)
 
 
 async def test_nothing_signed_is_nothing_checked(signed: Signed) -> None:
     await signed.superuser.lay()
     result = await signed.verify()
-    assert result.valid
+    assert (result.verdict, result.unsigned_entries) == ("incomplete", COUNT)
     assert {getattr(result.checks, name) for name in OF_TREES} == {"not_checked"}
+    young = await signed.verify(limits=FAR)
+    assert (young.verdict, young.unsigned_entries) == ("verified", COUNT)
+    assert {getattr(young.checks, name) for name in OF_TREES} == {"not_checked"}
 
 
 @pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
@@ -305,13 +314,13 @@ async def test_ranges(signed: Signed) -> None:
     result = await signed.verify(to_seq=2_303)
     assert (result.valid, result.checks.tree, result.checks.checkpoints) == (True, True, True)
     assert result.checks.classical_signature is True
-    assert (result.checks.anchors, result.checks.pq_signature) == ("not_checked", "not_checked")
+    assert (result.checks.anchors, result.checks.pq_signature) == (True, True)
     assert faults(await signed.verify(to_seq=3_000)) == [(2_304, "tile_mismatch")]
     before = await signed.verify(to_seq=600)
-    assert (before.valid, before.checks.tree) == (True, "not_checked")
-    later = await signed.verify(from_seq=1)
+    assert (before.valid, before.checks.tree) == (True, True)
+    later = await signed.verify(from_seq=2_560)
     assert (later.valid, later.checks.head) == (True, True)
-    assert {getattr(later.checks, name) for name in OF_TREES} == {"not_checked"}
+    assert {getattr(later.checks, name) for name in OF_TREES[:5]} == {True}
 
 
 async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:

@@ -34,23 +34,23 @@ class Attestations:
         faults: FaultList,
         held: set[str],
         *,
-        one: bool = False,
+        newest: bool = False,
     ) -> None:
         """Verify those of the anchors above the first of these sizes, up to the second.
 
-        ``one``: one that is right is enough of each, the rest are not read.
+        ``newest``: they are read from the newest on, and no further than to one that is right.
         """
         if self._authorities is not None:
-            async with aclosing(trees.tokens(*sizes)) as tokens:
+            async with aclosing(trees.tokens(*sizes, newest_first=newest)) as tokens:
                 async for token in tokens:
                     self._check_token(token, faults, held)
-                    if one and "external_time" in held:
+                    if newest and "external_time" in held:
                         break
         if self._policy is not None:
-            async with aclosing(trees.cosignatures(*sizes)) as lines:
+            async with aclosing(trees.cosignatures(*sizes, newest_first=newest)) as lines:
                 async for line in lines:
                     self._check_line(line, self._policy, faults, held)
-                    if one and "witnesses" in held:
+                    if newest and "witnesses" in held:
                         break
 
     def _check_token(self, token: Attestation, faults: FaultList, held: set[str]) -> None:

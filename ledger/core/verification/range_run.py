@@ -61,7 +61,7 @@ class RangeRun:
         async with self._snapshot.trees() as trees:
             await self._conclude_trail(trees, tally, to_end=to_end)
             anchor_faults = FaultList()
-            await self._conclude_anchors(trees, anchor_faults)
+            await self._conclude_anchors(trees, tally.first, anchor_faults)
         self._faults.take(
             [Fault(NO_ENTRY, fault.kind, fault.reason) for fault in anchor_faults.named],
             anchor_faults.count,
@@ -108,7 +108,7 @@ class RangeRun:
             await check_root(store, trees, head, faults)
         await name_orphans(trees, self._org_id, extent.signed, faults)
 
-    async def _conclude_anchors(self, trees: TreeReader, faults: FaultList) -> None:
+    async def _conclude_anchors(self, trees: TreeReader, first: int, faults: FaultList) -> None:
         extent = self.signed.anchors
         held = await _judge_top(trees, ANCHOR_LOG, extent, ANCHOR_KINDS, faults, above=MAX_BIGINT)
         log = _log(self._snapshot, ANCHOR_LOG, extent, ANCHOR_KINDS)
@@ -128,10 +128,12 @@ class RangeRun:
             return
         self._anchored = size
         self._held |= held | {"anchors"}
-        assert row.idx is not None
-        attestations = Attestations(self.signed.trust)
-        await attestations.read(trees, (row.idx, extent.signed), faults, self._held, one=True)
-        self._attested = attestations.attested
+        leaf = await trees.first_leaf(self._org_id, first)
+        if leaf is not None:
+            attestations = Attestations(self.signed.trust)
+            sizes = leaf, extent.signed
+            await attestations.read(trees, sizes, faults, self._held, newest=True)
+            self._attested = attestations.attested
 
     async def _leaf(self, trees: TreeReader, size: int) -> StoredHead | None:
         """The checkpoint of this size with the first leaf by which an anchor commits to it."""

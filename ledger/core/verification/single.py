@@ -23,6 +23,7 @@ CHECK_OF_KIND: Final = {
     "link_broken": "chain_valid",
     "seq_mismatch": "chain_valid",
     "missing": "chain_valid",
+    "inserted": "chain_valid",
     "payload_mismatch": "payload_valid",
 }
 
@@ -61,6 +62,7 @@ def verify_entry(
     timestamp: str,
     inclusion: Inclusion = NOT_LOOKED_FOR,
     late: bool = False,
+    rows: int = 1,
 ) -> EntryResult:
     """Check one stored entry. ``before`` is the entry at ``seq - 1``, None where there is none.
 
@@ -68,9 +70,12 @@ def verify_entry(
     holds if the leaf names the hash of the entry before, as stored or, should
     that have been altered, as its leaf gives it. ``inclusion`` is what was found of
     the leaf in the signed tree. ``late``: the entry should be signed by now, so its
-    inclusion is asked for.
+    inclusion is asked for. ``rows`` is how many rows stand at its seq.
     """
     faults = _faults(row, before, org, keyring)
+    if rows > 1:
+        reason = f"{rows} rows stand at this seq, of which one can be the entry"
+        faults = [*faults, Fault(row.seq, "inserted", reason)]
     failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
 
