@@ -7,7 +7,7 @@ covers what it covered).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -43,14 +43,14 @@ class Damage:
 
 
 def _of(
-    name: str, checks: str, *statements: str, seqs: object = (), anywhere: bool = False
+    name: str, checks: str, *statements: str, seqs: Iterable[int] = (), anywhere: bool = False
 ) -> Damage:
     return Damage(
         name,
         statements,
         frozenset(checks.split()),
         frozenset(seqs),
-        anywhere,  # type: ignore[call-overload]
+        anywhere,
     )
 
 

@@ -23,7 +23,7 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.extent import Target, check_range
-from ledger.core.verification.faults import Result
+from ledger.core.verification.faults import RangeRefused, Result, VerificationFailed
 from ledger.core.verification.limits import SigningLimits
 from ledger.core.verification.trail import Progress, verify_trail
 from ledger.core.verification.trust import Trust
@@ -123,9 +123,7 @@ class VerificationJobs:
 
         Raises RangeRefused for a range beyond the trail, QueueFull, DatabaseUnavailable.
         """
-        if target.from_seq or target.to_seq is not None:
-            trust = await asyncio.to_thread(self._trust, target)
-            await check_range(self._database_url, target, trust)
+        await self._require_range(target)
         if self._reserved >= MAX_WAITING:
             raise QueueFull(
                 f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
@@ -150,6 +148,18 @@ class VerificationJobs:
         job = await self.find(target.org_id, job_id)
         assert job is not None, "it was just stored"
         return job
+
+    async def _require_range(self, target: Target) -> None:
+        """Raise RangeRefused for a range beyond the trail; whatever else is wrong fails the job."""
+        if not target.from_seq and target.to_seq is None:
+            return
+        try:
+            trust = await asyncio.to_thread(self._trust, target)
+            await check_range(self._database_url, target, trust)
+        except RangeRefused:
+            raise
+        except VerificationFailed as error:
+            _log.warning("a verification of org %s will fail: %s", target.org, error)
 
     async def find(self, org_id: int, job_id: str) -> Job | None:
         """An org's job, whichever process runs it; None where it has no such job."""
