@@ -7,7 +7,9 @@ that begins where something is, one that never was.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -177,3 +179,23 @@ def test_ranges_that_never_were_are_refused(signing_server: Server) -> None:
     nothing = Org(signing_server, empty, key, [])
     assert nothing.ask(from_seq=0, to_seq=0).status == 400
     assert nothing.ask().json()["verdict"] == "incomplete"
+
+
+def test_ranges_up_to_the_head_hold_while_others_append(signing_server: Server) -> None:
+    org = made(signing_server, 50, sign=False)
+    path = f"/v1/orgs/{org.slug}/entries"
+    ended = Event()
+
+    def append() -> None:
+        while not ended.is_set():
+            answer = org.server.request("POST", path, [{"n": n} for n in range(30)], key=org.key)
+            assert answer.status == 201, answer.body
+
+    with ThreadPoolExecutor(1) as thread:
+        appending = thread.submit(append)
+        for _ in range(5):
+            head = org.server.request("GET", f"/v1/orgs/{org.slug}/head", key=org.key).json()
+            job = org.ask(from_seq=head["seq"] - 20, to_seq=head["seq"]).json()
+            assert (job["verdict"], job["result"]["total_entries"]) == ("verified", 21), job
+        ended.set()
+        appending.result()

@@ -29,7 +29,7 @@ class RangeProof:
         self._rows = rows
         self._faults = faults
         self._held = held
-        self._displaced = self._absent = False
+        self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
 
     async def check(self, store: TileStore, trees: TreeReader, heads: Sequence[SignedHead]) -> None:
@@ -44,6 +44,8 @@ class RangeProof:
         for head in heads:
             if await check_root(store, trees, head, self._faults):
                 self._held.add("checkpoints")
+            else:
+                self._unproven = True
 
     def part(self) -> TreePart:
         """What was found."""
@@ -57,6 +59,7 @@ class RangeProof:
             kinds=sorted(self._faults.kinds),
             held=sorted(self._held),
             rewritten=self._rewritten,
+            unproven=self._unproven,
         )
 
     async def _check_tile(self, store: TileStore, trees: TreeReader, index: int, end: int) -> None:
@@ -67,9 +70,11 @@ class RangeProof:
             proofs = TileProofs(index, size, tiles)
             proofs.check(root)
         except TileError as error:
+            self._unproven = True
             self._faults.add(seq, TRAIL_KINDS.tile_missing, str(error))
             return
         except MerkleError as error:
+            self._unproven = True
             reason = f"tile {index} of level 0 is not in the tree signed at size {size}: {error}"
             self._faults.add(seq, TRAIL_KINDS.tile_mismatch, reason)
             return

@@ -41,7 +41,7 @@ class RangeRun:
         self._org_id = org_id
         self._faults = FaultList()
         self._held: set[str] = set()
-        self._displaced = self._absent = False
+        self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
         self._attested: dict[str, int] = {}
         self._anchored = 0
@@ -54,6 +54,7 @@ class RangeRun:
         self._held.update(part.held)
         self._displaced |= part.displaced
         self._absent |= part.absent
+        self._unproven |= part.unproven
         self._rewritten += part.rewritten
 
     async def conclude(self, tally: Tally, *, to_end: bool) -> None:
@@ -74,6 +75,8 @@ class RangeRun:
             tally.contradicted.add("tree")
         if self._absent:
             tally.doubted["tree"] = "entries are missing that were signed into it"
+        if self._unproven:
+            tally.doubted["checkpoints"] = "the tiles that are stored do not lead to every root"
 
     async def reach(self) -> Reach:
         """How far the signed logs cover the trail; after :meth:`conclude`."""
@@ -105,7 +108,7 @@ class RangeRun:
         faults.take(log.tree.faults.named, log.tree.faults.count, sorted(log.tree.faults.kinds))
         store = TileStore(self._org_id)
         for head in _remembered_outside(extent, tally):
-            await check_root(store, trees, head, faults)
+            self._unproven |= not await check_root(store, trees, head, faults)
         await name_orphans(trees, self._org_id, extent.signed, faults)
 
     async def _conclude_anchors(self, trees: TreeReader, first: int, faults: FaultList) -> None:

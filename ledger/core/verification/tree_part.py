@@ -49,7 +49,8 @@ class TreePart(msgspec.Struct, frozen=True):
     the leaf of a row that was found wrong is not the tile's. ``absent``: a leaf is in
     no row, so that its tile stands in for it. ``rewritten`` counts leaves that are not
     those that were signed. ``attested`` is the largest anchor, by check, of which someone
-    else's attestation holds.
+    else's attestation holds. ``unproven``: a signed root could not be held against the
+    tiles, as some are missing or do not lead to it.
     """
 
     ours: list[bytes | None]
@@ -65,6 +66,7 @@ class TreePart(msgspec.Struct, frozen=True):
     """Checks for which at least one thing was found right."""
     rewritten: int = 0
     attested: dict[str, int] = {}
+    unproven: bool = False
 
 
 class FaultList:
