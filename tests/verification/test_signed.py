@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,12 @@ from ledger import merkle
 from ledger.chain import EMPTY_HEAD, Head, extend
 from ledger.checkpoint import Checkpoint
 from ledger.core.verification.faults import CHECKS, CHECKS_OF_ENTRIES
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.trust import SignedHead, Trust
 from ledger.log_keys import LogKeys
 from ledger.note import sign_note
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
-from tests.verification.database import COUNT, HEAD, ROWS
+from tests.verification.database import COUNT, HEAD, ROWS, Superuser
 from tests.verification.signed import FAR, KEYS, SIZES, TRUST, Signed, faults, kinds
 
 FOREIGN = log_keys(2)
@@ -338,3 +339,20 @@ async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
     assert {"checkpoint_foreign", "anchor_foreign"} <= kinds(foreign)
     assert (foreign.checks.classical_signature, foreign.checks.pq_signature) == (False, False)
     assert foreign.checks.hashes is True
+
+
+async def test_a_size_that_the_signer_remembers_first_is_no_loss(
+    superuser: Superuser, tmp_path: Path
+) -> None:
+    """Its memory is written before the checkpoint is in the database."""
+    signed = Signed(superuser, tmp_path / "signed.sqlite")
+    await signed.sign(3)
+    ahead = SignedHead(2_800, merkle.root(HASHES[:2_800]))
+    trust = Trust.of(KEYS.public(), ORG, trail=[ahead])
+    for first, last in ((None, None), (100, 300), (2_000, 2_500), (2_500, None)):
+        result = await signed.verify(trust, from_seq=first, to_seq=last, limits=FAR)
+        assert (first, faults(result), result.verdict) == (first, [], "verified")
+    shorter = await signed.verify(
+        Trust.of(KEYS.public(), ORG, trail=[SignedHead(9_000, bytes(32))]), from_seq=5, to_seq=10
+    )
+    assert {"rolled_back", "below_signed"} == kinds(shorter)

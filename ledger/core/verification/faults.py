@@ -134,10 +134,12 @@ LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
         ("hashes", "signatures", "payloads", "columns"),
     ),
     **dict.fromkeys(
-        ("checkpoint_malformed", "checkpoint_missing", "rolled_back"), ("classical_signature",)
+        ("checkpoint_malformed", "checkpoint_missing", "rolled_back", "tree_mismatch"),
+        ("classical_signature",),
     ),
     **dict.fromkeys(
-        ("anchor_malformed", "anchor_rolled_back"), ("classical_signature", "pq_signature")
+        ("anchor_malformed", "anchor_rolled_back", "anchor_tree_mismatch"),
+        ("classical_signature", "pq_signature"),
     ),
 }
 """Checks that could not be made of everything where there is such a fault."""

@@ -10,7 +10,7 @@ from ledger.core.verification.faults import TRAIL_KINDS
 from ledger.core.verification.trust import NoteJudge, Trust
 from ledger.entry import entry_hash
 from ledger.errors import MerkleError, TileError
-from ledger.storage import trees
+from ledger.storage import search, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import MissingTile, StoredCheckpoint
 from ledger.verdict import NOT_CHECKED, Check
@@ -33,14 +33,19 @@ async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -
         return Inclusion(NOT_CHECKED)
     checkpoint = await trees.newest_checkpoint(database, row.org_id)
     if checkpoint is None or checkpoint.size <= row.seq:
-        return _uncovered(row, trust)
+        return await _uncovered(database, row, trust)
     return _doubt(row, checkpoint, trust) or await _prove(database, row, checkpoint)
 
 
-def _uncovered(row: Entry, trust: Trust) -> Inclusion:
-    """No checkpoint that is stored covers the entry: perhaps it is young, perhaps one is gone."""
+async def _uncovered(database: Database, row: Entry, trust: Trust) -> Inclusion:
+    """No checkpoint that is stored covers the entry: perhaps it is young, perhaps one is gone.
+
+    The signer remembers a size before the database has its checkpoint. So only one that is
+    larger than the trail tells of a loss.
+    """
     known = max((head.size for head in trust.trail.remembered), default=0)
-    if known <= row.seq:
+    head_seq, _hash, _time = await search.head(database, row.org_id)
+    if known <= max(row.seq, head_seq + 1):
         return Inclusion(NOT_CHECKED)
     reason = f"a tree of {known} entries was signed, and no checkpoint that is stored covers it"
     return _fault(row, TRAIL_KINDS.rolled_back, reason)

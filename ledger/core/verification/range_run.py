@@ -33,12 +33,17 @@ from ledger.tiles import inclusion_proof, tiles_for_inclusion
 
 
 class RangeRun:
-    """Collects the parts of a range, and concludes on its signed logs."""
+    """Collects the parts of a range, and concludes on its signed logs.
 
-    def __init__(self, snapshot: Snapshot, org_id: int, signed: Signed) -> None:
+    ``length`` is how many entries the trail has by its head row. The signer remembers a size
+    before the database has its checkpoint: a size up to that length is no loss.
+    """
+
+    def __init__(self, snapshot: Snapshot, org_id: int, signed: Signed, length: int) -> None:
         self.signed = signed
         self._snapshot = snapshot
         self._org_id = org_id
+        self._length = length
         self._faults = FaultList()
         self._held: set[str] = set()
         self._displaced = self._absent = self._unproven = False
@@ -104,7 +109,7 @@ class RangeRun:
             self._held |= held
         await log.check_row(trees)
         await log.check_beyond(trees)
-        log.check_rollback(extent.signed)
+        log.check_rollback(self._length)
         faults.take(log.tree.faults.named, log.tree.faults.count, sorted(log.tree.faults.kinds))
         store = TileStore(self._org_id)
         for head in _remembered_outside(extent, tally):
@@ -117,7 +122,7 @@ class RangeRun:
         log = _log(self._snapshot, ANCHOR_LOG, extent, ANCHOR_KINDS)
         await log.check_row(trees)
         await log.check_beyond(trees)
-        log.check_rollback(extent.signed)
+        log.check_rollback(await trees.last_leaf(extent.needed) + 1)
         faults.take(log.tree.faults.named, log.tree.faults.count, sorted(log.tree.faults.kinds))
         store = TileStore(ANCHOR_LOG)
         for head in extent.trust.remembered:
@@ -215,14 +220,14 @@ async def _judge_top(
     is_anchor = kinds is ANCHOR_KINDS
     async for size, root, note in _from_the_top(trees, org_id, extent.signed):
         judged = judge.judge(size, root, note)
-        if size == extent.signed and judged.head is not None:
-            held = {"classical_signature"} if judged.classical else set()
-            held |= {"pq_signature"} if judged.pq else set()
-            return held if is_anchor else held | {"checkpoints"}
         if is_anchor or size > above:
             for kind, reason in judged.faults:
                 what = "anchor" if is_anchor else "checkpoint"
                 faults.add(size - 1, kind, f"the {what} of size {size}: {reason}")
+        if size == extent.signed and judged.head is not None:
+            held = {"classical_signature"} if judged.classical else set()
+            held |= {"pq_signature"} if judged.pq else set()
+            return held if is_anchor else held | {"checkpoints"}
     return set()
 
 

@@ -138,7 +138,8 @@ class _Run:
         if signed is not None and extent.whole:
             self._logs = SignedRun(snapshot, target.org_id, signed)
         elif signed is not None:
-            self._range = RangeRun(snapshot, target.org_id, signed)
+            length = extent.head.seq + 1 if extent.head else 0
+            self._range = RangeRun(snapshot, target.org_id, signed, length)
         self._last_row: Segment | None = None
         if not self._to_end and ending.last >= 0:
             self._last_row = Segment(ending.last, ending.last)
