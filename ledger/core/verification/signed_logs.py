@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,14 +12,15 @@ from ledger.core.verification.attestations import Attestations
 from ledger.core.verification.blocks import Rows, Tiles, tree_part
 from ledger.core.verification.faults import ANCHOR_KINDS, TRAIL_KINDS, spell_range
 from ledger.core.verification.heads import HeadsOfSegment, sizes_of
-from ledger.core.verification.range_proof import RangeProof
 from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.tile_store import TileStore
 from ledger.core.verification.tree_part import TILE_HASHES, FaultList, TreePart
 from ledger.core.verification.trust import NoteJudge
 from ledger.core.verification.wire import Signed
 from ledger.merkle import leaf_hash
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
+
+if TYPE_CHECKING:
+    from ledger.core.verification.tile_store import TileStore
 
 
 class SignedLogs:
@@ -32,7 +34,7 @@ class SignedLogs:
         self._trail_judge = NoteJudge(trust.trail, TRAIL_KINDS)
         self._anchor_judge = NoteJudge(trust.anchors, ANCHOR_KINDS)
         self._attestations = Attestations(trust)
-        self._store = TileStore(org_id)
+        self._store: TileStore | None = None
 
     async def trail_part(self, segment: Segment, rows: Rows | None) -> TreePart:
         """The tree over a trail's segment; ``rows`` None for what is beyond the trail."""
@@ -47,10 +49,15 @@ class SignedLogs:
 
     async def range_part(self, segment: Segment, rows: Rows | None) -> TreePart:
         """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
+        # Here, as the workers of a whole trail need none of it.
+        from ledger.core.verification.range_proof import RangeProof  # noqa: PLC0415
+        from ledger.core.verification.tile_store import TileStore  # noqa: PLC0415
+
         heads = HeadsOfSegment(self._signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)
         if rows is None:
             return _without_tree(heads.faults, heads.held)
+        self._store = self._store or TileStore(self._org_id)
         proof = RangeProof(self._signed.trail.head, rows, heads.faults, heads.held)
         await proof.check(self._store, self._trees, heads.heads)
         return proof.part()
