@@ -116,5 +116,5 @@ class Verifier(LedgerUser):
             f"{self.org}/verifications?wait=30", body, name="verify", catch_response=True
         ) as answer:
             result = answer.json().get("result") if answer.ok else None
-            if answer.ok and result is not None and not result["valid"]:
+            if answer.ok and result is not None and result["verdict"] == "refuted":
                 answer.failure(f"the trail has faults: {result['errors'][:3]}")

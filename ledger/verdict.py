@@ -65,6 +65,12 @@ def combine(
     return Verdict.VERIFIED
 
 
+def worse_of(one: Verdict, other: Verdict) -> Verdict:
+    """The verdict on two things together: refuted before incomplete before verified."""
+    order = (Verdict.VERIFIED, Verdict.INCOMPLETE, Verdict.REFUTED)
+    return max(one, other, key=order.index)
+
+
 def unchecked(checks: Mapping[str, object], asked: Collection[str]) -> tuple[str, ...]:
     """Name the checks that were asked for and have no answer, in the order of ``asked``."""
     return tuple(name for name in asked if not isinstance(checks.get(name), bool))

@@ -19,6 +19,7 @@ from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs
+from ledger.core.verification.limits import SigningLimits
 from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.keys import SigningKeyring
 from ledger.storage import listen, migrate, partitions
@@ -44,6 +45,13 @@ log = structlog.get_logger("quire")
 
 UPKEEP_S: Final = 3_600
 UPKEEP_AGAIN_S: Final = 60
+
+
+def _limits(settings: Settings) -> SigningLimits:
+    """How long entries may wait: the limit, and what signing, anchoring, stamping take anyway."""
+    signing_s = settings.signing_limit_seconds + settings.checkpoint_seconds
+    anchoring_s = signing_s + settings.anchor_seconds
+    return SigningLimits(signing_s, anchoring_s, anchoring_s + settings.tsa_seconds)
 
 
 class Services:
@@ -79,6 +87,7 @@ class Services:
         self.directory = Directory(database, secrets.master_key)
         self.guard = Guard(database, self.sequencer, self.sealer)
         self.trust = TrustSource(settings)
+        self.limits = _limits(settings)
         self.verifications = VerificationJobs(
             VerificationTable(database),
             database.url,
@@ -88,6 +97,7 @@ class Services:
             archive=None
             if settings.archive_target is None
             else ArchiveAt(settings.archive_target, target_settings(settings)),
+            limits=self.limits,
         )
         self.bodies = Bodies()
         self.growth = Growth(database)

@@ -116,6 +116,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     anchor_seconds: Annotated[
         float, Meta(ge=0.05, le=86_400, description="Seconds between anchors")
     ] = 10.0
+    signing_limit_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=2_592_000,
+            description="Seconds that an entry may wait to be signed, anchored, timestamped and "
+            "cosigned, over the time that each of these takes, before verifications are incomplete",
+        ),
+    ] = 300.0
     tsa_url: Annotated[
         Annotated[str, Meta(pattern=r"^https?://")] | None,
         Meta(description="RFC 3161 authority that timestamps anchors; none: no timestamps"),

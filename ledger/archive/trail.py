@@ -42,17 +42,31 @@ class TrailReader:
     async def entry(self, place: RecordId) -> Entry | None:
         """The entry that a record id names."""
         found = await search.entry(self._database, place)
-        if found is not None or not await self._has_left(place.org_id, place.seq):
+        if found is not None or not await self.has_left(place.org_id, place.seq):
             return found
         entry = await self._past.entry(place.org_id, place.seq)
         return entry if from_datetime(entry.anchored_at) == place.anchored_us else None
+
+    async def standing_at(self, org_id: int, seq: int) -> Entry | None:
+        """Whatever row stands at a seq in the database, whenever it says that it was written."""
+        return await search.standing_at(self._database, org_id, seq)
+
+    async def rows_at(self, org_id: int, seq: int) -> int:
+        """How many rows stand at a seq, with the one that left the database where it did."""
+        left = await self.has_left(org_id, seq)
+        return await search.rows_at(self._database, org_id, seq) + left
+
+    async def has(self, org_id: int, seq: int) -> bool:
+        """Whether the trail goes as far as this seq, by its head row."""
+        head_seq, _hash, _time = await search.head(self._database, org_id)
+        return seq <= head_seq
 
     async def entry_before(self, this: Entry) -> Entry | None:
         """The entry one seq before this one."""
         if not this.seq:
             return None
         found = await search.entry_before(self._database, this)
-        if found is not None or not await self._has_left(this.org_id, this.seq - 1):
+        if found is not None or not await self.has_left(this.org_id, this.seq - 1):
             return found
         return await self._past.entry(this.org_id, this.seq - 1)
 
@@ -159,10 +173,11 @@ class TrailReader:
     ) -> list[Entry]:
         """The first of these entries, as :func:`ledger.storage.evidence.entries` has it."""
         found = await evidence.entries(self._database, org_id, seqs, since, until)
-        if (found and found[0].seq == seqs[0]) or not await self._has_left(org_id, seqs[0]):
+        if (found and found[0].seq == seqs[0]) or not await self.has_left(org_id, seqs[0]):
             return found
         floor = await departed.live_from(self._database, org_id)
         return await self._search.entries(org_id, [seq for seq in seqs if seq < floor])
 
-    async def _has_left(self, org_id: int, seq: int) -> bool:
+    async def has_left(self, org_id: int, seq: int) -> bool:
+        """Whether the entry of this seq left the database for the archive."""
         return seq < await departed.live_from(self._database, org_id)

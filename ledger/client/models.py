@@ -188,14 +188,17 @@ class ImportedRowVerdict(msgspec.Struct, frozen=True, kw_only=True):
 class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on one entry, with reasons in ``errors``. True exactly when valid.
 
+    ``verdict`` is "verified", "refuted" or "incomplete", ``valid`` True for "verified" alone.
     ``row`` is the QWED row that the entry carries, where it was asked for by the row's id.
     """
 
     valid: bool
+    verdict: str = "incomplete"
     checks: EntryChecks
     record_id: str
     timestamp: Time
     errors: list[str] = []
+    unsigned_entries: int = 0
     row: ImportedRowVerdict | None = None
 
     def __bool__(self) -> bool:
@@ -285,11 +288,14 @@ class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
 class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a trail or a range of it. True exactly when valid.
 
-    ``errors`` is bounded by the server, ``fault_count`` is exact;
-    ``failed_entries`` counts entries with at least one fault.
+    ``verdict`` is "verified", "refuted" or "incomplete", ``valid`` True for "verified"
+    alone. ``errors`` is bounded by the server, ``fault_count`` is exact;
+    ``failed_entries`` counts entries with at least one fault, ``unsigned_entries`` those
+    that no checkpoint covers yet. ``reasons`` says why a check was not made.
     """
 
     valid: bool
+    verdict: str = "incomplete"
     total_entries: int
     verified_entries: int
     failed_entries: int
@@ -298,16 +304,23 @@ class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):
     first_seq: int | None = None
     last_seq: int | None = None
     checks: TrailChecks = TrailChecks()
+    unsigned_entries: int = 0
+    reasons: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         return self.valid
 
 
 class VerificationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A verification on its way; ``rate`` is in entries a second."""
+    """A verification on its way; ``rate`` is in entries a second.
+
+    ``verdict`` and ``valid`` are None until it is done.
+    """
 
     id: str
     state: str
+    verdict: str | None = None
+    valid: bool | None = None
     processed: int = 0
     total: int | None = None
     rate: float | None = None

@@ -54,6 +54,11 @@ LIVE_FROM: Final = """
 SELECT coalesce(max(last_seq) + 1, 0), max(target) FROM departed WHERE org_id = $1"""
 PLANTED: Final = """
 SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"""
+# Beside the entry there may be rows that were planted: the one written first tells.
+WRITTEN: Final = """
+SELECT min(CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
+           THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END)
+FROM entries WHERE org_id = $1 AND seq = $2"""
 NEXT_SEQ: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT 1"
 
 Sink = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -107,6 +112,12 @@ class Snapshot:
         async with explained():
             rows = await self._connection.fetch(LIVE_FROM, org_id)
         return rows[0][0], rows[0][1]
+
+    async def written_us(self, org_id: int, seq: int) -> int | None:
+        """When an entry was written; None where it is not in the database."""
+        async with explained():
+            written: int | None = await self._connection.fetchval(WRITTEN, org_id, seq)
+        return written
 
     async def planted(self, org_id: int, live_from: int, limit: int) -> list[int]:
         """Seqs of rows that stand where all entries left."""

@@ -56,6 +56,12 @@ ENTRY_AT_SEQ = f"""
 SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
 ORDER BY anchored_at DESC LIMIT 1"""
 
+STANDING_AT = f"""
+SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at < '4253-01-01Z'
+ORDER BY anchored_at LIMIT 1"""
+
+ROWS_AT: Final = "SELECT count(*) FROM entries WHERE org_id = $1 AND seq = $2"
+
 
 def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
     """SQL and arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
@@ -128,6 +134,18 @@ async def entry(database: Database, place: RecordId) -> Entry | None:
         HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
     )
     return None if row is None else Entry(*row)
+
+
+async def standing_at(database: Database, org_id: int, seq: int) -> Entry | None:
+    """Whatever row stands at a seq, whenever it says that it was written."""
+    row = await database.fetchrow(STANDING_AT, org_id, seq)
+    return None if row is None else Entry(*row)
+
+
+async def rows_at(database: Database, org_id: int, seq: int) -> int:
+    """How many rows stand at a seq."""
+    row = await database.fetchrow(ROWS_AT, org_id, seq)
+    return 0 if row is None else int(row[0])
 
 
 async def entry_before(database: Database, this: Entry) -> Entry | None:

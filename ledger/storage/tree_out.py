@@ -7,7 +7,7 @@ tiles of one segment.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, NamedTuple
 
 from ledger.storage.database import Connection, explained
@@ -45,6 +45,9 @@ WHERE a.org_id = $1
   AND NOT EXISTS (SELECT FROM checkpoints c WHERE c.org_id = a.org_id AND c.size = a.size)
 ORDER BY a.size, a.idx LIMIT $2"""
 ANCHORED: Final = "SELECT EXISTS (SELECT FROM anchor_leaves WHERE org_id = $1 AND idx < $2)"
+COVERED: Final = """
+SELECT size FROM anchor_leaves WHERE org_id = $1 AND idx < $2 AND size <= $3
+ORDER BY size DESC, idx DESC LIMIT 1"""
 TREE: Final = "SELECT size, root FROM trees WHERE org_id = $1"
 TOKENS: Final = f"""
 SELECT t.size, {_NOTE}, CASE WHEN octet_length(t.token) <= {MAX_TOKEN_BYTES} THEN t.token END
@@ -54,6 +57,11 @@ COSIGNATURES: Final = f"""
 SELECT s.size, {_NOTE}, CASE WHEN octet_length(s.line) <= {MAX_NOTE_BYTES} THEN s.line END
 FROM anchor_cosignatures s LEFT JOIN checkpoints c ON c.org_id = 0 AND c.size = s.size
 WHERE s.size > $1 AND s.size <= $2 ORDER BY s.size, s.added_at"""
+
+FIRST_LEAF: Final = """
+SELECT idx FROM anchor_leaves WHERE org_id = $1 AND size > $2 ORDER BY size, idx LIMIT 1"""
+NEWEST_TOKENS: Final = TOKENS.replace("ORDER BY t.size,", "ORDER BY t.size DESC,")
+NEWEST_COSIGNATURES: Final = COSIGNATURES.replace("ORDER BY s.size,", "ORDER BY s.size DESC,")
 
 
 class StoredHead(NamedTuple):
@@ -142,14 +150,31 @@ class TreeReader:
             found: bool = await self._connection.fetchval(ANCHORED, org_id, anchor_size)
         return found
 
-    async def tokens(self, above: int, until: int) -> AsyncIterator[Attestation]:
+    async def covered(self, org_id: int, anchor_size: int, most: int) -> int:
+        """The largest checkpoint, up to ``most``, that an anchor of this size covers; 0: none."""
+        async with explained():
+            size: int | None = await self._connection.fetchval(COVERED, org_id, anchor_size, most)
+        return size or 0
+
+    async def first_leaf(self, org_id: int, above: int) -> int | None:
+        """The index of the first leaf for the smallest checkpoint above this size, if there is one."""
+        async with explained():
+            idx: int | None = await self._connection.fetchval(FIRST_LEAF, org_id, above)
+        return idx
+
+    async def tokens(
+        self, above: int, until: int, *, newest_first: bool = False
+    ) -> AsyncGenerator[Attestation]:
         """Timestamp tokens of the anchors of sizes above ``above`` up to ``until``."""
-        async for row in self._rows(TOKENS, above, until):
+        async for row in self._rows(NEWEST_TOKENS if newest_first else TOKENS, above, until):
             yield Attestation(*row)
 
-    async def cosignatures(self, above: int, until: int) -> AsyncIterator[Attestation]:
+    async def cosignatures(
+        self, above: int, until: int, *, newest_first: bool = False
+    ) -> AsyncGenerator[Attestation]:
         """Witnesses' signature lines for the anchors of sizes above ``above`` up to ``until``."""
-        async for row in self._rows(COSIGNATURES, above, until):
+        query = NEWEST_COSIGNATURES if newest_first else COSIGNATURES
+        async for row in self._rows(query, above, until):
             yield Attestation(*row)
 
     async def _rows(self, query: str, *values: Any) -> AsyncIterator[Any]:

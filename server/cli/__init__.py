@@ -1,7 +1,7 @@
 """The command `quire`: runs the server, and speaks to one.
 
-Exit codes: 0 done, 1 done and the finding is bad (a fault in a trail, a line that is no event),
-2 not done, 130 after ^C.
+Exit codes: 0 done or verified, 1 done and the finding is bad (refuted, a line that is no event),
+2 not done, 3 incomplete, 130 after ^C.
 """
 
 import click
@@ -29,6 +29,7 @@ _COMMANDS = {
     "entries": Lazy("server.cli.entries:entries", "Read a trail's entries."),
     "verify": Lazy("server.cli.verify:verify", "Verify a trail and list every fault."),
     "verify-entry": Lazy("server.cli.verify:verify_entry", "Verify one entry."),
+    "log": Lazy("server.cli.log:log", "The signed logs: their verifier keys."),
     "bundle": Lazy("server.cli.bundle:bundle", "Write evidence that proves itself to a file."),
     "archive": Lazy("server.cli.archive:archive", "The archive of a trail."),
     "retention": Lazy("server.cli.retention:retention", "Months that leave the database."),

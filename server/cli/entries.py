@@ -17,7 +17,7 @@ from server.cli.text import moment
 _PAGE_MAX = 1_000
 _COLUMNS = [
     output.Column("Seq", keep=True, justify="right"),
-    output.Column("Time and record id", keep=True),
+    output.Column("Written at, record id", keep=True),
     output.Column("Event, outcome"),
     output.Column("Actor, subject"),
 ]
@@ -36,8 +36,8 @@ def entries() -> None:
 @click.option("--action", help="Only entries with this action.")
 @click.option("--outcome", help="Only entries with this outcome.")
 @click.option("--data-classification", help="Only entries of this class.")
-@click.option("--since", type=Time(), help="Only entries anchored at this time or later.")
-@click.option("--until", type=Time(), help="Only entries anchored before this time.")
+@click.option("--since", type=Time(), help="Only entries written at this time or later.")
+@click.option("--until", type=Time(), help="Only entries written before this time.")
 @click.option(
     "--order",
     type=click.Choice(["desc", "asc"]),
@@ -137,7 +137,7 @@ def _fields(entry: Entry) -> list[tuple[str, str]]:
     # A hash and its name fit into 80 columns.
     document["classification"] = document.pop("data_classification")
     fields = [(name.replace("_", " "), _shown(value)) for name, value in document.items()]
-    fields.insert(2, ("anchored at", entry.anchored_at.isoformat()))
+    fields.insert(2, ("written at", entry.anchored_at.isoformat()))
     return [*fields, ("payload", _payload(entry))]
 
 

@@ -38,7 +38,7 @@ def show(data_dir: Path | None, pins: bool, as_json: bool) -> None:
     --json prints the signed history itself. --pins prints the digests of its statements, for
     whoever verifies: they must come to them by a way that does not lead through this server.
     """
-    history = _present(Settings.from_env(os.environ, {"data_dir": data_dir})).public()
+    history = present_log_keys(Settings.from_env(os.environ, {"data_dir": data_dir})).public()
     if pins:
         click.echo(history.pins().document())
     elif as_json:
@@ -76,7 +76,7 @@ def rotate(data_dir: Path | None, as_json: bool) -> None:
 def _rotate(settings: Settings, path: Path) -> LogKeys:
     # Two rotations at once must not appoint two successors of one key.
     with locked_directory(path.parent):
-        keys = _present(settings)
+        keys = present_log_keys(settings)
         keys = rotated(keys, new_log_seeds(), ServerClock(settings)())  # its time stays for ever
         content = dump_log_keys(keys)
         parse_log_keys(content)  # nothing is written that the signer would not read
@@ -84,7 +84,8 @@ def _rotate(settings: Settings, path: Path) -> LogKeys:
     return keys
 
 
-def _present(settings: Settings) -> LogKeys:
+def present_log_keys(settings: Settings) -> LogKeys:
+    """The log keys of this machine. Raises MissingKey where there are none yet."""
     keys = read_log_keys(settings)
     if keys is None:
         raise MissingKey(

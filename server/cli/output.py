@@ -46,13 +46,14 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
     _print(table)
 
 
-def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one below the other."""
+def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
+    """Print names and values, one below the other; a Text keeps its colours."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(name, style="bold"), Text(printable(value, keep_lines=True)))
+        shown = value if isinstance(value, Text) else Text(printable(value, keep_lines=True))
+        table.add_row(Text(name, style="bold"), shown)
     _print(table)
 
 

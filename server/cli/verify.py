@@ -1,6 +1,7 @@
 """`quire verify` and `quire verify-entry`.
 
-Exit code 0: valid. 1: at least one fault. 2: it could not be verified, which says nothing.
+Exit codes: 0 verified, 1 refuted, 3 incomplete; 2 where no verdict was reached, which says
+nothing of the trail.
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,13 @@ from typing import Self
 import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from ledger.client import Fault, LedgerClient, TrailVerification, VerificationJob
-from server.cli import output
+from server.cli import output, verdicts
 from server.cli.arguments import org_argument
 from server.cli.connection import Connection, client_command
 from server.cli.text import count
-
-_WORDS = {True: "pass", False: "FAIL", "not_checked": "not checked"}
 
 
 @click.command()
@@ -31,7 +31,8 @@ def verify(
 ) -> None:
     """Verify a trail, or a range of it, and list every fault.
 
-    Exit code 0: valid. 1: at least one fault. 2: it could not be verified.
+    Exit code 0: verified. 1: refuted. 3: incomplete, something was not checked.
+    2: no verdict was reached.
     """
     if from_seq is not None and to_seq is not None and from_seq > to_seq:
         raise click.UsageError(f"The range ends ({to_seq}) before it begins ({from_seq}).")
@@ -41,7 +42,7 @@ def verify(
         output.print_json(verdict)
     else:
         _print_verdict(org, verdict)
-    _exit(verdict.valid and not verdict.fault_count)
+    verdicts.end(verdict.verdict)
 
 
 @click.command("verify-entry")
@@ -51,7 +52,8 @@ def verify(
 def verify_entry(connection: Connection, record_id: str, as_json: bool) -> None:
     """Verify one entry: its hash, signature, link, payload, and its place in the signed tree.
 
-    Exit code 0: valid. 1: a check failed. 2: it could not be verified.
+    Exit code 0: verified. 1: refuted. 3: incomplete, something was not checked.
+    2: no verdict was reached.
     """
     with connection.client() as client:
         verdict = client.verify_entry(record_id)
@@ -60,12 +62,13 @@ def verify_entry(connection: Connection, record_id: str, as_json: bool) -> None:
     else:
         output.print_fields(
             [
-                (record_id, "valid" if verdict.valid else "NOT VALID"),
-                *_checks(verdict.checks),
+                ("Entry", verdicts.verdict_text(verdict.verdict, record_id)),
+                ("Written at", verdict.timestamp.isoformat()),
+                *verdicts.check_fields(msgspec.structs.asdict(verdict.checks)),
                 *(("Reason", reason) for reason in verdict.errors),
             ]
         )
-    _exit(verdict.valid)
+    verdicts.end(verdict.verdict)
 
 
 class _Bar:
@@ -110,18 +113,17 @@ def _verified(client: LedgerClient, first: int | None, last: int | None) -> Trai
 
 
 def _print_verdict(org: str, verdict: TrailVerification) -> None:
-    good = verdict.valid and not verdict.fault_count
-    output.print_fields(
-        [
-            ("Trail", f"{org}: {'valid' if good else 'NOT VALID'}"),
-            ("Entries", _extent(verdict)),
-            (
-                "Faults",
-                f"{verdict.fault_count:,} in {count(verdict.failed_entries, 'entry', 'entries')}",
-            ),
-            *_checks(verdict.checks),
-        ]
-    )
+    fields: list[tuple[str, str | Text]] = [
+        ("Trail", verdicts.verdict_text(verdict.verdict, org)),
+        ("Entries", _extent(verdict)),
+    ]
+    if verdict.fault_count:
+        fields.append(("Faults", _faults(verdict)))
+    if verdict.unsigned_entries:
+        wait = count(verdict.unsigned_entries, "entry", "entries")
+        fields.append(("Unsigned", f"{wait}, not in a checkpoint yet"))
+    checks = msgspec.structs.asdict(verdict.checks)
+    output.print_fields([*fields, *verdicts.check_fields(checks, verdict.reasons)])
     if verdict.errors:
         click.echo()
         _print_faults(verdict.errors)
@@ -130,9 +132,16 @@ def _print_verdict(org: str, verdict: TrailVerification) -> None:
 
 
 def _extent(verdict: TrailVerification) -> str:
-    if verdict.first_seq is None or verdict.last_seq is None:
-        return f"{verdict.verified_entries:,} verified"
-    return f"{verdict.verified_entries:,} verified, seq {verdict.first_seq} to {verdict.last_seq}"
+    first, last = verdict.first_seq, verdict.last_seq
+    if first is None or last is None or last < first:
+        return "none: the trail is empty" if not verdict.total_entries else "none in the range"
+    return f"{verdict.verified_entries:,} verified, seq {first} to {last}"
+
+
+def _faults(verdict: TrailVerification) -> str:
+    if not verdict.failed_entries:
+        return f"{verdict.fault_count:,}, in no entry"
+    return f"{verdict.fault_count:,} in {count(verdict.failed_entries, 'entry', 'entries')}"
 
 
 def _print_faults(faults: Sequence[Fault]) -> None:
@@ -143,15 +152,3 @@ def _print_faults(faults: Sequence[Fault]) -> None:
     ]
     rows = [("-" if f.seq in (None, -1) else str(f.seq), f.kind, f.reason) for f in faults]
     output.print_table(columns, rows)
-
-
-def _checks(checks: msgspec.Struct) -> list[tuple[str, str]]:
-    return [
-        (name.removesuffix("_valid").replace("_", " ").capitalize(), _WORDS[verdict])
-        for name, verdict in msgspec.structs.asdict(checks).items()
-    ]
-
-
-def _exit(valid: bool) -> None:
-    if not valid:
-        raise click.exceptions.Exit(1)

@@ -30,12 +30,12 @@ Exact = Annotated[
 Since = Annotated[
     str | None,
     QueryParameter(
-        max_length=64, description="Only entries anchored at this RFC 3339 time or later"
+        max_length=64, description="Only entries written at this RFC 3339 time or later"
     ),
 ]
 Until = Annotated[
     str | None,
-    QueryParameter(max_length=64, description="Only entries anchored before this RFC 3339 time"),
+    QueryParameter(max_length=64, description="Only entries written before this RFC 3339 time"),
 ]
 Order = Annotated[
     Literal["desc", "asc"], QueryParameter(description="Newest (desc) or oldest (asc) first")

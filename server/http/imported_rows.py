@@ -9,6 +9,7 @@ from msgspec import Struct
 from ledger.archive.qwed_rows import FoundRow, TooFarBack
 from ledger.entry import RecordId, from_datetime, parse_record_id, record_id
 from ledger.errors import FormatError
+from ledger.verdict import Verdict
 from server.auth import Principal
 from server.directory import NotFound
 from server.http.problems import BadRequest
@@ -27,6 +28,13 @@ class ImportedRowVerdict(Struct):
     row_id: int
     outcome: str | None
     corrected_by: str | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The outcome in the words of all verdicts: an unsigned row can't be checked."""
+        if self.outcome == "valid":
+            return Verdict.VERIFIED
+        return Verdict.INCOMPLETE if self.outcome == "unsigned" else Verdict.REFUTED
 
     @property
     def errors(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
@@ -11,15 +12,18 @@ from litestar import Response, Router, get, post
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Meta, Struct, json
+from msgspec.structs import replace
 
-from ledger.chain import Fault
+from ledger.chain import Entry, Fault
 from ledger.core.sealer import Org
-from ledger.core.verification.faults import Result
-from ledger.core.verification.inclusion import check_inclusion
+from ledger.core.verification.faults import RangeRefused, Result
+from ledger.core.verification.inclusion import check_inclusion, signed_size
 from ledger.core.verification.jobs import Job
-from ledger.core.verification.single import EntryChecks, verify_entry
+from ledger.core.verification.single import EntryChecks, EntryResult, missing_entry, verify_entry
 from ledger.core.verification.trail import Target
-from ledger.entry import format_time, from_datetime, has_control
+from ledger.core.verification.trust import Trust
+from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
+from ledger.verdict import Verdict, worse_of
 from server.auth import May
 from server.directory import NotFound
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
@@ -27,6 +31,7 @@ from server.http.imported_rows import MISSING, ImportedRowVerdict, asked_place
 from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
+from server.services import Services
 
 MAX_WAIT_S = 60.0
 JobId = Annotated[str, PathParameter(description="Id of a verification")]
@@ -42,11 +47,13 @@ class VerifyRange(Struct, forbid_unknown_fields=True):
 class JobBody(Struct):
     """A verification; ``rate`` is in entries a second.
 
-    ``valid`` and ``result`` are the verdict, null until the state is "done".
+    ``verdict`` is "verified", "refuted" or "incomplete"; ``valid`` is true for "verified"
+    alone. They and ``result`` are null until the state is "done".
     """
 
     id: str
     state: str
+    verdict: Verdict | None
     valid: bool | None
     from_seq: int | None
     to_seq: int | None
@@ -64,15 +71,20 @@ class JobBody(Struct):
 class EntryVerdict(Struct):
     """Whether one entry is intact, and what is wrong with it.
 
+    ``valid`` is true for the verdict "verified" alone. ``unsigned_entries`` is 1 where no
+    signed checkpoint covers the entry yet; that leaves the verdict incomplete only where it
+    waits longer than the limit. ``timestamp`` is when the entry was written.
     ``row`` is the verdict on the QWED row that it carries, where the entry was asked
-    for by the row's id; ``valid`` is true only where both are.
+    for by the row's id; the verdict then is that on both.
     """
 
     valid: bool
+    verdict: Verdict
     checks: EntryChecks
     errors: list[str]
     record_id: str
     timestamp: str
+    unsigned_entries: int
     row: ImportedRowVerdict | None = None
 
 
@@ -84,6 +96,7 @@ def _body(job: Job) -> JobBody:
     return JobBody(
         job.id,
         job.state,
+        None if job.result is None else job.result.verdict,
         None if job.result is None else job.result.valid,
         job.from_seq,
         job.to_seq,
@@ -126,11 +139,17 @@ async def start_verification(
         float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
     ] = 0.0,
 ) -> Response[JobBody]:
-    """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
+    """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors.
+
+    A range that ends beyond both the head and everything signed is refused.
+    """
     tenant, _ = await org_of(request, org, May.VERIFY)
     asked = await _range(request)
     jobs = services_of(request).verifications
-    job = await jobs.submit(Target(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
+    try:
+        job = await jobs.submit(Target(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
+    except RangeRefused as error:
+        raise BadRequest(str(error)) from error
     if wait:
         job = await jobs.wait(tenant.id, job.id, wait) or job
     return Response(_body(job), status_code=200 if job.finished else 202)
@@ -174,25 +193,62 @@ async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     if principal.org_id not in (None, place.org_id):
         raise missing
     org = await services.directory.by_id(place.org_id)
-    entry = None if org is None else await services.trail.entry(place)
-    if org is None or entry is None:
+    if org is None:
         raise missing
-    before = await services.trail.entry_before(entry)
     trust = await asyncio.to_thread(services.trust.of, org.id, org.slug)
-    verdict = verify_entry(
-        entry,
-        before,
-        org.slug,
-        services.keyring(True),
-        timestamp=_rfc3339(entry.anchored_at),
-        inclusion=await check_inclusion(services.database, entry, trust),
-    )
-    errors = [f"{fault.kind}: {fault.reason}" for fault in verdict.errors]
-    valid = verdict.valid
+    entry = await services.trail.entry(place)
+    if entry is not None:
+        result = await _judged(services, org, entry, trust)
+    elif (lost := await _lost(services, org, place, trust)) is not None:
+        result = lost
+    else:
+        raise missing
+    errors = [f"{fault.kind}: {fault.reason}" for fault in result.errors]
+    verdict = result.verdict
     if row is not None:
         errors += row.errors
-        valid = valid and not row.errors
-    return EntryVerdict(valid, verdict.checks, errors, verdict.record_id, verdict.timestamp, row)
+        verdict = worse_of(verdict, row.verdict)
+    return EntryVerdict(
+        verdict.valid,
+        verdict,
+        result.checks,
+        errors,
+        result.record_id,
+        result.timestamp,
+        result.unsigned_entries,
+        row,
+    )
+
+
+async def _judged(services: Services, org: Org, entry: Entry, trust: Trust | None) -> EntryResult:
+    written_us = from_datetime(entry.anchored_at)
+    return verify_entry(
+        entry,
+        await services.trail.entry_before(entry),
+        org.slug,
+        services.keyring(True),
+        timestamp=format_time(written_us),
+        inclusion=await check_inclusion(services.database, entry, trust),
+        rows=await services.trail.rows_at(org.id, entry.seq),
+        late=written_us < (time.time() - services.limits.signing_s) * 1_000_000,
+    )
+
+
+async def _lost(
+    services: Services, org: Org, place: RecordId, trust: Trust | None
+) -> EntryResult | None:
+    """The verdict on an entry that does not stand in its place; None where there never was one."""
+    signed = await signed_size(services.database, org.id, trust)
+    if place.seq >= signed and not await services.trail.has(org.id, place.seq):
+        return None
+    row = await services.trail.standing_at(org.id, place.seq)
+    if row is not None:
+        result = await _judged(services, org, row, trust)
+        # A row that is right was asked for by a record id that is not its own.
+        return replace(result, record_id=record_id(*place)) if result.errors else None
+    if await services.trail.has_left(org.id, place.seq):
+        return None
+    return missing_entry(place, f"entry {place.seq} is missing: later entries are known")
 
 
 router = Router(

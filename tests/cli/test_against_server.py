@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -230,8 +231,11 @@ def test_one_entry(org: Org) -> None:
     assert listed["entry_hash"] in shown
     assert '"n": 0' in shown
     verdict = org.json("verify-entry", record_id)
-    assert verdict["valid"] is True
-    assert "valid" in org.quire("verify-entry", record_id)
+    assert (verdict["verdict"], verdict["valid"]) == ("verified", True)
+    assert (verdict["unsigned_entries"], verdict["checks"]["included"]) == (1, "not_checked")
+    table = org.quire("verify-entry", record_id)
+    assert f"{record_id}: VERIFIED" in table
+    assert "Written at" in table
 
 
 def test_a_record_that_does_not_exist_could_not_be_verified(org: Org) -> None:
@@ -244,7 +248,27 @@ def test_a_trail_is_verified(org: Org) -> None:
     assert (verdict["valid"], verdict["verified_entries"], verdict["errors"]) == (True, 50, [])
     part = org.json("verify", org.slug, "--from", "10", "--to", "19")
     assert (part["valid"], part["first_seq"], part["last_seq"]) == (True, 10, 19)
-    assert f"{org.slug}: valid" in org.quire("verify", org.slug)
+    table = org.quire("verify", org.slug)
+    assert f"{org.slug}: VERIFIED" in table
+    assert "50 entries, not in a checkpoint yet" in table
+    assert "Faults" not in table
+    assert "pq_signature" in table
+
+
+def test_a_trail_without_entries_is_incomplete(org: Org) -> None:
+    verdict = org.json("verify", org.slug, expect=3)
+    assert (verdict["verdict"], verdict["valid"]) == ("incomplete", False)
+    assert verdict["reasons"]["hashes"] == "no entry was read"
+    table = org.quire("verify", org.slug, expect=3)
+    assert f"{org.slug}: INCOMPLETE" in table
+    assert "none: the trail is empty" in table
+    assert "-1" not in table
+
+
+def test_a_range_beyond_the_trail_is_no_verdict(org: Org) -> None:
+    org.append(*(event(n) for n in range(5)))
+    for ends in (["--from", "5"], ["--to", "5"], ["--from", "1000", "--to", "2000"]):
+        assert "ends at 4" in org.said("verify", org.slug, *ends, expect=2)
 
 
 def test_a_subject_is_erased_and_the_trail_stays_valid(org: Org) -> None:
@@ -328,17 +352,19 @@ def test_a_fault_is_listed_and_the_exit_code_is_1(shared_server: Server, org: Or
     org.append(*(event(n) for n in range(20)))
     tamper(shared_server, org.slug, 7)
     verdict = org.json("verify", org.slug, expect=1)
-    assert verdict["valid"] is False
+    assert (verdict["verdict"], verdict["valid"]) == ("refuted", False)
     assert {fault["seq"] for fault in verdict["errors"]} == {7}
     table = org.quire("verify", org.slug, expect=1)
-    assert f"{org.slug}: NOT VALID" in table
+    assert f"{org.slug}: REFUTED" in table
     assert verdict["errors"][0]["kind"] in table
     assert verdict["errors"][0]["reason"] in table
     assert org.json("verify", org.slug, "--from", "8")["valid"] is True
     (entry,) = [e for e in org.lines("entries", "list", org.slug) if e["seq"] == 7]
     single = org.json("verify-entry", entry["record_id"], expect=1)
     assert single["checks"]["signature_valid"] is False
-    assert "FAIL" in org.quire("verify-entry", entry["record_id"], expect=1)
+    table = org.quire("verify-entry", entry["record_id"], expect=1)
+    assert re.search(r"signature_valid +FALSE", table)
+    assert f"{entry['record_id']}: REFUTED" in table
 
 
 def test_a_frozen_org_says_why_and_is_thawed(shared_server: Server, org: Org) -> None:

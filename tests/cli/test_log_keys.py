@@ -180,3 +180,24 @@ def test_no_key_is_rotated_while_the_clock_is_wrong(key_file: Path) -> None:
     assert key_file.read_bytes() == before
     (folder / NAME).unlink()
     assert run("keys", "log", "rotate", "--data-dir", str(folder)).returncode == 0
+
+
+@pytest.mark.parametrize(("every", "count"), [([], 1), (["--all"], 2)])
+def test_the_verifier_key_of_an_orgs_log(key_file: Path, every: list[str], count: int) -> None:
+    result = invoke("log", "vkey", "acme", *every, "--data-dir", str(key_file.parent))
+    assert result.exit_code == 0
+    expected = [key.vkey() for key in keys(2).public().org_verifiers("acme")]
+    assert result.stdout.splitlines() == expected[-count:]
+    assert parse_vkey(result.stdout.splitlines()[-1]).name == f"{ORIGIN}/orgs/acme"
+
+
+def test_the_verifier_keys_of_the_anchor_log(key_file: Path) -> None:
+    result = invoke("log", "vkey", "--anchors", "--json", "--data-dir", str(key_file.parent))
+    expected = [key.vkey() for key in keys(2).public().anchor_verifiers()]
+    assert json.loads(result.stdout) == {"vkeys": expected[-2:]}
+
+
+@pytest.mark.parametrize("words", [[], ["acme", "--anchors"], ["Not a slug"]])
+def test_a_verifier_key_of_nothing_is_refused(key_file: Path, words: list[str]) -> None:
+    result = invoke("log", "vkey", *words, "--data-dir", str(key_file.parent))
+    assert (result.exit_code, result.stdout) == (2, "")

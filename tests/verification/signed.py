@@ -10,6 +10,7 @@ from ledger.chain import Entry, Head
 from ledger.core.checkpointing import Pace
 from ledger.core.checkpointing.memory import Memory
 from ledger.core.verification.faults import Result
+from ledger.core.verification.limits import SigningLimits
 from ledger.core.verification.trust import SignedHead, Trust
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.signing import checkpointer, log_keys
@@ -20,6 +21,8 @@ KEYS = log_keys()
 STEP = 700
 SIZES = (700, 1_400, 2_100, 2_800, 3_500)
 TRUST = Trust.of(KEYS.public(), ORG)
+FAR = SigningLimits(1e12, 1e12, 1e12)
+"""Limits that no entry has waited for: all are young."""
 
 
 class Signed:

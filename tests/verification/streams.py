@@ -69,7 +69,7 @@ def judge(
     if ending.fault:
         tally.add_fault(ending.fault)
     elif head_row and tally.last == head_row.seq:
-        check_head(head_row, tally)
+        check_head(head_row, tally, tally.end_hashes, tally.end_time)
     return tally.result()
 
 

@@ -16,7 +16,7 @@ from ledger.note import CosignatureSigner, Ed25519Key, Signer, parse_note, sign_
 from tests.support.signing import log_keys
 from tests.support.timestamp_authority import TimestampAuthority
 from tests.support.trails import ORG, ORG_ID
-from tests.verification.signed import KEYS, Signed, faults, kinds
+from tests.verification.signed import FAR, KEYS, Signed, faults, kinds
 
 FOREIGN = log_keys(2)
 WITNESS = CosignatureSigner("witness.test/w", Ed25519Key(b"w" * 32))
@@ -181,14 +181,21 @@ def trust(**others: Any) -> Trust:
 
 async def test_cosignatures(signed: Signed) -> None:
     watched = trust(witnesses=POLICY)
-    assert (await signed.verify(watched)).checks.witnesses == "not_checked"
+    nobody = await signed.verify(watched)
+    assert (nobody.verdict, nobody.checks.witnesses) == ("incomplete", "not_checked")
     await add_cosignature(signed, 3, await line_over(signed, 3, OTHER))
     assert (await signed.verify(watched)).checks.witnesses == "not_checked"
     await add_cosignature(signed, 3, await line_over(signed, 3))
+    old = await signed.verify(watched)  # the entries after the cosigned ones wait for long
+    assert (old.verdict, old.checks.witnesses) == ("incomplete", "not_checked")
+    assert "2100" in old.reasons["witnesses"]
+    part = await signed.verify(watched, from_seq=1_500, to_seq=2_099)
+    assert (part.verdict, part.checks.witnesses) == ("verified", True)
+    await add_cosignature(signed, 5, await line_over(signed, 5))
     result = await signed.verify(watched)
     assert (result.valid, result.checks.witnesses) == (True, True)
     assert (await signed.verify()).checks.witnesses == "not_checked"
-    await add_cosignature(signed, 5, await line_over(signed, 4))
+    await add_cosignature(signed, 4, await line_over(signed, 5))
     result = await signed.verify(watched)
     assert (faults(result), result.checks.witnesses) == ([(-1, "cosignature_invalid")], False)
 
@@ -200,11 +207,16 @@ async def test_timestamps(signed: Signed, timestamp_authority: TimestampAuthorit
     token, said = await tsa.stamp(note)
     await tsa.close()
     stamped = trust(authorities=pem)
-    assert (await signed.verify(stamped)).checks.external_time == "not_checked"
+    unstamped = await signed.verify(stamped)
+    assert (unstamped.verdict, unstamped.checks.external_time) == ("incomplete", "not_checked")
     add = "INSERT INTO anchor_tokens (size, gen_time, token) VALUES ($1, $2, $3)"
     await signed.superuser.connection.execute(add, 4, said.gen_time, token)
     result = await signed.verify(stamped)
-    assert (result.valid, result.checks.external_time) == (True, True)
+    assert (result.verdict, result.checks.external_time) == ("incomplete", "not_checked")
+    part = await signed.verify(stamped, from_seq=2_000, to_seq=2_799)
+    assert (part.verdict, part.checks.external_time) == ("verified", True)
+    young = await signed.verify(stamped, limits=FAR)
+    assert (young.verdict, young.checks.external_time) == ("verified", True)
     await signed.superuser.connection.execute(add, 5, said.gen_time, token)
     await signed.superuser.connection.execute(add, 77, said.gen_time, token)
     result = await signed.verify(stamped)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.core.verification.faults import Result
+from ledger.chain import EMPTY_HEAD
+from ledger.core.verification.faults import RangeRefused, Result
 from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, STOPPED, Job, VerificationJobs
 from ledger.core.verification.trail import Target
 from ledger.errors import QueueFull
@@ -13,7 +14,7 @@ from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from tests.support.trails import ORG, ORG_ID, RING
-from tests.verification.database import COUNT, Superuser
+from tests.verification.database import COUNT, HEAD, ROWS, Superuser
 
 WHOLE = Target(ORG_ID, ORG)
 
@@ -175,10 +176,36 @@ async def test_closing_fails_the_running_job(
 
 
 async def test_a_job_that_can_not_run_fails_and_the_next_one_runs(
-    superuser: Superuser, jobs: VerificationJobs
+    superuser: Superuser, table: VerificationTable, frozen: Frozen
 ) -> None:
-    bad = await finished(jobs, await jobs.submit(Target(ORG_ID, ORG, 5, 4)))
+    jobs = runner(superuser, table, frozen)
+    job = await jobs.submit(Target(ORG_ID, ORG, 0, COUNT - 1))
+    # The end of the range was there when the job was taken, and is gone when its turn comes.
+    await superuser.lay(ROWS[:5], HEAD._replace(seq=4, entry_hash=ROWS[4].entry_hash))
+    jobs.start()
+    bad = await finished(jobs, job)
     assert (bad.state, bad.result) == ("failed", None)
     assert bad.error is not None
-    assert "from_seq" in bad.error
+    assert f"the range ends at {COUNT - 1}, but the trail of {ORG} ends at 4" in bad.error
     assert (await finished(jobs, await jobs.submit(WHOLE))).state == "done"
+    await jobs.close()
+
+
+async def test_a_range_beyond_the_trail_makes_no_job(
+    jobs: VerificationJobs, superuser: Superuser
+) -> None:
+    count = "SELECT count(*) FROM verifications"
+    before = await superuser.connection.fetchval(count)
+    for ends in ((COUNT, None), (0, COUNT), (COUNT + 9, COUNT + 10)):
+        with pytest.raises(RangeRefused):
+            await jobs.submit(Target(ORG_ID, ORG, *ends))
+    assert await superuser.connection.fetchval(count) == before
+
+
+async def test_an_incomplete_verdict_freezes_nobody(
+    jobs: VerificationJobs, superuser: Superuser, frozen: Frozen
+) -> None:
+    await superuser.lay([], EMPTY_HEAD)
+    end = await finished(jobs, await jobs.submit(WHOLE))
+    assert end.result is not None
+    assert (end.result.verdict, end.result.valid, frozen) == ("incomplete", False, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,13 +12,13 @@ from ledger import merkle
 from ledger.chain import EMPTY_HEAD, Head, extend
 from ledger.checkpoint import Checkpoint
 from ledger.core.verification.faults import CHECKS, CHECKS_OF_ENTRIES
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.trust import SignedHead, Trust
 from ledger.log_keys import LogKeys
 from ledger.note import sign_note
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
-from tests.verification.database import COUNT, HEAD, ROWS
-from tests.verification.signed import KEYS, SIZES, TRUST, Signed, faults, kinds
+from tests.verification.database import COUNT, HEAD, ROWS, Superuser
+from tests.verification.signed import FAR, KEYS, SIZES, TRUST, Signed, faults, kinds
 
 FOREIGN = log_keys(2)
 LAST = COUNT - 1
@@ -53,14 +54,23 @@ async def test_a_trail_that_outgrew_its_last_checkpoint(signed: Signed) -> None:
         f"UPDATE heads SET seq = {head.seq}, entry_hash = '\\x{head.entry_hash.hex()}'"
     )
     result = await signed.verify()
-    assert (result.valid, result.total_entries, result.checks.tree) == (True, COUNT + 600, True)
+    assert (result.verdict, result.total_entries) == ("incomplete", COUNT + 600)
+    assert (result.unsigned_entries, result.checks.tree) == (600, "not_checked")
+    assert f"entry {COUNT} was written more than" in result.reasons["tree"]
+    young = await signed.verify(limits=FAR)
+    assert (young.verdict, young.unsigned_entries, young.checks.tree) == ("verified", 600, True)
+    part = await signed.verify(from_seq=COUNT - 10, to_seq=COUNT - 1)
+    assert (part.verdict, part.unsigned_entries) == ("verified", 0)
 
 
 async def test_nothing_signed_is_nothing_checked(signed: Signed) -> None:
     await signed.superuser.lay()
     result = await signed.verify()
-    assert result.valid
+    assert (result.verdict, result.unsigned_entries) == ("incomplete", COUNT)
     assert {getattr(result.checks, name) for name in OF_TREES} == {"not_checked"}
+    young = await signed.verify(limits=FAR)
+    assert (young.verdict, young.unsigned_entries) == ("verified", COUNT)
+    assert {getattr(young.checks, name) for name in OF_TREES} == {"not_checked"}
 
 
 @pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
@@ -305,13 +315,13 @@ async def test_ranges(signed: Signed) -> None:
     result = await signed.verify(to_seq=2_303)
     assert (result.valid, result.checks.tree, result.checks.checkpoints) == (True, True, True)
     assert result.checks.classical_signature is True
-    assert (result.checks.anchors, result.checks.pq_signature) == ("not_checked", "not_checked")
+    assert (result.checks.anchors, result.checks.pq_signature) == (True, True)
     assert faults(await signed.verify(to_seq=3_000)) == [(2_304, "tile_mismatch")]
     before = await signed.verify(to_seq=600)
-    assert (before.valid, before.checks.tree) == (True, "not_checked")
-    later = await signed.verify(from_seq=1)
+    assert (before.valid, before.checks.tree) == (True, True)
+    later = await signed.verify(from_seq=2_560)
     assert (later.valid, later.checks.head) == (True, True)
-    assert {getattr(later.checks, name) for name in OF_TREES} == {"not_checked"}
+    assert {getattr(later.checks, name) for name in OF_TREES[:5]} == {True}
 
 
 async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
@@ -329,3 +339,20 @@ async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
     assert {"checkpoint_foreign", "anchor_foreign"} <= kinds(foreign)
     assert (foreign.checks.classical_signature, foreign.checks.pq_signature) == (False, False)
     assert foreign.checks.hashes is True
+
+
+async def test_a_size_that_the_signer_remembers_first_is_no_loss(
+    superuser: Superuser, tmp_path: Path
+) -> None:
+    """Its memory is written before the checkpoint is in the database."""
+    signed = Signed(superuser, tmp_path / "signed.sqlite")
+    await signed.sign(3)
+    ahead = SignedHead(2_800, merkle.root(HASHES[:2_800]))
+    trust = Trust.of(KEYS.public(), ORG, trail=[ahead])
+    for first, last in ((None, None), (100, 300), (2_000, 2_500), (2_500, None)):
+        result = await signed.verify(trust, from_seq=first, to_seq=last, limits=FAR)
+        assert (first, faults(result), result.verdict) == (first, [], "verified")
+    shorter = await signed.verify(
+        Trust.of(KEYS.public(), ORG, trail=[SignedHead(9_000, bytes(32))]), from_seq=5, to_seq=10
+    )
+    assert {"rolled_back", "below_signed"} == kinds(shorter)

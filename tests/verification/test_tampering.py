@@ -198,9 +198,10 @@ def test_a_head_row_set_back_or_removed() -> None:
     assert found([], None) == {0: {"head_missing"}}
 
 
-def test_an_empty_trail_is_valid_and_nothing_in_it_is_called_checked() -> None:
+def test_an_empty_trail_is_incomplete_and_nothing_in_it_is_called_checked() -> None:
     result = judge([], EMPTY_HEAD)
-    assert (result.valid, result.first_seq, result.last_seq) == (True, 0, -1)
+    assert (result.verdict, result.valid) == ("incomplete", False)
+    assert (result.first_seq, result.last_seq, result.fault_count) == (0, -1, 0)
     assert (result.checks.hashes, result.checks.head) == ("not_checked", True)
 
 

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from ledger.chain import Entry, extend
-from ledger.core.verification.faults import CHECKS_OF_ENTRIES, VerificationFailed
+from ledger.core.verification.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
 from ledger.core.verification.trail import Progress, Target, verify_trail
 from ledger.core.verification.wire import Order
 from ledger.errors import DatabaseUnavailable
@@ -179,13 +179,16 @@ async def test_ranges(superuser: Superuser) -> None:
     await superuser.put(1_200, "signature", bytes(32))
     result = await superuser.verify(from_seq=100, to_seq=1_199)
     assert (result.valid, result.first_seq, result.last_seq) == (True, 100, 1_199)
-    assert (result.total_entries, result.checks.head) == (1_100, "not_checked")
+    assert (result.total_entries, result.checks.head) == (1_100, True)
     result = await superuser.verify(from_seq=1_200)
     assert (set(blame(result)), result.checks.head) == ({1_200}, True)
     assert (await superuser.verify(from_seq=1_201)).valid
     assert (await superuser.verify(to_seq=1_199)).valid
-    beyond = await superuser.verify(from_seq=COUNT + 50, to_seq=COUNT + 60)
-    assert (beyond.valid, beyond.total_entries, beyond.checks.hashes) == (True, 0, "not_checked")
+    for first, last in ((COUNT + 50, COUNT + 60), (None, COUNT)):
+        with pytest.raises(RangeRefused, match=f"ends at {LAST}"):
+            await superuser.verify(from_seq=first, to_seq=last)
+    with pytest.raises(RangeRefused, match=f"begins at {COUNT}"):
+        await superuser.verify(from_seq=COUNT)
     with pytest.raises(VerificationFailed):
         await superuser.verify(from_seq=9, to_seq=8)
     with pytest.raises(VerificationFailed):

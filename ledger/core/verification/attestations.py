@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from ledger.core.verification.faults import NO_ENTRY
-from ledger.core.verification.heads import sizes_of
-from ledger.core.verification.segment import Segment
 from ledger.core.verification.tree_part import FaultList
 from ledger.core.verification.trust import Trust
 from ledger.errors import NoteError, TimestampError
@@ -25,18 +24,34 @@ class Attestations:
         self._policy = None if trust.witnesses is None else _policy(trust.witnesses)
         self._anchor: int | None = None
         self._cosigned: set[str] = set()
+        self.attested: dict[str, int] = {}
+        """By check: the size of the largest anchor of which an attestation was found right."""
 
     async def read(
-        self, trees: TreeReader, segment: Segment, faults: FaultList, held: set[str]
+        self,
+        trees: TreeReader,
+        sizes: tuple[int, int],
+        faults: FaultList,
+        held: set[str],
+        *,
+        newest: bool = False,
     ) -> None:
-        """Verify those of the anchors that belong to a segment of the anchor log."""
-        above, until = sizes_of(segment)
+        """Verify those of the anchors above the first of these sizes, up to the second.
+
+        ``newest``: they are read from the newest on, and no further than to one that is right.
+        """
         if self._authorities is not None:
-            async for token in trees.tokens(above, until):
-                self._check_token(token, faults, held)
+            async with aclosing(trees.tokens(*sizes, newest_first=newest)) as tokens:
+                async for token in tokens:
+                    self._check_token(token, faults, held)
+                    if newest and "external_time" in held:
+                        break
         if self._policy is not None:
-            async for line in trees.cosignatures(above, until):
-                self._check_line(line, self._policy, faults, held)
+            async with aclosing(trees.cosignatures(*sizes, newest_first=newest)) as lines:
+                async for line in lines:
+                    self._check_line(line, self._policy, faults, held)
+                    if newest and "witnesses" in held:
+                        break
 
     def _check_token(self, token: Attestation, faults: FaultList, held: set[str]) -> None:
         from ledger.timestamp import verify  # noqa: PLC0415 - a worker starts with what it needs
@@ -49,7 +64,7 @@ class Attestations:
             except TimestampError as error:
                 reason = str(error)
             else:
-                held.add("external_time")
+                self._hold("external_time", token.size, held)
                 return
         what = f"a timestamp of the anchor of size {token.size}: {reason}"
         faults.add(NO_ENTRY, "timestamp_invalid", what)
@@ -68,7 +83,11 @@ class Attestations:
             faults.add(NO_ENTRY, "cosignature_invalid", what)
             return
         if self._cosigned and policy.satisfied_by(self._cosigned):
-            held.add("witnesses")
+            self._hold("witnesses", line.size, held)
+
+    def _hold(self, check: str, size: int, held: set[str]) -> None:
+        held.add(check)
+        self.attested[check] = max(size, self.attested.get(check, 0))
 
 
 def _policy(data: bytes) -> Policy:

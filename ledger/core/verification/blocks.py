@@ -69,6 +69,7 @@ class _Blocks:
         self._cuts: list[Cut] = []
         self._differing: list[Difference] = []
         self._displaced = False
+        self._absent = False
 
     def part(self, heads: Sequence[SignedHead], held: set[str]) -> TreePart:
         first = self._rows.first
@@ -91,6 +92,7 @@ class _Blocks:
             cuts=self._cuts,
             differing=self._differing,
             displaced=self._displaced,
+            absent=self._absent,
             faults=self._faults.named,
             fault_count=self._faults.count,
             kinds=sorted(self._faults.kinds),
@@ -156,6 +158,7 @@ class _Blocks:
             if leaf is None:
                 wrong = self._rows.wrong.get(seq)
                 self._displaced |= wrong is not None and kept is not None and wrong != kept
+                self._absent |= wrong is None
                 mended.append(kept or wrong)
                 continue
             mended.append(leaf)

@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from ledger.chain import Fault
 from ledger.errors import QuireError
+from ledger.verdict import NOT_CHECKED, Check, Verdict
 
 MAX_FAULTS: Final = 1_000
 """Faults that are named; all are counted."""
 MAX_REASON_CHARS: Final = 300
 
-Verdict = bool | Literal["not_checked"]
-NOT_CHECKED: Final = "not_checked"
 CHECKS: Final = (
     "hashes",
     "links",
@@ -34,6 +33,10 @@ CHECKS: Final = (
     "witnesses",
 )
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
+ALWAYS_ASKED: Final = CHECKS[:6]
+"""What every verification asks for: the checks of entries, and the head."""
+OF_SIGNED_LOGS: Final = CHECKS[6:11]
+"""What a verification asks for up to what is signed."""
 
 CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
@@ -60,7 +63,7 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "tile_mismatch": ("tree",),
     "tile_missing": ("tree",),
     "tree_mismatch": ("tree",),
-    "below_signed": ("tree",),
+    "below_signed": ("tree", "head"),
     "checkpoint_malformed": ("checkpoints",),
     "checkpoint_altered": ("checkpoints", "classical_signature"),
     "checkpoint_foreign": ("checkpoints", "classical_signature"),
@@ -126,30 +129,46 @@ NO_ENTRY: Final = -1
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
     "unreadable": ("hashes", "signatures", "links", "payloads"),
+    **dict.fromkeys(
+        ("missing", "truncated", "wiped", "archive_damaged"),
+        ("hashes", "signatures", "payloads", "columns"),
+    ),
+    **dict.fromkeys(
+        ("checkpoint_malformed", "checkpoint_missing", "rolled_back", "tree_mismatch"),
+        ("classical_signature",),
+    ),
+    **dict.fromkeys(
+        ("anchor_malformed", "anchor_rolled_back", "anchor_tree_mismatch"),
+        ("classical_signature", "pq_signature"),
+    ),
 }
-"""Checks that could not be made on an entry with such a fault."""
+"""Checks that could not be made of everything where there is such a fault."""
 
 
 class VerificationFailed(QuireError):
     """A verification that could not be carried through; it says nothing of the trail."""
 
 
-class Checks(msgspec.Struct, frozen=True):
-    """One verdict per kind of check: true, false, or ``"not_checked"``."""
+class RangeRefused(VerificationFailed):
+    """A range that ends, or begins, after everything that the trail has and ever had signed."""
 
-    hashes: Verdict = NOT_CHECKED
-    links: Verdict = NOT_CHECKED
-    signatures: Verdict = NOT_CHECKED
-    payloads: Verdict = NOT_CHECKED
-    columns: Verdict = NOT_CHECKED
-    head: Verdict = NOT_CHECKED
-    tree: Verdict = NOT_CHECKED
-    checkpoints: Verdict = NOT_CHECKED
-    anchors: Verdict = NOT_CHECKED
-    classical_signature: Verdict = NOT_CHECKED
-    pq_signature: Verdict = NOT_CHECKED
-    external_time: Verdict = NOT_CHECKED
-    witnesses: Verdict = NOT_CHECKED
+
+class Checks(msgspec.Struct, frozen=True):
+    """One answer for each check: true, false, or ``"not_checked"``."""
+
+    hashes: Check = NOT_CHECKED
+    links: Check = NOT_CHECKED
+    signatures: Check = NOT_CHECKED
+    payloads: Check = NOT_CHECKED
+    columns: Check = NOT_CHECKED
+    head: Check = NOT_CHECKED
+    tree: Check = NOT_CHECKED
+    checkpoints: Check = NOT_CHECKED
+    anchors: Check = NOT_CHECKED
+    classical_signature: Check = NOT_CHECKED
+    pq_signature: Check = NOT_CHECKED
+    external_time: Check = NOT_CHECKED
+    witnesses: Check = NOT_CHECKED
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -157,7 +176,10 @@ class Result(msgspec.Struct, frozen=True):
 
     ``total_entries`` counts the entries found and those missing; ``failed_entries``
     those of them with a fault. ``errors`` holds the first 1,000 faults by seq,
-    ``fault_count`` counts all. ``last_seq`` is ``first_seq - 1`` for an empty range.
+    ``fault_count`` counts all. ``last_seq`` is ``first_seq - 1`` for an empty trail.
+    ``valid`` is True for the verdict "verified" alone. ``unsigned_entries`` counts the
+    entries that no signed checkpoint covers yet; ``reasons`` says, by the name of the
+    check, why it was not made.
     """
 
     valid: bool
@@ -169,6 +191,9 @@ class Result(msgspec.Struct, frozen=True):
     first_seq: int
     last_seq: int
     checks: Checks
+    verdict: Verdict = Verdict.INCOMPLETE
+    unsigned_entries: int = 0
+    reasons: dict[str, str] = {}
 
 
 def spell_range(first: int, last: int, what: str) -> str:

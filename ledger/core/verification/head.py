@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger.chain import EMPTY_SEQ, Fault
@@ -52,7 +53,9 @@ def _is_named(newest: NewestRow, head: HeadRow) -> bool:
         return False
 
 
-def check_head(head: HeadRow, tally: Tally) -> None:
+def check_head(
+    head: HeadRow, tally: Tally, end_hashes: Sequence[bytes], end_time: str | None
+) -> None:
     """Compare the head row with the last entry read; both must name the same hash and time."""
     if head.seq == EMPTY_SEQ:
         if head.entry_hash != b"":
@@ -60,13 +63,13 @@ def check_head(head: HeadRow, tally: Tally) -> None:
         else:
             tally.head = True
         return
-    if not tally.end_hashes:
+    if not end_hashes:
         return
-    if head.entry_hash not in tally.end_hashes:
+    if head.entry_hash not in end_hashes:
         _fault(tally, head, "the head row does not name the hash of the last entry")
-    elif tally.end_time is not None and tally.end_time != _text(head.anchored_us):
+    elif end_time is not None and end_time != _text(head.anchored_us):
         _fault(tally, head, "the head row does not have the time of the last entry")
-    else:
+    elif end_time is not None:
         tally.head = True
 
 

@@ -23,12 +23,15 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.faults import Result
-from ledger.core.verification.trail import Progress, Target, verify_trail
+from ledger.core.verification.extent import Target, check_range
+from ledger.core.verification.faults import RangeRefused, Result, VerificationFailed
+from ledger.core.verification.limits import SigningLimits
+from ledger.core.verification.trail import Progress, verify_trail
 from ledger.core.verification.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
 from ledger.storage.verifications import Advance, JobRow, VerificationTable
+from ledger.verdict import Verdict
 
 MAX_WAITING: Final = 16
 MAX_PER_ORG: Final = 4
@@ -86,6 +89,7 @@ class VerificationJobs:
         trust: Callable[[Target], Trust | None] = lambda _: None,
         archive: ArchiveAt | None = None,
         processes: int | None = None,
+        limits: SigningLimits | None = None,
     ) -> None:
         self._table = table
         self._database_url = database_url
@@ -94,6 +98,7 @@ class VerificationJobs:
         self._trust = trust
         self._archive = archive
         self._processes = processes
+        self._limits = limits
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
         self._reserved = 0
@@ -115,7 +120,11 @@ class VerificationJobs:
             await self._store_end(_Running(job_id), None, STOPPED, attempts=1)
 
     async def submit(self, target: Target) -> Job:
-        """Queue a verification. Raises QueueFull, DatabaseUnavailable."""
+        """Queue a verification.
+
+        Raises RangeRefused for a range beyond the trail, QueueFull, DatabaseUnavailable.
+        """
+        await self._require_range(target)
         if self._reserved >= MAX_WAITING:
             raise QueueFull(
                 f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
@@ -140,6 +149,18 @@ class VerificationJobs:
         job = await self.find(target.org_id, job_id)
         assert job is not None, "it was just stored"
         return job
+
+    async def _require_range(self, target: Target) -> None:
+        """Raise RangeRefused for a range beyond the trail; whatever else is wrong fails the job."""
+        if not target.from_seq and target.to_seq is None:
+            return
+        try:
+            trust = await asyncio.to_thread(self._trust, target)
+            await check_range(self._database_url, target, trust)
+        except RangeRefused:
+            raise
+        except VerificationFailed as error:
+            _log.warning("a verification of org %s will fail: %s", target.org, error)
 
     async def find(self, org_id: int, job_id: str) -> Job | None:
         """An org's job, whichever process runs it; None where it has no such job."""
@@ -191,8 +212,9 @@ class VerificationJobs:
                 archive=self._archive,
                 processes=self._processes,
                 watch=running.note,
+                limits=self._limits,
             )
-            if not result.valid:
+            if result.verdict is Verdict.REFUTED:
                 await self._on_faults(target.org_id, result)
         except asyncio.CancelledError:
             await asyncio.shield(self._store_end(running, result, STOPPED, attempts=1))

@@ -16,7 +16,7 @@ class LeafHashes:
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
-        self._wanted = segment.tree and not segment.beyond
+        self._wanted = (segment.tree or segment.proven) and not segment.beyond
         self._hashes: list[bytes | None] = []
         self._wrong: dict[int, bytes] = {}
         self.keep: Callable[[bytes], object] = (

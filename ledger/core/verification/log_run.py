@@ -47,8 +47,8 @@ class LogRun:
             self.tree.close()
             await self._compare()
             async with self._snapshot.trees() as trees:
-                await self._check_row(trees)
-                await self._check_beyond(trees)
+                await self.check_row(trees)
+                await self.check_beyond(trees)
             self._check_length(length)
 
     async def _compare(self) -> None:
@@ -58,7 +58,7 @@ class LogRun:
                 stored = await trees.tiles(self._org_id, tile.level, tile.number, tile.number)
             self.tree.compare(tile, stored.get(tile.number, b""))
 
-    async def _check_row(self, trees: TreeReader) -> None:
+    async def check_row(self, trees: TreeReader) -> None:
         """The tree's own row must name the largest head that was signed."""
         row, head = await trees.tree(self._org_id), self._extent.head
         if row is None and head.size == 0:
@@ -68,7 +68,8 @@ class LogRun:
             reason = f"the tree's row says {size}, the largest checkpoint has size {head.size}"
             self._fault(head.size, self.tree.kinds.tree_mismatch, reason)
 
-    async def _check_beyond(self, trees: TreeReader) -> None:
+    async def check_beyond(self, trees: TreeReader) -> None:
+        """No tile may stand beyond what was signed."""
         for level in range(MAX_LEVEL + 1):
             hashes = self._extent.signed >> TILE_HEIGHT * level
             first = -(-hashes // TILE_HASHES)
@@ -82,6 +83,11 @@ class LogRun:
         if length < signed:
             reason = f"{signed} leaves were signed, and only the first {length} are there"
             self._fault(length + 1, kinds.below_signed, reason)
+        self.check_rollback(length)
+
+    def check_rollback(self, length: int) -> None:
+        """Nothing larger may be remembered than the ``length`` of the log, or its signed size."""
+        signed, kinds = self._extent.signed, self.tree.kinds
         largest = max((head.size for head in self._extent.trust.remembered), default=0)
         if largest > max(length, signed):
             reason = (

@@ -36,6 +36,9 @@ class LogTree:
         self.unknown = False
         """Something could not be held against the rows, as leaves are not known."""
         self.displaced = False
+        self.absent = False
+        """A leaf that was signed stands in no row."""
+        self.attested: dict[str, int] = {}
         self.finished: deque[UpperTile] = deque()
         """Upper tiles that are complete and not yet compared."""
         self._blocks = 0
@@ -52,6 +55,9 @@ class LogTree:
         self.faults.take(part.faults, part.fault_count, part.kinds)
         self.held.update(part.held)
         self.displaced |= part.displaced
+        self.absent |= part.absent
+        for check, size in part.attested.items():
+            self.attested[check] = max(size, self.attested.get(check, 0))
         differing = deque(part.differing)
         first, added = self._blocks, 0
         for number, cut in enumerate(part.cuts, 1):

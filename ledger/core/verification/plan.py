@@ -20,6 +20,7 @@ class Plan:
     ``beyond`` is the range, open-ended where its end is None, in which no entry
     should stand; None: nothing is to be read there. ``size`` is in entries.
     ``tree``: segments carry the tree, and the first one begins with the trail.
+    ``proven``: segments hold their tiles against the largest checkpoint, wherever they begin.
     ``anchors``: it is the anchor log that is cut.
     """
 
@@ -32,6 +33,7 @@ class Plan:
         beyond: tuple[int, int | None] | None,
         size: int | None = None,
         tree: bool = False,
+        proven: bool = False,
         anchors: bool = False,
     ) -> None:
         self.first = first
@@ -42,6 +44,7 @@ class Plan:
         self._shares = processes * SEGMENTS_PER_PROCESS
         self._fixed_size = size
         self._tree = tree
+        self._proven = proven
         self._anchors = anchors
         self._next = first
         self._beyond = beyond
@@ -69,6 +72,7 @@ class Plan:
                     context=first > 0,
                     open_start=first == 0,
                     tree=self._tree,
+                    proven=self._proven,
                     anchors=self._anchors,
                 )
             )
@@ -84,6 +88,7 @@ class Plan:
                 open_start=first == 0,
                 beyond=True,
                 tree=self._tree,
+                proven=self._proven,
                 anchors=self._anchors,
             )
         )

@@ -20,6 +20,7 @@ class Segment(msgspec.Struct, frozen=True, tag="segment"):
     ``open_start``: rows before ``first`` are read too; none belongs there.
     ``beyond``: none of these entries should exist, as the head row ends before them.
     ``tree``: the tree over them is computed too, and their checkpoints verified.
+    ``proven``: each of its tiles is proven in the tree under the largest checkpoint.
     ``anchors``: it is a segment of the anchor log and its leaves.
     """
 
@@ -29,6 +30,7 @@ class Segment(msgspec.Struct, frozen=True, tag="segment"):
     open_start: bool = False
     beyond: bool = False
     tree: bool = False
+    proven: bool = False
     anchors: bool = False
 
     @property

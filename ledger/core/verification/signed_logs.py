@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ledger.anchor import LEAF_BYTES
 from ledger.core.verification.attestations import Attestations
 from ledger.core.verification.blocks import Rows, Tiles, tree_part
 from ledger.core.verification.faults import ANCHOR_KINDS, TRAIL_KINDS, spell_range
-from ledger.core.verification.heads import HeadsOfSegment
+from ledger.core.verification.heads import HeadsOfSegment, sizes_of
 from ledger.core.verification.segment import Segment, SegmentResult
 from ledger.core.verification.tree_part import TILE_HASHES, FaultList, TreePart
 from ledger.core.verification.trust import NoteJudge
 from ledger.core.verification.wire import Signed
 from ledger.merkle import leaf_hash
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
+
+if TYPE_CHECKING:
+    from ledger.core.verification.tile_store import TileStore
 
 
 class SignedLogs:
@@ -28,6 +34,7 @@ class SignedLogs:
         self._trail_judge = NoteJudge(trust.trail, TRAIL_KINDS)
         self._anchor_judge = NoteJudge(trust.anchors, ANCHOR_KINDS)
         self._attestations = Attestations(trust)
+        self._store: TileStore | None = None
 
     async def trail_part(self, segment: Segment, rows: Rows | None) -> TreePart:
         """The tree over a trail's segment; ``rows`` None for what is beyond the trail."""
@@ -40,12 +47,27 @@ class SignedLogs:
         tiles = Tiles(stored, signed.trail.signed, signed.trail.needed, TRAIL_KINDS)
         return tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
 
+    async def range_part(self, segment: Segment, rows: Rows | None) -> TreePart:
+        """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
+        # Here, as the workers of a whole trail need none of it.
+        from ledger.core.verification.range_proof import RangeProof  # noqa: PLC0415
+        from ledger.core.verification.tile_store import TileStore  # noqa: PLC0415
+
+        heads = HeadsOfSegment(self._signed.trust.trail, self._trail_judge, TRAIL_KINDS)
+        await heads.read(self._trees, self._org_id, segment)
+        if rows is None:
+            return _without_tree(heads.faults, heads.held)
+        self._store = self._store or TileStore(self._org_id)
+        proof = RangeProof(self._signed.trail.head, rows, heads.faults, heads.held)
+        await proof.check(self._store, self._trees, heads.heads)
+        return proof.part()
+
     async def anchors(self, segment: Segment) -> SegmentResult:
         """A segment of the anchor log: its leaves, tiles, anchors and what others said of these."""
         signed = self._signed
         heads = HeadsOfSegment(signed.trust.anchors, self._anchor_judge, ANCHOR_KINDS)
         await heads.read(self._trees, ANCHOR_LOG, segment)
-        await self._attestations.read(self._trees, segment, heads.faults, heads.held)
+        await self._attestations.read(self._trees, sizes_of(segment), heads.faults, heads.held)
         if segment.beyond:
             part = _without_tree(heads.faults, heads.held)
         else:
@@ -53,6 +75,7 @@ class SignedLogs:
             stored = await self._tiles(ANCHOR_LOG, segment)
             tiles = Tiles(stored, signed.anchors.signed, signed.anchors.needed, ANCHOR_KINDS)
             part = tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+        part = msgspec.structs.replace(part, attested=dict(self._attestations.attested))
         return SegmentResult(0, 0, 0, 0, 0, [], 0, [], tree=part)
 
     async def _tiles(self, org_id: int, segment: Segment) -> dict[int, bytes]:
@@ -77,6 +100,9 @@ async def _leaves(
         pass_gap(idx)
         well_formed = leaf is not None and len(leaf) == LEAF_BYTES
         leaves.append(leaf_hash(leaf) if leaf is not None and well_formed else None)
+        if not well_formed:
+            reason = f"leaf {idx} of the anchor log does not have {LEAF_BYTES} bytes"
+            heads.faults.add(idx, ANCHOR_KINDS.rewritten, reason)
     pass_gap(segment.last + 1)
     return Rows(segment.first, leaves, {})
 

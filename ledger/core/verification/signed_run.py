@@ -10,12 +10,13 @@ from ledger.core.verification.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS
 from ledger.core.verification.log_run import LogRun
 from ledger.core.verification.log_tree import LogTree
 from ledger.core.verification.plan import Plan
+from ledger.core.verification.reach import Reach
 from ledger.core.verification.segment import SegmentResult
 from ledger.core.verification.tally import Tally
 from ledger.core.verification.tree_part import FaultList
 from ledger.core.verification.wire import Signed
 from ledger.storage.copy_out import Snapshot
-from ledger.storage.tree_out import ANCHOR_LOG
+from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 ANCHOR_SEGMENT: Final = 4_096
 """Leaves of the anchor log that a worker checks at a time, with all anchors among them."""
@@ -23,13 +24,12 @@ MAX_ORPHANS: Final = 1_000
 
 
 class SignedRun:
-    """``whole``: the trail is verified to its end, and the anchor log with it."""
+    """The signed logs of a trail that is verified as a whole, and the anchor log with them."""
 
-    def __init__(self, snapshot: Snapshot, org_id: int, signed: Signed, *, whole: bool) -> None:
+    def __init__(self, snapshot: Snapshot, org_id: int, signed: Signed) -> None:
         self.signed = signed
         self._snapshot = snapshot
         self._org_id = org_id
-        self._whole = whole
         self.trail = self._log(org_id, LogTree(TRAIL_KINDS, signed.trail.signed))
         self._anchors = self._log(ANCHOR_LOG, LogTree(ANCHOR_KINDS, signed.anchors.signed))
         self._plan: Plan | None = None
@@ -43,8 +43,6 @@ class SignedRun:
 
     async def prepare(self, processes: int) -> int:
         """Plan the anchor log; returns how many segments it has."""
-        if not self._whole:
-            return 0
         extent = self.signed.anchors
         async with self._snapshot.trees() as trees:
             self._leaves = await trees.last_leaf(extent.needed) + 1
@@ -71,28 +69,44 @@ class SignedRun:
                 self._added += 1
             await self._anchors.settle()
 
+    async def reach(self) -> Reach:
+        """How far the signed logs cover the trail; after :meth:`conclude`."""
+        trust, size = self.signed.trust, self.signed.trail.signed
+        attested = self._anchors.tree.attested
+        async with self._snapshot.trees() as trees:
+            anchored = await trees.covered(self._org_id, self.signed.anchors.signed, size)
+            stamped, cosigned = [
+                await trees.covered(self._org_id, attested.get(check, 0), size)
+                for check in ("external_time", "witnesses")
+            ]
+        return Reach(
+            size,
+            anchored,
+            None if trust.authorities is None else stamped,
+            None if trust.witnesses is None else cosigned,
+        )
+
     async def conclude(self, tally: Tally) -> None:
         """Put what was found of the logs into the tally."""
         await self._conclude_trail(tally)
-        if self._whole:
-            await self._conclude_anchors(tally)
+        await self._conclude_anchors(tally)
 
     async def _conclude_trail(self, tally: Tally) -> None:
         tree = self.trail.tree
-        if self._whole:
-            gap = tally.gap_at_tail
-            await self.trail.end(tally.last + 1 if gap is None else gap)
-            await self._name_orphans(tree.faults)
-        else:
-            tree.close()
-            await self.trail.settle()
+        gap = tally.gap_at_tail
+        await self.trail.end(tally.last + 1 if gap is None else gap)
+        async with self._snapshot.trees() as trees:
+            await name_orphans(trees, self._org_id, self.signed.trail.signed, tree.faults)
         tally.add_faults(tree.faults.named, tree.faults.count, tree.faults.kinds)
         tally.count_failed(tree.rewritten)
         tally.held |= tree.held | ({"tree"} if tree.matched else set())
         if tree.unknown:
-            tally.doubted |= {"tree", "checkpoints"}
+            why = "leaves that were signed are in no row and no tile"
+            tally.doubted.update(tree=why, checkpoints=why)
         if tree.displaced:
             tally.contradicted.add("tree")
+        if tree.absent:
+            tally.doubted.setdefault("tree", "entries are missing that were signed into it")
 
     async def _conclude_anchors(self, tally: Tally) -> None:
         tree = self._anchors.tree
@@ -105,17 +119,18 @@ class SignedRun:
             tree.held.discard("anchors")
         tally.held |= tree.held
         if tree.unknown:
-            tally.doubted.add("anchors")
+            tally.doubted["anchors"] = "leaves of the anchor log are in no row and no tile"
+        if tree.absent:
+            tally.doubted.setdefault("anchors", "leaves of the anchor log are missing")
 
-    async def _name_orphans(self, faults: FaultList) -> None:
-        """Checkpoints that the anchor log commits to and that are not stored."""
-        async with self._snapshot.trees() as trees:
-            orphans = await trees.orphans(self._org_id, MAX_ORPHANS)
-        for size, idx in orphans:
-            lost = size > self.signed.trail.signed
-            reason = f"leaf {idx} of the anchor log commits to a checkpoint of size {size}" + (
-                ", which is more than the database knows of: it was set back"
-                if lost
-                else " that is not stored"
-            )
-            faults.add(size - 1, "rolled_back" if lost else "checkpoint_missing", reason)
+
+async def name_orphans(trees: TreeReader, org_id: int, signed: int, faults: FaultList) -> None:
+    """Name the checkpoints that the anchor log commits to and that are not stored."""
+    for size, idx in await trees.orphans(org_id, MAX_ORPHANS):
+        lost = size > signed
+        reason = f"leaf {idx} of the anchor log commits to a checkpoint of size {size}" + (
+            ", which is more than the database knows of: it was set back"
+            if lost
+            else " that is not stored"
+        )
+        faults.add(size - 1, "rolled_back" if lost else "checkpoint_missing", reason)

@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from ledger.chain import Entry, Fault, check_entry
-from ledger.core.verification.faults import NOT_CHECKED, Verdict
 from ledger.core.verification.inclusion import Inclusion
-from ledger.entry import entry_hash, from_datetime, record_id
+from ledger.entry import RecordId, entry_hash, format_time, from_datetime, record_id
 from ledger.keys import SigningKeyring
+from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 
 NOT_LOOKED_FOR: Final = Inclusion(NOT_CHECKED)
 CHECK_OF_KIND: Final = {
@@ -23,6 +23,7 @@ CHECK_OF_KIND: Final = {
     "link_broken": "chain_valid",
     "seq_mismatch": "chain_valid",
     "missing": "chain_valid",
+    "inserted": "chain_valid",
     "payload_mismatch": "payload_valid",
 }
 
@@ -30,21 +31,26 @@ CHECK_OF_KIND: Final = {
 class EntryChecks(msgspec.Struct, frozen=True):
     """One verdict per check: true, false, or ``"not_checked"``."""
 
-    hash_valid: Verdict
-    signature_valid: Verdict
-    chain_valid: Verdict
-    payload_valid: Verdict
-    included: Verdict
+    hash_valid: Check
+    signature_valid: Check
+    chain_valid: Check
+    payload_valid: Check
+    included: Check
 
 
 class EntryResult(msgspec.Struct, frozen=True):
-    """The verdict on one entry; ``timestamp`` is when it was anchored, RFC 3339."""
+    """The verdict on one entry; ``timestamp`` is when it was written, RFC 3339.
+
+    ``unsigned_entries`` is 1 where no signed checkpoint covers the entry yet.
+    """
 
     valid: bool
+    verdict: Verdict
     checks: EntryChecks
     errors: list[Fault]
     record_id: str
     timestamp: str
+    unsigned_entries: int = 0
 
 
 def verify_entry(
@@ -55,19 +61,25 @@ def verify_entry(
     *,
     timestamp: str,
     inclusion: Inclusion = NOT_LOOKED_FOR,
+    late: bool = False,
+    rows: int = 1,
 ) -> EntryResult:
     """Check one stored entry. ``before`` is the entry at ``seq - 1``, None where there is none.
 
     Hash, signature, payload and columns are those of this entry alone. The link
     holds if the leaf names the hash of the entry before, as stored or, should
     that have been altered, as its leaf gives it. ``inclusion`` is what was found of
-    the leaf in the signed tree.
+    the leaf in the signed tree. ``late``: the entry should be signed by now, so its
+    inclusion is asked for. ``rows`` is how many rows stand at its seq.
     """
     faults = _faults(row, before, org, keyring)
+    if rows > 1:
+        reason = f"{rows} rows stand at this seq, of which one can be the entry"
+        faults = [*faults, Fault(row.seq, "inserted", reason)]
     failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
 
-    def verdict(check: str) -> Verdict:
+    def answer(check: str) -> Check:
         if check == "included":
             return inclusion.verdict
         if check in failed:
@@ -76,12 +88,36 @@ def verify_entry(
 
     if inclusion.fault is not None:
         faults = [*faults, inclusion.fault]
+    answers = {name: answer(name) for name in EntryChecks.__struct_fields__}
+    unsigned = answers["included"] == NOT_CHECKED
+    asked = [name for name in answers if name != "included" or late or not unsigned]
+    verdict = combine(answers, asked, fault_count=len(faults))
     return EntryResult(
-        valid=not faults,
-        checks=EntryChecks(*(verdict(name) for name in EntryChecks.__struct_fields__)),
+        valid=verdict.valid,
+        verdict=verdict,
+        checks=EntryChecks(**answers),
         errors=faults,
         record_id=record_id(row.org_id, from_datetime(row.anchored_at), row.seq),
         timestamp=timestamp,
+        unsigned_entries=int(unsigned),
+    )
+
+
+def missing_entry(place: RecordId, reason: str) -> EntryResult:
+    """The verdict on an entry that is known to have been in the trail, and is gone."""
+    return EntryResult(
+        valid=False,
+        verdict=Verdict.REFUTED,
+        checks=EntryChecks(
+            NOT_CHECKED,
+            NOT_CHECKED,
+            chain_valid=False,
+            payload_valid=NOT_CHECKED,
+            included=NOT_CHECKED,
+        ),
+        errors=[Fault(place.seq, "missing", reason)],
+        record_id=record_id(*place),
+        timestamp=format_time(place.anchored_us),
     )
 
 

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from ledger.chain import Fault
 from ledger.core.verification.faults import (
+    ALWAYS_ASKED,
+    CHECKS,
     CHECKS_OF_ENTRIES,
     CHECKS_OF_KIND,
     LEAVES_UNCHECKED,
     MAX_FAULTS,
-    NOT_CHECKED,
     Checks,
     Result,
-    Verdict,
     spell_range,
 )
 from ledger.core.verification.segment import Segment, SegmentResult
+from ledger.verdict import NOT_CHECKED, Check, combine
 
 
 class Tally:
@@ -27,15 +28,20 @@ class Tally:
         self.last = last
         self.faults: list[Fault] = []
         self.fault_count = 0
-        self.head: Verdict = NOT_CHECKED
+        self.head: Check = NOT_CHECKED
         self.end_hashes: list[bytes] = []
         self.end_time: str | None = None
         self.gap_at_tail: int | None = None
         """The first of the entries that are missing at the end of the trail."""
         self.held: set[str] = set()
         """Checks beside those of entries of which at least one thing was found right."""
-        self.doubted: set[str] = set()
-        """Checks that could not be made of everything."""
+        self.doubted: dict[str, str] = {}
+        """Checks that could not be made of everything, and why."""
+        self.asked: set[str] = set(ALWAYS_ASKED)
+        """Checks without which the verdict is incomplete."""
+        self.unsigned_entries = 0
+        self.reasons: dict[str, str] = {}
+        """Why a check was not made, where nothing more particular is known."""
         self.contradicted: set[str] = set()
         """Checks that do not hold because of faults that have a name of their own."""
         self._rows = 0
@@ -100,8 +106,11 @@ class Tally:
         """The verdict."""
         total = self._rows + self._missing
         failed = self._failed + self._missing
+        checks = self._checks()
+        answers = {name: getattr(checks, name) for name in CHECKS}
+        verdict = combine(answers, sorted(self.asked), fault_count=self.fault_count)
         return Result(
-            valid=self.fault_count == 0,
+            valid=verdict.valid,
             total_entries=total,
             verified_entries=total - failed,
             failed_entries=failed,
@@ -109,7 +118,10 @@ class Tally:
             fault_count=self.fault_count,
             first_seq=self.first,
             last_seq=self.last,
-            checks=self._checks(),
+            checks=checks,
+            verdict=verdict,
+            unsigned_entries=self.unsigned_entries,
+            reasons={name: self._why(name) for name in CHECKS if answers[name] == NOT_CHECKED},
         )
 
     def _count(self, fault: Fault) -> None:
@@ -138,13 +150,29 @@ class Tally:
     def _checks(self) -> Checks:
         failed = {check for kind in self._kinds for check in CHECKS_OF_KIND[kind]}
         failed |= self.contradicted
-        unchecked = {check for kind in self._kinds for check in LEAVES_UNCHECKED.get(kind, ())}
-        verdicts: dict[str, Verdict] = dict.fromkeys(self.held - self.doubted, True)
-        verdicts.update(dict.fromkeys(failed, False))
-        verdicts["head"] = False if "head" in failed else self.head
-        for check in CHECKS_OF_ENTRIES:
-            if check in failed:
-                verdicts[check] = False
-            else:
-                verdicts[check] = NOT_CHECKED if check in unchecked or not self._rows else True
-        return Checks(**verdicts)
+        holds = set(self.held)
+        if self._rows:
+            holds.update(CHECKS_OF_ENTRIES)
+        if self.head is True:
+            holds.add("head")
+        holds -= self._unmade().keys() | self.doubted.keys()
+        answers: dict[str, Check] = dict.fromkeys(holds, True)
+        answers.update(dict.fromkeys(failed, False))
+        return Checks(**answers)
+
+    def _unmade(self) -> dict[str, str]:
+        """Checks that could not be made because of a fault, with its kind."""
+        return {
+            check: kind for kind in sorted(self._kinds) for check in LEAVES_UNCHECKED.get(kind, ())
+        }
+
+    def _why(self, check: str) -> str:
+        """Why a check was not made."""
+        if check in self.doubted:
+            return self.doubted[check]
+        kind = self._unmade().get(check)
+        if kind is not None:
+            return f"it can't be made where there is a fault of the kind {kind}"
+        if check in CHECKS_OF_ENTRIES and not self._rows:
+            return "no entry was read"
+        return self.reasons.get(check, "nothing of it is there to be checked")

@@ -13,17 +13,22 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.crew import CrewMember
-from ledger.core.verification.faults import Result, VerificationFailed
-from ledger.core.verification.head import Ending, check_head, find_ending
+from ledger.core.verification.extent import Extent, Target, find_extent
+from ledger.core.verification.faults import Result, VerificationFailed, spell_range
+from ledger.core.verification.head import check_head
+from ledger.core.verification.limits import SigningLimits
 from ledger.core.verification.plan import Plan
-from ledger.core.verification.segment import SegmentResult
+from ledger.core.verification.range_run import RangeRun
+from ledger.core.verification.reach import Reach, ask
+from ledger.core.verification.segment import Segment, SegmentResult
 from ledger.core.verification.signed_run import SignedRun
-from ledger.core.verification.signed_sizes import find_signed
 from ledger.core.verification.tally import Tally
 from ledger.core.verification.trust import Trust
-from ledger.core.verification.wire import Order, Signed
+from ledger.core.verification.wire import Order
 from ledger.keys import SigningKeyring
-from ledger.storage.copy_out import HeadRow, Snapshot, open_snapshot
+from ledger.storage.copy_out import Snapshot, open_snapshot
+
+__all__ = ["Progress", "Target", "Watcher", "verify_trail"]
 
 START_TIMEOUT_S: Final = 60.0
 MAX_PLANTED: Final = 100
@@ -39,15 +44,6 @@ class Progress(NamedTuple):
     faults: list[Fault]
 
 
-class Target(NamedTuple):
-    """What to verify; None: from the first entry, or up to the head and whatever is beyond it."""
-
-    org_id: int
-    org: str
-    from_seq: int | None = None
-    to_seq: int | None = None
-
-
 Watcher = Callable[[Progress], None]
 
 
@@ -60,28 +56,23 @@ async def verify_trail(
     archive: ArchiveAt | None = None,
     processes: int | None = None,
     watch: Watcher | None = None,
+    limits: SigningLimits | None = None,
 ) -> Result:
     """Verify a trail as it is at this moment; appends may go on meanwhile.
 
-    ``trust`` is what is believed of its signed log, from outside the database;
-    without it, and in ranges that do not begin with the trail, trees, checkpoints
-    and anchors are not checked. ``archive`` is where entries are that left the
+    ``trust`` is what is believed of its signed log, from outside the database; without
+    it trees, checkpoints and anchors are not checked. ``limits`` say how long entries may
+    wait for them until the verdict is incomplete: without trust and limits nothing of
+    them is asked for. ``archive`` is where entries are that left the
     database: they are read from there and checked as the others. ``processes`` defaults to the number of cores.
     ``watch`` is called in this event loop as entries are read. Cancelling the task
-    ends the processes. Raises VerificationFailed or DatabaseUnavailable where the
-    work can't be carried through, which says nothing of the trail.
+    ends the processes. Raises RangeRefused for a range beyond the trail, and
+    VerificationFailed or DatabaseUnavailable where the work can't be carried through,
+    which says nothing of the trail.
     """
-    if not 0 <= (target.from_seq or 0) <= (target.to_seq or target.from_seq or 0):
-        raise VerificationFailed("from_seq must be 0 or more, and to_seq not below it")
     async with open_snapshot(database_url) as snapshot:
-        head = await snapshot.head(target.org_id)
-        newest = await snapshot.newest(target.org_id)
-        signed: Signed | None = None
-        if trust is not None and not target.from_seq:
-            async with snapshot.trees() as trees:
-                signed = await find_signed(trees, target.org_id, trust)
+        extent = await find_extent(snapshot, target, trust)
         archive = await _found(snapshot, target, archive)
-        ending = find_ending(head, newest, signed.trail.signed if signed else 0)
         order = Order(
             database_url,
             snapshot.name,
@@ -89,15 +80,15 @@ async def verify_trail(
             target.org,
             [(key.key_id, key.secret) for key in keyring.keys()],
             keyring.active.key_id,
-            signed,
+            extent.signed,
             archive,
         )
         live_from = archive.live_from if archive else 0
-        run = _Run(
-            snapshot, target, ending, signed, live_from, processes or os.cpu_count() or 1, watch
-        )
+        run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
         await run.work(order)
-        return await run.conclude(head, newest.seq if newest else -1)
+        if limits is None and trust is not None:
+            limits = SigningLimits()
+        return await run.conclude(limits)
 
 
 async def _found(snapshot: Snapshot, target: Target, archive: ArchiveAt | None) -> ArchiveAt | None:
@@ -120,18 +111,18 @@ class _Run:
         self,
         snapshot: Snapshot,
         target: Target,
-        ending: Ending,
-        signed: Signed | None,
+        extent: Extent,
         live_from: int,
         processes: int,
         watch: Watcher | None,
     ) -> None:
         self._snapshot = snapshot
         self._target = target
-        self._ending = ending
+        self._extent = extent
+        self._ending = ending = extent.ending
         self._live_from = live_from
         self._watch = watch
-        first = target.from_seq or 0
+        first, signed = target.from_seq or 0, extent.signed
         self._to_end = target.to_seq is None or target.to_seq >= ending.last
         last = ending.last if target.to_seq is None else min(target.to_seq, ending.last)
         self.plan = Plan(
@@ -139,20 +130,31 @@ class _Run:
             max(last, first - 1),
             processes,
             beyond=self._beyond(first),
-            tree=signed is not None,
+            tree=signed is not None and extent.whole,
+            proven=signed is not None and not extent.whole,
         )
-        self._logs = signed and SignedRun(snapshot, target.org_id, signed, whole=self._to_end)
+        self._logs: SignedRun | None = None
+        self._range: RangeRun | None = None
+        if signed is not None and extent.whole:
+            self._logs = SignedRun(snapshot, target.org_id, signed)
+        elif signed is not None:
+            length = extent.head.seq + 1 if extent.head else 0
+            self._range = RangeRun(snapshot, target.org_id, signed, length)
+        self._last_row: Segment | None = None
+        if not self._to_end and ending.last >= 0:
+            self._last_row = Segment(ending.last, ending.last)
+        self._end: SegmentResult | None = None
         self._processes = processes
         self._tally = Tally(self.plan.first, self.plan.last)
         self._done: dict[int, SegmentResult] = {}
         self._added = 0
         self._processed = 0
 
-    def _beyond(self, first: int) -> tuple[int, int | None] | None:
-        """The entries that should not exist, within what was asked for."""
+    def _beyond(self, first: int) -> tuple[int, None] | None:
+        """The entries that should not exist."""
         if not self._to_end:
             return None
-        return max(self._ending.last + 1, first), self._target.to_seq
+        return max(self._ending.last + 1, first), None
 
     async def work(self, order: Order) -> None:
         """Check all segments; returns when every one is tallied."""
@@ -182,10 +184,14 @@ class _Run:
                 await self._logs.trail.settle()
         if self._logs:
             await self._logs.drive(member)
+        if self._last_row is not None:
+            segment, self._last_row = self._last_row, None
+            self._end = await member.check(segment, lambda _rows: None)
 
     async def _skip_gap(self, after: int) -> None:
         """Nothing stood in a segment: do not ask for each one of a gap that may be huge."""
-        if self._logs and after < self._logs.signed.trail.needed:
+        signed = self._extent.signed
+        if signed and after < signed.trail.needed:
             return  # what was signed is no huge gap, and its tiles stand
         if after < self._live_from:
             return  # the next row is in the archive
@@ -205,6 +211,8 @@ class _Run:
             self._tally.add(segment, tallied)
             if self._logs:
                 self._logs.trail.put(tallied.tree)
+            if self._range:
+                self._range.put(tallied.tree)
             self._processed += tallied.leading_gap + tallied.trailing_gap + tallied.missing
             self._added += 1
         self._tell()
@@ -219,27 +227,64 @@ class _Run:
             total = self.plan.last - self.plan.first + 1
             self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
 
-    async def conclude(self, head: HeadRow | None, newest_seq: int) -> Result:
+    async def conclude(self, limits: SigningLimits | None) -> Result:
         """The verdict, with the head row's part in it and that of the signed logs."""
         tally = self._tally
+        newest_seq = self._extent.newest.seq if self._extent.newest else -1
         tally.close(at_tail=newest_seq <= tally.last)
         for seq in await self._planted():
             reason = "a row stands in the database although the archive has this entry"
             tally.add_fault(Fault(seq, "inserted", reason))
-        if self._to_end:
-            if self._ending.fault is not None:
-                tally.add_fault(self._ending.fault)
-            elif head is not None and tally.last == head.seq:
-                check_head(head, tally)
+        self._conclude_head(newest_seq)
+        reach = Reach()
         if self._logs:
             await self._logs.conclude(tally)
+            reach = await self._logs.reach()
+        elif self._range:
+            await self._range.conclude(tally, to_end=self._to_end)
+            reach = await self._range.reach()
+        if limits is not None:
+            await ask(self._snapshot, self._target.org_id, reach, limits, tally)
         return tally.result()
+
+    def _conclude_head(self, newest_seq: int) -> None:
+        """Hold the head row against the last entry, wherever the range ends."""
+        tally, ending, head = self._tally, self._ending, self._extent.head
+        if ending.fault is not None:
+            tally.add_fault(ending.fault)
+            return
+        assert head is not None, "its absence is a fault of the ending"
+        if head.seq < ending.last:
+            if newest_seq > head.seq or tally.gap_at_tail is None:
+                tally.add_fault(_set_back(head.seq, newest_seq, ending.last))
+        elif self._to_end:
+            check_head(head, tally, tally.end_hashes, tally.end_time)
+        elif newest_seq > head.seq:
+            reason = "entries from here on stand beyond the head row"
+            tally.add_fault(Fault(head.seq + 1, "beyond_head", reason))
+        elif self._end is not None and self._end.rows:
+            check_head(head, tally, self._end.end_hashes, self._end.end_time)
+            if self._end.fault_count:
+                tally.doubted["head"] = "the last entry has faults: verify the whole trail"
+        elif tally.gap_at_tail is None:
+            first = max(newest_seq, tally.last) + 1
+            reason = spell_range(first, head.seq, "missing: the tail was cut")
+            tally.add_fault(Fault(first, "truncated", reason))
 
     async def _planted(self) -> list[int]:
         """Seqs of rows that were put where all entries left for the archive."""
         if not self._live_from:
             return []
         return await self._snapshot.planted(self._target.org_id, self._live_from, MAX_PLANTED)
+
+
+def _set_back(seq: int, newest: int, last: int) -> Fault:
+    """The fault of a head row at ``seq`` that ends before ``last``, the last entry signed."""
+    if newest > seq:
+        reason = f"the head row ends at {seq}, and entries up to {last} were signed"
+        return Fault(seq + 1, "beyond_head", reason)
+    reason = f"the head row ends at {seq}, and {last + 1} entries were signed"
+    return Fault(seq + 1, "below_signed", reason)
 
 
 @asynccontextmanager

@@ -46,7 +46,11 @@ class TreePart(msgspec.Struct, frozen=True):
     right and from the tiles where they are not; ``stored`` from the tiles alone,
     None for all where both are the same. An unknown root is None. ``differing``
     are the tiles at odds with rows in which nothing else is wrong. ``displaced``:
-    the leaf of a row that was found wrong is not the tile's.
+    the leaf of a row that was found wrong is not the tile's. ``absent``: a leaf is in
+    no row, so that its tile stands in for it. ``rewritten`` counts leaves that are not
+    those that were signed. ``attested`` is the largest anchor, by check, of which someone
+    else's attestation holds. ``unproven``: a signed root could not be held against the
+    tiles, as some are missing or do not lead to it.
     """
 
     ours: list[bytes | None]
@@ -54,11 +58,15 @@ class TreePart(msgspec.Struct, frozen=True):
     cuts: list[Cut] = []
     differing: list[Difference] = []
     displaced: bool = False
+    absent: bool = False
     faults: list[Fault] = []
     fault_count: int = 0
     kinds: list[str] = []
     held: list[str] = []
     """Checks for which at least one thing was found right."""
+    rewritten: int = 0
+    attested: dict[str, int] = {}
+    unproven: bool = False
 
 
 class FaultList:

@@ -90,6 +90,9 @@ class Worker:
                     if segment.tree and logs:
                         rows = None if segment.beyond else scan.leaves.rows()
                         result.tree = await logs.trail_part(segment, rows)
+                    elif segment.proven and logs:
+                        rows = None if segment.beyond else scan.leaves.rows()
+                        result.tree = await logs.range_part(segment, rows)
                     self._answer(result)
         except QuireError as error:
             self._answer(Failure(str(error)))

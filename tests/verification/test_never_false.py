@@ -1,0 +1,221 @@
+"""No damage and nothing unread ever yields true, valid, verified or exit code 0.
+
+Random damage of every kind is done to a signed trail, sealed and plain, in a real
+database; then the whole trail, a range and single entries are verified by a real server,
+over HTTP and by the command. QUIRE_DAMAGES says how many damages are tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from ledger.log_keys import dump_log_keys
+from tests.cli.commands import invoke
+from tests.support.clusters import Cluster, Database, blocking
+from tests.support.damage import COUNT, DAMAGES, KEPT, SIZES, Damage
+from tests.support.serving import Server, start_server
+from tests.support.signed_trees import KEYS, SignedTrees
+
+TRIES = int(os.environ.get("QUIRE_DAMAGES", "20"))
+SEED = int(os.environ.get("QUIRE_DAMAGE_SEED", "1"))
+AT_ONCE = 5
+"""Damages that one test tries."""
+ALL_TRIED: Counter[str] = Counter()
+CODES = {"verified": 0, "refuted": 1, "incomplete": 3}
+
+
+class Trail(NamedTuple):
+    """A signed and anchored trail of a running server, and how it was before any damage."""
+
+    server: Server
+    org: str
+    org_id: int
+    key: str
+    records: list[str]
+
+    def run(self, *statements: str) -> None:
+        """Run statements as a superuser for whom no trigger fires."""
+        blocking(
+            execute(
+                self.server.database, *(s.replace("{org}", str(self.org_id)) for s in statements)
+            )
+        )
+
+    def damage(self, damage: Damage) -> bool:
+        """Do a damage; False where it changed nothing."""
+        statements = [s.replace("{org}", str(self.org_id)) for s in damage.statements]
+        return blocking(execute(self.server.database, *statements))
+
+    def restore(self) -> None:
+        """Undo all damage, and thaw."""
+        copies = [f"INSERT INTO {table} SELECT * FROM kept_{table}" for table in KEPT]
+        self.run(f"TRUNCATE {', '.join(KEPT)}", *copies)
+
+    def verify(self, first: int | None = None, last: int | None = None) -> dict[str, Any]:
+        """The result, by the command: its exit code is that of its verdict."""
+        ends = [] if first is None else ["--from", str(first)]
+        ends += [] if last is None else ["--to", str(last)]
+        settings = {"QUIRE_URL": self.server.url, "QUIRE_API_KEY": self.key}
+        ended = invoke("verify", self.org, "--json", *ends, settings=settings)
+        if ended.exit_code == 2:
+            return {"verdict": "none", "valid": False, "checks": {}, "said": ended.output}
+        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])  # the log is before it
+        assert CODES[result["verdict"]] == ended.exit_code
+        assert result["valid"] is (result["verdict"] == "verified")
+        return result
+
+    def verify_range(self, first: int, last: int) -> dict[str, Any]:
+        """The result of a range, over HTTP; a refusal is no verdict."""
+        path = f"/v1/orgs/{self.org}/verifications?wait=60"
+        body = {"from_seq": first, "to_seq": last}
+        answer = self.server.request("POST", path, body, key=self.key)
+        if answer.status == 400:
+            return {"verdict": "refused", "valid": False, "checks": {}}
+        job = answer.json()
+        assert job["state"] == "done", job
+        result: dict[str, Any] = job["result"]
+        assert (job["verdict"], job["valid"]) == (result["verdict"], result["valid"])
+        assert result["valid"] is (result["verdict"] == "verified")
+        return result
+
+    def verify_entry(self, seq: int) -> Any:
+        path = f"/admin/compliance/verify/{self.records[seq]}"
+        answer = self.server.request("GET", path, key=self.key)
+        assert answer.status == 200, answer.body
+        result = answer.json()
+        assert result["valid"] is (result["verdict"] == "verified")
+        return result
+
+
+async def execute(database: Database, *statements: str) -> bool:
+    """Run statements as a superuser, triggers off; whether rows were changed."""
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        tags = [await connection.execute(statement) for statement in statements]
+    finally:
+        await connection.close()
+    return not all(tag.endswith(" 0") for tag in tags)
+
+
+@pytest.fixture(scope="module")
+def trails(postgres_cluster: Cluster, session_dir: Any) -> Iterator[list[Trail]]:
+    """A sealed and a plain trail, signed and anchored at three sizes."""
+    database = postgres_cluster.migrated()
+    keys = dump_log_keys(KEYS).decode()
+    server = start_server(database, session_dir / uuid4().hex[:8], log_signing_keys=keys)
+    trees = SignedTrees(server)
+    made = []
+    for privacy in ("sealed", "plain"):
+        org, key = server.create_org(privacy)
+        made.append(Trail(server, org, org_id_of(database, org), key, []))
+    for size in SIZES:
+        for trail in made:
+            events = [
+                {"event_type": "event", "actor": f"ada{n % 7}", "subject": "bob", "n": n}
+                for n in range(len(trail.records), size)
+            ]
+            path = f"/v1/orgs/{trail.org}/entries"
+            answer = server.request("POST", path, events, key=trail.key)
+            assert answer.status == 201, answer.body
+            trail.records.extend(entry["record_id"] for entry in answer.json()["entries"])
+        assert trees.sign() == len(made)
+        assert trees.anchor()
+    made[0].run(*(f"CREATE TABLE kept_{table} AS TABLE {table}" for table in KEPT))
+    yield made
+    print(f"\ndamages by verdict: {dict(sorted(ALL_TRIED.items()))}")  # noqa: T201 - seen with -s
+    server.stop()
+    postgres_cluster.drop(database)
+
+
+def org_id_of(database: Database, slug: str) -> int:
+    async def find() -> int:
+        connection = await asyncpg.connect(database.superuser_url)
+        try:
+            return int(await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug))
+        finally:
+            await connection.close()
+
+    return blocking(find())
+
+
+def test_undamaged_everything_is_verified(trails: list[Trail]) -> None:
+    for trail in trails:
+        for ends in ((), (0, 599), (0, 100), (255, 257), (300, 599), (599, 599), (450,)):
+            result = trail.verify(*ends)
+            asked = {
+                name for name in result["checks"] if name not in ("external_time", "witnesses")
+            }
+            assert (ends, result["verdict"]) == (ends, "verified"), result
+            assert {name for name in asked if result["checks"][name] is not True} == set()
+            assert result["unsigned_entries"] == 0
+        assert trail.verify_entry(0)["verdict"] == trail.verify_entry(599)["verdict"] == "verified"
+
+
+@pytest.mark.parametrize("ends", [(600, 700), (599, 600), (0, 600), (600,), (10**6,), (10, 10**6)])
+def test_a_range_beyond_the_trail_is_refused(trails: list[Trail], ends: tuple[int, ...]) -> None:
+    found = trails[0].verify(*ends)
+    assert found["verdict"] == "none"
+    assert "the trail of" in found["said"]
+
+
+@pytest.mark.parametrize("ring", range(-(-TRIES // AT_ONCE)))
+def test_no_damage_is_ever_called_verified(
+    trails: list[Trail], ring: int, record_property: Callable[[str, object], None]
+) -> None:
+    random = Random(f"{SEED}/{ring}")
+    tried: Counter[str] = Counter()
+    for number in range(ring * AT_ONCE, min(ring * AT_ONCE + AT_ONCE, TRIES)):
+        damage, trail = DAMAGES[number % len(DAMAGES)](random), random.choice(trails)
+        if trail.damage(damage):
+            try_verdicts(random, damage, trail, tried)
+        else:
+            tried["changed nothing"] += 1
+        trail.restore()
+    record_property("verdicts", dict(tried))
+    ALL_TRIED.update(tried)
+
+
+def try_verdicts(random: Random, damage: Damage, trail: Trail, tried: Counter[str]) -> None:
+    """Verify a damaged trail whole, a range of it, and an entry, and count the verdicts."""
+    whole = trail.verify()
+    tried[f"whole trail: {whole['verdict']}"] += 1
+    not_called_true(damage, whole)
+    first, last = a_range(random, damage)
+    part = trail.verify_range(first, last)
+    met = damage.anywhere or any(first <= seq <= last for seq in damage.seqs)
+    tried[f"range {'over' if met else 'beside'} the damage: {part['verdict']}"] += 1
+    if met:
+        not_called_true(damage, part, (first, last))
+    if damage.seqs and "entries" in damage.statements[-1]:
+        one = trail.verify_entry(random.choice(sorted(damage.seqs)))
+        tried[f"single entry: {one['verdict']}"] += 1
+        assert one["verdict"] != "verified", (damage, one)
+
+
+def a_range(random: Random, damage: Damage) -> tuple[int, int]:
+    """A random range; mostly one that the damage lies in, wholly or in part."""
+    a, b = random.randrange(COUNT), random.randrange(COUNT)
+    if damage.seqs and random.random() < 0.7:
+        a = random.choice(sorted(damage.seqs))
+    return min(a, b), max(a, b)
+
+
+def not_called_true(
+    damage: Damage, result: dict[str, Any], ends: tuple[int, int] | None = None
+) -> None:
+    assert result["verdict"] != "verified", (damage, ends, result)
+    checks = damage.checks
+    if ends and damage.seqs and not any(ends[0] <= seq <= ends[1] for seq in damage.seqs):
+        checks = checks & {"head"} or checks  # all that a range beside the damage can tell
+    called = {name for name in checks if result["checks"].get(name) is True}
+    assert not called, (damage, ends, result)
