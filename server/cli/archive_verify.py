@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 import msgspec
 from rich.progress import Progress, TextColumn
+from rich.text import Text
 
 from ledger.archive.anchoring import Attestors
 from ledger.archive.findings import CHECKS, ArchiveVerdict
@@ -24,7 +25,7 @@ from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.archiving import named_target, target_settings
 from server.attestors import timestamp_trust, witness_policy
-from server.cli import output
+from server.cli import output, verdicts
 from server.cli.root import Failure
 from server.cli.text import count
 from server.embedded import SERVER_ROLE, EmbeddedPostgres
@@ -34,7 +35,6 @@ from server.own_keys import require_own_keys_in
 from server.refusal import StartupRefused
 from server.settings import Settings
 
-_WORDS = {True: "true", False: "FALSE", "not_checked": "not checked"}
 _TRUST_BYTES_MAX = 1 << 20
 
 
@@ -84,8 +84,7 @@ def verify(
         output.print_json(report)
     else:
         _print(org, report)
-    if report.verdict.exit_code:
-        raise click.exceptions.Exit(report.verdict.exit_code)
+    verdicts.end(report.verdict)
 
 
 def _pins(data: bytes) -> KeyPins:
@@ -175,16 +174,17 @@ def _progress() -> Progress:
 
 def _print(org: str, report: ArchiveReport) -> None:
     trail, anchors = report.trail, report.anchors
-    fields = [
-        ("Archive", f"{org}: {report.verdict.upper()}"),
+    fields: list[tuple[str, str | Text]] = [
+        ("Archive", verdicts.verdict_text(report.verdict, org)),
         ("Entries", f"{trail.entries:,} of {trail.size:,} verified"),
         ("Objects", f"{trail.objects:,} read, {trail.bytes:,} bytes, {report.seconds:.1f} s"),
     ]
-    for check in CHECKS:
-        verdict = anchors if check in {"external_time", "witnesses"} else trail
-        fields.append((check, _WORDS[getattr(verdict, check)]))
-    fields.append(("anchor log", anchors.verdict.value))
-    output.print_fields(fields)
+    checks = {
+        check: getattr(anchors if check in {"external_time", "witnesses"} else trail, check)
+        for check in CHECKS
+    }
+    fields += verdicts.check_fields(checks)
+    output.print_fields([*fields, ("anchor log", verdicts.verdict_text(anchors.verdict))])
     faults = [(org, fault) for fault in trail.faults]
     faults += [("_anchors", fault) for fault in anchors.faults]
     if faults:
