@@ -24,7 +24,7 @@ serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0
 	@exec $(BIN)/quire serve $(ARGS)
 
 .PHONY: test
-test: .venv/.dev .venv-s3/.done .venv/.go/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
+test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: test-ceph
@@ -53,6 +53,22 @@ ROWS ?=
 .PHONY: bench-pairs
 bench-pairs: .venv/.dev ## Compare CPU per event with a commit (BASE=commit ROWS=append_single,verify_full)
 	$(BIN)/python -m bench.pairs --base $(BASE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
+# Programs that check our logs and are not ours, and the modules for the one on
+# docs/check-with-others.md, with the go command of .venv. Their checksums are in Go's public log.
+TESSERA := v1.0.4
+GO_MOD := v0.33.0
+GO := env -u GOROOT GOPATH=$(CURDIR)/.venv/.go GOCACHE=$(CURDIR)/.venv/.go-build \
+	GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 $(BIN)/go
+
+.venv/.go/.done: .venv/.dev
+	@echo "Adding Tessera's checkers ..."
+	@$(GO) install github.com/transparency-dev/tessera/cmd/fsck@$(TESSERA)
+	@$(GO) install github.com/transparency-dev/tessera/internal/hammer@$(TESSERA)
+	@$(GO) mod download golang.org/x/mod@$(GO_MOD)
+	@touch $@
+
+test: .venv/.go/.done
 
 .PHONY: lock
 lock: ## Pin every dependency anew (needs uv on the PATH)
@@ -100,18 +116,4 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 	@python=$$(.ci/find-python); "$$python" -m venv --clear .venv-s3
 	@.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
 		--require-hashes --no-deps --only-binary :all: -r requirements-s3.txt
-	@touch $@
-
-# Programs that check our logs and are not ours, and the modules for the one on
-# docs/check-with-others.md, with the go command of .venv. Their checksums are in Go's public log.
-TESSERA := v1.0.4
-GO_MOD := v0.33.0
-GO := env -u GOROOT GOPATH=$(CURDIR)/.venv/.go GOCACHE=$(CURDIR)/.venv/.go-build \
-	GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 $(BIN)/go
-
-.venv/.go/.done: .venv/.dev
-	@echo "Adding Tessera's checkers ..."
-	@$(GO) install github.com/transparency-dev/tessera/cmd/fsck@$(TESSERA)
-	@$(GO) install github.com/transparency-dev/tessera/internal/hammer@$(TESSERA)
-	@$(GO) mod download golang.org/x/mod@$(GO_MOD)
 	@touch $@

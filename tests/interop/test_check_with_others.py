@@ -120,7 +120,9 @@ def _program(folder: Path, name: str, *command: str) -> None:
 
 def _quire(folder: Path) -> None:
     _program(folder, "quire", *QUIRE)
-    if "log" not in main.list_commands(click.Context(main)):  # until the command is there: what it prints, from the keys
+    if "log" not in main.list_commands(
+        click.Context(main)
+    ):  # until the command is there: what it prints, from the keys
         history: LogKeyHistory = KEYS.public()
         keys = {org: history.org_verifiers(org)[-1].vkey() for org in ("demo", "hammer")}
         keys["--anchors"] = history.anchor_verifiers()[-2].vkey()
