@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import click
 import pytest
 
 from ledger.checkpoint import Checkpoint
-from ledger.log_keys import LogKeyHistory, dump_log_keys
+from ledger.log_keys import dump_log_keys
 from ledger.note import sign_note
-from server.cli import main
 from server.first_start import create_private_file
 from tests.support.clusters import Cluster
 from tests.support.go_toolchain import GOROOT, offline_go
@@ -120,16 +118,6 @@ def _program(folder: Path, name: str, *command: str) -> None:
 
 def _quire(folder: Path) -> None:
     _program(folder, "quire", *QUIRE)
-    if "log" not in main.list_commands(
-        click.Context(main)
-    ):  # until the command is there: what it prints, from the keys
-        history: LogKeyHistory = KEYS.public()
-        keys = {org: history.org_verifiers(org)[-1].vkey() for org in ("demo", "hammer")}
-        keys["--anchors"] = history.anchor_verifiers()[-2].vkey()
-        cases = "".join(f'"log vkey {of}") echo {shlex.quote(key)};;\n' for of, key in keys.items())
-        (folder / "quire").write_text(
-            f'#!/bin/sh\ncase "$*" in\n{cases}*) exec {shlex.join(QUIRE)} "$@";;\nesac\n'
-        )
 
 
 @pytest.fixture(scope="module")
