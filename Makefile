@@ -60,6 +60,16 @@ test-ceph: .venv/.dev ## Run the tests of object storage against Ceph
 torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
 	TORTURE_CYCLES=$(CYCLES) $(BIN)/python -m pytest -m torture --timeout 0 $(ARGS)
 
+# How many times as much damage as in the suite.
+DAMAGES ?= 10
+
+.PHONY: test-damage
+test-damage: .venv/.dev ## Damage trails, bundles, logs and archives at random: nothing may be called true (DAMAGES=10 times the suite's)
+	@.ci/system-packages test
+	DAMAGES=$(DAMAGES) QUIRE_DAMAGES=$$((20 * $(DAMAGES))) $(BIN)/python -m pytest --timeout 0 -rP \
+		-k "never_false or random_damage" tests/verification/test_never_false.py tests/evidence/test_random_damage.py \
+		tests/archive/test_archive_verification.py tests/page/test_agreement.py $(ARGS)
+
 .PHONY: lint
 lint: .venv/.dev ## Check style, types and layers
 	$(BIN)/ruff check .
