@@ -139,10 +139,7 @@ async def start_verification(
         float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
     ] = 0.0,
 ) -> Response[JobBody]:
-    """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors.
-
-    A range that ends beyond both the head and everything signed is refused.
-    """
+    """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
     tenant, _ = await org_of(request, org, May.VERIFY)
     asked = await _range(request)
     jobs = services_of(request).verifications

@@ -55,7 +55,7 @@ def _requires_org(leaf: Leaf) -> bool:
 
 def test_reading_and_verifying(own: Own) -> None:
     record = own.record()
-    assert f"{own.org}: valid" in own.quire("verify")
+    assert f"{own.org}: VERIFIED" in own.quire("verify")
     assert json.loads(own.quire("entries", "show", record, "--json"))["record_id"] == record
     assert own.quire("entries", "payload", record) == '{"subject": "bob"}'
     assert own.quire("entries", "payload", own.org, record) == '{"subject": "bob"}'
