@@ -316,12 +316,18 @@ def test_a_disk_that_takes_no_more_while_the_database_is_made_is_a_message(data_
     assert_refused(done)
 
 
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def test_what_the_database_refuses_is_a_message(database: Database) -> None:
     url = urlsplit(database.server_url)._replace(path="/no_such_database").geturl()
     refused = {"QUIRE_DATABASE_URL": url}
     for command in (["migrate"], ["serve"], ["retention", "status"]):
         client = {"QUIRE_URL": "", "QUIRE_API_KEY": ""}
-        done = quire(*command, settings={**client, "QUIRE_PORT": "0", **refused})
+        done = quire(*command, settings={**client, "QUIRE_PORT": free_port(), **refused})
         assert_refused(done, "no_such_database")
 
 
