@@ -94,6 +94,7 @@ class RangeRun:
             self._anchored,
             None if trust.authorities is None else stamped,
             None if trust.witnesses is None else cosigned,
+            known=self.signed.trail.needed,
         )
 
     async def _attested_size(self, trees: TreeReader, check: str) -> int:
