@@ -14,7 +14,6 @@ from ledger.core.verification.trust import Trust
 from ledger.core.verification.wire import Signed
 from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
 
-
 SETTLE_S: Final = 2.0
 """How long a verification waits for a checkpoint that the signer remembers to be stored."""
 SETTLE_POLL_S: Final = 0.1

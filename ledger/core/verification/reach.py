@@ -82,10 +82,14 @@ async def _ask_for(
         tally.asked.update(part.checks)
     if not covers:
         tally.held.difference_update(part.checks)
-        reason = _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
+        reason = (
+            _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
+        )
         tally.reasons.update(dict.fromkeys(part.checks, reason))
     if late:
-        old = f"entry {first} was written more than {limit_s:g} s ago and has not got {part.awaited}"
+        old = (
+            f"entry {first} was written more than {limit_s:g} s ago and has not got {part.awaited}"
+        )
         reason = _lost(part) if lost else old
         tally.doubted.update(dict.fromkeys(part.doubted, reason))
 
