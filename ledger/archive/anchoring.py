@@ -53,7 +53,8 @@ async def check_anchoring(
     try:
         until_us = await _signed_until(anchors, size)
         async for row, signed in _paired(reader, found, until_us):
-            if row.idx >= size:
+            if row.idx >= size:  # places are archived after the anchor that covers them
+                _set_back(row, size, found)
                 continue
             if wrong is not None and wrong.idx != row.idx:
                 _not_standing(wrong, found)
@@ -87,6 +88,11 @@ async def _newest_history(anchors: ArchiveReader, history: LogKeyHistory) -> Log
         return history
     shared.check_extends(history)
     return shared
+
+
+def _set_back(row: AnchoredAt, size: int, found: Findings) -> None:
+    reason = f"leaf {row.idx}, for size {row.size}, is beyond the archived anchor log of {size}: "
+    found.fault(NONCES, "anchors", reason + "that log was set back")
 
 
 def _not_standing(row: AnchoredAt, found: Findings) -> None:

@@ -23,9 +23,16 @@ class Comparison:
     """Compares the archive of one trail, up to the size it reaches, with a database."""
 
     def __init__(
-        self, reader: ArchiveReader, database: Database, org_id: int, size: int, found: Findings
+        self,
+        reader: ArchiveReader,
+        target: str,
+        database: Database,
+        org_id: int,
+        size: int,
+        found: Findings,
     ) -> None:
         self._reader = reader
+        self._target = target
         self._database = database
         self._org_id = org_id
         self._size = size
@@ -35,12 +42,26 @@ class Comparison:
     async def run(self) -> None:
         """Add what differs to the findings. Raises StorageError, and the target's errors."""
         self._found.checked.add("database")
+        await self._extent()
         try:
             await self._checkpoints()
             for tile in range(await self._first_tile(), -(-self._size // TILE_WIDTH)):
                 await self._entries(tile)
         except (ArchiveMismatch, ArchiveObjectMissing) as error:
             self._found.fault(self._reader.org, "database", str(error))
+
+    async def _extent(self) -> None:
+        """The archive must reach as far as the database says that it was written."""
+        done = await archiving.archived(self._database, self._target, self._org_id)
+        written = max(
+            0 if done is None else done.size, await departed.live_from(self._database, self._org_id)
+        )
+        if self._size < written:
+            reason = (
+                f"{written} entries were archived here, and the archive's checkpoint is of "
+                f"{self._size}: it was set back, or restored from an older copy"
+            )
+            self._found.fault(CHECKPOINT, "database", reason)
 
     async def _first_tile(self) -> int:
         """The first bundle with an entry that is still in the database."""

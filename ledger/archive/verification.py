@@ -17,7 +17,16 @@ from ledger.archive.comparing import Comparison
 from ledger.archive.crew import Crew, crew
 from ledger.archive.extras import Extras, gaps, is_extra, reaches
 from ledger.archive.findings import ALWAYS_ASKED, ArchiveVerdict, Findings
-from ledger.archive.layout import ANCHORS, CHECKPOINT, LOG_KEYS, ORG, Span, place_of
+from ledger.archive.layout import (
+    ANCHORS,
+    CHECKPOINT,
+    LOG_KEYS,
+    ORG,
+    CheckpointAt,
+    Place,
+    Span,
+    place_of,
+)
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings
 from ledger.archive.worker import Gear, Work
@@ -101,6 +110,7 @@ class ArchiveVerification:
         self._processes = (os.cpu_count() or 1) if how.processes is None else how.processes
         self._findings = Findings()
         self._work: set[asyncio.Task[Checked]] = set()
+        self._newest = 0
 
     async def run(self) -> ArchiveVerdict:
         """Verify everything. Raises ArchiveError where the target can't be read."""
@@ -132,8 +142,26 @@ class ArchiveVerification:
         else:
             await check_anchoring(self._target, self._reader, history, found)
             if self._live is not None:
-                await Comparison(self._reader, *self._live, checkpoint.size, found).run()
+                url = self._target.url
+                await Comparison(self._reader, url, *self._live, checkpoint.size, found).run()
+        await self._check_pointer(checkpoint.size, history)
         return found.verdict(self._reader.org, checkpoint.size, self._asked())
+
+    async def _check_pointer(self, size: int, history: LogKeyHistory) -> None:
+        """What lies beyond the checkpoint was not looked at: it may have been set back.
+
+        Or it is being written just now, or a crash left it: ``checkpoint`` is written last.
+        """
+        if self._newest <= size:
+            return
+        checkpoint = await self._checkpoint(history)
+        if checkpoint is None or checkpoint.size < self._newest:
+            self._findings.behind = True
+            self._findings.warnings.append(
+                f"{self._reader.org}/{CHECKPOINT} is of {size} entries, and the archive has "
+                f"checkpoints up to {self._newest}: those after {size} were not looked at. The "
+                "checkpoint was set back, or archiving has not ended: archive once more"
+            )
 
     def _asked(self) -> set[str]:
         """The checks that this verification is asked for."""
@@ -196,6 +224,7 @@ class ArchiveVerification:
             except ArchiveMismatch as error:
                 self._findings.fault(listed.key, "history", str(error))
                 continue
+            self._newest = max(self._newest, _signed_size(place))
             if not reaches(place, size):
                 continue  # written for a checkpoint that is not archived yet
             if isinstance(place, Span) and place.kind == "history" and len(spans) < SPANS_MAX:
@@ -305,6 +334,14 @@ class ArchiveVerification:
             found.objects += checked.objects
             found.bytes += checked.bytes
             self._how.advance(checked.entries)
+
+
+def _signed_size(place: Place) -> int:
+    """The largest checkpoint that an object is of; 0 for others."""
+    match place:
+        case CheckpointAt(size) | Span("history", _, size):
+            return size
+    return 0
 
 
 async def verify_archive(

@@ -39,6 +39,7 @@ LEAVES: Final = """
 SELECT idx, CASE WHEN octet_length(leaf) <= 32 THEN leaf END
 FROM anchor_leaves WHERE idx BETWEEN $1 AND $2 ORDER BY idx"""
 LAST_LEAF: Final = "SELECT idx FROM anchor_leaves WHERE idx < $1 ORDER BY idx DESC LIMIT 1"
+LEAF_COUNT: Final = "SELECT count(*) FROM anchor_leaves WHERE idx >= 0 AND idx < $1"
 ORPHANS: Final = """
 SELECT a.size, a.idx FROM anchor_leaves a
 WHERE a.org_id = $1
@@ -137,6 +138,12 @@ class TreeReader:
         async with explained():
             idx: int | None = await self._connection.fetchval(LAST_LEAF, below)
         return -1 if idx is None else idx
+
+    async def leaf_count(self, below: int) -> int:
+        """How many leaves the anchor log has below an index."""
+        async with explained():
+            count: int = await self._connection.fetchval(LEAF_COUNT, below)
+        return count
 
     async def orphans(self, org_id: int, limit: int) -> list[tuple[int, int]]:
         """Size and anchor-log index of checkpoints that the anchor log commits to and that are gone."""

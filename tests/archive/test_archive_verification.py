@@ -231,3 +231,38 @@ async def test_a_database_that_was_altered_differs(
     assert verdict.database is False
     assert verdict.tree is verdict.payloads is verdict.checkpoint is True
     assert any(words in fault.reason for fault in verdict.faults), verdict.faults
+
+
+async def test_an_archive_that_was_set_back(
+    archived: Archived, folder: Target, tmp_path: Path
+) -> None:
+    """To its own earlier checkpoint, alone or with the objects after it."""
+    root = tmp_path / "archive" / ORG
+    for path in root.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    newest, older = sorted((root / "checkpoints").iterdir())[:1:-1][:2]
+    (root / "checkpoint").write_bytes(older.read_bytes())
+    alone, _ = await verified(folder, RING)
+    assert (alone.verdict, alone.checkpoint, alone.faults) == ("incomplete", "not_checked", ())
+    assert "were not looked at" in alone.warnings[-1]
+    newest.unlink()  # the history has it too
+    assert (await verified(folder, RING))[0].verdict == "incomplete"
+    held = await against_database(archived, folder)
+    assert (held.verdict, held.database) == ("refuted", False)
+    assert "600 entries were archived here" in held.faults[0].reason
+    for path in sorted((root / "history").iterdir())[-1:]:
+        path.unlink()
+    assert (await against_database(archived, folder)).database is False
+
+
+async def test_an_anchor_log_that_was_set_back(
+    archived: Archived, folder: Target, tmp_path: Path
+) -> None:
+    anchors = tmp_path / "archive" / ANCHORS
+    for path in anchors.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    older = min((anchors / "checkpoints").iterdir())
+    (anchors / "checkpoint").write_bytes(older.read_bytes())
+    trail, log = await verified(folder, RING)
+    assert (trail.verdict, trail.anchors, log.verdict) == ("refuted", False, "incomplete")
+    assert "beyond the archived anchor log" in trail.faults[0].reason

@@ -84,6 +84,20 @@ async def test_leaves_that_were_removed(signed: Signed) -> None:
     assert kinds(await signed.verify()) == {"anchor_leaf_missing", "anchor_below_signed"}
 
 
+async def test_removed_leaves_are_missed_from_ranges_of_young_entries(signed: Signed) -> None:
+    """A checkpoint without a leaf may wait for its anchor, but not where leaves are missing."""
+    await signed.execute("DELETE FROM anchor_leaves WHERE idx = 4")
+    for table in ("checkpoints", "trees", "tile_parts", "anchor_leaves"):
+        result = await signed.verify(from_seq=100, to_seq=3_400, limits=FAR)
+        assert (table, result.verdict) == (table, "refuted")
+        assert "anchor_leaf_missing" in kinds(result)
+        await signed.execute(f"DELETE FROM {table} WHERE org_id = {ORG_ID}")
+    result = await signed.verify(from_seq=100, to_seq=200, limits=FAR)
+    assert (result.verdict, result.checks.anchors) == ("refuted", False)
+    known = await signed.verify(signed.trust(), from_seq=100, to_seq=200, limits=FAR)
+    assert (known.verdict, known.checks.tree) == ("refuted", "not_checked")
+
+
 async def test_tiles_of_the_system_log(signed: Signed) -> None:
     await signed.execute(
         "UPDATE tile_parts SET hashes = set_byte(hashes, 3, get_byte(hashes, 3) # 1) "

@@ -341,17 +341,25 @@ async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
     assert foreign.checks.hashes is True
 
 
-async def test_a_size_that_the_signer_remembers_first_is_no_loss(
+async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verified(
     superuser: Superuser, tmp_path: Path
 ) -> None:
-    """Its memory is written before the checkpoint is in the database."""
+    """Its memory is written before the checkpoint is in the database.
+
+    Nor is it verified, where the checkpoint does not come: it may have been removed.
+    """
     signed = Signed(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
     ahead = SignedHead(2_800, merkle.root(HASHES[:2_800]))
     trust = Trust.of(KEYS.public(), ORG, trail=[ahead])
-    for first, last in ((None, None), (100, 300), (2_000, 2_500), (2_500, None)):
+    size = SIZES[2]
+    for first, last in ((None, None), (100, 300), (2_000, size - 1), (2_000, size), (size, None)):
         result = await signed.verify(trust, from_seq=first, to_seq=last, limits=FAR)
-        assert (first, faults(result), result.verdict) == (first, [], "verified")
+        below = last is not None and last < size
+        verdict = "verified" if below else "incomplete"
+        assert (first, faults(result), result.verdict) == (first, [], verdict)
+        assert (result.checks.tree is True) is below
+        assert below or "a tree of 2800 entries was signed" in result.reasons["tree"]
     shorter = await signed.verify(
         Trust.of(KEYS.public(), ORG, trail=[SignedHead(9_000, bytes(32))]), from_seq=5, to_seq=10
     )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+import time
+from typing import Final, NamedTuple
 
 from ledger.core.verification.faults import RangeRefused, VerificationFailed
 from ledger.core.verification.head import Ending, find_ending
+from ledger.core.verification.segment import MAX_BIGINT
 from ledger.core.verification.signed_sizes import find_signed
 from ledger.core.verification.trust import Trust
 from ledger.core.verification.wire import Signed
 from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
+
+SETTLE_S: Final = 2.0
+"""How long a verification waits for a checkpoint that the signer remembers to be stored."""
+SETTLE_POLL_S: Final = 0.1
 
 
 class Target(NamedTuple):
@@ -32,6 +39,21 @@ class Extent(NamedTuple):
     signed: Signed | None
     ending: Ending
     whole: bool
+
+
+async def await_checkpoint(database_url: str, target: Target, trust: Trust | None) -> None:
+    """Wait until the largest checkpoint that the signer remembers is stored, a short while.
+
+    Its memory is written a moment before the database is.
+    """
+    known = max((head.size for head in trust.trail.remembered), default=0) if trust else 0
+    deadline = time.monotonic() + SETTLE_S
+    while known:
+        async with open_snapshot(database_url) as snapshot, snapshot.trees() as trees:
+            stored = await trees.newest(target.org_id, MAX_BIGINT, 1)
+        if (stored and stored[0][0] >= known) or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(SETTLE_POLL_S)
 
 
 async def check_range(database_url: str, target: Target, trust: Trust | None) -> None:

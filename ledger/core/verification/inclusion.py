@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import NamedTuple
 
 from ledger import merkle, tiles
 from ledger.chain import Entry, Fault
+from ledger.core.verification.extent import SETTLE_POLL_S, SETTLE_S
 from ledger.core.verification.faults import TRAIL_KINDS
 from ledger.core.verification.trust import NoteJudge, Trust
 from ledger.entry import entry_hash
@@ -17,10 +20,14 @@ from ledger.verdict import NOT_CHECKED, Check
 
 
 class Inclusion(NamedTuple):
-    """The verdict, and the fault that is the reason for False."""
+    """The verdict, and the fault that is the reason for False.
+
+    ``expected``: a tree with the entry is known to be signed, so its inclusion is asked for.
+    """
 
     verdict: Check
     fault: Fault | None = None
+    expected: bool = False
 
 
 async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -> Inclusion:
@@ -31,22 +38,28 @@ async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -
     """
     if trust is None:
         return Inclusion(NOT_CHECKED)
+    known = max((head.size for head in trust.trail.remembered), default=0)
     checkpoint = await trees.newest_checkpoint(database, row.org_id)
+    deadline = time.monotonic() + SETTLE_S
+    while (checkpoint is None or checkpoint.size <= row.seq) and row.seq < known:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(SETTLE_POLL_S)
+        checkpoint = await trees.newest_checkpoint(database, row.org_id)
     if checkpoint is None or checkpoint.size <= row.seq:
-        return await _uncovered(database, row, trust)
+        return await _uncovered(database, row, known)
     return _doubt(row, checkpoint, trust) or await _prove(database, row, checkpoint)
 
 
-async def _uncovered(database: Database, row: Entry, trust: Trust) -> Inclusion:
+async def _uncovered(database: Database, row: Entry, known: int) -> Inclusion:
     """No checkpoint that is stored covers the entry: perhaps it is young, perhaps one is gone.
 
-    The signer remembers a size before the database has its checkpoint. So only one that is
-    larger than the trail tells of a loss.
+    The signer remembers the size ``known`` before the database has its checkpoint. So only one
+    that is larger than the trail tells of a loss.
     """
-    known = max((head.size for head in trust.trail.remembered), default=0)
     head_seq, _hash, _time = await search.head(database, row.org_id)
     if known <= max(row.seq, head_seq + 1):
-        return Inclusion(NOT_CHECKED)
+        return Inclusion(NOT_CHECKED, expected=row.seq < known)
     reason = f"a tree of {known} entries was signed, and no checkpoint that is stored covers it"
     return _fault(row, TRAIL_KINDS.rolled_back, reason)
 

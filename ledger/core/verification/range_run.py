@@ -94,6 +94,7 @@ class RangeRun:
             self._anchored,
             None if trust.authorities is None else stamped,
             None if trust.witnesses is None else cosigned,
+            known=self.signed.trail.needed,
         )
 
     async def _attested_size(self, trees: TreeReader, check: str) -> int:
@@ -129,6 +130,8 @@ class RangeRun:
             if head.size <= extent.signed:
                 await check_root(store, trees, head, faults, ANCHOR_KINDS)
         size = await trees.covered(self._org_id, extent.signed, self.signed.trail.signed)
+        if size < self.signed.trail.needed or not size:
+            await _check_leaves(trees, extent.signed, faults)
         if not size:
             return
         row = await self._leaf(trees, size)
@@ -188,6 +191,14 @@ class RangeRun:
         else:
             return True
         return False
+
+
+async def _check_leaves(trees: TreeReader, signed: int, faults: FaultList) -> None:
+    """Where a checkpoint has no leaf: that it has none yet, not that leaves were removed."""
+    missing = signed - await trees.leaf_count(signed)
+    if missing > 0:
+        reason = f"{missing} of the {signed} signed leaves of the anchor log are missing"
+        faults.add(signed - 1, "anchor_leaf_missing", reason)
 
 
 def _log(snapshot: Snapshot, org_id: int, extent: LogExtent, kinds: LogKinds) -> LogRun:

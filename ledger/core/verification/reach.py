@@ -18,13 +18,15 @@ from ledger.storage.copy_out import Snapshot
 class Reach(NamedTuple):
     """Up to which size the trail is covered by each of the signed logs; 0 where it is not.
 
-    ``stamped`` and ``cosigned`` are None where the settings name no authority, no witness.
+    ``known`` is the largest size that is known to be signed, stored or not. ``stamped`` and
+    ``cosigned`` are None where the settings name no authority, no witness.
     """
 
     signed: int = 0
     anchored: int = 0
     stamped: int | None = None
     cosigned: int | None = None
+    known: int = 0
 
 
 class _Part(NamedTuple):
@@ -34,6 +36,7 @@ class _Part(NamedTuple):
     doubted: tuple[str, ...]
     size: int
     awaited: str
+    known: int = 0
 
 
 async def ask(
@@ -54,6 +57,7 @@ def _parts(reach: Reach) -> list[_Part]:
             ("tree", "checkpoints"),
             reach.signed,
             "a checkpoint",
+            reach.known,
         ),
         _Part(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
     ]
@@ -72,18 +76,26 @@ async def _ask_for(
     covers = part.size > tally.first
     first = max(part.size, tally.first)
     limit_s = limits.of(part.checks[0])
-    late = first <= tally.last and await _is_old(snapshot, org_id, first, limit_s)
+    lost = first <= tally.last and first < part.known
+    late = first <= tally.last and (lost or await _is_old(snapshot, org_id, first, limit_s))
     if covers or late:
         tally.asked.update(part.checks)
     if not covers:
         tally.held.difference_update(part.checks)
-        reason = f"the entries from {tally.first} on wait for {part.awaited}"
+        reason = (
+            _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
+        )
         tally.reasons.update(dict.fromkeys(part.checks, reason))
     if late:
-        reason = (
+        old = (
             f"entry {first} was written more than {limit_s:g} s ago and has not got {part.awaited}"
         )
+        reason = _lost(part) if lost else old
         tally.doubted.update(dict.fromkeys(part.doubted, reason))
+
+
+def _lost(part: _Part) -> str:
+    return f"a tree of {part.known} entries was signed, and the database has no checkpoint of it"
 
 
 async def _is_old(snapshot: Snapshot, org_id: int, seq: int, limit_s: float) -> bool:

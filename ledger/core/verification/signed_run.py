@@ -84,6 +84,7 @@ class SignedRun:
             anchored,
             None if trust.authorities is None else stamped,
             None if trust.witnesses is None else cosigned,
+            known=self.signed.trail.needed,
         )
 
     async def conclude(self, tally: Tally) -> None:

@@ -70,7 +70,7 @@ def verify_entry(
     holds if the leaf names the hash of the entry before, as stored or, should
     that have been altered, as its leaf gives it. ``inclusion`` is what was found of
     the leaf in the signed tree. ``late``: the entry should be signed by now, so its
-    inclusion is asked for. ``rows`` is how many rows stand at its seq.
+    inclusion is asked for, as where the signer remembers a tree with it. ``rows`` is how many rows stand at its seq.
     """
     faults = _faults(row, before, org, keyring)
     if rows > 1:
@@ -90,6 +90,7 @@ def verify_entry(
         faults = [*faults, inclusion.fault]
     answers = {name: answer(name) for name in EntryChecks.__struct_fields__}
     unsigned = answers["included"] == NOT_CHECKED
+    late = late or inclusion.expected
     asked = [name for name in answers if name != "included" or late or not unsigned]
     verdict = combine(answers, asked, fault_count=len(faults))
     return EntryResult(

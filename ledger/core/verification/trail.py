@@ -13,7 +13,7 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.crew import CrewMember
-from ledger.core.verification.extent import Extent, Target, find_extent
+from ledger.core.verification.extent import Extent, Target, await_checkpoint, find_extent
 from ledger.core.verification.faults import Result, VerificationFailed, spell_range
 from ledger.core.verification.head import check_head
 from ledger.core.verification.limits import SigningLimits
@@ -70,6 +70,7 @@ async def verify_trail(
     VerificationFailed or DatabaseUnavailable where the work can't be carried through,
     which says nothing of the trail.
     """
+    await await_checkpoint(database_url, target, trust)
     async with open_snapshot(database_url) as snapshot:
         extent = await find_extent(snapshot, target, trust)
         archive = await _found(snapshot, target, archive)
