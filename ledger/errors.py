@@ -134,6 +134,10 @@ class ForeignHistory(KeyHistoryError):
     """A key history that verifies but is not the one that was pinned."""
 
 
+class HistoryBeforePins(ForeignHistory):
+    """A key history that ends before the first key that was pinned: neither right nor wrong."""
+
+
 class InvalidEvent(QuireError):
     """An event that can't be recorded as it is.
 

@@ -54,7 +54,8 @@ async def check_anchoring(
         until_us = await _signed_until(anchors, size)
         async for row, signed in _paired(reader, found, until_us):
             if row.idx >= size:  # places are archived after the anchor that covers them
-                _set_back(row, size, found)
+                if row.idx >= await _size_now(anchors, newest):
+                    _set_back(row, size, found)
                 continue
             if wrong is not None and wrong.idx != row.idx:
                 _not_standing(wrong, found)
@@ -88,6 +89,15 @@ async def _newest_history(anchors: ArchiveReader, history: LogKeyHistory) -> Log
         return history
     shared.check_extends(history)
     return shared
+
+
+async def _size_now(anchors: ArchiveReader, history: LogKeyHistory) -> int:
+    """The size of the anchor log that is archived by now: it may have grown meanwhile."""
+    note = await anchors.checkpoint()
+    try:
+        return 0 if note is None else anchors.opened(note, history).size
+    except FormatError:
+        return 0
 
 
 def _set_back(row: AnchoredAt, size: int, found: Findings) -> None:

@@ -9,8 +9,10 @@ from ledger.archive.findings import Findings
 from ledger.archive.layout import CHECKPOINT, HISTORY, pack_folder
 from ledger.archive.reader import ArchiveReader
 from ledger.archive.records import Signed
+from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
-from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
+from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
+from ledger.note import parse_note
 from ledger.storage import archiving, departed
 from ledger.storage.archiving import SignedRow
 from ledger.storage.database import Database
@@ -56,12 +58,20 @@ class Comparison:
         written = max(
             0 if done is None else done.size, await departed.live_from(self._database, self._org_id)
         )
-        if self._size < written:
+        if self._size < written and await self._size_now() < written:
             reason = (
                 f"{written} entries were archived here, and the archive's checkpoint is of "
                 f"{self._size}: it was set back, or restored from an older copy"
             )
             self._found.fault(CHECKPOINT, "database", reason)
+
+    async def _size_now(self) -> int:
+        """The size that the checkpoint says by now: the archive may have grown meanwhile."""
+        note = await self._reader.checkpoint()
+        try:
+            return 0 if note is None else parse_checkpoint(parse_note(note).text).size
+        except FormatError:
+            return 0
 
     async def _first_tile(self) -> int:
         """The first bundle with an entry that is still in the database."""

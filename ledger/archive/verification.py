@@ -36,6 +36,7 @@ from ledger.errors import (
     ArchiveObjectMissing,
     ForeignHistory,
     FormatError,
+    HistoryBeforePins,
     KeyHistoryError,
     TileError,
 )
@@ -183,16 +184,24 @@ class ArchiveVerification:
     async def _history(self) -> LogKeyHistory | None:
         try:
             history = await self._reader.key_history()
-            if self._how.pins is None:
-                self._findings.warnings.append(OWN_KEYS.format(origin=history.origin))
-            else:
-                history.check_pins(self._how.pins)
-                self._findings.checked.add("keys")
+            self._hold_against_pins(history)
         except (KeyHistoryError, ArchiveMismatch, ArchiveObjectMissing) as error:
             check = "keys" if isinstance(error, ForeignHistory) else "checkpoint"
             self._findings.fault(LOG_KEYS, check, str(error))
             return None
         return history
+
+    def _hold_against_pins(self, history: LogKeyHistory) -> None:
+        """Raises ForeignHistory where the keys are others than the pinned ones."""
+        if self._how.pins is None:
+            self._findings.warnings.append(OWN_KEYS.format(origin=history.origin))
+            return
+        try:
+            history.check_pins(self._how.pins)
+        except HistoryBeforePins as error:
+            self._findings.warnings.append(str(error))
+        else:
+            self._findings.checked.add("keys")
 
     async def _checkpoint(self, history: LogKeyHistory) -> Checkpoint | None:
         try:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.errors import ForeignHistory, KeyHistoryError
+from ledger.errors import ForeignHistory, HistoryBeforePins, KeyHistoryError
 from ledger.log_keys.names import check_base_origin
 
 PINS_MAX: Final = 100
@@ -71,13 +71,13 @@ class KeyPins:
     def check(self, origin: str, digests: Sequence[str]) -> None:
         """Hold a verified history's origin and statement digests against the pins.
 
-        Raises ForeignHistory where one differs, or none is pinned.
+        Raises ForeignHistory where one differs, HistoryBeforePins where none is pinned.
         """
         if origin != self.origin:
             raise ForeignHistory(f"these are keys of log {origin!r}; pinned is {self.origin!r}")
         within = {p: digest for p, digest in self.by_position.items() if p < len(digests)}
         if not within:
-            raise ForeignHistory(
+            raise HistoryBeforePins(
                 f"none of the {len(digests)} keys of {origin!r} is pinned: get a history that "
                 f"reaches key number {min(self.by_position)}, or pins of its keys"
             )

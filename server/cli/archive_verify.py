@@ -15,12 +15,14 @@ from rich.text import Text
 
 from ledger.archive.anchoring import Attestors
 from ledger.archive.findings import CHECKS, ArchiveVerdict
+from ledger.archive.reader import ArchiveReader
+from ledger.archive.targets import Target
 from ledger.archive.verification import How, Live, verify_archive
 from ledger.errors import KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.policy import Policy
-from ledger.storage import orgs
+from ledger.storage import archiving, orgs
 from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.archiving import named_target, target_settings
@@ -111,10 +113,22 @@ async def _verified(
 
         how = How(target_settings(settings), pins, attestors, None, not offline, advance)
         async with named_target(settings, url) as target, _live(settings, org, offline) as live:
+            await _require_archive(target, org, live)
             trail, anchors = await verify_archive(target, org, how, keyring=keyring, live=live)
     both = {"trail": _holds(trail), "anchors": _holds(anchors)}
     verdict = combine(both, both)
     return ArchiveReport(verdict, verdict.valid, round(time.monotonic() - began, 3), trail, anchors)
+
+
+async def _require_archive(target: Target, org: str, live: Live | None) -> None:
+    """Raises Failure where nothing of the org was ever archived here, as far as anybody knows."""
+    async for _ in ArchiveReader(target, org).objects():
+        return
+    if live is None or not await archiving.archived(live.database, target.url, live.org_id):
+        raise Failure(
+            f"Nothing of {org} is archived in {target.url}: check the org's slug and the archive's "
+            "URL, or archive it with quire archive run."
+        )
 
 
 def _holds(found: ArchiveVerdict) -> Check:

@@ -6,7 +6,7 @@ import pytest
 
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import CHECKS
-from ledger.log_keys import KeySeeds, rotate
+from ledger.log_keys import KeyPins, KeySeeds, rotate
 from ledger.policy import parse_policy
 from ledger.timestamp import granted, query
 from ledger.verdict import NOT_CHECKED
@@ -118,6 +118,10 @@ def test_keys_that_were_rotated_since_and_before_verify_under_the_first_pin() ->
     for keys in (first, second):
         verdict = judge(scene(keys=keys).bundle(), Trust(PINS))
         assert verdict.outcome == "verified", verdict.reasons
+    newer = KeyPins(second.public().origin, {1: second.public().newest.digest})
+    older = judge(scene(keys=first).bundle(), Trust(newer))
+    assert (older.outcome, older.unchecked) == ("incomplete", ("keys",))
+    assert "get a history that reaches key number 1" in older.reasons["keys"][0]
     only_later = second.public().pins()
     assert judge(scene(keys=first).bundle(), Trust(only_later)).outcome == "verified"
 

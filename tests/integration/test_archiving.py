@@ -56,7 +56,14 @@ def test_what_is_appended_is_archived_soon_and_verifies(
     assert isinstance(done, dict)
     assert done["size"] == 305
     assert (data_dir / "archive" / org / "checkpoint").is_file()
-    verified = run("archive", "verify", org, "--data-dir", str(data_dir), "--json")
+    keys = {name: value for name, value in served._environ.items() if name.endswith("_KEY")}
+    asked = ("archive", "verify", org, "--data-dir", str(data_dir), "--json")
+    never = run("archive", "verify", "no-such-org", "--data-dir", str(data_dir))
+    assert (never.returncode, b"Nothing of no-such-org is archived" in never.stderr) == (2, True)
+    # Without the keys that sign entries, signatures are not checked.
+    unsigned = run(*asked)
+    assert (unsigned.returncode, json.loads(unsigned.stdout)["verdict"]) == (3, "incomplete")
+    verified = run(*asked, settings=keys)
     report = json.loads(verified.stdout)
     assert verified.returncode == 0, report
     assert report["trail"]["entries"] >= 305

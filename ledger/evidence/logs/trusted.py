@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.errors import ForeignHistory, KeyHistoryError, NoteError
+from ledger.errors import ForeignHistory, HistoryBeforePins, KeyHistoryError, NoteError
 from ledger.evidence.logs.source import Source
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings
@@ -67,19 +67,29 @@ def find_keys(
         if history is None:
             findings.leaves_out("keys", NO_KEYS)
             return _by_kind([], slug)
-        if trust.pins is not None:
-            history.check_pins(trust.pins)
+        why_not = _unpinned(history, trust)
         keys = _of_history(history, origin, slug)
     except KeyHistoryError as error:
         for check in ("classical_signature", "keys"):
             findings.fails(check, f"the log's keys can't be believed: {error}")
         return _by_kind([], slug)
-    findings.about["keys"] = "the log's own" if trust.pins is None else "pinned"
-    if trust.pins is None:
-        findings.leaves_out("keys", OWN_KEYS.format(origin=history.origin))
+    findings.about["keys"] = "the log's own" if why_not else "pinned"
+    if why_not:
+        findings.leaves_out("keys", why_not)
     else:
         findings.holds("keys", f"the keys of {history.origin} are those that were pinned")
     return keys
+
+
+def _unpinned(history: LogKeyHistory, trust: Trust) -> str | None:
+    """Why the history is held against no pin; None where it is. Raises ForeignHistory."""
+    if trust.pins is None:
+        return OWN_KEYS.format(origin=history.origin)
+    try:
+        history.check_pins(trust.pins)
+    except HistoryBeforePins as error:
+        return str(error)
+    return None
 
 
 def _of_origin(given: list[Verifier], origin: str, findings: Findings) -> list[Verifier]:

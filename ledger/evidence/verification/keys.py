@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ledger.errors import ForeignHistory, KeyHistoryError
+from contextlib import suppress
+
+from ledger.errors import ForeignHistory, HistoryBeforePins, KeyHistoryError
 from ledger.evidence.format import Manifest
 from ledger.evidence.verdict import Findings
 from ledger.log_keys import KeyPins, LogKeyHistory
@@ -28,14 +30,24 @@ def open_keys(
         for check in ("classical_signature", "pq_signature", "keys"):
             findings.fails(check, f"the log's keys {what}: {error}")
         return None
-    findings.about["keys"] = "the bundle's own" if pins is None else "pinned"
+    why_not = own_keys(history) if pins is None else _before_pins(history, pins)
+    findings.about["keys"] = "the bundle's own" if why_not else "pinned"
     findings.about["key_id"] = history.newest.id
     findings.about["key_sha256"] = history.newest.digest
-    if pins is None:
-        findings.leaves_out("keys", own_keys(history))
+    if why_not:
+        findings.leaves_out("keys", why_not)
     else:
         findings.holds("keys", f"the keys of {history.origin} are those that were pinned")
     return history
+
+
+def _before_pins(history: LogKeyHistory, pins: KeyPins) -> str | None:
+    """Why a history that ends before the pinned keys is not held against them; None otherwise."""
+    try:
+        history.check_pins(pins)
+    except HistoryBeforePins as error:
+        return str(error)
+    return None
 
 
 def own_keys(history: LogKeyHistory) -> str:
@@ -47,7 +59,8 @@ def own_keys(history: LogKeyHistory) -> str:
 def _history(document: bytes, manifest: Manifest, pins: KeyPins | None) -> LogKeyHistory:
     history = LogKeyHistory.parse(document)
     if pins is not None:
-        history.check_pins(pins)
+        with suppress(HistoryBeforePins):
+            history.check_pins(pins)
     if history.org_origin(manifest.org) != manifest.origin:
         raise ForeignHistory(
             f"they are of log {history.origin!r}, the bundle is of {manifest.origin!r}"
