@@ -36,6 +36,8 @@ FORMS: Final = {
 }
 """What a text setting with a form of its own must be."""
 
+_NOT_TEXT: Final = "the value is not UTF-8 text"
+
 
 class BadValue(ValueError):
     """A value that does not do; the text says what it is not, and what is valid."""
@@ -53,6 +55,8 @@ def read_value(name: str, kind: Any, value: object) -> Any:
         if isinstance(error.__cause__, BadValue):
             raise error.__cause__ from None
         raise BadValue(f"{_shown(info, value)} is not {_valid(name, info)}") from None
+    except UnicodeEncodeError:  # of words and numbers; texts are looked at below
+        raise BadValue(_NOT_TEXT) from None
     _require_text(name, read)
     return read
 
@@ -76,7 +80,7 @@ def _require_text(name: str, read: object) -> None:
     try:
         read.encode()
     except UnicodeEncodeError:
-        raise BadValue("the value is not UTF-8 text") from None
+        raise BadValue(_NOT_TEXT) from None
     if name.startswith("database_") and not _has_hosts(read):
         raise BadValue(f"the value is not {FORMS[name]}; its host or port can't be read")
 

@@ -26,7 +26,7 @@ from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, QuireError, StorageError
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.log_keys import anything_signed, nothing_signed, publish_history
-from ledger.storage.signing import SignerConnection
+from ledger.storage.signing import APPLICATION, SignerConnection
 from server.attesting import Attesting
 from server.child import work_as_told
 from server.clock import ServerClock
@@ -92,9 +92,12 @@ class Signer:
             while not await connection.lead():
                 stood_by = True  # the other is in another process, or on another machine
                 if waiting.due():
-                    log.info(
+                    leader = await connection.leader()
+                    # Another signer is as it should be; any other session's lock was left behind.
+                    report = log.info if f'application "{APPLICATION}"' in leader else log.warning
+                    report(
                         "checkpoints are signed by another process, and this one waits for its lock",
-                        held_by=await connection.leader(),
+                        held_by=leader,
                         seconds=round(waiting.lasted_s),
                     )
                 await asyncio.sleep(settings.checkpoint_seconds)
@@ -112,8 +115,8 @@ class Signer:
                 memory.belong(keys.public().keys[0].digest)
                 if not memory and await anything_signed(connection):
                     # One that takes over from another machine has nothing to remember yet.
-                    report = log.info if stood_by else log.warning
-                    report(
+                    tell = log.info if stood_by else log.warning
+                    tell(
                         "the signer remembers nothing of this database: another machine signed so "
                         "far, or its memory was lost. A rollback to before now goes unnoticed here",
                         memory=str(settings.data_dir / MEMORY_FILE),

@@ -1,4 +1,4 @@
-"""Who keeps a start waiting: locks that are held by others, told to the log after some seconds."""
+"""What keeps a start waiting: locks held by others, a standby; told to the log after some seconds."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ JOIN pg_locks l ON l.pid = w.pid AND NOT l.granted
 CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocking (pid)
 JOIN pg_stat_activity b ON b.pid = blocking.pid
 WHERE w.application_name = $1 AND w.datname = current_database()"""
+# Of one of ours whose COMMIT waits for a standby.
+_WAITS_FOR_STANDBY: Final = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE application_name = $1 AND datname = current_database()
+                 AND wait_event_type = 'IPC' AND wait_event = 'SyncRep')"""
 # Of an advisory lock that is tried, not waited for; its number in two halves.
 HOLDERS: Final = """
 SELECT a.pid, a.usename, a.application_name, a.client_addr, a.backend_start, a.state
@@ -83,7 +88,7 @@ async def _watch(url: str, name: str) -> None:
         await asyncio.sleep(intervals.due_in_s)
         if intervals.due():
             try:
-                found = await _in_the_way(url, name)
+                found, standby = await _in_the_way(url, name)
             except StorageError as error:
                 _log.warning(
                     "the start takes %.0f s; who holds it up can't be looked up: %s",
@@ -98,13 +103,21 @@ async def _watch(url: str, name: str) -> None:
                     row[6],
                     described(row),
                 )
+            if standby:
+                _log.warning(
+                    "the start has waited %.0f s for a synchronous standby, which has not confirmed "
+                    "a commit: bring it back, or take it out of synchronous_standby_names",
+                    intervals.lasted_s,
+                )
 
 
-async def _in_the_way(url: str, name: str) -> list[Any]:
+async def _in_the_way(url: str, name: str) -> tuple[list[Any], bool]:
+    """The sessions that hold what is waited for, and whether a standby is waited for."""
     connection = await connect_as_owner(url, name="quire watch", command_timeout=FIRST_WORD_S)
     try:
         async with explained():
-            return list(await connection.fetch(IN_THE_WAY, name))
+            found = list(await connection.fetch(IN_THE_WAY, name))
+            return found, await connection.fetchval(_WAITS_FOR_STANDBY, name)
     finally:
         connection.terminate()
 

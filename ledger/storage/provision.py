@@ -44,10 +44,10 @@ async def provision(superuser_url: str, database: str = DATABASE) -> None:
         await prepare_session(connection)
         async with told_when_waiting(superuser_url, name):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        for role in (OWNER_ROLE, SERVER_ROLE):
-            if not await connection.fetchval(_ROLE_EXISTS, role):
-                await connection.execute(_CREATE_ROLE.format(role=_identifier(role)))
-        await _provide_database(connection, database)
+            for role in (OWNER_ROLE, SERVER_ROLE):
+                if not await connection.fetchval(_ROLE_EXISTS, role):
+                    await connection.execute(_CREATE_ROLE.format(role=_identifier(role)))
+            await _provide_database(connection, database)
     finally:
         await connection.close()  # and with it goes the lock
 

@@ -24,6 +24,7 @@ from ledger.storage.signing_transaction import (
     rows_in_the_way,
 )
 
+APPLICATION: Final = "quire signer"
 LEADER_LOCK: Final = 7_305_804_403
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 MAX_PENDING: Final = 200_000
@@ -158,7 +159,7 @@ class SignerConnection:
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[SignerConnection]:
         """Connect, with plans pinned to primary key probes."""
-        connection = await connect(url, name="quire signer")
+        connection = await connect(url, name=APPLICATION)
         try:
             async with explained():
                 await connection.execute(

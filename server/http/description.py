@@ -54,6 +54,7 @@ def describe(routers: Sequence[Router]) -> bytes:
         openapi_config=OpenAPIConfig(
             title="Quire", version=__version__, description=ABOUT, use_handler_docstrings=True
         ),
+        logging_config=None,  # Litestar's own would take the place of this process's
     )
     document = app.openapi_schema.to_schema()
     # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy in

@@ -13,6 +13,7 @@ import pytest
 
 from ledger.storage import departed, migrate
 from ledger.storage.lock_waits import holders
+from ledger.storage.provision import provision
 from ledger.storage.signing import LEADER_LOCK, SignerConnection
 from tests.support.clusters import Database, OwnCluster
 from tests.support.quire_process import QuireProcess
@@ -118,3 +119,27 @@ async def logged(server: QuireProcess, words: str) -> None:
         while words not in server.log.read_text():
             assert server.process.poll() is None, server.log.read_text()
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_standby_that_confirms_nothing(
+    own_cluster: OwnCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    operator = await asyncpg.connect(own_cluster.superuser_url)
+    try:
+        await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        await operator.execute("SELECT pg_reload_conf()")
+        while await operator.fetchval("SHOW synchronous_standby_names") != "nobody":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(provision(own_cluster.superuser_url))
+        async with asyncio.timeout(60):
+            while "for a synchronous standby" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert not waiting.done()
+        assert "synchronous_standby_names" in caplog.text
+        await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await operator.execute("SELECT pg_reload_conf()")
+        await waiting
+    finally:
+        await operator.close()

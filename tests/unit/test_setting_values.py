@@ -74,6 +74,10 @@ def test_any_text_is_taken_or_explained(variable: str, text: str) -> None:
         ("QUIRE_ARCHIVE_URL", "ftp://x", "file:///folder, s3://bucket/prefix, or off"),
         ("QUIRE_DATA_DIR", "~nobody-of-quire/x", "home of a user that this machine does not have"),
         ("QUIRE_HOST", "h\udcff", "not UTF-8 text"),
+        ("QUIRE_LOG_LEVEL", "\udcff", "not UTF-8 text"),
+        ("QUIRE_PORT", "\udcff", "not UTF-8 text"),
+        ("QUIRE_ANCHOR_SECONDS", "1\udcff", "not UTF-8 text"),
+        ("QUIRE_CHECKPOINTS", "\udcff", "not UTF-8 text"),
     ],
 )
 def test_what_is_said_of_a_value(variable: str, value: str, said: str) -> None:

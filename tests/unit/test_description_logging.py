@@ -1,0 +1,32 @@
+"""Making the API's description leaves the logging of the process as it was set up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server import logs
+from server.app import ROUTERS
+from server.http.description import describe
+from server.settings import Settings
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:], root.level = handlers, level
+
+
+def test_the_first_request_for_the_description_leaves_the_log_as_it_is(
+    root: logging.Logger, tmp_path: Path
+) -> None:
+    logs.configure(Settings(data_dir=tmp_path, log_format="json"))
+    handlers, level = root.handlers[:], root.level
+    describe(ROUTERS)
+    assert (root.handlers, root.level) == (handlers, level)
+    assert not logging.getLogger("litestar").handlers
