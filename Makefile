@@ -46,6 +46,13 @@ QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parse
 test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
 
+.PHONY: test-slow
+test-slow: .venv/.dev .venv-s3/.done ## Run the tests that the suite leaves out for their time
+	@.ci/system-packages test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow --timeout 600 $(ARGS)
+
+test-slow: .venv/.go/.done
+
 .PHONY: test-postgres
 test-postgres: .venv/.dev ## Run the tests of the storage on another PostgreSQL (PG_BIN=folder of initdb)
 	@test -x "$(PG_BIN)/initdb" || { echo "Name a folder that has initdb and postgres: make test-postgres PG_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }

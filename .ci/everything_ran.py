@@ -42,7 +42,7 @@ def _missing_passes(report: Path) -> list[str]:
 
 
 def _collected() -> int:
-    """How many tests a plain `pytest` would run, all but those marked torture."""
+    """How many tests a plain `pytest` would run, all but those marked torture or slow."""
     listing = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:xdist"],
         check=True,

@@ -40,7 +40,9 @@ async def state_of(path: Path, database: Database, authenticator: Authenticator)
     except SecretsError as error:
         state, reason = KeyFile.UNREADABLE, str(error)
     if state is not KeyFile.VALID:
-        log.warning(
+        # On all machines but the first it is missing, and that is meant.
+        report = log.info if state is KeyFile.MISSING else log.warning
+        report(
             "the platform key of this machine can't be used; all else works",
             reason=reason,
             new_key=ROTATE,

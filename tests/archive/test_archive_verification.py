@@ -28,7 +28,7 @@ from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
 POSITIONS = 2_000
-DAMAGES = 120 * SCALE
+DAMAGES = 60 * SCALE
 
 Record = Callable[[str, object], None]
 PINS = HISTORY.pins()

@@ -87,6 +87,7 @@ def test_a_read_only_role_writes_all_the_same(start: StartServer, database: Data
         )
 
 
+@pytest.mark.slow
 def test_rights_that_are_gone(server: Server) -> None:
     url = server.database.superuser_url
     on(url, "REVOKE INSERT ON entries FROM quire_server")

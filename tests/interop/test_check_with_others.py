@@ -204,7 +204,14 @@ def test_fsck_refuses_a_key_of_another_log(desk: Desk) -> None:
     assert "fsck failed" in done.stdout
 
 
-@pytest.mark.parametrize("path", ["tile/entries/000", "tile/0/000", "checkpoint"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("tile/entries/000", marks=pytest.mark.slow),
+        pytest.param("tile/0/000", marks=pytest.mark.slow),
+        "checkpoint",
+    ],
+)
 def test_fsck_refuses_an_archive_that_was_altered(desk: Desk, path: str, tmp_path: Path) -> None:
     (prepare, *_), run = BLOCKS[WHOLE], "quire archive run demo --wait 60"
     local = prepare.replace('"$LOG/"', shlex.quote(f"file://{tmp_path}/demo/"))

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 FORGERIES = list(forgeries())
 HOSTILE = dict(hostile_files())
 BITS = 400
-DAMAGES = 100 * SCALE
+DAMAGES = 50 * SCALE
 
 Record = Callable[[str, object], None]
 

@@ -113,7 +113,7 @@ def near(moment: datetime, offset_s: float = 0) -> bool:
     return abs((moment - expected).total_seconds()) < PATIENCE_S
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("days", [-400, 400])
 def test_appends_wait_until_the_clock_is_back(
     start: Callable[..., Served], clock: WrongClock, days: int, workers: int
@@ -143,6 +143,7 @@ def test_appends_wait_until_the_clock_is_back(
     assert blocking(fetch(served.database, SEALED))[0][0] == 0
 
 
+@pytest.mark.slow
 def test_a_clock_that_stays_is_believed_and_nothing_is_sealed_by_it(
     start: Callable[..., Served], clock: WrongClock
 ) -> None:

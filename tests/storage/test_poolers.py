@@ -36,7 +36,14 @@ async def locks(cluster: OwnCluster) -> int:
         await connection.close()
 
 
-@pytest.mark.parametrize(("mode", "options"), MODES)
+SLOW = {2, 4}
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    # Where a connection waits for the only one that there is, the refusal takes its time.
+    [pytest.param(*mode, marks=[pytest.mark.slow] * (at in SLOW)) for at, mode in enumerate(MODES)],
+)
 async def test_a_pooler_without_sessions_is_refused(
     own_cluster: OwnCluster, mode: str, options: dict[str, str]
 ) -> None:

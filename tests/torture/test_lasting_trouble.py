@@ -103,6 +103,7 @@ def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path
     assert server.terminate() == 0
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away(own_cluster: OwnCluster, data_dir: Path) -> None:
     server = made(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url)
     server.start()

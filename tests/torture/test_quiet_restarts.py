@@ -117,8 +117,8 @@ def database_of(server: QuireProcess, database: Database | None) -> Database:
     ("how", "embedded", "workers"),
     [
         (signal.SIGTERM, True, 1),
-        (signal.SIGINT, False, 2),
-        (signal.SIGKILL, True, 2),
+        pytest.param(signal.SIGINT, False, 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, True, 2, marks=pytest.mark.slow),
         (signal.SIGKILL, False, 1),
     ],
 )
@@ -192,6 +192,7 @@ def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: P
         assert alarms(server) == []
 
 
+@pytest.mark.slow
 def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: Path) -> None:
     server = made(data_dir, database.server_url, 2)
     server.start()

@@ -25,7 +25,7 @@ from tests.support.damage import COUNT, DAMAGES, KEPT, SIZES, Damage
 from tests.support.serving import Server, start_server
 from tests.support.signed_trees import KEYS, SignedTrees
 
-TRIES = int(os.environ.get("QUIRE_DAMAGES", "20"))
+TRIES = int(os.environ.get("QUIRE_DAMAGES", "12"))
 SEED = int(os.environ.get("QUIRE_DAMAGE_SEED", "1"))
 AT_ONCE = 5
 """Damages that one test tries."""
