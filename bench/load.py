@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -138,10 +139,12 @@ async def _carry_out(order: Order) -> Outcome:
 
 def main() -> None:
     """Carry out orders until stdin ends."""
-    for line in sys.stdin.buffer:
-        outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=Order)))
-        sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
-        sys.stdout.buffer.flush()
+    # Standard output may be unbuffered (PYTHONUNBUFFERED), and then takes a part of what is written.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as outcomes:
+        for line in sys.stdin.buffer:
+            outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=Order)))
+            outcomes.write(msgspec.json.encode(outcome) + b"\n")
+            outcomes.flush()
 
 
 if __name__ == "__main__":
