@@ -234,7 +234,9 @@ def test_hammer_finds_a_log_that_grows_right(desk: Desk) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stderr.splitlines()
     assert any("Reached tree size goal of 501" in line for line in said)
-    assert not [line for line in said if re.match(r"[EWF]\d{4} ", line)]
+    warned = [line for line in said if re.match(r"[EWF]\d{4} ", line)]
+    # At its goal it gives up what it is just asking for.
+    assert not [line for line in warned if "context canceled" not in line]
     assert desk.size("hammer") >= 501
 
 
