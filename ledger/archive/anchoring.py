@@ -37,9 +37,12 @@ class Attestors(NamedTuple):
 
 
 async def check_anchoring(
-    target: Target, reader: ArchiveReader, history: LogKeyHistory, found: Findings
+    target: Target, reader: ArchiveReader, until: int, history: LogKeyHistory, found: Findings
 ) -> None:
-    """Whether the anchor log, as it is archived, commits to the checkpoints of a trail."""
+    """Check that the archived anchor log commits to a trail's checkpoints of sizes up to ``until``.
+
+    Larger ones are written while this reads, history and places in any order.
+    """
     anchors = ArchiveReader.of_anchors(target)
     try:
         note = await anchors.checkpoint()
@@ -52,7 +55,7 @@ async def check_anchoring(
     standing, wrong = -1, None
     try:
         until_us = await _signed_until(anchors, size)
-        async for row, signed in _paired(reader, found, until_us):
+        async for row, signed in _paired(reader, until, found, until_us):
             if row.idx >= size:  # places are archived after the anchor that covers them
                 if row.idx >= await _size_now(anchors, newest):
                     _set_back(row, size, found)
@@ -124,7 +127,7 @@ async def _signed_until(anchors: ArchiveReader, size: int) -> int:
 
 
 async def _paired(
-    reader: ArchiveReader, found: Findings, until_us: int
+    reader: ArchiveReader, until: int, found: Findings, until_us: int
 ) -> AsyncIterator[tuple[AnchoredAt, Signed]]:
     """Each place in the anchor log with its checkpoint; both come smallest first.
 
@@ -133,10 +136,13 @@ async def _paired(
     one, being of the same tree; the others are overdue once an anchor was signed after them
     (``until_us``). Raises ArchiveMismatch for a place without its checkpoint.
     """
-    history = aiter(reader.history())
+    history = (signed async for signed in reader.history() if signed.size <= until)
     signed = await anext(history, None)
     placed = 0
     async for row in reader.nonces():
+        found.newest = max(found.newest, row.size)
+        if row.size > until:
+            continue
         while signed is not None and signed.size < row.size:
             found.unanchored += signed.size != placed
             signed = await anext(history, None)
@@ -168,22 +174,26 @@ class _Leaves:
         return self._hashes[at : at + HASH_BYTES]
 
 
-async def check_attestations(reader: ArchiveReader, attestors: Attestors, found: Findings) -> None:
-    """Hold tokens and cosignatures of anchors against those who are trusted for them."""
+async def check_attestations(
+    reader: ArchiveReader, until: int, attestors: Attestors, found: Findings
+) -> None:
+    """Hold what attests anchors of sizes up to ``until`` against those who are trusted for it."""
     if attestors.authorities is not None:
-        async for token, note in _noted(reader, reader.tokens(), found, "external_time"):
+        async for token, note in _noted(reader, reader.tokens(), until, found, "external_time"):
             try:
                 verify(token.token, note, attestors.authorities)
                 found.checked.add("external_time")
             except TimestampError as error:
                 found.fault(token.key, "external_time", str(error))
     if attestors.policy is not None:
-        await _check_witnesses(reader, attestors.policy, found)
+        await _check_witnesses(reader, until, attestors.policy, found)
 
 
-async def _check_witnesses(reader: ArchiveReader, policy: Policy, found: Findings) -> None:
+async def _check_witnesses(
+    reader: ArchiveReader, until: int, policy: Policy, found: Findings
+) -> None:
     size, names = 0, set[str]()
-    async for line, note in _noted(reader, reader.cosignatures(), found, "witnesses"):
+    async for line, note in _noted(reader, reader.cosignatures(), until, found, "witnesses"):
         if line.size != size:
             size, names = line.size, set()
         try:
@@ -195,13 +205,19 @@ async def _check_witnesses(reader: ArchiveReader, policy: Policy, found: Finding
 
 
 async def _noted(
-    reader: ArchiveReader, attested: AsyncIterator[Attested], found: Findings, check: str
+    reader: ArchiveReader,
+    attested: AsyncIterator[Attested],
+    until: int,
+    found: Findings,
+    check: str,
 ) -> AsyncIterator[tuple[Attested, bytes]]:
     """Each with the note of its anchor; both come smallest first."""
     history = aiter(reader.history())
     signed: Signed | None = None
     ended = False
     async for one in attested:
+        if one.size > until:
+            break  # they come smallest first
         while not ended and (signed is None or signed.size < one.size):
             signed = await anext(history, None)
             ended = signed is None

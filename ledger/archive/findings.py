@@ -96,6 +96,8 @@ class Findings:
         self.unanchored = 0
         self.overdue = 0
         """Newest checkpoints that an archived anchor must cover, of which no place is archived."""
+        self.newest = 0
+        """The largest size that an object of the archive belongs to."""
         self.behind = False
         """Checkpoints lie there that are larger than the one that was verified."""
         self.warnings: list[str] = []

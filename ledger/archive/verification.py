@@ -23,8 +23,10 @@ from ledger.archive.layout import (
     LOG_KEYS,
     ORG,
     CheckpointAt,
+    CosignatureAt,
     Place,
     Span,
+    TokenAt,
     place_of,
 )
 from ledger.archive.reader import ArchiveReader
@@ -111,7 +113,6 @@ class ArchiveVerification:
         self._processes = (os.cpu_count() or 1) if how.processes is None else how.processes
         self._findings = Findings()
         self._work: set[asyncio.Task[Checked]] = set()
-        self._newest = 0
 
     async def run(self) -> ArchiveVerdict:
         """Verify everything. Raises ArchiveError where the target can't be read."""
@@ -139,9 +140,10 @@ class ArchiveVerification:
                 task.cancel()
             await asyncio.gather(*self._work, return_exceptions=True)
         if self._reader.org == ANCHORS:
-            await check_attestations(self._reader, self._how.attestors or Attestors(), found)
+            attestors = self._how.attestors or Attestors()
+            await check_attestations(self._reader, checkpoint.size, attestors, found)
         else:
-            await check_anchoring(self._target, self._reader, history, found)
+            await check_anchoring(self._target, self._reader, checkpoint.size, history, found)
             if self._live is not None:
                 url = self._target.url
                 await Comparison(self._reader, url, *self._live, checkpoint.size, found).run()
@@ -153,14 +155,15 @@ class ArchiveVerification:
 
         Or it is being written just now, or a crash left it: ``checkpoint`` is written last.
         """
-        if self._newest <= size:
+        newest = self._findings.newest
+        if newest <= size:
             return
         checkpoint = await self._checkpoint(history)
-        if checkpoint is None or checkpoint.size < self._newest:
+        if checkpoint is None or checkpoint.size < newest:
             self._findings.behind = True
             self._findings.warnings.append(
                 f"{self._reader.org}/{CHECKPOINT} is of {size} entries, and the archive has "
-                f"checkpoints up to {self._newest}: those after {size} were not looked at. The "
+                f"checkpoints up to {newest}: those after {size} were not looked at. The "
                 "checkpoint was set back, or archiving has not ended: archive once more"
             )
 
@@ -226,14 +229,14 @@ class ArchiveVerification:
             yield work
         keys: list[str] = []
         spans: list[Span] = []
-        size = checkpoint.size
+        found, size = self._findings, checkpoint.size
         async for listed in self._reader.objects():
             try:
                 place = place_of(listed.key)
             except ArchiveMismatch as error:
-                self._findings.fault(listed.key, "history", str(error))
+                found.fault(listed.key, "history", str(error))
                 continue
-            self._newest = max(self._newest, _signed_size(place))
+            found.newest = max(found.newest, _signed_size(place))
             if not reaches(place, size):
                 continue  # written for a checkpoint that is not archived yet
             if isinstance(place, Span) and place.kind == "history" and len(spans) < SPANS_MAX:
@@ -349,6 +352,8 @@ def _signed_size(place: Place) -> int:
     """The largest checkpoint that an object is of; 0 for others."""
     match place:
         case CheckpointAt(size) | Span("history", _, size):
+            return size
+        case TokenAt(size) | CosignatureAt(size):
             return size
     return 0
 

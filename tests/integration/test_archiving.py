@@ -62,7 +62,8 @@ def test_what_is_appended_is_archived_soon_and_verifies(
     assert (never.returncode, b"Nothing of no-such-org is archived" in never.stderr) == (2, True)
     # Without the keys that sign entries, signatures are not checked.
     unsigned = run(*asked)
-    assert (unsigned.returncode, json.loads(unsigned.stdout)["verdict"]) == (3, "incomplete")
+    said = json.loads(unsigned.stdout)
+    assert (unsigned.returncode, said["verdict"]) == (3, "incomplete"), said
     verified = run(*asked, settings=keys)
     report = json.loads(verified.stdout)
     assert verified.returncode == 0, report
