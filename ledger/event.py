@@ -131,7 +131,11 @@ def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Even
 
 def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
     """Events of a MessagePack body: one array of maps with string keys."""
-    if body[:1] in {b"\xdc", b"\xdd"} and _size(body) > max_events:
+    if body[:1] in {b"\xdc", b"\xdd"} and (count := _size(body)) > max_events:
+        if count > len(body):  # each event takes a byte at least
+            raise InvalidEvent(
+                f"the body is not a MessagePack array: it declares {count} elements and ends early"
+            )
         raise _too_many(max_events)
     try:
         parts = _array_from_msgpack(body)

@@ -26,7 +26,7 @@ from ledger.errors import (
     StorageError,
 )
 from ledger.storage import archiving, listen, orgs
-from ledger.storage.archiving import ArchiverLock
+from ledger.storage.archiving import ARCHIVER, ArchiverLock
 from ledger.storage.database import Database
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
@@ -102,9 +102,12 @@ class Archiver:
             waiting = GrowingIntervals()
             while not await lock.take():
                 if waiting.due():
-                    log.warning(
+                    holder = await lock.holder()
+                    # Another archiver is as it should be; another session's lock was left behind.
+                    report = log.info if f'application "{ARCHIVER}"' in holder else log.warning
+                    report(
                         "trails are archived by another process, and this one waits for its lock",
-                        held_by=await lock.holder(),
+                        held_by=holder,
                         seconds=round(waiting.lasted_s),
                     )
                 await asyncio.sleep(AGAIN_S)

@@ -45,7 +45,9 @@ from ledger.errors import (
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, LogKeyHistory
 from ledger.merkle import HASH_BYTES
+from ledger.storage import archiving
 from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import (
     MAX_TILE_BYTES,
     TILE_WIDTH,
@@ -122,6 +124,9 @@ class ArchiveVerification:
 
     async def _verified(self, team: Crew) -> ArchiveVerdict:
         found = self._findings
+        if await self._is_unwritten():
+            await self._report_unwritten()
+            return found.verdict(self._reader.org, 0, self._asked())
         history = await self._history()
         checkpoint = None if history is None else await self._checkpoint(history)
         if history is None or checkpoint is None:
@@ -149,6 +154,28 @@ class ArchiveVerification:
                 await Comparison(self._reader, url, *self._live, checkpoint.size, found).run()
         await self._check_pointer(checkpoint.size, history)
         return found.verdict(self._reader.org, checkpoint.size, self._asked())
+
+    async def _is_unwritten(self) -> bool:
+        """Whether no archiving of this log has ended so far: the checkpoint is written last."""
+        try:
+            return await self._reader.checkpoint() is None
+        except ArchiveMismatch:  # longer than a note may be
+            return False
+
+    async def _report_unwritten(self) -> None:
+        """An archive without pointers is not there yet, or was emptied: the database knows which."""
+        org = self._reader.org
+        if self._live is not None:
+            database, org_id = self._live
+            done = await archiving.archived(database, self._target.url, org_id)
+            if done is not None and done.size:
+                reason = f"{done.size} entries were archived here, and no checkpoint is there"
+                self._findings.fault(CHECKPOINT, "checkpoint", reason)
+                return
+        self._findings.warnings.append(
+            f"no checkpoint of {org} is archived: archiving has not ended yet, or what it wrote was "
+            "taken away. Archive it (quire archive run) and verify again"
+        )
 
     async def _check_pointer(self, size: int, history: LogKeyHistory) -> None:
         """What lies beyond the checkpoint was not looked at: it may have been set back.
@@ -210,7 +237,7 @@ class ArchiveVerification:
         try:
             note = await self._reader.checkpoint()
             if note is None:
-                raise ArchiveMismatch("nothing of this log is archived here")
+                raise ArchiveMismatch("it was there a moment ago, and is gone")
             return self._reader.opened(note, history)
         except (FormatError, ArchiveMismatch) as error:
             self._findings.fault(CHECKPOINT, "checkpoint", str(error))
@@ -372,4 +399,5 @@ async def verify_archive(
     read, StorageError where the database can't.
     """
     trail = await ArchiveVerification(target, org, how, keyring=keyring, live=live).run()
-    return trail, await ArchiveVerification(target, ANCHORS, how).run()
+    shared = None if live is None else Live(live.database, ANCHOR_LOG)
+    return trail, await ArchiveVerification(target, ANCHORS, how, live=shared).run()

@@ -269,6 +269,10 @@ async def ask(database: Database, org_id: int) -> None:
     await database.execute("SELECT pg_notify($1, $2)", CHANNEL, str(org_id))
 
 
+ARCHIVER: Final = "quire archiver"
+"""As which its session shows in pg_stat_activity."""
+
+
 class ArchiverLock:
     """A session that keeps the lock, so that one process archives at a time."""
 
@@ -278,7 +282,7 @@ class ArchiverLock:
     @classmethod
     async def connect(cls, url: str) -> ArchiverLock:
         """Raises DatabaseUnavailable."""
-        return cls(await connect(url, name="quire archiver"))
+        return cls(await connect(url, name=ARCHIVER))
 
     async def take(self) -> bool:
         """Take or keep it; False while another has it. Raises DatabaseUnavailable."""

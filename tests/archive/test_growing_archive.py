@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from ledger.archive.findings import ArchiveVerdict
+from ledger.archive.layout import ANCHORS
 from ledger.archive.targets import Listed, Target
 from ledger.archive.verification import How, Live, verify_archive
 from ledger.verdict import Verdict
@@ -62,6 +65,12 @@ async def archived(trail: Archived, folder: Target) -> Archived:
     return trail
 
 
+async def verdicts(
+    target: Target | Growing, live: Live | None
+) -> tuple[ArchiveVerdict, ArchiveVerdict]:
+    return await verify_archive(target, ORG, HOW, keyring=RING, live=live)  # type: ignore[arg-type]
+
+
 async def test_growth_between_any_two_reads_refutes_nothing(
     archived: Archived, folder: Target
 ) -> None:
@@ -71,13 +80,40 @@ async def test_growth_between_any_two_reads_refutes_nothing(
         await archived.grow(1)
         await archived.archive(folder)
 
-    async def verdicts(target: Growing) -> tuple[ArchiveVerdict, ArchiveVerdict]:
-        return await verify_archive(target, ORG, HOW, keyring=RING, live=live)  # type: ignore[arg-type]
-
     idle = Growing(folder, grow)
-    assert [one.verdict for one in await verdicts(idle)] == [Verdict.VERIFIED, Verdict.VERIFIED]
+    found = await verdicts(idle, live)
+    assert [one.verdict for one in found] == [Verdict.VERIFIED, Verdict.VERIFIED]
     places = [name for name in idle.reads if int(name.rpartition(" ")[2]) <= 2]
     assert len(places) > 20
     for at in places:
-        for found in await verdicts(Growing(folder, grow, at)):
-            assert found.verdict is not Verdict.REFUTED, (at, found.faults)
+        for one in await verdicts(Growing(folder, grow, at), live):
+            assert one.verdict is not Verdict.REFUTED, (at, one.faults)
+
+
+@pytest.mark.parametrize("against_database", [True, False])
+async def test_what_was_not_archived_yet_is_incomplete(
+    trail: Archived, folder: Target, against_database: bool
+) -> None:
+    """Neither is anything of it, nor its anchor log, which is archived at another time."""
+    live = Live(trail.server, ORG_ID) if against_database else None
+    await trail.grow(5)
+    for _ in range(2):
+        found = await verdicts(folder, live)
+        assert [one.verdict for one in found] == [Verdict.INCOMPLETE, Verdict.INCOMPLETE]
+        assert "no checkpoint of _anchors is archived" in found[1].warnings[0]
+        await trail.writer(folder).archive(await trail.org())
+    found = await verdicts(folder, live)
+    assert (found[0].size, found[0].faults, found[1].faults) == (5, (), ())
+
+
+@pytest.mark.parametrize("log", [ORG, ANCHORS])
+async def test_an_archive_that_was_emptied_is_held_against_the_database(
+    archived: Archived, folder: Target, tmp_path: Path, log: str
+) -> None:
+    shutil.rmtree(tmp_path / "archive" / log)
+    (tmp_path / "archive" / log).mkdir()
+    found = await verdicts(folder, Live(archived.server, ORG_ID))
+    assert found[log == ANCHORS].verdict is Verdict.REFUTED
+    assert "entries were archived here" in found[log == ANCHORS].faults[0].reason
+    alone = await verdicts(folder, None)
+    assert alone[log == ANCHORS].verdict is Verdict.INCOMPLETE

@@ -63,7 +63,10 @@ def test_what_is_appended_is_archived_soon_and_verifies(
     # Without the keys that sign entries, signatures are not checked.
     unsigned = run(*asked)
     said = json.loads(unsigned.stdout)
-    assert (unsigned.returncode, said["verdict"]) == (3, "incomplete"), said
+    assert (unsigned.returncode, said["verdict"]) == (3, "incomplete"), (
+        said["trail"]["faults"],
+        said["anchors"]["faults"],
+    )
     verified = run(*asked, settings=keys)
     report = json.loads(verified.stdout)
     assert verified.returncode == 0, report

@@ -300,6 +300,15 @@ def test_malformed_messagepack_is_refused(body: bytes) -> None:
     refused(msgpack, body)
 
 
+@pytest.mark.parametrize(
+    "body", [b"\xdd\x01\x00\x00", b"\xdd\xff\xff\xff\xff", b"\xdd\x00\x01\x00\x00" + b"\x80" * 99]
+)
+def test_an_array_that_ends_early_is_malformed_not_too_large(body: bytes) -> None:
+    with pytest.raises(InvalidEvent, match="ends early") as refusal:
+        event.parse_msgpack(body, **LIMITS)
+    assert not isinstance(refusal.value, PayloadTooLarge)
+
+
 @pytest.mark.parametrize("parse", [one, array, ndjson, msgpack])
 @given(body=st.binary(max_size=200) | st.text('{}[]",:\\u0ad1e+- ntf').map(str.encode))
 def test_parsers_raise_only_their_own_errors(parse: Parser, body: bytes) -> None:
