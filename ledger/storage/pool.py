@@ -24,6 +24,8 @@ IDLE_S: Final = 300.0
 """A connection that nobody needed for so long is closed."""
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 30.0
+HANDOVER_S: Final = 2.0
+"""After its last connection was given up for another pool, one tries to open one again."""
 NO_MORE: Final = (
     asyncpg.TooManyConnectionsError,
     # PgBouncer's "no more connections allowed (max_client_conn)".
@@ -189,12 +191,13 @@ class Pool:
 
     def give_up_one(self) -> None:
         """Close a connection for the sake of others, at once or when the next is released."""
-        self._pause_s = LONGEST_PAUSE_S
-        self._grow_at = time.monotonic() + LONGEST_PAUSE_S
         if self._idle:
             self._idle.popleft()[0].terminate()
         elif len(self._in_use) > 1:
             self._to_give_up = 1
+        # One that has none left tries soon: the other has long taken what there was.
+        self._pause_s = LONGEST_PAUSE_S if self.open_count else HANDOVER_S
+        self._grow_at = time.monotonic() + self._pause_s
 
     def _put(self, connection: Connection) -> None:
         """Hand a connection to who waits longest, or keep it."""

@@ -11,8 +11,10 @@ import pytest
 
 from ledger.core.sequencer import Limits
 from ledger.errors import DatabaseUnavailable
+from ledger.storage.database import CONNECT_TIMEOUT_S
 from ledger.storage.database import Database as Pool
 from ledger.storage.lock_waits import GrowingIntervals
+from ledger.storage.pool import HANDOVER_S
 from tests.support.appending import new_org, process
 from tests.support.clusters import OwnCluster
 
@@ -147,6 +149,15 @@ async def test_appends_get_one_although_reads_took_all(own_cluster: OwnCluster) 
         await slow_reads(server.database, 60)
         await server.append(org, b"1")
         assert len(await slow_reads(server.database, 60)) >= 1
+
+
+async def test_the_last_connection_is_given_up_for_a_moment_only(pool: Pool) -> None:
+    await pool.fetch("SELECT 1")
+    pool._pool.give_up_one()
+    assert pool._pool.open_count == 0
+    wait_s = pool._pool._grow_at - time.monotonic()
+    assert wait_s <= HANDOVER_S < CONNECT_TIMEOUT_S, "whoever asks meanwhile is served"
+    assert len(await pool.fetch("SELECT 1")) == 1
 
 
 def test_what_lasts_is_told_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
