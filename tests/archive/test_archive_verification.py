@@ -27,7 +27,7 @@ from tests.support.evidence_damage import SCALE, damage_files
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
-POSITIONS = 2_000
+POSITIONS = 700 * SCALE
 DAMAGES = 60 * SCALE
 
 Record = Callable[[str, object], None]

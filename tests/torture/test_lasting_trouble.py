@@ -80,6 +80,7 @@ def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
     assert server.terminate() == 0
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path) -> None:
     server = made(data_dir, database.server_url)
     server.start()

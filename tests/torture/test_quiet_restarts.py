@@ -157,6 +157,7 @@ def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -
     assert alarms(server) == []
 
 
+@pytest.mark.slow
 def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: Path) -> None:
     first = made(data_dir, database.server_url)
     first.start()
