@@ -11,6 +11,10 @@ from functools import lru_cache
 from typing import Final, cast
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from rfc3161_client import (
     Accuracy,
@@ -35,6 +39,27 @@ _DIGESTS: Final = {
     bytes.fromhex("608648016503040201"): "sha256",
     bytes.fromhex("608648016503040202"): "sha384",
     bytes.fromhex("608648016503040203"): "sha512",
+}
+
+# What SignerInfo.signatureAlgorithm may say of a key, and of which digest (None: of any). It is
+# outside the signature, and rfc3161-client goes by the key.
+_RSA: Final = "2a864886f70d0101"
+_ECDSA: Final = "2a8648ce3d0403"
+_SIGNATURES: Final[dict[bytes, tuple[type, str | None]]] = {
+    bytes.fromhex(name): use
+    for name, use in {
+        f"{_RSA}01": (RSAPublicKey, None),
+        f"{_RSA}0a": (RSAPublicKey, None),  # RSASSA-PSS, with its parameters
+        f"{_RSA}0b": (RSAPublicKey, "sha256"),
+        f"{_RSA}0c": (RSAPublicKey, "sha384"),
+        f"{_RSA}0d": (RSAPublicKey, "sha512"),
+        "2a8648ce3d0201": (EllipticCurvePublicKey, None),
+        f"{_ECDSA}02": (EllipticCurvePublicKey, "sha256"),
+        f"{_ECDSA}03": (EllipticCurvePublicKey, "sha384"),
+        f"{_ECDSA}04": (EllipticCurvePublicKey, "sha512"),
+        "2b6570": (Ed25519PublicKey, None),
+        "2b6571": (Ed448PublicKey, None),
+    }.items()
 }
 
 _DIGEST_NAMES: Final = {
@@ -69,6 +94,7 @@ def verify(
             authority=signer.subject.rfc4514_string(),
         )
         _check_signing_certificate(token, signer)
+        _check_signature_algorithm(token, signer)
     return said
 
 
@@ -127,7 +153,14 @@ def sorted_certificates(token: bytes) -> bytes:
 def _own_errors() -> Iterator[None]:
     try:
         yield
-    except (VerificationError, ValueError, TypeError, OverflowError, IndexError) as error:
+    except (
+        VerificationError,
+        ValueError,
+        TypeError,
+        LookupError,
+        OverflowError,
+        StopIteration,
+    ) as error:
         raise TimestampError(f"the timestamp does not verify: {error}") from error
 
 
@@ -178,6 +211,19 @@ def _check_signing_certificate(token: bytes, signer: x509.Certificate) -> None:
                 raise TimestampError("the timestamp was signed under another certificate")
             return
     raise TimestampError("the timestamp does not say which certificate it was signed under")
+
+
+def _check_signature_algorithm(token: bytes, signer: x509.Certificate) -> None:
+    """Hold the algorithm that the token names against the key and the digest it was signed with."""
+    (signer_info,) = _signed_data(token).parts()[-1].parts()
+    _version, _signer, digest, *rest = signer_info.parts()
+    named = next(part for part in rest if part.tag == der.SEQUENCE).parts()[0]
+    key_type, of_digest = _SIGNATURES.get(named.content, (None, None))
+    if named.tag != der.OBJECT_IDENTIFIER or key_type is None:
+        raise TimestampError("the timestamp names a signature algorithm that is not known")
+    found = _DIGESTS.get(digest.parts()[0].content)
+    if not isinstance(signer.public_key(), key_type) or of_digest not in {None, found}:
+        raise TimestampError("the timestamp names another signature algorithm than it was made by")
 
 
 def _signed_attributes(token: bytes) -> Iterator[tuple[bytes, der.Element]]:

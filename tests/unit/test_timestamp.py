@@ -203,3 +203,19 @@ def test_a_token_with_bytes_replaced(
     except TimestampError:
         return
     assert changed == token
+
+
+def test_no_five_bytes_of_a_token_can_change(
+    shared_authority: TimestampAuthority, token: bytes
+) -> None:
+    """Nor those that name the algorithm of its signature, which no signature covers."""
+    taken = []
+    for start in range(len(token) - 4):
+        for other in (bytes(5), b"\xff" * 5, bytes(b ^ 1 for b in token[start : start + 5])):
+            changed = token[:start] + other + token[start + 5 :]
+            try:
+                verify(changed, MESSAGE, shared_authority.ca_pem, nonce=NONCE)
+            except TimestampError:
+                continue
+            taken += [start] * (changed != token)
+    assert taken == []
