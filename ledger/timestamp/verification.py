@@ -41,6 +41,8 @@ _DIGESTS: Final = {
     bytes.fromhex("608648016503040203"): "sha512",
 }
 
+_VERSIONS: Final = {b"\x03", b"\x04", b"\x05"}
+"""Of SignedData that holds no plain data (RFC 5652, section 5.1)."""
 # What SignerInfo.signatureAlgorithm may say of a key, and of which digest (None: of any). It is
 # outside the signature, and rfc3161-client goes by the key.
 _RSA: Final = "2a864886f70d0101"
@@ -94,7 +96,7 @@ def verify(
             authority=signer.subject.rfc4514_string(),
         )
         _check_signing_certificate(token, signer)
-        _check_signature_algorithm(token, signer)
+        _check_form(token, signer)
     return said
 
 
@@ -213,10 +215,16 @@ def _check_signing_certificate(token: bytes, signer: x509.Certificate) -> None:
     raise TimestampError("the timestamp does not say which certificate it was signed under")
 
 
-def _check_signature_algorithm(token: bytes, signer: x509.Certificate) -> None:
-    """Hold the algorithm that the token names against the key and the digest it was signed with."""
-    (signer_info,) = _signed_data(token).parts()[-1].parts()
-    _version, _signer, digest, *rest = signer_info.parts()
+def _check_form(token: bytes, signer: x509.Certificate) -> None:
+    """Hold what no signature covers, the versions and the algorithm, against what was signed by."""
+    signed_data = _signed_data(token).parts()
+    (signer_info,) = signed_data[-1].parts()
+    version, identifier, digest, *rest = signer_info.parts()
+    by_issuer = identifier.tag == der.SEQUENCE
+    if version.content != (b"\x01" if by_issuer else b"\x03") or (
+        signed_data[0].content not in _VERSIONS
+    ):
+        raise TimestampError("the timestamp states a version that its form does not have")
     named = next(part for part in rest if part.tag == der.SEQUENCE).parts()[0]
     key_type, of_digest = _SIGNATURES.get(named.content, (None, None))
     if named.tag != der.OBJECT_IDENTIFIER or key_type is None:
