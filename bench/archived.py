@@ -8,9 +8,17 @@ from typing import Final
 from bench import events
 from bench.stage import KEYRING
 from ledger.anchor import blind
-from ledger.archive.layout import ANCHORS, CHECKPOINT, LOG_KEYS, ORG, CheckpointAt, Pack, Span
-from ledger.archive.packs import Packed, pack_rows
-from ledger.archive.records import AnchoredAt, ArchivedOrg, Signed, encode_rows
+from ledger.archive.format.layout import (
+    ANCHORS,
+    CHECKPOINT,
+    LOG_KEYS,
+    ORG,
+    CheckpointAt,
+    Pack,
+    Span,
+)
+from ledger.archive.format.packs import Packed, pack_rows
+from ledger.archive.format.records import AnchoredAt, ArchivedOrg, Signed, encode_rows
 from ledger.chain import EMPTY_HEAD, Entry, extend
 from ledger.checkpoint import Checkpoint
 from ledger.merkle import Edge, leaf_hash

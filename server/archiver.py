@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from ledger.archive.writer import ArchiveWriter
+from ledger.archive.writing.writer import ArchiveWriter
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import (
     ArchiveDenied,

@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import Final
 
-from ledger.archive.retention import SYSTEM
+from ledger.archive.retention.run import SYSTEM
 from ledger.core.sealer import Org, new_org_key
 from ledger.errors import QuireError
 from ledger.storage import orgs

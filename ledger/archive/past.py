@@ -14,8 +14,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.rows import entry_of
+from ledger.archive.format.rows import entry_of
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings, open_target
 from ledger.chain import Entry
 from ledger.checkpoint import parse_checkpoint

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.restore import Means, Restore, Restored
+from ledger.archive.restore.run import Means, Restore, Restored
+from ledger.archive.verification.anchoring import Attestors
 from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.checkpointing.memory import Remembered
 from ledger.core.sealer import new_org_key

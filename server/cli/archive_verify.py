@@ -13,11 +13,11 @@ import msgspec
 from rich.progress import Progress, TextColumn
 from rich.text import Text
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.findings import CHECKS, ArchiveVerdict
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
-from ledger.archive.verification import How, Live, verify_archive
+from ledger.archive.verification.anchoring import Attestors
+from ledger.archive.verification.findings import CHECKS, ArchiveVerdict
+from ledger.archive.verification.run import How, Live, verify_archive
 from ledger.errors import KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, parse_trust

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from ledger.archive.layout import ANCHORS
-from ledger.archive.puts import Policy
+from ledger.archive.format.layout import ANCHORS
 from ledger.archive.targets import open_target
-from ledger.archive.verification import How, Live, verify_archive
+from ledger.archive.verification.run import How, Live, verify_archive
+from ledger.archive.writing.puts import Policy
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
 from ledger.storage import archiving
 from tests.support.archives import HISTORY, Archived

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from ledger.archive.findings import ArchiveVerdict
 from ledger.archive.targets import Listed, Target
-from ledger.archive.verification import How, Live, verify_archive
+from ledger.archive.verification.findings import ArchiveVerdict
+from ledger.archive.verification.run import How, Live, verify_archive
 from ledger.verdict import Verdict
 from tests.support.archives import HISTORY, Archived
 from tests.support.trails import ORG, ORG_ID, RING

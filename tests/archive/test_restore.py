@@ -9,8 +9,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Means, Restore
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Means, Restore
 from ledger.archive.targets import Target
 from ledger.core.checkpointing import recall
 from ledger.core.sealer import Org

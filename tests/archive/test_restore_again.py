@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.layout import Span
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.records import AnchoredAt, encode_rows
-from ledger.archive.restore import Restore
+from ledger.archive.format.layout import Span
+from ledger.archive.format.records import AnchoredAt, encode_rows
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.archive.verification import How, verify_archive
+from ledger.archive.verification.run import How, verify_archive
 from ledger.core.checkpointing import Pace
 from ledger.core.sealer import Org
 from ledger.storage import archiving, orgs

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.layout import ANCHORS, CosignatureAt, TokenAt
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Restore
+from ledger.archive.format.layout import ANCHORS, CosignatureAt, TokenAt
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
+from ledger.archive.verification.anchoring import Attestors
 from ledger.errors import RestoreRefused
 from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy

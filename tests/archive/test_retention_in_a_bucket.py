@@ -11,11 +11,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ledger.archive.past import ArchivePast
-from ledger.archive.puts import Policy
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Restore
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target, open_target
 from ledger.archive.trail import TrailReader
+from ledger.archive.writing.puts import Policy
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.trail import Target as Verified
 from ledger.core.verification.trail import verify_trail

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.growth import REACH
-from ledger.archive.layout import place_of
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.format.layout import place_of
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, open_target
+from ledger.archive.writing.growth import REACH
 from ledger.errors import ArchiveObjectMissing
 from ledger.storage import archiving
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log

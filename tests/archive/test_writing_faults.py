@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ledger.archive.layout import ANCHORS
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.format.layout import ANCHORS
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Stored, Target
 from ledger.archive.targets.folder import FolderTarget
-from ledger.archive.verification import ArchiveVerification, How
+from ledger.archive.verification.run import ArchiveVerification, How
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
 from ledger.storage import archiving
 from tests.archive.test_writer import read_in

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from ledger.archive.puts import Policy
 from ledger.archive.targets import Target
-from ledger.archive.writer import ArchiveWriter, Written
+from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.writer import ArchiveWriter, Written
 from ledger.chain import EMPTY_HEAD, Entry, Head, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from ledger.archive.past import archived_size
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import open_target
 from ledger.chain import Entry, Fault
 from ledger.core.verification.archive_at import ArchiveAt

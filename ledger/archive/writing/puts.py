@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from ledger.archive.sources import Object
 from ledger.archive.targets import Stored, Target
+from ledger.archive.writing.sources import Object
 
 PUTS_AT_ONCE: Final = 8
 """Objects on their way: each has some 8 MiB at most, where no single payload is longer."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ledger.archive.layout import Pack
-from ledger.archive.packs import Packed, unpack_rows
+from ledger.archive.format.layout import Pack
+from ledger.archive.format.packs import Packed, unpack_rows
 from ledger.chain import Entry
 from ledger.entry import decode_leaf, entry_hash, search_tag
 from ledger.errors import ArchiveMismatch, MalformedLeaf

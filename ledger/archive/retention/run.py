@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
-from ledger.archive.holding import Holding
-from ledger.archive.locks import Locks, unprotected
-from ledger.archive.puts import Policy
+from ledger.archive.retention.holding import Holding
+from ledger.archive.retention.locks import Locks, unprotected
 from ledger.archive.targets import Target
+from ledger.archive.writing.puts import Policy
 from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import departed

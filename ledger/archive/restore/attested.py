@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.anchoring import Attestors, cosigners
-from ledger.archive.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
+from ledger.archive.reading.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
+from ledger.archive.verification.anchoring import Attestors, cosigners
 from ledger.entry import to_datetime
 from ledger.errors import FormatError, NoteError, RestoreRefused, TimestampError
 from ledger.note import parse_note, parse_signatures

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeVar
 
 from ledger.anchor import NONCE_BYTES, blind
-from ledger.archive.findings import Findings
-from ledger.archive.layout import CHECKPOINT, HISTORY, NONCES, Span, place_of
-from ledger.archive.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
-from ledger.archive.records import RECORDS_BYTES_MAX, AnchoredAt, Signed, decode_rows
+from ledger.archive.format.layout import CHECKPOINT, HISTORY, NONCES, Span, place_of
+from ledger.archive.format.records import RECORDS_BYTES_MAX, AnchoredAt, Signed, decode_rows
+from ledger.archive.reading.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
 from ledger.archive.targets import Target
+from ledger.archive.verification.findings import Findings
 from ledger.errors import (
     ArchiveMismatch,
     ArchiveObjectMissing,

@@ -11,13 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, NamedTuple
 
-from ledger.archive.anchoring import Attestors, check_anchoring, check_attestations
-from ledger.archive.blocks import Block, Checked
-from ledger.archive.comparing import Comparison
-from ledger.archive.crew import Crew, crew
-from ledger.archive.extras import Extras, gaps, is_extra, reaches
-from ledger.archive.findings import ALWAYS_ASKED, ArchiveVerdict, Findings
-from ledger.archive.layout import (
+from ledger.archive.format.layout import (
     ANCHORS,
     CHECKPOINT,
     LOG_KEYS,
@@ -29,9 +23,15 @@ from ledger.archive.layout import (
     TokenAt,
     place_of,
 )
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings
-from ledger.archive.worker import Gear, Work
+from ledger.archive.verification.anchoring import Attestors, check_anchoring, check_attestations
+from ledger.archive.verification.blocks import Block, Checked
+from ledger.archive.verification.comparing import Comparison
+from ledger.archive.verification.crew import Crew, crew
+from ledger.archive.verification.extras import Extras, gaps, is_extra, reaches
+from ledger.archive.verification.findings import ALWAYS_ASKED, ArchiveVerdict, Findings
+from ledger.archive.verification.worker import Gear, Work
 from ledger.checkpoint import Checkpoint
 from ledger.errors import (
     ArchiveMismatch,

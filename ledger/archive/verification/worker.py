@@ -1,6 +1,6 @@
 """A worker process: checks blocks and other objects of one archive.
 
-Started as ``python -m ledger.archive.worker``, with its gear and then its work on stdin and its
+Started as ``python -m ledger.archive.verification.worker``, with its gear and then its work on stdin and its
 answers on stdout: MessagePack behind a 32-bit length. It ends when stdin does.
 """
 
@@ -15,10 +15,10 @@ from typing import IO, Final
 
 import msgspec
 
-from ledger.archive.blocks import Block, Checked, check_block
-from ledger.archive.extras import Extras, check_extras
-from ledger.archive.fetching import Fetch, fetching
+from ledger.archive.reading.fetching import Fetch, fetching
 from ledger.archive.targets import TargetSettings
+from ledger.archive.verification.blocks import Block, Checked, check_block
+from ledger.archive.verification.extras import Extras, check_extras
 from ledger.errors import ArchiveError
 from ledger.keys import SigningKey, SigningKeyring
 

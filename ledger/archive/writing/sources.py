@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from ledger.archive.growth import Growth
-from ledger.archive.layout import Pack
-from ledger.archive.packs import PACK_BYTES, Packed, pack_rows
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.format.layout import Pack
+from ledger.archive.format.packs import PACK_BYTES, Packed, pack_rows
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.writing.growth import Growth
 from ledger.chain import Entry, check_entry
 from ledger.errors import ArchiveRefused
 from ledger.keys import SigningKeyring

@@ -14,11 +14,19 @@ from typing import Final
 import msgspec
 from blake3 import blake3
 
-from ledger.archive.fetching import Fetch
-from ledger.archive.findings import FAULTS_MAX, ArchiveFault
-from ledger.archive.layout import Pack, pack_folder, place_of
-from ledger.archive.packs import DIGEST_BYTES, HEAD, MAGIC, PACK_BYTES_MAX, ROW, Packed, unpack_rows
-from ledger.archive.rows import entry_of, widest_at
+from ledger.archive.format.layout import Pack, pack_folder, place_of
+from ledger.archive.format.packs import (
+    DIGEST_BYTES,
+    HEAD,
+    MAGIC,
+    PACK_BYTES_MAX,
+    ROW,
+    Packed,
+    unpack_rows,
+)
+from ledger.archive.format.rows import entry_of, widest_at
+from ledger.archive.reading.fetching import Fetch
+from ledger.archive.verification.findings import FAULTS_MAX, ArchiveFault
 from ledger.chain import check_entry
 from ledger.entry import decode_leaf
 from ledger.errors import ArchiveMismatch, TileError

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from ledger.archive.puts import Policy
 from ledger.archive.targets import Held, Listed, Target
+from ledger.archive.writing.puts import Policy
 from ledger.errors import ArchiveObjectMissing
 
 EXTENDED_AT_ONCE: Final = 8

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from ledger.anchor import NONCE_BYTES, blind
-from ledger.archive.anchoring import Attestors
-from ledger.archive.layout import NONCES
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.records import AnchoredAt, Signed
-from ledger.archive.restore_attested import AttestedRestore
-from ledger.archive.restore_tree import TreeRestore
+from ledger.archive.format.layout import NONCES
+from ledger.archive.format.records import AnchoredAt, Signed
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.attested import AttestedRestore
+from ledger.archive.restore.tree import TreeRestore
 from ledger.archive.targets import Target
+from ledger.archive.verification.anchoring import Attestors
 from ledger.entry import to_datetime
 from ledger.errors import FormatError, RestoreRefused
 from ledger.log_keys import KeyPins, LogKeyHistory, open_anchor

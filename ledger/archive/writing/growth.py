@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.log import Log
+from ledger.archive.format.log import Log
 from ledger.errors import ArchiveRefused, FormatError, MerkleError
 from ledger.merkle import HASH_BYTES, Edge
 from ledger.storage import archiving, trees

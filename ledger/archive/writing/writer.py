@@ -15,8 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from ledger.archive.growth import Growth, growth_of
-from ledger.archive.layout import (
+from ledger.archive.format.layout import (
     ANCHORS,
     CHECKPOINT,
     LOG_KEYS,
@@ -26,12 +25,13 @@ from ledger.archive.layout import (
     Span,
     TokenAt,
 )
-from ledger.archive.log import Log
-from ledger.archive.puts import Policy, Puts
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.records import ROWS_MAX, AnchoredAt, ArchivedOrg, Signed, encode_rows
-from ledger.archive.sources import AnchorSource, Object, Source, TrailSource
+from ledger.archive.format.log import Log
+from ledger.archive.format.records import ROWS_MAX, AnchoredAt, ArchivedOrg, Signed, encode_rows
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
+from ledger.archive.writing.growth import Growth, growth_of
+from ledger.archive.writing.puts import Policy, Puts
+from ledger.archive.writing.sources import AnchorSource, Object, Source, TrailSource
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, KeyHistoryError
 from ledger.keys import SigningKeyring

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.archive.layout import ANCHORS
+from ledger.archive.format.layout import ANCHORS
 from ledger.checkpoint import Checkpoint
 from ledger.errors import ArchiveRefused, FormatError
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint

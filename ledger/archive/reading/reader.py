@@ -1,7 +1,7 @@
 """Reading the archive of one log, object by object. Nothing here is verified.
 
 Whoever must not trust the target verifies what comes out: leaves by the tiles, payloads by
-their leaves, notes by the key history. :mod:`ledger.archive.verification` does it for a whole
+their leaves, notes by the key history. :mod:`ledger.archive.verification.run` does it for a whole
 archive.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeVar
 
-from ledger.archive.layout import (
+from ledger.archive.format.layout import (
     ANCHORS,
     CHECKPOINT,
     COSIGNATURES,
@@ -26,8 +26,8 @@ from ledger.archive.layout import (
     pack_folder,
     place_of,
 )
-from ledger.archive.packs import PACK_BYTES_MAX, Packed
-from ledger.archive.records import (
+from ledger.archive.format.packs import PACK_BYTES_MAX, Packed
+from ledger.archive.format.records import (
     LINE_BYTES_MAX,
     NOTE_BYTES_MAX,
     ORG_BYTES_MAX,
@@ -38,7 +38,7 @@ from ledger.archive.records import (
     Signed,
     decode_rows,
 )
-from ledger.archive.rows import entry_of, unpacked, widest_at
+from ledger.archive.format.rows import entry_of, unpacked, widest_at
 from ledger.archive.targets import Listed, Readable
 from ledger.chain import Entry
 from ledger.checkpoint import Checkpoint

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from ledger.archive.layout import (
+from ledger.archive.format.layout import (
     CHECKPOINT,
     HISTORY,
     LOG_KEYS,
@@ -17,9 +17,9 @@ from ledger.archive.layout import (
     Span,
     place_of,
 )
-from ledger.archive.locks import Locks
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.rows import entry_of
+from ledger.archive.format.rows import entry_of
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.retention.locks import Locks
 from ledger.chain import check_entry
 from ledger.checkpoint import Checkpoint
 from ledger.entry import entry_hash

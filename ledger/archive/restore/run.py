@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.layout import LOG_KEYS, ORG
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.records import ArchivedOrg, Signed
-from ledger.archive.restore_anchors import AnchorsRestore
-from ledger.archive.restore_tree import TreeRestore
+from ledger.archive.format.layout import LOG_KEYS, ORG
+from ledger.archive.format.records import ArchivedOrg, Signed
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.anchors import AnchorsRestore
+from ledger.archive.restore.tree import TreeRestore
 from ledger.archive.targets import Target
+from ledger.archive.verification.anchoring import Attestors
 from ledger.chain import EMPTY_HEAD, Head, check_entry
 from ledger.checkpoint import Checkpoint
 from ledger.core.checkpointing.memory import Remembered

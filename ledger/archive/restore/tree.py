@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.records import Signed
+from ledger.archive.format.records import Signed
 from ledger.core.checkpointing.tile_parts import parts_of
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused

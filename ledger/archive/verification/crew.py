@@ -20,8 +20,8 @@ import msgspec
 
 import ledger
 from ledger import errors
-from ledger.archive.blocks import Checked
-from ledger.archive.worker import (
+from ledger.archive.verification.blocks import Checked
+from ledger.archive.verification.worker import (
     FRAME,
     Failure,
     Gear,
@@ -32,7 +32,7 @@ from ledger.archive.worker import (
 )
 from ledger.errors import ArchiveError, ArchiveUnavailable
 
-MODULE: Final = "ledger.archive.worker"
+MODULE: Final = "ledger.archive.verification.worker"
 ANSWER_BYTES_MAX: Final = 64 << 20
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from ledger.archive.findings import Findings
-from ledger.archive.layout import CHECKPOINT, HISTORY, pack_folder
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.records import Signed
+from ledger.archive.format.layout import CHECKPOINT, HISTORY, pack_folder
+from ledger.archive.format.records import Signed
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.verification.findings import Findings
 from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError

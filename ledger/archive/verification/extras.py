@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from ledger.archive.blocks import Checked, check_pack
-from ledger.archive.fetching import Fetch
-from ledger.archive.layout import CheckpointAt, Pack, Place, Span, place_of
-from ledger.archive.log import Log
-from ledger.archive.packs import PACK_BYTES_MAX
-from ledger.archive.records import NOTE_BYTES_MAX, RECORDS_BYTES_MAX, Signed, decode_rows
+from ledger.archive.format.layout import CheckpointAt, Pack, Place, Span, place_of
+from ledger.archive.format.log import Log
+from ledger.archive.format.packs import PACK_BYTES_MAX
+from ledger.archive.format.records import NOTE_BYTES_MAX, RECORDS_BYTES_MAX, Signed, decode_rows
+from ledger.archive.reading.fetching import Fetch
+from ledger.archive.verification.blocks import Checked, check_pack
 from ledger.errors import ArchiveMismatch, ArchiveRefused, MerkleError, TileError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
