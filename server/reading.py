@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from ledger import sealing
-from ledger.archive.trail import TrailReader
 from ledger.chain import Entry
 from ledger.core.opener import Opener, opener, ref_of
+from ledger.core.reading.trail import TrailReader
 from ledger.core.sealer import Org, Sealer
 from ledger.entry import (
     Leaf,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from ledger.errors import DatabaseUnavailable, StorageError
+from ledger.merkle.edge import TILE_HEIGHT
 from ledger.storage.database import Connection
 from ledger.storage.trail import MAX_REASON_CHARS, AppendTransaction, NotWritten
+from ledger.tiles import TILE_WIDTH
 
 MAX_TAKEN: Final = 100_000_000
 """Places of the anchor log that are passed over in search of a free one."""
@@ -173,3 +175,15 @@ def _storable(text: str) -> str:
     """A reason quotes what it found: PostgreSQL's text holds no NUL, and UTF-8 no half a pair."""
     text = text.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
     return text.encode("utf-8", "replace").decode()
+
+
+def parts_of(org_id: int, size: int, new: Mapping[int, Sequence[bytes]]) -> Iterator[Part]:
+    """The rows that hold what extending a tree of ``size`` leaves added, by level of its tiles."""
+    for level, hashes in new.items():
+        at, index = 0, size >> TILE_HEIGHT * level
+        while at < len(hashes):
+            tile, start = divmod(index, TILE_WIDTH)
+            some = hashes[at : at + TILE_WIDTH - start]
+            yield Part(org_id, level, tile, start, b"".join(some))
+            at += len(some)
+            index += len(some)

@@ -12,11 +12,12 @@ import pytest
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Means, Restore
 from ledger.archive.targets import Target
+from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import recall
 from ledger.core.sealer import Org
 from ledger.core.verification.trail import Target as Verified
 from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import SignedHead, Trust
+from ledger.core.verification.trust import Trust
 from ledger.errors import QuireError, RestoreRefused
 from ledger.storage import database as storage
 from ledger.storage import orgs

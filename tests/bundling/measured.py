@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder, Contents, by_range, covering
+from ledger.core.reading.trail import TrailReader
 from ledger.core.sealer import Org, Sealer
 from ledger.evidence.format import Request
 from ledger.storage.database import Database

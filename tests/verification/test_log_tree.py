@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import merkle
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.blocks import Rows, Tiles, tree_part
 from ledger.core.verification.faults import TRAIL_KINDS
 from ledger.core.verification.log_tree import LogTree
 from ledger.core.verification.tree_part import TILE_HASHES, FaultList
-from ledger.core.verification.trust import SignedHead
 
 LEAVES = [sha256(b"%d" % n).digest() for n in range(2_000)]
 OTHER = sha256(b"other").digest()

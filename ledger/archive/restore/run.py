@@ -19,8 +19,7 @@ from ledger.archive.restore.tree import TreeRestore
 from ledger.archive.targets import Target
 from ledger.archive.verification.anchoring import Attestors
 from ledger.chain import EMPTY_HEAD, Head, check_entry
-from ledger.checkpoint import Checkpoint
-from ledger.core.checkpointing.memory import Remembered
+from ledger.checkpoint import Checkpoint, SignedHead
 from ledger.entry import from_datetime, to_datetime
 from ledger.errors import (
     ArchiveObjectMissing,
@@ -68,7 +67,7 @@ class Means(NamedTuple):
     keyring: SigningKeyring
     pins: KeyPins
     new_key: Callable[[str], bytes]
-    recall: Callable[[Sequence[int]], Mapping[int, Remembered]] = lambda _: {}
+    recall: Callable[[Sequence[int]], Mapping[int, SignedHead]] = lambda _: {}
     attestors: Attestors = Attestors()
 
 

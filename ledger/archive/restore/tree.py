@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Final
 
 from ledger.archive.format.records import Signed
-from ledger.core.checkpointing.tile_parts import parts_of
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.merkle import Edge
 from ledger.storage.restoring import RestoreTransaction, StoredCheckpoint
-from ledger.storage.signing_transaction import Part
+from ledger.storage.signing_transaction import Part, parts_of
 
 ROWS_AT_ONCE: Final = 1_000
 LEAVES_AT_ONCE: Final = 1 << 20

@@ -16,7 +16,6 @@ from ledger.anchor import NONCE_BYTES, blind
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
-from ledger.core.checkpointing.tile_parts import parts_of
 from ledger.core.checkpointing.tips import Signed as SignedTree
 from ledger.core.checkpointing.tips import Tip, Tips
 from ledger.errors import FormatError, QuireError, StorageError
@@ -29,6 +28,7 @@ from ledger.storage.signing_transaction import (
     RowsInTheWay,
     Signed,
     SigningTransaction,
+    parts_of,
 )
 from ledger.storage.trees import ANCHOR_LOG
 

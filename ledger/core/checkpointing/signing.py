@@ -16,13 +16,12 @@ from ledger.core.checkpointing.anchoring import Anchoring
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
 from ledger.core.checkpointing.following import Found
 from ledger.core.checkpointing.memory import Memory
-from ledger.core.checkpointing.tile_parts import parts_of
 from ledger.core.checkpointing.tips import Tip, Tips
 from ledger.log_keys import LogKeys
 from ledger.merkle import Edge
 from ledger.note import sign_note
 from ledger.storage.signing import Pending, SignerConnection
-from ledger.storage.signing_transaction import Signed, SigningTransaction
+from ledger.storage.signing_transaction import Signed, SigningTransaction, parts_of
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Final
 
-from ledger.archive.past import archived_size
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import open_target
 from ledger.chain import Entry, Fault
+from ledger.core.reading.past import archived_size
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.faults import LogKinds
 from ledger.core.verification.tree_part import (
     TILE_HASHES,
@@ -19,7 +20,6 @@ from ledger.core.verification.tree_part import (
     FaultList,
     TreePart,
 )
-from ledger.core.verification.trust import SignedHead
 from ledger.merkle import HASH_BYTES, fold
 from ledger.merkle.hashing import parents
 

@@ -7,10 +7,11 @@ it covers, so the signatures of a long history are verified by all workers.
 from __future__ import annotations
 
 from ledger.anchor import NONCE_BYTES, blind
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.faults import ANCHOR_KINDS, LogKinds
 from ledger.core.verification.segment import MAX_BIGINT, MIN_BIGINT, Segment
 from ledger.core.verification.tree_part import FaultList
-from ledger.core.verification.trust import LogTrust, NoteJudge, SignedHead
+from ledger.core.verification.trust import LogTrust, NoteJudge
 from ledger.storage.tree_out import StoredHead, TreeReader
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from ledger.anchor import NONCE_BYTES, blind
 from ledger.chain import Fault
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.attestations import Attestations
 from ledger.core.verification.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS, LogKinds
 from ledger.core.verification.log_run import LogRun
@@ -23,7 +24,7 @@ from ledger.core.verification.signed_sizes import AT_ONCE, TRIES
 from ledger.core.verification.tally import Tally
 from ledger.core.verification.tile_store import TileStore
 from ledger.core.verification.tree_part import FaultList, TreePart
-from ledger.core.verification.trust import NoteJudge, SignedHead
+from ledger.core.verification.trust import NoteJudge
 from ledger.core.verification.wire import LogExtent, Signed
 from ledger.errors import MerkleError, TileError
 from ledger.merkle import leaf_hash, verify_inclusion

@@ -12,20 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ledger.checkpoint import Checkpoint, open_checkpoint
+from ledger.checkpoint import Checkpoint, SignedHead, open_checkpoint
 from ledger.core.verification.faults import LogKinds
 from ledger.errors import CheckpointError, InvalidSignature, NoteError, UnsignedNote
 from ledger.note import SignatureType, Verifier, parse_vkey
 
 if TYPE_CHECKING:  # workers are told the keys and need no history of them
     from ledger.log_keys import LogKeyHistory
-
-
-class SignedHead(msgspec.Struct, frozen=True):
-    """A tree head that is known to have been signed: size in leaves, 32-byte root."""
-
-    size: int
-    root: bytes
 
 
 class LogTrust(msgspec.Struct, frozen=True):

@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.trust import LogTrust, SignedHead, Trust
+from ledger.core.verification.trust import LogTrust, Trust
 from ledger.keys import SigningKey, SigningKeyring
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from ledger.archive.trail import TrailReader
 from ledger.chain import Entry
+from ledger.core.reading.trail import TrailReader
 from ledger.entry import from_datetime, record_id
 from ledger.errors import QuireError
 from ledger.storage import departed

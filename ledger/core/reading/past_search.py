@@ -11,8 +11,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from ledger.archive.past import ArchivePast
 from ledger.chain import Entry
+from ledger.core.reading.past import ArchivePast
 from ledger.entry import decode_leaf, search_tag
 from ledger.storage import departed
 from ledger.storage.database import Database

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.past import ArchivePast
-from ledger.archive.past_search import PastSearch
 from ledger.chain import Entry
+from ledger.core.reading.past import ArchivePast
+from ledger.core.reading.past_search import PastSearch
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import DatabaseUnavailable
 from ledger.storage import bundles, departed, evidence, search
