@@ -15,7 +15,7 @@ from ledger.core.proving import Prover
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
-from ledger.core.sealer import Sealer
+from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs

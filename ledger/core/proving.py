@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ledger import merkle, tiles
 from ledger.errors import MerkleError, QuireError, StorageError
 from ledger.note import add_signatures, parse_signatures
-from ledger.storage import evidence, history, trees
+from ledger.storage import bundle_reads, history, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, AnchorLeaf, StoredCheckpoint, StoredToken
 
@@ -150,7 +150,7 @@ async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring 
     leaf = await trees.anchor_leaf(database, org_id, size)
     if leaf is None:
         return None
-    anchor = await evidence.attested_anchor(database, leaf.idx)
+    anchor = await bundle_reads.attested_anchor(database, leaf.idx)
     if anchor is None:
         return None
     leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}

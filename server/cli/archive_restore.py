@@ -13,7 +13,7 @@ from ledger.archive.restore.run import Means, Restore, Restored
 from ledger.archive.verification.anchoring import Attestors
 from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import MEMORY_FILE, recall
-from ledger.core.sealer import new_org_key
+from ledger.core.sealing.sealer import new_org_key
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.storage.database import Database

@@ -22,7 +22,7 @@ from ledger.errors import KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.policy import Policy
-from ledger.storage import archiving, orgs
+from ledger.storage import archive_accounts, orgs
 from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.archiving import named_target, target_settings
@@ -124,7 +124,7 @@ async def _require_archive(target: Target, org: str, live: Live | None) -> None:
     """Raises Failure where nothing of the org was ever archived here, as far as anybody knows."""
     async for _ in ArchiveReader(target, org).objects():
         return
-    if live is None or not await archiving.archived(live.database, target.url, live.org_id):
+    if live is None or not await archive_accounts.archived(live.database, target.url, live.org_id):
         raise Failure(
             f"Nothing of {org} is archived in {target.url}: check the org's slug and the archive's "
             "URL, or archive it with quire archive run."

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct, json
 from msgspec.structs import replace
 
 from ledger.chain import Entry, Fault
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.verification.faults import RangeRefused, Result
 from ledger.core.verification.inclusion import check_inclusion, signed_size
 from ledger.core.verification.jobs import Job

@@ -14,7 +14,7 @@ from ledger.archive.restore.run import Means, Restore
 from ledger.archive.targets import Target
 from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import recall
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.verification.trail import Target as Verified
 from ledger.core.verification.trail import verify_trail
 from ledger.core.verification.trust import Trust

@@ -13,7 +13,7 @@ import pytest
 from ledger.archive.restore.run import Means, Restore, Restored
 from ledger.archive.targets import Target
 from ledger.archive.writing.writer import ArchiveWriter
-from ledger.core.sealer import new_org_key
+from ledger.core.sealing.sealer import new_org_key
 from ledger.storage import orgs
 from ledger.storage.database import Database as Pool
 from tests.support.clusters import Cluster, Database

@@ -26,7 +26,7 @@ from ledger.entry import entry_hash
 from ledger.errors import ArchiveMismatch, FormatError, MerkleError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
-from ledger.storage import archiving, log_keys, trees
+from ledger.storage import archive_accounts, log_keys, trees
 from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, tile_in, tiles_for_proofs
 
@@ -123,7 +123,9 @@ class Holding:
         begin, end = max(first - start, 0), min(last - start, width - 1)
         async for at, rows in self._reader.packed(tile, begin, end):
             places = range(start + at, start + at + len(rows))
-            stored = await archiving.rows(self._database, self._org_id, places[0], places[-1])
+            stored = await archive_accounts.rows(
+                self._database, self._org_id, places[0], places[-1]
+            )
             archived = [
                 entry_of(self._org_id, leaves[seq - start], row)
                 for seq, row in zip(places, rows, strict=True)

@@ -13,8 +13,8 @@ from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
 from ledger.note import parse_note
-from ledger.storage import archiving, departed
-from ledger.storage.archiving import SignedRow
+from ledger.storage import archive_accounts, departed
+from ledger.storage.archive_accounts import SignedRow
 from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 
@@ -54,7 +54,7 @@ class Comparison:
 
     async def _extent(self) -> None:
         """The archive must reach as far as the database says that it was written."""
-        done = await archiving.archived(self._database, self._target, self._org_id)
+        done = await archive_accounts.archived(self._database, self._target, self._org_id)
         written = max(
             0 if done is None else done.size, await departed.live_from(self._database, self._org_id)
         )
@@ -99,7 +99,7 @@ class Comparison:
 
     async def _stored(self) -> AsyncIterator[SignedRow]:
         above = 0
-        while rows := await archiving.checkpoints(
+        while rows := await archive_accounts.checkpoints(
             self._database, self._org_id, above, self._size, CHECKPOINTS_AT_ONCE
         ):
             for row in rows:
@@ -111,7 +111,7 @@ class Comparison:
         start = tile * TILE_WIDTH
         first = max(start, self._live)
         leaves = await self._reader.leaves(EntryTile(tile, width))
-        rows = await archiving.rows(self._database, self._org_id, first, start + width - 1)
+        rows = await archive_accounts.rows(self._database, self._org_id, first, start + width - 1)
         stored = {row.seq: row for row in rows}
         if len(rows) != len(stored):
             reason = f"an entry of {first} to {start + width - 1} stands twice in the database"

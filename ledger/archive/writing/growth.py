@@ -15,7 +15,7 @@ from typing import Final
 from ledger.archive.format.log import Log
 from ledger.errors import ArchiveRefused, FormatError, MerkleError
 from ledger.merkle import HASH_BYTES, Edge
-from ledger.storage import archiving, trees
+from ledger.storage import archive_accounts, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import MissingTile
 from ledger.tiles import TILE_WIDTH, Tile, edge_from_tiles, tile_in, tiles_for_edge
@@ -50,7 +50,7 @@ async def growth_of(
 
     Raises ArchiveRefused where the stored tree is not what was signed.
     """
-    row = await archiving.next_checkpoint(database, log.org_id, size, reach)
+    row = await archive_accounts.next_checkpoint(database, log.org_id, size, reach)
     if row is None:
         return None
     checkpoint = log.opened(row.note, row.size)

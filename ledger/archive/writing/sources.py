@@ -17,7 +17,7 @@ from ledger.chain import Entry, check_entry
 from ledger.errors import ArchiveRefused
 from ledger.keys import SigningKeyring
 from ledger.merkle import HASH_BYTES, leaf_hash
-from ledger.storage import archiving
+from ledger.storage import archive_accounts
 from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
 
@@ -77,7 +77,7 @@ class TrailSource:
 
     async def _spans(self, start: int, fresh: int, end: int) -> tuple[list[_Span], bool]:
         """What to read at once, and whether a bundle that is full now goes into one pack."""
-        sizes = await archiving.sizes_of_rows(self._database, self._org_id, start, end - 1)
+        sizes = await archive_accounts.sizes_of_rows(self._database, self._org_id, start, end - 1)
         missing = end - start - len(sizes)
         seqs = [seq for seq, _, _ in sizes]
         if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
@@ -96,7 +96,7 @@ class TrailSource:
 
     async def _rows(self, span: _Span, growth: Growth) -> list[Entry]:
         if span.stored:
-            rows = await archiving.rows(self._database, self._org_id, span.first, span.last)
+            rows = await archive_accounts.rows(self._database, self._org_id, span.first, span.last)
         else:
             archived = self._reader.entries(self._org_id, span.first, span.last, growth.start)
             rows = [entry async for entry in archived]
@@ -133,7 +133,7 @@ class AnchorSource:
         hashes: bytes,
     ) -> AsyncIterator[Object]:
         start = tile.index * TILE_WIDTH
-        rows = await archiving.anchor_log(self._database, start, start + tile.width - 1)
+        rows = await archive_accounts.anchor_log(self._database, start, start + tile.width - 1)
         leaves = [leaf for _, leaf in rows if leaf is not None]
         if b"".join(map(leaf_hash, leaves)) != hashes:
             raise ArchiveRefused(

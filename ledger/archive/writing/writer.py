@@ -37,8 +37,8 @@ from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, Key
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
 from ledger.note import parse_signatures
-from ledger.storage import archiving, log_keys
-from ledger.storage.archiving import ArchivedUpTo, Attested
+from ledger.storage import archive_accounts, log_keys
+from ledger.storage.archive_accounts import ArchivedUpTo, Attested
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
 from ledger.storage.trees import ANCHOR_LOG
@@ -132,7 +132,7 @@ class ArchiveWriter:
     ) -> Written:
         """Archive up to one checkpoint, and account for it."""
         url = self._target.url
-        before = await archiving.archived(self._database, url, log.org_id) or _NOTHING
+        before = await archive_accounts.archived(self._database, url, log.org_id) or _NOTHING
         growth = await growth_of(self._database, log, before.size, before.root)
         size = growth.size if growth else before.size
         end = max(await self._leaves_end(log, size), before.leaves)
@@ -148,7 +148,9 @@ class ArchiveWriter:
                 await self._point(puts, log, growth, reader, about)
         root = growth.root if growth else before.root
         much = (puts.objects, puts.bytes)
-        await archiving.add_archived(self._database, url, log.org_id, (size, end, root), much)
+        await archive_accounts.add_archived(
+            self._database, url, log.org_id, (size, end, root), much
+        )
         return Written(size, *much)
 
     async def _require_earlier(self, log: Log, size: int) -> None:
@@ -180,7 +182,7 @@ class ArchiveWriter:
         """Every checkpoint since the last archived one."""
         after = growth.start
         while after < growth.size:
-            rows = await archiving.checkpoints(
+            rows = await archive_accounts.checkpoints(
                 self._database, log.org_id, after, growth.size, ROWS_MAX
             )
             for row in rows:
@@ -197,8 +199,8 @@ class ArchiveWriter:
         after, end = places
         while after < end:
             # Checkpoints go into the anchor log smallest first.
-            _, least = await archiving.leaves_end(self._database, log.org_id, size, after)
-            found = await archiving.leaves_of(
+            _, least = await archive_accounts.leaves_end(self._database, log.org_id, size, after)
+            found = await archive_accounts.leaves_of(
                 self._database, log.org_id, (least, size), after, ROWS_MAX
             )
             rows = [
@@ -214,9 +216,9 @@ class ArchiveWriter:
         """The place after this org's newest leaf in the anchor log, as far as that is archived."""
         if log.org_id == ANCHOR_LOG:
             return 0
-        anchors = await archiving.archived(self._database, self._target.url, ANCHOR_LOG)
+        anchors = await archive_accounts.archived(self._database, self._target.url, ANCHOR_LOG)
         below = 0 if anchors is None else anchors.size
-        end, _ = await archiving.leaves_end(self._database, log.org_id, size, below)
+        end, _ = await archive_accounts.leaves_end(self._database, log.org_id, size, below)
         return end
 
     async def _point(
@@ -238,14 +240,14 @@ class ArchiveWriter:
         """Archive tokens and cosignatures of anchors up to this size."""
         wrote = Written(size, 0, 0)
         for _ in range(ACCOUNTS_MAX):
-            found = await archiving.new_attestations(
+            found = await archive_accounts.new_attestations(
                 self._database, self._target.url, size, ATTESTATIONS_AT_ONCE
             )
             async with Puts(self._target, ANCHORS, self._policy, self._clock()) as puts:
                 for one in found:
                     await puts.add(_attestation(one))
             for one in found:
-                await archiving.add_attestation(self._database, self._target.url, one)
+                await archive_accounts.add_attestation(self._database, self._target.url, one)
             wrote = Written(size, wrote.objects + puts.objects, wrote.bytes + puts.bytes)
             if not found:
                 break

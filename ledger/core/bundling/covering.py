@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 
 from ledger import merkle
 from ledger.anchor import blind
+from ledger.core.org import Org
 from ledger.core.proving import DamagedTree, NotYetSigned, SigningStopped, inclusion
-from ledger.core.sealer import Org
 from ledger.errors import CheckpointError, KeyHistoryError, NoteError
 from ledger.evidence.format import TOKENS_MAX
 from ledger.evidence.writer import Anchoring
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.policy import Policy
-from ledger.storage import evidence, history, log_keys, trees
+from ledger.storage import bundle_reads, history, log_keys, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
 
@@ -49,7 +49,7 @@ async def covering(
     verify.
     """
     if anchored:
-        found = await evidence.first_anchored_above(database, org.id, seq)
+        found = await bundle_reads.first_anchored_above(database, org.id, seq)
     else:
         found = await trees.first_checkpoint_above(database, org.id, seq)
     if found is None:
@@ -100,7 +100,7 @@ async def _anchoring(
         anchor = await _cosigned_anchor(database, leaf.idx, keys, policy)
         cosigned = anchor is not None
     if leaf is not None and anchor is None:
-        anchor = await evidence.attested_anchor(database, leaf.idx)
+        anchor = await bundle_reads.attested_anchor(database, leaf.idx)
     if leaf is None or anchor is None:
         raise DamagedTree(f"checkpoint {checkpoint.size} of org {org.id} lost its anchor. {VERIFY}")
     try:
@@ -134,7 +134,7 @@ async def _cosigned_anchor(
 ) -> StoredCheckpoint | None:
     """The first anchor with this leaf that satisfies the policy; a timestamped one if there is."""
     chosen: StoredCheckpoint | None = None
-    for anchor, stamped in await evidence.cosigned_anchors(database, index, COSIGNED_MAX):
+    for anchor, stamped in await bundle_reads.cosigned_anchors(database, index, COSIGNED_MAX):
         if chosen is not None and not stamped:
             continue
         lines = await history.newest_cosignatures(database, anchor.size)

@@ -15,9 +15,9 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.past_search import PastSearch
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import DatabaseUnavailable
-from ledger.storage import bundles, departed, evidence, search
-from ledger.storage.bundles import DamagedTrail
+from ledger.storage import bundle_reads, departed, entry_bundles, search
 from ledger.storage.database import Database
+from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.search import Filter, Page
 
 TRIES: Final = 5
@@ -130,7 +130,7 @@ class TrailReader:
     async def leaves(self, org_id: int, first: int, count: int) -> list[bytes] | None:
         """Leaves of one bundle of a log, None where its signed tree has no such. Raises DamagedTrail."""
         try:
-            found = await bundles.leaves(self._database, org_id, first, count)
+            found = await entry_bundles.leaves(self._database, org_id, first, count)
         except DamagedTrail:
             floor = await departed.live_from(self._database, org_id)
             if floor <= first:
@@ -143,12 +143,12 @@ class TrailReader:
         leaves = await self._past.leaves(org_id, first, first + below - 1)
         if below == count:
             return leaves
-        rest = await bundles.leaves(self._database, org_id, floor, count - below)
+        rest = await entry_bundles.leaves(self._database, org_id, floor, count - below)
         return None if rest is None else leaves + rest
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]:
         """The seqs of those places at which an entry stands."""
-        found = await evidence.present(self._database, org_id, places)
+        found = await bundle_reads.present(self._database, org_id, places)
         missing = [place for place in places if place.seq not in found]
         floor = await departed.live_from(self._database, org_id) if missing else 0
         for place in missing:
@@ -160,7 +160,7 @@ class TrailReader:
 
     async def times(self, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]:
         """When the entries of these few seqs were anchored; those that are not there are left out."""
-        found = await evidence.times(self._database, org_id, seqs)
+        found = await bundle_reads.times(self._database, org_id, seqs)
         missing = [seq for seq in seqs if seq not in found]
         floor = await departed.live_from(self._database, org_id) if missing else 0
         for seq in missing:
@@ -171,8 +171,8 @@ class TrailReader:
     async def entries(
         self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
     ) -> list[Entry]:
-        """The first of these entries, as :func:`ledger.storage.evidence.entries` has it."""
-        found = await evidence.entries(self._database, org_id, seqs, since, until)
+        """The first of these entries, as :func:`ledger.storage.bundle_reads.entries` has it."""
+        found = await bundle_reads.entries(self._database, org_id, seqs, since, until)
         if (found and found[0].seq == seqs[0]) or not await self.has_left(org_id, seqs[0]):
             return found
         floor = await departed.live_from(self._database, org_id)

@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.chain import Draft
+from ledger.core.org import Org
 from ledger.entry import payload_digest, search_tag
 from ledger.errors import DatabaseUnavailable
 from ledger.event import Event
@@ -26,20 +27,6 @@ from ledger.storage.subjects import SubjectRecord
 MAX_CACHED_SUBJECTS: Final = 200_000
 REF_BYTES: Final = 16
 MAX_LOADS: Final = 8
-
-
-class Org(NamedTuple):
-    """What appending and reading need to know of an org; none of it ever changes.
-
-    Entries below seq ``keys_lost_below`` are sealed under keys that were not restored,
-    but for those of persons whose rows are there.
-    """
-
-    id: int
-    slug: str
-    seals: bool
-    wrapped_key: bytes
-    keys_lost_below: int = 0
 
 
 class Subject(NamedTuple):

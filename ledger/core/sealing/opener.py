@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger import sealing
-from ledger.core.sealer import Org, OrgKeys, Sealer
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import OrgKeys, Sealer
 from ledger.errors import KeyNotRestored
 from ledger.storage import subjects
 from ledger.storage.database import Database
