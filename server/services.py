@@ -17,9 +17,9 @@ from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
-from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs
-from ledger.core.verification.limits import SigningLimits
+from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.limits import SigningLimits
 from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.keys import SigningKeyring
 from ledger.storage import listen, migrate, partitions

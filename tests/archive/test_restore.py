@@ -15,9 +15,9 @@ from ledger.archive.targets import Target
 from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import recall
 from ledger.core.org import Org
-from ledger.core.verification.trail import Target as Verified
-from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import verify_trail
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import QuireError, RestoreRefused
 from ledger.storage import database as storage
 from ledger.storage import orgs

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ledger.archive.targets import Target
-from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.faults import Result, VerificationFailed
-from ledger.core.verification.trail import Target as Verified
-from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import verify_trail
+from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.faults import Result, VerificationFailed
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import RetentionRefused
 from ledger.storage import departed
 from ledger.storage.copy_out import open_snapshot

@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 
 from ledger.core.org import Org
-from ledger.core.verification.trail import Target, verify_trail
+from ledger.core.verification.run import Target, verify_trail
 from tests.support.appending import PATIENCE_S, rows_of, sound_trail
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load

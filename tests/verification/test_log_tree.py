@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from ledger import merkle
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.blocks import Rows, Tiles, tree_part
-from ledger.core.verification.faults import TRAIL_KINDS
-from ledger.core.verification.log_tree import LogTree
-from ledger.core.verification.tree_part import TILE_HASHES, FaultList
+from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
+from ledger.core.verification.trees.log_tree import LogTree
+from ledger.core.verification.work.faults import TRAIL_KINDS
+from ledger.core.verification.work.tree_part import TILE_HASHES, FaultList
 
 LEAVES = [sha256(b"%d" % n).digest() for n in range(2_000)]
 OTHER = sha256(b"other").digest()

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
-from ledger.core.verification.rows import skip_header
+from ledger.core.verification.rows.rows import skip_header
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
 from ledger.errors import QuireError
 from ledger.keys import SigningKeyring

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from ledger import merkle, tiles
 from ledger.chain import Entry, Fault
-from ledger.core.verification.extent import SETTLE_POLL_S, SETTLE_S
-from ledger.core.verification.faults import TRAIL_KINDS
-from ledger.core.verification.trust import NoteJudge, Trust
+from ledger.core.verification.work.extent import SETTLE_POLL_S, SETTLE_S
+from ledger.core.verification.work.faults import TRAIL_KINDS
+from ledger.core.verification.work.trust import NoteJudge, Trust
 from ledger.entry import entry_hash
 from ledger.errors import MerkleError, TileError
 from ledger.storage import search, trees

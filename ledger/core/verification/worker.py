@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ledger.chain import Fault
-from ledger.core.verification.faults import MAX_FAULTS
-from ledger.core.verification.scan import SegmentScan
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.signed_logs import SignedLogs
-from ledger.core.verification.wire import (
+from ledger.core.verification.rows.scan import SegmentScan
+from ledger.core.verification.trees.signed_logs import SignedLogs
+from ledger.core.verification.work.faults import MAX_FAULTS
+from ledger.core.verification.work.segment import Segment, SegmentResult
+from ledger.core.verification.work.wire import (
     Advance,
     Failure,
     FromWorker,
@@ -33,7 +33,7 @@ from ledger.errors import QuireError
 from ledger.storage.copy_out import SegmentReader, reader_of
 
 if TYPE_CHECKING:
-    from ledger.core.verification.archived_rows import BothSides
+    from ledger.core.verification.rows.archived_rows import BothSides
 
 NICENESS: Final = 10
 """Appends come first."""
@@ -120,7 +120,7 @@ class Worker:
             return told_rows, []
         if self._both is None:
             # Here, as few trails have left their database.
-            from ledger.core.verification.archived_rows import BothSides  # noqa: PLC0415
+            from ledger.core.verification.rows.archived_rows import BothSides  # noqa: PLC0415
 
             self._both = BothSides(reader, archive, order.org_id, order.org)
         faults = await self._both.copy(segment.lower, segment.last, take)

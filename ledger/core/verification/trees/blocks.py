@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.faults import LogKinds
-from ledger.core.verification.tree_part import (
+from ledger.core.verification.work.faults import LogKinds
+from ledger.core.verification.work.tree_part import (
     TILE_HASHES,
     Cut,
     Difference,

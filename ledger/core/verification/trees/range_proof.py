@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.blocks import Rows
-from ledger.core.verification.faults import TRAIL_KINDS, LogKinds
-from ledger.core.verification.tile_store import TileStore
-from ledger.core.verification.tree_part import TILE_HASHES, FaultList, TreePart
+from ledger.core.verification.trees.blocks import Rows
+from ledger.core.verification.trees.tile_store import TileStore
+from ledger.core.verification.work.faults import TRAIL_KINDS, LogKinds
+from ledger.core.verification.work.tree_part import TILE_HASHES, FaultList, TreePart
 from ledger.errors import MerkleError, TileError
 from ledger.merkle import HASH_BYTES
 from ledger.storage.tree_out import TreeReader

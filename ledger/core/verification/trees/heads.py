@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ledger.anchor import NONCE_BYTES, blind
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.faults import ANCHOR_KINDS, LogKinds
-from ledger.core.verification.segment import MAX_BIGINT, MIN_BIGINT, Segment
-from ledger.core.verification.tree_part import FaultList
-from ledger.core.verification.trust import LogTrust, NoteJudge
+from ledger.core.verification.work.faults import ANCHOR_KINDS, LogKinds
+from ledger.core.verification.work.segment import MAX_BIGINT, MIN_BIGINT, Segment
+from ledger.core.verification.work.tree_part import FaultList
+from ledger.core.verification.work.trust import LogTrust, NoteJudge
 from ledger.storage.tree_out import StoredHead, TreeReader
 
 

@@ -6,12 +6,12 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
-from ledger.core.verification.faults import RangeRefused, VerificationFailed
-from ledger.core.verification.head import Ending, find_ending
-from ledger.core.verification.segment import MAX_BIGINT
-from ledger.core.verification.signed_sizes import find_signed
-from ledger.core.verification.trust import Trust
-from ledger.core.verification.wire import Signed
+from ledger.core.verification.work.faults import RangeRefused, VerificationFailed
+from ledger.core.verification.work.head import Ending, find_ending
+from ledger.core.verification.work.segment import MAX_BIGINT
+from ledger.core.verification.work.signed_sizes import find_signed
+from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.wire import Signed
 from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
 
 SETTLE_S: Final = 2.0

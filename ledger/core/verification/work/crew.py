@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 import ledger
-from ledger.core.verification.faults import VerificationFailed
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.wire import (
+from ledger.core.verification.work.faults import VerificationFailed
+from ledger.core.verification.work.segment import Segment, SegmentResult
+from ledger.core.verification.work.wire import (
     Advance,
     Failure,
     FromWorker,

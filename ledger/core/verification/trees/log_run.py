@@ -6,10 +6,10 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from ledger.core.verification.log_tree import LogTree
-from ledger.core.verification.tree_part import TILE_HASHES, TreePart
-from ledger.core.verification.upper_tiles import TILE_HEIGHT
-from ledger.core.verification.wire import LogExtent
+from ledger.core.verification.trees.log_tree import LogTree
+from ledger.core.verification.trees.upper_tiles import TILE_HEIGHT
+from ledger.core.verification.work.tree_part import TILE_HASHES, TreePart
+from ledger.core.verification.work.wire import LogExtent
 from ledger.storage.copy_out import Snapshot
 from ledger.storage.tree_out import TreeReader
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.faults import ANCHOR_KINDS, TRAIL_KINDS, LogKinds
-from ledger.core.verification.segment import MAX_BIGINT
-from ledger.core.verification.trust import LogTrust, NoteJudge, Trust
-from ledger.core.verification.wire import LogExtent, Signed
+from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, LogKinds
+from ledger.core.verification.work.segment import MAX_BIGINT
+from ledger.core.verification.work.trust import LogTrust, NoteJudge, Trust
+from ledger.core.verification.work.wire import LogExtent, Signed
 from ledger.merkle import EMPTY_ROOT
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.core.verification.segment import MAX_BIGINT, Segment
-from ledger.core.verification.tree_part import TILE_HASHES
+from ledger.core.verification.work.segment import MAX_BIGINT, Segment
+from ledger.core.verification.work.tree_part import TILE_HASHES
 
 MAX_SEGMENT_ENTRIES: Final = 192 * TILE_HASHES
 MIN_SEGMENT_ENTRIES: Final = 4 * TILE_HASHES

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 from ledger.chain import Entry
-from ledger.core.verification.blocks import Rows
-from ledger.core.verification.segment import Segment
+from ledger.core.verification.trees.blocks import Rows
+from ledger.core.verification.work.segment import Segment
 from ledger.entry import entry_hash
 
 

@@ -11,20 +11,20 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.chain import Fault
-from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.crew import CrewMember
-from ledger.core.verification.extent import Extent, Target, await_checkpoint, find_extent
-from ledger.core.verification.faults import Result, VerificationFailed, spell_range
-from ledger.core.verification.head import check_head
-from ledger.core.verification.limits import SigningLimits
-from ledger.core.verification.plan import Plan
-from ledger.core.verification.range_run import RangeRun
-from ledger.core.verification.reach import Reach, ask
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.signed_run import SignedRun
-from ledger.core.verification.tally import Tally
-from ledger.core.verification.trust import Trust
-from ledger.core.verification.wire import Order
+from ledger.core.verification.trees.range_run import RangeRun
+from ledger.core.verification.trees.signed_run import SignedRun
+from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.crew import CrewMember
+from ledger.core.verification.work.extent import Extent, Target, await_checkpoint, find_extent
+from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
+from ledger.core.verification.work.head import check_head
+from ledger.core.verification.work.limits import SigningLimits
+from ledger.core.verification.work.plan import Plan
+from ledger.core.verification.work.reach import Reach, ask
+from ledger.core.verification.work.segment import Segment, SegmentResult
+from ledger.core.verification.work.tally import Tally
+from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.wire import Order
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import Snapshot, open_snapshot
 

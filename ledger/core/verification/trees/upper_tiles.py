@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ledger.core.verification.tree_part import TILE_HASHES
+from ledger.core.verification.work.tree_part import TILE_HASHES
 from ledger.merkle import HASH_BYTES
 
 TILE_HEIGHT: Final = 8

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from ledger.core.verification.limits import SigningLimits
-from ledger.core.verification.tally import Tally
+from ledger.core.verification.work.limits import SigningLimits
+from ledger.core.verification.work.tally import Tally
 from ledger.storage.copy_out import Snapshot
 
 

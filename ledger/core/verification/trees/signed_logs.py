@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ledger.anchor import LEAF_BYTES
-from ledger.core.verification.attestations import Attestations
-from ledger.core.verification.blocks import Rows, Tiles, tree_part
-from ledger.core.verification.faults import ANCHOR_KINDS, TRAIL_KINDS, spell_range
-from ledger.core.verification.heads import HeadsOfSegment, sizes_of
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.tree_part import TILE_HASHES, FaultList, TreePart
-from ledger.core.verification.trust import NoteJudge
-from ledger.core.verification.wire import Signed
+from ledger.core.verification.trees.attestations import Attestations
+from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
+from ledger.core.verification.trees.heads import HeadsOfSegment, sizes_of
+from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, spell_range
+from ledger.core.verification.work.segment import Segment, SegmentResult
+from ledger.core.verification.work.tree_part import TILE_HASHES, FaultList, TreePart
+from ledger.core.verification.work.trust import NoteJudge
+from ledger.core.verification.work.wire import Signed
 from ledger.merkle import leaf_hash
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 if TYPE_CHECKING:
-    from ledger.core.verification.tile_store import TileStore
+    from ledger.core.verification.trees.tile_store import TileStore
 
 
 class SignedLogs:
@@ -50,8 +50,8 @@ class SignedLogs:
     async def range_part(self, segment: Segment, rows: Rows | None) -> TreePart:
         """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
         # Here, as the workers of a whole trail need none of it.
-        from ledger.core.verification.range_proof import RangeProof  # noqa: PLC0415
-        from ledger.core.verification.tile_store import TileStore  # noqa: PLC0415
+        from ledger.core.verification.trees.range_proof import RangeProof  # noqa: PLC0415
+        from ledger.core.verification.trees.tile_store import TileStore  # noqa: PLC0415
 
         heads = HeadsOfSegment(self._signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ledger.checkpoint import Checkpoint, SignedHead, open_checkpoint
-from ledger.core.verification.faults import LogKinds
+from ledger.core.verification.work.faults import LogKinds
 from ledger.errors import CheckpointError, InvalidSignature, NoteError, UnsignedNote
 from ledger.note import SignatureType, Verifier, parse_vkey
 

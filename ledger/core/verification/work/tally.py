@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger.chain import Fault
-from ledger.core.verification.faults import (
+from ledger.core.verification.work.faults import (
     ALWAYS_ASKED,
     CHECKS,
     CHECKS_OF_ENTRIES,
@@ -16,7 +16,7 @@ from ledger.core.verification.faults import (
     Result,
     spell_range,
 )
-from ledger.core.verification.segment import Segment, SegmentResult
+from ledger.core.verification.work.segment import Segment, SegmentResult
 from ledger.verdict import NOT_CHECKED, Check, combine
 
 

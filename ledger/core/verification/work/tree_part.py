@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from ledger.chain import Fault
-from ledger.core.verification.faults import MAX_FAULTS, MAX_REASON_CHARS
+from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS
 
 TILE_HASHES: Final = 256
 """Hashes of a whole tile; as many leaves make a block, whose root is one hash of level 1."""

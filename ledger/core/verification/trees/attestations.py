@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from ledger.core.verification.faults import NO_ENTRY
-from ledger.core.verification.tree_part import FaultList
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.work.faults import NO_ENTRY
+from ledger.core.verification.work.tree_part import FaultList
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import NoteError, TimestampError
 from ledger.note import Note, parse_note, parse_signatures
 from ledger.storage.tree_out import Attestation, TreeReader

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from ledger.chain import Fault
-from ledger.core.verification.tree_part import TreePart
+from ledger.core.verification.work.tree_part import TreePart
 
 MIN_BIGINT: Final = -(2**63)
 MAX_BIGINT: Final = 2**63 - 1

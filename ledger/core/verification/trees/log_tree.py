@@ -11,9 +11,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ledger.core.verification.faults import LogKinds
-from ledger.core.verification.tree_part import TILE_HASHES, Cut, Difference, FaultList, TreePart
-from ledger.core.verification.upper_tiles import TILE_HEIGHT, UpperLevel, UpperTile
+from ledger.core.verification.trees.upper_tiles import TILE_HEIGHT, UpperLevel, UpperTile
+from ledger.core.verification.work.faults import LogKinds
+from ledger.core.verification.work.tree_part import (
+    TILE_HASHES,
+    Cut,
+    Difference,
+    FaultList,
+    TreePart,
+)
 from ledger.merkle import HASH_BYTES, Edge, fold
 
 MAX_WAITING: Final = 1_000

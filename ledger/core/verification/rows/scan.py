@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ledger.chain import Entry, Fault, check_entry
-from ledger.core.verification.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
-from ledger.core.verification.leaf_hashes import LeafHashes
-from ledger.core.verification.links import (
+from ledger.core.verification.rows.leaf_hashes import LeafHashes
+from ledger.core.verification.rows.links import (
     MAX_LINKS,
     UNKNOWN,
     Link,
@@ -23,14 +22,15 @@ from ledger.core.verification.links import (
     links_from,
     time_of,
 )
-from ledger.core.verification.right_rows import RightRows
-from ledger.core.verification.rows import (
+from ledger.core.verification.rows.right_rows import RightRows
+from ledger.core.verification.rows.rows import (
     CopyError,
     LooseRow,
     read_loose,
     skip_header,
 )
-from ledger.core.verification.segment import Segment, SegmentResult
+from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
+from ledger.core.verification.work.segment import Segment, SegmentResult
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_TRAILER
 

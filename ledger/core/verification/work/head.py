@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger.chain import EMPTY_SEQ, Fault
-from ledger.core.verification.tally import Tally
+from ledger.core.verification.work.tally import Tally
 from ledger.entry import decode_leaf, format_time
 from ledger.errors import MalformedLeaf
 from ledger.storage.copy_out import HeadRow, NewestRow

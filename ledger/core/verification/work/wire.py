@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.trust import LogTrust, Trust
+from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.segment import Segment, SegmentResult
+from ledger.core.verification.work.trust import LogTrust, Trust
 from ledger.keys import SigningKey, SigningKeyring
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import msgspec
 from blake3 import blake3
 
-from ledger.core.verification.links import Link
-from ledger.core.verification.rows import BIGINT_BYTES, FIXED, LENGTH, prefix_of
+from ledger.core.verification.rows.links import Link
+from ledger.core.verification.rows.rows import BIGINT_BYTES, FIXED, LENGTH, prefix_of
 from ledger.entry import (
     HASH_BYTES,
     MAX_LEAF_BYTES,
