@@ -18,8 +18,8 @@ from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
 from ledger.core.verification.jobs import VerificationJobs
-from ledger.core.verification.work.archive_at import ArchiveAt
-from ledger.core.verification.work.limits import SigningLimits
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.extent import SigningLimits
 from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.keys import SigningKeyring
 from ledger.storage import listen, migrate, partitions

@@ -36,7 +36,7 @@ from ledger.evidence.format import (
     Request,
     encode,
 )
-from ledger.evidence.zip_writer import Write, ZipWriter
+from ledger.evidence.zip_layout import Write, ZipWriter
 from ledger.proof import TlogProof
 
 

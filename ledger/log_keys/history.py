@@ -12,9 +12,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.errors import KeyHistoryError
-from ledger.log_keys.names import anchor_origin, org_origin
 from ledger.log_keys.pins import KeyPins
-from ledger.log_keys.statement import Body, Statement, parse_statement, verify_statement
+from ledger.log_keys.statement import (
+    Body,
+    Statement,
+    anchor_origin,
+    org_origin,
+    parse_statement,
+    verify_statement,
+)
 from ledger.note import Ed25519Verifier, MlDsaVerifier, Verifier
 
 KEYS_MAX: Final = 100

@@ -12,7 +12,7 @@ from ledger.merkle.building import (
     inclusion_proof,
     subtree_consistency_proof,
 )
-from ledger.merkle.edge import Edge
+from ledger.merkle.edge import TILE_HEIGHT, TILE_WIDTH, Edge
 from ledger.merkle.hashing import (
     EMPTY_ROOT,
     HASH_BYTES,
@@ -35,6 +35,8 @@ __all__ = [
     "EMPTY_ROOT",
     "HASH_BYTES",
     "MAX_SIZE",
+    "TILE_HEIGHT",
+    "TILE_WIDTH",
     "Edge",
     "consistency_proof",
     "consistency_spans",

@@ -15,6 +15,8 @@ from ledger.merkle.hashing import HASH_BYTES, MAX_SIZE, NODE, check_hashes, fold
 
 TILE_HEIGHT: Final = 8
 """Tree levels from one level of C2SP tiles to the next."""
+TILE_WIDTH: Final = 1 << TILE_HEIGHT
+"""Hashes of a full tile; as many leaves make a block, whose root is one hash of level 1."""
 _FEW: Final = 32
 """Below this number of leaves, one by one is faster (measured: 1.5 µs instead of 5 for one)."""
 _STRIDE: Final = 2**11

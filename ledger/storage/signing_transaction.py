@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from ledger.errors import DatabaseUnavailable, StorageError
-from ledger.merkle.edge import TILE_HEIGHT
+from ledger.merkle import TILE_HEIGHT, TILE_WIDTH
 from ledger.storage.database import Connection
 from ledger.storage.trail import MAX_REASON_CHARS, AppendTransaction, NotWritten
-from ledger.tiles import TILE_WIDTH
 
 MAX_TAKEN: Final = 100_000_000
 """Places of the anchor log that are passed over in search of a free one."""

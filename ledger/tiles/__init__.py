@@ -26,15 +26,16 @@ from ledger.tiles.coordinates import (
     tiles_of,
 )
 from ledger.tiles.proofs import (
+    TileProofs,
     consistency_proof,
     edge_from_tiles,
     inclusion_proof,
     tiles_for_consistency,
     tiles_for_edge,
     tiles_for_inclusion,
+    tiles_for_proofs,
 )
 from ledger.tiles.static_log import StaticLog
-from ledger.tiles.tile_proofs import TileProofs, tiles_for_proofs
 from ledger.tiles.verification import (
     MAX_FAULTS,
     LogFault,

@@ -18,7 +18,7 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.trail import TrailReader
 from ledger.core.verification.run import Target as Verified
 from ledger.core.verification.run import verify_trail
-from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.trust import Trust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused

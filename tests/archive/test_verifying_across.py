@@ -10,7 +10,7 @@ import pytest
 from ledger.archive.targets import Target
 from ledger.core.verification.run import Target as Verified
 from ledger.core.verification.run import verify_trail
-from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.faults import Result, VerificationFailed
 from ledger.core.verification.work.trust import Trust
 from ledger.errors import RetentionRefused

@@ -14,8 +14,7 @@ import pytest
 
 from ledger.evidence import members, zip_layout
 from ledger.evidence.format import MANIFEST_BYTES_MAX, MEMBERS_MAX
-from ledger.evidence.zip_layout import Directory, central_header, end, local_header
-from ledger.evidence.zip_writer import ZipWriter
+from ledger.evidence.zip_layout import Directory, ZipWriter, central_header, end, local_header
 from tests.support.evidence import forge, judge, members_of, repack, scene
 
 BUNDLE = scene().bundle()

@@ -25,8 +25,7 @@ from ledger.evidence.format import (
 )
 from ledger.evidence.reader import BundleFile
 from ledger.evidence.writer import Anchoring, BundleWriter
-from ledger.evidence.zip_layout import Directory, central_header, end, local_header
-from ledger.evidence.zip_writer import ZipWriter
+from ledger.evidence.zip_layout import Directory, ZipWriter, central_header, end, local_header
 from tests.support.evidence import PAGE, members_of, scene
 
 LEAF = b'{"v":1}'

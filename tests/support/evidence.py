@@ -33,7 +33,7 @@ from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
 from ledger.evidence.verification import verify_bundle
 from ledger.evidence.writer import Anchoring, BundleWriter
-from ledger.evidence.zip_writer import ZipWriter
+from ledger.evidence.zip_layout import ZipWriter
 from ledger.log_keys import LogKeys
 from ledger.note import CosignatureSigner, Signer, sign_note
 from ledger.tiles import StaticLog

@@ -10,8 +10,8 @@ from ledger.chain import Entry, Head
 from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import Pace
 from ledger.core.checkpointing.memory import Memory
+from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.faults import Result
-from ledger.core.verification.work.limits import SigningLimits
 from ledger.core.verification.work.trust import Trust
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.signing import checkpointer, log_keys

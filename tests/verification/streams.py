@@ -7,10 +7,8 @@ from typing import Any
 from ledger.chain import Entry, Head
 from ledger.core.verification.rows.scan import SegmentScan
 from ledger.core.verification.work.faults import Result
-from ledger.core.verification.work.head import check_head, find_ending
-from ledger.core.verification.work.plan import Plan
-from ledger.core.verification.work.segment import Segment, SegmentResult
-from ledger.core.verification.work.tally import Tally
+from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
+from ledger.core.verification.work.tally import Tally, check_head, find_ending
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US

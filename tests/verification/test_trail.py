@@ -13,8 +13,8 @@ import pytest
 
 from ledger.chain import Entry, extend
 from ledger.core.verification.run import Progress, Target, verify_trail
+from ledger.core.verification.work.crew import Order
 from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
-from ledger.core.verification.work.wire import Order
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKey, SigningKeyring
 from tests.support.clusters import blocking

@@ -17,7 +17,7 @@ from ledger.archive.verification.blocks import Checked, check_pack
 from ledger.errors import ArchiveMismatch, ArchiveRefused, MerkleError, TileError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
-from ledger.merkle import HASH_BYTES
+from ledger.merkle import HASH_BYTES, TILE_HEIGHT
 from ledger.tiles import (
     MAX_BUNDLE_BYTES,
     MAX_TILE_BYTES,
@@ -161,7 +161,7 @@ def reaches(place: Place, size: int) -> bool:
     """Whether what an object holds is within a log of this size."""
     match place:
         case Tile(level, index, width):
-            return index * TILE_WIDTH + width <= size >> 8 * level
+            return index * TILE_WIDTH + width <= size >> TILE_HEIGHT * level
         case EntryTile(index, width):
             return index * TILE_WIDTH + width <= size
         case Pack():

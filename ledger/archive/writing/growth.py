@@ -14,7 +14,7 @@ from typing import Final
 
 from ledger.archive.format.log import Log
 from ledger.errors import ArchiveRefused, FormatError, MerkleError
-from ledger.merkle import HASH_BYTES, Edge
+from ledger.merkle import HASH_BYTES, TILE_HEIGHT, Edge
 from ledger.storage import archive_accounts, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import MissingTile
@@ -104,7 +104,7 @@ def _tiles(
     """Each tile that got hashes, from its first one on."""
     grown: dict[Tile, bytes] = {}
     for level, hashes in new.items():
-        index, within = divmod(size >> 8 * level, TILE_WIDTH)
+        index, within = divmod(size >> TILE_HEIGHT * level, TILE_WIDTH)
         data = b"".join(hashes)
         if within:
             data = before[tile_in(size, level, index)] + data

@@ -23,10 +23,9 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.verification.run import Progress, verify_trail
-from ledger.core.verification.work.archive_at import ArchiveAt
-from ledger.core.verification.work.extent import Target, check_range
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.extent import SigningLimits, Target, check_range
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
-from ledger.core.verification.work.limits import SigningLimits
 from ledger.core.verification.work.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring

@@ -13,18 +13,20 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
-from ledger.core.verification.work.archive_at import ArchiveAt
-from ledger.core.verification.work.crew import CrewMember
-from ledger.core.verification.work.extent import Extent, Target, await_checkpoint, find_extent
+from ledger.core.verification.work.crew import ArchiveAt, CrewMember, Order
+from ledger.core.verification.work.extent import (
+    Extent,
+    Reach,
+    SigningLimits,
+    Target,
+    ask,
+    await_checkpoint,
+    find_extent,
+)
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
-from ledger.core.verification.work.head import check_head
-from ledger.core.verification.work.limits import SigningLimits
-from ledger.core.verification.work.plan import Plan
-from ledger.core.verification.work.reach import Reach, ask
-from ledger.core.verification.work.segment import Segment, SegmentResult
-from ledger.core.verification.work.tally import Tally
+from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
+from ledger.core.verification.work.tally import Tally, check_head
 from ledger.core.verification.work.trust import Trust
-from ledger.core.verification.work.wire import Order
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import Snapshot, open_snapshot
 

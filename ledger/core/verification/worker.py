@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ledger.chain import Fault
 from ledger.core.verification.rows.scan import SegmentScan
 from ledger.core.verification.trees.signed_logs import SignedLogs
-from ledger.core.verification.work.faults import MAX_FAULTS
-from ledger.core.verification.work.segment import Segment, SegmentResult
-from ledger.core.verification.work.wire import (
+from ledger.core.verification.work.crew import (
     Advance,
     Failure,
     FromWorker,
@@ -29,6 +27,8 @@ from ledger.core.verification.work.wire import (
     pack,
     receive,
 )
+from ledger.core.verification.work.faults import MAX_FAULTS
+from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.errors import QuireError
 from ledger.storage.copy_out import SegmentReader, reader_of
 

@@ -13,7 +13,7 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import open_target
 from ledger.chain import Entry, Fault
 from ledger.core.reading.past import archived_size
-from ledger.core.verification.work.archive_at import ArchiveAt
+from ledger.core.verification.work.crew import ArchiveAt
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
 from ledger.storage.copy_in import pack_rows

@@ -1,38 +1,80 @@
-"""The check of one segment: bytes of a binary COPY in, faults out. Pure, in constant memory.
+"""The check of one segment: bytes of a binary COPY in, faults and leaf hashes out.
 
-Nearly every row of a trail is right, and ``right_rows`` finds that out at the
-least cost. It passes a row only where :func:`check_entry` would find
+Pure, in constant memory. Nearly every row of a trail is right, and ``right_rows`` finds
+that out at the least cost. It passes a row only where :func:`check_entry` would find
 nothing; whatever it does not pass goes to :func:`check_entry`, which names the
 faults, and through the code here that names the faults between rows.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ledger.chain import Entry, Fault, check_entry
-from ledger.core.verification.rows.leaf_hashes import LeafHashes
-from ledger.core.verification.rows.links import (
+from ledger.core.verification.rows.right_rows import (
     MAX_LINKS,
     UNKNOWN,
     Link,
+    RightRows,
     as_second,
     candidates,
     link_of,
     links_from,
     time_of,
 )
-from ledger.core.verification.rows.right_rows import RightRows
 from ledger.core.verification.rows.rows import (
     CopyError,
     LooseRow,
     read_loose,
     skip_header,
 )
+from ledger.core.verification.trees.blocks import Rows
 from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
-from ledger.core.verification.work.segment import Segment, SegmentResult
+from ledger.core.verification.work.segments import Segment, SegmentResult
+from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_TRAILER
+
+
+class LeafHashes:
+    """Collects them where the segment carries the tree; from the first row that is read on."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._wanted = (segment.tree or segment.proven) and not segment.beyond
+        self._hashes: list[bytes | None] = []
+        self._wrong: dict[int, bytes] = {}
+        self.keep: Callable[[bytes], object] = (
+            self._hashes.append if self._wanted else deque[bytes](maxlen=0).append
+        )
+        """Takes the leaf hash of the next row, which is right."""
+
+    def miss(self, count: int) -> None:
+        """The next rows are missing."""
+        if self._wanted:
+            self._hashes += [None] * count
+
+    def doubt(self, entry: Entry) -> None:
+        """The next row is at fault: it has a place in the tree, its leaf is not to be relied on."""
+        if self._wanted:
+            self._hashes.append(None)
+            self._wrong[entry.seq] = entry_hash(entry.leaf)
+
+    def correct(self, entry: Entry) -> None:
+        """Another row at the seq of the last one turned out to be the right one."""
+        if self._wanted:
+            self._wrong.pop(entry.seq, None)
+            self._hashes[-1] = entry.entry_hash
+
+    def rows(self) -> Rows:
+        """Those of the segment alone, once all rows went by."""
+        segment = self._segment
+        leaves = self._hashes[segment.context :]
+        leaves += [None] * (segment.last + 1 - segment.first - len(leaves))
+        return Rows(segment.first, leaves, self._wrong)
+
 
 GATHERED_BYTES: Final = 128 * 1024
 """Rows are looked at so many bytes at a time: PostgreSQL sends a dozen rows at once, too few

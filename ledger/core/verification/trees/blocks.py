@@ -13,14 +13,8 @@ from typing import Final, NamedTuple
 
 from ledger.checkpoint import SignedHead
 from ledger.core.verification.work.faults import LogKinds
-from ledger.core.verification.work.tree_part import (
-    TILE_HASHES,
-    Cut,
-    Difference,
-    FaultList,
-    TreePart,
-)
-from ledger.merkle import HASH_BYTES, fold
+from ledger.core.verification.work.tree_part import Cut, Difference, FaultList, TreePart
+from ledger.merkle import HASH_BYTES, TILE_WIDTH, fold
 from ledger.merkle.hashing import parents
 
 MAX_SEQS: Final = 4
@@ -78,8 +72,8 @@ class _Blocks:
             self._cuts.append(Cut(heads[waiting].size, heads[waiting].root, b"", b""))
             waiting += 1
         count = len(self._rows.leaves)
-        for start in range(0, count, TILE_HASHES):
-            end = first + min(start + TILE_HASHES, count)
+        for start in range(0, count, TILE_WIDTH):
+            end = first + min(start + TILE_WIDTH, count)
             until = waiting
             while until < len(heads) and heads[until].size <= end:
                 until += 1
@@ -100,9 +94,9 @@ class _Blocks:
         )
 
     def _block(self, start: int, heads: Sequence[SignedHead]) -> None:
-        leaves = self._rows.leaves[start : start + TILE_HASHES]
-        tile = (self._rows.first + start) // TILE_HASHES
-        width = min(max(self._tiles.size - tile * TILE_HASHES, 0), TILE_HASHES)
+        leaves = self._rows.leaves[start : start + TILE_WIDTH]
+        tile = (self._rows.first + start) // TILE_WIDTH
+        width = min(max(self._tiles.size - tile * TILE_WIDTH, 0), TILE_WIDTH)
         data = self._tiles.by_index.get(tile, b"")
         if (
             None not in leaves
@@ -116,19 +110,19 @@ class _Blocks:
             ours = _Levels(self._mended(start, leaves, hashes, tile))
             stored = _Levels(hashes)
             self._same = False
-        first = tile * TILE_HASHES
+        first = tile * TILE_WIDTH
         self._cuts += [
             Cut(head.size, head.root, ours.fold(head.size - first), stored.fold(head.size - first))
             for head in heads
         ]
-        if len(leaves) == TILE_HASHES:
+        if len(leaves) == TILE_WIDTH:
             self._ours.append(ours.root)
             self._stored.append(stored.root)
 
     def _stored_hashes(self, tile: int, data: bytes, width: int, count: int) -> list[bytes | None]:
         """The tile's hashes, None where it has none; faults where it is not as wide as it must be."""
         stands = len(data) // HASH_BYTES
-        seq = tile * TILE_HASHES
+        seq = tile * TILE_WIDTH
         if stands < width:
             self._faults.add(
                 seq + stands,
@@ -184,13 +178,13 @@ class _Levels:
     @property
     def root(self) -> bytes | None:
         """The root of a whole block."""
-        return self._levels[-1][0] if self._known == TILE_HASHES else None
+        return self._levels[-1][0] if self._known == TILE_WIDTH else None
 
     def fold(self, count: int) -> bytes | None:
         """The root over the first ``count`` leaves; empty for a whole block, which is no rest."""
         if count > self._known:
             return None
-        if count == TILE_HASHES:
+        if count == TILE_WIDTH:
             return b""
         peaks = []
         start = 0

@@ -3,22 +3,50 @@
 A range may begin anywhere, so the tree is not put together from its first leaf.
 Instead the rows are held against the tiles of level 0 under them, each of these
 tiles is proven under the root that was signed, and the roots signed for sizes inside
-the range are held against the edges that the tiles make.
+the range are held against the edges that the tiles make. Each tile is read once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from ledger.checkpoint import SignedHead
 from ledger.core.verification.trees.blocks import Rows
-from ledger.core.verification.trees.tile_store import TileStore
 from ledger.core.verification.work.faults import TRAIL_KINDS, LogKinds
-from ledger.core.verification.work.tree_part import TILE_HASHES, FaultList, TreePart
+from ledger.core.verification.work.tree_part import FaultList, TreePart
 from ledger.errors import MerkleError, TileError
-from ledger.merkle import HASH_BYTES
+from ledger.merkle import HASH_BYTES, TILE_WIDTH
 from ledger.storage.tree_out import TreeReader
-from ledger.tiles import TileProofs, edge_from_tiles, tiles_for_edge, tiles_for_proofs
+from ledger.tiles import Tile, TileProofs, edge_from_tiles, tiles_for_edge, tiles_for_proofs
+
+MAX_KEPT: Final = 1_024
+"""Tiles that are kept, of at most 8 KiB each."""
+
+
+class TileStore:
+    """Reads tiles of an org's tree; a tile that is not stored reads as no bytes."""
+
+    def __init__(self, org_id: int) -> None:
+        self._org_id = org_id
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    async def get(self, trees: TreeReader, wanted: Iterable[Tile]) -> dict[Tile, bytes]:
+        """These tiles as they are stored, which may be wider or shorter than they are named."""
+        tiles = list(wanted)
+        for tile in tiles:
+            await self.load(trees, tile.level, tile.index, tile.index)
+        return {tile: self._kept[tile.level, tile.index] for tile in tiles}
+
+    async def load(self, trees: TreeReader, level: int, first: int, last: int) -> None:
+        """Read tiles that lie side by side and are not kept yet."""
+        if all((level, index) in self._kept for index in range(first, last + 1)):
+            return
+        if len(self._kept) >= MAX_KEPT:
+            self._kept.clear()
+        stored = await trees.tiles(self._org_id, level, first, last)
+        for index in range(first, last + 1):
+            self._kept[level, index] = stored.get(index, b"")
 
 
 class RangeProof:
@@ -37,7 +65,7 @@ class RangeProof:
         first = self._rows.first
         end = min(first + len(self._rows.leaves), self._head.size)
         if first < end:
-            tiles = range(first // TILE_HASHES, (end - 1) // TILE_HASHES + 1)
+            tiles = range(first // TILE_WIDTH, (end - 1) // TILE_WIDTH + 1)
             await store.load(trees, 0, tiles[0], tiles[-1])
             for index in tiles:
                 await self._check_tile(store, trees, index, end)
@@ -66,7 +94,7 @@ class RangeProof:
 
     async def _check_tile(self, store: TileStore, trees: TreeReader, index: int, end: int) -> None:
         size, root = self._head.size, self._head.root
-        seq = max(index * TILE_HASHES, self._rows.first)
+        seq = max(index * TILE_WIDTH, self._rows.first)
         try:
             tiles = await store.get(trees, tiles_for_proofs(index, size))
             proofs = TileProofs(index, size, tiles)
@@ -80,7 +108,7 @@ class RangeProof:
             reason = f"tile {index} of level 0 is not in the tree signed at size {size}: {error}"
             self._faults.add(seq, TRAIL_KINDS.tile_mismatch, reason)
             return
-        until = min((index + 1) * TILE_HASHES, end)
+        until = min((index + 1) * TILE_WIDTH, end)
         for place in range(seq, until):
             self._compare(place, proofs.leaf_hash(place))
         self._held.add("tree")

@@ -13,19 +13,16 @@ from ledger.anchor import NONCE_BYTES, blind
 from ledger.chain import Fault
 from ledger.checkpoint import SignedHead
 from ledger.core.verification.trees.attestations import Attestations
-from ledger.core.verification.trees.log_run import LogRun
-from ledger.core.verification.trees.log_tree import LogTree
-from ledger.core.verification.trees.range_proof import check_root
+from ledger.core.verification.trees.log_tree import LogRun, LogTree
+from ledger.core.verification.trees.range_proof import TileStore, check_root
 from ledger.core.verification.trees.signed_run import name_orphans
-from ledger.core.verification.trees.tile_store import TileStore
+from ledger.core.verification.work.crew import LogExtent, Signed
+from ledger.core.verification.work.extent import AT_ONCE, TRIES, Reach
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS, LogKinds
-from ledger.core.verification.work.reach import Reach
-from ledger.core.verification.work.segment import MAX_BIGINT
-from ledger.core.verification.work.signed_sizes import AT_ONCE, TRIES
+from ledger.core.verification.work.segments import MAX_BIGINT
 from ledger.core.verification.work.tally import Tally
 from ledger.core.verification.work.tree_part import FaultList, TreePart
 from ledger.core.verification.work.trust import NoteJudge
-from ledger.core.verification.work.wire import LogExtent, Signed
 from ledger.errors import MerkleError, TileError
 from ledger.merkle import leaf_hash, verify_inclusion
 from ledger.storage.copy_out import Snapshot

@@ -1,4 +1,8 @@
-"""A worker's part in the signed logs: the tree over a trail's segment, and the anchor log's."""
+"""A worker's part in the signed logs: the tree over a segment, its signed heads, the anchor log's.
+
+Each stored checkpoint belongs to the segment in which the last entry stands that
+it covers, so the signatures of a long history are verified by all workers.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,78 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ledger.anchor import LEAF_BYTES
+from ledger.anchor import LEAF_BYTES, NONCE_BYTES, blind
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.trees.attestations import Attestations
 from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
-from ledger.core.verification.trees.heads import HeadsOfSegment, sizes_of
-from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, spell_range
-from ledger.core.verification.work.segment import Segment, SegmentResult
-from ledger.core.verification.work.tree_part import TILE_HASHES, FaultList, TreePart
-from ledger.core.verification.work.trust import NoteJudge
-from ledger.core.verification.work.wire import Signed
-from ledger.merkle import leaf_hash
-from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
+from ledger.core.verification.work.crew import Signed
+from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, LogKinds, spell_range
+from ledger.core.verification.work.segments import MAX_BIGINT, MIN_BIGINT, Segment, SegmentResult
+from ledger.core.verification.work.tree_part import FaultList, TreePart
+from ledger.core.verification.work.trust import LogTrust, NoteJudge
+from ledger.merkle import TILE_WIDTH, leaf_hash
+from ledger.storage.tree_out import ANCHOR_LOG, StoredHead, TreeReader
 
 if TYPE_CHECKING:
-    from ledger.core.verification.trees.tile_store import TileStore
+    from ledger.core.verification.trees.range_proof import TileStore
+
+
+class HeadsOfSegment:
+    """Reads and judges them; ``heads`` are those to hold against the tree, smallest first."""
+
+    def __init__(self, log: LogTrust, judge: NoteJudge, kinds: LogKinds) -> None:
+        self.heads: list[SignedHead] = []
+        self.faults = FaultList()
+        self.held: set[str] = set()
+        self._log = log
+        self._judge = judge
+        self._of_anchors = kinds is ANCHOR_KINDS
+
+    async def read(self, trees: TreeReader, org_id: int, segment: Segment) -> None:
+        """Read what the segment covers: sizes above its first seq, up to past its last."""
+        above, until = sizes_of(segment)
+        last: int | None = None
+        async for row in trees.heads(org_id, above, until):
+            if row.size != last:
+                self._take(row)
+                last = row.size
+            self._check_leaf(row)
+        known = {head.size for head in self.heads}
+        remembered = [h for h in self._log.remembered if above < h.size <= until]
+        self.heads += [head for head in remembered if head.size not in known]
+        self.heads.sort(key=lambda head: head.size)
+
+    def _take(self, row: StoredHead) -> None:
+        judged = self._judge.judge(row.size, row.root, row.note)
+        for kind, reason in judged.faults:
+            what = "anchor" if self._of_anchors else "checkpoint"
+            self.faults.add(row.size - 1, kind, f"the {what} of size {row.size}: {reason}")
+        if judged.head is None or judged.head.size != row.size:
+            return
+        self.heads.append(SignedHead(row.size, judged.head.root))
+        self.held.add("anchors" if self._of_anchors else "checkpoints")
+        if judged.classical:
+            self.held.add("classical_signature")
+        if judged.pq:
+            self.held.add("pq_signature")
+
+    def _check_leaf(self, row: StoredHead) -> None:
+        if row.idx is None or row.note is None:
+            return
+        nonce = row.nonce or b""
+        if len(nonce) != NONCE_BYTES or blind(nonce, row.note) != row.leaf:
+            self.faults.add(
+                row.size - 1,
+                "anchor_leaf_mismatch",
+                f"leaf {row.idx} of the anchor log does not commit to the checkpoint of size "
+                f"{row.size} that is stored",
+            )
+
+
+def sizes_of(segment: Segment) -> tuple[int, int]:
+    """Sizes above the first and up to the second of these are a segment's."""
+    above = segment.first if segment.first > 0 or segment.beyond else MIN_BIGINT
+    return above, MAX_BIGINT if segment.beyond else segment.last + 1
 
 
 class SignedLogs:
@@ -50,8 +112,7 @@ class SignedLogs:
     async def range_part(self, segment: Segment, rows: Rows | None) -> TreePart:
         """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
         # Here, as the workers of a whole trail need none of it.
-        from ledger.core.verification.trees.range_proof import RangeProof  # noqa: PLC0415
-        from ledger.core.verification.trees.tile_store import TileStore  # noqa: PLC0415
+        from ledger.core.verification.trees.range_proof import RangeProof, TileStore  # noqa: PLC0415
 
         heads = HeadsOfSegment(self._signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)
@@ -79,7 +140,7 @@ class SignedLogs:
         return SegmentResult(0, 0, 0, 0, 0, [], 0, [], tree=part)
 
     async def _tiles(self, org_id: int, segment: Segment) -> dict[int, bytes]:
-        first, last = segment.first // TILE_HASHES, segment.last // TILE_HASHES
+        first, last = segment.first // TILE_WIDTH, segment.last // TILE_WIDTH
         return await self._trees.tiles(org_id, 0, first, last)
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.chain import Fault
-from ledger.core.verification.trees.log_run import LogRun
-from ledger.core.verification.trees.log_tree import LogTree
-from ledger.core.verification.work.crew import CrewMember
+from ledger.core.verification.trees.log_tree import LogRun, LogTree
+from ledger.core.verification.work.crew import CrewMember, Signed
+from ledger.core.verification.work.extent import Reach
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS
-from ledger.core.verification.work.plan import Plan
-from ledger.core.verification.work.reach import Reach
-from ledger.core.verification.work.segment import SegmentResult
+from ledger.core.verification.work.segments import Plan, SegmentResult
 from ledger.core.verification.work.tally import Tally
 from ledger.core.verification.work.tree_part import FaultList
-from ledger.core.verification.work.wire import Signed
 from ledger.storage.copy_out import Snapshot
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 

@@ -1,7 +1,7 @@
-"""Worker processes as the verification sees them: started, asked, ended.
+"""The worker processes of a verification, and the messages between it and them.
 
-They are subprocesses and not forks, so a worker is small whatever started it,
-and their stdin is a pipe of ours, so that they end when we do, however we end.
+The keyring and the database URL travel in these messages and nowhere else: not in
+arguments, the environment or files.
 """
 
 from __future__ import annotations
@@ -12,23 +12,121 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from struct import Struct
+from typing import Final
 
 import msgspec
 
 import ledger
+from ledger.archive.targets import TargetSettings
+from ledger.checkpoint import SignedHead
 from ledger.core.verification.work.faults import VerificationFailed
-from ledger.core.verification.work.segment import Segment, SegmentResult
-from ledger.core.verification.work.wire import (
-    Advance,
-    Failure,
-    FromWorker,
-    Order,
-    Ready,
-    ToWorker,
-    decode_from_worker,
-    pack,
-    receive,
-)
+from ledger.core.verification.work.segments import Segment, SegmentResult
+from ledger.core.verification.work.trust import LogTrust, Trust
+from ledger.keys import SigningKey, SigningKeyring
+
+
+class ArchiveAt(msgspec.Struct, frozen=True):
+    """Where the archive is, and the seq at which the entries in the database begin."""
+
+    url: str
+    settings: TargetSettings = TargetSettings()
+    live_from: int = 0
+
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+_LENGTH = Struct(">I")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class LogExtent(msgspec.Struct, frozen=True):
+    """How far a log reaches: its largest head that is stored and rightly signed, if any.
+
+    ``trust`` knows of others, which may be larger.
+    """
+
+    head: SignedHead
+    trust: LogTrust
+
+    @property
+    def signed(self) -> int:
+        """The size that its tiles must cover; 0 where nothing is signed."""
+        return self.head.size
+
+    @property
+    def needed(self) -> int:
+        """The size of the largest head that is known of, stored or remembered."""
+        return max(self.head.size, *(head.size for head in self.trust.remembered), 0)
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """What of the signed logs is known before the work begins."""
+
+    trust: Trust
+    trail: LogExtent
+    anchors: LogExtent
+
+
+class Order(msgspec.Struct, frozen=True, tag="order"):
+    """What a worker needs once: where the trail is and what verifies it."""
+
+    database_url: str
+    snapshot: str
+    org_id: int
+    org: str
+    keys: list[tuple[str, bytes]]
+    active: str
+    signed: Signed | None = None
+    archive: ArchiveAt | None = None
+    """Where the rows are that left the database, if any did."""
+
+    def __repr__(self) -> str:
+        return f"Order(org_id={self.org_id})"  # the rest holds secrets
+
+    def keyring(self) -> SigningKeyring:
+        """The keyring of the order."""
+        keys = [SigningKey(key_id, secret) for key_id, secret in self.keys]
+        return SigningKeyring(keys, [self.active])
+
+
+class Advance(msgspec.Struct, frozen=True, tag="advance"):
+    """So many rows more were read of the segment under way."""
+
+    rows: int
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The worker is connected under the snapshot."""
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
+    """The worker can't go on, and why."""
+
+    message: str
+
+
+ToWorker = Order | Segment
+FromWorker = Ready | Advance | SegmentResult | Failure
+decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+
+
+def pack(message: ToWorker | FromWorker) -> bytes:
+    """One message as it travels."""
+    body = _encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+async def receive(stream: asyncio.StreamReader) -> bytes | None:
+    """The body of the next message, or None where the other side is gone."""
+    try:
+        (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+        if length > MAX_MESSAGE_BYTES:
+            return None
+        return await stream.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
 
 WORKER_MODULE = "ledger.core.verification.worker"
 

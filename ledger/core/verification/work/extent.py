@@ -1,4 +1,9 @@
-"""How far a trail reaches, and whether a range that was asked for lies within it."""
+"""How far a trail and its signed logs reach, and so what a verification asks for.
+
+Signing follows appending, anchoring follows signing, and what others attest
+follows anchors. An entry that waits no longer than its limit asks for nothing;
+one that waits longer leaves the verdict incomplete.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,21 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
-from ledger.core.verification.work.faults import RangeRefused, VerificationFailed
-from ledger.core.verification.work.head import Ending, find_ending
-from ledger.core.verification.work.segment import MAX_BIGINT
-from ledger.core.verification.work.signed_sizes import find_signed
-from ledger.core.verification.work.trust import Trust
-from ledger.core.verification.work.wire import Signed
+from ledger.checkpoint import SignedHead
+from ledger.core.verification.work.crew import LogExtent, Signed
+from ledger.core.verification.work.faults import (
+    ANCHOR_KINDS,
+    TRAIL_KINDS,
+    LogKinds,
+    RangeRefused,
+    VerificationFailed,
+)
+from ledger.core.verification.work.segments import MAX_BIGINT
+from ledger.core.verification.work.tally import Ending, Tally, find_ending
+from ledger.core.verification.work.trust import LogTrust, NoteJudge, Trust
+from ledger.merkle import EMPTY_ROOT
 from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
+from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 SETTLE_S: Final = 2.0
 """How long a verification waits for a checkpoint that the signer remembers to be stored."""
@@ -107,3 +120,144 @@ def _require_within(target: Target, first: int, end: int) -> None:
         f"the range {what}, but {has}: neither its head nor anything signed goes further. "
         "Ask for a range within it, or for the whole trail"
     )
+
+
+TRIES: Final = 1_000
+"""Checkpoints that are looked at, from the largest down, until one is rightly signed."""
+AT_ONCE: Final = 50
+
+
+async def find_signed(trees: TreeReader, org_id: int, trust: Trust) -> Signed:
+    """The sizes up to which a trusted key signed, by what is stored; 0 where none is found."""
+    trail = await _largest(trees, org_id, trust.trail, TRAIL_KINDS)
+    anchors = await _largest(trees, ANCHOR_LOG, trust.anchors, ANCHOR_KINDS)
+    return Signed(trust, LogExtent(trail, trust.trail), LogExtent(anchors, trust.anchors))
+
+
+async def _largest(trees: TreeReader, org_id: int, log: LogTrust, kinds: LogKinds) -> SignedHead:
+    judge = NoteJudge(log, kinds)
+    below = MAX_BIGINT
+    for _ in range(TRIES // AT_ONCE):
+        rows = await trees.newest(org_id, below, AT_ONCE)
+        for size, root, note in rows:
+            judged = judge.judge(size, root, note)
+            if judged.head is not None and judged.head.size == size:
+                return SignedHead(size, judged.head.root)
+        if len(rows) < AT_ONCE:
+            break
+        below = rows[-1][0]
+    return SignedHead(0, EMPTY_ROOT)
+
+
+SIGNING_LIMIT_S: Final = 300.0
+
+
+class SigningLimits(NamedTuple):
+    """Seconds from the writing of an entry on.
+
+    ``signing_s``: until a checkpoint covers it. ``anchoring_s``: until an anchor covers
+    that checkpoint, and witnesses cosigned the anchor. ``stamping_s``: until an authority
+    stamped it. What is missing longer leaves a verdict incomplete.
+    """
+
+    signing_s: float = SIGNING_LIMIT_S
+    anchoring_s: float = SIGNING_LIMIT_S
+    stamping_s: float = SIGNING_LIMIT_S
+
+    def of(self, check: str) -> float:
+        """The limit of what a check is about."""
+        return {
+            "tree": self.signing_s,
+            "checkpoints": self.signing_s,
+            "classical_signature": self.signing_s,
+            "external_time": self.stamping_s,
+        }.get(check, self.anchoring_s)
+
+
+class Reach(NamedTuple):
+    """Up to which size the trail is covered by each of the signed logs; 0 where it is not.
+
+    ``known`` is the largest size that is known to be signed, stored or not. ``stamped`` and
+    ``cosigned`` are None where the settings name no authority, no witness.
+    """
+
+    signed: int = 0
+    anchored: int = 0
+    stamped: int | None = None
+    cosigned: int | None = None
+    known: int = 0
+
+
+class _Part(NamedTuple):
+    """Checks that reach as far as ``size``, and what an entry beyond it waits for."""
+
+    checks: tuple[str, ...]
+    doubted: tuple[str, ...]
+    size: int
+    awaited: str
+    known: int = 0
+
+
+async def ask(
+    snapshot: Snapshot, org_id: int, reach: Reach, limits: SigningLimits, tally: Tally
+) -> None:
+    """Note in the tally what is asked for of the signed logs, and what of it is not there."""
+    if tally.last < tally.first:
+        return
+    tally.unsigned_entries = max(0, tally.last + 1 - max(tally.first, reach.signed))
+    for part in _parts(reach):
+        await _ask_for(part, snapshot, org_id, limits, tally)
+
+
+def _parts(reach: Reach) -> list[_Part]:
+    parts = [
+        _Part(
+            ("tree", "checkpoints", "classical_signature"),
+            ("tree", "checkpoints"),
+            reach.signed,
+            "a checkpoint",
+            reach.known,
+        ),
+        _Part(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
+    ]
+    if reach.stamped is not None:
+        parts.append(_Part(("external_time",), ("external_time",), reach.stamped, "a timestamp"))
+    if reach.cosigned is not None:
+        what = "cosignatures of enough witnesses"
+        parts.append(_Part(("witnesses",), ("witnesses",), reach.cosigned, what))
+    return parts
+
+
+async def _ask_for(
+    part: _Part, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
+) -> None:
+    """A part is asked for as soon as it covers an entry of the range, or should."""
+    covers = part.size > tally.first
+    first = max(part.size, tally.first)
+    limit_s = limits.of(part.checks[0])
+    lost = first <= tally.last and first < part.known
+    late = first <= tally.last and (lost or await _is_old(snapshot, org_id, first, limit_s))
+    if covers or late:
+        tally.asked.update(part.checks)
+    if not covers:
+        tally.held.difference_update(part.checks)
+        reason = (
+            _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
+        )
+        tally.reasons.update(dict.fromkeys(part.checks, reason))
+    if late:
+        old = (
+            f"entry {first} was written more than {limit_s:g} s ago and has not got {part.awaited}"
+        )
+        reason = _lost(part) if lost else old
+        tally.doubted.update(dict.fromkeys(part.doubted, reason))
+
+
+def _lost(part: _Part) -> str:
+    return f"a tree of {part.known} entries was signed, and the database has no checkpoint of it"
+
+
+async def _is_old(snapshot: Snapshot, org_id: int, seq: int, limit_s: float) -> bool:
+    """Whether an entry waits longer than the limit; one that is not in the database does."""
+    written_us = await snapshot.written_us(org_id, seq)
+    return written_us is None or written_us < (time.time() - limit_s) * 1_000_000

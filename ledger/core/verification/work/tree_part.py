@@ -1,16 +1,18 @@
-"""What a worker found of a tree over one segment: enough to put the whole tree together."""
+"""What a worker found of a tree over one segment: enough to put the whole tree together.
+
+Tiles above level 0 are made of these parts.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from ledger.chain import Fault
 from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS
-
-TILE_HASHES: Final = 256
-"""Hashes of a whole tile; as many leaves make a block, whose root is one hash of level 1."""
+from ledger.merkle import HASH_BYTES, TILE_WIDTH
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True):
@@ -89,3 +91,62 @@ class FaultList:
         self.named += named[: MAX_FAULTS - len(self.named)]
         self.count += count
         self.kinds.update(kinds)
+
+
+class UpperTile(NamedTuple):
+    """What a stored tile must begin with: the hashes of one of two trees, place by place."""
+
+    level: int
+    number: int
+    ours: bytes
+    stored: bytes
+
+    def allows(self, data: bytes) -> bool:
+        """Whether each hash is one that either tree has in its place."""
+        data = data[: len(self.ours)]
+        if data in (self.ours, self.stored):
+            return True
+        return all(
+            data[at : at + HASH_BYTES]
+            in (self.ours[at : at + HASH_BYTES], self.stored[at : at + HASH_BYTES])
+            for at in range(0, len(self.ours), HASH_BYTES)
+        )
+
+
+class UpperLevel:
+    """Hashes of one level as they come up; ``signed`` of them are in tiles."""
+
+    def __init__(self, level: int, signed: int) -> None:
+        self._level = level
+        self._left = signed
+        self._index = 0
+        self._ours: list[bytes] = []
+        self._stored: list[bytes] = []
+
+    def add(self, ours: Sequence[bytes], stored: Sequence[bytes]) -> None:
+        """The next hashes, of both trees."""
+        count = min(len(ours), self._left)
+        self._left -= count
+        self._ours += ours[:count]
+        self._stored += stored[:count]
+
+    def complete(self) -> Iterator[UpperTile]:
+        """Tiles that are whole."""
+        while len(self._ours) >= TILE_WIDTH:
+            yield self._tile()
+
+    def end(self) -> Iterator[UpperTile]:
+        """The tile that is not whole, if there is one."""
+        if self._ours:
+            yield self._tile()
+
+    def _tile(self) -> UpperTile:
+        tile = UpperTile(
+            self._level,
+            self._index,
+            b"".join(self._ours[:TILE_WIDTH]),
+            b"".join(self._stored[:TILE_WIDTH]),
+        )
+        self._index += 1
+        del self._ours[:TILE_WIDTH], self._stored[:TILE_WIDTH]
+        return tile

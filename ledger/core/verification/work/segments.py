@@ -1,14 +1,71 @@
-"""How a range of a trail is cut into segments."""
+"""Segments of a trail: how it is cut into them, and what a worker answers of each."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ledger.core.verification.work.segment import MAX_BIGINT, Segment
-from ledger.core.verification.work.tree_part import TILE_HASHES
+import msgspec
 
-MAX_SEGMENT_ENTRIES: Final = 192 * TILE_HASHES
-MIN_SEGMENT_ENTRIES: Final = 4 * TILE_HASHES
+from ledger.chain import Fault
+from ledger.core.verification.work.tree_part import TreePart
+from ledger.merkle import TILE_WIDTH
+
+MIN_BIGINT: Final = -(2**63)
+MAX_BIGINT: Final = 2**63 - 1
+
+
+class Segment(msgspec.Struct, frozen=True, tag="segment"):
+    """Entries ``first`` to ``last`` of a trail, both included.
+
+    ``context``: row ``first - 1`` is read too, for the link to it, and not judged.
+    ``open_start``: rows before ``first`` are read too; none belongs there.
+    ``beyond``: none of these entries should exist, as the head row ends before them.
+    ``tree``: the tree over them is computed too, and their checkpoints verified.
+    ``proven``: each of its tiles is proven in the tree under the largest checkpoint.
+    ``anchors``: it is a segment of the anchor log and its leaves.
+    """
+
+    first: int
+    last: int
+    context: bool = False
+    open_start: bool = False
+    beyond: bool = False
+    tree: bool = False
+    proven: bool = False
+    anchors: bool = False
+
+    @property
+    def lower(self) -> int:
+        """The lowest seq to read."""
+        return MIN_BIGINT if self.open_start else self.first - self.context
+
+
+class SegmentResult(msgspec.Struct, tag="result"):
+    """What stands in a segment.
+
+    ``leading_gap`` and ``trailing_gap`` count the entries missing at its edges,
+    where a gap may go on in the next segment; an empty segment is one leading
+    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` holds the
+    first 1,000 by seq of ``fault_count``, ``kinds`` all kinds that occurred.
+    ``end_hashes`` are the hashes that may follow as ``previous_hash`` (empty:
+    not known), ``end_time`` is the last leaf's ``anchored_at``.
+    """
+
+    rows: int
+    failed_rows: int
+    leading_gap: int
+    trailing_gap: int
+    missing: int
+    faults: list[Fault]
+    fault_count: int
+    kinds: list[str]
+    end_hashes: list[bytes] = []
+    end_time: str | None = None
+    tree: TreePart | None = None
+
+
+MAX_SEGMENT_ENTRIES: Final = 192 * TILE_WIDTH
+MIN_SEGMENT_ENTRIES: Final = 4 * TILE_WIDTH
 """Whole blocks of the tree, so that each has its hashes in one segment."""
 SEGMENTS_PER_PROCESS: Final = 4
 """Into at least so many is cut what is left of a trail."""
@@ -104,7 +161,7 @@ class Plan:
     def _size(self) -> int:
         """Smaller towards the end, so that all processes end together."""
         share = -(-(self.last + 1 - self._next) // self._shares)
-        share += -share % TILE_HASHES
+        share += -share % TILE_WIDTH
         return self._fixed_size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
 
     def _hand_out(self, segment: Segment) -> tuple[int, Segment]:
