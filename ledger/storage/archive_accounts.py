@@ -13,6 +13,7 @@ from ledger.chain import Entry
 from ledger.entry import MAX_LEAF_BYTES
 from ledger.storage.database import Connection, Database, connect, explained
 from ledger.storage.lock_waits import holders
+from ledger.storage.security_events import storable
 from ledger.storage.trail import ENTRY_COLUMNS
 from ledger.storage.tree_out import MAX_NOTE_BYTES, MAX_TOKEN_BYTES
 from ledger.storage.trees import ANCHOR_LOG
@@ -22,7 +23,6 @@ CHANNEL: Final = "quire_archive"
 ARCHIVER_LOCK: Final = 7_305_804_404
 MAX_PAYLOAD_BYTES: Final = (64 << 20) + 1024
 """What a payload can have, with its seal."""
-MAX_REASON_CHARS: Final = 1_000
 MAX_DUE: Final = 1_000
 
 ARCHIVED: Final = """
@@ -182,7 +182,7 @@ async def problem(database: Database, target: str, org_id: int) -> tuple[str, da
 
 async def keep_problem(database: Database, target: str, org_id: int, reason: str) -> None:
     """Keep why an org was not archived."""
-    told = reason.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
+    told = storable(reason)
     await database.execute(KEEP_PROBLEM, target, org_id, told)
 
 

@@ -61,7 +61,6 @@ CROSS JOIN LATERAL (
       AND p.anchored_at >= $1 AND p.anchored_at < $2 LIMIT 1) AS e
 ORDER BY r.org_id LIMIT $3"""
 DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
-ANY_BELOW: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"
 
 
 class Departed(NamedTuple):

@@ -7,6 +7,7 @@ without I/O: whoever reads the files passes their bytes in.
 
 from __future__ import annotations
 
+from ledger.merkle import TILE_WIDTH
 from ledger.tiles.bundles import (
     MAX_BUNDLE_BYTES,
     MAX_ENTRY_BYTES,
@@ -17,7 +18,6 @@ from ledger.tiles.bundles import (
 )
 from ledger.tiles.coordinates import (
     MAX_TILE_BYTES,
-    TILE_WIDTH,
     EntryTile,
     Tile,
     bundles_of,

@@ -16,6 +16,7 @@ from ledger.merkle import (
     HASH_BYTES,
     MAX_SIZE,
     TILE_HEIGHT,
+    TILE_WIDTH,
     Edge,
     consistency_spans,
     fold,
@@ -25,7 +26,7 @@ from ledger.merkle import (
     verify_inclusion,
 )
 from ledger.merkle.hashing import parents
-from ledger.tiles.coordinates import TILE_WIDTH, Tile, tile_in
+from ledger.tiles.coordinates import Tile, tile_in
 
 Span = tuple[int, int]
 

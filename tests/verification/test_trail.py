@@ -285,9 +285,10 @@ async def test_cancelling_ends_the_processes(superuser: Superuser) -> None:
 
 ORPHANING = """
 import asyncio
-from ledger.core.verification.work.crew import CrewMember
+from ledger.core.verification.work.crew import WORKERS
+from ledger.workers import WorkerProcess
 async def main():
-    print((await CrewMember.start()).pid, flush=True)
+    print((await WorkerProcess.start(WORKERS)).pid, flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
 """

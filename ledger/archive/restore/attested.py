@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from ledger.archive.reading.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
-from ledger.archive.verification.anchoring import Attestors, cosigners
+from ledger.archive.verification.anchoring import Attestors
 from ledger.entry import to_datetime
 from ledger.errors import FormatError, NoteError, RestoreRefused, TimestampError
 from ledger.note import parse_note, parse_signatures
@@ -90,7 +90,7 @@ class AttestedRestore:
             return None
         if self._attestors.policy is not None:
             try:
-                cosigners(parse_note(note), one.line, self._attestors.policy)
+                self._attestors.policy.cosigned_by(parse_note(note), one.line)
             except NoteError as error:
                 self._skip(one.key, str(error))
                 return None

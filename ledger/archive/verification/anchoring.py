@@ -21,7 +21,7 @@ from ledger.errors import (
 )
 from ledger.log_keys import LogKeyHistory
 from ledger.merkle import HASH_BYTES, leaf_hash
-from ledger.note import Note, parse_note, parse_signatures
+from ledger.note import parse_note
 from ledger.policy import Policy
 from ledger.tiles import TILE_WIDTH, Tile, tile_in
 from ledger.timestamp import verify
@@ -197,7 +197,7 @@ async def _check_witnesses(
         if line.size != size:
             size, names = line.size, set()
         try:
-            names |= cosigners(parse_note(note), line.line, policy)
+            names |= policy.cosigned_by(parse_note(note), line.line)
         except NoteError as error:
             found.fault(line.key, "witnesses", str(error))
         if names and policy.satisfied_by(names):
@@ -225,15 +225,3 @@ async def _noted(
             found.fault(one.key, check, f"the anchor of size {one.size} is not archived")
         else:
             yield one, signed.note
-
-
-def cosigners(note: Note, lines: bytes, policy: Policy) -> set[str]:
-    """Names of the policy's witnesses who signed; others are left aside. Raises NoteError."""
-    names: set[str] = set()
-    for signature in parse_signatures(lines):
-        for witness in policy.witnesses:
-            key = witness.verifier
-            if (key.name, key.key_id) == (signature.name, signature.key_id):
-                key.verify(note.text, signature.blob)
-                names.add(witness.name)
-    return names

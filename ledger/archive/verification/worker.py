@@ -1,17 +1,14 @@
 """A worker process: checks blocks and other objects of one archive.
 
-Started as ``python -m ledger.archive.verification.worker``, with its gear and then its work on stdin and its
-answers on stdout: MessagePack behind a 32-bit length. It ends when stdin does.
+Started as ``python -m ledger.archive.verification.worker``, with its gear and then its work
+on stdin and its answers on stdout, in MessagePack. It ends when stdin does.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import ExitStack
-from struct import Struct
-from typing import IO, Final
 
 import msgspec
 
@@ -21,10 +18,7 @@ from ledger.archive.verification.blocks import Block, Checked, check_block
 from ledger.archive.verification.extras import Extras, check_extras
 from ledger.errors import ArchiveError
 from ledger.keys import SigningKey, SigningKeyring
-
-NICENESS: Final = 10
-"""Appends come first."""
-FRAME: Final = Struct(">I")
+from ledger.workers import answers_of_worker, frame, read_message
 
 
 class Gear(msgspec.Struct, frozen=True, tag=True):
@@ -50,7 +44,7 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 Work = Block | Extras
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _gear = msgspec.msgpack.Decoder(Gear).decode
 _work = msgspec.msgpack.Decoder(Work).decode
 decode_answer = msgspec.msgpack.Decoder(Checked | Failure).decode
@@ -74,39 +68,21 @@ class Worker:
         self._open.close()
 
 
-def pack(message: Gear | Work | Checked | Failure) -> bytes:
-    """One message as it travels."""
-    body = _encode(message)
-    return FRAME.pack(len(body)) + body
-
-
-def _received(stream: IO[bytes]) -> bytes | None:
-    head = stream.read(FRAME.size)
-    if len(head) < FRAME.size:
-        return None
-    (length,) = FRAME.unpack(head)
-    body = stream.read(length)
-    return body if len(body) == length else None
-
-
 def main() -> None:
     """Work until stdin ends; whatever else is printed goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
-    os.nice(NICENESS)
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    gear = _received(sys.stdin.buffer)
+    answers = os.fdopen(answers_of_worker(), "wb")
+    gear = read_message(sys.stdin.buffer)
     if gear is None:
         return
     worker = Worker(_gear(gear))
-    while (body := _received(sys.stdin.buffer)) is not None:
+    while (body := read_message(sys.stdin.buffer)) is not None:
         answer: Checked | Failure
         try:
             answer = worker.check(_work(body))
         except ArchiveError as error:
             answer = Failure(type(error).__name__, str(error))
         try:
-            answers.write(pack(answer))
+            answers.write(frame(encode(answer)))
             answers.flush()
         except BrokenPipeError:
             break

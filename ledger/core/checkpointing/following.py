@@ -25,7 +25,6 @@ _FIXED = struct.Struct(">hiqiqi32si32si")
 _START = struct.Struct(">hiq")
 """Its begin: column count, org_id."""
 _COLUMNS: Final = 5
-_BIGINT_BYTES: Final = 8
 _TRAILER = struct.Struct(">h")
 _CHUNK_BYTES: Final = 1 << 18
 """Bytes that are gathered before rows are looked at."""

@@ -15,7 +15,7 @@ from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
 from ledger.entry import HASH_BYTES, MAX_SEQ
 from ledger.errors import FormatError, MerkleError
-from ledger.merkle import Edge, verify_inclusion
+from ledger.merkle import TILE_WIDTH, Edge, verify_inclusion
 from ledger.storage.signing import SignerConnection
 from ledger.storage.trees import join_parts
 from ledger.tiles import (
@@ -28,7 +28,6 @@ from ledger.tiles import (
 
 MAX_TIPS: Final = 50_000
 """Trees whose edge is kept: some two kilobytes each."""
-_WIDTH: Final = 256
 _NOT_OURS: Final = (FormatError, MerkleError)
 """What tiles raise that are not those of the tree."""
 
@@ -168,7 +167,7 @@ def _impossible(size: int) -> Doubt:
 
 def _newest_leaves(size: int) -> Tile:
     """The tile with the newest leaf hash of a tree that is not empty."""
-    return Tile(0, (size - 1) // _WIDTH, (size - 1) % _WIDTH + 1)
+    return Tile(0, (size - 1) // TILE_WIDTH, (size - 1) % TILE_WIDTH + 1)
 
 
 def _cut(stored: dict[tuple[int, int], bytes], tiles: Sequence[Tile]) -> dict[Tile, bytes]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,7 +12,7 @@ import msgspec
 from ledger.chain import Fault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
-from ledger.core.verification.work.crew import ArchiveAt, CrewMember, Order
+from ledger.core.verification.work.crew import ArchiveAt, CrewMember, Order, crew_of
 from ledger.core.verification.work.extent import (
     Extent,
     Reach,
@@ -32,7 +31,6 @@ from ledger.storage.copy_out import Snapshot, open_snapshot
 
 __all__ = ["Progress", "Target", "Watcher", "verify_trail"]
 
-START_TIMEOUT_S: Final = 60.0
 MAX_PLANTED: Final = 100
 """Rows below the live entries that are named."""
 
@@ -165,7 +163,7 @@ class _Run:
         segments = self.plan.count
         if self._logs:
             segments += await self._logs.prepare(self._processes)
-        async with _crew(min(self._processes, segments), order) as crew:
+        async with crew_of(min(self._processes, segments), order) as crew:
             drives = [asyncio.create_task(self._drive(member)) for member in crew]
             try:
                 await asyncio.gather(*drives)
@@ -288,24 +286,3 @@ def _set_back(seq: int, newest: int, last: int) -> Fault:
         return Fault(seq + 1, "beyond_head", reason)
     reason = f"the head row ends at {seq}, and {last + 1} entries were signed"
     return Fault(seq + 1, "below_signed", reason)
-
-
-@asynccontextmanager
-async def _crew(size: int, order: Order) -> AsyncIterator[list[CrewMember]]:
-    """Processes that have the trail before them; none is left when the block ends."""
-    crew: list[CrewMember] = []
-    try:
-        for _ in range(size):
-            crew.append(await CrewMember.start())  # noqa: PERF401 - each must be ended
-        await _enlist(crew, order)
-        yield crew
-    finally:
-        await asyncio.shield(asyncio.gather(*(member.end() for member in crew)))
-
-
-async def _enlist(crew: list[CrewMember], order: Order) -> None:
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await asyncio.gather(*(member.enlist(order) for member in crew))
-    except TimeoutError:
-        raise VerificationFailed("the verification workers did not start in time") from None

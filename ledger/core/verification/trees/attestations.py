@@ -9,7 +9,7 @@ from ledger.core.verification.work.faults import NO_ENTRY
 from ledger.core.verification.work.tree_part import FaultList
 from ledger.core.verification.work.trust import Trust
 from ledger.errors import NoteError, TimestampError
-from ledger.note import Note, parse_note, parse_signatures
+from ledger.note import parse_note
 from ledger.storage.tree_out import Attestation, TreeReader
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Attestations:
         try:
             if line.note is None or line.data is None:
                 raise NoteError("the anchor is gone, or the line is too large to be one")
-            self._cosigned |= _cosigners(parse_note(line.note), line.data, policy)
+            self._cosigned |= policy.cosigned_by(parse_note(line.note), line.data)
         except NoteError as error:
             what = f"a cosignature of the anchor of size {line.size}: {error}"
             faults.add(NO_ENTRY, "cosignature_invalid", what)
@@ -94,18 +94,3 @@ def _policy(data: bytes) -> Policy:
     from ledger.policy import parse_policy  # noqa: PLC0415 - as above
 
     return parse_policy(data)
-
-
-def _cosigners(note: Note, line: bytes, policy: Policy) -> set[str]:
-    """Names of the policy's witnesses who signed; others are left aside.
-
-    Raises NoteError for what is no signature line, or InvalidSignature.
-    """
-    names: set[str] = set()
-    for signature in parse_signatures(line):
-        for witness in policy.witnesses:
-            key = witness.verifier
-            if (key.name, key.key_id) == (signature.name, signature.key_id):
-                key.verify(note.text, signature.blob)
-                names.add(witness.name)
-    return names

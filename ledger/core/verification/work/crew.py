@@ -7,23 +7,28 @@ arguments, the environment or files.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from struct import Struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 
-import ledger
 from ledger.archive.targets import TargetSettings
 from ledger.checkpoint import SignedHead
 from ledger.core.verification.work.faults import VerificationFailed
 from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.core.verification.work.trust import LogTrust, Trust
 from ledger.keys import SigningKey, SigningKeyring
+from ledger.workers import WorkerKind, WorkerProcess, worker_processes
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+START_TIMEOUT_S: Final = 60.0
+WORKERS: Final = WorkerKind(
+    "ledger.core.verification.worker",
+    "a verification worker",
+    VerificationFailed,
+    MAX_MESSAGE_BYTES,
+)
 
 
 class ArchiveAt(msgspec.Struct, frozen=True):
@@ -32,11 +37,6 @@ class ArchiveAt(msgspec.Struct, frozen=True):
     url: str
     settings: TargetSettings = TargetSettings()
     live_from: int = 0
-
-
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
-_LENGTH = Struct(">I")
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class LogExtent(msgspec.Struct, frozen=True):
@@ -109,90 +109,32 @@ ToWorker = Order | Segment
 FromWorker = Ready | Advance | SegmentResult | Failure
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
-
-
-def pack(message: ToWorker | FromWorker) -> bytes:
-    """One message as it travels."""
-    body = _encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-async def receive(stream: asyncio.StreamReader) -> bytes | None:
-    """The body of the next message, or None where the other side is gone."""
-    try:
-        (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
-        if length > MAX_MESSAGE_BYTES:
-            return None
-        return await stream.readexactly(length)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-
-
-WORKER_MODULE = "ledger.core.verification.worker"
+encode = msgspec.msgpack.Encoder().encode
 
 
 class CrewMember:
     """One worker process. Every method raises VerificationFailed where it is lost."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: WorkerProcess) -> None:
         self._process = process
-
-    @classmethod
-    async def start(cls) -> CrewMember:
-        """Start a process; :meth:`enlist` gives it its order."""
-        packages = str(Path(ledger.__file__).parents[1])
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            WORKER_MODULE,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": packages},
-        )
-        return cls(process)
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
 
     async def enlist(self, order: Order) -> None:
         """Hand over the order; returns when the worker has the trail before it."""
-        await self._send(order)
+        await self._process.send(encode(order))
         answer = await self._answer()
         if not isinstance(answer, Ready):
             raise VerificationFailed("a verification worker answered out of turn")
 
     async def check(self, segment: Segment, advance: Callable[[int], None]) -> SegmentResult:
         """Check one segment; ``advance`` is told of rows as they are read."""
-        await self._send(segment)
+        await self._process.send(encode(segment))
         while not isinstance(answer := await self._answer(), SegmentResult):
             if isinstance(answer, Advance):
                 advance(answer.rows)
         return answer
 
-    async def end(self) -> None:
-        """End the process, whatever it is doing."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-
-    async def _send(self, message: ToWorker) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
-        try:
-            stdin.write(pack(message))
-            await stdin.drain()
-        except (ConnectionError, RuntimeError):
-            raise await self._lost() from None
-
     async def _answer(self) -> FromWorker:
-        stdout = self._process.stdout
-        assert stdout is not None
-        body = await receive(stdout)
-        if body is None:
-            raise await self._lost()
+        body = await self._process.receive()
         try:
             answer: FromWorker = decode_from_worker(body)
         except msgspec.MsgspecError as error:
@@ -201,9 +143,19 @@ class CrewMember:
             raise VerificationFailed(f"the trail could not be read: {answer.message}")
         return answer
 
-    async def _lost(self) -> VerificationFailed:
-        await self.end()
-        return VerificationFailed(
-            f"a verification worker ended (status {self._process.returncode}) before its work "
-            "was done; was it killed, or is the machine out of memory?"
-        )
+
+@asynccontextmanager
+async def crew_of(size: int, order: Order) -> AsyncIterator[list[CrewMember]]:
+    """Processes that have the trail before them; none is left when the block ends."""
+    async with worker_processes(WORKERS, size) as processes:
+        crew = [CrewMember(process) for process in processes]
+        await _enlist(crew, order)
+        yield crew
+
+
+async def _enlist(crew: Sequence[CrewMember], order: Order) -> None:
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await asyncio.gather(*(member.enlist(order) for member in crew))
+    except TimeoutError:
+        raise VerificationFailed("the verification workers did not start in time") from None
