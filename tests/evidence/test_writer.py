@@ -24,7 +24,7 @@ from ledger.evidence.format import (
     read_manifest,
 )
 from ledger.evidence.reader import BundleFile
-from ledger.evidence.writer import Anchoring, BundleWriter
+from ledger.evidence.writer import BundledAnchoring, BundleWriter
 from ledger.evidence.zip_layout import Directory, ZipWriter, central_header, end, local_header
 from tests.support.evidence import PAGE, members_of, scene
 
@@ -160,7 +160,7 @@ def test_calls_out_of_order_are_refused() -> None:
 
 
 def test_bounds_hold_for_writers_too() -> None:
-    anchoring = Anchoring(0, 1, bytes(32), [], b"note\n", b"", [b"t"] * (TOKENS_MAX + 1))
+    anchoring = BundledAnchoring(0, 1, bytes(32), [], b"note\n", b"", [b"t"] * (TOKENS_MAX + 1))
     writer = BundleWriter(BytesIO().write, "acme", "quire.test/orgs/acme", Request())
     writer.begin(PAGE, b"{}")
     with pytest.raises(EvidenceError, match=f"at most {TOKENS_MAX}"):

@@ -51,7 +51,7 @@ class AnchoringStopped(QuireError):
         self.doubt = doubt
 
 
-class Anchoring:
+class AnchorSigner:
     """Keeps the anchor log."""
 
     def __init__(

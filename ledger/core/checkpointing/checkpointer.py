@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ledger.checkpoint import Checkpoint
-from ledger.core.checkpointing.anchoring import Anchoring
+from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.following import Follower, Found, Range
 from ledger.core.checkpointing.memory import Memory
@@ -74,7 +74,7 @@ class Checkpointer:
         self._memory = memory
         self._pace = pace or Pace()
         self._tips = Tips(connection, memory)
-        anchoring = Anchoring(connection, keys, memory, self._tips, clock)
+        anchoring = AnchorSigner(connection, keys, memory, self._tips, clock)
         self._anchoring = anchoring
         self._signing = Signing(connection, keys, memory, self._tips, anchoring)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ledger.checkpoint import Checkpoint
-from ledger.core.checkpointing.anchoring import Anchoring
+from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
 from ledger.core.checkpointing.following import Found
 from ledger.core.checkpointing.memory import Memory
@@ -52,7 +52,7 @@ class Signing:
         keys: LogKeys,
         memory: Memory,
         tips: Tips,
-        anchoring: Anchoring,
+        anchoring: AnchorSigner,
     ) -> None:
         self._connection = connection
         self._keys = keys
