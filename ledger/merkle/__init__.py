@@ -12,11 +12,13 @@ from ledger.merkle.building import (
     inclusion_proof,
     subtree_consistency_proof,
 )
-from ledger.merkle.edge import TILE_HEIGHT, TILE_WIDTH, Edge
 from ledger.merkle.hashing import (
     EMPTY_ROOT,
     HASH_BYTES,
     MAX_SIZE,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    Edge,
     fold,
     leaf_hash,
     node_hash,

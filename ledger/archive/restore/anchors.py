@@ -16,7 +16,7 @@ from ledger.archive.verification.anchoring import Attestors
 from ledger.entry import to_datetime
 from ledger.errors import FormatError, RestoreRefused
 from ledger.log_keys import KeyPins, LogKeyHistory, open_anchor
-from ledger.log_keys.opening import OpenedAnchor
+from ledger.log_keys.history import OpenedAnchor
 from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import UNKNOWN_ORG, StoredLeaf
