@@ -28,7 +28,7 @@ from ledger.evidence.format import (
     MEMBER_BYTES_MAX,
     TOKENS_MAX,
     VERSION,
-    AnchorLeaf,
+    BundledLeaf,
     Entries,
     Manifest,
     Member,
@@ -181,7 +181,7 @@ class BundleWriter:
         index, size = anchoring.index, anchoring.size
         if len(anchoring.tokens) > TOKENS_MAX:
             raise EvidenceError(f"an anchor brings at most {TOKENS_MAX} timestamps")
-        leaf = AnchorLeaf(index, size, anchoring.nonce.hex(), checkpoint)
+        leaf = BundledLeaf(index, size, anchoring.nonce.hex(), checkpoint)
         self._add(members.checkpoint_leaf(checkpoint), encode(leaf))
         cosigned = anchoring.note + anchoring.cosignatures
         proof = TlogProof(index, tuple(anchoring.hashes), cosigned)

@@ -43,7 +43,7 @@ EXTRA64_BYTES: Final = _EXTRA64.size
 END64_BYTES: Final = _END64.size + _LOCATOR.size
 
 
-class Directory(NamedTuple):
+class ZipDirectory(NamedTuple):
     """Where the central directory is: number of members, its size and offset in bytes."""
 
     members: int
@@ -71,7 +71,7 @@ def central_header(name: bytes, crc: int, size: int, offset: int) -> bytes:
     return _CENTRAL.pack(b"PK\x01\x02", _MADE_BY_UNIX, version, *common, *rest) + name + extra
 
 
-def end(directory: Directory) -> bytes:
+def end(directory: ZipDirectory) -> bytes:
     """What ends the file behind the central directory; zip64 only where it must be."""
     count, size, offset = directory
     parts = []
@@ -98,17 +98,17 @@ def parse_central(data: bytes, at: int) -> tuple[bytes, int, int] | None:
     return (name, crc, size) if len(name) == name_bytes else None
 
 
-def parse_end(tail: bytes) -> Directory | None:
+def parse_end(tail: bytes) -> ZipDirectory | None:
     """What the last bytes of a file say, where they are exactly :func:`end` of it."""
     if len(tail) < END_BYTES:
         return None
     found = _END.unpack_from(tail, len(tail) - END_BYTES)
-    directory = Directory(found[4], found[5], found[6])
+    directory = ZipDirectory(found[4], found[5], found[6])
     if directory.needs_64:
         if len(tail) < END_BYTES + END64_BYTES:
             return None
         found = _END64.unpack_from(tail, len(tail) - END_BYTES - END64_BYTES)
-        directory = Directory(found[7], found[8], found[9])
+        directory = ZipDirectory(found[7], found[8], found[9])
         if directory.offset + directory.size >= 1 << 63:
             return None
     return directory if tail.endswith(end(directory)) else None
@@ -147,6 +147,6 @@ class ZipWriter:
     def finish(self) -> int:
         """Write the central directory; nothing may follow. Returns the bytes of the whole file."""
         directory = b"".join(self._directory)
-        tail = directory + end(Directory(len(self._directory), len(directory), self._at))
+        tail = directory + end(ZipDirectory(len(self._directory), len(directory), self._at))
         self._write(tail)
         return self._at + len(tail)

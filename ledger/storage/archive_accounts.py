@@ -131,7 +131,7 @@ class SignedRow(NamedTuple):
     signed_at: datetime
 
 
-class Attested(NamedTuple):
+class AttestedRow(NamedTuple):
     """A token (``witness`` empty) or signature line, None where it is too long to be one."""
 
     size: int
@@ -249,16 +249,16 @@ async def anchor_log(database: Database, first: int, last: int) -> list[tuple[in
 
 async def new_attestations(
     database: Database, target: str, size: int, limit: int
-) -> list[Attested]:
+) -> list[AttestedRow]:
     """Tokens and cosignatures of anchors up to ``size`` that are not archived yet."""
     tokens = await database.fetch(NEW_TOKENS, target, size, limit)
     lines = await database.fetch(NEW_COSIGNATURES, target, size, limit)
-    return [Attested(row[0], row[1], "", row[2]) for row in tokens] + [
-        Attested(*row) for row in lines
+    return [AttestedRow(row[0], row[1], "", row[2]) for row in tokens] + [
+        AttestedRow(*row) for row in lines
     ]
 
 
-async def add_attestation(database: Database, target: str, one: Attested) -> None:
+async def add_attestation(database: Database, target: str, one: AttestedRow) -> None:
     """Account for a token or cosignature that is stored now."""
     kind = "cosignature" if one.witness else "token"
     await database.execute(ADD_ATTESTATION, target, kind, one.size, one.witness, one.added_at)

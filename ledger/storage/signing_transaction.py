@@ -69,7 +69,7 @@ class Part(NamedTuple):
     hashes: bytes
 
 
-class Signed(NamedTuple):
+class NewCheckpoint(NamedTuple):
     """A checkpoint to be stored, with the time of the newest entry it covers."""
 
     org_id: int
@@ -110,7 +110,7 @@ class SigningTransaction:
             "tile_parts", records=parts, columns=Part._fields
         )
 
-    async def add_checkpoints(self, signed: Sequence[Signed]) -> None:
+    async def add_checkpoints(self, signed: Sequence[NewCheckpoint]) -> None:
         """Store checkpoints and move their tree rows."""
         await self._connection.copy_records_to_table(
             "checkpoints",

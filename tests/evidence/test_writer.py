@@ -25,7 +25,7 @@ from ledger.evidence.format import (
 )
 from ledger.evidence.reader import BundleFile
 from ledger.evidence.writer import BundledAnchoring, BundleWriter
-from ledger.evidence.zip_layout import Directory, ZipWriter, central_header, end, local_header
+from ledger.evidence.zip_layout import ZipDirectory, ZipWriter, central_header, end, local_header
 from tests.support.evidence import PAGE, members_of, scene
 
 LEAF = b'{"v":1}'
@@ -109,7 +109,7 @@ def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.seek(offset)
         at = offset + file.write(header + data)
-        file.write(central + end(Directory(1, len(central), at)))
+        file.write(central + end(ZipDirectory(1, len(central), at)))
     with zipfile.ZipFile(path) as opened:
         assert opened.infolist()[0].header_offset == offset
         assert opened.read("a.txt") == data

@@ -11,7 +11,7 @@ from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 
 
 @dataclass(frozen=True)
-class Log:
+class ArchivedLog:
     """An org's trail, or the anchor log (``prefix`` is ``_anchors``)."""
 
     org_id: int

@@ -27,7 +27,7 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 _Number = Annotated[int, Meta(ge=0, le=10**16 - 1)]
 
 
-class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ArchivedCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A checkpoint as it was signed: its note, its size, and when (POSIX µs)."""
 
     note: bytes

@@ -34,8 +34,8 @@ from ledger.archive.format.records import (
     RECORDS_BYTES_MAX,
     TOKEN_BYTES_MAX,
     AnchoredAt,
+    ArchivedCheckpoint,
     ArchivedOrg,
-    Signed,
     decode_rows,
 )
 from ledger.archive.format.rows import entry_of, unpacked, widest_at
@@ -58,7 +58,7 @@ from ledger.tiles import (
 KEY_HISTORY_BYTES_MAX = 1 << 20
 NONCES_HELD_MAX = 1_000_000
 """Of spans that reach over each other, until they are in order."""
-Row = TypeVar("Row", Signed, AnchoredAt)
+Row = TypeVar("Row", ArchivedCheckpoint, AnchoredAt)
 
 
 class ArchivedToken(NamedTuple):
@@ -208,10 +208,10 @@ class ArchiveReader:
                 for place, row in enumerate(rows, at):
                     yield entry_of(org_id, leaves[place], row)
 
-    async def history(self) -> AsyncIterator[Signed]:
+    async def history(self) -> AsyncIterator[ArchivedCheckpoint]:
         """Every checkpoint that was ever signed and is archived, smallest first."""
         covered = 0
-        async for span, rows in self._spans(HISTORY, Signed):
+        async for span, rows in self._spans(HISTORY, ArchivedCheckpoint):
             for row in rows:
                 if row.size > covered:
                     yield row
@@ -268,9 +268,9 @@ class ArchiveReader:
                 yield ArchivedCosignature(place.size, place.added_us, line, place.key_id)
 
 
-def _number(row: Signed | AnchoredAt) -> int:
+def _number(row: ArchivedCheckpoint | AnchoredAt) -> int:
     """What the names of spans count: sizes of checkpoints, or places in the anchor log from 1."""
-    return row.size if isinstance(row, Signed) else row.idx + 1
+    return row.size if isinstance(row, ArchivedCheckpoint) else row.idx + 1
 
 
 def _place(row: AnchoredAt) -> tuple[int, int, bytes]:

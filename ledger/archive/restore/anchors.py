@@ -7,7 +7,7 @@ from typing import Final
 
 from ledger.anchor import NONCE_BYTES, blind
 from ledger.archive.format.layout import NONCES
-from ledger.archive.format.records import AnchoredAt, Signed
+from ledger.archive.format.records import AnchoredAt, ArchivedCheckpoint
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.attested import AttestedRestore
 from ledger.archive.restore.tree import TreeRestore
@@ -106,7 +106,7 @@ class AnchorsRestore:
         except FormatError as error:
             raise RestoreRefused(f"an archived anchor: {error}") from error
 
-    def _root(self, row: Signed, history: LogKeyHistory) -> bytes:
+    def _root(self, row: ArchivedCheckpoint, history: LogKeyHistory) -> bytes:
         checkpoint = self._opened(row.note, history).checkpoint
         if checkpoint.size != row.size:
             raise RestoreRefused(f"the anchor of size {row.size} says size {checkpoint.size}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.archive.format.layout import LOG_KEYS, ORG
-from ledger.archive.format.records import ArchivedOrg, Signed
+from ledger.archive.format.records import ArchivedCheckpoint, ArchivedOrg
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.anchors import AnchorsRestore
 from ledger.archive.restore.tree import TreeRestore
@@ -273,7 +273,7 @@ async def _checkpoint(reader: ArchiveReader, history: LogKeyHistory) -> Checkpoi
         raise RestoreRefused(f"the archived checkpoint of {reader.org}: {error}") from error
 
 
-def _root(reader: ArchiveReader, history: LogKeyHistory, row: Signed) -> bytes:
+def _root(reader: ArchiveReader, history: LogKeyHistory, row: ArchivedCheckpoint) -> bytes:
     """The root that an archived checkpoint states, its signature verified."""
     try:
         opened = reader.opened(row.note, history)

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.format.records import Signed
+from ledger.archive.format.records import ArchivedCheckpoint
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.merkle import Edge
-from ledger.storage.restoring import RestoreTransaction, StoredCheckpoint
+from ledger.storage.restoring import RestoredCheckpoint, RestoreTransaction
 from ledger.storage.signing_transaction import Part, parts_of
 
 ROWS_AT_ONCE: Final = 1_000
@@ -29,8 +29,8 @@ class TreeRestore:
         self,
         transaction: RestoreTransaction,
         org_id: int,
-        signed: AsyncIterator[Signed],
-        opened: Callable[[Signed], bytes],
+        signed: AsyncIterator[ArchivedCheckpoint],
+        opened: Callable[[ArchivedCheckpoint], bytes],
     ) -> None:
         self.checkpoints = 0
         self.signed_at = to_datetime(0)
@@ -40,9 +40,9 @@ class TreeRestore:
         self._opened = opened
         self._edge = Edge()
         self._hashes: list[bytes] = []
-        self._next: Signed | None = None
+        self._next: ArchivedCheckpoint | None = None
         self._parts: list[Part] = []
-        self._rows: list[StoredCheckpoint] = []
+        self._rows: list[RestoredCheckpoint] = []
 
     async def add(self, leaf_hash: bytes) -> None:
         """The next leaf."""
@@ -56,7 +56,7 @@ class TreeRestore:
             await self._grow(self._next)
             self._next = await anext(self._signed, None)
 
-    async def _grow(self, row: Signed) -> None:
+    async def _grow(self, row: ArchivedCheckpoint) -> None:
         size = self._edge.size
         new = self._edge.extend(self._hashes)
         self._hashes = []
@@ -68,7 +68,9 @@ class TreeRestore:
         self.signed_at = to_datetime(row.signed_us)
         self.checkpoints += 1
         self._parts += parts_of(self._org_id, size, new)
-        self._rows.append(StoredCheckpoint(self._org_id, row.size, root, row.note, self.signed_at))
+        self._rows.append(
+            RestoredCheckpoint(self._org_id, row.size, root, row.note, self.signed_at)
+        )
         if len(self._rows) >= ROWS_AT_ONCE or len(self._parts) >= ROWS_AT_ONCE:
             await self._write()
 

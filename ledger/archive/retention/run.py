@@ -23,7 +23,7 @@ from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import departed
 from ledger.storage.database import Database
-from ledger.storage.departed import Month, Range
+from ledger.storage.departed import DepartedRange, Month
 
 SYSTEM: Final = "system"
 """Slug of the org whose trail holds what the server itself decided."""
@@ -110,7 +110,7 @@ class Retention:
         entries = await self._drop(month, record_seq)
         return None if entries is None else Left(month, entries, len(held), record_seq)
 
-    async def verify(self, one: Range) -> None:
+    async def verify(self, one: DepartedRange) -> None:
         """Every row of a range is archived, bit for bit, in the signed tree, and stays archived."""
         if one.slug is None:
             raise RetentionRefused(f"entries of org {one.org_id} stand there, which is no org")
@@ -123,7 +123,7 @@ class Retention:
                 f"entries {one.first_seq} to {one.last_seq} of {one.slug} stay: {error}"
             ) from error
 
-    async def _continued(self, month: date) -> list[Range]:
+    async def _continued(self, month: date) -> list[DepartedRange]:
         """What the month holds, once no trail ends in it."""
         held = await departed.ranges(self._database, month)
         ending = [one for one in held if one.is_head]
@@ -138,7 +138,7 @@ class Retention:
             raise RetentionRefused(f"trails end in {month:%Y-%m} although they were continued")
         return held
 
-    def _record(self, month: date, held: Sequence[Range]) -> dict[str, Any]:
+    def _record(self, month: date, held: Sequence[DepartedRange]) -> dict[str, Any]:
         return {
             "event_type": DROPPED,
             "actor": "quire",

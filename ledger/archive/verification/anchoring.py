@@ -7,10 +7,15 @@ from typing import NamedTuple, TypeVar
 
 from ledger.anchor import NONCE_BYTES, blind
 from ledger.archive.format.layout import CHECKPOINT, HISTORY, NONCES, Span, place_of
-from ledger.archive.format.records import RECORDS_BYTES_MAX, AnchoredAt, Signed, decode_rows
+from ledger.archive.format.records import (
+    RECORDS_BYTES_MAX,
+    AnchoredAt,
+    ArchivedCheckpoint,
+    decode_rows,
+)
 from ledger.archive.reading.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
 from ledger.archive.targets import Target
-from ledger.archive.verification.findings import Findings
+from ledger.archive.verification.findings import ArchiveFindings
 from ledger.errors import (
     ArchiveMismatch,
     ArchiveObjectMissing,
@@ -37,7 +42,11 @@ class Attestors(NamedTuple):
 
 
 async def check_anchoring(
-    target: Target, reader: ArchiveReader, until: int, history: LogKeyHistory, found: Findings
+    target: Target,
+    reader: ArchiveReader,
+    until: int,
+    history: LogKeyHistory,
+    found: ArchiveFindings,
 ) -> None:
     """Check that the archived anchor log commits to a trail's checkpoints of sizes up to ``until``.
 
@@ -103,12 +112,12 @@ async def _size_now(anchors: ArchiveReader, history: LogKeyHistory) -> int:
         return 0
 
 
-def _set_back(row: AnchoredAt, size: int, found: Findings) -> None:
+def _set_back(row: AnchoredAt, size: int, found: ArchiveFindings) -> None:
     reason = f"leaf {row.idx}, for size {row.size}, is beyond the archived anchor log of {size}: "
     found.fault(NONCES, "anchors", reason + "that log was set back")
 
 
-def _not_standing(row: AnchoredAt, found: Findings) -> None:
+def _not_standing(row: AnchoredAt, found: ArchiveFindings) -> None:
     reason = f"leaf {row.idx} of the anchor log does not commit to size {row.size}"
     found.fault(NONCES, "anchors", reason)
 
@@ -122,13 +131,13 @@ async def _signed_until(anchors: ArchiveReader, size: int) -> int:
             last = listed.key
     if last is None:
         return 0
-    rows = decode_rows(await anchors.read(last, RECORDS_BYTES_MAX), Signed)
+    rows = decode_rows(await anchors.read(last, RECORDS_BYTES_MAX), ArchivedCheckpoint)
     return max((row.signed_us for row in rows), default=0)
 
 
 async def _paired(
-    reader: ArchiveReader, until: int, found: Findings, until_us: int
-) -> AsyncIterator[tuple[AnchoredAt, Signed]]:
+    reader: ArchiveReader, until: int, found: ArchiveFindings, until_us: int
+) -> AsyncIterator[tuple[AnchoredAt, ArchivedCheckpoint]]:
     """Each place in the anchor log with its checkpoint; both come smallest first.
 
     Checkpoints without a place are counted: no archived anchor covered their leaves yet, or the
@@ -175,7 +184,7 @@ class _Leaves:
 
 
 async def check_attestations(
-    reader: ArchiveReader, until: int, attestors: Attestors, found: Findings
+    reader: ArchiveReader, until: int, attestors: Attestors, found: ArchiveFindings
 ) -> None:
     """Hold what attests anchors of sizes up to ``until`` against those who are trusted for it."""
     if attestors.authorities is not None:
@@ -190,7 +199,7 @@ async def check_attestations(
 
 
 async def _check_witnesses(
-    reader: ArchiveReader, until: int, policy: Policy, found: Findings
+    reader: ArchiveReader, until: int, policy: Policy, found: ArchiveFindings
 ) -> None:
     size, names = 0, set[str]()
     async for line, note in _noted(reader, reader.cosignatures(), until, found, "witnesses"):
@@ -208,12 +217,12 @@ async def _noted(
     reader: ArchiveReader,
     attested: AsyncIterator[Attested],
     until: int,
-    found: Findings,
+    found: ArchiveFindings,
     check: str,
 ) -> AsyncIterator[tuple[Attested, bytes]]:
     """Each with the note of its anchor; both come smallest first."""
     history = aiter(reader.history())
-    signed: Signed | None = None
+    signed: ArchivedCheckpoint | None = None
     ended = False
     async for one in attested:
         if one.size > until:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from ledger.archive.format.layout import CHECKPOINT, HISTORY, pack_folder
-from ledger.archive.format.records import Signed
+from ledger.archive.format.records import ArchivedCheckpoint
 from ledger.archive.reading.reader import ArchiveReader
-from ledger.archive.verification.findings import Findings
+from ledger.archive.verification.findings import ArchiveFindings
 from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
@@ -31,7 +31,7 @@ class Comparison:
         database: Database,
         org_id: int,
         size: int,
-        found: Findings,
+        found: ArchiveFindings,
     ) -> None:
         self._reader = reader
         self._target = target
@@ -131,7 +131,7 @@ class Comparison:
                     self._found.fault(pack_folder(tile), "database", reason)
 
 
-def _same(stored: SignedRow, signed: Signed) -> bool:
+def _same(stored: SignedRow, signed: ArchivedCheckpoint) -> bool:
     return (stored.size, stored.note, from_datetime(stored.signed_at)) == (
         signed.size,
         signed.note,

@@ -12,7 +12,14 @@ import msgspec
 
 from ledger import errors
 from ledger.archive.verification.blocks import Checked
-from ledger.archive.verification.worker import Failure, Gear, Work, Worker, decode_answer, encode
+from ledger.archive.verification.worker import (
+    ArchiveWorker,
+    Gear,
+    TargetFailure,
+    Work,
+    decode_answer,
+    encode,
+)
 from ledger.errors import ArchiveError, ArchiveUnavailable
 from ledger.workers import WorkerKind, WorkerProcess, worker_processes
 
@@ -59,7 +66,7 @@ async def _thread(gear: Gear) -> AsyncIterator[Crew]:
     """One thread, to which the worker's event loop belongs."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
-        worker = await loop.run_in_executor(thread, Worker, gear)
+        worker = await loop.run_in_executor(thread, ArchiveWorker, gear)
 
         async def check(work: Work) -> Checked:
             return await loop.run_in_executor(thread, worker.check, work)
@@ -79,15 +86,15 @@ class _Member:
     async def check(self, work: Work) -> Checked:
         await self._process.send(encode(work))
         try:
-            answer: Checked | Failure = decode_answer(await self._process.receive())
+            answer: Checked | TargetFailure = decode_answer(await self._process.receive())
         except msgspec.MsgspecError:
             raise await self._process.lost() from None
-        if isinstance(answer, Failure):
+        if isinstance(answer, TargetFailure):
             raise _error(answer)
         return answer
 
 
-def _error(failure: Failure) -> ArchiveError:
+def _error(failure: TargetFailure) -> ArchiveError:
     kind = getattr(errors, failure.kind, None)
     if isinstance(kind, type) and issubclass(kind, ArchiveError):
         return kind(failure.message)

@@ -9,9 +9,14 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from ledger.archive.format.layout import CheckpointAt, Pack, Place, Span, place_of
-from ledger.archive.format.log import Log
+from ledger.archive.format.log import ArchivedLog
 from ledger.archive.format.packs import PACK_BYTES_MAX
-from ledger.archive.format.records import NOTE_BYTES_MAX, RECORDS_BYTES_MAX, Signed, decode_rows
+from ledger.archive.format.records import (
+    NOTE_BYTES_MAX,
+    RECORDS_BYTES_MAX,
+    ArchivedCheckpoint,
+    decode_rows,
+)
 from ledger.archive.reading.fetching import Fetch
 from ledger.archive.verification.blocks import Checked, check_pack
 from ledger.errors import ArchiveMismatch, ArchiveRefused, MerkleError, TileError
@@ -53,7 +58,7 @@ class _Extras:
         self._org = extras.org
         self._size = extras.size
         self._keys = extras.keys
-        self._log = Log(0, extras.org, LogKeyHistory.parse(extras.history))
+        self._log = ArchivedLog(0, extras.org, LogKeyHistory.parse(extras.history))
         self._keyring = keyring
         self._tiles: dict[Tile, bytes] = {}
         self.checked = Checked()
@@ -109,7 +114,7 @@ class _Extras:
 
     def _check_history(self, key: str, span: Span) -> None:
         after = span.after
-        for row in decode_rows(self._get(key, RECORDS_BYTES_MAX), Signed):
+        for row in decode_rows(self._get(key, RECORDS_BYTES_MAX), ArchivedCheckpoint):
             if not after < row.size <= span.last:
                 raise ArchiveMismatch(f"a checkpoint of size {row.size} is out of its place")
             self._check_note(key, row.note, row.size)

@@ -82,7 +82,7 @@ class ArchiveVerdict(msgspec.Struct, frozen=True):
         return unchecked({check: getattr(self, check) for check in CHECKS}, self.asked)
 
 
-class Findings:
+class ArchiveFindings:
     """Faults and counts as they come."""
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ from ledger.archive.verification.blocks import Block, Checked
 from ledger.archive.verification.comparing import Comparison
 from ledger.archive.verification.crew import Crew, crew
 from ledger.archive.verification.extras import Extras, gaps, is_extra, reaches
-from ledger.archive.verification.findings import ALWAYS_ASKED, ArchiveVerdict, Findings
+from ledger.archive.verification.findings import ALWAYS_ASKED, ArchiveFindings, ArchiveVerdict
 from ledger.archive.verification.worker import Gear, Work
 from ledger.checkpoint import Checkpoint
 from ledger.errors import (
@@ -111,7 +111,7 @@ class ArchiveVerification:
         keys = () if keyring is None else tuple((key.key_id, key.secret) for key in keyring.keys())
         self._gear = Gear(target.url, how.settings or TargetSettings(), keys)
         self._processes = (os.cpu_count() or 1) if how.processes is None else how.processes
-        self._findings = Findings()
+        self._findings = ArchiveFindings()
         self._work: set[asyncio.Task[Checked]] = set()
 
     async def run(self) -> ArchiveVerdict:

@@ -36,7 +36,7 @@ class Gear(msgspec.Struct, frozen=True, tag=True):
         return SigningKeyring(keys, [keys[0].key_id]) if keys else None
 
 
-class Failure(msgspec.Struct, frozen=True, tag=True):
+class TargetFailure(msgspec.Struct, frozen=True, tag=True):
     """An error of the target, by the name of its class."""
 
     kind: str
@@ -47,10 +47,10 @@ Work = Block | Extras
 encode = msgspec.msgpack.Encoder().encode
 _gear = msgspec.msgpack.Decoder(Gear).decode
 _work = msgspec.msgpack.Decoder(Work).decode
-decode_answer = msgspec.msgpack.Decoder(Checked | Failure).decode
+decode_answer = msgspec.msgpack.Decoder(Checked | TargetFailure).decode
 
 
-class Worker:
+class ArchiveWorker:
     """Does the work, in this process."""
 
     def __init__(self, gear: Gear) -> None:
@@ -74,13 +74,13 @@ def main() -> None:
     gear = read_message(sys.stdin.buffer)
     if gear is None:
         return
-    worker = Worker(_gear(gear))
+    worker = ArchiveWorker(_gear(gear))
     while (body := read_message(sys.stdin.buffer)) is not None:
-        answer: Checked | Failure
+        answer: Checked | TargetFailure
         try:
             answer = worker.check(_work(body))
         except ArchiveError as error:
-            answer = Failure(type(error).__name__, str(error))
+            answer = TargetFailure(type(error).__name__, str(error))
         try:
             answers.write(frame(encode(answer)))
             answers.flush()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ledger.archive.format.log import Log
+from ledger.archive.format.log import ArchivedLog
 from ledger.errors import ArchiveRefused, FormatError, MerkleError
 from ledger.merkle import HASH_BYTES, TILE_HEIGHT, Edge
 from ledger.storage import archive_accounts, trees
@@ -44,7 +44,7 @@ class Growth:
 
 
 async def growth_of(
-    database: Database, log: Log, size: int, root: bytes, reach: int = REACH
+    database: Database, log: ArchivedLog, size: int, root: bytes, reach: int = REACH
 ) -> Growth | None:
     """What a log grew by beyond an archived size and root; None where it did not.
 
@@ -71,19 +71,19 @@ async def growth_of(
     return Growth(size, row.size, checkpoint.root, row.note, row.signed_at, grown)
 
 
-def _other(log: Log, size: int) -> ArchiveRefused:
+def _other(log: ArchivedLog, size: int) -> ArchiveRefused:
     return ArchiveRefused(
         f"the stored tiles of {log.prefix} do not lead to the root signed at size {size}. Run a "
         "full verification of this trail"
     )
 
 
-async def _edge(database: Database, log: Log, size: int) -> tuple[dict[Tile, bytes], Edge]:
+async def _edge(database: Database, log: ArchivedLog, size: int) -> tuple[dict[Tile, bytes], Edge]:
     tiles = await trees.tiles(database, log.org_id, tiles_for_edge(size)) if size else {}
     return tiles, edge_from_tiles(size, tiles) if size else Edge()
 
 
-async def _leaf_hashes(database: Database, log: Log, size: int, until: int) -> list[bytes]:
+async def _leaf_hashes(database: Database, log: ArchivedLog, size: int, until: int) -> list[bytes]:
     """The stored hashes of leaves ``size`` to ``until - 1``."""
     hashes: list[bytes] = []
     last = -(-until // TILE_WIDTH)

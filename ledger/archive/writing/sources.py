@@ -29,7 +29,7 @@ class Object(NamedTuple):
     data: bytes
 
 
-class Source(Protocol):
+class LeafSource(Protocol):
     """Gives what an archive holds beside its tiles."""
 
     def objects(self, growth: Growth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:

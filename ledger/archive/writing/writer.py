@@ -25,20 +25,26 @@ from ledger.archive.format.layout import (
     Span,
     TokenAt,
 )
-from ledger.archive.format.log import Log
-from ledger.archive.format.records import ROWS_MAX, AnchoredAt, ArchivedOrg, Signed, encode_rows
+from ledger.archive.format.log import ArchivedLog
+from ledger.archive.format.records import (
+    ROWS_MAX,
+    AnchoredAt,
+    ArchivedCheckpoint,
+    ArchivedOrg,
+    encode_rows,
+)
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
 from ledger.archive.writing.growth import Growth, growth_of
 from ledger.archive.writing.puts import Policy, Puts
-from ledger.archive.writing.sources import AnchorSource, Object, Source, TrailSource
+from ledger.archive.writing.sources import AnchorSource, LeafSource, Object, TrailSource
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
 from ledger.note import parse_signatures
 from ledger.storage import archive_accounts, log_keys
-from ledger.storage.archive_accounts import ArchivedUpTo, Attested
+from ledger.storage.archive_accounts import ArchivedUpTo, AttestedRow
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
 from ledger.storage.trees import ANCHOR_LOG
@@ -48,7 +54,7 @@ ACCOUNTS_MAX: Final = 1_000_000
 ATTESTATIONS_AT_ONCE: Final = 500
 
 
-class Written(NamedTuple):
+class WrittenArchive(NamedTuple):
     """What a run wrote: up to this size, so many objects and bytes; ``done`` when all is."""
 
     size: int
@@ -79,7 +85,7 @@ class ArchiveWriter:
         self._clock = clock
         self._pointed: dict[str, bytes] = {}
 
-    async def archive(self, org: OrgRecord, accounts: int = ACCOUNTS_MAX) -> Written:
+    async def archive(self, org: OrgRecord, accounts: int = ACCOUNTS_MAX) -> WrittenArchive:
         """Archive an org's trail up to its newest checkpoint, or as far as so many accounts go."""
         reader = ArchiveReader(self._target, org.slug)
         source = TrailSource(self._database, org.id, reader, self._keyring)
@@ -93,12 +99,12 @@ class ArchiveWriter:
         )
         return await self._archive(org.id, reader, source, Object(ORG, about.encode()), accounts)
 
-    async def archive_anchors(self) -> Written:
+    async def archive_anchors(self) -> WrittenArchive:
         """Archive the log of all checkpoints, and what others attested of it since."""
         reader = ArchiveReader.of_anchors(self._target)
         written = await self._archive(ANCHOR_LOG, reader, AnchorSource(self._database))
         attested = await self._attestations(written.size)
-        return Written(
+        return WrittenArchive(
             written.size, written.objects + attested.objects, written.bytes + attested.bytes
         )
 
@@ -106,18 +112,18 @@ class ArchiveWriter:
         self,
         org_id: int,
         reader: ArchiveReader,
-        source: Source,
+        source: LeafSource,
         about: Object | None = None,
         accounts: int = ACCOUNTS_MAX,
-    ) -> Written:
+    ) -> WrittenArchive:
         statements = await log_keys.statements(self._database)
         if not statements:
-            return Written(0, 0, 0)  # nothing was ever signed
-        log = Log(org_id, reader.org, LogKeyHistory.of(statements))
-        total = Written(0, 0, 0)
+            return WrittenArchive(0, 0, 0)  # nothing was ever signed
+        log = ArchivedLog(org_id, reader.org, LogKeyHistory.of(statements))
+        total = WrittenArchive(0, 0, 0)
         for _ in range(accounts):
             wrote = await self._account(log, reader, source, about)
-            total = Written(
+            total = WrittenArchive(
                 wrote.size,
                 total.objects + wrote.objects,
                 total.bytes + wrote.bytes,
@@ -128,8 +134,8 @@ class ArchiveWriter:
         return total
 
     async def _account(
-        self, log: Log, reader: ArchiveReader, source: Source, about: Object | None
-    ) -> Written:
+        self, log: ArchivedLog, reader: ArchiveReader, source: LeafSource, about: Object | None
+    ) -> WrittenArchive:
         """Archive up to one checkpoint, and account for it."""
         url = self._target.url
         before = await archive_accounts.archived(self._database, url, log.org_id) or _NOTHING
@@ -137,7 +143,7 @@ class ArchiveWriter:
         size = growth.size if growth else before.size
         end = max(await self._leaves_end(log, size), before.leaves)
         if growth is None and end == before.leaves:
-            return Written(size, 0, 0)
+            return WrittenArchive(size, 0, 0)
         await self._require_earlier(log, before.size)
         async with Puts(self._target, log.prefix, self._policy, self._clock()) as puts:
             if growth is not None:
@@ -151,9 +157,9 @@ class ArchiveWriter:
         await archive_accounts.add_archived(
             self._database, url, log.org_id, (size, end, root), much
         )
-        return Written(size, *much)
+        return WrittenArchive(size, *much)
 
-    async def _require_earlier(self, log: Log, size: int) -> None:
+    async def _require_earlier(self, log: ArchivedLog, size: int) -> None:
         """Raise ArchiveObjectMissing where what was archived so far is not there any more.
 
         What is added to a folder or bucket that was lost would look like a whole archive.
@@ -167,7 +173,9 @@ class ArchiveWriter:
                 "archived there again"
             )
 
-    async def _write(self, puts: Puts, log: Log, growth: Growth, source: Source) -> None:
+    async def _write(
+        self, puts: Puts, log: ArchivedLog, growth: Growth, source: LeafSource
+    ) -> None:
         for tile, hashes in growth.bundles():
             async for one in source.objects(growth, tile, hashes):
                 await puts.add(one)
@@ -178,7 +186,7 @@ class ArchiveWriter:
         await puts.settled()
         await puts.add(Object(CheckpointAt(growth.size).key(), growth.note))
 
-    async def _history(self, log: Log, growth: Growth) -> AsyncIterator[Object]:
+    async def _history(self, log: ArchivedLog, growth: Growth) -> AsyncIterator[Object]:
         """Every checkpoint since the last archived one."""
         after = growth.start
         while after < growth.size:
@@ -189,12 +197,15 @@ class ArchiveWriter:
                 log.opened(row.note, row.size)
             last = rows[-1].size if len(rows) == ROWS_MAX else growth.size
             signed = [
-                Signed(row.note or b"", from_datetime(row.signed_at), row.size) for row in rows
+                ArchivedCheckpoint(row.note or b"", from_datetime(row.signed_at), row.size)
+                for row in rows
             ]
             yield Object(Span("history", after, last).key(), encode_rows(signed))
             after = last
 
-    async def _nonces(self, log: Log, size: int, places: tuple[int, int]) -> AsyncIterator[Object]:
+    async def _nonces(
+        self, log: ArchivedLog, size: int, places: tuple[int, int]
+    ) -> AsyncIterator[Object]:
         """Where the anchor log commits to checkpoints up to this size, and under which nonces."""
         after, end = places
         while after < end:
@@ -212,7 +223,7 @@ class ArchiveWriter:
             yield Object(Span("nonces", after, last).key(), encode_rows(rows))
             after = last
 
-    async def _leaves_end(self, log: Log, size: int) -> int:
+    async def _leaves_end(self, log: ArchivedLog, size: int) -> int:
         """The place after this org's newest leaf in the anchor log, as far as that is archived."""
         if log.org_id == ANCHOR_LOG:
             return 0
@@ -222,7 +233,12 @@ class ArchiveWriter:
         return end
 
     async def _point(
-        self, puts: Puts, log: Log, growth: Growth, reader: ArchiveReader, about: Object | None
+        self,
+        puts: Puts,
+        log: ArchivedLog,
+        growth: Growth,
+        reader: ArchiveReader,
+        about: Object | None,
     ) -> None:
         """Bring the pointers up to date; neither ``checkpoint`` nor the key history goes back."""
         await puts.settled()
@@ -236,9 +252,9 @@ class ArchiveWriter:
         if note is None or _size(reader, note, log.history) < growth.size:
             await puts.point(Object(CHECKPOINT, growth.note))
 
-    async def _attestations(self, size: int) -> Written:
+    async def _attestations(self, size: int) -> WrittenArchive:
         """Archive tokens and cosignatures of anchors up to this size."""
-        wrote = Written(size, 0, 0)
+        wrote = WrittenArchive(size, 0, 0)
         for _ in range(ACCOUNTS_MAX):
             found = await archive_accounts.new_attestations(
                 self._database, self._target.url, size, ATTESTATIONS_AT_ONCE
@@ -248,7 +264,7 @@ class ArchiveWriter:
                     await puts.add(_attestation(one))
             for one in found:
                 await archive_accounts.add_attestation(self._database, self._target.url, one)
-            wrote = Written(size, wrote.objects + puts.objects, wrote.bytes + puts.bytes)
+            wrote = WrittenArchive(size, wrote.objects + puts.objects, wrote.bytes + puts.bytes)
             if not found:
                 break
         return wrote
@@ -283,7 +299,7 @@ def _present(nonce: bytes | None, idx: int) -> bytes:
     return nonce
 
 
-def _attestation(one: Attested) -> Object:
+def _attestation(one: AttestedRow) -> Object:
     if one.data is None:
         raise ArchiveRefused(f"what attests the anchor of size {one.size} is too large to be that")
     added_us = from_datetime(one.added_at)

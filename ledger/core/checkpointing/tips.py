@@ -39,7 +39,7 @@ class Tip(NamedTuple):
     link: str | None
 
 
-class Signed(NamedTuple):
+class SignedTip(NamedTuple):
     """A tree as its row says it was last signed, and how its checkpoint is opened."""
 
     org_id: int
@@ -68,7 +68,7 @@ class Tips:
         for org_id in org_ids:
             self._kept.pop(org_id, None)
 
-    async def of(self, trees: Sequence[Signed]) -> dict[int, Tip | Doubt]:
+    async def of(self, trees: Sequence[SignedTip]) -> dict[int, Tip | Doubt]:
         """The tips of these trees, or what is doubtful about them. Raises DatabaseUnavailable."""
         tips: dict[int, Tip | Doubt] = {}
         missing = []
@@ -86,7 +86,7 @@ class Tips:
             tips.update(await self._read_back(missing))
         return tips
 
-    async def _read_back(self, trees: Sequence[Signed]) -> dict[int, Tip | Doubt]:
+    async def _read_back(self, trees: Sequence[SignedTip]) -> dict[int, Tip | Doubt]:
         places = sorted(
             {(tree.org_id, tile.level, tile.index) for tree in trees for tile in self._needed(tree)}
         )
@@ -99,7 +99,7 @@ class Tips:
             for tree in trees
         }
 
-    def _needed(self, tree: Signed) -> list[Tile]:
+    def _needed(self, tree: SignedTip) -> list[Tile]:
         newest = tree.size - 1
         tiles = [
             *tiles_for_edge(tree.size),
@@ -112,7 +112,7 @@ class Tips:
         return tiles
 
     def _proven(
-        self, tree: Signed, stored: dict[tuple[int, int], bytes], note: bytes | None
+        self, tree: SignedTip, stored: dict[tuple[int, int], bytes], note: bytes | None
     ) -> Tip | Doubt:
         if note is None or tree.root is None:
             return Doubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
@@ -125,7 +125,7 @@ class Tips:
         tip = _tip_of(tree.size, tree.root, stored)
         return tip if isinstance(tip, Doubt) else self._recalled(tree, stored) or tip
 
-    def _recalled(self, tree: Signed, stored: dict[tuple[int, int], bytes]) -> Doubt | None:
+    def _recalled(self, tree: SignedTip, stored: dict[tuple[int, int], bytes]) -> Doubt | None:
         """Whether the tree contains what this machine remembers of it."""
         remembered = self._memory.get(tree.org_id)
         if remembered is None or remembered.size > tree.size:

@@ -29,7 +29,7 @@ from ledger.core.verification.work.faults import RangeRefused, Result, Verificat
 from ledger.core.verification.work.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
-from ledger.storage.verifications import Advance, JobRow, VerificationTable
+from ledger.storage.verifications import JobAdvance, JobRow, VerificationTable
 from ledger.verdict import Verdict
 
 MAX_WAITING: Final = 16
@@ -285,7 +285,7 @@ class _Running:
         """Take the newest progress."""
         self._progress = progress
 
-    def advance(self, result: Result | None) -> Advance:
+    def advance(self, result: Result | None) -> JobAdvance:
         """The progress as it is stored; ``result`` when it is over."""
         processed, total, fault_count, faults = self._progress
         if result is not None:
@@ -293,7 +293,7 @@ class _Running:
             fault_count, faults = result.fault_count, result.errors
         rate = processed / max(time.monotonic() - self._since, 1e-6)
         named = msgspec.json.encode(faults[:MAX_FAULTS_SO_FAR]).decode()
-        return Advance(processed, total, rate, fault_count, named)
+        return JobAdvance(processed, total, rate, fault_count, named)
 
 
 def _job(row: JobRow) -> Job:

@@ -19,10 +19,10 @@ from ledger.core.verification.trees.signed_logs import SignedLogs
 from ledger.core.verification.work.crew import (
     MAX_MESSAGE_BYTES,
     Advance,
-    Failure,
     FromWorker,
     Order,
     Ready,
+    WorkerFailure,
     decode_to_worker,
     encode,
 )
@@ -93,7 +93,7 @@ class Worker:
                         result.tree = await logs.range_part(segment, rows)
                     self._answer(result)
         except QuireError as error:
-            self._answer(Failure(str(error)))
+            self._answer(WorkerFailure(str(error)))
         finally:
             if self._both is not None:
                 await self._both.close()

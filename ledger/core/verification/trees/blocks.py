@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ledger.checkpoint import SignedHead
 from ledger.core.verification.work.faults import LogKinds
-from ledger.core.verification.work.tree_part import Cut, Difference, FaultList, TreePart
+from ledger.core.verification.work.tree_part import Cut, FaultList, TileDifference, TreePart
 from ledger.merkle import HASH_BYTES, TILE_WIDTH, fold
 from ledger.merkle.hashing import parents
 
@@ -61,7 +61,7 @@ class _Blocks:
         self._stored: list[bytes | None] = []
         self._same = True
         self._cuts: list[Cut] = []
-        self._differing: list[Difference] = []
+        self._differing: list[TileDifference] = []
         self._displaced = False
         self._absent = False
 
@@ -159,7 +159,7 @@ class _Blocks:
             if kept is not None and kept != leaf:
                 differing.append(seq)
         if differing:
-            self._differing.append(Difference(tile, differing[:MAX_SEQS], len(differing)))
+            self._differing.append(TileDifference(tile, differing[:MAX_SEQS], len(differing)))
         return mended
 
 

@@ -16,8 +16,8 @@ from ledger.core.verification.work.crew import LogExtent
 from ledger.core.verification.work.faults import LogKinds
 from ledger.core.verification.work.tree_part import (
     Cut,
-    Difference,
     FaultList,
+    TileDifference,
     TreePart,
     UpperLevel,
     UpperTile,
@@ -56,7 +56,7 @@ class LogTree:
         self._ours: Edge | None = Edge()
         self._stored: Edge | None = None
         self._same = True
-        self._waiting: list[Difference] = []
+        self._waiting: list[TileDifference] = []
         self._unlisted = 0
         self._upper: dict[int, UpperLevel] | None = {}
 
@@ -161,7 +161,7 @@ class LogTree:
             f"the root that was signed for size {cut.size} is not that of the leaves stored",
         )
 
-    def _wait(self, difference: Difference) -> None:
+    def _wait(self, difference: TileDifference) -> None:
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(difference)
         else:

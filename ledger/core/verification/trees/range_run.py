@@ -16,7 +16,7 @@ from ledger.core.verification.trees.attestations import Attestations
 from ledger.core.verification.trees.log_tree import LogRun, LogTree
 from ledger.core.verification.trees.range_proof import TileStore, check_root
 from ledger.core.verification.trees.signed_run import name_orphans
-from ledger.core.verification.work.crew import LogExtent, Signed
+from ledger.core.verification.work.crew import LogExtent, SignedExtent
 from ledger.core.verification.work.extent import AT_ONCE, TRIES, Reach
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS, LogKinds
 from ledger.core.verification.work.segments import MAX_BIGINT
@@ -37,7 +37,7 @@ class RangeRun:
     before the database has its checkpoint: a size up to that length is no loss.
     """
 
-    def __init__(self, snapshot: Snapshot, org_id: int, signed: Signed, length: int) -> None:
+    def __init__(self, snapshot: Snapshot, org_id: int, signed: SignedExtent, length: int) -> None:
         self.signed = signed
         self._snapshot = snapshot
         self._org_id = org_id

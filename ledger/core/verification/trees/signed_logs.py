@@ -15,7 +15,7 @@ from ledger.anchor import LEAF_BYTES, NONCE_BYTES, blind
 from ledger.checkpoint import SignedHead
 from ledger.core.verification.trees.attestations import Attestations
 from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
-from ledger.core.verification.work.crew import Signed
+from ledger.core.verification.work.crew import SignedExtent
 from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, LogKinds, spell_range
 from ledger.core.verification.work.segments import MAX_BIGINT, MIN_BIGINT, Segment, SegmentResult
 from ledger.core.verification.work.tree_part import FaultList, TreePart
@@ -88,7 +88,7 @@ def sizes_of(segment: Segment) -> tuple[int, int]:
 class SignedLogs:
     """Reads tiles, checkpoints and anchors, and holds them against leaf hashes."""
 
-    def __init__(self, signed: Signed, org_id: int, trees: TreeReader) -> None:
+    def __init__(self, signed: SignedExtent, org_id: int, trees: TreeReader) -> None:
         self._signed = signed
         self._org_id = org_id
         self._trees = trees

@@ -6,7 +6,7 @@ from typing import Final
 
 from ledger.chain import Fault
 from ledger.core.verification.trees.log_tree import LogRun, LogTree
-from ledger.core.verification.work.crew import CrewMember, Signed
+from ledger.core.verification.work.crew import CrewMember, SignedExtent
 from ledger.core.verification.work.extent import Reach
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS
 from ledger.core.verification.work.segments import Plan, SegmentResult
@@ -23,7 +23,7 @@ MAX_ORPHANS: Final = 1_000
 class SignedRun:
     """The signed logs of a trail that is verified as a whole, and the anchor log with them."""
 
-    def __init__(self, snapshot: Snapshot, org_id: int, signed: Signed) -> None:
+    def __init__(self, snapshot: Snapshot, org_id: int, signed: SignedExtent) -> None:
         self.signed = signed
         self._snapshot = snapshot
         self._org_id = org_id

@@ -59,7 +59,7 @@ class LogExtent(msgspec.Struct, frozen=True):
         return max(self.head.size, *(head.size for head in self.trust.remembered), 0)
 
 
-class Signed(msgspec.Struct, frozen=True):
+class SignedExtent(msgspec.Struct, frozen=True):
     """What of the signed logs is known before the work begins."""
 
     trust: Trust
@@ -76,7 +76,7 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
     org: str
     keys: list[tuple[str, bytes]]
     active: str
-    signed: Signed | None = None
+    signed: SignedExtent | None = None
     archive: ArchiveAt | None = None
     """Where the rows are that left the database, if any did."""
 
@@ -99,14 +99,14 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The worker is connected under the snapshot."""
 
 
-class Failure(msgspec.Struct, frozen=True, tag="failure"):
+class WorkerFailure(msgspec.Struct, frozen=True, tag="failure"):
     """The worker can't go on, and why."""
 
     message: str
 
 
 ToWorker = Order | Segment
-FromWorker = Ready | Advance | SegmentResult | Failure
+FromWorker = Ready | Advance | SegmentResult | WorkerFailure
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 encode = msgspec.msgpack.Encoder().encode
@@ -139,7 +139,7 @@ class CrewMember:
             answer: FromWorker = decode_from_worker(body)
         except msgspec.MsgspecError as error:
             raise VerificationFailed(f"a verification worker is not understood: {error}") from None
-        if isinstance(answer, Failure):
+        if isinstance(answer, WorkerFailure):
             raise VerificationFailed(f"the trail could not be read: {answer.message}")
         return answer
 

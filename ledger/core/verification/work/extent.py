@@ -12,7 +12,7 @@ import time
 from typing import Final, NamedTuple
 
 from ledger.checkpoint import SignedHead
-from ledger.core.verification.work.crew import LogExtent, Signed
+from ledger.core.verification.work.crew import LogExtent, SignedExtent
 from ledger.core.verification.work.faults import (
     ANCHOR_KINDS,
     TRAIL_KINDS,
@@ -49,7 +49,7 @@ class Extent(NamedTuple):
 
     head: HeadRow | None
     newest: NewestRow | None
-    signed: Signed | None
+    signed: SignedExtent | None
     ending: Ending
     whole: bool
 
@@ -127,11 +127,11 @@ TRIES: Final = 1_000
 AT_ONCE: Final = 50
 
 
-async def find_signed(trees: TreeReader, org_id: int, trust: Trust) -> Signed:
+async def find_signed(trees: TreeReader, org_id: int, trust: Trust) -> SignedExtent:
     """The sizes up to which a trusted key signed, by what is stored; 0 where none is found."""
     trail = await _largest(trees, org_id, trust.trail, TRAIL_KINDS)
     anchors = await _largest(trees, ANCHOR_LOG, trust.anchors, ANCHOR_KINDS)
-    return Signed(trust, LogExtent(trail, trust.trail), LogExtent(anchors, trust.anchors))
+    return SignedExtent(trust, LogExtent(trail, trust.trail), LogExtent(anchors, trust.anchors))
 
 
 async def _largest(trees: TreeReader, org_id: int, log: LogTrust, kinds: LogKinds) -> SignedHead:

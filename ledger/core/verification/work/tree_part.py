@@ -30,7 +30,7 @@ class Cut(msgspec.Struct, frozen=True, array_like=True):
     stored: bytes | None
 
 
-class Difference(msgspec.Struct, frozen=True, array_like=True):
+class TileDifference(msgspec.Struct, frozen=True, array_like=True):
     """A tile of level 0 that is not what the rows make it: its index, and the seqs, the first few.
 
     ``count`` is the number of hashes that differ.
@@ -58,7 +58,7 @@ class TreePart(msgspec.Struct, frozen=True):
     ours: list[bytes | None]
     stored: list[bytes | None] | None
     cuts: list[Cut] = []
-    differing: list[Difference] = []
+    differing: list[TileDifference] = []
     displaced: bool = False
     absent: bool = False
     faults: list[Fault] = []
