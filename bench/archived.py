@@ -8,9 +8,17 @@ from typing import Final
 from bench import events
 from bench.stage import KEYRING
 from ledger.anchor import blind
-from ledger.archive.layout import ANCHORS, CHECKPOINT, LOG_KEYS, ORG, CheckpointAt, Pack, Span
-from ledger.archive.packs import Packed, pack_rows
-from ledger.archive.records import AnchoredAt, ArchivedOrg, Signed, encode_rows
+from ledger.archive.format.layout import (
+    ANCHORS,
+    CHECKPOINT,
+    LOG_KEYS,
+    ORG,
+    CheckpointAt,
+    Pack,
+    Span,
+)
+from ledger.archive.format.packs import Packed, pack_rows
+from ledger.archive.format.records import AnchoredAt, ArchivedCheckpoint, ArchivedOrg, encode_rows
 from ledger.chain import EMPTY_HEAD, Entry, extend
 from ledger.checkpoint import Checkpoint
 from ledger.merkle import Edge, leaf_hash
@@ -47,7 +55,11 @@ def lay(root: Path, count: int) -> Path:
     anchor_levels = anchor_edge.extend([leaf_hash(leaf)])
     _put(anchors, EntryTile(0, 1).path(), pack_entries([leaf]))
     anchor = _lay_log(anchors, HISTORY.anchor_origin, anchor_edge, anchor_levels)
-    _put(anchors, Span("history", 0, 1).key(), encode_rows([Signed(anchor, SIGNED_US, 1)]))
+    _put(
+        anchors,
+        Span("history", 0, 1).key(),
+        encode_rows([ArchivedCheckpoint(anchor, SIGNED_US, 1)]),
+    )
     return folder
 
 
@@ -74,7 +86,11 @@ def _lay_log(folder: Path, origin: str, edge: Edge, levels: dict[int, list[bytes
 
 
 def _lay_rows(folder: Path, note: bytes, count: int) -> None:
-    _put(folder, Span("history", 0, count).key(), encode_rows([Signed(note, SIGNED_US, count)]))
+    _put(
+        folder,
+        Span("history", 0, count).key(),
+        encode_rows([ArchivedCheckpoint(note, SIGNED_US, count)]),
+    )
     _put(folder, Span("nonces", 0, 1).key(), encode_rows([AnchoredAt(0, _NONCE, count)]))
     org = ArchivedOrg(
         created_us=SIGNED_US, log_public=False, name=SLUG, org=SLUG, org_id=1, privacy="plain"

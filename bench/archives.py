@@ -14,9 +14,9 @@ from blake3 import blake3
 from bench.archived import HISTORY, SLUG, lay
 from bench.figures import Figure, in_turns, ratio
 from bench.scope import Scope
-from ledger.archive.findings import ArchiveVerdict
 from ledger.archive.targets import open_target
-from ledger.archive.verification import ArchiveVerification, How
+from ledger.archive.verification.findings import ArchiveVerdict
+from ledger.archive.verification.run import ArchiveVerification, How
 
 ENTRIES: Final = 2_000_000
 LEAST_ENTRIES: Final = 2_000

@@ -21,7 +21,7 @@ from bench.figures import Figure, in_turns, ratio
 from bench.scope import Scope
 from bench.stage import KEYRING, MASTER_KEY, StageFailed
 from bench.trails import RawTrail
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.database import Database

@@ -17,7 +17,7 @@ from bench.logs import Log, SignedTrail
 from bench.scope import Scope
 from bench.stage import KEYRING, StageFailed
 from ledger.core.checkpointing import Pace
-from ledger.core.checkpointing.following import Follower, Range
+from ledger.core.checkpointing.following import Follower, LeafRange
 from ledger.merkle import Edge
 from ledger.storage.signing import SignerConnection
 
@@ -66,7 +66,7 @@ async def _checked(log: Log) -> bytes:
     async with SignerConnection.open(log.scratch.server_url) as connection:
         while edge.size < log.size:
             upper = min(edge.size + portion, log.size)
-            place = Range(org.org_id, org.slug, edge.size, upper, link, 0)
+            place = LeafRange(org.org_id, org.slug, edge.size, upper, link, 0)
             follower = Follower([place], KEYRING)
             await connection.copy_leaves([(org.org_id, edge.size, upper)], 0, follower.feed)
             found = follower.finish()[org.org_id]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.load import Target
 from bench.stage import MASTER_KEY, Scratch
-from ledger.core.sealer import new_org_key
+from ledger.core.sealing.sealer import new_org_key
 from ledger.storage.database import Database
 from server.auth import Authenticator, NewKey
 

@@ -14,8 +14,8 @@ import uvloop
 
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
-from ledger.core.verification.trail import Target, verify_trail
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.run import Target, verify_trail
+from ledger.core.verification.work.trust import Trust
 
 SAMPLE_S: Final = 0.25
 

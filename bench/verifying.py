@@ -18,7 +18,7 @@ from bench.trails import RawTrail
 from bench.verifier import Verified, verify
 from ledger.chain import Entry
 from ledger.core.checkpointing import Pace
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.work.trust import Trust
 from tests.support.signing import checkpointer, log_keys
 
 ENTRIES: Final = 5_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger.errors import CheckpointError
 from ledger.note import NoteSignature, OpenedNote, VerifiedSignature, Verifier, open_note
@@ -23,9 +24,17 @@ __all__ = [
     "SIZE_MAX",
     "Checkpoint",
     "OpenedCheckpoint",
+    "SignedHead",
     "open_checkpoint",
     "parse_checkpoint",
 ]
+
+
+class SignedHead(NamedTuple):
+    """A tree head that is known to have been signed: size in leaves, 32-byte root."""
+
+    size: int
+    root: bytes
 
 
 @dataclass(frozen=True, slots=True)

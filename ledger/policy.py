@@ -14,7 +14,15 @@ from typing import Final
 
 from ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, NoteError, TrustPolicyError
-from ledger.note import OpenedNote, SignatureType, Verifier, parse_note, parse_vkey
+from ledger.note import (
+    Note,
+    OpenedNote,
+    SignatureType,
+    Verifier,
+    parse_note,
+    parse_signatures,
+    parse_vkey,
+)
 
 POLICY_BYTES_MAX: Final = 1 << 20
 DEFINITIONS_MAX: Final = 256
@@ -89,6 +97,20 @@ class Policy:
         """Names of the witnesses among those whose signatures in a note verified."""
         keys = {signature.verifier for signature in note.verified}
         return frozenset(one.name for one in self.witnesses if one.verifier in keys)
+
+    def cosigned_by(self, note: Note, lines: bytes) -> set[str]:
+        """Names of the witnesses whose signature lines these are; those of others are left aside.
+
+        Raises NoteError for a line that is no signature, or InvalidSignature.
+        """
+        names: set[str] = set()
+        for signature in parse_signatures(lines):
+            for witness in self.witnesses:
+                key = witness.verifier
+                if (key.name, key.key_id) == (signature.name, signature.key_id):
+                    key.verify(note.text, signature.blob)
+                    names.add(witness.name)
+        return names
 
     def keys_of(self, origin: str) -> list[Verifier]:
         """The keys of the log with this origin; none where the policy does not list it."""

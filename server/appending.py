@@ -11,7 +11,8 @@ import msgspec
 from blake3 import blake3
 
 from ledger import sealing
-from ledger.core.sealer import Org, Sealer
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from ledger.archive.writer import ArchiveWriter
+from ledger.archive.writing.writer import ArchiveWriter
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import (
     ArchiveDenied,
@@ -25,8 +25,8 @@ from ledger.errors import (
     QuireError,
     StorageError,
 )
-from ledger.storage import archiving, listen, orgs
-from ledger.storage.archiving import ARCHIVER, ArchiverLock
+from ledger.storage import archive_accounts, listen, orgs
+from ledger.storage.archive_accounts import ARCHIVER, ArchiverLock
 from ledger.storage.database import Database
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
@@ -74,7 +74,7 @@ class Archiver:
     async def run(self) -> None:
         """Archive for ever; cancel it to end."""
         following = asyncio.create_task(
-            listen.follow(self._url, {archiving.CHANNEL: self._heard}, self._news.set)
+            listen.follow(self._url, {archive_accounts.CHANNEL: self._heard}, self._news.set)
         )
         try:
             while True:
@@ -150,7 +150,7 @@ class Archiver:
         if asked or time.monotonic() - self._anchored >= self._settings.archive_seconds:
             self._anchored = time.monotonic()
             await self._one(database, url, writer, ANCHOR_LOG)
-        due = await archiving.due(database, url, self._settings.archive_seconds, RETRY_S)
+        due = await archive_accounts.due(database, url, self._settings.archive_seconds, RETRY_S)
         room = asyncio.Semaphore(ORGS_AT_ONCE)
 
         async def one(org_id: int) -> None:
@@ -179,7 +179,7 @@ class Archiver:
             else:
                 self._problems.failed(org_id, log.error, reason, org_id=org_id)
             with contextlib.suppress(StorageError):
-                await archiving.keep_problem(database, url, org_id, reason)
+                await archive_accounts.keep_problem(database, url, org_id, reason)
         else:
             self._problems.fine(org_id)
             self._target.fine()

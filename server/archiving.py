@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ledger.archive.puts import Policy
 from ledger.archive.targets import Target, TargetSettings, open_target
+from ledger.archive.writing.puts import Policy
 from server.child import kept_running
 from server.settings import Settings
 

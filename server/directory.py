@@ -10,8 +10,9 @@ import secrets
 import time
 from typing import Final
 
-from ledger.archive.retention import SYSTEM
-from ledger.core.sealer import Org, new_org_key
+from ledger.archive.retention.run import SYSTEM
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import new_org_key
 from ledger.errors import QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from ledger.core.opener import ref_of
-from ledger.core.sealer import Org, Sealer
+from ledger.core.org import Org
+from ledger.core.sealing.opener import ref_of
+from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
-from ledger.core.verification.faults import Result
+from ledger.core.verification.work.faults import Result
 from ledger.entry import search_tag
 from ledger.errors import AppendRefused, DatabaseUnavailable
 from ledger.event import Event, EventFields

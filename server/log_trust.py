@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import MEMORY_FILE, log_of, recall
-from ledger.core.verification.faults import VerificationFailed
-from ledger.core.verification.trust import SignedHead, Trust
+from ledger.core.verification.work.faults import VerificationFailed
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import QuireError
 from ledger.log_keys import KeyPins, LogKeyHistory, history_of
 from ledger.storage.trees import ANCHOR_LOG

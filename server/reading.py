@@ -11,10 +11,11 @@ from typing import Final
 import msgspec
 
 from ledger import sealing
-from ledger.archive.trail import TrailReader
 from ledger.chain import Entry
-from ledger.core.opener import Opener, opener, ref_of
-from ledger.core.sealer import Org, Sealer
+from ledger.core.org import Org
+from ledger.core.reading.trail import TrailReader
+from ledger.core.sealing.opener import Opener, opener, ref_of
+from ledger.core.sealing.sealer import Sealer
 from ledger.entry import (
     Leaf,
     decode_leaf,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from ledger.archive.retention import Left, Recorder, Retention
+from ledger.archive.retention.run import Left, Recorder, Retention
 from ledger.core.lasting import Lasting
 from ledger.errors import QuireError, RetentionRefused
 from ledger.keys import SigningKeyring

@@ -9,17 +9,17 @@ from typing import Final
 
 import structlog
 
-from ledger.archive.past import ArchivePast
-from ledger.archive.qwed_rows import QwedRowFinder
-from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
 from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.proving import Prover
-from ledger.core.sealer import Sealer
+from ledger.core.reading.past import ArchivePast
+from ledger.core.reading.qwed_rows import QwedRowFinder
+from ledger.core.reading.trail import TrailReader
+from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
-from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs
-from ledger.core.verification.limits import SigningLimits
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.extent import SigningLimits
 from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.keys import SigningKeyring
 from ledger.storage import listen, migrate, partitions

@@ -113,7 +113,7 @@ class _Followed:
         return abs(self.off_us(difference_us, at_us)) <= self._apart_us
 
 
-class Difference:
+class ClockDifference:
     """Judges the difference of the wall clock and one other, reading by reading.
 
     ``trusted_us`` is what it should be. All times are in µs, ``at_us`` on the steady clock.
@@ -213,14 +213,14 @@ class WallClock:
         self._ended: list[Ended] = []
         self._read = read
         now = read()
-        self.boot = Difference(
+        self.boot = ClockDifference(
             "what passed since this machine started",
             self.tolerance,
             trusted_us=now.difference_us if boot_trusted_us is None else boot_trusted_us,
             at_us=now.steady_us,
         )
         # Not followed: two machines that drift apart slowly are far apart in the end.
-        self.database = Difference(
+        self.database = ClockDifference(
             "the database's clock",
             self.tolerance,
             slew_ppm=0,

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ledger import merkle, tiles
 from ledger.errors import MerkleError, QuireError, StorageError
 from ledger.note import add_signatures, parse_signatures
-from ledger.storage import evidence, history, trees
+from ledger.storage import bundle_reads, history, trees
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, AnchorLeaf, StoredCheckpoint, StoredToken
 
@@ -48,12 +48,14 @@ class NoSuchCheckpoint(QuireError):
 class Anchoring(NamedTuple):
     """A checkpoint's leaf in the anchor log and the anchor that includes it.
 
-    ``note`` is the anchor's note with the cosignatures that witnesses gave it.
+    ``cosignatures`` are the signature lines that witnesses gave the anchor, ``note`` is its
+    note with them.
     """
 
     leaf: AnchorLeaf
     hashes: list[bytes]
     anchor: StoredCheckpoint
+    cosignatures: bytes
     note: bytes
     tokens: list[StoredToken]
 
@@ -131,15 +133,22 @@ async def checkpoint_for(
     found = await history.newest_anchored(database, org_id) if anchored else newest
     if found is not None and found.size > seq:
         return found
+    raise await not_covered(database, org_id, seq, anchored=anchored)
+
+
+async def not_covered(
+    database: Database, org_id: int, seq: int, *, anchored: bool
+) -> NotYetSigned | SigningStopped:
+    """The error for an entry that no checkpoint (or no anchored one) includes."""
     tree = await trees.tree(database, org_id)
-    if tree is not None and tree.stopped is not None:
-        raise SigningStopped(
+    if tree is not None and tree.stopped is not None and tree.size <= seq:
+        return SigningStopped(
             f"entry {seq} is not signed: the tree of this org does not grow, as its trail was "
             "found damaged",
             tree.stopped,
         )
     what = "an anchored checkpoint" if anchored else "a checkpoint"
-    raise NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
+    return NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
 
 
 async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring | None:
@@ -150,26 +159,38 @@ async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring 
     leaf = await trees.anchor_leaf(database, org_id, size)
     if leaf is None:
         return None
-    anchor = await evidence.attested_anchor(database, leaf.idx)
-    if anchor is None:
-        return None
+    anchor = await bundle_reads.attested_anchor(database, leaf.idx)
+    return None if anchor is None else await anchoring_by(database, leaf, anchor)
+
+
+async def anchoring_by(database: Database, leaf: AnchorLeaf, anchor: StoredCheckpoint) -> Anchoring:
+    """How this anchor includes a leaf, and what others attested of it. Raises DamagedTree."""
     leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}
     hashes = await inclusion(database, ANCHOR_LOG, leaf_hashes, anchor)
+    lines = await cosignature_lines(database, anchor)
     return Anchoring(
         leaf,
         hashes[leaf.idx],
         anchor,
-        await cosigned(database, anchor),
+        lines,
+        _with_signatures(anchor.note, lines),
         await trees.tokens(database, anchor.size),
     )
 
 
 async def cosigned(database: Database, anchor: StoredCheckpoint) -> bytes:
     """The note of an anchor with the newest cosignature of each witness appended."""
+    return _with_signatures(anchor.note, await cosignature_lines(database, anchor))
+
+
+async def cosignature_lines(database: Database, anchor: StoredCheckpoint) -> bytes:
+    """The newest cosignature of each witness for an anchor, as lines; b"" where there is none."""
     found = await history.newest_cosignatures(database, anchor.size)
-    if not found:
-        return anchor.note
-    return add_signatures(anchor.note, parse_signatures(b"".join(one.line for one in found)))
+    return b"".join(one.line for one in found)
+
+
+def _with_signatures(note: bytes, lines: bytes) -> bytes:
+    return add_signatures(note, parse_signatures(lines)) if lines else note
 
 
 async def consistency(database: Database, org_id: int, first: int, second: int) -> list[bytes]:

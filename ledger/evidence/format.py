@@ -108,7 +108,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
     version: Literal[1]
 
 
-class AnchorLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class BundledLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """``checkpoints/<size>.json``: where and how the checkpoint stands in the anchor log."""
 
     anchor_index: _Count
@@ -149,7 +149,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes, what: str) -> T:
 
 _WORDS_MAX: Final = 200
 read_manifest: Final = msgspec.json.Decoder(Manifest)
-read_anchor_leaf: Final = msgspec.json.Decoder(AnchorLeaf)
+read_anchor_leaf: Final = msgspec.json.Decoder(BundledLeaf)
 read_payload: Final = msgspec.json.Decoder(PayloadLine)
 _read_names: Final = msgspec.json.Decoder(dict[str, str])
 

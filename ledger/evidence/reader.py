@@ -18,7 +18,7 @@ from ledger.evidence import zip_layout
 from ledger.evidence.format import MANIFEST_BYTES_MAX, MEMBER_BYTES_MAX, MEMBERS_MAX
 from ledger.evidence.members import MANIFEST
 from ledger.evidence.repacked import explain
-from ledger.evidence.zip_layout import Directory
+from ledger.evidence.zip_layout import ZipDirectory
 
 NAME_BYTES_MAX: Final = 64
 _NAME: Final = re.compile(rb"[A-Za-z][A-Za-z-]*(?:/[0-9]+)?(?:\.[0-9]+)?\.[a-z-]+")
@@ -76,7 +76,7 @@ class BundleFile:
         return data
 
 
-def _find_directory(read_at: _ReadAt, size: int) -> Directory:
+def _find_directory(read_at: _ReadAt, size: int) -> ZipDirectory:
     """What the end of the file says, once it is exactly what would have been written."""
     if size < zip_layout.END_BYTES:
         raise EvidenceError(f"{size} bytes are no zip, and no evidence bundle")
@@ -99,7 +99,7 @@ def _find_directory(read_at: _ReadAt, size: int) -> Directory:
     return directory
 
 
-def _members(data: bytes, directory: Directory) -> Iterator[StoredMember]:
+def _members(data: bytes, directory: ZipDirectory) -> Iterator[StoredMember]:
     """Each header of the central directory, which must be the only one possible."""
     at = offset = 0
     seen: set[bytes] = set()

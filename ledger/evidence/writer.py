@@ -28,7 +28,7 @@ from ledger.evidence.format import (
     MEMBER_BYTES_MAX,
     TOKENS_MAX,
     VERSION,
-    AnchorLeaf,
+    BundledLeaf,
     Entries,
     Manifest,
     Member,
@@ -36,12 +36,12 @@ from ledger.evidence.format import (
     Request,
     encode,
 )
-from ledger.evidence.zip_writer import Write, ZipWriter
+from ledger.evidence.zip_layout import Write, ZipWriter
 from ledger.proof import TlogProof
 
 
 @dataclass(frozen=True, slots=True)
-class Anchoring:
+class BundledAnchoring:
     """What ties a checkpoint to an anchor.
 
     ``note`` is the anchor as the log alone signed it, ``cosignatures`` the signature
@@ -105,7 +105,7 @@ class BundleWriter:
         self._add(members.PAGE, page)
         self._add(members.LOG_KEYS, log_keys)
 
-    def add_checkpoint(self, size: int, note: bytes, anchoring: Anchoring | None) -> None:
+    def add_checkpoint(self, size: int, note: bytes, anchoring: BundledAnchoring | None) -> None:
         """The org's signed checkpoint that all proofs end in, and the anchor over it, if any."""
         if not self._members or self._checkpoint is not None:
             raise EvidenceError("a bundle has one checkpoint, right after its keys")
@@ -177,11 +177,11 @@ class BundleWriter:
         self._zip.finish()
         return manifest
 
-    def _add_anchor(self, checkpoint: int, anchoring: Anchoring) -> None:
+    def _add_anchor(self, checkpoint: int, anchoring: BundledAnchoring) -> None:
         index, size = anchoring.index, anchoring.size
         if len(anchoring.tokens) > TOKENS_MAX:
             raise EvidenceError(f"an anchor brings at most {TOKENS_MAX} timestamps")
-        leaf = AnchorLeaf(index, size, anchoring.nonce.hex(), checkpoint)
+        leaf = BundledLeaf(index, size, anchoring.nonce.hex(), checkpoint)
         self._add(members.checkpoint_leaf(checkpoint), encode(leaf))
         cosigned = anchoring.note + anchoring.cosignatures
         proof = TlogProof(index, tuple(anchoring.hashes), cosigned)

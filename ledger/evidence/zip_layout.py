@@ -8,7 +8,15 @@ same bytes, and a reader that compares headers whole sees every byte of the file
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Callable
+from hashlib import sha256
 from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from ledger.errors import EvidenceError
+from ledger.evidence.format import MANIFEST_BYTES_MAX, MEMBERS_MAX, Member
 
 LIMIT_16: Final = 0xFFFF
 LIMIT_32: Final = 0xFFFFFFFF
@@ -35,7 +43,7 @@ EXTRA64_BYTES: Final = _EXTRA64.size
 END64_BYTES: Final = _END64.size + _LOCATOR.size
 
 
-class Directory(NamedTuple):
+class ZipDirectory(NamedTuple):
     """Where the central directory is: number of members, its size and offset in bytes."""
 
     members: int
@@ -63,7 +71,7 @@ def central_header(name: bytes, crc: int, size: int, offset: int) -> bytes:
     return _CENTRAL.pack(b"PK\x01\x02", _MADE_BY_UNIX, version, *common, *rest) + name + extra
 
 
-def end(directory: Directory) -> bytes:
+def end(directory: ZipDirectory) -> bytes:
     """What ends the file behind the central directory; zip64 only where it must be."""
     count, size, offset = directory
     parts = []
@@ -90,17 +98,55 @@ def parse_central(data: bytes, at: int) -> tuple[bytes, int, int] | None:
     return (name, crc, size) if len(name) == name_bytes else None
 
 
-def parse_end(tail: bytes) -> Directory | None:
+def parse_end(tail: bytes) -> ZipDirectory | None:
     """What the last bytes of a file say, where they are exactly :func:`end` of it."""
     if len(tail) < END_BYTES:
         return None
     found = _END.unpack_from(tail, len(tail) - END_BYTES)
-    directory = Directory(found[4], found[5], found[6])
+    directory = ZipDirectory(found[4], found[5], found[6])
     if directory.needs_64:
         if len(tail) < END_BYTES + END64_BYTES:
             return None
         found = _END64.unpack_from(tail, len(tail) - END_BYTES - END64_BYTES)
-        directory = Directory(found[7], found[8], found[9])
+        directory = ZipDirectory(found[7], found[8], found[9])
         if directory.offset + directory.size >= 1 << 63:
             return None
     return directory if tail.endswith(end(directory)) else None
+
+
+Write = Callable[[bytes], object]
+
+
+class ZipWriter:
+    """Writes members in the one form of this module.
+
+    It keeps the central directory in memory, some 80 bytes a member.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._at = 0
+        self._directory: list[bytes] = []
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Write one member. Raises EvidenceError for one too many or too large."""
+        if len(self._directory) > MEMBERS_MAX:
+            raise EvidenceError(
+                f"a bundle has at most {MEMBERS_MAX} members; ask for fewer entries"
+            )
+        if len(data) > MANIFEST_BYTES_MAX:
+            raise EvidenceError(f"{name} would have {len(data)} bytes; ask for fewer entries")
+        encoded, crc, size = name.encode("ascii"), zlib.crc32(data), len(data)
+        header = local_header(encoded, crc, size)
+        self._directory.append(central_header(encoded, crc, size, self._at))
+        self._write(header)
+        self._write(data)
+        self._at += len(header) + size
+        return Member(blake3(data).hexdigest(), name, sha256(data).hexdigest(), size)
+
+    def finish(self) -> int:
+        """Write the central directory; nothing may follow. Returns the bytes of the whole file."""
+        directory = b"".join(self._directory)
+        tail = directory + end(ZipDirectory(len(self._directory), len(directory), self._at))
+        self._write(tail)
+        return self._at + len(tail)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from ledger.log_keys.history import KEYS_MAX, LogKeyHistory, PublicLogKey, parse_trust
-from ledger.log_keys.names import anchor_origin, check_base_origin, org_origin
-from ledger.log_keys.opening import OpenedAnchor, open_anchor, open_org_checkpoint
+from ledger.log_keys.history import (
+    KEYS_MAX,
+    LogKeyHistory,
+    OpenedAnchor,
+    PublicLogKey,
+    open_anchor,
+    open_org_checkpoint,
+    parse_trust,
+)
 from ledger.log_keys.pins import KeyPins
 from ledger.log_keys.private import (
     KeySeeds,
@@ -15,6 +21,7 @@ from ledger.log_keys.private import (
     parse_log_keys,
     rotate,
 )
+from ledger.log_keys.statement import anchor_origin, check_base_origin, org_origin
 
 __all__ = [
     "KEYS_MAX",

@@ -7,15 +7,23 @@ first is the right one it can't prove; pins, obtained once by another way, do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.errors import KeyHistoryError
-from ledger.log_keys.names import anchor_origin, org_origin
+from ledger.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
+from ledger.errors import CheckpointError, KeyHistoryError, UnsignedNote
 from ledger.log_keys.pins import KeyPins
-from ledger.log_keys.statement import Body, Statement, parse_statement, verify_statement
-from ledger.note import Ed25519Verifier, MlDsaVerifier, Verifier
+from ledger.log_keys.statement import (
+    Body,
+    Statement,
+    anchor_origin,
+    org_origin,
+    parse_statement,
+    verify_statement,
+)
+from ledger.note import Ed25519Verifier, MlDsaVerifier, OpenedNote, Verifier
 
 KEYS_MAX: Final = 100
 HISTORY_BYTES_MAX: Final = 1 << 20
@@ -182,3 +190,45 @@ def _public(statement: Statement, created_us: int, retired_us: int | None) -> Pu
 def _anchor_pair(base: str, key: PublicLogKey) -> tuple[Verifier, Verifier]:
     name = anchor_origin(base)
     return Ed25519Verifier(name, key.ed25519), MlDsaVerifier(name, key.ml_dsa_44)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedAnchor:
+    """An anchor that one key of the log signed twice: with Ed25519 and with ML-DSA-44."""
+
+    checkpoint: Checkpoint
+    note: OpenedNote
+    key: PublicLogKey
+    """The newest key of which both signatures stand."""
+    time_s: int
+    """POSIX seconds that its ML-DSA-44 signature states; 0: none."""
+
+
+def open_org_checkpoint(
+    note: bytes, slug: str, history: LogKeyHistory, others: Iterable[Verifier] = ()
+) -> OpenedCheckpoint:
+    """Open a checkpoint of an org's log. Raises as :func:`ledger.checkpoint.open_checkpoint`."""
+    return open_checkpoint(note, history.org_origin(slug), history.org_verifiers(slug), others)
+
+
+def open_anchor(
+    note: bytes, history: LogKeyHistory, witnesses: Iterable[Verifier] = ()
+) -> OpenedAnchor:
+    """Open an anchor: both signatures of one key of the log must stand and verify.
+
+    A note that lost one of the two is refused with UnsignedNote. Raises also as
+    :func:`ledger.checkpoint.open_checkpoint`, and CheckpointError for extension
+    lines, which ML-DSA-44 would not cover.
+    """
+    verifiers = history.anchor_verifiers()
+    opened = open_checkpoint(note, history.anchor_origin, verifiers, witnesses)
+    if opened.checkpoint.extensions:
+        raise CheckpointError("an anchor has no extension lines: one of its signatures covers none")
+    times = {signature.verifier: signature.time_s for signature in opened.verified}
+    pairs = zip(verifiers[::2], verifiers[1::2], strict=True)
+    for key, (classical, post_quantum) in reversed(list(zip(history.keys, pairs, strict=True))):
+        if classical in times and post_quantum in times:
+            return OpenedAnchor(opened.checkpoint, opened.note, key, times[post_quantum] or 0)
+    raise UnsignedNote(
+        "an anchor needs an Ed25519 and an ML-DSA-44 signature of one key; this one lacks one of them"
+    )

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from ledger.errors import ForeignHistory, HistoryBeforePins, KeyHistoryError
-from ledger.log_keys.names import check_base_origin
+from ledger.log_keys.statement import check_base_origin
 
 PINS_MAX: Final = 100
 PINS_BYTES_MAX: Final = 65_536

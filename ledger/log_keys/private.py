@@ -13,8 +13,7 @@ import msgspec
 
 from ledger.errors import KeyHistoryError, LogKeyError, NoteError
 from ledger.log_keys.history import KEYS_MAX, HistoryDocument, LogKeyHistory
-from ledger.log_keys.names import anchor_origin, org_origin
-from ledger.log_keys.statement import Statement, key_id, sign, state
+from ledger.log_keys.statement import Statement, anchor_origin, key_id, org_origin, sign, state
 from ledger.note import Ed25519Key, Ed25519Signer, MlDsaKey, MlDsaSigner, Signer
 
 SEED_BYTES: Final = 32

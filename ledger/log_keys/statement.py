@@ -6,7 +6,8 @@ ML-DSA-44 (empty context), by the key before it and by itself, is::
     "quire/v1/log-key" || 0x00 || body
 
 No note's text and no cosigned message begins like that (a note holds no zero
-byte, the other begins with its own label), so none passes for the other.
+byte, the other begins with its own label), so none passes for the other. The names of
+a server's logs, each org's and the anchor log's, are below one base origin.
 """
 
 from __future__ import annotations
@@ -21,8 +22,36 @@ import msgspec
 
 from ledger.entry import format_time, from_datetime
 from ledger.errors import KeyHistoryError, NoteError
-from ledger.log_keys.names import check_base_origin
 from ledger.note import Ed25519Key, MlDsaKey, ed25519, mldsa
+
+BASE_ORIGIN_CHARACTERS_MAX: Final = 180
+"""With ``/orgs/`` and a slug of 63 it stays within the 255 bytes of a cosigned message."""
+_BASE = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[A-Za-z0-9._~-]+)*")
+_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_base_origin(origin: str) -> str:
+    """The base origin as it was given, a URL without scheme. Raises KeyHistoryError."""
+    if len(origin) > BASE_ORIGIN_CHARACTERS_MAX or not _BASE.fullmatch(origin):
+        raise KeyHistoryError(
+            "a log's origin is a host, and a path if you like, without scheme or a slash at its "
+            f'end, such as "audit.example.com/ledger": at most {BASE_ORIGIN_CHARACTERS_MAX} '
+            "characters"
+        )
+    return origin
+
+
+def org_origin(base: str, slug: str) -> str:
+    """Origin, and key name, of an org's log. Raises KeyHistoryError for what is no slug."""
+    if not _SLUG.fullmatch(slug):
+        raise KeyHistoryError(f"{slug[:64]!r} is no org's slug: it has no log")
+    return f"{base}/orgs/{slug}"
+
+
+def anchor_origin(base: str) -> str:
+    """Origin, and key name, of the anchor log."""
+    return f"{base}/anchors"
+
 
 STATEMENT_BYTES_MAX: Final = 16_384
 """A statement with two pairs of signatures has about 8,700."""

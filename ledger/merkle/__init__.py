@@ -12,11 +12,13 @@ from ledger.merkle.building import (
     inclusion_proof,
     subtree_consistency_proof,
 )
-from ledger.merkle.edge import Edge
 from ledger.merkle.hashing import (
     EMPTY_ROOT,
     HASH_BYTES,
     MAX_SIZE,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    Edge,
     fold,
     leaf_hash,
     node_hash,
@@ -35,6 +37,8 @@ __all__ = [
     "EMPTY_ROOT",
     "HASH_BYTES",
     "MAX_SIZE",
+    "TILE_HEIGHT",
+    "TILE_WIDTH",
     "Edge",
     "consistency_proof",
     "consistency_spans",

@@ -1,4 +1,9 @@
-"""Hashing of leaves and nodes, RFC 6962 section 2.1."""
+"""Hashing of leaves and nodes (RFC 6962 section 2.1), and the right edge of a tree.
+
+The edge is all that must be kept to extend a tree and to know its root: a tree of n
+leaves is a row of perfect subtrees, one for each bit set in n, the largest first
+(RFC 9162 section 2.1.2, a "compact range" that begins at 0).
+"""
 
 from __future__ import annotations
 
@@ -74,3 +79,106 @@ def check_hashes(hashes: Sequence[bytes], what: str) -> None:
     for index, digest in enumerate(hashes):
         if len(digest) != HASH_BYTES:
             raise MerkleError(f"{what} {index} has {len(digest)} bytes instead of {HASH_BYTES}")
+
+
+TILE_HEIGHT: Final = 8
+"""Tree levels from one level of C2SP tiles to the next."""
+TILE_WIDTH: Final = 1 << TILE_HEIGHT
+"""Hashes of a full tile; as many leaves make a block, whose root is one hash of level 1."""
+_FEW: Final = 32
+"""Below this number of leaves, one by one is faster (measured: 1.5 µs instead of 5 for one)."""
+_STRIDE: Final = 2**11
+"""Leaves hashed in one go: few enough that a level of them stays in the processor's cache."""
+
+
+class Edge:
+    """The right edge of a tree over the leaves [0, ``size``)."""
+
+    __slots__ = ("_nodes", "_size")
+
+    def __init__(self, size: int = 0, nodes: Sequence[bytes] = ()) -> None:
+        """Take the roots of the perfect subtrees, the largest first.
+
+        Raises MerkleError where they are not those of a tree of this size.
+        """
+        if not 0 <= size <= MAX_SIZE:
+            raise MerkleError(f"no tree has {size} leaves")
+        if len(nodes) != size.bit_count():
+            raise MerkleError(
+                f"a tree of {size} leaves has {size.bit_count()} subtrees at its edge, "
+                f"not {len(nodes)}"
+            )
+        check_hashes(nodes, "edge node")
+        self._size = size
+        self._nodes = list(nodes)
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return self._size
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """Roots of the perfect subtrees, the largest first."""
+        return tuple(self._nodes)
+
+    def root(self) -> bytes:
+        """The root of the tree."""
+        return fold(self._nodes)
+
+    def copy(self) -> Edge:
+        """Another edge of the same tree, to be extended by itself."""
+        twin = Edge()
+        twin._size, twin._nodes = self._size, self._nodes.copy()
+        return twin
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> dict[int, list[bytes]]:
+        """Append leaves; returns the hashes that are new, in order, by level of their tiles.
+
+        Level 0 is the leaf hashes themselves, level 1 the roots of the runs of
+        256 leaves that they complete, level 2 those of 65,536, and so on; a
+        level without any is absent. Raises MerkleError, with nothing appended,
+        for a hash that is not 32 bytes.
+        """
+        if not set(map(len, leaf_hashes)) <= {HASH_BYTES}:
+            check_hashes(leaf_hashes, "leaf hash")
+        if self._size + len(leaf_hashes) > MAX_SIZE:
+            raise MerkleError(f"no tree has more than {MAX_SIZE} leaves")
+        new: dict[int, list[bytes]] = {}
+        if len(leaf_hashes) < _FEW:
+            for leaf in leaf_hashes:
+                self._append_one(leaf, new)
+            return new
+        for start in range(0, len(leaf_hashes), _STRIDE):
+            self._append_many(list(leaf_hashes[start : start + _STRIDE]), new)
+        return new
+
+    def _append_one(self, node: bytes, new: dict[int, list[bytes]]) -> None:
+        """As counting in binary: a node that finds its left sibling becomes their parent."""
+        size, nodes = self._size, self._nodes
+        self._size += 1
+        new.setdefault(0, []).append(node)
+        height = 0
+        while size >> height & 1:
+            node = sha256(NODE + nodes.pop() + node).digest()
+            height += 1
+            if height % TILE_HEIGHT == 0:
+                new.setdefault(height // TILE_HEIGHT, []).append(node)
+        nodes.append(node)
+
+    def _append_many(self, level: list[bytes], new: dict[int, list[bytes]]) -> None:
+        """Level by level: what waits at the edge goes first, what has no sibling yet waits."""
+        size, nodes = self._size, self._nodes
+        self._size += len(level)
+        waiting: list[bytes] = []  # smallest subtree first
+        height = 0
+        while level:
+            if height % TILE_HEIGHT == 0:
+                new.setdefault(height // TILE_HEIGHT, []).extend(level)
+            if size >> height & 1:
+                level.insert(0, nodes.pop())
+            if len(level) & 1:
+                waiting.append(level.pop())
+            level = parents(level)
+            height += 1
+        nodes += reversed(waiting)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from ledger.storage import security_events
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 
 ADD_STAMP: Final = "INSERT INTO anchor_tokens (size, gen_time, token) VALUES ($1, $2, $3)"
 ADD_COSIGNATURE: Final = """
 INSERT INTO anchor_cosignatures (size, witness, line) VALUES ($1, $2, $3)"""
-ADD_EVENT: Final = "INSERT INTO security_events (kind, detail) VALUES ($1, $2)"
 NEWEST_STAMPED: Final = "SELECT size FROM anchor_tokens ORDER BY size DESC LIMIT 1"
 WITNESSES_OF: Final = "SELECT DISTINCT witness FROM anchor_cosignatures WHERE size = $1"
 # A token that grows old is renewed before its authority's certificate ends: of each day the
@@ -38,7 +38,7 @@ async def add_cosignature(database: Database, size: int, witness: str, line: byt
 
 async def add_alarm(database: Database, kind: str, detail: str) -> None:
     """Keep a security event that concerns all orgs."""
-    await database.execute(ADD_EVENT, kind, detail)
+    await security_events.add(database, None, kind, detail)
 
 
 async def newest_stamped(database: Database) -> int:

@@ -61,7 +61,6 @@ CROSS JOIN LATERAL (
       AND p.anchored_at >= $1 AND p.anchored_at < $2 LIMIT 1) AS e
 ORDER BY r.org_id LIMIT $3"""
 DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
-ANY_BELOW: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"
 
 
 class Departed(NamedTuple):
@@ -91,7 +90,7 @@ class GoneMonth(NamedTuple):
     departed_at: datetime
 
 
-class Range(NamedTuple):
+class DepartedRange(NamedTuple):
     """What a month holds of one org; ``slug`` None where there is no such org."""
 
     org_id: int
@@ -166,7 +165,7 @@ async def set_keep_months(owner_url: str, keep: int | None) -> None:
         await connection.close(timeout=5)
 
 
-async def ranges(database: Database, month: date) -> list[Range]:
+async def ranges(database: Database, month: date) -> list[DepartedRange]:
     """What a month holds, by org. Raises RetentionRefused where it holds more than can go."""
     start = _start(month)
     end = (start + timedelta(days=31)).replace(day=1)
@@ -174,7 +173,7 @@ async def ranges(database: Database, month: date) -> list[Range]:
         rows = await connection.fetch(RANGES, start, end, MAX_ORGS + 1, timeout=DROP_TIMEOUT_S)
     if len(rows) > MAX_ORGS:
         raise RetentionRefused(f"{month:%Y-%m} has entries of more than {MAX_ORGS} orgs")
-    return [Range(*row) for row in rows]
+    return [DepartedRange(*row) for row in rows]
 
 
 async def drop(url: str, month: date, target: str, record_seq: int) -> int | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger.storage.database import Database
+from ledger.storage.security_events import add as add_event
 
 
 class OrgRecord(NamedTuple):
@@ -75,7 +76,6 @@ UPDATE api_keys SET revoked_at = now()
 WHERE id = $1 AND org_id IS NOT DISTINCT FROM $2 AND revoked_at IS NULL"""
 NOTIFY_KEY = "SELECT pg_notify('quire_keys', $1)"
 
-INSERT_EVENT = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)"
 SELECT_EVENTS = """
 SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id DESC LIMIT 100"""
 
@@ -168,7 +168,7 @@ async def freeze_org(database: Database, org_id: int, reason: str, found: str) -
     """Freeze an org whose trail was found damaged; ``found`` is JSON, see the schema."""
     async with database.transaction() as connection:
         await connection.execute(FREEZE_ORG, org_id, reason, found)
-        await connection.execute(INSERT_EVENT, org_id, "org_frozen", reason)
+        await add_event(connection, org_id, "org_frozen", reason)
 
 
 async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:

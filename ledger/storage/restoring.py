@@ -61,7 +61,7 @@ STATEMENTS: Final = "SELECT statement FROM log_keys ORDER BY position"
 ADD_STATEMENT: Final = "INSERT INTO log_keys (position, statement) VALUES ($1, $2)"
 
 
-class StoredCheckpoint(NamedTuple):
+class RestoredCheckpoint(NamedTuple):
     """One row of the table ``checkpoints``."""
 
     org_id: int
@@ -147,11 +147,11 @@ class RestoreTransaction:
                 await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
 
     async def add_tree(
-        self, parts: Sequence[Part], checkpoints: Sequence[StoredCheckpoint]
+        self, parts: Sequence[Part], checkpoints: Sequence[RestoredCheckpoint]
     ) -> None:
         """Add parts of tiles, and checkpoints."""
         await self._copy("tile_parts", Part._fields, parts)
-        await self._copy("checkpoints", StoredCheckpoint._fields, checkpoints)
+        await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
     async def set_head(self, org_id: int, head: Head) -> None:
         """Say where the trail ends."""

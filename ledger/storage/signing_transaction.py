@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -10,8 +10,11 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from ledger.errors import DatabaseUnavailable, StorageError
+from ledger.merkle import TILE_HEIGHT, TILE_WIDTH
+from ledger.storage import security_events
 from ledger.storage.database import Connection
-from ledger.storage.trail import MAX_REASON_CHARS, AppendTransaction, NotWritten
+from ledger.storage.security_events import storable
+from ledger.storage.trail import AppendTransaction, NotWritten
 
 MAX_TAKEN: Final = 100_000_000
 """Places of the anchor log that are passed over in search of a free one."""
@@ -45,7 +48,6 @@ SELECT place FROM (
           FROM (VALUES (0)) AS o LEFT JOIN trees t ON t.org_id = 0) AS f
 ) AS p
 WHERE NOT EXISTS (SELECT FROM anchor_leaves a WHERE a.idx = p.place) LIMIT $2"""
-ADD_EVENT = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)"
 
 
 class LockedTree(NamedTuple):
@@ -67,7 +69,7 @@ class Part(NamedTuple):
     hashes: bytes
 
 
-class Signed(NamedTuple):
+class NewCheckpoint(NamedTuple):
     """A checkpoint to be stored, with the time of the newest entry it covers."""
 
     org_id: int
@@ -108,7 +110,7 @@ class SigningTransaction:
             "tile_parts", records=parts, columns=Part._fields
         )
 
-    async def add_checkpoints(self, signed: Sequence[Signed]) -> None:
+    async def add_checkpoints(self, signed: Sequence[NewCheckpoint]) -> None:
         """Store checkpoints and move their tree rows."""
         await self._connection.copy_records_to_table(
             "checkpoints",
@@ -143,18 +145,18 @@ class SigningTransaction:
 
     async def stop(self, org_id: int, reason: str) -> None:
         """Keep why a tree is not signed; signing it again clears this."""
-        await self._connection.execute(STOP_TREE, org_id, _storable(reason))
+        await self._connection.execute(STOP_TREE, org_id, storable(reason))
 
     async def freeze(self, org_id: int, reason: str) -> None:
         """Freeze the org, with its security event."""
         try:
-            await AppendTransaction(self._connection).freeze(org_id, _storable(reason))
+            await AppendTransaction(self._connection).freeze(org_id, storable(reason))
         except NotWritten as error:
             raise DatabaseUnavailable(str(error)) from error
 
     async def add_event(self, org_id: int | None, kind: str, detail: str) -> None:
         """Keep a security event."""
-        await self._connection.execute(ADD_EVENT, org_id, kind, _storable(detail))
+        await security_events.add(self._connection, org_id, kind, storable(detail))
 
     async def announce(self) -> None:
         """Tell listeners, when this commits, that trees have grown."""
@@ -169,7 +171,13 @@ async def rows_in_the_way() -> AsyncIterator[None]:
         raise RowsInTheWay(error.table_name, error.detail) from error
 
 
-def _storable(text: str) -> str:
-    """A reason quotes what it found: PostgreSQL's text holds no NUL, and UTF-8 no half a pair."""
-    text = text.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
-    return text.encode("utf-8", "replace").decode()
+def parts_of(org_id: int, size: int, new: Mapping[int, Sequence[bytes]]) -> Iterator[Part]:
+    """The rows that hold what extending a tree of ``size`` leaves added, by level of its tiles."""
+    for level, hashes in new.items():
+        at, index = 0, size >> TILE_HEIGHT * level
+        while at < len(hashes):
+            tile, start = divmod(index, TILE_WIDTH)
+            some = hashes[at : at + TILE_WIDTH - start]
+            yield Part(org_id, level, tile, start, b"".join(some))
+            at += len(some)
+            index += len(some)

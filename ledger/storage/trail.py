@@ -18,9 +18,10 @@ import asyncpg
 from ledger.chain import Entry, Head
 from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.errors import QuireError
-from ledger.storage import departed
+from ledger.storage import departed, security_events
 from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
+from ledger.storage.security_events import storable
 
 ENTRY_COLUMNS = (
     "org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash, signature, leaf, payload"
@@ -109,7 +110,6 @@ class HeadConflict(QuireError):
 
 
 IMPOSSIBLE_US: Final = -1
-MAX_REASON_CHARS: Final = 1_000
 
 
 class LockedHead(NamedTuple):
@@ -246,17 +246,9 @@ class AppendTransaction:
 
         Returns the reason as it is stored.
         """
-        # A reason quotes what it found, and PostgreSQL's text holds no NUL.
-        reason = reason.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
+        reason = storable(reason)
         await self.run(self.connection.execute(FREEZE, org_id, reason))
-        await self.run(
-            self.connection.execute(
-                "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2, $3)",
-                org_id,
-                "org_frozen",
-                reason,
-            )
-        )
+        await self.run(security_events.add(self.connection, org_id, "org_frozen", reason))
         return reason
 
     async def commit(self) -> None:

@@ -35,14 +35,9 @@ _SIGNED = "size <= (SELECT size FROM trees WHERE org_id = $1)"
 NEWEST_CHECKPOINT = f"{_CHECKPOINT} AND {_SIGNED} ORDER BY size DESC LIMIT 1"
 CHECKPOINT_AT = f"{_CHECKPOINT} AND size = $2"
 FIRST_CHECKPOINT_ABOVE = f"{_CHECKPOINT} AND {_SIGNED} AND size > $2 ORDER BY size LIMIT 1"
-CHECKPOINTS_BELOW = f"{_CHECKPOINT} AND size < $2 ORDER BY size DESC LIMIT $3"
-CHECKPOINTS_ABOVE = f"{_CHECKPOINT} AND size > $2 ORDER BY size LIMIT $3"
 ANCHOR_LEAF = """
 SELECT idx, org_id, size, nonce, leaf FROM anchor_leaves
 WHERE org_id = $1 AND size = $2 ORDER BY idx LIMIT 1"""
-ANCHOR_LEAVES = """
-SELECT idx, org_id, size, nonce, leaf FROM anchor_leaves
-WHERE idx >= $1 ORDER BY idx LIMIT $2"""
 TOKENS = "SELECT token, gen_time, added_at FROM anchor_tokens WHERE size = $1 ORDER BY added_at"
 COSIGNATURES = """
 SELECT witness, line, added_at FROM anchor_cosignatures WHERE size = $1 ORDER BY added_at"""
@@ -174,31 +169,10 @@ async def first_checkpoint_above(
     return _one(await database.fetchrow(FIRST_CHECKPOINT_ABOVE, org_id, index))
 
 
-async def checkpoints_below(
-    database: Database, org_id: int, size: int, limit: int
-) -> list[StoredCheckpoint]:
-    """Checkpoints smaller than ``size``, newest first."""
-    rows = await database.fetch(CHECKPOINTS_BELOW, org_id, size, limit)
-    return [StoredCheckpoint(*row) for row in rows]
-
-
-async def checkpoints_above(
-    database: Database, org_id: int, size: int, limit: int
-) -> list[StoredCheckpoint]:
-    """Checkpoints larger than ``size``, oldest first."""
-    rows = await database.fetch(CHECKPOINTS_ABOVE, org_id, size, limit)
-    return [StoredCheckpoint(*row) for row in rows]
-
-
 async def anchor_leaf(database: Database, org_id: int, size: int) -> AnchorLeaf | None:
     """The first leaf by which the anchor log commits to this checkpoint, or None."""
     row = await database.fetchrow(ANCHOR_LEAF, org_id, size)
     return None if row is None else AnchorLeaf(*row)
-
-
-async def anchor_leaves(database: Database, first: int, limit: int) -> list[AnchorLeaf]:
-    """Leaves of the anchor log from index ``first`` on."""
-    return [AnchorLeaf(*row) for row in await database.fetch(ANCHOR_LEAVES, first, limit)]
 
 
 async def tokens(database: Database, anchor_size: int) -> list[StoredToken]:

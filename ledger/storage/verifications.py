@@ -54,7 +54,7 @@ class JobRow(NamedTuple):
     abandoned: bool
 
 
-class Advance(NamedTuple):
+class JobAdvance(NamedTuple):
     """How far a job is; ``rate`` is in entries a second, ``faults`` JSON text."""
 
     processed: int
@@ -89,12 +89,12 @@ class VerificationTable:
         """The owner lives: so do all its jobs."""
         await self._database.execute(BEAT, owner)
 
-    async def advance(self, job_id: str, advance: Advance) -> None:
+    async def advance(self, job_id: str, advance: JobAdvance) -> None:
         """Store how far a running job is."""
         await self._database.execute(ADVANCE, job_id, *advance)
 
     async def finish(
-        self, job_id: str, state: str, advance: Advance, result: str | None, error: str | None
+        self, job_id: str, state: str, advance: JobAdvance, result: str | None, error: str | None
     ) -> None:
         """Store a job's end, once: ``state`` is done (with a result) or failed (with an error)."""
         await self._database.execute(FINISH, job_id, state, *advance, result, error)

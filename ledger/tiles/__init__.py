@@ -7,6 +7,7 @@ without I/O: whoever reads the files passes their bytes in.
 
 from __future__ import annotations
 
+from ledger.merkle import TILE_WIDTH
 from ledger.tiles.bundles import (
     MAX_BUNDLE_BYTES,
     MAX_ENTRY_BYTES,
@@ -17,7 +18,6 @@ from ledger.tiles.bundles import (
 )
 from ledger.tiles.coordinates import (
     MAX_TILE_BYTES,
-    TILE_WIDTH,
     EntryTile,
     Tile,
     bundles_of,
@@ -26,15 +26,16 @@ from ledger.tiles.coordinates import (
     tiles_of,
 )
 from ledger.tiles.proofs import (
+    TileProofs,
     consistency_proof,
     edge_from_tiles,
     inclusion_proof,
     tiles_for_consistency,
     tiles_for_edge,
     tiles_for_inclusion,
+    tiles_for_proofs,
 )
 from ledger.tiles.static_log import StaticLog
-from ledger.tiles.tile_proofs import TileProofs, tiles_for_proofs
 from ledger.tiles.verification import (
     MAX_FAULTS,
     LogFault,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ledger.errors import TileError
-from ledger.tiles.coordinates import TILE_WIDTH
+from ledger.merkle import TILE_WIDTH
 
 LENGTH_BYTES: Final = 2
 MAX_ENTRY_BYTES: Final = 2 ** (8 * LENGTH_BYTES) - 1

@@ -9,9 +9,8 @@ from typing import Final
 import msgspec
 
 from ledger.errors import TileError
-from ledger.merkle import HASH_BYTES, MAX_SIZE
+from ledger.merkle import HASH_BYTES, MAX_SIZE, TILE_HEIGHT, TILE_WIDTH
 
-TILE_WIDTH: Final = 256
 MAX_TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
 MAX_LEVEL: Final = 63
 MAX_INDEX: Final = MAX_SIZE // TILE_WIDTH
@@ -82,7 +81,7 @@ def tile_in(size: int, level: int, index: int) -> Tile:
 
     Raises TileError where that tree has no such tile.
     """
-    hashes = size >> 8 * level if 0 <= level <= MAX_LEVEL else 0
+    hashes = size >> TILE_HEIGHT * level if 0 <= level <= MAX_LEVEL else 0
     if not 0 <= index * TILE_WIDTH < hashes:
         raise TileError(f"a tree of {size} leaves has no tile {index} at level {level}")
     return Tile(level, index, min(TILE_WIDTH, hashes - index * TILE_WIDTH))
@@ -91,7 +90,7 @@ def tile_in(size: int, level: int, index: int) -> Tile:
 def tiles_of(size: int) -> Iterator[Tile]:
     """Every tile of a tree, level by level from the leaves, each from the left."""
     level = 0
-    while hashes := size >> 8 * level:
+    while hashes := size >> TILE_HEIGHT * level:
         for start in range(0, hashes, TILE_WIDTH):
             yield Tile(level, start // TILE_WIDTH, min(TILE_WIDTH, hashes - start))
         level += 1

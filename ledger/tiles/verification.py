@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from ledger.errors import TileError
-from ledger.merkle import HASH_BYTES, leaf_hash, perfect_root
+from ledger.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, leaf_hash, perfect_root
 from ledger.tiles.bundles import read_bundle
-from ledger.tiles.coordinates import TILE_WIDTH, EntryTile, Tile, tile_in
+from ledger.tiles.coordinates import EntryTile, Tile, tile_in
 from ledger.tiles.proofs import edge_from_tiles, tiles_for_edge
 from ledger.tiles.static_log import Read, check_tile
 
@@ -160,7 +160,7 @@ class _Verification:
 
     def _check_level(self, level: int) -> Steps[None]:
         row = _Row(None, b"")
-        count = -(-(self._size >> 8 * level) // TILE_WIDTH)
+        count = -(-(self._size >> TILE_HEIGHT * level) // TILE_WIDTH)
         for start in range(0, count, BATCH):
             indexes = range(start, min(start + BATCH, count))
             tiles = [tile_in(self._size, level, index) for index in indexes]

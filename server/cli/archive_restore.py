@@ -9,11 +9,11 @@ from typing import BinaryIO
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.restore import Means, Restore, Restored
+from ledger.archive.restore.run import Means, Restore, Restored
+from ledger.archive.verification.anchoring import Attestors
+from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import MEMORY_FILE, recall
-from ledger.core.checkpointing.memory import Remembered
-from ledger.core.sealer import new_org_key
+from ledger.core.sealing.sealer import new_org_key
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.storage.database import Database
@@ -98,7 +98,7 @@ def _means(settings: Settings, pins: KeyPins | None) -> Means:
             )
         pins = keys.public().pins()
 
-    def remembered(org_ids: Sequence[int]) -> Mapping[int, Remembered]:
+    def remembered(org_ids: Sequence[int]) -> Mapping[int, SignedHead]:
         return recall(settings.data_dir / MEMORY_FILE, org_ids)
 
     policy = None if settings.witness_policy is None else witness_policy(settings)

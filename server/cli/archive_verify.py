@@ -13,16 +13,16 @@ import msgspec
 from rich.progress import Progress, TextColumn
 from rich.text import Text
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.findings import CHECKS, ArchiveVerdict
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
-from ledger.archive.verification import How, Live, verify_archive
+from ledger.archive.verification.anchoring import Attestors
+from ledger.archive.verification.findings import CHECKS, ArchiveVerdict
+from ledger.archive.verification.run import How, Live, verify_archive
 from ledger.errors import KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.policy import Policy
-from ledger.storage import archiving, orgs
+from ledger.storage import archive_accounts, orgs
 from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.archiving import named_target, target_settings
@@ -124,7 +124,7 @@ async def _require_archive(target: Target, org: str, live: Live | None) -> None:
     """Raises Failure where nothing of the org was ever archived here, as far as anybody knows."""
     async for _ in ArchiveReader(target, org).objects():
         return
-    if live is None or not await archiving.archived(live.database, target.url, live.org_id):
+    if live is None or not await archive_accounts.archived(live.database, target.url, live.org_id):
         raise Failure(
             f"Nothing of {org} is archived in {target.url}: check the org's slug and the archive's "
             "URL, or archive it with quire archive run."

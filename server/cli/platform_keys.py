@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import click
 
-from ledger.storage import orgs
+from ledger.storage import orgs, security_events
 from ledger.storage.database import Database
 from ledger.storage.orgs import ApiKeyRecord
 from server.auth import Authenticator
@@ -106,7 +106,7 @@ async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool)
     for key_id in older:
         await orgs.revoke_key(database, key_id, None)
     detail = f"{new.key_id} was made; revoked: {', '.join(older) or 'none'}"
-    await database.execute(orgs.INSERT_EVENT, None, "platform_key_rotated", detail)
+    await security_events.add(database, None, "platform_key_rotated", detail)
     return Rotated(new.key_id, str(path), older)
 
 
@@ -119,7 +119,7 @@ async def _revoke(key_id: str, database: Database) -> None:
             f"{key_id} is the last platform key in force. Replace it with: quire keys platform rotate"
         )
     await orgs.revoke_key(database, key_id, None)
-    await database.execute(orgs.INSERT_EVENT, None, "platform_key_revoked", key_id)
+    await security_events.add(database, None, "platform_key_revoked", key_id)
 
 
 async def _in_force(database: Database) -> list[str]:

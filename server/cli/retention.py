@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from ledger.archive.locks import unprotected
-from ledger.archive.retention import Left
+from ledger.archive.retention.locks import unprotected
+from ledger.archive.retention.run import Left
 from ledger.storage import departed
 from ledger.storage.database import Database
 from ledger.storage.departed import GoneMonth, Month, set_keep_months

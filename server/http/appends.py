@@ -9,7 +9,7 @@ from typing import Final
 from litestar import post
 from litestar.types import ASGIApp
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.auth import May

@@ -10,9 +10,9 @@ from litestar import Response, Router, get, post
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.entry import format_time, from_datetime
-from ledger.storage import archiving, trees
+from ledger.storage import archive_accounts, trees
 from server.auth import May, Principal
 from server.directory import Conflict
 from server.http.caller import HttpRequest, org_of, services_of
@@ -64,9 +64,9 @@ def _target(request: HttpRequest) -> str:
 async def _status(request: HttpRequest, org: Org, principal: Principal, url: str) -> ArchiveBody:
     services = services_of(request)
     tree = await trees.tree(services.database, org.id)
-    done = await archiving.archived(services.database, url, org.id)
-    objects, size = await archiving.totals(services.database, url, org.id)
-    problem = await archiving.problem(services.database, url, org.id)
+    done = await archive_accounts.archived(services.database, url, org.id)
+    objects, size = await archive_accounts.totals(services.database, url, org.id)
+    problem = await archive_accounts.problem(services.database, url, org.id)
     told = principal.may(May.PLATFORM)  # it names folders and buckets
     return ArchiveBody(
         target="bucket" if url.startswith("s3:") else "folder",
@@ -103,7 +103,7 @@ async def archive_now(
     url = _target(request)
     database = services_of(request).database
     before = await _status(request, tenant, principal, url)
-    await archiving.ask(database, tenant.id)
+    await archive_accounts.ask(database, tenant.id)
     deadline = asyncio.get_running_loop().time() + wait
     status = before
     while status.size < before.signed and asyncio.get_running_loop().time() < deadline:

@@ -23,8 +23,8 @@ from ledger.core.bundling import (
     covering,
 )
 from ledger.core.bundling.covering import Covering
+from ledger.core.org import Org
 from ledger.core.proving import NotYetSigned
-from ledger.core.sealer import Org
 from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request

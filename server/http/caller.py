@@ -12,7 +12,7 @@ from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from server.auth import May, Principal, Unauthorized, token_of
 from server.http.problems import BadRequest, RequestTimeout
 from server.services import Services

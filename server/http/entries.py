@@ -9,7 +9,7 @@ from litestar import Response, Router, get
 from litestar.params import QueryParameter
 
 from ledger.chain import Entry
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload

@@ -15,7 +15,7 @@ from litestar import Router, delete, post
 from litestar.params import PathParameter
 from msgspec import Meta, Struct
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.entry import has_control, record_id
 from ledger.event import MAX_FIELD_CHARS
 from server.auth import May, Principal

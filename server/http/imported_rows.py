@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ledger.archive.qwed_rows import FoundRow, TooFarBack
+from ledger.core.reading.qwed_rows import FoundRow, TooFarBack
 from ledger.entry import RecordId, from_datetime, parse_record_id, record_id
 from ledger.errors import FormatError
 from ledger.verdict import Verdict

@@ -13,10 +13,10 @@ from litestar import Router, get, post
 from litestar.params import PathParameter
 from litestar.types import ASGIApp
 
+from ledger.core.org import Org
 from ledger.core.proving import cosigned
-from ledger.core.sealer import Org
 from ledger.errors import TileError
-from ledger.storage import bundles, trees
+from ledger.storage import entry_bundles, trees
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
 from server.auth import May
@@ -98,7 +98,7 @@ async def _tile(
         raise _missing()
     if isinstance(wanted, EntryTile):
         return await _bundle(request, org_id, wanted, age, public=public)
-    data = await bundles.tile(services_of(request).database, org_id, wanted)
+    data = await entry_bundles.tile(services_of(request).database, org_id, wanted)
     if data is None:
         raise _missing()
     return _written(data, BINARY, age, public=public)

@@ -15,13 +15,19 @@ from msgspec import Meta, Struct, json
 from msgspec.structs import replace
 
 from ledger.chain import Entry, Fault
-from ledger.core.sealer import Org
-from ledger.core.verification.faults import RangeRefused, Result
-from ledger.core.verification.inclusion import check_inclusion, signed_size
+from ledger.core.org import Org
 from ledger.core.verification.jobs import Job
-from ledger.core.verification.single import EntryChecks, EntryResult, missing_entry, verify_entry
-from ledger.core.verification.trail import Target
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.run import Target
+from ledger.core.verification.single import (
+    EntryChecks,
+    EntryResult,
+    check_inclusion,
+    missing_entry,
+    signed_size,
+    verify_entry,
+)
+from ledger.core.verification.work.faults import RangeRefused, Result
+from ledger.core.verification.work.trust import Trust
 from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
 from ledger.verdict import Verdict, worse_of
 from server.auth import May

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from ledger.core.lasting import SILENT_S, LastingByKey
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import RecordId
 from ledger.errors import QuireError

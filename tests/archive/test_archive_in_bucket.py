@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from ledger.archive.layout import ANCHORS
-from ledger.archive.puts import Policy
+from ledger.archive.format.layout import ANCHORS
 from ledger.archive.targets import open_target
-from ledger.archive.verification import How, Live, verify_archive
+from ledger.archive.verification.run import How, Live, verify_archive
+from ledger.archive.writing.puts import Policy
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
-from ledger.storage import archiving
+from ledger.storage import archive_accounts
 from tests.support.archives import HISTORY, Archived
 from tests.support.object_storage import ObjectStorage
 from tests.support.s3_proxy import Fault, S3Proxy, always
@@ -65,7 +65,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
         with pytest.raises(ArchiveMisconfigured, match="retention or a legal hold"):
             await trail.archive(target)
-        assert await archiving.archived(trail.server, target.url, ORG_ID) is None
+        assert await archive_accounts.archived(trail.server, target.url, ORG_ID) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
         s3_proxy.decide = always("PUT", fault)
         with pytest.raises(expected):
             await trail.archive(target, LOCKED)
-        assert await archiving.archived(trail.server, target.url, ORG_ID) is None
+        assert await archive_accounts.archived(trail.server, target.url, ORG_ID) is None
         s3_proxy.decide = lambda _: Fault.NONE
         await trail.archive(target, LOCKED)
         verdict, _ = await verify_archive(target, ORG, How(settings, HISTORY.pins(), processes=0))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.findings import ArchiveVerdict
-from ledger.archive.layout import ANCHORS
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.format.layout import ANCHORS
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
-from ledger.archive.verification import ArchiveVerification, How, Live, verify_archive
+from ledger.archive.verification.findings import ArchiveVerdict
+from ledger.archive.verification.run import ArchiveVerification, How, Live, verify_archive
 from ledger.chain import EMPTY_HEAD, extend
 from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.findings import ArchiveVerdict
-from ledger.archive.layout import ANCHORS
+from ledger.archive.format.layout import ANCHORS
 from ledger.archive.targets import Listed, Target
-from ledger.archive.verification import How, Live, verify_archive
+from ledger.archive.verification.findings import ArchiveVerdict
+from ledger.archive.verification.run import How, Live, verify_archive
 from ledger.verdict import Verdict
 from tests.support.archives import HISTORY, Archived
 from tests.support.trails import ORG, ORG_ID, RING

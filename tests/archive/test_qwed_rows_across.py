@@ -7,11 +7,11 @@ from datetime import date
 
 import msgspec
 
-from ledger.archive.past import ArchivePast
-from ledger.archive.qwed_rows import FoundRow, QwedRowFinder
 from ledger.archive.targets import Target
-from ledger.archive.trail import TrailReader
 from ledger.chain import Draft, extend
+from ledger.core.reading.past import ArchivePast
+from ledger.core.reading.qwed_rows import FoundRow, QwedRowFinder
+from ledger.core.reading.trail import TrailReader
 from tests.support.archives import Archived
 from tests.support.retaining import FEBRUARY, JANUARY, MARCH, keep, moment, retaining
 from tests.support.trails import KEY, ORG, ORG_ID, draft

@@ -9,14 +9,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Means, Restore
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Means, Restore
 from ledger.archive.targets import Target
+from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import recall
-from ledger.core.sealer import Org
-from ledger.core.verification.trail import Target as Verified
-from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import SignedHead, Trust
+from ledger.core.org import Org
+from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import verify_trail
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import QuireError, RestoreRefused
 from ledger.storage import database as storage
 from ledger.storage import orgs

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.layout import Span
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.records import AnchoredAt, encode_rows
-from ledger.archive.restore import Restore
+from ledger.archive.format.layout import Span
+from ledger.archive.format.records import AnchoredAt, encode_rows
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.archive.verification import How, verify_archive
+from ledger.archive.verification.run import How, verify_archive
 from ledger.core.checkpointing import Pace
-from ledger.core.sealer import Org
-from ledger.storage import archiving, orgs
+from ledger.core.org import Org
+from ledger.storage import archive_accounts, orgs
 from tests.archive.test_restore import means, signed_trail_of, verified
 from tests.support.appending import new_org, process, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
@@ -123,7 +123,7 @@ async def test_nonces_that_no_longer_stand_stop_nothing(
     for _ in range(2):
         await go_on(second, memory, ACME)
     async with signed_trail_of(second, trail) as again:
-        account = await archiving.archived(again.server, folder.url, ORG_ID)
+        account = await archive_accounts.archived(again.server, folder.url, ORG_ID)
         assert account is not None
         assert account.leaves <= 2
         await archive(again, folder)

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from ledger.archive.anchoring import Attestors
-from ledger.archive.layout import ANCHORS, CosignatureAt, TokenAt
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Restore
+from ledger.archive.format.layout import ANCHORS, CosignatureAt, TokenAt
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
+from ledger.archive.verification.anchoring import Attestors
 from ledger.errors import RestoreRefused
 from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
-from ledger.storage import evidence
+from ledger.storage import bundle_reads
 from ledger.timestamp import granted, query
 from tests.archive.test_restore import means, signed_trail_of
 from tests.support.archives import Archived
@@ -87,7 +87,7 @@ async def test_what_is_of_another_anchor_does_not_come_back(
         assert [row[0] for row in tokens] == ([2] if trusting else [2, 3])
         lines = await again.superuser.fetch("SELECT size FROM anchor_cosignatures ORDER BY size")
         assert [row[0] for row in lines] == ([2] if trusting else [2, 3])
-        anchor = await evidence.attested_anchor(again.server, 0)
+        anchor = await bundle_reads.attested_anchor(again.server, 0)
         assert anchor is not None
         assert anchor.size == 2
 
@@ -110,6 +110,6 @@ async def test_a_token_without_its_anchor_is_not_evidence(
         "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, now(), $1)",
         token(shared_authority, notes[1]),
     )
-    anchor = await evidence.attested_anchor(trail.server, 0)
+    anchor = await bundle_reads.attested_anchor(trail.server, 0)
     assert anchor is not None
     assert anchor.size == 2

@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.archive.restore import Means, Restore, Restored
+from ledger.archive.restore.run import Means, Restore, Restored
 from ledger.archive.targets import Target
-from ledger.archive.writer import ArchiveWriter
-from ledger.core.sealer import new_org_key
+from ledger.archive.writing.writer import ArchiveWriter
+from ledger.core.sealing.sealer import new_org_key
 from ledger.storage import orgs
 from ledger.storage.database import Database as Pool
 from tests.support.clusters import Cluster, Database

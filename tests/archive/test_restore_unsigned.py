@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from ledger.archive.layout import ORG as ORG_KEY
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Restore
+from ledger.archive.format.layout import ORG as ORG_KEY
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
 from tests.archive.test_restore import means

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.past import ArchivePast
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.retention import SYSTEM, Retention
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.retention.run import SYSTEM, Retention
 from ledger.archive.targets import Target
-from ledger.archive.trail import TrailReader
-from ledger.archive.verification import How, Live, verify_archive
-from ledger.core.sealer import Org
+from ledger.archive.verification.run import How, Live, verify_archive
+from ledger.core.org import Org
+from ledger.core.reading.past import ArchivePast
+from ledger.core.reading.trail import TrailReader
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import departed, orgs

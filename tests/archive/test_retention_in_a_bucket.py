@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from ledger.archive.past import ArchivePast
-from ledger.archive.puts import Policy
-from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Restore
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target, open_target
-from ledger.archive.trail import TrailReader
-from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.trail import Target as Verified
-from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import Trust
+from ledger.archive.writing.puts import Policy
+from ledger.core.reading.past import ArchivePast
+from ledger.core.reading.trail import TrailReader
+from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import verify_trail
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.trust import Trust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import departed

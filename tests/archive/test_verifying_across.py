@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ledger.archive.targets import Target
-from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.faults import Result, VerificationFailed
-from ledger.core.verification.trail import Target as Verified
-from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import verify_trail
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.faults import Result, VerificationFailed
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import RetentionRefused
 from ledger.storage import departed
 from ledger.storage.copy_out import open_snapshot
@@ -97,7 +97,7 @@ async def test_without_the_archive_nothing_is_said_of_the_trail(cut: Archived) -
 async def test_no_month_leaves_while_a_snapshot_reads(
     trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.archive.retention.DROP_TRIES", 1)
+    monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
     await load(trail, folder, 30, 10, 5)
     await keep(trail, 1)
     async with retaining(trail, folder) as retention:

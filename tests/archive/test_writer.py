@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ledger.archive.growth import REACH
-from ledger.archive.layout import place_of
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.format.layout import place_of
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, open_target
+from ledger.archive.writing.growth import REACH
 from ledger.errors import ArchiveObjectMissing
-from ledger.storage import archiving
+from ledger.storage import archive_accounts
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
 from tests.support.archives import HISTORY, Archived
 from tests.support.trails import ORG, ORG_ID
@@ -104,11 +104,11 @@ async def test_every_key_has_a_place(trail: Archived, folder: Target, tmp_path: 
 async def test_the_account_is_of_what_was_signed(trail: Archived, folder: Target) -> None:
     await trail.grow(300, 12)
     written = await trail.archive(folder)
-    account = await archiving.archived(trail.server, folder.url, ORG_ID)
+    account = await archive_accounts.archived(trail.server, folder.url, ORG_ID)
     assert account is not None
     assert (account.size, written.size) == (312, 312)
     assert account.leaves == 2
-    assert await archiving.totals(trail.server, folder.url, ORG_ID) == written[1:3]
+    assert await archive_accounts.totals(trail.server, folder.url, ORG_ID) == written[1:3]
     assert REACH > 312
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ledger.archive.layout import ANCHORS
-from ledger.archive.reader import ArchiveReader
+from ledger.archive.format.layout import ANCHORS
+from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Stored, Target
 from ledger.archive.targets.folder import FolderTarget
-from ledger.archive.verification import ArchiveVerification, How
+from ledger.archive.verification.run import ArchiveVerification, How
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
-from ledger.storage import archiving
+from ledger.storage import archive_accounts
 from tests.archive.test_writer import read_in
 from tests.support.archives import HISTORY, Archived
 from tests.support.signing import log_keys
@@ -70,7 +70,7 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
             await trail.archive(ending)
             break
         except ArchiveUnavailable:
-            account = await archiving.archived(trail.server, folder.url, ORG_ID)
+            account = await archive_accounts.archived(trail.server, folder.url, ORG_ID)
             assert account is not None
             # Never counted before all of it is there; the anchor log comes after the trail.
             verdict = await ArchiveVerification(folder, ORG, HERE).run()
@@ -129,7 +129,7 @@ async def test_what_was_not_signed_is_not_archived(
     await trail.superuser.execute(tampering)
     with pytest.raises(ArchiveRefused):
         await trail.archive(folder)
-    assert await archiving.archived(trail.server, folder.url, ORG_ID) is None
+    assert await archive_accounts.archived(trail.server, folder.url, ORG_ID) is None
     assert "checkpoint" not in read_in(tmp_path / "archive" / ORG)
 
 
@@ -143,7 +143,7 @@ async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
     (planted / "000.p" / "20").write_bytes(b"planted")
     with pytest.raises(ArchiveMismatch, match="Nothing was overwritten"):
         await trail.archive(folder)
-    assert await archiving.archived(trail.server, folder.url, ORG_ID) is None
+    assert await archive_accounts.archived(trail.server, folder.url, ORG_ID) is None
 
 
 async def test_keys_that_the_archive_does_not_know_are_refused(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder, Contents, by_range, covering
-from ledger.core.sealer import Org, Sealer
+from ledger.core.org import Org
+from ledger.core.reading.trail import TrailReader
+from ledger.core.sealing.sealer import Sealer
 from ledger.evidence.format import Request
 from ledger.storage.database import Database
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.log_keys import publish_history

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from ledger.core.checkpointing import Doubt, RoundReport
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from tests.support.appending import Process, new_org, process, superuser
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, fetch, sound_history

@@ -9,7 +9,7 @@ import pytest
 
 from ledger.anchor import blind
 from ledger.core.checkpointing import AnchoringStopped, Pace, anchoring
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.log_keys import open_anchor
 from ledger.note import sign_note
 from ledger.storage.trees import ANCHOR_LOG

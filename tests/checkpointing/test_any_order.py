@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.core.checkpointing import Pace
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import Checkpointer
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.errors import DatabaseUnavailable
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import new_org, process

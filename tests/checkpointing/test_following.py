@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.chain import EMPTY_HEAD, Entry
-from ledger.core.checkpointing.following import Follower, Found, OutOfOrder, Range
+from ledger.core.checkpointing.following import FollowedRows, Follower, LeafRange, OutOfOrder
 from ledger.entry import entry_hash
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
 from tests.support.trails import ORG, ORG_ID, RING, flips, trail
 
 ROWS, _ = trail(4, EMPTY_HEAD)
 HASHES = [row.entry_hash for row in ROWS]
-PLACE = Range(ORG_ID, ORG, 0, len(ROWS), None, 0)
-OTHER = Range(ORG_ID + 1, "other", 0, 1, None, 0)
+PLACE = LeafRange(ORG_ID, ORG, 0, len(ROWS), None, 0)
+OTHER = LeafRange(ORG_ID + 1, "other", 0, 1, None, 0)
 
 
 def stream(rows: Sequence[Entry]) -> bytes:
@@ -35,7 +35,9 @@ def stream(rows: Sequence[Entry]) -> bytes:
     return b"".join([*parts, COPY_TRAILER])
 
 
-async def follow(data: bytes, places: Sequence[Range] = (PLACE,), cut: int = 1 << 20) -> Found:
+async def follow(
+    data: bytes, places: Sequence[LeafRange] = (PLACE,), cut: int = 1 << 20
+) -> FollowedRows:
     """What is found of the first place."""
     follower = Follower(places, RING)
     for start in range(0, len(data), cut):

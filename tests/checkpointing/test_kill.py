@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from tests.support import signer_process
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database

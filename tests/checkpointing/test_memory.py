@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import Memory, MemoryUnavailable
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from tests.support.appending import Process, new_org
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, checkpoints_of, sound_history

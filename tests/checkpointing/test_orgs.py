@@ -11,7 +11,7 @@ import pytest
 
 from ledger.chain import EMPTY_HEAD, Head, extend
 from ledger.core.checkpointing import Pace
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.entry import from_datetime
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.log_keys import KeySeeds, rotate

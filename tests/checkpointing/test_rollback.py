@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import AnchoringStopped, Checkpointer
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import Process, new_org, process, superuser
 from tests.support.clusters import Cluster, Database

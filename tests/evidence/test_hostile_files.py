@@ -14,8 +14,7 @@ import pytest
 
 from ledger.evidence import members, zip_layout
 from ledger.evidence.format import MANIFEST_BYTES_MAX, MEMBERS_MAX
-from ledger.evidence.zip_layout import Directory, central_header, end, local_header
-from ledger.evidence.zip_writer import ZipWriter
+from ledger.evidence.zip_layout import ZipDirectory, ZipWriter, central_header, end, local_header
 from tests.support.evidence import forge, judge, members_of, repack, scene
 
 BUNDLE = scene().bundle()
@@ -113,7 +112,7 @@ def test_names_that_no_member_has(name: str) -> None:
     encoded = name.encode()
     header = local_header(encoded, 0, 0)
     central = central_header(encoded, 0, 0, 0)
-    directory = Directory(1, len(central), len(header))
+    directory = ZipDirectory(1, len(central), len(header))
     refused(header + central + end(directory), "no member of a bundle is named")
 
 
@@ -131,7 +130,7 @@ def test_members_that_overlap() -> None:
     header = local_header(b"a.txt", 0, len(data))
     one, two = central_header(b"a.txt", 0, len(data), 0), central_header(b"b.txt", 0, len(data), 0)
     body = header + data
-    file = body + one + two + end(Directory(2, len(one) + len(two), len(body)))
+    file = body + one + two + end(ZipDirectory(2, len(one) + len(two), len(body)))
     refused(file, "b.txt is not that of a stored, plain file in its place")
 
 
@@ -161,20 +160,20 @@ def test_the_end_that_lies_about_the_directory() -> None:
 def test_a_million_members() -> None:
     count = 1_000_000
     header = central_header(b"proofs/000000000001.tlog-proof", 0, 0, 0)
-    directory = Directory(count, len(header) * 10, 0)
+    directory = ZipDirectory(count, len(header) * 10, 0)
     refused(header * 10 + end(directory), f"{count} members")
-    within = Directory(MEMBERS_MAX, len(header) * 10, 0)
+    within = ZipDirectory(MEMBERS_MAX, len(header) * 10, 0)
     refused(header * 10 + end(within))
 
 
 def test_a_directory_of_nothing_but_size() -> None:
     filler = bytes(1 << 20)
-    refused(filler + end(Directory(1, len(filler), 0)), "larger than its members' names")
+    refused(filler + end(ZipDirectory(1, len(filler), 0)), "larger than its members' names")
 
 
 def test_zip64_ends_that_lie() -> None:
     for count, size, offset in ((2**64 - 1, 0, 0), (70_000, 2**64 - 1, 0), (70_000, 0, 2**63)):
-        refused(BUNDLE + end(Directory(count, size, offset)))
+        refused(BUNDLE + end(ZipDirectory(count, size, offset)))
 
 
 def test_deep_json() -> None:
@@ -291,7 +290,7 @@ def test_names_that_are_no_names() -> None:
 def test_a_manifest_too_large_to_read() -> None:
     header = local_header(b"manifest.json", 0, MANIFEST_BYTES_MAX + 1)
     central = central_header(b"manifest.json", 0, MANIFEST_BYTES_MAX + 1, 0)
-    directory = Directory(1, len(central), len(header))
+    directory = ZipDirectory(1, len(central), len(header))
     refused(header + central + end(directory), "at most")
 
 

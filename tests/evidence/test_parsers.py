@@ -17,7 +17,7 @@ from ledger.evidence.format import decode, decode_names, encode
 from ledger.evidence.reader import BundleFile
 from ledger.evidence.verdict import printable
 from ledger.evidence.verification.entries import split_lines
-from ledger.evidence.zip_layout import Directory, end, parse_central, parse_end
+from ledger.evidence.zip_layout import ZipDirectory, end, parse_central, parse_end
 from tests.support.evidence import forge, judge, members_of, scene
 from tests.support.trails import raises_only
 
@@ -126,7 +126,7 @@ def test_zip_headers_are_read_or_not(data: bytes, at: int) -> None:
 
 @given(st.integers(0, 2**40), st.integers(0, 2**61), st.integers(0, 2**61))
 def test_every_end_is_read_back(count: int, size: int, offset: int) -> None:
-    directory = Directory(count, size, offset)
+    directory = ZipDirectory(count, size, offset)
     assert parse_end(bytes(98) + end(directory)) == directory
 
 

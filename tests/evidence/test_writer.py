@@ -24,9 +24,8 @@ from ledger.evidence.format import (
     read_manifest,
 )
 from ledger.evidence.reader import BundleFile
-from ledger.evidence.writer import Anchoring, BundleWriter
-from ledger.evidence.zip_layout import Directory, central_header, end, local_header
-from ledger.evidence.zip_writer import ZipWriter
+from ledger.evidence.writer import BundledAnchoring, BundleWriter
+from ledger.evidence.zip_layout import ZipDirectory, ZipWriter, central_header, end, local_header
 from tests.support.evidence import PAGE, members_of, scene
 
 LEAF = b'{"v":1}'
@@ -110,7 +109,7 @@ def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.seek(offset)
         at = offset + file.write(header + data)
-        file.write(central + end(Directory(1, len(central), at)))
+        file.write(central + end(ZipDirectory(1, len(central), at)))
     with zipfile.ZipFile(path) as opened:
         assert opened.infolist()[0].header_offset == offset
         assert opened.read("a.txt") == data
@@ -161,7 +160,7 @@ def test_calls_out_of_order_are_refused() -> None:
 
 
 def test_bounds_hold_for_writers_too() -> None:
-    anchoring = Anchoring(0, 1, bytes(32), [], b"note\n", b"", [b"t"] * (TOKENS_MAX + 1))
+    anchoring = BundledAnchoring(0, 1, bytes(32), [], b"note\n", b"", [b"t"] * (TOKENS_MAX + 1))
     writer = BundleWriter(BytesIO().write, "acme", "quire.test/orgs/acme", Request())
     writer.begin(PAGE, b"{}")
     with pytest.raises(EvidenceError, match=f"at most {TOKENS_MAX}"):

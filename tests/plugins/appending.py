@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Cluster, Database
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import Limits
 from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown
 from tests.support.appending import (

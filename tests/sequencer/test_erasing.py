@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from ledger.core.sealer import Org, Sealer
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, Effect, Sequencer, StaleSeal
 from ledger.entry import decode_leaf
 from ledger.errors import AppendRefused, OrgFrozen

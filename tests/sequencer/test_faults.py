@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown, StorageError
 from ledger.storage import database as storage

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from ledger.chain import Entry
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer.head_check import PAGE_ENTRIES
 from ledger.errors import OrgFrozen
 from ledger.storage import orgs

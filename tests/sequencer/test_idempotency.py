@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import Appended, KeyDigest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import IdempotencyMismatch

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown
 from ledger.storage.database import Database as Pool

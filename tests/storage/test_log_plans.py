@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from ledger.storage import bundles, evidence, history, trees
+from ledger.storage import bundle_reads, entry_bundles, history, trees
 from ledger.storage.search import IN_ORDER
 from tests.support.clusters import Cluster, Database, blocking
 
@@ -19,9 +19,9 @@ MOST_ROWS = 600
 """A bundle has 256 rows, a proof's tiles a few hundred parts."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
-    "tile": (bundles.TILE, [ORG, 0, 3, 256]),
-    "leaves": (bundles.LEAVES, [ORG, 1_000, 1_256]),
-    "anchor leaves": (bundles.ANCHOR_LEAVES, [0, 1_000, 1_256]),
+    "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
+    "leaves": (entry_bundles.LEAVES, [ORG, 1_000, 1_256]),
+    "anchor leaves": (entry_bundles.ANCHOR_LEAVES, [0, 1_000, 1_256]),
     "tiles of a proof": (trees.TILE_PARTS, [ORG, [0, 0, 1], [3, 19, 0]]),
     "newest checkpoint": (trees.NEWEST_CHECKPOINT, [ORG]),
     "checkpoint of a size": (trees.CHECKPOINT_AT, [ORG, 77]),
@@ -30,11 +30,11 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "listed": (history.LISTED, [ORG, 4_000, 100]),
     "newest anchored": (history.NEWEST_ANCHORED, [ORG]),
     "entry": (history.ENTRY_AND_NEWEST, [ORG, 77, NOW]),
-    "first anchored above": (evidence.FIRST_ANCHORED_ABOVE, [ORG, 77]),
-    "attested anchor": (evidence.ATTESTED_ANCHOR, [77]),
-    "entries present": (evidence.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
-    "times of entries": (evidence.TIMES, [ORG, [77, 4_000]]),
-    "entries of a bundle": (evidence.ENTRIES, [ORG, list(range(500)), NOW, NOW]),
+    "first anchored above": (bundle_reads.FIRST_ANCHORED_ABOVE, [ORG, 77]),
+    "attested anchor": (bundle_reads.ATTESTED_ANCHOR, [77]),
+    "entries present": (bundle_reads.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
+    "times of entries": (bundle_reads.TIMES, [ORG, [77, 4_000]]),
+    "entries of a bundle": (bundle_reads.ENTRIES, [ORG, list(range(500)), NOW, NOW]),
     "sizes": (history.SIZES, [[ORG, 8]]),
 }
 

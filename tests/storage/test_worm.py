@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.storage import partitions
 from tests.support.appending import Process, new_org, process, sound_trail
 from tests.support.clusters import Database

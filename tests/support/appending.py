@@ -14,7 +14,8 @@ from typing import Any
 import asyncpg
 
 from ledger.chain import EMPTY_HEAD, Entry, Head, check_entry
-from ledger.core.sealer import Org, new_org_key
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import new_org_key
 from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Limits, Sequencer
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring

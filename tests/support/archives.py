@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from ledger.archive.puts import Policy
 from ledger.archive.targets import Target
-from ledger.archive.writer import ArchiveWriter, Written
+from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
 from ledger.chain import EMPTY_HEAD, Entry, Head, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
@@ -87,7 +87,7 @@ class Archived:
     def writer(self, target: Target, policy: Policy | None = None) -> ArchiveWriter:
         return ArchiveWriter(target, self.server, lambda _: RING, policy)
 
-    async def archive(self, target: Target, policy: Policy | None = None) -> Written:
+    async def archive(self, target: Target, policy: Policy | None = None) -> WrittenArchive:
         """Archive the anchor log and the trail as they are signed now."""
         writer = self.writer(target, policy)
         await writer.archive_anchors()

@@ -32,8 +32,8 @@ from ledger.evidence.reader import BundleFile
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
 from ledger.evidence.verification import verify_bundle
-from ledger.evidence.writer import Anchoring, BundleWriter
-from ledger.evidence.zip_writer import ZipWriter
+from ledger.evidence.writer import BundledAnchoring, BundleWriter
+from ledger.evidence.zip_layout import ZipWriter
 from ledger.log_keys import LogKeys
 from ledger.note import CosignatureSigner, Signer, sign_note
 from ledger.tiles import StaticLog
@@ -105,7 +105,7 @@ class Scene:
     entries: list[Entry]
     org: str
     note: bytes
-    anchoring: Anchoring | None
+    anchoring: BundledAnchoring | None
     log: StaticLog
     names: Mapping[str, str] | None = field(default=None)
 
@@ -169,7 +169,7 @@ def scene(
     return Scene(keys, made, org, note, anchoring, StaticLog(files.get, length))
 
 
-def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> Anchoring:
+def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> BundledAnchoring:
     """An anchor over this checkpoint and some of others."""
     nonce = sha256(b"nonce" + note).digest()
     leaves = [sha256(b"other %d" % number).digest() for number in range(OTHER_CHECKPOINTS)]
@@ -180,7 +180,7 @@ def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> Anch
     anchor_note = sign_note(checkpoint.text(), keys.anchor_signers(), NOW_US // 1_000_000)
     lines = [witness.line(checkpoint.text(), COSIGNED_AT_S) for witness in witnesses]
     proof = merkle.inclusion_proof(index, hashes)
-    return Anchoring(index, len(leaves), nonce, proof, anchor_note, b"".join(lines))
+    return BundledAnchoring(index, len(leaves), nonce, proof, anchor_note, b"".join(lines))
 
 
 def judge(bundle: bytes, trust: Trust | None = None) -> Judgement:

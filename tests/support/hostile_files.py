@@ -8,7 +8,7 @@ from typing import Final
 
 from ledger.entry import MAX_SEQ
 from ledger.evidence import members
-from ledger.evidence.zip_layout import END_BYTES, Directory, central_header, end, local_header
+from ledger.evidence.zip_layout import END_BYTES, ZipDirectory, central_header, end, local_header
 from tests.support.evidence import forge, repack
 from tests.support.forged_bundles import BUNDLE, LEAVES, MEMBERS, PAYLOADS
 
@@ -48,21 +48,21 @@ def _zips() -> Iterator[tuple[str, bytes]]:
     long = b"x" * 65 + b".txt"
     for name in (b"../evil.txt", b"/etc/passwd", b"C:evil.txt", b"", long, b"<img src=x>"):
         header, central = local_header(name, 0, 0), central_header(name, 0, 0, 0)
-        file = header + central + end(Directory(1, len(central), len(header)))
+        file = header + central + end(ZipDirectory(1, len(central), len(header)))
         yield f"name-{name[:12].decode()}", file
     data = b"quine" * 100
     body = local_header(b"a.txt", 0, len(data)) + data
     both = central_header(b"a.txt", 0, len(data), 0) + central_header(b"b.txt", 0, len(data), 0)
-    yield "overlapping", body + both + end(Directory(2, len(both), len(body)))
+    yield "overlapping", body + both + end(ZipDirectory(2, len(both), len(body)))
     body = local_header(b"a.txt", 0, 0) * 2
     both = central_header(b"a.txt", 0, 0, 0) + central_header(b"a.txt", 0, 0, len(body) // 2)
-    yield "duplicate", body + both + end(Directory(2, len(both), len(body)))
-    yield "million", both * 10 + end(Directory(1_000_000, len(both) * 10, 0))
-    yield "zip64-count", BUNDLE + end(Directory(2**64 - 1, 0, 0))
-    yield "zip64-size", BUNDLE + end(Directory(70_000, 2**64 - 1, 0))
+    yield "duplicate", body + both + end(ZipDirectory(2, len(both), len(body)))
+    yield "million", both * 10 + end(ZipDirectory(1_000_000, len(both) * 10, 0))
+    yield "zip64-count", BUNDLE + end(ZipDirectory(2**64 - 1, 0, 0))
+    yield "zip64-size", BUNDLE + end(ZipDirectory(70_000, 2**64 - 1, 0))
     body = local_header(_NAME, 0, 2**27 + 1)
     central = central_header(_NAME, 0, 2**27 + 1, 0)
-    yield "large-manifest", body + central + end(Directory(1, len(central), len(body)))
+    yield "large-manifest", body + central + end(ZipDirectory(1, len(central), len(body)))
 
 
 def _manifests() -> Iterator[tuple[str, bytes]]:
@@ -117,4 +117,4 @@ def _with_manifest(manifest: bytes) -> bytes:
     last = central_header(_NAME, crc, size, at)
     central = BUNDLE[_DIRECTORY : -END_BYTES - len(last)] + last
     file = BUNDLE[:at] + local_header(_NAME, crc, size) + manifest
-    return file + central + end(Directory(len(MEMBERS), len(central), len(file)))
+    return file + central + end(ZipDirectory(len(MEMBERS), len(central), len(file)))

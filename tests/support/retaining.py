@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.archive.puts import Policy
-from ledger.archive.retention import SYSTEM, Recorder, Retention
+from ledger.archive.retention.run import SYSTEM, Recorder, Retention
 from ledger.archive.targets import Target
+from ledger.archive.writing.puts import Policy
 from ledger.chain import Draft
 from ledger.core.sequencer import AppendRequest
 from ledger.entry import from_datetime, payload_digest

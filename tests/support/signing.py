@@ -14,7 +14,7 @@ import asyncpg
 from ledger import merkle
 from ledger.anchor import blind
 from ledger.core.checkpointing import Checkpointer, Memory, Pace
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
 from ledger.log_keys import (

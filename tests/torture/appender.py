@@ -12,7 +12,7 @@ import json
 import sys
 from itertools import pairwise
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from tests.support.appending import Process, process
 
 BATCH = 5

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process, sound_trail, until

@@ -18,8 +18,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from ledger.core.sealer import Org
-from ledger.core.verification.trail import Target, verify_trail
+from ledger.core.org import Org
+from ledger.core.verification.run import Target, verify_trail
 from tests.support.appending import PATIENCE_S, rows_of, sound_trail
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load

@@ -8,8 +8,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
-from ledger.core.sealer import Org
-from ledger.core.verification.trail import Target, verify_trail
+from ledger.core.org import Org
+from ledger.core.verification.run import Target, verify_trail
 from ledger.storage.database import Database as Pool
 from tests.support.appending import new_org, sound_trail
 from tests.support.clusters import Database

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ledger.core.sealer import Org
+from ledger.core.org import Org
 from tests.support.appending import rows_of, sound_trail
 from tests.support.clusters import Database, blocking
 from tests.support.load import Load

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 
 from ledger.chain import EMPTY_HEAD, Entry, Head
-from ledger.core.verification.faults import Result
-from ledger.core.verification.trail import Target, verify_trail
+from ledger.core.verification.run import Target, verify_trail
+from ledger.core.verification.work.faults import Result
 from ledger.keys import SigningKeyring
 from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support.clusters import Database

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ledger.chain import Entry, Head
+from ledger.checkpoint import SignedHead
 from ledger.core.checkpointing import Pace
 from ledger.core.checkpointing.memory import Memory
-from ledger.core.verification.faults import Result
-from ledger.core.verification.limits import SigningLimits
-from ledger.core.verification.trust import SignedHead, Trust
+from ledger.core.verification.work.extent import SigningLimits
+from ledger.core.verification.work.faults import Result
+from ledger.core.verification.work.trust import Trust
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import ORG, ORG_ID

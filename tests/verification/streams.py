@@ -5,12 +5,10 @@ from struct import pack
 from typing import Any
 
 from ledger.chain import Entry, Head
-from ledger.core.verification.faults import Result
-from ledger.core.verification.head import check_head, find_ending
-from ledger.core.verification.plan import Plan
-from ledger.core.verification.scan import SegmentScan
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.tally import Tally
+from ledger.core.verification.rows.scan import SegmentScan
+from ledger.core.verification.work.faults import Result
+from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
+from ledger.core.verification.work.tally import Tally, check_head, find_ending
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US

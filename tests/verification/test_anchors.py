@@ -10,7 +10,7 @@ from ledger import merkle
 from ledger.anchor import blind
 from ledger.checkpoint import Checkpoint
 from ledger.core.attesting.timestamping import Tsa
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.work.trust import Trust
 from ledger.log_keys import LogKeys
 from ledger.note import CosignatureSigner, Ed25519Key, Signer, parse_note, sign_note
 from tests.support.signing import log_keys

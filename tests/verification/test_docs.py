@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ledger.core.verification.faults import CHECKS, CHECKS_OF_KIND
+from ledger.core.verification.work.faults import CHECKS, CHECKS_OF_KIND
 from ledger.verdict import NO_VERDICT_EXIT, Verdict
 
 PAGE = (Path(__file__).parents[2] / "docs" / "verification.md").read_text()

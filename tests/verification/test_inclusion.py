@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledger.chain import Entry, extend
-from ledger.core.verification.inclusion import check_inclusion
-from ledger.core.verification.single import verify_entry
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.single import check_inclusion, verify_entry
+from ledger.core.verification.work.trust import Trust
 from ledger.storage.database import Database
 from tests.support.signing import log_keys
 from tests.support.trails import NOW_US, ORG, ORG_ID, RING, draft

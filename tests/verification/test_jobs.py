@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledger.chain import EMPTY_HEAD
-from ledger.core.verification.faults import RangeRefused, Result
 from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, STOPPED, Job, VerificationJobs
-from ledger.core.verification.trail import Target
+from ledger.core.verification.run import Target
+from ledger.core.verification.work.faults import RangeRefused, Result
 from ledger.errors import QueueFull
 from ledger.keys import SigningKeyring
 from ledger.storage.database import Database

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import merkle
-from ledger.core.verification.blocks import Rows, Tiles, tree_part
-from ledger.core.verification.faults import TRAIL_KINDS
-from ledger.core.verification.log_tree import LogTree
-from ledger.core.verification.tree_part import TILE_HASHES, FaultList
-from ledger.core.verification.trust import SignedHead
+from ledger.checkpoint import SignedHead
+from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
+from ledger.core.verification.trees.log_tree import LogTree
+from ledger.core.verification.work.faults import TRAIL_KINDS
+from ledger.core.verification.work.tree_part import FaultList
+from ledger.merkle import TILE_WIDTH
 
 LEAVES = [sha256(b"%d" % n).digest() for n in range(2_000)]
 OTHER = sha256(b"other").digest()
@@ -32,8 +33,8 @@ def tree_of(
     signed = max((head.size for head in heads), default=0)
     tree = LogTree(TRAIL_KINDS, signed)
     tiles = {
-        start // TILE_HASHES: b"".join(stored[start : start + TILE_HASHES])
-        for start in range(0, len(stored), TILE_HASHES)
+        start // TILE_WIDTH: b"".join(stored[start : start + TILE_WIDTH])
+        for start in range(0, len(stored), TILE_WIDTH)
     }
     for first in range(0, len(rows), size):
         segment = rows[first : first + size]
@@ -50,8 +51,8 @@ def tree_of(
     tree.close()
     upper = merkle.Edge().extend(stored)
     for tile in tree.finished:
-        start = tile.number * TILE_HASHES
-        tree.compare(tile, b"".join(upper[tile.level][start : start + TILE_HASHES]))
+        start = tile.number * TILE_WIDTH
+        tree.compare(tile, b"".join(upper[tile.level][start : start + TILE_WIDTH]))
     return tree
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import MEMORY_FILE, Memory, MemoryUnavailable
-from ledger.core.verification.faults import VerificationFailed
+from ledger.core.verification.work.faults import VerificationFailed
 from ledger.log_keys import LogKeys, dump_log_keys, generate, rotate
 from ledger.storage.key_checks import KnownKeys
 from server.cli.private_file import replace_private_file

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.chain import EMPTY_HEAD, Entry, check_entry
-from ledger.core.verification.rows import CopyError
-from ledger.core.verification.scan import SegmentScan
-from ledger.core.verification.segment import Segment
+from ledger.core.verification.rows.rows import CopyError
+from ledger.core.verification.rows.scan import SegmentScan
+from ledger.core.verification.work.segments import Segment
 from ledger.entry import decode_leaf, encode_leaf_unchecked, entry_hash
 from ledger.keys import SigningKey, SigningKeyring
 from tests.support.trails import KEY, ORG, ORG_ID, RING, trail

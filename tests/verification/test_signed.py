@@ -10,9 +10,9 @@ import pytest
 
 from ledger import merkle
 from ledger.chain import EMPTY_HEAD, Head, extend
-from ledger.checkpoint import Checkpoint
-from ledger.core.verification.faults import CHECKS, CHECKS_OF_ENTRIES
-from ledger.core.verification.trust import SignedHead, Trust
+from ledger.checkpoint import Checkpoint, SignedHead
+from ledger.core.verification.work.faults import CHECKS, CHECKS_OF_ENTRIES
+from ledger.core.verification.work.trust import Trust
 from ledger.log_keys import LogKeys
 from ledger.note import sign_note
 from tests.support.signing import log_keys

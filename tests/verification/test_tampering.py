@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.chain import EMPTY_HEAD, Entry, Head
-from ledger.core.verification.faults import CHECKS_OF_ENTRIES, CHECKS_OF_KIND
+from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, CHECKS_OF_KIND
 from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
 from tests.support.trails import KEY, ORG_ID, RING, draft, trail

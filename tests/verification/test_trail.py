@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 
 from ledger.chain import Entry, extend
-from ledger.core.verification.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
-from ledger.core.verification.trail import Progress, Target, verify_trail
-from ledger.core.verification.wire import Order
+from ledger.core.verification.run import Progress, Target, verify_trail
+from ledger.core.verification.work.crew import Order
+from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKey, SigningKeyring
 from tests.support.clusters import blocking
@@ -285,9 +285,10 @@ async def test_cancelling_ends_the_processes(superuser: Superuser) -> None:
 
 ORPHANING = """
 import asyncio
-from ledger.core.verification.crew import CrewMember
+from ledger.core.verification.work.crew import WORKERS
+from ledger.workers import WorkerProcess
 async def main():
-    print((await CrewMember.start()).pid, flush=True)
+    print((await WorkerProcess.start(WORKERS)).pid, flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
 """

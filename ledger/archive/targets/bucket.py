@@ -35,7 +35,7 @@ LISTED_AT_ONCE = 1_000  # the most that servers give
 VERSION_PAGES_MAX = 100  # of 1,000 versions each, of one key
 
 
-class Found(NamedTuple):
+class FoundObject(NamedTuple):
     """The newest version of a key; `hidden` when a deletion stands before it."""
 
     version: str
@@ -142,7 +142,7 @@ class Bucket:
         with explained(self._where, f"find under {key!r}"):
             return _held(key, await self._s3.head_object(**self._at(key, version)))
 
-    async def find(self, key: str) -> Found | None:
+    async def find(self, key: str) -> FoundObject | None:
         """The newest version of a key, also of a deleted one; None if there never was any.
 
         By a listing, as not every server says of a missing key that it was deleted.
@@ -154,11 +154,11 @@ class Bucket:
             )
         versions = [each for each in page.get("Versions", []) if each.get("Key") == path]
         if versions and versions[0].get("IsLatest"):
-            return Found(_version(versions[0]), hidden=False)
+            return FoundObject(_version(versions[0]), hidden=False)
         if not any(each.get("Key") == path for each in page.get("DeleteMarkers", [])):
             return None
         older = await self.versions(key)
-        return Found(older[0], hidden=True) if older else None
+        return FoundObject(older[0], hidden=True) if older else None
 
     async def digest(self, key: str, version: str) -> Stored:
         """A version as it is read back: everything in one answer."""

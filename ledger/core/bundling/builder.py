@@ -17,16 +17,17 @@ from ledger.chain import Entry
 from ledger.core.bundling.covering import Covering
 from ledger.core.bundling.disclosure import Discloser, Disclosure, Lookup
 from ledger.core.bundling.selection import Selection, Trail
+from ledger.core.org import Org
 from ledger.core.proving import DamagedTree
-from ledger.core.sealer import Org, Sealer
+from ledger.core.sealing.sealer import Sealer
 from ledger.entry import Leaf, decode_leaf, entry_hash
 from ledger.errors import FormatError, MerkleError, QueueFull
 from ledger.evidence.format import Request
 from ledger.evidence.page import verify_page
 from ledger.evidence.writer import BundleWriter
 from ledger.storage import trees
-from ledger.storage.bundles import DamagedTrail
 from ledger.storage.database import Database
+from ledger.storage.entry_bundles import DamagedTrail
 from ledger.tiles import TILE_WIDTH, Tile, TileProofs, tiles_for_proofs
 
 BATCH_ENTRIES: Final = 500

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ledger import merkle
 from ledger.anchor import blind
-from ledger.core.proving import DamagedTree, NotYetSigned, SigningStopped, inclusion
-from ledger.core.sealer import Org
+from ledger.core.org import Org
+from ledger.core.proving import (
+    Anchoring,
+    DamagedTree,
+    NotYetSigned,
+    anchoring_by,
+    cosignature_lines,
+    not_covered,
+)
 from ledger.errors import CheckpointError, KeyHistoryError, NoteError
 from ledger.evidence.format import TOKENS_MAX
-from ledger.evidence.writer import Anchoring
+from ledger.evidence.writer import BundledAnchoring
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.policy import Policy
-from ledger.storage import evidence, history, log_keys, trees
+from ledger.storage import bundle_reads, log_keys, trees
 from ledger.storage.database import Database
-from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
+from ledger.storage.trees import StoredCheckpoint, StoredToken
 
 COSIGNED_MAX: Final = 20
 """Cosigned anchors that are looked at for one that satisfies the policy."""
@@ -34,7 +40,7 @@ class Covering(NamedTuple):
     """
 
     checkpoint: StoredCheckpoint
-    anchoring: Anchoring | None
+    anchoring: BundledAnchoring | None
     keys: LogKeyHistory
     cosigned: bool = True
 
@@ -49,11 +55,11 @@ async def covering(
     verify.
     """
     if anchored:
-        found = await evidence.first_anchored_above(database, org.id, seq)
+        found = await bundle_reads.first_anchored_above(database, org.id, seq)
     else:
         found = await trees.first_checkpoint_above(database, org.id, seq)
     if found is None:
-        raise await _missing(database, org, seq, anchored=anchored)
+        raise await not_covered(database, org.id, seq, anchored=anchored)
     statements = await log_keys.statements(database)
     if not statements:
         raise NotYetSigned("the keys that signed are not published yet; ask again in a moment")
@@ -72,27 +78,13 @@ async def covering(
     return Covering(found, anchoring, keys, cosigned)
 
 
-async def _missing(
-    database: Database, org: Org, seq: int, *, anchored: bool
-) -> NotYetSigned | SigningStopped:
-    tree = await trees.tree(database, org.id)
-    if tree is not None and tree.stopped is not None and tree.size <= seq:
-        return SigningStopped(
-            f"entry {seq} is not signed: the tree of this org does not grow, as its trail was "
-            "found damaged",
-            tree.stopped,
-        )
-    what = "an anchored checkpoint" if anchored else "a checkpoint"
-    return NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
-
-
 async def _anchoring(
     database: Database,
     org: Org,
     checkpoint: StoredCheckpoint,
     keys: LogKeyHistory,
     policy: Policy | None,
-) -> tuple[Anchoring, bool]:
+) -> tuple[BundledAnchoring, bool]:
     """The anchoring of a checkpoint, and whether its anchor satisfies the policy."""
     leaf = await trees.anchor_leaf(database, org.id, checkpoint.size)
     anchor, cosigned = None, policy is None
@@ -100,7 +92,7 @@ async def _anchoring(
         anchor = await _cosigned_anchor(database, leaf.idx, keys, policy)
         cosigned = anchor is not None
     if leaf is not None and anchor is None:
-        anchor = await evidence.attested_anchor(database, leaf.idx)
+        anchor = await bundle_reads.attested_anchor(database, leaf.idx)
     if leaf is None or anchor is None:
         raise DamagedTree(f"checkpoint {checkpoint.size} of org {org.id} lost its anchor. {VERIFY}")
     try:
@@ -109,24 +101,28 @@ async def _anchoring(
         raise DamagedTree(
             f"the anchor of size {anchor.size} does not verify: {error}. {VERIFY}"
         ) from None
-    blinded = blind(leaf.nonce, checkpoint.note)
-    if blinded != leaf.leaf or (opened.size, opened.root) != (anchor.size, anchor.root):
+    if blind(leaf.nonce, checkpoint.note) != leaf.leaf or (opened.size, opened.root) != (
+        anchor.size,
+        anchor.root,
+    ):
         raise DamagedTree(
             f"anchor {anchor.size} does not commit to checkpoint {checkpoint.size} of org "
             f"{org.id}. {VERIFY}"
         )
-    hashes = await inclusion(database, ANCHOR_LOG, {leaf.idx: merkle.leaf_hash(blinded)}, anchor)
-    cosignatures = await history.newest_cosignatures(database, anchor.size)
-    anchoring = Anchoring(
-        leaf.idx,
-        anchor.size,
-        leaf.nonce,
-        hashes[leaf.idx],
-        anchor.note,
-        b"".join(one.line for one in cosignatures),
-        [one.token for one in _chosen(await trees.tokens(database, anchor.size))],
+    return _bundled(await anchoring_by(database, leaf, anchor)), cosigned
+
+
+def _bundled(found: Anchoring) -> BundledAnchoring:
+    """An anchoring as a bundle holds it."""
+    return BundledAnchoring(
+        found.leaf.idx,
+        found.anchor.size,
+        found.leaf.nonce,
+        found.hashes,
+        found.anchor.note,
+        found.cosignatures,
+        [one.token for one in _chosen(found.tokens)],
     )
-    return anchoring, cosigned
 
 
 async def _cosigned_anchor(
@@ -134,11 +130,11 @@ async def _cosigned_anchor(
 ) -> StoredCheckpoint | None:
     """The first anchor with this leaf that satisfies the policy; a timestamped one if there is."""
     chosen: StoredCheckpoint | None = None
-    for anchor, stamped in await evidence.cosigned_anchors(database, index, COSIGNED_MAX):
+    for anchor, stamped in await bundle_reads.cosigned_anchors(database, index, COSIGNED_MAX):
         if chosen is not None and not stamped:
             continue
-        lines = await history.newest_cosignatures(database, anchor.size)
-        if _satisfies(policy, anchor.note + b"".join(one.line for one in lines), keys):
+        lines = await cosignature_lines(database, anchor)
+        if _satisfies(policy, anchor.note + lines, keys):
             if stamped:
                 return anchor
             chosen = anchor

@@ -9,14 +9,15 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.chain import Entry
-from ledger.core.opener import Opener, open_people
-from ledger.core.sealer import Org, Sealer
+from ledger.core.org import Org
+from ledger.core.sealing.opener import Opener, open_people
+from ledger.core.sealing.sealer import Sealer
 from ledger.entry import Leaf
 from ledger.errors import FormatError, SealingError
 from ledger.evidence.format import MEMBER_BYTES_MAX, Field, PayloadLine, State
 from ledger.storage import subjects
-from ledger.storage.bundles import DamagedTrail
 from ledger.storage.database import Database
+from ledger.storage.entry_bundles import DamagedTrail
 
 LINE_BYTES: Final = 512
 """More than a payload line has beside the payload."""

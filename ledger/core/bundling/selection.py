@@ -29,7 +29,7 @@ class TooManySelected(QuireError):
 
 
 class Trail(Protocol):
-    """Where entries are read, wherever they are: ``ledger.storage.evidence`` says what each does."""
+    """Where entries are read, wherever they are: ``ledger.storage.bundle_reads`` says what each does."""
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]: ...
 

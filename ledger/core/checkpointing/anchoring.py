@@ -16,9 +16,7 @@ from ledger.anchor import NONCE_BYTES, blind
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
-from ledger.core.checkpointing.tile_parts import parts_of
-from ledger.core.checkpointing.tips import Signed as SignedTree
-from ledger.core.checkpointing.tips import Tip, Tips
+from ledger.core.checkpointing.tips import SignedTip, Tip, Tips
 from ledger.errors import FormatError, QuireError, StorageError
 from ledger.log_keys import LogKeys, open_anchor, open_org_checkpoint
 from ledger.merkle import Edge, leaf_hash
@@ -26,9 +24,10 @@ from ledger.note import parse_note, sign_note
 from ledger.storage.signing import AnchorRow, Idle, SignerConnection
 from ledger.storage.signing_transaction import (
     LockedTree,
+    NewCheckpoint,
     RowsInTheWay,
-    Signed,
     SigningTransaction,
+    parts_of,
 )
 from ledger.storage.trees import ANCHOR_LOG
 
@@ -51,7 +50,7 @@ class AnchoringStopped(QuireError):
         self.doubt = doubt
 
 
-class Anchoring:
+class AnchorSigner:
     """Keeps the anchor log."""
 
     def __init__(
@@ -153,7 +152,7 @@ class Anchoring:
         return edge.size
 
     async def _tip(self, tree: LockedTree) -> Tip:
-        signed = SignedTree(ANCHOR_LOG, tree.size, tree.root, self._opened)
+        signed = SignedTip(ANCHOR_LOG, tree.size, tree.root, self._opened)
         tip = (await self._tips.of([signed]))[ANCHOR_LOG]
         if isinstance(tip, Doubt):
             raise await self._stopped(tip)
@@ -234,7 +233,9 @@ class Anchoring:
                 note = sign_note(text, self._keys.anchor_signers(), now)
                 await transaction.add_parts(parts_of(ANCHOR_LOG, tree.size, new))
                 at = datetime.fromtimestamp(now, UTC)
-                await transaction.add_checkpoints([Signed(ANCHOR_LOG, edge.size, root, note, at)])
+                await transaction.add_checkpoints(
+                    [NewCheckpoint(ANCHOR_LOG, edge.size, root, note, at)]
+                )
                 await transaction.announce()
         except BaseException:
             self._tips.forget([ANCHOR_LOG])

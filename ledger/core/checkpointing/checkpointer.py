@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ledger.checkpoint import Checkpoint
-from ledger.core.checkpointing.anchoring import Anchoring
+from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import Doubt
-from ledger.core.checkpointing.following import Follower, Found, Range
+from ledger.core.checkpointing.following import FollowedRows, Follower, LeafRange
 from ledger.core.checkpointing.memory import Memory
 from ledger.core.checkpointing.signing import Grown, Signing
-from ledger.core.checkpointing.tips import Signed, Tip, Tips
+from ledger.core.checkpointing.tips import SignedTip, Tip, Tips
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeys, open_org_checkpoint
@@ -74,7 +74,7 @@ class Checkpointer:
         self._memory = memory
         self._pace = pace or Pace()
         self._tips = Tips(connection, memory)
-        anchoring = Anchoring(connection, keys, memory, self._tips, clock)
+        anchoring = AnchorSigner(connection, keys, memory, self._tips, clock)
         self._anchoring = anchoring
         self._signing = Signing(connection, keys, memory, self._tips, anchoring)
 
@@ -144,7 +144,7 @@ class Checkpointer:
     async def _sign(self, batch: Sequence[Pending], report: RoundReport) -> None:
         tips = await self._tips.of([self._signed(org) for org in batch])
         grown: list[Grown] = []
-        ranges: dict[int, tuple[Pending, Tip, Range]] = {}
+        ranges: dict[int, tuple[Pending, Tip, LeafRange]] = {}
         for org in batch:
             planned = self._plan(org, tips[org.org_id])
             if isinstance(planned, Doubt):
@@ -164,7 +164,7 @@ class Checkpointer:
             report.behind += max(org.length - place.upper, 0)
         await self._commit(grown, report)
 
-    def _plan(self, org: Pending, tip: Tip | Doubt) -> tuple[Tip, Range] | Doubt | None:
+    def _plan(self, org: Pending, tip: Tip | Doubt) -> tuple[Tip, LeafRange] | Doubt | None:
         """How far to follow this org's trail now."""
         if isinstance(tip, Doubt):
             return tip
@@ -179,9 +179,9 @@ class Checkpointer:
                 return _rolled_back(org.size, remembered.size)
             upper = remembered.size
         since_us = from_datetime(org.since)
-        return tip, Range(org.org_id, org.slug, org.size, upper, tip.link, since_us)
+        return tip, LeafRange(org.org_id, org.slug, org.size, upper, tip.link, since_us)
 
-    async def _read(self, ranges: Sequence[Range], *, refresh: bool) -> dict[int, Found]:
+    async def _read(self, ranges: Sequence[LeafRange], *, refresh: bool) -> dict[int, FollowedRows]:
         if not ranges:
             return {}
         follower = Follower(ranges, self._keyring(refresh))
@@ -216,11 +216,11 @@ class Checkpointer:
         await self._signing.stop(org_id, doubt)
         report.stopped.append((org_id, slug, doubt))
 
-    def _signed(self, org: Pending | SignedTree) -> Signed:
+    def _signed(self, org: Pending | SignedTree) -> SignedTip:
         def opened(note: bytes) -> Checkpoint:
             return open_org_checkpoint(note, org.slug, self._history).checkpoint
 
-        return Signed(org.org_id, org.size, org.root, opened)
+        return SignedTip(org.org_id, org.size, org.root, opened)
 
 
 def _portions(org_ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:

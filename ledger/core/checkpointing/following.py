@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
-from ledger.core.verification.rows import skip_header
+from ledger.core.verification.rows.rows import skip_header
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
 from ledger.errors import QuireError
 from ledger.keys import SigningKeyring
@@ -25,7 +25,6 @@ _FIXED = struct.Struct(">hiqiqi32si32si")
 _START = struct.Struct(">hiq")
 """Its begin: column count, org_id."""
 _COLUMNS: Final = 5
-_BIGINT_BYTES: Final = 8
 _TRAILER = struct.Struct(">h")
 _CHUNK_BYTES: Final = 1 << 18
 """Bytes that are gathered before rows are looked at."""
@@ -45,7 +44,7 @@ _decode = msgspec.json.Decoder(_Place).decode
 _NOT_PLAIN: Final = (struct.error, KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-class Range(NamedTuple):
+class LeafRange(NamedTuple):
     """Leaves ``lower`` to ``upper - 1`` of one org; ``link`` is the hash before them, as hex.
 
     None of them was anchored before ``since_us``.
@@ -59,7 +58,7 @@ class Range(NamedTuple):
     since_us: int
 
 
-class Found(NamedTuple):
+class FollowedRows(NamedTuple):
     """The leaf hashes of one range, in order, and when the last was anchored; or a doubt."""
 
     hashes: list[bytes]
@@ -74,8 +73,8 @@ class OutOfOrder(QuireError):
 class Follower:
     """Takes the bytes of a COPY of leaves and checks them against the ranges asked for."""
 
-    def __init__(self, ranges: Sequence[Range], keyring: SigningKeyring) -> None:
-        self.found: dict[int, Found] = {}
+    def __init__(self, ranges: Sequence[LeafRange], keyring: SigningKeyring) -> None:
+        self.found: dict[int, FollowedRows] = {}
         self._ranges = iter(ranges)
         self._signers = {key.key_id: key.sign for key in keyring.keys()}
         self._parts: list[bytes] = []
@@ -91,7 +90,7 @@ class Follower:
         if self._waiting >= _CHUNK_BYTES:
             self._take()
 
-    def finish(self) -> dict[int, Found]:
+    def finish(self) -> dict[int, FollowedRows]:
         """What was found of each range, once the whole stream was fed."""
         self._take()
         while self._range is not None:
@@ -123,7 +122,7 @@ class Follower:
         if self._doubt is None and len(self._hashes) != wanted:
             seq = self._range.lower + len(self._hashes)
             self._doubt = Doubt("entry_missing", f"entry {seq} is missing from the trail")
-        self.found[self._range.org_id] = Found(self._hashes, self._anchored_at, self._doubt)
+        self.found[self._range.org_id] = FollowedRows(self._hashes, self._anchored_at, self._doubt)
         self._next_range()
 
     def _follow(self, buffer: bytes, position: int) -> int:
@@ -148,7 +147,7 @@ class Follower:
                 return position
         return position
 
-    def _pass_over(self, buffer: bytes, position: int, place: Range) -> tuple[int, bool]:
+    def _pass_over(self, buffer: bytes, position: int, place: LeafRange) -> tuple[int, bool]:
         """Hash the rows of one range that are right.
 
         Returns where the next row begins, and whether it is worth going on: False where a
@@ -197,7 +196,7 @@ class Follower:
             position = leaf_end
         return position, False
 
-    def _name(self, buffer: bytes, position: int, expected: int, place: Range) -> Doubt:
+    def _name(self, buffer: bytes, position: int, expected: int, place: LeafRange) -> Doubt:
         """Why the row at ``position`` is not the one expected."""
         _, _, _, _, seq, n3, stored, n4, signature, leaf_bytes = _FIXED.unpack_from(
             buffer, position
@@ -220,7 +219,7 @@ class Follower:
             return Doubt("leaf_malformed", f"the leaf of entry {seq} can't be read")
 
     def _name_said(
-        self, said: _Place, seq: int, digest: bytes, signature: bytes, place: Range
+        self, said: _Place, seq: int, digest: bytes, signature: bytes, place: LeafRange
     ) -> Doubt:
         """Why a leaf that hashes to its entry hash is not the one expected."""
         if said.key not in self._signers:

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ledger.checkpoint import Checkpoint
-from ledger.core.checkpointing.anchoring import Anchoring
+from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
-from ledger.core.checkpointing.following import Found
+from ledger.core.checkpointing.following import FollowedRows
 from ledger.core.checkpointing.memory import Memory
-from ledger.core.checkpointing.tile_parts import parts_of
 from ledger.core.checkpointing.tips import Tip, Tips
 from ledger.log_keys import LogKeys
 from ledger.merkle import Edge
 from ledger.note import sign_note
 from ledger.storage.signing import Pending, SignerConnection
-from ledger.storage.signing_transaction import Signed, SigningTransaction
+from ledger.storage.signing_transaction import NewCheckpoint, SigningTransaction, parts_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Grown:
     anchored_at: datetime
 
     @classmethod
-    def of(cls, org: Pending, tip: Tip, found: Found) -> Grown:
+    def of(cls, org: Pending, tip: Tip, found: FollowedRows) -> Grown:
         """The tree at this tip with the leaves that were found."""
         edge = tip.edge.copy()
         new = edge.extend(found.hashes)
@@ -53,7 +52,7 @@ class Signing:
         keys: LogKeys,
         memory: Memory,
         tips: Tips,
-        anchoring: Anchoring,
+        anchoring: AnchorSigner,
     ) -> None:
         self._connection = connection
         self._keys = keys
@@ -115,11 +114,11 @@ class Signing:
         await self._anchoring.add_leaves(transaction, [(s.org_id, s.size, s.note) for s in signed])
         await transaction.announce()
 
-    def _checkpoint(self, one: Grown) -> Signed:
+    def _checkpoint(self, one: Grown) -> NewCheckpoint:
         slug, root = one.org.slug, one.edge.root()
         text = Checkpoint(self._keys.public().org_origin(slug), one.edge.size, root).text()
         note = sign_note(text, self._keys.org_signers(slug))
-        return Signed(one.org.org_id, one.edge.size, root, note, one.anchored_at)
+        return NewCheckpoint(one.org.org_id, one.edge.size, root, note, one.anchored_at)
 
     async def stop(self, org_id: int, doubt: Doubt) -> None:
         """Stop an org: keep why, freeze it. Once thawed it is not frozen again for the same.
@@ -144,7 +143,7 @@ def _rewritten(size: int) -> Doubt:
     )
 
 
-def _time_of(found: Found) -> datetime | None:
+def _time_of(found: FollowedRows) -> datetime | None:
     if found.anchored_at is None:
         return None
     try:

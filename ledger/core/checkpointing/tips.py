@@ -15,7 +15,7 @@ from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
 from ledger.entry import HASH_BYTES, MAX_SEQ
 from ledger.errors import FormatError, MerkleError
-from ledger.merkle import Edge, verify_inclusion
+from ledger.merkle import TILE_WIDTH, Edge, verify_inclusion
 from ledger.storage.signing import SignerConnection
 from ledger.storage.trees import join_parts
 from ledger.tiles import (
@@ -28,7 +28,6 @@ from ledger.tiles import (
 
 MAX_TIPS: Final = 50_000
 """Trees whose edge is kept: some two kilobytes each."""
-_WIDTH: Final = 256
 _NOT_OURS: Final = (FormatError, MerkleError)
 """What tiles raise that are not those of the tree."""
 
@@ -40,7 +39,7 @@ class Tip(NamedTuple):
     link: str | None
 
 
-class Signed(NamedTuple):
+class SignedTip(NamedTuple):
     """A tree as its row says it was last signed, and how its checkpoint is opened."""
 
     org_id: int
@@ -69,7 +68,7 @@ class Tips:
         for org_id in org_ids:
             self._kept.pop(org_id, None)
 
-    async def of(self, trees: Sequence[Signed]) -> dict[int, Tip | Doubt]:
+    async def of(self, trees: Sequence[SignedTip]) -> dict[int, Tip | Doubt]:
         """The tips of these trees, or what is doubtful about them. Raises DatabaseUnavailable."""
         tips: dict[int, Tip | Doubt] = {}
         missing = []
@@ -87,7 +86,7 @@ class Tips:
             tips.update(await self._read_back(missing))
         return tips
 
-    async def _read_back(self, trees: Sequence[Signed]) -> dict[int, Tip | Doubt]:
+    async def _read_back(self, trees: Sequence[SignedTip]) -> dict[int, Tip | Doubt]:
         places = sorted(
             {(tree.org_id, tile.level, tile.index) for tree in trees for tile in self._needed(tree)}
         )
@@ -100,7 +99,7 @@ class Tips:
             for tree in trees
         }
 
-    def _needed(self, tree: Signed) -> list[Tile]:
+    def _needed(self, tree: SignedTip) -> list[Tile]:
         newest = tree.size - 1
         tiles = [
             *tiles_for_edge(tree.size),
@@ -113,7 +112,7 @@ class Tips:
         return tiles
 
     def _proven(
-        self, tree: Signed, stored: dict[tuple[int, int], bytes], note: bytes | None
+        self, tree: SignedTip, stored: dict[tuple[int, int], bytes], note: bytes | None
     ) -> Tip | Doubt:
         if note is None or tree.root is None:
             return Doubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
@@ -126,7 +125,7 @@ class Tips:
         tip = _tip_of(tree.size, tree.root, stored)
         return tip if isinstance(tip, Doubt) else self._recalled(tree, stored) or tip
 
-    def _recalled(self, tree: Signed, stored: dict[tuple[int, int], bytes]) -> Doubt | None:
+    def _recalled(self, tree: SignedTip, stored: dict[tuple[int, int], bytes]) -> Doubt | None:
         """Whether the tree contains what this machine remembers of it."""
         remembered = self._memory.get(tree.org_id)
         if remembered is None or remembered.size > tree.size:
@@ -168,7 +167,7 @@ def _impossible(size: int) -> Doubt:
 
 def _newest_leaves(size: int) -> Tile:
     """The tile with the newest leaf hash of a tree that is not empty."""
-    return Tile(0, (size - 1) // _WIDTH, (size - 1) % _WIDTH + 1)
+    return Tile(0, (size - 1) // TILE_WIDTH, (size - 1) % TILE_WIDTH + 1)
 
 
 def _cut(stored: dict[tuple[int, int], bytes], tiles: Sequence[Tile]) -> dict[Tile, bytes]:

@@ -22,15 +22,14 @@ import msgspec
 
 from ledger.chain import Fault
 from ledger.core.lasting import GRACE_S, Lasting, plain
-from ledger.core.verification.archive_at import ArchiveAt
-from ledger.core.verification.extent import Target, check_range
-from ledger.core.verification.faults import RangeRefused, Result, VerificationFailed
-from ledger.core.verification.limits import SigningLimits
-from ledger.core.verification.trail import Progress, verify_trail
-from ledger.core.verification.trust import Trust
+from ledger.core.verification.run import Progress, verify_trail
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.extent import SigningLimits, Target, check_range
+from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
+from ledger.core.verification.work.trust import Trust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
-from ledger.storage.verifications import Advance, JobRow, VerificationTable
+from ledger.storage.verifications import JobAdvance, JobRow, VerificationTable
 from ledger.verdict import Verdict
 
 MAX_WAITING: Final = 16
@@ -286,7 +285,7 @@ class _Running:
         """Take the newest progress."""
         self._progress = progress
 
-    def advance(self, result: Result | None) -> Advance:
+    def advance(self, result: Result | None) -> JobAdvance:
         """The progress as it is stored; ``result`` when it is over."""
         processed, total, fault_count, faults = self._progress
         if result is not None:
@@ -294,7 +293,7 @@ class _Running:
             fault_count, faults = result.fault_count, result.errors
         rate = processed / max(time.monotonic() - self._since, 1e-6)
         named = msgspec.json.encode(faults[:MAX_FAULTS_SO_FAR]).decode()
-        return Advance(processed, total, rate, fault_count, named)
+        return JobAdvance(processed, total, rate, fault_count, named)
 
 
 def _job(row: JobRow) -> Job:

@@ -9,34 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ledger.chain import Fault
-from ledger.core.verification.faults import MAX_FAULTS
-from ledger.core.verification.scan import SegmentScan
-from ledger.core.verification.segment import Segment, SegmentResult
-from ledger.core.verification.signed_logs import SignedLogs
-from ledger.core.verification.wire import (
+from ledger.core.verification.rows.scan import SegmentScan
+from ledger.core.verification.trees.signed_logs import SignedLogs
+from ledger.core.verification.work.crew import (
+    MAX_MESSAGE_BYTES,
     Advance,
-    Failure,
     FromWorker,
     Order,
     Ready,
+    WorkerFailure,
     decode_to_worker,
-    pack,
-    receive,
+    encode,
 )
+from ledger.core.verification.work.faults import MAX_FAULTS
+from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.errors import QuireError
 from ledger.storage.copy_out import SegmentReader, reader_of
+from ledger.workers import answers_of_worker, frame, receive
 
 if TYPE_CHECKING:
-    from ledger.core.verification.archived_rows import BothSides
+    from ledger.core.verification.rows.archived_rows import BothSides
 
-NICENESS: Final = 10
-"""Appends come first."""
 ADVANCE_EVERY_S: Final = 0.2
 
 
@@ -51,7 +49,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stdin ends. Returns only then, or after a failure was told."""
-        body = await receive(self._orders)
+        body = await receive(self._orders, MAX_MESSAGE_BYTES)
         if body is None:
             return
         order = decode_to_worker(body)
@@ -66,7 +64,7 @@ class Worker:
             working.result()  # an error of our own belongs on stderr
 
     async def _listen(self) -> None:
-        while (body := await receive(self._orders)) is not None:
+        while (body := await receive(self._orders, MAX_MESSAGE_BYTES)) is not None:
             segment = decode_to_worker(body)
             assert isinstance(segment, Segment), "only segments follow the order"
             self._segments.put_nowait(segment)
@@ -95,7 +93,10 @@ class Worker:
                         result.tree = await logs.range_part(segment, rows)
                     self._answer(result)
         except QuireError as error:
-            self._answer(Failure(str(error)))
+            self._answer(WorkerFailure(str(error)))
+        finally:
+            if self._both is not None:
+                await self._both.close()
 
     async def _read(
         self, reader: SegmentReader, order: Order, segment: Segment, scan: SegmentScan
@@ -120,14 +121,14 @@ class Worker:
             return told_rows, []
         if self._both is None:
             # Here, as few trails have left their database.
-            from ledger.core.verification.archived_rows import BothSides  # noqa: PLC0415
+            from ledger.core.verification.rows.archived_rows import BothSides  # noqa: PLC0415
 
             self._both = BothSides(reader, archive, order.org_id, order.org)
         faults = await self._both.copy(segment.lower, segment.last, take)
         return told_rows, faults
 
     def _answer(self, message: FromWorker) -> None:
-        data = memoryview(pack(message))
+        data = memoryview(frame(encode(message)))
         while data:
             data = data[os.write(self._answers, data) :]
 
@@ -142,10 +143,7 @@ def _add(result: SegmentResult, faults: Sequence[Fault]) -> None:
 
 async def main() -> None:
     """Take orders from stdin; whatever else is printed goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
-    os.nice(NICENESS)
-    answers = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    answers = answers_of_worker()
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(orders), sys.stdin

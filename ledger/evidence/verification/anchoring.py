@@ -12,8 +12,8 @@ from ledger.evidence.contents import Contents
 from ledger.evidence.format import TOKENS_MAX, decode, read_anchor_leaf
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings
-from ledger.evidence.verification.attestations import Attested, check_time, check_witnesses
-from ledger.evidence.verification.tree_head import Head
+from ledger.evidence.verification.attestations import AttestedAnchor, check_time, check_witnesses
+from ledger.evidence.verification.tree_head import TrailHead
 from ledger.log_keys import LogKeyHistory, open_anchor
 from ledger.note import open_note, parse_note
 from ledger.proof import parse_proof
@@ -32,7 +32,11 @@ class _Files(NamedTuple):
 
 
 def check_anchor(
-    contents: Contents, keys: LogKeyHistory | None, head: Head, trust: Trust, findings: Findings
+    contents: Contents,
+    keys: LogKeyHistory | None,
+    head: TrailHead,
+    trust: Trust,
+    findings: Findings,
 ) -> None:
     """Everything from the checkpoint upwards, or that none of it is there."""
     size = contents.manifest.anchor
@@ -53,7 +57,7 @@ def check_anchor(
         findings.holds("anchors", f"the checkpoint is in the anchor of {size} checkpoints")
     if keys is not None:
         _check_signatures(members.anchor_note(size), files.note, keys, findings)
-    attested = Attested(size, files.note, files.cosignatures, files.tokens)
+    attested = AttestedAnchor(size, files.note, files.cosignatures, files.tokens)
     check_time(attested, trust.tsa_ca, findings)
     check_witnesses(attested, keys, trust.policy, findings)
 

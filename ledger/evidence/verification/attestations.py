@@ -12,7 +12,7 @@ from ledger.note import parse_signatures
 from ledger.policy import Cosigned, Policy
 
 
-class Attested(NamedTuple):
+class AttestedAnchor(NamedTuple):
     """An anchor's size, the note the log signed, and what others added to it."""
 
     size: int
@@ -21,7 +21,7 @@ class Attested(NamedTuple):
     tokens: tuple[bytes, ...]
 
 
-def check_time(anchor: Attested, tsa_ca: bytes | None, findings: Findings) -> None:
+def check_time(anchor: AttestedAnchor, tsa_ca: bytes | None, findings: Findings) -> None:
     """One timestamp by a trusted authority is enough; its time is the latest the anchor can have."""
     if not anchor.tokens:
         findings.leaves_out("external_time", "the anchor has no timestamp")
@@ -54,7 +54,7 @@ def check_time(anchor: Attested, tsa_ca: bytes | None, findings: Findings) -> No
 
 
 def check_witnesses(
-    anchor: Attested, keys: LogKeyHistory | None, policy: Policy | None, findings: Findings
+    anchor: AttestedAnchor, keys: LogKeyHistory | None, policy: Policy | None, findings: Findings
 ) -> None:
     """The cosignatures that the policy asks for, under the log's keys or those it lists."""
     names = _names(anchor, findings)
@@ -89,7 +89,7 @@ def judge_cosignatures(cosigned: Cosigned, findings: Findings) -> None:
         findings.holds("witnesses", f"cosigned as the policy asks, by: {found}")
 
 
-def _names(anchor: Attested, findings: Findings) -> str:
+def _names(anchor: AttestedAnchor, findings: Findings) -> str:
     """Who claims to have cosigned."""
     if not anchor.cosignatures:
         return ""

@@ -12,12 +12,12 @@ from ledger.evidence.format import BATCH_ENTRIES_MAX, ENTRIES_MAX
 from ledger.evidence.verdict import Findings
 from ledger.evidence.verification.payloads import Payloads
 from ledger.evidence.verification.proofs import Proofs
-from ledger.evidence.verification.tree_head import Head
+from ledger.evidence.verification.tree_head import TrailHead
 
 _PROOF_NAMES: Final = "proofs/"
 
 
-def check_entries(contents: Contents, head: Head, findings: Findings) -> None:
+def check_entries(contents: Contents, head: TrailHead, findings: Findings) -> None:
     """All batches, up to the first member that belongs to none."""
     entries = _Entries(contents, head, findings)
     batch = 0
@@ -30,7 +30,7 @@ def check_entries(contents: Contents, head: Head, findings: Findings) -> None:
 class _Entries:
     """What must be remembered from entry to entry."""
 
-    def __init__(self, contents: Contents, head: Head, findings: Findings) -> None:
+    def __init__(self, contents: Contents, head: TrailHead, findings: Findings) -> None:
         self._contents = contents
         self._manifest = contents.manifest
         self._inclusion = Proofs(head.checkpoint, head.note) if head.checkpoint else None

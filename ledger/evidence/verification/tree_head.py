@@ -14,14 +14,16 @@ from ledger.log_keys import LogKeyHistory
 from ledger.note import open_note, parse_note
 
 
-class Head(NamedTuple):
+class TrailHead(NamedTuple):
     """The checkpoint's note, and what it says; None where it is not the one it should be."""
 
     note: bytes
     checkpoint: Checkpoint | None
 
 
-def check_checkpoint(contents: Contents, keys: LogKeyHistory | None, findings: Findings) -> Head:
+def check_checkpoint(
+    contents: Contents, keys: LogKeyHistory | None, findings: Findings
+) -> TrailHead:
     """Read the checkpoint, and hold its origin, size and signature against what they should be."""
     manifest = contents.manifest
     name = members.checkpoint_note(manifest.checkpoint)
@@ -31,11 +33,11 @@ def check_checkpoint(contents: Contents, keys: LogKeyHistory | None, findings: F
     except (NoteError, CheckpointError) as error:
         findings.fails("checkpoints", f"{name}: {error}")
         findings.leaves_out("classical_signature", f"{name}: not looked at, it is another one")
-        return Head(note, None)
+        return TrailHead(note, None)
     findings.holds("checkpoints", f"a checkpoint of {checkpoint.origin}, {checkpoint.size} entries")
     if keys is not None:
         check_signature(name, note, keys, manifest, findings)
-    return Head(note, checkpoint)
+    return TrailHead(note, checkpoint)
 
 
 def _checkpoint(note: bytes, manifest: Manifest) -> Checkpoint:

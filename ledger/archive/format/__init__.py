@@ -1,0 +1,1 @@
+"""What the objects of an archive are called and hold: names, rows, packs, records."""

@@ -1,0 +1,277 @@
+"""Reading the archive of one log, object by object. Nothing here is verified.
+
+Whoever must not trust the target verifies what comes out: leaves by the tiles, payloads by
+their leaves, notes by the key history. :mod:`ledger.archive.verification.run` does it for a whole
+archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple, TypeVar
+
+from ledger.archive.format.layout import (
+    ANCHORS,
+    CHECKPOINT,
+    COSIGNATURES,
+    HISTORY,
+    LOG_KEYS,
+    NONCES,
+    ORG,
+    TOKENS,
+    CosignatureAt,
+    Pack,
+    Span,
+    TokenAt,
+    pack_folder,
+    place_of,
+)
+from ledger.archive.format.packs import PACK_BYTES_MAX, Packed
+from ledger.archive.format.records import (
+    LINE_BYTES_MAX,
+    NOTE_BYTES_MAX,
+    ORG_BYTES_MAX,
+    RECORDS_BYTES_MAX,
+    TOKEN_BYTES_MAX,
+    AnchoredAt,
+    ArchivedCheckpoint,
+    ArchivedOrg,
+    decode_rows,
+)
+from ledger.archive.format.rows import entry_of, unpacked, widest_at
+from ledger.archive.targets import Listed, Readable
+from ledger.chain import Entry
+from ledger.checkpoint import Checkpoint
+from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, TileError
+from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
+from ledger.merkle import HASH_BYTES
+from ledger.tiles import (
+    MAX_BUNDLE_BYTES,
+    MAX_TILE_BYTES,
+    TILE_WIDTH,
+    EntryTile,
+    Tile,
+    read_bundle,
+    tile_in,
+)
+
+KEY_HISTORY_BYTES_MAX = 1 << 20
+NONCES_HELD_MAX = 1_000_000
+"""Of spans that reach over each other, until they are in order."""
+Row = TypeVar("Row", ArchivedCheckpoint, AnchoredAt)
+
+
+class ArchivedToken(NamedTuple):
+    """A timestamp token of the anchor of this size, and when it was stored (POSIX µs)."""
+
+    size: int
+    added_us: int
+    token: bytes
+
+    @property
+    def key(self) -> str:
+        """Its key below the prefix."""
+        return TokenAt(self.size, self.added_us).key()
+
+
+class ArchivedCosignature(NamedTuple):
+    """A witness's signature line for the anchor of this size, and when it was stored."""
+
+    size: int
+    added_us: int
+    line: bytes
+    key_id: str
+
+    @property
+    def key(self) -> str:
+        """Its key below the prefix."""
+        return CosignatureAt(self.size, self.added_us, self.key_id).key()
+
+
+class ArchiveReader:
+    """The archive of one org's trail, or of the anchor log, in an open target.
+
+    Methods raise the errors of the target, and ArchiveMismatch for an object that is damaged.
+    """
+
+    def __init__(self, target: Readable, org: str) -> None:
+        self._target = target
+        self.org = org
+
+    @classmethod
+    def of_anchors(cls, target: Readable) -> ArchiveReader:
+        """The archive of the log of all checkpoints, which all orgs share."""
+        return cls(target, ANCHORS)
+
+    def key(self, key: str) -> str:
+        """The key in the target of what lies under ``key`` here."""
+        return f"{self.org}/{key}"
+
+    async def find(self, key: str, limit: int) -> bytes | None:
+        """An object of at most ``limit`` bytes; None where there is none."""
+        try:
+            return await self._target.get(self.key(key), limit)
+        except ArchiveObjectMissing:
+            return None
+
+    async def read(self, key: str, limit: int) -> bytes:
+        """An object that must be there. Raises ArchiveObjectMissing."""
+        return await self._target.get(self.key(key), limit)
+
+    async def objects(self, prefix: str = "") -> AsyncIterator[Listed]:
+        """All objects whose keys here begin with ``prefix``, in order."""
+        async for listed in self._target.list(self.key(prefix)):
+            yield Listed(listed.key.removeprefix(f"{self.org}/"), listed.size)
+
+    async def checkpoint(self) -> bytes | None:
+        """The note up to which all is archived; None where nothing is."""
+        return await self.find(CHECKPOINT, NOTE_BYTES_MAX)
+
+    async def key_history(self) -> LogKeyHistory:
+        """The public history of the log's keys. Raises KeyHistoryError."""
+        return LogKeyHistory.parse(await self.read(LOG_KEYS, KEY_HISTORY_BYTES_MAX))
+
+    def opened(self, note: bytes, history: LogKeyHistory) -> Checkpoint:
+        """What a note of this log says, its signatures verified. Raises FormatError."""
+        if self.org == ANCHORS:
+            return open_anchor(note, history).checkpoint
+        return open_org_checkpoint(note, self.org, history).checkpoint
+
+    async def about(self) -> ArchivedOrg:
+        """What the archive says of its org."""
+        return ArchivedOrg.decode(await self.read(ORG, ORG_BYTES_MAX))
+
+    async def tile(self, tile: Tile) -> bytes:
+        """The hashes of a tile, or of the full one cut to its width."""
+        data = await self._unit(tile, MAX_TILE_BYTES)
+        if len(data) < tile.width * HASH_BYTES:
+            raise ArchiveMismatch(f"{tile.path()} is shorter than its width says")
+        return data[: tile.width * HASH_BYTES]
+
+    async def leaves(self, bundle: EntryTile) -> list[bytes]:
+        """The leaves of a bundle, or of the full one cut to its width."""
+        limit = MAX_BUNDLE_BYTES
+        data = await self.find(bundle.path(), limit)
+        width = bundle.width
+        if data is None:
+            width, data = TILE_WIDTH, await self.read(bundle.full().path(), limit)
+        try:
+            return read_bundle(data, width)[: bundle.width]
+        except TileError as error:
+            raise ArchiveMismatch(f"{bundle.path()}: {error}") from error
+
+    async def _unit(self, unit: Tile | EntryTile, limit: int) -> bytes:
+        data = await self.find(unit.path(), limit)
+        return data if data is not None else await self.read(unit.full().path(), limit)
+
+    async def packed(
+        self, tile: int, first: int, last: int
+    ) -> AsyncIterator[tuple[int, list[Packed]]]:
+        """Signatures and payloads of entries ``first`` to ``last`` of a bundle, a pack at a time.
+
+        Yields the place of the first in its bundle, and them. Raises ArchiveObjectMissing.
+        """
+        whole = Pack(tile, 0, TILE_WIDTH - 1)
+        data = await self.find(whole.key(), PACK_BYTES_MAX)
+        if data is not None:
+            yield first, unpacked(whole, data)[first : last + 1]
+            return
+        packs = [pack async for pack in self._packs(tile)]
+        at = first
+        while at <= last:
+            pack = widest_at(packs, at)
+            if pack is None:
+                raise ArchiveObjectMissing(
+                    f"no payload of entry {tile * TILE_WIDTH + at} of {self.org} is archived"
+                )
+            data = await self.read(pack.key(), PACK_BYTES_MAX)
+            yield at, unpacked(pack, data)[at - pack.first : last + 1 - pack.first]
+            at = pack.last + 1
+
+    async def _packs(self, tile: int) -> AsyncIterator[Pack]:
+        async for listed in self.objects(pack_folder(tile)):
+            place = place_of(listed.key)
+            if isinstance(place, Pack) and place.tile == tile:
+                yield place
+
+    async def entries(self, org_id: int, first: int, last: int, size: int) -> AsyncIterator[Entry]:
+        """The rows ``first`` to ``last``, bit for bit as they were stored.
+
+        ``size`` is that of an archived checkpoint: it tells the width of the last bundle.
+        """
+        for tile in range(first // TILE_WIDTH, last // TILE_WIDTH + 1):
+            width = tile_in(size, 0, tile).width
+            leaves = await self.leaves(EntryTile(tile, width))
+            start = tile * TILE_WIDTH
+            begin, end = max(first - start, 0), min(last - start, width - 1)
+            async for at, rows in self.packed(tile, begin, end):
+                for place, row in enumerate(rows, at):
+                    yield entry_of(org_id, leaves[place], row)
+
+    async def history(self) -> AsyncIterator[ArchivedCheckpoint]:
+        """Every checkpoint that was ever signed and is archived, smallest first."""
+        covered = 0
+        async for span, rows in self._spans(HISTORY, ArchivedCheckpoint):
+            for row in rows:
+                if row.size > covered:
+                    yield row
+            covered = max(covered, span.last)
+
+    async def nonces(self) -> AsyncIterator[AnchoredAt]:
+        """Where the anchor log commits to checkpoints of this org, in its order.
+
+        A place comes more than once where different things were archived of it: one leaf stands
+        there at most, and the others are superseded or forged.
+        """
+        held: set[AnchoredAt] = set()
+        async for span, rows in self._spans(NONCES, AnchoredAt):
+            before = {row for row in held if row.idx < span.after}
+            for row in sorted(before, key=_place):
+                yield row
+            held = (held - before).union(rows)
+            if len(held) > NONCES_HELD_MAX:
+                raise ArchiveMismatch(f"too many spans of {self.org}/{NONCES} hold the same places")
+        for row in sorted(held, key=_place):
+            yield row
+
+    async def _spans(self, prefix: str, kind: type[Row]) -> AsyncIterator[tuple[Span, list[Row]]]:
+        """The rows of all spans, which may reach over each other, but leave no gap."""
+        covered = 0
+        async for listed in self.objects(prefix):
+            span = place_of(listed.key)
+            if not isinstance(span, Span):
+                continue
+            if span.after > covered:
+                raise ArchiveMismatch(
+                    f"{self.org}/{prefix} has nothing of {covered + 1} to {span.after}"
+                )
+            rows = decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind)
+            if not all(span.after < _number(row) <= span.last for row in rows):
+                raise ArchiveMismatch(f"{self.org}/{listed.key} has rows of another span")
+            yield span, rows
+            covered = max(covered, span.last)
+
+    async def tokens(self) -> AsyncIterator[ArchivedToken]:
+        """Timestamp tokens of anchors, in the order of their sizes."""
+        async for listed in self.objects(TOKENS):
+            place = place_of(listed.key)
+            if isinstance(place, TokenAt):
+                token = await self.read(listed.key, TOKEN_BYTES_MAX)
+                yield ArchivedToken(place.size, place.added_us, token)
+
+    async def cosignatures(self) -> AsyncIterator[ArchivedCosignature]:
+        """Witnesses' signature lines for anchors, in the order of their sizes."""
+        async for listed in self.objects(COSIGNATURES):
+            place = place_of(listed.key)
+            if isinstance(place, CosignatureAt):
+                line = await self.read(listed.key, LINE_BYTES_MAX)
+                yield ArchivedCosignature(place.size, place.added_us, line, place.key_id)
+
+
+def _number(row: ArchivedCheckpoint | AnchoredAt) -> int:
+    """What the names of spans count: sizes of checkpoints, or places in the anchor log from 1."""
+    return row.size if isinstance(row, ArchivedCheckpoint) else row.idx + 1
+
+
+def _place(row: AnchoredAt) -> tuple[int, int, bytes]:
+    return row.idx, row.size, row.nonce

@@ -1,0 +1,1 @@
+"""Restoring a database from an archive."""

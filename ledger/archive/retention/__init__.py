@@ -1,0 +1,1 @@
+"""Retention: months that are archived leave the database when the policy says so."""

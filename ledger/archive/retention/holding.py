@@ -1,0 +1,160 @@
+"""Whether an archive holds what the database holds: row by row, and proved by what was signed.
+
+And whether it goes on holding it: where the target locks, what was read is locked anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ledger.archive.format.layout import (
+    CHECKPOINT,
+    HISTORY,
+    LOG_KEYS,
+    ORG,
+    CheckpointAt,
+    Span,
+    place_of,
+)
+from ledger.archive.format.rows import entry_of
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.retention.locks import Locks
+from ledger.chain import check_entry
+from ledger.checkpoint import Checkpoint
+from ledger.entry import entry_hash
+from ledger.errors import ArchiveMismatch, FormatError, MerkleError
+from ledger.keys import SigningKeyring
+from ledger.log_keys import LogKeyHistory
+from ledger.storage import archive_accounts, log_keys, trees
+from ledger.storage.database import Database
+from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, tile_in, tiles_for_proofs
+
+BUNDLES_AT_ONCE: Final = 8
+LOOKED_AT_ONCE: Final = 100
+MAX_UPPER: Final = 4_096
+"""Tiles above level 0 that are kept: 8 KiB each."""
+
+
+class Holding:
+    """Compares a range of one trail in the database with its archive.
+
+    Raises ArchiveError where they differ, or the archive can't be read, or something in either
+    is not what was signed.
+    """
+
+    def __init__(
+        self,
+        target: Locks,
+        database: Database,
+        org_id: int,
+        slug: str,
+        keyring: SigningKeyring,
+    ) -> None:
+        self._locks = target
+        self._reader = ArchiveReader(target, slug)
+        self._database = database
+        self._org_id = org_id
+        self._keyring = keyring
+        self._upper: dict[Tile, bytes] = {}
+
+    async def check(self, first: int, last: int) -> None:
+        """Entries ``first`` to ``last`` are archived bit for bit as they stand, and stay so."""
+        checkpoint = await self._checkpoint()
+        if checkpoint.size <= last:
+            raise ArchiveMismatch(
+                f"the archive of {self._reader.org} reaches to entry {checkpoint.size - 1} only"
+            )
+        tiles = range(first // TILE_WIDTH, last // TILE_WIDTH + 1)
+        for start in range(0, len(tiles), BUNDLES_AT_ONCE):
+            await asyncio.gather(
+                *(
+                    self._bundle(checkpoint, tile, first, last)
+                    for tile in tiles[start : start + BUNDLES_AT_ONCE]
+                )
+            )
+            # Only what was found right: a lock can't be taken back.
+            await self._locks.settle()
+        await self._lock_signed(checkpoint.size, first, last)
+
+    async def _lock_signed(self, size: int, first: int, last: int) -> None:
+        """Lock what tells of the range beside its tiles: notes, keys, the org itself."""
+        reader = self._reader
+        for key in (CHECKPOINT, CheckpointAt(size).key(), LOG_KEYS, ORG):
+            await self._locks.look(reader.key(key))
+        looked = 0
+        async for listed in reader.objects(HISTORY):
+            span = place_of(listed.key)
+            # A checkpoint of size n has n - 1 as its last entry.
+            if isinstance(span, Span) and span.after <= last and span.last > first:
+                await self._locks.look(reader.key(listed.key))
+                looked += 1
+                if looked % LOOKED_AT_ONCE == 0:
+                    await self._locks.settle()
+        await self._locks.settle()
+
+    async def _checkpoint(self) -> Checkpoint:
+        """The archived checkpoint, which is signed, and is the database's own."""
+        reader = self._reader
+        note = await reader.checkpoint()
+        if note is None:
+            raise ArchiveMismatch(f"nothing of {reader.org} is archived")
+        try:
+            history = LogKeyHistory.of(await log_keys.statements(self._database))
+            checkpoint = reader.opened(note, history)
+        except FormatError as error:
+            raise ArchiveMismatch(f"the archived checkpoint of {reader.org}: {error}") from error
+        stored = await trees.checkpoint_at(self._database, self._org_id, checkpoint.size)
+        if stored is None or (stored.root, stored.note) != (checkpoint.root, note):
+            raise ArchiveMismatch(
+                f"the archived checkpoint of {reader.org} of size {checkpoint.size} is not the "
+                "one that the database has"
+            )
+        return checkpoint
+
+    async def _bundle(self, checkpoint: Checkpoint, tile: int, first: int, last: int) -> None:
+        start, size = tile * TILE_WIDTH, checkpoint.size
+        width = tile_in(size, 0, tile).width
+        leaves = await self._reader.leaves(EntryTile(tile, width))
+        proofs = await self._proofs(checkpoint, tile)
+        for seq, leaf in enumerate(leaves, start):
+            if entry_hash(leaf) != proofs.leaf_hash(seq):
+                raise ArchiveMismatch(f"the archived entry {seq} is not the one that was signed")
+        begin, end = max(first - start, 0), min(last - start, width - 1)
+        async for at, rows in self._reader.packed(tile, begin, end):
+            places = range(start + at, start + at + len(rows))
+            stored = await archive_accounts.rows(
+                self._database, self._org_id, places[0], places[-1]
+            )
+            archived = [
+                entry_of(self._org_id, leaves[seq - start], row)
+                for seq, row in zip(places, rows, strict=True)
+            ]
+            if archived != stored:
+                raise ArchiveMismatch(
+                    f"entries {places[0]} to {places[-1]} are not archived as they stand in the "
+                    "database"
+                )
+            for row in stored:
+                faults = check_entry(row, self._reader.org, self._keyring, None)
+                if faults:
+                    raise ArchiveMismatch(f"entry {row.seq} is not right: {faults[0].reason}")
+
+    async def _proofs(self, checkpoint: Checkpoint, tile: int) -> TileProofs:
+        size = checkpoint.size
+        stored = {}
+        for wanted in tiles_for_proofs(tile, size):
+            data = self._upper.get(wanted)
+            if data is None:
+                data = await self._reader.tile(wanted)
+                if wanted.level and len(self._upper) < MAX_UPPER:
+                    self._upper[wanted] = data
+            stored[wanted] = data
+        try:
+            proofs = TileProofs(tile, size, stored)
+            proofs.check(checkpoint.root)
+        except (FormatError, MerkleError) as error:
+            raise ArchiveMismatch(
+                f"tile {tile} of the archive does not lead to its checkpoint: {error}"
+            ) from error
+        return proofs

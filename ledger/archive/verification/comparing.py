@@ -1,0 +1,139 @@
+"""An archive held against the live database: the same checkpoints, and the same entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from ledger.archive.format.layout import CHECKPOINT, HISTORY, pack_folder
+from ledger.archive.format.records import ArchivedCheckpoint
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.verification.findings import ArchiveFindings
+from ledger.checkpoint import parse_checkpoint
+from ledger.entry import from_datetime
+from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
+from ledger.note import parse_note
+from ledger.storage import archive_accounts, departed
+from ledger.storage.archive_accounts import SignedRow
+from ledger.storage.database import Database
+from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
+
+CHECKPOINTS_AT_ONCE: Final = 1_000
+
+
+class Comparison:
+    """Compares the archive of one trail, up to the size it reaches, with a database."""
+
+    def __init__(
+        self,
+        reader: ArchiveReader,
+        target: str,
+        database: Database,
+        org_id: int,
+        size: int,
+        found: ArchiveFindings,
+    ) -> None:
+        self._reader = reader
+        self._target = target
+        self._database = database
+        self._org_id = org_id
+        self._size = size
+        self._found = found
+        self._live = 0
+
+    async def run(self) -> None:
+        """Add what differs to the findings. Raises StorageError, and the target's errors."""
+        self._found.checked.add("database")
+        await self._extent()
+        try:
+            await self._checkpoints()
+            for tile in range(await self._first_tile(), -(-self._size // TILE_WIDTH)):
+                await self._entries(tile)
+        except (ArchiveMismatch, ArchiveObjectMissing) as error:
+            self._found.fault(self._reader.org, "database", str(error))
+
+    async def _extent(self) -> None:
+        """The archive must reach as far as the database says that it was written."""
+        done = await archive_accounts.archived(self._database, self._target, self._org_id)
+        written = max(
+            0 if done is None else done.size, await departed.live_from(self._database, self._org_id)
+        )
+        if self._size < written and await self._size_now() < written:
+            reason = (
+                f"{written} entries were archived here, and the archive's checkpoint is of "
+                f"{self._size}: it was set back, or restored from an older copy"
+            )
+            self._found.fault(CHECKPOINT, "database", reason)
+
+    async def _size_now(self) -> int:
+        """The size that the checkpoint says by now: the archive may have grown meanwhile."""
+        note = await self._reader.checkpoint()
+        try:
+            return 0 if note is None else parse_checkpoint(parse_note(note).text).size
+        except FormatError:
+            return 0
+
+    async def _first_tile(self) -> int:
+        """The first bundle with an entry that is still in the database."""
+        self._live = await departed.live_from(self._database, self._org_id)
+        return self._live // TILE_WIDTH
+
+    async def _checkpoints(self) -> None:
+        ours = self._stored()
+        stored = await anext(ours, None)
+        async for signed in self._reader.history():
+            if signed.size > self._size:
+                break
+            while stored is not None and stored.size < signed.size:
+                reason = f"the database has a checkpoint of size {stored.size}, the archive none"
+                self._found.fault(HISTORY, "database", reason)
+                stored = await anext(ours, None)
+            if stored is None or not _same(stored, signed):
+                reason = f"the checkpoint of size {signed.size} is not the one in the database"
+                self._found.fault(CHECKPOINT, "database", reason)
+            if stored is not None and stored.size == signed.size:
+                stored = await anext(ours, None)
+        if stored is not None:
+            reason = f"the database has a checkpoint of size {stored.size}, the archive none"
+            self._found.fault(HISTORY, "database", reason)
+
+    async def _stored(self) -> AsyncIterator[SignedRow]:
+        above = 0
+        while rows := await archive_accounts.checkpoints(
+            self._database, self._org_id, above, self._size, CHECKPOINTS_AT_ONCE
+        ):
+            for row in rows:
+                yield row
+            above = rows[-1].size
+
+    async def _entries(self, tile: int) -> None:
+        width = tile_in(self._size, 0, tile).width
+        start = tile * TILE_WIDTH
+        first = max(start, self._live)
+        leaves = await self._reader.leaves(EntryTile(tile, width))
+        rows = await archive_accounts.rows(self._database, self._org_id, first, start + width - 1)
+        stored = {row.seq: row for row in rows}
+        if len(rows) != len(stored):
+            reason = f"an entry of {first} to {start + width - 1} stands twice in the database"
+            self._found.fault(EntryTile(tile, width).path(), "database", reason)
+        async for at, packed in self._reader.packed(tile, first - start, width - 1):
+            for place, row in enumerate(packed, at):
+                seq = start + place
+                ours = stored.get(seq)
+                if ours is None:
+                    reason = f"entry {seq} is not in the database"
+                    self._found.fault(EntryTile(tile, width).path(), "database", reason)
+                elif ours.leaf != leaves[place]:
+                    reason = f"entry {seq} has another leaf in the database"
+                    self._found.fault(EntryTile(tile, width).path(), "database", reason)
+                elif (ours.signature, ours.payload) != row:
+                    reason = f"entry {seq} has another payload or signature in the database"
+                    self._found.fault(pack_folder(tile), "database", reason)
+
+
+def _same(stored: SignedRow, signed: ArchivedCheckpoint) -> bool:
+    return (stored.size, stored.note, from_datetime(stored.signed_at)) == (
+        signed.size,
+        signed.note,
+        signed.signed_us,
+    )

@@ -1,0 +1,101 @@
+"""Workers of an archive's verification: each opens the target itself and checks what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from ledger import errors
+from ledger.archive.verification.blocks import Checked
+from ledger.archive.verification.worker import (
+    ArchiveWorker,
+    Gear,
+    TargetFailure,
+    Work,
+    decode_answer,
+    encode,
+)
+from ledger.errors import ArchiveError, ArchiveUnavailable
+from ledger.workers import WorkerKind, WorkerProcess, worker_processes
+
+WORKERS: Final = WorkerKind(
+    "ledger.archive.verification.worker",
+    "a process that verified the archive",
+    ArchiveUnavailable,
+    64 << 20,
+)
+
+
+class Crew:
+    """Checks as many pieces of work at a time as there are workers."""
+
+    def __init__(self, members: list[Callable[[Work], Awaitable[Checked]]]) -> None:
+        self._free: asyncio.Queue[Callable[[Work], Awaitable[Checked]]] = asyncio.Queue()
+        for member in members:
+            self._free.put_nowait(member)
+
+    async def check(self, work: Work) -> Checked:
+        """What is found. Raises the target's errors, ArchiveUnavailable for a lost process."""
+        member = await self._free.get()
+        try:
+            return await member(work)
+        finally:
+            self._free.put_nowait(member)
+
+
+@asynccontextmanager
+async def crew(gear: Gear, processes: int) -> AsyncIterator[Crew]:
+    """So many processes; with 0 the work is done in a thread of this one."""
+    if processes == 0:
+        async with _thread(gear) as alone:
+            yield alone
+        return
+    async with worker_processes(WORKERS, processes) as workers:
+        for worker in workers:
+            await worker.send(encode(gear))
+        yield Crew([_Member(worker).check for worker in workers])
+
+
+@asynccontextmanager
+async def _thread(gear: Gear) -> AsyncIterator[Crew]:
+    """One thread, to which the worker's event loop belongs."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as thread:
+        worker = await loop.run_in_executor(thread, ArchiveWorker, gear)
+
+        async def check(work: Work) -> Checked:
+            return await loop.run_in_executor(thread, worker.check, work)
+
+        try:
+            yield Crew([check])
+        finally:
+            await loop.run_in_executor(thread, worker.close)
+
+
+class _Member:
+    """One worker process, for one caller at a time."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
+
+    async def check(self, work: Work) -> Checked:
+        await self._process.send(encode(work))
+        try:
+            answer: Checked | TargetFailure = decode_answer(await self._process.receive())
+        except msgspec.MsgspecError:
+            raise await self._process.lost() from None
+        if isinstance(answer, TargetFailure):
+            raise _error(answer)
+        return answer
+
+
+def _error(failure: TargetFailure) -> ArchiveError:
+    kind = getattr(errors, failure.kind, None)
+    if isinstance(kind, type) and issubclass(kind, ArchiveError):
+        return kind(failure.message)
+    return ArchiveError(failure.message)

@@ -1,0 +1,157 @@
+"""Where the leaves of an archive come from: a trail's rows, or the leaves of the anchor log.
+
+Every row is checked as verification would check it, and held against the proved tree, before
+it is given out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from ledger.archive.format.layout import Pack
+from ledger.archive.format.packs import PACK_BYTES, Packed, pack_rows
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.writing.growth import Growth
+from ledger.chain import Entry, check_entry
+from ledger.errors import ArchiveRefused
+from ledger.keys import SigningKeyring
+from ledger.merkle import HASH_BYTES, leaf_hash
+from ledger.storage import archive_accounts
+from ledger.storage.database import Database
+from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
+
+
+class Object(NamedTuple):
+    """One object to be stored: its key below the archive's prefix, and its bytes."""
+
+    key: str
+    data: bytes
+
+
+class LeafSource(Protocol):
+    """Gives what an archive holds beside its tiles."""
+
+    def objects(self, growth: Growth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
+        """The entry bundle of a level 0 tile, and what is stored beside it."""
+
+
+class _Span(NamedTuple):
+    """Seqs that are read, and perhaps packed, together; ``stored`` tells whether they are rows."""
+
+    first: int
+    last: int
+    stored: bool
+
+
+class TrailSource:
+    """The rows of one org's trail; those that the database dropped come from the archive."""
+
+    def __init__(
+        self,
+        database: Database,
+        org_id: int,
+        reader: ArchiveReader,
+        keyring: Callable[[bool], SigningKeyring],
+    ) -> None:
+        self._database = database
+        self._org_id = org_id
+        self._reader = reader
+        self._keyring = keyring(True)
+
+    async def objects(self, growth: Growth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
+        start = tile.index * TILE_WIDTH
+        fresh = max(growth.start, start)
+        spans, together = await self._spans(start, fresh, start + tile.width)
+        leaves: list[bytes] = []
+        for span in spans:
+            rows = await self._rows(span, growth)
+            for place, row in enumerate(rows, span.first - start):
+                self._check(row, hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+            leaves += [row.leaf for row in rows]
+            if span.first >= fresh or together:
+                pack = Pack(tile.index, span.first - start, span.last - start)
+                packed = [Packed(row.signature, row.payload) for row in rows]
+                yield Object(pack.key(), pack_rows(span.first, packed))
+        yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
+
+    async def _spans(self, start: int, fresh: int, end: int) -> tuple[list[_Span], bool]:
+        """What to read at once, and whether a bundle that is full now goes into one pack."""
+        sizes = await archive_accounts.sizes_of_rows(self._database, self._org_id, start, end - 1)
+        missing = end - start - len(sizes)
+        seqs = [seq for seq, _, _ in sizes]
+        if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
+            raise ArchiveRefused(
+                f"entries {start} to {end - 1} do not stand in the trail as they were signed. Run "
+                "a full verification of it"
+            )
+        if not all(right for _, _, right in sizes):
+            raise ArchiveRefused(f"an entry of {start} to {end - 1} is larger than any can be")
+        volumes = {seq: volume for seq, volume, _ in sizes}
+        whole = sum(volumes.values()) <= PACK_BYTES and end - start == TILE_WIDTH
+        if whole and not missing:
+            return [_Span(start, end - 1, stored=True)], True
+        old = [_Span(start, start + missing - 1, stored=False)] if missing else []
+        return [*old, *_cut(volumes, start + missing, fresh), *_cut(volumes, fresh, end)], False
+
+    async def _rows(self, span: _Span, growth: Growth) -> list[Entry]:
+        if span.stored:
+            rows = await archive_accounts.rows(self._database, self._org_id, span.first, span.last)
+        else:
+            archived = self._reader.entries(self._org_id, span.first, span.last, growth.start)
+            rows = [entry async for entry in archived]
+        if [row.seq for row in rows] != list(range(span.first, span.last + 1)):
+            raise ArchiveRefused(
+                f"entries {span.first} to {span.last} changed while they were read"
+            )
+        return rows
+
+    def _check(self, row: Entry, proved: bytes) -> None:
+        faults = check_entry(row, self._reader.org, self._keyring, None)
+        if faults:
+            raise ArchiveRefused(
+                f"entry {row.seq} is not right ({faults[0].kind}: {faults[0].reason}). Run a full "
+                "verification of this trail"
+            )
+        if row.entry_hash != proved:
+            raise ArchiveRefused(
+                f"entry {row.seq} is another than the one in the signed tree. Run a full "
+                "verification of this trail"
+            )
+
+
+class AnchorSource:
+    """The leaves of the log of all checkpoints, 32 bytes each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def objects(
+        self,
+        growth: Growth,  # noqa: ARG002 - the leaves tell all
+        tile: Tile,
+        hashes: bytes,
+    ) -> AsyncIterator[Object]:
+        start = tile.index * TILE_WIDTH
+        rows = await archive_accounts.anchor_log(self._database, start, start + tile.width - 1)
+        leaves = [leaf for _, leaf in rows if leaf is not None]
+        if b"".join(map(leaf_hash, leaves)) != hashes:
+            raise ArchiveRefused(
+                f"leaves {start} to {start + tile.width - 1} of the anchor log are not those that "
+                "were signed. Verify the database against your backups"
+            )
+        yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
+
+
+def _cut(volumes: dict[int, int], start: int, end: int) -> Sequence[_Span]:
+    """Runs of seqs of no more than a pack's bytes, or of one entry."""
+    spans: list[_Span] = []
+    first, held = start, 0
+    for seq in range(start, end):
+        if seq > first and held + volumes[seq] > PACK_BYTES:
+            spans.append(_Span(first, seq - 1, stored=True))
+            first, held = seq, 0
+        held += volumes[seq]
+    if first < end:
+        spans.append(_Span(first, end - 1, stored=True))
+    return spans

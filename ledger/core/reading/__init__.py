@@ -1,0 +1,1 @@
+"""Reading a trail wherever its entries are: in the database, or in the archive."""

@@ -1,0 +1,149 @@
+"""Entries that left the database, read from the archive as if they had not.
+
+What is given out is what was signed: every leaf is held against the stored tile of its tree,
+every payload against its leaf. Only the signature of an entry is as the archive has it; to
+check that is verification's work, as it is for rows of the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Final
+
+from blake3 import blake3
+
+from ledger.archive.format.rows import entry_of
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.targets import Target, TargetSettings, open_target
+from ledger.chain import Entry
+from ledger.checkpoint import parse_checkpoint
+from ledger.entry import decode_leaf
+from ledger.errors import (
+    ArchiveMisconfigured,
+    ArchiveMismatch,
+    ArchiveObjectMissing,
+    FormatError,
+    StorageError,
+)
+from ledger.merkle import HASH_BYTES, leaf_hash
+from ledger.note import parse_note
+from ledger.storage import orgs, trees
+from ledger.storage.database import Database
+from ledger.tiles import TILE_WIDTH, EntryTile, Tile, tile_in
+
+MAX_SIZES: Final = 100_000
+"""Orgs whose archived size is remembered."""
+
+
+class ArchivePast:
+    """Reads what left a database; opens the target when it is first needed.
+
+    Methods raise ArchiveError: ArchiveMisconfigured where no target is named.
+    """
+
+    def __init__(
+        self, database: Database, url: str | None, settings: TargetSettings | None = None
+    ) -> None:
+        self._database = database
+        self._url = url
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._target: Target | None = None
+        self._readers: dict[int, ArchiveReader] = {}
+        self._sizes: dict[int, int] = {}
+
+    async def close(self) -> None:
+        """Let go of the target."""
+        await self._stack.aclose()
+
+    async def entry(self, org_id: int, seq: int) -> Entry:
+        """The entry of a seq that left."""
+        async for entry in self.entries(org_id, seq, seq):
+            return entry
+        raise ArchiveObjectMissing(f"entry {seq} of org {org_id} is not archived")
+
+    async def entries(self, org_id: int, first: int, last: int) -> AsyncIterator[Entry]:
+        """Entries ``first`` to ``last``, oldest first, all of which left."""
+        for tile in range(first // TILE_WIDTH, last // TILE_WIDTH + 1):
+            start = tile * TILE_WIDTH
+            begin, end = max(first - start, 0), min(last - start, TILE_WIDTH - 1)
+            leaves = await self.leaves(org_id, start + begin, start + end)
+            reader = await self._reader(org_id)
+            async for at, rows in reader.packed(tile, begin, end):
+                for row, leaf in zip(rows, leaves[at - begin :], strict=False):
+                    _check_payload(reader, leaf, row.payload)
+                    yield entry_of(org_id, leaf, row)
+
+    async def leaves(self, org_id: int, first: int, last: int) -> list[bytes]:
+        """The leaves of these seqs of one bundle."""
+        reader = await self._reader(org_id)
+        tile = first // TILE_WIDTH
+        size = await self._size(org_id, reader, last)
+        bundle = EntryTile(tile, tile_in(size, 0, tile).width)
+        begin, end = first - bundle.start, last + 1 - bundle.start
+        leaves = (await reader.leaves(bundle))[begin:end]
+        wanted = Tile(0, tile, end)
+        stored = (await trees.tiles(self._database, org_id, [wanted]))[wanted]
+        if b"".join(map(leaf_hash, leaves)) != stored[begin * HASH_BYTES :]:
+            raise ArchiveMismatch(
+                f"the archive's entries {first} to {last} of {reader.org} are not those in its "
+                "signed tree. Verify the archive and the trail"
+            )
+        return leaves
+
+    async def _reader(self, org_id: int) -> ArchiveReader:
+        if org_id not in self._readers:
+            target = await self._open()
+            record = await orgs.org_by_id(self._database, org_id)
+            if record is None:
+                raise StorageError(f"there is no org {org_id}")
+            self._readers[org_id] = ArchiveReader(target, record.slug)
+        return self._readers[org_id]
+
+    async def _open(self) -> Target:
+        async with self._opening:
+            if self._target is None:
+                if self._url is None:
+                    raise ArchiveMisconfigured(
+                        "entries of this org were archived and dropped from the database; name "
+                        "the archive that has them"
+                    )
+                target = open_target(self._url, self._settings)
+                self._target = await self._stack.enter_async_context(target)
+        return self._target
+
+    async def _size(self, org_id: int, reader: ArchiveReader, last: int) -> int:
+        """The size of an archived checkpoint that covers ``last``: it tells widths of bundles."""
+        size = self._sizes.get(org_id, 0)
+        if size <= last:
+            if len(self._sizes) >= MAX_SIZES:
+                self._sizes.clear()
+            size = self._sizes[org_id] = await archived_size(reader)
+        if size <= last:
+            raise ArchiveObjectMissing(
+                f"the archive of {reader.org} has {size} entries, and not entry {last}"
+            )
+        return size
+
+
+async def archived_size(reader: ArchiveReader) -> int:
+    """What the pointer says: what is read by it is held against the signed tree."""
+    note = await reader.checkpoint()
+    if note is None:
+        raise ArchiveObjectMissing(f"nothing of {reader.org} is archived")
+    try:
+        return parse_checkpoint(parse_note(note).text).size
+    except FormatError as error:
+        raise ArchiveMismatch(f"the archived checkpoint of {reader.org}: {error}") from error
+
+
+def _check_payload(reader: ArchiveReader, leaf: bytes, payload: bytes) -> None:
+    said = decode_leaf(leaf)  # it is in the signed tree, so it is one
+    if said.payload.blake3 != blake3(payload).hexdigest():
+        raise ArchiveMismatch(
+            f"the archive's payload of entry {said.seq} of {reader.org} is not the one that its "
+            "leaf says. Verify the archive"
+        )

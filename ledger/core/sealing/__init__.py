@@ -1,0 +1,1 @@
+"""Sealing and opening payloads of orgs that seal."""

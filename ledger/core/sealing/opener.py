@@ -1,0 +1,106 @@
+"""Opening what the sealer sealed, for readers who may: payloads and the names behind refs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ledger import sealing
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import OrgKeys, Sealer
+from ledger.errors import KeyNotRestored
+from ledger.storage import subjects
+from ledger.storage.database import Database
+from ledger.storage.subjects import SubjectRecord
+
+
+class Opened(NamedTuple):
+    """A person behind a ref: name and data key."""
+
+    name: str
+    key: bytes
+
+
+class Opener:
+    """Opens payloads and refs of one org for one read; erased refs stay closed."""
+
+    def __init__(self, org: Org, keys: OrgKeys, people: dict[str, Opened]) -> None:
+        self._org = org
+        self._keys = keys
+        self._people = people
+
+    def name(self, ref: str | None) -> str | None:
+        """The name behind a ref; an erased ref, or one that is none, is returned as it is."""
+        person = self._people.get(ref or "")
+        return ref if person is None else person.name
+
+    def is_erased(self, seal: str, seq: int) -> bool:
+        """Whether the key behind this seal of entry ``seq`` was destroyed."""
+        return self._is_missing(seal) and not self.is_lost(seal, seq)
+
+    def is_lost(self, seal: str, seq: int) -> bool:
+        """Whether the key behind this seal of entry ``seq`` was not restored with the trail."""
+        of_org = seal == sealing.ORG_SEAL
+        return seq < self._org.keys_lost_below and (of_org or self._is_missing(seal))
+
+    def _is_missing(self, seal: str) -> bool:
+        return seal.startswith(sealing.REF_PREFIX) and seal not in self._people
+
+    def payload(self, seal: str, sealed: bytes, seq: int) -> bytes | None:
+        """The payload of entry ``seq`` as it was sent, or None where its subject is erased.
+
+        Raises KeyNotRestored, and SealingError or MalformedSealedPayload for bytes that
+        were altered.
+        """
+        if self.is_lost(seal, seq):
+            raise KeyNotRestored(
+                f"the key that opens entry {seq} was not restored: org {self._org.slug} came back "
+                "from its archive, which holds no keys. Restore the tables orgs and subjects from "
+                "a backup of the database before the archive"
+            )
+        aad = sealing.payload_aad(self._org.slug, seal)
+        if seal == sealing.ORG_SEAL:
+            return sealing.open_payload(self._keys.org_data_key, aad, sealed)
+        person = self._people.get(seal)
+        return None if person is None else sealing.open_payload(person.key, aad, sealed)
+
+    def payload_key(self, seal: str, sealed: bytes) -> bytes | None:
+        """The key that opens this payload and no other, or None where its subject is erased.
+
+        Raises SealingError or MalformedSealedPayload where it does not open it.
+        """
+        data_key: bytes | None = self._keys.org_data_key
+        if seal != sealing.ORG_SEAL:
+            person = self._people.get(seal)
+            data_key = None if person is None else person.key
+        if data_key is None:
+            return None
+        key = sealing.payload_key(data_key, sealing.sealed_salt(sealed))
+        sealing.open_with_payload_key(key, sealing.payload_aad(self._org.slug, seal), sealed)
+        return key
+
+
+def open_people(keys: OrgKeys, rows: Iterable[SubjectRecord]) -> dict[str, Opened]:
+    """The persons of these rows, by ref. Raises SealingError under a wrong master key."""
+    people = {}
+    for row in rows:
+        key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
+        name = sealing.unwrap_key(key, row.name, f"name:{row.ref}").decode()
+        people[row.ref] = Opened(name, key)
+    return people
+
+
+async def opener(
+    database: Database, sealer: Sealer, org: Org, refs: Iterable[str | None]
+) -> Opener:
+    """An opener for these refs, read from the database now, never from a cache."""
+    keys = sealer.keys(org)
+    wanted = sorted({ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)})
+    rows = await subjects.by_refs(database, org.id, wanted) if wanted else []
+    return Opener(org, keys, open_people(keys, rows))
+
+
+async def ref_of(database: Database, sealer: Sealer, org: Org, name: str) -> str | None:
+    """The ref a person has in a sealing org, or None."""
+    _, rows = await subjects.find(database, org.id, [sealer.keys(org).lookup(name)])
+    return rows[0].ref if rows else None

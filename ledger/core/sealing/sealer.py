@@ -1,0 +1,224 @@
+"""Admission's second half: events become drafts, sealed where the org seals.
+
+Subject keys are created on first use, in bulk for a request, and cached. The
+cache of an org holds for one count of its erasures; the sequencer refuses what
+was sealed under an older count (StaleSeal), and it is sealed again here.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from ledger import sealing
+from ledger.chain import Draft
+from ledger.core.org import Org
+from ledger.entry import payload_digest, search_tag
+from ledger.errors import DatabaseUnavailable
+from ledger.event import Event
+from ledger.storage import subjects
+from ledger.storage.database import Database
+from ledger.storage.subjects import SubjectRecord
+
+MAX_CACHED_SUBJECTS: Final = 200_000
+REF_BYTES: Final = 16
+MAX_LOADS: Final = 8
+
+
+class Subject(NamedTuple):
+    """A person of a sealing org, as the sealer needs it."""
+
+    ref: str
+    tag: int
+    key: sealing.DataKey
+    aad: bytes
+
+
+class Drafted(NamedTuple):
+    """Drafts, and the erasure count they were sealed under (None for a plain org)."""
+
+    drafts: list[Draft]
+    erasures: int | None
+
+
+class Cache(NamedTuple):
+    """Subjects by name, all loaded at one erasure count (-1 when nothing is loaded)."""
+
+    erasures: int
+    subjects: dict[str, Subject]
+
+
+class OrgKeys:
+    """The keys of one org, unwrapped, and its cache of subjects."""
+
+    def __init__(self, master_key: bytes, org: Org) -> None:
+        self.org_key = sealing.unwrap_key(master_key, org.wrapped_key, f"org:{org.slug}")
+        self._lookup_key = sealing.derive(self.org_key, "subject-lookup")
+        self.org_data_key = sealing.org_data_key(self.org_key)
+        self.unnamed = sealing.DataKey(self.org_data_key)
+        self.unnamed_aad = sealing.payload_aad(org.slug, sealing.ORG_SEAL)
+        self.cache = Cache(-1, {})
+
+    def lookup(self, name: str) -> bytes:
+        """The keyed hash under which a person's row is found: 32 bytes."""
+        return blake3(name.encode(), key=self._lookup_key).digest()
+
+
+def new_org_key(master_key: bytes, slug: str) -> bytes:
+    """A fresh org key, wrapped under the master key."""
+    key, nonce = os.urandom(sealing.KEY_BYTES), os.urandom(sealing.NONCE_BYTES)
+    return sealing.wrap_key(master_key, nonce, key, f"org:{slug}")
+
+
+class Sealer:
+    """Makes drafts of events. One per process; safe for concurrent use on one loop."""
+
+    def __init__(self, database: Database, master_key: bytes) -> None:
+        self._database = database
+        self._master_key = master_key
+        self._orgs: dict[int, OrgKeys] = {}
+        self._cached = 0
+
+    def keys(self, org: Org) -> OrgKeys:
+        """The unwrapped keys of an org. Raises SealingError under a wrong master key."""
+        keys = self._orgs.get(org.id)
+        if keys is None:
+            keys = self._orgs[org.id] = OrgKeys(self._master_key, org)
+        return keys
+
+    async def draft(self, org: Org, events: Sequence[Event]) -> Drafted:
+        """Drafts of a request's events, in order."""
+        if not org.seals:
+            return Drafted([_plain(event) for event in events], None)
+        keys = self.keys(org)
+        erasures, people = await self._people(org, keys, _names(events))
+        salts = os.urandom(sealing.SALT_BYTES * len(events))
+        return Drafted(
+            [
+                _sealed(event, keys, people, salts[start : start + sealing.SALT_BYTES])
+                for event, start in zip(
+                    events, range(0, len(salts), sealing.SALT_BYTES), strict=True
+                )
+            ],
+            erasures,
+        )
+
+    def forget(self, org: Org) -> None:
+        """Drop the cached subjects of an org: one of them was erased."""
+        keys = self._orgs.get(org.id)
+        if keys is not None:
+            self._replace(keys, -1)
+
+    def _replace(self, keys: OrgKeys, erasures: int) -> None:
+        self._cached -= len(keys.cache.subjects)
+        keys.cache = Cache(erasures, {})
+
+    async def _people(self, org: Org, keys: OrgKeys, names: set[str]) -> Cache:
+        """A cache that holds all these names, created where they are new."""
+        for _ in range(MAX_LOADS):
+            cache = keys.cache
+            missing = [name for name in names if name not in cache.subjects]
+            if not missing and cache.erasures >= 0:
+                return cache
+            erasures, found = await self._load(org, keys, missing)
+            if erasures > keys.cache.erasures or self._cached > MAX_CACHED_SUBJECTS:
+                # Somebody was erased since the cache was filled: all of it is in doubt.
+                self._replace(keys, erasures)
+            if erasures == keys.cache.erasures:
+                self._cached += len(found.keys() - keys.cache.subjects.keys())
+                keys.cache.subjects.update(found)
+        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+
+    async def _load(
+        self, org: Org, keys: OrgKeys, names: Iterable[str]
+    ) -> tuple[int, dict[str, Subject]]:
+        by_lookup = {keys.lookup(name): name for name in names}
+        erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
+        new = by_lookup.keys() - {row.lookup for row in rows}
+        if new:
+            await subjects.create(
+                self._database,
+                org.id,
+                [_new_subject(keys, lookup, by_lookup[lookup]) for lookup in new],
+            )
+            erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
+        return erasures, {by_lookup[row.lookup]: _subject(keys, org, row) for row in rows}
+
+
+def _new_subject(keys: OrgKeys, lookup: bytes, name: str) -> SubjectRecord:
+    ref = sealing.REF_PREFIX + urlsafe_b64encode(os.urandom(REF_BYTES)).rstrip(b"=").decode()
+    subject_key = os.urandom(sealing.KEY_BYTES)
+    return SubjectRecord(
+        lookup,
+        ref,
+        sealing.wrap_key(
+            keys.org_key, os.urandom(sealing.NONCE_BYTES), subject_key, f"subject:{ref}"
+        ),
+        sealing.wrap_key(
+            subject_key, os.urandom(sealing.NONCE_BYTES), name.encode(), f"name:{ref}"
+        ),
+    )
+
+
+def _subject(keys: OrgKeys, org: Org, row: SubjectRecord) -> Subject:
+    key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
+    return Subject(
+        row.ref,
+        search_tag(row.ref),
+        sealing.DataKey(key),
+        sealing.payload_aad(org.slug, row.ref),
+    )
+
+
+def _names(events: Sequence[Event]) -> set[str]:
+    subjects_named = {event.fields.subject for event in events}
+    actors_named = {event.fields.actor for event in events}
+    return {name for name in subjects_named | actors_named if name is not None}
+
+
+def _plain(event: Event) -> Draft:
+    fields = event.fields
+    return Draft(
+        fields.action,
+        fields.actor,
+        fields.data_classification,
+        fields.event_type,
+        fields.legal_basis,
+        fields.outcome,
+        payload_digest(event.payload, None),
+        fields.subject,
+        fields.timestamp,
+        search_tag(fields.actor),
+        search_tag(fields.subject),
+        event.payload,
+    )
+
+
+def _sealed(event: Event, keys: OrgKeys, people: dict[str, Subject], salt: bytes) -> Draft:
+    fields = event.fields
+    actor = None if fields.actor is None else people[fields.actor]
+    if fields.subject is None:
+        subject, seal = None, sealing.ORG_SEAL
+        payload = sealing.seal_payload(keys.unnamed, salt, keys.unnamed_aad, event.payload)
+    else:
+        subject = people[fields.subject]
+        seal = subject.ref
+        payload = sealing.seal_payload(subject.key, salt, subject.aad, event.payload)
+    return Draft(
+        fields.action,
+        None if actor is None else actor.ref,
+        fields.data_classification,
+        fields.event_type,
+        fields.legal_basis,
+        fields.outcome,
+        payload_digest(payload, seal),
+        None if subject is None else subject.ref,
+        fields.timestamp,
+        0 if actor is None else actor.tag,
+        0 if subject is None else subject.tag,
+        payload,
+    )

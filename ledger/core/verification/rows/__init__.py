@@ -1,0 +1,1 @@
+"""The rows of one segment of a trail: read, judged, hashed."""

@@ -1,0 +1,91 @@
+"""Rows of a trail that left the database, put before the others as they would have been read.
+
+They are checked as rows are, by the same code: here they are only fetched. What can't be
+fetched whole is missing to the check, and named here as well.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from ledger.archive.reading.reader import ArchiveReader
+from ledger.archive.targets import open_target
+from ledger.chain import Entry, Fault
+from ledger.core.reading.past import archived_size
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
+from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
+from ledger.storage.copy_in import pack_rows
+from ledger.storage.copy_out import SegmentReader, Sink
+from ledger.tiles import TILE_WIDTH
+
+HEADER: Final = COPY_SIGNATURE + bytes(8)
+
+
+class BothSides:
+    """Reads segments of one org's trail from the archive and the database, as one stream."""
+
+    def __init__(self, rows: SegmentReader, at: ArchiveAt, org_id: int, org: str) -> None:
+        self._rows = rows
+        self._at = at
+        self._org_id = org_id
+        self._org = org
+        self._stack = AsyncExitStack()
+        self._reader: ArchiveReader | None = None
+        self._size = 0
+
+    async def close(self) -> None:
+        """Let go of the target."""
+        await self._stack.aclose()
+
+    async def copy(self, lower: int, upper: int, sink: Sink) -> list[Fault]:
+        """Stream the rows ``lower`` to ``upper``; returns what is wrong with the archive.
+
+        Raises ArchiveError where the archive can't be asked.
+        """
+        await sink(HEADER)
+        faults = []
+        last = min(upper, self._at.live_from - 1)
+        for tile in range(max(lower, 0) // TILE_WIDTH, last // TILE_WIDTH + 1):
+            first = max(lower, tile * TILE_WIDTH)
+            end = min(last, tile * TILE_WIDTH + TILE_WIDTH - 1)
+            try:
+                await sink(pack_rows(await self._bundle(first, end)))
+            except (ArchiveMismatch, ArchiveObjectMissing) as error:
+                faults.append(Fault(first, "archive_damaged", str(error)))
+        if upper <= last:
+            await sink(COPY_TRAILER)
+        else:
+            await self._rows.copy(self._org_id, last + 1, upper, _WithoutHeader(sink))
+        return faults
+
+    async def _bundle(self, first: int, last: int) -> list[Entry]:
+        if self._reader is None:
+            target = open_target(self._at.url, self._at.settings)
+            reader = ArchiveReader(await self._stack.enter_async_context(target), self._org)
+            self._size = await archived_size(reader)
+            if self._size < self._at.live_from:
+                raise ArchiveMismatch(f"the archive of {self._org} has {self._size} entries only")
+            self._reader = reader
+        reader, size = self._reader, self._size
+        found = [entry async for entry in reader.entries(self._org_id, first, last, size)]
+        if [entry.seq for entry in found] != list(range(first, last + 1)):
+            raise ArchiveMismatch(f"it does not hold entries {first} to {last} in their order")
+        return found
+
+
+class _WithoutHeader:
+    """Passes on a COPY stream without its header, which came already."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._skip = len(HEADER)
+
+    async def __call__(self, chunk: bytes) -> None:
+        if self._skip:
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            chunk = chunk[skipped:]
+        if chunk:
+            await self._sink(chunk)

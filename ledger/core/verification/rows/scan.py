@@ -1,0 +1,301 @@
+"""The check of one segment: bytes of a binary COPY in, faults and leaf hashes out.
+
+Pure, in constant memory. Nearly every row of a trail is right, and ``right_rows`` finds
+that out at the least cost. It passes a row only where :func:`check_entry` would find
+nothing; whatever it does not pass goes to :func:`check_entry`, which names the
+faults, and through the code here that names the faults between rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ledger.chain import Entry, Fault, check_entry
+from ledger.core.verification.rows.right_rows import (
+    MAX_LINKS,
+    UNKNOWN,
+    Link,
+    RightRows,
+    as_second,
+    candidates,
+    link_of,
+    links_from,
+    time_of,
+)
+from ledger.core.verification.rows.rows import (
+    CopyError,
+    LooseRow,
+    read_loose,
+    skip_header,
+)
+from ledger.core.verification.trees.blocks import Rows
+from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
+from ledger.core.verification.work.segments import Segment, SegmentResult
+from ledger.entry import entry_hash
+from ledger.keys import SigningKeyring
+from ledger.storage.copy_format import COPY_TRAILER
+
+
+class LeafHashes:
+    """Collects them where the segment carries the tree; from the first row that is read on."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._wanted = (segment.tree or segment.proven) and not segment.beyond
+        self._hashes: list[bytes | None] = []
+        self._wrong: dict[int, bytes] = {}
+        self.keep: Callable[[bytes], object] = (
+            self._hashes.append if self._wanted else deque[bytes](maxlen=0).append
+        )
+        """Takes the leaf hash of the next row, which is right."""
+
+    def miss(self, count: int) -> None:
+        """The next rows are missing."""
+        if self._wanted:
+            self._hashes += [None] * count
+
+    def doubt(self, entry: Entry) -> None:
+        """The next row is at fault: it has a place in the tree, its leaf is not to be relied on."""
+        if self._wanted:
+            self._hashes.append(None)
+            self._wrong[entry.seq] = entry_hash(entry.leaf)
+
+    def correct(self, entry: Entry) -> None:
+        """Another row at the seq of the last one turned out to be the right one."""
+        if self._wanted:
+            self._wrong.pop(entry.seq, None)
+            self._hashes[-1] = entry.entry_hash
+
+    def rows(self) -> Rows:
+        """Those of the segment alone, once all rows went by."""
+        segment = self._segment
+        leaves = self._hashes[segment.context :]
+        leaves += [None] * (segment.last + 1 - segment.first - len(leaves))
+        return Rows(segment.first, leaves, self._wrong)
+
+
+GATHERED_BYTES: Final = 128 * 1024
+"""Rows are looked at so many bytes at a time: PostgreSQL sends a dozen rows at once, too few
+to make up for the beginning and the end of a look."""
+
+
+class _Held(NamedTuple):
+    """The last row, at fault: another row at its seq may turn out to be the right one."""
+
+    entry: Entry
+    faults: list[Fault]
+    before: Link
+
+
+class SegmentScan:
+    """Checks the rows of one segment, ordered by seq. Feed it, then finish it.
+
+    Raises CopyError where the bytes are no such stream: that says nothing of the trail.
+    """
+
+    def __init__(self, org_id: int, org: str, keyring: SigningKeyring, segment: Segment) -> None:
+        self.rows = 0
+        self._org = org
+        self._keyring = keyring
+        self._segment = segment
+        self._right = RightRows(org_id, org, keyring)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._rest = b""
+        self._started = False
+        self._expected = segment.first - segment.context
+        self._link: Link = UNKNOWN if segment.context or segment.first > 0 else None
+        self._last_leaf: bytes | None = None
+        self._held: _Held | None = None
+        self._strays = 0
+        self._failed = 0
+        self._leading_gap = 0
+        self._missing = 0
+        self._faults: list[Fault] = []
+        self._fault_count = 0
+        self._kinds: set[str] = set()
+        self.leaves = LeafHashes(segment)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the stream, cut anywhere."""
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        if self._waiting_bytes >= GATHERED_BYTES:
+            self._look()
+
+    def _look(self) -> None:
+        """Look at the bytes that were gathered."""
+        buffer = b"".join((self._rest, *self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        start: int | None = 0
+        if not self._started:
+            start = skip_header(buffer)
+            self._started = start is not None and start <= len(buffer)
+        self._rest = buffer[self._scan(buffer, start or 0) :] if self._started else buffer
+
+    def finish(self) -> SegmentResult:
+        """The result, once the whole stream was fed. Raises CopyError where it was cut."""
+        self._look()
+        if self._rest != COPY_TRAILER:
+            raise CopyError("the stream of rows ended early")
+        self._settle()
+        segment = self._segment
+        absent = segment.last + 1 - max(self._expected, segment.first)
+        if segment.beyond:
+            self._report_beyond()
+            absent = 0
+        ended = absent == 0
+        empty = self.rows == 0
+        return SegmentResult(
+            rows=self.rows,
+            failed_rows=self._failed,
+            leading_gap=absent if empty else self._leading_gap,
+            trailing_gap=0 if empty else absent,
+            missing=self._missing,
+            faults=self._faults,
+            fault_count=self._fault_count,
+            kinds=sorted(self._kinds),
+            end_hashes=list(candidates(self._link)) if ended else [],
+            end_time=time_of(self._last_leaf) if ended else None,
+        )
+
+    def _scan(self, buffer: bytes, position: int) -> int:
+        """Check all rows that are whole; returns where the first that is not begins."""
+        while True:
+            passed = self._right.pass_over(
+                buffer, position, self._expected, self._link, self.leaves.keep
+            )
+            self.rows += passed.expected - self._expected
+            position, self._expected, self._link, last_leaf = passed
+            self._last_leaf = last_leaf or self._last_leaf
+            loose = read_loose(buffer, position)
+            if loose is None:
+                return position
+            row, position = loose
+            self._take(row)
+
+    def _take(self, row: LooseRow) -> None:
+        """Judge a row that is not plainly right where it stands."""
+        seq = row.entry.seq
+        if seq < self._segment.first - self._segment.context:
+            self._take_stray(row)
+        elif seq == self._expected - 1:
+            self._take_second(row)
+        elif seq < self._expected or seq > self._segment.last:
+            raise CopyError(f"row {seq} came out of order: an index of entries may be damaged")
+        else:
+            self._settle()
+            self._pass_gap(seq)
+            before = self._link
+            faults = self._check(row, before)
+            self._count_row(seq)
+            self._expected = seq + 1
+            self._link = links_from(row.entry, faults) if faults else row.entry.entry_hash.hex()
+            self._last_leaf = row.entry.leaf
+            if faults:
+                self._held = _Held(row.entry, faults, before)
+                self.leaves.doubt(row.entry)
+            else:
+                self.leaves.keep(row.entry.entry_hash)
+
+    def _take_stray(self, row: LooseRow) -> None:
+        """A row before the first entry there can be."""
+        self.rows += 1
+        self._strays += 1
+        seq = row.entry.seq
+        stray = Fault(seq, "genesis", "a row stands before entry 0")
+        self._report(seq, [stray, *self._check(row, UNKNOWN)])
+
+    def _take_second(self, row: LooseRow) -> None:
+        """Another row at the seq of the last one: the one at fault is the intruder."""
+        entry = row.entry
+        self._count_row(entry.seq)
+        held = self._held if self._held and self._held.entry.seq == entry.seq else None
+        faults = self._check(row, held.before if held else link_of(self._last_leaf))
+        links = links_from(entry, faults)
+        last_leaf = self._last_leaf or b""
+        if held and not faults:
+            self._held = None
+            self._last_leaf = entry.leaf
+            self._link = entry.entry_hash.hex()
+            self.leaves.correct(entry)
+            self._report(entry.seq, as_second(held.entry, held.faults, entry.leaf))
+            return
+        if faults and not held:
+            links = ()
+        self._link = tuple(dict.fromkeys(candidates(self._link) + links))[:MAX_LINKS]
+        self._report(entry.seq, as_second(entry, faults, last_leaf))
+
+    def _count_row(self, seq: int) -> None:
+        if seq >= self._segment.first:
+            self.rows += 1
+
+    def _pass_gap(self, seq: int) -> None:
+        """Note that what should stand before this row is not there."""
+        if seq == self._expected:
+            return
+        self._link = UNKNOWN
+        self.leaves.miss(seq - self._expected)
+        first = max(self._expected, self._segment.first)
+        missing = seq - first
+        if missing and not self.rows:
+            self._leading_gap = missing
+        elif missing and not self._segment.beyond:
+            self._missing += missing
+            self._add(Fault(first, "missing", spell_range(first, seq - 1, "missing")))
+
+    def _check(self, row: LooseRow, before: Link) -> list[Fault]:
+        """All faults of one row, with its link to the row before."""
+        entry = row.entry
+        if row.absent:
+            columns = ", ".join(row.absent)
+            return [Fault(entry.seq, "unreadable", f"NULL or too large to be read: {columns}")]
+        faults = self._check_links(entry, candidates(before))
+        kinds = {fault.kind for fault in faults}
+        if "seq_mismatch" in kinds:  # its link is to the place it came from
+            faults = [fault for fault in faults if fault.kind != "link_broken"]
+        if row.anchored_us is None and "leaf_malformed" not in kinds:
+            faults = [fault for fault in faults if "anchored_at" not in fault.reason]
+            faults.append(Fault(entry.seq, "column_mismatch", "column anchored_at is no date"))
+        return faults
+
+    def _check_links(self, entry: Entry, before: tuple[bytes, ...]) -> list[Fault]:
+        faults = check_entry(entry, self._org, self._keyring, None)
+        for candidate in before:
+            faults = check_entry(entry, self._org, self._keyring, candidate)
+            if all(fault.kind != "link_broken" for fault in faults):
+                break
+        return faults
+
+    def _settle(self) -> None:
+        """The last row's seq is over: what it was held for will not come any more."""
+        if self._held:
+            self._report(self._held.entry.seq, self._held.faults)
+            self._held = None
+
+    def _report(self, seq: int, faults: list[Fault]) -> None:
+        """One row's faults; the context row's are the segment's before."""
+        if self._segment.context and seq == self._segment.first - 1:
+            return
+        self._failed += 1
+        for fault in faults:
+            self._add(fault)
+
+    def _add(self, fault: Fault) -> None:
+        self._fault_count += 1
+        self._kinds.add(fault.kind)
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append(Fault(fault.seq, fault.kind, fault.reason[:MAX_REASON_CHARS]))
+
+    def _report_beyond(self) -> None:
+        rows = self.rows - self._strays
+        if rows:
+            self._failed = self.rows
+            first = self._segment.first + self._leading_gap
+            self._leading_gap = 0
+            reason = f"{rows} entries from here on stand beyond the head row"
+            self._add(Fault(first, "beyond_head", reason))
+            self._faults.sort(key=lambda fault: fault.seq)

@@ -1,0 +1,288 @@
+"""Verification of a whole trail, or a range of it, by several processes under one snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ledger.chain import Fault
+from ledger.core.verification.trees.range_run import RangeRun
+from ledger.core.verification.trees.signed_run import SignedRun
+from ledger.core.verification.work.crew import ArchiveAt, CrewMember, Order, crew_of
+from ledger.core.verification.work.extent import (
+    Extent,
+    Reach,
+    SigningLimits,
+    Target,
+    ask,
+    await_checkpoint,
+    find_extent,
+)
+from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
+from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
+from ledger.core.verification.work.tally import Tally, check_head
+from ledger.core.verification.work.trust import Trust
+from ledger.keys import SigningKeyring
+from ledger.storage.copy_out import Snapshot, open_snapshot
+
+__all__ = ["Progress", "Target", "Watcher", "verify_trail"]
+
+MAX_PLANTED: Final = 100
+"""Rows below the live entries that are named."""
+
+
+class Progress(NamedTuple):
+    """How far a verification is: entries read of those expected, and faults so far by seq."""
+
+    processed: int
+    total: int
+    fault_count: int
+    faults: list[Fault]
+
+
+Watcher = Callable[[Progress], None]
+
+
+async def verify_trail(
+    database_url: str,
+    target: Target,
+    keyring: SigningKeyring,
+    *,
+    trust: Trust | None = None,
+    archive: ArchiveAt | None = None,
+    processes: int | None = None,
+    watch: Watcher | None = None,
+    limits: SigningLimits | None = None,
+) -> Result:
+    """Verify a trail as it is at this moment; appends may go on meanwhile.
+
+    ``trust`` is what is believed of its signed log, from outside the database; without
+    it trees, checkpoints and anchors are not checked. ``limits`` say how long entries may
+    wait for them until the verdict is incomplete: without trust and limits nothing of
+    them is asked for. ``archive`` is where entries are that left the
+    database: they are read from there and checked as the others. ``processes`` defaults to the number of cores.
+    ``watch`` is called in this event loop as entries are read. Cancelling the task
+    ends the processes. Raises RangeRefused for a range beyond the trail, and
+    VerificationFailed or DatabaseUnavailable where the work can't be carried through,
+    which says nothing of the trail.
+    """
+    await await_checkpoint(database_url, target, trust)
+    async with open_snapshot(database_url) as snapshot:
+        extent = await find_extent(snapshot, target, trust)
+        archive = await _found(snapshot, target, archive)
+        order = Order(
+            database_url,
+            snapshot.name,
+            target.org_id,
+            target.org,
+            [(key.key_id, key.secret) for key in keyring.keys()],
+            keyring.active.key_id,
+            extent.signed,
+            archive,
+        )
+        live_from = archive.live_from if archive else 0
+        run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
+        await run.work(order)
+        if limits is None and trust is not None:
+            limits = SigningLimits()
+        return await run.conclude(limits)
+
+
+async def _found(snapshot: Snapshot, target: Target, archive: ArchiveAt | None) -> ArchiveAt | None:
+    """Where what left of this trail is; None where nothing did."""
+    live_from, url = await snapshot.live_from(target.org_id)
+    if not live_from:
+        return None
+    if archive is None:
+        raise VerificationFailed(
+            f"the entries of {target.org} before {live_from} are archived in {url} and not in the "
+            "database any more; name the archive (QUIRE_ARCHIVE_URL)"
+        )
+    return msgspec.structs.replace(archive, live_from=live_from)
+
+
+class _Run:
+    """One verification under way."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        target: Target,
+        extent: Extent,
+        live_from: int,
+        processes: int,
+        watch: Watcher | None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._target = target
+        self._extent = extent
+        self._ending = ending = extent.ending
+        self._live_from = live_from
+        self._watch = watch
+        first, signed = target.from_seq or 0, extent.signed
+        self._to_end = target.to_seq is None or target.to_seq >= ending.last
+        last = ending.last if target.to_seq is None else min(target.to_seq, ending.last)
+        self.plan = Plan(
+            first,
+            max(last, first - 1),
+            processes,
+            beyond=self._beyond(first),
+            tree=signed is not None and extent.whole,
+            proven=signed is not None and not extent.whole,
+        )
+        self._logs: SignedRun | None = None
+        self._range: RangeRun | None = None
+        if signed is not None and extent.whole:
+            self._logs = SignedRun(snapshot, target.org_id, signed)
+        elif signed is not None:
+            length = extent.head.seq + 1 if extent.head else 0
+            self._range = RangeRun(snapshot, target.org_id, signed, length)
+        self._last_row: Segment | None = None
+        if not self._to_end and ending.last >= 0:
+            self._last_row = Segment(ending.last, ending.last)
+        self._end: SegmentResult | None = None
+        self._processes = processes
+        self._tally = Tally(self.plan.first, self.plan.last)
+        self._done: dict[int, SegmentResult] = {}
+        self._added = 0
+        self._processed = 0
+
+    def _beyond(self, first: int) -> tuple[int, None] | None:
+        """The entries that should not exist."""
+        if not self._to_end:
+            return None
+        return max(self._ending.last + 1, first), None
+
+    async def work(self, order: Order) -> None:
+        """Check all segments; returns when every one is tallied."""
+        self._tell()
+        segments = self.plan.count
+        if self._logs:
+            segments += await self._logs.prepare(self._processes)
+        async with crew_of(min(self._processes, segments), order) as crew:
+            drives = [asyncio.create_task(self._drive(member)) for member in crew]
+            try:
+                await asyncio.gather(*drives)
+            finally:
+                for drive in drives:
+                    drive.cancel()
+                await asyncio.gather(*drives, return_exceptions=True)
+        if self._added != self.plan.taken or not self.plan.finished:
+            raise VerificationFailed("the verification ended before every segment was checked")
+
+    async def _drive(self, member: CrewMember) -> None:
+        while (task := self.plan.take()) is not None:
+            index, segment = task
+            result = await member.check(segment, self._advance)
+            if result.rows == 0 and not segment.beyond:
+                await self._skip_gap(segment.last)
+            self._finish(index, result)
+            if self._logs:
+                await self._logs.trail.settle()
+        if self._logs:
+            await self._logs.drive(member)
+        if self._last_row is not None:
+            segment, self._last_row = self._last_row, None
+            self._end = await member.check(segment, lambda _rows: None)
+
+    async def _skip_gap(self, after: int) -> None:
+        """Nothing stood in a segment: do not ask for each one of a gap that may be huge."""
+        signed = self._extent.signed
+        if signed and after < signed.trail.needed:
+            return  # what was signed is no huge gap, and its tiles stand
+        if after < self._live_from:
+            return  # the next row is in the archive
+        found = await self._snapshot.next_seq(self._target.org_id, after)
+        skipped = self.plan.skip_to(found)
+        if skipped is not None:
+            index, segment = skipped
+            size = segment.last - segment.first + 1
+            self._finish(index, SegmentResult(0, 0, size, 0, 0, [], 0, []))
+
+    def _finish(self, index: int, result: SegmentResult) -> None:
+        """Tally whatever is complete from the start of the trail."""
+        self._done[index] = result
+        while self._added in self._done:
+            segment = self.plan.segments.pop(self._added)
+            tallied = self._done.pop(self._added)
+            self._tally.add(segment, tallied)
+            if self._logs:
+                self._logs.trail.put(tallied.tree)
+            if self._range:
+                self._range.put(tallied.tree)
+            self._processed += tallied.leading_gap + tallied.trailing_gap + tallied.missing
+            self._added += 1
+        self._tell()
+
+    def _advance(self, rows: int) -> None:
+        self._processed += rows
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._watch is not None:
+            tally = self._tally
+            total = self.plan.last - self.plan.first + 1
+            self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
+
+    async def conclude(self, limits: SigningLimits | None) -> Result:
+        """The verdict, with the head row's part in it and that of the signed logs."""
+        tally = self._tally
+        newest_seq = self._extent.newest.seq if self._extent.newest else -1
+        tally.close(at_tail=newest_seq <= tally.last)
+        for seq in await self._planted():
+            reason = "a row stands in the database although the archive has this entry"
+            tally.add_fault(Fault(seq, "inserted", reason))
+        self._conclude_head(newest_seq)
+        reach = Reach()
+        if self._logs:
+            await self._logs.conclude(tally)
+            reach = await self._logs.reach()
+        elif self._range:
+            await self._range.conclude(tally, to_end=self._to_end)
+            reach = await self._range.reach()
+        if limits is not None:
+            await ask(self._snapshot, self._target.org_id, reach, limits, tally)
+        return tally.result()
+
+    def _conclude_head(self, newest_seq: int) -> None:
+        """Hold the head row against the last entry, wherever the range ends."""
+        tally, ending, head = self._tally, self._ending, self._extent.head
+        if ending.fault is not None:
+            tally.add_fault(ending.fault)
+            return
+        assert head is not None, "its absence is a fault of the ending"
+        if head.seq < ending.last:
+            if newest_seq > head.seq or tally.gap_at_tail is None:
+                tally.add_fault(_set_back(head.seq, newest_seq, ending.last))
+        elif self._to_end:
+            check_head(head, tally, tally.end_hashes, tally.end_time)
+        elif newest_seq > head.seq:
+            reason = "entries from here on stand beyond the head row"
+            tally.add_fault(Fault(head.seq + 1, "beyond_head", reason))
+        elif self._end is not None and self._end.rows:
+            check_head(head, tally, self._end.end_hashes, self._end.end_time)
+            if self._end.fault_count:
+                tally.doubted["head"] = "the last entry has faults: verify the whole trail"
+        elif tally.gap_at_tail is None:
+            first = max(newest_seq, tally.last) + 1
+            reason = spell_range(first, head.seq, "missing: the tail was cut")
+            tally.add_fault(Fault(first, "truncated", reason))
+
+    async def _planted(self) -> list[int]:
+        """Seqs of rows that were put where all entries left for the archive."""
+        if not self._live_from:
+            return []
+        return await self._snapshot.planted(self._target.org_id, self._live_from, MAX_PLANTED)
+
+
+def _set_back(seq: int, newest: int, last: int) -> Fault:
+    """The fault of a head row at ``seq`` that ends before ``last``, the last entry signed."""
+    if newest > seq:
+        reason = f"the head row ends at {seq}, and entries up to {last} were signed"
+        return Fault(seq + 1, "beyond_head", reason)
+    reason = f"the head row ends at {seq}, and {last + 1} entries were signed"
+    return Fault(seq + 1, "below_signed", reason)

@@ -1,0 +1,292 @@
+"""One signed log put together from its segments, its signed heads held against it.
+
+Keeps the right edges of two trees, ours and the stored (see ``blocks``), and
+nothing else that grows. What differs between the two waits for the next signed
+root, which tells whether the rows or the tiles were altered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ledger.core.verification.work.crew import LogExtent
+from ledger.core.verification.work.faults import LogKinds
+from ledger.core.verification.work.tree_part import (
+    Cut,
+    FaultList,
+    TileDifference,
+    TreePart,
+    UpperLevel,
+    UpperTile,
+)
+from ledger.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Edge, fold
+from ledger.storage.copy_out import Snapshot
+from ledger.storage.tree_out import TreeReader
+
+MAX_WAITING: Final = 1_000
+"""Differing tiles that wait for a signed root by name; further ones are counted."""
+CUTS_AT_ONCE: Final = 500
+
+
+class LogTree:
+    """One log's tree, segment after segment. ``signed`` is the size that the tiles must cover."""
+
+    def __init__(self, kinds: LogKinds, signed: int) -> None:
+        self.kinds = kinds
+        self.signed = signed
+        self.faults = FaultList()
+        self.held: set[str] = set()
+        self.matched = 0
+        """Signed heads that are right."""
+        self.rewritten = 0
+        """Leaves that are not those that were signed, in rows in which nothing else is wrong."""
+        self.unknown = False
+        """Something could not be held against the rows, as leaves are not known."""
+        self.displaced = False
+        self.absent = False
+        """A leaf that was signed stands in no row."""
+        self.attested: dict[str, int] = {}
+        self.finished: deque[UpperTile] = deque()
+        """Upper tiles that are complete and not yet compared."""
+        self._blocks = 0
+        # The leaves of these are the roots of blocks; None once one is not known.
+        self._ours: Edge | None = Edge()
+        self._stored: Edge | None = None
+        self._same = True
+        self._waiting: list[TileDifference] = []
+        self._unlisted = 0
+        self._upper: dict[int, UpperLevel] | None = {}
+
+    def add(self, part: TreePart) -> Iterator[None]:
+        """Add the next segment's part. Yields now and then, so that others have a turn."""
+        self.faults.take(part.faults, part.fault_count, part.kinds)
+        self.held.update(part.held)
+        self.displaced |= part.displaced
+        self.absent |= part.absent
+        for check, size in part.attested.items():
+            self.attested[check] = max(size, self.attested.get(check, 0))
+        differing = deque(part.differing)
+        first, added = self._blocks, 0
+        for number, cut in enumerate(part.cuts, 1):
+            until = max(cut.size // TILE_WIDTH - first, added)
+            self._extend(part, added, until)
+            added = until
+            while differing and differing[0].seqs[0] < cut.size:
+                self._wait(differing.popleft())
+            self._check(cut)
+            if number % CUTS_AT_ONCE == 0:
+                yield
+        self._extend(part, added, len(part.ours))
+        for difference in differing:
+            self._wait(difference)
+
+    def close(self) -> None:
+        """All parts are in: differences that no signed root decided are the tiles'."""
+        self._blame_tiles()
+        for level in (self._upper or {}).values():
+            self.finished.extend(level.end())
+
+    def compare(self, tile: UpperTile, data: bytes) -> None:
+        """Hold a stored tile above level 0 against what it must hold."""
+        name = f"tile {tile.number} of level {tile.level}"
+        seq = tile.number * TILE_WIDTH ** (tile.level + 1)
+        above = self._signed_at(tile.level) - tile.number * TILE_WIDTH
+        stand, width = len(data) // HASH_BYTES, min(above, TILE_WIDTH)
+        if stand < width:
+            reason = f"{name} has {stand} of {width} hashes"
+            self.faults.add(seq, self.kinds.tile_missing, reason)
+        elif stand > width or not tile.allows(data):
+            reason = f"{name} is not what the tiles below it make it"
+            self.faults.add(seq, self.kinds.tile_mismatch, reason)
+
+    def _signed_at(self, level: int) -> int:
+        """How many hashes the tiles of a level must hold in all."""
+        return self.signed >> TILE_HEIGHT * level
+
+    def _extend(self, part: TreePart, start: int, end: int) -> None:
+        """Append blocks to both trees, which part ways where the blocks differ."""
+        ours = part.ours[start:end]
+        if not ours:
+            return
+        self._blocks += len(ours)
+        if part.stored is not None and self._same:
+            self._same = False
+            self._stored = None if self._ours is None else self._ours.copy()
+        self._ours, new = _extended(self._ours, ours)
+        if self._same:
+            self._raise(new, new)
+            return
+        theirs = ours if part.stored is None else part.stored[start:end]
+        self._stored, beside = _extended(self._stored, theirs)
+        self._raise(new, beside)
+
+    def _raise(
+        self, ours: dict[int, list[bytes]] | None, stored: dict[int, list[bytes]] | None
+    ) -> None:
+        """Note what the tiles above level 0 must hold."""
+        if ours is None or self._upper is None:
+            self.unknown, self._upper = True, None
+            return
+        for below, hashes in ours.items():
+            level = below + 1
+            upper = self._upper.setdefault(level, UpperLevel(level, self._signed_at(level)))
+            upper.add(hashes, hashes if stored is None else stored[below])
+            self.finished.extend(upper.complete())
+
+    def _check(self, cut: Cut) -> None:
+        """Hold a signed root against both trees; whichever it is the root of is right."""
+        ours = _root(self._ours, cut.ours)
+        if ours == cut.root:
+            self.matched += 1
+            self._blame_tiles()
+            self._same, self._stored = True, None
+            return
+        if not self._same or cut.stored != cut.ours:
+            edge = self._ours if self._same else self._stored
+            if _root(edge, cut.stored) == cut.root:
+                self.matched += 1
+                self._blame_rows()
+                if not self._same:
+                    self._ours, self._same, self._stored = self._stored, True, None
+                return
+        if ours is None:
+            self.unknown = True
+            return
+        self.faults.add(
+            cut.size - 1,
+            self.kinds.forked,
+            f"the root that was signed for size {cut.size} is not that of the leaves stored",
+        )
+
+    def _wait(self, difference: TileDifference) -> None:
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(difference)
+        else:
+            self._unlisted += 1
+
+    def _blame_tiles(self) -> None:
+        for tile, seqs, count in self._decided():
+            reason = f"{count} of the hashes in tile {tile} of level 0 are not those of the leaves"
+            self.faults.add(seqs[0], self.kinds.tile_mismatch, reason)
+
+    def _blame_rows(self) -> None:
+        for _tile, seqs, count in self._decided():
+            self.rewritten += count
+            self.faults.count += count - len(seqs)
+            for seq in seqs:
+                reason = f"leaf {seq} is not the one that was signed, though it fits its neighbours"
+                self.faults.add(seq, self.kinds.rewritten, reason)
+
+    def _decided(self) -> Iterator[tuple[int, Sequence[int], int]]:
+        waiting, self._waiting = self._waiting, []
+        self.faults.count += self._unlisted
+        self._unlisted = 0
+        for difference in waiting:
+            yield difference.tile, difference.seqs, difference.count
+
+
+def _root(edge: Edge | None, rest: bytes | None) -> bytes | None:
+    """The root over whole blocks and the root of what follows them; None where one is unknown."""
+    if edge is None or rest is None:
+        return None
+    return fold((*edge.nodes, rest)) if rest else edge.root()
+
+
+def _extended(
+    edge: Edge | None, blocks: Sequence[bytes | None]
+) -> tuple[Edge | None, dict[int, list[bytes]] | None]:
+    """The edge with these blocks, and the new hashes by level over the blocks."""
+    if edge is None or None in blocks:
+        return None, None
+    new = edge.extend(blocks)  # type: ignore[arg-type]
+    return edge, new
+
+
+MAX_LEVEL: Final = 7
+"""The highest level that a tree of 2^63 leaves has tiles at."""
+
+
+class LogRun:
+    """Takes the parts of a log as segments are done, in order, and holds them together."""
+
+    def __init__(self, snapshot: Snapshot, org_id: int, tree: LogTree, extent: LogExtent) -> None:
+        self.tree = tree
+        self._snapshot = snapshot
+        self._org_id = org_id
+        self._extent = extent
+        self._parts: deque[TreePart] = deque()
+        self._turn = asyncio.Lock()
+
+    def put(self, part: TreePart | None) -> None:
+        """The next part, in order; None for a segment of which nothing was read."""
+        if part is not None:
+            self._parts.append(part)
+
+    async def settle(self) -> None:
+        """Add what was put, and compare the upper tiles that it completed."""
+        async with self._turn:
+            while self._parts:
+                for _ in self.tree.add(self._parts.popleft()):
+                    await asyncio.sleep(0)
+            await self._compare()
+
+    async def end(self, length: int) -> None:
+        """The whole log was read, and has ``length`` leaves: what can only be said at the end."""
+        async with self._turn:
+            self.tree.close()
+            await self._compare()
+            async with self._snapshot.trees() as trees:
+                await self.check_row(trees)
+                await self.check_beyond(trees)
+            self._check_length(length)
+
+    async def _compare(self) -> None:
+        while self.tree.finished:
+            tile = self.tree.finished.popleft()
+            async with self._snapshot.trees() as trees:
+                stored = await trees.tiles(self._org_id, tile.level, tile.number, tile.number)
+            self.tree.compare(tile, stored.get(tile.number, b""))
+
+    async def check_row(self, trees: TreeReader) -> None:
+        """The tree's own row must name the largest head that was signed."""
+        row, head = await trees.tree(self._org_id), self._extent.head
+        if row is None and head.size == 0:
+            return
+        if row != (head.size, head.root) and (head.size or (row and row[0])):
+            size = "nothing" if row is None else f"size {row[0]}"
+            reason = f"the tree's row says {size}, the largest checkpoint has size {head.size}"
+            self._fault(head.size, self.tree.kinds.tree_mismatch, reason)
+
+    async def check_beyond(self, trees: TreeReader) -> None:
+        """No tile may stand beyond what was signed."""
+        for level in range(MAX_LEVEL + 1):
+            hashes = self._extent.signed >> TILE_HEIGHT * level
+            first = -(-hashes // TILE_WIDTH)
+            tile = await trees.tile_beyond(self._org_id, level, first)
+            if tile is not None:
+                reason = f"tile {tile} of level {level} is beyond the largest checkpoint"
+                self._fault(self._extent.signed + 1, self.tree.kinds.tile_mismatch, reason)
+
+    def _check_length(self, length: int) -> None:
+        signed, kinds = self._extent.signed, self.tree.kinds
+        if length < signed:
+            reason = f"{signed} leaves were signed, and only the first {length} are there"
+            self._fault(length + 1, kinds.below_signed, reason)
+        self.check_rollback(length)
+
+    def check_rollback(self, length: int) -> None:
+        """Nothing larger may be remembered than the ``length`` of the log, or its signed size."""
+        signed, kinds = self._extent.signed, self.tree.kinds
+        largest = max((head.size for head in self._extent.trust.remembered), default=0)
+        if largest > max(length, signed):
+            reason = (
+                f"a tree of {largest} leaves was signed, and the database has only {length}: "
+                "it was set back, or restored from an older copy"
+            )
+            self._fault(length + 1, kinds.rolled_back, reason)
+
+    def _fault(self, size: int, kind: str, reason: str) -> None:
+        self.tree.faults.add(size - 1, kind, reason)

@@ -1,0 +1,263 @@
+"""How far a trail and its signed logs reach, and so what a verification asks for.
+
+Signing follows appending, anchoring follows signing, and what others attest
+follows anchors. An entry that waits no longer than its limit asks for nothing;
+one that waits longer leaves the verdict incomplete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, NamedTuple
+
+from ledger.checkpoint import SignedHead
+from ledger.core.verification.work.crew import LogExtent, SignedExtent
+from ledger.core.verification.work.faults import (
+    ANCHOR_KINDS,
+    TRAIL_KINDS,
+    LogKinds,
+    RangeRefused,
+    VerificationFailed,
+)
+from ledger.core.verification.work.segments import MAX_BIGINT
+from ledger.core.verification.work.tally import Ending, Tally, find_ending
+from ledger.core.verification.work.trust import LogTrust, NoteJudge, Trust
+from ledger.merkle import EMPTY_ROOT
+from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
+from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
+
+SETTLE_S: Final = 2.0
+"""How long a verification waits for a checkpoint that the signer remembers to be stored."""
+SETTLE_POLL_S: Final = 0.1
+
+
+class Target(NamedTuple):
+    """What to verify; None: from the first entry, or up to the head and whatever is beyond it."""
+
+    org_id: int
+    org: str
+    from_seq: int | None = None
+    to_seq: int | None = None
+
+
+class Extent(NamedTuple):
+    """What a trail's end is known by: head row, newest entry, signed logs.
+
+    ``whole``: what was asked for is the whole trail, to its end.
+    """
+
+    head: HeadRow | None
+    newest: NewestRow | None
+    signed: SignedExtent | None
+    ending: Ending
+    whole: bool
+
+
+async def await_checkpoint(database_url: str, target: Target, trust: Trust | None) -> None:
+    """Wait until the largest checkpoint that the signer remembers is stored, a short while.
+
+    Its memory is written a moment before the database is.
+    """
+    known = max((head.size for head in trust.trail.remembered), default=0) if trust else 0
+    deadline = time.monotonic() + SETTLE_S
+    while known:
+        async with open_snapshot(database_url) as snapshot, snapshot.trees() as trees:
+            stored = await trees.newest(target.org_id, MAX_BIGINT, 1)
+        if (stored and stored[0][0] >= known) or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(SETTLE_POLL_S)
+
+
+async def check_range(database_url: str, target: Target, trust: Trust | None) -> None:
+    """Raise RangeRefused for a range that lies beyond the trail, wholly or in part."""
+    if target.to_seq is None and not target.from_seq:
+        return
+    async with open_snapshot(database_url) as snapshot:
+        await find_extent(snapshot, target, trust)
+
+
+async def find_extent(snapshot: Snapshot, target: Target, trust: Trust | None) -> Extent:
+    """How far the trail reaches in this snapshot.
+
+    Raises RangeRefused where the range ends, or begins, beyond both the head and the
+    largest size that is known to be signed; VerificationFailed where it is no range.
+    """
+    first, last = target.from_seq or 0, target.to_seq
+    if not 0 <= first <= (first if last is None else last):
+        raise VerificationFailed("from_seq must be 0 or more, and to_seq not below it")
+    head = await snapshot.head(target.org_id)
+    newest = await snapshot.newest(target.org_id)
+    signed = None
+    if trust is not None:
+        async with snapshot.trees() as trees:
+            signed = await find_signed(trees, target.org_id, trust)
+    ending = find_ending(head, newest, signed.trail.signed if signed else 0)
+    needed = signed.trail.needed if signed else 0
+    end = max(ending.last, needed - 1, head.seq if head else -1)
+    _require_within(target, first, end)
+    if not first and (last is None or last == ending.last):
+        return Extent(head, newest, signed, ending, whole=True)
+    ending = ending._replace(last=max(ending.last, needed - 1))
+    return Extent(head, newest, signed, ending, whole=False)
+
+
+def _require_within(target: Target, first: int, end: int) -> None:
+    """Raise RangeRefused unless the range lies within a trail that ends at ``end``."""
+    last = target.to_seq
+    if last is None and not first:
+        return
+    asked = first if last is None else last
+    if asked <= end:
+        return
+    what = f"begins at {first}" if last is None else f"ends at {last}"
+    has = (
+        f"the trail of {target.org} ends at {end}"
+        if end >= 0
+        else (f"the trail of {target.org} has no entries")
+    )
+    raise RangeRefused(
+        f"the range {what}, but {has}: neither its head nor anything signed goes further. "
+        "Ask for a range within it, or for the whole trail"
+    )
+
+
+TRIES: Final = 1_000
+"""Checkpoints that are looked at, from the largest down, until one is rightly signed."""
+AT_ONCE: Final = 50
+
+
+async def find_signed(trees: TreeReader, org_id: int, trust: Trust) -> SignedExtent:
+    """The sizes up to which a trusted key signed, by what is stored; 0 where none is found."""
+    trail = await _largest(trees, org_id, trust.trail, TRAIL_KINDS)
+    anchors = await _largest(trees, ANCHOR_LOG, trust.anchors, ANCHOR_KINDS)
+    return SignedExtent(trust, LogExtent(trail, trust.trail), LogExtent(anchors, trust.anchors))
+
+
+async def _largest(trees: TreeReader, org_id: int, log: LogTrust, kinds: LogKinds) -> SignedHead:
+    judge = NoteJudge(log, kinds)
+    below = MAX_BIGINT
+    for _ in range(TRIES // AT_ONCE):
+        rows = await trees.newest(org_id, below, AT_ONCE)
+        for size, root, note in rows:
+            judged = judge.judge(size, root, note)
+            if judged.head is not None and judged.head.size == size:
+                return SignedHead(size, judged.head.root)
+        if len(rows) < AT_ONCE:
+            break
+        below = rows[-1][0]
+    return SignedHead(0, EMPTY_ROOT)
+
+
+SIGNING_LIMIT_S: Final = 300.0
+
+
+class SigningLimits(NamedTuple):
+    """Seconds from the writing of an entry on.
+
+    ``signing_s``: until a checkpoint covers it. ``anchoring_s``: until an anchor covers
+    that checkpoint, and witnesses cosigned the anchor. ``stamping_s``: until an authority
+    stamped it. What is missing longer leaves a verdict incomplete.
+    """
+
+    signing_s: float = SIGNING_LIMIT_S
+    anchoring_s: float = SIGNING_LIMIT_S
+    stamping_s: float = SIGNING_LIMIT_S
+
+    def of(self, check: str) -> float:
+        """The limit of what a check is about."""
+        return {
+            "tree": self.signing_s,
+            "checkpoints": self.signing_s,
+            "classical_signature": self.signing_s,
+            "external_time": self.stamping_s,
+        }.get(check, self.anchoring_s)
+
+
+class Reach(NamedTuple):
+    """Up to which size the trail is covered by each of the signed logs; 0 where it is not.
+
+    ``known`` is the largest size that is known to be signed, stored or not. ``stamped`` and
+    ``cosigned`` are None where the settings name no authority, no witness.
+    """
+
+    signed: int = 0
+    anchored: int = 0
+    stamped: int | None = None
+    cosigned: int | None = None
+    known: int = 0
+
+
+class _Part(NamedTuple):
+    """Checks that reach as far as ``size``, and what an entry beyond it waits for."""
+
+    checks: tuple[str, ...]
+    doubted: tuple[str, ...]
+    size: int
+    awaited: str
+    known: int = 0
+
+
+async def ask(
+    snapshot: Snapshot, org_id: int, reach: Reach, limits: SigningLimits, tally: Tally
+) -> None:
+    """Note in the tally what is asked for of the signed logs, and what of it is not there."""
+    if tally.last < tally.first:
+        return
+    tally.unsigned_entries = max(0, tally.last + 1 - max(tally.first, reach.signed))
+    for part in _parts(reach):
+        await _ask_for(part, snapshot, org_id, limits, tally)
+
+
+def _parts(reach: Reach) -> list[_Part]:
+    parts = [
+        _Part(
+            ("tree", "checkpoints", "classical_signature"),
+            ("tree", "checkpoints"),
+            reach.signed,
+            "a checkpoint",
+            reach.known,
+        ),
+        _Part(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
+    ]
+    if reach.stamped is not None:
+        parts.append(_Part(("external_time",), ("external_time",), reach.stamped, "a timestamp"))
+    if reach.cosigned is not None:
+        what = "cosignatures of enough witnesses"
+        parts.append(_Part(("witnesses",), ("witnesses",), reach.cosigned, what))
+    return parts
+
+
+async def _ask_for(
+    part: _Part, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
+) -> None:
+    """A part is asked for as soon as it covers an entry of the range, or should."""
+    covers = part.size > tally.first
+    first = max(part.size, tally.first)
+    limit_s = limits.of(part.checks[0])
+    lost = first <= tally.last and first < part.known
+    late = first <= tally.last and (lost or await _is_old(snapshot, org_id, first, limit_s))
+    if covers or late:
+        tally.asked.update(part.checks)
+    if not covers:
+        tally.held.difference_update(part.checks)
+        reason = (
+            _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
+        )
+        tally.reasons.update(dict.fromkeys(part.checks, reason))
+    if late:
+        old = (
+            f"entry {first} was written more than {limit_s:g} s ago and has not got {part.awaited}"
+        )
+        reason = _lost(part) if lost else old
+        tally.doubted.update(dict.fromkeys(part.doubted, reason))
+
+
+def _lost(part: _Part) -> str:
+    return f"a tree of {part.known} entries was signed, and the database has no checkpoint of it"
+
+
+async def _is_old(snapshot: Snapshot, org_id: int, seq: int, limit_s: float) -> bool:
+    """Whether an entry waits longer than the limit; one that is not in the database does."""
+    written_us = await snapshot.written_us(org_id, seq)
+    return written_us is None or written_us < (time.time() - limit_s) * 1_000_000

@@ -1,0 +1,171 @@
+"""Segments of a trail: how it is cut into them, and what a worker answers of each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ledger.chain import Fault
+from ledger.core.verification.work.tree_part import TreePart
+from ledger.merkle import TILE_WIDTH
+
+MIN_BIGINT: Final = -(2**63)
+MAX_BIGINT: Final = 2**63 - 1
+
+
+class Segment(msgspec.Struct, frozen=True, tag="segment"):
+    """Entries ``first`` to ``last`` of a trail, both included.
+
+    ``context``: row ``first - 1`` is read too, for the link to it, and not judged.
+    ``open_start``: rows before ``first`` are read too; none belongs there.
+    ``beyond``: none of these entries should exist, as the head row ends before them.
+    ``tree``: the tree over them is computed too, and their checkpoints verified.
+    ``proven``: each of its tiles is proven in the tree under the largest checkpoint.
+    ``anchors``: it is a segment of the anchor log and its leaves.
+    """
+
+    first: int
+    last: int
+    context: bool = False
+    open_start: bool = False
+    beyond: bool = False
+    tree: bool = False
+    proven: bool = False
+    anchors: bool = False
+
+    @property
+    def lower(self) -> int:
+        """The lowest seq to read."""
+        return MIN_BIGINT if self.open_start else self.first - self.context
+
+
+class SegmentResult(msgspec.Struct, tag="result"):
+    """What stands in a segment.
+
+    ``leading_gap`` and ``trailing_gap`` count the entries missing at its edges,
+    where a gap may go on in the next segment; an empty segment is one leading
+    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` holds the
+    first 1,000 by seq of ``fault_count``, ``kinds`` all kinds that occurred.
+    ``end_hashes`` are the hashes that may follow as ``previous_hash`` (empty:
+    not known), ``end_time`` is the last leaf's ``anchored_at``.
+    """
+
+    rows: int
+    failed_rows: int
+    leading_gap: int
+    trailing_gap: int
+    missing: int
+    faults: list[Fault]
+    fault_count: int
+    kinds: list[str]
+    end_hashes: list[bytes] = []
+    end_time: str | None = None
+    tree: TreePart | None = None
+
+
+MAX_SEGMENT_ENTRIES: Final = 192 * TILE_WIDTH
+MIN_SEGMENT_ENTRIES: Final = 4 * TILE_WIDTH
+"""Whole blocks of the tree, so that each has its hashes in one segment."""
+SEGMENTS_PER_PROCESS: Final = 4
+"""Into at least so many is cut what is left of a trail."""
+
+
+class Plan:
+    """Segments of ``first`` to ``last`` in order, taken one by one, then what is ``beyond``.
+
+    ``beyond`` is the range, open-ended where its end is None, in which no entry
+    should stand; None: nothing is to be read there. ``size`` is in entries.
+    ``tree``: segments carry the tree, and the first one begins with the trail.
+    ``proven``: segments hold their tiles against the largest checkpoint, wherever they begin.
+    ``anchors``: it is the anchor log that is cut.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        processes: int,
+        *,
+        beyond: tuple[int, int | None] | None,
+        size: int | None = None,
+        tree: bool = False,
+        proven: bool = False,
+        anchors: bool = False,
+    ) -> None:
+        self.first = first
+        self.last = last
+        self.taken = 0
+        self.segments: dict[int, Segment] = {}
+        """Taken segments by index, until their result is tallied."""
+        self._shares = processes * SEGMENTS_PER_PROCESS
+        self._fixed_size = size
+        self._tree = tree
+        self._proven = proven
+        self._anchors = anchors
+        self._next = first
+        self._beyond = beyond
+
+    @property
+    def count(self) -> int:
+        """How many segments there are in all, if each is as small as can be."""
+        smallest = self._fixed_size or MIN_SEGMENT_ENTRIES
+        return -(-(self.last - self.first + 1) // smallest) + (self._beyond is not None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every segment was taken."""
+        return self._next > self.last and self._beyond is None
+
+    def take(self) -> tuple[int, Segment] | None:
+        """The next segment and its index, or None when all are taken."""
+        if self._next <= self.last:
+            first = self._next
+            self._next = min(first + self._size(), self.last + 1)
+            return self._hand_out(
+                Segment(
+                    first,
+                    self._next - 1,
+                    context=first > 0,
+                    open_start=first == 0,
+                    tree=self._tree,
+                    proven=self._proven,
+                    anchors=self._anchors,
+                )
+            )
+        if self._beyond is None:
+            return None
+        first, end = self._beyond
+        self._beyond = None
+        return self._hand_out(
+            Segment(
+                first,
+                MAX_BIGINT if end is None else max(end, first),
+                context=first > 0,
+                open_start=first == 0,
+                beyond=True,
+                tree=self._tree,
+                proven=self._proven,
+                anchors=self._anchors,
+            )
+        )
+
+    def skip_to(self, seq: int | None) -> tuple[int, Segment] | None:
+        """Take all entries before ``seq`` (None: all that are left) as one segment, known empty."""
+        target = self.last + 1 if seq is None else min(seq, self.last + 1)
+        if target <= self._next:
+            return None
+        first, self._next = self._next, target
+        return self._hand_out(Segment(first, target - 1))
+
+    def _size(self) -> int:
+        """Smaller towards the end, so that all processes end together."""
+        share = -(-(self.last + 1 - self._next) // self._shares)
+        share += -share % TILE_WIDTH
+        return self._fixed_size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)
+
+    def _hand_out(self, segment: Segment) -> tuple[int, Segment]:
+        index = self.taken
+        self.taken += 1
+        self.segments[index] = segment
+        return index, segment
