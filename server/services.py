@@ -76,6 +76,7 @@ class Services:
             limits=Limits(org_events=settings.queue_events),
             clock=clock,
             observe=self._observe,
+            on_mishap=metrics.count_mishap,
         )
         self.appender = Appender(
             self.sequencer,
@@ -199,9 +200,9 @@ class Services:
             await asyncio.sleep(pause_s)
 
     def _observe(self, report: BatchReport) -> None:
-        metrics.observe_batch(report.entries, report.seconds)
-        for org, reason in report.frozen:
-            metrics.FROZEN.inc()
+        for org, reason in report.frozen:  # logged first, whatever a metric raises
             log.error(
                 "org frozen: its trail failed the check before an append", org=org, reason=reason
             )
+        metrics.FROZEN.inc(len(report.frozen))
+        metrics.observe_batch(report.entries, report.seconds)

@@ -63,12 +63,19 @@ async def process(
     limits: Limits | None = None,
     clock: Callable[[], int] = system_clock_us,
     keyring: SigningKeyring = RING,
+    observe: Callable[[BatchReport], None] | None = None,
+    on_mishap: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Process]:
     """A started sequencer on a database; drained and closed at the end."""
     database = await Database.open(url, size=4)
     reports: list[BatchReport] = []
     sequencer = Sequencer(
-        database, lambda _: keyring, limits=limits, clock=clock, observe=reports.append
+        database,
+        lambda _: keyring,
+        limits=limits,
+        clock=clock,
+        observe=observe or reports.append,
+        on_mishap=on_mishap,
     )
     sequencer.start()
     try:
