@@ -11,7 +11,7 @@ from tests.support.clusters import Database
 
 
 @pytest.fixture
-async def trail(database: Database, tmp_path: Path) -> AsyncIterator[Archived]:
+async def archived_trail(database: Database, tmp_path: Path) -> AsyncIterator[Archived]:
     """An org whose trail is empty."""
     async with signed_trail(database, tmp_path / "signed.sqlite") as archived:
         yield archived

@@ -54,12 +54,12 @@ class Growing:
 
 
 @pytest.fixture
-async def archived(trail: Archived, folder: Target) -> Archived:
+async def archived(archived_trail: Archived, folder: Target) -> Archived:
     """A trail of 262 entries, archived at three sizes."""
     for count in (1, 4, 257):
-        await trail.grow(count)
-        await trail.archive(folder)
-    return trail
+        await archived_trail.grow(count)
+        await archived_trail.archive(folder)
+    return archived_trail
 
 
 async def test_growth_between_any_two_reads_refutes_nothing(

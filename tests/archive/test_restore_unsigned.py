@@ -49,18 +49,20 @@ async def test_a_sealed_org_does_not_come_back_plain(
 
 
 async def test_a_privacy_that_is_none_is_refused(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(5)
-    await trail.archive(folder)
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     await say(folder, ORG, privacy="open")
     with pytest.raises(RestoreRefused, match="privacy"):
         await Restore(folder, empty.owner_url, means()).run([ORG])
 
 
-async def test_no_log_comes_back_public(trail: Archived, folder: Target, empty: Database) -> None:
-    await trail.grow(5)
-    await trail.archive(folder)
+async def test_no_log_comes_back_public(
+    archived_trail: Archived, folder: Target, empty: Database
+) -> None:
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     await say(folder, ORG, log_public=True)
     (one,) = await Restore(folder, empty.owner_url, means()).run([ORG])
     assert one.was_public

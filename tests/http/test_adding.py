@@ -16,8 +16,8 @@ PLAIN = {"content-type": "application/octet-stream"}
 
 
 @pytest.fixture
-def loaded(start: StartServer) -> Server:
-    server = start(add_org=LOAD, max_payload_bytes=1_000)
+def loaded(start_servers: StartServer) -> Server:
+    server = start_servers(add_org=LOAD, max_payload_bytes=1_000)
     server.org, server.admin_key = server.create_org("plain", LOAD)
     path = f"/v1/orgs/{LOAD}"
     server.request("PATCH", path, {"log_public": True}, key=server.admin_key)

@@ -175,9 +175,9 @@ def test_a_caller_that_reads_nothing_is_given_up(
 
 
 def test_other_orgs_find_a_place_beside_one_that_takes_all_it_may(
-    start: Any, monkeypatch: pytest.MonkeyPatch
+    start_servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = start(bundles_at_once=2)
+    server = start_servers(bundles_at_once=2)
     busy, other = office(server, count=COUNT), office(server, count=5)
     with begun(busy):
         refused = busy.ask(from_seq=0, to_seq=0)

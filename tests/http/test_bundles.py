@@ -365,8 +365,8 @@ def test_entries_that_are_not_anchored_are_waited_for(
     verified(Bundle(waited[0]), *ANCHORED)
 
 
-def test_too_many_entries_and_too_many_bundles(start: Any) -> None:
-    server = start(max_bundle_entries=5, bundles_at_once=1, bundle_wait_seconds=5.0)
+def test_too_many_entries_and_too_many_bundles(start_servers: Any) -> None:
+    server = start_servers(max_bundle_entries=5, bundles_at_once=1, bundle_wait_seconds=5.0)
     server.org, server.admin_key = server.create_org()
     here = office(server, count=6)
     assert here.ask(from_seq=0, to_seq=5).status == 400

@@ -25,8 +25,10 @@ def empty_trail(server: Server, privacy: str = "plain") -> Trail:
     return Trail(server, org, key, [])
 
 
-def append(trail: Trail, body: Any) -> list[int]:
-    answer = trail.server.request("POST", f"/v1/orgs/{trail.org}/entries", body, key=trail.key)
+def append(served_trail: Trail, body: Any) -> list[int]:
+    answer = served_trail.server.request(
+        "POST", f"/v1/orgs/{served_trail.org}/entries", body, key=served_trail.key
+    )
     assert answer.status == 201, answer.body
     return [receipt["seq"] for receipt in answer.json()["entries"]]
 
@@ -164,8 +166,10 @@ def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 
-def org_id(trail: Trail) -> int:
-    return parse_record_id(trail.get("/entries", limit=1).json()["entries"][0]["record_id"]).org_id
+def org_id(served_trail: Trail) -> int:
+    return parse_record_id(
+        served_trail.get("/entries", limit=1).json()["entries"][0]["record_id"]
+    ).org_id
 
 
 def rows_read(plan: str) -> int:

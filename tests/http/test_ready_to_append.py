@@ -70,13 +70,15 @@ def test_idle_and_under_load_it_is_ready(server: Server) -> None:
     assert settled(server, 200) == "ok"
 
 
-def test_a_read_only_role_writes_all_the_same(start: StartServer, database: Database) -> None:
+def test_a_read_only_role_writes_all_the_same(
+    start_servers: StartServer, database: Database
+) -> None:
     on(
         database.superuser_url,
         f"ALTER ROLE quire_server IN DATABASE {database.name} SET default_transaction_read_only = on",
     )
     try:
-        server = start()
+        server = start_servers()
         org, key = server.create_org("plain")
         assert post(server, org, key).status == 201
         assert ready(server) == (200, "ok")

@@ -126,8 +126,8 @@ def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: Own
         server.stop()
 
 
-def test_more_than_may_wait_is_told_to_come_back(start: StartServer) -> None:
-    server = start(max_events=5, queue_events=5)
+def test_more_than_may_wait_is_told_to_come_back(start_servers: StartServer) -> None:
+    server = start_servers(max_events=5, queue_events=5)
     org, key = server.create_org("plain")
     assert post(server, org, key).status == 201
     over = server.request("POST", f"/v1/orgs/{org}/entries", [{}] * 6, key=key)

@@ -27,10 +27,10 @@ def append(server: Server, org: str, key: str, note: str) -> Any:
     return answer.status, answer.json()
 
 
-def test_two_servers_append_to_one_trail_in_turns(start: StartServer) -> None:
+def test_two_servers_append_to_one_trail_in_turns(start_servers: StartServer) -> None:
     case = CASES["audit-0026"]
     assert case["expected"]["A second append"].startswith("ok")
-    servers = {"A": start(), "B": start()}
+    servers = {"A": start_servers(), "B": start_servers()}
     org, key = servers["A"].create_org("plain")
     receipts = []
     for step in case["input"]["steps"]:
