@@ -67,6 +67,10 @@ class Found(NamedTuple):
     doubt: Doubt | None
 
 
+NOTHING: Final = Found([], None, None)
+"""What is found of an empty range."""
+
+
 class OutOfOrder(QuireError):
     """Rows of another org than the next came: the database did not keep to the plan."""
 

@@ -47,6 +47,8 @@ class HeadsOfSegment:
         if judged.head is None or judged.head.size != row.size:
             return
         self.heads.append(SignedHead(row.size, judged.head.root))
+        if not row.size:
+            return  # it covers no entry: no check of entries holds by it
         self.held.add("anchors" if self._of_anchors else "checkpoints")
         if judged.classical:
             self.held.add("classical_signature")
