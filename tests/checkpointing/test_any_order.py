@@ -86,7 +86,7 @@ class Run:
         self._cut = Cut.NOT
         await self._sign(proxy, 2 + self._length // 300)
         sizes = await sound_history(self._database, self._org, self._memory)
-        assert sizes[-1:] == ([self._length] if self._length else [])
+        assert sizes[-1] == self._length
 
 
 @settings(
