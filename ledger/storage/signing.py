@@ -67,7 +67,7 @@ WHERE t.org_id <> 0 AND NOT EXISTS (SELECT FROM heads h WHERE h.org_id = t.org_i
 SIGNED_TREES = f"""
 SELECT t.org_id, o.slug, t.size, t.root FROM trees t
 JOIN orgs o ON o.id = t.org_id JOIN heads h ON h.org_id = t.org_id
-WHERE t.size <> 0 AND h.frozen_reason IS NULL AND {_DUE.format("$1")}"""
+WHERE (t.size <> 0 OR octet_length(t.root) > 0) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}"""
 _NOTE = f"CASE WHEN octet_length(c.note) <= {MAX_NOTE_BYTES} THEN c.note END"
 IDLE = f"""
 SELECT t.org_id, o.slug, t.size, t.root, {_NOTE} FROM trees t

@@ -33,7 +33,7 @@ async def test_it_is_archived_verified_and_restored(
     live = Live(archived_trail.server, ORG_ID)
     how = How(pins=HISTORY.pins(), processes=0)
     for verdict in await verify_archive(folder, ORG, how, keyring=RING, live=live):
-        assert (verdict.valid, verdict.errors) == (True, [])
+        assert verdict.valid, verdict
     before = await contents(archived_trail.database)
     await Restore(folder, database_of_module.owner_url, means(archived_trail.memory)).run([ORG])
     assert await contents(database_of_module) == before

@@ -2,66 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from ledger.archive.reader import ArchiveReader
-from ledger.archive.restore import Means, Restore
+from ledger.archive.restore import Restore
 from ledger.archive.targets import Target
-from ledger.core.checkpointing import recall
 from ledger.core.sealer import Org
-from ledger.core.verification.trail import Target as Verified
-from ledger.core.verification.trail import verify_trail
-from ledger.core.verification.trust import SignedHead, Trust
 from ledger.errors import QuireError, RestoreRefused
 from ledger.storage import database as storage
 from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import AnchorRows
-from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import new_org, process, sound_trail, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import TABLES, contents, means, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
-from tests.support.trails import ORG, ORG_ID, RING
+from tests.support.trails import ORG, ORG_ID
 
 ACME = Org(ORG_ID, ORG, False, b"")
-TABLES = {
-    "orgs": "id, slug, name, privacy, created_at, log_public",
-    "heads": "org_id, seq, entry_hash, anchored_at, frozen_at, frozen_reason",
-    "entries": "*",
-    "trees": "org_id, size, root, anchored_at, stopped_at, stopped_reason",
-    "tile_parts": "*",
-    "checkpoints": "*",
-    "anchor_leaves": "*",
-    "anchor_tokens": "*",
-    "anchor_cosignatures": "*",
-    "log_keys": "position, statement",
-}
-"""What comes back, but keys, and counters that a restore moves on so that processes look anew."""
-
-
-async def contents(database: Database) -> dict[str, bytes]:
-    """A COPY of each table, in an order that its rows give."""
-    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
-    copies = {}
-    try:
-        for table, columns in TABLES.items():
-            data = bytearray()
-
-            async def keep(chunk: bytes, data: bytearray = data) -> None:
-                data += chunk
-
-            query = f"SELECT * FROM (SELECT {columns} FROM {table}) AS t ORDER BY t::text"
-            await connection.copy_from_query(query, output=keep, format="binary")
-            copies[table] = bytes(data)
-    finally:
-        await connection.close()
-    return copies
 
 
 @pytest.fixture
@@ -70,45 +33,6 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
-
-
-def means(memory: Path | None = None) -> Means:
-    """What an operator has who kept the keys, and perhaps the signer's memory."""
-    return Means(
-        RING,
-        HISTORY.pins(),
-        lambda _: b"",
-        (lambda org_ids: recall(memory, org_ids)) if memory else (lambda _: {}),
-    )
-
-
-@asynccontextmanager
-async def signed_trail_of(database: Database, before: Archived) -> AsyncIterator[Archived]:
-    """The trail in the database that it came back in."""
-    server = await storage.Database.open(database.server_url, size=4)
-    try:
-        async with superuser(database) as connection:
-            yield Archived(
-                database, server, connection, before.memory, list(before.rows), before.head
-            )
-    finally:
-        await server.close()
-
-
-async def verified(database: Database, memory: Path) -> list[str]:
-    """Kinds of faults of a full verification, by the log's keys and the signer's memory."""
-    heads = {
-        org_id: [SignedHead(*head)] for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()
-    }
-    trust = Trust.of(HISTORY, ORG, trail=heads.get(ORG_ID, []), anchors=heads.get(ANCHOR_LOG, []))
-    result = await verify_trail(
-        database.server_url, Verified(ORG_ID, ORG), RING, trust=trust, processes=2
-    )
-    if result.valid:
-        assert (result.checks.tree, result.checks.anchors, result.checks.pq_signature) == (
-            True,
-        ) * 3
-    return [f"{fault.kind}: {fault.reason}" for fault in result.errors]
 
 
 async def test_the_drill(archived_trail: Archived, folder: Target, empty: Database) -> None:

@@ -16,10 +16,10 @@ from ledger.archive.verification import How, verify_archive
 from ledger.core.checkpointing import Pace
 from ledger.core.sealer import Org
 from ledger.storage import archiving, orgs
-from tests.archive.test_restore import means, signed_trail_of, verified
 from tests.support.appending import new_org, process, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import means, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
 from tests.support.trails import ORG, ORG_ID, RING
 

@@ -16,9 +16,9 @@ from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
 from ledger.storage import evidence
 from ledger.timestamp import granted, query
-from tests.archive.test_restore import means, signed_trail_of
 from tests.support.archives import Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import means, signed_trail_of
 from tests.support.timestamp_authority import Mode, TimestampAuthority
 from tests.support.trails import ORG
 

@@ -17,10 +17,10 @@ from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from ledger.storage import departed
-from tests.archive.test_restore import contents
 from tests.cli.commands import QUIRE, environment, run
 from tests.support.archives import KEYS, Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import contents
 from tests.support.retaining import keep, load
 from tests.support.serving import MASTER_KEY
 from tests.support.trails import ORG, ORG_ID, RING

@@ -12,15 +12,12 @@ from ledger.archive.reader import ArchiveReader
 from ledger.archive.restore import Restore
 from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
-from tests.archive.test_restore import means
-from tests.archive.test_restore_sealed import archived, restored
 from tests.support.archives import Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import means, restored
 from tests.support.serving import Server
 from tests.support.signing import fetch
 from tests.support.trails import ORG
-
-__all__ = ["archived"]
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ async def say(folder: Target, org: str, **said: object) -> None:
 
 
 async def test_a_sealed_org_does_not_come_back_plain(
-    server: Server, archived: list[str], folder: Target, empty: Database
+    server: Server, sealed_records: list[str], folder: Target, empty: Database
 ) -> None:
     await say(folder, server.org, privacy="plain")
     with pytest.raises(RestoreRefused, match="sealed"):

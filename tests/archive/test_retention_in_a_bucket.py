@@ -23,10 +23,10 @@ from ledger.core.verification.trust import Trust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import departed
-from tests.archive.test_restore import contents, means
 from tests.support.archives import HISTORY, Archived
 from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
+from tests.support.restoring import contents, means
 from tests.support.retaining import FEBRUARY, JANUARY, keep, moment, retaining
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING

@@ -14,17 +14,8 @@ from ledger.archive.targets import Target, open_target
 from ledger.errors import ArchiveObjectMissing
 from ledger.storage import archiving
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, Archived, read_in
 from tests.support.trails import ORG, ORG_ID
-
-
-def read_in(folder: Path) -> dict[str, bytes]:
-    """Every object below a folder by its key."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 async def test_every_archived_checkpoint_is_a_log_that_verifies(

@@ -15,8 +15,7 @@ from ledger.archive.targets.folder import FolderTarget
 from ledger.archive.verification import ArchiveVerification, How
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
 from ledger.storage import archiving
-from tests.archive.test_writer import read_in
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, Archived, read_in
 from tests.support.signing import log_keys
 from tests.support.trails import ORG, ORG_ID
 

@@ -13,8 +13,8 @@ from ledger.entry import parse_record_id, search_tag, to_datetime
 from ledger.storage import search
 from ledger.storage.search import Filter, page_query
 from ledger.storage.trail import HEAD_ENTRY
-from tests.http.test_reading import Trail
 from tests.support.clusters import blocking
+from tests.support.reading import Trail
 from tests.support.serving import Server
 
 MIB = 1 << 20

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import Any
 
 import pytest
 
-from tests.support.serving import Answer, Server
+from tests.support.reading import Trail
+from tests.support.serving import Server
 
 FIELDS = ("event_type", "actor", "subject", "action", "outcome", "data_classification")
 VALUES: dict[str, list[str | None]] = {
@@ -20,31 +20,6 @@ VALUES: dict[str, list[str | None]] = {
     "outcome": ["success", "failure"],
     "data_classification": ["internal", None],
 }
-
-
-class Trail(NamedTuple):
-    """An org with entries of many kinds, as they were sent."""
-
-    server: Server
-    org: str
-    key: str
-    events: list[dict[str, Any]]
-
-    def get(self, path: str, key: str | None = None, **query: Any) -> Answer:
-        tail = f"?{urlencode(query)}" if query else ""
-        return self.server.request("GET", f"/v1/orgs/{self.org}{path}{tail}", key=key or self.key)
-
-    def find(self, **query: Any) -> list[dict[str, Any]]:
-        """Every entry of a query, page by page."""
-        found: list[dict[str, Any]] = []
-        while True:
-            answer = self.get("/entries", **query)
-            assert answer.status == 200, answer.body
-            page = answer.json()
-            found += page["entries"]
-            if page["next_cursor"] is None:
-                return found
-            query["cursor"] = page["next_cursor"]
 
 
 @pytest.fixture(params=["sealed", "plain"], scope="module")

@@ -12,11 +12,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.http.test_trouble import post, until
 from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
+from tests.support.posting import post
 from tests.support.serving import Server, start_server
 from tests.support.standby import Standby
+from tests.support.waiting import until
 
 
 async def execute(url: str, *statements: str) -> None:

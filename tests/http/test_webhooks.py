@@ -13,8 +13,8 @@ import pytest
 
 from ledger.chain import Entry, Fault, check_entry
 from ledger.storage.trail import ENTRY_COLUMNS
-from tests.http.test_reading import Trail
 from tests.support.clusters import blocking
+from tests.support.reading import Trail
 from tests.support.serving import Server
 
 COLLECTION = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz"

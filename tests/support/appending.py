@@ -172,3 +172,12 @@ async def sound_trail(
         at = Head(row.seq, row.entry_hash, from_datetime(row.anchored_at))
     assert await head_of(database, org.id) == at
     return [row.payload for row in rows]
+
+
+async def org_of(database: clusters.Database, slug: str) -> Org:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug)
+    finally:
+        await connection.close()
+    return Org(org_id, slug, True, b"")

@@ -207,9 +207,12 @@ class Sequencer:
             outcome.settle(self._heads)
         except Exception as error:  # noqa: BLE001 - committed: nobody may be left waiting
             self._mishaps.report("settle", error)
-            for answer in (*outcome.answers, *outcome.refusals):
+            for request, appended in outcome.answers:
                 with contextlib.suppress(Exception):
-                    _answer(*answer)
+                    request.answer(appended)
+            for request, refusal in outcome.refusals:
+                with contextlib.suppress(Exception):
+                    request.refuse(refusal)
             _answer_all(turns, error)
 
     async def _failed(self, turns: list[Turn], error: Exception) -> None:
@@ -263,13 +266,6 @@ class Sequencer:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close()
-
-
-def _answer(request: AppendRequest, answer: Appended | Exception) -> None:
-    if isinstance(answer, Exception):
-        request.refuse(answer)
-    else:
-        request.answer(answer)
 
 
 def _answer_all(turns: list[Turn], error: Exception) -> None:
