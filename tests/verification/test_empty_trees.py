@@ -30,7 +30,8 @@ async def test_a_trail_without_entries_stays_incomplete(empty: Signed) -> None:
     for trust in (empty.trust(), None):
         result = await empty.verify(trust)
         assert (result.verdict, result.errors) == ("incomplete", [])
-        assert {getattr(result.checks, name) for name in CHECKS} == {"not_checked"}
+        held = {name for name in CHECKS if getattr(result.checks, name) != "not_checked"}
+        assert held <= {"seq", "head"}, held
 
 
 async def test_entries_that_only_it_precedes_are_not_signed(empty: Signed) -> None:

@@ -70,5 +70,5 @@ class HeadsOfSegment:
 
 def sizes_of(segment: Segment) -> tuple[int, int]:
     """Sizes above the first and up to the second of these are a segment's."""
-    above = segment.first if segment.first > 0 or segment.beyond else MIN_BIGINT
+    above = segment.first if segment.first > 0 else MIN_BIGINT
     return above, MAX_BIGINT if segment.beyond else segment.last + 1
