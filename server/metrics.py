@@ -81,6 +81,36 @@ SIGNED_AT: Final = Gauge(
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
+ARCHIVER_CPU: Final = Gauge(
+    "quire_archiver_cpu_seconds",
+    "CPU that archiving in the target has taken, over all archivers there were",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVED_OBJECTS: Final = Gauge(
+    "quire_archived_objects",
+    "Objects that were stored in the archive target",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVED_BYTES: Final = Gauge(
+    "quire_archived_bytes",
+    "Bytes that were stored in the archive target",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVE_BEHIND: Final = Gauge(
+    "quire_archive_behind_entries",
+    "Signed entries that are not archived yet",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVE_AGE: Final = Gauge(
+    "quire_archive_behind_seconds",
+    "Age of the oldest signed checkpoint that is not archived yet; 0 where all are",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
 
 
 def observe_batch(entries: int, seconds: float) -> None:

@@ -89,8 +89,9 @@ class Services:
         self.guard = Guard(database, self.sequencer, self.sealer)
         self.trust = TrustSource(settings)
         self.limits = _limits(settings)
+        self._jobs = VerificationTable(database)
         self.verifications = VerificationJobs(
-            VerificationTable(database),
+            self._jobs,
             database.url,
             lambda: keyring(True),
             self.guard.faults_found,
@@ -181,7 +182,7 @@ class Services:
         await self.database.close()
 
     async def _upkeep(self) -> None:
-        """Partitions ahead of time, old ones sealed or dropped; a missed hour harms nothing."""
+        """Partitions ahead of time; old ones, and old jobs, go. A missed hour harms nothing."""
         trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
         while True:
             pause_s: float = UPKEEP_S
@@ -190,6 +191,7 @@ class Services:
                 # What is sealed or dropped stays so: a clock that is wrong must not decide it.
                 days = self.settings.idempotency_days
                 await partitions.retire(self.database, self.clock.settled(), days)
+                await self._jobs.expire(self.clock.settled(), self.settings.verification_days)
             except ClockUnsteady as error:
                 pause_s = min(error.retry_after, UPKEEP_S)
             except DatabaseUnavailable as error:
