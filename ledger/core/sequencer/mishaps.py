@@ -41,7 +41,7 @@ class Mishaps:
         try:
             if self._count is not None:
                 self._count(step)
-        except Exception:
+        except Exception:  # noqa: BLE001 - counting must not end a committer either
             _log.exception("an internal error could not be counted")
         reason = f"{type(error).__name__}: {error}"
         self._lasting.failed(_traced(error), reason, step=step)

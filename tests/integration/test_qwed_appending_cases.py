@@ -1,24 +1,20 @@
 """The published cases of QWED's audit log that are about appending, on real servers.
 
-tests/unit/test_qwed_trail.py has the others.
+tests/unit/test_qwed_trail_cases.py has the others.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from tests.support.cases import read_cases
 from tests.support.serving import Server
 
-_CASES_FILE = Path(__file__).parents[1] / "vectors" / "qwed" / "audit_cases.jsonl"
-CASES: dict[str, Any] = {
-    case["id"]: case for case in map(json.loads, _CASES_FILE.read_text().splitlines())
-}
+CASES: dict[str, Any] = {case["id"]: case for case in read_cases("audit_cases.jsonl")}
 StartServer = Callable[..., Server]
 
 
