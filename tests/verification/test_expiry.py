@@ -22,6 +22,7 @@ VALUES ($1, $2, $3, 'gone', $4::timestamptz, $5::timestamptz)"""
 async def test_what_ended_long_ago_is_deleted(superuser: Superuser) -> None:
     now = datetime.now(UTC)
     old, young = now - timedelta(days=DAYS, hours=1), now - timedelta(days=DAYS, hours=-1)
+    jobs: list[tuple[str, str, datetime, datetime | None]]
     jobs = [(f"old-{number}", "done", old, old) for number in range(2_100)]
     jobs += [("failed", "failed", old, old), ("abandoned", "running", old, None)]
     jobs += [("young", "done", old, young), ("waits", "queued", young, None)]
