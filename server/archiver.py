@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from ledger.archive.writing.writer import ArchiveWriter
+from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import (
     ArchiveDenied,
@@ -25,8 +25,9 @@ from ledger.errors import (
     QuireError,
     StorageError,
 )
-from ledger.storage import archive_accounts, listen, orgs
+from ledger.storage import archive_accounts, archive_cost, listen, orgs
 from ledger.storage.archive_accounts import ARCHIVER, ArchiverLock
+from ledger.storage.archive_cost import Cost
 from ledger.storage.database import Database
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
@@ -44,6 +45,8 @@ AGAIN_S: Final = 5.0
 RETRY_S: Final = 60.0
 """After which an org is tried again that could not be archived."""
 LOOK_S: Final = 5.0
+ACCOUNT_CPU_S: Final = 1.0
+"""An archiver that writes nothing accounts for its looks once they took so much."""
 ORGS_AT_ONCE: Final = 4
 ACCOUNTS_AT_ONCE: Final = 4
 """Of one org in a turn, some 100,000 entries each: a long trail holds up no other."""
@@ -70,6 +73,8 @@ class Archiver:
         self._target = Lasting("nothing is archived", "orgs are archived again")
         self._problems = LastingByKey("an org is not archived", "an org is archived again")
         self._anchored = float("-inf")
+        self._cpu_s = time.process_time()
+        self._objects = self._bytes = 0
 
     async def run(self) -> None:
         """Archive for ever; cancel it to end."""
@@ -132,6 +137,7 @@ class Archiver:
                     await self._clock.tick(database)
                     if self._clock.wall.leap is None:  # it says how long objects are locked for
                         await self._turn(database, url, writer)
+                        await self._account(database, url)
                     self._waits.fine()
                     self._away.fine()
                     if self._asked:
@@ -141,6 +147,14 @@ class Archiver:
                             await self._news.wait()
         finally:
             await database.close()
+
+    async def _account(self, database: Database, url: str) -> None:
+        """Add what was spent since the last time to the target's cost, if it was anything."""
+        now_s = time.process_time()
+        spent = Cost(now_s - self._cpu_s, self._objects, self._bytes)
+        if spent.objects or spent.cpu_seconds >= ACCOUNT_CPU_S:
+            await archive_cost.add_cost(database, url, spent)
+            self._cpu_s, self._objects, self._bytes = now_s, 0, 0
 
     async def _turn(self, database: Database, url: str, writer: ArchiveWriter) -> None:
         """Archive the orgs that are due, and those that somebody asked for."""
@@ -165,9 +179,10 @@ class Archiver:
         """Archive one log; what stands in the way is its own, and stops no other."""
         try:
             if org_id == ANCHOR_LOG:
-                await writer.archive_anchors()
+                self._count(await writer.archive_anchors())
             elif (org := await orgs.org_by_id(database, org_id)) is not None:
                 written = await writer.archive(org, ACCOUNTS_AT_ONCE)
+                self._count(written)
                 if not written.done:
                     self._asked.add(org_id)  # the next turn goes on; others have theirs before
         except ClockUnsteady:
@@ -183,6 +198,10 @@ class Archiver:
         else:
             self._problems.fine(org_id)
             self._target.fine()
+
+    def _count(self, written: WrittenArchive) -> None:
+        self._objects += written.objects
+        self._bytes += written.bytes
 
 
 def main() -> None:

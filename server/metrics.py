@@ -33,6 +33,12 @@ BATCH_SECONDS: Final = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15),
     registry=REGISTRY,
 )
+MISHAPS: Final = Counter(
+    "quire_append_internal_errors",
+    "Exceptions beside the commit of an append transaction, by step: settle, observe or turn",
+    ["step"],
+    registry=REGISTRY,
+)
 FROZEN: Final = Counter("quire_orgs_frozen", "Orgs frozen by an integrity check", registry=REGISTRY)
 FAULTS: Final = Counter(
     "quire_verification_faults", "Faults found by full verifications", registry=REGISTRY
@@ -75,6 +81,36 @@ SIGNED_AT: Final = Gauge(
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
+ARCHIVER_CPU: Final = Gauge(
+    "quire_archiver_cpu_seconds",
+    "CPU that archiving in the target has taken, over all archivers there were",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVED_OBJECTS: Final = Gauge(
+    "quire_archived_objects",
+    "Objects that were stored in the archive target",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVED_BYTES: Final = Gauge(
+    "quire_archived_bytes",
+    "Bytes that were stored in the archive target",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVE_BEHIND: Final = Gauge(
+    "quire_archive_behind_entries",
+    "Signed entries that are not archived yet",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
+ARCHIVE_AGE: Final = Gauge(
+    "quire_archive_behind_seconds",
+    "Age of the oldest signed checkpoint that is not archived yet; 0 where all are",
+    multiprocess_mode="mostrecent",
+    registry=REGISTRY,
+)
 
 
 def observe_batch(entries: int, seconds: float) -> None:
@@ -83,6 +119,11 @@ def observe_batch(entries: int, seconds: float) -> None:
     TRANSACTIONS.inc()
     BATCH_ENTRIES.observe(entries)
     BATCH_SECONDS.observe(seconds)
+
+
+def count_mishap(step: str) -> None:
+    """Count one exception beside the commit of an append transaction."""
+    MISHAPS.labels(step).inc()
 
 
 def exposition() -> tuple[bytes, str]:

@@ -76,6 +76,7 @@ class Services:
             limits=Limits(org_events=settings.queue_events),
             clock=clock,
             observe=self._observe,
+            on_mishap=metrics.count_mishap,
         )
         self.appender = Appender(
             self.sequencer,
@@ -88,8 +89,9 @@ class Services:
         self.guard = Guard(database, self.sequencer, self.sealer)
         self.trust = TrustSource(settings)
         self.limits = _limits(settings)
+        self._jobs = VerificationTable(database)
         self.verifications = VerificationJobs(
-            VerificationTable(database),
+            self._jobs,
             database.url,
             lambda: keyring(True),
             self.guard.faults_found,
@@ -180,7 +182,7 @@ class Services:
         await self.database.close()
 
     async def _upkeep(self) -> None:
-        """Partitions ahead of time, old ones sealed or dropped; a missed hour harms nothing."""
+        """Partitions ahead of time; old ones, and old jobs, go. A missed hour harms nothing."""
         trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
         while True:
             pause_s: float = UPKEEP_S
@@ -189,6 +191,7 @@ class Services:
                 # What is sealed or dropped stays so: a clock that is wrong must not decide it.
                 days = self.settings.idempotency_days
                 await partitions.retire(self.database, self.clock.settled(), days)
+                await self._jobs.expire(self.clock.settled(), self.settings.verification_days)
             except ClockUnsteady as error:
                 pause_s = min(error.retry_after, UPKEEP_S)
             except DatabaseUnavailable as error:
@@ -199,9 +202,9 @@ class Services:
             await asyncio.sleep(pause_s)
 
     def _observe(self, report: BatchReport) -> None:
-        metrics.observe_batch(report.entries, report.seconds)
-        for org, reason in report.frozen:
-            metrics.FROZEN.inc()
+        for org, reason in report.frozen:  # logged first, whatever a metric raises
             log.error(
                 "org frozen: its trail failed the check before an append", org=org, reason=reason
             )
+        metrics.FROZEN.inc(len(report.frozen))
+        metrics.observe_batch(report.entries, report.seconds)

@@ -227,6 +227,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_days: Annotated[
         int, Meta(ge=1, le=365, description="Days for which idempotency keys are remembered")
     ] = 7
+    verification_days: Annotated[
+        int,
+        Meta(ge=1, le=36_500, description="Days for which finished verification jobs are kept"),
+    ] = 30
     clock_tolerance_seconds: Annotated[
         float,
         Meta(

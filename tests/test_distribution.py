@@ -4,12 +4,15 @@ import hashlib
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from ledger.evidence.page import MARKUP, PARTS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -42,8 +45,20 @@ def test_the_wheel_holds_every_migration(wheel: set[str]) -> None:
     assert migrations <= wheel
 
 
-def test_the_wheel_holds_the_offline_page(wheel: set[str]) -> None:
-    assert "ledger/evidence/page/verify.html" in wheel
+PAGE_PARTS = {f"ledger/evidence/page/{name}" for name in (MARKUP, *PARTS)}
+
+
+def test_the_wheel_holds_the_parts_of_the_offline_page(wheel: set[str]) -> None:
+    assert wheel >= PAGE_PARTS
+
+
+def test_the_source_distribution_holds_the_parts_of_the_offline_page(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (path,) = tmp_path.glob("quire_ledger-*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= PAGE_PARTS
 
 
 def test_the_wheel_holds_the_docs_page_and_its_licence(wheel: set[str]) -> None:

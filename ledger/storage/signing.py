@@ -39,7 +39,9 @@ _LENGTH = f"least(coalesce(h.seq, -1), {MAX_SEQ}) + 1"
 # Neither stopped, nor stopped so lately that it need not be looked at again. Later than now: the
 # clock was set back.
 _DUE = "(t.stopped_at IS NULL OR t.stopped_at NOT BETWEEN now() - {0}::interval AND now())"
-# What grew, and what is shorter than its tree. A frozen org is not signed; one that was
+# A trail whose tree was never signed, also an empty one, which has no root then.
+_UNSIGNED = "coalesce(t.size, 0) = 0 AND octet_length(coalesce(t.root, '')) = 0"
+# What grew, what is shorter than its tree, and what was never signed. A frozen org is not signed; one that was
 # stopped is looked at again after a while, as it may have been repaired. Those that waited
 # longest come first, so that the limit leaves nobody out for ever.
 PENDING = f"""
@@ -48,7 +50,7 @@ SELECT h.org_id, o.slug, {_LENGTH}, coalesce(t.size, 0), t.root, t.stopped_reaso
 FROM heads h
 JOIN orgs o ON o.id = h.org_id
 LEFT JOIN trees t ON t.org_id = h.org_id
-WHERE ({_LENGTH}) <> coalesce(t.size, 0) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}
+WHERE (({_LENGTH}) <> coalesce(t.size, 0) OR {_UNSIGNED}) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}
 ORDER BY t.signed_at NULLS FIRST LIMIT {MAX_PENDING}"""
 # Trees whose trail is gone, or shorter than what the caller remembers as signed.
 SHORTER = f"""
@@ -65,7 +67,7 @@ WHERE t.org_id <> 0 AND NOT EXISTS (SELECT FROM heads h WHERE h.org_id = t.org_i
 SIGNED_TREES = f"""
 SELECT t.org_id, o.slug, t.size, t.root FROM trees t
 JOIN orgs o ON o.id = t.org_id JOIN heads h ON h.org_id = t.org_id
-WHERE t.size <> 0 AND h.frozen_reason IS NULL AND {_DUE.format("$1")}"""
+WHERE (t.size <> 0 OR octet_length(t.root) > 0) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}"""
 _NOTE = f"CASE WHEN octet_length(c.note) <= {MAX_NOTE_BYTES} THEN c.note END"
 IDLE = f"""
 SELECT t.org_id, o.slug, t.size, t.root, {_NOTE} FROM trees t
@@ -109,7 +111,7 @@ WHERE a.idx >= $1 ORDER BY a.idx LIMIT $2"""
 
 
 class Pending(NamedTuple):
-    """An org whose trail (of ``length`` entries) is not as long as its signed tree."""
+    """An org whose trail (of ``length`` entries) is not as long as its signed tree, or unsigned."""
 
     org_id: int
     slug: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from ledger.storage.database import Database
@@ -33,6 +33,16 @@ UPDATE verifications
 SET state = $2, processed = $3, total = $4, rate = $5, fault_count = $6, faults = $7::jsonb,
     result = $8::jsonb, error = $9, heartbeat_at = now(), finished_at = now()
 WHERE id = $1 AND state IN ('queued', 'running')"""
+
+EXPIRED_AT_ONCE: Final = 1_000
+# Those that nobody ran to their end, too: their process is gone.
+EXPIRE: Final = f"""
+DELETE FROM verifications WHERE id IN (
+    (SELECT id FROM verifications WHERE finished_at < $1 ORDER BY finished_at
+     LIMIT {EXPIRED_AT_ONCE})
+    UNION ALL
+    (SELECT id FROM verifications WHERE state IN ('queued', 'running') AND heartbeat_at < $1
+     LIMIT {EXPIRED_AT_ONCE}))"""
 
 
 class JobRow(NamedTuple):
@@ -98,3 +108,13 @@ class VerificationTable:
     ) -> None:
         """Store a job's end, once: ``state`` is done (with a result) or failed (with an error)."""
         await self._database.execute(FINISH, job_id, state, *advance, result, error)
+
+    async def expire(self, now: datetime, days: int) -> int:
+        """Delete jobs that ended more than so many days before ``now``; returns how many."""
+        deleted = 0
+        while True:
+            tag = await self._database.execute(EXPIRE, now - timedelta(days=days))
+            some = int(tag.rpartition(" ")[2])
+            deleted += some
+            if some < EXPIRED_AT_ONCE:
+                return deleted

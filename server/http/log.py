@@ -59,7 +59,7 @@ async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     tenant, public = await log_of(request, org)
     found = await trees.newest_checkpoint(services_of(request).database, tenant.id)
     if found is None:
-        raise NotFound("this log has no checkpoint yet: nothing was appended, or just now")
+        raise NotFound("this log has no checkpoint yet: the signer signs one within seconds")
     return _written(found.note, TEXT, CHECKPOINT_AGE, public=public)
 
 

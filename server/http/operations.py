@@ -13,12 +13,13 @@ from litestar.types import ASGIApp
 
 from ledger.errors import MigrationError, QuireError, StorageError
 from ledger.evidence import page
-from ledger.storage import migrate, trees
+from ledger.storage import archive_cost, migrate, trees
 from server import metrics
 from server.appending import JSON
 from server.directory import NotFound
 from server.http.caller import HttpRequest, services_of
 from server.http.written import Written
+from server.services import Services
 
 STATIC: Final = Path(__file__).parent / "static"
 DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
@@ -85,6 +86,20 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
     )
 
 
+async def _measure_archive(services: Services) -> None:
+    """Bring the metrics of the archive up to date. Raises StorageError."""
+    target = services.settings.archive_target
+    if target is None:
+        return
+    cost = await archive_cost.cost(services.database, target)
+    metrics.ARCHIVER_CPU.set(cost.cpu_seconds)
+    metrics.ARCHIVED_OBJECTS.set(cost.objects)
+    metrics.ARCHIVED_BYTES.set(cost.bytes)
+    lag = await archive_cost.lag(services.database, target)
+    metrics.ARCHIVE_BEHIND.set(lag.entries)
+    metrics.ARCHIVE_AGE.set(lag.seconds)
+
+
 @get("/metrics", operation_id="metrics", tags=["Operations"])
 async def prometheus(request: HttpRequest) -> ASGIApp:
     """Metrics in the Prometheus text format."""
@@ -95,6 +110,7 @@ async def prometheus(request: HttpRequest) -> ASGIApp:
         metrics.UNSIGNED.set(signing.unsigned)
         metrics.STOPPED.set(signing.stopped)
         metrics.SIGNED_AT.set(signing.anchored_s)
+        await _measure_archive(services)
     body, content_type = metrics.exposition()
     # Litestar's response would add a charset to the one that is there.
     return Written(200, body, (), content_type.encode())

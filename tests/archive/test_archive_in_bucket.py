@@ -29,15 +29,15 @@ LOCKED = Policy(retain_days=1, legal_hold=True)
 
 
 async def test_every_object_is_locked_and_the_archive_is_right(
-    trail: Archived, s3_environ: ObjectStorage, bucket: str, s3: S3Client
+    archived_trail: Archived, s3_environ: ObjectStorage, bucket: str, s3: S3Client
 ) -> None:
     async with open_target(f"s3://{bucket}/quire", s3_environ.settings) as target:
         await target.check()
         for count in (3, 300):
-            await trail.grow(count)
-            await trail.archive(target, LOCKED)
+            await archived_trail.grow(count)
+            await archived_trail.archive(target, LOCKED)
         how = How(s3_environ.settings, HISTORY.pins(), processes=1)
-        live = Live(trail.server, ORG_ID)
+        live = Live(archived_trail.server, ORG_ID)
         verdict, anchors = await verify_archive(target, ORG, how, keyring=RING, live=live)
     assert verdict.faults == anchors.faults == ()
     assert (verdict.entries, verdict.database, verdict.signatures) == (303, True, True)
@@ -59,13 +59,13 @@ async def test_every_object_is_locked_and_the_archive_is_right(
 
 
 async def test_a_bucket_that_locks_needs_a_policy(
-    trail: Archived, s3_environ: ObjectStorage, bucket: str
+    archived_trail: Archived, s3_environ: ObjectStorage, bucket: str
 ) -> None:
-    await trail.grow(3)
+    await archived_trail.grow(3)
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
         with pytest.raises(ArchiveMisconfigured, match="retention or a legal hold"):
-            await trail.archive(target)
-        assert await archive_accounts.archived(trail.server, target.url, ORG_ID) is None
+            await archived_trail.archive(target)
+        assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ async def test_a_bucket_that_locks_needs_a_policy(
     ],
 )
 async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
-    trail: Archived,
+    archived_trail: Archived,
     s3_proxy: S3Proxy,
     s3_environ: ObjectStorage,
     bucket: str,
     fault: Fault,
     expected: type[Exception],
 ) -> None:
-    await trail.grow(30)
+    await archived_trail.grow(30)
     settings = msgspec.structs.replace(s3_environ.settings, s3_endpoint=s3_proxy.endpoint)
     async with open_target(f"s3://{bucket}", settings) as target:
         s3_proxy.decide = always("PUT", fault)
         with pytest.raises(expected):
-            await trail.archive(target, LOCKED)
-        assert await archive_accounts.archived(trail.server, target.url, ORG_ID) is None
+            await archived_trail.archive(target, LOCKED)
+        assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
         s3_proxy.decide = lambda _: Fault.NONE
-        await trail.archive(target, LOCKED)
+        await archived_trail.archive(target, LOCKED)
         verdict, _ = await verify_archive(target, ORG, How(settings, HISTORY.pins(), processes=0))
     assert (verdict.valid, verdict.entries) == (True, 30)

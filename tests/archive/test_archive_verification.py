@@ -44,12 +44,12 @@ async def verified(
 
 
 @pytest.fixture
-async def archived(trail: Archived, folder: Target) -> Archived:
+async def archived(archived_trail: Archived, folder: Target) -> Archived:
     """A trail of 600 entries, archived at five sizes."""
     for count in (1, 4, 251, 4, 340):
-        await trail.grow(count)
-        await trail.archive(folder)
-    return trail
+        await archived_trail.grow(count)
+        await archived_trail.archive(folder)
+    return archived_trail
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from tests.support.retaining import (
 from tests.support.trails import ORG_ID
 
 
-async def recorded(trail: Archived, folder: Target, /, **changes: Any) -> int:
+async def recorded(archived_trail: Archived, folder: Target, /, **changes: Any) -> int:
     """An entry of the system trail that says what of January goes, or something else."""
-    (held,) = await departed.ranges(trail.server, JANUARY)
+    (held,) = await departed.ranges(archived_trail.server, JANUARY)
     one = {
         "org_id": ORG_ID,
         "first_seq": held.first_seq,
@@ -41,23 +41,23 @@ async def recorded(trail: Archived, folder: Target, /, **changes: Any) -> int:
     }
     if "orgs" not in changes:
         event["orgs"] = [{**one, **{name: value for name, value in changes.items() if name in one}}]
-    async with process(trail.database.server_url) as running:
-        return await append_to_system(running, trail, event)
+    async with process(archived_trail.database.server_url) as running:
+        return await append_to_system(running, archived_trail, event)
 
 
-async def refused(trail: Archived, target: Target, record: int, why: str) -> None:
-    before = await rows_of(trail.database, ORG_ID)
+async def refused(archived_trail: Archived, target: Target, record: int, why: str) -> None:
+    before = await rows_of(archived_trail.database, ORG_ID)
     with pytest.raises(RetentionRefused, match=why):
-        await departed.drop(trail.database.server_url, JANUARY, target.url, record)
-    assert await rows_of(trail.database, ORG_ID) == before
-    assert await departed.live_from(trail.server, ORG_ID) == 0
+        await departed.drop(archived_trail.database.server_url, JANUARY, target.url, record)
+    assert await rows_of(archived_trail.database, ORG_ID) == before
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
 
 
-async def test_all_conditions_hold(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30, 5)
-    await keep(trail, 1)
-    record = await recorded(trail, folder)
-    url = trail.database.server_url
+async def test_all_conditions_hold(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 30, 5)
+    await keep(archived_trail, 1)
+    record = await recorded(archived_trail, folder)
+    url = archived_trail.database.server_url
     assert await departed.drop(url, JANUARY, folder.url, record) == 30
     assert await departed.drop(url, JANUARY, folder.url, record) is None
 
@@ -74,66 +74,72 @@ async def test_all_conditions_hold(trail: Archived, folder: Target) -> None:
     ],
 )
 async def test_the_record_must_say_it(
-    trail: Archived, folder: Target, changes: dict[str, Any], why: str
+    archived_trail: Archived, folder: Target, changes: dict[str, Any], why: str
 ) -> None:
-    await load(trail, folder, 30, 5)
-    await keep(trail, 1)
-    await refused(trail, folder, await recorded(trail, folder, **changes), why)
+    await load(archived_trail, folder, 30, 5)
+    await keep(archived_trail, 1)
+    await refused(archived_trail, folder, await recorded(archived_trail, folder, **changes), why)
 
 
-async def test_an_entry_of_another_trail_is_no_record(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30, 5)
-    await keep(trail, 1)
-    await refused(trail, folder, 31, "no entry of the trail")
+async def test_an_entry_of_another_trail_is_no_record(
+    archived_trail: Archived, folder: Target
+) -> None:
+    await load(archived_trail, folder, 30, 5)
+    await keep(archived_trail, 1)
+    await refused(archived_trail, folder, 31, "no entry of the trail")
 
 
-async def test_it_must_be_archived(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30, 5)
-    await keep(trail, 1)
-    record = await recorded(trail, folder)
-    await trail.superuser.execute("DELETE FROM archived WHERE org_id = $1", ORG_ID)
-    await refused(trail, folder, record, "entries of org 7 are not archived")
+async def test_it_must_be_archived(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 30, 5)
+    await keep(archived_trail, 1)
+    record = await recorded(archived_trail, folder)
+    await archived_trail.superuser.execute("DELETE FROM archived WHERE org_id = $1", ORG_ID)
+    await refused(archived_trail, folder, record, "entries of org 7 are not archived")
 
 
-async def test_the_policy_must_allow_it(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30, 5)
-    await keep(trail, 1_000)
-    await refused(trail, folder, await recorded(trail, folder), "the policy keeps it")
+async def test_the_policy_must_allow_it(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 30, 5)
+    await keep(archived_trail, 1_000)
+    await refused(
+        archived_trail, folder, await recorded(archived_trail, folder), "the policy keeps it"
+    )
 
 
-async def test_the_month_must_be_sealed(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30, 5)
-    await keep(trail, 1)
-    record = await recorded(trail, folder)
-    await trail.superuser.execute("ALTER TABLE entries_2026_01 DISABLE TRIGGER sealed")
-    await refused(trail, folder, record, "it is not sealed")
+async def test_the_month_must_be_sealed(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 30, 5)
+    await keep(archived_trail, 1)
+    record = await recorded(archived_trail, folder)
+    await archived_trail.superuser.execute("ALTER TABLE entries_2026_01 DISABLE TRIGGER sealed")
+    await refused(archived_trail, folder, record, "it is not sealed")
 
 
-async def test_it_must_not_hold_a_head(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30)
-    await keep(trail, 1)
-    await refused(trail, folder, await recorded(trail, folder), "the head of org 7 is in it")
+async def test_it_must_not_hold_a_head(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 30)
+    await keep(archived_trail, 1)
+    await refused(
+        archived_trail, folder, await recorded(archived_trail, folder), "the head of org 7 is in it"
+    )
 
 
-async def test_it_must_be_the_oldest_and_whole(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 30, 5, 5)
-    await keep(trail, 1)
+async def test_it_must_be_the_oldest_and_whole(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 30, 5, 5)
+    await keep(archived_trail, 1)
     with pytest.raises(RetentionRefused, match="an older month is still there"):
-        await departed.drop(trail.database.server_url, FEBRUARY, folder.url, 0)
-    record = await recorded(trail, folder)
-    await trail.superuser.execute("DELETE FROM entries WHERE seq = 7")
-    await refused(trail, folder, record, "departed_whole")
-    await trail.superuser.execute("DELETE FROM entries WHERE org_id = 7 AND seq < 7")
-    await refused(trail, folder, record, "entries of org 7 before it are missing")
+        await departed.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
+    record = await recorded(archived_trail, folder)
+    await archived_trail.superuser.execute("DELETE FROM entries WHERE seq = 7")
+    await refused(archived_trail, folder, record, "departed_whole")
+    await archived_trail.superuser.execute("DELETE FROM entries WHERE org_id = 7 AND seq < 7")
+    await refused(archived_trail, folder, record, "entries of org 7 before it are missing")
 
 
 async def test_the_server_s_role_changes_neither_policy_nor_account(
-    trail: Archived, folder: Target
+    archived_trail: Archived, folder: Target
 ) -> None:
-    await load(trail, folder, 3)
+    await load(archived_trail, folder, 3)
     with pytest.raises(RetentionRefused, match="only the owner"):
-        await departed.set_keep_months(trail.database.server_url, 1)
-    connection = await asyncpg.connect(trail.database.server_url)
+        await departed.set_keep_months(archived_trail.database.server_url, 1)
+    connection = await asyncpg.connect(archived_trail.database.server_url)
     try:
         for statement in (
             "INSERT INTO departed SELECT 7, 0, 1, 2, now(), now(), '', now()::date, '', 0",

@@ -57,12 +57,12 @@ class Growing:
 
 
 @pytest.fixture
-async def archived(trail: Archived, folder: Target) -> Archived:
+async def archived(archived_trail: Archived, folder: Target) -> Archived:
     """A trail of 262 entries, archived at three sizes."""
     for count in (1, 4, 257):
-        await trail.grow(count)
-        await trail.archive(folder)
-    return trail
+        await archived_trail.grow(count)
+        await archived_trail.archive(folder)
+    return archived_trail
 
 
 async def verdicts(
@@ -92,16 +92,16 @@ async def test_growth_between_any_two_reads_refutes_nothing(
 
 @pytest.mark.parametrize("against_database", [True, False])
 async def test_what_was_not_archived_yet_is_incomplete(
-    trail: Archived, folder: Target, against_database: bool
+    archived_trail: Archived, folder: Target, against_database: bool
 ) -> None:
     """Neither is anything of it, nor its anchor log, which is archived at another time."""
-    live = Live(trail.server, ORG_ID) if against_database else None
-    await trail.grow(5)
+    live = Live(archived_trail.server, ORG_ID) if against_database else None
+    await archived_trail.grow(5)
     for _ in range(2):
         found = await verdicts(folder, live)
         assert [one.verdict for one in found] == [Verdict.INCOMPLETE, Verdict.INCOMPLETE]
         assert "no checkpoint of _anchors is archived" in found[1].warnings[0]
-        await trail.writer(folder).archive(await trail.org())
+        await archived_trail.writer(folder).archive(await archived_trail.org())
     found = await verdicts(folder, live)
     assert (found[0].size, found[0].faults, found[1].faults) == (5, (), ())
 

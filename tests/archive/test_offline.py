@@ -21,16 +21,18 @@ def verify(folder: Path) -> Judgement:
     return verify_log_at(str(folder), TRUST)
 
 
-async def archived(trail: Archived, target: Target, folder: Path) -> Path:
+async def archived(archived_trail: Archived, target: Target, folder: Path) -> Path:
     """A trail that was archived in steps."""
     for count in (3, 252, 1, 300, 44):
-        await trail.grow(count)
-        await trail.archive(target)
+        await archived_trail.grow(count)
+        await archived_trail.archive(target)
     return folder / "archive" / ORG
 
 
-async def test_an_archive_verifies_offline(trail: Archived, folder: Target, tmp_path: Path) -> None:
-    here = await archived(trail, folder, tmp_path)
+async def test_an_archive_verifies_offline(
+    archived_trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    here = await archived(archived_trail, folder, tmp_path)
     verdict = verify(here)
     assert verdict.outcome == "verified", verdict.reasons
     held = {
@@ -46,8 +48,10 @@ async def test_an_archive_verifies_offline(trail: Archived, folder: Target, tmp_
     assert (anchors.pq_signature, anchors.links) == (True, NOT_CHECKED)
 
 
-async def test_any_bit_of_an_archive(trail: Archived, folder: Target, tmp_path: Path) -> None:
-    here = await archived(trail, folder, tmp_path)
+async def test_any_bit_of_an_archive(
+    archived_trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    here = await archived(archived_trail, folder, tmp_path)
     chance = random.Random(5)
     files = sorted(path for path in here.rglob("*") if path.is_file())
     places = [(path, chance.randrange(8 * path.stat().st_size)) for path in files]
@@ -65,8 +69,10 @@ async def test_any_bit_of_an_archive(trail: Archived, folder: Target, tmp_path: 
     assert verify(here).outcome == "verified"
 
 
-async def test_payloads_that_are_gone(trail: Archived, folder: Target, tmp_path: Path) -> None:
-    here = await archived(trail, folder, tmp_path)
+async def test_payloads_that_are_gone(
+    archived_trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    here = await archived(archived_trail, folder, tmp_path)
     packs = sorted(path for path in (here / "payloads").rglob("*") if path.is_file())
     packs[-1].unlink()
     verdict = verify(here)
@@ -80,9 +86,9 @@ async def test_payloads_that_are_gone(trail: Archived, folder: Target, tmp_path:
 
 
 async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    here = await archived(trail, folder, tmp_path)
+    here = await archived(archived_trail, folder, tmp_path)
     aside = tmp_path / "aside"
     aside.mkdir()
     parts = ("org.json", "history", "nonces", "payloads")
@@ -99,8 +105,10 @@ async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
         (here / part).rename(aside / part)
 
 
-async def test_a_history_with_a_gap(trail: Archived, folder: Target, tmp_path: Path) -> None:
-    here = await archived(trail, folder, tmp_path)
+async def test_a_history_with_a_gap(
+    archived_trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    here = await archived(archived_trail, folder, tmp_path)
     for log in (here, here.parent / "_anchors"):
         spans = sorted((log / "history").iterdir())
         assert len(spans) == 5
@@ -117,9 +125,9 @@ async def test_a_history_with_a_gap(trail: Archived, folder: Target, tmp_path: P
 
 
 async def test_a_writer_that_was_stopped_before_it_moved_the_pointer(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    here = await archived(trail, folder, tmp_path)
+    here = await archived(archived_trail, folder, tmp_path)
     pointer = here / "checkpoint"
     older = sorted((here / "checkpoints").iterdir())[-2]
     pointer.chmod(0o644)

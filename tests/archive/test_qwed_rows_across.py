@@ -28,27 +28,27 @@ def about_row(row_id: int, kind: str, outcome: str) -> Draft:
     )
 
 
-async def append(trail: Archived, month: date, drafts: list[Draft]) -> None:
-    rows, trail.head = extend(ORG_ID, ORG, trail.head, drafts, moment(month), KEY)
-    trail.rows += rows
-    await trail.put_rows(rows)
-    await trail.grow(1, now_us=moment(month) + 1_000_000)
+async def append(archived_trail: Archived, month: date, drafts: list[Draft]) -> None:
+    rows, archived_trail.head = extend(ORG_ID, ORG, archived_trail.head, drafts, moment(month), KEY)
+    archived_trail.rows += rows
+    await archived_trail.put_rows(rows)
+    await archived_trail.grow(1, now_us=moment(month) + 1_000_000)
 
 
 async def test_a_row_is_found_in_the_archive_with_its_live_correction(
-    trail: Archived, folder: Target
+    archived_trail: Archived, folder: Target
 ) -> None:
     imported = [about_row(row_id, "imported", "broken") for row_id in range(1, 41)]
-    await append(trail, JANUARY, imported[:30])
-    await append(trail, FEBRUARY, imported[30:])
-    await append(trail, MARCH, [about_row(7, "corrected", "valid")])
-    await trail.archive(folder)
-    reader = TrailReader(trail.server, ArchivePast(trail.server, folder.url))
-    finder = QwedRowFinder(trail.server, reader)
+    await append(archived_trail, JANUARY, imported[:30])
+    await append(archived_trail, FEBRUARY, imported[30:])
+    await append(archived_trail, MARCH, [about_row(7, "corrected", "valid")])
+    await archived_trail.archive(folder)
+    reader = TrailReader(archived_trail.server, ArchivePast(archived_trail.server, folder.url))
+    finder = QwedRowFinder(archived_trail.server, reader)
     try:
         before = await all_rows(finder)
-        await keep(trail, 1)
-        async with retaining(trail, folder) as retention:
+        await keep(archived_trail, 1)
+        async with retaining(archived_trail, folder) as retention:
             assert await retention.let_go(JANUARY) is not None
         assert await all_rows(finder) == before
     finally:

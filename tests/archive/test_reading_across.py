@@ -36,9 +36,9 @@ QUERIES = (
 
 
 @pytest.fixture
-async def server(trail: Archived, folder: Target, tmp_path: Path) -> AsyncIterator[Server]:
+async def server(archived_trail: Archived, folder: Target, tmp_path: Path) -> AsyncIterator[Server]:
     """A server on a trail of three months: 600 entries, 30, and 10."""
-    await load(trail, folder, 600, 30, 10)
+    await load(archived_trail, folder, 600, 30, 10)
     data_dir = tmp_path / "server"
     data_dir.mkdir()
     for name, content in (
@@ -49,7 +49,7 @@ async def server(trail: Archived, folder: Target, tmp_path: Path) -> AsyncIterat
         (data_dir / name).chmod(0o600)
     running = await asyncio.to_thread(
         start_server,
-        trail.database,
+        archived_trail.database,
         data_dir,
         audit_secret_key=None,
         archive_url=folder.url,
@@ -76,7 +76,7 @@ def pages(server: Server, query: str) -> list[dict[str, Any]]:
     raise AssertionError("the pages have no end")
 
 
-def answers(server: Server, trail: Archived) -> dict[str, Any]:
+def answers(server: Server, archived_trail: Archived) -> dict[str, Any]:
     """What the server says of some entries, and of the trail."""
     said: dict[str, Any] = {query: pages(server, query) for query in QUERIES}
     listed = {entry["seq"]: entry["record_id"] for entry in said["limit=1000"]}
@@ -108,13 +108,13 @@ def answers(server: Server, trail: Archived) -> dict[str, Any]:
     return said
 
 
-async def test_the_same_answers(server: Server, trail: Archived, folder: Target) -> None:
-    before = await asyncio.to_thread(answers, server, trail)
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
+async def test_the_same_answers(server: Server, archived_trail: Archived, folder: Target) -> None:
+    before = await asyncio.to_thread(answers, server, archived_trail)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
         for month in (JANUARY, FEBRUARY):
             assert await retention.let_go(month) is not None
-    after = await asyncio.to_thread(answers, server, trail)
+    after = await asyncio.to_thread(answers, server, archived_trail)
     for asked, said in before.items():
         assert after[asked] == said, asked
     job = await asyncio.to_thread(
@@ -129,10 +129,10 @@ async def test_the_same_answers(server: Server, trail: Archived, folder: Target)
 
 
 async def test_an_altered_archive_is_not_given_out(
-    server: Server, trail: Archived, folder: Target, tmp_path: Path
+    server: Server, archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
         await retention.let_go(JANUARY)
     listed = await asyncio.to_thread(pages, server, "order=asc&limit=1000")
     for key, text in (("tile/entries/000", b"approve"), ("payloads/001/000-255", b"payload 300")):

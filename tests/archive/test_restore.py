@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from ledger.archive.reading.reader import ArchiveReader
-from ledger.archive.restore.run import Means, Restore
+from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.checkpoint import SignedHead
-from ledger.core.checkpointing import recall
 from ledger.core.org import Org
-from ledger.core.verification.run import Target as Verified
-from ledger.core.verification.run import verify_trail
-from ledger.core.verification.work.trust import Trust
 from ledger.errors import QuireError, RestoreRefused
 from ledger.storage import database as storage
 from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import AnchorRows
-from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import new_org, process, sound_trail, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import TABLES, contents, means, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
-from tests.support.trails import ORG, ORG_ID, RING
+from tests.support.trails import ORG, ORG_ID
 
 ACME = Org(ORG_ID, ORG, False, b"")
-TABLES = {
-    "orgs": "id, slug, name, privacy, created_at, log_public",
-    "heads": "org_id, seq, entry_hash, anchored_at, frozen_at, frozen_reason",
-    "entries": "*",
-    "trees": "org_id, size, root, anchored_at, stopped_at, stopped_reason",
-    "tile_parts": "*",
-    "checkpoints": "*",
-    "anchor_leaves": "*",
-    "anchor_tokens": "*",
-    "anchor_cosignatures": "*",
-    "log_keys": "position, statement",
-}
-"""What comes back, but keys, and counters that a restore moves on so that processes look anew."""
-
-
-async def contents(database: Database) -> dict[str, bytes]:
-    """A COPY of each table, in an order that its rows give."""
-    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
-    copies = {}
-    try:
-        for table, columns in TABLES.items():
-            data = bytearray()
-
-            async def keep(chunk: bytes, data: bytearray = data) -> None:
-                data += chunk
-
-            query = f"SELECT * FROM (SELECT {columns} FROM {table}) AS t ORDER BY t::text"
-            await connection.copy_from_query(query, output=keep, format="binary")
-            copies[table] = bytes(data)
-    finally:
-        await connection.close()
-    return copies
 
 
 @pytest.fixture
@@ -73,84 +35,48 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
     postgres_cluster.drop(database)
 
 
-def means(memory: Path | None = None) -> Means:
-    """What an operator has who kept the keys, and perhaps the signer's memory."""
-    return Means(
-        RING,
-        HISTORY.pins(),
-        lambda _: b"",
-        (lambda org_ids: recall(memory, org_ids)) if memory else (lambda _: {}),
-    )
-
-
-@asynccontextmanager
-async def signed_trail_of(database: Database, before: Archived) -> AsyncIterator[Archived]:
-    """The trail in the database that it came back in."""
-    server = await storage.Database.open(database.server_url, size=4)
-    try:
-        async with superuser(database) as connection:
-            yield Archived(
-                database, server, connection, before.memory, list(before.rows), before.head
-            )
-    finally:
-        await server.close()
-
-
-async def verified(database: Database, memory: Path) -> list[str]:
-    """Kinds of faults of a full verification, by the log's keys and the signer's memory."""
-    heads = {
-        org_id: [SignedHead(*head)] for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()
-    }
-    trust = Trust.of(HISTORY, ORG, trail=heads.get(ORG_ID, []), anchors=heads.get(ANCHOR_LOG, []))
-    result = await verify_trail(
-        database.server_url, Verified(ORG_ID, ORG), RING, trust=trust, processes=2
-    )
-    if result.valid:
-        assert (result.checks.tree, result.checks.anchors, result.checks.pq_signature) == (
-            True,
-        ) * 3
-    return [f"{fault.kind}: {fault.reason}" for fault in result.errors]
-
-
-async def test_the_drill(trail: Archived, folder: Target, empty: Database) -> None:
-    await trail.grow(1, 4, 300)
-    await trail.grow(255, 1, 700)
-    await trail.archive(folder)
-    before = await contents(trail.database)
+async def test_the_drill(archived_trail: Archived, folder: Target, empty: Database) -> None:
+    await archived_trail.grow(1, 4, 300)
+    await archived_trail.grow(255, 1, 700)
+    await archived_trail.archive(folder)
+    before = await contents(archived_trail.database)
     told: list[int] = []
     restore = Restore(
-        folder, empty.owner_url, means(trail.memory), told=lambda _, done, of: told.append(done)
+        folder,
+        empty.owner_url,
+        means(archived_trail.memory),
+        told=lambda _, done, of: told.append(done),
     )
     (restored,) = await restore.run([ORG])
     assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
     assert told[-1] == 1_261
     assert await contents(empty) == before
-    assert await verified(empty, trail.memory) == []
+    assert await verified(empty, archived_trail.memory) == []
     async with process(empty.server_url) as running:
         appended = await running.append(ACME, b"it goes on")
         assert appended.entries[0].seq == 1_261
-    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+    async with checkpointer(empty.server_url, archived_trail.memory, KEYS) as signer:
         await signer.sweep()
         report = await signer.round()
         assert (report.stopped, report.checkpoints) == ([], 1)
         assert await signer.anchor() == 7
-    assert await sound_history(empty, ACME, trail.memory, HISTORY) == [
+    assert await sound_history(empty, ACME, archived_trail.memory, HISTORY) == [
         1, 5, 305, 560, 561, 1_261, 1_262,
     ]  # fmt: skip
-    await sound_anchors(empty, trail.memory, HISTORY)
+    await sound_anchors(empty, archived_trail.memory, HISTORY)
     await sound_trail(empty, ACME)
-    assert await verified(empty, trail.memory) == []
+    assert await verified(empty, archived_trail.memory) == []
     with pytest.raises(RestoreRefused, match="entries already"):
         await Restore(folder, empty.owner_url, means()).run([ORG])
 
 
 async def test_it_is_archived_on_where_it_was(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(300, 20)
-    await trail.archive(folder)
-    await Restore(folder, empty.owner_url, means(trail.memory)).run([ORG])
-    async with signed_trail_of(empty, trail) as again:
+    await archived_trail.grow(300, 20)
+    await archived_trail.archive(folder)
+    await Restore(folder, empty.owner_url, means(archived_trail.memory)).run([ORG])
+    async with signed_trail_of(empty, archived_trail) as again:
         written = await again.archive(folder)
         assert (written.size, written.objects) == (320, 0)
         await again.grow(5)
@@ -159,15 +85,15 @@ async def test_it_is_archived_on_where_it_was(
         size = 325
         reader = ArchiveReader(folder, ORG)
         archived = [row async for row in reader.entries(ORG_ID, 0, size - 1, size)]
-        assert archived == trail.rows + again.rows[-5:]
+        assert archived == archived_trail.rows + again.rows[-5:]
 
 
 async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
-    trail: Archived, folder: Target, empty: Database, monkeypatch: pytest.MonkeyPatch
+    archived_trail: Archived, folder: Target, empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await trail.grow(300, 20)
-    await trail.archive(folder)
-    before = await contents(trail.database)
+    await archived_trail.grow(300, 20)
+    await archived_trail.archive(folder)
+    before = await contents(archived_trail.database)
     nothing = await contents(empty)
     steps = ["add_org", "add_entries", "set_tree", "set_head", "add_leaves", "claim", "seal_again"]
     for step in steps:
@@ -182,10 +108,10 @@ async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
 
 
 async def test_a_tampered_archive_does_not_come_back(
-    trail: Archived, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: Archived, folder: Target, empty: Database, tmp_path: Path
 ) -> None:
-    await trail.grow(1, 40)
-    await trail.archive(folder)
+    await archived_trail.grow(1, 40)
+    await archived_trail.archive(folder)
     nothing = await contents(empty)
     root = tmp_path / "archive"
     objects = [path for path in sorted(root.rglob("*")) if path.is_file()]
@@ -211,39 +137,39 @@ async def test_a_tampered_archive_does_not_come_back(
 
 
 async def test_other_keys_than_the_pinned_ones_are_refused(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(3)
-    await trail.archive(folder)
+    await archived_trail.grow(3)
+    await archived_trail.archive(folder)
     others = means()._replace(pins=log_keys(2).public().pins())
     with pytest.raises(RestoreRefused, match="not the history of the log's keys"):
         await Restore(folder, empty.owner_url, others).run([ORG])
 
 
 async def test_less_than_was_signed_is_refused_and_stays_unsigned_where_accepted(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(30)
-    await trail.archive(folder)
-    await trail.grow(5)
+    await archived_trail.grow(30)
+    await archived_trail.archive(folder)
+    await archived_trail.grow(5)
     with pytest.raises(RestoreRefused, match="5 would be lost"):
-        await Restore(folder, empty.owner_url, means(trail.memory)).run([ORG])
-    restore = Restore(folder, empty.owner_url, means(trail.memory), shorter=True)
+        await Restore(folder, empty.owner_url, means(archived_trail.memory)).run([ORG])
+    restore = Restore(folder, empty.owner_url, means(archived_trail.memory), shorter=True)
     (restored,) = await restore.run([ORG])
     assert (restored.entries, restored.lost) == (30, 5)
     async with process(empty.server_url) as running:
         await running.append(ACME, *[b"another entry 30"] * 5)
-    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+    async with checkpointer(empty.server_url, archived_trail.memory, KEYS) as signer:
         report = await signer.round()
         assert [doubt.kind for _, _, doubt in report.stopped] == ["history_rewritten"]
     assert await sound_sizes(empty) == [30]
 
 
 async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(30)
-    await trail.archive(folder)
+    await archived_trail.grow(30)
+    await archived_trail.archive(folder)
     database = await storage.Database.open(empty.server_url, size=1)
     try:
         await orgs.insert_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
@@ -258,13 +184,13 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
 
 
 async def test_sealed_months_take_what_comes_back_and_nothing_else(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(3)
-    await trail.archive(folder)
+    await archived_trail.grow(3)
+    await archived_trail.archive(folder)
     async with superuser(empty) as connection:
         await connection.execute("SET session_replication_role = origin")
-        month = trail.rows[0].anchored_at
+        month = archived_trail.rows[0].anchored_at
         await connection.execute("SELECT quire_create_entries_partition($1)", month)
         await connection.execute("SELECT quire_seal_partitions(now())")
         await Restore(folder, empty.owner_url, means()).run([ORG])
@@ -298,17 +224,19 @@ def _killed(*_: object) -> None:
     raise Killed
 
 
-async def test_one_org_after_the_other(trail: Archived, folder: Target, empty: Database) -> None:
-    await trail.grow(20)
-    async with process(trail.database.server_url) as running:
+async def test_one_org_after_the_other(
+    archived_trail: Archived, folder: Target, empty: Database
+) -> None:
+    await archived_trail.grow(20)
+    async with process(archived_trail.database.server_url) as running:
         other = await new_org(running.database)
         await running.append(other, *[b"of the other org"] * 30)
         record = await orgs.org_by_id(running.database, other.id)
     assert record is not None
-    await trail.grow(5)
-    await trail.archive(folder)
-    await trail.writer(folder).archive(record)
-    before = await contents(trail.database)
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
+    await archived_trail.writer(folder).archive(record)
+    before = await contents(archived_trail.database)
     restore = Restore(folder, empty.owner_url, means())
     await restore.run([ORG])
     async with superuser(empty) as connection:
@@ -320,7 +248,7 @@ async def test_one_org_after_the_other(trail: Archived, folder: Target, empty: D
         await restore.run([other.slug])
         assert await connection.fetchval(unknown) == 0
     assert await contents(empty) == before
-    async with checkpointer(empty.server_url, trail.memory, KEYS) as signer:
+    async with checkpointer(empty.server_url, archived_trail.memory, KEYS) as signer:
         assert (await signer.sweep()).stopped == []
         async with process(empty.server_url) as running:
             await running.append(ACME, b"one more")

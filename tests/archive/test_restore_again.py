@@ -16,10 +16,10 @@ from ledger.archive.verification.run import How, verify_archive
 from ledger.core.checkpointing import Pace
 from ledger.core.org import Org
 from ledger.storage import archive_accounts, orgs
-from tests.archive.test_restore import means, signed_trail_of, verified
 from tests.support.appending import new_org, process, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import means, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -37,22 +37,22 @@ def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
 
 
 @pytest.fixture
-async def other(trail: Archived) -> AsyncIterator[Org]:
+async def other(archived_trail: Archived) -> AsyncIterator[Org]:
     """Another org with 30 entries, signed once with Acme's first; the anchor covers both."""
-    async with process(trail.database.server_url) as running:
+    async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
         await running.append(made, *[b"of the other org"] * 30)
-        await trail.grow(20)
+        await archived_trail.grow(20)
         yield made
 
 
-async def archive(trail: Archived, folder: Target, *others: Org) -> None:
+async def archive(archived_trail: Archived, folder: Target, *others: Org) -> None:
     """Archive the log of all checkpoints, then Acme and these."""
-    await trail.archive(folder)
+    await archived_trail.archive(folder)
     for org in others:
-        record = await orgs.org_by_id(trail.server, org.id)
+        record = await orgs.org_by_id(archived_trail.server, org.id)
         assert record is not None
-        await trail.writer(folder).archive(record)
+        await archived_trail.writer(folder).archive(record)
 
 
 async def go_on(database: Database, memory: Path, *all_orgs: Org) -> None:
@@ -75,21 +75,21 @@ async def faults_of(folder: Target, org: str) -> list[str]:
 
 
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
-    trail: Archived, folder: Target, other: Org, two_more: tuple[Database, Database]
+    archived_trail: Archived, folder: Target, other: Org, two_more: tuple[Database, Database]
 ) -> None:
     second, third = two_more
-    async with process(trail.database.server_url) as running:
+    async with process(archived_trail.database.server_url) as running:
         await running.append(other, b"signed, and in no anchor")
-    await trail.grow(5, 6, anchor=False)
-    await archive(trail, folder, other)
+    await archived_trail.grow(5, 6, anchor=False)
+    await archive(archived_trail, folder, other)
     for org in (ORG, other.slug):
         sizes = [row.idx async for row in ArchiveReader(folder, org).nonces()]
         assert len(sizes) == 1, "a nonce of a leaf that no archived anchor covers"
     # The database is lost. Acme comes back, and its new leaves take the places of the lost ones.
     await Restore(folder, second.owner_url, means()).run([ORG])
-    memory = trail.memory.with_name("second.sqlite")
+    memory = archived_trail.memory.with_name("second.sqlite")
     await go_on(second, memory, ACME)
-    async with signed_trail_of(second, trail) as again:
+    async with signed_trail_of(second, archived_trail) as again:
         await archive(again, folder)
         await Restore(folder, second.owner_url, means(memory)).run([other.slug])
         await go_on(second, memory, ACME, other)
@@ -108,21 +108,21 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
 
 
 async def test_nonces_that_no_longer_stand_stop_nothing(
-    trail: Archived, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: Archived, folder: Target, two_more: tuple[Database, Database]
 ) -> None:
     """Such a row, of a leaf that was lost, and one with a huge place, which somebody put there."""
     second, third = two_more
-    await trail.grow(20)
-    await trail.archive(folder)
+    await archived_trail.grow(20)
+    await archived_trail.archive(folder)
     lost = [AnchoredAt(0, b"\x07" * 32, 20), AnchoredAt(10**15, b"\x08" * 32, 20)]
     await put_nonces(folder, 0, lost)
     restore = Restore(folder, second.owner_url, means())
     await restore.run([ORG])
     assert restore.warnings[0].startswith("2 archived place(s) of acme")
-    memory = trail.memory.with_name("second.sqlite")
+    memory = archived_trail.memory.with_name("second.sqlite")
     for _ in range(2):
         await go_on(second, memory, ACME)
-    async with signed_trail_of(second, trail) as again:
+    async with signed_trail_of(second, archived_trail) as again:
         account = await archive_accounts.archived(again.server, folder.url, ORG_ID)
         assert account is not None
         assert account.leaves <= 2
@@ -142,19 +142,19 @@ async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None
 
 
 async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
-    trail: Archived, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: Archived, folder: Target, two_more: tuple[Database, Database]
 ) -> None:
     second, _ = two_more
-    await trail.grow(20)
-    await trail.grow(5, 6, anchor=False)
-    await trail.archive(folder)
-    await Restore(folder, second.owner_url, means(trail.memory)).run([ORG])
-    async with checkpointer(second.server_url, trail.memory, KEYS, pace=AGAIN) as signer:
+    await archived_trail.grow(20)
+    await archived_trail.grow(5, 6, anchor=False)
+    await archived_trail.archive(folder)
+    await Restore(folder, second.owner_url, means(archived_trail.memory)).run([ORG])
+    async with checkpointer(second.server_url, archived_trail.memory, KEYS, pace=AGAIN) as signer:
         await signer.sweep()
         await signer.round()
         assert await signer.anchor() == 2
     async with superuser(second) as connection:
         leaves = await connection.fetch("SELECT idx, size FROM anchor_leaves ORDER BY idx")
     assert list(map(tuple, leaves)) == [(0, 20), (1, 31)]
-    assert await verified(second, trail.memory) == []
+    assert await verified(second, archived_trail.memory) == []
     assert await faults_of(folder, ORG) == []

@@ -16,9 +16,9 @@ from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
 from ledger.storage import bundle_reads
 from ledger.timestamp import granted, query
-from tests.archive.test_restore import means, signed_trail_of
 from tests.support.archives import Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import means, signed_trail_of
 from tests.support.timestamp_authority import Mode, TimestampAuthority
 from tests.support.trails import ORG
 
@@ -35,11 +35,11 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def notes(trail: Archived, folder: Target) -> dict[int, bytes]:
+async def notes(archived_trail: Archived, folder: Target) -> dict[int, bytes]:
     """Three anchors' notes by their sizes, archived."""
     for _ in range(3):
-        await trail.grow(5)
-    await trail.archive(folder)
+        await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     rows = ArchiveReader.of_anchors(folder).history()
     return {row.size: row.note async for row in rows}
 
@@ -59,7 +59,7 @@ async def put(folder: Target, place: TokenAt | CosignatureAt, data: bytes) -> No
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["trusting nobody", "trusting"])
 async def test_what_is_of_another_anchor_does_not_come_back(
-    trail: Archived,
+    archived_trail: Archived,
     folder: Target,
     notes: dict[int, bytes],
     empty: Database,
@@ -82,7 +82,7 @@ async def test_what_is_of_another_anchor_does_not_come_back(
         wrong.insert(1, TokenAt(3, 12).key())
         wrong.append(CosignatureAt(3, 15, WITNESS.key_id.hex()).key())
     assert left_out == wrong
-    async with signed_trail_of(empty, trail) as again:
+    async with signed_trail_of(empty, archived_trail) as again:
         tokens = await again.superuser.fetch("SELECT size, token FROM anchor_tokens ORDER BY size")
         assert [row[0] for row in tokens] == ([2] if trusting else [2, 3])
         lines = await again.superuser.fetch("SELECT size FROM anchor_cosignatures ORDER BY size")
@@ -103,13 +103,13 @@ async def test_what_is_no_signature_line_is_refused(
 
 
 async def test_a_token_without_its_anchor_is_not_evidence(
-    trail: Archived, notes: dict[int, bytes], shared_authority: TimestampAuthority
+    archived_trail: Archived, notes: dict[int, bytes], shared_authority: TimestampAuthority
 ) -> None:
-    await trail.superuser.execute("DELETE FROM checkpoints WHERE org_id = 0 AND size = 1")
-    await trail.superuser.execute(
+    await archived_trail.superuser.execute("DELETE FROM checkpoints WHERE org_id = 0 AND size = 1")
+    await archived_trail.superuser.execute(
         "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, now(), $1)",
         token(shared_authority, notes[1]),
     )
-    anchor = await bundle_reads.attested_anchor(trail.server, 0)
+    anchor = await bundle_reads.attested_anchor(archived_trail.server, 0)
     assert anchor is not None
     assert anchor.size == 2

@@ -17,10 +17,10 @@ from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from ledger.storage import departed
-from tests.archive.test_restore import contents
 from tests.cli.commands import QUIRE, environment, run
 from tests.support.archives import KEYS, Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import contents
 from tests.support.retaining import keep, load
 from tests.support.serving import MASTER_KEY
 from tests.support.trails import ORG, ORG_ID, RING
@@ -53,10 +53,10 @@ def operators(database: Database, target: Target, data_dir: Path) -> dict[str, s
 
 
 async def test_an_operator_restores(
-    trail: Archived, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: Archived, folder: Target, empty: Database, tmp_path: Path
 ) -> None:
-    await trail.grow(300, 20)
-    await trail.archive(folder)
+    await archived_trail.grow(300, 20)
+    await archived_trail.archive(folder)
     settings = operators(empty, folder, tmp_path / "data")
     done = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert (done.returncode, done.stderr.decode()) == (
@@ -65,7 +65,7 @@ async def test_an_operator_restores(
         "API keys are to be made anew.\n",
     )
     assert done.stdout == b"acme: 320 entries and 2 checkpoints restored and verified.\n"
-    assert await contents(empty) == await contents(trail.database)
+    assert await contents(empty) == await contents(archived_trail.database)
     again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert again.returncode == 2
     assert b"entries already" in again.stderr
@@ -74,10 +74,10 @@ async def test_an_operator_restores(
 
 
 async def test_kill_9_in_the_middle(
-    trail: Archived, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: Archived, folder: Target, empty: Database, tmp_path: Path
 ) -> None:
-    await trail.grow(12_000)
-    await trail.archive(folder)
+    await archived_trail.grow(12_000)
+    await archived_trail.archive(folder)
     settings = operators(empty, folder, tmp_path / "data")
     command = [*QUIRE, "archive", "restore", ORG]
     with subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE) as process:
@@ -91,7 +91,7 @@ async def test_kill_9_in_the_middle(
         await connection.close()
     again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert again.returncode == 0, again.stderr
-    assert await contents(empty) == await contents(trail.database)
+    assert await contents(empty) == await contents(archived_trail.database)
 
 
 async def _copying(database: Database) -> None:
@@ -109,10 +109,12 @@ async def _copying(database: Database) -> None:
         await connection.close()
 
 
-async def test_an_operator_lets_months_go(trail: Archived, folder: Target, tmp_path: Path) -> None:
-    await load(trail, folder, 30, 5, 5)
-    await keep(trail, None)
-    settings = operators(trail.database, folder, tmp_path / "data")
+async def test_an_operator_lets_months_go(
+    archived_trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    await load(archived_trail, folder, 30, 5, 5)
+    await keep(archived_trail, None)
+    settings = operators(archived_trail.database, folder, tmp_path / "data")
     without = await asyncio.to_thread(run, "retention", "run", settings=settings)
     assert without.returncode == 2
     assert b"QUIRE_RETENTION_MONTHS" in without.stderr
@@ -122,7 +124,7 @@ async def test_an_operator_lets_months_go(trail: Archived, folder: Target, tmp_p
     assert b"QUIRE_RETENTION_UNLOCKED=true" in refused.stderr
     shown = await asyncio.to_thread(run, "retention", "status", settings=settings)
     assert b"QUIRE_RETENTION_UNLOCKED=true" in shown.stdout
-    assert await departed.live_from(trail.server, ORG_ID) == 0
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
     settings["QUIRE_RETENTION_UNLOCKED"] = "true"
     done = await asyncio.to_thread(run, "retention", "run", settings=settings)
     assert done.returncode == 0, done.stderr
@@ -130,7 +132,7 @@ async def test_an_operator_lets_months_go(trail: Archived, folder: Target, tmp_p
         f"2026-0{month} left: {count} entries of 1 org, recorded in entry {seq} of the trail system."
         for seq, (month, count) in enumerate(((1, 30), (2, 5), (3, 5)))
     ]
-    assert await departed.live_from(trail.server, ORG_ID) == 40
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 40
     shown = await asyncio.to_thread(run, "retention", "status", "--json", settings=settings)
     found = json.loads(shown.stdout)
     assert (found["keep_months"], found["kept_by"]) == (1, None)

@@ -12,15 +12,12 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
-from tests.archive.test_restore import means
-from tests.archive.test_restore_sealed import archived, restored
 from tests.support.archives import Archived
 from tests.support.clusters import Cluster, Database
+from tests.support.restoring import means, restored
 from tests.support.serving import Server
 from tests.support.signing import fetch
 from tests.support.trails import ORG
-
-__all__ = ["archived"]
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ async def say(folder: Target, org: str, **said: object) -> None:
 
 
 async def test_a_sealed_org_does_not_come_back_plain(
-    server: Server, archived: list[str], folder: Target, empty: Database
+    server: Server, sealed_records: list[str], folder: Target, empty: Database
 ) -> None:
     await say(folder, server.org, privacy="plain")
     with pytest.raises(RestoreRefused, match="sealed"):
@@ -49,18 +46,20 @@ async def test_a_sealed_org_does_not_come_back_plain(
 
 
 async def test_a_privacy_that_is_none_is_refused(
-    trail: Archived, folder: Target, empty: Database
+    archived_trail: Archived, folder: Target, empty: Database
 ) -> None:
-    await trail.grow(5)
-    await trail.archive(folder)
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     await say(folder, ORG, privacy="open")
     with pytest.raises(RestoreRefused, match="privacy"):
         await Restore(folder, empty.owner_url, means()).run([ORG])
 
 
-async def test_no_log_comes_back_public(trail: Archived, folder: Target, empty: Database) -> None:
-    await trail.grow(5)
-    await trail.archive(folder)
+async def test_no_log_comes_back_public(
+    archived_trail: Archived, folder: Target, empty: Database
+) -> None:
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     await say(folder, ORG, log_public=True)
     (one,) = await Restore(folder, empty.owner_url, means()).run([ORG])
     assert one.was_public

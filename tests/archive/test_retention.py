@@ -23,93 +23,99 @@ from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def test_a_month_leaves_and_is_recorded(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 300, 20, 5)
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
+async def test_a_month_leaves_and_is_recorded(archived_trail: Archived, folder: Target) -> None:
+    await load(archived_trail, folder, 300, 20, 5)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
         left = await retention.run()
     assert [(one.month.month, one.entries) for one in left] == [(1, 300), (2, 20), (3, 5)]
-    assert await departed.live_from(trail.server, ORG_ID) == 325
-    rows = await rows_of(trail.database, ORG_ID)
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 325
+    rows = await rows_of(archived_trail.database, ORG_ID)
     assert [row.seq for row in rows] == [325], "the trail went on, as its head was in March"
-    records = await rows_of(trail.database, SYSTEM_ID)
+    records = await rows_of(archived_trail.database, SYSTEM_ID)
     assert [b'"month":"2026-0%d"' % n in row.payload for n, row in enumerate(records, 1)] == [
         True
     ] * 3
-    assert await orgs.org_by_slug(trail.server, SYSTEM) is not None
+    assert await orgs.org_by_slug(archived_trail.server, SYSTEM) is not None
 
 
-async def test_entries_that_left_are_read_from_the_archive(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 300, 20, 5)
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
+async def test_entries_that_left_are_read_from_the_archive(
+    archived_trail: Archived, folder: Target
+) -> None:
+    await load(archived_trail, folder, 300, 20, 5)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
         await retention.let_go(JANUARY)
-    reader = TrailReader(trail.server, ArchivePast(trail.server, folder.url))
-    for row in (trail.rows[0], trail.rows[299], trail.rows[300]):
+    reader = TrailReader(archived_trail.server, ArchivePast(archived_trail.server, folder.url))
+    for row in (archived_trail.rows[0], archived_trail.rows[299], archived_trail.rows[300]):
         place = RecordId(ORG_ID, from_datetime(row.anchored_at), row.seq)
         assert await reader.entry(place) == row
         assert await reader.entry(place._replace(anchored_us=place.anchored_us + 1)) is None
-        before = trail.rows[row.seq - 1] if row.seq else None
+        before = archived_trail.rows[row.seq - 1] if row.seq else None
         assert await reader.entry_before(row) == before
     await reader.close()
 
 
-async def test_nothing_leaves_unless_the_policy_says_so(trail: Archived, folder: Target) -> None:
-    await load(trail, folder, 3, 3, 3)
-    await keep(trail, None)
-    async with retaining(trail, folder) as retention:
+async def test_nothing_leaves_unless_the_policy_says_so(
+    archived_trail: Archived, folder: Target
+) -> None:
+    await load(archived_trail, folder, 3, 3, 3)
+    await keep(archived_trail, None)
+    async with retaining(archived_trail, folder) as retention:
         assert await retention.run() == []
         with pytest.raises(RetentionRefused, match="the policy keeps it"):
             await retention.let_go(JANUARY)
-    assert len(await rows_of(trail.database, ORG_ID)) == 9
+    assert len(await rows_of(archived_trail.database, ORG_ID)) == 9
 
 
 async def test_nothing_leaves_that_is_not_archived_as_it_stands(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    await load(trail, folder, 3, 3, 3)
-    await keep(trail, 1)
+    await load(archived_trail, folder, 3, 3, 3)
+    await keep(archived_trail, 1)
     (pack,) = [p for p in (tmp_path / "archive").rglob("payloads/**/*") if p.is_file()]
     data = bytearray(pack.read_bytes())
-    data[data.index(trail.rows[1].payload)] ^= 1
+    data[data.index(archived_trail.rows[1].payload)] ^= 1
     pack.chmod(0o600)
     pack.write_bytes(data)
-    async with retaining(trail, folder) as retention:
+    async with retaining(archived_trail, folder) as retention:
         with pytest.raises(RetentionRefused, match="not archived as they stand"):
             await retention.run()
-    assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == list(range(9))
+    assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == list(range(9))
 
 
 async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
-    trail: Archived, folder: Target
+    archived_trail: Archived, folder: Target
 ) -> None:
-    await load(trail, folder, 3, 3, 3)
-    await keep(trail, 1)
-    async with retaining(trail, folder, unlocked=False) as retention:
+    await load(archived_trail, folder, 3, 3, 3)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder, unlocked=False) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_RETENTION_UNLOCKED=true"):
             await retention.run()
-    assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == list(range(9))
+    assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == list(range(9))
 
 
 @pytest.mark.parametrize("walked", [50_000, 1])
 async def test_a_process_that_saw_only_what_left_appends_on(
-    trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
+    archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
-    await load(trail, folder, 30)
-    await keep(trail, None)
+    await load(archived_trail, folder, 30)
+    await keep(archived_trail, None)
     org = Org(ORG_ID, ORG, False, b"")
-    async with process(trail.database.server_url, clock=lambda: moment(JANUARY)) as idle:
-        await trail.superuser.execute("DROP TRIGGER sealed ON entries_2026_01")
+    async with process(archived_trail.database.server_url, clock=lambda: moment(JANUARY)) as idle:
+        await archived_trail.superuser.execute("DROP TRIGGER sealed ON entries_2026_01")
         await idle.append(org, b"seen here last")
-        async with process(trail.database.server_url) as other:
+        async with process(archived_trail.database.server_url) as other:
             for _ in range(3):
                 await other.append(org, b"written elsewhere")
-            async with checkpointer(trail.database.server_url, trail.memory, KEYS) as signer:
+            async with checkpointer(
+                archived_trail.database.server_url, archived_trail.memory, KEYS
+            ) as signer:
                 await signer.round()
-            await trail.archive(folder)
-            await keep(trail, 1)
-            async with retaining(trail, folder) as retention:
+            await archived_trail.archive(folder)
+            await keep(archived_trail, 1)
+            async with retaining(archived_trail, folder) as retention:
                 left = await retention.run()
         assert [one.entries for one in left] == [31]
         appended = await idle.append(org, b"goes on")
@@ -117,23 +123,25 @@ async def test_a_process_that_saw_only_what_left_appends_on(
 
 
 async def test_killed_at_each_step_nothing_is_lost(
-    trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await load(trail, folder, 30, 5, 5)
-    await keep(trail, 1)
+    await load(archived_trail, folder, 30, 5, 5)
+    await keep(archived_trail, 1)
     seqs = list(range(40))
-    async with retaining(trail, folder) as retention:
+    async with retaining(archived_trail, folder) as retention:
         for step in ("verify", "_record", "_drop"):
             with monkeypatch.context() as patch:
                 patch.setattr(Retention, step, _killed)
                 with pytest.raises(Killed):
                     await retention.let_go(JANUARY)
-            assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == seqs
-        assert await departed.live_from(trail.server, ORG_ID) == 0
-        assert len(await rows_of(trail.database, SYSTEM_ID)) == 1, "it was told, and not done"
+            assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == seqs
+        assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+        assert len(await rows_of(archived_trail.database, SYSTEM_ID)) == 1, (
+            "it was told, and not done"
+        )
         left = await retention.let_go(JANUARY)
     assert left is not None
-    assert [row.seq for row in await rows_of(trail.database, ORG_ID)] == seqs[30:]
+    assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == seqs[30:]
     assert await retention.let_go(JANUARY) is None
 
 
@@ -146,26 +154,26 @@ def _killed(*_: object) -> None:
 
 
 async def test_it_is_archived_and_bundled_on_within_a_bundle_of_which_a_part_left(
-    trail: Archived, folder: Target
+    archived_trail: Archived, folder: Target
 ) -> None:
-    await load(trail, folder, 300, 20, 5)
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
+    await load(archived_trail, folder, 300, 20, 5)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
         await retention.let_go(JANUARY)
-    await trail.grow(7)
-    await trail.archive(folder)
-    await trail.grow(200)
-    await trail.archive(folder)
-    size = len(trail.rows)
+    await archived_trail.grow(7)
+    await archived_trail.archive(folder)
+    await archived_trail.grow(200)
+    await archived_trail.archive(folder)
+    size = len(archived_trail.rows)
     reader = ArchiveReader(folder, ORG)
-    assert [row async for row in reader.entries(ORG_ID, 0, size - 1, size)] == trail.rows
-    trails = TrailReader(trail.server, ArchivePast(trail.server, folder.url))
-    leaves = [row.leaf for row in trail.rows]
+    assert [row async for row in reader.entries(ORG_ID, 0, size - 1, size)] == archived_trail.rows
+    trails = TrailReader(archived_trail.server, ArchivePast(archived_trail.server, folder.url))
+    leaves = [row.leaf for row in archived_trail.rows]
     assert await trails.leaves(ORG_ID, 256, 256) == leaves[256:512]
     assert await trails.leaves(ORG_ID, 512, 20) == leaves[512:532]
     await trails.close()
     verdict, anchors = await verify_archive(
-        folder, ORG, How(), keyring=RING, live=Live(trail.server, ORG_ID)
+        folder, ORG, How(), keyring=RING, live=Live(archived_trail.server, ORG_ID)
     )
     assert (verdict.faults, anchors.faults) == ((), ())
     assert verdict.database is True

@@ -23,10 +23,10 @@ from ledger.core.verification.work.trust import Trust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import departed
-from tests.archive.test_restore import contents, means
 from tests.support.archives import HISTORY, Archived
 from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
+from tests.support.restoring import contents, means
 from tests.support.retaining import FEBRUARY, JANUARY, keep, moment, retaining
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
@@ -53,23 +53,23 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_back(
-    trail: Archived, target: Target, s3_environ: ObjectStorage, empty: Database
+    archived_trail: Archived, target: Target, s3_environ: ObjectStorage, empty: Database
 ) -> None:
-    await trail.grow(300, now_us=moment(JANUARY))
-    await trail.grow(20, now_us=moment(FEBRUARY))
-    await trail.archive(target, Policy(retain_days=1))
-    before = await contents(trail.database)
-    await keep(trail, 1)
-    async with retaining(trail, target) as retention:
+    await archived_trail.grow(300, now_us=moment(JANUARY))
+    await archived_trail.grow(20, now_us=moment(FEBRUARY))
+    await archived_trail.archive(target, Policy(retain_days=1))
+    before = await contents(archived_trail.database)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, target) as retention:
         assert await retention.let_go(JANUARY) is not None
-    past = ArchivePast(trail.server, target.url, s3_environ.settings)
-    reader = TrailReader(trail.server, past)
-    for row in (trail.rows[0], trail.rows[299]):
+    past = ArchivePast(archived_trail.server, target.url, s3_environ.settings)
+    reader = TrailReader(archived_trail.server, past)
+    for row in (archived_trail.rows[0], archived_trail.rows[299]):
         place = RecordId(ORG_ID, from_datetime(row.anchored_at), row.seq)
         assert await reader.entry(place) == row
     await reader.close()
     result = await verify_trail(
-        trail.database.server_url,
+        archived_trail.database.server_url,
         Verified(ORG_ID, ORG),
         RING,
         trust=Trust.of(HISTORY, ORG),
@@ -77,7 +77,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
         processes=1,
     )
     assert (result.errors, result.verified_entries) == ([], 320)
-    await Restore(target, empty.owner_url, means(trail.memory)).run([ORG])
+    await Restore(target, empty.owner_url, means(archived_trail.memory)).run([ORG])
     after = await contents(empty)
     assert after == before, "as it was before January left"
 
@@ -85,7 +85,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
 @pytest.mark.parametrize("before", ["a day", "nothing"])
 @pytest.mark.parametrize("policy", [Policy(retain_days=30), Policy(legal_hold=True)])
 async def test_what_leaves_is_locked_from_then_on(
-    trail: Archived,
+    archived_trail: Archived,
     s3_environ: ObjectStorage,
     s3: S3Client,
     bucket: str,
@@ -94,17 +94,17 @@ async def test_what_leaves_is_locked_from_then_on(
 ) -> None:
     url, settings = f"s3://{bucket}/quire", s3_environ.settings
     async with open_target(url, settings) as target:
-        await trail.grow(300, now_us=moment(JANUARY))
-        await trail.grow(300, now_us=moment(FEBRUARY))
-        await trail.archive(target, Policy(retain_days=1))
+        await archived_trail.grow(300, now_us=moment(JANUARY))
+        await archived_trail.grow(300, now_us=moment(FEBRUARY))
+        await archived_trail.archive(target, Policy(retain_days=1))
         if before == "nothing":
             async for listed in target.list():
                 data = await target.get(listed.key, listed.size)
                 await s3.put_object(Bucket=bucket, Key=f"quire/{listed.key}", Body=data)
-    await keep(trail, 1)
+    await keep(archived_trail, 1)
     asked = datetime.now(UTC)
     async with open_target(url, settings) as target:
-        async with retaining(trail, target, policy) as retention:
+        async with retaining(archived_trail, target, policy) as retention:
             assert await retention.let_go(JANUARY) is not None
         reader = ArchiveReader(target, ORG)
         keys = [listed.key async for listed in reader.objects()]
@@ -129,14 +129,14 @@ async def test_what_leaves_is_locked_from_then_on(
 
 
 async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
-    trail: Archived, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
+    archived_trail: Archived, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
 ) -> None:
     url = f"s3://{bucket}/quire"
     async with open_target(url, s3_environ.settings) as target:
-        await trail.grow(30, now_us=moment(JANUARY))
-        await trail.grow(5, now_us=moment(FEBRUARY))
-        await trail.archive(target, Policy(retain_days=1))
-    await keep(trail, 1)
+        await archived_trail.grow(30, now_us=moment(JANUARY))
+        await archived_trail.grow(5, now_us=moment(FEBRUARY))
+        await archived_trail.archive(target, Policy(retain_days=1))
+    await keep(archived_trail, 1)
     s3_proxy.decide = always("PUT", Fault.DENIED)
     settings = msgspec.structs.replace(
         s3_environ.settings, s3_endpoint=s3_proxy.endpoint, attempts=1
@@ -144,42 +144,42 @@ async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
     policy = Policy(retain_days=30)
     async with (
         open_target(url, settings) as target,
-        retaining(trail, target, policy) as retention,
+        retaining(archived_trail, target, policy) as retention,
     ):
         with pytest.raises(RetentionRefused, match=r"of acme stay: .*extend the retention"):
             await retention.let_go(JANUARY)
-        assert await departed.live_from(trail.server, ORG_ID) == 0
+        assert await departed.live_from(archived_trail.server, ORG_ID) == 0
         s3_proxy.decide = lambda _: Fault.NONE
         assert await retention.let_go(JANUARY) is not None
 
 
 async def test_nothing_leaves_for_a_bucket_without_a_policy(
-    trail: Archived, target: Target
+    archived_trail: Archived, target: Target
 ) -> None:
-    await trail.grow(30, now_us=moment(JANUARY))
-    await trail.grow(5, now_us=moment(FEBRUARY))
-    await trail.archive(target, Policy(retain_days=1))
-    await keep(trail, 1)
-    async with retaining(trail, target, Policy()) as retention:
+    await archived_trail.grow(30, now_us=moment(JANUARY))
+    await archived_trail.grow(5, now_us=moment(FEBRUARY))
+    await archived_trail.archive(target, Policy(retain_days=1))
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, target, Policy()) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await retention.let_go(JANUARY)
-    assert await departed.live_from(trail.server, ORG_ID) == 0
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
 
 
 async def test_nothing_leaves_while_the_bucket_is_away(
-    trail: Archived, s3_environ: ObjectStorage, bucket: str
+    archived_trail: Archived, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     settings = s3_environ.settings
     url = f"s3://{bucket}/quire"
     async with open_target(url, settings) as target:
-        await trail.grow(30, now_us=moment(JANUARY))
-        await trail.grow(5, now_us=moment(FEBRUARY))
-        await trail.archive(target, Policy(retain_days=1))
-    await keep(trail, 1)
+        await archived_trail.grow(30, now_us=moment(JANUARY))
+        await archived_trail.grow(5, now_us=moment(FEBRUARY))
+        await archived_trail.archive(target, Policy(retain_days=1))
+    await keep(archived_trail, 1)
     away = type(settings)(
         s3_endpoint="http://127.0.0.1:9", attempts=1, attempts_timeout_s=1, connect_timeout_s=1
     )
-    async with open_target(url, away) as gone, retaining(trail, gone) as retention:
+    async with open_target(url, away) as gone, retaining(archived_trail, gone) as retention:
         with pytest.raises(RetentionRefused):
             await retention.let_go(JANUARY)
-    assert await departed.live_from(trail.server, ORG_ID) == 0
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 0

@@ -22,11 +22,14 @@ from tests.support.trails import ORG, ORG_ID, RING
 
 
 async def verified(
-    trail: Archived, target: Target | None, first: int | None = None, last: int | None = None
+    archived_trail: Archived,
+    target: Target | None,
+    first: int | None = None,
+    last: int | None = None,
 ) -> Result:
     """The verdict on the trail, or a range of it, by the log's own keys."""
     return await verify_trail(
-        trail.database.server_url,
+        archived_trail.database.server_url,
         Verified(ORG_ID, ORG, first, last),
         RING,
         trust=Trust.of(HISTORY, ORG),
@@ -36,15 +39,15 @@ async def verified(
 
 
 @pytest.fixture
-async def cut(trail: Archived, folder: Target) -> Archived:
+async def cut(archived_trail: Archived, folder: Target) -> Archived:
     """A trail of 1,100 entries, of which the archive alone has the first 1,060."""
-    await load(trail, folder, 1_050, 10, 40)
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
+    await load(archived_trail, folder, 1_050, 10, 40)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
         await retention.let_go(JANUARY)
         await retention.let_go(FEBRUARY)
-    assert await departed.live_from(trail.server, ORG_ID) == 1_060
-    return trail
+    assert await departed.live_from(archived_trail.server, ORG_ID) == 1_060
+    return archived_trail
 
 
 async def test_all_of_it_is_verified(cut: Archived, folder: Target) -> None:
@@ -95,13 +98,13 @@ async def test_without_the_archive_nothing_is_said_of_the_trail(cut: Archived) -
 
 
 async def test_no_month_leaves_while_a_snapshot_reads(
-    trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
-    await load(trail, folder, 30, 10, 5)
-    await keep(trail, 1)
-    async with retaining(trail, folder) as retention:
-        async with open_snapshot(trail.database.server_url) as snapshot:
+    monkeypatch.setattr("ledger.archive.retention.DROP_TRIES", 1)
+    await load(archived_trail, folder, 30, 10, 5)
+    await keep(archived_trail, 1)
+    async with retaining(archived_trail, folder) as retention:
+        async with open_snapshot(archived_trail.database.server_url) as snapshot:
             with pytest.raises(RetentionRefused, match="stays for now"):
                 await asyncio.wait_for(retention.let_go(JANUARY), 30)
             assert await snapshot.live_from(ORG_ID) == (0, None)

@@ -14,27 +14,18 @@ from ledger.archive.writing.growth import REACH
 from ledger.errors import ArchiveObjectMissing
 from ledger.storage import archive_accounts
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, Archived, read_in
 from tests.support.trails import ORG, ORG_ID
 
 
-def read_in(folder: Path) -> dict[str, bytes]:
-    """Every object below a folder by its key."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 async def test_every_archived_checkpoint_is_a_log_that_verifies(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
     sizes = []
     for count in (1, 4, 250, 1, 300, 211):
-        await trail.grow(count)
-        await trail.archive(folder)
-        sizes.append(len(trail.rows))
+        await archived_trail.grow(count)
+        await archived_trail.archive(folder)
+        sizes.append(len(archived_trail.rows))
     files = read_in(tmp_path / "archive" / ORG)
     reader = ArchiveReader(folder, ORG)
     for size in sizes:
@@ -49,27 +40,29 @@ async def test_every_archived_checkpoint_is_a_log_that_verifies(
     assert EntryTile(0).path() in files
 
 
-async def test_rows_come_back_bit_for_bit(trail: Archived, folder: Target) -> None:
+async def test_rows_come_back_bit_for_bit(archived_trail: Archived, folder: Target) -> None:
     for count in (3, 252, 1, 515):
-        await trail.grow(count)
-        await trail.archive(folder)
-    size = len(trail.rows)
+        await archived_trail.grow(count)
+        await archived_trail.archive(folder)
+    size = len(archived_trail.rows)
     reader = ArchiveReader(folder, ORG)
-    assert [row async for row in reader.entries(ORG_ID, 0, size - 1, size)] == trail.rows
-    assert [row async for row in reader.entries(ORG_ID, 250, 260, size)] == trail.rows[250:261]
+    assert [row async for row in reader.entries(ORG_ID, 0, size - 1, size)] == archived_trail.rows
+    assert [row async for row in reader.entries(ORG_ID, 250, 260, size)] == archived_trail.rows[
+        250:261
+    ]
 
 
 async def test_all_checkpoints_and_their_places_in_the_anchor_log_are_kept(
-    trail: Archived, folder: Target
+    archived_trail: Archived, folder: Target
 ) -> None:
-    await trail.grow(1, 2, 3)
-    await trail.archive(folder)
-    await trail.grow(4, 5)
-    await trail.archive(folder)
-    stored = await trail.superuser.fetch(
+    await archived_trail.grow(1, 2, 3)
+    await archived_trail.archive(folder)
+    await archived_trail.grow(4, 5)
+    await archived_trail.archive(folder)
+    stored = await archived_trail.superuser.fetch(
         "SELECT note, size, signed_at FROM checkpoints WHERE org_id = $1 ORDER BY size", ORG_ID
     )
-    leaves = await trail.superuser.fetch(
+    leaves = await archived_trail.superuser.fetch(
         "SELECT idx, nonce, size FROM anchor_leaves WHERE org_id = $1 ORDER BY idx", ORG_ID
     )
     reader = ArchiveReader(folder, ORG)
@@ -81,17 +74,19 @@ async def test_all_checkpoints_and_their_places_in_the_anchor_log_are_kept(
     )
 
 
-async def test_the_second_run_writes_nothing(trail: Archived, folder: Target) -> None:
-    await trail.grow(300)
-    assert (await trail.archive(folder)).objects > 0
-    assert await trail.archive(folder) == (300, 0, 0, True)
+async def test_the_second_run_writes_nothing(archived_trail: Archived, folder: Target) -> None:
+    await archived_trail.grow(300)
+    assert (await archived_trail.archive(folder)).objects > 0
+    assert await archived_trail.archive(folder) == (300, 0, 0, True)
 
 
-async def test_every_key_has_a_place(trail: Archived, folder: Target, tmp_path: Path) -> None:
-    await trail.grow(1, 300)
-    await trail.archive(folder)
-    await trail.grow(5)
-    await trail.archive(folder)
+async def test_every_key_has_a_place(
+    archived_trail: Archived, folder: Target, tmp_path: Path
+) -> None:
+    await archived_trail.grow(1, 300)
+    await archived_trail.archive(folder)
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     for org in (ORG, "_anchors"):
         keys = [key async for key in ArchiveReader(folder, org).objects()]
         assert {key.key for key in keys} == {
@@ -101,31 +96,31 @@ async def test_every_key_has_a_place(trail: Archived, folder: Target, tmp_path: 
             place_of(key.key)
 
 
-async def test_the_account_is_of_what_was_signed(trail: Archived, folder: Target) -> None:
-    await trail.grow(300, 12)
-    written = await trail.archive(folder)
-    account = await archive_accounts.archived(trail.server, folder.url, ORG_ID)
+async def test_the_account_is_of_what_was_signed(archived_trail: Archived, folder: Target) -> None:
+    await archived_trail.grow(300, 12)
+    written = await archived_trail.archive(folder)
+    account = await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID)
     assert account is not None
     assert (account.size, written.size) == (312, 312)
     assert account.leaves == 2
-    assert await archive_accounts.totals(trail.server, folder.url, ORG_ID) == written[1:3]
+    assert await archive_accounts.totals(archived_trail.server, folder.url, ORG_ID) == written[1:3]
     assert REACH > 312
 
 
 async def test_nothing_is_added_to_an_archive_that_was_lost(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
     """A new folder in its place would look like a whole archive and hold the newest part only."""
-    await trail.grow(300)
-    await trail.archive(folder)
+    await archived_trail.grow(300)
+    await archived_trail.archive(folder)
     shutil.rmtree(tmp_path / "archive")
-    await trail.grow(1)
+    await archived_trail.grow(1)
     async with open_target(folder.url) as again:
         await again.check()  # as the next start does, which makes the folder
         with pytest.raises(ArchiveObjectMissing, match=r"lost, emptied, or is not mounted.*backup"):
-            await trail.archive(again)
+            await archived_trail.archive(again)
     assert not (tmp_path / "archive" / ORG).exists()
     async with open_target(f"file://{tmp_path}/elsewhere") as another:
         await another.check()
-        await trail.archive(another)
+        await archived_trail.archive(another)
     assert f"checkpoints/{301:016}" in read_in(tmp_path / "elsewhere" / ORG)

@@ -15,8 +15,7 @@ from ledger.archive.targets.folder import FolderTarget
 from ledger.archive.verification.run import ArchiveVerification, How
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
 from ledger.storage import archive_accounts
-from tests.archive.test_writer import read_in
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, Archived, read_in
 from tests.support.signing import log_keys
 from tests.support.trails import ORG, ORG_ID
 
@@ -57,20 +56,20 @@ class Ending(FolderTarget):
 
 @pytest.mark.parametrize("persisted", [False, True])
 async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
-    trail: Archived, folder: Target, tmp_path: Path, persisted: bool
+    archived_trail: Archived, folder: Target, tmp_path: Path, persisted: bool
 ) -> None:
-    await trail.grow(3)
-    await trail.archive(folder)
-    await trail.grow(300, 9)
+    await archived_trail.grow(3)
+    await archived_trail.archive(folder)
+    await archived_trail.grow(300, 9)
     root = tmp_path / "archive"
     needed = 0
     for needed in range(100):
         ending = Ending(folder.url, root, needed, persisted=persisted)
         try:
-            await trail.archive(ending)
+            await archived_trail.archive(ending)
             break
         except ArchiveUnavailable:
-            account = await archive_accounts.archived(trail.server, folder.url, ORG_ID)
+            account = await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID)
             assert account is not None
             # Never counted before all of it is there; the anchor log comes after the trail.
             verdict = await ArchiveVerification(folder, ORG, HERE).run()
@@ -84,18 +83,20 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
 
 
 async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    await trail.grow(10)
+    await archived_trail.grow(10)
     for writes in (1, 3, 5, 7, 9):
         with pytest.raises(ArchiveUnavailable):
-            await trail.archive(Ending(folder.url, tmp_path / "archive", writes, persisted=True))
-        await trail.grow(40)
-    await trail.archive(folder)
+            await archived_trail.archive(
+                Ending(folder.url, tmp_path / "archive", writes, persisted=True)
+            )
+        await archived_trail.grow(40)
+    await archived_trail.archive(folder)
     for log in (ORG, ANCHORS):
         assert (await ArchiveVerification(folder, log, HERE).run()).faults == ()
     reader = ArchiveReader(folder, ORG)
-    assert [row async for row in reader.entries(ORG_ID, 0, 209, 210)] == trail.rows
+    assert [row async for row in reader.entries(ORG_ID, 0, 209, 210)] == archived_trail.rows
 
 
 @pytest.mark.parametrize(
@@ -120,40 +121,40 @@ async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
     ],
 )
 async def test_what_was_not_signed_is_not_archived(
-    trail: Archived, folder: Target, tmp_path: Path, tampering: str
+    archived_trail: Archived, folder: Target, tmp_path: Path, tampering: str
 ) -> None:
-    await trail.grow(20)
-    await trail.superuser.execute(
+    await archived_trail.grow(20)
+    await archived_trail.superuser.execute(
         "ALTER TABLE anchor_leaves DROP CONSTRAINT anchor_leaves_nonce_check"
     )
-    await trail.superuser.execute(tampering)
+    await archived_trail.superuser.execute(tampering)
     with pytest.raises(ArchiveRefused):
-        await trail.archive(folder)
-    assert await archive_accounts.archived(trail.server, folder.url, ORG_ID) is None
+        await archived_trail.archive(folder)
+    assert await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID) is None
     assert "checkpoint" not in read_in(tmp_path / "archive" / ORG)
 
 
 async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    await trail.grow(20)
+    await archived_trail.grow(20)
     planted = tmp_path / "archive" / ORG / "tile" / "entries"
     planted.mkdir(parents=True)
     (planted / "000.p").mkdir()
     (planted / "000.p" / "20").write_bytes(b"planted")
     with pytest.raises(ArchiveMismatch, match="Nothing was overwritten"):
-        await trail.archive(folder)
-    assert await archive_accounts.archived(trail.server, folder.url, ORG_ID) is None
+        await archived_trail.archive(folder)
+    assert await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID) is None
 
 
 async def test_keys_that_the_archive_does_not_know_are_refused(
-    trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: Archived, folder: Target, tmp_path: Path
 ) -> None:
-    await trail.grow(5)
-    await trail.archive(folder)
+    await archived_trail.grow(5)
+    await archived_trail.archive(folder)
     path = tmp_path / "archive" / ORG / "log-keys.json"
     path.chmod(0o644)
     path.write_bytes(log_keys(2).public().document())
-    await trail.grow(5)
+    await archived_trail.grow(5)
     with pytest.raises(ArchiveRefused, match="disagree about the log's keys"):
-        await trail.archive(folder)
+        await archived_trail.archive(folder)

@@ -1,20 +1,12 @@
 """Databases with orgs whose trees are signed."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from ledger.core.org import Org
 from tests.support.appending import Process, new_org, process
-from tests.support.clusters import Cluster, Database
-
-
-@pytest.fixture(scope="module")
-def module_database(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database for one module."""
-    database = postgres_cluster.migrated()
-    yield database
-    postgres_cluster.drop(database)
+from tests.support.clusters import Database
 
 
 @pytest.fixture

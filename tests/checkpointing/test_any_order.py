@@ -86,7 +86,7 @@ class Run:
         self._cut = Cut.NOT
         await self._sign(proxy, 2 + self._length // 300)
         sizes = await sound_history(self._database, self._org, self._memory)
-        assert sizes[-1:] == ([self._length] if self._length else [])
+        assert sizes[-1] == self._length
 
 
 @settings(
@@ -95,11 +95,11 @@ class Run:
 )
 @given(steps=st.lists(STEPS, min_size=3, max_size=10))
 async def test_every_checkpoint_is_the_root_of_a_prefix(
-    module_database: Database, tmp_path: Path, steps: list[tuple[str, object]]
+    database_of_module: Database, tmp_path: Path, steps: list[tuple[str, object]]
 ) -> None:
-    async with process(module_database.server_url) as server, Proxy(module_database) as proxy:
+    async with process(database_of_module.server_url) as server, Proxy(database_of_module) as proxy:
         org = await new_org(server.database)
-        run = Run(module_database, server, org, tmp_path / uuid4().hex)
+        run = Run(database_of_module, server, org, tmp_path / uuid4().hex)
         proxy.decide = run.decide
         for name, how in steps:
             await run.step(proxy, name, how)

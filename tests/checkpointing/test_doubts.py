@@ -94,10 +94,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 async def test_each_change_stops_its_org_alone(
-    module_database: Database, tmp_path: Path, case: str
+    database_of_module: Database, tmp_path: Path, case: str
 ) -> None:
     statement, kind = CASES[case]
-    async with victim(module_database, tmp_path / "memory") as org:
+    async with victim(database_of_module, tmp_path / "memory") as org:
         await org.run(statement)
         if kind is None:
             assert (await org.round()).stopped == []
@@ -115,13 +115,13 @@ async def test_each_change_stops_its_org_alone(
             await org.run("UPDATE orgs SET slug = $2 WHERE id = $1", org.org.slug)
         await org.repair()
         assert (await org.round()).stopped == []
-        assert await sound_history(module_database, org.org, org.memory) == [SIGNED, LENGTH]
+        assert await sound_history(database_of_module, org.org, org.memory) == [SIGNED, LENGTH]
 
 
 async def test_a_tree_row_in_the_future_hides_entries_but_gets_no_signature(
-    module_database: Database, tmp_path: Path
+    database_of_module: Database, tmp_path: Path
 ) -> None:
-    async with victim(module_database, tmp_path / "memory") as org:
+    async with victim(database_of_module, tmp_path / "memory") as org:
         before = await org.notes()
         await org.run(TREE.format("anchored_at = '2999-01-01Z'"))
         assert [doubt.kind for _, _, doubt in (await org.round()).stopped] == ["entry_missing"]
@@ -129,10 +129,10 @@ async def test_a_tree_row_in_the_future_hides_entries_but_gets_no_signature(
 
 
 async def test_leaves_that_our_key_signed_but_do_not_belong(
-    module_database: Database, tmp_path: Path
+    database_of_module: Database, tmp_path: Path
 ) -> None:
     """As by somebody who can sign entries: another link, another org, a key nobody knows."""
-    async with victim(module_database, tmp_path / "memory") as org:
+    async with victim(database_of_module, tmp_path / "memory") as org:
         for slug, key, kind in (
             (org.org.slug, KEY, "link_broken"),
             ("another", KEY, "entry_moved"),
@@ -145,9 +145,11 @@ async def test_leaves_that_our_key_signed_but_do_not_belong(
             await org.repair()
 
 
-async def test_no_bit_of_a_stored_leaf_can_flip(module_database: Database, tmp_path: Path) -> None:
+async def test_no_bit_of_a_stored_leaf_can_flip(
+    database_of_module: Database, tmp_path: Path
+) -> None:
     """A sample in the database; all bits of it without one: test_following."""
-    async with victim(module_database, tmp_path / "memory") as org:
+    async with victim(database_of_module, tmp_path / "memory") as org:
         (leaf,) = [
             row[0]
             for row in await org.connection.fetch(f"SELECT leaf FROM entries {ENTRY}", org.org.id)
@@ -178,10 +180,10 @@ async def put(org: Victim, forged: Entry) -> None:
 
 
 async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
-    module_database: Database, tmp_path: Path
+    database_of_module: Database, tmp_path: Path
 ) -> None:
     """As while a rotated keyring is on its way from one machine to the others."""
-    async with victim(module_database, tmp_path / "memory") as org:
+    async with victim(database_of_module, tmp_path / "memory") as org:
         head = EMPTY_HEAD._replace(seq=NEW - 1, entry_hash=bytes(32))
         key = SigningKey("newer", bytes(32))
         (forged,), _ = extend(org.org.id, org.org.slug, head, [draft(b"x")], system_clock_us(), key)
@@ -193,9 +195,9 @@ async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
 
 
 async def test_a_checkpoint_planted_beyond_the_tree_is_nobodys_newest(
-    module_database: Database, tmp_path: Path
+    database_of_module: Database, tmp_path: Path
 ) -> None:
-    async with victim(module_database, tmp_path / "memory") as org:
+    async with victim(database_of_module, tmp_path / "memory") as org:
         before = await trees.newest_checkpoint(org.server.database, org.org.id)
         await org.run(
             "INSERT INTO checkpoints (org_id, size, root, note) VALUES ($1, $2, $3, 'x')",

@@ -96,6 +96,7 @@ async def test_the_anchor_log_rewritten_from_a_copy(
     async with process(database.server_url) as server:
         one, other = await new_org(server.database), await new_org(server.database)
         async with checkpointer(database.server_url, memory) as signer:
+            assert (await signer.round()).checkpoints == 2  # both at size 0
             await signed_in_steps(server, signer, one, 100)
     async with copied(postgres_cluster, database) as restored:
         async with (

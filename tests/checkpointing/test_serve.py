@@ -15,11 +15,11 @@ import pytest
 
 from server.data_dir import make_data_dir
 from server.first_start import read_log_keys
+from tests.support.appending import org_of
 from tests.support.clusters import Database, blocking
-from tests.support.quire_process import QuireProcess
+from tests.support.quire_process import QuireProcess, gone
 from tests.support.serving import server_settings
 from tests.support.signing import fetch, sound_history
-from tests.torture.test_shutdown import gone, org_of
 
 SIGNED_S = 30.0
 EVENT = {"action": "approve"}

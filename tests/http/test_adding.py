@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from ledger.log_keys import open_org_checkpoint
+from ledger.merkle import EMPTY_ROOT
 from tests.plugins.server import StartServer
 from tests.support.serving import Server
 from tests.support.signed_trees import KEYS, SignedTrees
@@ -16,8 +17,8 @@ PLAIN = {"content-type": "application/octet-stream"}
 
 
 @pytest.fixture
-def loaded(start: StartServer) -> Server:
-    server = start(add_org=LOAD, max_payload_bytes=1_000)
+def loaded(start_servers: StartServer) -> Server:
+    server = start_servers(add_org=LOAD, max_payload_bytes=1_000)
     server.org, server.admin_key = server.create_org("plain", LOAD)
     path = f"/v1/orgs/{LOAD}"
     server.request("PATCH", path, {"log_public": True}, key=server.admin_key)
@@ -39,6 +40,33 @@ def test_bytes_are_added_and_their_index_is_answered(loaded: Server) -> None:
     checkpoint = loaded.request("GET", f"{prefix}/checkpoint").body
     assert open_org_checkpoint(checkpoint, LOAD, KEYS.public()).checkpoint.size == len(bodies)
     assert loaded.request("GET", f"{prefix}/tile/entries/000.p/{len(bodies)}").status == 200
+
+
+def test_a_new_log_begins_with_a_checkpoint_of_size_0(loaded: Server) -> None:
+    """What a load tester starts from, before anybody appended."""
+    prefix = f"/v1/orgs/{LOAD}/log"
+    assert loaded.request("GET", f"{prefix}/checkpoint").status == 404
+    trees = SignedTrees(loaded)
+    trees.sign()
+    empty = loaded.request("GET", f"{prefix}/checkpoint")
+    opened = open_org_checkpoint(empty.body, LOAD, KEYS.public()).checkpoint
+    assert (empty.status, opened.size, opened.root) == (200, 0, EMPTY_ROOT)
+    assert trees.sign() == 0
+    assert trees.anchor() is None
+    assert loaded.request("GET", f"{prefix}/checkpoint").body == empty.body
+    path = f"/v1/orgs/{LOAD}"
+    key = loaded.admin_key
+    shown = loaded.request("GET", f"{path}/checkpoints/0", key=key).json()
+    assert (shown["size"], shown["note"].encode(), shown["anchor_index"]) == (0, empty.body, None)
+    proof = loaded.request("GET", f"{path}/consistency?from=0", key=key).json()
+    assert (proof["from"], proof["to"], proof["hashes"]) == (0, 0, [])
+    assert loaded.request("POST", f"{prefix}/add", b"x", headers=PLAIN).body == b"0"
+    assert trees.sign() == 1
+    grown = loaded.request("GET", f"{prefix}/checkpoint").body
+    assert open_org_checkpoint(grown, LOAD, KEYS.public()).checkpoint.size == 1
+    listed = loaded.request("GET", f"{path}/checkpoints", key=key).json()
+    assert [one["size"] for one in listed["checkpoints"]] == [1, 0]
+    assert listed["next_cursor"] is None
 
 
 def test_too_much_is_refused(loaded: Server) -> None:

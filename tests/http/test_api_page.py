@@ -8,7 +8,7 @@ from pathlib import Path
 from server.http.contract import EVENT
 from server.http.description import NO_KEY
 from server.http.problems import KINDS, TYPE_BASE
-from tests.http.test_openapi import DOCUMENT, OPERATIONS
+from tests.support.described import DOCUMENT, OPERATIONS
 from tests.support.serving import Server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

@@ -13,10 +13,9 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from tests.support.posting import JSON, MSGPACK, NDJSON, append, head_seq, problem_of
 from tests.support.raw_http import Line, head
 from tests.support.serving import Answer, Server
-
-JSON, NDJSON, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 
 # Bytes that a decoder and an encoder in between would change.
 EXACT = [
@@ -33,29 +32,9 @@ EXACT = [
 ]  # fmt: skip
 
 
-def append(server: Server, body: Any, content_type: str | None = JSON, **headers: str) -> Answer:
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    if content_type is not None:
-        sent["content-type"] = content_type
-    path = f"/v1/orgs/{server.org}/entries"
-    return server.request("POST", path, body, key=server.admin_key, headers=sent)
-
-
 def payload_of(server: Server, record: str) -> Answer:
     path = f"/v1/orgs/{server.org}/entries/{record}/payload"
     return server.request("GET", path, key=server.admin_key)
-
-
-def problem_of(answer: Answer) -> str:
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == answer.status
-    return str(problem["type"]).rpartition("/")[2]
-
-
-def head_seq(server: Server) -> int:
-    answer = server.request("GET", f"/v1/orgs/{server.org}/head", key=server.admin_key)
-    return int(answer.json()["seq"])
 
 
 @pytest.fixture(params=["sealed", "plain"], scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.http.test_append_forms import JSON, MSGPACK, NDJSON, append, head_seq, problem_of
+from tests.support.posting import JSON, MSGPACK, NDJSON, append, head_seq, problem_of
 from tests.support.raw_http import Line, head
 from tests.support.serving import Server
 

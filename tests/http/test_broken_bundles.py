@@ -16,45 +16,19 @@ import pytest
 from ledger.client import LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
 from server.http import streamed
-from tests.http.test_bundles import Bundle, Office, event, office
-from tests.support.appending import superuser
-from tests.support.clusters import Database, blocking
+from tests.support.broken_bundles import BROKEN, DAMAGE, tamper
+from tests.support.clusters import Database
+from tests.support.offices import Bundle, Office, event, office
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import Server
 
 COUNT = 2_000
-BROKEN = 1_700
-"""An entry that is not in the first batch: the answer has begun when it is read."""
 PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
 def whole(shared_server: Server) -> Office:
     return office(shared_server, count=COUNT)
-
-
-def tamper(database: Database, statement: str, org: str, seq: int) -> None:
-    """Change what is stored, as only somebody who disables the triggers can."""
-
-    async def run() -> None:
-        async with superuser(database) as connection:
-            org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", org)
-            assert await connection.execute(statement, org_id, seq) != "UPDATE 0"
-
-    blocking(run())
-
-
-OF_ENTRY = "UPDATE entries SET {} WHERE org_id = $1 AND seq = $2"
-DAMAGE = {
-    "payload": OF_ENTRY.format("payload = '\\x01' || substr(payload, 2) || 'x'"),
-    "leaf": OF_ENTRY.format(
-        "leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'case', 'cafe'), 'UTF8')"
-    ),
-    "no leaf": OF_ENTRY.format("leaf = 'x'"),
-    "removed": "DELETE FROM entries WHERE org_id = $1 AND seq = $2",
-    "tile": "UPDATE tile_parts SET hashes = sha256('x') || substr(hashes, 33) "
-    "WHERE org_id = $1 AND level = 0 AND tile = $2 / 256",
-}
 
 
 @pytest.mark.parametrize("statement", DAMAGE.values(), ids=DAMAGE)
@@ -175,9 +149,9 @@ def test_a_caller_that_reads_nothing_is_given_up(
 
 
 def test_other_orgs_find_a_place_beside_one_that_takes_all_it_may(
-    start: Any, monkeypatch: pytest.MonkeyPatch
+    start_servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = start(bundles_at_once=2)
+    server = start_servers(bundles_at_once=2)
     busy, other = office(server, count=COUNT), office(server, count=5)
     with begun(busy):
         refused = busy.ask(from_seq=0, to_seq=0)

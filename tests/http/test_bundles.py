@@ -6,95 +6,20 @@ import base64
 import json
 import threading
 import zipfile
-from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ledger import sealing
 from ledger.entry import decode_leaf, parse_record_id
 from ledger.errors import SealingError
-from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
-from ledger.evidence.verification import verify_bundle
 from server.http import bundles, disclosures
+from tests.support.offices import ANN, BOB, COUNT, CYD, PERSONS, Bundle, Office, event, office
 from tests.support.serving import Answer, Server
-from tests.support.signed_trees import KEYS, SignedTrees
 
 HOLDS = ("hashes", "payloads", "tree", "checkpoints", "classical_signature")
 ANCHORED = (*HOLDS, "anchors", "pq_signature")
-PERSONS = ("ann@example.com", "bob@example.com", "cyd@example.com")
-ANN, BOB, CYD = PERSONS
-COUNT = 620
-
-
-class Office(NamedTuple):
-    """An org with a signed and anchored trail, and what is needed to ask for bundles of it."""
-
-    server: Server
-    trees: SignedTrees
-    org: str
-    key: str
-    records: list[str]
-
-    def append(self, events: list[dict[str, Any]]) -> list[str]:
-        path = f"/v1/orgs/{self.org}/entries"
-        made = self.server.request("POST", path, events, key=self.key)
-        assert made.status == 201, made.body
-        return [entry["record_id"] for entry in made.json()["entries"]]
-
-    def ask(self, key: str | None = None, **asked: Any) -> Answer:
-        path = f"/v1/orgs/{self.org}/bundles"
-        return self.server.request("POST", path, asked, key=key or self.key)
-
-    def bundle(self, key: str | None = None, **asked: Any) -> Bundle:
-        answer = self.ask(key, **asked)
-        assert answer.status == 200, answer.body
-        assert answer.headers["content-type"] == "application/zip"
-        return Bundle(answer)
-
-
-class Bundle:
-    """A bundle taken apart by another reader than ours."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.bytes, self.headers = answer.body, answer.headers
-        self.zip = zipfile.ZipFile(BytesIO(answer.body))
-        self.manifest = json.loads(self.zip.read("manifest.json"))
-
-    def verdict(self) -> Judgement:
-        return verify_bundle(BytesIO(self.bytes), Trust(pins=KEYS.public().pins()))
-
-    def lines(self, folder: str) -> list[bytes]:
-        names = [name for name in self.zip.namelist() if name.startswith(folder)]
-        return b"".join(map(self.zip.read, names)).splitlines()
-
-    def seqs(self) -> list[int]:
-        return [decode_leaf(line).seq for line in self.lines("leaves/")]
-
-    def payloads(self) -> dict[int, Any]:
-        return {line["seq"]: line for line in map(json.loads, self.lines("payloads/"))}
-
-    def names(self) -> Any:
-        return json.loads(self.zip.read("names.json"))
-
-
-def office(server: Server, privacy: str = "sealed", count: int = COUNT) -> Office:
-    org, key = server.create_org(privacy)
-    made = Office(server, SignedTrees(server), org, key, [])
-    made.records.extend(made.append([event(number) for number in range(count)]))
-    made.trees.sign()
-    made.trees.anchor()
-    return made
-
-
-def event(number: int) -> dict[str, Any]:
-    return {
-        "event_type": f"case.{number % 2}",
-        "actor": "clerk",
-        "subject": PERSONS[number % 3],
-        "number": number,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -365,8 +290,8 @@ def test_entries_that_are_not_anchored_are_waited_for(
     verified(Bundle(waited[0]), *ANCHORED)
 
 
-def test_too_many_entries_and_too_many_bundles(start: Any) -> None:
-    server = start(max_bundle_entries=5, bundles_at_once=1, bundle_wait_seconds=5.0)
+def test_too_many_entries_and_too_many_bundles(start_servers: Any) -> None:
+    server = start_servers(max_bundle_entries=5, bundles_at_once=1, bundle_wait_seconds=5.0)
     server.org, server.admin_key = server.create_org()
     here = office(server, count=6)
     assert here.ask(from_seq=0, to_seq=5).status == 400

@@ -15,7 +15,7 @@ import pytest
 
 from ledger.client import AsyncLedgerClient, LedgerClient
 from tests.cli.commands import run
-from tests.http.test_openapi import OPERATIONS
+from tests.support.described import OPERATIONS
 from tests.support.nginx import nginx
 from tests.support.serving import Server
 

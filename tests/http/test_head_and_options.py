@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.http.test_bundles import Office, office
-from tests.http.test_trouble import until
-from tests.http.test_watching import _never_ending
 from tests.support.clusters import blocking
+from tests.support.offices import Office, office
 from tests.support.raw_http import Line, head
 from tests.support.routes import an_application, routes
 from tests.support.serving import Server
+from tests.support.waiting import until
+from tests.support.watching import never_ending
 
 GETS = sorted(path for method, path in routes(an_application()) if method == "GET")
 VARYING = {"date", "retry-after", "content-length"}
@@ -110,7 +110,7 @@ def test_a_connection_goes_on_after_a_head(here: Office) -> None:
 def test_head_of_events_does_not_watch(here: Office) -> None:
     server = here.server
     server.org = here.org
-    job = blocking(_never_ending(server))
+    job = blocking(never_ending(server))
     assert server._server is not None
     tasks = server._server.server_state.tasks
     answer = asked(here, "HEAD", f"/v1/orgs/{here.org}/verifications/{job}/events", here.key)

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from tests.http.test_broken_bundles import BROKEN, DAMAGE, tamper
-from tests.http.test_bundles import office
+from tests.support.broken_bundles import BROKEN, DAMAGE, tamper
+from tests.support.offices import office
 from tests.support.raw_http import Line, parse
 from tests.support.serving import Server
 

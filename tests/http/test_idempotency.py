@@ -7,7 +7,7 @@ from secrets import token_hex
 
 import pytest
 
-from tests.http.test_append_forms import JSON, NDJSON, append, head_seq, problem_of
+from tests.support.posting import JSON, NDJSON, append, head_seq, problem_of
 from tests.support.serving import Server
 
 

@@ -199,8 +199,8 @@ def test_a_sealing_org_that_is_made_public_is_told_of_caches_only(shared_server:
     assert shared_server.request("PATCH", f"/v1/orgs/{org}", body, key=member).status == 403
 
 
-def test_another_server_learns_at_once_what_is_public(start: StartServer) -> None:
-    here, there = start(), start()
+def test_another_server_learns_at_once_what_is_public(start_servers: StartServer) -> None:
+    here, there = start_servers(), start_servers()
     org, key = here.create_org()
     path = f"/v1/orgs/{org}/log/checkpoint"
 

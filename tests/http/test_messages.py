@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from tests.http.test_bundles import Office, office
+from tests.support.offices import Office, office
 from tests.support.serving import Answer, Server
 
 INTERNALS = ("`", "regex", "codec", "Expected", "b'", "truncated", "Traceback", "NoneType")

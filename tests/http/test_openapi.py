@@ -17,20 +17,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from server.app import description
 from server.http.contract import PROMISES
 from server.http.description import NO_KEY
-from tests.http.test_roles import ROUTES
+from tests.support.described import DOCUMENT, OPERATIONS
+from tests.support.rights import ROUTES
 from tests.support.routes import an_application, routes
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
 
-DOCUMENT: dict[str, Any] = json.loads(description())
-OPERATIONS = {
-    (method.upper(), path): operation
-    for path, operations in DOCUMENT["paths"].items()
-    for method, operation in operations.items()
-}
 NOT_DESCRIBED = {("GET", path) for path in ("/docs", "/openapi.json", "/static/{name}", "/verify")}
 CONFORM = [
     not_a_server_error,

@@ -124,8 +124,8 @@ def test_a_revoked_key_is_dead_at_once_here(shared_server: Server) -> None:
     assert [row["revoked_at"] is None for row in listed] == [True, False]
 
 
-def test_a_revoked_key_is_dead_on_the_other_server(start: StartServer) -> None:
-    here, there = start(), start()
+def test_a_revoked_key_is_dead_on_the_other_server(start_servers: StartServer) -> None:
+    here, there = start_servers(), start_servers()
     org, admin = here.create_org()
     key = here.create_key(org, "member")
     assert whoami(here, key) == whoami(there, key) == 200

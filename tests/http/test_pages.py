@@ -13,8 +13,8 @@ from ledger.entry import parse_record_id, search_tag, to_datetime
 from ledger.storage import search
 from ledger.storage.search import Filter, page_query
 from ledger.storage.trail import HEAD_ENTRY
-from tests.http.test_reading import Trail
 from tests.support.clusters import blocking
+from tests.support.reading import Trail
 from tests.support.serving import Server
 
 MIB = 1 << 20
@@ -25,8 +25,10 @@ def empty_trail(server: Server, privacy: str = "plain") -> Trail:
     return Trail(server, org, key, [])
 
 
-def append(trail: Trail, body: Any) -> list[int]:
-    answer = trail.server.request("POST", f"/v1/orgs/{trail.org}/entries", body, key=trail.key)
+def append(served_trail: Trail, body: Any) -> list[int]:
+    answer = served_trail.server.request(
+        "POST", f"/v1/orgs/{served_trail.org}/entries", body, key=served_trail.key
+    )
     assert answer.status == 201, answer.body
     return [receipt["seq"] for receipt in answer.json()["entries"]]
 
@@ -164,8 +166,10 @@ def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 
-def org_id(trail: Trail) -> int:
-    return parse_record_id(trail.get("/entries", limit=1).json()["entries"][0]["record_id"]).org_id
+def org_id(served_trail: Trail) -> int:
+    return parse_record_id(
+        served_trail.get("/entries", limit=1).json()["entries"][0]["record_id"]
+    ).org_id
 
 
 def rows_read(plan: str) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import Any
 
 import pytest
 
-from tests.support.serving import Answer, Server
+from tests.support.reading import Trail
+from tests.support.serving import Server
 
 FIELDS = ("event_type", "actor", "subject", "action", "outcome", "data_classification")
 VALUES: dict[str, list[str | None]] = {
@@ -22,33 +22,8 @@ VALUES: dict[str, list[str | None]] = {
 }
 
 
-class Trail(NamedTuple):
-    """An org with entries of many kinds, as they were sent."""
-
-    server: Server
-    org: str
-    key: str
-    events: list[dict[str, Any]]
-
-    def get(self, path: str, key: str | None = None, **query: Any) -> Answer:
-        tail = f"?{urlencode(query)}" if query else ""
-        return self.server.request("GET", f"/v1/orgs/{self.org}{path}{tail}", key=key or self.key)
-
-    def find(self, **query: Any) -> list[dict[str, Any]]:
-        """Every entry of a query, page by page."""
-        found: list[dict[str, Any]] = []
-        while True:
-            answer = self.get("/entries", **query)
-            assert answer.status == 200, answer.body
-            page = answer.json()
-            found += page["entries"]
-            if page["next_cursor"] is None:
-                return found
-            query["cursor"] = page["next_cursor"]
-
-
 @pytest.fixture(params=["sealed", "plain"], scope="module")
-def trail(request: pytest.FixtureRequest, shared_server: Server) -> Trail:
+def served_trail(request: pytest.FixtureRequest, shared_server: Server) -> Trail:
     org, key = shared_server.create_org(request.param)
     cycles = [itertools.cycle(VALUES[name]) for name in FIELDS]
     events = [
@@ -75,42 +50,42 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_every_filter_alone_and_combined_finds_what_fits(trail: Trail, order: str) -> None:
+def test_every_filter_alone_and_combined_finds_what_fits(served_trail: Trail, order: str) -> None:
     for query in QUERIES:
         expected = [
             event["n"]
-            for event in trail.events
+            for event in served_trail.events
             if all(event[name] == value for name, value in query.items())
         ]
         expected = expected if order == "asc" else expected[::-1]
         for limit in (5, 100):
-            found = trail.find(**query, order=order, limit=limit)
+            found = served_trail.find(**query, order=order, limit=limit)
             assert [entry["payload"]["n"] for entry in found] == expected, query
 
 
-def test_an_entry_shows_the_event_and_its_place(trail: Trail) -> None:
-    entries = trail.find(order="asc", limit=1000)
+def test_an_entry_shows_the_event_and_its_place(served_trail: Trail) -> None:
+    entries = served_trail.find(order="asc", limit=1000)
     previous = None
-    for seq, (event, entry) in enumerate(zip(trail.events, entries, strict=True)):
+    for seq, (event, entry) in enumerate(zip(served_trail.events, entries, strict=True)):
         assert {name: entry[name] for name in FIELDS} == {name: event[name] for name in FIELDS}
         assert (entry["payload"], entry["payload_format"]) == (event, "json")
         assert (entry["seq"], entry["previous_hash"], entry["erased"]) == (seq, previous, False)
-        assert entry["sealed"] is (trail.get("").json()["privacy"] == "sealed")
+        assert entry["sealed"] is (served_trail.get("").json()["privacy"] == "sealed")
         previous = entry["entry_hash"]
-    one = trail.get(f"/entries/{entries[7]['record_id']}")
+    one = served_trail.get(f"/entries/{entries[7]['record_id']}")
     assert one.json() == entries[7]
-    head = trail.get("/head").json()
+    head = served_trail.get("/head").json()
     assert head == {name: entries[-1][name] for name in ("seq", "entry_hash", "anchored_at")}
 
 
-def test_the_newest_come_first_and_a_page_has_a_hundred(trail: Trail) -> None:
-    page = trail.get("/entries").json()
+def test_the_newest_come_first_and_a_page_has_a_hundred(served_trail: Trail) -> None:
+    page = served_trail.get("/entries").json()
     assert [entry["seq"] for entry in page["entries"]] == list(range(143, 43, -1))
     assert page["next_cursor"]
 
 
-def test_times_include_their_start_and_exclude_their_end(trail: Trail) -> None:
-    entries = trail.find(order="asc", limit=1000)
+def test_times_include_their_start_and_exclude_their_end(served_trail: Trail) -> None:
+    entries = served_trail.find(order="asc", limit=1000)
     times = sorted({entry["anchored_at"] for entry in entries})
     assert len(times) > 3
     for since, until in itertools.combinations([None, *times, None], 2):
@@ -124,16 +99,16 @@ def test_times_include_their_start_and_exclude_their_end(trail: Trail) -> None:
             and (until is None or entry["anchored_at"] < until)
         ]
         for order in ("asc", "desc"):
-            found = [entry["seq"] for entry in trail.find(**query, order=order, limit=50)]
+            found = [entry["seq"] for entry in served_trail.find(**query, order=order, limit=50)]
             assert found == (expected if order == "asc" else expected[::-1]), query
     middle = times[2]
     for spelling in (middle.replace("Z", "+00:00"), middle.replace("Z", ""), middle.lower()):
-        assert trail.find(since=spelling) == trail.find(since=middle)
-    assert trail.find(since=times[-1], until=times[0]) == []
-    some = trail.find(since=middle, actor="ada", outcome="success", order="asc")
+        assert served_trail.find(since=spelling) == served_trail.find(since=middle)
+    assert served_trail.find(since=times[-1], until=times[0]) == []
+    some = served_trail.find(since=middle, actor="ada", outcome="success", order="asc")
     assert [entry["payload"]["n"] for entry in some] == [
         event["n"]
-        for event, entry in zip(trail.events, entries, strict=True)
+        for event, entry in zip(served_trail.events, entries, strict=True)
         if entry["anchored_at"] >= middle
         and (event["actor"], event["outcome"]) == ("ada", "success")
     ]
@@ -147,37 +122,39 @@ def test_times_include_their_start_and_exclude_their_end(trail: Trail) -> None:
     {"until": "1700000000"}, {"until": "9999-12-31T23:59:59-14:00"}, {"since": "2026-01-01T25:00Z"},
     {"since": "\x00"}, {"actor": "x" * 1025}, {"subject": "x" * 1025}, {"event_type": "x" * 1025},
 ])  # fmt: skip
-def test_a_query_that_can_t_be_answered_is_refused(trail: Trail, query: dict[str, Any]) -> None:
-    answer = trail.get("/entries", **query)
+def test_a_query_that_can_t_be_answered_is_refused(
+    served_trail: Trail, query: dict[str, Any]
+) -> None:
+    answer = served_trail.get("/entries", **query)
     assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (400, "invalid-request")
     assert next(iter(query)) in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("value", ['"', '","event_type":"user.login', "\\", "%", "\ud7ff"])
-def test_no_value_breaks_out_of_its_filter(trail: Trail, value: str) -> None:
+def test_no_value_breaks_out_of_its_filter(served_trail: Trail, value: str) -> None:
     for name in FIELDS:
-        assert trail.find(**{name: value}) == []
+        assert served_trail.find(**{name: value}) == []
 
 
 @pytest.mark.parametrize("value", ["\x00", "\x7f", "a\nb", "\u0085"])
-def test_a_filter_that_no_entry_can_match_is_refused(trail: Trail, value: str) -> None:
+def test_a_filter_that_no_entry_can_match_is_refused(served_trail: Trail, value: str) -> None:
     for name in FIELDS:
-        answer = trail.get("/entries", **{name: value})
+        answer = served_trail.get("/entries", **{name: value})
         assert answer.status == 400
         assert name in answer.json()["detail"]
 
 
-def test_a_cursor_beyond_the_trail_is_its_end(trail: Trail) -> None:
+def test_a_cursor_beyond_the_trail_is_its_end(served_trail: Trail) -> None:
     far = "MX__________"
-    assert trail.get("/entries", cursor=far, order="asc").json()["entries"] == []
-    assert len(trail.get("/entries", cursor=far, order="desc").json()["entries"]) == 100
+    assert served_trail.get("/entries", cursor=far, order="asc").json()["entries"] == []
+    assert len(served_trail.get("/entries", cursor=far, order="desc").json()["entries"]) == 100
 
 
-def test_a_viewer_sees_no_sealed_payload_and_no_name(trail: Trail) -> None:
-    viewer = trail.server.create_key(trail.org, "viewer")
-    seals = trail.get("").json()["privacy"] == "sealed"
-    answer = trail.get("/entries", key=viewer, order="asc", limit=1000)
-    for event, entry in zip(trail.events, answer.json()["entries"], strict=True):
+def test_a_viewer_sees_no_sealed_payload_and_no_name(served_trail: Trail) -> None:
+    viewer = served_trail.server.create_key(served_trail.org, "viewer")
+    seals = served_trail.get("").json()["privacy"] == "sealed"
+    answer = served_trail.get("/entries", key=viewer, order="asc", limit=1000)
+    for event, entry in zip(served_trail.events, answer.json()["entries"], strict=True):
         if not seals:
             assert (entry["payload"], entry["actor"]) == (event, event["actor"])
             continue
@@ -193,7 +170,7 @@ def test_a_viewer_sees_no_sealed_payload_and_no_name(trail: Trail) -> None:
         for name in ('"ada"', "Zoë", '"bob"', "漢字", '"n":'):
             assert name not in answer.body.decode()
     record = answer.json()["entries"][0]["record_id"]
-    assert trail.get(f"/entries/{record}/payload", key=viewer).status == 403
+    assert served_trail.get(f"/entries/{record}/payload", key=viewer).status == 403
 
 
 def test_an_erased_person_is_gone_and_the_trail_is_whole(shared_server: Server) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.http.test_trouble import post, until
 from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
+from tests.support.posting import post
 from tests.support.serving import Server, start_server
 from tests.support.standby import Standby
+from tests.support.waiting import until
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -70,13 +71,15 @@ def test_idle_and_under_load_it_is_ready(server: Server) -> None:
     assert settled(server, 200) == "ok"
 
 
-def test_a_read_only_role_writes_all_the_same(start: StartServer, database: Database) -> None:
+def test_a_read_only_role_writes_all_the_same(
+    start_servers: StartServer, database: Database
+) -> None:
     on(
         database.superuser_url,
         f"ALTER ROLE quire_server IN DATABASE {database.name} SET default_transaction_read_only = on",
     )
     try:
-        server = start()
+        server = start_servers()
         org, key = server.create_org("plain")
         assert post(server, org, key).status == 201
         assert ready(server) == (200, "ok")

@@ -3,73 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
+from tests.support.rights import ROUTES
 from tests.support.routes import an_application, routes
 from tests.support.serving import Answer, Server
 
-ANY_ROLE = ("viewer", "member", "admin", "platform")
-
-
-def _allowed(status: int, *roles: str) -> dict[str, int]:
-    return {role: status if role in roles else 403 for role in ANY_ROLE}
-
-
-def reads(status: int = 200) -> dict[str, int]:
-    return _allowed(status, "viewer", "member", "admin", "platform")
-
-
-def writes(status: int = 201) -> dict[str, int]:
-    return _allowed(status, "member", "admin", "platform")
-
-
-def administers(status: int = 200) -> dict[str, int]:
-    return _allowed(status, "admin", "platform")
-
-
-class Route(NamedTuple):
-    """A route, the status it answers each role with, and the body to send."""
-
-    expected: dict[str, int]
-    body: Any = None
-
-
-# Where an answer is 404 or 409, the caller was let in and what was asked for is not there.
-ROUTES = {
-    ("GET", "/v1/whoami"): Route(reads()),
-    ("GET", "/v1/orgs"): Route(_allowed(200, "platform")),
-    ("POST", "/v1/orgs"): Route(_allowed(400, "platform"), {"slug": "Not A Slug"}),
-    ("GET", "/v1/orgs/{org}"): Route(reads()),
-    ("PATCH", "/v1/orgs/{org}"): Route(administers(), {"name": "New name"}),
-    ("POST", "/v1/orgs/{org}/thaw"): Route(administers(409), {"reason": "none"}),
-    ("POST", "/v1/orgs/{org}/keys"): Route(administers(201), {"name": "k", "role": "viewer"}),
-    ("GET", "/v1/orgs/{org}/keys"): Route(administers()),
-    ("DELETE", "/v1/orgs/{org}/keys/{key_id}"): Route(administers(404)),
-    ("GET", "/v1/orgs/{org}/security-events"): Route(administers()),
-    ("POST", "/v1/orgs/{org}/entries"): Route(writes(), {"event_type": "by role"}),
-    ("GET", "/v1/orgs/{org}/entries"): Route(reads()),
-    ("GET", "/v1/orgs/{org}/entries/{record}"): Route(reads()),
-    ("GET", "/v1/orgs/{org}/entries/{record}/payload"): Route(writes(200)),
-    ("GET", "/v1/orgs/{org}/head"): Route(reads()),
-    ("GET", "/v1/orgs/{org}/entries/{record}/proof"): Route(reads(409)),
-    ("GET", "/v1/orgs/{org}/consistency"): Route(reads()),
-    ("GET", "/v1/orgs/{org}/checkpoints"): Route(reads()),
-    ("GET", "/v1/orgs/{org}/checkpoints/{size}"): Route(reads(404)),
-    ("GET", "/v1/orgs/{org}/log/checkpoint"): Route(reads(404)),
-    ("GET", "/v1/orgs/{org}/log/tile/{tile}"): Route(reads(404)),
-    ("POST", "/v1/orgs/{org}/log/add"): Route(writes(404)),
-    ("POST", "/v1/orgs/{org}/bundles"): Route(reads(404), {"from_seq": 2**39}),
-    ("GET", "/v1/orgs/{org}/archive"): Route(reads(409)),
-    ("POST", "/v1/orgs/{org}/archive"): Route(administers(409)),
-    ("POST", "/v1/orgs/{org}/erasures"): Route(administers(404), {"subject": "nobody"}),
-    ("DELETE", "/v1/orgs/{org}/subjects/{subject}"): Route(administers(404)),
-    ("POST", "/v1/orgs/{org}/verifications"): Route(reads(202), {}),
-    ("GET", "/v1/orgs/{org}/verifications/{job_id}"): Route(reads()),
-    ("GET", "/v1/orgs/{org}/verifications/{job_id}/events"): Route(reads()),
-    ("GET", "/admin/compliance/verify/{record}"): Route(reads()),
-}
 OPEN = {
     ("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/verify")
 }

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.http.test_bundles import Bundle, Office, office
+from tests.support.offices import Bundle, Office, office
 from tests.support.raw_http import Line
 
 COUNT = 50

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,19 +12,9 @@ import asyncpg
 
 from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
-from tests.support.serving import Answer, Server, start_server
-
-
-def post(server: Server, org: str, key: str) -> Answer:
-    return server.request("POST", f"/v1/orgs/{org}/entries", {"event_type": "x"}, key=key)
-
-
-def until(reached: Callable[[], bool]) -> None:
-    """Wait for something that comes by itself."""
-    deadline = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
+from tests.support.posting import post
+from tests.support.serving import Server, start_server
+from tests.support.waiting import until
 
 
 async def _execute(url: str, statement: str, *arguments: object) -> None:
@@ -126,8 +115,8 @@ def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: Own
         server.stop()
 
 
-def test_more_than_may_wait_is_told_to_come_back(start: StartServer) -> None:
-    server = start(max_events=5, queue_events=5)
+def test_more_than_may_wait_is_told_to_come_back(start_servers: StartServer) -> None:
+    server = start_servers(max_events=5, queue_events=5)
     org, key = server.create_org("plain")
     assert post(server, org, key).status == 201
     over = server.request("POST", f"/v1/orgs/{org}/entries", [{}] * 6, key=key)

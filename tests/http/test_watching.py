@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-
-import asyncpg
-
-from tests.http.test_trouble import until
 from tests.support.clusters import blocking
 from tests.support.raw_http import Line, head
 from tests.support.serving import Server
-
-
-async def _never_ending(server: Server) -> str:
-    """A job that some other process seems to run for ever."""
-    job = f"ver_{secrets.token_hex(16)}"
-    connection = await asyncpg.connect(server.database.superuser_url)
-    await connection.execute(
-        "INSERT INTO verifications (id, org_id, state, owner, heartbeat_at) "
-        "SELECT $1, id, 'running', 'elsewhere', now() + interval '1 day' FROM orgs WHERE slug = $2",
-        job,
-        server.org,
-    )
-    await connection.close()
-    return job
+from tests.support.waiting import until
+from tests.support.watching import never_ending
 
 
 def test_events_end_with_the_verification(shared_server: Server) -> None:
@@ -43,7 +26,7 @@ def test_events_end_with_the_verification(shared_server: Server) -> None:
 
 def test_a_watcher_that_leaves_is_not_served_on(shared_server: Server) -> None:
     server = shared_server
-    job = blocking(_never_ending(server))
+    job = blocking(never_ending(server))
     path = f"/v1/orgs/{server.org}/verifications/{job}"
     assert server._server is not None
     tasks = server._server.server_state.tasks

@@ -13,8 +13,8 @@ import pytest
 
 from ledger.chain import Entry, Fault, check_entry
 from ledger.storage.trail import ENTRY_COLUMNS
-from tests.http.test_reading import Trail
 from tests.support.clusters import blocking
+from tests.support.reading import Trail
 from tests.support.serving import Server
 
 COLLECTION = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz"
@@ -32,7 +32,7 @@ def webhooks() -> list[bytes]:
     return [bytes(msgspec.json.decode(line, type=Webhook).payload) for line in lines]
 
 
-def append_mixed(trail: Trail, events: list[bytes]) -> list[dict[str, Any]]:
+def append_mixed(served_trail: Trail, events: list[bytes]) -> list[dict[str, Any]]:
     """Append in turns one object, an array and lines; the receipts in the order of the events."""
     receipts: list[dict[str, Any]] = []
     place, turn = 0, 0
@@ -41,11 +41,11 @@ def append_mixed(trail: Trail, events: list[bytes]) -> list[dict[str, Any]]:
         part = events[place : place + size]
         body = (part[0], b"[" + b",".join(part) + b"]", b"\n".join(part))[turn % 3]
         content_type = "application/x-ndjson" if turn % 3 == 2 else "application/json"
-        answer = trail.server.request(
+        answer = served_trail.server.request(
             "POST",
-            f"/v1/orgs/{trail.org}/entries",
+            f"/v1/orgs/{served_trail.org}/entries",
             body,
-            key=trail.key,
+            key=served_trail.key,
             headers={"content-type": content_type},
         )
         assert answer.status == 201, answer.body
@@ -82,26 +82,26 @@ def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy:
         assert shared_server.request("GET", path, key=key).json()["valid"] is True
 
 
-def cursors(trail: Trail) -> list[dict[str, str]]:
+def cursors(served_trail: Trail) -> list[dict[str, str]]:
     """The cursor parameters of all pages of fifty, the first one's being none."""
     found: list[dict[str, str]] = [{}]
     while True:
-        page = trail.get("/entries", order="asc", limit=50, **found[-1]).json()
+        page = served_trail.get("/entries", order="asc", limit=50, **found[-1]).json()
         if page["next_cursor"] is None:
             return found
         found.append({"cursor": page["next_cursor"]})
 
 
-async def faults(trail: Trail) -> list[Fault]:
+async def faults(served_trail: Trail) -> list[Fault]:
     """What the reference check finds wrong with the stored rows."""
-    assert trail.server.services is not None
-    ring = trail.server.services.keyring(False)
-    connection = await asyncpg.connect(trail.server.database.server_url)
+    assert served_trail.server.services is not None
+    ring = served_trail.server.services.keyring(False)
+    connection = await asyncpg.connect(served_trail.server.database.server_url)
     try:
         rows = await connection.fetch(
             f"SELECT {ENTRY_COLUMNS} FROM entries JOIN orgs ON orgs.id = org_id "
             "WHERE slug = $1 ORDER BY seq",
-            trail.org,
+            served_trail.org,
         )
     finally:
         await connection.close()
@@ -109,6 +109,6 @@ async def faults(trail: Trail) -> list[Fault]:
     previous = b""
     for row in rows:
         entry = Entry(*row)
-        found += check_entry(entry, trail.org, ring, previous)
+        found += check_entry(entry, served_trail.org, ring, previous)
         previous = entry.entry_hash
     return found

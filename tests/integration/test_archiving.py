@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.commands import run
 from tests.support.quire_process import QuireProcess
+from tests.support.waiting import until
 
 PATIENCE_S = 60.0
 
@@ -31,6 +32,15 @@ def request(server: QuireProcess, method: str, path: str, key: str, body: object
     sent = urllib.request.Request(f"{server.url}{path}", data, headers, method=method)
     with urllib.request.urlopen(sent, timeout=90) as answer:
         return json.load(answer)
+
+
+def metrics(server: QuireProcess) -> dict[str, float]:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.partition(" ") for line in lines if line[:9] == "quire_arc")
+    }
 
 
 def test_what_is_appended_is_archived_soon_and_verifies(
@@ -56,6 +66,11 @@ def test_what_is_appended_is_archived_soon_and_verifies(
     assert isinstance(done, dict)
     assert done["size"] == 305
     assert (data_dir / "archive" / org / "checkpoint").is_file()
+    costs = metrics(served)
+    assert costs["quire_archived_objects"] > 3
+    assert costs["quire_archived_bytes"] > 300 * 40
+    assert costs["quire_archiver_cpu_seconds"] > 0
+    until(lambda: metrics(served)["quire_archive_behind_entries"] == 0)
     keys = {name: value for name, value in served._environ.items() if name.endswith("_KEY")}
     asked = ("archive", "verify", org, "--data-dir", str(data_dir), "--json")
     never = run("archive", "verify", "no-such-org", "--data-dir", str(data_dir))

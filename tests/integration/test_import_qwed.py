@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +14,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from ledger.client import Entry, LedgerClient
+from ledger.client import LedgerClient
 from ledger.qwed import QwedRow, TrailVerifier
 from tests.qwed_writer import (
     COLUMNS,
@@ -31,41 +27,8 @@ from tests.qwed_writer import (
     write_sqlite,
 )
 from tests.support.clusters import Database
+from tests.support.qwed_import import Org
 from tests.support.serving import Server
-
-QUIRE = Path(sys.executable).with_name("quire")
-
-
-class Org:
-    """A new org of the running server, and the command that imports into it."""
-
-    def __init__(self, url: str, slug: str, client: LedgerClient, key: str) -> None:
-        self.slug = slug
-        self.client = client
-        self._env = os.environ | {
-            "QUIRE_URL": url,
-            "QUIRE_API_KEY": key,
-            "QWED_AUDIT_SECRET_KEY": SECRET.decode(),
-        }
-
-    def run(self, dsn: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [QUIRE, "import", "qwed", "--dsn", dsn, "--org", self.slug, *arguments],
-            env=self._env | env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def run_json(self, dsn: str, *arguments: str, **env: str) -> tuple[int, dict[str, Any]]:
-        done = self.run(dsn, "--json", *arguments, **env)
-        assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout)
-
-    def entries(self) -> list[Entry]:
-        """The imported entries in the order of the trail."""
-        return list(self.client.entries(event_type="qwed.imported", order="asc"))
 
 
 @pytest.fixture(params=["sealed", "plain"])

@@ -16,8 +16,8 @@ import pytest
 from ledger.client import Entry, LedgerClient
 from ledger.qwed import QwedRow, QwedVerdict, TrailVerifier, imported_event
 from tests import qwed_random
-from tests.integration.test_import_qwed import Org
 from tests.qwed_writer import SECRET, entry, trail, write_sqlite
+from tests.support.qwed_import import Org
 from tests.support.serving import Server
 
 NewOrg = Callable[[str], Org]

@@ -70,7 +70,7 @@ def free_port() -> str:
 
 
 @pytest.fixture(scope="module")
-def two(session_dir: Path) -> tuple[Path, Path]:
+def used_data_dirs(session_dir: Path) -> tuple[Path, Path]:
     """Data directories of two databases that served once."""
     made = (session_dir / "own-a", session_dir / "own-b")
     for path in made:
@@ -79,14 +79,14 @@ def two(session_dir: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def swapped(two: tuple[Path, Path], data_dir: Path) -> Callable[[str], Path]:
+def swapped(used_data_dirs: tuple[Path, Path], data_dir: Path) -> Callable[[str], Path]:
     """A copy of the first data directory with one file of the second."""
 
     def make(name: str) -> Path:
-        subprocess.run(["cp", "-a", two[0], data_dir], check=True)
+        subprocess.run(["cp", "-a", used_data_dirs[0], data_dir], check=True)
         for extra in data_dir.glob(f"{name}*"):
             extra.unlink()
-        for file in two[1].glob(f"{name}*"):
+        for file in used_data_dirs[1].glob(f"{name}*"):
             shutil.copy2(file, data_dir / file.name)
         return data_dir
 

@@ -12,6 +12,7 @@ import pytest
 
 from ledger.note import Ed25519Signer
 from tests.support.served_log import SIZES, ServedLog
+from tests.support.signed_trees import SignedTrees
 
 pytestmark = pytest.mark.xdist_group("served_log")
 
@@ -31,6 +32,17 @@ def test_an_orgs_log_and_its_proofs_are_right(logchecker: Path, served_log: Serv
     assert len(proofs) > 30
     answer = check(logchecker, served_log.url, served_log.vkey, proofs)
     assert answer == (0, f"{SIZES[-1]} entries, {len(proofs)} proofs")
+
+
+def test_a_log_without_entries_is_right(logchecker: Path, served_log: ServedLog) -> None:
+    org, key = served_log.server.create_org("plain")
+    path = f"/v1/orgs/{org}"
+    made = served_log.server.request("PATCH", path, {"log_public": True}, key=key)
+    assert made.status == 200
+    SignedTrees(served_log.server).sign()
+    (verifier,) = served_log.history.org_verifiers(org)
+    url = f"{served_log.server.url}{path}/log"
+    assert check(logchecker, url, verifier.vkey(), []) == (0, "0 entries, 0 proofs")
 
 
 def test_the_anchor_log_commits_to_every_checkpoint(

@@ -26,14 +26,14 @@ TASK_MS_MAX = 1_500
 
 
 def test_as_the_server_serves_it(
-    shared_server: Server, window: Browser, offline_page: OfflinePage
+    shared_server: Server, browser_window: Browser, offline_page: OfflinePage
 ) -> None:
-    window.open(f"{shared_server.url}/verify")
+    browser_window.open(f"{shared_server.url}/verify")
     offline_page.trust(PINS)
     offline_page.choose(BUNDLE)
     told = offline_page.told()
     assert (told.outcome, told.headline) == ("verified", "Verified")
-    refused = [line for line in window.console() if "favicon" not in line]
+    refused = [line for line in browser_window.console() if "favicon" not in line]
     assert refused == []
 
 
@@ -62,13 +62,21 @@ def plain_http(body: bytes) -> Iterator[int]:
         server.server_close()
 
 
-def test_where_the_browser_withholds_its_cryptography(window: Browser) -> None:
+def test_where_the_browser_withholds_its_cryptography(browser_window: Browser) -> None:
     with plain_http(verify_page()) as port:
-        window.open(f"http://{ELSEWHERE}:{port}/")
-        assert window.run("return [isSecureContext, typeof crypto.subtle]") == [False, "undefined"]
-        assert window.run("return document.getElementById('main').dataset.outcome") == "no-crypto"
-        assert "save this page and open the file" in window.run("return document.body.innerText")
-        assert window.run("return document.getElementById('bundle-file').disabled")
+        browser_window.open(f"http://{ELSEWHERE}:{port}/")
+        assert browser_window.run("return [isSecureContext, typeof crypto.subtle]") == [
+            False,
+            "undefined",
+        ]
+        assert (
+            browser_window.run("return document.getElementById('main').dataset.outcome")
+            == "no-crypto"
+        )
+        assert "save this page and open the file" in browser_window.run(
+            "return document.body.innerText"
+        )
+        assert browser_window.run("return document.getElementById('bundle-file').disabled")
 
 
 @pytest.mark.parametrize(

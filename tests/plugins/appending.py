@@ -10,7 +10,7 @@ from tests.support.clusters import Cluster, Database
 
 
 @pytest.fixture(scope="session")
-def common(postgres_cluster: Cluster) -> Iterator[Database]:
+def shared_database(postgres_cluster: Cluster) -> Iterator[Database]:
     """One migrated database for all tests that keep to orgs of their own."""
     database = postgres_cluster.migrated()
     yield database
@@ -18,20 +18,22 @@ def common(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def one(common: Database) -> AsyncIterator[Process]:
+async def first_process(shared_database: Database) -> AsyncIterator[Process]:
     """The sequencer of one server process."""
-    async with process(common.server_url) as running:
+    async with process(shared_database.server_url) as running:
         yield running
 
 
 @pytest.fixture
-async def two(common: Database, one: Process) -> AsyncIterator[Process]:
+async def second_process(
+    shared_database: Database, first_process: Process
+) -> AsyncIterator[Process]:
     """The sequencer of a second server process on the same database."""
-    async with process(common.server_url) as running:
+    async with process(shared_database.server_url) as running:
         yield running
 
 
 @pytest.fixture
-async def org(one: Process) -> Org:
+async def org(first_process: Process) -> Org:
     """An org that keeps plain identities, with an empty trail."""
-    return await new_org(one.database)
+    return await new_org(first_process.database)

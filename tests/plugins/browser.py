@@ -13,16 +13,16 @@ from tests.support.offline_page import OfflinePage
 
 
 @pytest.fixture(scope="session")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser_window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """The browser's window; each test opens a page of its own in it."""
     with browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 
 
 @pytest.fixture
-def offline_page(window: Browser, tmp_path: Path) -> OfflinePage:
+def offline_page(browser_window: Browser, tmp_path: Path) -> OfflinePage:
     """The page, freshly opened, in a console without words."""
-    page = OfflinePage(window, tmp_path)
+    page = OfflinePage(browser_window, tmp_path)
     page.open()
-    window.console()
+    browser_window.console()
     return page

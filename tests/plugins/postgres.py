@@ -64,6 +64,14 @@ def database(postgres_cluster: Cluster) -> Iterator[Database]:
     postgres_cluster.drop(database)
 
 
+@pytest.fixture(scope="module")
+def database_of_module(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A migrated database that one module's tests use, and may tamper with, one after another."""
+    database = postgres_cluster.migrated()
+    yield database
+    postgres_cluster.drop(database)
+
+
 @pytest.fixture
 def empty_database(postgres_cluster: Cluster) -> Iterator[Database]:
     """A fresh database with the two roles, before any migration."""

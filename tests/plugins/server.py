@@ -37,7 +37,7 @@ def shared_server(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Serv
 
 
 @pytest.fixture
-def start(database: Database, session_dir: Path) -> Iterator[StartServer]:
+def start_servers(database: Database, session_dir: Path) -> Iterator[StartServer]:
     """Start several servers on one fresh database, with settings by field name."""
     running: list[Server] = []
     first_dir = session_dir / uuid4().hex[:8]

@@ -26,39 +26,43 @@ def payloads(prefix: str, count: int) -> list[bytes]:
     return [f"{prefix}-{number}".encode() for number in range(count)]
 
 
-async def in_flight(one: Process) -> None:
-    await until(lambda: one.sequencer._in_flight, "a batch in flight")
+async def in_flight(first_process: Process) -> None:
+    await until(lambda: first_process.sequencer._in_flight, "a batch in flight")
 
 
 async def test_what_arrives_during_a_commit_becomes_one_batch(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    async with held_head(common, org):
-        first = one.soon(org, b"first")
-        await in_flight(one)
-        later = [one.soon(org, payload) for payload in payloads("later", 200)]
+    async with held_head(shared_database, org):
+        first = first_process.soon(org, b"first")
+        await in_flight(first_process)
+        later = [first_process.soon(org, payload) for payload in payloads("later", 200)]
         await asyncio.sleep(0)
     answers = await asyncio.gather(first, *later)
-    assert [report.entries for report in one.reports] == [1, 200]
+    assert [report.entries for report in first_process.reports] == [1, 200]
     assert [answer.entries[0].seq for answer in answers] == list(range(201))
-    assert await sound_trail(common, org) == [b"first", *payloads("later", 200)]
+    assert await sound_trail(shared_database, org) == [b"first", *payloads("later", 200)]
 
 
 async def test_one_transaction_takes_the_batches_of_many_orgs(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    others = [await new_org(one.database) for _ in range(40)]
-    waiting = [one.soon(other, b"a", b"b") for other in reversed(others)]
+    others = [await new_org(first_process.database) for _ in range(40)]
+    waiting = [first_process.soon(other, b"a", b"b") for other in reversed(others)]
     answers = await asyncio.gather(*waiting)
-    assert [report.orgs for report in one.reports] == [40]
-    assert one.reports[0].entries == 80
+    assert [report.orgs for report in first_process.reports] == [40]
+    assert first_process.reports[0].entries == 80
     assert [answer.head.seq for answer in answers] == [1] * 40
     for other in others:
-        assert await sound_trail(common, other) == [b"a", b"b"]
+        assert await sound_trail(shared_database, other) == [b"a", b"b"]
 
 
-async def test_each_receipt_is_of_the_stored_row(common: Database, one: Process, org: Org) -> None:
-    appended = await asyncio.gather(*(one.append(org, b"x%d" % n, b"y%d" % n) for n in range(5)))
+async def test_each_receipt_is_of_the_stored_row(
+    shared_database: Database, first_process: Process, org: Org
+) -> None:
+    appended = await asyncio.gather(
+        *(first_process.append(org, b"x%d" % n, b"y%d" % n) for n in range(5))
+    )
     receipts = [receipt for answer in appended for receipt in answer.receipts()]
     assert [receipt.seq for receipt in receipts] == list(range(10))
     assert receipts[0].previous_hash == b""
@@ -67,22 +71,24 @@ async def test_each_receipt_is_of_the_stored_row(common: Database, one: Process,
     assert appended[-1].head.entry_hash == receipts[-1].entry_hash
 
 
-async def test_a_batch_is_bounded_in_events_and_takes_the_rest_next(common: Database) -> None:
+async def test_a_batch_is_bounded_in_events_and_takes_the_rest_next(
+    shared_database: Database,
+) -> None:
     limits = Limits(batch_events=10, committers=1)
-    async with process(common.server_url, limits=limits) as one:
+    async with process(shared_database.server_url, limits=limits) as one:
         org = await new_org(one.database)
         waiting = [one.soon(org, *payloads(f"r{n}", 4)) for n in range(5)]
         big = one.soon(org, *payloads("big", 25))  # a request is never split
         await asyncio.gather(*waiting, big)
         assert [report.entries for report in one.reports] == [8, 8, 4, 25]
         expected = [p for n in range(5) for p in payloads(f"r{n}", 4)] + payloads("big", 25)
-        assert await sound_trail(common, org) == expected
+        assert await sound_trail(shared_database, org) == expected
 
 
-async def test_a_full_queue_refuses_its_org_and_no_other(common: Database) -> None:
-    async with process(common.server_url, limits=Limits(org_events=10)) as one:
+async def test_a_full_queue_refuses_its_org_and_no_other(shared_database: Database) -> None:
+    async with process(shared_database.server_url, limits=Limits(org_events=10)) as one:
         org, other = await new_org(one.database), await new_org(one.database)
-        async with held_head(common, org):
+        async with held_head(shared_database, org):
             first = one.soon(org, b"first")
             await in_flight(one)
             waiting = one.soon(org, *payloads("w", 10))
@@ -94,14 +100,18 @@ async def test_a_full_queue_refuses_its_org_and_no_other(common: Database) -> No
             await one.append(other, b"free")
         await asyncio.gather(first, waiting)
         await one.append(org, b"room again")
-        assert await sound_trail(common, org) == [b"first", *payloads("w", 10), b"room again"]
+        assert await sound_trail(shared_database, org) == [
+            b"first",
+            *payloads("w", 10),
+            b"room again",
+        ]
 
 
-async def test_too_many_bytes_in_all_refuse_everyone(common: Database) -> None:
+async def test_too_many_bytes_in_all_refuse_everyone(shared_database: Database) -> None:
     limits = Limits(total_bytes=100_000)
-    async with process(common.server_url, limits=limits) as one:
+    async with process(shared_database.server_url, limits=limits) as one:
         org, other = await new_org(one.database), await new_org(one.database)
-        async with held_head(common, org):
+        async with held_head(shared_database, org):
             first = one.soon(org, bytes(60_000))
             await in_flight(one)
             with pytest.raises(QueueFull) as refused:
@@ -113,57 +123,59 @@ async def test_too_many_bytes_in_all_refuse_everyone(common: Database) -> None:
 
 
 async def test_a_caller_that_goes_away_cancels_nothing(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    async with held_head(common, org):
-        tasks = [one.soon(org, b"in flight")]
-        await in_flight(one)
-        tasks += [one.soon(org, b"queued"), one.soon(org, b"stays")]
+    async with held_head(shared_database, org):
+        tasks = [first_process.soon(org, b"in flight")]
+        await in_flight(first_process)
+        tasks += [first_process.soon(org, b"queued"), first_process.soon(org, b"stays")]
         await asyncio.sleep(0)
         for task in tasks[:2]:
             task.cancel()
         gone = await asyncio.gather(*tasks[:2], return_exceptions=True)
         assert all(isinstance(error, asyncio.CancelledError) for error in gone)
     assert (await tasks[2]).entries[0].seq == 2
-    assert await sound_trail(common, org) == [b"in flight", b"queued", b"stays"]
-    assert one.sequencer.waiting_bytes == 0
+    assert await sound_trail(shared_database, org) == [b"in flight", b"queued", b"stays"]
+    assert first_process.sequencer.waiting_bytes == 0
 
 
-async def test_closing_drains_what_waits(common: Database, one: Process, org: Org) -> None:
-    waiting = [one.soon(org, payload) for payload in payloads("w", 50)]
+async def test_closing_drains_what_waits(
+    shared_database: Database, first_process: Process, org: Org
+) -> None:
+    waiting = [first_process.soon(org, payload) for payload in payloads("w", 50)]
     await asyncio.sleep(0)
-    await one.sequencer.close(PATIENCE_S)
+    await first_process.sequencer.close(PATIENCE_S)
     answers = await asyncio.gather(*waiting)
     assert [answer.entries[0].seq for answer in answers] == list(range(50))
     with pytest.raises(ShuttingDown):
-        await one.append(org, b"too late")
-    assert len(await sound_trail(common, org)) == 50
+        await first_process.append(org, b"too late")
+    assert len(await sound_trail(shared_database, org)) == 50
 
 
 async def test_past_its_limit_closing_tells_the_two_outcomes_apart(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    async with held_head(common, org):
-        flying = one.soon(org, b"in flight")
-        await in_flight(one)
-        queued = one.soon(org, b"queued")
+    async with held_head(shared_database, org):
+        flying = first_process.soon(org, b"in flight")
+        await in_flight(first_process)
+        queued = first_process.soon(org, b"queued")
         await asyncio.sleep(0)
-        await one.sequencer.close(0.05)
+        await first_process.sequencer.close(0.05)
         assert flying.done() or await asyncio.wait([flying], timeout=PATIENCE_S)
         with pytest.raises(OutcomeUnknown):
             await flying
         with pytest.raises(ShuttingDown):
             await queued
-    assert await sound_trail(common, org) == []
+    assert await sound_trail(shared_database, org) == []
 
 
 async def test_lanes_of_idle_orgs_are_forgotten(
-    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database, first_process: Process, org: Org, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.sequencer.MAX_IDLE_LANES", 3)
-    orgs = [org, *[await new_org(one.database) for _ in range(7)]]
+    orgs = [org, *[await new_org(first_process.database) for _ in range(7)]]
     for each in orgs * 2:
-        await one.append(each, b"x")
-    assert len(one.sequencer._lanes) <= 3
+        await first_process.append(each, b"x")
+    assert len(first_process.sequencer._lanes) <= 3
     for each in orgs:
-        assert len(await sound_trail(common, each)) == 2
+        assert len(await sound_trail(shared_database, each)) == 2

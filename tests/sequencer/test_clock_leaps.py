@@ -90,7 +90,9 @@ def refused(answer: tuple[int, Any, str]) -> None:
 
 
 @pytest.fixture
-def start(database: Database, data_dir: Path, clock: WrongClock) -> Iterator[Callable[..., Served]]:
+def start_with_clock(
+    database: Database, data_dir: Path, clock: WrongClock
+) -> Iterator[Callable[..., Served]]:
     running: list[QuireProcess] = []
 
     def start_one(workers: int = 1, hold_s: int = 300) -> Served:
@@ -116,9 +118,9 @@ def near(moment: datetime, offset_s: float = 0) -> bool:
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("days", [-400, 400])
 def test_appends_wait_until_the_clock_is_back(
-    start: Callable[..., Served], clock: WrongClock, days: int, workers: int
+    start_with_clock: Callable[..., Served], clock: WrongClock, days: int, workers: int
 ) -> None:
-    served = start(workers)
+    served = start_with_clock(workers)
     served.appended()
     served.until(lambda: blocking(fetch(served.database, ANCHORED))[0][0] > 0, "an anchor")
     parts = blocking(fetch(served.database, PARTS))
@@ -145,9 +147,9 @@ def test_appends_wait_until_the_clock_is_back(
 
 @pytest.mark.slow
 def test_a_clock_that_stays_is_believed_and_nothing_is_sealed_by_it(
-    start: Callable[..., Served], clock: WrongClock
+    start_with_clock: Callable[..., Served], clock: WrongClock
 ) -> None:
-    served = start(workers=2, hold_s=3)
+    served = start_with_clock(workers=2, hold_s=3)
     before = served.appended()
     clock.set(40 * DAY_S)
     refused(served.append())
@@ -162,9 +164,9 @@ def test_a_clock_that_stays_is_believed_and_nothing_is_sealed_by_it(
 
 
 def test_a_server_that_starts_while_the_clock_is_wrong_waits(
-    start: Callable[..., Served], clock: WrongClock
+    start_with_clock: Callable[..., Served], clock: WrongClock
 ) -> None:
-    served = start()
+    served = start_with_clock()
     served.appended()
     note = served.server.data_dir / "clock.json"
     served.until(note.exists, "the note")
@@ -189,7 +191,7 @@ def test_a_server_that_starts_while_the_clock_is_wrong_waits(
 
 
 def test_a_clock_that_differs_from_the_database_s_waits_at_the_first_start(
-    start: Callable[..., Served], clock: WrongClock, database: Database, data_dir: Path
+    start_with_clock: Callable[..., Served], clock: WrongClock, database: Database, data_dir: Path
 ) -> None:
     clock.set(3_600)
     server = QuireProcess(data_dir, database.server_url)

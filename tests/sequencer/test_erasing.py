@@ -65,38 +65,38 @@ def event(subject: str) -> Event:
 
 
 @pytest.fixture
-async def sealing(one: Process) -> Org:
+async def sealing(first_process: Process) -> Org:
     """An org that seals."""
-    return await new_org(one.database, seals=True)
+    return await new_org(first_process.database, seals=True)
 
 
 @pytest.fixture
-async def offices(one: Process, two: Process) -> tuple[Office, Office]:
-    return office(one), office(two)
+async def offices(first_process: Process, second_process: Process) -> tuple[Office, Office]:
+    return office(first_process), office(second_process)
 
 
-async def refs(common: Database, org: Org) -> list[tuple[str, str | None]]:
+async def refs(shared_database: Database, org: Org) -> list[tuple[str, str | None]]:
     """Kind and sealing ref of each entry of the trail, in order."""
-    leaves = [decode_leaf(row.leaf) for row in await rows_of(common, org.id)]
+    leaves = [decode_leaf(row.leaf) for row in await rows_of(shared_database, org.id)]
     return [(leaf.event_type or "", leaf.payload.seal) for leaf in leaves]
 
 
 async def test_a_request_sealed_before_an_erasure_is_sealed_again(
-    common: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: Org
 ) -> None:
     here, there = offices
     for each in offices:
         await each.append(sealing, "bob")
     await here.guard.erase(sealing, "bob", "key")
     await there.append(sealing, "bob")  # its cache still holds what is erased
-    kinds = await refs(common, sealing)
+    kinds = await refs(shared_database, sealing)
     assert [kind for kind, _ in kinds] == ["met", "met", ERASED, "met"]
     assert kinds[0] == kinds[1] != kinds[3]
-    await sound_trail(common, sealing)
+    await sound_trail(shared_database, sealing)
 
 
 async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
-    common: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: Org
 ) -> None:
     for each in offices:
         await each.append(sealing, "bob")
@@ -115,7 +115,7 @@ async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
         await offices[round_number % 2].append(sealing, "bob")
     stop.set()
     appended = sum(await asyncio.gather(*loads))
-    kinds = await refs(common, sealing)
+    kinds = await refs(shared_database, sealing)
     assert len(kinds) == appended + 2 + 10 + 10
     # Each erasure closes the refs before it: none may come back after.
     eras: list[set[str | None]] = [set()]
@@ -130,14 +130,14 @@ async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
         assert len(era) <= 1, "two refs at once for one person"
         assert not era & seen, "a payload under an erased ref after the erasure's own entry"
         seen |= era
-    async with superuser(common) as connection:
+    async with superuser(shared_database) as connection:
         kept = await connection.fetch("SELECT ref FROM subjects WHERE org_id = $1", sealing.id)
     assert eras[-1] <= {row[0] for row in kept}
-    await sound_trail(common, sealing)
+    await sound_trail(shared_database, sealing)
 
 
 async def test_an_erasure_and_its_entry_are_one(
-    common: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: Org
 ) -> None:
     here, there = offices
     await here.append(sealing, "bob")
@@ -148,13 +148,13 @@ async def test_an_erasure_and_its_entry_are_one(
     done = [result for result in results if not isinstance(result, BaseException)]
     assert len(done) == 1
     assert all(isinstance(r, NothingToErase) for r in results if isinstance(r, BaseException))
-    assert [kind for kind, _ in await refs(common, sealing)] == ["met", ERASED]
+    assert [kind for kind, _ in await refs(shared_database, sealing)] == ["met", ERASED]
     with pytest.raises(NothingToErase):
         await there.guard.erase(sealing, "bob", "key")
 
 
 async def test_an_effect_commits_with_its_entry_or_not_at_all(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
     def rename(name: str, refusal: AppendRefused | None) -> Effect:
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
@@ -165,31 +165,33 @@ async def test_an_effect_commits_with_its_entry_or_not_at_all(
         return effect
 
     def effected(payload: bytes, effect: Effect) -> asyncio.Task[Appended]:
-        return asyncio.create_task(one.sequencer.append(request(org, payload, effect=effect)))
+        return asyncio.create_task(
+            first_process.sequencer.append(request(org, payload, effect=effect))
+        )
 
-    async with held_head(common, org):
-        first = one.soon(org, b"first")
-        await until(lambda: one.sequencer._in_flight, "a batch in flight")
+    async with held_head(shared_database, org):
+        first = first_process.soon(org, b"first")
+        await until(lambda: first_process.sequencer._in_flight, "a batch in flight")
         waiting = [
-            one.soon(org, b"before"),
+            first_process.soon(org, b"before"),
             effected(b"no", rename(" refused", OrgFrozen(org.slug, "not now"))),
             effected(b"yes", rename(" renamed", None)),
-            one.soon(org, b"after"),
+            first_process.soon(org, b"after"),
         ]
         await asyncio.sleep(0)
     await first
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(results[1], OrgFrozen)
-    assert await sound_trail(common, org) == [b"first", b"before", b"yes", b"after"]
+    assert await sound_trail(shared_database, org) == [b"first", b"before", b"yes", b"after"]
     # first, before, the refused effect, the effect, after: an effect commits alone.
-    assert [report.entries for report in one.reports] == [1, 1, 0, 1, 1]
-    async with superuser(common) as connection:
+    assert [report.entries for report in first_process.reports] == [1, 1, 0, 1, 1]
+    async with superuser(shared_database) as connection:
         name = await connection.fetchval("SELECT name FROM orgs WHERE id = $1", org.id)
     assert name == f"{org.slug} renamed"
 
 
 async def test_a_lost_head_row_brings_no_old_seal_back(
-    common: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: Org
 ) -> None:
     """The count of erasures goes with the head row; what it counted must stay erased."""
     here, there = offices
@@ -197,29 +199,29 @@ async def test_a_lost_head_row_brings_no_old_seal_back(
         await each.append(sealing, "bob")
     await here.guard.erase(sealing, "bob", "key")
     await here.append(sealing, "bob")
-    async with superuser(common) as connection:
+    async with superuser(shared_database) as connection:
         await connection.execute("DELETE FROM heads WHERE org_id = $1", sealing.id)
     with pytest.raises(OrgFrozen):
         await here.append(sealing, "bob")
     await here.guard.thaw(sealing, "looked at it", "key")
     await here.append(sealing, "bob")
     await there.append(sealing, "bob")
-    seals = [ref for kind, ref in await refs(common, sealing) if kind == "met"]
+    seals = [ref for kind, ref in await refs(shared_database, sealing) if kind == "met"]
     assert seals[0] == seals[1]
     assert len(set(seals[2:])) == 1
     assert seals[0] not in seals[2:]
 
 
 async def test_a_seal_of_another_count_is_refused(
-    common: Database, one: Process, sealing: Org
+    shared_database: Database, first_process: Process, sealing: Org
 ) -> None:
     with pytest.raises(StaleSeal) as stale:
-        await one.append(sealing, b"x", erasures=7)
+        await first_process.append(sealing, b"x", erasures=7)
     assert stale.value.erasures == 0
-    await one.append(sealing, b"x", erasures=0)
-    async with superuser(common) as connection:
+    await first_process.append(sealing, b"x", erasures=0)
+    async with superuser(shared_database) as connection:
         await connection.execute(subjects.COUNT_ERASURE, sealing.id)
     with pytest.raises(StaleSeal):
-        await one.append(sealing, b"x", erasures=0)
-    async with process(common.server_url) as other:
+        await first_process.append(sealing, b"x", erasures=0)
+    async with process(shared_database.server_url) as other:
         await other.append(sealing, b"x", erasures=1)

@@ -66,47 +66,47 @@ def broken(
     return breaks
 
 
-async def mixed_load(common: Database, one: Process, org: Org) -> None:
+async def mixed_load(shared_database: Database, first_process: Process, org: Org) -> None:
     """Plain, keyed, replayed and effect requests of two orgs at once; all must succeed."""
-    other = await new_org(one.database)
+    other = await new_org(first_process.database)
     answers = await asyncio.gather(
-        one.append(org, b"keyed", idempotency=key("before")),
-        one.append(org, b"a", b"b"),
-        one.append(org, b"c", idempotency=key("c")),
-        one.append(org, b"c", idempotency=key("c")),
-        one.append(other, b"d", unique={0: key("d")}),
+        first_process.append(org, b"keyed", idempotency=key("before")),
+        first_process.append(org, b"a", b"b"),
+        first_process.append(org, b"c", idempotency=key("c")),
+        first_process.append(org, b"c", idempotency=key("c")),
+        first_process.append(other, b"d", unique={0: key("d")}),
     )
     assert [[r.seq for r in answer.receipts()] for answer in answers] == [
         [0], [1, 2], [3], [3], [0],
     ]  # fmt: skip
-    await one.append(org, b"e")
-    assert await sound_trail(common, org) == [b"keyed", b"a", b"b", b"c", b"e"]
-    assert await sound_trail(common, other) == [b"d"]
-    assert one.sequencer.waiting_bytes == 0
-    assert one.sequencer.healthy
+    await first_process.append(org, b"e")
+    assert await sound_trail(shared_database, org) == [b"keyed", b"a", b"b", b"c", b"e"]
+    assert await sound_trail(shared_database, other) == [b"d"]
+    assert first_process.sequencer.waiting_bytes == 0
+    assert first_process.sequencer.healthy
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["failed", "failed but took effect"])
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
 async def test_a_step_that_breaks_once_is_nobodys_loss(
-    common: Database,
-    one: Process,
+    shared_database: Database,
+    first_process: Process,
     org: Org,
     monkeypatch: pytest.MonkeyPatch,
     step: tuple[Any, str],
     after: bool,
 ) -> None:
-    await one.append(org, b"keyed", idempotency=key("before"))
+    await first_process.append(org, b"keyed", idempotency=key("before"))
     breaks = broken(monkeypatch, *step, after=after)
-    await mixed_load(common, one, org)
+    await mixed_load(shared_database, first_process, org)
     assert breaks == [step[1]]
 
 
 @pytest.mark.parametrize("step", STEPS[:-1], ids=IDS[:-1])
 async def test_a_step_that_breaks_for_long_is_answered_as_not_written(
-    common: Database, org: Org, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
+    shared_database: Database, org: Org, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
 ) -> None:
-    async with process(common.server_url, limits=Limits(retry_s=0.1)) as one:
+    async with process(shared_database.server_url, limits=Limits(retry_s=0.1)) as one:
         await one.append(org, b"keyed", idempotency=key("before"))
         with monkeypatch.context() as patched:
             broken(patched, *step, after=False, times=10**9)
@@ -116,10 +116,10 @@ async def test_a_step_that_breaks_for_long_is_answered_as_not_written(
             ]
             for result in await asyncio.gather(*requests, return_exceptions=True):
                 assert isinstance(result, DatabaseUnavailable)
-        assert await sound_trail(common, org) == [b"keyed"]
+        assert await sound_trail(shared_database, org) == [b"keyed"]
         assert not (await one.append(org, b"lost", idempotency=key("lost"))).replayed
         await one.append(org, b"more")
-        assert await sound_trail(common, org) == [b"keyed", b"lost", b"more"]
+        assert await sound_trail(shared_database, org) == [b"keyed", b"lost", b"more"]
 
 
 UNHELPFUL: list[Exception] = [
@@ -134,9 +134,13 @@ UNHELPFUL: list[Exception] = [
 
 @pytest.mark.parametrize("took_effect", [False, True])
 async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
-    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+    shared_database: Database,
+    first_process: Process,
+    org: Org,
+    monkeypatch: pytest.MonkeyPatch,
+    took_effect: bool,
 ) -> None:
-    await one.append(org, b"keyed", idempotency=key("before"))
+    await first_process.append(org, b"keyed", idempotency=key("before"))
     troubles: Iterator[Exception] = iter(UNHELPFUL)
     connect = storage.connect
 
@@ -150,12 +154,12 @@ async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
     monkeypatch.setattr("ledger.storage.trail.connect", troubled)
     monkeypatch.setattr("ledger.core.sequencer.committer.LONGEST_PAUSE_S", 0.01)
     broken(monkeypatch, AppendTransaction, "commit", after=took_effect)
-    await mixed_load(common, one, org)
+    await mixed_load(shared_database, first_process, org)
     assert next(troubles, None) is None
 
 
 async def test_an_outcome_that_contradicts_itself_is_called_unknown(
-    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database, first_process: Process, org: Org, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def contradicting(url: str, moves: Any) -> bool:
         """A double: half a transaction takes tampering at the very moment."""
@@ -165,29 +169,29 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
         patched.setattr("ledger.core.sequencer.committer.settle", contradicting)
         broken(patched, AppendTransaction, "commit", after=True)
         with pytest.raises(OutcomeUnknown):
-            await one.append(org, b"a")
-    await one.append(org, b"b")
-    assert await sound_trail(common, org) == [b"a", b"b"]
+            await first_process.append(org, b"a")
+    await first_process.append(org, b"b")
+    assert await sound_trail(shared_database, org) == [b"a", b"b"]
 
 
 @pytest.mark.parametrize("cut", [cut for cut in Cut if cut is not Cut.NOT])
-async def test_a_commit_cut_on_its_way_is_resolved(common: Database, cut: Cut) -> None:
+async def test_a_commit_cut_on_its_way_is_resolved(shared_database: Database, cut: Cut) -> None:
     cuts = iter([Cut.NOT, cut, cut, cut])
     async with (
-        Proxy(common, lambda: next(cuts, Cut.NOT)) as proxy,
+        Proxy(shared_database, lambda: next(cuts, Cut.NOT)) as proxy,
         process(proxy.url) as one,
     ):
         org = await new_org(one.database)
         await one.append(org, b"keyed", idempotency=key("before"))
-        await mixed_load(common, one, org)
+        await mixed_load(shared_database, one, org)
         assert proxy.commits >= 3
 
 
 async def test_one_org_that_breaks_its_transaction_stops_no_other(
-    common: Database, one: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database, first_process: Process, org: Org, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = await new_org(one.database)
-    await one.append(org, b"a")
+    other = await new_org(first_process.database)
+    await first_process.append(org, b"a")
 
     async def check(*args: Any) -> str | None:
         """A double for a bug that one org's rows bring out."""
@@ -197,13 +201,13 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
 
     with monkeypatch.context() as patched:
         patched.setattr("ledger.core.sequencer.batch.why_not", check)
-        bad, good = one.soon(org, b"b"), one.soon(other, b"c")
+        bad, good = first_process.soon(org, b"b"), first_process.soon(other, b"c")
         with pytest.raises(RuntimeError):
             await bad
         assert (await good).head.seq == 0
-    await one.append(org, b"d")
-    assert await sound_trail(common, org) == [b"a", b"d"]
-    assert one.sequencer.waiting_bytes == 0
+    await first_process.append(org, b"d")
+    assert await sound_trail(shared_database, org) == [b"a", b"d"]
+    assert first_process.sequencer.waiting_bytes == 0
 
 
 @pytest.mark.parametrize("when", ["DEFERRABLE INITIALLY DEFERRED", ""], ids=["commit", "before"])
@@ -211,10 +215,10 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
     ("state", "told"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
 )
 async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
-    common: Database, org: Org, when: str, state: str, told: str
+    shared_database: Database, org: Org, when: str, state: str, told: str
 ) -> None:
     """A trigger stands for the full disk; a deferred one fails inside COMMIT."""
-    async with superuser(common) as connection:
+    async with superuser(shared_database) as connection:
         await connection.execute(
             f"""
             CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -227,13 +231,13 @@ async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
                 FOR EACH ROW EXECUTE FUNCTION refuse()"""
         )
     try:
-        async with process(common.server_url, limits=Limits(retry_s=0.1)) as one:
+        async with process(shared_database.server_url, limits=Limits(retry_s=0.1)) as one:
             other = await new_org(one.database)
             with pytest.raises(DatabaseUnavailable, match=told):
                 await one.append(org, b"refused")
             await one.append(other, b"taken")
     finally:
-        async with superuser(common) as connection:
+        async with superuser(shared_database) as connection:
             await connection.execute("DROP TRIGGER refuse ON heads")
-    assert await sound_trail(common, org) == []
-    assert await sound_trail(common, other) == [b"taken"]
+    assert await sound_trail(shared_database, org) == []
+    assert await sound_trail(shared_database, other) == [b"taken"]

@@ -102,16 +102,18 @@ SEEN_BY_MEMORY = {
 
 
 @pytest.fixture
-async def stranger(common: Database) -> AsyncIterator[Process]:
+async def stranger(shared_database: Database) -> AsyncIterator[Process]:
     """A process that has never seen any trail."""
-    async with process(common.server_url) as running:
+    async with process(shared_database.server_url) as running:
         yield running
 
 
-async def tampered(common: Database, one: Process, org: Org, statements: list[str]) -> None:
+async def tampered(
+    shared_database: Database, first_process: Process, org: Org, statements: list[str]
+) -> None:
     for number in range(5):
-        await one.append(org, b"entry %d" % number)
-    async with superuser(common) as connection:
+        await first_process.append(org, b"entry %d" % number)
+    async with superuser(shared_database) as connection:
         await tamper(connection, org, statements)
 
 
@@ -120,8 +122,8 @@ async def tamper(connection: asyncpg.Connection[Any], org: Org, statements: list
         assert not (await connection.execute(statement, org.id)).endswith(" 0"), statement
 
 
-async def frozen_in_database(common: Database, org: Org) -> str:
-    async with superuser(common) as connection:
+async def frozen_in_database(shared_database: Database, org: Org) -> str:
+    async with superuser(shared_database) as connection:
         reason = await connection.fetchval(
             "SELECT frozen_reason FROM heads WHERE org_id = $1 AND frozen_at IS NOT NULL", org.id
         )
@@ -132,10 +134,10 @@ async def frozen_in_database(common: Database, org: Org) -> str:
     return str(reason)
 
 
-async def refused_beside_another(common: Database, by: Process, org: Org) -> None:
+async def refused_beside_another(shared_database: Database, by: Process, org: Org) -> None:
     """An append is refused in the same transaction that takes another org's."""
     other = await new_org(by.database)
-    before = len(await rows_of(common, org.id))
+    before = len(await rows_of(shared_database, org.id))
     reports = len(by.reports)
     refused, taken = by.soon(org, b"refused"), by.soon(other, b"taken")
     with pytest.raises(OrgFrozen) as error:
@@ -143,24 +145,24 @@ async def refused_beside_another(common: Database, by: Process, org: Org) -> Non
     await taken
     assert by.reports[reports].orgs == 2
     assert by.reports[reports].frozen
-    assert await sound_trail(common, other) == [b"taken"]
-    assert len(await rows_of(common, org.id)) == before
+    assert await sound_trail(shared_database, other) == [b"taken"]
+    assert len(await rows_of(shared_database, org.id)) == before
     for _ in range(2):  # and stays so, without another event
         with pytest.raises(OrgFrozen):
             await by.append(org, b"refused")
-    assert await frozen_in_database(common, org) in str(error.value)
+    assert await frozen_in_database(shared_database, org) in str(error.value)
 
 
-async def thawed(common: Database, by: Process, others: list[Process], org: Org) -> None:
+async def thawed(shared_database: Database, by: Process, others: list[Process], org: Org) -> None:
     """After one thaw by one process, every process appends, and links to what it adds."""
-    before = len(await rows_of(common, org.id))
+    before = len(await rows_of(shared_database, org.id))
     appended = await by.sequencer.append(request(org, b"thawed", thaw=True))
     for each in [*others, by, *others]:
         after = await each.append(org, b"after")
         previous, appended = appended, after
         assert after.receipts()[0].previous_hash == previous.head.entry_hash
         assert after.head.seq == previous.head.seq + 1
-    rows = await rows_of(common, org.id)
+    rows = await rows_of(shared_database, org.id)
     assert len(rows) == before + 2 + 2 * len(others)
     assert year(rows[-1]) == max(year(row) for row in rows) < 2100
 
@@ -171,61 +173,69 @@ def year(row: Entry) -> int:
 
 @pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
 async def test_tampering_freezes_the_org_where_its_trail_is_known(
-    common: Database, one: Process, stranger: Process, org: Org, statements: list[str]
-) -> None:
-    await tampered(common, one, org, statements)
-    await refused_beside_another(common, one, org)
-    await thawed(common, stranger, [one], org)
-
-
-@pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
-async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
-    common: Database, one: Process, stranger: Process, org: Org, statements: list[str]
-) -> None:
-    await tampered(common, one, org, statements)
-    await refused_beside_another(common, stranger, org)
-    await thawed(common, one, [stranger], org)
-
-
-@pytest.mark.parametrize("statements", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY.keys())
-async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
-    common: Database,
-    one: Process,
-    two: Process,
+    shared_database: Database,
+    first_process: Process,
     stranger: Process,
     org: Org,
     statements: list[str],
 ) -> None:
-    await two.append(org, b"seen by two as well")
-    await tampered(common, one, org, statements)
-    await refused_beside_another(common, one, org)
+    await tampered(shared_database, first_process, org, statements)
+    await refused_beside_another(shared_database, first_process, org)
+    await thawed(shared_database, stranger, [first_process], org)
+
+
+@pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
+async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
+    shared_database: Database,
+    first_process: Process,
+    stranger: Process,
+    org: Org,
+    statements: list[str],
+) -> None:
+    await tampered(shared_database, first_process, org, statements)
+    await refused_beside_another(shared_database, stranger, org)
+    await thawed(shared_database, first_process, [stranger], org)
+
+
+@pytest.mark.parametrize("statements", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY.keys())
+async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    stranger: Process,
+    org: Org,
+    statements: list[str],
+) -> None:
+    await second_process.append(org, b"seen by two as well")
+    await tampered(shared_database, first_process, org, statements)
+    await refused_beside_another(shared_database, first_process, org)
     # Thawed by a process that saw nothing; the two that did let go of what they saw.
-    await thawed(common, stranger, [two, one], org)
+    await thawed(shared_database, stranger, [second_process, first_process], org)
 
 
 async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
-    common: Database, one: Process, stranger: Process, org: Org
+    shared_database: Database, first_process: Process, stranger: Process, org: Org
 ) -> None:
     insert = f"""
         INSERT INTO entries SELECT org_id, seq + 1, anchored_at, actor_tag, subject_tag,
         entry_hash, signature, leaf, payload FROM entries WHERE {NEWEST}"""
-    await tampered(common, one, org, [insert])
-    await refused_beside_another(common, stranger, org)
-    await thawed(common, stranger, [one], org)
-    async with process(common.server_url) as newcomer:
+    await tampered(shared_database, first_process, org, [insert])
+    await refused_beside_another(shared_database, stranger, org)
+    await thawed(shared_database, stranger, [first_process], org)
+    async with process(shared_database.server_url) as newcomer:
         await newcomer.append(org, b"nothing is left beyond the head")
 
 
 async def test_processes_accept_what_another_wrote(
-    common: Database, one: Process, two: Process, org: Org
+    shared_database: Database, first_process: Process, second_process: Process, org: Org
 ) -> None:
     expected = []
     for turn in range(4):
-        for each, count in ((one, 2 * PAGE_ENTRIES + 3), (two, 1)):
+        for each, count in ((first_process, 2 * PAGE_ENTRIES + 3), (second_process, 1)):
             payloads = [b"%d %d" % (turn, number) for number in range(count)]
             await each.append(org, *payloads)
             expected += payloads
-    assert await sound_trail(common, org) == expected
+    assert await sound_trail(shared_database, org) == expected
 
 
 WALKED = 3 * PAGE_ENTRIES
@@ -248,58 +258,67 @@ BETWEEN = {
     ],
 )
 async def test_an_extension_of_another_process_is_checked_entry_by_entry(
-    common: Database, one: Process, two: Process, org: Org, kind: str, seq: int
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: Org,
+    kind: str,
+    seq: int,
 ) -> None:
-    await one.append(org, b"seen")
+    await first_process.append(org, b"seen")
     for _ in range(2):
-        await two.append(org, *(b"x" for _ in range(WALKED // 2)))
-    async with superuser(common) as connection:
+        await second_process.append(org, *(b"x" for _ in range(WALKED // 2)))
+    async with superuser(shared_database) as connection:
         await tamper(connection, org, [BETWEEN[kind].format(seq)])
     with pytest.raises(OrgFrozen, match=rf"seq {seq}\b|seq {seq + 1}\b|later entries|do not lead"):
-        await one.append(org, b"refused")
+        await first_process.append(org, b"refused")
 
 
 async def test_a_long_extension_is_checked_at_both_ends(
-    common: Database, one: Process, two: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: Org,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", 50)
-    await one.append(org, b"seen")
-    await two.append(org, *(b"x" for _ in range(60)))
-    await one.append(org, b"accepted")
-    await two.append(org, *(b"x" for _ in range(60)))
-    async with superuser(common) as connection:
+    await first_process.append(org, b"seen")
+    await second_process.append(org, *(b"x" for _ in range(60)))
+    await first_process.append(org, b"accepted")
+    await second_process.append(org, *(b"x" for _ in range(60)))
+    async with superuser(shared_database) as connection:
         await tamper(
             connection,
             org,
             [f"UPDATE entries SET {bit('entry_hash', 9)} WHERE org_id = $1 AND seq = 61"],
         )
     with pytest.raises(OrgFrozen, match="seq 61 is not the one"):
-        await one.append(org, b"refused")
+        await first_process.append(org, b"refused")
 
 
 @pytest.mark.parametrize("time", ["200000-01-01Z", "infinity", "-infinity"])
 async def test_an_edited_head_time_hides_no_org(
-    common: Database, one: Process, org: Org, time: str
+    shared_database: Database, first_process: Process, org: Org, time: str
 ) -> None:
-    await tampered(common, one, org, [HEAD.format(f"anchored_at = '{time}'")])
-    found = await orgs.org_by_slug(one.database, org.slug)
+    await tampered(shared_database, first_process, org, [HEAD.format(f"anchored_at = '{time}'")])
+    found = await orgs.org_by_slug(first_process.database, org.slug)
     assert found is not None
     assert (found.seq, found.anchored_at.year) == (4, 1970)
 
 
 async def test_a_refused_thaw_leaves_the_org_frozen(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    await tampered(common, one, org, [f"DELETE FROM entries WHERE {NEWEST}"])
+    await tampered(shared_database, first_process, org, [f"DELETE FROM entries WHERE {NEWEST}"])
     with pytest.raises(OrgFrozen):
-        await one.append(org, b"refused")
-    async with held_head(common, org):
+        await first_process.append(org, b"refused")
+    async with held_head(shared_database, org):
         stale = asyncio.create_task(
-            one.sequencer.append(request(org, b"thawed", thaw=True, erasures=99))
+            first_process.sequencer.append(request(org, b"thawed", thaw=True, erasures=99))
         )
-        await until(lambda: one.sequencer._in_flight, "the thaw in flight")
+        await until(lambda: first_process.sequencer._in_flight, "the thaw in flight")
     with pytest.raises(Exception, match="sealed again"):
         await stale
-    assert await frozen_in_database(common, org)
+    assert await frozen_in_database(shared_database, org)
     with pytest.raises(OrgFrozen):
-        await one.append(org, b"still refused")
+        await first_process.append(org, b"still refused")

@@ -34,110 +34,114 @@ def seqs(appended: Appended) -> list[int]:
 
 
 async def test_the_same_key_and_body_get_the_first_answer_again(
-    common: Database, one: Process, two: Process, org: Org
+    shared_database: Database, first_process: Process, second_process: Process, org: Org
 ) -> None:
-    first = await one.append(org, b"a", b"b", idempotency=key("k"))
+    first = await first_process.append(org, b"a", b"b", idempotency=key("k"))
     assert not first.replayed
-    await two.append(org, b"later")
-    for by in (one, two):
+    await second_process.append(org, b"later")
+    for by in (first_process, second_process):
         again = await by.append(org, b"a", b"b", idempotency=key("k"))
         assert again.replayed
         assert again.receipts() == first.receipts()
-    assert await sound_trail(common, org) == [b"a", b"b", b"later"]
+    assert await sound_trail(shared_database, org) == [b"a", b"b", b"later"]
 
 
 async def test_the_same_key_with_another_body_is_refused_alone(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    await one.append(org, b"a", idempotency=key("k"))
-    other = one.soon(org, b"c", idempotency=key("k", "other body"))
-    beside = one.soon(org, b"b")
+    await first_process.append(org, b"a", idempotency=key("k"))
+    other = first_process.soon(org, b"c", idempotency=key("k", "other body"))
+    beside = first_process.soon(org, b"b")
     with pytest.raises(IdempotencyMismatch):
         await other
     await beside
-    assert await sound_trail(common, org) == [b"a", b"b"]
+    assert await sound_trail(shared_database, org) == [b"a", b"b"]
 
 
 async def test_a_key_that_stands_twice_in_one_batch_counts_once(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    async with held_head(common, org):
-        tasks = [one.soon(org, b"first")]
-        await until(lambda: one.sequencer._in_flight, "a batch in flight")
-        tasks += [one.soon(org, b"a", b"b", idempotency=key("k")) for _ in range(5)]
-        mismatch = one.soon(org, b"c", idempotency=key("k", "other body"))
+    async with held_head(shared_database, org):
+        tasks = [first_process.soon(org, b"first")]
+        await until(lambda: first_process.sequencer._in_flight, "a batch in flight")
+        tasks += [first_process.soon(org, b"a", b"b", idempotency=key("k")) for _ in range(5)]
+        mismatch = first_process.soon(org, b"c", idempotency=key("k", "other body"))
         await asyncio.sleep(0)
     answers = await asyncio.gather(*tasks)
     with pytest.raises(IdempotencyMismatch):
         await mismatch
     assert [seqs(answer) for answer in answers[1:]] == [[1, 2]] * 5
     assert [answer.replayed for answer in answers[1:]] == [False, True, True, True, True]
-    assert await sound_trail(common, org) == [b"first", b"a", b"b"]
+    assert await sound_trail(shared_database, org) == [b"first", b"a", b"b"]
 
 
 async def test_keys_of_one_org_mean_nothing_to_another(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    other = await new_org(one.database)
-    await one.append(org, b"a", idempotency=key("k"))
-    assert not (await one.append(other, b"b", idempotency=key("k", "other"))).replayed
+    other = await new_org(first_process.database)
+    await first_process.append(org, b"a", idempotency=key("k"))
+    assert not (await first_process.append(other, b"b", idempotency=key("k", "other"))).replayed
 
 
 async def test_events_under_unique_keys_are_written_once_and_answered_in_order(
-    common: Database, one: Process, two: Process, org: Org
+    shared_database: Database, first_process: Process, second_process: Process, org: Org
 ) -> None:
-    first = await one.append(org, b"a", b"b", b"plain", unique={0: key("a"), 1: key("b")})
+    first = await first_process.append(org, b"a", b"b", b"plain", unique={0: key("a"), 1: key("b")})
     assert seqs(first) == [0, 1, 2]
-    mixed = await two.append(
+    mixed = await second_process.append(
         org, b"new", b"b", b"new", b"a", unique={0: key("n"), 1: key("b"), 2: key("n"), 3: key("a")}
     )
     assert seqs(mixed) == [3, 1, 3, 0]
     assert not mixed.replayed
-    old = await one.append(org, b"a", b"new", unique={0: key("a"), 1: key("n")})
+    old = await first_process.append(org, b"a", b"new", unique={0: key("a"), 1: key("n")})
     assert (seqs(old), old.replayed) == ([0, 3], True)
     assert old.receipts()[0] == first.receipts()[0]
-    assert await sound_trail(common, org) == [b"a", b"b", b"plain", b"new"]
+    assert await sound_trail(shared_database, org) == [b"a", b"b", b"plain", b"new"]
 
 
 async def test_a_request_key_over_unique_events_gives_all_of_the_first_answer(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    await one.append(org, b"a", unique={0: key("a")})
+    await first_process.append(org, b"a", unique={0: key("a")})
     for replayed in (False, True):
-        answer = await one.append(
+        answer = await first_process.append(
             org, b"b", b"a", b"c", unique={1: key("a")}, idempotency=key("request")
         )
         assert (seqs(answer), answer.replayed) == ([1, 0, 2], replayed)
-    assert await sound_trail(common, org) == [b"a", b"b", b"c"]
+    assert await sound_trail(shared_database, org) == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("stored_before", [True, False])
 async def test_a_unique_key_with_another_body_names_its_event_and_leaves_nothing(
-    common: Database, one: Process, org: Org, stored_before: bool
+    shared_database: Database, first_process: Process, org: Org, stored_before: bool
 ) -> None:
     keys = {0: key("new"), 1: key("a"), 2: key("a", "other body")}
     if stored_before:
-        await one.append(org, b"a", unique={0: key("a")})
+        await first_process.append(org, b"a", unique={0: key("a")})
     with pytest.raises(IdempotencyMismatch) as refused:
-        await one.append(org, b"new", b"a", b"A", unique=keys)
+        await first_process.append(org, b"new", b"a", b"A", unique=keys)
     assert refused.value.index == 2
-    again = await one.append(org, b"new", unique={0: key("new")})
+    again = await first_process.append(org, b"new", unique={0: key("new")})
     assert not again.replayed
 
 
 @pytest.mark.parametrize("kind", ["request", "event"])
 async def test_the_same_key_from_two_processes_at_once_gives_one_entry(
-    common: Database, one: Process, two: Process, org: Org, kind: str
+    shared_database: Database, first_process: Process, second_process: Process, org: Org, kind: str
 ) -> None:
     option: dict[str, object] = (
         {"idempotency": key("k")} if kind == "request" else {"unique": {0: key("k")}}
     )
     answers = await asyncio.gather(
-        *(by.append(org, b"once", **option) for _ in range(10) for by in (one, two))
+        *(
+            by.append(org, b"once", **option)
+            for _ in range(10)
+            for by in (first_process, second_process)
+        )
     )
     assert len({answer.receipts()[0] for answer in answers}) == 1
     assert sum(not answer.replayed for answer in answers) == 1
-    assert await sound_trail(common, org) == [b"once"]
+    assert await sound_trail(shared_database, org) == [b"once"]
 
 
 async def test_keys_go_with_their_day_and_not_before(database: Database) -> None:
@@ -163,15 +167,15 @@ async def test_keys_go_with_their_day_and_not_before(database: Database) -> None
 
 
 async def test_a_key_whose_entry_was_removed_is_refused_alone(
-    common: Database, one: Process, org: Org
+    shared_database: Database, first_process: Process, org: Org
 ) -> None:
-    other = await new_org(one.database)
-    await one.append(org, b"a", idempotency=key("k"))
-    await one.append(org, b"b")
-    async with superuser(common) as connection:
+    other = await new_org(first_process.database)
+    await first_process.append(org, b"a", idempotency=key("k"))
+    await first_process.append(org, b"b")
+    async with superuser(shared_database) as connection:
         await connection.execute("DELETE FROM entries WHERE org_id = $1 AND seq = 0", org.id)
-    lost = one.soon(org, b"a", idempotency=key("k"))
-    beside = [one.soon(org, b"c"), one.soon(other, b"d")]
+    lost = first_process.soon(org, b"a", idempotency=key("k"))
+    beside = [first_process.soon(org, b"c"), first_process.soon(other, b"d")]
     with pytest.raises(AnswerLost, match="seq 0"):
         await lost
     assert [seqs(answer) for answer in await asyncio.gather(*beside)] == [[2], [0]]

@@ -33,7 +33,7 @@ TABLES = ["entries", "entries_2026_03"]
 
 
 @pytest.fixture
-async def trail(database: Database) -> AsyncIterator[Org]:
+async def filled_org(database: Database) -> AsyncIterator[Org]:
     """An org with entries in the partition of March 2026, which a later test seals."""
     moment_us = int(datetime(2026, 3, 10, tzinfo=UTC).timestamp() * 1_000_000)
     async with process(database.server_url, clock=lambda: moment_us) as one:
@@ -53,7 +53,7 @@ async def refused(url: str, statement: str) -> asyncpg.PostgresError:
     return error.value
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("filled_org")
 async def test_the_server_role_has_no_right_to_change_the_trail(database: Database) -> None:
     for table in TABLES:
         for statement in CHANGES + BEYOND_SERVER:
@@ -61,7 +61,7 @@ async def test_the_server_role_has_no_right_to_change_the_trail(database: Databa
             assert "append-only" not in str(error), "a privilege was granted"
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("filled_org")
 async def test_the_owner_is_refused_by_trigger(database: Database) -> None:
     for url in (database.owner_url, database.superuser_url):
         for table in TABLES:
@@ -70,7 +70,7 @@ async def test_the_owner_is_refused_by_trigger(database: Database) -> None:
                 assert "the trail is append-only" in str(error), statement
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("filled_org")
 async def test_a_sealed_partition_takes_no_insert(database: Database) -> None:
     async with process(database.server_url) as one:
         await partitions.retire(one.database, datetime.now(UTC), 7)
@@ -85,7 +85,7 @@ async def test_a_sealed_partition_takes_no_insert(database: Database) -> None:
     assert "entries_2026_03 is sealed" in str(error)
 
 
-async def test_partitions_made_later_are_protected_too(database: Database, trail: Org) -> None:
+async def test_partitions_made_later_are_protected_too(database: Database, filled_org: Org) -> None:
     later = datetime.now(UTC) + timedelta(days=400)
     async with process(database.server_url) as one:
         await partitions.prepare(one.database, later)
@@ -110,6 +110,6 @@ async def test_partitions_made_later_are_protected_too(database: Database, trail
     ],
 )
 async def test_the_server_role_has_no_other_right_it_does_not_need(
-    common: Database, one: Process, statement: str
+    shared_database: Database, first_process: Process, statement: str
 ) -> None:
-    await refused(common.server_url, statement)
+    await refused(shared_database.server_url, statement)

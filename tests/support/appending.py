@@ -64,12 +64,19 @@ async def process(
     limits: Limits | None = None,
     clock: Callable[[], int] = system_clock_us,
     keyring: SigningKeyring = RING,
+    observe: Callable[[BatchReport], None] | None = None,
+    on_mishap: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Process]:
     """A started sequencer on a database; drained and closed at the end."""
     database = await Database.open(url, size=4)
     reports: list[BatchReport] = []
     sequencer = Sequencer(
-        database, lambda _: keyring, limits=limits, clock=clock, observe=reports.append
+        database,
+        lambda _: keyring,
+        limits=limits,
+        clock=clock,
+        observe=observe or reports.append,
+        on_mishap=on_mishap,
     )
     sequencer.start()
     try:
@@ -166,3 +173,12 @@ async def sound_trail(
         at = Head(row.seq, row.entry_hash, from_datetime(row.anchored_at))
     assert await head_of(database, org.id) == at
     return [row.payload for row in rows]
+
+
+async def org_of(database: clusters.Database, slug: str) -> Org:
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug)
+    finally:
+        await connection.close()
+    return Org(org_id, slug, True, b"")

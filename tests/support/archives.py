@@ -108,3 +108,12 @@ async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterat
     finally:
         await server.close()
         await superuser.close()
+
+
+def read_in(folder: Path) -> dict[str, bytes]:
+    """Every object below a folder by its key."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -158,3 +158,26 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+GONE_S = 20.0
+
+
+def gone(server: QuireProcess) -> None:
+    """Wait until no process of the server is left."""
+    deadline = time.monotonic() + GONE_S
+    while server.pids():
+        assert time.monotonic() < deadline, f"still running: {server.pids()}"
+        time.sleep(0.05)
+
+
+def eager_process(data_dir: Path, url: str | None = None, workers: int = 1) -> QuireProcess:
+    server = QuireProcess(data_dir, url, workers)
+    server.settings(
+        QUIRE_LOG_LEVEL="info",
+        QUIRE_LOG_FORMAT="json",
+        QUIRE_ANCHOR_SECONDS="0.5",
+        QUIRE_ARCHIVE_SECONDS="0.5",
+        QUIRE_ARCHIVE_URL=data_dir.with_name(f"{data_dir.name}-archive").as_uri(),
+    )
+    return server

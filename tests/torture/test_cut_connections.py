@@ -70,7 +70,9 @@ async def lines_cut(proxy: Proxy, luck: random.Random, stop: asyncio.Event) -> i
 
 
 @pytest.mark.parametrize("retry_s", [15.0, 0.0], ids=["retrying", "giving up at once"])
-async def test_no_acknowledged_loss_and_no_duplicate(common: Database, retry_s: float) -> None:
+async def test_no_acknowledged_loss_and_no_duplicate(
+    shared_database: Database, retry_s: float
+) -> None:
     seed = random.randrange(2**32)
     luck = random.Random(seed)
     cuts: Counter[Cut] = Counter()
@@ -84,11 +86,11 @@ async def test_no_acknowledged_loss_and_no_duplicate(common: Database, retry_s: 
 
     limits = Limits(retry_s=retry_s)
     async with (
-        Proxy(common, decide) as proxy,
+        Proxy(shared_database, decide) as proxy,
         process(proxy.url, limits=limits) as one,
         process(proxy.url, limits=limits) as two,
     ):
-        async with process(common.server_url) as direct:
+        async with process(shared_database.server_url) as direct:
             orgs = [await new_org(direct.database) for _ in range(ORGS)]
         stop = asyncio.Event()
         clients = [Clients(each, name, orgs) for each, name in ((one, "one"), (two, "two"))]
@@ -107,7 +109,7 @@ async def test_no_acknowledged_loss_and_no_duplicate(common: Database, retry_s: 
     assert all(cuts[cut] for cut in Cut), told
     acknowledged = clients[0].acknowledged | clients[1].acknowledged
     for org in orgs:
-        payloads = await sound_trail(common, org)
+        payloads = await sound_trail(shared_database, org)
         assert len(set(payloads)) == len(payloads), told
         mine = {payload: seq for (org_id, payload), seq in acknowledged.items() if org_id == org.id}
         assert all(payloads[seq] == payload for payload, seq in mine.items()), told

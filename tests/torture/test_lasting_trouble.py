@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tests.support.clusters import Database, OwnCluster
-from tests.support.quire_process import QuireProcess
-from tests.torture.test_quiet_restarts import made, until
+from tests.support.quire_process import QuireProcess, eager_process
+from tests.support.waiting import until
 
 ROUNDS = 4
 """So often at least the same thing went wrong, which stands in the line about its end."""
@@ -66,7 +66,7 @@ def rounds(server: QuireProcess, event: str, over: str, mend: Callable[[], Any])
 
 
 def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
-    server = made(data_dir, database.server_url)
+    server = eager_process(data_dir, database.server_url)
     server.start()
     slug, key = server.create_org("plain")
     keys = data_dir / "log-keys.json"
@@ -82,7 +82,7 @@ def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
 
 @pytest.mark.slow
 def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path) -> None:
-    server = made(data_dir, database.server_url)
+    server = eager_process(data_dir, database.server_url)
     server.start()
     orgs = [server.create_org("plain") for _ in range(4)]
     folder = data_dir.with_name(f"{data_dir.name}-archive")
@@ -106,7 +106,7 @@ def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path
 
 @pytest.mark.slow
 def test_a_database_that_is_away(own_cluster: OwnCluster, data_dir: Path) -> None:
-    server = made(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url)
+    server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url)
     server.start()
     slug, key = server.create_org("plain")
     assert append(server, slug, key) == 201
@@ -156,7 +156,7 @@ def fill(file: Path) -> None:
 
 def disk_that_is_full(database: Database, data_dir: Path) -> None:
     with small_disk(data_dir, "24m"):
-        server = made(data_dir, database.server_url)
+        server = eager_process(data_dir, database.server_url)
         server.start()
         slug, key = server.create_org("plain")
         until((data_dir / "signed.sqlite").exists, "the signer's memory")

@@ -8,40 +8,27 @@ import re
 import shutil
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load
-from tests.support.quire_process import QuireProcess
+from tests.support.quire_process import QuireProcess, eager_process
 from tests.support.signing import fetch
+from tests.support.waiting import until
 
 ENTRIES = 40
 PATIENCE_S = 60.0
 BANNER = ("Quire serves", "  ", "Append an event", "Verify the whole", "Stop with")
 LOUD = {"warning", "error", "critical"}
 ALARMS = ("quire_orgs_frozen_total", "quire_stopped_trees", "quire_clock_leaps_total")
-
-
-def made(data_dir: Path, url: str | None = None, workers: int = 1) -> QuireProcess:
-    server = QuireProcess(data_dir, url, workers)
-    server.settings(
-        QUIRE_LOG_LEVEL="info",
-        QUIRE_LOG_FORMAT="json",
-        QUIRE_ANCHOR_SECONDS="0.5",
-        QUIRE_ARCHIVE_SECONDS="0.5",
-        QUIRE_ARCHIVE_URL=data_dir.with_name(f"{data_dir.name}-archive").as_uri(),
-    )
-    return server
 
 
 def alarms(server: QuireProcess) -> list[str]:
@@ -102,13 +89,6 @@ def watched(server: QuireProcess) -> Iterator[list[int]]:
         thread.join()
 
 
-def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 def database_of(server: QuireProcess, database: Database | None) -> Database:
     return server.embedded() if database is None else database
 
@@ -125,7 +105,7 @@ def database_of(server: QuireProcess, database: Database | None) -> Database:
 def test_a_server_that_is_restarted_under_load(
     database: Database, data_dir: Path, how: signal.Signals, embedded: bool, workers: int
 ) -> None:
-    server = made(data_dir, None if embedded else database.server_url, workers)
+    server = eager_process(data_dir, None if embedded else database.server_url, workers)
     server.start()
     slug, key = server.create_org("sealed")
     with Load(server.url, slug, key, bare=0).running() as load:
@@ -143,7 +123,7 @@ def test_a_server_that_is_restarted_under_load(
 
 
 def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -> None:
-    server = made(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url, 2)
+    server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url, 2)
     server.start()
     slug, key = server.create_org("sealed")
     with Load(server.url, slug, key, bare=0).running() as load:
@@ -159,14 +139,14 @@ def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -
 
 @pytest.mark.slow
 def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: Path) -> None:
-    first = made(data_dir, database.server_url)
+    first = eager_process(data_dir, database.server_url)
     first.start()
     slug, key = first.create_org("sealed")
     other_dir = data_dir.with_name(f"{data_dir.name}-other")
     other_dir.mkdir(mode=0o700)
     until((data_dir / "log-keys.json").exists, "the log keys")
     shutil.copy(data_dir / "log-keys.json", other_dir)
-    second = made(other_dir, database.server_url)
+    second = eager_process(other_dir, database.server_url)
     second.settings(QUIRE_ARCHIVE_URL=data_dir.with_name(f"{data_dir.name}-archive").as_uri())
     second.start()
     with (
@@ -195,7 +175,7 @@ def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: P
 
 @pytest.mark.slow
 def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: Path) -> None:
-    server = made(data_dir, database.server_url, 2)
+    server = eager_process(data_dir, database.server_url, 2)
     server.start()
     slug, key = server.create_org("sealed")
     with Load(server.url, slug, key, bare=0).running() as load:

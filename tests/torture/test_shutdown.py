@@ -7,34 +7,14 @@ import signal
 import time
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from ledger.core.org import Org
-from tests.support.appending import rows_of, sound_trail
+from tests.support.appending import org_of, rows_of, sound_trail
 from tests.support.clusters import Database, blocking
 from tests.support.load import Load
-from tests.support.quire_process import SHUTDOWN_S, QuireProcess
+from tests.support.quire_process import GONE_S, SHUTDOWN_S, QuireProcess, gone
 
 ACKNOWLEDGED = 60
-GONE_S = 20.0
-
-
-def gone(server: QuireProcess) -> None:
-    """Wait until no process of the server is left."""
-    deadline = time.monotonic() + GONE_S
-    while server.pids():
-        assert time.monotonic() < deadline, f"still running: {server.pids()}"
-        time.sleep(0.05)
-
-
-async def org_of(database: Database, slug: str) -> Org:
-    connection = await asyncpg.connect(database.superuser_url)
-    try:
-        org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug)
-    finally:
-        await connection.close()
-    return Org(org_id, slug, True, b"")
 
 
 async def check(database: Database, server: QuireProcess, slug: str, load: Load) -> None:

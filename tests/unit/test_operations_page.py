@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from server import metrics
 from server.data_dir import LOCK_NAME
 from server.settings import KEY_ALIASES, Settings, documented
 
@@ -20,3 +21,12 @@ def test_names_on_the_page_exist() -> None:
         assert f"`{path.name}`" in PAGE
     assert f"`{LOCK_NAME}`" in PAGE
     assert all(f"`{alias}`" in PAGE for alias in KEY_ALIASES)
+
+
+def test_the_metrics_table_is_the_code_s() -> None:
+    rows = re.findall(r"^\| `(quire_\w+)` \| (\w+) \| (.+?) \|$", PAGE, re.MULTILINE)
+    described = list(metrics.REGISTRY.collect())
+    assert rows == [
+        (each.name + "_total" * (each.type == "counter"), each.type, each.documentation)
+        for each in described
+    ]

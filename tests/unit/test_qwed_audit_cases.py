@@ -5,22 +5,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from ledger.qwed import QwedReport, QwedRow, TrailEnd, verify_trail
+from tests.support.cases import read_cases
 
-_OWN_CASES: Final = Path(__file__).parents[1] / "vectors" / "qwed"
-_FILE: Final = Path(os.environ.get("CASES_DIR") or _OWN_CASES) / "soundness_cases.jsonl"
-CASES: Final[list[dict[str, Any]]] = [
-    case
-    for case in map(json.loads, filter(str.strip, _FILE.read_text("utf-8").splitlines()))
-    if case["module"] == "audit"
-]
+CASES: Final = [case for case in read_cases("soundness_cases.jsonl") if case["module"] == "audit"]
 VERDICTS: Final = {"verified": "VERIFIED", "refuted": "REFUTED", "incomplete": "UNVERIFIABLE"}
 
 

@@ -82,6 +82,14 @@ class Span(NamedTuple):
         """As ``history/0000000000000000-0000000000001234``."""
         return f"{self.kind}/{self.after:016}-{self.last:016}"
 
+    def holds(self, number: int) -> bool:
+        """Whether a row of this number has its place here.
+
+        The first span of ``history`` also holds the checkpoint of size 0.
+        """
+        first = self.kind == "history" and number == self.after == 0
+        return first or self.after < number <= self.last
+
 
 class TokenAt(NamedTuple):
     """A timestamp token of the anchor of this size, stored at this time (POSIX µs)."""

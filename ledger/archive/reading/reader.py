@@ -210,7 +210,7 @@ class ArchiveReader:
 
     async def history(self) -> AsyncIterator[ArchivedCheckpoint]:
         """Every checkpoint that was ever signed and is archived, smallest first."""
-        covered = 0
+        covered = -1
         async for span, rows in self._spans(HISTORY, ArchivedCheckpoint):
             for row in rows:
                 if row.size > covered:
@@ -246,7 +246,7 @@ class ArchiveReader:
                     f"{self.org}/{prefix} has nothing of {covered + 1} to {span.after}"
                 )
             rows = decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind)
-            if not all(span.after < _number(row) <= span.last for row in rows):
+            if not all(span.holds(_number(row)) for row in rows):
                 raise ArchiveMismatch(f"{self.org}/{listed.key} has rows of another span")
             yield span, rows
             covered = max(covered, span.last)

@@ -48,6 +48,9 @@ class TreeRestore:
         """The next leaf."""
         if not self._edge.size and not self._hashes:
             self._next = await anext(self._signed, None)
+            if self._next is not None and self._next.size == 0:
+                await self._grow(self._next)
+                self._next = await anext(self._signed, None)
         self._hashes.append(leaf_hash)
         size = self._edge.size + len(self._hashes)
         if len(self._hashes) > LEAVES_AT_ONCE or (self._next and self._next.size < size):

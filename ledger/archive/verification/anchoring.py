@@ -145,7 +145,8 @@ async def _paired(
     one, being of the same tree; the others are overdue once an anchor was signed after them
     (``until_us``). Raises ArchiveMismatch for a place without its checkpoint.
     """
-    history = (signed async for signed in reader.history() if signed.size <= until)
+    # Nothing anchors the checkpoint of size 0.
+    history = (signed async for signed in reader.history() if 0 < signed.size <= until)
     signed = await anext(history, None)
     placed = 0
     async for row in reader.nonces():

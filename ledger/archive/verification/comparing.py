@@ -98,7 +98,7 @@ class Comparison:
             self._found.fault(HISTORY, "database", reason)
 
     async def _stored(self) -> AsyncIterator[SignedRow]:
-        above = 0
+        above = -1  # a checkpoint of size 0 is the first of most orgs
         while rows := await archive_accounts.checkpoints(
             self._database, self._org_id, above, self._size, CHECKPOINTS_AT_ONCE
         ):

@@ -22,7 +22,7 @@ from ledger.archive.verification.blocks import Checked, check_pack
 from ledger.errors import ArchiveMismatch, ArchiveRefused, MerkleError, TileError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
-from ledger.merkle import HASH_BYTES, TILE_HEIGHT
+from ledger.merkle import EMPTY_ROOT, HASH_BYTES, TILE_HEIGHT
 from ledger.tiles import (
     MAX_BUNDLE_BYTES,
     MAX_TILE_BYTES,
@@ -113,14 +113,16 @@ class _Extras:
             self._get(EntryTile(size // TILE_WIDTH, size % TILE_WIDTH).path(), MAX_BUNDLE_BYTES)
 
     def _check_history(self, key: str, span: Span) -> None:
-        after = span.after
+        after = span.after or -1
         for row in decode_rows(self._get(key, RECORDS_BYTES_MAX), ArchivedCheckpoint):
-            if not after < row.size <= span.last:
+            if row.size <= after or not span.holds(row.size):
                 raise ArchiveMismatch(f"a checkpoint of size {row.size} is out of its place")
             self._check_note(key, row.note, row.size)
             after = row.size
 
     def _root(self, size: int) -> bytes:
+        if not size:
+            return EMPTY_ROOT
         tiles = {tile: self._tile(tile) for tile in tiles_for_edge(size)}
         return edge_from_tiles(size, tiles).root()
 

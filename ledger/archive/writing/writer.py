@@ -190,8 +190,9 @@ class ArchiveWriter:
         """Every checkpoint since the last archived one."""
         after = growth.start
         while after < growth.size:
+            above = after or -1  # the first span holds the checkpoint of size 0 too
             rows = await archive_accounts.checkpoints(
-                self._database, log.org_id, after, growth.size, ROWS_MAX
+                self._database, log.org_id, above, growth.size, ROWS_MAX
             )
             for row in rows:
                 log.opened(row.note, row.size)

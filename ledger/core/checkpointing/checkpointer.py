@@ -15,7 +15,7 @@ from typing import Final
 from ledger.checkpoint import Checkpoint
 from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import Doubt
-from ledger.core.checkpointing.following import FollowedRows, Follower, LeafRange
+from ledger.core.checkpointing.following import NOTHING, FollowedRows, Follower, LeafRange
 from ledger.core.checkpointing.memory import Memory
 from ledger.core.checkpointing.signing import Grown, Signing
 from ledger.core.checkpointing.tips import SignedTip, Tip, Tips
@@ -79,7 +79,7 @@ class Checkpointer:
         self._signing = Signing(connection, keys, memory, self._tips, anchoring)
 
     async def round(self) -> RoundReport:
-        """Sign every tree that has grown, once, up to the bounds of the pace."""
+        """Sign every tree that has grown or was never signed, once, up to the bounds of the pace."""
         report = RoundReport()
         for batch in self._batches(await self._connection.pending(self._pace.retry_s)):
             await self._sign(batch, report)
@@ -182,14 +182,17 @@ class Checkpointer:
         return tip, LeafRange(org.org_id, org.slug, org.size, upper, tip.link, since_us)
 
     async def _read(self, ranges: Sequence[LeafRange], *, refresh: bool) -> dict[int, FollowedRows]:
+        # An empty trail is signed at size 0, and has nothing to read.
+        found = {place.org_id: NOTHING for place in ranges if place.lower == place.upper}
+        ranges = [place for place in ranges if place.lower != place.upper]
         if not ranges:
-            return {}
+            return found
         follower = Follower(ranges, self._keyring(refresh))
         since_us = min(place.since_us for place in ranges)
         await self._connection.copy_leaves(
             [(place.org_id, place.lower, place.upper) for place in ranges], since_us, follower.feed
         )
-        return follower.finish()
+        return found | follower.finish()
 
     async def _commit(self, grown: Sequence[Grown], report: RoundReport) -> None:
         if not grown:

@@ -66,6 +66,10 @@ class FollowedRows(NamedTuple):
     doubt: Doubt | None
 
 
+NOTHING: Final = FollowedRows([], None, None)
+"""What is found of an empty range."""
+
+
 class OutOfOrder(QuireError):
     """Rows of another org than the next came: the database did not keep to the plan."""
 

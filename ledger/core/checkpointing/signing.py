@@ -93,6 +93,8 @@ class Signing:
             tree, remembered = locked[one.org.org_id], self._memory.get(one.org.org_id)
             if tree.size != one.org.size or one.org.org_id in frozen:
                 continue
+            if tree.root and tree.size == one.edge.size:
+                continue  # an empty tree that another leader signed meanwhile
             if (
                 remembered
                 and remembered.size == one.edge.size
@@ -111,7 +113,10 @@ class Signing:
             part for one in ready for part in parts_of(one.org.org_id, one.org.size, one.new)
         )
         await transaction.add_checkpoints(signed)
-        await self._anchoring.add_leaves(transaction, [(s.org_id, s.size, s.note) for s in signed])
+        # There is one tree of no leaves: nothing is told apart by anchoring its checkpoint.
+        to_anchor = [(one.org_id, one.size, one.note) for one in signed if one.size]
+        if to_anchor:
+            await self._anchoring.add_leaves(transaction, to_anchor)
         await transaction.announce()
 
     def _checkpoint(self, one: Grown) -> NewCheckpoint:

@@ -2,8 +2,8 @@
 
 Ownership: a lane belongs to the ready list or to one committer, a request to
 its lane until taken and to its batch after that. A batch ends in exactly one
-of: committed and answered; certainly not written and refused; or, when the
-shutdown limit passes first, refused as of unknown outcome.
+of: committed and answered; certainly not written and refused; or refused as of unknown
+outcome, when the shutdown limit passes first or an internal error is in the way.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from ledger.core.sequencer.batch import Batch, Outcome, Turn
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.lane import Lane, SeenHeads
+from ledger.core.sequencer.mishaps import Mishaps, OnMishap
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
@@ -61,7 +62,8 @@ class Sequencer:
 
     ``keyring(refresh)`` returns the signing keys, read anew when ``refresh`` is
     True. ``clock`` raises ClockUnsteady while its time is not to be trusted: nothing is
-    written then. ``observe`` is called after each commit. Use as: start, append…, close.
+    written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
+    would have ended a committer. Use as: start, append…, close.
     """
 
     def __init__(
@@ -72,11 +74,13 @@ class Sequencer:
         limits: Limits | None = None,
         clock: Callable[[], int] = system_clock_us,
         observe: Callable[[BatchReport], None] | None = None,
+        on_mishap: OnMishap | None = None,
     ) -> None:
         self._keyring = keyring
         self._clock = clock
         self._limits = limits or Limits()
         self._observe = observe
+        self._mishaps = Mishaps(on_mishap)
         self._heads = SeenHeads()
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
@@ -156,7 +160,8 @@ class Sequencer:
             while not self._ready:
                 self._wake.clear()
                 await self._wake.wait()
-            await self._run_turns(await self._take_turns())
+            with self._mishaps.caught("turn"):
+                await self._run_turns(await self._take_turns())
 
     async def _take_turns(self) -> list[Turn]:
         turns: list[Turn] = []
@@ -173,6 +178,9 @@ class Sequencer:
     async def _run_turns(self, turns: list[Turn]) -> None:
         try:
             await self._commit(turns)
+        except Exception as error:
+            _answer_all(turns, error)
+            raise
         finally:
             self._release(turns)
 
@@ -186,10 +194,26 @@ class Sequencer:
             await self._failed(turns, error)
         else:
             # Outside the try: what is committed must never be run again.
-            outcome.settle(self._heads)
-            self._report(outcome, len(turns), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._settle(outcome, turns)
+            with self._mishaps.caught("observe"):
+                self._report(outcome, len(turns), seconds)
         finally:
             self._in_flight.discard(batch)
+
+    def _settle(self, outcome: Outcome, turns: list[Turn]) -> None:
+        """Answer the callers of a commit, each whatever befalls the others."""
+        try:
+            outcome.settle(self._heads)
+        except Exception as error:  # noqa: BLE001 - committed: nobody may be left waiting
+            self._mishaps.report("settle", error)
+            for request, appended in outcome.answers:
+                with contextlib.suppress(Exception):
+                    request.answer(appended)
+            for request, refusal in outcome.refusals:
+                with contextlib.suppress(Exception):
+                    request.refuse(refusal)
+            _answer_all(turns, error)
 
     async def _failed(self, turns: list[Turn], error: Exception) -> None:
         """Not written, unless the error says otherwise (OutcomeUnknown)."""
@@ -242,3 +266,15 @@ class Sequencer:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close()
+
+
+def _answer_all(turns: list[Turn], error: Exception) -> None:
+    """Refuse, as of unknown outcome, whoever of these turns was not answered."""
+    reason = (
+        f"an internal error ({type(error).__name__}) kept the answer from this request; read the "
+        "trail, or repeat it with its idempotency key"
+    )
+    for request in (request for turn in turns for request in turn.requests):
+        if not request.future.done():
+            with contextlib.suppress(Exception):
+                request.refuse(OutcomeUnknown(reason))

@@ -140,7 +140,7 @@ class LogTree:
         """Hold a signed root against both trees; whichever it is the root of is right."""
         ours = _root(self._ours, cut.ours)
         if ours == cut.root:
-            self.matched += 1
+            self.matched += cut.size > 0  # the tree without leaves says nothing of any
             self._blame_tiles()
             self._same, self._stored = True, None
             return

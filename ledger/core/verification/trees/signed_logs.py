@@ -60,6 +60,8 @@ class HeadsOfSegment:
         if judged.head is None or judged.head.size != row.size:
             return
         self.heads.append(SignedHead(row.size, judged.head.root))
+        if not row.size:
+            return  # it covers no entry: no check of entries holds by it
         self.held.add("anchors" if self._of_anchors else "checkpoints")
         if judged.classical:
             self.held.add("classical_signature")
@@ -81,7 +83,7 @@ class HeadsOfSegment:
 
 def sizes_of(segment: Segment) -> tuple[int, int]:
     """Sizes above the first and up to the second of these are a segment's."""
-    above = segment.first if segment.first > 0 or segment.beyond else MIN_BIGINT
+    above = segment.first if segment.first > 0 else MIN_BIGINT
     return above, MAX_BIGINT if segment.beyond else segment.last + 1
 
 

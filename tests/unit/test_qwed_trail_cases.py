@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -29,12 +28,10 @@ from ledger.qwed import (
     verify_trail,
 )
 from tests.qwed_writer import SECRET, entry, trail
+from tests.support.cases import read_cases
 
-_CASES_FILE = Path(__file__).parents[1] / "vectors" / "qwed" / "audit_cases.jsonl"
-CASES: dict[str, Any] = {
-    case["id"]: case for case in map(json.loads, _CASES_FILE.read_text().splitlines())
-}
-# What happens when entries are written: tests/integration/test_qwed_appending.py.
+CASES: dict[str, Any] = {case["id"]: case for case in read_cases("audit_cases.jsonl")}
+# What happens when entries are written: tests/integration/test_qwed_appending_cases.py.
 ABOUT_APPENDING = {"audit-0016", "audit-0026"}
 
 

@@ -1,24 +1,20 @@
 """The published cases of QWED's audit log that are about appending, on real servers.
 
-tests/unit/test_qwed_trail.py has the others.
+tests/unit/test_qwed_trail_cases.py has the others.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from tests.support.cases import read_cases
 from tests.support.serving import Server
 
-_CASES_FILE = Path(__file__).parents[1] / "vectors" / "qwed" / "audit_cases.jsonl"
-CASES: dict[str, Any] = {
-    case["id"]: case for case in map(json.loads, _CASES_FILE.read_text().splitlines())
-}
+CASES: dict[str, Any] = {case["id"]: case for case in read_cases("audit_cases.jsonl")}
 StartServer = Callable[..., Server]
 
 
@@ -27,10 +23,10 @@ def append(server: Server, org: str, key: str, note: str) -> Any:
     return answer.status, answer.json()
 
 
-def test_two_servers_append_to_one_trail_in_turns(start: StartServer) -> None:
+def test_two_servers_append_to_one_trail_in_turns(start_servers: StartServer) -> None:
     case = CASES["audit-0026"]
     assert case["expected"]["A second append"].startswith("ok")
-    servers = {"A": start(), "B": start()}
+    servers = {"A": start_servers(), "B": start_servers()}
     org, key = servers["A"].create_org("plain")
     receipts = []
     for step in case["input"]["steps"]:

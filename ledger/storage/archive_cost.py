@@ -1,0 +1,67 @@
+"""What archiving costs and how far it is behind, for the metrics.
+
+The archiver is a process of its own, perhaps on another machine: it adds its cost to a row of its
+target, and the lag is read from the accounts, so that it grows while no archiver runs.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ledger.storage.database import Database
+from ledger.storage.trees import ANCHOR_LOG
+
+ADD_COST: Final = """
+INSERT INTO archiver_cost AS c (target, cpu_seconds, objects, bytes) VALUES ($1, $2, $3, $4)
+ON CONFLICT (target) DO UPDATE SET
+    cpu_seconds = c.cpu_seconds + excluded.cpu_seconds, objects = c.objects + excluded.objects,
+    bytes = c.bytes + excluded.bytes, updated_at = now()"""
+COST: Final = "SELECT cpu_seconds, objects, bytes FROM archiver_cost WHERE target = $1"
+# One probe of the accounts per org, and one of the checkpoints per org that is behind.
+LAG: Final = f"""
+SELECT coalesce(sum(behind.size - behind.done), 0)::bigint,
+       coalesce(extract(epoch FROM clock_timestamp() - min(oldest.signed_at)), 0)::float8
+FROM (
+    SELECT t.org_id, t.size, coalesce(a.size, 0) AS done FROM trees t
+    LEFT JOIN LATERAL (
+        SELECT size FROM archived
+        WHERE target = $1 AND org_id = t.org_id ORDER BY size DESC, leaves DESC LIMIT 1
+    ) AS a ON true
+    WHERE t.org_id <> {ANCHOR_LOG} AND t.size > coalesce(a.size, 0)
+) AS behind
+LEFT JOIN LATERAL (
+    SELECT signed_at FROM checkpoints c
+    WHERE c.org_id = behind.org_id AND c.size > behind.done ORDER BY c.size LIMIT 1
+) AS oldest ON true"""
+
+
+class Cost(NamedTuple):
+    """What was spent on a target: seconds of CPU, and objects and bytes that were stored."""
+
+    cpu_seconds: float
+    objects: int
+    bytes: int
+
+
+class Lag(NamedTuple):
+    """Signed entries that are not archived, and seconds since the oldest of their checkpoints."""
+
+    entries: int
+    seconds: float
+
+
+async def add_cost(database: Database, target: str, cost: Cost) -> None:
+    """Add to what a target has cost. Raises DatabaseUnavailable."""
+    await database.execute(ADD_COST, target, *cost)
+
+
+async def cost(database: Database, target: str) -> Cost:
+    """What a target has cost since its first object. Raises DatabaseUnavailable."""
+    row = await database.fetchrow(COST, target)
+    return Cost(0.0, 0, 0) if row is None else Cost(*row)
+
+
+async def lag(database: Database, target: str) -> Lag:
+    """How far archiving in a target is behind signing. Raises DatabaseUnavailable."""
+    row = await database.fetchrow(LAG, target)
+    return Lag(0, 0.0) if row is None else Lag(row[0], max(row[1], 0.0))

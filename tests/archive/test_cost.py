@@ -1,0 +1,43 @@
+"""What archiving costs and how far it is behind, as the metrics read it."""
+
+from __future__ import annotations
+
+from ledger.archive.targets import Target
+from ledger.storage import archive_cost
+from ledger.storage.archive_cost import Cost, Lag
+from tests.support.archives import Archived
+
+
+async def test_the_lag_is_of_what_was_signed_and_is_not_archived(
+    archived_trail: Archived, folder: Target
+) -> None:
+    database = archived_trail.server
+
+    async def lag() -> Lag:
+        return await archive_cost.lag(database, folder.url)
+
+    assert await lag() == (0, 0)
+    await archived_trail.grow(3, 4)
+    await archived_trail.superuser.execute(
+        "UPDATE checkpoints SET signed_at = now() - interval '90 seconds' WHERE size = 3"
+    )
+    entries, seconds = await lag()
+    assert entries == 7
+    assert 90 <= seconds < 3_600
+    await archived_trail.archive(folder)
+    assert await lag() == (0, 0)
+    await archived_trail.grow(5)
+    entries, seconds = await lag()
+    assert entries == 5
+    assert 0 <= seconds < 3_600
+    assert (await archive_cost.lag(database, "file:///elsewhere")).entries == 12
+
+
+async def test_costs_add_up_by_target(archived_trail: Archived) -> None:
+    database = archived_trail.server
+    assert await archive_cost.cost(database, "file:///a") == (0, 0, 0)
+    for _ in range(2):
+        await archive_cost.add_cost(database, "file:///a", Cost(0.5, 3, 400))
+    await archive_cost.add_cost(database, "file:///b", Cost(0.25, 1, 1))
+    assert await archive_cost.cost(database, "file:///a") == (1.0, 6, 800)
+    assert await archive_cost.cost(database, "file:///b") == (0.25, 1, 1)

@@ -1,0 +1,130 @@
+"""Exceptions beside a commit: no committer ends by one, and every caller has its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ledger.core.sequencer import BatchReport
+from ledger.core.sequencer.batch import Outcome
+from ledger.core.sequencer.lane import SeenHeads
+from ledger.core.sequencer.request import AppendRequest
+from ledger.core.sequencer.sequencer import COMMITTERS
+from ledger.errors import OutcomeUnknown
+from tests.support.appending import new_org, process, sound_trail
+from tests.support.clusters import Database
+
+ROUNDS = COMMITTERS + 2
+"""More than there are committers, so that none would be left."""
+MESSAGE = "an append transaction met an internal error beside its commit"
+
+
+def _raises(*_: Any) -> None:
+    raise RuntimeError("a double that raises")
+
+
+def _reports(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.getMessage().startswith(MESSAGE)]
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["counted", "counting-raises-too"])
+async def test_a_metrics_callback_that_raises_ends_no_committer(
+    shared_database: Database, caplog: pytest.LogCaptureFixture, counts: bool
+) -> None:
+    counted: list[str] = []
+    count = counted.append if counts else _raises
+    async with process(shared_database.server_url, observe=_raises, on_mishap=count) as running:
+        org = await new_org(running.database)
+        for number in range(ROUNDS):
+            answer = await running.append(org, b"%d" % number)
+            assert [receipt.seq for receipt in answer.receipts()] == [number]
+        assert running.sequencer.healthy
+        assert len(await sound_trail(shared_database, org)) == ROUNDS
+    assert counted == ["observe"] * ROUNDS * counts
+    (report,) = _reports(caplog)  # it lasts: once, then at growing intervals
+    assert report.levelno == logging.ERROR
+    assert report.exc_info is not None
+    assert "a double that raises" in report.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Outcome, "settle"), (SeenHeads, "set")], ids=["settle", "heads"]
+)
+async def test_a_settle_that_raises_leaves_nobody_waiting(
+    shared_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: type,
+    name: str,
+) -> None:
+    counted: list[str] = []
+    async with process(shared_database.server_url, on_mishap=counted.append) as running:
+        org = await new_org(running.database)
+        monkeypatch.setattr(owner, name, _raises)
+        for number in range(ROUNDS):
+            # The entry is durable and its receipt is known: that is the answer.
+            answer = await asyncio.wait_for(running.append(org, b"%d" % number), 60)
+            assert [receipt.seq for receipt in answer.receipts()] == [number]
+        assert running.sequencer.healthy
+        assert len(await sound_trail(shared_database, org)) == ROUNDS
+        assert len(running.reports) == ROUNDS
+    assert set(counted) == {"settle"}
+    assert len(_reports(caplog)) == 1
+
+
+async def test_an_answer_that_raises_is_the_matter_of_its_own_caller(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original: Callable[..., None] = AppendRequest.answer
+
+    def answer(request: AppendRequest, appended: Any) -> None:
+        if request.drafts[0].payload == b"bad":
+            raise RuntimeError("a double that raises")
+        original(request, appended)
+
+    counted: list[str] = []
+    async with process(shared_database.server_url, on_mishap=counted.append) as running:
+        orgs = [await new_org(running.database) for _ in range(ROUNDS)]
+        monkeypatch.setattr(AppendRequest, "answer", answer)
+        answers = await asyncio.gather(
+            *(running.append(org, b"bad") for org in orgs),
+            *(running.append(org, b"good") for org in orgs),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in answers[:ROUNDS]] == [OutcomeUnknown] * ROUNDS
+        assert not any(isinstance(one, BaseException) for one in answers[ROUNDS:])
+        assert running.sequencer.healthy
+        for org in orgs:
+            assert len(await sound_trail(shared_database, org)) == 2
+    assert counted
+    assert set(counted) == {"settle"}
+
+
+async def test_whatever_else_a_turn_raises_ends_no_committer(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    async with process(shared_database.server_url, on_mishap=counted.append) as running:
+        org = await new_org(running.database)
+        with monkeypatch.context() as broken:
+            broken.setattr("ledger.core.sequencer.sequencer.Batch", _raises)
+            for _ in range(ROUNDS):
+                with pytest.raises(OutcomeUnknown, match="internal error"):
+                    await asyncio.wait_for(running.append(org, b"lost"), 60)
+        assert running.sequencer.healthy
+        assert running.sequencer.waiting_bytes == 0
+        answer = await asyncio.wait_for(running.append(org, b"kept"), 60)
+        assert [receipt.seq for receipt in answer.receipts()] == [0]
+    assert counted == ["turn"] * ROUNDS
+
+
+async def test_a_report_follows_each_commit(shared_database: Database) -> None:
+    reports: list[BatchReport] = []
+    async with process(shared_database.server_url, observe=reports.append) as running:
+        org = await new_org(running.database)
+        await running.append(org, b"a", b"b")
+    assert [report.entries for report in reports] == [2]

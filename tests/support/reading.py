@@ -1,0 +1,33 @@
+"""Reading a trail over HTTP in a test."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from tests.support.serving import Answer, Server
+
+
+class Trail(NamedTuple):
+    """An org with entries of many kinds, as they were sent."""
+
+    server: Server
+    org: str
+    key: str
+    events: list[dict[str, Any]]
+
+    def get(self, path: str, key: str | None = None, **query: Any) -> Answer:
+        tail = f"?{urlencode(query)}" if query else ""
+        return self.server.request("GET", f"/v1/orgs/{self.org}{path}{tail}", key=key or self.key)
+
+    def find(self, **query: Any) -> list[dict[str, Any]]:
+        """Every entry of a query, page by page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = self.get("/entries", **query)
+            assert answer.status == 200, answer.body
+            page = answer.json()
+            found += page["entries"]
+            if page["next_cursor"] is None:
+                return found
+            query["cursor"] = page["next_cursor"]

@@ -1,0 +1,109 @@
+"""A restore in a test: what an operator has for it, and what a database holds before and after."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from ledger.archive.restore.run import Means, Restore, Restored
+from ledger.archive.targets import Target
+from ledger.checkpoint import SignedHead
+from ledger.core.checkpointing import recall
+from ledger.core.sealing.sealer import new_org_key
+from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import verify_trail
+from ledger.core.verification.work.trust import Trust
+from ledger.storage import database as storage
+from ledger.storage.trees import ANCHOR_LOG
+from tests.support import signed_trees
+from tests.support.appending import superuser
+from tests.support.archives import HISTORY, Archived
+from tests.support.clusters import Database
+from tests.support.serving import MASTER_KEY, Server
+from tests.support.trails import ORG, ORG_ID, RING
+
+TABLES = {
+    "orgs": "id, slug, name, privacy, created_at, log_public",
+    "heads": "org_id, seq, entry_hash, anchored_at, frozen_at, frozen_reason",
+    "entries": "*",
+    "trees": "org_id, size, root, anchored_at, stopped_at, stopped_reason",
+    "tile_parts": "*",
+    "checkpoints": "*",
+    "anchor_leaves": "*",
+    "anchor_tokens": "*",
+    "anchor_cosignatures": "*",
+    "log_keys": "position, statement",
+}
+"""What comes back, but keys, and counters that a restore moves on so that processes look anew."""
+
+
+async def contents(database: Database) -> dict[str, bytes]:
+    """A COPY of each table, in an order that its rows give."""
+    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
+    copies = {}
+    try:
+        for table, columns in TABLES.items():
+            data = bytearray()
+
+            async def keep(chunk: bytes, data: bytearray = data) -> None:
+                data += chunk
+
+            query = f"SELECT * FROM (SELECT {columns} FROM {table}) AS t ORDER BY t::text"
+            await connection.copy_from_query(query, output=keep, format="binary")
+            copies[table] = bytes(data)
+    finally:
+        await connection.close()
+    return copies
+
+
+def means(memory: Path | None = None) -> Means:
+    """What an operator has who kept the keys, and perhaps the signer's memory."""
+    return Means(
+        RING,
+        HISTORY.pins(),
+        lambda _: b"",
+        (lambda org_ids: recall(memory, org_ids)) if memory else (lambda _: {}),
+    )
+
+
+@asynccontextmanager
+async def signed_trail_of(database: Database, before: Archived) -> AsyncIterator[Archived]:
+    """The trail in the database that it came back in."""
+    server = await storage.Database.open(database.server_url, size=4)
+    try:
+        async with superuser(database) as connection:
+            yield Archived(
+                database, server, connection, before.memory, list(before.rows), before.head
+            )
+    finally:
+        await server.close()
+
+
+async def verified(database: Database, memory: Path) -> list[str]:
+    """Kinds of faults of a full verification, by the log's keys and the signer's memory."""
+    heads = {
+        org_id: [SignedHead(*head)] for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()
+    }
+    trust = Trust.of(HISTORY, ORG, trail=heads.get(ORG_ID, []), anchors=heads.get(ANCHOR_LOG, []))
+    result = await verify_trail(
+        database.server_url, Verified(ORG_ID, ORG), RING, trust=trust, processes=2
+    )
+    if result.valid:
+        assert (result.checks.tree, result.checks.anchors, result.checks.pq_signature) == (
+            True,
+        ) * 3
+    return [f"{fault.kind}: {fault.reason}" for fault in result.errors]
+
+
+async def restored(server: Server, folder: Target, database: Database) -> Restored:
+    assert server.services is not None
+    means = Means(
+        server.services.keyring(False),
+        signed_trees.KEYS.public().pins(),
+        lambda slug: new_org_key(bytes.fromhex(MASTER_KEY), slug),
+    )
+    (one,) = await Restore(folder, database.owner_url, means).run([server.org])
+    return one

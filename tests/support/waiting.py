@@ -1,0 +1,17 @@
+"""Waiting for a condition in a test, within a bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_S = 60.0
+
+
+def until(reached: Callable[[], Any], what: str = "it did not come") -> None:
+    """Wait for something that comes by itself; ``what`` is said where it does not."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)

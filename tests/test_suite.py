@@ -1,0 +1,97 @@
+"""The rules of the suite itself: what imports what, names of fixtures, case files, the map."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+README = (TESTS / "README.md").read_text()
+MODULES = {
+    str(path.relative_to(TESTS)): ast.parse(path.read_bytes())
+    for path in sorted(TESTS.rglob("*.py"))
+}
+SAYS_NOTHING = {"one", "two", "common", "window", "start", "trail", "module_database"}
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Dotted names of all that a module imports, and of what it takes from there."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _fixtures(tree: ast.Module) -> list[str]:
+    return [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and any("fixture" in ast.unparse(each) for each in node.decorator_list)
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_from_a_test_module(module: str) -> None:
+    taken = {
+        name
+        for name in _imports(MODULES[module])
+        if name.startswith("tests.")
+        and any(re.match(r"test_|conftest$", part) for part in name.split("."))
+        and _is_a_module(name)
+    }
+    assert not taken, f"tests/{module} takes from {taken}: move it to tests/support"
+
+
+def _is_a_module(name: str) -> bool:
+    return TESTS.parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
+
+
+def test_fixtures_are_named_for_what_they_are() -> None:
+    vague = {
+        (module, name)
+        for module, tree in MODULES.items()
+        for name in _fixtures(tree)
+        if name in SAYS_NOTHING
+    }
+    assert not vague
+
+
+def test_a_shared_fixture_is_defined_once() -> None:
+    shared = Counter(
+        name
+        for module, tree in MODULES.items()
+        if module.startswith("plugins/") or module.endswith("conftest.py")
+        for name in _fixtures(tree)
+    )
+    assert {name for name, count in shared.items() if count > 1} == set()
+
+
+def test_case_files_are_read_in_modules_named_so_and_by_one_reader() -> None:
+    readers = {
+        module for module, tree in MODULES.items() if "tests.support.cases" in _imports(tree)
+    }
+    named = {module for module in MODULES if re.search(r"(^|/)test_\w+_cases\.py$", module)}
+    assert readers == named
+    for module in MODULES:
+        if module in {"test_suite.py", "support/cases.py"}:
+            continue
+        text = (TESTS / module).read_text()
+        assert "CASES_DIR" not in re.sub(r'""".*?"""', "", text, flags=re.DOTALL), module
+        if module not in named:
+            assert not re.search(r"_cases\.jsonl", text), f"{module} reads a case file"
+
+
+def test_the_map_names_every_folder_and_every_module_of_support() -> None:
+    folders = {path.parent.name for path in TESTS.glob("*/*") if path.parent.name != "__pycache__"}
+    modules = {path.name for path in (TESTS / "support").glob("*.py")} - {"__init__.py"}
+    rows = re.findall(r"^\| `([\w./]+)` \| (.+) \|$", README, re.MULTILINE)
+    assert {name for name, _ in rows} == {f"{folder}/" for folder in folders} | modules
+    assert all(what.strip() for _, what in rows)

@@ -1,0 +1,60 @@
+"""A checkpoint of size 0 under verification: it covers no entry, so no check holds by it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.chain import EMPTY_HEAD
+from ledger.checkpoint import Checkpoint
+from ledger.core.verification.work.faults import CHECKS
+from ledger.merkle import EMPTY_ROOT
+from ledger.note import sign_note
+from tests.support.signing import checkpoints_of, log_keys
+from tests.support.trails import ORG, ORG_ID
+from tests.verification.database import COUNT, HEAD, ROWS, Superuser
+from tests.verification.signed import FAR, KEYS, Signed, kinds
+
+
+@pytest.fixture
+async def empty(superuser: Superuser, signed: Signed) -> Signed:
+    """A trail without entries, signed."""
+    await superuser.lay([], EMPTY_HEAD)
+    await signed.execute("TRUNCATE checkpoints, trees, tile_parts, anchor_leaves")
+    signed.memory.unlink()
+    await signed.sign(2)
+    assert list(await checkpoints_of(superuser.database, ORG_ID)) == [0]
+    return signed
+
+
+async def test_a_trail_without_entries_stays_incomplete(empty: Signed) -> None:
+    for trust in (empty.trust(), None):
+        result = await empty.verify(trust)
+        assert (result.verdict, result.errors) == ("incomplete", [])
+        held = {name for name in CHECKS if getattr(result.checks, name) != "not_checked"}
+        assert held <= {"seq", "head"}, held
+
+
+async def test_entries_that_only_it_precedes_are_not_signed(empty: Signed) -> None:
+    await empty.lay(ROWS, HEAD)
+    result = await empty.verify(empty.trust(), limits=FAR)
+    assert result.errors == []
+    assert result.unsigned_entries == COUNT
+    for name in ("tree", "checkpoints", "classical_signature", "anchors"):
+        assert getattr(result.checks, name) == "not_checked"
+
+
+async def test_a_forged_one_is_named(empty: Signed) -> None:
+    text = Checkpoint(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
+    forged = sign_note(text, log_keys(2).org_signers(ORG))
+    await empty.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
+    result = await empty.verify(empty.trust())
+    assert result.verdict == "refuted"
+    assert kinds(result)
+
+
+async def test_a_trail_that_went_on_is_verified_with_it(empty: Signed) -> None:
+    await empty.lay(ROWS, HEAD)
+    await empty.sign()
+    result = await empty.verify(empty.trust())
+    assert (result.valid, result.errors) == (True, [])
+    assert 0 in await checkpoints_of(empty.superuser.database, ORG_ID)
