@@ -35,7 +35,7 @@ BATCH_SECONDS: Final = Histogram(
 )
 MISHAPS: Final = Counter(
     "quire_append_internal_errors",
-    "Exceptions beside the commit of an append transaction, by step: settle, observe or turn",
+    "Exceptions beside the commit of an append transaction, by step: settle, observe, health, release or turn",
     ["step"],
     registry=REGISTRY,
 )

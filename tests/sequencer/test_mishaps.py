@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from ledger.core.sequencer import BatchReport
+from ledger.core.sequencer import BatchReport, Limits
 from ledger.core.sequencer.batch import Outcome
+from ledger.core.sequencer.health import AppendHealth
 from ledger.core.sequencer.lane import SeenHeads
 from ledger.core.sequencer.request import AppendRequest
 from ledger.core.sequencer.sequencer import COMMITTERS
 from ledger.errors import OutcomeUnknown
+from ledger.storage.pool import Pool
 from tests.support.appending import new_org, process, sound_trail
 from tests.support.clusters import Database
 
@@ -74,6 +76,37 @@ async def test_a_settle_that_raises_leaves_nobody_waiting(
         assert len(running.reports) == ROUNDS
     assert set(counted) == {"settle"}
     assert len(_reports(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "step"), [(AppendHealth, "committed", "health"), (Pool, "release", "release")]
+)
+async def test_what_raises_after_the_commit_does_not_run_a_batch_again(
+    shared_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    step: str,
+) -> None:
+    """Of one batch with two orgs: an error of one would have been an error of each."""
+    counted: list[str] = []
+    limits = Limits(committers=1)
+    async with process(
+        shared_database.server_url, on_mishap=counted.append, limits=limits
+    ) as running:
+        orgs = [await new_org(running.database) for _ in range(3)]
+        original = getattr(owner, name)
+
+        def raises(*arguments: Any) -> None:
+            original(*arguments)
+            raise RuntimeError("a double that raises")
+
+        monkeypatch.setattr(owner, name, raises)
+        await asyncio.gather(*(running.append(org, b"0") for org in orgs))
+        monkeypatch.undo()
+        for org in orgs:
+            assert len(await sound_trail(shared_database, org)) == 1
+    assert step in counted
 
 
 async def test_an_answer_that_raises_is_the_matter_of_its_own_caller(

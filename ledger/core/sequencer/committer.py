@@ -19,6 +19,7 @@ from typing import Final
 
 from ledger.core.sequencer.batch import Batch, Outcome
 from ledger.core.sequencer.health import AppendHealth
+from ledger.core.sequencer.mishaps import Mishaps
 from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
 from ledger.storage.database import CONNECT_TIMEOUT_S, Connection, Database, explained
@@ -42,8 +43,9 @@ PROBE_WAIT_S: Final = 1.0
 class Committer:
     """Commits batches on connections of its own, kept open between batches."""
 
-    def __init__(self, database: Database, retry_s: float, at_once: int) -> None:
+    def __init__(self, database: Database, retry_s: float, at_once: int, mishaps: Mishaps) -> None:
         self._database = database
+        self._mishaps = mishaps
         self._retry_s = retry_s
         self._pool = database.pool_beside(prepare_connection, size=at_once, name="quire append")
         self.health = AppendHealth(self._probe)
@@ -67,7 +69,8 @@ class Committer:
                     raise DatabaseUnavailable(str(error)) from error
                 missing_partition = isinstance(error, NotWritten) and error.missing_partition
             else:
-                self.health.committed()
+                with self._mishaps.caught("health"):
+                    self.health.committed()
                 return outcome
             if missing_partition:
                 with contextlib.suppress(DatabaseUnavailable):  # the next attempt says it
@@ -93,7 +96,9 @@ class Committer:
             await transaction.rollback()
             raise
         finally:
-            self._pool.release(connection)
+            # Whatever it raises says nothing of the commit: the batch must not be run again.
+            with self._mishaps.caught("release"):
+                self._pool.release(connection)
         return outcome
 
     async def _settle(self, moves: Sequence[Move]) -> bool:

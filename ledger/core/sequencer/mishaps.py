@@ -14,7 +14,7 @@ _log = logging.getLogger("quire")
 SILENT_S: Final = 60.0
 
 OnMishap = Callable[[str], None]
-"""Called with the step (``settle``, ``observe`` or ``turn``) that raised."""
+"""Called with the step (``settle``, ``observe``, ``health``, ``release`` or ``turn``) that raised."""
 
 
 class Mishaps:

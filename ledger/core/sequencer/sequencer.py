@@ -89,7 +89,9 @@ class Sequencer:
         self._waiting_bytes = 0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._committer = Committer(database, self._limits.retry_s, self._limits.committers)
+        self._committer = Committer(
+            database, self._limits.retry_s, self._limits.committers, self._mishaps
+        )
 
     async def connect(self) -> None:
         """Have a connection before anybody appends; without one appends try for it themselves."""
