@@ -14,7 +14,9 @@ from typing import Final
 from litestar import Litestar
 from litestar.datastructures import State
 
-from server.http import (
+from server.http.api.description import describe
+from server.http.problems import HANDLERS
+from server.http.routes import (
     archives,
     bundles,
     checkpoints,
@@ -26,8 +28,6 @@ from server.http import (
     tenants,
     verifications,
 )
-from server.http.description import describe
-from server.http.problems import HANDLERS
 from server.services import Services
 from server.settings import Settings
 

@@ -26,20 +26,20 @@ from ledger.storage import listen, migrate, partitions
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from server import metrics
-from server.appending import Appender, Intake
-from server.archiving import target_settings
-from server.auth import Authenticator
-from server.bodies import Bodies
-from server.clock import ServerClock
-from server.directory import Directory
-from server.entry_bundles import EntryBundles
-from server.first_start import Secrets
-from server.growth import Growth
-from server.guarding import Guard
-from server.log_trust import TrustSource
-from server.own_keys import require_own_keys_in
-from server.retaining import Retaining
+from server.access.auth import Authenticator
+from server.access.directory import Directory
+from server.keys.first_start import Secrets
+from server.keys.log_trust import TrustSource
+from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
+from server.trails.appending import Appender, Intake
+from server.trails.archive_targets import target_settings
+from server.trails.bodies import Bodies
+from server.trails.clock import ServerClock
+from server.trails.entry_bundles import EntryBundles
+from server.trails.growth import Growth
+from server.trails.guarding import Guard
+from server.trails.retaining import Retaining
 
 log = structlog.get_logger("quire")
 

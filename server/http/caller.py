@@ -13,7 +13,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
 
 from ledger.core.sealer import Org
-from server.auth import May, Principal, Unauthorized, token_of
+from server.access.auth import May, Principal, Unauthorized, token_of
 from server.http.problems import BadRequest, RequestTimeout
 from server.services import Services
 

@@ -18,10 +18,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.http import appends, log
 from server.http.caller import HttpRequest
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
 from server.http.reads import HeadersOnly, answer_options, methods_of
+from server.http.routes import appends, log
 
 ORGS: Final = "/v1/orgs/"
 ENTRIES: Final = "/entries"

@@ -26,12 +26,12 @@ from ledger.errors import (
 )
 from ledger.malformed import misfit
 from server import metrics
-from server.appending import UnsupportedBody
-from server.auth import Forbidden, Unauthorized
-from server.directory import Conflict, NotFound
-from server.guarding import NothingToErase
+from server.access.auth import Forbidden, Unauthorized
+from server.access.directory import Conflict, NotFound
 from server.http.reads import allowed
-from server.reading import InvalidFilter
+from server.trails.appending import UnsupportedBody
+from server.trails.guarding import NothingToErase
+from server.trails.reading import InvalidFilter
 
 log = structlog.get_logger("quire")
 

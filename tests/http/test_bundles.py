@@ -17,7 +17,7 @@ from ledger.errors import SealingError
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
 from ledger.evidence.verification import verify_bundle
-from server.http import bundles, disclosures
+from server.http.routes import bundles, disclosures
 from tests.support.serving import Answer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
 

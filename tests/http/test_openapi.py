@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from server.app import description
-from server.http.contract import PROMISES
-from server.http.description import NO_KEY
+from server.http.api.contract import PROMISES
+from server.http.api.description import NO_KEY
 from tests.http.test_roles import ROUTES
 from tests.support.routes import an_application, routes
 from tests.support.serving import Server

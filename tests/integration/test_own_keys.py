@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring
-from server.cli.private_file import replace_private_file
+from server.cli.base.private_file import replace_private_file
 from server.embedded import SUPERUSER, EmbeddedPostgres
-from server.own_keys import ForeignKeys
+from server.keys.own_keys import ForeignKeys
+from server.process.serve import prepare
 from server.refusal import StartupRefused
-from server.serve import prepare
 from server.settings import Settings
 from tests.cli.commands import QUIRE, environment, run
 from tests.support.clusters import Database, blocking
@@ -261,7 +261,7 @@ def test_what_says_whose_database_it_is_stays(database: Database, data_dir: Path
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-import server.beginnings, server.first_start, server.own_keys, server.serve
+import server.access.beginnings, server.keys.first_start, server.keys.own_keys, server.process.serve
 from server.settings import Settings
 
 left = int(sys.argv[1])
@@ -276,14 +276,14 @@ def counted(module, name):
         return work(*arguments)
     setattr(module, name, step)
 
-counted(server.first_start, "create_private_file")
-counted(server.own_keys, "add_checks")
-counted(server.serve, "begin")
-counted(server.beginnings, "create_private_file")
-counted(server.beginnings.orgs, "insert_key")
-counted(server.beginnings.orgs, "insert_org")
+counted(server.keys.first_start, "create_private_file")
+counted(server.keys.own_keys, "add_checks")
+counted(server.process.serve, "begin")
+counted(server.access.beginnings, "create_private_file")
+counted(server.access.beginnings.orgs, "insert_key")
+counted(server.access.beginnings.orgs, "insert_org")
 settings = Settings.from_env({}, {"data_dir": Path(sys.argv[2])})
-asyncio.run(server.serve.prepare(settings, sys.argv[3]))
+asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from server.worker import application
+from server.process.worker import application
 from tests.support.serving import server_settings
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from server.serve import prepare
+from server.process.serve import prepare
+from server.process.worker import application, uvicorn_config
 from server.services import Services
 from server.settings import Settings
-from server.worker import application, uvicorn_config
 from tests.support.clusters import Database, blocking
 
 SIGNING_KEY = "test signing key of more than thirty-two bytes"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from server import logs
 from server.app import ROUTERS
-from server.http.description import describe
+from server.http.api.description import describe
+from server.process import logs
 from server.settings import Settings
 
 

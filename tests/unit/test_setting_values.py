@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.setting_values import FORMS
 from server.settings import Settings, SettingsError, documented
+from server.settings.values import FORMS
 
 VARIABLES = [row.name for row in documented()]
 INTERNAL = ("Expected", "`", "regex", "$", "[0-9", "msgspec", "<class", "NoneType", "\\A", "Enum")

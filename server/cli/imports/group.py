@@ -1,0 +1,14 @@
+"""`quire import`."""
+
+import click
+
+from server.cli.base.lazy import Lazy, LazyGroup
+
+_COMMANDS = {
+    "qwed": Lazy("server.cli.imports.qwed:import_qwed", "Copy QWED's audit trail into an org."),
+}
+
+
+@click.group("import", cls=LazyGroup, lazy=_COMMANDS)
+def imports() -> None:
+    """Bring in trails of other systems."""

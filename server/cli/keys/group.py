@@ -1,0 +1,24 @@
+"""`quire keys`."""
+
+import click
+
+from server.cli.base.lazy import Lazy, LazyGroup
+
+_COMMANDS = {
+    "create": Lazy("server.cli.keys.api_keys:create", "Create an API key and print it, this once."),
+    "list": Lazy("server.cli.keys.api_keys:list_keys", "List an org's API keys, revoked ones too."),
+    "revoke": Lazy("server.cli.keys.api_keys:revoke", "Revoke an API key, at once and for good."),
+    "log": Lazy("server.cli.keys.log_keys:log", "The keys that sign checkpoints and anchors."),
+    "platform": Lazy(
+        "server.cli.keys.platform_keys:platform", "The keys that administer all orgs."
+    ),
+    "rotate-signing": Lazy(
+        "server.cli.keys.signing_keys:rotate_signing",
+        "Add a signing key and sign with it from now on.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
+def keys() -> None:
+    """API keys of an org and of the platform, the signing keys, the keys of the logs."""

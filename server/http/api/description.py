@@ -1,0 +1,228 @@
+"""The OpenAPI 3.1 document: Litestar's, completed with what it can't see.
+
+Bodies are read by the routes themselves, some routes answer prepared bytes, and
+every route answers problems: all that comes from :mod:`server.http.api.contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from types import UnionType
+from typing import Any, Final, get_args
+
+import msgspec
+from litestar import Litestar, Router
+from litestar.openapi import OpenAPIConfig
+
+from ledger import __version__
+from ledger.event import FIELD_NAMES, MAX_FIELD_CHARS
+from server.access.auth import PERMISSIONS
+from server.http.api.contract import BATCH, EVENT, PROMISES, Promise
+from server.http.problems import KINDS, MEDIA_TYPE
+from server.trails.appending import JSON, MSGPACK, NDJSON
+
+REFS: Final = "#/components/schemas/{name}"
+MAX_KEY_CHARS: Final = 255
+NO_KEY: Final = " No key where the log is public."
+ABOUT: Final = """\
+An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
+alters unnoticed.
+
+Send an API key with every request, as `Authorization: Bearer quire_live_…` or `x-api-key`. \
+A request that can be read in two ways (a parameter twice, text that does not decode) is \
+refused on every route with 400, 415, 417, 501 or 505. Every GET answers HEAD too. \
+Errors are problem documents (RFC 9457); their `type` is stable. An org that does not exist and \
+an org of another tenant are answered alike, with 404."""
+TAGS: Final = {
+    "Entries": "Appending to a trail, reading it, erasing a person from it.",
+    "Verification": "Whether a trail, or one entry, is what was acknowledged.",
+    "Logs": "The trail as a transparency log: tiles, checkpoints, anchors, proofs.",
+    "Evidence": "Entries that leave as a file which proves itself offline.",
+    "Archive": "The trail's copy in a folder or in locked object storage.",
+    "Orgs and keys": "Tenants and their API keys.",
+    "Operations": "For operators and their machines; no key is needed.",
+}
+
+
+def describe(routers: Sequence[Router]) -> bytes:
+    """The document as JSON."""
+    # An application of its own, never served: one that serves would also answer
+    # documentation pages that load scripts from other hosts.
+    app = Litestar(
+        route_handlers=routers,
+        openapi_config=OpenAPIConfig(
+            title="Quire", version=__version__, description=ABOUT, use_handler_docstrings=True
+        ),
+        logging_config=None,  # Litestar's own would take the place of this process's
+    )
+    document = app.openapi_schema.to_schema()
+    # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy in
+    # front may serve all of this under a prefix that nobody here knows.
+    document["servers"] = [{"url": "."}]
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= _schemas()
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _complete(operation, PROMISES[operation["operationId"]])
+    return msgspec.json.encode(document)
+
+
+def _schemas() -> dict[str, Any]:
+    types = [
+        struct
+        for promise in PROMISES.values()
+        for kind in (
+            promise.body,
+            *(schema for media in promise.answers.values() for schema in media.values()),
+        )
+        if kind is not None and not isinstance(kind, dict)
+        for struct in (get_args(kind) or (kind,))
+    ]
+    _, structs = msgspec.json.schema_components(types, ref_template=REFS)
+    return {**structs, "Problem": _problem_schema(), "Event": _event_schema()}
+
+
+def _complete(operation: dict[str, Any], promise: Promise) -> None:
+    operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
+    for parameter in operation.get("parameters", []):
+        _plain(parameter)
+    responses = operation["responses"]
+    responses.pop("400", None)
+    if promise.open:
+        operation["security"] = []
+    else:
+        operation["security"] = [{"bearer": []}, {"apiKey": []}]
+        operation["description"] = roles(promise)
+        if promise.public:
+            operation["security"].append({})
+            operation["description"] += NO_KEY
+    for status, media in promise.answers.items():
+        answer = responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
+        answer["content"] = {name: {"schema": _schema(kind)} for name, kind in media.items()}
+    for status in promise.refusals(operation.get("parameters", [])):
+        responses[str(status)] = {
+            "description": _phrase(status),
+            "content": {MEDIA_TYPE: {"schema": _schema("Problem")}},
+        }
+    if promise.body is not None:
+        operation["requestBody"] = {
+            "required": promise.body_required,
+            "content": {JSON: {"schema": _schema(promise.body), "example": promise.example}},
+        }
+    if promise.raw is not None:
+        octets = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": False, "content": {promise.raw: octets}}
+    if operation["operationId"] == "appendEntries":
+        _describe_append(operation)
+
+
+def roles(promise: Promise) -> str:
+    """Which roles may call a route, in words."""
+    if promise.may is None:
+        return "Any valid key."
+    may = [str(role) for role, rights in PERMISSIONS.items() if promise.may in rights]
+    return f"Roles: {', '.join(sorted(may))}."
+
+
+def _schema(kind: Any) -> Any:
+    if isinstance(kind, dict):
+        return kind
+    if isinstance(kind, UnionType):
+        return {"anyOf": [_schema(choice) for choice in get_args(kind)]}
+    return {"$ref": REFS.format(name=kind if isinstance(kind, str) else kind.__name__)}
+
+
+def _phrase(status: int) -> str:
+    return " or ".join(kind.title for kind in KINDS.values() if kind.status == status)
+
+
+def _plain(parameter: dict[str, Any]) -> None:
+    """A parameter that may be left out is not one that may be null."""
+    for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
+        parameter.pop(noise, None)
+    schema = parameter["schema"]
+    schema.pop("description", None)
+    for choice in schema.pop("oneOf", []):
+        if choice != {"type": "null"}:
+            schema |= choice
+
+
+def _describe_append(operation: dict[str, Any]) -> None:
+    event = _schema("Event")
+    batch = {"type": "array", "items": event, "minItems": 1, "maxItems": 10_000}
+    lines = "\n".join(msgspec.json.encode(item).decode() for item in BATCH)
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {"anyOf": [event, batch]},
+                "examples": {"one": {"value": EVENT}, "batch": {"value": BATCH}},
+            },
+            NDJSON: {"schema": {"type": "string"}, "example": lines},
+            MSGPACK: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+    operation.setdefault("parameters", []).extend(
+        [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "The same key with the same body is answered as the first time, "
+                "with another body by 422.",
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_KEY_CHARS,
+                    "pattern": "^[ -~]+$",
+                },
+            },
+            {
+                "name": "Prefer",
+                "in": "header",
+                "required": False,
+                "description": "return=minimal answers a batch with its bounds only.",
+                "schema": {"type": "string", "enum": ["return=minimal", "return=representation"]},
+            },
+            {
+                "name": "wait",
+                "in": "query",
+                "required": False,
+                "description": "checkpoint: answer once a checkpoint includes the entries, with "
+                "their proofs.",
+                "schema": {"type": "string", "enum": ["checkpoint"]},
+            },
+        ]
+    )
+
+
+def _problem_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string", "format": "uri", "description": ", ".join(sorted(KINDS))},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "index": {"type": "integer", "description": "0-based index of the event at fault"},
+            "field": {"type": "string", "description": "field of the event at fault"},
+            "reason": {"type": "string", "description": "why the org is frozen"},
+        },
+    }
+
+
+def _event_schema() -> dict[str, Any]:
+    text = {"type": ["string", "null"], "maxLength": MAX_FIELD_CHARS}
+    return {
+        "type": "object",
+        "description": "Any JSON object. These names are recognised; the rest is payload only.",
+        "properties": dict.fromkeys(FIELD_NAMES, text),
+        "additionalProperties": True,
+    }
