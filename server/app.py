@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from server.http.api.description import describe
+from server.http.guard import guard, require_promises
 from server.http.problems import HANDLERS
 from server.http.routes import (
     archives,
@@ -62,7 +63,8 @@ def create_app(settings: Settings, open_services: Callable[[], Awaitable[Service
         finally:
             await app.state.services.close()
 
-    return Litestar(
+    app = Litestar(
+        guards=[guard],
         route_handlers=ROUTERS,
         state=State({"description": description}),
         lifespan=[lifespan],
@@ -71,3 +73,5 @@ def create_app(settings: Settings, open_services: Callable[[], Awaitable[Service
         openapi_config=None,
         logging_config=None,
     )
+    require_promises(app)
+    return app

@@ -12,7 +12,6 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from ledger import sealing
@@ -20,40 +19,12 @@ from ledger.errors import QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import ApiKeyRecord
+from server.access.rights import Right, Role
 
 TTL_S: Final = 30.0
 REFUSED_TTL_S: Final = 3.0
 MAX_CACHED: Final = 100_000
 _TOKEN = re.compile(r"quire_live_([0-9a-f]{16})_([0-9a-f]{48})")
-
-
-class Role(StrEnum):
-    """What a key is for."""
-
-    PLATFORM = "platform"
-    ADMIN = "admin"
-    MEMBER = "member"
-    VIEWER = "viewer"
-
-
-class May(StrEnum):
-    """What a route asks for."""
-
-    APPEND = "append entries"
-    READ = "read entries"
-    OPEN = "open sealed payloads"
-    VERIFY = "verify"
-    ADMINISTER = "administer this org"
-    PLATFORM = "administer the platform"
-
-
-_MEMBER = frozenset({May.APPEND, May.READ, May.OPEN, May.VERIFY})
-PERMISSIONS: Final = {
-    Role.PLATFORM: frozenset(May),
-    Role.ADMIN: _MEMBER | {May.ADMINISTER},
-    Role.MEMBER: _MEMBER,
-    Role.VIEWER: frozenset({May.READ, May.VERIFY}),
-}
 
 
 class Principal(NamedTuple):
@@ -63,9 +34,9 @@ class Principal(NamedTuple):
     org_id: int | None
     role: Role
 
-    def may(self, what: May) -> bool:
+    def may(self, what: Right) -> bool:
         """Whether the caller's role permits this."""
-        return what in PERMISSIONS[self.role]
+        return self.role in what.roles
 
 
 class Unauthorized(QuireError):

@@ -16,7 +16,8 @@ from ledger.errors import QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
-from server.access.auth import Forbidden, May, Principal
+from server.access.auth import Forbidden, Principal
+from server.access.rights import Right
 
 MAX_CACHED: Final = 100_000
 PUBLIC_TTL_S: Final = 30.0
@@ -50,7 +51,7 @@ class Directory:
         self._public: dict[str, tuple[Org | None, float]] = {}
         self._forgotten = 0
 
-    async def org(self, slug: str, principal: Principal, what: May) -> Org:
+    async def org(self, slug: str, principal: Principal, what: Right) -> Org:
         """The org of this slug, for this caller and purpose. Raises NotFound or Forbidden."""
         org = self._orgs.get(slug)
         if principal.org_id is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server.http.api.contract import EVENT
+from server.http.api.append import EVENT
 from server.http.api.description import NO_KEY
 from server.http.problems import KINDS, TYPE_BASE
 from tests.http.test_openapi import DOCUMENT, OPERATIONS

@@ -1,12 +1,12 @@
 """The OpenAPI 3.1 document: Litestar's, completed with what it can't see.
 
 Bodies are read by the routes themselves, some routes answer prepared bytes, and
-every route answers problems: all that comes from :mod:`server.http.api.contract`.
+every route answers problems: all that comes from their promises (:mod:`server.http.promise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from types import UnionType
 from typing import Any, Final, get_args
@@ -14,16 +14,14 @@ from typing import Any, Final, get_args
 import msgspec
 from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
+from litestar.routes import HTTPRoute
 
 from ledger import __version__
-from ledger.event import FIELD_NAMES, MAX_FIELD_CHARS
-from server.access.auth import PERMISSIONS
-from server.http.api.contract import BATCH, EVENT, PROMISES, Promise
 from server.http.problems import KINDS, MEDIA_TYPE
-from server.trails.appending import JSON, MSGPACK, NDJSON
+from server.http.promise import PROMISE, Promise
+from server.trails.appending import JSON
 
 REFS: Final = "#/components/schemas/{name}"
-MAX_KEY_CHARS: Final = 255
 NO_KEY: Final = " No key where the log is public."
 ABOUT: Final = """\
 An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
@@ -62,21 +60,33 @@ def describe(routers: Sequence[Router]) -> bytes:
     document["servers"] = [{"url": "."}]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= _schemas()
+    promises = promises_of(app)
+    schemas |= _schemas(promises.values())
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
     for operations in document["paths"].values():
         for operation in operations.values():
-            _complete(operation, PROMISES[operation["operationId"]])
+            _complete(operation, promises[operation["operationId"]])
     return msgspec.json.encode(document)
 
 
-def _schemas() -> dict[str, Any]:
+def promises_of(app: Litestar) -> dict[str, Promise]:
+    """The promises of all routes that are described, by operation id."""
+    return {
+        handler.operation_id: handler.opt[PROMISE]
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if isinstance(handler.operation_id, str) and PROMISE in handler.opt
+    }
+
+
+def _schemas(promises: Collection[Promise]) -> dict[str, Any]:
     types = [
         struct
-        for promise in PROMISES.values()
+        for promise in promises
         for kind in (
             promise.body,
             *(schema for media in promise.answers.values() for schema in media.values()),
@@ -84,8 +94,9 @@ def _schemas() -> dict[str, Any]:
         if kind is not None and not isinstance(kind, dict)
         for struct in (get_args(kind) or (kind,))
     ]
+    named = {name: schema for promise in promises for name, schema in promise.schemas.items()}
     _, structs = msgspec.json.schema_components(types, ref_template=REFS)
-    return {**structs, "Problem": _problem_schema(), "Event": _event_schema()}
+    return {**structs, "Problem": _problem_schema(), **named}
 
 
 def _complete(operation: dict[str, Any], promise: Promise) -> None:
@@ -118,16 +129,15 @@ def _complete(operation: dict[str, Any], promise: Promise) -> None:
     if promise.raw is not None:
         octets = {"schema": {"type": "string", "format": "binary"}}
         operation["requestBody"] = {"required": False, "content": {promise.raw: octets}}
-    if operation["operationId"] == "appendEntries":
-        _describe_append(operation)
+    if promise.completes is not None:
+        promise.completes(operation)
 
 
 def roles(promise: Promise) -> str:
     """Which roles may call a route, in words."""
-    if promise.may is None:
+    if promise.right is None:
         return "Any valid key."
-    may = [str(role) for role, rights in PERMISSIONS.items() if promise.may in rights]
-    return f"Roles: {', '.join(sorted(may))}."
+    return f"Roles: {', '.join(sorted(map(str, promise.right.roles)))}."
 
 
 def _schema(kind: Any) -> Any:
@@ -153,55 +163,6 @@ def _plain(parameter: dict[str, Any]) -> None:
             schema |= choice
 
 
-def _describe_append(operation: dict[str, Any]) -> None:
-    event = _schema("Event")
-    batch = {"type": "array", "items": event, "minItems": 1, "maxItems": 10_000}
-    lines = "\n".join(msgspec.json.encode(item).decode() for item in BATCH)
-    operation["requestBody"] = {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {"anyOf": [event, batch]},
-                "examples": {"one": {"value": EVENT}, "batch": {"value": BATCH}},
-            },
-            NDJSON: {"schema": {"type": "string"}, "example": lines},
-            MSGPACK: {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-    operation.setdefault("parameters", []).extend(
-        [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "description": "The same key with the same body is answered as the first time, "
-                "with another body by 422.",
-                "schema": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": MAX_KEY_CHARS,
-                    "pattern": "^[ -~]+$",
-                },
-            },
-            {
-                "name": "Prefer",
-                "in": "header",
-                "required": False,
-                "description": "return=minimal answers a batch with its bounds only.",
-                "schema": {"type": "string", "enum": ["return=minimal", "return=representation"]},
-            },
-            {
-                "name": "wait",
-                "in": "query",
-                "required": False,
-                "description": "checkpoint: answer once a checkpoint includes the entries, with "
-                "their proofs.",
-                "schema": {"type": "string", "enum": ["checkpoint"]},
-            },
-        ]
-    )
-
-
 def _problem_schema() -> dict[str, Any]:
     return {
         "type": "object",
@@ -215,14 +176,4 @@ def _problem_schema() -> dict[str, Any]:
             "field": {"type": "string", "description": "field of the event at fault"},
             "reason": {"type": "string", "description": "why the org is frozen"},
         },
-    }
-
-
-def _event_schema() -> dict[str, Any]:
-    text = {"type": ["string", "null"], "maxLength": MAX_FIELD_CHARS}
-    return {
-        "type": "object",
-        "description": "Any JSON object. These names are recognised; the rest is payload only.",
-        "properties": dict.fromkeys(FIELD_NAMES, text),
-        "additionalProperties": True,
     }

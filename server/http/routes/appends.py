@@ -6,21 +6,63 @@ import asyncio
 from itertools import repeat
 from typing import Final
 
+import msgspec
 from litestar import post
 from litestar.types import ASGIApp
+from msgspec import UNSET, UnsetType
 
 from ledger.core.sealer import Org
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
-from server.access.auth import May
-from server.http.caller import READS_QUERY, HttpRequest, body_of, org_of, services_of
+from server.access.rights import May
+from server.http.api.append import describe_append, event_schema
+from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
+from server.http.promise import asks
+from server.http.routes.proofs import ProofBody, SignedHead
+from server.http.routes.tenants import HeadBody
 from server.http.routes.waiting import signed, waits
 from server.http.written import Written
+from server.trails.appending import JSON
 from server.trails.bodies import SMALL_BYTES
 
 LARGE_BODY_BYTES: Final = 1 << 20
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+
+
+class Receipt(msgspec.Struct):
+    """The place of an event in the trail; durable once this is answered.
+
+    ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    """
+
+    record_id: str
+    seq: int
+    entry_hash: str
+    previous_hash: str | None
+    anchored_at: str
+    proof: ProofBody | UnsetType | None = UNSET
+
+
+class BatchReceipt(msgspec.Struct):
+    """The places of a batch's events, in their order, and the head after them.
+
+    ``checkpoint`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    """
+
+    entries: list[Receipt]
+    head: HeadBody
+    checkpoint: SignedHead | UnsetType | None = UNSET
+
+
+class BatchSummary(msgspec.Struct):
+    """The bounds of a batch, where ``Prefer: return=minimal`` asked for no more."""
+
+    first_seq: int
+    last_seq: int
+    count: int
+    head: HeadBody
+    checkpoint: SignedHead | UnsetType | None = UNSET
 
 
 @post(
@@ -28,11 +70,19 @@ _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
     name="append_entries",
     status_code=201,
     operation_id="appendEntries",
-    opt={READS_QUERY: True},
+    opt=asks(
+        May.APPEND,
+        writes=True,
+        reads_query=True,
+        completes=describe_append,
+        schemas={"Event": event_schema()},
+        problems=(400, 408, 413, 415, 422, 423, 429, 503),
+        answers={201: {JSON: Receipt | BatchReceipt | BatchSummary}},
+    ),
 )
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
-    tenant, _ = await org_of(request, org, May.APPEND)
+    tenant, _ = org_of(request, org)
     wait = waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)

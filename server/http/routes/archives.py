@@ -13,10 +13,13 @@ from msgspec import Struct
 from ledger.core.sealer import Org
 from ledger.entry import format_time, from_datetime
 from ledger.storage import archiving, trees
-from server.access.auth import May, Principal
+from server.access.auth import Principal
 from server.access.directory import Conflict
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.parameters import OrgSlug
+from server.http.promise import asks
+from server.trails.appending import JSON
 
 MAX_WAIT_S: Final = 60.0
 LOOK_S: Final = 0.25
@@ -83,14 +86,24 @@ async def _status(request: HttpRequest, org: Org, principal: Principal, url: str
     )
 
 
-@get("/v1/orgs/{org:str}/archive", operation_id="getArchive")
+@get("/v1/orgs/{org:str}/archive", operation_id="getArchive", opt=asks(May.VERIFY, problems=(409,)))
 async def archive_status(request: HttpRequest, org: OrgSlug) -> ArchiveBody:
     """How far the trail is archived, and what stands in the way."""
-    tenant, principal = await org_of(request, org, May.VERIFY)
+    tenant, principal = org_of(request, org)
     return await _status(request, tenant, principal, _target(request))
 
 
-@post("/v1/orgs/{org:str}/archive", status_code=202, operation_id="archiveTrail")
+@post(
+    "/v1/orgs/{org:str}/archive",
+    status_code=202,
+    operation_id="archiveTrail",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        problems=(400, 409),
+        answers={200: {JSON: ArchiveBody}, 202: {JSON: ArchiveBody}},
+    ),
+)
 async def archive_now(
     request: HttpRequest,
     org: OrgSlug,
@@ -99,7 +112,7 @@ async def archive_now(
     ] = 30.0,
 ) -> Response[ArchiveBody]:
     """Archive the trail up to its newest checkpoint without waiting for its turn."""
-    tenant, principal = await org_of(request, org, May.ADMINISTER)
+    tenant, principal = org_of(request, org)
     url = _target(request)
     database = services_of(request).database
     before = await _status(request, tenant, principal, url)

@@ -28,11 +28,13 @@ from ledger.core.sealer import Org
 from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
-from server.access.auth import Forbidden, May, Principal
+from server.access.auth import Forbidden, Principal
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.json_body import json_body
 from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
 from server.http.problems import BadRequest
+from server.http.promise import BYTES, WRITE_PROBLEMS, asks
 from server.http.routes import disclosures
 from server.http.streamed import Streamed
 from server.keys.attestors import witnesses_asked
@@ -91,12 +93,20 @@ class CreateBundle(Struct, forbid_unknown_fields=True):
     "/v1/orgs/{org:str}/bundles",
     status_code=200,
     operation_id="createBundle",
+    opt=asks(
+        May.READ,
+        writes=True,
+        body=CreateBundle,
+        example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
+        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
+        answers={200: {ZIP: BYTES}},
+    ),
     request_max_body_size=MAX_BODY_BYTES,
 )
 async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Entries with their proofs, signatures and keys in one zip that proves itself offline."""
-    tenant, principal = await org_of(request, org, May.READ)
-    asked = await json_body(request, CreateBundle)
+    tenant, principal = org_of(request, org)
+    asked: CreateBundle = await json_body(request)
     _check(asked, principal)
     services = services_of(request)
     with services.bundles.place(tenant.id):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 from litestar import Response, Router, get
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct
@@ -15,10 +16,11 @@ from ledger.log_keys import LogKeyHistory
 from ledger.storage import history, log_keys, trees
 from ledger.storage.history import ListedCheckpoint
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
-from server.access.auth import May
 from server.access.directory import NotFound
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.parameters import Limit, OrgSlug
+from server.http.promise import asks, needs_no_key
 from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 
@@ -93,6 +95,20 @@ class AnchorDetail(Struct):
     timestamps: list[TokenBody]
 
 
+class KeyStatement(msgspec.Struct):
+    """What one key of the log is, signed by the key before it and by itself."""
+
+    statement: dict[str, Any]
+    signatures: list[dict[str, Any]]
+
+
+class KeyHistory(msgspec.Struct):
+    """The keys that sign checkpoints and anchors, oldest first."""
+
+    origin: str
+    keys: list[KeyStatement]
+
+
 def size_of(text: str) -> int:
     """A tree size of a path. Raises NotFound."""
     if not _SIZE.fullmatch(text) or int(text) > MAX_SIZE:
@@ -123,22 +139,22 @@ def _page(found: list[ListedCheckpoint], limit: int) -> int | None:
     return found[-1].size if len(found) == limit and found[-1].size else None
 
 
-@get("/v1/orgs/{org:str}/checkpoints", operation_id="listCheckpoints")
+@get("/v1/orgs/{org:str}/checkpoints", operation_id="listCheckpoints", opt=asks(May.READ))
 async def list_checkpoints(
     request: HttpRequest, org: OrgSlug, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> CheckpointPage:
     """Every checkpoint ever signed of an org's trail, newest first."""
-    tenant, _ = await org_of(request, org, May.READ)
+    tenant, _ = org_of(request, org)
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, tenant.id, cursor, limit)
     shown = [checkpoint_body(StoredCheckpoint(*one[:4]), one.anchor_index) for one in found]
     return CheckpointPage(shown, _page(found, limit))
 
 
-@get("/v1/orgs/{org:str}/checkpoints/{size:str}", operation_id="getCheckpoint")
+@get("/v1/orgs/{org:str}/checkpoints/{size:str}", operation_id="getCheckpoint", opt=asks(May.READ))
 async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> CheckpointBody:
     """The checkpoint of one size."""
-    tenant, _ = await org_of(request, org, May.READ)
+    tenant, _ = org_of(request, org)
     wanted = size_of(size)
     found = await history.listed(services_of(request).database, tenant.id, wanted + 1, 1)
     if not found or found[0].size != wanted:
@@ -146,7 +162,7 @@ async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> 
     return checkpoint_body(StoredCheckpoint(*found[0][:4]), found[0].anchor_index)
 
 
-@get("/v1/log/anchors", operation_id="listAnchors")
+@get("/v1/log/anchors", operation_id="listAnchors", opt=needs_no_key(problems=(503,)))
 async def list_anchors(
     request: HttpRequest, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> AnchorPage:
@@ -160,7 +176,7 @@ async def list_anchors(
     return AnchorPage(shown, _page(found, limit))
 
 
-@get("/v1/log/anchors/{size:str}", operation_id="getAnchor")
+@get("/v1/log/anchors/{size:str}", operation_id="getAnchor", opt=needs_no_key(problems=(503,)))
 async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
     """One anchor with the cosignatures of witnesses and the timestamps it was given."""
     database = services_of(request).database
@@ -178,7 +194,11 @@ async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
     )
 
 
-@get("/v1/log/keys", operation_id="getLogKeys")
+@get(
+    "/v1/log/keys",
+    operation_id="getLogKeys",
+    opt=needs_no_key(problems=(404, 503), answers={200: {JSON: KeyHistory}}),
+)
 async def get_log_keys(request: HttpRequest) -> Response[bytes]:
     """The signed history of the keys that sign checkpoints and anchors."""
     statements = await log_keys.statements(services_of(request).database)

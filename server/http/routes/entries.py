@@ -14,10 +14,11 @@ from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
 from ledger.storage import search
-from server.access.auth import May
 from server.access.directory import Conflict, NotFound
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
+from server.http.promise import BYTES, asks
 from server.http.routes.appends import append_entries
 from server.http.routes.tenants import HeadBody, head_body
 from server.trails.appending import JSON, MSGPACK
@@ -66,7 +67,11 @@ async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
 QUERY_NAMES: Final = frozenset(Query.__struct_fields__) - {"descending"} | {"order"}
 
 
-@get("/v1/orgs/{org:str}/entries", operation_id="listEntries")
+@get(
+    "/v1/orgs/{org:str}/entries",
+    operation_id="listEntries",
+    opt=asks(May.READ, problems=(400,), answers={200: {JSON: EntryPage}}),
+)
 async def list_entries(
     request: HttpRequest,
     org: OrgSlug,
@@ -83,7 +88,7 @@ async def list_entries(
     limit: Limit = 100,
 ) -> Response[bytes]:
     """A page of entries, newest first; complete up to the last acknowledged entry."""
-    tenant, principal = await org_of(request, org, May.READ)
+    tenant, principal = org_of(request, org)
     services = services_of(request)
     refuse_unknown(request, QUERY_NAMES)
     may_open = principal.may(May.OPEN)
@@ -108,10 +113,14 @@ async def list_entries(
     return Response(msgspec.json.encode(EntryPage(shown, following)), media_type=JSON)
 
 
-@get("/v1/orgs/{org:str}/entries/{record:str}", operation_id="getEntry")
+@get(
+    "/v1/orgs/{org:str}/entries/{record:str}",
+    operation_id="getEntry",
+    opt=asks(May.READ, answers={200: {JSON: EntryBody}}),
+)
 async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
     """One entry."""
-    tenant, principal = await org_of(request, org, May.READ)
+    tenant, principal = org_of(request, org)
     entry = await _entry(request, tenant, record)
     services = services_of(request)
     shown = await show(
@@ -120,10 +129,23 @@ async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> R
     return Response(msgspec.json.encode(shown[0]), media_type=JSON)
 
 
-@get("/v1/orgs/{org:str}/entries/{record:str}/payload", operation_id="getPayload")
+@get(
+    "/v1/orgs/{org:str}/entries/{record:str}/payload",
+    operation_id="getPayload",
+    opt=asks(
+        May.OPEN,
+        problems=(409,),
+        answers={
+            200: {
+                JSON: {"type": "object"},
+                MSGPACK: BYTES,
+            }
+        },
+    ),
+)
 async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
     """The exact bytes of the event as it was sent."""
-    tenant, _ = await org_of(request, org, May.OPEN)
+    tenant, _ = org_of(request, org)
     entry = await _entry(request, tenant, record)
     services = services_of(request)
     try:
@@ -137,10 +159,10 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
     return Response(payload, media_type=JSON if is_json_payload(payload) else MSGPACK)
 
 
-@get("/v1/orgs/{org:str}/head", operation_id="getHead")
+@get("/v1/orgs/{org:str}/head", operation_id="getHead", opt=asks(May.READ))
 async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
     """The newest entry of the trail."""
-    tenant, _ = await org_of(request, org, May.READ)
+    tenant, _ = org_of(request, org)
     return head_body(*await search.head(services_of(request).database, tenant.id))
 
 

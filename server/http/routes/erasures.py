@@ -18,12 +18,14 @@ from msgspec import Meta, Struct
 from ledger.core.sealer import Org
 from ledger.entry import has_control, record_id
 from ledger.event import MAX_FIELD_CHARS
-from server.access.auth import May, Principal
+from server.access.auth import Principal
 from server.access.directory import Conflict
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
+from server.http.promise import WRITE_PROBLEMS, asks
 
 SubjectName = Annotated[
     str,
@@ -55,20 +57,36 @@ class Erased(Struct):
     record_id: str
 
 
-@post("/v1/orgs/{org:str}/erasures", status_code=200, operation_id="createErasure")
+@post(
+    "/v1/orgs/{org:str}/erasures",
+    status_code=200,
+    operation_id="createErasure",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=EraseSubject,
+        example={"subject": "ada@example.com"},
+        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
+    ),
+)
 async def create_erasure(request: HttpRequest, org: OrgSlug) -> Erased:
     """Forget a person: destroy the subject's key. No proof breaks."""
-    tenant, principal = await org_of(request, org, May.ADMINISTER)
-    data = await json_body(request, EraseSubject)
+    tenant, principal = org_of(request, org)
+    data: EraseSubject = await json_body(request)
     if has_control(data.subject):
         raise BadRequest("subject holds a control character; no event has such a subject")
     return await _erase(request, tenant, principal, data.subject)
 
 
-@delete("/v1/orgs/{org:str}/subjects/{subject:path}", status_code=200, operation_id="eraseSubject")
+@delete(
+    "/v1/orgs/{org:str}/subjects/{subject:path}",
+    status_code=200,
+    operation_id="eraseSubject",
+    opt=asks(May.ADMINISTER, writes=True, problems=(400, 409, 423, 429)),
+)
 async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:  # noqa: ARG001 - it is read before it was decoded
     """The same with the name in the path, for names that no proxy changes."""
-    tenant, principal = await org_of(request, org, May.ADMINISTER)
+    tenant, principal = org_of(request, org)
     return await _erase(request, tenant, principal, _name_in_path(request, org))
 
 

@@ -14,18 +14,18 @@ from litestar.params import PathParameter
 from litestar.types import ASGIApp
 
 from ledger.core.proving import cosigned
-from ledger.core.sealer import Org
 from ledger.errors import TileError
 from ledger.storage import bundles, trees
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
-from server.access.auth import May
 from server.access.directory import NotFound
-from server.http.caller import HttpRequest, body_of, org_of, refuse_ignored, services_of
+from server.access.rights import May
+from server.http.caller import HttpRequest, body_of, log_of, services_of
 from server.http.parameters import OrgSlug
+from server.http.promise import BYTES, OCTETS, TEXT, asks, needs_no_key
 from server.http.written import Written
 
-TEXT: Final = b"text/plain; charset=utf-8"
+PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 BINARY: Final = b"application/octet-stream"
 MAX_INDEX: Final = 2**40
 """No tree has a leaf beyond, so no tile either."""
@@ -45,43 +45,55 @@ TilePath = Annotated[
 ]
 
 
-async def log_of(request: HttpRequest, slug: str) -> tuple[Org, bool]:
-    """The org whose log may be read by this caller, and whether it is public."""
-    org = await services_of(request).directory.public(slug)
-    if org is not None:
-        return org, True
-    return (await org_of(request, slug, May.READ))[0], False
-
-
-@get("/v1/orgs/{org:str}/log/checkpoint", name="org_checkpoint", operation_id="getLogCheckpoint")
+@get(
+    "/v1/orgs/{org:str}/log/checkpoint",
+    name="org_checkpoint",
+    operation_id="getLogCheckpoint",
+    opt=asks(May.READ, public=True, answers={200: {"text/plain": TEXT}}),
+)
 async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """The newest checkpoint of an org's log, a signed note (C2SP tlog-checkpoint)."""
-    tenant, public = await log_of(request, org)
+    tenant, public = log_of(request, org)
     found = await trees.newest_checkpoint(services_of(request).database, tenant.id)
     if found is None:
         raise NotFound("this log has no checkpoint yet: nothing was appended, or just now")
-    return _written(found.note, TEXT, CHECKPOINT_AGE, public=public)
+    return _written(found.note, PLAIN_TEXT, CHECKPOINT_AGE, public=public)
 
 
-@get("/v1/orgs/{org:str}/log/tile/{tile:path}", name="org_tile", operation_id="getLogTile")
+@get(
+    "/v1/orgs/{org:str}/log/tile/{tile:path}",
+    name="org_tile",
+    operation_id="getLogTile",
+    opt=asks(May.READ, public=True, problems=(429,), answers={200: {OCTETS: BYTES}}),
+)
 async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIApp:
     """A tile or entry bundle of an org's log (C2SP tlog-tiles)."""
-    tenant, public = await log_of(request, org)
+    tenant, public = log_of(request, org)
     age = PUBLIC_ORG_AGE if public else FOR_EVER
     return await _tile(request, tenant.id, tile, age, public=public)
 
 
-@get("/v1/log/checkpoint", name="anchor_checkpoint", operation_id="getAnchorCheckpoint")
+@get(
+    "/v1/log/checkpoint",
+    name="anchor_checkpoint",
+    operation_id="getAnchorCheckpoint",
+    opt=needs_no_key(problems=(404, 503), answers={200: {"text/plain": TEXT}}),
+)
 async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
     """The newest anchor: the checkpoint of the public log of checkpoints, with cosignatures."""
     database = services_of(request).database
     found = await trees.newest_checkpoint(database, ANCHOR_LOG)
     if found is None:
         raise NotFound("nothing was anchored yet")
-    return _written(await cosigned(database, found), TEXT, CHECKPOINT_AGE, public=True)
+    return _written(await cosigned(database, found), PLAIN_TEXT, CHECKPOINT_AGE, public=True)
 
 
-@get("/v1/log/tile/{tile:path}", name="anchor_tile", operation_id="getAnchorTile")
+@get(
+    "/v1/log/tile/{tile:path}",
+    name="anchor_tile",
+    operation_id="getAnchorTile",
+    opt=needs_no_key(problems=(429, 503), answers={200: {OCTETS: BYTES}}),
+)
 async def anchor_tile(request: HttpRequest, tile: TilePath) -> ASGIApp:
     """A tile or entry bundle of the public log of checkpoints (C2SP tlog-tiles)."""
     return await _tile(request, ANCHOR_LOG, tile, FOR_EVER, public=True)
@@ -150,21 +162,26 @@ def _written(
     name="add_to_log",
     status_code=200,
     operation_id="addToLog",
+    opt=asks(
+        May.APPEND,
+        writes=True,
+        public=True,
+        raw=OCTETS,
+        problems=(400, 408, 413, 423, 429),
+        answers={200: {"text/plain": TEXT}},
+    ),
     request_max_body_size=MAX_ADDED_BYTES,
 )
 async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append raw bytes as an event and answer their index; only in the org of QUIRE_ADD_ORG."""
     services = services_of(request)
-    refuse_ignored(request)
-    tenant = await services.directory.public(org)
-    if tenant is None:
-        tenant, _ = await org_of(request, org, May.APPEND)
+    tenant, _ = log_of(request, org)
     if org != services.settings.add_org:
         raise NotFound("nothing is added to this log here; QUIRE_ADD_ORG names the one it is for")
     appended = await services.appender.append(
         tenant, [services.appender.added(await body_of(request))]
     )
-    return Written(200, b"%d" % appended.entries[0].seq, (), TEXT)
+    return Written(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
 
 
 router = Router(

@@ -17,6 +17,7 @@ from ledger.storage import migrate, trees
 from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
+from server.http.promise import TEXT, needs_no_key
 from server.http.written import Written
 from server.trails.appending import JSON
 
@@ -54,13 +55,18 @@ class Readiness(msgspec.Struct):
     appends: str
 
 
-@get("/livez", operation_id="live", tags=["Operations"])
+@get("/livez", operation_id="live", opt=needs_no_key(), tags=["Operations"])
 async def livez() -> dict[str, str]:
     """The process runs and its event loop turns."""
     return {"status": "ok"}
 
 
-@get("/readyz", operation_id="ready", tags=["Operations"])
+@get(
+    "/readyz",
+    operation_id="ready",
+    opt=needs_no_key(answers={200: {JSON: Readiness}, 503: {JSON: Readiness}}),
+    tags=["Operations"],
+)
 async def readyz(request: HttpRequest) -> Response[Readiness]:
     """The database answers, the schema is this version's, sequencer and clock work, a write succeeds."""
     services = services_of(request)
@@ -85,7 +91,12 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
     )
 
 
-@get("/metrics", operation_id="metrics", tags=["Operations"])
+@get(
+    "/metrics",
+    operation_id="metrics",
+    opt=needs_no_key(answers={200: {"text/plain": TEXT}}),
+    tags=["Operations"],
+)
 async def prometheus(request: HttpRequest) -> ASGIApp:
     """Metrics in the Prometheus text format."""
     services = services_of(request)
@@ -100,7 +111,7 @@ async def prometheus(request: HttpRequest) -> ASGIApp:
     return Written(200, body, (), content_type.encode())
 
 
-@get("/openapi.json", include_in_schema=False)
+@get("/openapi.json", include_in_schema=False, opt=needs_no_key())
 async def openapi(request: HttpRequest) -> Response[bytes]:
     """The OpenAPI 3.1 description of this API."""
     return Response(request.app.state.description(), media_type=JSON)
@@ -112,7 +123,7 @@ def _moved(to: str) -> Response[bytes]:
     return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)
 
 
-@get("/docs", include_in_schema=False)
+@get("/docs", include_in_schema=False, opt=needs_no_key())
 async def docs(request: HttpRequest) -> Response[bytes]:
     """The description as a page; everything it needs comes from this server."""
     if request.scope["raw_path"].endswith(b"/"):
@@ -124,13 +135,13 @@ async def docs(request: HttpRequest) -> Response[bytes]:
     )
 
 
-@get("/verify", include_in_schema=False)
+@get("/verify", include_in_schema=False, opt=needs_no_key())
 async def verify() -> Response[bytes]:
     """The page that verifies evidence bundles in the browser, the one that lies in each of them."""
     return Response(VERIFY_PAGE, media_type=MediaType.HTML, headers=VERIFY_HEADERS)
 
 
-@get("/static/{name:path}", include_in_schema=False)
+@get("/static/{name:path}", include_in_schema=False, opt=needs_no_key())
 async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
     """A file of the page: one of a list, so that no path leads anywhere else."""
     asset = name.removeprefix("/")

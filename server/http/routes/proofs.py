@@ -16,11 +16,12 @@ from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.storage import history, trees
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
-from server.access.auth import May
 from server.access.directory import NotFound
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
+from server.http.promise import TEXT, asks, needs_no_key
 from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
 from server.http.routes.tenants import rfc3339
 from server.services import Services
@@ -138,7 +139,11 @@ def tlog_proof(proven: Proven) -> bytes:
     return TlogProof(proven.seq, tuple(proven.hashes), proven.checkpoint.note, extra).format()
 
 
-@get("/v1/orgs/{org:str}/entries/{record:str}/proof", operation_id="getProof")
+@get(
+    "/v1/orgs/{org:str}/entries/{record:str}/proof",
+    operation_id="getProof",
+    opt=asks(May.READ, problems=(409, 423), answers={200: {JSON: ProofBody, TLOG_PROOF: TEXT}}),
+)
 async def get_proof(
     request: HttpRequest,
     org: OrgSlug,
@@ -147,7 +152,7 @@ async def get_proof(
     anchored: Anchored = False,
 ) -> Response[bytes]:
     """That an entry is in a checkpoint, and the checkpoint in an anchor."""
-    tenant, _ = await org_of(request, org, May.READ)
+    tenant, _ = org_of(request, org)
     refuse_unknown(request, _PROOF_QUERY)
     if anchored and size is not None:
         raise BadRequest("give size or anchored, not both")
@@ -193,16 +198,24 @@ def _wants_tlog_proof(request: HttpRequest) -> bool:
     return any(choice.partition(";")[0].strip() == TLOG_PROOF for choice in accepted.split(",", 32))
 
 
-@get("/v1/orgs/{org:str}/consistency", operation_id="getConsistency")
+@get(
+    "/v1/orgs/{org:str}/consistency",
+    operation_id="getConsistency",
+    opt=asks(May.READ, problems=(409,)),
+)
 async def get_consistency(
     request: HttpRequest, org: OrgSlug, first: From = 0, second: To = None
 ) -> ConsistencyBody:
     """That an org's tree of one size continues its tree of another."""
-    tenant, _ = await org_of(request, org, May.READ)
+    tenant, _ = org_of(request, org)
     return await _consistency(request, tenant.id, first, second)
 
 
-@get("/v1/log/consistency", operation_id="getAnchorConsistency")
+@get(
+    "/v1/log/consistency",
+    operation_id="getAnchorConsistency",
+    opt=needs_no_key(problems=(409, 503)),
+)
 async def get_anchor_consistency(
     request: HttpRequest, first: From = 0, second: To = None
 ) -> ConsistencyBody:

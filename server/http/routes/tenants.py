@@ -11,12 +11,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ledger.entry import format_time, from_datetime, has_control
 from ledger.storage import orgs
 from ledger.storage.orgs import ApiKeyRecord, OrgRecord
-from server.access.auth import Forbidden, May
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
+from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
+from server.http.promise import WRITE_PROBLEMS, any_key, asks
 
 PUBLIC_PLAIN = (
     "this org keeps plain identities: everybody can now read the actors and subjects of its "
@@ -186,12 +187,6 @@ def _clean(field: str, text: str) -> str:
     return text
 
 
-async def _platform(request: HttpRequest) -> None:
-    principal = await principal_of(request)
-    if not principal.may(May.PLATFORM):
-        raise Forbidden(f"a {principal.role} key may not {May.PLATFORM}")
-
-
 async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
     record = await orgs.org_by_id(services_of(request).database, org_id)
     if record is None:
@@ -199,21 +194,30 @@ async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
     return _org_body(record)
 
 
-@get("/v1/whoami", operation_id="whoAmI")
+@get("/v1/whoami", operation_id="whoAmI", opt=any_key())
 async def who_am_i(request: HttpRequest) -> WhoAmI:
     """What the presented API key is, and which org it belongs to."""
-    principal = await principal_of(request)
+    principal = principal_of(request)
     org = None
     if principal.org_id is not None:
         org = await services_of(request).directory.by_id(principal.org_id)
     return WhoAmI(principal.key_id, str(principal.role), None if org is None else org.slug)
 
 
-@post("/v1/orgs", operation_id="createOrg")
+@post(
+    "/v1/orgs",
+    operation_id="createOrg",
+    opt=asks(
+        May.PLATFORM,
+        writes=True,
+        body=CreateOrg,
+        example={"slug": "acme", "name": "Acme Ltd", "privacy": "sealed"},
+        problems=(400, 409, *WRITE_PROBLEMS),
+    ),
+)
 async def create_org(request: HttpRequest) -> OrgBody:
     """Create an org with an empty trail (platform key)."""
-    await _platform(request)
-    data = await json_body(request, CreateOrg)
+    data: CreateOrg = await json_body(request)
     # "$" of a pattern also matches before a last line feed.
     if SLUG.fullmatch(data.slug) is None:
         raise BadRequest(f"slug must be {SLUG_FORM}")
@@ -222,10 +226,9 @@ async def create_org(request: HttpRequest) -> OrgBody:
     return await _show(request, org.id, org.slug)
 
 
-@get("/v1/orgs", operation_id="listOrgs")
+@get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
 async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 100) -> OrgList:
     """List orgs in the order of their slugs (platform key)."""
-    await _platform(request)
     records = await orgs.list_orgs(
         services_of(request).database, _clean("cursor", cursor or ""), limit
     )
@@ -233,18 +236,28 @@ async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 
     return OrgList([_org_body(record) for record in records], following)
 
 
-@get("/v1/orgs/{org:str}", operation_id="getOrg")
+@get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
 async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     """One org, its head and whether it is frozen."""
-    tenant, _ = await org_of(request, org, May.READ)
+    tenant, _ = org_of(request, org)
     return await _show(request, tenant.id, org)
 
 
-@patch("/v1/orgs/{org:str}", operation_id="changeOrg")
+@patch(
+    "/v1/orgs/{org:str}",
+    operation_id="changeOrg",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=ChangeOrg,
+        example={"name": "Acme"},
+        problems=(400, *WRITE_PROBLEMS),
+    ),
+)
 async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     """Change an org's display name, or whether its log is public."""
-    tenant, _ = await org_of(request, org, May.ADMINISTER)
-    data = await json_body(request, ChangeOrg)
+    tenant, _ = org_of(request, org)
+    data: ChangeOrg = await json_body(request)
     if data.name is None and data.log_public is None:
         raise BadRequest("give name, log_public or both: nothing else of an org changes")
     services = services_of(request)
@@ -257,11 +270,22 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     return shown
 
 
-@post("/v1/orgs/{org:str}/thaw", status_code=200, operation_id="thawOrg")
+@post(
+    "/v1/orgs/{org:str}/thaw",
+    status_code=200,
+    operation_id="thawOrg",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=ThawOrg,
+        example={"reason": "restored from the backup of 3 May; verified whole"},
+        problems=(400, 409, 429, *WRITE_PROBLEMS),
+    ),
+)
 async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     """Let a frozen org take entries again; the reason becomes an entry of its trail."""
-    tenant, principal = await org_of(request, org, May.ADMINISTER)
-    data = await json_body(request, ThawOrg)
+    tenant, principal = org_of(request, org)
+    data: ThawOrg = await json_body(request)
     services = services_of(request)
     record = await orgs.org_by_id(services.database, tenant.id)
     if record is not None and record.frozen_at is None and record.has_head:
@@ -273,12 +297,19 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
 @post(
     "/v1/orgs/{org:str}/keys",
     operation_id="createKey",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=CreateKey,
+        example={"name": "billing service", "role": "member"},
+        problems=(400, *WRITE_PROBLEMS),
+    ),
     response_headers={"Cache-Control": "no-store"},
 )
 async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     """Create an API key of an org; the key is shown this once."""
-    tenant, _ = await org_of(request, org, May.ADMINISTER)
-    data = await json_body(request, CreateKey)
+    tenant, _ = org_of(request, org)
+    data: CreateKey = await json_body(request)
     services = services_of(request)
     new = services.authenticator.new_key()
     await orgs.insert_key(
@@ -294,18 +325,22 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     return NewKeyBody(record.id, record.name, record.role, rfc3339(record.created_at), new.token)
 
 
-@get("/v1/orgs/{org:str}/keys", operation_id="listKeys")
+@get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
 async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
     """List the API keys of an org, revoked ones included."""
-    tenant, _ = await org_of(request, org, May.ADMINISTER)
+    tenant, _ = org_of(request, org)
     records = await orgs.list_keys(services_of(request).database, tenant.id)
     return KeyList([_key_body(record) for record in records])
 
 
-@delete("/v1/orgs/{org:str}/keys/{key_id:str}", operation_id="revokeKey")
+@delete(
+    "/v1/orgs/{org:str}/keys/{key_id:str}",
+    operation_id="revokeKey",
+    opt=asks(May.ADMINISTER, writes=True, problems=(400,)),
+)
 async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     """Revoke an API key, on every server at once."""
-    tenant, _ = await org_of(request, org, May.ADMINISTER)
+    tenant, _ = org_of(request, org)
     services = services_of(request)
     known = not has_control(key_id) and await orgs.revoke_key(services.database, key_id, tenant.id)
     if not known:
@@ -313,10 +348,14 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     services.authenticator.forget(key_id)
 
 
-@get("/v1/orgs/{org:str}/security-events", operation_id="listSecurityEvents")
+@get(
+    "/v1/orgs/{org:str}/security-events",
+    operation_id="listSecurityEvents",
+    opt=asks(May.ADMINISTER),
+)
 async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
     """What an operator must know of: why the org was frozen, and when."""
-    tenant, _ = await org_of(request, org, May.ADMINISTER)
+    tenant, _ = org_of(request, org)
     events = await orgs.security_events(services_of(request).database, tenant.id)
     return SecurityEventList(
         [SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from litestar import Response, Router, get, post
 from litestar.params import PathParameter, QueryParameter
@@ -24,17 +24,30 @@ from ledger.core.verification.trail import Target
 from ledger.core.verification.trust import Trust
 from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
 from ledger.verdict import Verdict, worse_of
-from server.access.auth import May
 from server.access.directory import NotFound
+from server.access.rights import May
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
 from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
+from server.http.promise import WRITE_PROBLEMS, asks
 from server.http.routes.imported_rows import MISSING, ImportedRowVerdict, asked_place
 from server.services import Services
+from server.trails.appending import JSON
 
 MAX_WAIT_S = 60.0
 JobId = Annotated[str, PathParameter(description="Id of a verification")]
+
+
+WATCHED: Final = {
+    "type": "object",
+    "description": "One server-sent event; its data is a JobBody as JSON.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "done"]},
+        "data": {"type": "string", "contentMediaType": JSON},
+    },
+}
 
 
 class VerifyRange(Struct, forbid_unknown_fields=True):
@@ -116,7 +129,7 @@ async def _range(request: HttpRequest) -> VerifyRange:
     """What to verify; no body means the whole trail."""
     if not (await body_of(request)).strip():
         return VerifyRange()
-    asked = await json_body(request, VerifyRange)
+    asked: VerifyRange = await json_body(request)
     if None not in (asked.from_seq, asked.to_seq) and asked.to_seq < asked.from_seq:  # type: ignore[operator]
         raise BadRequest("to_seq must not be less than from_seq")
     return asked
@@ -131,7 +144,20 @@ async def _find(request: HttpRequest, org: Org, job_id: str) -> Job:
     return job
 
 
-@post("/v1/orgs/{org:str}/verifications", status_code=202, operation_id="startVerification")
+@post(
+    "/v1/orgs/{org:str}/verifications",
+    status_code=202,
+    operation_id="startVerification",
+    opt=asks(
+        May.VERIFY,
+        writes=True,
+        body=VerifyRange,
+        body_required=False,
+        example={"from_seq": 0, "to_seq": None},
+        problems=(400, 429, *WRITE_PROBLEMS),
+        answers={200: {JSON: JobBody}, 202: {JSON: JobBody}},
+    ),
+)
 async def start_verification(
     request: HttpRequest,
     org: OrgSlug,
@@ -140,7 +166,7 @@ async def start_verification(
     ] = 0.0,
 ) -> Response[JobBody]:
     """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
-    tenant, _ = await org_of(request, org, May.VERIFY)
+    tenant, _ = org_of(request, org)
     asked = await _range(request)
     jobs = services_of(request).verifications
     try:
@@ -152,21 +178,26 @@ async def start_verification(
     return Response(_body(job), status_code=200 if job.finished else 202)
 
 
-@get("/v1/orgs/{org:str}/verifications/{job_id:str}", operation_id="getVerification")
+@get(
+    "/v1/orgs/{org:str}/verifications/{job_id:str}",
+    operation_id="getVerification",
+    opt=asks(May.VERIFY),
+)
 async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> JobBody:
     """State, progress, rate and faults so far; the result once done."""
-    tenant, _ = await org_of(request, org, May.VERIFY)
+    tenant, _ = org_of(request, org)
     return _body(await _find(request, tenant, job_id))
 
 
 @get(
     "/v1/orgs/{org:str}/verifications/{job_id:str}/events",
     operation_id="watchVerification",
+    opt=asks(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
     media_type="text/event-stream",
 )
 async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> ServerSentEvent:
     """The same as server-sent events: "progress" each time it changes, "done" at the end."""
-    tenant, _ = await org_of(request, org, May.VERIFY)
+    tenant, _ = org_of(request, org)
     jobs = services_of(request).verifications
     await _find(request, tenant, job_id)
 
@@ -180,10 +211,14 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
     return answer
 
 
-@get("/admin/compliance/verify/{record:str}", operation_id="verifyEntry")
+@get(
+    "/admin/compliance/verify/{record:str}",
+    operation_id="verifyEntry",
+    opt=asks(May.VERIFY, problems=(400,)),
+)
 async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     """The checks of one entry: hash, signature, link, payload, and its place in the signed tree."""
-    principal = await principal_of(request)
+    principal = principal_of(request)
     services = services_of(request)
     missing = NotFound(MISSING)
     place, row = await asked_place(services, principal, record)
