@@ -12,7 +12,7 @@ from typing import Final
 
 from ledger.archive.retention import SYSTEM
 from ledger.core.sealer import Org, new_org_key
-from ledger.errors import QuireError
+from ledger.errors import NOT_FOUND, Problem, QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
@@ -30,9 +30,13 @@ _TRIES: Final = 8
 class NotFound(QuireError):
     """There is nothing here for this caller."""
 
+    problem_type = NOT_FOUND
+
 
 class Conflict(QuireError):
     """What was asked contradicts what is there."""
+
+    problem_type = Problem("conflict", 409, "Conflict")
 
 
 def no_such_org(slug: str) -> NotFound:

@@ -13,7 +13,7 @@ from blake3 import blake3
 from ledger import sealing
 from ledger.core.sealer import Org, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
-from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge
+from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, Problem
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
 
 MAX_SEALINGS: Final = 5
@@ -31,6 +31,8 @@ BODY_TYPES: Final = (JSON, NDJSON, MSGPACK)
 
 class UnsupportedBody(InvalidEvent):
     """A content type that no parser takes."""
+
+    problem_type = Problem("unsupported-media-type", 415, "Unsupported content type")
 
 
 class Intake(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from ledger.core.sealer import Org, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
 from ledger.core.verification.faults import Result
 from ledger.entry import search_tag
-from ledger.errors import AppendRefused, DatabaseUnavailable
+from ledger.errors import NOT_FOUND, AppendRefused, DatabaseUnavailable
 from ledger.event import Event, EventFields
 from ledger.storage import attestations, orgs, subjects
 from ledger.storage.database import Database
@@ -29,6 +29,8 @@ DISCLOSED = "quire.bundle_disclosed"
 
 class NothingToErase(AppendRefused):
     """The subject has no row: never seen, or erased before."""
+
+    problem_type = NOT_FOUND
 
 
 class Seqs(msgspec.Struct):

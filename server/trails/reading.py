@@ -23,7 +23,14 @@ from ledger.entry import (
     record_id,
     search_tag,
 )
-from ledger.errors import FormatError, InvalidTime, KeyNotRestored, QuireError, SealingError
+from ledger.errors import (
+    INVALID_REQUEST,
+    FormatError,
+    InvalidTime,
+    KeyNotRestored,
+    QuireError,
+    SealingError,
+)
 from ledger.event import is_json_payload
 from ledger.storage.database import Database
 from ledger.storage.search import Filter, Page
@@ -34,6 +41,8 @@ LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
 
 class InvalidFilter(QuireError):
     """A query parameter that can't be used."""
+
+    problem_type = INVALID_REQUEST
 
 
 class EntryBody(msgspec.Struct):

@@ -17,7 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from ledger import __version__
-from server.http.problems import KINDS, MEDIA_TYPE
+from server.http.problems import MEDIA_TYPE, problems
 from server.http.promise import PROMISE, Promise
 from server.trails.appending import JSON
 
@@ -149,7 +149,7 @@ def _schema(kind: Any) -> Any:
 
 
 def _phrase(status: int) -> str:
-    return " or ".join(kind.title for kind in KINDS.values() if kind.status == status)
+    return " or ".join(kind.title for kind in problems().values() if kind.status == status)
 
 
 def _plain(parameter: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ def _problem_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": {"type": "string", "format": "uri", "description": ", ".join(sorted(KINDS))},
+            "type": {"type": "string", "format": "uri", "description": ", ".join(problems())},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},

@@ -15,14 +15,13 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ledger.entry import has_control
+from ledger.errors import INVALID_REQUEST, Problem
 from server.access.auth import token_of
 from server.http.problems import (
     EXPECTATION_FAILED,
-    INVALID_REQUEST,
     NOT_IMPLEMENTED,
     UNSUPPORTED_TYPE,
     VERSION_NOT_SUPPORTED,
-    Kind,
 )
 from server.http.reads import WHOLE_SERVER
 
@@ -45,7 +44,7 @@ _SHOWN_CHARS: Final = 64
 class Flaw(NamedTuple):
     """Why a request is refused."""
 
-    kind: Kind
+    kind: Problem
     detail: str
 
 
