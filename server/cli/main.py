@@ -4,13 +4,16 @@ Exit codes: 0 done or verified, 1 done and the finding is bad (refuted, a line t
 2 not done, 3 incomplete, 130 after ^C.
 """
 
+from collections.abc import Iterable
+
 import click
 
 from ledger import __version__
-from server.cli.base.lazy import Lazy
+from server.app.features import FEATURES
 from server.cli.base.root import Root
+from server.feature import Command, Feature
 
-__all__ = ["main"]
+__all__ = ["commands", "main"]
 
 _EPILOG = """\b
 Commands that speak to a server read
@@ -19,40 +22,15 @@ Commands that speak to a server read
                  platform.key in the data directory (.quire) is used
 """
 
-_COMMANDS = {
-    "serve": Lazy("server.cli.operations.serve:serve", "Run the server."),
-    "migrate": Lazy(
-        "server.cli.operations.migrate:migrate", "Bring the database to this version's schema."
-    ),
-    "settings": Lazy("server.cli.operations.settings:settings", "List the server's settings."),
-    "orgs": Lazy("server.cli.trails.orgs:orgs", "Create and look after orgs."),
-    "keys": Lazy("server.cli.keys.group:keys", "API keys of an org, and the signing keys."),
-    "append": Lazy(
-        "server.cli.trails.append:append", "Append events from a file or standard input."
-    ),
-    "entries": Lazy("server.cli.trails.entries:entries", "Read a trail's entries."),
-    "verify": Lazy("server.cli.trails.verify:verify", "Verify a trail and list every fault."),
-    "verify-entry": Lazy("server.cli.trails.verify:verify_entry", "Verify one entry."),
-    "log": Lazy("server.cli.keys.log:log", "The signed logs: their verifier keys."),
-    "bundle": Lazy(
-        "server.cli.trails.bundle:bundle", "Write evidence that proves itself to a file."
-    ),
-    "archive": Lazy("server.cli.archive.group:archive", "The archive of a trail."),
-    "retention": Lazy(
-        "server.cli.operations.retention:retention", "Months that leave the database."
-    ),
-    "import": Lazy("server.cli.imports.group:imports", "Bring in trails of other systems."),
-    "subjects": Lazy("server.cli.trails.subjects:subjects", "Erase a person's data."),
-    "witness": Lazy(
-        "server.cli.operations.witness:witness", "Watch other people's logs, and cosign them."
-    ),
-    "bench": Lazy("server.cli.operations.bench:bench", "Measure speed (in a checkout)."),
-}
+
+def commands(features: Iterable[Feature]) -> dict[str, Command]:
+    """The commands of all features, in the order of the help."""
+    return {name: command for one in features for name, command in one.commands.items()}
 
 
 @click.group(
     cls=Root,
-    lazy=_COMMANDS,
+    lazy=commands(FEATURES),
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )

@@ -16,7 +16,7 @@ from ledger.core.sealer import Org
 from server.access.auth import Principal
 from server.http.problems import BadRequest, RequestTimeout
 from server.http.promise import PROMISE, Promise
-from server.services import Services
+from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
 

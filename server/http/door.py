@@ -22,7 +22,7 @@ from server.http.caller import HttpRequest
 from server.http.guard import let_in
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
 from server.http.promise import PROMISE, Promise
-from server.http.reads import HeadersOnly, answer_options, methods_of
+from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import appends, log
 
 ORGS: Final = "/v1/orgs/"

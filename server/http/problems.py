@@ -25,7 +25,7 @@ from ledger.errors import (
 from ledger.malformed import misfit
 from server import metrics
 from server.access.auth import Forbidden, Unauthorized
-from server.http.reads import allowed
+from server.http.protocol.reads import allowed
 from server.trails.appending import UnsupportedBody
 
 log = structlog.get_logger("quire")

@@ -15,11 +15,11 @@ from ledger.core.sealer import Org, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, Problem
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
+from server.trails.entry_kinds import ADDED
 
 MAX_SEALINGS: Final = 5
 MAX_KEY_CHARS: Final = 255
 _DIGEST_BYTES: Final = 16
-ADDED: Final = "quire.added"
 _REQUEST: Final = b"request\x00"
 _EVENT: Final = b"event\x00"
 

@@ -19,12 +19,9 @@ from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
 from server.trails.appending import MAX_SEALINGS
+from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
 
 log = structlog.get_logger("quire")
-
-THAWED = "quire.org_thawed"
-ERASED = "quire.subject_erased"
-DISCLOSED = "quire.bundle_disclosed"
 
 
 class NothingToErase(AppendRefused):

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from server.app import description
+from server.app.application import description
 from server.http.api.description import NO_KEY, promises_of
 from tests.http.test_roles import ROUTES
 from tests.support.routes import an_application, routes

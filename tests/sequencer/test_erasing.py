@@ -19,7 +19,8 @@ from ledger.event import Event, EventFields
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
 from server.trails.appending import Appender, Intake
-from server.trails.guarding import ERASED, Guard, NothingToErase
+from server.trails.entry_kinds import ERASED
+from server.trails.guarding import Guard, NothingToErase
 from tests.support.appending import (
     MASTER_KEY,
     Process,

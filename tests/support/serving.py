@@ -18,8 +18,8 @@ import uvicorn
 
 from server.process.serve import prepare
 from server.process.worker import application, uvicorn_config
-from server.services import Services
 from server.settings import Settings
+from server.trails.services import Services
 from tests.support.clusters import Database, blocking
 
 SIGNING_KEY = "test signing key of more than thirty-two bytes"

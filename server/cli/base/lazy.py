@@ -5,26 +5,19 @@ what the help of a group lists is in its table, not in the modules.
 """
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from server.cli.base.arguments import require_unicode
-
-
-class Lazy(NamedTuple):
-    """Where a command is (`package.module:attribute`), and the line about it in the help."""
-
-    target: str
-    summary: str
+from server.feature import Command, load
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported by name; the help lists them in the table's order."""
 
     def __init__(
-        self, name: str | None = None, *, lazy: Mapping[str, Lazy], **settings: Any
+        self, name: str | None = None, *, lazy: Mapping[str, Command], **settings: Any
     ) -> None:
         super().__init__(name, **settings)
         self._lazy = lazy
@@ -36,8 +29,7 @@ class LazyGroup(click.Group):
         entry = self._lazy.get(cmd_name)
         if entry is None:
             return None
-        module, _, attribute = entry.target.partition(":")
-        command = getattr(import_module(module), attribute)
+        command = load(entry.target)
         assert isinstance(command, click.Command)
         return require_unicode(command)
 

@@ -2,10 +2,11 @@
 
 import click
 
-from server.cli.base.lazy import Lazy, LazyGroup
+from server.cli.base.lazy import LazyGroup
+from server.feature import Command
 
 _COMMANDS = {
-    "qwed": Lazy("server.cli.imports.qwed:import_qwed", "Copy QWED's audit trail into an org."),
+    "qwed": Command("server.cli.imports.qwed:import_qwed", "Copy QWED's audit trail into an org."),
 }
 
 

@@ -16,9 +16,9 @@ from server.cli.base import output
 from server.cli.base.own_database import own_database
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_secrets
-from server.services import Services
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
+from server.trails.services import Services
 
 _data_dir = click.option(
     "--data-dir",

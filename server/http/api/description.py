@@ -6,7 +6,7 @@ every route answers problems: all that comes from their promises (:mod:`server.h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from types import UnionType
 from typing import Any, Final, get_args
@@ -17,6 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from ledger import __version__
+from ledger.errors import Problem
 from server.http.problems import MEDIA_TYPE, problems
 from server.http.promise import PROMISE, Promise
 from server.trails.appending import JSON
@@ -32,19 +33,12 @@ A request that can be read in two ways (a parameter twice, text that does not de
 refused on every route with 400, 415, 417, 501 or 505. Every GET answers HEAD too. \
 Errors are problem documents (RFC 9457); their `type` is stable. An org that does not exist and \
 an org of another tenant are answered alike, with 404."""
-TAGS: Final = {
-    "Entries": "Appending to a trail, reading it, erasing a person from it.",
-    "Verification": "Whether a trail, or one entry, is what was acknowledged.",
-    "Logs": "The trail as a transparency log: tiles, checkpoints, anchors, proofs.",
-    "Evidence": "Entries that leave as a file which proves itself offline.",
-    "Archive": "The trail's copy in a folder or in locked object storage.",
-    "Orgs and keys": "Tenants and their API keys.",
-    "Operations": "For operators and their machines; no key is needed.",
-}
 
 
-def describe(routers: Sequence[Router]) -> bytes:
-    """The document as JSON."""
+def describe(
+    routers: Sequence[Router], tags: Mapping[str, str], packages: Sequence[str] = ()
+) -> bytes:
+    """The document as JSON; ``packages`` are those whose errors state problems, beside Quire's."""
     # An application of its own, never served: one that serves would also answer
     # documentation pages that load scripts from other hosts.
     app = Litestar(
@@ -58,17 +52,18 @@ def describe(routers: Sequence[Router]) -> bytes:
     # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy in
     # front may serve all of this under a prefix that nobody here knows.
     document["servers"] = [{"url": "."}]
-    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    document["tags"] = [{"name": name, "description": text} for name, text in tags.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     promises = promises_of(app)
-    schemas |= _schemas(promises.values())
+    kinds = problems(*packages)
+    schemas |= _schemas(promises.values(), kinds)
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
     for operations in document["paths"].values():
         for operation in operations.values():
-            _complete(operation, promises[operation["operationId"]])
+            _complete(operation, promises[operation["operationId"]], kinds)
     return msgspec.json.encode(document)
 
 
@@ -83,7 +78,7 @@ def promises_of(app: Litestar) -> dict[str, Promise]:
     }
 
 
-def _schemas(promises: Collection[Promise]) -> dict[str, Any]:
+def _schemas(promises: Collection[Promise], kinds: Mapping[str, Problem]) -> dict[str, Any]:
     types = [
         struct
         for promise in promises
@@ -96,10 +91,10 @@ def _schemas(promises: Collection[Promise]) -> dict[str, Any]:
     ]
     named = {name: schema for promise in promises for name, schema in promise.schemas.items()}
     _, structs = msgspec.json.schema_components(types, ref_template=REFS)
-    return {**structs, "Problem": _problem_schema(), **named}
+    return {**structs, "Problem": _problem_schema(kinds), **named}
 
 
-def _complete(operation: dict[str, Any], promise: Promise) -> None:
+def _complete(operation: dict[str, Any], promise: Promise, kinds: Mapping[str, Problem]) -> None:
     operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
     for parameter in operation.get("parameters", []):
         _plain(parameter)
@@ -118,7 +113,7 @@ def _complete(operation: dict[str, Any], promise: Promise) -> None:
         answer["content"] = {name: {"schema": _schema(kind)} for name, kind in media.items()}
     for status in promise.refusals(operation.get("parameters", [])):
         responses[str(status)] = {
-            "description": _phrase(status),
+            "description": _phrase(status, kinds),
             "content": {MEDIA_TYPE: {"schema": _schema("Problem")}},
         }
     if promise.body is not None:
@@ -148,8 +143,8 @@ def _schema(kind: Any) -> Any:
     return {"$ref": REFS.format(name=kind if isinstance(kind, str) else kind.__name__)}
 
 
-def _phrase(status: int) -> str:
-    return " or ".join(kind.title for kind in problems().values() if kind.status == status)
+def _phrase(status: int, kinds: Mapping[str, Problem]) -> str:
+    return " or ".join(kind.title for kind in kinds.values() if kind.status == status)
 
 
 def _plain(parameter: dict[str, Any]) -> None:
@@ -163,12 +158,12 @@ def _plain(parameter: dict[str, Any]) -> None:
             schema |= choice
 
 
-def _problem_schema() -> dict[str, Any]:
+def _problem_schema(kinds: Mapping[str, Problem]) -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": {"type": "string", "format": "uri", "description": ", ".join(problems())},
+            "type": {"type": "string", "format": "uri", "description": ", ".join(kinds)},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},

@@ -24,7 +24,7 @@ from server.http.problems import (
 )
 from server.http.protocol.http10 import UntilClosed
 from server.http.protocol.wellformed import Flaw, flaw_of, target_of
-from server.http.written import Written
+from server.http.protocol.written import Written
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

@@ -23,7 +23,7 @@ from server.http.problems import (
     UNSUPPORTED_TYPE,
     VERSION_NOT_SUPPORTED,
 )
-from server.http.reads import WHOLE_SERVER
+from server.http.protocol.reads import WHOLE_SERVER
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -19,10 +19,10 @@ from server.http.api.append import describe_append, event_schema
 from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
 from server.http.promise import asks
+from server.http.protocol.written import Written
 from server.http.routes.proofs import ProofBody, SignedHead
 from server.http.routes.tenants import HeadBody
 from server.http.routes.waiting import signed, waits
-from server.http.written import Written
 from server.trails.appending import JSON
 from server.trails.bodies import SMALL_BYTES
 

@@ -38,8 +38,8 @@ from server.http.promise import BYTES, WRITE_PROBLEMS, asks
 from server.http.routes import disclosures
 from server.http.streamed import Streamed
 from server.keys.attestors import witnesses_asked
-from server.services import Services
 from server.trails import reading
+from server.trails.services import Services
 
 ZIP: Final = "application/zip"
 MAX_BODY_BYTES: Final = 16 << 20

@@ -13,7 +13,7 @@ from ledger.verdict import Verdict
 from server.access.auth import Principal
 from server.access.directory import NotFound
 from server.http.problems import BadRequest
-from server.services import Services
+from server.trails.services import Services
 
 MISSING: Final = "this key has no such entry"
 

@@ -23,7 +23,7 @@ from server.access.rights import May
 from server.http.caller import HttpRequest, body_of, log_of, services_of
 from server.http.parameters import OrgSlug
 from server.http.promise import BYTES, OCTETS, TEXT, asks, needs_no_key
-from server.http.written import Written
+from server.http.protocol.written import Written
 
 PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 BINARY: Final = b"application/octet-stream"

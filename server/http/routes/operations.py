@@ -18,7 +18,7 @@ from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
 from server.http.promise import TEXT, needs_no_key
-from server.http.written import Written
+from server.http.protocol.written import Written
 from server.trails.appending import JSON
 
 STATIC: Final = Path(__file__).parents[1] / "static"

@@ -24,8 +24,8 @@ from server.http.problems import BadRequest
 from server.http.promise import TEXT, asks, needs_no_key
 from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
 from server.http.routes.tenants import rfc3339
-from server.services import Services
 from server.trails.appending import JSON
+from server.trails.services import Services
 
 TLOG_PROOF: Final = "text/x-tlog-proof"
 _PROOF_QUERY: Final = frozenset({"size", "anchored"})

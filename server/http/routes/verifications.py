@@ -32,8 +32,8 @@ from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
 from server.http.promise import WRITE_PROBLEMS, asks
 from server.http.routes.imported_rows import MISSING, ImportedRowVerdict, asked_place
-from server.services import Services
 from server.trails.appending import JSON
+from server.trails.services import Services
 
 MAX_WAIT_S = 60.0
 JobId = Annotated[str, PathParameter(description="Id of a verification")]

@@ -22,7 +22,7 @@ from ledger.storage.trees import StoredCheckpoint
 from server.http.caller import HttpRequest, services_of
 from server.http.problems import BadRequest
 from server.http.routes.proofs import proof_body, signed_head
-from server.services import Services
+from server.trails.services import Services
 
 log = structlog.get_logger("quire")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import structlog
 
@@ -13,21 +13,21 @@ from ledger.archive.past import ArchivePast
 from ledger.archive.qwed_rows import QwedRowFinder
 from ledger.archive.trail import TrailReader
 from ledger.core.bundling import BundleBuilder
-from ledger.core.lasting import GRACE_S, Lasting
 from ledger.core.proving import Prover
 from ledger.core.sealer import Sealer
 from ledger.core.sequencer import BatchReport, Limits, Sequencer
 from ledger.core.verification.archive_at import ArchiveAt
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.limits import SigningLimits
-from ledger.errors import ClockUnsteady, DatabaseUnavailable
+from ledger.errors import ClockUnsteady
 from ledger.keys import SigningKeyring
-from ledger.storage import listen, migrate, partitions
+from ledger.storage import migrate, partitions
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from server import metrics
 from server.access.auth import Authenticator
 from server.access.directory import Directory
+from server.feature import load
 from server.keys.first_start import Secrets
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import require_own_keys_in
@@ -43,8 +43,7 @@ from server.trails.retaining import Retaining
 
 log = structlog.get_logger("quire")
 
-UPKEEP_S: Final = 3_600
-UPKEEP_AGAIN_S: Final = 60
+T = TypeVar("T")
 
 
 def _limits(settings: Settings) -> SigningLimits:
@@ -110,6 +109,7 @@ class Services:
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )
         self.retaining = Retaining(settings, database, keyring, self.directory, self.guard, clock)
+        self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -119,8 +119,9 @@ class Services:
         secrets: Secrets,
         database_url: str,
         keyring: Callable[[bool], SigningKeyring],
+        tasks: Iterable[str] = (),
     ) -> Services:
-        """Connect and start; raises MigrationError where the schema is not this code's."""
+        """Connect and start these tasks too; raises MigrationError where the schema is not this code's."""
         database = await Database.open(database_url, size=settings.pool_size)
         try:
             await migrate.require_current(database)
@@ -134,38 +135,20 @@ class Services:
         except BaseException:
             await database.close()
             raise
-        services._start()
+        services._start(tasks)
         return services
 
-    def _start(self) -> None:
+    def part(self, make: Callable[[Services], T]) -> T:
+        """What a domain works with in this process: made at first need, once."""
+        if make not in self._parts:
+            self._parts[make] = make(self)
+        part: T = self._parts[make]
+        return part
+
+    def _start(self, tasks: Iterable[str]) -> None:
         self.sequencer.start()
         self.verifications.start()
-        self._tasks = [
-            asyncio.create_task(self.clock.watch(self.database), name="clock"),
-            asyncio.create_task(self._upkeep(), name="upkeep"),
-            asyncio.create_task(self.bodies.watch(), name="slow bodies"),
-            asyncio.create_task(
-                listen.follow(
-                    self.database.url,
-                    {
-                        "quire_keys": self.authenticator.forget,
-                        "quire_orgs": self.directory.forget_public,
-                        "quire_checkpoints": self.growth.announced,
-                    },
-                    self._missed_notifications,
-                ),
-                name="notifications",
-            ),
-            asyncio.create_task(self.growth.watch(), name="signed trees"),
-        ]
-        if self.settings.retention_months is not None:
-            watch = self.retaining.watch()
-            self._tasks.append(asyncio.create_task(watch, name="retention"))
-
-    def _missed_notifications(self) -> None:
-        self.authenticator.forget_all()
-        self.directory.forget_all_public()
-        self.growth.announced("")
+        self._tasks = [asyncio.create_task(load(task)(self), name=task) for task in tasks]
 
     async def close(self) -> None:
         """Drain the sequencer within the shutdown limit, then let go of everything."""
@@ -178,25 +161,6 @@ class Services:
         await self.clock.close(self.database)
         await self.trail.close()
         await self.database.close()
-
-    async def _upkeep(self) -> None:
-        """Partitions ahead of time, old ones sealed or dropped; a missed hour harms nothing."""
-        trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
-        while True:
-            pause_s: float = UPKEEP_S
-            try:
-                await partitions.prepare(self.database, self.clock.moment())
-                # What is sealed or dropped stays so: a clock that is wrong must not decide it.
-                days = self.settings.idempotency_days
-                await partitions.retire(self.database, self.clock.settled(), days)
-            except ClockUnsteady as error:
-                pause_s = min(error.retry_after, UPKEEP_S)
-            except DatabaseUnavailable as error:
-                trouble.failed(log.warning, str(error), early=log.info)
-                pause_s = UPKEEP_AGAIN_S
-            else:
-                trouble.fine()
-            await asyncio.sleep(pause_s)
 
     def _observe(self, report: BatchReport) -> None:
         metrics.observe_batch(report.entries, report.seconds)
