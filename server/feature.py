@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
 
-import msgspec
-
 
 class Command(NamedTuple):
     """Where a command is (``package.module:attribute``), and the line about it in the help."""
@@ -36,8 +34,8 @@ class Feature:
     ``routes`` name Litestar routers (``package.module:attribute``), in the order of the API's
     description; ``tags`` are the parts of the description that they stand under, those of an
     ``administrative`` domain after all others. ``errors`` name the packages whose error classes
-    state problems. ``settings`` are sections of settings, read from ``QUIRE_`` and the field's
-    name. ``tasks`` name coroutine functions that a worker runs with its services until it ends.
+    state problems. ``settings`` are sections that the domain adds to the settings, frozen dataclasses
+    (:mod:`server.settings.section`). ``tasks`` name coroutine functions that a worker runs with its services until it ends.
     ``metrics`` name modules that add metrics to ``server.metrics.REGISTRY``.
     """
 
@@ -46,7 +44,7 @@ class Feature:
     tags: Mapping[str, str] = field(default_factory=dict)
     administrative: bool = False
     errors: tuple[str, ...] = ()
-    settings: tuple[type[msgspec.Struct], ...] = ()
+    settings: tuple[type, ...] = ()
     commands: Mapping[str, Command] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -63,3 +61,8 @@ def tags_of(features: Iterable[Feature]) -> dict[str, str]:
     """The parts of the API's description in their order."""
     ordered = sorted(features, key=lambda feature: feature.administrative)
     return {name: text for feature in ordered for name, text in feature.tags.items()}
+
+
+def added_settings(features: Iterable[Feature]) -> list[type]:
+    """The sections that features add to the settings of Quire."""
+    return [section for feature in features for section in feature.settings]

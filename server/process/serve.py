@@ -15,12 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import msgspec
 import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -61,7 +61,7 @@ RUNS_S: Final = 60.0
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
     configure(settings)
-    settings = msgspec.structs.replace(settings, data_dir=make_data_dir(settings.data_dir))
+    settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
     _report_concerns(settings)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:

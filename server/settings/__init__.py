@@ -1,11 +1,10 @@
 """Settings of the server, read from the environment."""
 
+from server.settings.environment import CLIENT_NAMES, KEY_ALIASES, PREFIX
+from server.settings.sections.keys import LOG_ORIGIN
 from server.settings.server_settings import (
-    CLIENT_NAMES,
     EMBEDDED_CONNECTIONS_MAX,
-    KEY_ALIASES,
-    LOG_ORIGIN,
-    PREFIX,
+    SECTIONS,
     SettingDoc,
     Settings,
     SettingsError,
@@ -18,6 +17,7 @@ __all__ = [
     "KEY_ALIASES",
     "LOG_ORIGIN",
     "PREFIX",
+    "SECTIONS",
     "SettingDoc",
     "Settings",
     "SettingsError",

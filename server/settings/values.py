@@ -13,28 +13,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import inspect
 
-_SHOWN_MAX: Final = 40
-_ANY_BYTES: Final = frozenset({"audit_secret_key", "log_signing_keys"})
-"""Secrets that may be other bytes than UTF-8."""
-_HOST: Final = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:[0-9]{1,5})?")
+from server.settings.section import Setting
 
-FORMS: Final = {
-    "host": "an address to listen on, such as 127.0.0.1",
-    "database_url": "a URL of PostgreSQL: postgresql://user:password@host:5432/database",
-    "database_owner_url": "a URL of PostgreSQL: postgresql://user:password@host:5432/database",
-    "log_origin": (
-        "the name of a log: a host name in lower case with an optional port and path, such as "
-        "logs.example.com/quire, at most 180 characters"
-    ),
-    "tsa_url": "a URL that begins with http:// or https://",
-    "tsa_policy": "an object identifier, such as 1.3.6.1.4.1.99999.1",
-    "archive_url": "file:///folder, s3://bucket/prefix, or off, at most 1,000 characters",
-    "archive_s3_endpoint": "a URL that begins with http:// or https://",
-    "add_org": (
-        "the slug of an org: 1 to 63 lower-case letters, digits and hyphens, the first no hyphen"
-    ),
-}
-"""What a text setting with a form of its own must be."""
+_SHOWN_MAX: Final = 40
+_HOST: Final = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:[0-9]{1,5})?")
 
 _NOT_TEXT: Final = "the value is not UTF-8 text"
 
@@ -43,8 +25,9 @@ class BadValue(ValueError):
     """A value that does not do; the text says what it is not, and what is valid."""
 
 
-def read_value(name: str, kind: Any, value: object) -> Any:
-    """The value of the setting `name`, of type `kind`, from its text. Raises BadValue."""
+def read_value(setting: Setting, value: object) -> Any:
+    """The value of a setting from its text. Raises BadValue."""
+    kind = setting.type
     info = _bare(inspect.type_info(kind))
     given = value
     if isinstance(info, inspect.LiteralType) and isinstance(value, str):
@@ -54,10 +37,10 @@ def read_value(name: str, kind: Any, value: object) -> Any:
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, BadValue):
             raise error.__cause__ from None
-        raise BadValue(f"{_shown(info, value)} is not {_valid(name, info)}") from None
+        raise BadValue(f"{_shown(info, value)} is not {_valid(setting, info)}") from None
     except UnicodeEncodeError:  # of words and numbers; texts are looked at below
         raise BadValue(_NOT_TEXT) from None
-    _require_text(name, read)
+    _require_text(setting, read)
     return read
 
 
@@ -74,15 +57,15 @@ def _path(kind: type, value: object) -> Path:
         ) from None
 
 
-def _require_text(name: str, read: object) -> None:
-    if not isinstance(read, str) or name in _ANY_BYTES:
+def _require_text(setting: Setting, read: object) -> None:
+    if not isinstance(read, str) or setting.any_bytes:
         return
     try:
         read.encode()
     except UnicodeEncodeError:
         raise BadValue(_NOT_TEXT) from None
-    if name.startswith("database_") and not _has_hosts(read):
-        raise BadValue(f"the value is not {FORMS[name]}; its host or port can't be read")
+    if setting.name.startswith("database_") and not _has_hosts(read):
+        raise BadValue(f"the value is not {setting.form}; its host or port can't be read")
 
 
 def _has_hosts(url: str) -> bool:
@@ -102,7 +85,7 @@ def _bare(info: inspect.Type) -> inspect.Type:
     return info
 
 
-def _valid(name: str, info: inspect.Type) -> str:
+def _valid(setting: Setting, info: inspect.Type) -> str:
     match info:
         case inspect.IntType():
             return f"a whole number from {info.ge:,} to {info.le:,}"
@@ -113,7 +96,7 @@ def _valid(name: str, info: inspect.Type) -> str:
         case inspect.LiteralType():
             return f"one of {', '.join(map(str, info.values))}"
         case _:
-            return FORMS[name]
+            return setting.form
 
 
 def _shown(info: inspect.Type, value: object) -> str:

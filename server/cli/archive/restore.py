@@ -1,7 +1,6 @@
 """`quire archive restore`: orgs come back into a database from their archive alone."""
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +19,7 @@ from ledger.storage.database import Database
 from server.cli.base import output
 from server.cli.base.own_database import own_database
 from server.cli.base.root import Failure
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
@@ -60,7 +60,7 @@ def restore(
     Name all orgs of the archive that are to come back. Everything is verified before it is
     there; the keys that sign entries and logs must be in place.
     """
-    settings = Settings.from_env(os.environ, {"data_dir": data_dir, "archive_url": url})
+    settings = read_settings({"data_dir": data_dir, "archive_url": url})
     target = settings.archive_target
     if target is None:
         raise click.UsageError("Name the archive: --archive file:///folder, or QUIRE_ARCHIVE_URL.")

@@ -1,7 +1,6 @@
 """`quire archive verify`: reads the archive itself, and the database where it can be reached."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.cli.base import output, verdicts
 from server.cli.base.root import Failure
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.embedded import SERVER_ROLE, EmbeddedPostgres
 from server.keys.attestors import timestamp_trust, witness_policy
@@ -75,7 +75,7 @@ def verify(
     they must be given. Exit code 0: verified. 1: refuted. 2: no verdict. 3: incomplete, as
     something that was asked for was not checked.
     """
-    settings = Settings.from_env(os.environ, {"data_dir": data_dir, "archive_url": url})
+    settings = read_settings({"data_dir": data_dir, "archive_url": url})
     target = settings.archive_target
     if target is None:
         raise click.UsageError("Name the archive: --archive file:///folder, or QUIRE_ARCHIVE_URL.")

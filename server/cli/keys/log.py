@@ -1,6 +1,5 @@
 """`quire log`: what others need to check this server's logs with their own tools."""
 
-import os
 from pathlib import Path
 
 import click
@@ -9,8 +8,8 @@ from ledger.errors import KeyHistoryError
 from ledger.note import Verifier
 from server.cli.base import output
 from server.cli.base.root import Failure
+from server.cli.base.server_settings import read_settings
 from server.cli.keys.log_keys import present_log_keys
-from server.settings import Settings
 
 KEYS_OF_AN_ANCHOR = 2
 
@@ -39,7 +38,7 @@ def vkey(org: str | None, anchors: bool, every: bool, data_dir: Path | None, as_
     """
     if (org is None) == (not anchors):
         raise click.UsageError("Name an org, or ask for the anchor log with --anchors.")
-    history = present_log_keys(Settings.from_env(os.environ, {"data_dir": data_dir})).public()
+    history = present_log_keys(read_settings({"data_dir": data_dir})).public()
     found: tuple[Verifier, ...]
     if org is None:
         found = history.anchor_verifiers()

@@ -1,6 +1,5 @@
 """`quire keys log`: the keys that sign checkpoints and anchors, without a server."""
 
-import os
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from ledger.log_keys import LogKeyHistory, LogKeys, PublicLogKey, dump_log_keys,
 from ledger.log_keys import rotate as rotated
 from server.cli.base import output
 from server.cli.base.private_file import locked_directory, replace_private_file
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import new_log_seeds, read_log_keys
 from server.settings import Settings
@@ -38,7 +38,7 @@ def show(data_dir: Path | None, pins: bool, as_json: bool) -> None:
     --json prints the signed history itself. --pins prints the digests of its statements, for
     whoever verifies: they must come to them by a way that does not lead through this server.
     """
-    history = present_log_keys(Settings.from_env(os.environ, {"data_dir": data_dir})).public()
+    history = present_log_keys(read_settings({"data_dir": data_dir})).public()
     if pins:
         click.echo(history.pins().document())
     elif as_json:
@@ -56,7 +56,7 @@ def rotate(data_dir: Path | None, as_json: bool) -> None:
     Everything that was signed stays verifiable by the public history. The seeds of the old key
     are erased from the file. A running server that reads it signs with the new key within seconds.
     """
-    settings = Settings.from_env(os.environ, {"data_dir": data_dir})
+    settings = read_settings({"data_dir": data_dir})
     if settings.log_signing_keys is not None:
         raise click.UsageError(
             "The log keys come from QUIRE_LOG_SIGNING_KEYS. Write them to a file of mode 0600, "

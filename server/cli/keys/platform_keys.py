@@ -4,7 +4,6 @@ They work on the database itself, so they need no API key: that is how a lost on
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -20,6 +19,7 @@ from server.cli.base import output
 from server.cli.base.own_database import own_database
 from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import Failure
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_master_key
 from server.settings import Settings
@@ -128,7 +128,7 @@ async def _in_force(database: Database) -> list[str]:
 
 
 def _settings(data_dir: Path | None) -> Settings:
-    return Settings.from_env(os.environ, {"data_dir": data_dir})
+    return read_settings({"data_dir": data_dir})
 
 
 def _in_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:

@@ -1,6 +1,5 @@
 """`quire keys rotate-signing`: a change of the keyring file, without a server."""
 
-import os
 import secrets
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from ledger.errors import MissingKey
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring, parse_keyring
 from server.cli.base import output
 from server.cli.base.private_file import locked_directory, replace_private_file
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.first_start import read_private_file
-from server.settings import Settings
 
 _SECRET_BYTES = 32
 
@@ -31,7 +30,7 @@ def rotate_signing(data_dir: Path | None, as_json: bool) -> None:
     take the new key up by themselves within seconds; give the file to servers on other machines
     too, and keep a copy of it.
     """
-    settings = Settings.from_env(os.environ, {"data_dir": data_dir})
+    settings = read_settings({"data_dir": data_dir})
     path = settings.signing_keyring_path.resolve()  # the file itself where it is a link
     ring = _rotate(path, settings.audit_secret_key)
     if as_json:

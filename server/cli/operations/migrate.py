@@ -1,7 +1,6 @@
 """`quire migrate`."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from ledger.storage.migrate import load
 from ledger.storage.migrate import migrate as run_migrations
 from ledger.storage.provision import provision
 from server.cli.base import output
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.embedded import OWNER_ROLE, SUPERUSER, DataDirLock, EmbeddedPostgres
 from server.keys.own_keys import require_own_keys_at
@@ -32,7 +32,7 @@ def migrate(dry_run: bool, data_dir: Path | None, as_json: bool) -> None:
     The database is that of QUIRE_DATABASE_OWNER_URL (or QUIRE_DATABASE_URL), else the embedded
     one of the data directory, which no server may be using meanwhile.
     """
-    names = _migrate(Settings.from_env(os.environ, {"data_dir": data_dir}), dry_run)
+    names = _migrate(read_settings({"data_dir": data_dir}), dry_run)
     if as_json:
         output.print_json({"migrations": names, "dry_run": dry_run})
         return

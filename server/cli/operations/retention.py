@@ -1,7 +1,7 @@
 """`quire retention`: months that leave the database for the archive, on this machine."""
 
 import asyncio
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from ledger.storage.database import Database
 from ledger.storage.departed import GoneMonth, Month, set_keep_months
 from server.cli.base import output
 from server.cli.base.own_database import own_database
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_secrets
 from server.settings import Settings
@@ -53,7 +54,7 @@ def retention() -> None:
 @output.json_option
 def status(data_dir: Path | None, as_json: bool) -> None:
     """Show which months are in the database, and which have left it."""
-    settings = Settings.from_env(os.environ, {"data_dir": data_dir})
+    settings = read_settings({"data_dir": data_dir})
     with own_database(settings) as urls:
         found = asyncio.run(_status(urls.server, _kept_by(settings)))
     if as_json:
@@ -89,7 +90,7 @@ def run(data_dir: Path | None, as_json: bool) -> None:
     Each is held against the archive, row by row, and recorded in the trail "system" before it
     is dropped. Nothing is dropped where anything differs.
     """
-    settings = Settings.from_env(os.environ, {"data_dir": data_dir})
+    settings = read_settings({"data_dir": data_dir})
     if settings.retention_months is None:
         raise click.UsageError("All months stay: set QUIRE_RETENTION_MONTHS to let some go.")
     with own_database(settings) as urls:
@@ -134,7 +135,7 @@ async def _run(settings: Settings, url: str, as_json: bool) -> list[Left]:
 
     secrets = load_secrets(settings, database_is_new=False)
     services = await Services.open(
-        msgspec.structs.replace(settings, retention_months=None),
+        replace(settings, retention_months=None),
         secrets,
         url,
         lambda _: secrets.keyring,

@@ -1,13 +1,12 @@
 """`quire serve`."""
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
+from server.cli.base.server_settings import read_settings
 from server.process.serve import serve as run_server
-from server.settings import Settings
 
 
 @click.command(epilog="`quire settings` lists all settings.")
@@ -26,4 +25,4 @@ def serve(host: str | None, port: int | None, workers: int | None, data_dir: Pat
     the first start also makes the keys. An option wins over the setting in brackets.
     """
     options = {"host": host, "port": port, "workers": workers, "data_dir": data_dir}
-    sys.exit(run_server(Settings.from_env(os.environ, options)))
+    sys.exit(run_server(read_settings(options)))

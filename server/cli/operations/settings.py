@@ -2,7 +2,9 @@
 
 import click
 
+from server.app.features import FEATURES
 from server.cli.base import output
+from server.feature import added_settings
 from server.settings import documented
 
 
@@ -14,7 +16,7 @@ def settings(as_json: bool) -> None:
     All are read from the environment. A name that begins with QUIRE_ and is none of them stops
     the start of the server.
     """
-    rows = documented()
+    rows = documented(added_settings(FEATURES))
     if as_json:
         for row in rows:
             output.print_json(row._asdict())

@@ -1,6 +1,5 @@
 """`quire witness`: watch other people's logs, without a database."""
 
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +9,9 @@ import click
 from ledger.entry import to_datetime
 from ledger.note import Signer
 from server.cli.base import output
+from server.cli.base.server_settings import read_settings
 from server.cli.base.text import moment
 from server.process.logs import configure
-from server.settings import Settings
 from server.witness.heads import Head, Heads
 from server.witness.home import Home, create, load_keys, load_logs
 from server.witness.serve import serve as run_witness
@@ -86,7 +85,7 @@ def serve(directory: Path, host: str, port: int) -> None:
 
     Logs submit their checkpoints to /add-checkpoint under its address.
     """
-    configure(Settings.from_env(os.environ))
+    configure(read_settings())
     run_witness(directory, host, port, click.echo)
 
 
