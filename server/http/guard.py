@@ -82,13 +82,15 @@ def require_promises(app: Litestar) -> None:
         for handler in route.route_handlers:
             if handler.fn.__module__.startswith("litestar."):
                 continue  # its answer to OPTIONS
-            fault = _fault(handler.opt.get(PROMISE), "org" in route.path_parameters)
+            methods = ", ".join(sorted(handler.http_methods))
+            fault = _fault(
+                handler.opt.get(PROMISE), "org" in route.path_parameters, reads=methods == "GET"
+            )
             if fault is not None:
-                methods = ", ".join(sorted(handler.http_methods))
                 raise NoRightStated(f"{methods} {route.path_format} {fault}")
 
 
-def _fault(promise: Any, of_org: bool) -> str | None:
+def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
     """What is wrong with the promise of a route."""
     if not isinstance(promise, Promise):
         return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
@@ -96,4 +98,8 @@ def _fault(promise: Any, of_org: bool) -> str | None:
         return "has an org in its path, but asks for no right there: give it opt=asks(…)"
     if promise.open and promise.right is not None:
         return "asks for a right and needs no key: state one of them"
+    if promise.writes is None and not reads:
+        return "does not say whether it writes: state writes=True or writes=False"
+    if promise.writes and reads:
+        return "writes, which a GET may not: give it another method"
     return None

@@ -28,7 +28,7 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
     needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
-    whether a call may change anything. A route that ``reads_query`` refuses unknown parameters
+    whether a call may change anything: every method but GET must say so. A route that ``reads_query`` refuses unknown parameters
     itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
     write their bytes themselves: schema by media type; ``schemas`` are named ones of theirs, and
     ``completes`` adds to the route's part of the API's description.
@@ -37,7 +37,7 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     right: Right | None = None
     open: bool = False
     public: bool = False
-    writes: bool = False
+    writes: bool | None = None
     reads_query: bool = False
     raw: str | None = None
     body: type | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from litestar import get
+from litestar import get, post
 
 from server.access.rights import May
 from server.app.application import create_app
@@ -72,6 +72,16 @@ async def both() -> None:
     """A route that contradicts itself."""
 
 
+@post("/unclear", opt=asks(May.READ))
+async def unclear() -> None:
+    """A route that may write or not."""
+
+
+@get("/writing", opt=asks(May.READ, writes=True))
+async def writing() -> None:
+    """A route that writes when it is read."""
+
+
 @get("/odd", opt={"promise": "read"})
 async def odd() -> None:
     """A route whose promise is none."""
@@ -81,9 +91,11 @@ async def odd() -> None:
     ("name", "said"),
     [
         ("silent", "GET /silent states no right"),
-        ("lax", "GET /v1/orgs/{org:str}/lax has an org in its path"),
+        ("lax", "GET /v1/orgs/{org}/lax has an org in its path"),
         ("both", "GET /both asks for a right and needs no key"),
         ("odd", "GET /odd states no right"),
+        ("unclear", "POST /unclear does not say whether it writes"),
+        ("writing", "GET /writing writes"),
     ],
 )
 def test_an_application_with_a_route_that_states_no_right_does_not_start(
