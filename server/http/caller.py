@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from litestar import Request
 from litestar.datastructures import State
@@ -28,14 +28,12 @@ ADMITTED: Final = "admitted"
 """Where the guard leaves whom it let in, in the state of a request."""
 
 
-class Admitted(NamedTuple):
-    """Whom the guard let in, and to which org: neither for an open route.
+Admitted = tuple[Org | None, Principal | None]
+"""Whom the guard let in, and to which org: neither for an open route.
 
-    There is no principal where the org's log is public and the route needs no key for that.
-    """
-
-    org: Org | None
-    principal: Principal | None
+There is no principal where the org's log is public and the route needs no key for that. A plain
+tuple, as one is made for every request.
+"""
 
 
 def services_of(request: HttpRequest) -> Services:
@@ -52,7 +50,7 @@ def promise_of(request: HttpRequest) -> Promise:
 
 def principal_of(request: HttpRequest) -> Principal:
     """The caller, whom the guard let in."""
-    principal = _admitted(request).principal
+    _, principal = _admitted(request)
     assert principal is not None, "this route needs a key"
     return principal
 

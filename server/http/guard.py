@@ -18,7 +18,7 @@ from server.access.rights import Right
 from server.http.caller import ADMITTED, Admitted, HttpRequest, refuse_ignored, services_of
 from server.http.promise import PROMISE, Promise
 
-NOBODY: Final = Admitted(None, None)
+NOBODY: Final[Admitted] = (None, None)
 
 
 class NoRightStated(Exception):
@@ -38,24 +38,25 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 
 async def let_in(request: HttpRequest, promise: Promise, slug: str | None) -> None:
     """Leave whom the route lets in, and to which org, in the state of the request."""
-    request.scope["state"][ADMITTED] = await _admitted(request, promise, slug)
-
-
-async def _admitted(request: HttpRequest, promise: Promise, slug: str | None) -> Admitted:
+    state = request.scope["state"]
     if promise.open:
-        return NOBODY
+        state[ADMITTED] = NOBODY
+        return
     directory = services_of(request).directory
     if promise.public and slug is not None:
         org = await directory.public(slug)
         if org is not None:
             refuse_ignored(request)
-            return Admitted(org, None)
+            state[ADMITTED] = org, None
+            return
     principal = await _principal(request)
-    if slug is not None and promise.right is not None:
-        return Admitted(await directory.org(slug, principal, promise.right), principal)
-    if promise.right is not None:
-        _require(principal, promise.right)
-    return Admitted(None, principal)
+    right = promise.right
+    if slug is not None and right is not None:
+        state[ADMITTED] = await directory.org(slug, principal, right), principal
+        return
+    if right is not None:
+        _require(principal, right)
+    state[ADMITTED] = None, principal
 
 
 async def _principal(request: HttpRequest) -> Principal:
