@@ -11,7 +11,7 @@ from bench.load import Target
 from bench.stage import MASTER_KEY, Scratch
 from ledger.core.sealing.sealer import new_org_key
 from ledger.storage.database import Database
-from server.auth import Authenticator, NewKey
+from server.access.auth import Authenticator, NewKey
 
 
 class Tenant(NamedTuple):

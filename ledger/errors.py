@@ -57,9 +57,31 @@ The message is for a person and says what to do next.
 
 from __future__ import annotations
 
+from typing import ClassVar, Final, NamedTuple
+
+
+class Problem(NamedTuple):
+    """The problem (RFC 9457) that the API answers an error with: its stable type, status, title."""
+
+    slug: str
+    status: int
+    title: str
+
+
+INVALID_REQUEST: Final = Problem("invalid-request", 400, "Invalid request")
+NOT_FOUND: Final = Problem("not-found", 404, "Not found")
+FROZEN: Final = Problem("org-frozen", 423, "The org is frozen")
+UNAVAILABLE: Final = Problem("unavailable", 503, "Temporarily unavailable")
+
 
 class QuireError(Exception):
-    """Base of all errors that Quire raises on purpose."""
+    """Base of all errors that Quire raises on purpose.
+
+    ``problem_type`` is what the API answers; a class without one has that of its base. None: an error
+    that callers are told nothing of.
+    """
+
+    problem_type: ClassVar[Problem | None] = None
 
 
 class FormatError(QuireError):
@@ -145,6 +167,8 @@ class InvalidEvent(QuireError):
     the offending field; both are None where they do not apply.
     """
 
+    problem_type = Problem("invalid-event", 400, "Invalid event")
+
     def __init__(self, message: str, *, field: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
         self.field = field
@@ -153,6 +177,8 @@ class InvalidEvent(QuireError):
 
 class PayloadTooLarge(InvalidEvent):
     """An event, or a request, that exceeds a size limit."""
+
+    problem_type = Problem("payload-too-large", 413, "Too large")
 
 
 class KeyringError(QuireError):
@@ -205,6 +231,8 @@ class MigrationError(StorageError):
 class DatabaseUnavailable(StorageError):
     """The database can't be reached, or refused the work, before anything was written."""
 
+    problem_type = UNAVAILABLE
+
 
 class DatabaseUnfit(DatabaseUnavailable):
     """The database, or the way to it, is set up so that it can't keep what is promised here."""
@@ -216,6 +244,8 @@ class OutcomeUnknown(StorageError):
     The entries are either all there or all absent. Retrying with the same
     idempotency key is safe and tells which.
     """
+
+    problem_type = Problem("outcome-unknown", 503, "Outcome not known yet")
 
 
 class ArchiveError(QuireError):
@@ -261,6 +291,8 @@ class AppendRefused(QuireError):
 class OrgFrozen(AppendRefused):
     """The org's trail failed an integrity check; appends wait for an operator."""
 
+    problem_type = FROZEN
+
     def __init__(self, org: str, reason: str) -> None:
         super().__init__(
             f"org {org!r} is frozen: {reason}. Verify the trail, then thaw it with "
@@ -273,6 +305,8 @@ class OrgFrozen(AppendRefused):
 class IdempotencyMismatch(AppendRefused):
     """An idempotency key that was used before with another body."""
 
+    problem_type = Problem("idempotency-mismatch", 422, "Idempotency key reused")
+
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message)
         self.index = index
@@ -280,6 +314,8 @@ class IdempotencyMismatch(AppendRefused):
 
 class QueueFull(AppendRefused):
     """Too much is waiting, of this org or (``everyone``) of all; ``retry_after`` is in seconds."""
+
+    problem_type = Problem("too-many-requests", 429, "Too many requests")
 
     def __init__(self, message: str, *, retry_after: int = 1, everyone: bool = False) -> None:
         super().__init__(message)
@@ -290,6 +326,8 @@ class QueueFull(AppendRefused):
 class ClockUnsteady(AppendRefused):
     """The server's clock leapt: no time is given out; ``retry_after`` is in seconds."""
 
+    problem_type = Problem("clock-unsteady", 503, "The server's clock is not to be trusted")
+
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -297,3 +335,5 @@ class ClockUnsteady(AppendRefused):
 
 class ShuttingDown(AppendRefused):
     """The server is draining and takes no new entries."""
+
+    problem_type = UNAVAILABLE

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import merkle, tiles
-from ledger.errors import MerkleError, QuireError, StorageError
+from ledger.errors import FROZEN, MerkleError, Problem, QuireError, StorageError
 from ledger.note import add_signatures, parse_signatures
 from ledger.storage import bundle_reads, history, trees
 from ledger.storage.database import Database
@@ -29,12 +29,16 @@ class DamagedTree(StorageError):
 class NotYetSigned(QuireError):
     """What was asked for is not in a checkpoint yet; the signer follows within seconds."""
 
+    problem_type = Problem("not-yet-signed", 409, "Not in a checkpoint yet")
+
 
 class SigningStopped(QuireError):
     """What was asked for is in no checkpoint, and none is signed until an operator has looked.
 
     ``reason`` is why the signer stopped.
     """
+
+    problem_type = FROZEN
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)

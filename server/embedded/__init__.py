@@ -6,10 +6,10 @@ read the files, so asking that user for a password (`pg_hba.conf` says `local al
 would protect nothing.
 """
 
-from server.data_dir import DataDirBusy, DataDirLock
 from server.embedded.cluster import OWNER_ROLE, SERVER_ROLE, EmbeddedPostgres
 from server.embedded.errors import EmbeddedPostgresError
 from server.embedded.files import SUPERUSER
+from server.settings.data_dir import DataDirBusy, DataDirLock
 
 __all__ = [
     "OWNER_ROLE",

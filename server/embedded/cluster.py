@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from server.data_dir import make_data_dir
 from server.embedded.account import Account
 from server.embedded.binaries import program_folder
 from server.embedded.errors import EmbeddedPostgresError
@@ -22,6 +21,7 @@ from server.embedded.postmaster import (
     read_pid_file,
     reap,
 )
+from server.settings.data_dir import make_data_dir
 
 OWNER_ROLE = "quire_owner"
 SERVER_ROLE = "quire_server"

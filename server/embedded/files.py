@@ -7,12 +7,12 @@ import shutil
 import stat
 from pathlib import Path
 
-from server.data_dir import sync_directory
 from server.embedded.account import Account
 from server.embedded.binaries import MAJOR_VERSION
 from server.embedded.config import PORT, SOCKET_PATH_BYTES_MAX, server_settings
 from server.embedded.errors import EmbeddedPostgresError
 from server.embedded.home import ClusterHome
+from server.settings.data_dir import sync_directory
 
 SUPERUSER = "postgres"
 _SETTINGS_NAME = "quire.conf"

@@ -13,17 +13,27 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
 
 from ledger.core.org import Org
-from server.auth import May, Principal, Unauthorized, token_of
+from server.access.auth import Principal
 from server.http.problems import BadRequest, RequestTimeout
-from server.services import Services
+from server.http.promise import PROMISE, Promise
+from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
 
-READS_QUERY: Final = "reads_query"
-"""Option of a route that writes and refuses by itself the queries that it does not know."""
-_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 DRAIN_S: Final = 1.0
 DRAIN_BYTES: Final = 64 << 20
+
+
+ADMITTED: Final = "admitted"
+"""Where the guard leaves whom it let in, in the state of a request."""
+
+
+Admitted = tuple[Org | None, Principal | None]
+"""Whom the guard let in, and to which org: neither for an open route.
+
+There is no principal where the org's log is public and the route needs no key for that. A plain
+tuple, as one is made for every request.
+"""
 
 
 def services_of(request: HttpRequest) -> Services:
@@ -32,21 +42,39 @@ def services_of(request: HttpRequest) -> Services:
     return services
 
 
-async def principal_of(request: HttpRequest) -> Principal:
-    """The caller. Raises Unauthorized."""
-    token = token_of(request.scope["headers"])
-    if token is None:
-        raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
-    authenticator = services_of(request).authenticator
-    principal = authenticator.cached(token) or await authenticator.principal(token)
-    refuse_ignored(request)
+def promise_of(request: HttpRequest) -> Promise:
+    """What the route of this request promises."""
+    promise: Promise = request.route_handler.opt[PROMISE]
+    return promise
+
+
+def principal_of(request: HttpRequest) -> Principal:
+    """The caller, whom the guard let in."""
+    _, principal = _admitted(request)
+    assert principal is not None, "this route needs a key"
     return principal
 
 
-async def org_of(request: HttpRequest, slug: str, what: May) -> tuple[Org, Principal]:
-    """The org of the path and the caller, once the caller may do this there."""
-    principal = await principal_of(request)
-    return await services_of(request).directory.org(slug, principal, what), principal
+def org_of(request: HttpRequest, slug: str) -> tuple[Org, Principal]:
+    """The org of the path and the caller, whom the guard let in there."""
+    org, principal = _admitted(request)
+    assert org is not None, "this route has an org in its path"
+    assert org.slug == slug, "this is the org of the path"
+    assert principal is not None, "this route needs a key"
+    return org, principal
+
+
+def log_of(request: HttpRequest, slug: str) -> tuple[Org, bool]:
+    """The org of the path, and whether its log is public: read without a key."""
+    org, principal = _admitted(request)
+    assert org is not None, "this route has an org in its path"
+    assert org.slug == slug, "this is the org of the path"
+    return org, principal is None
+
+
+def _admitted(request: HttpRequest) -> Admitted:
+    admitted: Admitted = request.scope["state"][ADMITTED]
+    return admitted
 
 
 def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:
@@ -61,13 +89,14 @@ def refuse_ignored(request: HttpRequest) -> None:
     """Raise BadRequest where a route that writes would ignore a part of what it was asked.
 
     It might be a part of a name that was not percent-encoded. The routes' own signatures say
-    what they know; ``READS_QUERY`` marks one that reads its query itself.
+    what they know; one that ``reads_query`` does so itself.
     """
-    if not request.scope["query_string"] or request.scope["method"] in _READS:
+    if not request.scope["query_string"]:
+        return
+    promise = promise_of(request)
+    if not promise.writes or promise.reads_query:
         return
     handler = request.route_handler
-    if handler.opt.get(READS_QUERY):
-        return
     known = {
         definition.name or name
         for name, field in handler.parsed_fn_signature.parameters.items()

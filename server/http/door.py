@@ -18,10 +18,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.http import appends, log
 from server.http.caller import HttpRequest
+from server.http.guard import let_in
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
-from server.http.reads import HeadersOnly, answer_options, methods_of
+from server.http.promise import PROMISE, Promise
+from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
+from server.http.routes import appends, log
 
 ORGS: Final = "/v1/orgs/"
 ENTRIES: Final = "/entries"
@@ -37,6 +39,7 @@ class Way(NamedTuple):
 
     run: Callable[..., Awaitable[ASGIApp]]
     handler: Any
+    promise: Promise
 
 
 class Door:
@@ -54,7 +57,8 @@ class Door:
     def _way(self, route: HTTPRouteHandler) -> Way:
         found = self.app.get_handler_index_by_name(route.name or "")
         assert found is not None, "the application has this route"
-        return Way(route.fn, found["handler"])
+        handler = found["handler"]
+        return Way(route.fn, handler, handler.opt[PROMISE])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -105,9 +109,11 @@ class Door:
         self, way: Way, arguments: tuple[str, ...], scope: Scope, receive: Receive, send: Send
     ) -> None:
         scope["litestar_app"] = self.app
+        scope.setdefault("state", {})
         scope["route_handler"] = way.handler
         request: HttpRequest = Request(scope, receive, send)
         try:
+            await let_in(request, way.promise, arguments[0] if arguments else None)
             answer = await way.run(request, *arguments)
         except QuireError as error:
             answer = on_quire_error(request, error).to_asgi_response(None, request)

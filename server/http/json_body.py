@@ -7,14 +7,14 @@ parameters are not; and what JSON can't hold is a problem of the caller, never o
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ledger.errors import InvalidEvent
 from ledger.event import refuse_repeated_names
 from ledger.malformed import json_fault, misfit
-from server.http.caller import HttpRequest, body_of
+from server.http.caller import HttpRequest, body_of, promise_of
 from server.http.problems import BadRequest
 
 MAX_BYTES: Final = 65_536
@@ -23,8 +23,10 @@ MAX_BYTES: Final = 65_536
 T = TypeVar("T")
 
 
-async def json_body(request: HttpRequest, kind: type[T]) -> T:
-    """The body as this type. Raises BadRequest, which names the field at fault."""
+async def json_body(request: HttpRequest) -> Any:
+    """The body as the type that the route promises. Raises BadRequest, naming the field at fault."""
+    kind = promise_of(request).body
+    assert kind is not None, "a route that reads a body states its type"
     body = await body_of(request)
     if not body.strip():
         raise BadRequest("the body is empty; send a JSON object")

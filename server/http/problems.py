@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -9,29 +10,23 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from ledger.core.bundling import NothingSelected, TooManySelected
 from ledger.core.lasting import GRACE_S, SILENT_S, Lasting, LastingByKey
-from ledger.core.proving import NotYetSigned, SigningStopped
+from ledger.core.proving import NotYetSigned
 from ledger.errors import (
-    ClockUnsteady,
+    INVALID_REQUEST,
+    NOT_FOUND,
+    UNAVAILABLE,
     DatabaseUnavailable,
-    IdempotencyMismatch,
-    InvalidEvent,
-    OrgFrozen,
-    OutcomeUnknown,
     PayloadTooLarge,
+    Problem,
     QueueFull,
     QuireError,
-    ShuttingDown,
 )
 from ledger.malformed import misfit
 from server import metrics
-from server.appending import UnsupportedBody
-from server.auth import Forbidden, Unauthorized
-from server.directory import Conflict, NotFound
-from server.guarding import NothingToErase
-from server.http.reads import allowed
-from server.reading import InvalidFilter
+from server.access.auth import Forbidden, Unauthorized
+from server.http.protocol.reads import allowed
+from server.trails.appending import UnsupportedBody
 
 log = structlog.get_logger("quire")
 
@@ -57,85 +52,66 @@ NO_PATH: Final = (
 class BadRequest(QuireError):
     """A request whose parameters or body can't be taken as they are."""
 
+    problem_type = INVALID_REQUEST
+
 
 class RequestTimeout(QuireError):
     """A body that did not arrive in time."""
 
-
-class Kind(msgspec.Struct, frozen=True):
-    """One stable problem type."""
-
-    slug: str
-    status: int
-    title: str
+    problem_type = Problem("request-timeout", 408, "The request took too long to arrive")
 
 
-UNAUTHORIZED: Final = Kind("unauthorized", 401, "No valid API key")
-FORBIDDEN: Final = Kind("forbidden", 403, "Not permitted for this key's role")
-NOT_FOUND: Final = Kind("not-found", 404, "Not found")
-INVALID_REQUEST: Final = Kind("invalid-request", 400, "Invalid request")
-INVALID_EVENT: Final = Kind("invalid-event", 400, "Invalid event")
-TOO_LARGE: Final = Kind("payload-too-large", 413, "Too large")
-HEADERS_TOO_LARGE: Final = Kind("headers-too-large", 431, "Headers too large")
-TOO_MANY: Final = Kind("too-many-requests", 429, "Too many requests")
-UNAVAILABLE: Final = Kind("unavailable", 503, "Temporarily unavailable")
-INTERNAL: Final = Kind("internal", 500, "Internal error")
-NOT_YET_SIGNED: Final = Kind("not-yet-signed", 409, "Not in a checkpoint yet")
-FROZEN: Final = Kind("org-frozen", 423, "The org is frozen")
+def problem_of(error: type[QuireError]) -> Problem:
+    """The problem of an error class that states one."""
+    assert error.problem_type is not None, f"{error.__name__} states a problem"
+    return error.problem_type
 
-UNSUPPORTED_TYPE: Final = Kind("unsupported-media-type", 415, "Unsupported content type")
-EXPECTATION_FAILED: Final = Kind("expectation-failed", 417, "Expectation can't be met")
-NOT_IMPLEMENTED: Final = Kind("not-implemented", 501, "Transfer coding not known")
-VERSION_NOT_SUPPORTED: Final = Kind("version-not-supported", 505, "HTTP version not supported")
 
-# The first class that matches decides, so subclasses stand before their bases.
-OF_ERROR: Final[tuple[tuple[type[QuireError], Kind], ...]] = (
-    (Unauthorized, UNAUTHORIZED),
-    (Forbidden, FORBIDDEN),
-    (NotFound, NOT_FOUND),
-    (NothingToErase, NOT_FOUND),
-    (NothingSelected, NOT_FOUND),
-    (TooManySelected, INVALID_REQUEST),
-    (Conflict, Kind("conflict", 409, "Conflict")),
-    (UnsupportedBody, UNSUPPORTED_TYPE),
-    (PayloadTooLarge, TOO_LARGE),
-    (InvalidEvent, INVALID_EVENT),
-    (BadRequest, INVALID_REQUEST),
-    (InvalidFilter, INVALID_REQUEST),
-    (RequestTimeout, Kind("request-timeout", 408, "The request took too long to arrive")),
-    (IdempotencyMismatch, Kind("idempotency-mismatch", 422, "Idempotency key reused")),
-    (OrgFrozen, FROZEN),
-    (SigningStopped, FROZEN),
-    (NotYetSigned, NOT_YET_SIGNED),
-    (ShuttingDown, UNAVAILABLE),
-    (ClockUnsteady, Kind("clock-unsteady", 503, "The server's clock is not to be trusted")),
-    (OutcomeUnknown, Kind("outcome-unknown", 503, "Outcome not known yet")),
-)
+TOO_LARGE: Final = problem_of(PayloadTooLarge)
+UNSUPPORTED_TYPE: Final = problem_of(UnsupportedBody)
+HEADERS_TOO_LARGE: Final = Problem("headers-too-large", 431, "Headers too large")
+INTERNAL: Final = Problem("internal", 500, "Internal error")
+EXPECTATION_FAILED: Final = Problem("expectation-failed", 417, "Expectation can't be met")
+NOT_IMPLEMENTED: Final = Problem("not-implemented", 501, "Transfer coding not known")
+VERSION_NOT_SUPPORTED: Final = Problem("version-not-supported", 505, "HTTP version not supported")
 OF_STATUS: Final = {
     400: INVALID_REQUEST,
-    401: UNAUTHORIZED,
-    403: FORBIDDEN,
+    401: problem_of(Unauthorized),
+    403: problem_of(Forbidden),
     404: NOT_FOUND,
-    405: Kind("method-not-allowed", 405, "Method not allowed"),
+    405: Problem("method-not-allowed", 405, "Method not allowed"),
     413: TOO_LARGE,
 }
-KINDS: Final = {
-    kind.slug: kind
-    for kind in (
-        *(kind for _, kind in OF_ERROR),
-        *OF_STATUS.values(),
-        TOO_MANY,
-        HEADERS_TOO_LARGE,
-        EXPECTATION_FAILED,
-        NOT_IMPLEMENTED,
-        VERSION_NOT_SUPPORTED,
-        INTERNAL,
-    )
-}
-"""Every problem type there is, by slug."""
+_OF_NO_ERROR: Final = (
+    *OF_STATUS.values(),
+    HEADERS_TOO_LARGE,
+    EXPECTATION_FAILED,
+    NOT_IMPLEMENTED,
+    VERSION_NOT_SUPPORTED,
+    INTERNAL,
+)
+"""Problems that the protocol brings about, and no error class."""
 
 
-def document(kind: Kind, detail: str, **members: Any) -> bytes:
+def problems(*packages: str) -> dict[str, Problem]:
+    """Every problem type there is, by slug: of Quire and of the packages of further domains."""
+    ours = ("ledger", "server", *packages)
+    found = {problem.slug: problem for problem in _OF_NO_ERROR}
+    for cls in _subclasses(QuireError):
+        if cls.problem_type is not None and any(
+            cls.__module__ == name or cls.__module__.startswith(f"{name}.") for name in ours
+        ):
+            found[cls.problem_type.slug] = cls.problem_type
+    return dict(sorted(found.items()))
+
+
+def _subclasses(cls: type[QuireError]) -> Iterator[type[QuireError]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def document(kind: Problem, detail: str, **members: Any) -> bytes:
     """The bytes of a problem; ``members`` that are None are left out."""
     metrics.PROBLEMS.labels(str(kind.status)).inc()
     return msgspec.json.encode(
@@ -150,12 +126,12 @@ def document(kind: Kind, detail: str, **members: Any) -> bytes:
 
 
 def problem(
-    kind: Kind, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    kind: Problem, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> Response[bytes]:
     """A problem response."""
     headers = dict(headers or {})
     headers.setdefault("Cache-Control", "no-store")  # what is not there now may be there soon
-    if kind.status in (429, 503) or kind is NOT_YET_SIGNED:
+    if kind.status in (429, 503) or kind is NotYetSigned.problem_type:
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -170,23 +146,23 @@ def problem(
 def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
     """Any error of our own tree."""
     if isinstance(error, QueueFull):
-        kind = UNAVAILABLE if error.everyone else TOO_MANY
-        return problem(kind, str(error), headers={"Retry-After": str(error.retry_after)})
+        refused = UNAVAILABLE if error.everyone else problem_of(QueueFull)
+        return problem(refused, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, DatabaseUnavailable):
         # What the database says may name hosts, users and tables.
         _database_trouble.failed(log.warning, str(error), early=log.info)
         return problem(UNAVAILABLE, "the database can't do this now; nothing was written")
-    for cls, kind in OF_ERROR:
-        if isinstance(error, cls):
-            retry_after = getattr(error, "retry_after", None)
-            return problem(
-                kind,
-                str(error),
-                headers={} if retry_after is None else {"Retry-After": str(retry_after)},
-                index=getattr(error, "index", None),
-                field=getattr(error, "field", None),
-                reason=getattr(error, "reason", None),
-            )
+    kind = error.problem_type
+    if kind is not None:
+        retry_after = getattr(error, "retry_after", None)
+        return problem(
+            kind,
+            str(error),
+            headers={} if retry_after is None else {"Retry-After": str(retry_after)},
+            index=getattr(error, "index", None),
+            field=getattr(error, "field", None),
+            reason=getattr(error, "reason", None),
+        )
     _trouble.failed(type(error), log.error, str(error), exc_info=error)
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 

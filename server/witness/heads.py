@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from server.data_dir import sync_directory
 from server.refusal import StartupRefused
+from server.settings.data_dir import sync_directory
 
 BUSY_TIMEOUT_S: Final = 5.0
 _VERSION: Final = 1

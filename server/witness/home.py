@@ -18,9 +18,9 @@ from ledger.note import (
     parse_skey,
 )
 from ledger.policy import POLICY_BYTES_MAX, Policy, parse_policy
-from server.data_dir import make_data_dir
-from server.first_start import create_private_file, read_private_file
+from server.keys.first_start import create_private_file, read_private_file
 from server.refusal import StartupRefused
+from server.settings.data_dir import make_data_dir
 from server.witness.heads import Heads
 
 SEED_BYTES: Final = 32

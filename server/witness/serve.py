@@ -13,7 +13,7 @@ from typing import Final
 import uvicorn
 
 from ledger.core.clock import SECOND_US, WallClock
-from server.listening import address, listen
+from server.http.protocol.listening import address, listen
 from server.refusal import StartupRefused
 from server.witness.app import WitnessApp
 from server.witness.cosigner import Cosigner

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from server.data_dir import make_data_dir
-from server.first_start import read_log_keys
+from server.keys.first_start import read_log_keys
+from server.settings.data_dir import make_data_dir
 from tests.support.appending import org_of
 from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess, gone
@@ -39,7 +39,7 @@ def signer_of(server: QuireProcess) -> int:
     deadline = time.monotonic() + SIGNED_S
     while True:
         for child in psutil.Process(server.process.pid).children():
-            if "server.signer" in " ".join(child.cmdline()):
+            if "server.process.signer" in " ".join(child.cmdline()):
                 return child.pid
         assert time.monotonic() < deadline, "no signer runs"
         time.sleep(0.05)

@@ -10,9 +10,13 @@ from typing import NamedTuple
 import click
 from click.testing import CliRunner, Result
 
-from server.cli import main
+from server.cli.main import main
 
-QUIRE = (sys.executable, "-c", "import sys; from server.cli import main; main(prog_name='quire')")
+QUIRE = (
+    sys.executable,
+    "-c",
+    "import sys; from server.cli.main import main; main(prog_name='quire')",
+)
 TIMEOUT_SECONDS = 60
 
 

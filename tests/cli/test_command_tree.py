@@ -9,8 +9,8 @@ import click
 import pytest
 
 from ledger import __version__
-from server.cli import main
-from server.cli.lazy import LazyGroup
+from server.cli.base.lazy import LazyGroup
+from server.cli.main import main
 from server.settings import documented
 from tests.cli.commands import Leaf, invoke, leaves, run
 
@@ -104,7 +104,7 @@ def test_help_and_client_commands_load_neither_database_nor_web_framework(
     arguments: list[str],
 ) -> None:
     program = (
-        "import sys; from server.cli import main\n"
+        "import sys; from server.cli.main import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
         f"sys.exit(str([name for name in {HEAVY} if name in sys.modules]))"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cli import bench
+from server.cli.operations import bench
 from tests.cli.commands import QUIRE, environment, invoke, run
 
 KEY = "quire_live_a_secretsecret"

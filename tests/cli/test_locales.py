@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.context import CONTEXT, ProcessContext
+from server.process.context import CONTEXT, ProcessContext
 from server.settings import Settings
 from tests.cli.commands import QUIRE, environment
 from tests.support.quire_process import QuireProcess

@@ -19,8 +19,8 @@ from ledger.log_keys import (
     parse_log_keys,
 )
 from ledger.note import parse_vkey, sign_note
-from server.clock_note import NAME, Note, NoteFile, boot_name
-from server.first_start import create_private_file
+from server.keys.first_start import create_private_file
+from server.trails.clock_note import NAME, Note, NoteFile, boot_name
 from tests.cli.commands import invoke, run
 from tests.support.log_keys import ORIGIN, anchor_note, keys
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.cli import ndjson
-from server.cli.ndjson import BATCH_EVENTS, BadLine, EventLine, EventLines, batches
+from server.cli.base import ndjson
+from server.cli.base.ndjson import BATCH_EVENTS, BadLine, EventLine, EventLines, batches
 
 
 def lines_of(content: bytes) -> list[EventLine | BadLine]:

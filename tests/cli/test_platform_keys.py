@@ -8,10 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from server.banner import banner
-from server.platform_keys import KeyFile
+from server.access.platform_keys import KeyFile
+from server.process.banner import banner
+from server.process.serve import prepare
 from server.refusal import StartupRefused
-from server.serve import prepare
 from tests.cli.commands import run
 from tests.support.clusters import blocking
 from tests.support.serving import MASTER_KEY, Server

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.keys import MAX_KEYS, SigningKey, SigningKeyring, dump_keyring, parse_keyring
-from server.first_start import create_private_file
+from server.keys.first_start import create_private_file
 from tests.cli.commands import invoke, run
 
 SECRET = "a secret of the environment, 32 bytes or more"

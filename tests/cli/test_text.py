@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.cli import output
-from server.cli.text import count, printable
+from server.cli.base import output
+from server.cli.base.text import count, printable
 
 
 @given(st.text(st.characters(codec=None)))

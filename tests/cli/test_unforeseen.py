@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 import pytest
 
-from server.cli import main
+from server.cli.main import main
 from tests.cli.commands import QUIRE, Leaf, environment, invoke, leaves
 from tests.support.clusters import Database
 from tests.support.serving import Server
@@ -162,8 +162,8 @@ def test_an_error_that_nobody_foresaw_is_a_message_and_its_traceback_on_demand(
     def broken(*_: object) -> None:
         raise LookupError("of all\nthings\x1b[31m")
 
-    monkeypatch.setattr("server.cli.orgs.output.print_json", broken)
-    monkeypatch.setattr("server.cli.settings.output.print_json", broken)
+    monkeypatch.setattr("server.cli.trails.orgs.output.print_json", broken)
+    monkeypatch.setattr("server.cli.operations.settings.output.print_json", broken)
     result = invoke("settings", "--json")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
@@ -198,7 +198,7 @@ def test_no_error_ends_with_what_says_that_a_trail_has_a_fault(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("server.cli.settings.output.print_table", broken)
+    monkeypatch.setattr("server.cli.operations.settings.output.print_table", broken)
     result = invoke("settings")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server.http.contract import EVENT
-from server.http.description import NO_KEY
-from server.http.problems import KINDS, TYPE_BASE
+from server.http.api.append import EVENT
+from server.http.api.description import NO_KEY
+from server.http.problems import TYPE_BASE, problems
 from tests.support.described import DOCUMENT, OPERATIONS
 from tests.support.serving import Server
 
@@ -48,7 +48,7 @@ def test_the_problem_table_is_the_code_s() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \| (.+?) \| .+ \|$", PAGE, re.MULTILINE)
     assert rows == [
         (kind.slug, str(kind.status), kind.title)
-        for kind in sorted(KINDS.values(), key=lambda kind: (kind.status, kind.slug))
+        for kind in sorted(problems().values(), key=lambda kind: (kind.status, kind.slug))
     ]
     assert TYPE_BASE in PAGE
 

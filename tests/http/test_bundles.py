@@ -14,7 +14,7 @@ from ledger import sealing
 from ledger.entry import decode_leaf, parse_record_id
 from ledger.errors import SealingError
 from ledger.evidence.verdict import Judgement
-from server.http import bundles, disclosures
+from server.http.routes import bundles, disclosures
 from tests.support.offices import ANN, BOB, COUNT, CYD, PERSONS, Bundle, Office, event, office
 from tests.support.serving import Answer, Server
 

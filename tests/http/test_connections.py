@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from server.http.connection import MAX_HEAD_BYTES, BoundedProtocol
+from server.http.protocol.connection import MAX_HEAD_BYTES, BoundedProtocol
 from tests.support.raw_http import Line, head, parse
 from tests.support.serving import Server
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from server.beginnings import DEMO_KEY, DEMO_ORG
+from server.access.beginnings import DEMO_KEY, DEMO_ORG
 from tests.support import curl
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees

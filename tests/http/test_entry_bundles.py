@@ -13,8 +13,8 @@ import pytest
 
 from ledger.errors import QueueFull
 from ledger.tiles import EntryTile, pack_entries, unpack_entries
-from server import entry_bundles
-from server.entry_bundles import AT_ONCE, SMALL_BYTES, EntryBundles
+from server.trails import entry_bundles
+from server.trails.entry_bundles import AT_ONCE, SMALL_BYTES, EntryBundles
 from tests.support.appending import superuser
 from tests.support.clusters import Database
 from tests.support.serving import Answer, Server

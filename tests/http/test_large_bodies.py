@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from ledger.errors import QueueFull
-from server import bodies
-from server.bodies import Bodies
+from server.trails import bodies
+from server.trails.bodies import Bodies
 from tests.support.raw_http import Line
 from tests.support.serving import Server
 

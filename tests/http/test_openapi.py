@@ -17,8 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from server.http.contract import PROMISES
-from server.http.description import NO_KEY
+from server.http.api.description import NO_KEY, promises_of
 from tests.support.described import DOCUMENT, OPERATIONS
 from tests.support.rights import ROUTES
 from tests.support.routes import an_application, routes
@@ -47,7 +46,9 @@ def as_it_is(_: Any, value: Any) -> bytes:
 
 def test_every_route_is_described() -> None:
     assert set(OPERATIONS) == routes(an_application()) - NOT_DESCRIBED
-    assert {operation["operationId"] for operation in OPERATIONS.values()} == set(PROMISES)
+    assert {operation["operationId"] for operation in OPERATIONS.values()} == set(
+        promises_of(an_application())
+    )
 
 
 def test_the_roles_described_are_those_let_in() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from server import logs
+from server.process import logs
 from tests.plugins.server import StartServer
 from tests.support.raw_http import Line, head
 from tests.support.serving import Server, server_settings

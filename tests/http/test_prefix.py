@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from server.app import description
+from server.app.application import description
 from tests.support.raw_http import Line, head
 from tests.support.serving import Answer, Server
 

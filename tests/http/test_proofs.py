@@ -17,7 +17,7 @@ from ledger.entry import parse_record_id
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.note import CosignatureSigner, parse_note
 from ledger.proof import parse_proof
-from server.http import waiting
+from server.http.routes import waiting
 from tests.support.appending import superuser
 from tests.support.clusters import blocking
 from tests.support.serving import Answer, Server

@@ -67,8 +67,9 @@ def callers(shared_server: Server) -> Callers:
     return Callers(server, keys, things)
 
 
-def test_every_route_is_here() -> None:
-    assert routes(an_application()) == set(ROUTES) | OPEN | ANCHORS | {("GET", "/static/{name}")}
+def test_every_route_here_is_one_of_the_application() -> None:
+    """A route of a new domain need not be here: ``test_every_route`` tries all there are."""
+    assert set(ROUTES) | OPEN | ANCHORS | {("GET", "/static/{name}")} <= routes(an_application())
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -14,9 +14,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from server.data_dir import DataDirBusy, DataDirLock
 from server.embedded import SUPERUSER, EmbeddedPostgres, EmbeddedPostgresError
 from server.embedded.config import SOCKET_PATH_BYTES_MAX
+from server.settings.data_dir import DataDirBusy, DataDirLock
 from tests.support.clusters import blocking
 
 START_AND_STAY = """

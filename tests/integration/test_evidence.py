@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ledger.log_keys import dump_log_keys
-from server.first_start import create_private_file
+from server.keys.first_start import create_private_file
 from tests.cli.commands import run
 from tests.plugins.witness import StartWitness
 from tests.support.auditor import Auditor, base_dependencies

@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring
-from server.cli.private_file import replace_private_file
+from server.cli.base.private_file import replace_private_file
 from server.embedded import SUPERUSER, EmbeddedPostgres
-from server.own_keys import ForeignKeys
+from server.keys.own_keys import ForeignKeys
+from server.process.serve import prepare
 from server.refusal import StartupRefused
-from server.serve import prepare
 from server.settings import Settings
 from tests.cli.commands import QUIRE, environment, run
 from tests.support.clusters import Database, blocking
@@ -261,7 +261,7 @@ def test_what_says_whose_database_it_is_stays(database: Database, data_dir: Path
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-import server.beginnings, server.first_start, server.own_keys, server.serve
+import server.access.beginnings, server.keys.first_start, server.keys.own_keys, server.process.serve
 from server.settings import Settings
 
 left = int(sys.argv[1])

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.cli import main
+from server.cli.main import main
 from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess
 

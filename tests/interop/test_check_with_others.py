@@ -23,7 +23,7 @@ import pytest
 from ledger.checkpoint import Checkpoint
 from ledger.log_keys import dump_log_keys
 from ledger.note import sign_note
-from server.first_start import create_private_file
+from server.keys.first_start import create_private_file
 from tests.support.clusters import Cluster
 from tests.support.go_toolchain import GOROOT, offline_go
 from tests.support.quire_process import QUIRE, QuireProcess

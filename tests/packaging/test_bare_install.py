@@ -92,7 +92,7 @@ def test_what_a_package_of_the_extra_needs_is_named_too(
 def test_a_missing_module_of_ours_is_not_taken_for_an_extra(
     whole: Auditor, serve: tuple[str, ...]
 ) -> None:
-    (module,) = Path(whole.home.parent).glob("venv/lib/*/site-packages/server/banner.py")
+    (module,) = Path(whole.home.parent).glob("venv/lib/*/site-packages/server/process/banner.py")
     moved = module.rename(module.with_name("moved.py"))
     try:
         done = whole.run("quire", *serve)

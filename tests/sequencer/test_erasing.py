@@ -19,8 +19,9 @@ from ledger.errors import AppendRefused, OrgFrozen
 from ledger.event import Event, EventFields
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
-from server.appending import Appender, Intake
-from server.guarding import ERASED, Guard, NothingToErase
+from server.trails.appending import Appender, Intake
+from server.trails.entry_kinds import ERASED
+from server.trails.guarding import Guard, NothingToErase
 from tests.support.appending import (
     MASTER_KEY,
     Process,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from server.app import description
+from server.app.application import description
 
 DOCUMENT: dict[str, Any] = json.loads(description())
 OPERATIONS = {

@@ -20,12 +20,16 @@ import psutil
 
 from ledger.keys import SigningKeyring
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER
-from server.first_start import load_secrets
+from server.keys.first_start import load_secrets
 from tests.support.clusters import Database
 from tests.support.reaper import processes_of
 from tests.support.serving import MASTER_KEY, SIGNING_KEY, server_settings
 
-QUIRE = (sys.executable, "-c", "import sys; from server.cli import main; main(prog_name='quire')")
+QUIRE = (
+    sys.executable,
+    "-c",
+    "import sys; from server.cli.main import main; main(prog_name='quire')",
+)
 START_S = 60.0
 STOP_S = 60.0
 SHUTDOWN_S = 10

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from server.worker import application
+from server.app.features import FEATURES
+from server.feature import Feature
+from server.process.worker import application
 from tests.support.serving import server_settings
 
 
-def an_application() -> Litestar:
+def an_application(features: Sequence[Feature] = FEATURES) -> Litestar:
     """The application, not started: it has its routes but opens nothing."""
-    return application(server_settings(Path("unused")), "postgresql://unused/unused")
+    settings = server_settings(Path("unused"), features)
+    return application(settings, "postgresql://unused/unused", features)
 
 
 def routes(app: Litestar) -> set[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ledger.log_keys import LogKeyHistory
 from ledger.tiles import EntryTile, read_bundle, tile_in
-from server.first_start import load_secrets
+from server.keys.first_start import load_secrets
 from tests.support.clusters import blocking
 from tests.support.serving import Server
 from tests.support.signing import checkpointer, log_keys

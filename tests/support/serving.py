@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from server.serve import prepare
-from server.services import Services
+from server.app.features import FEATURES
+from server.feature import Feature, added_settings
+from server.process.serve import prepare
+from server.process.worker import application, uvicorn_config
 from server.settings import Settings
-from server.worker import application, uvicorn_config
+from server.trails.services import Services
 from tests.support.clusters import Database, blocking
 
 SIGNING_KEY = "test signing key of more than thirty-two bytes"
@@ -107,7 +110,9 @@ class Server:
             assert not self._thread.is_alive(), "the server did not stop"
 
 
-def server_settings(data_dir: Path, **changes: Any) -> Settings:
+def server_settings(
+    data_dir: Path, features: Sequence[Feature] = FEATURES, **changes: Any
+) -> Settings:
     """Settings with made-up keys, on loopback."""
     environ = {
         "QUIRE_DATA_DIR": str(data_dir),
@@ -116,16 +121,18 @@ def server_settings(data_dir: Path, **changes: Any) -> Settings:
         "QUIRE_LOG_LEVEL": "error",
         "QUIRE_SHUTDOWN_SECONDS": "10",
     }
-    return Settings.from_env(environ, changes)
+    return Settings.from_env(environ, changes, added_settings(features))
 
 
-def start_server(database: Database, data_dir: Path, **changes: Any) -> Server:
+def start_server(
+    database: Database, data_dir: Path, features: Sequence[Feature] = FEATURES, **changes: Any
+) -> Server:
     """Start a server on a database; it has a platform key and no org yet."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    settings = server_settings(data_dir, database_url=database.server_url, **changes)
+    settings = server_settings(data_dir, features, database_url=database.server_url, **changes)
     blocking(prepare(settings, database.server_url))
     listener = socket.create_server(("127.0.0.1", 0))
-    app = application(settings, database.server_url)
+    app = application(settings, database.server_url, features)
     runner = uvicorn.Server(uvicorn_config(settings, app))
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -16,7 +16,11 @@ from ledger.note import Verifier
 from server.witness.home import Home, create
 from tests.support.serving import Answer
 
-QUIRE = (sys.executable, "-c", "import sys; from server.cli import main; main(prog_name='quire')")
+QUIRE = (
+    sys.executable,
+    "-c",
+    "import sys; from server.cli.main import main; main(prog_name='quire')",
+)
 START_S = 30.0
 STOP_S = 30.0
 

@@ -179,7 +179,7 @@ def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: 
     server.start()
     slug, key = server.create_org("sealed")
     with Load(server.url, slug, key, bare=0).running() as load:
-        for module in ("server.signer", "server.archiver", "spawn_main"):
+        for module in ("server.process.signer", "server.process.archiver", "spawn_main"):
             load.wait_for(ENTRIES)
             pid = child_of(server, module)
             os.kill(pid, signal.SIGTERM)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ledger.note import CosignatureSigner
-from server.attestors import attestors, timestamp_trust, witness_policy
+from server.keys.attestors import attestors, timestamp_trust, witness_policy
 from server.refusal import StartupRefused
 from server.settings import Settings
 from tests.support.certificates import issue

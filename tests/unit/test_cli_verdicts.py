@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ledger.verdict import NOT_CHECKED, Verdict
-from server.cli import verdicts
+from server.cli.base import verdicts
 
 RED, GREEN, YELLOW = "\x1b[1;31m", "\x1b[1;32m", "\x1b[1;33m"
 

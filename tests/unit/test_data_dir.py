@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from server.data_dir import concerns, make_data_dir
-from server.key_files import SecretsError, create_private_file, exposure, read_private_file
+from server.keys.key_files import SecretsError, create_private_file, exposure, read_private_file
 from server.refusal import StartupRefused
+from server.settings.data_dir import concerns, make_data_dir
 
 ROOT = os.geteuid() == 0
 OWN = 0o711 if ROOT else 0o700
@@ -168,7 +168,7 @@ class TestAsRoot:
 READ_AS_SERVER = """
 import os, sys
 from pathlib import Path
-from server.key_files import read_private_file
+from server.keys.key_files import read_private_file
 os.setgroups([int(sys.argv[2])])
 os.setgid(54321)
 os.setuid(54321)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from server import logs
-from server.app import ROUTERS
-from server.http.description import describe
+from server.app.application import description
+from server.process import logs
 from server.settings import Settings
 
 
@@ -27,6 +26,6 @@ def test_the_first_request_for_the_description_leaves_the_log_as_it_is(
 ) -> None:
     logs.configure(Settings(data_dir=tmp_path, log_format="json"))
     handlers, level = root.handlers[:], root.level
-    describe(ROUTERS)
+    description()
     assert (root.handlers, root.level) == (handlers, level)
     assert not logging.getLogger("litestar").handlers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http.disclosures import records, runs
+from server.http.routes.disclosures import records, runs
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.keys import SigningKeyring, dump_keyring
-from server.first_start import SecretsError, create_private_file, load_secrets
+from server.keys.first_start import SecretsError, create_private_file, load_secrets
 from server.settings import Settings
 
 KEY = "0123456789abcdef0123456789abcdef"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from server.cli import main
+from server.cli.main import main
 from tests.qwed_writer import SECRET, trail, write_sqlite
 
 # Nothing listens there: a refusal that came from the server would say so.

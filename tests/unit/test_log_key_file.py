@@ -9,7 +9,7 @@ import pytest
 
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import check_base_origin, dump_log_keys, parse_log_keys
-from server.first_start import SecretsError, create_private_file, load_log_keys, read_log_keys
+from server.keys.first_start import SecretsError, create_private_file, load_log_keys, read_log_keys
 from server.settings import LOG_ORIGIN, Settings, SettingsError
 from tests.support.log_keys import ORIGIN, keys
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from server import metrics
-from server.data_dir import LOCK_NAME
 from server.settings import KEY_ALIASES, Settings, documented
+from server.settings.data_dir import LOCK_NAME
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 

@@ -9,9 +9,9 @@ import pytest
 
 from ledger.core.clock import SECOND_US, Reading
 from ledger.errors import ClockUnsteady
-from server.clock import SETTLED_US, ServerClock
-from server.clock_note import NAME, Note, NoteFile, boot_name
 from server.settings import Settings
+from server.trails.clock import SETTLED_US, ServerClock
+from server.trails.clock_note import NAME, Note, NoteFile, boot_name
 
 START_US = 1_780_000_000 * SECOND_US
 DAY_US = 86_400 * SECOND_US

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.setting_values import FORMS
-from server.settings import Settings, SettingsError, documented
+from server.settings import SECTIONS, Settings, SettingsError, documented
+from server.settings.section import settings_of
 
 VARIABLES = [row.name for row in documented()]
 INTERNAL = ("Expected", "`", "regex", "$", "[0-9", "msgspec", "<class", "NoneType", "\\A", "Enum")
@@ -88,9 +87,9 @@ def test_what_is_said_of_a_value(variable: str, value: str, said: str) -> None:
 
 
 def test_every_form_has_words() -> None:
-    for field in msgspec.structs.fields(Settings):
-        if "pattern" in repr(field.type) and "Path" not in repr(field.type):
-            assert field.name in FORMS
+    for setting in settings_of(SECTIONS).values():
+        if "pattern" in repr(setting.type) and "Path" not in repr(setting.type):
+            assert setting.form, setting.name
 
 
 @pytest.mark.parametrize("level", ["INFO", "Info", "info", "iNfO"])

@@ -10,10 +10,10 @@ from ledger.core.checkpointing import MEMORY_FILE, Memory, MemoryUnavailable
 from ledger.core.verification.work.faults import VerificationFailed
 from ledger.log_keys import LogKeys, dump_log_keys, generate, rotate
 from ledger.storage.key_checks import KnownKeys
-from server.cli.private_file import replace_private_file
-from server.first_start import new_log_seeds
-from server.log_trust import TrustSource
-from server.own_keys import ForeignKeys, PresentKeys, require_own_keys
+from server.cli.base.private_file import replace_private_file
+from server.keys.first_start import new_log_seeds
+from server.keys.log_trust import TrustSource
+from server.keys.own_keys import ForeignKeys, PresentKeys, require_own_keys
 from server.settings import Settings
 
 NOW_US = 1_700_000_000_000_000

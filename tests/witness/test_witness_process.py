@@ -31,7 +31,7 @@ from tests.support.wrong_clock import WrongClock
 
 LOG = SmallLog()
 MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
-MAIN = "import sys, os\n{change}\nfrom server.cli import main\nmain(prog_name='quire')"
+MAIN = "import sys, os\n{change}\nfrom server.cli.main import main\nmain(prog_name='quire')"
 # A death that nothing outside can time: these change the program at that line.
 DIE_BEFORE_COMMIT = """
 from server.witness.heads import Heads

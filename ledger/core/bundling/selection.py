@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ledger.chain import Entry
 from ledger.entry import RecordId
-from ledger.errors import QuireError
+from ledger.errors import INVALID_REQUEST, NOT_FOUND, QuireError
 from ledger.storage import search
 from ledger.storage.database import Database
 from ledger.storage.search import Filter
@@ -23,9 +23,13 @@ LOOKUP_PLACES: Final = 5_000
 class NothingSelected(QuireError):
     """An entry that was asked for is not there, or none matches."""
 
+    problem_type = NOT_FOUND
+
 
 class TooManySelected(QuireError):
     """More than one bundle takes, or more than can be searched through in time."""
+
+    problem_type = INVALID_REQUEST
 
 
 class Trail(Protocol):

@@ -1,0 +1,148 @@
+"""Who is calling: API keys, their principals, and what each role may do.
+
+A key is ``quire_live_<id>_<secret>``. Only a keyed hash of the secret is
+stored. Principals are cached; a revocation reaches every server by NOTIFY, and
+no cached principal outlives ``TTL_S`` even when the notifications are cut.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from ledger import sealing
+from ledger.errors import Problem, QuireError
+from ledger.storage import orgs
+from ledger.storage.database import Database
+from ledger.storage.orgs import ApiKeyRecord
+from server.access.rights import Right, Role
+
+TTL_S: Final = 30.0
+REFUSED_TTL_S: Final = 3.0
+MAX_CACHED: Final = 100_000
+_TOKEN = re.compile(r"quire_live_([0-9a-f]{16})_([0-9a-f]{48})")
+
+
+class Principal(NamedTuple):
+    """An authenticated caller; ``org_id`` is None for the platform."""
+
+    key_id: str
+    org_id: int | None
+    role: Role
+
+    def may(self, what: Right) -> bool:
+        """Whether the caller's role permits this."""
+        return self.role in what.roles
+
+
+class Unauthorized(QuireError):
+    """No key, or none that is valid."""
+
+    problem_type = Problem("unauthorized", 401, "No valid API key")
+
+
+class Forbidden(QuireError):
+    """A valid key whose role does not permit what was asked."""
+
+    problem_type = Problem("forbidden", 403, "Not permitted for this key's role")
+
+
+class NewKey(NamedTuple):
+    """A fresh API key: the token is shown once and never stored."""
+
+    key_id: str
+    token: str
+    secret_hash: bytes
+
+
+class Authenticator:
+    """Finds the principal of a token."""
+
+    def __init__(self, database: Database, master_key: bytes) -> None:
+        self._database = database
+        self._pepper = sealing.derive(master_key, "api-keys")
+        self._cache: dict[str, tuple[Principal | None, float]] = {}
+        self._forgotten = 0
+
+    def new_key(self) -> NewKey:
+        """Make a key of 192 bits."""
+        key_id, secret = secrets.token_hex(8), secrets.token_hex(24)
+        return NewKey(key_id, f"quire_live_{key_id}_{secret}", self._hash(secret))
+
+    def read_key(self, token: str) -> NewKey | None:
+        """A key made before, from its token; None for other text."""
+        match = _TOKEN.fullmatch(token)
+        return None if match is None else NewKey(match[1], token, self._hash(match[2]))
+
+    def _hash(self, secret: str) -> bytes:
+        return hmac.digest(self._pepper, secret.encode(), "sha256")
+
+    def cached(self, token: str) -> Principal | None:
+        """The principal of a token that was checked moments ago."""
+        found = self._cache.get(token)
+        if found is None or found[1] < time.monotonic():
+            return None
+        return found[0]
+
+    async def principal(self, token: str) -> Principal:
+        """The principal of a token. Raises Unauthorized, always with the same message."""
+        found = self._cache.get(token)
+        if found is None or found[1] < time.monotonic():
+            principal = await self._look_up(token)
+        else:
+            principal = found[0]
+        if principal is None:
+            raise Unauthorized(
+                "this API key is not valid: it was mistyped or revoked; an admin of the org can make one"
+            )
+        return principal
+
+    async def _look_up(self, token: str) -> Principal | None:
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None  # told without the database; a cache of such texts has no bound
+        forgotten = self._forgotten
+        principal = self._check(await orgs.key_by_id(self._database, match[1]), match[2])
+        # What was read before a revocation may not outlive it.
+        if forgotten == self._forgotten:
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            ttl = REFUSED_TTL_S if principal is None else TTL_S
+            self._cache[token] = (principal, time.monotonic() + ttl)
+        return principal
+
+    def _check(self, record: ApiKeyRecord | None, secret: str) -> Principal | None:
+        if record is None or record.revoked_at is not None:
+            return None
+        if not hmac.compare_digest(record.secret_hash, self._hash(secret)):
+            return None
+        return Principal(record.id, record.org_id, Role(record.role))
+
+    def forget(self, key_id: str) -> None:
+        """Drop a revoked key from the cache."""
+        self._forgotten += 1
+        marker = f"quire_live_{key_id}_"
+        for token in [token for token in self._cache if token.startswith(marker)]:
+            del self._cache[token]
+
+    def forget_all(self) -> None:
+        """Drop everything: revocations may have been missed."""
+        self._forgotten += 1
+        self._cache.clear()
+
+
+def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The token of a request's raw headers, or None."""
+    token = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, rest = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                return rest.strip().decode("latin-1")
+        elif name == b"x-api-key":
+            token = value.strip().decode("latin-1")
+    return token

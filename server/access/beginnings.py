@@ -1,0 +1,78 @@
+"""The first start: a platform key, and with the embedded database a demo org.
+
+Every step can be repeated: a key file is written before its key is stored, so
+a crash between the two is made good by the next start.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Final
+
+from ledger.storage import orgs
+from ledger.storage.database import Database
+from server.access.auth import Authenticator, NewKey
+from server.access.directory import Conflict, Directory
+from server.access.platform_keys import PLATFORM_KEY, KeyFile, state_of
+from server.keys.first_start import Secrets, create_private_file, read_private_file
+from server.refusal import StartupRefused
+from server.settings import Settings
+
+DEMO_KEY: Final = "demo-admin.key"
+DEMO_ORG: Final = "demo"
+
+
+__all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
+
+
+async def begin(settings: Settings, secrets: Secrets, database: Database) -> KeyFile:
+    """Make sure there is a platform key, and on a new embedded database the demo org.
+
+    Returns what the platform key's file of this machine is worth.
+    """
+    authenticator = Authenticator(database, secrets.master_key)
+    platform_keys = await orgs.list_keys(database, None)
+    if not any(key.revoked_at is None for key in platform_keys):
+        key = await _file_key(settings.data_dir / PLATFORM_KEY, database, authenticator)
+        await orgs.insert_key(
+            database, key.key_id, None, "first start", "platform", key.secret_hash
+        )
+    if settings.embedded:
+        await _demo(settings, secrets, database, authenticator)
+    return await state_of(settings.data_dir / PLATFORM_KEY, database, authenticator)
+
+
+async def _demo(
+    settings: Settings, secrets: Secrets, database: Database, authenticator: Authenticator
+) -> None:
+    if not await orgs.any_org(database):
+        directory = Directory(database, secrets.master_key)
+        try:
+            await directory.create(DEMO_ORG, "Demo", "sealed")
+        except Conflict:
+            return
+    demo = await orgs.org_by_slug(database, DEMO_ORG)
+    if demo is None or await orgs.list_keys(database, demo.id):
+        return
+    key = await _file_key(settings.data_dir / DEMO_KEY, database, authenticator)
+    await orgs.insert_key(database, key.key_id, demo.id, "first start", "admin", key.secret_hash)
+
+
+async def _file_key(path: Path, database: Database, authenticator: Authenticator) -> NewKey:
+    """The key of this file, made and written there when it is not yet."""
+    written = read_private_file(path)
+    if written is None:
+        new = authenticator.new_key()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_private_file(path, new.token.encode() + b"\n")
+        return new
+    key = authenticator.read_key(written.decode("ascii", "replace").strip())
+    if key is None or await orgs.key_by_id(database, key.key_id) is not None:
+        what = "does not hold an API key" if key is None else "holds a key that was used before"
+        away = shlex.quote(f"{path}.old")
+        raise StartupRefused(
+            f"{path} {what}. Move it away and start again, which makes a new one: "
+            f"mv {shlex.quote(str(path))} {away}"
+        )
+    return key

@@ -1,0 +1,61 @@
+"""What the file with the platform's API key is worth.
+
+The database holds only a keyed hash of that key, so a file that is lost can't be read back:
+`quire keys platform rotate` makes a new one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ledger.storage import orgs
+from ledger.storage.database import Database
+from server.access.auth import Authenticator
+from server.keys.key_files import SecretsError, read_private_file
+
+log = structlog.get_logger("quire")
+
+PLATFORM_KEY: Final = "platform.key"
+ROTATE: Final = "quire keys platform rotate"
+
+
+class KeyFile(Enum):
+    """What the file is worth; the value is what the start says of it."""
+
+    VALID = ""
+    MISSING = "is not on this machine"
+    UNREADABLE = "can't be read"
+    FOREIGN = "does not hold a key of this database, or one that was revoked"
+
+
+async def state_of(path: Path, database: Database, authenticator: Authenticator) -> KeyFile:
+    """Whether the file opens the platform; what is wrong with it is logged with the way on."""
+    try:
+        state = await _state(path, database, authenticator)
+        reason = f"{path} {state.value}"
+    except SecretsError as error:
+        state, reason = KeyFile.UNREADABLE, str(error)
+    if state is not KeyFile.VALID:
+        # On all machines but the first it is missing, and that is meant.
+        report = log.info if state is KeyFile.MISSING else log.warning
+        report(
+            "the platform key of this machine can't be used; all else works",
+            reason=reason,
+            new_key=ROTATE,
+        )
+    return state
+
+
+async def _state(path: Path, database: Database, authenticator: Authenticator) -> KeyFile:
+    content = read_private_file(path)
+    if content is None:
+        return KeyFile.MISSING
+    key = authenticator.read_key(content.decode("ascii", "replace").strip())
+    record = None if key is None else await orgs.key_by_id(database, key.key_id)
+    if key is None or record is None or record.revoked_at is not None or record.org_id is not None:
+        return KeyFile.FOREIGN
+    return KeyFile.VALID if record.secret_hash == key.secret_hash else KeyFile.FOREIGN

@@ -1,0 +1,1 @@
+"""What all commands share: groups, output, arguments, the connection to a server."""

@@ -1,0 +1,127 @@
+"""How the client commands find the server and the API key."""
+
+import contextlib
+import functools
+import ipaddress
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+from ledger.client import LedgerClient
+from ledger.client.transport import checked_url
+from ledger.surroundings import DEFAULT_URL
+from server.cli.base.output import say
+from server.cli.base.root import Failure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PLATFORM_KEY = "platform.key"
+ATTEMPTS = 4
+"""A person waits: a server that is away is reported after about a second."""
+PATIENT_ATTEMPTS = 12
+"""A long append outlives a restart of the server."""
+_KEY_BYTES_MAX = 4096
+_QUIET_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The server that a command speaks to, and the key it shows."""
+
+    url: str
+    api_key: str = field(repr=False)
+
+    def client(self, org: str | None = None, *, attempts: int = ATTEMPTS) -> LedgerClient:
+        """A client for an org's trail; to be closed by the caller."""
+        return LedgerClient(self.url, self.api_key, org, attempts=attempts)
+
+    def own_org(self) -> str:
+        """The org that the key belongs to, where the command names none."""
+        with self.client() as client:
+            org = client.whoami().org
+        if org is None:
+            raise click.UsageError(
+                "This API key belongs to no org (it is the platform's): name the org."
+            )
+        return org
+
+
+def client_command(
+    function: Callable[Concatenate[Connection, P], R],
+) -> Callable[P, R]:
+    """Decorator: adds `--url` and `--api-key-file`, and passes the Connection they make.
+
+    An option or argument `org` that was left out becomes the key's own.
+    """
+
+    @click.option(
+        "--url",
+        envvar="QUIRE_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        help="Address of the server (QUIRE_URL).",
+    )
+    @click.option(
+        "--api-key-file",
+        type=click.File("rb"),
+        help="File that holds the API key; wins over QUIRE_API_KEY.",
+    )
+    @functools.wraps(function)
+    def command(*args: P.args, **options: P.kwargs) -> R:
+        url, file = checked_url(str(options.pop("url"))), options.pop("api_key_file")
+        set_on_retry_hooks([_tell_of_retry])
+        connection = Connection(url, _api_key(url, file))  # type: ignore[arg-type]
+        if options.get("org", "") is None:
+            options["org"] = connection.own_org()
+        return function(connection, *args, **options)
+
+    return command
+
+
+def _api_key(url: str, file: BinaryIO | None) -> str:
+    """The key: named file, QUIRE_API_KEY, platform.key of the data directory, in this order."""
+    if file is not None:
+        return _decoded(file.read(_KEY_BYTES_MAX), f"the file {file.name}")
+    if key := os.environ.get("QUIRE_API_KEY"):
+        return key
+    path = Path(os.environ.get("QUIRE_DATA_DIR") or ".quire") / PLATFORM_KEY
+    with contextlib.suppress(RuntimeError):  # "~" where nobody's home is known
+        path = path.expanduser()
+    # The platform key of this machine's server is nothing to show to another machine.
+    if _is_local(url):
+        try:
+            with path.open("rb") as own:
+                return _decoded(own.read(_KEY_BYTES_MAX), f"the file {path}")
+        except OSError:
+            why = "cannot be read"
+    else:
+        why = "is only used for a server on this machine"
+    raise Failure(f"No API key: set QUIRE_API_KEY or give --api-key-file ({path} {why}).")
+
+
+def _decoded(content: bytes, source: str) -> str:
+    key = content.strip()
+    if not key or not key.isascii() or len(key.split()) != 1:
+        raise Failure(f"There is no API key in {source}.")
+    return key.decode()
+
+
+def _is_local(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tell_of_retry(details: RetryDetails) -> None:
+    """Say why nothing moves; stamina's own hook would log to standard output."""
+    if details.wait_for >= _QUIET_SECONDS:
+        say(f"{details.caused_by}; trying again in {details.wait_for:.0f} s")

@@ -1,0 +1,129 @@
+"""The outermost group: what every command has in common when it ends badly."""
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from ledger.errors import QuireError
+from server.cli.base.lazy import LazyGroup
+from server.cli.base.locales import use_utf8
+from server.cli.base.text import printable
+from server.cli.extras import missing_package
+from server.refusal import StartupRefused
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+DEBUG_VARIABLE = "QUIRE_DEBUG"
+_ERROR_CHARS_MAX = 400
+PIPE_CLOSED = 141  # 128 + SIGPIPE: the reader went away, `quire … | head`
+
+
+class Failure(click.ClickException):
+    """A command that could not do its work: one message without a traceback.
+
+    Not 1, which says that the work was done and the finding is bad.
+    """
+
+    exit_code = 2
+
+
+class Root(LazyGroup):
+    """Turns every error into a message and exit code 2, ^C and closed pipes into quiet codes.
+
+    Python's own exit code for an exception is 1, which says that a trail has a fault.
+    """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        use_utf8()
+        _accept_any_text(sys.stdout, sys.stderr)
+        try:
+            return super().main(*args, **extra)
+        except Exception:  # the message itself can't be written, or the arguments not be read
+            if not extra.get("standalone_mode", True):
+                raise
+            _discard(sys.stdout, sys.stderr)
+            sys.exit(Failure.exit_code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # at exit it would be too late to be quiet about a closed pipe
+            return result
+        except KeyboardInterrupt:
+            _end(INTERRUPTED)
+        except click.Abort as error:
+            # A prompt was left: by ^C, or because there was no more input.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                _end(INTERRUPTED)
+            raise Failure("No answer, so nothing was done.") from error
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:
+            _discard(sys.stdout)
+            raise click.exceptions.Exit(PIPE_CLOSED) from None
+        except Exception as error:
+            # Where it can't be written, what is left in it would fail again at exit.
+            _discard(*(() if _is_writable(sys.stdout) else (sys.stdout,)))
+            raise _failure(error) from error
+
+
+def _failure(error: Exception) -> Failure:
+    """The message for an error; for one that nobody foresaw, with the way to its traceback."""
+    if isinstance(error, QuireError | StartupRefused):
+        return Failure(printable(str(error), keep_lines=True))
+    missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None:
+        return Failure(missing)
+    if isinstance(error, OSError):
+        place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return Failure(printable(f"{place}{error.strerror or error}"))
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    if isinstance(error, UnicodeError):  # which may quote a key, so it is not shown
+        return Failure(
+            "Something that is not UTF-8 text was given: check the arguments, the files that they "
+            "name, and the variables that begin with QUIRE_."
+        )
+    said = " ".join(str(error).split())[:_ERROR_CHARS_MAX]
+    if type(error).__module__.partition(".")[0] == "asyncpg":  # not imported for its names alone
+        return Failure(printable(f"The database refuses: {said}"))
+    return Failure(
+        printable(
+            f"{type(error).__name__}: {said or 'no more is known'}. Nobody foresaw this error: "
+            f"please report it, with what {DEBUG_VARIABLE}=1 shows"
+        )
+    )
+
+
+def _end(code: int) -> NoReturn:
+    click.echo(err=True)  # leaves the line with the terminal's ^C
+    raise click.exceptions.Exit(code)
+
+
+def _accept_any_text(*streams: Any) -> None:
+    """Let text that a terminal's encoding lacks be printed as escapes."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_writable(stream: Any) -> bool:
+    try:
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _discard(*streams: Any) -> None:
+    """Point streams at nothing, so that Python's last flush does not complain."""
+    for stream in streams:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # in a test: no descriptor
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, stream.fileno())
+            os.close(nothing)

@@ -1,0 +1,1 @@
+"""Commands that import trails of other systems."""

@@ -1,0 +1,31 @@
+"""`quire keys`."""
+
+import click
+
+from server.cli.base.lazy import LazyGroup
+from server.feature import Command
+
+_COMMANDS = {
+    "create": Command(
+        "server.cli.keys.api_keys:create", "Create an API key and print it, this once."
+    ),
+    "list": Command(
+        "server.cli.keys.api_keys:list_keys", "List an org's API keys, revoked ones too."
+    ),
+    "revoke": Command(
+        "server.cli.keys.api_keys:revoke", "Revoke an API key, at once and for good."
+    ),
+    "log": Command("server.cli.keys.log_keys:log", "The keys that sign checkpoints and anchors."),
+    "platform": Command(
+        "server.cli.keys.platform_keys:platform", "The keys that administer all orgs."
+    ),
+    "rotate-signing": Command(
+        "server.cli.keys.signing_keys:rotate_signing",
+        "Add a signing key and sign with it from now on.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
+def keys() -> None:
+    """API keys of an org and of the platform, the signing keys, the keys of the logs."""

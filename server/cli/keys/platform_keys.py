@@ -1,0 +1,152 @@
+"""`quire keys platform`: the keys that administer all orgs, on the server's own machine.
+
+They work on the database itself, so they need no API key: that is how a lost one is replaced.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import click
+
+from ledger.storage import orgs, security_events
+from ledger.storage.database import Database
+from ledger.storage.orgs import ApiKeyRecord
+from server.access.auth import Authenticator
+from server.access.platform_keys import PLATFORM_KEY
+from server.cli.base import output
+from server.cli.base.own_database import own_database
+from server.cli.base.private_file import locked_directory, replace_private_file
+from server.cli.base.root import Failure
+from server.cli.base.server_settings import read_settings
+from server.cli.base.text import count, moment
+from server.keys.first_start import load_master_key
+from server.settings import Settings
+from server.settings.data_dir import make_data_dir
+
+R = TypeVar("R")
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the server (QUIRE_DATA_DIR, .quire).",
+)
+
+
+class Rotated(NamedTuple):
+    """A new key, its file, and the ids of the keys that were revoked for it."""
+
+    id: str
+    file: str
+    revoked: list[str]
+
+
+@click.group("platform")
+def platform() -> None:
+    """The keys that administer all orgs."""
+
+
+@platform.command("list")
+@_data_dir
+@output.json_option
+def list_keys(data_dir: Path | None, as_json: bool) -> None:
+    """List the platform's API keys, revoked ones too."""
+    found = _in_database(_settings(data_dir), lambda database: orgs.list_keys(database, None))
+    if as_json:
+        for key in found:
+            output.print_json(_document(key))
+        return
+    columns = [output.Column("Key", keep=True), output.Column("Name")]
+    columns += [output.Column("Created", keep=True), output.Column("Revoked", keep=True)]
+    rows = [(key.id, key.name, moment(key.created_at), moment(key.revoked_at)) for key in found]
+    output.print_table(columns, rows)
+
+
+@platform.command()
+@click.option("--keep", is_flag=True, help="Leave the older platform keys in force.")
+@_data_dir
+@output.json_option
+def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
+    """Make a new platform key and revoke all older ones.
+
+    The key goes to platform.key in the data directory and is not printed. This is also how a
+    platform key that was lost is replaced. Running servers know of it at once.
+    """
+    settings = _settings(data_dir)
+    authenticator_key = load_master_key(settings)
+    path = make_data_dir(settings.data_dir) / PLATFORM_KEY
+    with locked_directory(path.parent):  # of two rotations at once one comes after the other
+        done = _in_database(
+            settings, lambda database: _rotate(path, database, authenticator_key, keep)
+        )
+    if as_json:
+        output.print_json(done._asdict())
+        return
+    click.echo(f"Platform key {done.id} is in {done.file}.")
+    if done.revoked:
+        output.say(f"{count(len(done.revoked), 'older platform key')} revoked.")
+
+
+@platform.command()
+@click.argument("key_id")
+@_data_dir
+def revoke(key_id: str, data_dir: Path | None) -> None:
+    """Revoke a platform key, at once and for good; the last one is only rotated."""
+    _in_database(_settings(data_dir), lambda database: _revoke(key_id, database))
+    output.say(f"Platform key {key_id} is revoked.")
+
+
+async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool) -> Rotated:
+    """A crash on the way leaves the older keys in force; the next rotation revokes them."""
+    older = [] if keep else await _in_force(database)
+    new = Authenticator(database, master_key).new_key()
+    await orgs.insert_key(database, new.key_id, None, "rotation", "platform", new.secret_hash)
+    replace_private_file(path, new.token.encode() + b"\n")
+    for key_id in older:
+        await orgs.revoke_key(database, key_id, None)
+    detail = f"{new.key_id} was made; revoked: {', '.join(older) or 'none'}"
+    await security_events.add(database, None, "platform_key_rotated", detail)
+    return Rotated(new.key_id, str(path), older)
+
+
+async def _revoke(key_id: str, database: Database) -> None:
+    in_force = await _in_force(database)
+    if key_id not in in_force:
+        raise Failure(f"No platform key in force has the id {key_id}: quire keys platform list")
+    if in_force == [key_id]:
+        raise Failure(
+            f"{key_id} is the last platform key in force. Replace it with: quire keys platform rotate"
+        )
+    await orgs.revoke_key(database, key_id, None)
+    await security_events.add(database, None, "platform_key_revoked", key_id)
+
+
+async def _in_force(database: Database) -> list[str]:
+    found = await orgs.list_keys(database, None)
+    return [key.id for key in found if key.revoked_at is None]
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    return read_settings({"data_dir": data_dir})
+
+
+def _in_database(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:
+    async def run(url: str) -> R:
+        database = await Database.open(url, size=1)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    with own_database(settings) as urls:
+        return asyncio.run(run(urls.server))
+
+
+def _document(key: ApiKeyRecord) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+    }

@@ -1,0 +1,1 @@
+"""Commands for operators: run, migrate, settings, retention, witness."""

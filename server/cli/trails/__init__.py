@@ -1,0 +1,1 @@
+"""Commands for orgs, entries, verification and bundles."""

@@ -1,0 +1,127 @@
+"""`quire orgs`."""
+
+import click
+
+from ledger.client import Org
+from server.cli.base import output
+from server.cli.base.arguments import org_argument
+from server.cli.base.connection import Connection, client_command
+from server.cli.base.text import moment
+
+
+@click.group()
+def orgs() -> None:
+    """Create and look after orgs (with the platform key).
+
+    An org is a tenant; it has exactly one trail.
+    """
+
+
+@orgs.command()
+@click.argument("slug")
+@click.option("--name", help="Name for people; the slug if left out.")
+@click.option(
+    "--privacy",
+    type=click.Choice(["sealed", "plain"]),
+    default="sealed",
+    show_default=True,
+    help="Whether payloads are encrypted per person, so that a person can be erased.",
+)
+@output.json_option
+@client_command
+def create(
+    connection: Connection, slug: str, name: str | None, privacy: str, as_json: bool
+) -> None:
+    """Create an org. Slug and privacy can't be changed later."""
+    with connection.client() as client:
+        org = client.create_org(slug, name, "plain" if privacy == "plain" else "sealed")
+    _show(org, as_json)
+
+
+@orgs.command("list")
+@output.json_option
+@client_command
+def list_orgs(connection: Connection, as_json: bool) -> None:
+    """List all orgs."""
+    with connection.client() as client:
+        if as_json:
+            for org in client.orgs():
+                output.print_json(org)
+            return
+        rows = [_row(org) for org in client.orgs()]
+    if not rows:
+        output.say("There are no orgs yet. Create one with: quire orgs create SLUG")
+        return
+    columns = [
+        output.Column("Org", keep=True),
+        output.Column("Name"),
+        output.Column("Privacy"),
+        output.Column("Entries", justify="right"),
+        output.Column("Created", keep=True),
+        output.Column("State", keep=True),
+    ]
+    output.print_table(columns, rows)
+
+
+@orgs.command()
+@org_argument
+@output.json_option
+@client_command
+def show(connection: Connection, org: str, as_json: bool) -> None:
+    """Show an org, its head, and why it is frozen if it is."""
+    with connection.client(org) as client:
+        _show(client.org(), as_json)
+
+
+@orgs.command()
+@org_argument
+@click.argument("name")
+@output.json_option
+@client_command
+def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
+    """Give an org another NAME. Its slug stays."""
+    with connection.client(org) as client:
+        _show(client.update_org(name=name), as_json)
+
+
+@orgs.command()
+@org_argument
+@click.option("--reason", required=True, help="Why it may go on; this becomes an entry.")
+@output.json_option
+@client_command
+def thaw(connection: Connection, org: str, reason: str, as_json: bool) -> None:
+    """Let a frozen org take entries again.
+
+    An org is frozen when its newest entry did not pass the check before an append. Verify the
+    trail first (`quire verify ORG`): what is broken stays broken, and stays reported.
+    """
+    with connection.client(org) as client:
+        _show(client.thaw(reason), as_json)
+
+
+def _row(org: Org) -> tuple[str, ...]:
+    entries = f"{_entries(org):,}"
+    state = "frozen" if org.frozen else "open"
+    return org.slug, org.name, org.privacy, entries, moment(org.created_at)[:10], state
+
+
+def _entries(org: Org) -> int:
+    return org.head.seq + 1 if org.head else 0
+
+
+def _show(org: Org, as_json: bool) -> None:
+    if as_json:
+        output.print_json(org)
+        return
+    fields = [
+        ("Org", org.slug),
+        ("Name", org.name),
+        ("Privacy", org.privacy),
+        ("Created", f"{moment(org.created_at)} UTC"),
+        ("Entries", f"{_entries(org):,}"),
+    ]
+    if org.head and org.head.entry_hash:
+        fields.append(("Head", org.head.entry_hash))
+    if org.frozen:
+        fields.append(("Frozen", f"{moment(org.frozen.at)} UTC: {org.frozen.reason}"))
+    output.print_fields(fields)

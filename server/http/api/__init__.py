@@ -1,0 +1,1 @@
+"""The contract and the description of the API."""

@@ -1,0 +1,77 @@
+"""What a route promises beyond its signature, stated once, on the route.
+
+The guard lets callers in by it, the description of the API shows it, and the tests of all routes
+are generated from it. An application does not start with a route that promises nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from server.access.rights import Right
+
+PROMISE: Final = "promise"
+"""The option of a route handler that holds its promise."""
+
+WRITE_PROBLEMS: Final = (408, 413, 503)
+"""Problems of every route that reads a body and writes."""
+OCTETS: Final = "application/octet-stream"
+TEXT: Final = {"type": "string"}
+BYTES: Final = {"type": "string", "format": "binary"}
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """One route: the right it asks for (None: any key), its body and the problems it answers.
+
+    Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
+    needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
+    whether a call may change anything: every method but GET must say so. A route that ``reads_query`` refuses unknown parameters
+    itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
+    write their bytes themselves: schema by media type; ``schemas`` are named ones of theirs, and
+    ``completes`` adds to the route's part of the API's description.
+    """
+
+    right: Right | None = None
+    open: bool = False
+    public: bool = False
+    writes: bool | None = None
+    reads_query: bool = False
+    raw: str | None = None
+    body: type | None = None
+    body_required: bool = True
+    example: Any = None
+    problems: tuple[int, ...] = ()
+    answers: Mapping[int, Mapping[str, Any]] = {}
+    schemas: Mapping[str, Any] = {}
+    completes: Callable[[dict[str, Any]], None] | None = None
+
+    def refusals(self, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Every status of a problem that a route with these parameters answers."""
+        statuses = set(self.problems)
+        if not self.open:
+            statuses |= {401, 503}
+        if self.right is not None:
+            statuses.add(403)
+        if any(parameter["in"] == "path" for parameter in parameters):
+            statuses.add(404)
+        if any(parameter["in"] == "query" for parameter in parameters):
+            statuses.add(400)
+        return sorted(statuses)
+
+
+def asks(right: Right, **more: Any) -> dict[str, Any]:
+    """The options of a route that asks for a right."""
+    return {PROMISE: Promise(right=right, **more)}
+
+
+def any_key(**more: Any) -> dict[str, Any]:
+    """The options of a route that every valid key may call."""
+    return {PROMISE: Promise(**more)}
+
+
+def needs_no_key(**more: Any) -> dict[str, Any]:
+    """The options of a route that everybody may call."""
+    return {PROMISE: Promise(open=True, **more)}

@@ -1,0 +1,149 @@
+"""The connection under a request: uvicorn's, with bounds on what comes before a body.
+
+The parser keeps headers and trailers in memory until they end, and neither it
+nor uvicorn asks how long they get or how long they take. Neither asks either
+whether a head can be read in one way only, or knows an answer that ends with
+the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from ledger.errors import INVALID_REQUEST, Problem
+from server.http.problems import (
+    HEADERS_TOO_LARGE,
+    MEDIA_TYPE,
+    UNSUPPORTED_TYPE,
+    document,
+)
+from server.http.protocol.http10 import UntilClosed
+from server.http.protocol.wellformed import Flaw, flaw_of, target_of
+from server.http.protocol.written import Written
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+MAX_HEAD_BYTES: Final = 65_536
+"""Bytes without an end of headers, of trailers or a piece of body among them.
+
+One read of the socket may bring more; what it completes is taken.
+"""
+HEAD_TIMEOUT_S: Final = 30.0
+"""A connection looked at twice, this long apart, without a whole head is closed."""
+
+
+def _refusal(flaw: Flaw) -> ASGI3Application:
+    body = document(flaw.kind, flaw.detail)
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"cache-control", b"no-store"),)
+    if flaw.kind is UNSUPPORTED_TYPE:
+        headers += ((b"accept-encoding", b"identity"),)  # RFC 9110, section 12.5.3
+    return cast("ASGI3Application", Written(flaw.kind.status, body, headers, MEDIA_TYPE.encode()))
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection; one timer for all its life, so that requests pay nothing for it."""
+
+    head_timeout_s = HEAD_TIMEOUT_S
+    _pending_bytes = 0
+    _seen_waiting: object = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to watch the connection."""
+        super().connection_made(transport)
+        self.loop.call_later(self.head_timeout_s, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; too many without progress end the connection with 431."""
+        self._pending_bytes += len(data)
+        super().data_received(data)
+        if self._pending_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(HEADERS_TOO_LARGE, f"headers have at most {MAX_HEAD_BYTES} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Progress: the request is run, or refused where its head can't be read in one way."""
+        self._pending_bytes = 0
+        version = self.parser.get_http_version()
+        method = self.parser.get_method()
+        if self.url[:1] != b"/":
+            self.url = target_of(method, self.url)
+        flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers)
+        if flaw is None and version == "1.1":
+            super().on_headers_complete()
+        else:
+            self._run_otherwise(flaw, version)
+        # Trailers go to a list that nobody reads: they must not pass for headers.
+        self.headers = []
+
+    def _run_otherwise(self, flaw: Flaw | None, version: str) -> None:
+        """Run a request of HTTP/1.0, or refuse one in its turn and end the connection."""
+        app = self.app
+        until_closed = None
+        if flaw is not None:
+            self.app = _refusal(flaw)
+            self.url = b"/"  # what is no target can't be parsed as one
+        if version != "1.1":
+            keep_alive = flaw is None and self.parser.should_keep_alive()
+            self.app = until_closed = UntilClosed(self.app, keep_alive=keep_alive)
+        super().on_headers_complete()
+        self.app = app
+        if flaw is not None:
+            self.cycle.keep_alive = False
+        if until_closed is not None:
+            until_closed.cycle = self.cycle
+
+    def on_body(self, body: bytes) -> None:
+        """Progress."""
+        self._pending_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Progress."""
+        self._pending_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, in the form of all problems."""
+        # uvicorn's message is the same for all; the parser's error says what is wrong.
+        error = sys.exception()
+        if isinstance(error, httptools.HttpParserError) and str(error):
+            msg = f"this is not an HTTP/1.1 request: {error}"
+        self._refuse(INVALID_REQUEST, msg)
+
+    def _refuse(self, kind: Problem, detail: str) -> None:
+        """End the connection, with an answer where it can't be taken for another's."""
+        cycle: RequestResponseCycle | None = self.cycle
+        broken_off = cycle is not None and cycle.more_body and not cycle.response_started
+        if cycle is None or cycle.response_complete or (broken_off and not self.pipeline):
+            body = document(kind, detail)
+            head = (
+                f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        waiting = self._waiting()
+        if waiting is not None and waiting is self._seen_waiting:
+            self.transport.close()
+            return
+        self._seen_waiting = waiting
+        self.loop.call_later(self.head_timeout_s, self._look)
+
+    def _waiting(self) -> object:
+        """What was last done here, where the head of a request is awaited; else None.
+
+        Between requests uvicorn's own keep-alive limit counts.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            return self.connections
+        return cycle if cycle.response_complete and self._pending_bytes else None

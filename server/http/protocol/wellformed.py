@@ -1,0 +1,185 @@
+"""Whether a request can be read in one way only: checked on its head, before any route runs.
+
+A header or query parameter of which the last or the first would count, text that
+does not decode, a framing that intermediaries read in another way: each of them is
+refused on every route, so that no answer is that of another question. A usual
+request costs one dict and three look-ups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from ledger.entry import has_control
+from ledger.errors import INVALID_REQUEST, Problem
+from server.access.auth import token_of
+from server.http.problems import (
+    EXPECTATION_FAILED,
+    NOT_IMPLEMENTED,
+    UNSUPPORTED_TYPE,
+    VERSION_NOT_SUPPORTED,
+)
+from server.http.protocol.reads import WHOLE_SERVER
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+ONCE: Final = frozenset({
+    b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect", b"host",
+    b"idempotency-key", b"transfer-encoding", b"x-api-key",
+})  # fmt: skip
+"""Headers of which a request has one at most; the others may be lists."""
+SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
+"""Headers that few requests have, and that are looked at more closely."""
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_HOST: Final = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
+_ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
+_MALFORMED_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_SHOWN_CHARS: Final = 64
+
+
+class Flaw(NamedTuple):
+    """Why a request is refused."""
+
+    kind: Problem
+    detail: str
+
+
+def target_of(method: bytes, target: bytes) -> bytes:
+    """The request target in origin form (RFC 9112, section 3.2), or as it is where it has none.
+
+    A client of a proxy sends the absolute form, which names a host that means nothing here.
+    What OPTIONS asks of the server as a whole gets a path of its own.
+    """
+    if method == b"OPTIONS" and target == b"*":
+        return WHOLE_SERVER.encode()
+    found = _ABSOLUTE.match(target)
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest[:1] == b"/" else b"/" + rest
+
+
+def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> Flaw | None:
+    """What is wrong with the head of a request, or None."""
+    by_name = dict(headers)
+    flaw = None
+    if len(by_name) != len(headers):
+        flaw = _repeated(headers)
+    if version != "1.1" or not _is_host(by_name.get(b"host")):
+        flaw = flaw or _of_version(version, by_name)
+    if not SPECIAL.isdisjoint(by_name):
+        flaw = flaw or _of_special(method, version, by_name)
+    if b"x-api-key" in by_name and b"authorization" in by_name:
+        flaw = flaw or _of_keys(by_name)
+    if b"%" in target or b"?" in target or b"#" in target or target[:1] != b"/":
+        flaw = flaw or _of_target(target)
+    return flaw
+
+
+@lru_cache(maxsize=128)
+def _is_host(value: bytes | None) -> bool:
+    return value is not None and _HOST.fullmatch(value) is not None
+
+
+def _of_version(version: str, headers: Mapping[bytes, bytes]) -> Flaw | None:
+    if version not in {"1.0", "1.1"}:
+        return Flaw(VERSION_NOT_SUPPORTED, "send the request as HTTP/1.1")
+    host = headers.get(b"host")
+    if host is None:
+        needed = version == "1.1"
+        return _invalid("an HTTP/1.1 request has a Host header; add one") if needed else None
+    if not _is_host(host):
+        return _invalid("the Host header is no host name or address with an optional port")
+    return None
+
+
+def _invalid(detail: str) -> Flaw:
+    return Flaw(INVALID_REQUEST, detail)
+
+
+def _repeated(headers: Headers) -> Flaw | None:
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in seen and name in ONCE:
+            return _invalid(f"the header {name.decode()} stands twice; send it once")
+        seen.add(name)
+    return None
+
+
+def _of_special(method: str, version: str, headers: Mapping[bytes, bytes]) -> Flaw | None:
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None:
+        if version == "1.0":
+            return _invalid("HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
+        if coding.strip().lower() != b"chunked":
+            return Flaw(
+                NOT_IMPLEMENTED,
+                f"the transfer coding {_shown(coding)} is not known here; send chunked alone, or "
+                "a Content-Length",
+            )
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding not in {b"", b"identity"} and method not in READS:
+        return Flaw(
+            UNSUPPORTED_TYPE,
+            f"bodies are taken as they are, and this one is {_shown(encoding)}-encoded; send it "
+            "without a Content-Encoding",
+        )
+    expected = headers.get(b"expect", b"").strip().lower()
+    if expected not in {b"", b"100-continue"}:
+        return Flaw(
+            EXPECTATION_FAILED,
+            f"Expect: {_shown(expected)} can't be met; 100-continue is all that can",
+        )
+    return None
+
+
+def _of_keys(headers: Mapping[bytes, bytes]) -> Flaw | None:
+    """Two keys of which one would count; an Authorization of another scheme is a proxy's."""
+    bearer = token_of([(b"authorization", headers[b"authorization"])])
+    if bearer is None or bearer == headers[b"x-api-key"].strip().decode("latin-1"):
+        return None
+    return _invalid("Authorization and x-api-key hold two different keys; send one of them")
+
+
+def _of_target(target: bytes) -> Flaw | None:
+    path, _, query = target.partition(b"?")
+    if target[:1] != b"/" or b"#" in target:
+        return _invalid("the request target is a path and a query, without host or fragment")
+    if _MALFORMED_PERCENT.search(path):
+        return _invalid("the path holds a % that two hex digits do not follow")
+    seen: set[str] = set()
+    for part in query.split(b"&"):
+        name, _, value = (_text(piece) for piece in part.replace(b"+", b" ").partition(b"="))
+        if name is None:
+            return _invalid("the query holds a name that is not percent-encoded UTF-8")
+        if value is None or has_control(value) or has_control(name):
+            what = "not percent-encoded UTF-8" if value is None else "a control character"
+            return _invalid(f"the query parameter {_quoted(name)} holds {what}")
+        if name in seen:
+            return _invalid(f"the query parameter {_quoted(name)} stands twice; give it once")
+        if part:
+            seen.add(name)
+    return None
+
+
+def _text(encoded: bytes) -> str | None:
+    """Percent-encoded UTF-8 as text; None for anything else."""
+    if _MALFORMED_PERCENT.search(encoded):
+        return None
+    try:
+        return unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _shown(value: bytes) -> str:
+    return value[:_SHOWN_CHARS].decode("ascii", "replace")
+
+
+def _quoted(name: str) -> str:
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in name[:_SHOWN_CHARS])
+    return f'"{shown}"'

@@ -1,0 +1,180 @@
+"""POST /v1/orgs/{org}/entries: the write path's front door."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import repeat
+from typing import Final
+
+import msgspec
+from litestar import post
+from litestar.types import ASGIApp
+from msgspec import UNSET, UnsetType
+
+from ledger.core.org import Org
+from ledger.core.sequencer import Appended
+from ledger.entry import format_time, from_datetime, record_id_prefix
+from server.access.rights import May
+from server.http.api.append import describe_append, event_schema
+from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.parameters import OrgSlug
+from server.http.promise import asks
+from server.http.protocol.written import Written
+from server.http.routes.proofs import ProofBody, SignedHead
+from server.http.routes.tenants import HeadBody
+from server.http.routes.waiting import signed, waits
+from server.trails.appending import JSON
+from server.trails.bodies import SMALL_BYTES
+
+LARGE_BODY_BYTES: Final = 1 << 20
+_REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+
+
+class Receipt(msgspec.Struct):
+    """The place of an event in the trail; durable once this is answered.
+
+    ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    """
+
+    record_id: str
+    seq: int
+    entry_hash: str
+    previous_hash: str | None
+    anchored_at: str
+    proof: ProofBody | UnsetType | None = UNSET
+
+
+class BatchReceipt(msgspec.Struct):
+    """The places of a batch's events, in their order, and the head after them.
+
+    ``checkpoint`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    """
+
+    entries: list[Receipt]
+    head: HeadBody
+    checkpoint: SignedHead | UnsetType | None = UNSET
+
+
+class BatchSummary(msgspec.Struct):
+    """The bounds of a batch, where ``Prefer: return=minimal`` asked for no more."""
+
+    first_seq: int
+    last_seq: int
+    count: int
+    head: HeadBody
+    checkpoint: SignedHead | UnsetType | None = UNSET
+
+
+@post(
+    "/v1/orgs/{org:str}/entries",
+    name="append_entries",
+    status_code=201,
+    operation_id="appendEntries",
+    opt=asks(
+        May.APPEND,
+        writes=True,
+        reads_query=True,
+        completes=describe_append,
+        schemas={"Event": event_schema()},
+        problems=(400, 408, 413, 415, 422, 423, 429, 503),
+        answers={201: {JSON: Receipt | BatchReceipt | BatchSummary}},
+    ),
+)
+async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
+    """Append one event, or a batch of events as a whole, and answer once it is durable."""
+    tenant, _ = org_of(request, org)
+    wait = waits(request)
+    content_type, minimal, key = _headers(request)
+    services = services_of(request)
+    appender = services.appender
+    size = _announced(request, services.settings.max_body_bytes)
+    if size <= SMALL_BYTES:
+        body = await body_of(request)
+        events, single = appender.parse(body, content_type)
+    else:
+        with services.bodies.room(tenant.id, size):
+            body = await body_of(request)
+            if len(body) > LARGE_BODY_BYTES:
+                # Reading megabytes of JSON must not hold up everybody else's requests.
+                events, single = await asyncio.to_thread(appender.parse, body, content_type)
+            else:
+                events, single = appender.parse(body, content_type)
+    appended = await appender.append(
+        tenant, events, idempotency=appender.request_key(key, body, content_type)
+    )
+    headers = _REPLAYED if appended.replayed else ()
+    found = await signed(request, tenant, appended) if wait else None
+    if single:
+        content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
+    elif minimal:
+        content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
+    else:
+        receipts = _receipts(tenant, appended)
+        if found is not None and found.proofs:
+            receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
+        content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
+        content = _with(content, "checkpoint", found and found.checkpoint)
+    return Written(201, content.encode(), headers)
+
+
+def _with(document: str, name: str, value: str | None) -> str:
+    """A JSON object with one member more, unless that is None."""
+    return document if value is None else f'{document[:-1]},"{name}":{value}}}'
+
+
+def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
+    """Content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
+    content_type, minimal, key = "", False, None
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            content_type = value.partition(b";")[0].strip().lower().decode("latin-1")
+        elif name == b"prefer":
+            minimal = minimal or b"return=minimal" in value.lower()
+        elif name == b"idempotency-key":
+            key = value.decode("latin-1")
+    return content_type, minimal, key
+
+
+def _announced(request: HttpRequest, limit_bytes: int) -> int:
+    """The size a body says it has, at most the limit; one that does not say may have that."""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            return min(int(value), limit_bytes) if value.isdigit() else limit_bytes
+    return limit_bytes
+
+
+# Hashes, ids and times hold nothing that JSON would escape, so they are
+# formatted directly: a batch of 10,000 is answered in milliseconds.
+
+
+def _receipts(org: Org, appended: Appended) -> list[str]:
+    receipts: list[str] = []
+    last_us, prefix, anchored = -1, "", ""
+    for seq, entry_hash, previous_hash, anchored_us in appended.receipts():
+        if anchored_us != last_us:
+            last_us, anchored = anchored_us, format_time(anchored_us)
+            prefix = record_id_prefix(org.id, anchored_us)
+        previous = f'"{previous_hash.hex()}"' if previous_hash else "null"
+        receipts.append(
+            f'{{"record_id":"{prefix}{seq:010x}","seq":{seq},"entry_hash":"{entry_hash.hex()}",'
+            f'"previous_hash":{previous},"anchored_at":"{anchored}"}}'
+        )
+    return receipts
+
+
+def _summary(appended: Appended) -> str:
+    seqs = [entry.seq for entry in appended.entries]
+    return (
+        f'{{"first_seq":{min(seqs)},"last_seq":{max(seqs)},"count":{len(seqs)},'
+        f'"head":{_head(appended)}}}'
+    )
+
+
+def _head(appended: Appended) -> str:
+    """The newest entry of the request: the head as it was then, in a replay too."""
+    entries = appended.entries
+    newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
+    return (
+        f'{{"seq":{newest.seq},"entry_hash":"{newest.entry_hash.hex()}",'
+        f'"anchored_at":"{format_time(from_datetime(newest.anchored_at))}"}}'
+    )

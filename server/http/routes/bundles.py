@@ -1,0 +1,265 @@
+"""Evidence bundles over HTTP: settled, recorded where they disclose something, then streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Annotated, Final, Literal
+
+from litestar import Router, post
+from litestar.types import ASGIApp
+from msgspec import Meta, Struct, field, structs
+
+from ledger.core.bundling import (
+    Contents,
+    Disclosure,
+    NothingSelected,
+    Selection,
+    by_filter,
+    by_range,
+    by_records,
+    covering,
+)
+from ledger.core.bundling.covering import Covering
+from ledger.core.org import Org
+from ledger.core.proving import NotYetSigned
+from ledger.entry import RecordId, parse_record_id
+from ledger.errors import FormatError
+from ledger.evidence.format import Disclose, Filter, Request
+from server.access.auth import Forbidden, Principal
+from server.access.rights import May
+from server.http.caller import HttpRequest, org_of, services_of
+from server.http.json_body import json_body
+from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
+from server.http.problems import BadRequest
+from server.http.promise import BYTES, WRITE_PROBLEMS, asks
+from server.http.routes import disclosures
+from server.http.streamed import Streamed
+from server.keys.attestors import witnesses_asked
+from server.trails import reading
+from server.trails.services import Services
+
+ZIP: Final = "application/zip"
+MAX_BODY_BYTES: Final = 16 << 20
+"""Room for two hundred thousand record ids, twice."""
+MAX_IDS: Final = 200_000
+SEARCH_S: Final = 20.0
+"""How long a filter may search before its bundle is given up."""
+LOOK_S: Final = 0.25
+"""Between two looks at whether what was asked for is signed."""
+
+_Seq = Annotated[int, Meta(ge=0, le=2**40 - 1)]
+_Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
+_Time = Annotated[str, Meta(max_length=64)]
+_Ids = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=MAX_IDS)]
+_Fields = Annotated[list[Literal["payload", "actor", "subject"]], Meta(min_length=1, max_length=3)]
+
+
+class BundleFilter(Struct, forbid_unknown_fields=True):
+    """Entries with exactly these values, anchored from ``since`` (included) to ``until``."""
+
+    event_type: _Text | None = None
+    actor: _Text | None = None
+    subject: _Text | None = None
+    action: _Text | None = None
+    outcome: _Text | None = None
+    since: _Time | None = None
+    until: _Time | None = None
+
+
+class BundleDisclosure(Struct, forbid_unknown_fields=True):
+    """What may be opened: these fields, of all entries of the bundle or of those named."""
+
+    records: Literal["all"] | _Ids = "all"
+    fields: _Fields = field(default_factory=lambda: ["payload"])
+
+
+class CreateBundle(Struct, forbid_unknown_fields=True):
+    """Which entries: record ids, a range (both ends included), or a filter. And what of them."""
+
+    record_ids: _Ids | None = None
+    from_seq: _Seq | None = None
+    to_seq: _Seq | None = None
+    filter: BundleFilter | None = None
+    include_merkle_proofs: bool = True
+    include_pq_attestation: bool = True
+    include_payloads: bool = True
+    disclose: BundleDisclosure | None = None
+
+
+@post(
+    "/v1/orgs/{org:str}/bundles",
+    status_code=200,
+    operation_id="createBundle",
+    opt=asks(
+        May.READ,
+        writes=True,
+        body=CreateBundle,
+        example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
+        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
+        answers={200: {ZIP: BYTES}},
+    ),
+    request_max_body_size=MAX_BODY_BYTES,
+)
+async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
+    """Entries with their proofs, signatures and keys in one zip that proves itself offline."""
+    tenant, principal = org_of(request, org)
+    asked: CreateBundle = await json_body(request)
+    _check(asked, principal)
+    services = services_of(request)
+    with services.bundles.place(tenant.id):
+        told, selection = await _select(services, tenant, principal, asked)
+        disclosure = await _disclosure(services, tenant, asked, selection)
+    signed = await _signed(services, tenant, selection.seqs[-1], asked.include_pq_attestation)
+    contents = Contents(tenant, told, selection, signed, disclosure)
+    async with AsyncExitStack() as held:
+        held.enter_context(services.bundles.place(tenant.id))
+        pieces = await held.enter_async_context(aclosing(services.bundles.stream(contents)))
+        # What is wrong with the first entries is still answered as a problem.
+        first = await anext(pieces)
+        if disclosure is not None and tenant.seals:
+            await _recorded(services, contents, principal.key_id)
+        what = f"bundle of {tenant.slug}"
+        return Streamed(first, pieces, _headers(contents), held.pop_all(), what)
+
+
+def _check(asked: CreateBundle, principal: Principal) -> None:
+    """Refuse what contradicts itself, and what this role may not see."""
+    ranged = asked.from_seq is not None or asked.to_seq is not None
+    if sum((asked.record_ids is not None, ranged, asked.filter is not None)) != 1:
+        raise BadRequest("say which entries: record_ids, from_seq and to_seq, or filter")
+    if asked.to_seq is not None and asked.to_seq < (asked.from_seq or 0):
+        raise BadRequest("to_seq must not be less than from_seq")
+    if asked.disclose is None:
+        return
+    if not principal.may(May.OPEN):
+        raise Forbidden(f"a {principal.role} key may not {May.OPEN}, so it may not disclose them")
+    if len(set(asked.disclose.fields)) != len(asked.disclose.fields):
+        raise BadRequest("disclose.fields names a field twice")
+    if "payload" in asked.disclose.fields and not asked.include_payloads:
+        raise BadRequest("without include_payloads there is no payload to disclose")
+
+
+async def _select(
+    services: Services, org: Org, principal: Principal, asked: CreateBundle
+) -> tuple[Request, Selection]:
+    """The entries, and the request as the manifest tells it."""
+    database, limit = services.database, services.settings.max_bundle_entries
+    told = Request(
+        disclose=None
+        if asked.disclose is None
+        else Disclose(
+            tuple(asked.disclose.fields),
+            "all" if asked.disclose.records == "all" else tuple(asked.disclose.records),
+        ),
+        include_merkle_proofs=asked.include_merkle_proofs,
+        include_payloads=asked.include_payloads,
+        include_pq_attestation=asked.include_pq_attestation,
+    )
+    if asked.record_ids is not None:
+        selection = await by_records(services.trail, org.id, _places(asked.record_ids), limit)
+        return structs.replace(told, record_ids=tuple(asked.record_ids)), selection
+    if asked.filter is None:
+        first = asked.from_seq or 0
+        selection = await by_range(
+            database, services.trail, org.id, from_seq=first, to_seq=asked.to_seq, limit=limit
+        )
+        return structs.replace(told, from_seq=first, to_seq=selection.seqs[-1]), selection
+    query = await reading.resolve(
+        database,
+        services.sealer,
+        org,
+        reading.Query(**structs.asdict(asked.filter)),
+        may_open=principal.may(May.OPEN),
+    )
+    if query is None:
+        raise NothingSelected("no entry matches")
+    selection = await by_filter(
+        database,
+        services.trail,
+        org.id,
+        reading.where_of(query),
+        limit=limit,
+        within_s=SEARCH_S,
+    )
+    # A name would stay in the file when the person is erased; the ref means nothing then.
+    shown = {**structs.asdict(asked.filter), "actor": query.actor, "subject": query.subject}
+    return structs.replace(told, filter=Filter(**shown)), selection
+
+
+async def _disclosure(
+    services: Services, org: Org, asked: CreateBundle, selection: Selection
+) -> Disclosure | None:
+    if asked.disclose is None:
+        return None
+    fields = frozenset(asked.disclose.fields)
+    if asked.disclose.records == "all":
+        return Disclosure(fields, None)
+    places = set(_places(asked.disclose.records))
+    seqs = {place.seq for place in places}
+    known = all(place.org_id == org.id for place in places) and seqs <= set(selection.seqs)
+    if not known or await services.trail.present(org.id, list(places)) != seqs:
+        raise BadRequest("disclose.records names an entry that is not in the bundle")
+    return Disclosure(fields, frozenset(seqs))
+
+
+def _places(records: Sequence[str]) -> list[RecordId]:
+    try:
+        return [parse_record_id(record) for record in records]
+    except FormatError:
+        raise NothingSelected(
+            "this org has no such entry as one of those that were named"
+        ) from None
+
+
+async def _signed(services: Services, org: Org, seq: int, anchored: bool) -> Covering:
+    """What was signed over this entry, waited for as long as the settings say.
+
+    Cosignatures come some seconds after the anchor and get as long again; where they do not
+    come, the bundle is made without them.
+    """
+    wait_s = services.settings.bundle_wait_seconds
+    deadline = time.monotonic() + wait_s
+    cosigned_by: float | None = None
+    policy = witnesses_asked(services.settings) if anchored else None
+    with services.bundles.waiting():
+        while True:
+            try:
+                found = await covering(
+                    services.database, org, seq, anchored=anchored, policy=policy
+                )
+            except NotYetSigned:
+                if time.monotonic() + LOOK_S > deadline:
+                    raise
+            else:
+                cosigned_by = cosigned_by or time.monotonic() + wait_s
+                if found.cosigned or time.monotonic() + LOOK_S > cosigned_by:
+                    return found
+            await asyncio.sleep(LOOK_S)
+
+
+async def _recorded(services: Services, contents: Contents, key_id: str) -> None:
+    """Say in the trail which fields of which entries leave, before any does."""
+    assert contents.disclosure is not None
+    seqs: Sequence[int] = contents.selection.seqs
+    if contents.disclosure.seqs is not None:
+        seqs = sorted(contents.disclosure.seqs)
+    size, limit = contents.covering.checkpoint.size, services.settings.max_payload_bytes
+    for record in disclosures.records(seqs, contents.disclosure.fields, size, limit):
+        await services.guard.disclosed(contents.org, record, key_id)
+
+
+def _headers(contents: Contents) -> list[tuple[bytes, bytes]]:
+    seqs = contents.selection.seqs
+    name = f"quire-{contents.org.slug}-{seqs[0]}-{seqs[-1]}.zip"
+    return [
+        (b"content-type", ZIP.encode()),
+        (b"content-disposition", f'attachment; filename="{name}"'.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+router = Router("/", route_handlers=[create_bundle], tags=["Evidence"])

@@ -1,0 +1,179 @@
+"""Reading a trail: pages, single entries, exact payloads, the head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from litestar import Response, Router, get
+from litestar.params import QueryParameter
+
+from ledger.chain import Entry
+from ledger.core.org import Org
+from ledger.entry import parse_record_id
+from ledger.errors import FormatError, KeyNotRestored, SealingError
+from ledger.event import is_json_payload
+from ledger.storage import search
+from server.access.directory import Conflict, NotFound
+from server.access.rights import May
+from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
+from server.http.promise import BYTES, asks
+from server.http.routes.appends import append_entries
+from server.http.routes.tenants import HeadBody, head_body
+from server.trails.appending import JSON, MSGPACK
+from server.trails.reading import EntryBody, Query, cursor_of, find, payload_bytes, show
+
+Exact = Annotated[
+    str | None,
+    QueryParameter(max_length=MAX_TEXT_CHARS, description="Only entries with exactly this value"),
+]
+Since = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=64, description="Only entries written at this RFC 3339 time or later"
+    ),
+]
+Until = Annotated[
+    str | None,
+    QueryParameter(max_length=64, description="Only entries written before this RFC 3339 time"),
+]
+Order = Annotated[
+    Literal["desc", "asc"], QueryParameter(description="Newest (desc) or oldest (asc) first")
+]
+
+
+class EntryPage(msgspec.Struct):
+    """A page of entries; follow ``next_cursor`` until it is null, also from an empty page."""
+
+    entries: list[EntryBody]
+    next_cursor: str | None
+
+
+async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
+    missing = NotFound("this org has no such entry")
+    try:
+        place = parse_record_id(text)
+    except FormatError:
+        raise missing from None
+    entry = None
+    if place.org_id == org.id:
+        entry = await services_of(request).trail.entry(place)
+    if entry is None:
+        raise missing
+    return entry
+
+
+QUERY_NAMES: Final = frozenset(Query.__struct_fields__) - {"descending"} | {"order"}
+
+
+@get(
+    "/v1/orgs/{org:str}/entries",
+    operation_id="listEntries",
+    opt=asks(May.READ, problems=(400,), answers={200: {JSON: EntryPage}}),
+)
+async def list_entries(
+    request: HttpRequest,
+    org: OrgSlug,
+    event_type: Exact = None,
+    actor: Exact = None,
+    subject: Exact = None,
+    action: Exact = None,
+    outcome: Exact = None,
+    data_classification: Exact = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    order: Order = "desc",
+    limit: Limit = 100,
+) -> Response[bytes]:
+    """A page of entries, newest first; complete up to the last acknowledged entry."""
+    tenant, principal = org_of(request, org)
+    services = services_of(request)
+    refuse_unknown(request, QUERY_NAMES)
+    may_open = principal.may(May.OPEN)
+    query = Query(
+        event_type=event_type,
+        actor=actor,
+        subject=subject,
+        action=action,
+        outcome=outcome,
+        data_classification=data_classification,
+        since=since,
+        until=until,
+        cursor=cursor,
+        descending=order == "desc",
+        limit=limit,
+    )
+    page = await find(
+        services.database, services.trail, services.sealer, tenant, query, may_open=may_open
+    )
+    shown = await show(services.database, services.sealer, tenant, page.entries, may_open=may_open)
+    following = None if page.next_seq is None else cursor_of(page.next_seq)
+    return Response(msgspec.json.encode(EntryPage(shown, following)), media_type=JSON)
+
+
+@get(
+    "/v1/orgs/{org:str}/entries/{record:str}",
+    operation_id="getEntry",
+    opt=asks(May.READ, answers={200: {JSON: EntryBody}}),
+)
+async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
+    """One entry."""
+    tenant, principal = org_of(request, org)
+    entry = await _entry(request, tenant, record)
+    services = services_of(request)
+    shown = await show(
+        services.database, services.sealer, tenant, [entry], may_open=principal.may(May.OPEN)
+    )
+    return Response(msgspec.json.encode(shown[0]), media_type=JSON)
+
+
+@get(
+    "/v1/orgs/{org:str}/entries/{record:str}/payload",
+    operation_id="getPayload",
+    opt=asks(
+        May.OPEN,
+        problems=(409,),
+        answers={
+            200: {
+                JSON: {"type": "object"},
+                MSGPACK: BYTES,
+            }
+        },
+    ),
+)
+async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
+    """The exact bytes of the event as it was sent."""
+    tenant, _ = org_of(request, org)
+    entry = await _entry(request, tenant, record)
+    services = services_of(request)
+    try:
+        payload = await payload_bytes(services.database, services.sealer, tenant, entry)
+    except KeyNotRestored as error:
+        raise Conflict(str(error)) from None
+    except (SealingError, FormatError) as error:
+        raise Conflict(f"the entry was altered and can't be opened: {error}") from None
+    if payload is None:
+        raise NotFound("the subject of this entry is erased; its payload is gone for ever")
+    return Response(payload, media_type=JSON if is_json_payload(payload) else MSGPACK)
+
+
+@get("/v1/orgs/{org:str}/head", operation_id="getHead", opt=asks(May.READ))
+async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
+    """The newest entry of the trail."""
+    tenant, _ = org_of(request, org)
+    return head_body(*await search.head(services_of(request).database, tenant.id))
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        append_entries,
+        list_entries,
+        get_entry,
+        get_payload,
+        get_head,
+    ],
+    tags=["Entries"],
+)

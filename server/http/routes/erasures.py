@@ -1,0 +1,115 @@
+"""Erasing a person: the name travels in the body, where no proxy rewrites it.
+
+A reverse proxy may decode, merge and remove parts of a path before it passes the request
+on, and a name that was changed on the way is the name of another person. The older route
+with the name in its path takes only names that no proxy changes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+from urllib.parse import unquote
+
+from litestar import Router, delete, post
+from litestar.params import PathParameter
+from msgspec import Meta, Struct
+
+from ledger.core.org import Org
+from ledger.entry import has_control, record_id
+from ledger.event import MAX_FIELD_CHARS
+from server.access.auth import Principal
+from server.access.directory import Conflict
+from server.access.rights import May
+from server.http.caller import HttpRequest, org_of, services_of
+from server.http.json_body import MAX_BYTES, json_body
+from server.http.parameters import OrgSlug
+from server.http.problems import BadRequest
+from server.http.promise import WRITE_PROBLEMS, asks
+
+SubjectName = Annotated[
+    str,
+    PathParameter(
+        description="Name of a person, of ASCII letters, digits and - _ ~ . @ : = , alone; "
+        "any other name goes into the body of POST /v1/orgs/{org}/erasures"
+    ),
+]
+_SAFE: Final = re.compile(r"[A-Za-z0-9_~@:=,-](?:[A-Za-z0-9_~@:=,.-]*[A-Za-z0-9_~@:=,-])?")
+"""Names that mean the same whether a proxy decodes, encodes, merges or trims the path, or not."""
+_UNSAFE: Final = (
+    "a name in a path may hold only ASCII letters, digits and - _ ~ . @ : = , (no dot at its "
+    "ends): a proxy could change anything else into the name of another person. Nobody was "
+    'erased; send POST /v1/orgs/{org}/erasures with the body {{"subject": "…"}} instead'
+)
+
+
+class EraseSubject(Struct, forbid_unknown_fields=True):
+    """The person to forget, by the exact name that the events carry."""
+
+    subject: Annotated[str, Meta(min_length=1, max_length=MAX_FIELD_CHARS)]
+
+
+class Erased(Struct):
+    """A subject that is forgotten, and the entry that says so."""
+
+    subject: str
+    erased: bool
+    record_id: str
+
+
+@post(
+    "/v1/orgs/{org:str}/erasures",
+    status_code=200,
+    operation_id="createErasure",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=EraseSubject,
+        example={"subject": "ada@example.com"},
+        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
+    ),
+)
+async def create_erasure(request: HttpRequest, org: OrgSlug) -> Erased:
+    """Forget a person: destroy the subject's key. No proof breaks."""
+    tenant, principal = org_of(request, org)
+    data: EraseSubject = await json_body(request)
+    if has_control(data.subject):
+        raise BadRequest("subject holds a control character; no event has such a subject")
+    return await _erase(request, tenant, principal, data.subject)
+
+
+@delete(
+    "/v1/orgs/{org:str}/subjects/{subject:path}",
+    status_code=200,
+    operation_id="eraseSubject",
+    opt=asks(May.ADMINISTER, writes=True, problems=(400, 409, 423, 429)),
+)
+async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:  # noqa: ARG001 - it is read before it was decoded
+    """The same with the name in the path, for names that no proxy changes."""
+    tenant, principal = org_of(request, org)
+    return await _erase(request, tenant, principal, _name_in_path(request, org))
+
+
+async def _erase(request: HttpRequest, org: Org, principal: Principal, name: str) -> Erased:
+    if not org.seals:
+        raise Conflict(f"org {org.slug!r} keeps plain identities; there is no key to erase")
+    guard = services_of(request).guard
+    receipt = (await guard.erase(org, name, principal.key_id)).receipts()[0]
+    return Erased(name, True, record_id(org.id, receipt.anchored_us, receipt.seq))
+
+
+def _name_in_path(request: HttpRequest, org: str) -> str:
+    """The name as it was percent-encoded. Raises BadRequest for one that a proxy could change."""
+    raw = request.scope.get("raw_path", b"").partition(b"/subjects/")[2].partition(b"?")[0]
+    name = unquote(raw.decode("latin-1"), errors="replace")
+    if _SAFE.fullmatch(name) is None:
+        raise BadRequest(_UNSAFE.format(org=org))
+    return name
+
+
+router = Router(
+    "/",
+    route_handlers=[create_erasure, erase_subject],
+    tags=["Entries"],
+    request_max_body_size=MAX_BYTES,
+)

@@ -1,0 +1,89 @@
+"""Imported QWED rows, asked for by the integer ids that QWED gave them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from ledger.core.reading.qwed_rows import FoundRow, TooFarBack
+from ledger.entry import RecordId, from_datetime, parse_record_id, record_id
+from ledger.errors import FormatError
+from ledger.verdict import Verdict
+from server.access.auth import Principal
+from server.access.directory import NotFound
+from server.http.problems import BadRequest
+from server.trails.services import Services
+
+MISSING: Final = "this key has no such entry"
+
+
+class ImportedRowVerdict(Struct):
+    """The verdict on the QWED row that an entry carries: "valid", "broken" or "unsigned".
+
+    It is that of the import, or of the entry ``corrected_by`` that replaced it since.
+    """
+
+    organization_id: int
+    row_id: int
+    outcome: str | None
+    corrected_by: str | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The outcome in the words of all verdicts: an unsigned row can't be checked."""
+        if self.outcome == "valid":
+            return Verdict.VERIFIED
+        return Verdict.INCOMPLETE if self.outcome == "unsigned" else Verdict.REFUTED
+
+    @property
+    def errors(self) -> list[str]:
+        """Why the row is not valid, empty where it is."""
+        if self.outcome == "valid":
+            return []
+        return [f"row: QWED's row {self.row_id} is {self.outcome or 'without verdict'}"]
+
+
+async def asked_place(
+    services: Services, principal: Principal, name: str
+) -> tuple[RecordId, ImportedRowVerdict | None]:
+    """The entry that a record id names, or the id of an imported row with the row's verdict.
+
+    Raises NotFound, and BadRequest where the name does not say which entry.
+    """
+    if name.isascii() and name.isdecimal():
+        found = await _row(services, principal, name)
+        place = RecordId(
+            found.entry.org_id, from_datetime(found.entry.anchored_at), found.entry.seq
+        )
+        row = ImportedRowVerdict(
+            found.organization_id, found.row_id, found.outcome, found.corrected_by
+        )
+        return place, row
+    try:
+        return parse_record_id(name), None
+    except FormatError:
+        raise NotFound(MISSING) from None
+
+
+async def _row(services: Services, principal: Principal, row_id: str) -> FoundRow:
+    if principal.org_id is None:
+        raise BadRequest(
+            "a row id is one of an org's: use a key of the org, or ask by the entry's record id"
+        )
+    try:
+        found = await services.qwed_rows.find(principal.org_id, row_id)
+    except TooFarBack as error:
+        raise BadRequest(str(error)) from error
+    if not found:
+        raise NotFound(MISSING)
+    if len(found) > 1:
+        names = ", ".join(map(_described, found))
+        raise BadRequest(f"several entries carry a row {row_id}; ask by record id: {names}")
+    return found[0]
+
+
+def _described(row: FoundRow) -> str:
+    entry = row.entry
+    name = record_id(entry.org_id, from_datetime(entry.anchored_at), entry.seq)
+    return f"{name} (QWED organization {row.organization_id})"

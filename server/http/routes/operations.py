@@ -1,0 +1,173 @@
+"""What operators and their machines ask: alive, ready, metrics, the API's own description."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from litestar import MediaType, Response, Router, get
+from litestar.params import PathParameter
+from litestar.types import ASGIApp
+
+from ledger.errors import MigrationError, QuireError, StorageError
+from ledger.evidence import page
+from ledger.storage import archive_cost, migrate, trees
+from server import metrics
+from server.access.directory import NotFound
+from server.http.caller import HttpRequest, services_of
+from server.http.promise import TEXT, needs_no_key
+from server.http.protocol.written import Written
+from server.trails.appending import JSON
+from server.trails.services import Services
+
+STATIC: Final = Path(__file__).parents[1] / "static"
+DOCS_PAGE: Final = (STATIC / "docs.html").read_bytes()
+ASSETS: Final = {
+    "docs.js": "text/javascript",
+    "swagger-ui/swagger-ui.css": "text/css",
+    "swagger-ui/swagger-ui-bundle.js": "text/javascript",
+}
+DOCS_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""The page tries requests with a key typed into it: it may reach this server only."""
+
+VERIFY_PAGE: Final = page.verify_page()
+VERIFY_HEADERS: Final = {
+    # What the page says of itself, and that no other page may frame it.
+    "Content-Security-Policy": f"{page.POLICY}; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Readiness(msgspec.Struct):
+    """Whether this process can serve: "ok", or why not, for each part."""
+
+    ready: bool
+    database: str
+    migrations: str
+    sequencer: str
+    clock: str
+    appends: str
+
+
+@get("/livez", operation_id="live", opt=needs_no_key(), tags=["Operations"])
+async def livez() -> dict[str, str]:
+    """The process runs and its event loop turns."""
+    return {"status": "ok"}
+
+
+@get(
+    "/readyz",
+    operation_id="ready",
+    opt=needs_no_key(answers={200: {JSON: Readiness}, 503: {JSON: Readiness}}),
+    tags=["Operations"],
+)
+async def readyz(request: HttpRequest) -> Response[Readiness]:
+    """The database answers, the schema is this version's, sequencer and clock work, a write succeeds."""
+    services = services_of(request)
+    database = migrations = appends = "ok"
+    try:
+        await services.database.fetch("SELECT 1")
+        await migrate.require_current(services.database)
+    except QuireError as error:
+        if isinstance(error, MigrationError):
+            migrations = str(error)
+        else:
+            database = migrations = "unreachable"
+        appends = "not tried"
+    else:
+        appends = await services.sequencer.trouble() or "ok"
+    sequencer = "ok" if services.sequencer.healthy else "not running"
+    clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
+    ready = {database, migrations, sequencer, clock, appends} == {"ok"}
+    return Response(
+        Readiness(ready, database, migrations, sequencer, clock, appends),
+        status_code=200 if ready else 503,
+    )
+
+
+async def _measure_archive(services: Services) -> None:
+    """Bring the metrics of the archive up to date. Raises StorageError."""
+    target = services.settings.archive_target
+    if target is None:
+        return
+    cost = await archive_cost.cost(services.database, target)
+    metrics.ARCHIVER_CPU.set(cost.cpu_seconds)
+    metrics.ARCHIVED_OBJECTS.set(cost.objects)
+    metrics.ARCHIVED_BYTES.set(cost.bytes)
+    lag = await archive_cost.lag(services.database, target)
+    metrics.ARCHIVE_BEHIND.set(lag.entries)
+    metrics.ARCHIVE_AGE.set(lag.seconds)
+
+
+@get(
+    "/metrics",
+    operation_id="metrics",
+    opt=needs_no_key(answers={200: {"text/plain": TEXT}}),
+    tags=["Operations"],
+)
+async def prometheus(request: HttpRequest) -> ASGIApp:
+    """Metrics in the Prometheus text format."""
+    services = services_of(request)
+    metrics.WAITING_BYTES.set(services.sequencer.waiting_bytes)
+    with contextlib.suppress(StorageError):  # what this process counts is told all the same
+        signing = await trees.signing_state(services.database)
+        metrics.UNSIGNED.set(signing.unsigned)
+        metrics.STOPPED.set(signing.stopped)
+        metrics.SIGNED_AT.set(signing.anchored_s)
+        await _measure_archive(services)
+    body, content_type = metrics.exposition()
+    # Litestar's response would add a charset to the one that is there.
+    return Written(200, body, (), content_type.encode())
+
+
+@get("/openapi.json", include_in_schema=False, opt=needs_no_key())
+async def openapi(request: HttpRequest) -> Response[bytes]:
+    """The OpenAPI 3.1 description of this API."""
+    return Response(request.app.state.description(), media_type=JSON)
+
+
+def _moved(to: str) -> Response[bytes]:
+    """A redirect to a relative address, which is right under a proxy's prefix too."""
+    headers = {"Location": to, "Cache-Control": "no-store"}
+    return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)
+
+
+@get("/docs", include_in_schema=False, opt=needs_no_key())
+async def docs(request: HttpRequest) -> Response[bytes]:
+    """The description as a page; everything it needs comes from this server."""
+    if request.scope["raw_path"].endswith(b"/"):
+        return _moved("../docs")  # the page's addresses are relative to one without a slash
+    return Response(
+        DOCS_PAGE,
+        media_type=MediaType.HTML,
+        headers={"Content-Security-Policy": DOCS_POLICY, "X-Content-Type-Options": "nosniff"},
+    )
+
+
+@get("/verify", include_in_schema=False, opt=needs_no_key())
+async def verify() -> Response[bytes]:
+    """The page that verifies evidence bundles in the browser, the one that lies in each of them."""
+    return Response(VERIFY_PAGE, media_type=MediaType.HTML, headers=VERIFY_HEADERS)
+
+
+@get("/static/{name:path}", include_in_schema=False, opt=needs_no_key())
+async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
+    """A file of the page: one of a list, so that no path leads anywhere else."""
+    asset = name.removeprefix("/")
+    if asset not in ASSETS:
+        raise NotFound("there is no such file")
+    return Response(
+        (STATIC / asset).read_bytes(),
+        media_type=ASSETS[asset],
+        headers={"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+router = Router("/", route_handlers=[livez, readyz, prometheus, openapi, docs, verify, static])

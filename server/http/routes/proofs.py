@@ -1,0 +1,242 @@
+"""Proofs over HTTP: an entry in a checkpoint, a checkpoint in an anchor, one size in another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from litestar import Response, Router, get
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from ledger.core import proving
+from ledger.core.proving import Anchoring, NoSuchCheckpoint, Proven
+from ledger.entry import RecordId, parse_record_id, record_id
+from ledger.errors import FormatError
+from ledger.proof import MAX_EXTRA_BYTES, TlogProof
+from ledger.storage import history, trees
+from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
+from server.access.directory import NotFound
+from server.access.rights import May
+from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.parameters import OrgSlug, RecordName
+from server.http.problems import BadRequest
+from server.http.promise import TEXT, asks, needs_no_key
+from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
+from server.http.routes.tenants import rfc3339
+from server.trails.appending import JSON
+from server.trails.services import Services
+
+TLOG_PROOF: Final = "text/x-tlog-proof"
+_PROOF_QUERY: Final = frozenset({"size", "anchored"})
+_CONSISTENCY_QUERY: Final = frozenset({"from", "to"})
+
+Size = Annotated[
+    int | None,
+    QueryParameter(
+        ge=1, le=MAX_SIZE, description="Size of the checkpoint to prove it in; none: the newest"
+    ),
+]
+Anchored = Annotated[
+    bool, QueryParameter(description="Prove it in the newest checkpoint that is anchored")
+]
+From = Annotated[
+    int, QueryParameter(name="from", ge=0, le=MAX_SIZE, description="The smaller size of the tree")
+]
+To = Annotated[
+    int | None,
+    QueryParameter(
+        name="to", ge=0, le=MAX_SIZE, description="The larger size; none: the newest checkpoint's"
+    ),
+]
+
+
+class SignedHead(Struct):
+    """A checkpoint: ``note`` is the C2SP signed note, ``root`` is hex."""
+
+    size: int
+    root: str
+    note: str
+    signed_at: str
+
+
+class AnchorProof(Struct):
+    """How the public anchor log commits to the checkpoint, hashes as hex.
+
+    ``leaf`` is SHA-256("quire anchor leaf v1" LF, nonce, the checkpoint's note);
+    ``hashes`` lead from it at ``index`` to ``anchor``, whose note carries the
+    cosignatures of witnesses.
+    """
+
+    index: int
+    nonce: str
+    leaf: str
+    hashes: list[str]
+    anchor: SignedHead
+    timestamps: list[TokenBody]
+
+
+class ProofBody(Struct):
+    """The inclusion (RFC 6962, section 2.1.1) of an entry in a checkpoint, hashes as hex."""
+
+    record_id: str
+    index: int
+    leaf_hash: str
+    hashes: list[str]
+    checkpoint: SignedHead
+    anchoring: AnchorProof | None
+
+
+class ConsistencyBody(Struct, rename={"first": "from", "second": "to"}):
+    """The consistency proof (RFC 6962, section 2.1.2) between two sizes, hashes as hex."""
+
+    first: int
+    second: int
+    hashes: list[str]
+
+
+def signed_head(found: StoredCheckpoint, note: bytes) -> SignedHead:
+    """A checkpoint as the API shows it, with this note of it."""
+    return SignedHead(found.size, found.root.hex(), text(note), rfc3339(found.signed_at))
+
+
+def proof_body(place: RecordId, proven: Proven) -> ProofBody:
+    """A proof as the API shows it."""
+    found = proven.checkpoint
+    return ProofBody(
+        record_id(place.org_id, place.anchored_us, place.seq),
+        proven.seq,
+        proven.leaf_hash.hex(),
+        [one.hex() for one in proven.hashes],
+        signed_head(found, found.note),
+        None if proven.anchoring is None else _anchor_proof(proven.anchoring),
+    )
+
+
+def _anchor_proof(found: Anchoring) -> AnchorProof:
+    leaf = found.leaf
+    return AnchorProof(
+        leaf.idx,
+        leaf.nonce.hex(),
+        leaf.leaf.hex(),
+        [one.hex() for one in found.hashes],
+        signed_head(found.anchor, found.note),
+        token_bodies(found.tokens),
+    )
+
+
+def tlog_proof(proven: Proven) -> bytes:
+    """A proof as a C2SP tlog-proof file; its extra data is the anchoring as JSON, once there is.
+
+    What is too much for a file is left out, timestamps first.
+    """
+    found, extra = proven.anchoring, None
+    if found is not None:
+        choices = (
+            msgspec.json.encode(_anchor_proof(one)) for one in (found, found._replace(tokens=[]))
+        )
+        extra = next((one for one in choices if len(one) <= MAX_EXTRA_BYTES), None)
+    return TlogProof(proven.seq, tuple(proven.hashes), proven.checkpoint.note, extra).format()
+
+
+@get(
+    "/v1/orgs/{org:str}/entries/{record:str}/proof",
+    operation_id="getProof",
+    opt=asks(May.READ, problems=(409, 423), answers={200: {JSON: ProofBody, TLOG_PROOF: TEXT}}),
+)
+async def get_proof(
+    request: HttpRequest,
+    org: OrgSlug,
+    record: RecordName,
+    size: Size = None,
+    anchored: Anchored = False,
+) -> Response[bytes]:
+    """That an entry is in a checkpoint, and the checkpoint in an anchor."""
+    tenant, _ = org_of(request, org)
+    refuse_unknown(request, _PROOF_QUERY)
+    if anchored and size is not None:
+        raise BadRequest("give size or anchored, not both")
+    services = services_of(request)
+    database = services.database
+    place, leaf_hash, newest = await _entry(services, tenant.id, record)
+    try:
+        checkpoint = await proving.checkpoint_for(
+            database, tenant.id, place.seq, newest, size=size, anchored=anchored
+        )
+    except NoSuchCheckpoint as error:
+        raise NotFound(str(error)) from None
+    (proven,) = await services.prover.prove(
+        tenant.id, {place.seq: leaf_hash}, checkpoint, anchored=anchored
+    )
+    if _wants_tlog_proof(request):
+        return Response(tlog_proof(proven), media_type=TLOG_PROOF, headers={"Vary": "Accept"})
+    body = msgspec.json.encode(proof_body(place, proven))
+    return Response(body, media_type=JSON, headers={"Vary": "Accept"})
+
+
+async def _entry(
+    services: Services, org_id: int, record: str
+) -> tuple[RecordId, bytes, StoredCheckpoint | None]:
+    missing = NotFound("this org has no such entry")
+    try:
+        place = parse_record_id(record)
+    except FormatError:
+        raise missing from None
+    found = None
+    if place.org_id == org_id:
+        found = await history.entry_and_newest(services.database, place)
+        if found is None and (entry := await services.trail.entry(place)) is not None:
+            newest = await trees.newest_checkpoint(services.database, org_id)
+            found = entry.entry_hash, newest
+    if found is None:
+        raise missing
+    return place, *found
+
+
+def _wants_tlog_proof(request: HttpRequest) -> bool:
+    accepted = ",".join(request.headers.getall("accept", [])).lower()
+    return any(choice.partition(";")[0].strip() == TLOG_PROOF for choice in accepted.split(",", 32))
+
+
+@get(
+    "/v1/orgs/{org:str}/consistency",
+    operation_id="getConsistency",
+    opt=asks(May.READ, problems=(409,)),
+)
+async def get_consistency(
+    request: HttpRequest, org: OrgSlug, first: From = 0, second: To = None
+) -> ConsistencyBody:
+    """That an org's tree of one size continues its tree of another."""
+    tenant, _ = org_of(request, org)
+    return await _consistency(request, tenant.id, first, second)
+
+
+@get(
+    "/v1/log/consistency",
+    operation_id="getAnchorConsistency",
+    opt=needs_no_key(problems=(409, 503)),
+)
+async def get_anchor_consistency(
+    request: HttpRequest, first: From = 0, second: To = None
+) -> ConsistencyBody:
+    """That the anchor log of one size continues that of another."""
+    return await _consistency(request, ANCHOR_LOG, first, second)
+
+
+async def _consistency(
+    request: HttpRequest, org_id: int, first: int, second: int | None
+) -> ConsistencyBody:
+    refuse_unknown(request, _CONSISTENCY_QUERY)
+    database = services_of(request).database
+    if second is None:
+        tree = await trees.tree(database, org_id)
+        second = 0 if tree is None else tree.size
+    if first > second:
+        raise BadRequest(f"from must not be larger than to, here {second}")
+    hashes = await proving.consistency(database, org_id, first, second)
+    return ConsistencyBody(first, second, [one.hex() for one in hashes])
+
+
+router = Router(
+    "/", route_handlers=[get_proof, get_consistency, get_anchor_consistency], tags=["Logs"]
+)

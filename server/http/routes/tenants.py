@@ -1,0 +1,381 @@
+"""Orgs and their API keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from litestar import Router, delete, get, patch, post
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ledger.entry import format_time, from_datetime, has_control
+from ledger.storage import orgs
+from ledger.storage.orgs import ApiKeyRecord, OrgRecord
+from server.access.directory import SLUG, Conflict, NotFound, no_such_org
+from server.access.rights import May
+from server.http.caller import HttpRequest, org_of, principal_of, services_of
+from server.http.json_body import MAX_BYTES, json_body
+from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
+from server.http.problems import BadRequest
+from server.http.promise import WRITE_PROBLEMS, any_key, asks
+
+PUBLIC_PLAIN = (
+    "this org keeps plain identities: everybody can now read the actors and subjects of its "
+    "entries, past ones included, and can guess a payload and check the guess against its digest"
+)
+PUBLIC_CACHED = (
+    "what was public can't be taken back: readers keep what they read, and caches that many share "
+    "may serve it for an hour after the log was made private again"
+)
+
+SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class CreateOrg(Struct, forbid_unknown_fields=True):
+    """A new tenant. ``privacy`` and ``slug`` are for ever."""
+
+    slug: Annotated[str, Meta(pattern=f"^{SLUG.pattern}$", max_length=63, description=SLUG_FORM)]
+    name: Name | None = None
+    privacy: Literal["sealed", "plain"] = "sealed"
+
+
+class ChangeOrg(Struct, forbid_unknown_fields=True):
+    """What may change of an org: what is not given stays.
+
+    ``log_public`` lets anybody read the log: every entry but the payloads.
+    """
+
+    name: Name | None = None
+    log_public: bool | None = None
+
+
+class ThawOrg(Struct, forbid_unknown_fields=True):
+    """Why a frozen org may take entries again; becomes an entry of its trail."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class CreateKey(Struct, forbid_unknown_fields=True):
+    """A new API key of an org."""
+
+    name: Name
+    role: Literal["admin", "member", "viewer"]
+
+
+class HeadBody(Struct):
+    """The newest entry of a trail; seq -1 and nulls while it is empty."""
+
+    seq: int
+    entry_hash: str | None
+    anchored_at: str | None
+
+
+class Frozen(Struct):
+    """Since when and why an org takes no entries."""
+
+    at: str
+    reason: str
+
+
+class OrgBody(Struct):
+    """One org; ``warnings`` say what a change just made brings with it."""
+
+    slug: str
+    name: str
+    privacy: str
+    created_at: str
+    frozen: Frozen | None
+    head: HeadBody
+    log_public: bool
+    warnings: list[str] | UnsetType = UNSET
+
+
+class OrgList(Struct):
+    """Orgs in the order of their slugs."""
+
+    orgs: list[OrgBody]
+    next_cursor: str | None
+
+
+class KeyBody(Struct):
+    """One API key, without its secret."""
+
+    id: str
+    name: str
+    role: str
+    created_at: str
+    revoked_at: str | None
+
+
+class NewKeyBody(Struct):
+    """A new API key; ``key`` is shown this once."""
+
+    id: str
+    name: str
+    role: str
+    created_at: str
+    key: str
+
+
+class KeyList(Struct):
+    """API keys of an org, oldest first."""
+
+    keys: list[KeyBody]
+
+
+class SecurityEvent(Struct):
+    """Something an operator must know of."""
+
+    id: int
+    at: str
+    kind: str
+    detail: str
+
+
+class SecurityEventList(Struct):
+    """The newest 100 security events of an org, newest first."""
+
+    events: list[SecurityEvent]
+
+
+class WhoAmI(Struct):
+    """What the presented key is."""
+
+    key_id: str
+    role: str
+    org: str | None
+
+
+def rfc3339(moment: datetime) -> str:
+    """A database time as RFC 3339 UTC with microseconds."""
+    return format_time(from_datetime(moment))
+
+
+def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
+    """A head row as the API shows it."""
+    return (
+        HeadBody(seq, entry_hash.hex(), rfc3339(anchored_at))
+        if seq >= 0
+        else HeadBody(-1, None, None)
+    )
+
+
+def _org_body(org: OrgRecord) -> OrgBody:
+    frozen = None
+    if org.frozen_at is not None:
+        frozen = Frozen(rfc3339(org.frozen_at), org.frozen_reason or "")
+    return OrgBody(
+        org.slug,
+        org.name,
+        org.privacy,
+        rfc3339(org.created_at),
+        frozen,
+        head_body(org.seq, org.entry_hash, org.anchored_at),
+        org.log_public,
+    )
+
+
+def _key_body(key: ApiKeyRecord) -> KeyBody:
+    revoked = None if key.revoked_at is None else rfc3339(key.revoked_at)
+    return KeyBody(key.id, key.name, key.role, rfc3339(key.created_at), revoked)
+
+
+def _clean(field: str, text: str) -> str:
+    if has_control(text):
+        raise BadRequest(f"{field} holds a control character; remove it")
+    return text
+
+
+async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
+    record = await orgs.org_by_id(services_of(request).database, org_id)
+    if record is None:
+        raise no_such_org(slug)
+    return _org_body(record)
+
+
+@get("/v1/whoami", operation_id="whoAmI", opt=any_key())
+async def who_am_i(request: HttpRequest) -> WhoAmI:
+    """What the presented API key is, and which org it belongs to."""
+    principal = principal_of(request)
+    org = None
+    if principal.org_id is not None:
+        org = await services_of(request).directory.by_id(principal.org_id)
+    return WhoAmI(principal.key_id, str(principal.role), None if org is None else org.slug)
+
+
+@post(
+    "/v1/orgs",
+    operation_id="createOrg",
+    opt=asks(
+        May.PLATFORM,
+        writes=True,
+        body=CreateOrg,
+        example={"slug": "acme", "name": "Acme Ltd", "privacy": "sealed"},
+        problems=(400, 409, *WRITE_PROBLEMS),
+    ),
+)
+async def create_org(request: HttpRequest) -> OrgBody:
+    """Create an org with an empty trail (platform key)."""
+    data: CreateOrg = await json_body(request)
+    # "$" of a pattern also matches before a last line feed.
+    if SLUG.fullmatch(data.slug) is None:
+        raise BadRequest(f"slug must be {SLUG_FORM}")
+    name = _clean("name", data.name or data.slug)
+    org = await services_of(request).directory.create(data.slug, name, data.privacy)
+    return await _show(request, org.id, org.slug)
+
+
+@get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
+async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 100) -> OrgList:
+    """List orgs in the order of their slugs (platform key)."""
+    records = await orgs.list_orgs(
+        services_of(request).database, _clean("cursor", cursor or ""), limit
+    )
+    following = records[-1].slug if len(records) == limit else None
+    return OrgList([_org_body(record) for record in records], following)
+
+
+@get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
+async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
+    """One org, its head and whether it is frozen."""
+    tenant, _ = org_of(request, org)
+    return await _show(request, tenant.id, org)
+
+
+@patch(
+    "/v1/orgs/{org:str}",
+    operation_id="changeOrg",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=ChangeOrg,
+        example={"name": "Acme"},
+        problems=(400, *WRITE_PROBLEMS),
+    ),
+)
+async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
+    """Change an org's display name, or whether its log is public."""
+    tenant, _ = org_of(request, org)
+    data: ChangeOrg = await json_body(request)
+    if data.name is None and data.log_public is None:
+        raise BadRequest("give name, log_public or both: nothing else of an org changes")
+    services = services_of(request)
+    name = None if data.name is None else _clean("name", data.name)
+    await orgs.change_org(services.database, tenant.id, name=name, log_public=data.log_public)
+    services.directory.forget_public(org)
+    shown = await _show(request, tenant.id, org)
+    if data.log_public:
+        shown.warnings = [PUBLIC_CACHED] if tenant.seals else [PUBLIC_PLAIN, PUBLIC_CACHED]
+    return shown
+
+
+@post(
+    "/v1/orgs/{org:str}/thaw",
+    status_code=200,
+    operation_id="thawOrg",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=ThawOrg,
+        example={"reason": "restored from the backup of 3 May; verified whole"},
+        problems=(400, 409, 429, *WRITE_PROBLEMS),
+    ),
+)
+async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
+    """Let a frozen org take entries again; the reason becomes an entry of its trail."""
+    tenant, principal = org_of(request, org)
+    data: ThawOrg = await json_body(request)
+    services = services_of(request)
+    record = await orgs.org_by_id(services.database, tenant.id)
+    if record is not None and record.frozen_at is None and record.has_head:
+        raise Conflict(f"org {org!r} is not frozen")
+    await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
+    return await _show(request, tenant.id, org)
+
+
+@post(
+    "/v1/orgs/{org:str}/keys",
+    operation_id="createKey",
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        body=CreateKey,
+        example={"name": "billing service", "role": "member"},
+        problems=(400, *WRITE_PROBLEMS),
+    ),
+    response_headers={"Cache-Control": "no-store"},
+)
+async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
+    """Create an API key of an org; the key is shown this once."""
+    tenant, _ = org_of(request, org)
+    data: CreateKey = await json_body(request)
+    services = services_of(request)
+    new = services.authenticator.new_key()
+    await orgs.insert_key(
+        services.database,
+        new.key_id,
+        tenant.id,
+        _clean("name", data.name),
+        data.role,
+        new.secret_hash,
+    )
+    record = await orgs.key_by_id(services.database, new.key_id)
+    assert record is not None
+    return NewKeyBody(record.id, record.name, record.role, rfc3339(record.created_at), new.token)
+
+
+@get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
+async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
+    """List the API keys of an org, revoked ones included."""
+    tenant, _ = org_of(request, org)
+    records = await orgs.list_keys(services_of(request).database, tenant.id)
+    return KeyList([_key_body(record) for record in records])
+
+
+@delete(
+    "/v1/orgs/{org:str}/keys/{key_id:str}",
+    operation_id="revokeKey",
+    opt=asks(May.ADMINISTER, writes=True, problems=(400,)),
+)
+async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
+    """Revoke an API key, on every server at once."""
+    tenant, _ = org_of(request, org)
+    services = services_of(request)
+    known = not has_control(key_id) and await orgs.revoke_key(services.database, key_id, tenant.id)
+    if not known:
+        raise NotFound("this org has no such live key")
+    services.authenticator.forget(key_id)
+
+
+@get(
+    "/v1/orgs/{org:str}/security-events",
+    operation_id="listSecurityEvents",
+    opt=asks(May.ADMINISTER),
+)
+async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
+    """What an operator must know of: why the org was frozen, and when."""
+    tenant, _ = org_of(request, org)
+    events = await orgs.security_events(services_of(request).database, tenant.id)
+    return SecurityEventList(
+        [SecurityEvent(number, rfc3339(at), kind, detail) for number, at, kind, detail in events]
+    )
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        who_am_i,
+        create_org,
+        list_orgs,
+        get_org,
+        change_org,
+        thaw_org,
+        create_key,
+        list_keys,
+        revoke_key,
+        list_security_events,
+    ],
+    tags=["Orgs and keys"],
+    request_max_body_size=MAX_BYTES,
+)

@@ -1,0 +1,296 @@
+"""Verification: one entry at once, a whole trail as a job that can be watched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Final
+
+from litestar import Response, Router, get, post
+from litestar.params import PathParameter, QueryParameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+from msgspec import Meta, Struct, json
+from msgspec.structs import replace
+
+from ledger.chain import Entry, Fault
+from ledger.core.org import Org
+from ledger.core.verification.jobs import Job
+from ledger.core.verification.run import Target
+from ledger.core.verification.single import (
+    EntryChecks,
+    EntryResult,
+    check_inclusion,
+    missing_entry,
+    signed_size,
+    verify_entry,
+)
+from ledger.core.verification.work.faults import RangeRefused, Result
+from ledger.core.verification.work.trust import Trust
+from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
+from ledger.verdict import Verdict, worse_of
+from server.access.directory import NotFound
+from server.access.rights import May
+from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.json_body import json_body
+from server.http.parameters import EntryName, OrgSlug
+from server.http.problems import BadRequest
+from server.http.promise import WRITE_PROBLEMS, asks
+from server.http.routes.imported_rows import MISSING, ImportedRowVerdict, asked_place
+from server.trails.appending import JSON
+from server.trails.services import Services
+
+MAX_WAIT_S = 60.0
+JobId = Annotated[str, PathParameter(description="Id of a verification")]
+
+
+WATCHED: Final = {
+    "type": "object",
+    "description": "One server-sent event; its data is a JobBody as JSON.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "done"]},
+        "data": {"type": "string", "contentMediaType": JSON},
+    },
+}
+
+
+class VerifyRange(Struct, forbid_unknown_fields=True):
+    """What to verify, both ends included; null for the start, and for all there is."""
+
+    from_seq: Annotated[int, Meta(ge=0, le=2**40)] | None = None
+    to_seq: Annotated[int, Meta(ge=0, le=2**40)] | None = None
+
+
+class JobBody(Struct):
+    """A verification; ``rate`` is in entries a second.
+
+    ``verdict`` is "verified", "refuted" or "incomplete"; ``valid`` is true for "verified"
+    alone. They and ``result`` are null until the state is "done".
+    """
+
+    id: str
+    state: str
+    verdict: Verdict | None
+    valid: bool | None
+    from_seq: int | None
+    to_seq: int | None
+    processed: int
+    total: int
+    rate: float
+    faults: list[Fault]
+    fault_count: int
+    result: Result | None
+    error: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class EntryVerdict(Struct):
+    """Whether one entry is intact, and what is wrong with it.
+
+    ``valid`` is true for the verdict "verified" alone. ``unsigned_entries`` is 1 where no
+    signed checkpoint covers the entry yet; that leaves the verdict incomplete only where it
+    waits longer than the limit. ``timestamp`` is when the entry was written.
+    ``row`` is the verdict on the QWED row that it carries, where the entry was asked
+    for by the row's id; the verdict then is that on both.
+    """
+
+    valid: bool
+    verdict: Verdict
+    checks: EntryChecks
+    errors: list[str]
+    record_id: str
+    timestamp: str
+    unsigned_entries: int
+    row: ImportedRowVerdict | None = None
+
+
+def _rfc3339(moment: datetime) -> str:
+    return format_time(from_datetime(moment))
+
+
+def _body(job: Job) -> JobBody:
+    return JobBody(
+        job.id,
+        job.state,
+        None if job.result is None else job.result.verdict,
+        None if job.result is None else job.result.valid,
+        job.from_seq,
+        job.to_seq,
+        job.processed,
+        job.total,
+        round(job.rate, 1),
+        job.faults,
+        job.fault_count,
+        job.result,
+        job.error,
+        _rfc3339(job.created_at),
+        None if job.finished_at is None else _rfc3339(job.finished_at),
+    )
+
+
+async def _range(request: HttpRequest) -> VerifyRange:
+    """What to verify; no body means the whole trail."""
+    if not (await body_of(request)).strip():
+        return VerifyRange()
+    asked: VerifyRange = await json_body(request)
+    if None not in (asked.from_seq, asked.to_seq) and asked.to_seq < asked.from_seq:  # type: ignore[operator]
+        raise BadRequest("to_seq must not be less than from_seq")
+    return asked
+
+
+async def _find(request: HttpRequest, org: Org, job_id: str) -> Job:
+    job = None
+    if not has_control(job_id):  # the database takes no NUL
+        job = await services_of(request).verifications.find(org.id, job_id)
+    if job is None:
+        raise NotFound("this org has no such verification")
+    return job
+
+
+@post(
+    "/v1/orgs/{org:str}/verifications",
+    status_code=202,
+    operation_id="startVerification",
+    opt=asks(
+        May.VERIFY,
+        writes=True,
+        body=VerifyRange,
+        body_required=False,
+        example={"from_seq": 0, "to_seq": None},
+        problems=(400, 429, *WRITE_PROBLEMS),
+        answers={200: {JSON: JobBody}, 202: {JSON: JobBody}},
+    ),
+)
+async def start_verification(
+    request: HttpRequest,
+    org: OrgSlug,
+    wait: Annotated[
+        float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
+    ] = 0.0,
+) -> Response[JobBody]:
+    """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
+    tenant, _ = org_of(request, org)
+    asked = await _range(request)
+    jobs = services_of(request).verifications
+    try:
+        job = await jobs.submit(Target(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
+    except RangeRefused as error:
+        raise BadRequest(str(error)) from error
+    if wait:
+        job = await jobs.wait(tenant.id, job.id, wait) or job
+    return Response(_body(job), status_code=200 if job.finished else 202)
+
+
+@get(
+    "/v1/orgs/{org:str}/verifications/{job_id:str}",
+    operation_id="getVerification",
+    opt=asks(May.VERIFY),
+)
+async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> JobBody:
+    """State, progress, rate and faults so far; the result once done."""
+    tenant, _ = org_of(request, org)
+    return _body(await _find(request, tenant, job_id))
+
+
+@get(
+    "/v1/orgs/{org:str}/verifications/{job_id:str}/events",
+    operation_id="watchVerification",
+    opt=asks(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
+    media_type="text/event-stream",
+)
+async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> ServerSentEvent:
+    """The same as server-sent events: "progress" each time it changes, "done" at the end."""
+    tenant, _ = org_of(request, org)
+    jobs = services_of(request).verifications
+    await _find(request, tenant, job_id)
+
+    async def events() -> AsyncIterator[ServerSentEventMessage]:
+        async for job in jobs.watch(tenant.id, job_id):
+            name = "done" if job.finished else "progress"
+            yield ServerSentEventMessage(data=json.encode(_body(job)).decode(), event=name)
+
+    answer = ServerSentEvent(events())
+    del answer.headers["Connection"]  # the connection itself says whether it is kept
+    return answer
+
+
+@get(
+    "/admin/compliance/verify/{record:str}",
+    operation_id="verifyEntry",
+    opt=asks(May.VERIFY, problems=(400,)),
+)
+async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
+    """The checks of one entry: hash, signature, link, payload, and its place in the signed tree."""
+    principal = principal_of(request)
+    services = services_of(request)
+    missing = NotFound(MISSING)
+    place, row = await asked_place(services, principal, record)
+    if principal.org_id not in (None, place.org_id):
+        raise missing
+    org = await services.directory.by_id(place.org_id)
+    if org is None:
+        raise missing
+    trust = await asyncio.to_thread(services.trust.of, org.id, org.slug)
+    entry = await services.trail.entry(place)
+    if entry is not None:
+        result = await _judged(services, org, entry, trust)
+    elif (lost := await _lost(services, org, place, trust)) is not None:
+        result = lost
+    else:
+        raise missing
+    errors = [f"{fault.kind}: {fault.reason}" for fault in result.errors]
+    verdict = result.verdict
+    if row is not None:
+        errors += row.errors
+        verdict = worse_of(verdict, row.verdict)
+    return EntryVerdict(
+        verdict.valid,
+        verdict,
+        result.checks,
+        errors,
+        result.record_id,
+        result.timestamp,
+        result.unsigned_entries,
+        row,
+    )
+
+
+async def _judged(services: Services, org: Org, entry: Entry, trust: Trust | None) -> EntryResult:
+    written_us = from_datetime(entry.anchored_at)
+    return verify_entry(
+        entry,
+        await services.trail.entry_before(entry),
+        org.slug,
+        services.keyring(True),
+        timestamp=format_time(written_us),
+        inclusion=await check_inclusion(services.database, entry, trust),
+        rows=await services.trail.rows_at(org.id, entry.seq),
+        late=written_us < (time.time() - services.limits.signing_s) * 1_000_000,
+    )
+
+
+async def _lost(
+    services: Services, org: Org, place: RecordId, trust: Trust | None
+) -> EntryResult | None:
+    """The verdict on an entry that does not stand in its place; None where there never was one."""
+    signed = await signed_size(services.database, org.id, trust)
+    if place.seq >= signed and not await services.trail.has(org.id, place.seq):
+        return None
+    row = await services.trail.standing_at(org.id, place.seq)
+    if row is not None:
+        result = await _judged(services, org, row, trust)
+        # A row that is right was asked for by a record id that is not its own.
+        return replace(result, record_id=record_id(*place)) if result.errors else None
+    if await services.trail.has_left(org.id, place.seq):
+        return None
+    return missing_entry(place, f"entry {place.seq} is missing: later entries are known")
+
+
+router = Router(
+    "/",
+    route_handlers=[start_verification, get_verification, watch_verification, verify_one],
+    tags=["Verification"],
+)

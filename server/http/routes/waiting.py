@@ -1,0 +1,97 @@
+"""``?wait=checkpoint``: an append's answer with the proofs of its entries.
+
+The entries are durable before anybody waits here. Whatever fails from then on
+is answered as an append without proof, never as a failed append.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+
+from ledger.core.lasting import SILENT_S, LastingByKey
+from ledger.core.org import Org
+from ledger.core.sequencer import Appended
+from ledger.entry import RecordId
+from ledger.errors import QuireError
+from ledger.storage import trees
+from ledger.storage.trees import StoredCheckpoint
+from server.http.caller import HttpRequest, services_of
+from server.http.problems import BadRequest
+from server.http.routes.proofs import proof_body, signed_head
+from server.trails.services import Services
+
+log = structlog.get_logger("quire")
+
+_unproven = LastingByKey(
+    "entries are written but not proven", "entries are proven again", silent_s=SILENT_S
+)
+
+WAIT_S: Final = 10.0
+"""How long an append waits for its checkpoint at most."""
+MAX_PROVED: Final = 100
+"""Entries of one request that are answered with a proof each; more have the checkpoint only."""
+
+
+class Signed(NamedTuple):
+    """JSON of the checkpoint that includes all entries of a request, and of each one's proof.
+
+    "null" where it was not signed in time; no proofs where there are too many.
+    """
+
+    checkpoint: str
+    proofs: list[str]
+
+
+def waits(request: HttpRequest) -> bool:
+    """Whether the caller waits for a checkpoint. Raises BadRequest for another query."""
+    query = request.scope["query_string"]
+    if not query:
+        return False
+    if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
+        raise BadRequest("the only query that an append takes is wait=checkpoint")
+    return True
+
+
+async def signed(request: HttpRequest, org: Org, appended: Appended) -> Signed:
+    """Wait for the checkpoint of these entries and prove them in it."""
+    services = services_of(request)
+    count = len(appended.entries)
+    try:
+        found = await _prove(services, org, appended)
+    except QuireError as error:
+        _unproven.failed(type(error), log.warning, str(error), org=org.slug)
+        found = None
+    if found is None:
+        return Signed("null", ["null"] * count if count <= MAX_PROVED else [])
+    return found
+
+
+async def _prove(services: Services, org: Org, appended: Appended) -> Signed | None:
+    receipts = list(appended.receipts())
+    newest = max(receipt.seq for receipt in receipts)
+    if not await services.growth.covers(org.id, newest, WAIT_S):
+        return None
+    checkpoint = await trees.newest_checkpoint(services.database, org.id)
+    if checkpoint is None or checkpoint.size <= newest:
+        return None
+    proofs = []
+    if len(receipts) <= MAX_PROVED:
+        hashes = {receipt.seq: receipt.entry_hash for receipt in receipts}
+        found = await services.prover.prove(org.id, hashes, checkpoint)
+        proven = {one.seq: one for one in found}
+        for receipt in receipts:
+            place = RecordId(org.id, receipt.anchored_us, receipt.seq)
+            proofs.append(_json(proof_body(place, proven[receipt.seq])))
+    return Signed(_head(checkpoint), proofs)
+
+
+def _head(checkpoint: StoredCheckpoint) -> str:
+    return _json(signed_head(checkpoint, checkpoint.note))
+
+
+def _json(body: object) -> str:
+    return msgspec.json.encode(body).decode()

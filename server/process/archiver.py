@@ -1,0 +1,210 @@
+"""The archiver: archives what was signed, a little behind the signer, until it is told to end.
+
+Nothing here may stop appends. What goes wrong is kept where an org's status tells it, logged
+when it is new, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from typing import Final
+
+import structlog
+
+from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
+from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
+from ledger.errors import (
+    ArchiveDenied,
+    ArchiveError,
+    ArchiveMisconfigured,
+    ArchiveUnavailable,
+    ClockUnsteady,
+    QuireError,
+    StorageError,
+)
+from ledger.storage import archive_accounts, archive_cost, listen, orgs
+from ledger.storage.archive_accounts import ARCHIVER, ArchiverLock
+from ledger.storage.archive_cost import Cost
+from ledger.storage.database import Database
+from ledger.storage.lock_waits import GrowingIntervals
+from ledger.storage.trees import ANCHOR_LOG
+from server.keys.keyring import LiveKeyring
+from server.keys.own_keys import require_own_keys_in
+from server.process.child import work_as_told
+from server.refusal import StartupRefused
+from server.settings import Settings
+from server.trails.archive_targets import named_target, policy_of
+from server.trails.clock import ServerClock
+
+log = structlog.get_logger("quire")
+
+AGAIN_S: Final = 5.0
+RETRY_S: Final = 60.0
+"""After which an org is tried again that could not be archived."""
+LOOK_S: Final = 5.0
+ACCOUNT_CPU_S: Final = 1.0
+"""An archiver that writes nothing accounts for its looks once they took so much."""
+ORGS_AT_ONCE: Final = 4
+ACCOUNTS_AT_ONCE: Final = 4
+"""Of one org in a turn, some 100,000 entries each: a long trail holds up no other."""
+MAX_ASKED: Final = 100_000
+ID_DIGITS_MAX: Final = 10
+_OF_ALL: Final = (ArchiveUnavailable, ArchiveDenied, ArchiveMisconfigured, StorageError)
+"""What stands in the way of every org: reported once, and not for each of them."""
+NICENESS: Final = 10
+"""Appends come first."""
+
+
+class Archiver:
+    """One archiver of one database: works when no other does, and waits its turn otherwise."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self._settings = settings
+        self._url = database_url
+        self._keyring: LiveKeyring | None = None
+        self._asked: set[int] = set()
+        self._news = asyncio.Event()
+        self._clock = ServerClock(settings)
+        self._waits = Lasting("archives wait", "archives go on")
+        self._away = Lasting("archives wait for the database", "archives go on", grace_s=GRACE_S)
+        self._target = Lasting("nothing is archived", "orgs are archived again")
+        self._problems = LastingByKey("an org is not archived", "an org is archived again")
+        self._anchored = float("-inf")
+        self._cpu_s = time.process_time()
+        self._objects = self._bytes = 0
+
+    async def run(self) -> None:
+        """Archive for ever; cancel it to end."""
+        following = asyncio.create_task(
+            listen.follow(self._url, {archive_accounts.CHANNEL: self._heard}, self._news.set)
+        )
+        try:
+            while True:
+                try:
+                    await self._lead()
+                except StorageError as error:
+                    self._away.failed(log.warning, str(error), early=log.info)
+                except ArchiveError as error:
+                    self._waits.failed(log.warning, str(error))
+                except (QuireError, StartupRefused) as error:
+                    self._waits.failed(log.error, str(error))
+                await asyncio.sleep(AGAIN_S)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+    def _heard(self, payload: str) -> None:
+        if payload.isdecimal() and len(payload) <= ID_DIGITS_MAX and len(self._asked) < MAX_ASKED:
+            self._asked.add(int(payload))
+        self._news.set()
+
+    async def _lead(self) -> None:
+        lock = await ArchiverLock.connect(self._url)
+        try:
+            waiting = GrowingIntervals()
+            while not await lock.take():
+                if waiting.due():
+                    holder = await lock.holder()
+                    # Another archiver is as it should be; another session's lock was left behind.
+                    report = log.info if f'application "{ARCHIVER}"' in holder else log.warning
+                    report(
+                        "trails are archived by another process, and this one waits for its lock",
+                        held_by=holder,
+                        seconds=round(waiting.lasted_s),
+                    )
+                await asyncio.sleep(AGAIN_S)
+            await self._archive(lock)
+        finally:
+            lock.close()
+
+    async def _archive(self, lock: ArchiverLock) -> None:
+        url = self._settings.archive_target
+        assert url is not None, "the supervisor starts an archiver only where there is a target"
+        if self._keyring is None:
+            self._keyring = LiveKeyring.of(self._settings)
+        database = await Database.open(self._url, size=ORGS_AT_ONCE + 1)
+        try:
+            await require_own_keys_in(database, self._settings)
+            async with named_target(self._settings, url) as target:
+                await target.check()
+                log.info("archiving", target=url)
+                policy = policy_of(self._settings)
+                writer = ArchiveWriter(target, database, self._keyring, policy, self._clock.seconds)
+                while await lock.take():
+                    await self._clock.tick(database)
+                    if self._clock.wall.leap is None:  # it says how long objects are locked for
+                        await self._turn(database, url, writer)
+                        await self._account(database, url)
+                    self._waits.fine()
+                    self._away.fine()
+                    if self._asked:
+                        continue
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(min(self._settings.archive_seconds, LOOK_S)):
+                            await self._news.wait()
+        finally:
+            await database.close()
+
+    async def _account(self, database: Database, url: str) -> None:
+        """Add what was spent since the last time to the target's cost, if it was anything."""
+        now_s = time.process_time()
+        spent = Cost(now_s - self._cpu_s, self._objects, self._bytes)
+        if spent.objects or spent.cpu_seconds >= ACCOUNT_CPU_S:
+            await archive_cost.add_cost(database, url, spent)
+            self._cpu_s, self._objects, self._bytes = now_s, 0, 0
+
+    async def _turn(self, database: Database, url: str, writer: ArchiveWriter) -> None:
+        """Archive the orgs that are due, and those that somebody asked for."""
+        asked, self._asked = self._asked, set()
+        self._news.clear()
+        # First, as nonces of orgs wait for what of it is archived.
+        if asked or time.monotonic() - self._anchored >= self._settings.archive_seconds:
+            self._anchored = time.monotonic()
+            await self._one(database, url, writer, ANCHOR_LOG)
+        due = await archive_accounts.due(database, url, self._settings.archive_seconds, RETRY_S)
+        room = asyncio.Semaphore(ORGS_AT_ONCE)
+
+        async def one(org_id: int) -> None:
+            async with room:
+                await self._one(database, url, writer, org_id)
+
+        async with asyncio.TaskGroup() as group:
+            for org_id in [*sorted(asked), *(org for org in due if org not in asked)]:
+                group.create_task(one(org_id))
+
+    async def _one(self, database: Database, url: str, writer: ArchiveWriter, org_id: int) -> None:
+        """Archive one log; what stands in the way is its own, and stops no other."""
+        try:
+            if org_id == ANCHOR_LOG:
+                self._count(await writer.archive_anchors())
+            elif (org := await orgs.org_by_id(database, org_id)) is not None:
+                written = await writer.archive(org, ACCOUNTS_AT_ONCE)
+                self._count(written)
+                if not written.done:
+                    self._asked.add(org_id)  # the next turn goes on; others have theirs before
+        except ClockUnsteady:
+            self._asked.add(org_id)
+        except QuireError as error:
+            reason = str(error)
+            if isinstance(error, _OF_ALL):
+                self._target.failed(log.error, reason, org_id=org_id)
+            else:
+                self._problems.failed(org_id, log.error, reason, org_id=org_id)
+            with contextlib.suppress(StorageError):
+                await archive_accounts.keep_problem(database, url, org_id, reason)
+        else:
+            self._problems.fine(org_id)
+            self._target.fine()
+
+    def _count(self, written: WrittenArchive) -> None:
+        self._objects += written.objects
+        self._bytes += written.bytes
+
+
+def main() -> None:
+    """The archiver's process, as the supervisor starts it."""
+    os.nice(NICENESS)
+    work_as_told(lambda settings, database_url: Archiver(settings, database_url).run())

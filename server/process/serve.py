@@ -1,0 +1,235 @@
+"""`quire serve`: the database made ready, the workers run, everything stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import structlog
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from ledger.core.checkpointing import MEMORY_FILE
+from ledger.core.lasting import Lasting
+from ledger.storage import partitions
+from ledger.storage.database import Database
+from ledger.storage.departed import set_keep_months
+from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.migrate import migrate
+from ledger.storage.pooler import require_sessions
+from ledger.storage.provision import provision
+from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
+from server.access.platform_keys import KeyFile
+from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
+from server.http.protocol.listening import listen
+from server.keys.first_start import load_secrets
+from server.keys.key_files import close_command, exposure
+from server.keys.own_keys import claim, is_new, require_own_keys_at
+from server.process.archiving import archiving
+from server.process.banner import banner
+from server.process.connections import warn_of_few_connections
+from server.process.context import CONTEXT, ProcessContext
+from server.process.logs import configure
+from server.process.signing import signing
+from server.process.worker import application, uvicorn_config
+from server.settings import Settings
+from server.settings.data_dir import DataDirLock, concerns, make_data_dir
+
+log = structlog.get_logger("quire")
+
+WATCH_S: Final = 1.0
+RUNS_S: Final = 60.0
+"""A database that ran for so long has not died for the reason of before."""
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal; returns the exit code. Raises StartupRefused or QuireError."""
+    configure(settings)
+    settings = replace(settings, data_dir=make_data_dir(settings.data_dir))
+    _report_concerns(settings)
+    listener = listen(settings.host, settings.port)
+    with contextlib.closing(listener), _ended_in_order(), _database(settings) as url:
+        platform = asyncio.run(prepare(settings, url))
+        with signing(settings, url), archiving(settings, url), _announced(settings, platform):
+            return _run(settings, url, listener)
+
+
+def _report_concerns(settings: Settings) -> None:
+    """Log who else may get at the keys: a warning each, with the command that ends it."""
+    names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
+    found = concerns(settings.data_dir)
+    for path in (settings.data_dir / name for name in names):
+        if path.is_file() and (complaint := exposure(path.stat())):
+            found.append((f"{path} {complaint}", close_command(path)))
+    for what, command in found:
+        log.warning(what, command=command)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGINT unwind the stack, so that what was started here is stopped here.
+
+    While uvicorn serves, it takes them, drains, and raises them again when it is done: by
+    default that would end the process on the spot and leave its PostgreSQL running.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    """The migrated database, as the URL of the server role; an embedded one is stopped after."""
+    if settings.database_url is not None:
+        asyncio.run(_make_ready(settings, settings.database_url))
+        yield settings.database_url
+        return
+    with DataDirLock(settings.data_dir):
+        postgres = EmbeddedPostgres(settings.data_dir)
+        postgres.start()
+        try:
+            asyncio.run(_provision(postgres, settings))
+            asyncio.run(set_keep_months(postgres.url(OWNER_ROLE), settings.retention_months))
+            with _kept_running(postgres):
+                yield postgres.url(SERVER_ROLE)
+        finally:
+            postgres.stop()
+
+
+async def _make_ready(settings: Settings, url: str) -> None:
+    await require_sessions(url, "QUIRE_DATABASE_URL")
+    owner_url = settings.database_owner_url or url
+    await require_own_keys_at(owner_url, settings)
+    await migrate(owner_url, setting=settings.owner_url_setting)
+    await set_keep_months(owner_url, settings.retention_months)
+
+
+async def _provision(postgres: EmbeddedPostgres, settings: Settings) -> None:
+    await provision(postgres.url(SUPERUSER))
+    await require_own_keys_at(postgres.url(OWNER_ROLE), settings)
+    await migrate(postgres.url(OWNER_ROLE))
+
+
+@contextmanager
+def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Start PostgreSQL again within a second or two should it die."""
+    stop = threading.Event()
+
+    trouble = Lasting(
+        "the embedded PostgreSQL does not start", "the embedded PostgreSQL runs", quiet_s=0
+    )
+    deaths = Lasting(
+        "the embedded PostgreSQL had died and was started again",
+        "the embedded PostgreSQL dies no more",
+        quiet_s=RUNS_S,
+    )
+
+    def watch() -> None:
+        while not stop.wait(WATCH_S):
+            try:
+                if postgres.ensure_running():
+                    deaths.failed(log.warning, "its log says why", log=str(postgres.data / "log"))
+            except Exception as error:  # noqa: BLE001 - the next second tries again
+                trouble.failed(log.error, str(error))
+            else:
+                trouble.fine()
+                deaths.fine()
+
+    thread = threading.Thread(target=watch, name="postgres-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def prepare(settings: Settings, url: str) -> KeyFile:
+    """Read or make the keys, and what a first start makes, before any worker runs.
+
+    Returns what the platform key's file of this machine is worth.
+    """
+    name = f"quire start {os.getpid()}"
+    async with told_when_waiting(url, name):
+        return await _prepare(settings, url, name)
+
+
+async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
+    database = await Database.open(url, size=2, name=name)
+    try:
+        await warn_of_few_connections(settings, database)
+        # The workers do it too, but here somebody says what keeps them waiting.
+        await partitions.prepare(database, datetime.now(UTC))
+        secrets = load_secrets(settings, database_is_new=await is_new(database))
+        await claim(database, settings, secrets)
+        return await begin(settings, secrets, database)
+    finally:
+        await database.close()
+
+
+def _run(settings: Settings, url: str, listener: socket.socket) -> int:
+    if settings.workers == 1:
+        server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
+        server.run(sockets=[listener])
+        return 0 if server.started else 2  # 1 says that a trail has a fault
+    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).spelled()
+    metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    try:
+        config = uvicorn_config(settings, "server.process.worker:worker")
+        Multiprocess(config, [listener]).run()
+    finally:
+        shutil.rmtree(metrics, ignore_errors=True)
+    return 0
+
+
+@contextmanager
+def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
+    """Print what a person needs next, once the server answers."""
+    stop = threading.Event()
+
+    def announce() -> None:
+        while not stop.wait(0.05):
+            with contextlib.suppress(OSError, urllib.error.URLError):
+                urllib.request.urlopen(f"{base_url(settings)}/readyz", timeout=5).close()  # noqa: S310
+                print(banner(settings, base_url(settings), platform), file=sys.stdout, flush=True)  # noqa: T201
+                return
+
+    thread = threading.Thread(target=announce, name="announce", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+def base_url(settings: Settings) -> str:
+    """The URL under which this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"http://{host}:{settings.port}"

@@ -1,0 +1,76 @@
+"""One server process: the application of a worker, and how uvicorn runs it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import Final
+
+import uvicorn
+from litestar import Litestar
+
+from server.app.application import create_app
+from server.app.features import FEATURES
+from server.feature import Feature
+from server.http.door import Door
+from server.http.protocol.connection import BoundedProtocol
+from server.keys.first_start import load_secrets
+from server.keys.keyring import LiveKeyring
+from server.process.context import ProcessContext
+from server.process.logs import configure
+from server.settings import Settings
+from server.trails.services import Services
+
+KEEP_ALIVE_S: Final = 75
+
+
+def application(
+    settings: Settings, database_url: str, features: Sequence[Feature] = FEATURES
+) -> Litestar:
+    """The application for these settings and this database (of the server role)."""
+    tasks = [task for feature in features for task in feature.tasks]
+
+    async def open_services() -> Services:
+        secrets = load_secrets(settings, database_is_new=False)
+        keyring = LiveKeyring(
+            settings,
+            secrets.keyring,
+            lambda: load_secrets(settings, database_is_new=False).keyring,
+        )
+        services = await Services.open(settings, secrets, database_url, keyring, tasks)
+        # What was made until now lives as long as the process: not worth looking at again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        return services
+
+    return create_app(settings, open_services, features)
+
+
+def worker() -> Door:
+    """The application of a spawned worker; ends itself when its supervisor is gone."""
+    context = ProcessContext.told()
+    configure(context.settings)
+    context.follow()
+    return Door(application(context.settings, context.database_url))
+
+
+def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app if isinstance(app, str) else Door(app),
+        factory=isinstance(app, str),
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )

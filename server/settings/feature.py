@@ -1,0 +1,18 @@
+"""The server as a program: how it is run and set up."""
+
+from typing import Final
+
+from server.feature import Command, Feature
+
+FEATURE: Final = Feature(
+    name="server",
+    commands={
+        "serve": Command("server.cli.operations.serve:serve", "Run the server."),
+        "migrate": Command(
+            "server.cli.operations.migrate:migrate", "Bring the database to this version's schema."
+        ),
+        "settings": Command(
+            "server.cli.operations.settings:settings", "List the server's settings."
+        ),
+    },
+)

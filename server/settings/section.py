@@ -1,0 +1,54 @@
+"""A section of settings: a frozen dataclass whose fields say what they are.
+
+The description of a field is its ``Meta``, whose ``extra`` may hold ``form`` (what a text of a
+form of its own must be), ``secret`` (never shown), ``any_bytes`` (need not be UTF-8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any, NamedTuple, get_type_hints
+
+from msgspec import Meta
+
+
+class Setting(NamedTuple):
+    """One setting: the environment name is ``QUIRE_`` and the field's name."""
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+    form: str
+    secret: bool
+    any_bytes: bool
+
+
+def settings_of(sections: Iterable[type]) -> dict[str, Setting]:
+    """The settings of these sections by field name, in their order.
+
+    Raises ValueError where two sections have a setting of the same name.
+    """
+    found: dict[str, Setting] = {}
+    for section in sections:
+        hints = get_type_hints(section, include_extras=True)
+        for field in fields(section):
+            if field.name in found:
+                raise ValueError(f"{section.__name__}: another section has {field.name} too")
+            found[field.name] = _setting(field.name, hints[field.name], field.default)
+    return found
+
+
+def _setting(name: str, kind: Any, default: Any) -> Setting:
+    meta: Meta = kind.__metadata__[0]
+    extra = meta.extra or {}
+    return Setting(
+        name,
+        kind,
+        default,
+        meta.description or "",
+        extra.get("form", ""),
+        extra.get("secret", False),
+        extra.get("any_bytes", False),
+    )

@@ -1,0 +1,202 @@
+"""Settings: read from the environment (`QUIRE_*`), overridden by command-line options.
+
+A setting of the wrong form, out of bounds or with an unknown name stops the start with a message
+that names it. Values never appear in messages or in `repr`: some are keys.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from server.refusal import StartupRefused
+from server.settings import environment
+from server.settings.section import settings_of
+from server.settings.sections.archive import ArchiveSettings
+from server.settings.sections.database import DatabaseSettings
+from server.settings.sections.keys import KeySettings
+from server.settings.sections.serving import ListeningSettings, RunningSettings
+from server.settings.sections.signing import AttestationSettings, SigningSettings
+from server.settings.sections.trails import AppendSettings, BundleSettings, TimeSettings
+
+EMBEDDED_CONNECTIONS_MAX = 180  # of PostgreSQL's 200; the rest is for operators and migrations
+T = TypeVar("T")
+
+
+class SettingsError(StartupRefused):
+    """A setting is unknown, malformed or out of bounds; the message names every one that is."""
+
+
+class SettingDoc(NamedTuple):
+    """One row of the settings table in the documentation."""
+
+    name: str
+    default: str
+    description: str
+
+
+SECTIONS: Final[tuple[type, ...]] = (
+    ListeningSettings,
+    DatabaseSettings,
+    KeySettings,
+    SigningSettings,
+    AttestationSettings,
+    ArchiveSettings,
+    AppendSettings,
+    BundleSettings,
+    TimeSettings,
+    RunningSettings,
+)
+"""In the order of the documentation."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings(
+    ListeningSettings,
+    DatabaseSettings,
+    KeySettings,
+    SigningSettings,
+    AttestationSettings,
+    ArchiveSettings,
+    AppendSettings,
+    BundleSettings,
+    TimeSettings,
+    RunningSettings,
+):
+    """All settings of the server, checked: the sections of Quire, and those that domains add."""
+
+    added: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the sections that domains add, by field name; read with :meth:`of`."""
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str],
+        overrides: Mapping[str, object] | None = None,
+        added: Sequence[type] = (),
+    ) -> Self:
+        """Settings from an environment; an override (by field name) that is not None wins.
+
+        An empty variable counts as not set, which is what `${NAME:-}` in a compose file makes of
+        a missing one. ``added`` are the sections that domains add. Raises SettingsError with
+        every problem found.
+        """
+        values, problems = environment.read(
+            environ, overrides or {}, settings_of((*SECTIONS, *added))
+        )
+        if not problems:
+            own = {name: value for name, value in values.items() if name in _OWN}
+            more = {name: value for name, value in values.items() if name not in _OWN}
+            settings = cls(**own, added=more)
+            problems = settings._contradictions()
+            if not problems:
+                return settings
+        raise SettingsError("\n".join(problems))
+
+    def of(self, section: type[T]) -> T:
+        """The settings of a section that a domain adds."""
+        return msgspec.convert(
+            {name: self.added[name] for name in settings_of([section]) if name in self.added},
+            section,
+            dec_hook=lambda kind, value: kind(value),
+        )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server starts its own PostgreSQL."""
+        return self.database_url is None
+
+    @property
+    def signing_keyring_path(self) -> Path:
+        return self.signing_keyring or self.data_dir / "signing-keys.json"
+
+    @property
+    def master_key_path(self) -> Path:
+        return self.data_dir / "master.key"
+
+    @property
+    def log_keys_path(self) -> Path:
+        return self.log_keys or self.data_dir / "log-keys.json"
+
+    @property
+    def owner_url_setting(self) -> str:
+        """The setting that has the URL of the owner's role."""
+        return "QUIRE_DATABASE_OWNER_URL" if self.database_owner_url else "QUIRE_DATABASE_URL"
+
+    @property
+    def _declared_unlocked(self) -> bool:
+        return (self.archive_url or "").endswith("?lock=none")
+
+    @property
+    def archive_target(self) -> str | None:
+        """URL of the target that trails are archived in, or None."""
+        if self.archive_url == "off" or (self.archive_url is None and not self.embedded):
+            return None
+        return self.archive_url or (self.data_dir / "archive").absolute().as_uri()
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}=***" if setting.secret and value is not None else f"{name}={value!r}"
+            for name, setting in _OWN.items()
+            for value in [getattr(self, name)]
+        )
+        return f"Settings({', '.join(shown)})"
+
+    def _contradictions(self) -> list[str]:
+        problems = []
+        if self.tsa_url is not None and self.tsa_ca is None:
+            problems.append(
+                "QUIRE_TSA_URL is set, but QUIRE_TSA_CA is not: name the PEM file of the "
+                "authority's CA certificates."
+            )
+        if self.database_owner_url is not None and self.database_url is None:
+            problems.append("QUIRE_DATABASE_OWNER_URL is set, but QUIRE_DATABASE_URL is not.")
+        if self.log_keys is not None and self.log_signing_keys is not None:
+            problems.append("QUIRE_LOG_KEYS and QUIRE_LOG_SIGNING_KEYS are both set: use one.")
+        if (self.archive_url or "").startswith("s3://") and not (
+            self.archive_retain_days or self.archive_legal_hold or self._declared_unlocked
+        ):
+            problems.append(
+                "QUIRE_ARCHIVE_URL is a bucket that locks what is stored: set "
+                "QUIRE_ARCHIVE_RETAIN_DAYS or QUIRE_ARCHIVE_LEGAL_HOLD, or end the URL in ?lock=none."
+            )
+        if self.retention_months is not None:
+            if self.archive_target is None:
+                problems.append(
+                    "QUIRE_RETENTION_MONTHS is set, but nothing is archived: set QUIRE_ARCHIVE_URL."
+                )
+            if self.idempotency_days > self.retention_months * 28:
+                problems.append(
+                    f"QUIRE_IDEMPOTENCY_DAYS ({self.idempotency_days}) is more than "
+                    f"QUIRE_RETENTION_MONTHS ({self.retention_months}): a repeated request could "
+                    "not be answered as it was."
+                )
+        if self.queue_events < self.max_events:
+            problems.append(
+                f"QUIRE_QUEUE_EVENTS ({self.queue_events}) is less than QUIRE_MAX_EVENTS "
+                f"({self.max_events}): a full request could never be accepted."
+            )
+        connections = self.workers * self.pool_size
+        if self.embedded and connections > EMBEDDED_CONNECTIONS_MAX:
+            problems.append(
+                f"QUIRE_WORKERS * QUIRE_POOL_SIZE is {connections} connections; the embedded "
+                f"PostgreSQL has {EMBEDDED_CONNECTIONS_MAX}. Lower one of them."
+            )
+        return problems
+
+
+_OWN: Final = settings_of(SECTIONS)
+
+
+def documented(added: Sequence[type] = ()) -> list[SettingDoc]:
+    """Every setting with default and description, in the order of the documentation's table."""
+    return [
+        SettingDoc(
+            environment.variable(name),
+            "" if setting.default is None else str(setting.default),
+            setting.description,
+        )
+        for name, setting in settings_of((*SECTIONS, *added)).items()
+    ]

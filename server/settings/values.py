@@ -1,0 +1,108 @@
+"""Values of settings: read from text, and what is said of one that does not do.
+
+A message never shows the value of a text setting, which may be a key.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import inspect
+
+from server.settings.section import Setting
+
+_SHOWN_MAX: Final = 40
+_HOST: Final = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:[0-9]{1,5})?")
+
+_NOT_TEXT: Final = "the value is not UTF-8 text"
+
+
+class BadValue(ValueError):
+    """A value that does not do; the text says what it is not, and what is valid."""
+
+
+def read_value(setting: Setting, value: object) -> Any:
+    """The value of a setting from its text. Raises BadValue."""
+    kind = setting.type
+    info = _bare(inspect.type_info(kind))
+    given = value
+    if isinstance(info, inspect.LiteralType) and isinstance(value, str):
+        given = value.lower()
+    try:
+        read = msgspec.convert(given, kind, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, BadValue):
+            raise error.__cause__ from None
+        raise BadValue(f"{_shown(info, value)} is not {_valid(setting, info)}") from None
+    except UnicodeEncodeError:  # of words and numbers; texts are looked at below
+        raise BadValue(_NOT_TEXT) from None
+    _require_text(setting, read)
+    return read
+
+
+def _path(kind: type, value: object) -> Path:
+    if kind is not Path or not isinstance(value, str | Path):
+        raise TypeError("not a path")
+    if "\0" in str(value):
+        raise BadValue("the value is not a path: it has a NUL character")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise BadValue(
+            "the value begins with the home of a user that this machine does not have"
+        ) from None
+
+
+def _require_text(setting: Setting, read: object) -> None:
+    if not isinstance(read, str) or setting.any_bytes:
+        return
+    try:
+        read.encode()
+    except UnicodeEncodeError:
+        raise BadValue(_NOT_TEXT) from None
+    if setting.name.startswith("database_") and not _has_hosts(read):
+        raise BadValue(f"the value is not {setting.form}; its host or port can't be read")
+
+
+def _has_hosts(url: str) -> bool:
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return False
+    return all(_HOST.fullmatch(host) for host in hosts.split(","))
+
+
+def _bare(info: inspect.Type) -> inspect.Type:
+    """The type without its description, and without "or none"."""
+    while isinstance(info, inspect.Metadata):
+        info = info.type
+    if isinstance(info, inspect.UnionType):
+        (info,) = (_bare(one) for one in info.types if not isinstance(one, inspect.NoneType))
+    return info
+
+
+def _valid(setting: Setting, info: inspect.Type) -> str:
+    match info:
+        case inspect.IntType():
+            return f"a whole number from {info.ge:,} to {info.le:,}"
+        case inspect.FloatType():
+            return f"a number from {info.ge:,} to {info.le:,}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType():
+            return f"one of {', '.join(map(str, info.values))}"
+        case _:
+            return setting.form
+
+
+def _shown(info: inspect.Type, value: object) -> str:
+    if isinstance(info, inspect.StrType | inspect.CustomType):
+        return "the value"
+    text = str(value)
+    if len(text) > _SHOWN_MAX or not text.isprintable():
+        return "the value"
+    return f'"{text}"'

@@ -1,0 +1,124 @@
+"""Admission: a request body becomes drafts, waits in the sequencer, and is answered.
+
+``decode, limits, seal`` happen here, before any lock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from blake3 import blake3
+
+from ledger import sealing
+from ledger.core.org import Org
+from ledger.core.sealing.sealer import Sealer
+from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
+from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, Problem
+from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
+from server.trails.entry_kinds import ADDED
+
+MAX_SEALINGS: Final = 5
+MAX_KEY_CHARS: Final = 255
+_DIGEST_BYTES: Final = 16
+_REQUEST: Final = b"request\x00"
+_EVENT: Final = b"event\x00"
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+MSGPACK: Final = "application/msgpack"
+BODY_TYPES: Final = (JSON, NDJSON, MSGPACK)
+
+
+class UnsupportedBody(InvalidEvent):
+    """A content type that no parser takes."""
+
+    problem_type = Problem("unsupported-media-type", 415, "Unsupported content type")
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """The bounds of one request: events, and bytes of one event's payload."""
+
+    max_events: int
+    max_payload: int
+
+
+class Appender:
+    """Appends request bodies to trails."""
+
+    def __init__(
+        self, sequencer: Sequencer, sealer: Sealer, master_key: bytes, intake: Intake
+    ) -> None:
+        self._sequencer = sequencer
+        self._sealer = sealer
+        self._digest_key = sealing.derive(master_key, "idempotency")
+        self._intake = intake
+
+    def parse(self, body: bytes, content_type: str) -> tuple[list[Event], bool]:
+        """The events of a body, and whether it was a single object."""
+        events, payload = self._intake.max_events, self._intake.max_payload
+        if content_type in ("", JSON):
+            return parse_json(body, max_events=events, max_payload=payload)
+        if content_type == NDJSON:
+            return parse_ndjson(body, max_events=events, max_payload=payload), False
+        if content_type == MSGPACK:
+            return parse_msgpack(body, max_events=events, max_payload=payload), False
+        shown = "".join(char if char.isprintable() else "\ufffd" for char in content_type[:80])
+        raise UnsupportedBody(f'send {", ".join(BODY_TYPES)}, not "{shown}"')
+
+    def added(self, data: bytes) -> Event:
+        """The event that records bytes of no known form, as base64. Raises PayloadTooLarge."""
+        payload = msgspec.json.encode({"event_type": ADDED, "data": data})
+        if len(payload) > self._intake.max_payload:
+            raise PayloadTooLarge(
+                f"as an event this has {len(payload)} bytes; at most {self._intake.max_payload}"
+            )
+        return Event(EventFields(event_type=ADDED), payload)
+
+    async def append(
+        self, org: Org, events: list[Event], *, idempotency: KeyDigest | None = None
+    ) -> Appended:
+        """Make the events durable; a subject erased meanwhile makes it seal once more."""
+        unique = self._unique(events)
+        for _ in range(MAX_SEALINGS):
+            drafted = await self._sealer.draft(org, events)
+            request = AppendRequest(
+                org.id,
+                org.slug,
+                drafted.drafts,
+                erasures=drafted.erasures,
+                idempotency=idempotency,
+                unique=unique,
+            )
+            try:
+                return await self._sequencer.append(request)
+            except StaleSeal:
+                self._sealer.forget(org)
+        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+
+    def request_key(self, key: str | None, body: bytes, content_type: str) -> KeyDigest | None:
+        """Keyed digests of an Idempotency-Key header and the body it came with."""
+        if key is None:
+            return None
+        if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
+            raise InvalidEvent(
+                f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} printable ASCII characters"
+            )
+        return KeyDigest(
+            self._digest(_REQUEST + key.encode()),
+            self._digest(content_type.encode() + b"\x00" + body),
+        )
+
+    def _unique(self, events: list[Event]) -> dict[int, KeyDigest]:
+        return {
+            index: KeyDigest(
+                self._digest(_EVENT + event.fields.unique_key.encode()),
+                self._digest(event.payload),
+            )
+            for index, event in enumerate(events)
+            if event.fields.unique_key is not None
+        }
+
+    def _digest(self, data: bytes) -> bytes:
+        # Keyed, so that a stored digest says nothing of a payload that was erased.
+        return blake3(data, key=self._digest_key).digest(length=_DIGEST_BYTES)

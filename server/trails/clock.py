@@ -1,0 +1,239 @@
+"""The clock of a server process: watched, held against what others say, and reported.
+
+Each process judges for itself. What the machine's processes must agree on is in the note
+(:mod:`server.trails.clock_note`), and the one that keeps it reports a leap for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from ledger.core.clock import SECOND_US, Ended, Leap, Reading, Tolerance, WallClock, read_clocks
+from ledger.core.lasting import Lasting, end_silent
+from ledger.errors import ClockUnsteady, StorageError
+from ledger.storage import attestations
+from ledger.storage.clock import Queries, now_us
+from ledger.storage.database import Database
+from server import metrics
+from server.settings import Settings
+from server.trails.clock_note import Note, NoteFile, boot_name
+
+log = structlog.get_logger("quire")
+
+LOOK_S: Final = 1.0
+COMPARE_S: Final = 10.0
+NOTE_S: Final = 30.0
+SETTLED_US: Final = 86_400 * SECOND_US
+"""How long after a leap that was believed nothing is done that can't be undone."""
+MAX_EVENTS: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ServerClock:
+    """Call it for the time in µs; raises ClockUnsteady. Keep :meth:`watch` running.
+
+    ``reports``: this process may be the one that keeps the note and reports leaps.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reports: bool = False,
+        read: Callable[[], Reading] = read_clocks,
+    ) -> None:
+        self._file = NoteFile(settings.data_dir)
+        self._boot = boot_name()
+        self._read = read
+        note = self._file.read()
+        tolerance = Tolerance(
+            int(settings.clock_tolerance_seconds * SECOND_US),
+            int(settings.clock_hold_seconds * SECOND_US),
+        )
+        self.wall = WallClock(tolerance, boot_trusted_us=self._trusted(note, tolerance), read=read)
+        self._believed_us = note.believed_us if note and note.boot == self._boot else None
+        self._noted_database_us = note.database_us if note else 0
+        self._compared = False
+        self._compared_s = float("-inf")
+        self._may_report = reports
+        self._reported: Leap | None = None
+        self._events: deque[tuple[str, str]] = deque(maxlen=MAX_EVENTS)
+        self._lasting = Lasting(
+            "the clock leapt: appends wait", "appends go on: the clock is steady", quiet_s=0
+        )
+        self._written_us = 0
+
+    def __call__(self) -> int:
+        """The time in µs since the Unix epoch. Raises ClockUnsteady."""
+        return self.wall()
+
+    def seconds(self) -> float:
+        """The time in seconds since the Unix epoch. Raises ClockUnsteady."""
+        return self.wall() / SECOND_US
+
+    def moment(self) -> datetime:
+        """The time. Raises ClockUnsteady."""
+        return _moment(self.wall())
+
+    def settled(self) -> datetime:
+        """The time, for what can't be undone. Raises ClockUnsteady for a day after a leap too."""
+        now = self.moment()
+        if self._believed_us is not None:
+            left_us = self._believed_us + SETTLED_US - self._read().steady_us
+            if left_us > 0:
+                raise ClockUnsteady(
+                    "the server's clock leapt less than a day ago: nothing that can't be undone "
+                    f"is done for another {left_us // (60 * SECOND_US)} minutes",
+                    retry_after=max(left_us // SECOND_US, 1),
+                )
+        return now
+
+    async def watch(self, database: Database) -> None:
+        """Look at the clocks, for ever."""
+        comparing = asyncio.create_task(self._compare_for_ever(database))
+        try:
+            while True:
+                self.look()
+                end_silent()
+                await self._flush(database)
+                await asyncio.sleep(LOOK_S)
+        finally:
+            comparing.cancel()
+
+    async def close(self, database: Database) -> None:
+        """Report what is not reported yet, and leave the note to another process."""
+        self.look()
+        await self._flush(database)
+        self._file.close()
+
+    async def _compare_for_ever(self, database: Database) -> None:
+        while True:
+            await self.compare(database)
+            left_s = COMPARE_S
+            while left_s > 0 and self.wall.leap is None:
+                await asyncio.sleep(LOOK_S)
+                left_s -= LOOK_S
+            await asyncio.sleep(LOOK_S)
+
+    async def tick(self, queries: Queries) -> None:
+        """Look, and compare when that is due: for processes that do not watch."""
+        self.look()
+        now_s = time.monotonic()
+        if self.wall.leap is not None or now_s - self._compared_s >= COMPARE_S:
+            self._compared_s = now_s
+            await self.compare(queries)
+
+    async def compare(self, queries: Queries) -> None:
+        """Hold the clock against the database's, if that answers."""
+        asked = self._read()
+        try:
+            database_us = await now_us(queries)
+        except StorageError:
+            return
+        answered = self._read()
+        if not self._compared:
+            self._compared = True
+            apart_us = abs(asked.wall_us - database_us - self._noted_database_us)
+            if apart_us <= self.wall.tolerance.apart_us:  # a difference that was believed before
+                self.wall.trust(self.wall.boot.trusted_us, self._noted_database_us)
+        self.wall.compare(database_us, asked, answered)
+
+    def look(self) -> None:
+        """Look at the clocks once, and report what is new."""
+        now = self.wall.look()
+        keeps = self._may_report and self._file.keep()
+        if self.wall.leap is not None and not keeps:
+            self._adopt()
+        for ended in self.wall.ended():
+            if not ended.back:
+                self._believed_us = now.steady_us
+            if keeps:
+                self._report_end(ended)
+        leap = self.wall.leap
+        if keeps:
+            self._note(now)
+            if leap is not None:
+                self._report(leap)
+        if self._may_report:
+            metrics.CLOCK_OFF.set(abs(leap.off_us) / SECOND_US if leap else 0)
+
+    def _trusted(self, note: Note | None, tolerance: Tolerance) -> int | None:
+        """Where the clock should be by the note; None where that says nothing."""
+        if note is None or not self._boot:
+            return None
+        if note.boot == self._boot:
+            return note.boot_us
+        now = self._read()
+        if now.wall_us < note.wall_us - tolerance.apart_us:
+            return note.wall_us - now.steady_us  # time can't go back over a restart
+        return None
+
+    def _adopt(self) -> None:
+        """Believe what the process believes that keeps the note."""
+        note = self._file.read()
+        if note is None or note.boot != self._boot:
+            return
+        if (note.boot_us, note.database_us) != (
+            self.wall.boot.trusted_us,
+            self.wall.database.trusted_us,
+        ):
+            self._believed_us = note.believed_us
+            self.wall.trust(note.boot_us, note.database_us)
+            self.wall.look()
+
+    def _note(self, now: Reading) -> None:
+        due = now.steady_us - self._written_us >= NOTE_S * SECOND_US or not self._written_us
+        if self.wall.leap is not None or not due:
+            return
+        self._written_us = now.steady_us
+        trusted = self.wall.boot.trusted_us, self.wall.database.trusted_us
+        self._file.write(Note(self._boot, *trusted, now.wall_us, self._believed_us))
+
+    def _report(self, leap: Leap) -> None:
+        """Say that the clock leapt: to the log, the metrics and the security events."""
+        off_s = leap.off_us / SECOND_US
+        says, right = _moment(leap.wall_us), _moment(leap.wall_us - leap.off_us)
+        self._lasting.failed(
+            log.error,
+            f"it says {says} where {right} is expected by {leap.against}",
+            off_seconds=off_s,
+        )
+        if leap is not self._reported:
+            self._reported = leap
+            metrics.CLOCK_LEAPS.inc()
+            detail = f"by {off_s:+.3f} s: it said {says} where {right} was expected by"
+            self._events.append(("clock_leapt", f"{detail} {leap.against}; appends wait"))
+
+    def _report_end(self, ended: Ended) -> None:
+        if ended.leap is not self._reported:
+            self._report(ended.leap)  # it came and went between two looks
+        self._written_us = 0
+        self._lasting.fine()
+        how = "it is back" if ended.back else "it was steady, and is believed"
+        lasted_s = ended.lasted_us / SECOND_US
+        detail = f"after {lasted_s:.3f} s: {how}; appends go on at {_moment(self._read().wall_us)}"
+        self._events.append(("clock_steady", detail))
+
+    async def _flush(self, database: Database) -> None:
+        """Keep the security events; a database that is away gets them later."""
+        while self._events:
+            try:
+                await attestations.add_alarm(database, *self._events[0])
+            except StorageError:
+                return
+            self._events.popleft()
+
+
+def _moment(us: int) -> datetime:
+    """A time that a clock may say, whatever it says."""
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        return _EPOCH

@@ -1,0 +1,19 @@
+"""The entries that the server itself writes into trails."""
+
+from typing import Final
+
+from server.feature import EntryKind
+
+THAWED: Final = "quire.org_thawed"
+ERASED: Final = "quire.subject_erased"
+DISCLOSED: Final = "quire.bundle_disclosed"
+ADDED: Final = "quire.added"
+
+ENTRY_KINDS: Final = (
+    EntryKind(THAWED, "A frozen org takes entries again: who thawed it, and why."),
+    EntryKind(ERASED, "A person was forgotten: the key of the subject was destroyed."),
+    EntryKind(DISCLOSED, "A bundle opened payloads, actors or subjects: who, and which entries."),
+    EntryKind(ADDED, "Raw bytes that a load test added to the log."),
+    EntryKind("quire.month_leaving", "The trail goes on after a month that leaves the database."),
+    EntryKind("quire.partition_dropped", "A month left the database: where it is archived."),
+)

@@ -1,0 +1,153 @@
+"""Freezing and thawing trails, erasing subjects, disclosing: what is decided about an org."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+
+from ledger.core.org import Org
+from ledger.core.sealing.opener import ref_of
+from ledger.core.sealing.sealer import Sealer
+from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
+from ledger.core.verification.work.faults import Result
+from ledger.entry import search_tag
+from ledger.errors import NOT_FOUND, AppendRefused, DatabaseUnavailable
+from ledger.event import Event, EventFields
+from ledger.storage import attestations, orgs, subjects
+from ledger.storage.database import Database
+from ledger.storage.trail import AppendTransaction
+from server import metrics
+from server.trails.appending import MAX_SEALINGS
+from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
+
+log = structlog.get_logger("quire")
+
+
+class NothingToErase(AppendRefused):
+    """The subject has no row: never seen, or erased before."""
+
+    problem_type = NOT_FOUND
+
+
+class Seqs(msgspec.Struct):
+    """Faults of a verification, as the orgs table keeps them: exact count, first seqs."""
+
+    count: int
+    seqs: list[int]
+
+
+class Guard:
+    """Keeps damaged trails from being extended until an operator says so."""
+
+    def __init__(self, database: Database, sequencer: Sequencer, sealer: Sealer) -> None:
+        self._database = database
+        self._sequencer = sequencer
+        self._sealer = sealer
+
+    async def faults_found(self, org_id: int, result: Result) -> None:
+        """Freeze the org of a verification, unless an operator accepted all it found.
+
+        Faults of the anchor log are everybody's, and freeze nobody: they are an alarm.
+        """
+        record = await orgs.org_by_id(self._database, org_id)
+        if record is None:
+            return
+        metrics.FAULTS.inc(result.fault_count)
+        common = [fault for fault in result.errors if fault.seq < 0]
+        own = [fault for fault in result.errors if fault.seq >= 0]
+        if common:
+            text = f"{common[0].kind}: {common[0].reason}"
+            log.error("verification found faults in the anchor log", first=text)
+            await attestations.add_alarm(self._database, "anchor_log_faults", text)
+        if not own and result.fault_count == len(result.errors):
+            return
+        count = result.fault_count - len(common)
+        found = Seqs(count, sorted({fault.seq for fault in own}))
+        if record.accepted_faults is not None:
+            accepted = msgspec.json.decode(record.accepted_faults, type=Seqs)
+            if found.count <= accepted.count and set(found.seqs) <= set(accepted.seqs):
+                return
+        first = f", the first at seq {own[0].seq}: {own[0].kind}" if own else ""
+        reason = f"verification found {count} fault(s){first}"
+        log.error("org frozen: verification found faults", org=record.slug, reason=reason)
+        metrics.FROZEN.inc()
+        await orgs.freeze_org(self._database, org_id, reason, msgspec.json.encode(found).decode())
+
+    async def thaw(self, org: Org, reason: str, key_id: str) -> None:
+        """Let a frozen org take entries again; the reason becomes an entry of its trail."""
+        record = await orgs.org_by_id(self._database, org.id)
+        frozen = None if record is None else record.frozen_reason
+        payload = {
+            "event_type": THAWED,
+            "actor": f"key:{key_id}",
+            "action": "thaw",
+            "reason": reason,
+            "frozen_reason": frozen,
+        }
+
+        async def accept(transaction: AppendTransaction) -> AppendRefused | None:
+            await transaction.run(transaction.connection.execute(orgs.ACCEPT_FAULTS, org.id))
+            return None
+
+        await self._append(org, payload, None, accept, thaw=True)
+
+    async def erase(self, org: Org, name: str, key_id: str) -> Appended:
+        """Destroy a subject's key and row, and say so in the trail, in one transaction.
+
+        Raises NothingToErase where the org knows no such subject.
+        """
+        ref = await ref_of(self._database, self._sealer, org, name)
+        if ref is None:
+            raise NothingToErase("this org knows no such subject; it may be erased already")
+        lookup = self._sealer.keys(org).lookup(name)
+
+        async def erase(transaction: AppendTransaction) -> AppendRefused | None:
+            if await subjects.erase(transaction, org.id, lookup):
+                return None
+            return NothingToErase("this subject was erased by someone else just now")
+
+        payload = {"event_type": ERASED, "actor": f"key:{key_id}", "action": "erase", "ref": ref}
+        appended = await self._append(org, payload, ref, erase)
+        self._sealer.forget(org)
+        return appended
+
+    async def record(self, org: Org, event: Mapping[str, object]) -> Appended:
+        """Say in a trail what the server itself did, or is about to do."""
+        return await self._append(org, event, None, None)
+
+    async def disclosed(self, org: Org, what: Mapping[str, object], key_id: str) -> Appended:
+        """Say in the trail that sealed payloads or names leave in a bundle, before they do."""
+        who = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
+        return await self._append(org, {**who, **what}, None, None)
+
+    async def _append(
+        self,
+        org: Org,
+        payload: Mapping[str, object],
+        ref: str | None,
+        effect: Effect | None,
+        *,
+        thaw: bool = False,
+    ) -> Appended:
+        body = msgspec.json.encode(payload)
+        event = Event(msgspec.json.decode(body, type=EventFields), body)
+        for _ in range(MAX_SEALINGS):
+            drafted = await self._sealer.draft(org, [event])
+            draft = drafted.drafts[0]
+            if ref is not None:
+                draft.subject, draft.subject_tag = ref, search_tag(ref)
+            request = AppendRequest(
+                org.id,
+                org.slug,
+                [draft],
+                erasures=drafted.erasures,
+                effect=effect,
+                thaw=thaw,
+            )
+            try:
+                return await self._sequencer.append(request)
+            except StaleSeal:
+                self._sealer.forget(org)
+        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")

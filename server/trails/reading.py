@@ -1,0 +1,291 @@
+"""Reading entries for a caller: filters, cursors, and what the caller may see opened."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from ledger import sealing
+from ledger.chain import Entry
+from ledger.core.org import Org
+from ledger.core.reading.trail import TrailReader
+from ledger.core.sealing.opener import Opener, opener, ref_of
+from ledger.core.sealing.sealer import Sealer
+from ledger.entry import (
+    Leaf,
+    decode_leaf,
+    from_datetime,
+    has_control,
+    record_id,
+    search_tag,
+)
+from ledger.errors import (
+    INVALID_REQUEST,
+    FormatError,
+    InvalidTime,
+    KeyNotRestored,
+    QuireError,
+    SealingError,
+)
+from ledger.event import is_json_payload
+from ledger.storage.database import Database
+from ledger.storage.search import Filter, Page
+from ledger.times import bound
+
+LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
+
+
+class InvalidFilter(QuireError):
+    """A query parameter that can't be used."""
+
+    problem_type = INVALID_REQUEST
+
+
+class EntryBody(msgspec.Struct):
+    """One entry as the API shows it.
+
+    ``payload`` is the JSON as it was sent; null where it is MessagePack (then
+    ``payload_base64`` has its bytes), sealed to this caller, or erased. ``key_not_restored``: the org came back from
+    its archive without the key that opens this payload.
+    """
+
+    record_id: str
+    seq: int
+    entry_hash: str
+    previous_hash: str | None
+    anchored_at: str
+    signature: str
+    key: str
+    event_type: str | None
+    actor: str | None
+    action: str | None
+    outcome: str | None
+    subject: str | None
+    timestamp: str | None
+    data_classification: str | None
+    legal_basis: str | None
+    payload: msgspec.Raw
+    payload_format: str
+    payload_base64: str | None
+    sealed: bool
+    erased: bool
+    key_not_restored: bool
+
+
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class Query(msgspec.Struct, kw_only=True):
+    """What a page of entries is asked by."""
+
+    event_type: str | None = None
+    action: str | None = None
+    outcome: str | None = None
+    data_classification: str | None = None
+    actor: str | None = None
+    subject: str | None = None
+    since: str | None = None
+    until: str | None = None
+    cursor: str | None = None
+    descending: bool = True
+    limit: int = 100
+
+
+async def find(
+    database: Database,
+    trail: TrailReader,
+    sealer: Sealer,
+    org: Org,
+    query: Query,
+    *,
+    may_open: bool,
+) -> Page:
+    """One page of entries. Raises InvalidFilter."""
+    from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
+    resolved = await resolve(database, sealer, org, query, may_open=may_open)
+    if resolved is None:
+        return Page([], None)
+    return await trail.page(
+        org.id,
+        where_of(resolved),
+        from_seq=from_seq,
+        descending=query.descending,
+        limit=query.limit,
+    )
+
+
+async def resolve(
+    database: Database, sealer: Sealer, org: Org, query: Query, *, may_open: bool
+) -> Query | None:
+    """The query as it is put to leaves: in an org that seals, refs stand for names.
+
+    None where a name stands for nobody. A caller who may not open what is sealed may
+    not ask who a ref is either. Raises InvalidFilter.
+    """
+    where_of(query)  # an invalid filter is reported before any name is looked up
+    people = {"actor": query.actor, "subject": query.subject}
+    if org.seals:
+        for role, name in people.items():
+            if name is not None and not name.startswith(sealing.REF_PREFIX):
+                if not may_open:
+                    raise InvalidFilter(f'{role}: this key may search by ref only ("ref:…")')
+                people[role] = ref = await ref_of(database, sealer, org, name)
+                if ref is None:
+                    return None
+    return msgspec.structs.replace(query, **people)
+
+
+def where_of(query: Query) -> Filter:
+    """What a query that was resolved looks for. Raises InvalidFilter."""
+    since, until = _moment("since", query.since), _moment("until", query.until)
+    named = {name: getattr(query, name) for name in ("actor", "subject", *LEAF_FILTERS)}
+    for name, value in named.items():
+        if value is not None and has_control(value):
+            raise InvalidFilter(f"{name} holds a control character, which no entry's {name} does")
+    tags = search_tag(query.actor), search_tag(query.subject)
+    return Filter(*tags, [*_patterns(named)], since, until)
+
+
+def _patterns(named: dict[str, str | None]) -> list[bytes]:
+    """The bytes by which a leaf says that a field has a value."""
+    return [
+        f'"{name}":'.encode() + msgspec.json.encode(value) + b","
+        for name, value in named.items()
+        if value is not None
+    ]
+
+
+def cursor_of(seq: int) -> str:
+    """An opaque cursor that goes on at this seq."""
+    return base64.urlsafe_b64encode(b"1" + seq.to_bytes(8, "big")).rstrip(b"=").decode()
+
+
+def _parse_cursor(text: str) -> int:
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 9 or raw[:1] != b"1" or raw[1] > 0x7F:
+        raise InvalidFilter("cursor must be a next_cursor of an earlier page")
+    return int.from_bytes(raw[1:], "big")
+
+
+def _moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if "T" in text or "t" in text:
+        text = text.replace(" ", "+")  # a "+" that was not percent-encoded arrives as a space
+    try:
+        return bound(text)
+    except InvalidTime as error:
+        raise InvalidFilter(f"{name} {error}") from None
+
+
+async def show(
+    database: Database, sealer: Sealer, org: Org, entries: Sequence[Entry], *, may_open: bool
+) -> list[EntryBody]:
+    """Entries as a caller may see them."""
+    leaves = [_leaf(entry) for entry in entries]
+    opened = None
+    if org.seals:
+        refs = [
+            ref
+            for leaf in leaves
+            if leaf is not None
+            for ref in (leaf.actor, leaf.subject, leaf.payload.seal)
+        ]
+        opened = await opener(database, sealer, org, refs)
+    return [
+        _body(entry, leaf, opened, may_open) for entry, leaf in zip(entries, leaves, strict=True)
+    ]
+
+
+def _leaf(entry: Entry) -> Leaf | None:
+    """The leaf, or None where it was damaged: the reader is shown what is left."""
+    try:
+        return decode_leaf(entry.leaf)
+    except FormatError:
+        return None
+
+
+def _body(entry: Entry, leaf: Leaf | None, opened: Opener | None, may_open: bool) -> EntryBody:
+    payload, erased, sealed, lost = entry.payload, False, False, False
+    name = _as_is
+    if leaf is not None and leaf.payload.seal is not None and opened is not None:
+        sealed = True
+        erased = opened.is_erased(leaf.payload.seal, entry.seq)
+        lost = opened.is_lost(leaf.payload.seal, entry.seq)
+        payload = (may_open and _open(opened, leaf.payload.seal, entry)) or b""
+        name = opened.name if may_open else _as_is
+    form, shown, encoded = _payload(payload, sealed)
+    anchored_us = from_datetime(entry.anchored_at)
+    return EntryBody(
+        record_id(entry.org_id, anchored_us, entry.seq),
+        entry.seq,
+        entry.entry_hash.hex(),
+        leaf.previous_hash if leaf else None,
+        leaf.anchored_at if leaf else entry.anchored_at.isoformat(),
+        entry.signature.hex(),
+        leaf.key if leaf else "",
+        leaf.event_type if leaf else None,
+        name(leaf.actor) if leaf else None,
+        leaf.action if leaf else None,
+        leaf.outcome if leaf else None,
+        name(leaf.subject) if leaf else None,
+        leaf.timestamp if leaf else None,
+        leaf.data_classification if leaf else None,
+        leaf.legal_basis if leaf else None,
+        shown,
+        form,
+        encoded,
+        sealed,
+        erased,
+        lost,
+    )
+
+
+def _as_is(ref: str | None) -> str | None:
+    return ref
+
+
+def _payload(payload: bytes, sealed: bool) -> tuple[str, msgspec.Raw, str | None]:
+    if not payload and sealed:
+        return "sealed", _NULL, None
+    if is_json_payload(payload) and _is_json(payload):
+        return "json", msgspec.Raw(payload), None
+    return "msgpack", _NULL, base64.b64encode(payload).decode()
+
+
+def _is_json(payload: bytes) -> bool:
+    """Whether stored bytes may stand in a JSON answer: damaged ones may not."""
+    try:
+        payload.decode()
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _open(opened: Opener, seal: str, entry: Entry) -> bytes | None:
+    try:
+        return opened.payload(seal, entry.payload, entry.seq)
+    except (KeyNotRestored, SealingError, FormatError):
+        return None
+
+
+async def payload_bytes(database: Database, sealer: Sealer, org: Org, entry: Entry) -> bytes | None:
+    """The exact bytes of an event as it was sent; None where its subject is erased.
+
+    Raises KeyNotRestored, and SealingError or FormatError for an entry that was altered.
+    """
+    leaf = decode_leaf(entry.leaf)
+    seal = leaf.payload.seal
+    if seal is None:
+        return entry.payload
+    opened = await opener(database, sealer, org, [seal])
+    return opened.payload(seal, entry.payload, entry.seq)

@@ -1,0 +1,173 @@
+"""What the routes of one server process work with, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+
+from ledger.core.bundling import BundleBuilder
+from ledger.core.proving import Prover
+from ledger.core.reading.past import ArchivePast
+from ledger.core.reading.qwed_rows import QwedRowFinder
+from ledger.core.reading.trail import TrailReader
+from ledger.core.sealing.sealer import Sealer
+from ledger.core.sequencer import BatchReport, Limits, Sequencer
+from ledger.core.verification.jobs import VerificationJobs
+from ledger.core.verification.work.crew import ArchiveAt
+from ledger.core.verification.work.extent import SigningLimits
+from ledger.errors import ClockUnsteady
+from ledger.keys import SigningKeyring
+from ledger.storage import migrate, partitions
+from ledger.storage.database import Database
+from ledger.storage.verifications import VerificationTable
+from server import metrics
+from server.access.auth import Authenticator
+from server.access.directory import Directory
+from server.feature import load
+from server.keys.first_start import Secrets
+from server.keys.log_trust import TrustSource
+from server.keys.own_keys import require_own_keys_in
+from server.settings import Settings
+from server.trails.appending import Appender, Intake
+from server.trails.archive_targets import target_settings
+from server.trails.bodies import Bodies
+from server.trails.clock import ServerClock
+from server.trails.entry_bundles import EntryBundles
+from server.trails.growth import Growth
+from server.trails.guarding import Guard
+from server.trails.retaining import Retaining
+
+log = structlog.get_logger("quire")
+
+T = TypeVar("T")
+
+
+def _limits(settings: Settings) -> SigningLimits:
+    """How long entries may wait: the limit, and what signing, anchoring, stamping take anyway."""
+    signing_s = settings.signing_limit_seconds + settings.checkpoint_seconds
+    anchoring_s = signing_s + settings.anchor_seconds
+    return SigningLimits(signing_s, anchoring_s, anchoring_s + settings.tsa_seconds)
+
+
+class Services:
+    """Everything a request may need; create with :meth:`open`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        database: Database,
+        keyring: Callable[[bool], SigningKeyring],
+        clock: ServerClock,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.database = database
+        self.keyring = keyring
+        self.sealer = Sealer(database, secrets.master_key)
+        self.sequencer = Sequencer(
+            database,
+            keyring,
+            limits=Limits(org_events=settings.queue_events),
+            clock=clock,
+            observe=self._observe,
+            on_mishap=metrics.count_mishap,
+        )
+        self.appender = Appender(
+            self.sequencer,
+            self.sealer,
+            secrets.master_key,
+            Intake(settings.max_events, settings.max_payload_bytes),
+        )
+        self.authenticator = Authenticator(database, secrets.master_key)
+        self.directory = Directory(database, secrets.master_key)
+        self.guard = Guard(database, self.sequencer, self.sealer)
+        self.trust = TrustSource(settings)
+        self.limits = _limits(settings)
+        self.verification_table = VerificationTable(database)
+        self.verifications = VerificationJobs(
+            self.verification_table,
+            database.url,
+            lambda: keyring(True),
+            self.guard.faults_found,
+            trust=lambda target: self.trust.of(target.org_id, target.org),
+            archive=None
+            if settings.archive_target is None
+            else ArchiveAt(settings.archive_target, target_settings(settings)),
+            limits=self.limits,
+        )
+        self.bodies = Bodies()
+        self.growth = Growth(database)
+        self.prover = Prover(database)
+        past = ArchivePast(database, settings.archive_target, target_settings(settings))
+        self.trail = TrailReader(database, past)
+        self.qwed_rows = QwedRowFinder(database, self.trail)
+        self.entry_bundles = EntryBundles(self.trail.leaves)
+        self.bundles = BundleBuilder(
+            database, self.trail, self.sealer, at_once=settings.bundles_at_once
+        )
+        self.retaining = Retaining(settings, database, keyring, self.directory, self.guard, clock)
+        self._parts: dict[Callable[[Services], Any], Any] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        secrets: Secrets,
+        database_url: str,
+        keyring: Callable[[bool], SigningKeyring],
+        tasks: Iterable[str] = (),
+    ) -> Services:
+        """Connect and start these tasks too; raises MigrationError where the schema is not this code's."""
+        database = await Database.open(database_url, size=settings.pool_size)
+        try:
+            await migrate.require_current(database)
+            await require_own_keys_in(database, settings, secrets)
+            clock = ServerClock(settings, reports=True)
+            await clock.compare(database)
+            with contextlib.suppress(ClockUnsteady):  # the upkeep does it when the clock is right
+                await partitions.prepare(database, clock.moment())
+            services = cls(settings, secrets, database, keyring, clock)
+            await services.sequencer.connect()
+        except BaseException:
+            await database.close()
+            raise
+        services._start(tasks)
+        return services
+
+    def part(self, make: Callable[[Services], T]) -> T:
+        """What a domain works with in this process: made at first need, once."""
+        if make not in self._parts:
+            self._parts[make] = make(self)
+        part: T = self._parts[make]
+        return part
+
+    def _start(self, tasks: Iterable[str]) -> None:
+        self.sequencer.start()
+        self.verifications.start()
+        self._tasks = [asyncio.create_task(load(task)(self), name=task) for task in tasks]
+
+    async def close(self) -> None:
+        """Drain the sequencer within the shutdown limit, then let go of everything."""
+        await self.sequencer.close(self.settings.shutdown_seconds)
+        await self.verifications.close()
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.clock.close(self.database)
+        await self.trail.close()
+        await self.database.close()
+
+    def _observe(self, report: BatchReport) -> None:
+        for org, reason in report.frozen:  # logged first, whatever a metric raises
+            log.error(
+                "org frozen: its trail failed the check before an append", org=org, reason=reason
+            )
+        metrics.FROZEN.inc(len(report.frozen))
+        metrics.observe_batch(report.entries, report.seconds)

@@ -1,0 +1,115 @@
+"""Route × role × own, foreign and unknown org × keys with a fault, generated from the application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from litestar import get, post
+
+from server.access.rights import May
+from server.app.application import create_app
+from server.feature import Feature
+from server.http.guard import NoRightStated
+from server.http.parameters import OrgSlug
+from server.http.promise import Promise, any_key, asks, needs_no_key
+from tests.support.route_matrix import (
+    Case,
+    Matrix,
+    cases,
+    closed_without_a_valid_key,
+    let_in_as_promised,
+    others_look_like_none,
+)
+from tests.support.serving import Server, server_settings
+
+CASES = cases()
+KEYED = [case for case in CASES if not case.promise.open]
+
+
+@pytest.fixture(scope="module")
+def matrix(shared_server: Server) -> Matrix:
+    return Matrix(shared_server)
+
+
+def test_the_routes_are_many_and_most_need_a_key() -> None:
+    assert len(KEYED) > len(CASES) / 2 > 20
+
+
+@pytest.mark.parametrize("case", KEYED, ids=str)
+def test_each_role_is_let_in_as_the_route_promises(matrix: Matrix, case: Case) -> None:
+    let_in_as_promised(matrix, case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_faulty_key_opens_nothing(matrix: Matrix, case: Case) -> None:
+    closed_without_a_valid_key(matrix, case)
+
+
+@pytest.mark.parametrize("case", [case for case in KEYED if case.of_org], ids=str)
+def test_an_org_of_others_is_answered_like_none(matrix: Matrix, case: Case) -> None:
+    others_look_like_none(matrix, case)
+
+
+def test_the_key_is_asked_for_before_parameters_are_looked_at(matrix: Matrix) -> None:
+    path = f"/v1/orgs/{matrix.org}/entries?limit=none"
+    assert matrix.server.request("GET", path).status == 401
+    assert matrix.server.request("GET", path, key=matrix.own["viewer"]).status == 400  # type: ignore[index]
+
+
+@get("/silent")
+async def silent() -> None:
+    """A route that says nothing of who may call it."""
+
+
+@get("/v1/orgs/{org:str}/lax", opt=any_key())
+async def lax(org: OrgSlug) -> None:
+    """A route of an org that asks for no right there."""
+
+
+@get("/both", opt={"promise": Promise(right=May.READ, open=True)})
+async def both() -> None:
+    """A route that contradicts itself."""
+
+
+@post("/unclear", opt=asks(May.READ))
+async def unclear() -> None:
+    """A route that may write or not."""
+
+
+@get("/writing", opt=asks(May.READ, writes=True))
+async def writing() -> None:
+    """A route that writes when it is read."""
+
+
+@get("/odd", opt={"promise": "read"})
+async def odd() -> None:
+    """A route whose promise is none."""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("silent", "GET /silent states no right"),
+        ("lax", "GET /v1/orgs/{org}/lax has an org in its path"),
+        ("both", "GET /both asks for a right and needs no key"),
+        ("odd", "GET /odd states no right"),
+        ("unclear", "POST /unclear does not say whether it writes"),
+        ("writing", "GET /writing writes"),
+    ],
+)
+def test_an_application_with_a_route_that_states_no_right_does_not_start(
+    name: str, said: str, tmp_path: Any
+) -> None:
+    feature = Feature(name="careless", routes=(f"{__name__}:{name}",))
+
+    async def nothing() -> Any:
+        raise AssertionError("it is refused before anything is opened")
+
+    with pytest.raises(NoRightStated, match=said.replace("{", r"\{")):
+        create_app(server_settings(tmp_path), nothing, (feature,))
+
+
+def test_promises_are_options_of_a_route() -> None:
+    for options in (asks(May.READ), any_key(), needs_no_key()):
+        assert isinstance(options["promise"], Promise)

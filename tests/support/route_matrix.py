@@ -1,0 +1,140 @@
+"""Every route of an application with every kind of caller, generated from what the routes promise.
+
+The expected answer of a route is computed from its promise alone, so that a route of a new domain
+is tried like all others without a line written for it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from litestar.routes import HTTPRoute
+
+from server.access.rights import Role
+from server.app.features import FEATURES
+from server.feature import Feature
+from server.http.promise import PROMISE, Promise
+from tests.support.routes import an_application
+from tests.support.serving import Answer, Server
+
+ROLES: Final = tuple(Role)
+ORG_ROLES: Final = tuple(role for role in Role if role is not Role.PLATFORM)
+NO_KEYS: Final = ("none", "malformed", "unknown", "wrong secret", "revoked")
+"""Keys that open nothing, by what is wrong with them."""
+REFUSED: Final = frozenset({401, 403})
+
+
+class Case(NamedTuple):
+    """One route of an application, and what it promises."""
+
+    method: str
+    path: str
+    promise: Promise
+
+    @property
+    def of_org(self) -> bool:
+        """Whether the path names an org."""
+        return "{org}" in self.path
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def cases(features: Sequence[Feature] = FEATURES) -> list[Case]:
+    """Every route; HEAD is a route of its own wherever there is GET."""
+    found = []
+    for route in an_application(features).routes:
+        assert isinstance(route, HTTPRoute)
+        path = re.sub(r":\w+}", "}", route.path_format)
+        for handler in route.route_handlers:
+            for method in sorted(handler.http_methods - {"OPTIONS"}):
+                case = Case(str(method), path, handler.opt[PROMISE])
+                found.append(case)
+                if case.method == "GET":
+                    found.append(case._replace(method="HEAD"))
+    return sorted(found, key=str)
+
+
+class Matrix:
+    """A server with two orgs, and a key of each role and of each fault."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.org, admin = server.create_org()
+        self.foreign, foreign_admin = server.create_org()
+        self.own = {Role.ADMIN: admin, Role.PLATFORM: server.platform_key}
+        self.of_others = {Role.ADMIN: foreign_admin}
+        for role in (Role.MEMBER, Role.VIEWER):
+            self.own[role] = server.create_key(self.org, role)
+            self.of_others[role] = server.create_key(self.foreign, role)
+        self.faulty = self._faulty(admin)
+        made = self.call(Case("POST", "/v1/orgs/{org}/entries", Promise()), admin, body={})
+        self._record = made.json()["record_id"]
+
+    def _faulty(self, admin: str) -> dict[str, str | None]:
+        revoked = self.server.create_key(self.org, "admin")
+        key_id = revoked.split("_")[2]
+        gone = self.server.request("DELETE", f"/v1/orgs/{self.org}/keys/{key_id}", key=admin)
+        assert gone.status == 204, gone.body
+        return {
+            "none": None,
+            "malformed": "quire_live_but_no_key",
+            "unknown": f"quire_live_{secrets.token_hex(8)}_{secrets.token_hex(24)}",
+            "wrong secret": f"{admin.rpartition('_')[0]}_{secrets.token_hex(24)}",
+            "revoked": revoked,
+        }
+
+    def call(self, case: Case, key: str | None, *, org: str = "", body: Any = None) -> Answer:
+        """Call the route with the body of its example, by default in the keys' own org."""
+        things = {"org": org or self.org, "record": getattr(self, "_record", ""), "subject": "x"}
+        path = re.sub(r"{(\w+)}", lambda name: things.get(name[1], "0" * 16), case.path)
+        body = case.promise.example if body is None else body
+        return self.server.request(
+            case.method, path, body if case.method != "HEAD" else None, key=key
+        )
+
+    def roles_let_in(self, case: Case) -> set[Role]:
+        """The roles whose own key the route lets in."""
+        return {role for role in ROLES if self.call(case, self.own[role]).status not in REFUSED}
+
+    def roles_refused(self, case: Case) -> set[Role]:
+        """The roles whose own key is refused for its role."""
+        return {role for role in ROLES if self.call(case, self.own[role]).status == 403}
+
+
+def roles_promised(promise: Promise) -> set[Role]:
+    """The roles that a route lets in by its promise."""
+    return set(ROLES) if promise.right is None else set(promise.right.roles)
+
+
+def let_in_as_promised(matrix: Matrix, case: Case) -> None:
+    """Each role of the own org is let in, or refused with 403, as the route's right says."""
+    promised = roles_promised(case.promise)
+    assert matrix.roles_let_in(case) == promised
+    assert matrix.roles_refused(case) == set(ROLES) - promised
+
+
+def closed_without_a_valid_key(matrix: Matrix, case: Case) -> None:
+    """A key with a fault is answered 401, and any key or none is let in where a route is open."""
+    for fault, key in matrix.faulty.items():
+        answer = matrix.call(case, key)
+        if case.promise.open:
+            assert answer.status not in REFUSED, fault
+        else:
+            assert answer.status == 401, (fault, answer.body)
+            assert answer.headers["www-authenticate"] == "Bearer", fault
+
+
+def others_look_like_none(matrix: Matrix, case: Case) -> None:
+    """An org of others is answered exactly as one that does not exist, whatever the role."""
+    nothing = f"no-{secrets.token_hex(4)}"
+    for role in ORG_ROLES:
+        key = matrix.of_others[role]
+        seen = matrix.call(case, key)
+        unknown = matrix.call(case, key, org=nothing)
+        assert seen.status == unknown.status == 404, (role, seen.body)
+        assert seen.body.replace(matrix.org.encode(), nothing.encode()) == unknown.body
+        assert seen.headers.keys() == unknown.headers.keys()

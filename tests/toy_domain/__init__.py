@@ -1,0 +1,1 @@
+"""A domain that is plugged into the server from here, and from nowhere else."""

@@ -1,0 +1,7 @@
+"""The entries that the toys write."""
+
+from typing import Final
+
+from server.feature import EntryKind
+
+WOUND: Final = EntryKind("quire.toy_wound", "A toy was wound: by whom, and by how many turns.")

@@ -1,0 +1,11 @@
+"""What a worker does for the toys."""
+
+from __future__ import annotations
+
+from server.trails.services import Services
+from tests.toy_domain.rules import ToyBox
+
+
+async def watch_toys(services: Services) -> None:
+    """Look after the toy box."""
+    services.part(ToyBox).watched = True

@@ -1,0 +1,221 @@
+"""A domain is one folder: what it brings is there once it is plugged in, without another change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+
+from server.access.rights import Role
+from server.app.application import description
+from server.app.features import FEATURES
+from server.cli.base.root import Root
+from server.cli.main import commands
+from server.feature import added_settings
+from server.http.problems import problems
+from server.process.context import CONTEXT, ProcessContext
+from server.settings import Settings, SettingsError, documented
+from tests.support.clusters import Cluster
+from tests.support.route_matrix import (
+    Case,
+    Matrix,
+    cases,
+    closed_without_a_valid_key,
+    let_in_as_promised,
+    others_look_like_none,
+)
+from tests.support.serving import Server, start_server
+from tests.toy_domain.entry_kinds import WOUND
+from tests.toy_domain.feature import FEATURE
+from tests.toy_domain.settings import ToySettings
+
+WITH_TOYS: Final = (*FEATURES, FEATURE)
+CASES: Final = [case for case in cases(WITH_TOYS) if case not in cases()]
+REPOSITORY: Final = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def toy_server(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Server]:
+    database = postgres_cluster.migrated()
+    running = start_server(database, session_dir / uuid4().hex[:8], WITH_TOYS, toy_turns=50)
+    yield running
+    running.stop()
+    postgres_cluster.drop(database)
+
+
+@pytest.fixture(scope="module")
+def matrix(toy_server: Server) -> Matrix:
+    return Matrix(toy_server)
+
+
+def wind(server: Server, turns: int) -> tuple[str, str, Any]:
+    """Wind the toys of a new org; its slug, a member's key, the answer."""
+    org, _ = server.create_org()
+    key = server.create_key(org, "member")
+    return org, key, server.request("POST", f"/v1/orgs/{org}/toys", {"turns": turns}, key=key)
+
+
+def test_nothing_outside_of_this_folder_names_it() -> None:
+    here = Path(__file__).parent
+    named = [
+        path
+        for folder in ("server", "ledger", "tests", "bench")
+        for path in (REPOSITORY / folder).rglob("*.*")
+        if path.suffix == ".py" and here not in path.parents
+        if "toy_domain" in path.read_text(errors="replace")
+    ]
+    assert named == []
+
+
+def test_it_brings_its_routes() -> None:
+    assert [str(case) for case in CASES] == [
+        "GET /v1/orgs/{org}/toys",
+        "HEAD /v1/orgs/{org}/toys",
+        "POST /v1/orgs/{org}/toys",
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_its_routes_let_in_by_its_own_right(matrix: Matrix, case: Case) -> None:
+    let_in_as_promised(matrix, case)
+    closed_without_a_valid_key(matrix, case)
+    others_look_like_none(matrix, case)
+
+
+def test_its_right_has_the_roles_that_it_names(matrix: Matrix) -> None:
+    (winding,) = [case for case in CASES if case.method == "POST"]
+    assert matrix.roles_let_in(winding) == {Role.MEMBER, Role.PLATFORM}
+    refused = matrix.call(winding, matrix.own[Role.ADMIN])
+    assert refused.json()["detail"] == "a admin key may not wind up toys"
+
+
+def test_its_task_runs_beside_the_requests(toy_server: Server) -> None:
+    org, key, wound = wind(toy_server, 2)
+    assert wound.json() == {"turns": 2, "watched": True}
+    assert toy_server.request("GET", f"/v1/orgs/{org}/toys", key=key).json()["turns"] == 2
+
+
+def test_its_entry_is_in_the_trail(toy_server: Server) -> None:
+    org, key, _ = wind(toy_server, 3)
+    entries = toy_server.request("GET", f"/v1/orgs/{org}/entries", key=key).json()["entries"]
+    assert [entry["event_type"] for entry in entries] == [WOUND.event_type]
+    assert WOUND in [kind for feature in WITH_TOYS for kind in feature.entry_kinds]
+
+
+def test_its_error_is_answered_with_its_problem(toy_server: Server) -> None:
+    _, _, answer = wind(toy_server, 51)
+    assert answer.status == 409
+    assert answer.json() == {
+        "type": "https://quire.dev/problems/toy-overwound",
+        "title": "The spring would break",
+        "status": 409,
+        "detail": "a toy takes 50 turns at most",
+    }
+    assert "toy-overwound" in problems("tests.toy_domain")
+    assert "toy-overwound" not in problems()
+
+
+def test_a_body_that_does_not_fit_its_type_is_refused(toy_server: Server) -> None:
+    _, _, answer = wind(toy_server, 0)
+    assert answer.status == 400
+    assert "turns" in answer.json()["detail"]
+
+
+def test_a_part_of_a_query_that_would_be_ignored_is_refused(toy_server: Server) -> None:
+    org, _ = toy_server.create_org()
+    key = toy_server.create_key(org, "member")
+    answer = toy_server.request("POST", f"/v1/orgs/{org}/toys?turn=1", {"turns": 1}, key=key)
+    assert answer.status == 400
+
+
+def test_its_metric_is_counted(toy_server: Server) -> None:
+    def turns() -> float:
+        lines = toy_server.request("GET", "/metrics").body.decode().splitlines()
+        assert "# HELP quire_toy_turns_total Turns by which toys were wound" in lines
+        (line,) = [line for line in lines if line.startswith("quire_toy_turns_total ")]
+        return float(line.split()[1])
+
+    before = turns()
+    wind(toy_server, 4)
+    assert turns() == before + 4
+
+
+def test_its_settings_are_read_checked_and_documented() -> None:
+    sections = added_settings(WITH_TOYS)
+    environ = {"QUIRE_TOY_TURNS": "9", "QUIRE_TOY_MAKER": "ada"}
+    settings = Settings.from_env(environ, added=sections)
+    assert settings.of(ToySettings) == ToySettings(toy_turns=9, toy_maker="ada")
+    assert Settings.from_env({}, added=sections).of(ToySettings) == ToySettings()
+    assert "ada" not in repr(settings)
+    rows = {row.name: row for row in documented(sections)}
+    assert rows["QUIRE_TOY_TURNS"] == ("QUIRE_TOY_TURNS", "7", "Turns that a toy takes")
+    assert set(rows) - {row.name for row in documented()} == set(environ)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("QUIRE_TOY_TURNS", "101", '"101" is not a whole number from 1 to 100'),
+        ("QUIRE_TOY_MAKER", "ADA", "the value is not a word in lower case"),
+        ("QUIRE_TOY_TURN", "1", "Did you mean QUIRE_TOY_TURNS?"),
+    ],
+)
+def test_a_wrong_setting_of_it_is_explained(variable: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable: value}, added=added_settings(WITH_TOYS))
+    assert said in str(caught.value)
+    assert variable in str(caught.value)
+
+
+def test_without_it_its_settings_are_unknown() -> None:
+    with pytest.raises(SettingsError, match="QUIRE_TOY_TURNS is no setting of this version"):
+        Settings.from_env({"QUIRE_TOY_TURNS": "9"})
+
+
+def test_two_sections_can_t_have_one_setting() -> None:
+    twice = (*added_settings(WITH_TOYS), *added_settings([FEATURE]))
+    with pytest.raises(ValueError, match="another section has toy_turns too"):
+        documented(twice)
+
+
+def test_its_settings_reach_the_processes_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.from_env({"QUIRE_TOY_TURNS": "9"}, added=added_settings(WITH_TOYS))
+    monkeypatch.setenv(CONTEXT, ProcessContext(settings, "postgresql://h/d", 1).spelled())
+    assert ProcessContext.told().settings.of(ToySettings).toy_turns == 9
+    assert ProcessContext.told().settings == replace(settings)
+
+
+def test_its_command_is_listed_and_runs() -> None:
+    program = Root("quire", lazy=commands(WITH_TOYS))
+    listed = CliRunner().invoke(program, ["--help"]).output
+    assert "toys          Say what toys are there." in listed
+    assert CliRunner().invoke(program, ["toys"]).output == "a tin frog\n"
+
+
+def test_the_description_of_the_api_shows_it(toy_server: Server) -> None:
+    served = toy_server.request("GET", "/openapi.json").json()
+    assert served == json.loads(description(WITH_TOYS))
+    names = [tag["name"] for tag in served["tags"]]
+    assert names.index("Archive") < names.index("Toys") < names.index("Operations")
+    operation = served["paths"]["/v1/orgs/{org}/toys"]["post"]
+    assert operation["summary"] == "Wind up the toys of an org"
+    assert operation["description"] == "Roles: member, platform."
+    assert operation["tags"] == ["Toys"]
+    assert set(operation["responses"]) == {
+        "200", "400", "401", "403", "404", "408", "409", "413", "503",
+    }  # fmt: skip
+    assert "The spring would break" in operation["responses"]["409"]["description"]
+    body = operation["requestBody"]["content"]["application/json"]
+    assert body == {"schema": {"$ref": "#/components/schemas/WindToy"}, "example": {"turns": 1}}
+    problem_types = served["components"]["schemas"]["Problem"]["properties"]["type"]
+    assert "toy-overwound" in problem_types["description"]
+
+
+def test_without_it_nothing_of_it_is_described() -> None:
+    assert b"toy" not in description()

@@ -1,0 +1,70 @@
+"""Folders have few entries, and what features name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from litestar import Router
+
+from ledger.archive.retention import run as retention
+from server.app.features import FEATURES
+from server.feature import Feature, load
+
+ROOT = Path(__file__).parents[2]
+MOST = 14
+"""Entries of a folder, `__init__.py` and what is compiled not counted."""
+
+
+def rooms() -> list[Path]:
+    folders = [ROOT / "server", *(ROOT / "server").rglob("*/")]
+    return [folder for folder in folders if folder.is_dir() and folder.name != "__pycache__"]
+
+
+def test_no_folder_of_the_server_is_crowded() -> None:
+    crowded = {
+        str(folder.relative_to(ROOT)): len(entries)
+        for folder in rooms()
+        if len(entries := {one.name for one in folder.iterdir()} - {"__init__.py", "__pycache__"})
+        > MOST
+    }
+    assert crowded == {}
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_what_a_feature_names_is_there(feature: Feature) -> None:
+    assert all(isinstance(load(target), Router) for target in feature.routes)
+    assert all(callable(load(target)) for target in feature.tasks)
+    assert all(load(command.target) for command in feature.commands.values())
+    assert feature.name in {"server", "witness"} or feature.tags
+
+
+def test_features_have_names_of_their_own() -> None:
+    for names in (
+        [feature.name for feature in FEATURES],
+        [name for feature in FEATURES for name in feature.commands],
+        [name for feature in FEATURES for name in feature.tags],
+        [kind.event_type for feature in FEATURES for kind in feature.entry_kinds],
+    ):
+        assert len(names) == len(set(names))
+
+
+def test_every_entry_that_the_server_writes_is_a_kind_of_a_feature() -> None:
+    kinds = {kind.event_type for feature in FEATURES for kind in feature.entry_kinds}
+    assert {retention.DROPPED, retention.CONTINUED} <= kinds
+    written = {
+        name
+        for folder in ("server", "ledger")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(
+            r'^[A-Z]+\b[^=\n]* = "(quire\.[a-z_]+)"$', path.read_text(), re.MULTILINE
+        )
+    }
+    assert written - {"quire.conf"} == kinds
+
+
+def test_the_documentation_lists_the_kinds_of_entries() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(quire\.\w+)` \| (.+) \|$", page, re.MULTILINE)
+    assert rows == [tuple(kind) for feature in FEATURES for kind in feature.entry_kinds]
