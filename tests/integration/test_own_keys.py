@@ -276,14 +276,14 @@ def counted(module, name):
         return work(*arguments)
     setattr(module, name, step)
 
-counted(server.first_start, "create_private_file")
-counted(server.own_keys, "add_checks")
-counted(server.serve, "begin")
-counted(server.beginnings, "create_private_file")
-counted(server.beginnings.orgs, "insert_key")
-counted(server.beginnings.orgs, "insert_org")
+counted(server.keys.first_start, "create_private_file")
+counted(server.keys.own_keys, "add_checks")
+counted(server.process.serve, "begin")
+counted(server.access.beginnings, "create_private_file")
+counted(server.access.beginnings.orgs, "insert_key")
+counted(server.access.beginnings.orgs, "insert_org")
 settings = Settings.from_env({}, {"data_dir": Path(sys.argv[2])})
-asyncio.run(server.serve.prepare(settings, sys.argv[3]))
+asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))
 """
 
 

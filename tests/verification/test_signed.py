@@ -11,6 +11,7 @@ import pytest
 from ledger import merkle
 from ledger.chain import EMPTY_HEAD, Head, extend
 from ledger.checkpoint import Checkpoint, SignedHead
+from ledger.core.verification.work import extent
 from ledger.core.verification.work.faults import CHECKS, CHECKS_OF_ENTRIES
 from ledger.core.verification.work.trust import Trust
 from ledger.log_keys import LogKeys
@@ -342,12 +343,13 @@ async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
 
 
 async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verified(
-    superuser: Superuser, tmp_path: Path
+    superuser: Superuser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its memory is written before the checkpoint is in the database.
 
     Nor is it verified, where the checkpoint does not come: it may have been removed.
     """
+    monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # what never comes is not waited for as long
     signed = Signed(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
     ahead = SignedHead(2_800, merkle.root(HASHES[:2_800]))
