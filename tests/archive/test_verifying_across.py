@@ -100,7 +100,7 @@ async def test_without_the_archive_nothing_is_said_of_the_trail(cut: Archived) -
 async def test_no_month_leaves_while_a_snapshot_reads(
     archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.archive.retention.DROP_TRIES", 1)
+    monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
     await load(archived_trail, folder, 30, 10, 5)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:

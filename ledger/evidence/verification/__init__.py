@@ -6,11 +6,11 @@ from typing import BinaryIO
 
 from ledger.errors import EvidenceError
 from ledger.evidence import members
-from ledger.evidence.contents import Contents
 from ledger.evidence.format import Manifest, decode_names
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings, Judgement, unreadable
 from ledger.evidence.verification.anchoring import check_anchor
+from ledger.evidence.verification.contents import Contents
 from ledger.evidence.verification.entries import check_entries
 from ledger.evidence.verification.keys import open_keys
 from ledger.evidence.verification.tree_head import check_checkpoint

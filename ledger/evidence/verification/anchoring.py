@@ -8,11 +8,11 @@ from ledger import anchor, merkle
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, MerkleError, NoteError, ProofError
 from ledger.evidence import members
-from ledger.evidence.contents import Contents
 from ledger.evidence.format import TOKENS_MAX, decode, read_anchor_leaf
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings
 from ledger.evidence.verification.attestations import AttestedAnchor, check_time, check_witnesses
+from ledger.evidence.verification.contents import Contents
 from ledger.evidence.verification.tree_head import TrailHead
 from ledger.log_keys import LogKeyHistory, open_anchor
 from ledger.note import open_note, parse_note

@@ -7,9 +7,9 @@ from typing import Final
 from ledger.entry import Leaf, decode_leaf, entry_hash
 from ledger.errors import EvidenceError, MalformedLeaf, MerkleError, ProofError
 from ledger.evidence import members
-from ledger.evidence.contents import Contents
 from ledger.evidence.format import BATCH_ENTRIES_MAX, ENTRIES_MAX
 from ledger.evidence.verdict import Findings
+from ledger.evidence.verification.contents import Contents
 from ledger.evidence.verification.payloads import Payloads
 from ledger.evidence.verification.proofs import Proofs
 from ledger.evidence.verification.tree_head import TrailHead

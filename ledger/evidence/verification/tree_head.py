@@ -7,9 +7,9 @@ from typing import NamedTuple
 from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, NoteError
 from ledger.evidence import members
-from ledger.evidence.contents import Contents
 from ledger.evidence.format import Manifest
 from ledger.evidence.verdict import Findings
+from ledger.evidence.verification.contents import Contents
 from ledger.log_keys import LogKeyHistory
 from ledger.note import open_note, parse_note
 
