@@ -27,6 +27,7 @@ def test_names_on_the_page_exist() -> None:
 
 COLLECTED = """
 import json
+from server import metrics
 from server.app.features import FEATURES
 
 for module in [module for feature in FEATURES for module in feature.metrics]:
