@@ -33,6 +33,8 @@ class Ledger:
     batches: list[list[str]] = field(default_factory=list)  # every request that was sent
     keyed: set[str] = field(default_factory=set)
     surprises: list[str] = field(default_factory=list)
+    refusal: str = ""
+    """The last answer that was none, or asks to try again."""
 
     def check(self, rows: Sequence[Entry]) -> None:
         """Every acknowledged event is there once, in its place; batches are whole."""
@@ -84,7 +86,7 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(PATIENCE_S)
-            assert not thread.is_alive(), "a client still waits for its answer"
+            assert not thread.is_alive(), f"a client got no answer: {self.told.refusal}"
 
     def wait_for(self, more: int) -> None:
         """Until so many more events are acknowledged."""
@@ -92,7 +94,7 @@ class Load:
         deadline = time.monotonic() + PATIENCE_S
         while len(self.told.acknowledged) < target:
             assert time.monotonic() < deadline, (
-                f"nothing is acknowledged any more; {self.told.surprises[-3:]}"
+                f"nothing is acknowledged any more; {self.told.surprises[-3:]}; {self.told.refusal}"
             )
             time.sleep(PAUSE_S)
 
@@ -118,7 +120,8 @@ class Load:
             connection.request("POST", self._path, body, headers)
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            self.told.refusal = repr(error)
             return False
         finally:
             with contextlib.suppress(OSError):
@@ -130,6 +133,7 @@ class Load:
                     (name, entry["seq"]) for name, entry in zip(names, entries, strict=True)
                 )
             return True
+        self.told.refusal = f"{status} {content[:300]!r}"
         if status not in RETRYABLE:
             self.told.surprises.append(f"{status} {content[:300]!r}")
         return False
