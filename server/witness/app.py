@@ -64,19 +64,19 @@ class WitnessApp:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         try:
-            verdict = await self._answer(scope["method"], scope["path"], receive)
+            answer = await self._answer(scope["method"], scope["path"], receive)
         except _Gone:
             return
         except sqlite3.Error as error:
             self._memory_fails.failed(log.error, str(error))
-            verdict = _UNAVAILABLE
+            answer = _UNAVAILABLE
         except ClockUnsteady as error:
             self._clock_leapt.failed(log.error, str(error))
-            verdict = _NO_TIME
+            answer = _NO_TIME
         else:
             self._memory_fails.fine()
             self._clock_leapt.fine()
-        await _send(send, verdict, with_body=scope["method"] != "HEAD")
+        await _send(send, answer, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, method: str, path: str, receive: Receive) -> CosignerAnswer:
         if path == "/add-checkpoint":
@@ -92,11 +92,11 @@ class WitnessApp:
         return await self._in_thread(partial(self._cosigner.latest, origin))
 
     async def _add(self, body: bytes) -> CosignerAnswer:
-        verdict = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
-        if verdict.status != 200:
-            reason = verdict.body.decode("utf-8", "replace").strip()
-            log.info("not cosigned", status=verdict.status, reason=reason)
-        return verdict
+        answer = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
+        if answer.status != 200:
+            reason = answer.body.decode("utf-8", "replace").strip()
+            log.info("not cosigned", status=answer.status, reason=reason)
+        return answer
 
     async def _in_thread(self, judge: Callable[[], CosignerAnswer]) -> CosignerAnswer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, judge)
@@ -121,11 +121,11 @@ async def _body(receive: Receive) -> bytes | CosignerAnswer:
     return bytes(received)
 
 
-async def _send(send: Send, verdict: CosignerAnswer, *, with_body: bool) -> None:
+async def _send(send: Send, answer: CosignerAnswer, *, with_body: bool) -> None:
     headers = [
-        (b"content-type", verdict.media_type.encode()),
-        (b"content-length", str(len(verdict.body)).encode()),
+        (b"content-type", answer.media_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
         (b"cache-control", b"no-store"),
     ]
-    await send({"type": "http.response.start", "status": verdict.status, "headers": headers})
-    await send({"type": "http.response.body", "body": verdict.body if with_body else b""})
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body if with_body else b""})

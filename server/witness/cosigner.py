@@ -38,7 +38,7 @@ class _Refusal(Exception):
 
     def __init__(self, status: int, reason: str, media_type: str = TEXT) -> None:
         super().__init__(reason)
-        self.verdict = CosignerAnswer(status, f"{reason}\n".encode(), media_type)
+        self.answer = CosignerAnswer(status, f"{reason}\n".encode(), media_type)
 
 
 class Cosigner:
@@ -66,7 +66,7 @@ class Cosigner:
             # Only here, after the commit, may a cosignature leave this process.
             return CosignerAnswer(200, cosignatures)
         except _Refusal as refusal:
-            return refusal.verdict
+            return refusal.answer
 
     def latest(self, origin: str) -> CosignerAnswer:
         """The answer to a monitor that asks for a log's newest checkpoint."""
