@@ -126,7 +126,7 @@ CHECK_OF_KIND: Final = {
 }
 
 
-class EntryVerdicts(msgspec.Struct, frozen=True):
+class RecordChecks(msgspec.Struct, frozen=True):
     """One verdict per check: true, false, or ``"not_checked"``."""
 
     hash_valid: Check
@@ -144,7 +144,7 @@ class EntryResult(msgspec.Struct, frozen=True):
 
     valid: bool
     verdict: Verdict
-    checks: EntryVerdicts
+    checks: RecordChecks
     errors: list[TrailFault]
     record_id: str
     timestamp: str
@@ -186,7 +186,7 @@ def verify_entry(
 
     if inclusion.fault is not None:
         faults = [*faults, inclusion.fault]
-    answers = {name: answer(name) for name in EntryVerdicts.__struct_fields__}
+    answers = {name: answer(name) for name in RecordChecks.__struct_fields__}
     unsigned = answers["included"] == NOT_CHECKED
     late = late or inclusion.expected
     asked = [name for name in answers if name != "included" or late or not unsigned]
@@ -194,7 +194,7 @@ def verify_entry(
     return EntryResult(
         valid=verdict.valid,
         verdict=verdict,
-        checks=EntryVerdicts(**answers),
+        checks=RecordChecks(**answers),
         errors=faults,
         record_id=record_id(row.org_id, from_datetime(row.anchored_at), row.seq),
         timestamp=timestamp,
@@ -207,7 +207,7 @@ def missing_entry(place: RecordId, reason: str) -> EntryResult:
     return EntryResult(
         valid=False,
         verdict=Verdict.REFUTED,
-        checks=EntryVerdicts(
+        checks=RecordChecks(
             NOT_CHECKED,
             NOT_CHECKED,
             chain_valid=False,

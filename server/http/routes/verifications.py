@@ -20,7 +20,7 @@ from ledger.core.verification.jobs import Job
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.single import (
     EntryResult,
-    EntryVerdicts,
+    RecordChecks,
     check_inclusion,
     missing_entry,
     signed_size,
@@ -99,7 +99,7 @@ class EntryVerdict(Struct):
 
     valid: bool
     verdict: Verdict
-    checks: EntryVerdicts
+    checks: RecordChecks
     errors: list[str]
     record_id: str
     timestamp: str
