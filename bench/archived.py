@@ -19,8 +19,8 @@ from ledger.archive.format.layout import (
 )
 from ledger.archive.format.packs import Packed, pack_rows
 from ledger.archive.format.records import AnchoredAt, ArchivedCheckpoint, ArchivedOrg, encode_rows
-from ledger.chain import EMPTY_HEAD, Entry, extend
-from ledger.checkpoint import Checkpoint
+from ledger.chain import EMPTY_HEAD, StoredEntry, extend
+from ledger.checkpoint import TreeHead
 from ledger.merkle import Edge, leaf_hash
 from ledger.note import sign_note
 from ledger.tiles import TILE_WIDTH, EntryTile, pack_entries, tiles_of
@@ -63,7 +63,7 @@ def lay(root: Path, count: int) -> Path:
     return folder
 
 
-def _lay_entries(folder: Path, rows: list[Entry]) -> None:
+def _lay_entries(folder: Path, rows: list[StoredEntry]) -> None:
     tile = rows[0].seq // TILE_WIDTH
     _put(folder, EntryTile(tile, len(rows)).path(), pack_entries(row.leaf for row in rows))
     packed = [Packed(row.signature, row.payload) for row in rows]
@@ -75,7 +75,7 @@ def _lay_log(folder: Path, origin: str, edge: Edge, levels: dict[int, list[bytes
     for tile in tiles_of(edge.size):
         start = tile.index * TILE_WIDTH
         _put(folder, tile.path(), b"".join(levels[tile.level][start : start + tile.width]))
-    text = Checkpoint(origin, edge.size, edge.root()).text()
+    text = TreeHead(origin, edge.size, edge.root()).text()
     of_org = origin != HISTORY.anchor_origin
     signers = KEYS.org_signers(SLUG) if of_org else KEYS.anchor_signers()
     note = sign_note(text, signers, SIGNED_US // 1_000_000)

@@ -21,7 +21,7 @@ from bench.figures import Figure, in_turns, ratio
 from bench.scope import Scope
 from bench.stage import KEYRING, MASTER_KEY, StageFailed
 from bench.trails import RawTrail
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.database import Database
@@ -49,7 +49,7 @@ def bundle_build(scope: Scope) -> Figure:
     trails.vacuum(scratch)
     path = scope.stage.directory / f"{scratch.name}.zip"
     order = Order(
-        scratch.server_url, Org(org.org_id, org.slug, False, b""), MASTER_KEY, count, str(path)
+        scratch.server_url, OrgFacts(org.org_id, org.slug, False, b""), MASTER_KEY, count, str(path)
     )
     outcomes = [_build(order)]
     _check(path, count)

@@ -15,7 +15,7 @@ import asyncpg
 from bench import events
 from bench.stage import KEYRING, Scratch, Stage
 from bench.tenants import Tenant
-from ledger.chain import Entry, Head, extend
+from ledger.chain import ChainHead, StoredEntry, extend
 from ledger.core.sequencer.sequencer import system_clock_us
 from ledger.entry import HASH_BYTES, search_tag, to_datetime
 from ledger.storage.database import Connection, connect
@@ -122,13 +122,15 @@ async def _fill_chunks(
 
 async def _end(scratch: Scratch, org: Tenant, seq: int) -> None:
     """The last entry, as the server would write it, and the head row."""
-    before = Head(seq - 1, bytes(HASH_BYTES), 0)
+    before = ChainHead(seq - 1, bytes(HASH_BYTES), 0)
     (entry,), head = extend(
         org.org_id, org.slug, before, [events.draft(seq)], system_clock_us(), KEYRING.active
     )
     connection = await connect(scratch.server_url)
     try:
-        await connection.copy_records_to_table("entries", records=[entry], columns=Entry._fields)
+        await connection.copy_records_to_table(
+            "entries", records=[entry], columns=StoredEntry._fields
+        )
         await connection.execute(
             _HEAD, org.org_id, head.seq, head.entry_hash, to_datetime(head.anchored_us)
         )

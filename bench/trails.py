@@ -13,7 +13,7 @@ import uvloop
 from bench import events
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
-from ledger.chain import EMPTY_HEAD, Draft, Entry, Head, extend
+from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
 from ledger.core.sequencer.sequencer import system_clock_us
 from ledger.entry import to_datetime
 from ledger.storage import partitions
@@ -30,7 +30,7 @@ class RawTrail:
     def __init__(self, scratch: Scratch, org: Tenant) -> None:
         self._url = scratch.server_url
         self._org = org
-        self._head: Head = EMPTY_HEAD
+        self._head: ChainHead = EMPTY_HEAD
         self._drafts = [events.draft(number) for number in range(DISTINCT_EVENTS)]
         uvloop.run(_prepare(scratch))
 
@@ -48,7 +48,7 @@ class RawTrail:
         """Write a whole trail with its head row, for those who read it."""
         uvloop.run(self._build(count))
 
-    def rows(self, count: int) -> list[Entry]:
+    def rows(self, count: int) -> list[StoredEntry]:
         """The next rows of the trail."""
         first = self._head.seq + 1
         drafts: list[Draft] = [
@@ -83,7 +83,7 @@ async def _prepare(scratch: Scratch) -> None:
         await database.close()
 
 
-async def _copy(url: str, batches: Sequence[Sequence[Entry]]) -> float:
+async def _copy(url: str, batches: Sequence[Sequence[StoredEntry]]) -> float:
     connection = await connect(url)
     try:
         started = time.perf_counter()
@@ -94,8 +94,8 @@ async def _copy(url: str, batches: Sequence[Sequence[Entry]]) -> float:
         await connection.close()
 
 
-async def _write(connection: Connection, rows: Sequence[Entry]) -> None:
-    await connection.copy_records_to_table("entries", records=rows, columns=Entry._fields)
+async def _write(connection: Connection, rows: Sequence[StoredEntry]) -> None:
+    await connection.copy_records_to_table("entries", records=rows, columns=StoredEntry._fields)
 
 
 async def _vacuum(url: str) -> None:

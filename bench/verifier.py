@@ -14,8 +14,8 @@ import uvloop
 
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
-from ledger.core.verification.run import Target, verify_trail
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.run import TrailRange, verify_trail
+from ledger.core.verification.work.trust import TrailTrust
 
 SAMPLE_S: Final = 0.25
 
@@ -26,7 +26,7 @@ class Order(msgspec.Struct):
     database_url: str
     org_id: int
     org: str
-    trust: Trust
+    trust: TrailTrust
     count: int | None
 
 
@@ -54,7 +54,7 @@ class VerificationWrong(Exception):
 
 
 def verify(
-    scratch: Scratch, org: Tenant, trust: Trust, count: int, *, whole: bool = False
+    scratch: Scratch, org: Tenant, trust: TrailTrust, count: int, *, whole: bool = False
 ) -> Verified:
     """Verify the first ``count`` entries of a trail with their tree, on all cores."""
     order = Order(scratch.server_url, org.org_id, org.slug, trust, None if whole else count)
@@ -112,7 +112,7 @@ def _memory(pid: int) -> tuple[int, int]:
 
 
 async def _verify(order: Order) -> Outcome:
-    target = Target(
+    target = TrailRange(
         order.org_id,
         order.org,
         from_seq=None if order.count is None else 0,

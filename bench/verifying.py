@@ -16,9 +16,9 @@ from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
 from bench.trails import RawTrail
 from bench.verifier import Verified, verify
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.core.checkpointing import Pace
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from tests.support.signing import checkpointer, log_keys
 
 ENTRIES: Final = 5_000_000
@@ -28,7 +28,7 @@ CHECKPOINT_ENTRIES: Final = 10_000
 SHARE: Final = 5
 """The time per entry of the whole trail is compared with that of a fifth of it."""
 MIB: Final = 2**20
-_COPY_OUT: Final = f"SELECT {', '.join(Entry._fields)} FROM entries WHERE org_id = $1"
+_COPY_OUT: Final = f"SELECT {', '.join(StoredEntry._fields)} FROM entries WHERE org_id = $1"
 
 
 class Subject:
@@ -99,9 +99,9 @@ def verify_memory(scope: Scope, subject: Subject) -> Figure:
     )
 
 
-def trust_of(org: Tenant) -> Trust:
+def trust_of(org: Tenant) -> TrailTrust:
     """The keys that signed the trail's tree."""
-    return Trust.of(log_keys().public(), org.slug)
+    return TrailTrust.of(log_keys().public(), org.slug)
 
 
 async def _sign(scope: Scope, scratch: Scratch) -> None:

@@ -33,7 +33,7 @@ EMPTY_SEQ: Final = -1
 """``Head.seq`` of a trail without entries."""
 
 
-class Head(NamedTuple):
+class ChainHead(NamedTuple):
     """The newest entry of a trail: seq (-1 when empty), hash (b"" when empty), time in µs."""
 
     seq: int
@@ -41,7 +41,7 @@ class Head(NamedTuple):
     anchored_us: int
 
 
-EMPTY_HEAD: Final = Head(EMPTY_SEQ, b"", 0)
+EMPTY_HEAD: Final = ChainHead(EMPTY_SEQ, b"", 0)
 
 
 class Draft(msgspec.Struct, gc=False):
@@ -65,7 +65,7 @@ class Draft(msgspec.Struct, gc=False):
     payload: bytes
 
 
-class Entry(NamedTuple):
+class StoredEntry(NamedTuple):
     """One stored row, columns in table order."""
 
     org_id: int
@@ -79,7 +79,7 @@ class Entry(NamedTuple):
     payload: bytes
 
 
-class Fault(msgspec.Struct, frozen=True):
+class TrailFault(msgspec.Struct, frozen=True):
     """One thing wrong with a trail, at ``seq``; kinds are listed in docs/verification.md."""
 
     seq: int
@@ -88,8 +88,8 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def extend(
-    org_id: int, org: str, head: Head, drafts: Sequence[Draft], now_us: int, key: SigningKey
-) -> tuple[list[Entry], Head]:
+    org_id: int, org: str, head: ChainHead, drafts: Sequence[Draft], now_us: int, key: SigningKey
+) -> tuple[list[StoredEntry], ChainHead]:
     """Chain, hash and sign drafts onto a head; returns the entries and the new head.
 
     All entries of one call share ``anchored_at``: ``now_us``, or the head's time
@@ -103,7 +103,7 @@ def extend(
     key_id, sign, encode = key.key_id, key.sign, encode_leaf_unchecked
     seq, digest = head.seq, head.entry_hash
     previous = digest.hex() if seq >= 0 else None
-    entries: list[Entry] = []
+    entries: list[StoredEntry] = []
     for draft in drafts:
         seq += 1
         leaf = encode(
@@ -127,7 +127,7 @@ def extend(
         digest = sha256(b"\x00" + leaf).digest()
         previous = digest.hex()
         entries.append(
-            Entry(
+            StoredEntry(
                 org_id,
                 seq,
                 anchored_at,
@@ -139,21 +139,21 @@ def extend(
                 draft.payload,
             )
         )
-    return entries, Head(seq, digest, anchored_us)
+    return entries, ChainHead(seq, digest, anchored_us)
 
 
 def check_entry(
-    row: Entry, org: str, keyring: SigningKeyring, previous_hash: bytes | None
-) -> list[Fault]:
+    row: StoredEntry, org: str, keyring: SigningKeyring, previous_hash: bytes | None
+) -> list[TrailFault]:
     """Everything that is wrong with one stored row, in the order it is found.
 
     ``previous_hash`` is the stored hash of the entry before (b"" for the first
     entry of a trail), or None where it is not known and the link is not checked.
     """
-    faults: list[Fault] = []
+    faults: list[TrailFault] = []
 
     def fault(kind: str, reason: str) -> None:
-        faults.append(Fault(row.seq, kind, reason))
+        faults.append(TrailFault(row.seq, kind, reason))
 
     if entry_hash(row.leaf) != row.entry_hash:
         fault("hash_mismatch", "the leaf does not hash to the stored entry hash")
@@ -174,7 +174,7 @@ def check_entry(
 
 
 def _check_signature(
-    row: Entry, leaf: Leaf, keyring: SigningKeyring, fault: Callable[[str, str], None]
+    row: StoredEntry, leaf: Leaf, keyring: SigningKeyring, fault: Callable[[str, str], None]
 ) -> None:
     try:
         key = keyring.get(leaf.key)
@@ -185,7 +185,9 @@ def _check_signature(
         fault("signature_invalid", f"the signature is not key {leaf.key!r}'s over the entry hash")
 
 
-def _check_columns(row: Entry, leaf: Leaf, org: str, fault: Callable[[str, str], None]) -> None:
+def _check_columns(
+    row: StoredEntry, leaf: Leaf, org: str, fault: Callable[[str, str], None]
+) -> None:
     if leaf.org != org:
         fault("foreign_org", f"the leaf belongs to org {leaf.org!r}")
     if leaf.seq != row.seq:

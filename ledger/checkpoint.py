@@ -13,7 +13,7 @@ from ledger.note.tree_head import (
     ORIGIN_BYTES_MAX,
     ROOT_BYTES,
     SIZE_MAX,
-    Checkpoint,
+    TreeHead,
     parse_checkpoint,
 )
 
@@ -22,15 +22,15 @@ __all__ = [
     "ORIGIN_BYTES_MAX",
     "ROOT_BYTES",
     "SIZE_MAX",
-    "Checkpoint",
     "OpenedCheckpoint",
-    "SignedHead",
+    "SignedTreeHead",
+    "TreeHead",
     "open_checkpoint",
     "parse_checkpoint",
 ]
 
 
-class SignedHead(NamedTuple):
+class SignedTreeHead(NamedTuple):
     """A tree head that is known to have been signed: size in leaves, 32-byte root."""
 
     size: int
@@ -41,7 +41,7 @@ class SignedHead(NamedTuple):
 class OpenedCheckpoint:
     """A checkpoint that known keys signed, and the note it was read from."""
 
-    checkpoint: Checkpoint
+    checkpoint: TreeHead
     note: OpenedNote
 
     @property

@@ -60,7 +60,7 @@ from __future__ import annotations
 from typing import ClassVar, Final, NamedTuple
 
 
-class Problem(NamedTuple):
+class ProblemType(NamedTuple):
     """The problem (RFC 9457) that the API answers an error with: its stable type, status, title."""
 
     slug: str
@@ -68,10 +68,10 @@ class Problem(NamedTuple):
     title: str
 
 
-INVALID_REQUEST: Final = Problem("invalid-request", 400, "Invalid request")
-NOT_FOUND: Final = Problem("not-found", 404, "Not found")
-FROZEN: Final = Problem("org-frozen", 423, "The org is frozen")
-UNAVAILABLE: Final = Problem("unavailable", 503, "Temporarily unavailable")
+INVALID_REQUEST: Final = ProblemType("invalid-request", 400, "Invalid request")
+NOT_FOUND: Final = ProblemType("not-found", 404, "Not found")
+FROZEN: Final = ProblemType("org-frozen", 423, "The org is frozen")
+UNAVAILABLE: Final = ProblemType("unavailable", 503, "Temporarily unavailable")
 
 
 class QuireError(Exception):
@@ -81,7 +81,7 @@ class QuireError(Exception):
     that callers are told nothing of.
     """
 
-    problem_type: ClassVar[Problem | None] = None
+    problem_type: ClassVar[ProblemType | None] = None
 
 
 class FormatError(QuireError):
@@ -167,7 +167,7 @@ class InvalidEvent(QuireError):
     the offending field; both are None where they do not apply.
     """
 
-    problem_type = Problem("invalid-event", 400, "Invalid event")
+    problem_type = ProblemType("invalid-event", 400, "Invalid event")
 
     def __init__(self, message: str, *, field: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
@@ -178,7 +178,7 @@ class InvalidEvent(QuireError):
 class PayloadTooLarge(InvalidEvent):
     """An event, or a request, that exceeds a size limit."""
 
-    problem_type = Problem("payload-too-large", 413, "Too large")
+    problem_type = ProblemType("payload-too-large", 413, "Too large")
 
 
 class KeyringError(QuireError):
@@ -245,7 +245,7 @@ class OutcomeUnknown(StorageError):
     idempotency key is safe and tells which.
     """
 
-    problem_type = Problem("outcome-unknown", 503, "Outcome not known yet")
+    problem_type = ProblemType("outcome-unknown", 503, "Outcome not known yet")
 
 
 class ArchiveError(QuireError):
@@ -305,7 +305,7 @@ class OrgFrozen(AppendRefused):
 class IdempotencyMismatch(AppendRefused):
     """An idempotency key that was used before with another body."""
 
-    problem_type = Problem("idempotency-mismatch", 422, "Idempotency key reused")
+    problem_type = ProblemType("idempotency-mismatch", 422, "Idempotency key reused")
 
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message)
@@ -315,7 +315,7 @@ class IdempotencyMismatch(AppendRefused):
 class QueueFull(AppendRefused):
     """Too much is waiting, of this org or (``everyone``) of all; ``retry_after`` is in seconds."""
 
-    problem_type = Problem("too-many-requests", 429, "Too many requests")
+    problem_type = ProblemType("too-many-requests", 429, "Too many requests")
 
     def __init__(self, message: str, *, retry_after: int = 1, everyone: bool = False) -> None:
         super().__init__(message)
@@ -326,7 +326,7 @@ class QueueFull(AppendRefused):
 class ClockUnsteady(AppendRefused):
     """The server's clock leapt: no time is given out; ``retry_after`` is in seconds."""
 
-    problem_type = Problem("clock-unsteady", 503, "The server's clock is not to be trusted")
+    problem_type = ProblemType("clock-unsteady", 503, "The server's clock is not to be trusted")
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)

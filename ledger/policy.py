@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, open_checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, NoteError, TrustPolicyError
 from ledger.note import (
     Note,
@@ -67,7 +67,7 @@ class Group:
 class Cosigned:
     """A checkpoint that a listed log signed: which witnesses cosigned it, and are they enough."""
 
-    checkpoint: Checkpoint
+    checkpoint: TreeHead
     note: OpenedNote
     witnesses: frozenset[str]
     quorum: bool

@@ -32,7 +32,7 @@ RETRY_MAX_S: Final = 10
 _STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
-class Reading(NamedTuple):
+class ClockReading(NamedTuple):
     """The wall clock (µs since the Unix epoch) and the steady one (µs since the boot)."""
 
     wall_us: int
@@ -44,9 +44,9 @@ class Reading(NamedTuple):
         return self.wall_us - self.steady_us
 
 
-def read_clocks() -> Reading:
+def read_clocks() -> ClockReading:
     """Both clocks of this machine, one right after the other."""
-    return Reading(time.time_ns() // 1_000, steady_us())
+    return ClockReading(time.time_ns() // 1_000, steady_us())
 
 
 def steady_us() -> int:
@@ -205,7 +205,7 @@ class WallClock:
         *,
         boot_trusted_us: int | None = None,
         database_trusted_us: int = 0,
-        read: Callable[[], Reading] = read_clocks,
+        read: Callable[[], ClockReading] = read_clocks,
     ) -> None:
         self.tolerance = tolerance or Tolerance()
         self.leap: Leap | None = None
@@ -239,7 +239,7 @@ class WallClock:
             raise self._unsteady(self.leap)
         return now.wall_us
 
-    def look(self) -> Reading:
+    def look(self) -> ClockReading:
         """Read the clocks, and judge them."""
         now = self._read()
         if not self.boot.judge(now.difference_us, now.steady_us, now.wall_us):
@@ -249,7 +249,7 @@ class WallClock:
         self._conclude(now)
         return now
 
-    def compare(self, database_us: int, asked: Reading, answered: Reading) -> None:
+    def compare(self, database_us: int, asked: ClockReading, answered: ClockReading) -> None:
         """Judge the database's clock, which was read between two readings of ours."""
         low, high = asked.wall_us - database_us, answered.wall_us - database_us
         nearest = max(min(low, high), min(self.database.trusted_us, max(low, high)))
@@ -267,7 +267,7 @@ class WallClock:
         found, self._ended = self._ended, []
         return found
 
-    def _conclude(self, now: Reading) -> None:
+    def _conclude(self, now: ClockReading) -> None:
         """Hold the time back, or give it out again, after what was judged."""
         differences = (self.boot, self.database)
         off = [one for one in differences if one.leap is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Org(NamedTuple):
+class OrgFacts(NamedTuple):
     """What appending and reading need to know of an org; none of it ever changes.
 
     Entries below seq ``keys_lost_below`` are sealed under keys that were not restored,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import merkle, tiles
-from ledger.errors import FROZEN, MerkleError, Problem, QuireError, StorageError
+from ledger.errors import FROZEN, MerkleError, ProblemType, QuireError, StorageError
 from ledger.note import add_signatures, parse_signatures
 from ledger.storage import bundle_reads, history, trees
 from ledger.storage.database import Database
@@ -29,7 +29,7 @@ class DamagedTree(StorageError):
 class NotYetSigned(QuireError):
     """What was asked for is not in a checkpoint yet; the signer follows within seconds."""
 
-    problem_type = Problem("not-yet-signed", 409, "Not in a checkpoint yet")
+    problem_type = ProblemType("not-yet-signed", 409, "Not in a checkpoint yet")
 
 
 class SigningStopped(QuireError):
@@ -49,7 +49,7 @@ class NoSuchCheckpoint(QuireError):
     """No checkpoint of this size was ever signed, or it does not include the entry."""
 
 
-class Anchoring(NamedTuple):
+class AnchorInclusion(NamedTuple):
     """A checkpoint's leaf in the anchor log and the anchor that includes it.
 
     ``cosignatures`` are the signature lines that witnesses gave the anchor, ``note`` is its
@@ -71,7 +71,7 @@ class Proven(NamedTuple):
     leaf_hash: bytes
     hashes: list[bytes]
     checkpoint: StoredCheckpoint
-    anchoring: Anchoring | None
+    anchoring: AnchorInclusion | None
 
 
 class Prover:
@@ -83,7 +83,7 @@ class Prover:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._anchorings: dict[tuple[int, int], tuple[Anchoring | None, float]] = {}
+        self._anchorings: dict[tuple[int, int], tuple[AnchorInclusion | None, float]] = {}
 
     async def prove(
         self,
@@ -104,7 +104,7 @@ class Prover:
             for seq, leaf_hash in leaf_hashes.items()
         ]
 
-    async def _anchoring(self, org_id: int, size: int, *, anchored: bool) -> Anchoring | None:
+    async def _anchoring(self, org_id: int, size: int, *, anchored: bool) -> AnchorInclusion | None:
         found = self._anchorings.get((org_id, size))
         now = time.monotonic()
         if found is not None and found[1] + ANCHORING_TTL_S > now and (found[0] or not anchored):
@@ -155,7 +155,7 @@ async def not_covered(
     return NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
 
 
-async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring | None:
+async def anchoring_of(database: Database, org_id: int, size: int) -> AnchorInclusion | None:
     """How the anchor log commits to a checkpoint, or None while no anchor does.
 
     The anchor is the one that bundles show: the first that was timestamped, else cosigned.
@@ -167,12 +167,14 @@ async def anchoring_of(database: Database, org_id: int, size: int) -> Anchoring 
     return None if anchor is None else await anchoring_by(database, leaf, anchor)
 
 
-async def anchoring_by(database: Database, leaf: AnchorLeaf, anchor: StoredCheckpoint) -> Anchoring:
+async def anchoring_by(
+    database: Database, leaf: AnchorLeaf, anchor: StoredCheckpoint
+) -> AnchorInclusion:
     """How this anchor includes a leaf, and what others attested of it. Raises DamagedTree."""
     leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}
     hashes = await inclusion(database, ANCHOR_LOG, leaf_hashes, anchor)
     lines = await cosignature_lines(database, anchor)
-    return Anchoring(
+    return AnchorInclusion(
         leaf,
         hashes[leaf.idx],
         anchor,

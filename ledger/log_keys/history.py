@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
+from ledger.checkpoint import OpenedCheckpoint, TreeHead, open_checkpoint
 from ledger.errors import CheckpointError, KeyHistoryError, UnsignedNote
 from ledger.log_keys.pins import KeyPins
 from ledger.log_keys.statement import (
@@ -196,7 +196,7 @@ def _anchor_pair(base: str, key: PublicLogKey) -> tuple[Verifier, Verifier]:
 class OpenedAnchor:
     """An anchor that one key of the log signed twice: with Ed25519 and with ML-DSA-44."""
 
-    checkpoint: Checkpoint
+    checkpoint: TreeHead
     note: OpenedNote
     key: PublicLogKey
     """The newest key of which both signatures stand."""

@@ -18,7 +18,7 @@ from ledger.note.ed25519 import (
 )
 from ledger.note.keys import Signer, Verifier
 from ledger.note.signature import SignatureType
-from ledger.note.tree_head import Checkpoint, parse_checkpoint
+from ledger.note.tree_head import TreeHead, parse_checkpoint
 
 TIMESTAMP_BYTES: Final = 8
 TIME_MAX_S: Final = 2**63 - 1
@@ -91,7 +91,7 @@ def split_timestamp(name: str, blob: bytes, signature_bytes: int) -> tuple[int, 
     return time_s, blob[TIMESTAMP_BYTES:]
 
 
-def checkpoint_to_sign(text: bytes) -> Checkpoint:
+def checkpoint_to_sign(text: bytes) -> TreeHead:
     """The checkpoint a cosigner is about to sign. Raises NoteError."""
     try:
         return parse_checkpoint(text)
@@ -99,7 +99,7 @@ def checkpoint_to_sign(text: bytes) -> Checkpoint:
         raise NoteError(f"a cosignature is for checkpoints only: {error}") from None
 
 
-def signed_checkpoint(name: str, text: bytes) -> Checkpoint:
+def signed_checkpoint(name: str, text: bytes) -> TreeHead:
     """The checkpoint under a cosignature. Raises InvalidSignature where it is none."""
     try:
         return parse_checkpoint(text)

@@ -32,7 +32,7 @@ from ledger.note.cosignature import (
 )
 from ledger.note.keys import Signer, Verifier
 from ledger.note.signature import SignatureType, key_name
-from ledger.note.tree_head import ORIGIN_BYTES_MAX, ROOT_BYTES, SIZE_MAX, Checkpoint
+from ledger.note.tree_head import ORIGIN_BYTES_MAX, ROOT_BYTES, SIZE_MAX, TreeHead
 
 SEED_BYTES: Final = 32
 PUBLIC_KEY_BYTES: Final = 1312
@@ -167,7 +167,7 @@ class MlDsaSigner(Signer):
         return self._key.seed()
 
 
-def _checkpoint_message(name: str, time_s: int, checkpoint: Checkpoint) -> bytes:
+def _checkpoint_message(name: str, time_s: int, checkpoint: TreeHead) -> bytes:
     if checkpoint.extensions:
         raise NoteError("an ML-DSA-44 cosignature does not cover extension lines")
     return cosigned_message(name, time_s, checkpoint.origin, 0, checkpoint.size, checkpoint.root)

@@ -25,7 +25,7 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class TreeHead:
     """A tree head: the log's origin, its size in leaves, its 32-byte RFC 6962 root.
 
     Extension lines are opaque, and part of no ML-DSA-44 signature. Raises
@@ -54,7 +54,7 @@ class Checkpoint:
         return "\n".join((self.origin, str(self.size), root, *self.extensions, "")).encode()
 
 
-def parse_checkpoint(text: bytes) -> Checkpoint:
+def parse_checkpoint(text: bytes) -> TreeHead:
     """Read a note text as a checkpoint. Raises CheckpointError for any other text."""
     *lines, rest = text.split(b"\n", EXTENSIONS_MAX + 4)
     if rest or len(lines) < 3:
@@ -66,7 +66,7 @@ def parse_checkpoint(text: bytes) -> Checkpoint:
     if not _SIZE.fullmatch(size):
         raise CheckpointError("the second line of a checkpoint is its size, in decimal digits")
     try:
-        return Checkpoint(
+        return TreeHead(
             origin.decode(),
             int(size),
             decode_base64(root, "the root hash"),

@@ -32,7 +32,7 @@ from ledger.qwed.event import (
     referenced_row,
     row_reference,
 )
-from ledger.qwed.imported import ImportedRow, Judgement
+from ledger.qwed.imported import ImportedRow, RecordedVerdict
 from ledger.qwed.row import (
     Column,
     Form,
@@ -63,12 +63,12 @@ __all__ = [
     "Column",
     "Form",
     "ImportedRow",
-    "Judgement",
     "MalformedQwedRow",
     "Outcome",
     "QwedReport",
     "QwedRow",
     "QwedVerdict",
+    "RecordedVerdict",
     "TrailEnd",
     "TrailVerdict",
     "TrailVerifier",

@@ -13,14 +13,14 @@ from ledger.qwed.verdict import QwedVerdict
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class RecordedVerdict:
     """A verdict as an entry holds it: its word, and the names of the checks that hold."""
 
     outcome: str | None
     held: frozenset[str]
 
     @classmethod
-    def recorded(cls, outcome: str | None, payload: object) -> Judgement:
+    def recorded(cls, outcome: str | None, payload: object) -> RecordedVerdict:
         """From an entry's ``outcome`` and its payload, None where that can't be read."""
         checks = _member(_member(_member(payload, "qwed"), "verdict"), "checks")
         held = checks.items() if isinstance(checks, Mapping) else ()
@@ -45,7 +45,7 @@ class ImportedRow:
     row_id: int
     record_id: str
     timestamp: str | None
-    judgement: Judgement
+    judgement: RecordedVerdict
     row: QwedRow | None
 
     @classmethod
@@ -58,7 +58,7 @@ class ImportedRow:
         payload: object,
     ) -> ImportedRow:
         """From an imported entry's fields and its payload."""
-        judgement = Judgement.recorded(outcome, payload)
+        judgement = RecordedVerdict.recorded(outcome, payload)
         return cls(row_id, record_id, timestamp, judgement, _kept_row(payload))
 
     def is_row(self, row: QwedRow) -> bool:

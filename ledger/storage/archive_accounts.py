@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import MAX_LEAF_BYTES
 from ledger.storage.database import Connection, Database, connect, explained
 from ledger.storage.lock_waits import holders
@@ -234,10 +234,11 @@ async def sizes_of_rows(
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-async def rows(database: Database, org_id: int, first: int, last: int) -> list[Entry]:
+async def rows(database: Database, org_id: int, first: int, last: int) -> list[StoredEntry]:
     """The entries of these seqs that are there."""
     return [
-        Entry(*row) for row in await database.fetch(ROWS, org_id, first, last, last - first + 2)
+        StoredEntry(*row)
+        for row in await database.fetch(ROWS, org_id, first, last, last - first + 2)
     ]
 
 

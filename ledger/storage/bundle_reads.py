@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.search import PAGE_BYTES
@@ -76,13 +76,13 @@ async def times(database: Database, org_id: int, seqs: Sequence[int]) -> dict[in
 
 async def entries(
     database: Database, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
-) -> list[Entry]:
+) -> list[StoredEntry]:
     """The first of these entries, by ascending seq; fewer than asked for where they are large.
 
     All of them were anchored from ``since`` to ``until``, both included.
     """
     rows = await database.fetch(ENTRIES, org_id, list(seqs), since, until)
-    return [Entry(*row) for row in rows]
+    return [StoredEntry(*row) for row in rows]
 
 
 async def first_anchored_above(

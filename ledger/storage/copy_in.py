@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Final
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
 
 _HEADER: Final = COPY_SIGNATURE + bytes(8)  # no flags, no extension
 SLICE_ROWS: Final = 256
 
-_COLUMNS: Final = len(Entry._fields)
+_COLUMNS: Final = len(StoredEntry._fields)
 _FIRST = struct.Struct(">hiqi")  # column count; org_id; length of seq
 _THIRD = struct.Struct(">iqi")  # anchored_at; length of actor_tag
 _ROW = struct.Struct(">18sq16sq4sq4s32s4s32si")  # all but the bytes of leaf and payload
@@ -27,7 +27,7 @@ _EIGHT = _LENGTH.pack(8)
 _HASH = _LENGTH.pack(HASH_BYTES)
 
 
-async def copy_stream(entries: Iterable[Entry]) -> AsyncIterator[bytes]:
+async def copy_stream(entries: Iterable[StoredEntry]) -> AsyncIterator[bytes]:
     """The entries as a COPY stream, a slice at a time, so that each is sent while the next is made."""
     yield _HEADER
     remaining = iter(entries)
@@ -36,7 +36,7 @@ async def copy_stream(entries: Iterable[Entry]) -> AsyncIterator[bytes]:
     yield COPY_TRAILER
 
 
-def pack_rows(rows: Iterable[Entry]) -> bytes:
+def pack_rows(rows: Iterable[StoredEntry]) -> bytes:
     """Rows of the table ``entries``; hashes and signatures are 32 bytes, as :func:`extend` makes them."""
     parts: list[bytes] = []
     add = parts.append

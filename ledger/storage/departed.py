@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from ledger.chain import Head
+from ledger.chain import ChainHead
 from ledger.entry import from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage.database import Database, connect, connect_as_owner, explained
@@ -112,10 +112,10 @@ async def of_org(database: Database, org_id: int) -> list[Departed]:
     return [Departed(*row) for row in await database.fetch(OF_ORG, org_id)]
 
 
-async def last(queries: Any, org_id: int) -> Head | None:
+async def last(queries: Any, org_id: int) -> ChainHead | None:
     """The newest entry of an org that left; ``queries`` is what has asyncpg's ``fetchrow``."""
     row = await queries.fetchrow(LAST, org_id)
-    return None if row is None else Head(row[0], row[1], from_datetime(row[2]))
+    return None if row is None else ChainHead(row[0], row[1], from_datetime(row[2]))
 
 
 @asynccontextmanager

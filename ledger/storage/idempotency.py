@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.storage.trail import ENTRY_COLUMNS, AppendTransaction
 
 
@@ -60,9 +60,9 @@ async def record(transaction: AppendTransaction, day: date, uses: Sequence[KeyUs
 
 async def entries_of(
     transaction: AppendTransaction, org_id: int, seqs: Sequence[int]
-) -> dict[int, Entry]:
+) -> dict[int, StoredEntry]:
     """Stored entries by seq; asks the database only where there is something to ask."""
     if not seqs:
         return {}
     rows = await transaction.run(transaction.connection.fetch(ENTRIES, org_id, list(seqs)))
-    return {row[1]: Entry(*row) for row in rows}
+    return {row[1]: StoredEntry(*row) for row in rows}

@@ -6,12 +6,13 @@ The values are computed by the server; this module only stores and reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from ledger.storage import log_keys
 from ledger.storage.database import CONNECT_TIMEOUT_S, Database, explained
+from ledger.storage.queries import Queries
 
 _LOCK: Final = 7_305_804_410
 _TABLES: Final = """
@@ -43,14 +44,6 @@ class KnownKeys(NamedTuple):
     checks: list[KeyCheck]
     org: tuple[str, bytes] | None
     log: list[bytes]
-
-
-class Queries(Protocol):
-    """What runs one query: a pool, or one connection."""
-
-    async def fetch(self, query: str, *args: object) -> list[Any]: ...
-
-    async def execute(self, query: str, *args: object) -> str: ...
 
 
 async def known_keys(database: Queries) -> KnownKeys:

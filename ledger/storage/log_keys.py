@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Final
 
 from ledger.errors import KeyHistoryError
 from ledger.log_keys import LogKeyHistory
+from ledger.storage.queries import Queries
 
 READ: Final = "SELECT statement FROM log_keys ORDER BY position"
 ADD: Final = "INSERT INTO log_keys (position, statement) VALUES ($1, $2)"
@@ -13,14 +14,6 @@ NOTHING_SIGNED: Final = """
 SELECT NOT EXISTS (SELECT FROM log_keys) AND NOT EXISTS (SELECT FROM checkpoints)"""
 
 ANYTHING_SIGNED: Final = "SELECT EXISTS (SELECT FROM checkpoints)"
-
-
-class Queries(Protocol):
-    """What runs one query: a pool, or the signer's own connection."""
-
-    async def fetch(self, query: str, *args: object) -> list[Any]: ...
-
-    async def execute(self, query: str, *args: object) -> str: ...
 
 
 async def statements(database: Queries) -> list[bytes]:

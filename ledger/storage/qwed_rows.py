@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.storage.database import Database
 from ledger.storage.search import HEAD
 from ledger.storage.trail import ENTRY_COLUMNS
@@ -76,7 +76,7 @@ class QwedRows:
         self._database = database
         self._indexes: OrderedDict[int, _Index] = OrderedDict()
 
-    async def naming(self, org_id: int, row_id: int) -> list[Entry]:
+    async def naming(self, org_id: int, row_id: int) -> list[StoredEntry]:
         """The live entries that may be about rows of this id, of any organization, oldest first.
 
         Their leaves hold the id at the end of a string; the caller looks where.
@@ -84,13 +84,13 @@ class QwedRows:
         index = self._index(org_id)
         async with index.growing:
             await self._grow(org_id, index)
-        found: list[Entry] = []
+        found: list[StoredEntry] = []
         for stretch in list(index.stretches):
             if stretch.lowest <= row_id <= stretch.highest:
                 first = stretch.number << STRETCH_BITS
                 last = first + (1 << STRETCH_BITS) - 1
                 rows = await self._database.fetch(NAMING, org_id, first, last, named_by(row_id))
-                found += [Entry(*row) for row in rows]
+                found += [StoredEntry(*row) for row in rows]
         return found
 
     def _index(self, org_id: int) -> _Index:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from ledger.chain import Entry, Head
+from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.storage.copy_in import copy_stream
@@ -118,7 +118,7 @@ class RestoreTransaction:
         """Add the org's row; False where it is there, with its keys."""
         return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
 
-    async def add_entries(self, entries: Sequence[Entry]) -> None:
+    async def add_entries(self, entries: Sequence[StoredEntry]) -> None:
         """Add rows to the months they belong to, which are made where they are missing."""
         for month in sorted({row.anchored_at.replace(day=1, hour=0) for row in entries}):
             await self._open(month)
@@ -153,7 +153,7 @@ class RestoreTransaction:
         await self._copy("tile_parts", Part._fields, parts)
         await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
-    async def set_head(self, org_id: int, head: Head) -> None:
+    async def set_head(self, org_id: int, head: ChainHead) -> None:
         """Say where the trail ends."""
         at = to_datetime(head.anchored_us)
         await self._connection.execute(SET_HEAD, org_id, head.seq, head.entry_hash, at)

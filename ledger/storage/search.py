@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Connection, Database
 from ledger.storage.trail import ENTRY_COLUMNS, HEAD_ENTRY
@@ -27,7 +27,7 @@ PAGE_BYTES: Final = 8 << 20
 """Payload bytes after which a page ends early; its last entry may go beyond."""
 
 
-class Filter(NamedTuple):
+class EntrySearch(NamedTuple):
     """What to look for: tags (0 for any), byte patterns of the leaf, a time range, seq bounds."""
 
     actor_tag: int
@@ -40,7 +40,7 @@ class Filter(NamedTuple):
 class Page(NamedTuple):
     """Entries in order, and the seq to go on from (None at the end of the trail)."""
 
-    entries: list[Entry]
+    entries: list[StoredEntry]
     next_seq: int | None
 
 
@@ -63,7 +63,7 @@ ORDER BY anchored_at LIMIT 1"""
 ROWS_AT: Final = "SELECT count(*) FROM entries WHERE org_id = $1 AND seq = $2"
 
 
-def page_query(where: Filter, *, descending: bool) -> tuple[str, list[object]]:
+def page_query(where: EntrySearch, *, descending: bool) -> tuple[str, list[object]]:
     """SQL and arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
     order = "DESC" if descending else "ASC"
     source, arguments = _matching(where, ENTRY_COLUMNS, descending=descending)
@@ -78,7 +78,7 @@ SELECT {ENTRY_COLUMNS}, found FROM (
     return query, arguments
 
 
-def _matching(where: Filter, columns: str, *, descending: bool) -> tuple[str, list[object]]:
+def _matching(where: EntrySearch, columns: str, *, descending: bool) -> tuple[str, list[object]]:
     """These columns of the rows that match, in order, with the arguments of page_query."""
     conditions = ["org_id = $1", "seq >= $2", "seq <= $3"]
     arguments: list[object] = []
@@ -128,18 +128,18 @@ async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
     return (-1, b"", to_datetime(0)) if row is None else (row[0], row[1], row[2])
 
 
-async def entry(database: Database, place: RecordId) -> Entry | None:
+async def entry(database: Database, place: RecordId) -> StoredEntry | None:
     """The entry a record id names, by primary key."""
     row = await database.fetchrow(
         HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
     )
-    return None if row is None else Entry(*row)
+    return None if row is None else StoredEntry(*row)
 
 
-async def standing_at(database: Database, org_id: int, seq: int) -> Entry | None:
+async def standing_at(database: Database, org_id: int, seq: int) -> StoredEntry | None:
     """Whatever row stands at a seq, whenever it says that it was written."""
     row = await database.fetchrow(STANDING_AT, org_id, seq)
-    return None if row is None else Entry(*row)
+    return None if row is None else StoredEntry(*row)
 
 
 async def rows_at(database: Database, org_id: int, seq: int) -> int:
@@ -148,16 +148,16 @@ async def rows_at(database: Database, org_id: int, seq: int) -> int:
     return 0 if row is None else int(row[0])
 
 
-async def entry_before(database: Database, this: Entry) -> Entry | None:
+async def entry_before(database: Database, this: StoredEntry) -> StoredEntry | None:
     """The entry one seq before this one."""
     row = await database.fetchrow(ENTRY_AT_SEQ, this.org_id, this.seq - 1, this.anchored_at)
-    return None if row is None else Entry(*row)
+    return None if row is None else StoredEntry(*row)
 
 
 async def page(
     database: Database,
     org_id: int,
-    where: Filter,
+    where: EntrySearch,
     *,
     from_seq: int | None,
     descending: bool,
@@ -176,7 +176,7 @@ async def page(
             return Page([], None)
         query, arguments = page_query(where, descending=descending)
         rows = await connection.fetch(query, org_id, first, last, limit, *arguments)
-    entries = [Entry(*row[:-1]) for row in rows]
+    entries = [StoredEntry(*row[:-1]) for row in rows]
     if entries and (rows[-1][-1] == limit or rows[-1][-1] > len(rows)):
         edge = entries[-1].seq
     elif (first, last) == (low, high):
@@ -190,7 +190,7 @@ async def page(
 async def places(
     database: Database,
     org_id: int,
-    where: Filter,
+    where: EntrySearch,
     *,
     from_seq: int,
     to_seq: int,
@@ -215,7 +215,7 @@ async def places(
     return found, following if following <= high else None
 
 
-def _window_of(where: Filter) -> int | None:
+def _window_of(where: EntrySearch) -> int | None:
     if where.actor_tag or where.subject_tag:
         return TAG_WINDOW
     return SCAN_WINDOW if where.patterns else None
@@ -228,7 +228,7 @@ def _window(low: int, high: int, size: int | None, *, descending: bool) -> tuple
 
 
 async def _bounds(
-    connection: Connection, org_id: int, where: Filter, floor: int
+    connection: Connection, org_id: int, where: EntrySearch, floor: int
 ) -> tuple[int, int]:
     """The seqs that can match: anchored_at never decreases along a trail."""
     row = await connection.fetchrow(HEAD, org_id)

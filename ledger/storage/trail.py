@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from ledger.chain import Entry, Head
+from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.errors import QuireError
 from ledger.storage import departed, security_events
@@ -118,19 +118,19 @@ class LockedHead(NamedTuple):
     ``head.anchored_us`` is :data:`IMPOSSIBLE_US` where the row's time can't be one of ours.
     """
 
-    head: Head
+    head: ChainHead
     erasures: int
     thawed_us: int
     frozen_reason: str | None
-    entry: Entry | None
+    entry: StoredEntry | None
 
 
 class Move(NamedTuple):
     """One org's head before and after a batch."""
 
     org_id: int
-    old: Head
-    new: Head
+    old: ChainHead
+    new: ChainHead
 
 
 class AppendTransaction:
@@ -152,27 +152,27 @@ class AppendTransaction:
         locked = {}
         for row in rows:
             org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason = row[:7]
-            head = Head(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
-            entry = Entry(*row[7:16]) if row[7] is not None else None
+            head = ChainHead(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
+            entry = StoredEntry(*row[7:16]) if row[7] is not None else None
             if seq >= 0 and at is not None and entry is None:
                 entry = await self.head_entry(org_id, seq, at)
             locked[org_id] = LockedHead(head, erasures, thawed_us, frozen_reason, entry)
         return locked
 
-    async def head_entry(self, org_id: int, seq: int, at: datetime) -> Entry | None:
+    async def head_entry(self, org_id: int, seq: int, at: datetime) -> StoredEntry | None:
         """The stored entry at this place, in a snapshot of its own."""
         row = await self.run(self.connection.fetchrow(HEAD_ENTRY, org_id, seq, at))
-        return None if row is None else Entry(*row)
+        return None if row is None else StoredEntry(*row)
 
-    async def departed(self, org_id: int) -> Head | None:
+    async def departed(self, org_id: int) -> ChainHead | None:
         """The newest entry of an org that left the database, None where none did."""
         return await self.run(departed.last(self.connection, org_id))  # type: ignore[no-any-return]
 
-    async def entry_at(self, org_id: int, head: Head) -> Entry | None:
+    async def entry_at(self, org_id: int, head: ChainHead) -> StoredEntry | None:
         """The stored entry a head points to."""
         return await self.head_entry(org_id, head.seq, to_datetime(head.anchored_us))
 
-    async def thaw(self, org_id: int, head: Head) -> int:
+    async def thaw(self, org_id: int, head: ChainHead) -> int:
         """Unfreeze an org and state what its head is; returns the new ``thawed_us``."""
         thawed_us: int = await self.run(
             self.connection.fetchval(
@@ -182,8 +182,8 @@ class AppendTransaction:
         return thawed_us
 
     async def entries_between(
-        self, org_id: int, after: Head, upto: Head, limit: int
-    ) -> list[Entry]:
+        self, org_id: int, after: ChainHead, upto: ChainHead, limit: int
+    ) -> list[StoredEntry]:
         """Entries after one head up to another, oldest first, at most ``limit``."""
         rows = await self.run(
             self.connection.fetch(
@@ -196,7 +196,7 @@ class AppendTransaction:
                 limit,
             )
         )
-        return [Entry(*row) for row in rows]
+        return [StoredEntry(*row) for row in rows]
 
     async def orgs_beyond(self, heads: Sequence[tuple[int, int]]) -> set[int]:
         """Of these (org_id, seq) pairs, the orgs that hold entries after that seq."""
@@ -209,16 +209,16 @@ class AppendTransaction:
         )
         return {row[0] for row in rows}
 
-    async def newest(self, org_id: int) -> Entry | None:
+    async def newest(self, org_id: int) -> StoredEntry | None:
         """The stored entry with the highest seq that an entry can have."""
         row = await self.run(self.connection.fetchrow(NEWEST, org_id, MAX_SEQ - 1))
-        return None if row is None else Entry(*row)
+        return None if row is None else StoredEntry(*row)
 
-    async def copy_entries(self, entries: Iterable[Entry]) -> None:
+    async def copy_entries(self, entries: Iterable[StoredEntry]) -> None:
         """Write the entries by binary COPY."""
         await self.run(self._copy(entries))
 
-    async def _copy(self, entries: Iterable[Entry]) -> None:
+    async def _copy(self, entries: Iterable[StoredEntry]) -> None:
         if self.connection.is_closed():
             raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not look
         await self.connection.copy_to_table(

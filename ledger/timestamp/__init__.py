@@ -22,7 +22,7 @@ NONCE_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Timestamp:
+class VerifiedTimestamp:
     """What a verified token says.
 
     ``gen_time`` is UTC; ``accuracy`` is how far it may be off, where the authority
@@ -67,7 +67,7 @@ def verify(
     *,
     policy: str | None = None,
     nonce: int | None = None,
-) -> Timestamp:
+) -> VerifiedTimestamp:
     """Verify a token over a message, wholly, and return what it says.
 
     ``ca_pem`` holds the trusted root and any intermediate certificates; ``policy``

@@ -26,7 +26,7 @@ from rfc3161_client import (
 )
 
 from ledger.errors import TimestampError
-from ledger.timestamp import TOKEN_BYTES_MAX, Timestamp, der
+from ledger.timestamp import TOKEN_BYTES_MAX, VerifiedTimestamp, der
 from ledger.timestamp.exchange import oid
 
 CA_CERTIFICATES_MAX: Final = 32
@@ -73,7 +73,7 @@ _DIGEST_NAMES: Final = {
 
 def verify(
     token: bytes, message: bytes, ca_pem: bytes, policy: str | None, nonce: int | None
-) -> Timestamp:
+) -> VerifiedTimestamp:
     """See :func:`ledger.timestamp.verify`."""
     if len(token) > TOKEN_BYTES_MAX:
         raise TimestampError(f"the token has {len(token)} bytes, over {TOKEN_BYTES_MAX}")
@@ -88,7 +88,7 @@ def verify(
         verifier.verify_message(response, message)
         signer = _signer(response)
         info = response.tst_info
-        said = Timestamp(
+        said = VerifiedTimestamp(
             gen_time=info.gen_time.astimezone(UTC),
             accuracy=_accuracy(info),
             serial=info.serial_number,

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ledger import sealing
-from ledger.errors import Problem, QuireError
+from ledger.errors import ProblemType, QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import ApiKeyRecord
@@ -42,13 +42,13 @@ class Principal(NamedTuple):
 class Unauthorized(QuireError):
     """No key, or none that is valid."""
 
-    problem_type = Problem("unauthorized", 401, "No valid API key")
+    problem_type = ProblemType("unauthorized", 401, "No valid API key")
 
 
 class Forbidden(QuireError):
     """A valid key whose role does not permit what was asked."""
 
-    problem_type = Problem("forbidden", 403, "Not permitted for this key's role")
+    problem_type = ProblemType("forbidden", 403, "Not permitted for this key's role")
 
 
 class NewKey(NamedTuple):

@@ -11,9 +11,9 @@ import time
 from typing import Final
 
 from ledger.archive.retention.run import SYSTEM
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
-from ledger.errors import NOT_FOUND, Problem, QuireError
+from ledger.errors import NOT_FOUND, ProblemType, QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
@@ -37,7 +37,7 @@ class NotFound(QuireError):
 class Conflict(QuireError):
     """What was asked contradicts what is there."""
 
-    problem_type = Problem("conflict", 409, "Conflict")
+    problem_type = ProblemType("conflict", 409, "Conflict")
 
 
 def no_such_org(slug: str) -> NotFound:
@@ -51,12 +51,12 @@ class Directory:
     def __init__(self, database: Database, master_key: bytes) -> None:
         self._database = database
         self._master_key = master_key
-        self._orgs: dict[str, Org] = {}
+        self._orgs: dict[str, OrgFacts] = {}
         self._slugs: dict[int, str] = {}
-        self._public: dict[str, tuple[Org | None, float]] = {}
+        self._public: dict[str, tuple[OrgFacts | None, float]] = {}
         self._forgotten = 0
 
-    async def org(self, slug: str, principal: Principal, what: Right) -> Org:
+    async def org(self, slug: str, principal: Principal, what: Right) -> OrgFacts:
         """The org of this slug, for this caller and purpose. Raises NotFound or Forbidden."""
         org = self._orgs.get(slug)
         if principal.org_id is None:
@@ -70,12 +70,12 @@ class Directory:
             raise Forbidden(f"a {principal.role} key may not {what}")
         return org
 
-    async def by_id(self, org_id: int) -> Org | None:
+    async def by_id(self, org_id: int) -> OrgFacts | None:
         """The org with this id."""
         record = await orgs.org_by_id(self._database, org_id)
         return None if record is None else self._remember(record)
 
-    async def public(self, slug: str) -> Org | None:
+    async def public(self, slug: str) -> OrgFacts | None:
         """The org of this slug if its log is public: it is read without a key.
 
         A private org and none are alike here, in what is answered, kept and awaited.
@@ -105,21 +105,21 @@ class Directory:
         self._forgotten += 1
         self._public.clear()
 
-    async def _own(self, org_id: int) -> Org | None:
+    async def _own(self, org_id: int) -> OrgFacts | None:
         org = self._orgs.get(self._slugs.get(org_id, ""))
         return org or await self.by_id(org_id)
 
-    async def _find(self, slug: str) -> Org | None:
+    async def _find(self, slug: str) -> OrgFacts | None:
         if not SLUG.fullmatch(slug):
             return None
         record = await orgs.org_by_slug(self._database, slug)
         return None if record is None else self._remember(record)
 
-    def _remember(self, record: OrgRecord) -> Org:
+    def _remember(self, record: OrgRecord) -> OrgFacts:
         if len(self._orgs) >= MAX_CACHED:
             self._orgs.clear()
             self._slugs.clear()
-        org = Org(
+        org = OrgFacts(
             record.id,
             record.slug,
             record.privacy == "sealed",
@@ -130,7 +130,7 @@ class Directory:
         self._slugs[record.id] = record.slug
         return org
 
-    async def system(self) -> Org:
+    async def system(self) -> OrgFacts:
         """The org whose trail is the server's own, made at first need. Raises Conflict."""
         record = await orgs.org_by_slug(self._database, SYSTEM)
         if record is None:
@@ -139,20 +139,20 @@ class Directory:
             raise Conflict(f"an org {SYSTEM!r} of somebody is there: nothing is recorded in it")
         return self._remember(record)
 
-    async def create(self, slug: str, name: str, privacy: str) -> Org:
+    async def create(self, slug: str, name: str, privacy: str) -> OrgFacts:
         """Create an org with an empty trail. Raises Conflict where the slug is taken."""
         if slug == SYSTEM:
             raise Conflict(f"the slug {slug!r} is the server's own; choose another")
         return await self._create(slug, name, privacy)
 
-    async def _create(self, slug: str, name: str, privacy: str) -> Org:
+    async def _create(self, slug: str, name: str, privacy: str) -> OrgFacts:
         wrapped = new_org_key(self._master_key, slug)
         for _ in range(_TRIES):
             # Random, so that ids do not tell how many tenants there are.
             org_id = secrets.randbelow(2**31 - 1) + 1
             taken = await orgs.insert_org(self._database, org_id, slug, name, privacy, wrapped)
             if taken is None:
-                return Org(org_id, slug, privacy == "sealed", wrapped)
+                return OrgFacts(org_id, slug, privacy == "sealed", wrapped)
             if taken == "slug":
                 raise Conflict(f"the slug {slug!r} is taken; choose another")
         raise Conflict("no free org id was found; try again")

@@ -12,7 +12,7 @@ from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from server.access.auth import Principal
 from server.http.problems import BadRequest, RequestTimeout
 from server.http.promise import PROMISE, Promise
@@ -28,7 +28,7 @@ ADMITTED: Final = "admitted"
 """Where the guard leaves whom it let in, in the state of a request."""
 
 
-Admitted = tuple[Org | None, Principal | None]
+Admitted = tuple[OrgFacts | None, Principal | None]
 """Whom the guard let in, and to which org: neither for an open route.
 
 There is no principal where the org's log is public and the route needs no key for that. A plain
@@ -55,7 +55,7 @@ def principal_of(request: HttpRequest) -> Principal:
     return principal
 
 
-def org_of(request: HttpRequest, slug: str) -> tuple[Org, Principal]:
+def org_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, Principal]:
     """The org of the path and the caller, whom the guard let in there."""
     org, principal = _admitted(request)
     assert org is not None, "this route has an org in its path"
@@ -64,7 +64,7 @@ def org_of(request: HttpRequest, slug: str) -> tuple[Org, Principal]:
     return org, principal
 
 
-def log_of(request: HttpRequest, slug: str) -> tuple[Org, bool]:
+def log_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, bool]:
     """The org of the path, and whether its log is public: read without a key."""
     org, principal = _admitted(request)
     assert org is not None, "this route has an org in its path"

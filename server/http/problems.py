@@ -18,7 +18,7 @@ from ledger.errors import (
     UNAVAILABLE,
     DatabaseUnavailable,
     PayloadTooLarge,
-    Problem,
+    ProblemType,
     QueueFull,
     QuireError,
 )
@@ -58,10 +58,10 @@ class BadRequest(QuireError):
 class RequestTimeout(QuireError):
     """A body that did not arrive in time."""
 
-    problem_type = Problem("request-timeout", 408, "The request took too long to arrive")
+    problem_type = ProblemType("request-timeout", 408, "The request took too long to arrive")
 
 
-def problem_of(error: type[QuireError]) -> Problem:
+def problem_of(error: type[QuireError]) -> ProblemType:
     """The problem of an error class that states one."""
     assert error.problem_type is not None, f"{error.__name__} states a problem"
     return error.problem_type
@@ -69,17 +69,19 @@ def problem_of(error: type[QuireError]) -> Problem:
 
 TOO_LARGE: Final = problem_of(PayloadTooLarge)
 UNSUPPORTED_TYPE: Final = problem_of(UnsupportedBody)
-HEADERS_TOO_LARGE: Final = Problem("headers-too-large", 431, "Headers too large")
-INTERNAL: Final = Problem("internal", 500, "Internal error")
-EXPECTATION_FAILED: Final = Problem("expectation-failed", 417, "Expectation can't be met")
-NOT_IMPLEMENTED: Final = Problem("not-implemented", 501, "Transfer coding not known")
-VERSION_NOT_SUPPORTED: Final = Problem("version-not-supported", 505, "HTTP version not supported")
+HEADERS_TOO_LARGE: Final = ProblemType("headers-too-large", 431, "Headers too large")
+INTERNAL: Final = ProblemType("internal", 500, "Internal error")
+EXPECTATION_FAILED: Final = ProblemType("expectation-failed", 417, "Expectation can't be met")
+NOT_IMPLEMENTED: Final = ProblemType("not-implemented", 501, "Transfer coding not known")
+VERSION_NOT_SUPPORTED: Final = ProblemType(
+    "version-not-supported", 505, "HTTP version not supported"
+)
 OF_STATUS: Final = {
     400: INVALID_REQUEST,
     401: problem_of(Unauthorized),
     403: problem_of(Forbidden),
     404: NOT_FOUND,
-    405: Problem("method-not-allowed", 405, "Method not allowed"),
+    405: ProblemType("method-not-allowed", 405, "Method not allowed"),
     413: TOO_LARGE,
 }
 _OF_NO_ERROR: Final = (
@@ -93,7 +95,7 @@ _OF_NO_ERROR: Final = (
 """Problems that the protocol brings about, and no error class."""
 
 
-def problems(*packages: str) -> dict[str, Problem]:
+def problems(*packages: str) -> dict[str, ProblemType]:
     """Every problem type there is, by slug: of Quire and of the packages of further domains."""
     ours = ("ledger", "server", *packages)
     found = {problem.slug: problem for problem in _OF_NO_ERROR}
@@ -111,7 +113,7 @@ def _subclasses(cls: type[QuireError]) -> Iterator[type[QuireError]]:
         yield from _subclasses(subclass)
 
 
-def document(kind: Problem, detail: str, **members: Any) -> bytes:
+def document(kind: ProblemType, detail: str, **members: Any) -> bytes:
     """The bytes of a problem; ``members`` that are None are left out."""
     metrics.PROBLEMS.labels(str(kind.status)).inc()
     return msgspec.json.encode(
@@ -126,7 +128,7 @@ def document(kind: Problem, detail: str, **members: Any) -> bytes:
 
 
 def problem(
-    kind: Problem, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    kind: ProblemType, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> Response[bytes]:
     """A problem response."""
     headers = dict(headers or {})

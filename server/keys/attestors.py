@@ -9,7 +9,7 @@ from typing import Self
 
 from ledger.core.attesting.errors import AttestationError
 from ledger.core.attesting.timestamping import Tsa
-from ledger.core.attesting.witnessing import Witness, witnesses_of
+from ledger.core.attesting.witnessing import WitnessClient, witnesses_of
 from ledger.errors import TimestampError, TrustPolicyError
 from ledger.policy import NO_QUORUM, POLICY_BYTES_MAX, Policy, parse_policy
 from ledger.timestamp import check_trust
@@ -30,7 +30,7 @@ class Attestors:
     tsa: Tsa | None
     tsa_ca: bytes | None
     policy: Policy
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[WitnessClient, ...]
 
     async def __aenter__(self) -> Self:
         return self

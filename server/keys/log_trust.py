@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import MEMORY_FILE, log_of, recall
 from ledger.core.verification.work.faults import VerificationFailed
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import QuireError
 from ledger.log_keys import KeyPins, LogKeyHistory, history_of
 from ledger.storage.trees import ANCHOR_LOG
@@ -30,7 +30,7 @@ class TrustSource:
         with contextlib.suppress(QuireError, StartupRefused, OSError):
             self._history()  # compared with the database when the process started
 
-    def of(self, org_id: int, slug: str) -> Trust | None:
+    def of(self, org_id: int, slug: str) -> TrailTrust | None:
         """What is believed of an org's log; None before the first log key was made.
 
         Raises VerificationFailed where something that is there can't be used.
@@ -42,8 +42,8 @@ class TrustSource:
                 return None
             self._require_own_memory(history)
             heads = recall(settings.data_dir / MEMORY_FILE, (org_id, ANCHOR_LOG))
-            known = {of: [SignedHead(*head)] for of, head in heads.items()}
-            return Trust.of(
+            known = {of: [SignedTreeHead(*head)] for of, head in heads.items()}
+            return TrailTrust.of(
                 history,
                 slug,
                 trail=known.get(org_id, []),

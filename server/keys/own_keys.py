@@ -28,11 +28,11 @@ from ledger.storage.key_checks import (
     SIGNING,
     KeyCheck,
     KnownKeys,
-    Queries,
     add_checks,
     known_keys,
     known_keys_at,
 )
+from ledger.storage.queries import Queries
 from server.keys.first_start import Secrets, present_keyring, present_master_key
 from server.keys.key_files import read_private_file
 from server.refusal import StartupRefused

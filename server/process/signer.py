@@ -45,7 +45,7 @@ STOPPED_S: Final = 90.0
 """An org that was not stopped again for so long is signed: it is tried every 30 seconds."""
 
 
-class Signer:
+class SignerProcess:
     """One signer of one database: leads when no other does, and waits its turn otherwise."""
 
     def __init__(self, settings: Settings, database_url: str) -> None:
@@ -178,4 +178,4 @@ class Signer:
 
 def main() -> None:
     """The signer's process, as the supervisor starts it."""
-    work_as_told(lambda settings, database_url: Signer(settings, database_url).run())
+    work_as_told(lambda settings, database_url: SignerProcess(settings, database_url).run())

@@ -11,10 +11,10 @@ import msgspec
 from blake3 import blake3
 
 from ledger import sealing
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
-from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, Problem
+from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
 from server.trails.entry_kinds import ADDED
 
@@ -33,7 +33,7 @@ BODY_TYPES: Final = (JSON, NDJSON, MSGPACK)
 class UnsupportedBody(InvalidEvent):
     """A content type that no parser takes."""
 
-    problem_type = Problem("unsupported-media-type", 415, "Unsupported content type")
+    problem_type = ProblemType("unsupported-media-type", 415, "Unsupported content type")
 
 
 class Intake(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Appender:
         return Event(EventFields(event_type=ADDED), payload)
 
     async def append(
-        self, org: Org, events: list[Event], *, idempotency: KeyDigest | None = None
+        self, org: OrgFacts, events: list[Event], *, idempotency: KeyDigest | None = None
     ) -> Appended:
         """Make the events durable; a subject erased meanwhile makes it seal once more."""
         unique = self._unique(events)

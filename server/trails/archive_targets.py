@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.archive.targets import Target, TargetSettings, open_target
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from server.settings import Settings
 
 
@@ -17,6 +17,6 @@ def named_target(settings: Settings, url: str) -> Target:
     return open_target(url, target_settings(settings))
 
 
-def policy_of(settings: Settings) -> Policy:
+def policy_of(settings: Settings) -> ObjectLock:
     """How long what is stored is locked for."""
-    return Policy(settings.archive_retain_days, settings.archive_legal_hold)
+    return ObjectLock(settings.archive_retain_days, settings.archive_legal_hold)

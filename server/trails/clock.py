@@ -15,15 +15,24 @@ from typing import Final
 
 import structlog
 
-from ledger.core.clock import SECOND_US, Ended, Leap, Reading, Tolerance, WallClock, read_clocks
+from ledger.core.clock import (
+    SECOND_US,
+    ClockReading,
+    Ended,
+    Leap,
+    Tolerance,
+    WallClock,
+    read_clocks,
+)
 from ledger.core.lasting import Lasting, end_silent
 from ledger.errors import ClockUnsteady, StorageError
 from ledger.storage import attestations
-from ledger.storage.clock import Queries, now_us
+from ledger.storage.clock import now_us
 from ledger.storage.database import Database
+from ledger.storage.queries import Reads
 from server import metrics
 from server.settings import Settings
-from server.trails.clock_note import Note, NoteFile, boot_name
+from server.trails.clock_note import ClockNote, NoteFile, boot_name
 
 log = structlog.get_logger("quire")
 
@@ -47,7 +56,7 @@ class ServerClock:
         settings: Settings,
         *,
         reports: bool = False,
-        read: Callable[[], Reading] = read_clocks,
+        read: Callable[[], ClockReading] = read_clocks,
     ) -> None:
         self._file = NoteFile(settings.data_dir)
         self._boot = boot_name()
@@ -122,7 +131,7 @@ class ServerClock:
                 left_s -= LOOK_S
             await asyncio.sleep(LOOK_S)
 
-    async def tick(self, queries: Queries) -> None:
+    async def tick(self, queries: Reads) -> None:
         """Look, and compare when that is due: for processes that do not watch."""
         self.look()
         now_s = time.monotonic()
@@ -130,7 +139,7 @@ class ServerClock:
             self._compared_s = now_s
             await self.compare(queries)
 
-    async def compare(self, queries: Queries) -> None:
+    async def compare(self, queries: Reads) -> None:
         """Hold the clock against the database's, if that answers."""
         asked = self._read()
         try:
@@ -164,7 +173,7 @@ class ServerClock:
         if self._may_report:
             metrics.CLOCK_OFF.set(abs(leap.off_us) / SECOND_US if leap else 0)
 
-    def _trusted(self, note: Note | None, tolerance: Tolerance) -> int | None:
+    def _trusted(self, note: ClockNote | None, tolerance: Tolerance) -> int | None:
         """Where the clock should be by the note; None where that says nothing."""
         if note is None or not self._boot:
             return None
@@ -188,13 +197,13 @@ class ServerClock:
             self.wall.trust(note.boot_us, note.database_us)
             self.wall.look()
 
-    def _note(self, now: Reading) -> None:
+    def _note(self, now: ClockReading) -> None:
         due = now.steady_us - self._written_us >= NOTE_S * SECOND_US or not self._written_us
         if self.wall.leap is not None or not due:
             return
         self._written_us = now.steady_us
         trusted = self.wall.boot.trusted_us, self.wall.database.trusted_us
-        self._file.write(Note(self._boot, *trusted, now.wall_us, self._believed_us))
+        self._file.write(ClockNote(self._boot, *trusted, now.wall_us, self._believed_us))
 
     def _report(self, leap: Leap) -> None:
         """Say that the clock leapt: to the log, the metrics and the security events."""

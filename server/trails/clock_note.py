@@ -23,7 +23,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _TIME_NAMESPACE: Final = Path("/proc/self/ns/time")
 
 
-class Note(msgspec.Struct, frozen=True):
+class ClockNote(msgspec.Struct, frozen=True):
     """Where the wall clock was, in µs.
 
     ``boot`` names the boot whose CLOCK_BOOTTIME ``boot_us`` is the difference to, and
@@ -57,11 +57,11 @@ class NoteFile:
         self._path = data_dir / NAME
         self._kept: int | None = None
 
-    def read(self) -> Note | None:
+    def read(self) -> ClockNote | None:
         """The note, None where there is none."""
         try:
             with self._path.open("rb") as file:
-                return msgspec.json.decode(file.read(_BYTES), type=Note)
+                return msgspec.json.decode(file.read(_BYTES), type=ClockNote)
         except (OSError, msgspec.MsgspecError):
             return None
 
@@ -84,7 +84,7 @@ class NoteFile:
         self._kept = file
         return True
 
-    def write(self, note: Note) -> None:
+    def write(self, note: ClockNote) -> None:
         """Replace the note, if it is kept by this process."""
         if self._kept is not None:
             with contextlib.suppress(OSError):

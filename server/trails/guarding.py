@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.opener import ref_of
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
@@ -75,7 +75,7 @@ class Guard:
         metrics.FROZEN.inc()
         await orgs.freeze_org(self._database, org_id, reason, msgspec.json.encode(found).decode())
 
-    async def thaw(self, org: Org, reason: str, key_id: str) -> None:
+    async def thaw(self, org: OrgFacts, reason: str, key_id: str) -> None:
         """Let a frozen org take entries again; the reason becomes an entry of its trail."""
         record = await orgs.org_by_id(self._database, org.id)
         frozen = None if record is None else record.frozen_reason
@@ -93,7 +93,7 @@ class Guard:
 
         await self._append(org, payload, None, accept, thaw=True)
 
-    async def erase(self, org: Org, name: str, key_id: str) -> Appended:
+    async def erase(self, org: OrgFacts, name: str, key_id: str) -> Appended:
         """Destroy a subject's key and row, and say so in the trail, in one transaction.
 
         Raises NothingToErase where the org knows no such subject.
@@ -113,18 +113,18 @@ class Guard:
         self._sealer.forget(org)
         return appended
 
-    async def record(self, org: Org, event: Mapping[str, object]) -> Appended:
+    async def record(self, org: OrgFacts, event: Mapping[str, object]) -> Appended:
         """Say in a trail what the server itself did, or is about to do."""
         return await self._append(org, event, None, None)
 
-    async def disclosed(self, org: Org, what: Mapping[str, object], key_id: str) -> Appended:
+    async def disclosed(self, org: OrgFacts, what: Mapping[str, object], key_id: str) -> Appended:
         """Say in the trail that sealed payloads or names leave in a bundle, before they do."""
         who = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
         return await self._append(org, {**who, **what}, None, None)
 
     async def _append(
         self,
-        org: Org,
+        org: OrgFacts,
         payload: Mapping[str, object],
         ref: str | None,
         effect: Effect | None,

@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from ledger import sealing
-from ledger.chain import Entry
-from ledger.core.org import Org
+from ledger.chain import StoredEntry
+from ledger.core.org import OrgFacts
 from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.opener import Opener, opener, ref_of
 from ledger.core.sealing.sealer import Sealer
@@ -34,7 +34,7 @@ from ledger.errors import (
 )
 from ledger.event import is_json_payload
 from ledger.storage.database import Database
-from ledger.storage.search import Filter, Page
+from ledger.storage.search import EntrySearch, Page
 from ledger.times import bound
 
 LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
@@ -100,7 +100,7 @@ async def find(
     database: Database,
     trail: TrailReader,
     sealer: Sealer,
-    org: Org,
+    org: OrgFacts,
     query: Query,
     *,
     may_open: bool,
@@ -120,7 +120,7 @@ async def find(
 
 
 async def resolve(
-    database: Database, sealer: Sealer, org: Org, query: Query, *, may_open: bool
+    database: Database, sealer: Sealer, org: OrgFacts, query: Query, *, may_open: bool
 ) -> Query | None:
     """The query as it is put to leaves: in an org that seals, refs stand for names.
 
@@ -140,7 +140,7 @@ async def resolve(
     return msgspec.structs.replace(query, **people)
 
 
-def where_of(query: Query) -> Filter:
+def where_of(query: Query) -> EntrySearch:
     """What a query that was resolved looks for. Raises InvalidFilter."""
     since, until = _moment("since", query.since), _moment("until", query.until)
     named = {name: getattr(query, name) for name in ("actor", "subject", *LEAF_FILTERS)}
@@ -148,7 +148,7 @@ def where_of(query: Query) -> Filter:
         if value is not None and has_control(value):
             raise InvalidFilter(f"{name} holds a control character, which no entry's {name} does")
     tags = search_tag(query.actor), search_tag(query.subject)
-    return Filter(*tags, [*_patterns(named)], since, until)
+    return EntrySearch(*tags, [*_patterns(named)], since, until)
 
 
 def _patterns(named: dict[str, str | None]) -> list[bytes]:
@@ -187,7 +187,12 @@ def _moment(name: str, text: str | None) -> datetime | None:
 
 
 async def show(
-    database: Database, sealer: Sealer, org: Org, entries: Sequence[Entry], *, may_open: bool
+    database: Database,
+    sealer: Sealer,
+    org: OrgFacts,
+    entries: Sequence[StoredEntry],
+    *,
+    may_open: bool,
 ) -> list[EntryBody]:
     """Entries as a caller may see them."""
     leaves = [_leaf(entry) for entry in entries]
@@ -205,7 +210,7 @@ async def show(
     ]
 
 
-def _leaf(entry: Entry) -> Leaf | None:
+def _leaf(entry: StoredEntry) -> Leaf | None:
     """The leaf, or None where it was damaged: the reader is shown what is left."""
     try:
         return decode_leaf(entry.leaf)
@@ -213,7 +218,9 @@ def _leaf(entry: Entry) -> Leaf | None:
         return None
 
 
-def _body(entry: Entry, leaf: Leaf | None, opened: Opener | None, may_open: bool) -> EntryBody:
+def _body(
+    entry: StoredEntry, leaf: Leaf | None, opened: Opener | None, may_open: bool
+) -> EntryBody:
     payload, erased, sealed, lost = entry.payload, False, False, False
     name = _as_is
     if leaf is not None and leaf.payload.seal is not None and opened is not None:
@@ -271,14 +278,16 @@ def _is_json(payload: bytes) -> bool:
     return True
 
 
-def _open(opened: Opener, seal: str, entry: Entry) -> bytes | None:
+def _open(opened: Opener, seal: str, entry: StoredEntry) -> bytes | None:
     try:
         return opened.payload(seal, entry.payload, entry.seq)
     except (KeyNotRestored, SealingError, FormatError):
         return None
 
 
-async def payload_bytes(database: Database, sealer: Sealer, org: Org, entry: Entry) -> bytes | None:
+async def payload_bytes(
+    database: Database, sealer: Sealer, org: OrgFacts, entry: StoredEntry
+) -> bytes | None:
     """The exact bytes of an event as it was sent; None where its subject is erased.
 
     Raises KeyNotRestored, and SealingError or FormatError for an entry that was altered.

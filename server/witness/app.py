@@ -15,21 +15,25 @@ import structlog
 from ledger.core.lasting import Lasting
 from ledger.errors import ClockUnsteady
 from ledger.submission import SUBMISSION_BYTES_MAX
-from server.witness.cosigner import Cosigner, Verdict
+from server.witness.cosigner import Cosigner, CosignerAnswer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 10.0
-_NO_TIME: Final = Verdict(503, b"the witness's clock is not to be trusted; try again later\n")
-_UNAVAILABLE: Final = Verdict(503, b"the witness's memory can't be used now; try again later\n")
-_TOO_LARGE: Final = Verdict(
+_NO_TIME: Final = CosignerAnswer(
+    503, b"the witness's clock is not to be trusted; try again later\n"
+)
+_UNAVAILABLE: Final = CosignerAnswer(
+    503, b"the witness's memory can't be used now; try again later\n"
+)
+_TOO_LARGE: Final = CosignerAnswer(
     413, f"a submission has at most {SUBMISSION_BYTES_MAX} bytes\n".encode()
 )
-_TOO_SLOW: Final = Verdict(408, f"the body took more than {BODY_TIMEOUT_S:g} s\n".encode())
-_NOT_FOUND: Final = Verdict(404, b"nothing is here; a witness has /add-checkpoint\n")
-_NO_METHOD: Final = Verdict(405, b"not by this method\n")
+_TOO_SLOW: Final = CosignerAnswer(408, f"the body took more than {BODY_TIMEOUT_S:g} s\n".encode())
+_NOT_FOUND: Final = CosignerAnswer(404, b"nothing is here; a witness has /add-checkpoint\n")
+_NO_METHOD: Final = CosignerAnswer(405, b"not by this method\n")
 
 log = structlog.get_logger("quire.witness")
 
@@ -60,26 +64,26 @@ class WitnessApp:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         try:
-            verdict = await self._answer(scope["method"], scope["path"], receive)
+            answer = await self._answer(scope["method"], scope["path"], receive)
         except _Gone:
             return
         except sqlite3.Error as error:
             self._memory_fails.failed(log.error, str(error))
-            verdict = _UNAVAILABLE
+            answer = _UNAVAILABLE
         except ClockUnsteady as error:
             self._clock_leapt.failed(log.error, str(error))
-            verdict = _NO_TIME
+            answer = _NO_TIME
         else:
             self._memory_fails.fine()
             self._clock_leapt.fine()
-        await _send(send, verdict, with_body=scope["method"] != "HEAD")
+        await _send(send, answer, with_body=scope["method"] != "HEAD")
 
-    async def _answer(self, method: str, path: str, receive: Receive) -> Verdict:
+    async def _answer(self, method: str, path: str, receive: Receive) -> CosignerAnswer:
         if path == "/add-checkpoint":
             if method != "POST":
                 return _NO_METHOD
             body = await _body(receive)
-            return body if isinstance(body, Verdict) else await self._add(body)
+            return body if isinstance(body, CosignerAnswer) else await self._add(body)
         origin = self._paths.get(path)
         if origin is None:
             return _NOT_FOUND
@@ -87,18 +91,18 @@ class WitnessApp:
             return _NO_METHOD
         return await self._in_thread(partial(self._cosigner.latest, origin))
 
-    async def _add(self, body: bytes) -> Verdict:
-        verdict = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
-        if verdict.status != 200:
-            reason = verdict.body.decode("utf-8", "replace").strip()
-            log.info("not cosigned", status=verdict.status, reason=reason)
-        return verdict
+    async def _add(self, body: bytes) -> CosignerAnswer:
+        answer = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
+        if answer.status != 200:
+            reason = answer.body.decode("utf-8", "replace").strip()
+            log.info("not cosigned", status=answer.status, reason=reason)
+        return answer
 
-    async def _in_thread(self, judge: Callable[[], Verdict]) -> Verdict:
+    async def _in_thread(self, judge: Callable[[], CosignerAnswer]) -> CosignerAnswer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, judge)
 
 
-async def _body(receive: Receive) -> bytes | Verdict:
+async def _body(receive: Receive) -> bytes | CosignerAnswer:
     """The whole body, or the answer to one that is too large or too slow."""
     received = bytearray()
     try:
@@ -117,11 +121,11 @@ async def _body(receive: Receive) -> bytes | Verdict:
     return bytes(received)
 
 
-async def _send(send: Send, verdict: Verdict, *, with_body: bool) -> None:
+async def _send(send: Send, answer: CosignerAnswer, *, with_body: bool) -> None:
     headers = [
-        (b"content-type", verdict.media_type.encode()),
-        (b"content-length", str(len(verdict.body)).encode()),
+        (b"content-type", answer.media_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
         (b"cache-control", b"no-store"),
     ]
-    await send({"type": "http.response.start", "status": verdict.status, "headers": headers})
-    await send({"type": "http.response.body", "body": verdict.body if with_body else b""})
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body if with_body else b""})

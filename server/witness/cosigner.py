@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ledger.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint, parse_checkpoint
+from ledger.checkpoint import OpenedCheckpoint, TreeHead, open_checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, MerkleError, NoteError, SubmissionError
 from ledger.merkle import EMPTY_ROOT, verify_consistency
 from ledger.note import NoteSignature, Signer, parse_note
 from ledger.policy import Policy
 from ledger.submission import Submission, parse_submission
-from server.witness.heads import Head, Heads
+from server.witness.heads import Heads, LogHead
 
 TEXT: Final = "text/plain; charset=utf-8"
 SIZE: Final = "text/x.tlog.size"
@@ -25,7 +25,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CosignerAnswer:
     """An HTTP answer."""
 
     status: int
@@ -38,7 +38,7 @@ class _Refusal(Exception):
 
     def __init__(self, status: int, reason: str, media_type: str = TEXT) -> None:
         super().__init__(reason)
-        self.verdict = Verdict(status, f"{reason}\n".encode(), media_type)
+        self.answer = CosignerAnswer(status, f"{reason}\n".encode(), media_type)
 
 
 class Cosigner:
@@ -50,7 +50,7 @@ class Cosigner:
         self._heads = heads
         self._clock = clock
 
-    def add_checkpoint(self, body: bytes) -> Verdict:
+    def add_checkpoint(self, body: bytes) -> CosignerAnswer:
         """The answer to an add-checkpoint request.
 
         Raises sqlite3.Error where the state can't be read or written: then nothing
@@ -64,16 +64,16 @@ class Cosigner:
             with self._heads.exclusively():
                 cosignatures = self._extended(submission, opened)
             # Only here, after the commit, may a cosignature leave this process.
-            return Verdict(200, cosignatures)
+            return CosignerAnswer(200, cosignatures)
         except _Refusal as refusal:
-            return refusal.verdict
+            return refusal.answer
 
-    def latest(self, origin: str) -> Verdict:
+    def latest(self, origin: str) -> CosignerAnswer:
         """The answer to a monitor that asks for a log's newest checkpoint."""
         head = self._heads.find(origin)
         if head is None:
-            return Verdict(404, b"no checkpoint of such a log was cosigned here\n")
-        return Verdict(200, head.note)
+            return CosignerAnswer(404, b"no checkpoint of such a log was cosigned here\n")
+        return CosignerAnswer(200, head.note)
 
     def _opened(self, note: bytes) -> OpenedCheckpoint:
         origin = _origin(note)
@@ -99,7 +99,7 @@ class Cosigner:
         lines = b"".join(signer.line(text, time_s) for signer in self._signers)
         log_signatures = [found.signature for found in opened.verified]
         note = _joined(text, log_signatures, lines)
-        self._heads.keep(Head(new.origin, new.size, new.root, time_s, note))
+        self._heads.keep(LogHead(new.origin, new.size, new.root, time_s, note))
         return lines
 
 
@@ -117,7 +117,7 @@ def _origin(note: bytes) -> str:
         raise _Refusal(400, str(error)) from None
 
 
-def _check_growth(new: Checkpoint, head: Head | None, proof: Sequence[bytes]) -> None:
+def _check_growth(new: TreeHead, head: LogHead | None, proof: Sequence[bytes]) -> None:
     """The new tree begins with that of the head. Raises _Refusal."""
     if new.size == 0 and new.root != EMPTY_ROOT:
         raise _Refusal(422, "an empty tree has another root")

@@ -49,7 +49,7 @@ SET size = excluded.size, root = excluded.root, time_s = excluded.time_s, note =
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class LogHead:
     """Where a log stands: tree size, root (32 bytes), when (POSIX seconds), the cosigned note."""
 
     origin: str
@@ -91,14 +91,14 @@ class Heads:
     def close(self) -> None:
         self._database.close()
 
-    def all(self) -> list[Head]:
+    def all(self) -> list[LogHead]:
         """Every log's head, by origin."""
-        return [Head(*row) for row in self._database.execute(f"{_SELECT} ORDER BY origin")]
+        return [LogHead(*row) for row in self._database.execute(f"{_SELECT} ORDER BY origin")]
 
-    def find(self, origin: str) -> Head | None:
+    def find(self, origin: str) -> LogHead | None:
         """The head of a log, or None where none was cosigned."""
         row = self._database.execute(f"{_SELECT} WHERE origin = ?", (origin,)).fetchone()
-        return None if row is None else Head(*row)
+        return None if row is None else LogHead(*row)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -116,7 +116,7 @@ class Heads:
                 self._database.execute("ROLLBACK")
             raise
 
-    def keep(self, head: Head) -> None:
+    def keep(self, head: LogHead) -> None:
         """Write a head in the place of its log's last; only within :meth:`exclusively`."""
         assert self._database.in_transaction
         values = (head.origin, head.size, head.root, head.time_s, head.note)

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from ledger.archive.format.layout import ANCHORS
 from ledger.archive.targets import open_target
 from ledger.archive.verification.run import How, Live, verify_archive
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
 from ledger.storage import archive_accounts
 from tests.support.archives import HISTORY, Archived
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("object_storage")
 
-LOCKED = Policy(retain_days=1, legal_hold=True)
+LOCKED = ObjectLock(retain_days=1, legal_hold=True)
 
 
 async def test_every_object_is_locked_and_the_archive_is_right(

@@ -11,7 +11,7 @@ import pytest
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.errors import QuireError, RestoreRefused
 from ledger.storage import database as storage
 from ledger.storage import orgs
@@ -24,7 +24,7 @@ from tests.support.restoring import TABLES, contents, means, signed_trail_of, ve
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
 from tests.support.trails import ORG, ORG_ID
 
-ACME = Org(ORG_ID, ORG, False, b"")
+ACME = OrgFacts(ORG_ID, ORG, False, b"")
 
 
 @pytest.fixture

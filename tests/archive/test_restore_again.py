@@ -14,7 +14,7 @@ from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.archive.verification.run import How, verify_archive
 from ledger.core.checkpointing import Pace
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.storage import archive_accounts, orgs
 from tests.support.appending import new_org, process, superuser
 from tests.support.archives import HISTORY, KEYS, Archived
@@ -23,7 +23,7 @@ from tests.support.restoring import means, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
 from tests.support.trails import ORG, ORG_ID, RING
 
-ACME = Org(ORG_ID, ORG, False, b"")
+ACME = OrgFacts(ORG_ID, ORG, False, b"")
 AGAIN = Pace(retry_s=0, idle_s=3_600)
 
 
@@ -37,7 +37,7 @@ def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
 
 
 @pytest.fixture
-async def other(archived_trail: Archived) -> AsyncIterator[Org]:
+async def other(archived_trail: Archived) -> AsyncIterator[OrgFacts]:
     """Another org with 30 entries, signed once with Acme's first; the anchor covers both."""
     async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
@@ -46,7 +46,7 @@ async def other(archived_trail: Archived) -> AsyncIterator[Org]:
         yield made
 
 
-async def archive(archived_trail: Archived, folder: Target, *others: Org) -> None:
+async def archive(archived_trail: Archived, folder: Target, *others: OrgFacts) -> None:
     """Archive the log of all checkpoints, then Acme and these."""
     await archived_trail.archive(folder)
     for org in others:
@@ -55,7 +55,7 @@ async def archive(archived_trail: Archived, folder: Target, *others: Org) -> Non
         await archived_trail.writer(folder).archive(record)
 
 
-async def go_on(database: Database, memory: Path, *all_orgs: Org) -> None:
+async def go_on(database: Database, memory: Path, *all_orgs: OrgFacts) -> None:
     """Append to each of these, sign, anchor, what waits since the restore included."""
     async with process(database.server_url) as running:
         for org in all_orgs:
@@ -75,7 +75,7 @@ async def faults_of(folder: Target, org: str) -> list[str]:
 
 
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
-    archived_trail: Archived, folder: Target, other: Org, two_more: tuple[Database, Database]
+    archived_trail: Archived, folder: Target, other: OrgFacts, two_more: tuple[Database, Database]
 ) -> None:
     second, third = two_more
     async with process(archived_trail.database.server_url) as running:

@@ -10,7 +10,7 @@ from ledger.archive.format.layout import ANCHORS, CosignatureAt, TokenAt
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.archive.verification.anchoring import Attestors
+from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.errors import RestoreRefused
 from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
@@ -73,7 +73,9 @@ async def test_what_is_of_another_anchor_does_not_come_back(
     await put(folder, TokenAt(3, 13), b"no token")
     await put(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), line(notes[2]))
     await put(folder, CosignatureAt(3, 15, WITNESS.key_id.hex()), line(notes[2]))
-    attestors = Attestors(shared_authority.ca_pem, POLICY) if trusting else Attestors()
+    attestors = (
+        TrustedAttestors(shared_authority.ca_pem, POLICY) if trusting else TrustedAttestors()
+    )
     restore = Restore(folder, empty.owner_url, means()._replace(attestors=attestors))
     await restore.run([ORG])
     left_out = [text.split(" ", 1)[0].removeprefix(f"{ANCHORS}/") for text in restore.warnings]

@@ -10,7 +10,7 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.retention.run import SYSTEM, Retention
 from ledger.archive.targets import Target
 from ledger.archive.verification.run import How, Live, verify_archive
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.trail import TrailReader
 from ledger.entry import RecordId, from_datetime
@@ -102,7 +102,7 @@ async def test_a_process_that_saw_only_what_left_appends_on(
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
     await load(archived_trail, folder, 30)
     await keep(archived_trail, None)
-    org = Org(ORG_ID, ORG, False, b"")
+    org = OrgFacts(ORG_ID, ORG, False, b"")
     async with process(archived_trail.database.server_url, clock=lambda: moment(JANUARY)) as idle:
         await archived_trail.superuser.execute("DROP TRIGGER sealed ON entries_2026_01")
         await idle.append(org, b"seen here last")

@@ -13,13 +13,13 @@ from botocore.exceptions import ClientError
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target, open_target
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.trail import TrailReader
-from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import TrailRange as Verified
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import departed
@@ -57,7 +57,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
 ) -> None:
     await archived_trail.grow(300, now_us=moment(JANUARY))
     await archived_trail.grow(20, now_us=moment(FEBRUARY))
-    await archived_trail.archive(target, Policy(retain_days=1))
+    await archived_trail.archive(target, ObjectLock(retain_days=1))
     before = await contents(archived_trail.database)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, target) as retention:
@@ -72,7 +72,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
         archived_trail.database.server_url,
         Verified(ORG_ID, ORG),
         RING,
-        trust=Trust.of(HISTORY, ORG),
+        trust=TrailTrust.of(HISTORY, ORG),
         archive=ArchiveAt(target.url, s3_environ.settings),
         processes=1,
     )
@@ -83,20 +83,20 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
 
 
 @pytest.mark.parametrize("before", ["a day", "nothing"])
-@pytest.mark.parametrize("policy", [Policy(retain_days=30), Policy(legal_hold=True)])
+@pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
 async def test_what_leaves_is_locked_from_then_on(
     archived_trail: Archived,
     s3_environ: ObjectStorage,
     s3: S3Client,
     bucket: str,
-    policy: Policy,
+    policy: ObjectLock,
     before: str,
 ) -> None:
     url, settings = f"s3://{bucket}/quire", s3_environ.settings
     async with open_target(url, settings) as target:
         await archived_trail.grow(300, now_us=moment(JANUARY))
         await archived_trail.grow(300, now_us=moment(FEBRUARY))
-        await archived_trail.archive(target, Policy(retain_days=1))
+        await archived_trail.archive(target, ObjectLock(retain_days=1))
         if before == "nothing":
             async for listed in target.list():
                 data = await target.get(listed.key, listed.size)
@@ -135,13 +135,13 @@ async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
     async with open_target(url, s3_environ.settings) as target:
         await archived_trail.grow(30, now_us=moment(JANUARY))
         await archived_trail.grow(5, now_us=moment(FEBRUARY))
-        await archived_trail.archive(target, Policy(retain_days=1))
+        await archived_trail.archive(target, ObjectLock(retain_days=1))
     await keep(archived_trail, 1)
     s3_proxy.decide = always("PUT", Fault.DENIED)
     settings = msgspec.structs.replace(
         s3_environ.settings, s3_endpoint=s3_proxy.endpoint, attempts=1
     )
-    policy = Policy(retain_days=30)
+    policy = ObjectLock(retain_days=30)
     async with (
         open_target(url, settings) as target,
         retaining(archived_trail, target, policy) as retention,
@@ -158,9 +158,9 @@ async def test_nothing_leaves_for_a_bucket_without_a_policy(
 ) -> None:
     await archived_trail.grow(30, now_us=moment(JANUARY))
     await archived_trail.grow(5, now_us=moment(FEBRUARY))
-    await archived_trail.archive(target, Policy(retain_days=1))
+    await archived_trail.archive(target, ObjectLock(retain_days=1))
     await keep(archived_trail, 1)
-    async with retaining(archived_trail, target, Policy()) as retention:
+    async with retaining(archived_trail, target, ObjectLock()) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await retention.let_go(JANUARY)
     assert await departed.live_from(archived_trail.server, ORG_ID) == 0
@@ -174,7 +174,7 @@ async def test_nothing_leaves_while_the_bucket_is_away(
     async with open_target(url, settings) as target:
         await archived_trail.grow(30, now_us=moment(JANUARY))
         await archived_trail.grow(5, now_us=moment(FEBRUARY))
-        await archived_trail.archive(target, Policy(retain_days=1))
+        await archived_trail.archive(target, ObjectLock(retain_days=1))
     await keep(archived_trail, 1)
     away = type(settings)(
         s3_endpoint="http://127.0.0.1:9", attempts=1, attempts_timeout_s=1, connect_timeout_s=1

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ledger.archive.targets import Target
-from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import TrailRange as Verified
 from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.faults import Result, VerificationFailed
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import RetentionRefused
 from ledger.storage import departed
 from ledger.storage.copy_out import open_snapshot
@@ -32,7 +32,7 @@ async def verified(
         archived_trail.database.server_url,
         Verified(ORG_ID, ORG, first, last),
         RING,
-        trust=Trust.of(HISTORY, ORG),
+        trust=TrailTrust.of(HISTORY, ORG),
         archive=None if target is None else ArchiveAt(target.url),
         processes=2,
     )

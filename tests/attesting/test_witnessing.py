@@ -12,7 +12,7 @@ from ledger.core.attesting.errors import (
     WitnessConflict,
     WitnessRefused,
 )
-from ledger.core.attesting.witnessing import ROUNDS_MAX, Prove, Witness, witnesses_of
+from ledger.core.attesting.witnessing import ROUNDS_MAX, Prove, WitnessClient, witnesses_of
 from ledger.note import NOTE_BYTES_MAX, CosignatureSigner, MlDsaSigner, add_signatures
 from ledger.policy import parse_policy
 from ledger.submission import parse_submission
@@ -43,7 +43,7 @@ def canned() -> Iterator[Canned]:
 
 async def test_a_log_that_grows(start_witness: StartWitness) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         for size in (0, 5, 5, 256, 300):
             found = await witness.cosign(LOG.note(size), prover(size))
             assert {one.verifier for one in found} == set(process.verifiers)
@@ -54,10 +54,10 @@ async def test_a_server_that_restarts_asks_where_the_witness_stands(
     start_witness: StartWitness,
 ) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.cosign(LOG.note(50), prover(50))
     asked: list[int] = []
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.cosign(LOG.note(60), prover(60, asked=asked))
         await witness.cosign(LOG.note(70), prover(70, asked=asked))
     assert asked == [50, 60]
@@ -65,7 +65,7 @@ async def test_a_server_that_restarts_asks_where_the_witness_stands(
 
 async def test_a_witness_that_has_seen_more(start_witness: StartWitness) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.cosign(LOG.note(50), prover(50))
         for _ in range(2):
             with pytest.raises(WitnessAhead) as caught:
@@ -76,7 +76,7 @@ async def test_a_witness_that_has_seen_more(start_witness: StartWitness) -> None
 
 async def test_another_history_is_refused(start_witness: StartWitness) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.cosign(LOG.note(50), prover(50))
         for size in (50, 60):
             with pytest.raises(WitnessRefused, match="forked") as caught:
@@ -86,7 +86,7 @@ async def test_another_history_is_refused(start_witness: StartWitness) -> None:
 
 async def test_a_log_the_witness_does_not_know(start_witness: StartWitness) -> None:
     process = start_witness(SmallLog("other.example").policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         with pytest.raises(WitnessRefused, match="does not know this log") as caught:
             await witness.cosign(LOG.note(5), prover(5))
     assert caught.value.status == 404
@@ -94,14 +94,14 @@ async def test_a_log_the_witness_does_not_know(start_witness: StartWitness) -> N
 
 async def test_keys_the_witness_does_not_have(start_witness: StartWitness) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(process.url, [KEY.verifier()]) as witness:
         with pytest.raises(WitnessRefused, match="no key that the policy lists"):
             await witness.cosign(LOG.note(5), prover(5))
 
 
 async def test_a_conflict_of_one_submission(start_witness: StartWitness) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.add_checkpoint(0, (), LOG.note(5))
         with pytest.raises(WitnessConflict) as caught:
             await witness.add_checkpoint(0, (), LOG.note(9))
@@ -111,7 +111,7 @@ async def test_a_conflict_of_one_submission(start_witness: StartWitness) -> None
 
 async def test_a_witness_that_is_killed_and_comes_back(start_witness: StartWitness) -> None:
     process = start_witness(LOG.policy)
-    async with Witness(process.url, process.verifiers) as witness:
+    async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.cosign(LOG.note(5), prover(5))
         process.kill()
         with pytest.raises(AttestationUnavailable, match="could not be asked"):
@@ -145,7 +145,7 @@ def test_witnesses_without_a_url_are_not_asked() -> None:
 async def test_what_is_sent(canned: Canned) -> None:
     canned.body = KEY.line(LOG.text(9), 1)
     note = LOG.note(9)
-    async with Witness(f"{canned.url}/a/prefix/", [KEY.verifier()]) as witness:
+    async with WitnessClient(f"{canned.url}/a/prefix/", [KEY.verifier()]) as witness:
         await witness.add_checkpoint(5, LOG.proof(5, 9), note)
     ((path, body),) = canned.requests
     assert path == "/a/prefix/add-checkpoint"
@@ -157,7 +157,7 @@ async def test_what_is_sent(canned: Canned) -> None:
 async def test_cosignatures_of_strangers_are_ignored(canned: Canned) -> None:
     stranger = MlDsaSigner.from_seed("stranger.example", b"s" * 32)
     canned.body = stranger.line(LOG.text(9), 1) + KEY.line(LOG.text(9), 1)
-    async with Witness(canned.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
         (found,) = await witness.add_checkpoint(0, (), LOG.note(9))
     assert found.verifier == KEY.verifier()
 
@@ -178,7 +178,7 @@ async def test_cosignatures_of_strangers_are_ignored(canned: Canned) -> None:
 )
 async def test_answers_that_are_no_cosignatures(canned: Canned, body: bytes) -> None:
     canned.body = body
-    async with Witness(canned.url, KEYS) as witness:
+    async with WitnessClient(canned.url, KEYS) as witness:
         with pytest.raises(WitnessRefused, match="did not cosign"):
             await witness.add_checkpoint(0, (), LOG.note(9))
 
@@ -199,7 +199,7 @@ async def test_conflicts_that_name_no_size_to_go_on_from(
     canned: Canned, body: bytes, media_type: str
 ) -> None:
     canned.status, canned.body, canned.media_type = 409, body, media_type
-    async with Witness(canned.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
         with pytest.raises(WitnessRefused, match="HTTP 409"):
             await witness.cosign(LOG.note(9), prover(9))
     assert len(canned.requests) == 1
@@ -212,7 +212,7 @@ async def test_conflicts_without_end_end(canned: Canned) -> None:
         canned.body = b"%d\n" % (old_size % 5 + 1)
         return LOG.proof(old_size, 9)
 
-    async with Witness(canned.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
         with pytest.raises(AttestationUnavailable, match="at another size"):
             await witness.cosign(LOG.note(9), prove)
     assert len(canned.requests) == ROUNDS_MAX
@@ -221,7 +221,7 @@ async def test_conflicts_without_end_end(canned: Canned) -> None:
 @pytest.mark.parametrize("status", [408, 413, 429, 500, 502, 503])
 async def test_answers_that_ask_for_patience(canned: Canned, status: int) -> None:
     canned.status = status
-    async with Witness(canned.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
         with pytest.raises(AttestationUnavailable, match=f"HTTP {status}"):
             await witness.cosign(LOG.note(9), prover(9))
 
@@ -229,7 +229,7 @@ async def test_answers_that_ask_for_patience(canned: Canned, status: int) -> Non
 @pytest.mark.parametrize("status", [204, 301, 400, 401, 403, 404, 418, 422])
 async def test_answers_that_say_no(canned: Canned, status: int) -> None:
     canned.status, canned.headers = status, {"location": "http://127.0.0.1:9/"}
-    async with Witness(canned.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
         with pytest.raises(WitnessRefused) as caught:
             await witness.cosign(LOG.note(9), prover(9))
     assert caught.value.status == status
@@ -237,7 +237,7 @@ async def test_answers_that_say_no(canned: Canned, status: int) -> None:
 
 async def test_an_answer_that_is_too_large(canned: Canned) -> None:
     canned.body = bytes(NOTE_BYTES_MAX + 1)
-    async with Witness(canned.url, [KEY.verifier()]) as witness:
+    async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
         with pytest.raises(AttestationUnavailable, match="more than"):
             await witness.cosign(LOG.note(9), prover(9))
 
@@ -258,6 +258,8 @@ async def test_an_answer_that_comes_byte_by_byte_is_cut() -> None:
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with Witness(f"http://127.0.0.1:{port}", [KEY.verifier()], timeout_s=0.5) as witness:
+        async with WitnessClient(
+            f"http://127.0.0.1:{port}", [KEY.verifier()], timeout_s=0.5
+        ) as witness:
             with pytest.raises(AttestationUnavailable, match=r"within 0\.5 s"):
                 await witness.cosign(LOG.note(9), prover(9))

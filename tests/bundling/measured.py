@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.core.bundling import BundleBuilder, Contents, by_range, covering
-from ledger.core.org import Org
+from ledger.core.bundling import BundleBuilder, BundlePlan, by_range, covering
+from ledger.core.org import OrgFacts
 from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.sealer import Sealer
 from ledger.evidence.format import Request
@@ -23,7 +23,7 @@ class Order(msgspec.Struct):
     """Bundle entries 0 to ``count - 1`` of an org into a file."""
 
     url: str
-    org: Org
+    org: OrgFacts
     master_key: bytes
     count: int
     path: str
@@ -61,7 +61,7 @@ async def build(order: Order) -> Outcome:
         )
         signed = await covering(database, order.org, last, anchored=True)
         request = Request(from_seq=0, to_seq=last)
-        contents = Contents(order.org, request, selection, signed, None)
+        contents = BundlePlan(order.org, request, selection, signed, None)
         size = 0
         with Path(order.path).open("wb") as file:
             async for piece in builder.stream(contents):

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.log_keys import publish_history
@@ -29,7 +29,7 @@ sizes = [
 ]
 
 
-async def fill(database: clusters.Database, memory: Path, count: int, payload: int) -> Org:
+async def fill(database: clusters.Database, memory: Path, count: int, payload: int) -> OrgFacts:
     """A trail of this many entries with payloads of this many bytes, signed and anchored."""
     async with process(database.server_url) as running:
         org = await new_org(running.database)
@@ -44,7 +44,7 @@ async def fill(database: clusters.Database, memory: Path, count: int, payload: i
     return org
 
 
-def build(database: clusters.Database, org: Org, count: int, path: Path) -> Outcome:
+def build(database: clusters.Database, org: OrgFacts, count: int, path: Path) -> Outcome:
     """Build a bundle of the whole trail in a process of its own."""
     order = Order(database.server_url, org, MASTER_KEY, count, str(path))
     done = subprocess.run(

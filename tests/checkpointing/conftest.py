@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database
 
 
 @pytest.fixture
-async def one_org(database: Database) -> AsyncIterator[tuple[Process, Org]]:
+async def one_org(database: Database) -> AsyncIterator[tuple[Process, OrgFacts]]:
     """A sequencer on the test's database, and an org without entries."""
     async with process(database.server_url) as server:
         yield server, await new_org(server.database)

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from ledger.core.checkpointing import Doubt, RoundReport
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org, process, superuser
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, fetch, sound_history
@@ -28,8 +28,8 @@ class Victim:
     database: Database
     memory: Path
     server: Process
-    org: Org
-    bystander: Org
+    org: OrgFacts
+    bystander: OrgFacts
     connection: asyncpg.Connection[Any]
 
     async def run(self, statement: str, *args: object) -> None:

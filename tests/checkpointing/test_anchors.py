@@ -9,7 +9,7 @@ import pytest
 
 from ledger.anchor import blind
 from ledger.core.checkpointing import AnchoringStopped, Pace, anchoring
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.log_keys import open_anchor
 from ledger.note import sign_note
 from ledger.storage.trees import ANCHOR_LOG
@@ -29,14 +29,14 @@ NONCE = bytes(32)
 HISTORY = log_keys().public()
 
 
-async def plant(server: Process, idx: int, org: Org, size: int, leaf: bytes) -> None:
+async def plant(server: Process, idx: int, org: OrgFacts, size: int, leaf: bytes) -> None:
     """A row that somebody with the server's own rights adds."""
     await server.database.execute(ADD, idx, org.id, size, NONCE, leaf)
 
 
 @pytest.mark.parametrize("place", [1, 2, 5, 2**63 - 1])
 async def test_a_planted_leaf_stops_anchors_when_its_turn_comes_and_checkpoints_never(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path, place: int
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, place: int
 ) -> None:
     server, org = one_org
     memory = tmp_path / "memory"
@@ -67,7 +67,7 @@ async def test_a_planted_leaf_stops_anchors_when_its_turn_comes_and_checkpoints_
 
 
 async def test_a_second_leaf_of_our_own_checkpoint_is_none_the_worse(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     async with checkpointer(database.server_url, tmp_path / "memory") as signer:
@@ -81,7 +81,7 @@ async def test_a_second_leaf_of_our_own_checkpoint_is_none_the_worse(
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_foreign_checkpoint_enters_no_anchor(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path, restarted: bool
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, restarted: bool
 ) -> None:
     server, org = one_org
     memory = tmp_path / "memory"
@@ -126,7 +126,7 @@ async def test_a_foreign_checkpoint_enters_no_anchor(
 )  # fmt: skip
 async def test_each_change_stops_the_anchors_and_a_repair_starts_them(
     database: Database,
-    one_org: tuple[Process, Org],
+    one_org: tuple[Process, OrgFacts],
     tmp_path: Path,
     statement: str,
     kind: str,
@@ -160,7 +160,7 @@ async def test_each_change_stops_the_anchors_and_a_repair_starts_them(
 @pytest.mark.parametrize("size", [-(2**63), 100, 2**63 - 1])
 @pytest.mark.parametrize("lost", [False, True])
 async def test_the_row_of_the_anchor_log_holds_up_no_checkpoint(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path, size: int, lost: bool
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, size: int, lost: bool
 ) -> None:
     server, org = one_org
     memory = tmp_path / "memory"
@@ -179,7 +179,7 @@ async def test_the_row_of_the_anchor_log_holds_up_no_checkpoint(
 
 
 async def test_an_idle_org_is_anchored_again_but_not_with_another_checkpoint(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     await server.append(org, b"one")
@@ -200,7 +200,7 @@ async def test_an_idle_org_is_anchored_again_but_not_with_another_checkpoint(
 
 
 async def test_a_clock_set_back_dates_nothing_back(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     memory = tmp_path / "memory"
@@ -224,7 +224,7 @@ async def test_a_clock_set_back_dates_nothing_back(
 
 async def test_a_backlog_of_leaves_is_anchored_in_portions(
     database: Database,
-    one_org: tuple[Process, Org],
+    one_org: tuple[Process, OrgFacts],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

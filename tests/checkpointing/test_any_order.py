@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.core.checkpointing import Pace
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database
@@ -33,7 +33,7 @@ STEPS: Final = st.one_of(
 class Run:
     """One org, its signers one after another, and what they must never break."""
 
-    def __init__(self, database: Database, server: Process, org: Org, memory: Path) -> None:
+    def __init__(self, database: Database, server: Process, org: OrgFacts, memory: Path) -> None:
         self._database = database
         self._server = server
         self._org = org

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import Checkpointer
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import new_org, process
@@ -27,7 +27,7 @@ def once(cut: Cut, after: int = 0) -> Iterator[Cut]:
     return chain(repeat(Cut.NOT, after), [cut], repeat(Cut.NOT))
 
 
-async def org_of(database: Database, count: int) -> Org:
+async def org_of(database: Database, count: int) -> OrgFacts:
     async with process(database.server_url) as server:
         org = await new_org(server.database)
         await server.append(org, *[b"%d" % n for n in range(count)])

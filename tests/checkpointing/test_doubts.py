@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from ledger.chain import EMPTY_HEAD, Entry, extend
+from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from ledger.entry import entry_hash
 from ledger.keys import SigningKey
 from ledger.storage import trees
@@ -172,7 +172,7 @@ async def test_no_bit_of_a_stored_leaf_can_flip(
             await org.repair()
 
 
-async def put(org: Victim, forged: Entry) -> None:
+async def put(org: Victim, forged: StoredEntry) -> None:
     """Store an entry in place of the one at its seq."""
     await org.run(f"DELETE FROM entries {ENTRY}")
     columns = ENTRY_COLUMNS.split(", ")

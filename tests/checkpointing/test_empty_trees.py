@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger.core.checkpointing.memory import Memory
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from ledger.merkle import EMPTY_ROOT
 from ledger.storage.signing import SignerConnection
@@ -25,7 +25,7 @@ from tests.support.signing import (
 
 
 async def test_a_new_org_is_signed_at_size_0_once(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     memory = tmp_path / "memory"
@@ -54,7 +54,7 @@ async def test_a_new_org_is_signed_at_size_0_once(
 
 
 async def test_one_that_has_entries_before_the_first_round_needs_no_size_0(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     await server.append(org, b"a")
@@ -68,7 +68,7 @@ async def test_one_that_has_entries_before_the_first_round_needs_no_size_0(
 @pytest.mark.parametrize("after", [False, True], ids=["before-commit", "after-commit"])
 async def test_a_crash_signs_no_two_notes(
     database: Database,
-    one_org: tuple[Process, Org],
+    one_org: tuple[Process, OrgFacts],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     after: bool,
@@ -114,7 +114,7 @@ async def test_a_crash_signs_no_two_notes(
 
 async def test_a_leader_that_looked_before_another_signed_signs_nothing(
     database: Database,
-    one_org: tuple[Process, Org],
+    one_org: tuple[Process, OrgFacts],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,7 +135,7 @@ async def test_a_leader_that_looked_before_another_signed_signs_nothing(
 
 
 async def test_a_frozen_org_is_not_signed_while_it_is(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     freeze = "UPDATE heads SET frozen_reason = $2, frozen_at = now() WHERE org_id = $1"
@@ -147,7 +147,7 @@ async def test_a_frozen_org_is_not_signed_while_it_is(
 
 
 async def test_a_planted_checkpoint_of_size_0_stops_the_org(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     await server.database.execute(
@@ -161,7 +161,7 @@ async def test_a_planted_checkpoint_of_size_0_stops_the_org(
 
 
 async def test_another_root_that_was_signed_for_size_0_is_noticed(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     _, org = one_org
     memory = Memory(tmp_path / "memory")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.chain import EMPTY_HEAD, Entry
+from ledger.chain import EMPTY_HEAD, StoredEntry
 from ledger.core.checkpointing.following import FollowedRows, Follower, LeafRange, OutOfOrder
 from ledger.entry import entry_hash
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
@@ -21,7 +21,7 @@ PLACE = LeafRange(ORG_ID, ORG, 0, len(ROWS), None, 0)
 OTHER = LeafRange(ORG_ID + 1, "other", 0, 1, None, 0)
 
 
-def stream(rows: Sequence[Entry]) -> bytes:
+def stream(rows: Sequence[StoredEntry]) -> bytes:
     """The rows as the database sends them; None is NULL."""
     parts = [COPY_SIGNATURE, bytes(8)]
     for row in rows:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from tests.support import signer_process
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database
@@ -76,7 +76,9 @@ async def test_while_an_anchor_is_signed(
         assert (await sound_anchors(database, memory))[-1] == 7
 
 
-async def first_signed(server: Process, database: Database, memory: Path, orgs: list[Org]) -> None:
+async def first_signed(
+    server: Process, database: Database, memory: Path, orgs: list[OrgFacts]
+) -> None:
     """A first checkpoint of two entries each, and an anchor."""
     for org in orgs:
         await server.append(org, b"one", b"two")

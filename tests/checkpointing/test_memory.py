@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import Memory, MemoryUnavailable
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, checkpoints_of, sound_history
@@ -126,7 +126,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_signed_while_it_can_not_be_written(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     path = tmp_path / "memory"
@@ -146,7 +146,7 @@ async def test_nothing_is_signed_while_it_can_not_be_written(
 
 @pytest.mark.parametrize("how", ["unlinked", "replaced"])
 async def test_a_file_that_vanishes_under_a_running_signer(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path, how: str
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, how: str
 ) -> None:
     server, org = one_org
     path = tmp_path / "memory"
@@ -163,7 +163,7 @@ async def test_a_file_that_vanishes_under_a_running_signer(
 
 
 async def test_signing_goes_on_after_it_was_lost(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     for number in range(3):
@@ -175,7 +175,7 @@ async def test_signing_goes_on_after_it_was_lost(
 
 
 async def test_an_older_memory_holds_no_one_up(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """As that of a second machine that led before, also where its last commit never came."""
     server, org = one_org
@@ -193,7 +193,7 @@ async def test_an_older_memory_holds_no_one_up(
 
 
 async def test_a_memory_that_says_otherwise_stops_the_org(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """The tree of size 100 that this machine signed is none of which this one goes on."""
     server, org = one_org
@@ -209,7 +209,7 @@ async def test_a_memory_that_says_otherwise_stops_the_org(
 
 
 async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """Once proven: a tree row that says more than was signed is not believed."""
     server, org = one_org
@@ -231,7 +231,7 @@ async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
 
 
 async def test_far_more_remembered_than_a_crash_can_lose(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     await server.append(org, b"one")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ledger.chain import EMPTY_HEAD, Head, extend
+from ledger.chain import EMPTY_HEAD, ChainHead, extend
 from ledger.core.checkpointing import Pace
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.entry import from_datetime
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.log_keys import KeySeeds, rotate
@@ -34,7 +34,7 @@ MEMORY_KIB = 300_000
 
 
 async def test_a_frozen_org_is_not_signed_and_goes_on_where_it_was(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     await server.append(org, b"one")
@@ -54,7 +54,7 @@ async def test_a_frozen_org_is_not_signed_and_goes_on_where_it_was(
 
 
 async def test_one_that_was_stopped_is_looked_at_again_after_a_while(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """Also where the database's clock was set back since."""
     server, org = one_org
@@ -113,7 +113,7 @@ async def test_a_trail_over_the_ends_of_months(database: Database, tmp_path: Pat
 
 
 async def test_keys_of_the_log_rotated_between_rounds(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     keys = log_keys()
@@ -130,7 +130,7 @@ async def test_keys_of_the_log_rotated_between_rounds(
 
 
 async def test_foreign_log_keys_sign_nothing_more(
-    database: Database, one_org: tuple[Process, Org], tmp_path: Path
+    database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
     await server.append(org, b"one")
@@ -180,14 +180,14 @@ async def test_ten_thousand_orgs(database: Database, tmp_path: Path) -> None:
         assert (await signer.sweep()).stopped == []
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < MEMORY_KIB
     for number in numbers[:: orgs // 20]:
-        org = Org(number, f"many-{number}", False, b"")
+        org = OrgFacts(number, f"many-{number}", False, b"")
         assert await sound_history(database, org, memory) == [1, 2]
     counts = "SELECT count(*), count(DISTINCT org_id) FROM checkpoints WHERE org_id <> 0"
     assert [tuple(row) for row in await fetch(database, counts)] == [(2 * orgs, orgs)]
     assert await sound_anchors(database, memory) == [orgs, 2 * orgs]
 
 
-_made: dict[int, Head] = {}
+_made: dict[int, ChainHead] = {}
 
 
 async def laid(database: Database, numbers: list[int], *, first: bool) -> None:

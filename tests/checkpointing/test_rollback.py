@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.checkpointing import AnchoringStopped, Checkpointer
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import Process, new_org, process, superuser
 from tests.support.clusters import Cluster, Database
@@ -17,18 +17,18 @@ BEFORE = 250
 MORE = 100
 
 
-async def append(server: Process, org: Org, count: int, text: bytes = b"x") -> None:
+async def append(server: Process, org: OrgFacts, count: int, text: bytes = b"x") -> None:
     await server.append(org, *[text + b"%d" % n for n in range(count)])
 
 
-async def signed_in_steps(server: Process, signer: Checkpointer, org: Org, count: int) -> None:
+async def signed_in_steps(server: Process, signer: Checkpointer, org: OrgFacts, count: int) -> None:
     for _ in range(count // 50):
         await append(server, org, 50)
         assert (await signer.round()).checkpoints == 1
     await signer.anchor()
 
 
-async def refused(restored: Database, org: Org, memory: Path, kind: str) -> None:
+async def refused(restored: Database, org: OrgFacts, memory: Path, kind: str) -> None:
     """The next round, or sweep, signs nothing of this org, freezes it and tells why."""
     before = await checkpoints_of(restored, org.id)
     async with checkpointer(restored.server_url, memory) as signer:
@@ -114,7 +114,7 @@ async def test_the_anchor_log_rewritten_from_a_copy(
                 await append_and_anchor(restored, signer, other)
 
 
-async def append_and_anchor(database: Database, signer: Checkpointer, org: Org) -> None:
+async def append_and_anchor(database: Database, signer: Checkpointer, org: OrgFacts) -> None:
     async with process(database.server_url) as server:
         await append(server, org, 1)
     assert (await signer.round()).stopped == []

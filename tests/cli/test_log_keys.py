@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.core.clock import SECOND_US, read_clocks
 from ledger.log_keys import (
     KEYS_MAX,
@@ -20,7 +20,7 @@ from ledger.log_keys import (
 )
 from ledger.note import parse_vkey, sign_note
 from server.keys.first_start import create_private_file
-from server.trails.clock_note import NAME, Note, NoteFile, boot_name
+from server.trails.clock_note import NAME, ClockNote, NoteFile, boot_name
 from tests.cli.commands import invoke, run
 from tests.support.log_keys import ORIGIN, anchor_note, keys
 
@@ -75,7 +75,7 @@ def test_rotation_appoints_a_key_that_signs_and_the_old_notes_stay(key_file: Pat
     assert history.keys[:2] != keys(2).public().keys  # the second is retired now
     assert len(history.keys) == 3
     assert open_anchor(anchor_note(keys(2)), history).key.position == 1
-    text = Checkpoint(anchor_origin(ORIGIN), 4, bytes(32)).text()
+    text = TreeHead(anchor_origin(ORIGIN), 4, bytes(32)).text()
     assert open_anchor(sign_note(text, rotated.anchor_signers()), history).key.position == 2
 
 
@@ -172,7 +172,7 @@ def test_no_key_is_rotated_while_the_clock_is_wrong(key_file: Path) -> None:
     folder, before, day_us = key_file.parent, key_file.read_bytes(), 86_400 * SECOND_US
     now, file = read_clocks(), NoteFile(key_file.parent)
     assert file.keep()
-    file.write(Note(boot_name(), now.difference_us - day_us, 0, now.wall_us - day_us))
+    file.write(ClockNote(boot_name(), now.difference_us - day_us, 0, now.wall_us - day_us))
     file.close()
     refused = run("keys", "log", "rotate", "--data-dir", str(folder))
     assert refused.returncode != 0

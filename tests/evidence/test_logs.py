@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.evidence.logs import verify_log_at
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
@@ -122,7 +122,7 @@ def test_an_anchor_log_needs_both_signatures(tmp_path: Path) -> None:
     keys = log_keys()
     leaves = [bytes([number]) * 32 for number in range(5)]
     files, root = log_files(leaves)
-    text = Checkpoint(keys.public().anchor_origin, 5, root).text()
+    text = TreeHead(keys.public().anchor_origin, 5, root).text()
     for path, data in (*files.items(), ("log-keys.json", keys.public().document())):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
@@ -166,7 +166,7 @@ def test_a_log_of_two_histories(log: Path) -> None:
     other = [*entries(200), *entries(300, org="umbrella")[200:]]
     _, root = log_files([entry.leaf for entry in other])
     keys = log_keys()
-    text = Checkpoint(keys.public().org_origin("acme"), 300, root).text()
+    text = TreeHead(keys.public().org_origin("acme"), 300, root).text()
     note = log / "checkpoints" / f"{300:016}"
     note.write_bytes(sign_note(text, keys.org_signers("acme")))
     refuted(log, "checkpoints", "two histories")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import MerkleError, ProofError
 from ledger.evidence.verification.proofs import Proofs
 from ledger.merkle import inclusion_proof, leaf_hash, root, verify_inclusion
@@ -15,9 +15,9 @@ NOTE = b"quire.test/orgs/acme\n1\nAAAA\n\n\xe2\x80\x94 quire.test/orgs/acme AAAA
 sizes = st.integers(1, 70)
 
 
-def tree(size: int) -> tuple[list[bytes], Checkpoint]:
+def tree(size: int) -> tuple[list[bytes], TreeHead]:
     hashes = [leaf_hash(b"%d" % number) for number in range(size)]
-    return hashes, Checkpoint("quire.test/orgs/acme", size, root(hashes))
+    return hashes, TreeHead("quire.test/orgs/acme", size, root(hashes))
 
 
 def passes(proofs: Proofs, seq: int, digest: bytes, file: bytes) -> bool:
@@ -28,7 +28,7 @@ def passes(proofs: Proofs, seq: int, digest: bytes, file: bytes) -> bool:
     return True
 
 
-def reference(checkpoint: Checkpoint, seq: int, digest: bytes, file: bytes) -> bool:
+def reference(checkpoint: TreeHead, seq: int, digest: bytes, file: bytes) -> bool:
     try:
         proof = parse_proof(file)
         verify_inclusion(seq, checkpoint.size, digest, proof.hashes, checkpoint.root)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ledger import merkle
-from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.evidence import members
 from ledger.evidence.format import Entries, PayloadLine, encode
 from ledger.evidence.trust import Trust
@@ -141,7 +141,7 @@ def test_a_proof_with_more_in_it_than_a_proof() -> None:
 
 def test_a_proof_that_brings_a_checkpoint_of_its_own() -> None:
     leaf = SCENE.entries[3].leaf
-    forged = Checkpoint(
+    forged = TreeHead(
         SCENE.keys.public().org_origin("acme"), SCENE.size, merkle.root([merkle.leaf_hash(leaf)])
     )
     note = sign_note(forged.text(), SCENE.keys.org_signers("acme"))
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_another_log() -> None:
 
 
 def test_a_checkpoint_of_the_same_size_with_another_root() -> None:
-    forged = Checkpoint(SCENE.keys.public().org_origin("acme"), SCENE.size, bytes(32))
+    forged = TreeHead(SCENE.keys.public().org_origin("acme"), SCENE.size, bytes(32))
     note = sign_note(forged.text(), SCENE.keys.org_signers("acme"))
     refuted(with_note(note), "tree", "anchors")
 
@@ -209,7 +209,7 @@ def test_an_anchor_by_unknown_keys() -> None:
 
 def test_an_anchor_of_another_log() -> None:
     root = parse_checkpoint(parse_note(MEMBERS[ANCHOR]).text).root
-    forged = Checkpoint("other.example/anchors", 7, root)
+    forged = TreeHead("other.example/anchors", 7, root)
     signers = [Ed25519Signer.from_seed(forged.origin, bytes(32))]
     note = sign_note(forged.text(), signers)
     refuted(with_anchoring(note=note), "classical_signature", "pq_signature", "anchors")
@@ -231,14 +231,14 @@ def test_an_anchor_whose_signatures_are_of_two_keys() -> None:
 
 
 def test_an_anchor_of_the_same_size_with_another_root() -> None:
-    forged = Checkpoint(SCENE.keys.public().anchor_origin, 7, bytes(32))
+    forged = TreeHead(SCENE.keys.public().anchor_origin, 7, bytes(32))
     note = sign_note(forged.text(), SCENE.keys.anchor_signers())
     refuted(with_anchoring(note=note), "anchors")
 
 
 def test_a_forged_cosignature() -> None:
     policy = parse_policy(f"witness w1 {WITNESS.vkey()}\nquorum w1\n".encode())
-    forged = WITNESS.line(Checkpoint(SCENE.keys.public().anchor_origin, 7, bytes(32)).text(), 1)
+    forged = WITNESS.line(TreeHead(SCENE.keys.public().anchor_origin, 7, bytes(32)).text(), 1)
     trust = Trust(PINS.pins, policy)
     verdict = refuted(with_anchoring(cosignatures=forged), "witnesses", trust=trust)
     assert "does not verify" in verdict.reasons["witnesses"][0]

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.entry import parse_record_id, search_tag, to_datetime
 from ledger.storage import search
-from ledger.storage.search import Filter, page_query
+from ledger.storage.search import EntrySearch, page_query
 from ledger.storage.trail import HEAD_ENTRY
 from tests.support.clusters import blocking
 from tests.support.reading import Trail
@@ -187,7 +187,7 @@ def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
 ) -> None:
     pattern = f'"{name}":"{value}",'.encode()
     tags = {"actor": 0, "subject": 0} | {name: search_tag(value)}
-    where = Filter(tags["actor"], tags["subject"], [pattern], None, None)
+    where = EntrySearch(tags["actor"], tags["subject"], [pattern], None, None)
     query, arguments = page_query(where, descending=descending)
     plan = plan_of(large.server, mode, query, org_id(large), 0, 40_000, 10, *arguments)
     assert f"org_id_expr_{name}_tag_seq_idx" in plan, plan
@@ -198,7 +198,7 @@ def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("descending", [True, False])
 def test_a_page_reads_no_more_than_it_shows(large: Trail, descending: bool, mode: str) -> None:
-    query, arguments = page_query(Filter(0, 0, [], None, None), descending=descending)
+    query, arguments = page_query(EntrySearch(0, 0, [], None, None), descending=descending)
     plan = plan_of(large.server, mode, query, org_id(large), 0, 40_000, 100, *arguments)
     assert "_pkey" in plan, plan
     assert rows_read(plan) <= 100, plan

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from ledger.chain import Entry, Fault, check_entry
+from ledger.chain import StoredEntry, TrailFault, check_entry
 from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support.clusters import blocking
 from tests.support.reading import Trail
@@ -92,7 +92,7 @@ def cursors(served_trail: Trail) -> list[dict[str, str]]:
         found.append({"cursor": page["next_cursor"]})
 
 
-async def faults(served_trail: Trail) -> list[Fault]:
+async def faults(served_trail: Trail) -> list[TrailFault]:
     """What the reference check finds wrong with the stored rows."""
     assert served_trail.server.services is not None
     ring = served_trail.server.services.keyring(False)
@@ -105,10 +105,10 @@ async def faults(served_trail: Trail) -> list[Fault]:
         )
     finally:
         await connection.close()
-    found: list[Fault] = []
+    found: list[TrailFault] = []
     previous = b""
     for row in rows:
-        entry = Entry(*row)
+        entry = StoredEntry(*row)
         found += check_entry(entry, served_trail.org, ring, previous)
         previous = entry.entry_hash
     return found

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import pytest
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.log_keys import dump_log_keys
 from ledger.note import sign_note
 from server.keys.first_start import create_private_file
@@ -263,7 +263,7 @@ def test_the_program_with_go_s_packages(desk: Desk) -> None:
 def test_the_program_finds_a_history_that_was_rewritten(desk: Desk) -> None:
     _save_program(desk)
     (signer,) = KEYS.org_signers("demo")
-    other = Checkpoint(KEYS.public().org_origin("demo"), 300, bytes(32))
+    other = TreeHead(KEYS.public().org_origin("demo"), 300, bytes(32))
     (desk.folder / "kept.checkpoint").write_bytes(sign_note(other.text(), [signer]))
     done = desk.run(*BLOCKS[HISTORY])
     assert done.returncode == 1

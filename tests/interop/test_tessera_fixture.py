@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.checkpoint import Checkpoint, open_checkpoint
+from ledger.checkpoint import TreeHead, open_checkpoint
 from ledger.errors import CheckpointError, NoteError
 from ledger.merkle import leaf_hash, verify_consistency, verify_inclusion
 from ledger.note import parse_vkey
@@ -22,7 +22,7 @@ def read(path: str) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def checkpoint(name: str) -> Checkpoint:
+def checkpoint(name: str) -> TreeHead:
     note = (LOG / name).read_bytes()
     return open_checkpoint(note, ORIGIN, [parse_vkey(VKEY)]).checkpoint
 

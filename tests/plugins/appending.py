@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Cluster, Database
 
@@ -34,6 +34,6 @@ async def second_process(
 
 
 @pytest.fixture
-async def org(first_process: Process) -> Org:
+async def org(first_process: Process) -> OrgFacts:
     """An org that keeps plain identities, with an empty trail."""
     return await new_org(first_process.database)

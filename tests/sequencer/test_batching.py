@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Limits
 from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown
 from tests.support.appending import (
@@ -31,7 +31,7 @@ async def in_flight(first_process: Process) -> None:
 
 
 async def test_what_arrives_during_a_commit_becomes_one_batch(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
         first = first_process.soon(org, b"first")
@@ -45,7 +45,7 @@ async def test_what_arrives_during_a_commit_becomes_one_batch(
 
 
 async def test_one_transaction_takes_the_batches_of_many_orgs(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     others = [await new_org(first_process.database) for _ in range(40)]
     waiting = [first_process.soon(other, b"a", b"b") for other in reversed(others)]
@@ -58,7 +58,7 @@ async def test_one_transaction_takes_the_batches_of_many_orgs(
 
 
 async def test_each_receipt_is_of_the_stored_row(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     appended = await asyncio.gather(
         *(first_process.append(org, b"x%d" % n, b"y%d" % n) for n in range(5))
@@ -123,7 +123,7 @@ async def test_too_many_bytes_in_all_refuse_everyone(shared_database: Database) 
 
 
 async def test_a_caller_that_goes_away_cancels_nothing(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
         tasks = [first_process.soon(org, b"in flight")]
@@ -140,7 +140,7 @@ async def test_a_caller_that_goes_away_cancels_nothing(
 
 
 async def test_closing_drains_what_waits(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     waiting = [first_process.soon(org, payload) for payload in payloads("w", 50)]
     await asyncio.sleep(0)
@@ -153,7 +153,7 @@ async def test_closing_drains_what_waits(
 
 
 async def test_past_its_limit_closing_tells_the_two_outcomes_apart(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
         flying = first_process.soon(org, b"in flight")
@@ -170,7 +170,10 @@ async def test_past_its_limit_closing_tells_the_two_outcomes_apart(
 
 
 async def test_lanes_of_idle_orgs_are_forgotten(
-    shared_database: Database, first_process: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database,
+    first_process: Process,
+    org: OrgFacts,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.sequencer.MAX_IDLE_LANES", 3)
     orgs = [org, *[await new_org(first_process.database) for _ in range(7)]]

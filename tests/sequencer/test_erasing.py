@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import Sealer
 from ledger.core.sequencer import Appended, Effect, Sequencer, StaleSeal
 from ledger.entry import decode_leaf
@@ -46,7 +46,7 @@ class Office:
     guard: Guard
     sequencer: Sequencer
 
-    async def append(self, org: Org, subject: str, count: int = 1) -> None:
+    async def append(self, org: OrgFacts, subject: str, count: int = 1) -> None:
         await self.appender.append(org, [event(subject) for _ in range(count)])
 
 
@@ -66,7 +66,7 @@ def event(subject: str) -> Event:
 
 
 @pytest.fixture
-async def sealing(first_process: Process) -> Org:
+async def sealing(first_process: Process) -> OrgFacts:
     """An org that seals."""
     return await new_org(first_process.database, seals=True)
 
@@ -76,14 +76,14 @@ async def offices(first_process: Process, second_process: Process) -> tuple[Offi
     return office(first_process), office(second_process)
 
 
-async def refs(shared_database: Database, org: Org) -> list[tuple[str, str | None]]:
+async def refs(shared_database: Database, org: OrgFacts) -> list[tuple[str, str | None]]:
     """Kind and sealing ref of each entry of the trail, in order."""
     leaves = [decode_leaf(row.leaf) for row in await rows_of(shared_database, org.id)]
     return [(leaf.event_type or "", leaf.payload.seal) for leaf in leaves]
 
 
 async def test_a_request_sealed_before_an_erasure_is_sealed_again(
-    shared_database: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
 ) -> None:
     here, there = offices
     for each in offices:
@@ -97,7 +97,7 @@ async def test_a_request_sealed_before_an_erasure_is_sealed_again(
 
 
 async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
-    shared_database: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
 ) -> None:
     for each in offices:
         await each.append(sealing, "bob")
@@ -138,7 +138,7 @@ async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
 
 
 async def test_an_erasure_and_its_entry_are_one(
-    shared_database: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
 ) -> None:
     here, there = offices
     await here.append(sealing, "bob")
@@ -155,7 +155,7 @@ async def test_an_erasure_and_its_entry_are_one(
 
 
 async def test_an_effect_commits_with_its_entry_or_not_at_all(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     def rename(name: str, refusal: AppendRefused | None) -> Effect:
         async def effect(transaction: AppendTransaction) -> AppendRefused | None:
@@ -192,7 +192,7 @@ async def test_an_effect_commits_with_its_entry_or_not_at_all(
 
 
 async def test_a_lost_head_row_brings_no_old_seal_back(
-    shared_database: Database, offices: tuple[Office, Office], sealing: Org
+    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
 ) -> None:
     """The count of erasures goes with the head row; what it counted must stay erased."""
     here, there = offices
@@ -214,7 +214,7 @@ async def test_a_lost_head_row_brings_no_old_seal_back(
 
 
 async def test_a_seal_of_another_count_is_refused(
-    shared_database: Database, first_process: Process, sealing: Org
+    shared_database: Database, first_process: Process, sealing: OrgFacts
 ) -> None:
     with pytest.raises(StaleSeal) as stale:
         await first_process.append(sealing, b"x", erasures=7)

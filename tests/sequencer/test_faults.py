@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown, StorageError
 from ledger.storage import database as storage
@@ -66,7 +66,7 @@ def broken(
     return breaks
 
 
-async def mixed_load(shared_database: Database, first_process: Process, org: Org) -> None:
+async def mixed_load(shared_database: Database, first_process: Process, org: OrgFacts) -> None:
     """Plain, keyed, replayed and effect requests of two orgs at once; all must succeed."""
     other = await new_org(first_process.database)
     answers = await asyncio.gather(
@@ -91,7 +91,7 @@ async def mixed_load(shared_database: Database, first_process: Process, org: Org
 async def test_a_step_that_breaks_once_is_nobodys_loss(
     shared_database: Database,
     first_process: Process,
-    org: Org,
+    org: OrgFacts,
     monkeypatch: pytest.MonkeyPatch,
     step: tuple[Any, str],
     after: bool,
@@ -104,7 +104,7 @@ async def test_a_step_that_breaks_once_is_nobodys_loss(
 
 @pytest.mark.parametrize("step", STEPS[:-1], ids=IDS[:-1])
 async def test_a_step_that_breaks_for_long_is_answered_as_not_written(
-    shared_database: Database, org: Org, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
+    shared_database: Database, org: OrgFacts, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
 ) -> None:
     async with process(shared_database.server_url, limits=Limits(retry_s=0.1)) as one:
         await one.append(org, b"keyed", idempotency=key("before"))
@@ -136,7 +136,7 @@ UNHELPFUL: list[Exception] = [
 async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
     shared_database: Database,
     first_process: Process,
-    org: Org,
+    org: OrgFacts,
     monkeypatch: pytest.MonkeyPatch,
     took_effect: bool,
 ) -> None:
@@ -159,7 +159,10 @@ async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
 
 
 async def test_an_outcome_that_contradicts_itself_is_called_unknown(
-    shared_database: Database, first_process: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database,
+    first_process: Process,
+    org: OrgFacts,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def contradicting(url: str, moves: Any) -> bool:
         """A double: half a transaction takes tampering at the very moment."""
@@ -188,7 +191,10 @@ async def test_a_commit_cut_on_its_way_is_resolved(shared_database: Database, cu
 
 
 async def test_one_org_that_breaks_its_transaction_stops_no_other(
-    shared_database: Database, first_process: Process, org: Org, monkeypatch: pytest.MonkeyPatch
+    shared_database: Database,
+    first_process: Process,
+    org: OrgFacts,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = await new_org(first_process.database)
     await first_process.append(org, b"a")
@@ -215,7 +221,7 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
     ("state", "told"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
 )
 async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
-    shared_database: Database, org: Org, when: str, state: str, told: str
+    shared_database: Database, org: OrgFacts, when: str, state: str, told: str
 ) -> None:
     """A trigger stands for the full disk; a deferred one fails inside COMMIT."""
     async with superuser(shared_database) as connection:

@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.chain import Entry
-from ledger.core.org import Org
+from ledger.chain import StoredEntry
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer.head_check import PAGE_ENTRIES
 from ledger.errors import OrgFrozen
 from ledger.storage import orgs
@@ -109,7 +109,7 @@ async def stranger(shared_database: Database) -> AsyncIterator[Process]:
 
 
 async def tampered(
-    shared_database: Database, first_process: Process, org: Org, statements: list[str]
+    shared_database: Database, first_process: Process, org: OrgFacts, statements: list[str]
 ) -> None:
     for number in range(5):
         await first_process.append(org, b"entry %d" % number)
@@ -117,12 +117,12 @@ async def tampered(
         await tamper(connection, org, statements)
 
 
-async def tamper(connection: asyncpg.Connection[Any], org: Org, statements: list[str]) -> None:
+async def tamper(connection: asyncpg.Connection[Any], org: OrgFacts, statements: list[str]) -> None:
     for statement in statements:
         assert not (await connection.execute(statement, org.id)).endswith(" 0"), statement
 
 
-async def frozen_in_database(shared_database: Database, org: Org) -> str:
+async def frozen_in_database(shared_database: Database, org: OrgFacts) -> str:
     async with superuser(shared_database) as connection:
         reason = await connection.fetchval(
             "SELECT frozen_reason FROM heads WHERE org_id = $1 AND frozen_at IS NOT NULL", org.id
@@ -134,7 +134,7 @@ async def frozen_in_database(shared_database: Database, org: Org) -> str:
     return str(reason)
 
 
-async def refused_beside_another(shared_database: Database, by: Process, org: Org) -> None:
+async def refused_beside_another(shared_database: Database, by: Process, org: OrgFacts) -> None:
     """An append is refused in the same transaction that takes another org's."""
     other = await new_org(by.database)
     before = len(await rows_of(shared_database, org.id))
@@ -153,7 +153,9 @@ async def refused_beside_another(shared_database: Database, by: Process, org: Or
     assert await frozen_in_database(shared_database, org) in str(error.value)
 
 
-async def thawed(shared_database: Database, by: Process, others: list[Process], org: Org) -> None:
+async def thawed(
+    shared_database: Database, by: Process, others: list[Process], org: OrgFacts
+) -> None:
     """After one thaw by one process, every process appends, and links to what it adds."""
     before = len(await rows_of(shared_database, org.id))
     appended = await by.sequencer.append(request(org, b"thawed", thaw=True))
@@ -167,7 +169,7 @@ async def thawed(shared_database: Database, by: Process, others: list[Process], 
     assert year(rows[-1]) == max(year(row) for row in rows) < 2100
 
 
-def year(row: Entry) -> int:
+def year(row: StoredEntry) -> int:
     return row.anchored_at.year
 
 
@@ -176,7 +178,7 @@ async def test_tampering_freezes_the_org_where_its_trail_is_known(
     shared_database: Database,
     first_process: Process,
     stranger: Process,
-    org: Org,
+    org: OrgFacts,
     statements: list[str],
 ) -> None:
     await tampered(shared_database, first_process, org, statements)
@@ -189,7 +191,7 @@ async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
     shared_database: Database,
     first_process: Process,
     stranger: Process,
-    org: Org,
+    org: OrgFacts,
     statements: list[str],
 ) -> None:
     await tampered(shared_database, first_process, org, statements)
@@ -203,7 +205,7 @@ async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
     first_process: Process,
     second_process: Process,
     stranger: Process,
-    org: Org,
+    org: OrgFacts,
     statements: list[str],
 ) -> None:
     await second_process.append(org, b"seen by two as well")
@@ -214,7 +216,7 @@ async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
 
 
 async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
-    shared_database: Database, first_process: Process, stranger: Process, org: Org
+    shared_database: Database, first_process: Process, stranger: Process, org: OrgFacts
 ) -> None:
     insert = f"""
         INSERT INTO entries SELECT org_id, seq + 1, anchored_at, actor_tag, subject_tag,
@@ -227,7 +229,7 @@ async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
 
 
 async def test_processes_accept_what_another_wrote(
-    shared_database: Database, first_process: Process, second_process: Process, org: Org
+    shared_database: Database, first_process: Process, second_process: Process, org: OrgFacts
 ) -> None:
     expected = []
     for turn in range(4):
@@ -261,7 +263,7 @@ async def test_an_extension_of_another_process_is_checked_entry_by_entry(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
-    org: Org,
+    org: OrgFacts,
     kind: str,
     seq: int,
 ) -> None:
@@ -278,7 +280,7 @@ async def test_a_long_extension_is_checked_at_both_ends(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
-    org: Org,
+    org: OrgFacts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", 50)
@@ -298,7 +300,7 @@ async def test_a_long_extension_is_checked_at_both_ends(
 
 @pytest.mark.parametrize("time", ["200000-01-01Z", "infinity", "-infinity"])
 async def test_an_edited_head_time_hides_no_org(
-    shared_database: Database, first_process: Process, org: Org, time: str
+    shared_database: Database, first_process: Process, org: OrgFacts, time: str
 ) -> None:
     await tampered(shared_database, first_process, org, [HEAD.format(f"anchored_at = '{time}'")])
     found = await orgs.org_by_slug(first_process.database, org.slug)
@@ -307,7 +309,7 @@ async def test_an_edited_head_time_hides_no_org(
 
 
 async def test_a_refused_thaw_leaves_the_org_frozen(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     await tampered(shared_database, first_process, org, [f"DELETE FROM entries WHERE {NEWEST}"])
     with pytest.raises(OrgFrozen):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended, KeyDigest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import IdempotencyMismatch
@@ -34,7 +34,7 @@ def seqs(appended: Appended) -> list[int]:
 
 
 async def test_the_same_key_and_body_get_the_first_answer_again(
-    shared_database: Database, first_process: Process, second_process: Process, org: Org
+    shared_database: Database, first_process: Process, second_process: Process, org: OrgFacts
 ) -> None:
     first = await first_process.append(org, b"a", b"b", idempotency=key("k"))
     assert not first.replayed
@@ -47,7 +47,7 @@ async def test_the_same_key_and_body_get_the_first_answer_again(
 
 
 async def test_the_same_key_with_another_body_is_refused_alone(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     await first_process.append(org, b"a", idempotency=key("k"))
     other = first_process.soon(org, b"c", idempotency=key("k", "other body"))
@@ -59,7 +59,7 @@ async def test_the_same_key_with_another_body_is_refused_alone(
 
 
 async def test_a_key_that_stands_twice_in_one_batch_counts_once(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
         tasks = [first_process.soon(org, b"first")]
@@ -76,7 +76,7 @@ async def test_a_key_that_stands_twice_in_one_batch_counts_once(
 
 
 async def test_keys_of_one_org_mean_nothing_to_another(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     other = await new_org(first_process.database)
     await first_process.append(org, b"a", idempotency=key("k"))
@@ -84,7 +84,7 @@ async def test_keys_of_one_org_mean_nothing_to_another(
 
 
 async def test_events_under_unique_keys_are_written_once_and_answered_in_order(
-    shared_database: Database, first_process: Process, second_process: Process, org: Org
+    shared_database: Database, first_process: Process, second_process: Process, org: OrgFacts
 ) -> None:
     first = await first_process.append(org, b"a", b"b", b"plain", unique={0: key("a"), 1: key("b")})
     assert seqs(first) == [0, 1, 2]
@@ -100,7 +100,7 @@ async def test_events_under_unique_keys_are_written_once_and_answered_in_order(
 
 
 async def test_a_request_key_over_unique_events_gives_all_of_the_first_answer(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     await first_process.append(org, b"a", unique={0: key("a")})
     for replayed in (False, True):
@@ -113,7 +113,7 @@ async def test_a_request_key_over_unique_events_gives_all_of_the_first_answer(
 
 @pytest.mark.parametrize("stored_before", [True, False])
 async def test_a_unique_key_with_another_body_names_its_event_and_leaves_nothing(
-    shared_database: Database, first_process: Process, org: Org, stored_before: bool
+    shared_database: Database, first_process: Process, org: OrgFacts, stored_before: bool
 ) -> None:
     keys = {0: key("new"), 1: key("a"), 2: key("a", "other body")}
     if stored_before:
@@ -127,7 +127,11 @@ async def test_a_unique_key_with_another_body_names_its_event_and_leaves_nothing
 
 @pytest.mark.parametrize("kind", ["request", "event"])
 async def test_the_same_key_from_two_processes_at_once_gives_one_entry(
-    shared_database: Database, first_process: Process, second_process: Process, org: Org, kind: str
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: OrgFacts,
+    kind: str,
 ) -> None:
     option: dict[str, object] = (
         {"idempotency": key("k")} if kind == "request" else {"unique": {0: key("k")}}
@@ -167,7 +171,7 @@ async def test_keys_go_with_their_day_and_not_before(database: Database) -> None
 
 
 async def test_a_key_whose_entry_was_removed_is_refused_alone(
-    shared_database: Database, first_process: Process, org: Org
+    shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     other = await new_org(first_process.database)
     await first_process.append(org, b"a", idempotency=key("k"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ledger.core.sequencer import BatchReport, Limits
-from ledger.core.sequencer.batch import Outcome
+from ledger.core.sequencer.batch import BatchOutcome
 from ledger.core.sequencer.health import AppendHealth
 from ledger.core.sequencer.lane import SeenHeads
 from ledger.core.sequencer.request import AppendRequest
@@ -54,7 +54,7 @@ async def test_a_metrics_callback_that_raises_ends_no_committer(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Outcome, "settle"), (SeenHeads, "set")], ids=["settle", "heads"]
+    ("owner", "name"), [(BatchOutcome, "settle"), (SeenHeads, "set")], ids=["settle", "heads"]
 )
 async def test_a_settle_that_raises_leaves_nobody_waiting(
     shared_database: Database,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import to_datetime
 from ledger.storage.copy_in import SLICE_ROWS, copy_stream
 from ledger.storage.database import Database as Pool
@@ -22,7 +22,7 @@ async def test_rows_arrive_as_they_were_packed(database: Database, count: int) -
     await pool.close()
     times = [to_datetime(NOW_US), to_datetime(NOW_US + 1), to_datetime(1)]
     rows = [
-        Entry(
+        StoredEntry(
             1 + seq % 3 * (2**31),
             seq,
             times[seq % 5 % 3],
@@ -38,11 +38,11 @@ async def test_rows_arrive_as_they_were_packed(database: Database, count: int) -
     connection = await asyncpg.connect(database.server_url)
     try:
         await connection.copy_to_table(
-            "entries", source=copy_stream(rows), columns=list(Entry._fields), format="binary"
+            "entries", source=copy_stream(rows), columns=list(StoredEntry._fields), format="binary"
         )
         stored = await connection.fetch(
-            f"SELECT {', '.join(Entry._fields)} FROM entries ORDER BY seq"
+            f"SELECT {', '.join(StoredEntry._fields)} FROM entries ORDER BY seq"
         )
     finally:
         await connection.close()
-    assert [Entry(*row) for row in stored] == rows
+    assert [StoredEntry(*row) for row in stored] == rows

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown
 from ledger.storage.database import Database as Pool
@@ -120,7 +120,7 @@ async def cut_waiting(cluster: OwnCluster) -> None:
             await asyncio.sleep(0.02)
 
 
-async def visible(cluster: OwnCluster, org: Org, entries: int) -> None:
+async def visible(cluster: OwnCluster, org: OrgFacts, entries: int) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while len(await rows_of(primary(cluster), org.id)) < entries:  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.02)

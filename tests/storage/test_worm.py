@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.storage import partitions
 from tests.support.appending import Process, new_org, process, sound_trail
 from tests.support.clusters import Database
@@ -33,7 +33,7 @@ TABLES = ["entries", "entries_2026_03"]
 
 
 @pytest.fixture
-async def filled_org(database: Database) -> AsyncIterator[Org]:
+async def filled_org(database: Database) -> AsyncIterator[OrgFacts]:
     """An org with entries in the partition of March 2026, which a later test seals."""
     moment_us = int(datetime(2026, 3, 10, tzinfo=UTC).timestamp() * 1_000_000)
     async with process(database.server_url, clock=lambda: moment_us) as one:
@@ -85,7 +85,9 @@ async def test_a_sealed_partition_takes_no_insert(database: Database) -> None:
     assert "entries_2026_03 is sealed" in str(error)
 
 
-async def test_partitions_made_later_are_protected_too(database: Database, filled_org: Org) -> None:
+async def test_partitions_made_later_are_protected_too(
+    database: Database, filled_org: OrgFacts
+) -> None:
     later = datetime.now(UTC) + timedelta(days=400)
     async with process(database.server_url) as one:
         await partitions.prepare(one.database, later)

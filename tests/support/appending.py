@@ -13,8 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from ledger.chain import EMPTY_HEAD, Entry, Head, check_entry
-from ledger.core.org import Org
+from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
 from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Limits, Sequencer
 from ledger.entry import from_datetime
@@ -43,16 +43,16 @@ class Process:
     sequencer: Sequencer
     reports: list[BatchReport] = field(default_factory=list)
 
-    async def append(self, org: Org, *payloads: bytes, **options: Any) -> Appended:
+    async def append(self, org: OrgFacts, *payloads: bytes, **options: Any) -> Appended:
         """Append plain events and wait for their receipt."""
         return await self.sequencer.append(request(org, *payloads, **options))
 
-    def soon(self, org: Org, *payloads: bytes, **options: Any) -> asyncio.Task[Appended]:
+    def soon(self, org: OrgFacts, *payloads: bytes, **options: Any) -> asyncio.Task[Appended]:
         """Append in a task; the request is waiting once the loop has turned."""
         return asyncio.create_task(self.append(org, *payloads, **options))
 
 
-def request(org: Org, *payloads: bytes, **options: Any) -> AppendRequest:
+def request(org: OrgFacts, *payloads: bytes, **options: Any) -> AppendRequest:
     """A request of plain events."""
     return AppendRequest(org.id, org.slug, [draft(payload) for payload in payloads], **options)
 
@@ -86,10 +86,10 @@ async def process(
         await database.close()
 
 
-async def new_org(database: Database, *, seals: bool = False) -> Org:
+async def new_org(database: Database, *, seals: bool = False) -> OrgFacts:
     """An org with an empty trail, and partitions for now."""
     number = next(_ids)
-    org = Org(number, f"org-{number}", seals, new_org_key(MASTER_KEY, f"org-{number}"))
+    org = OrgFacts(number, f"org-{number}", seals, new_org_key(MASTER_KEY, f"org-{number}"))
     privacy = "sealed" if seals else "plain"
     assert (
         await orgs.insert_org(database, org.id, org.slug, org.slug, privacy, org.wrapped_key)
@@ -112,7 +112,7 @@ async def superuser(database: clusters.Database) -> AsyncIterator[asyncpg.Connec
 
 
 @asynccontextmanager
-async def held_head(database: clusters.Database, *held: Org) -> AsyncIterator[None]:
+async def held_head(database: clusters.Database, *held: OrgFacts) -> AsyncIterator[None]:
     """The head rows of these orgs locked, as by another process in its transaction."""
     connection = await asyncpg.connect(database.server_url)
     try:
@@ -134,7 +134,7 @@ async def until(condition: Callable[[], Any], what: str, patience_s: float = PAT
         await asyncio.sleep(0.002)
 
 
-async def rows_of(database: clusters.Database, org_id: int) -> list[Entry]:
+async def rows_of(database: clusters.Database, org_id: int) -> list[StoredEntry]:
     """Every stored entry of an org, in order."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
@@ -144,10 +144,10 @@ async def rows_of(database: clusters.Database, org_id: int) -> list[Entry]:
         )
     finally:
         await connection.close()
-    return [Entry(*row) for row in found]
+    return [StoredEntry(*row) for row in found]
 
 
-async def head_of(database: clusters.Database, org_id: int) -> Head:
+async def head_of(database: clusters.Database, org_id: int) -> ChainHead:
     """The head row."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
@@ -157,11 +157,11 @@ async def head_of(database: clusters.Database, org_id: int) -> Head:
     finally:
         await connection.close()
     assert row is not None, "no head row"
-    return Head(row[0], row[1], from_datetime(row[2]))
+    return ChainHead(row[0], row[1], from_datetime(row[2]))
 
 
 async def sound_trail(
-    database: clusters.Database, org: Org, keyring: SigningKeyring = RING
+    database: clusters.Database, org: OrgFacts, keyring: SigningKeyring = RING
 ) -> list[bytes]:
     """The payloads of a trail that has no fork, gap, duplicate or other fault, in order."""
     rows = await rows_of(database, org.id)
@@ -170,15 +170,15 @@ async def sound_trail(
         assert row.seq == seq, f"row {seq} has seq {row.seq}"
         assert check_entry(row, org.slug, keyring, at.entry_hash) == []
         assert from_datetime(row.anchored_at) >= at.anchored_us
-        at = Head(row.seq, row.entry_hash, from_datetime(row.anchored_at))
+        at = ChainHead(row.seq, row.entry_hash, from_datetime(row.anchored_at))
     assert await head_of(database, org.id) == at
     return [row.payload for row in rows]
 
 
-async def org_of(database: clusters.Database, slug: str) -> Org:
+async def org_of(database: clusters.Database, slug: str) -> OrgFacts:
     connection = await asyncpg.connect(database.superuser_url)
     try:
         org_id = await connection.fetchval("SELECT id FROM orgs WHERE slug = $1", slug)
     finally:
         await connection.close()
-    return Org(org_id, slug, True, b"")
+    return OrgFacts(org_id, slug, True, b"")

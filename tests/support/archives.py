@@ -11,9 +11,9 @@ from typing import Any, Final
 import asyncpg
 
 from ledger.archive.targets import Target
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
-from ledger.chain import EMPTY_HEAD, Entry, Head, extend
+from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
 from ledger.storage.database import Database
@@ -29,8 +29,8 @@ HISTORY: Final = KEYS.public()
 
 
 def rows_after(
-    head: Head, count: int, *, payload_bytes: int = 40, now_us: int = NOW_US
-) -> tuple[list[Entry], Head]:
+    head: ChainHead, count: int, *, payload_bytes: int = 40, now_us: int = NOW_US
+) -> tuple[list[StoredEntry], ChainHead]:
     """The next rows of the trail; they all differ."""
     first = head.seq + 1
     drafts = [
@@ -48,8 +48,8 @@ class Archived:
     server: Database
     superuser: Any
     memory: Path
-    rows: list[Entry] = field(default_factory=list)
-    head: Head = EMPTY_HEAD
+    rows: list[StoredEntry] = field(default_factory=list)
+    head: ChainHead = EMPTY_HEAD
 
     async def grow(self, *counts: int, anchor: bool = True, **how: Any) -> None:
         """Append so many entries and sign a checkpoint, for each count; anchor in the end."""
@@ -63,7 +63,7 @@ class Archived:
             if anchor:
                 await signer.anchor()
 
-    async def put_rows(self, rows: Sequence[Entry]) -> None:
+    async def put_rows(self, rows: Sequence[StoredEntry]) -> None:
         """Rows as the sequencer would have written them."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.superuser.execute("SELECT quire_create_entries_partition($1)", month)
@@ -84,10 +84,10 @@ class Archived:
         assert record is not None
         return record
 
-    def writer(self, target: Target, policy: Policy | None = None) -> ArchiveWriter:
+    def writer(self, target: Target, policy: ObjectLock | None = None) -> ArchiveWriter:
         return ArchiveWriter(target, self.server, lambda _: RING, policy)
 
-    async def archive(self, target: Target, policy: Policy | None = None) -> WrittenArchive:
+    async def archive(self, target: Target, policy: ObjectLock | None = None) -> WrittenArchive:
         """Archive the anchor log and the trail as they are signed now."""
         writer = self.writer(target, policy)
         await writer.archive_anchors()

@@ -16,8 +16,8 @@ import msgspec
 
 from ledger import merkle, sealing
 from ledger.anchor import blind
-from ledger.chain import EMPTY_HEAD, Draft, Entry, extend
-from ledger.checkpoint import Checkpoint
+from ledger.chain import EMPTY_HEAD, Draft, StoredEntry, extend
+from ledger.checkpoint import TreeHead
 from ledger.entry import Leaf, decode_leaf, payload_digest
 from ledger.evidence.format import (
     PayloadLine,
@@ -66,7 +66,7 @@ def state_of(leaf: Leaf) -> State:
     return states[leaf.seq % len(states)]
 
 
-def payload_line(entry: Entry, state: State | None = None) -> PayloadLine:
+def payload_line(entry: StoredEntry, state: State | None = None) -> PayloadLine:
     """The payload line of an entry."""
     leaf = decode_leaf(entry.leaf)
     state = state or state_of(leaf)
@@ -77,7 +77,7 @@ def payload_line(entry: Entry, state: State | None = None) -> PayloadLine:
     return PayloadLine(key, None if state == "withheld" else entry.payload, entry.seq, state)
 
 
-def entries(length: int, *, sealed: bool = True, org: str = ORG) -> list[Entry]:
+def entries(length: int, *, sealed: bool = True, org: str = ORG) -> list[StoredEntry]:
     """A trail; of a sealed org every third payload is under the org's own key."""
     drafts = [_draft(number, sealed, org) for number in range(length)]
     return extend(ORG_ID, org, EMPTY_HEAD, drafts, NOW_US, KEY)[0]
@@ -102,7 +102,7 @@ class Scene:
     """A trail, its checkpoint and the anchor over it; what a bundle is made from."""
 
     keys: LogKeys
-    entries: list[Entry]
+    entries: list[StoredEntry]
     org: str
     note: bytes
     anchoring: BundledAnchoring | None
@@ -125,7 +125,7 @@ class Scene:
         *,
         proofs: bool = True,
         payloads: bool = True,
-        line: Callable[[Entry], PayloadLine] = payload_line,
+        line: Callable[[StoredEntry], PayloadLine] = payload_line,
         origin: str | None = None,
     ) -> bytes:
         """A bundle of these entries, of all by default."""
@@ -163,7 +163,7 @@ def scene(
     keys = keys or log_keys()
     made = entries(length, sealed=sealed, org=org)
     files, root = log_files([entry.leaf for entry in made])
-    checkpoint = Checkpoint(keys.public().org_origin(org), length, root)
+    checkpoint = TreeHead(keys.public().org_origin(org), length, root)
     note = sign_note(checkpoint.text(), keys.org_signers(org))
     anchoring = anchor(keys, note, witnesses) if anchored else None
     return Scene(keys, made, org, note, anchoring, StaticLog(files.get, length))
@@ -176,7 +176,7 @@ def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> Bund
     index = OTHER_CHECKPOINTS // 2
     leaves.insert(index, blind(nonce, note))
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
-    checkpoint = Checkpoint(keys.public().anchor_origin, len(leaves), merkle.root(hashes))
+    checkpoint = TreeHead(keys.public().anchor_origin, len(leaves), merkle.root(hashes))
     anchor_note = sign_note(checkpoint.text(), keys.anchor_signers(), NOW_US // 1_000_000)
     lines = [witness.line(checkpoint.text(), COSIGNED_AT_S) for witness in witnesses]
     proof = merkle.inclusion_proof(index, hashes)
@@ -214,14 +214,14 @@ def forge(bundle: bytes, changes: Mapping[str, bytes], **manifest: object) -> by
     return repack({**members_of(bundle), **changes}, **manifest)
 
 
-def write_log(folder: Path, made: list[Entry], older: Iterable[int] = ()) -> Path:
+def write_log(folder: Path, made: list[StoredEntry], older: Iterable[int] = ()) -> Path:
     """A trail's log as files, with checkpoints and partial files of older sizes."""
     leaves = [entry.leaf for entry in made]
     keys = log_keys()
     written = {"log-keys.json": keys.public().document()}
     for size in (*older, len(made)):
         files, root = log_files(leaves[:size])
-        text = Checkpoint(keys.public().org_origin(ORG), size, root).text()
+        text = TreeHead(keys.public().org_origin(ORG), size, root).text()
         note = sign_note(text, keys.org_signers(ORG))
         name = "checkpoint" if size == len(made) else f"checkpoints/{size:016}"
         written |= files | {name: note}

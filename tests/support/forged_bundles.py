@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.evidence import members
 from ledger.evidence.format import Entries, encode
 from ledger.log_keys import KeySeeds, rotate
@@ -117,7 +117,7 @@ def _checkpoints() -> Iterator[Forgery]:
     signers, text = SCENE.keys.org_signers("acme"), parse_note(SCENE.note).text
 
     def signed(size: int, root: bytes, *extensions: str) -> bytes:
-        return _with_note(sign_note(Checkpoint(_ORIGIN, size, root, extensions).text(), signers))
+        return _with_note(sign_note(TreeHead(_ORIGIN, size, root, extensions).text(), signers))
 
     other = scene(org="umbrella")
     stranger = sign_note(text, log_keys(2).org_signers("acme"))
@@ -138,16 +138,16 @@ def _anchors() -> Iterator[Forgery]:
     classical, post_quantum = SCENE.keys.anchor_signers()
     origin, text = SCENE.keys.public().anchor_origin, parse_note(MEMBERS[ANCHOR]).text
     rotated = rotate(SCENE.keys, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
-    other = Checkpoint("other.example/anchors", 7, bytes(32)).text()
+    other = TreeHead("other.example/anchors", 7, bytes(32)).text()
     both = [classical, post_quantum]
-    elsewhere = post_quantum.line(Checkpoint(origin, 8, bytes(32)).text(), 1)
+    elsewhere = post_quantum.line(TreeHead(origin, 8, bytes(32)).text(), 1)
     notes = {
         "stranger": (anchor(log_keys(2), SCENE.note).note, "pq_signature"),
         "no-pq": (sign_note(text, [classical]), "pq_signature"),
         "no-classical": (sign_note(text, [post_quantum]), "classical_signature"),
         "bad-pq": (sign_note(text, [classical]) + elsewhere, "pq_signature"),
         "other-log": (sign_note(other, both), "anchors"),
-        "other-root": (sign_note(Checkpoint(origin, 7, bytes(32)).text(), both), "anchors"),
+        "other-root": (sign_note(TreeHead(origin, 7, bytes(32)).text(), both), "anchors"),
         "extended": (sign_note(text + b"more\n", [classical]) + elsewhere, "pq_signature"),
     }
     for name, (note, check) in notes.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from urllib.parse import urlsplit
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import decode_leaf
 
 PAUSE_S = 0.02
@@ -36,7 +36,7 @@ class Ledger:
     refusal: str = ""
     """The last answer that was none, or asks to try again."""
 
-    def check(self, rows: Sequence[Entry]) -> None:
+    def check(self, rows: Sequence[StoredEntry]) -> None:
         """Every acknowledged event is there once, in its place; batches are whole."""
         assert not self.surprises, self.surprises[:3]
         names = [decode_leaf(row.leaf).action or "" for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.log_keys import KeySeeds, LogKeys, anchor_origin, generate, org_origin, rotate
 from ledger.note import sign_note
 
@@ -35,12 +35,12 @@ def _keys(count: int, origin: str) -> LogKeys:
 
 
 def org_note(signed_by: LogKeys, slug: str = "acme", size: int = 3) -> bytes:
-    text = Checkpoint(org_origin(signed_by.origin, slug), size, ROOT).text()
+    text = TreeHead(org_origin(signed_by.origin, slug), size, ROOT).text()
     return sign_note(text, signed_by.org_signers(slug))
 
 
 def anchor_note(signed_by: LogKeys, size: int = 3) -> bytes:
-    text = Checkpoint(anchor_origin(signed_by.origin), size, ROOT).text()
+    text = TreeHead(anchor_origin(signed_by.origin), size, ROOT).text()
     return sign_note(text, signed_by.anchor_signers(), 1_700_000_000)
 
 

@@ -10,12 +10,12 @@ import asyncpg
 
 from ledger.archive.restore.run import Means, Restore, Restored
 from ledger.archive.targets import Target
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import recall
 from ledger.core.sealing.sealer import new_org_key
-from ledger.core.verification.run import Target as Verified
+from ledger.core.verification.run import TrailRange as Verified
 from ledger.core.verification.run import verify_trail
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.storage import database as storage
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support import signed_trees
@@ -85,9 +85,12 @@ async def signed_trail_of(database: Database, before: Archived) -> AsyncIterator
 async def verified(database: Database, memory: Path) -> list[str]:
     """Kinds of faults of a full verification, by the log's keys and the signer's memory."""
     heads = {
-        org_id: [SignedHead(*head)] for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()
+        org_id: [SignedTreeHead(*head)]
+        for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()
     }
-    trust = Trust.of(HISTORY, ORG, trail=heads.get(ORG_ID, []), anchors=heads.get(ANCHOR_LOG, []))
+    trust = TrailTrust.of(
+        HISTORY, ORG, trail=heads.get(ORG_ID, []), anchors=heads.get(ANCHOR_LOG, [])
+    )
     result = await verify_trail(
         database.server_url, Verified(ORG_ID, ORG), RING, trust=trust, processes=2
     )

@@ -11,7 +11,7 @@ import msgspec
 
 from ledger.archive.retention.run import SYSTEM, Recorder, Retention
 from ledger.archive.targets import Target
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from ledger.chain import Draft
 from ledger.core.sequencer import AppendRequest
 from ledger.entry import from_datetime, payload_digest
@@ -47,7 +47,7 @@ async def keep(trail: Archived, months: int | None) -> None:
 
 @asynccontextmanager
 async def retaining(
-    trail: Archived, target: Target, policy: Policy | None = None, *, unlocked: bool = True
+    trail: Archived, target: Target, policy: ObjectLock | None = None, *, unlocked: bool = True
 ) -> AsyncIterator[Retention]:
     """Retention of a trail, with a sequencer for the entries that it makes.
 
@@ -58,7 +58,7 @@ async def retaining(
             lambda event: append_to_system(running, trail, event),
             lambda org_id, event: _org(running, org_id, event),
         )
-        policy = policy or Policy(retain_days=1)
+        policy = policy or ObjectLock(retain_days=1)
         yield Retention(target, trail.server, lambda _: RING, recorder, policy, unlocked=unlocked)
 
 

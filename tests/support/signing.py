@@ -14,7 +14,7 @@ import asyncpg
 from ledger import merkle
 from ledger.anchor import blind
 from ledger.core.checkpointing import Checkpointer, Memory, Pace
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
 from ledger.log_keys import (
@@ -97,7 +97,7 @@ async def fetch(database: clusters.Database, query: str, *args: object) -> list[
 
 async def sound_history(
     database: clusters.Database,
-    org: Org,
+    org: OrgFacts,
     memory: Path | None = None,
     history: LogKeyHistory | None = None,
 ) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.merkle import consistency_proof, leaf_hash, root
 from ledger.note import Ed25519Signer, MlDsaSigner, Signer, sign_note
 from ledger.submission import Submission
@@ -34,7 +34,7 @@ class SmallLog:
 
     def text(self, size: int, branch: int = 0) -> bytes:
         """The checkpoint's text."""
-        return Checkpoint(self.origin, size, root(self.hashes(size, branch)), ()).text()
+        return TreeHead(self.origin, size, root(self.hashes(size, branch)), ()).text()
 
     def note(self, size: int, branch: int = 0) -> bytes:
         """The signed checkpoint."""

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from hypothesis import strategies as st
 
-from ledger.chain import Draft, Entry, Head, extend
+from ledger.chain import ChainHead, Draft, StoredEntry, extend
 from ledger.entry import MAX_SEQ, Leaf, PayloadDigest, payload_digest, search_tag
 from ledger.keys import SigningKey, SigningKeyring
 
@@ -66,7 +66,9 @@ def draft(payload: bytes, actor: str | None = "ada", subject: str | None = None)
     )
 
 
-def trail(length: int, head: Head, key: SigningKey = KEY) -> tuple[list[Entry], Head]:
+def trail(
+    length: int, head: ChainHead, key: SigningKey = KEY
+) -> tuple[list[StoredEntry], ChainHead]:
     """A trail of entries that all differ."""
     payloads = [sha256(b"%d" % n).hexdigest().encode() for n in range(length)]
     return extend(ORG_ID, ORG, head, [draft(p, subject="ü") for p in payloads], NOW_US, key)

@@ -12,7 +12,7 @@ import json
 import sys
 from itertools import pairwise
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from tests.support.appending import Process, process
 
 BATCH = 5
@@ -24,7 +24,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def main(url: str, name: str, events: int, at_once: int, orgs: list[Org]) -> None:
+async def main(url: str, name: str, events: int, at_once: int, orgs: list[OrgFacts]) -> None:
     async with process(url) as mine:
         say("ready")
         await asyncio.to_thread(sys.stdin.readline)
@@ -32,7 +32,9 @@ async def main(url: str, name: str, events: int, at_once: int, orgs: list[Org]) 
     say(json.dumps({str(org.id): got for org, got in zip(orgs, seqs, strict=True)}))
 
 
-async def append_all(mine: Process, org: Org, name: str, events: int, at_once: int) -> list[int]:
+async def append_all(
+    mine: Process, org: OrgFacts, name: str, events: int, at_once: int
+) -> list[int]:
     """Append ``events`` events, singly and in requests of five, many at once."""
     got = [-1] * events
     # A single event, then a request of five, and so on; the last one takes what is left.
@@ -57,7 +59,7 @@ if __name__ == "__main__":
             int(sys.argv[3]),
             int(sys.argv[4]),
             [
-                Org(int(number), slug, False, b"")
+                OrgFacts(int(number), slug, False, b"")
                 for number, slug in (o.split(":") for o in sys.argv[5:])
             ],
         )

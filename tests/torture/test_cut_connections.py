@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest, Limits
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process, sound_trail, until
@@ -26,7 +26,7 @@ LONGEST_FUSE_S = 0.03
 class Clients:
     """Clients of one process: some send under a key until it is taken, some send once."""
 
-    def __init__(self, mine: Process, name: str, orgs: list[Org]) -> None:
+    def __init__(self, mine: Process, name: str, orgs: list[OrgFacts]) -> None:
         self._mine = mine
         self._name = name
         self._orgs = orgs
@@ -45,7 +45,7 @@ class Clients:
             while not await self._send(org, payloads, key) and keyed:  # noqa: ASYNC110 - a pause
                 await asyncio.sleep(PAUSE_S)
 
-    async def _send(self, org: Org, payloads: list[bytes], key: KeyDigest | None) -> bool:
+    async def _send(self, org: OrgFacts, payloads: list[bytes], key: KeyDigest | None) -> bool:
         try:
             appended = await self._mine.append(org, *payloads, idempotency=key)
         except DatabaseUnavailable:

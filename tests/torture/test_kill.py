@@ -18,8 +18,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from ledger.core.org import Org
-from ledger.core.verification.run import Target, verify_trail
+from ledger.core.org import OrgFacts
+from ledger.core.verification.run import TrailRange, verify_trail
 from tests.support.appending import PATIENCE_S, rows_of, sound_trail
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load
@@ -73,11 +73,11 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
             await asyncio.sleep(0.05)
     finally:
         await connection.close()
-    org = Org(org_id, slug, True, b"")
+    org = OrgFacts(org_id, slug, True, b"")
     await sound_trail(database, org, server.keyring())
     load.told.check(await rows_of(database, org_id))
     result = await verify_trail(
-        database.server_url, Target(org_id, slug), server.keyring(), processes=1
+        database.server_url, TrailRange(org_id, slug), server.keyring(), processes=1
     )
     assert result.valid, result.errors[:3]
     assert result.total_entries >= len(load.told.acknowledged)

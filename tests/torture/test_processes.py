@@ -8,8 +8,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
-from ledger.core.org import Org
-from ledger.core.verification.run import Target, verify_trail
+from ledger.core.org import OrgFacts
+from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.storage.database import Database as Pool
 from tests.support.appending import new_org, sound_trail
 from tests.support.clusters import Database
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def race(
-    database: Database, processes: int, events: int, at_once: int, orgs: list[Org]
+    database: Database, processes: int, events: int, at_once: int, orgs: list[OrgFacts]
 ) -> list[dict[str, list[int]]]:
     """Start the processes, let them go at the same moment, and return what each was told."""
     arguments = [str(events), str(at_once), *(f"{org.id}:{org.slug}" for org in orgs)]
@@ -52,7 +52,7 @@ async def start(url: str, name: str, arguments: list[str]) -> Process:
     return started
 
 
-def check_receipts(payloads: list[bytes], org: Org, told: list[dict[str, list[int]]]) -> None:
+def check_receipts(payloads: list[bytes], org: OrgFacts, told: list[dict[str, list[int]]]) -> None:
     assert sum(len(answers[str(org.id)]) for answers in told) == len(payloads)
     for number, answers in enumerate(told):
         for event, seq in enumerate(answers[str(org.id)]):
@@ -69,7 +69,7 @@ async def test_four_processes_append_25_000_each_to_one_org(database: Database) 
     payloads = await sound_trail(database, org)
     assert len(payloads) == 100_000
     check_receipts(payloads, org, told)
-    result = await verify_trail(database.server_url, Target(org.id, org.slug), RING)
+    result = await verify_trail(database.server_url, TrailRange(org.id, org.slug), RING)
     assert (result.valid, result.total_entries) == (True, 100_000)
 
 

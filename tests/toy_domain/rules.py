@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from ledger.errors import Problem, QuireError
+from ledger.errors import ProblemType, QuireError
 from server.access.rights import Role, right
 from server.trails.services import Services
 from tests.toy_domain.settings import ToySettings
@@ -16,7 +16,7 @@ WIND: Final = right("wind up toys", Role.MEMBER)
 class Overwound(QuireError):
     """A toy was to be wound further than it can be."""
 
-    problem_type = Problem("toy-overwound", 409, "The spring would break")
+    problem_type = ProblemType("toy-overwound", 409, "The spring would break")
 
 
 class ToyBox:

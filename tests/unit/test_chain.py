@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.chain import EMPTY_HEAD, Entry, Head, check_entry, extend
+from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry, extend
 from ledger.entry import Leaf, decode_leaf, encode_leaf, entry_hash, format_time
 from ledger.keys import SigningKey, SigningKeyring
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft, flips, maybe_texts, trail
@@ -19,17 +19,17 @@ KINDS = {"leaf": "hash_mismatch", "payload": "payload_mismatch", "entry_hash": "
 
 
 def kinds(
-    row: Entry, previous: bytes | None, ring: SigningKeyring = RING, org: str = ORG
+    row: StoredEntry, previous: bytes | None, ring: SigningKeyring = RING, org: str = ORG
 ) -> list[str]:
     return [fault.kind for fault in check_entry(row, org, ring, previous)]
 
 
-def put(row: Entry, column: str, value: Any) -> Entry:
+def put(row: StoredEntry, column: str, value: Any) -> StoredEntry:
     """The row with another value in one column."""
     return row._replace(**{column: value})
 
 
-def resigned(row: Entry, leaf: Leaf) -> Entry:
+def resigned(row: StoredEntry, leaf: Leaf) -> StoredEntry:
     """The row around another leaf, hashed and signed by someone who holds the key."""
     encoded = encode_leaf(leaf)
     digest = entry_hash(encoded)
@@ -43,7 +43,7 @@ def test_a_trail_is_right_from_its_first_entry() -> None:
         assert kinds(row, previous) == []
         assert kinds(row, None) == []
         previous = row.entry_hash
-    assert Head(2, ROWS[-1].entry_hash, NOW_US) == HEAD
+    assert ChainHead(2, ROWS[-1].entry_hash, NOW_US) == HEAD
 
 
 @given(st.lists(st.tuples(st.binary(), maybe_texts, maybe_texts), min_size=1, max_size=5))
@@ -56,13 +56,13 @@ def test_whatever_is_appended_checks_out(parts: list[tuple[bytes, str | None, st
         assert (row.payload, leaf.actor, leaf.subject) == (payload, actor, subject)
         assert leaf.previous_hash == previous.hex()
         previous = row.entry_hash
-    assert head == Head(HEAD.seq + len(parts), previous, NOW_US)
+    assert head == ChainHead(HEAD.seq + len(parts), previous, NOW_US)
 
 
 def test_extend_is_the_same_in_one_call_or_many() -> None:
     drafts = [draft(b"%d" % n) for n in range(4)]
     together, head = extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)
-    apart: list[Entry] = []
+    apart: list[StoredEntry] = []
     at = EMPTY_HEAD
     for one in drafts:
         rows, at = extend(ORG_ID, ORG, at, [one], NOW_US, KEY)
@@ -84,7 +84,7 @@ def test_a_clock_that_goes_back_never_makes_an_entry_earlier() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"seq{row.seq}")
 @pytest.mark.parametrize("column", ["leaf", "payload", "entry_hash", "signature"])
-def test_every_changed_bit_is_detected(row: Entry, column: str) -> None:
+def test_every_changed_bit_is_detected(row: StoredEntry, column: str) -> None:
     previous = ROWS[row.seq - 1].entry_hash if row.seq else b""
     expected = KINDS.get(column, "signature_invalid")
     for changed in flips(getattr(row, column)):
@@ -131,7 +131,7 @@ def test_a_first_entry_never_links_to_empty_text() -> None:
     assert kinds(resigned_unchecked(ROWS[0], empty), b"") == ["leaf_malformed"]
 
 
-def resigned_unchecked(row: Entry, leaf: Leaf) -> Entry:
+def resigned_unchecked(row: StoredEntry, leaf: Leaf) -> StoredEntry:
     encoded = msgspec.json.encode(leaf)
     digest = sha256(b"\x00" + encoded).digest()
     return row._replace(leaf=encoded, entry_hash=digest, signature=KEY.sign(digest))

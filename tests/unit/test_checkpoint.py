@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ledger.checkpoint import (
     EXTENSIONS_MAX,
     SIZE_MAX,
-    Checkpoint,
+    TreeHead,
     open_checkpoint,
     parse_checkpoint,
 )
@@ -19,11 +19,11 @@ ROOT = bytes(range(32))
 ROOT_LINE = b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"
 LOG = Ed25519Signer.from_seed("log.example/7", b"l" * 32)
 WITNESS = CosignatureSigner.from_seed("w.example", b"w" * 32)
-CHECKPOINT = Checkpoint("log.example/7", 12, ROOT)
+CHECKPOINT = TreeHead("log.example/7", 12, ROOT)
 
 lines = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 checkpoints = st.builds(
-    Checkpoint,
+    TreeHead,
     lines,
     st.integers(0, SIZE_MAX),
     st.binary(min_size=32, max_size=32),
@@ -32,13 +32,13 @@ checkpoints = st.builds(
 
 
 @given(checkpoints)
-def test_a_checkpoint_reads_back(checkpoint: Checkpoint) -> None:
+def test_a_checkpoint_reads_back(checkpoint: TreeHead) -> None:
     assert parse_checkpoint(checkpoint.text()) == checkpoint
 
 
 def test_the_text_of_a_checkpoint() -> None:
     assert CHECKPOINT.text() == b"log.example/7\n12\n" + ROOT_LINE
-    extended = Checkpoint("an origin with spaces +", 0, ROOT, ("one", "two"))
+    extended = TreeHead("an origin with spaces +", 0, ROOT, ("one", "two"))
     assert extended.text() == b"an origin with spaces +\n0\n" + ROOT_LINE + b"one\ntwo\n"
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_checkpoint(text: bytes) -> None:
 
 
 def test_the_largest_checkpoint() -> None:
-    largest = Checkpoint("log", SIZE_MAX, ROOT, ("x",) * EXTENSIONS_MAX)
+    largest = TreeHead("log", SIZE_MAX, ROOT, ("x",) * EXTENSIONS_MAX)
     assert parse_checkpoint(largest.text()) == largest
 
 
@@ -105,7 +105,7 @@ def test_values_that_no_checkpoint_holds(
     origin: str, size: int, root: bytes, extensions: tuple[str, ...]
 ) -> None:
     with pytest.raises(CheckpointError):
-        Checkpoint(origin, size, root, extensions)
+        TreeHead(origin, size, root, extensions)
 
 
 def test_a_checkpoint_of_the_log_opens() -> None:

@@ -14,7 +14,7 @@ from ledger.core.clock import (
     RETRY_MAX_S,
     SECOND_US,
     SLEW_PPM,
-    Reading,
+    ClockReading,
     Tolerance,
     WallClock,
     read_clocks,
@@ -33,8 +33,8 @@ class Clocks:
         self.off_us = 0.0
         self.steady_us = 77 * SECOND_US
 
-    def __call__(self) -> Reading:
-        return Reading(START_US + self.steady_us + int(self.off_us), self.steady_us)
+    def __call__(self) -> ClockReading:
+        return ClockReading(START_US + self.steady_us + int(self.off_us), self.steady_us)
 
     def pass_us(self, us: int, slew_ppm: float = 0) -> None:
         self.steady_us += us
@@ -195,12 +195,12 @@ def test_a_process_that_was_stopped_between_its_two_looks_saw_no_leap() -> None:
     clocks = Clocks()
     stopped_us = [0]
 
-    def read() -> Reading:
+    def read() -> ClockReading:
         reading = clocks()
         if stopped_us[0]:
             clocks.pass_us(stopped_us[0])
             stopped_us[0] = 0
-            return Reading(clocks().wall_us, reading.steady_us)
+            return ClockReading(clocks().wall_us, reading.steady_us)
         return reading
 
     clock = WallClock(TOLERANCE, read=read)

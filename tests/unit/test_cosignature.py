@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import InvalidSignature, NoteError
 from ledger.note import (
     CosignatureSigner,
@@ -24,7 +24,7 @@ from tests.support.trails import flips, raises_only
 TIME_S = 1_700_000_000
 ROOT = hashlib.sha256(b"root").digest()
 EMPTY_ROOT = hashlib.sha256().digest()
-TEXT = Checkpoint("log.example", 7, ROOT).text()
+TEXT = TreeHead("log.example", 7, ROOT).text()
 CLASSICAL = CosignatureSigner.from_seed("w.example/1", b"c" * 32)
 POST_QUANTUM = MlDsaSigner.from_seed("w.example/2", b"q" * 32)
 COSIGNERS: list[Signer] = [CLASSICAL, POST_QUANTUM]
@@ -124,7 +124,7 @@ def test_what_is_no_checkpoint_is_neither_signed_nor_accepted(signer: Signer, te
 
 
 def test_extension_lines_are_signed_by_ed25519_and_refused_by_ml_dsa() -> None:
-    extended = Checkpoint("log.example", 7, ROOT, ("extension",)).text()
+    extended = TreeHead("log.example", 7, ROOT, ("extension",)).text()
     blob = CLASSICAL.sign(extended, TIME_S)
     assert CLASSICAL.verifier().verify(extended, blob) == TIME_S
     with pytest.raises(InvalidSignature):
@@ -142,9 +142,9 @@ def test_an_ml_dsa_cosignature_commits_to_the_cosigner() -> None:
 
 
 def test_the_empty_tree_has_one_root() -> None:
-    empty = Checkpoint("log.example", 0, EMPTY_ROOT).text()
+    empty = TreeHead("log.example", 0, EMPTY_ROOT).text()
     assert POST_QUANTUM.verifier().verify(empty, POST_QUANTUM.sign(empty, TIME_S)) == TIME_S
-    false = Checkpoint("log.example", 0, ROOT).text()
+    false = TreeHead("log.example", 0, ROOT).text()
     with pytest.raises(NoteError, match="no leaves"):
         POST_QUANTUM.sign(false, TIME_S)
     with pytest.raises(InvalidSignature, match="no leaves"):
@@ -154,7 +154,7 @@ def test_the_empty_tree_has_one_root() -> None:
 @pytest.mark.parametrize("length", [255, 256])
 def test_the_longest_names(length: int) -> None:
     fits = length == 255
-    text = Checkpoint("ö" * (length // 2) + "o" * (length % 2), 1, ROOT).text()
+    text = TreeHead("ö" * (length // 2) + "o" * (length % 2), 1, ROOT).text()
     if fits:
         signer = MlDsaSigner.from_seed("n" * length, b"q" * 32)
         assert signer.verifier().verify(text, signer.sign(text, 1)) == 1

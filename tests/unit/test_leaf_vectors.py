@@ -17,7 +17,7 @@ import rfc8785
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ledger.chain import Entry, check_entry
+from ledger.chain import StoredEntry, check_entry
 from ledger.entry import parse_record_id, to_datetime
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.sealing import open_payload, org_data_key, payload_aad
@@ -125,7 +125,7 @@ def test_another_implementation_comes_to_the_same(vector: dict[str, Any]) -> Non
 def test_the_entry_of_a_vector_verifies_and_opens(vector: dict[str, Any]) -> None:
     expected, key = vector["expected"], vector["signing_key"]
     org_id, anchored_us, seq = parse_record_id(expected["record_id"])
-    row = Entry(
+    row = StoredEntry(
         org_id,
         seq,
         to_datetime(anchored_us),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import (
     CheckpointError,
     InvalidSignature,
@@ -123,7 +123,7 @@ def test_a_key_that_never_was_in_the_history_is_foreign() -> None:
 def test_a_checkpoint_of_another_org_is_refused() -> None:
     with pytest.raises(UnsignedNote):
         open_org_checkpoint(org_note(keys(), "acme"), "other", keys().public())
-    text = Checkpoint(org_origin(ORIGIN, "other"), 3, ROOT).text()
+    text = TreeHead(org_origin(ORIGIN, "other"), 3, ROOT).text()
     crossed = sign_note(text, keys().org_signers("acme"))
     with pytest.raises(CheckpointError, match="of log"):
         open_org_checkpoint(crossed, "acme", keys().public())
@@ -149,7 +149,7 @@ def test_two_keys_do_not_make_one_pair() -> None:
 
 
 def test_an_anchor_of_both_keys_is_the_newer_ones() -> None:
-    text = Checkpoint(anchor_origin(ORIGIN), 3, ROOT).text()
+    text = TreeHead(anchor_origin(ORIGIN), 3, ROOT).text()
     note = sign_note(text, [*keys(2).anchor_signers(), *keys(1).anchor_signers()], 5)
     assert open_anchor(note, keys(2).public()).key.position == 1
     assert open_anchor(note, keys(1).public()).key.position == 0
@@ -167,7 +167,7 @@ def test_an_anchor_with_a_forged_half_is_refused() -> None:
 
 def test_an_anchor_carries_witnesses() -> None:
     witness = CosignatureSigner.from_seed("w.example", b"w" * 32)
-    text = Checkpoint(anchor_origin(ORIGIN), 3, ROOT).text()
+    text = TreeHead(anchor_origin(ORIGIN), 3, ROOT).text()
     note = sign_note(text, [*keys().anchor_signers(), witness], 7)
     opened = open_anchor(note, keys().public(), [witness.verifier()])
     assert [one.verifier.name for one in opened.note.verified][2:] == ["w.example"]
@@ -177,7 +177,7 @@ def test_an_anchor_carries_witnesses() -> None:
 
 
 def test_an_anchor_has_no_extension_lines() -> None:
-    text = Checkpoint(anchor_origin(ORIGIN), 3, ROOT, ("more",)).text()
+    text = TreeHead(anchor_origin(ORIGIN), 3, ROOT, ("more",)).text()
     note = sign_note(text, keys().anchor_signers()[:1])
     with pytest.raises(CheckpointError, match="extension"):
         open_anchor(note, keys().public())

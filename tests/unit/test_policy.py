@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import CheckpointError, InvalidSignature, TrustPolicyError, UnsignedNote
 from ledger.merkle import EMPTY_ROOT
 from ledger.note import CosignatureSigner, Ed25519Signer, MlDsaSigner, add_signatures, sign_note
@@ -30,7 +30,7 @@ group X-witnesses 2 X1 X2 X3
 group X-and-Y all X-witnesses Y-witnesses
 quorum X-and-Y
 """
-CHECKPOINT = Checkpoint(ORIGIN, 0, EMPTY_ROOT, ())
+CHECKPOINT = TreeHead(ORIGIN, 0, EMPTY_ROOT, ())
 NOTE = sign_note(CHECKPOINT.text(), [LOG])
 
 
@@ -97,7 +97,7 @@ def test_post_quantum_witnesses_and_logs() -> None:
 
 def test_a_checkpoint_of_a_log_that_is_not_listed() -> None:
     stranger = Ed25519Signer.from_seed("other.example", bytes(32))
-    note = sign_note(Checkpoint("other.example", 0, EMPTY_ROOT, ()).text(), [stranger])
+    note = sign_note(TreeHead("other.example", 0, EMPTY_ROOT, ()).text(), [stranger])
     policy = policy_of(EXAMPLE)
     with pytest.raises(CheckpointError, match="does not list"):
         policy.open(note)

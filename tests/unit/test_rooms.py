@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,22 @@ def test_no_folder_is_crowded() -> None:
         > MOST
     }
     assert crowded == {}
+
+
+def class_names() -> Counter[str]:
+    return Counter(
+        node.name
+        for folder in ("ledger", "server")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        if isinstance(node, ast.ClassDef)
+    )
+
+
+def test_no_class_name_is_used_twice() -> None:
+    names = class_names()
+    assert len(names) > 500
+    assert {name: count for name, count in names.items() if count > 1} == {}
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ledger.core.clock import SECOND_US, Reading
+from ledger.core.clock import SECOND_US, ClockReading
 from ledger.errors import ClockUnsteady
 from server.settings import Settings
 from server.trails.clock import SETTLED_US, ServerClock
-from server.trails.clock_note import NAME, Note, NoteFile, boot_name
+from server.trails.clock_note import NAME, ClockNote, NoteFile, boot_name
 
 START_US = 1_780_000_000 * SECOND_US
 DAY_US = 86_400 * SECOND_US
@@ -22,8 +22,8 @@ class Clocks:
         self.off_us = 0
         self.steady_us = 500 * SECOND_US
 
-    def __call__(self) -> Reading:
-        return Reading(START_US + self.steady_us + self.off_us, self.steady_us)
+    def __call__(self) -> ClockReading:
+        return ClockReading(START_US + self.steady_us + self.off_us, self.steady_us)
 
 
 class Answers:
@@ -123,7 +123,7 @@ def test_after_another_boot_time_may_have_passed_but_not_gone_back(
     for noted_us, is_wrong in ((wall_us - 30 * DAY_US, False), (wall_us + DAY_US, True)):
         file = NoteFile(settings.data_dir)
         assert file.keep()
-        file.write(Note("another boot", 0, 0, noted_us))
+        file.write(ClockNote("another boot", 0, 0, noted_us))
         file.close()
         clock = made(settings, clocks, reports=False)
         assert wrong(clock) is is_wrong

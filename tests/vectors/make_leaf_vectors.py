@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ledger import sealing
-from ledger.chain import EMPTY_HEAD, Draft, Head, extend
+from ledger.chain import EMPTY_HEAD, Draft, ChainHead, extend
 from ledger.entry import payload_digest, record_id, search_tag
 from ledger.event import EventFields, is_json_payload, parse_json, parse_msgpack
 from ledger.keys import SigningKey
@@ -30,7 +30,7 @@ def made_up(label: str, length: int = 32) -> bytes:
 
 
 KEY: Final = SigningKey("k-2026", made_up("signing key"))
-HEAD: Final = Head(41, made_up("entry hash of the head"), CLOCK_US - 1)
+HEAD: Final = ChainHead(41, made_up("entry hash of the head"), CLOCK_US - 1)
 ORG_KEY: Final = made_up("org key")
 REFS: Final = {"ada": "ref:AAECAwQFBgcICQoLDA0ODw", "bob": "ref:EBESExQVFhcYGRobHB0eHw"}
 
@@ -41,7 +41,7 @@ class Case(NamedTuple):
     name: str
     description: str
     body: bytes
-    head: Head = HEAD
+    head: ChainHead = HEAD
     seals: bool = False
     key: SigningKey = KEY
     clock_us: int = CLOCK_US

@@ -5,8 +5,8 @@ from typing import Any
 
 import asyncpg
 
-from ledger.chain import EMPTY_HEAD, Entry, Head
-from ledger.core.verification.run import Target, verify_trail
+from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
+from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.core.verification.work.faults import Result
 from ledger.keys import SigningKeyring
 from ledger.storage.trail import ENTRY_COLUMNS
@@ -36,7 +36,7 @@ class Superuser:
         await connection.execute("SET session_replication_role = replica")
         return cls(connection, database)
 
-    async def lay(self, rows: Sequence[Entry] = ROWS, head: Head | None = HEAD) -> None:
+    async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
         """Make the org's trail exactly these rows and this head."""
         await self.connection.execute(f"TRUNCATE entries, heads, {TREES}")
         await self.connection.execute(
@@ -45,7 +45,7 @@ class Superuser:
         )
         await self.put_rows(rows, head)
 
-    async def put_rows(self, rows: Sequence[Entry], head: Head | None) -> None:
+    async def put_rows(self, rows: Sequence[StoredEntry], head: ChainHead | None) -> None:
         """Write these rows and this head into an empty trail."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
@@ -72,7 +72,7 @@ class Superuser:
         """The verdict, by two processes, as the server role."""
         seqs = {name: how.pop(name, None) for name in ("from_seq", "to_seq")}
         return await verify_trail(
-            self.database.server_url, Target(ORG_ID, ORG, **seqs), ring, processes=2, **how
+            self.database.server_url, TrailRange(ORG_ID, ORG, **seqs), ring, processes=2, **how
         )
 
     async def close(self) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ledger.chain import Entry, Head
-from ledger.checkpoint import SignedHead
+from ledger.chain import ChainHead, StoredEntry
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import Pace
 from ledger.core.checkpointing.memory import Memory
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.faults import Result
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import ORG, ORG_ID
@@ -21,7 +21,7 @@ from tests.verification.database import HEAD, ROWS, Superuser
 KEYS = log_keys()
 STEP = 700
 SIZES = (700, 1_400, 2_100, 2_800, 3_500)
-TRUST = Trust.of(KEYS.public(), ORG)
+TRUST = TrailTrust.of(KEYS.public(), ORG)
 FAR = SigningLimits(1e12, 1e12, 1e12)
 """Limits that no entry has waited for: all are young."""
 
@@ -43,21 +43,21 @@ class Signed:
                 assert report.stopped == []
                 await signer.anchor()
 
-    def trust(self) -> Trust:
+    def trust(self) -> TrailTrust:
         """The keys, and what the signer's memory says."""
         memory = Memory(self.memory)
         try:
             trail, anchors = memory.get(ORG_ID), memory.get(ANCHOR_LOG)
         finally:
             memory.close()
-        return Trust.of(
+        return TrailTrust.of(
             KEYS.public(),
             ORG,
-            trail=[SignedHead(*trail)] if trail else [],
-            anchors=[SignedHead(*anchors)] if anchors else [],
+            trail=[SignedTreeHead(*trail)] if trail else [],
+            anchors=[SignedTreeHead(*anchors)] if anchors else [],
         )
 
-    async def lay(self, rows: Sequence[Entry] = ROWS, head: Head | None = HEAD) -> None:
+    async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
         """Other entries under the same signed tree."""
         await self.superuser.connection.execute("TRUNCATE entries, heads")
         await self.superuser.put_rows(rows, head)
@@ -65,7 +65,7 @@ class Signed:
     async def fetch(self, query: str, *values: Any) -> Any:
         return await self.superuser.connection.fetch(query, *values)
 
-    async def verify(self, trust: Trust | None = TRUST, **how: Any) -> Result:
+    async def verify(self, trust: TrailTrust | None = TRUST, **how: Any) -> Result:
         """The verdict; by default with the keys alone, without the signer's memory."""
         return await self.superuser.verify(trust=trust, **how)
 

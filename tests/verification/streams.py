@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from struct import pack
 from typing import Any
 
-from ledger.chain import Entry, Head
+from ledger.chain import ChainHead, StoredEntry
 from ledger.core.verification.rows.scan import SegmentScan
 from ledger.core.verification.work.faults import Result
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
@@ -36,7 +36,11 @@ def stream(rows: Sequence[Any]) -> bytes:
 
 
 def scan(
-    rows: list[Entry], segment: Segment, *, ring: SigningKeyring = RING, chunk_bytes: int = 1 << 20
+    rows: list[StoredEntry],
+    segment: Segment,
+    *,
+    ring: SigningKeyring = RING,
+    chunk_bytes: int = 1 << 20,
 ) -> SegmentResult:
     """One segment's result, its rows selected and ordered as the database would."""
     chosen = sorted(
@@ -51,7 +55,7 @@ def scan(
 
 
 def judge(
-    rows: list[Entry], head: Head | None, *, size: int = 4, ring: SigningKeyring = RING
+    rows: list[StoredEntry], head: ChainHead | None, *, size: int = 4, ring: SigningKeyring = RING
 ) -> Result:
     """The verdict on a whole trail, in segments of ``size``."""
     newest = max(rows, key=lambda row: row.seq) if rows else None

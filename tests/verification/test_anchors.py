@@ -8,9 +8,9 @@ import pytest
 
 from ledger import merkle
 from ledger.anchor import blind
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.core.attesting.timestamping import Tsa
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.log_keys import LogKeys
 from ledger.note import CosignatureSigner, Ed25519Key, Signer, parse_note, sign_note
 from tests.support.signing import log_keys
@@ -25,7 +25,7 @@ POLICY = f"witness w {WITNESS.vkey()}\nquorum w\n".encode()
 
 
 def anchor_of(size: int, root: bytes, signers: tuple[Signer, ...]) -> bytes:
-    return sign_note(Checkpoint(KEYS.public().anchor_origin, size, root).text(), signers, 1)
+    return sign_note(TreeHead(KEYS.public().anchor_origin, size, root).text(), signers, 1)
 
 
 async def replace(signed: Signed, size: int, note: bytes, root: bytes) -> None:
@@ -140,8 +140,8 @@ async def test_an_anchor_without_both_signatures(
 
 
 async def test_signatures_of_two_keys_of_the_log(signed: Signed) -> None:
-    mine, foreign = Trust.of(KEYS.public(), ORG), Trust.of(FOREIGN.public(), ORG)
-    both = Trust(
+    mine, foreign = TrailTrust.of(KEYS.public(), ORG), TrailTrust.of(FOREIGN.public(), ORG)
+    both = TrailTrust(
         trail=mine.trail,
         anchors=mine.anchors.__class__(
             mine.anchors.origin, [*mine.anchors.keys, *foreign.anchors.keys]
@@ -189,8 +189,8 @@ async def line_over(signed: Signed, size: int, signer: CosignatureSigner = WITNE
     return signer.line(parse_note(note).text, 1_767_268_900)
 
 
-def trust(**others: Any) -> Trust:
-    return Trust.of(KEYS.public(), ORG, **others)
+def trust(**others: Any) -> TrailTrust:
+    return TrailTrust.of(KEYS.public(), ORG, **others)
 
 
 async def test_cosignatures(signed: Signed) -> None:

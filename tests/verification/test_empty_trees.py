@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.chain import EMPTY_HEAD
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.core.verification.work.faults import CHECKS
 from ledger.merkle import EMPTY_ROOT
 from ledger.note import sign_note
@@ -44,7 +44,7 @@ async def test_entries_that_only_it_precedes_are_not_signed(empty: Signed) -> No
 
 
 async def test_a_forged_one_is_named(empty: Signed) -> None:
-    text = Checkpoint(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
+    text = TreeHead(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
     forged = sign_note(text, log_keys(2).org_signers(ORG))
     await empty.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
     result = await empty.verify(empty.trust())

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ledger.chain import Entry, extend
+from ledger.chain import StoredEntry, extend
 from ledger.core.verification.single import check_inclusion, verify_entry
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.storage.database import Database
 from tests.support.signing import log_keys
 from tests.support.trails import NOW_US, ORG, ORG_ID, RING, draft
@@ -38,7 +38,7 @@ async def test_without_keys_or_a_checkpoint_nothing_is_said(
     assert (await check_inclusion(server, ROWS[0], TRUST)).verdict == "not_checked"
 
 
-async def why(server: Database, row: Entry, trust: Trust = TRUST) -> str:
+async def why(server: Database, row: StoredEntry, trust: TrailTrust = TRUST) -> str:
     found = await check_inclusion(server, row, trust)
     assert found.verdict is False
     assert found.fault is not None
@@ -50,7 +50,7 @@ async def test_what_is_not_included(server: Database, signed: Signed) -> None:
     leaf = ROWS[7].leaf.replace(b"success", b"failure")
     assert await why(server, ROWS[7]._replace(leaf=leaf)) == "not_included"
     assert await why(server, ROWS[8]._replace(seq=7)) == "not_included"
-    foreign = Trust.of(log_keys(2).public(), ORG)
+    foreign = TrailTrust.of(log_keys(2).public(), ORG)
     assert await why(server, ROWS[7], foreign) == "checkpoint_foreign"
     await signed.execute(f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = 1")
     assert await why(server, ROWS[7]) == "tile_missing"

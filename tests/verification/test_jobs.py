@@ -7,7 +7,7 @@ import pytest
 
 from ledger.chain import EMPTY_HEAD
 from ledger.core.verification.jobs import MAX_PER_ORG, MAX_WAITING, STOPPED, Job, VerificationJobs
-from ledger.core.verification.run import Target
+from ledger.core.verification.run import TrailRange
 from ledger.core.verification.work.faults import RangeRefused, Result
 from ledger.errors import QueueFull
 from ledger.keys import SigningKeyring
@@ -16,7 +16,7 @@ from ledger.storage.verifications import VerificationTable
 from tests.support.trails import ORG, ORG_ID, RING
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
 
-WHOLE = Target(ORG_ID, ORG)
+WHOLE = TrailRange(ORG_ID, ORG)
 
 
 class Frozen(list[tuple[int, Result]]):
@@ -78,7 +78,7 @@ async def test_faults_are_reported_and_answered(
     superuser: Superuser, jobs: VerificationJobs, frozen: Frozen
 ) -> None:
     await superuser.put(1_000, "payload", b"")
-    end = await finished(jobs, await jobs.submit(Target(ORG_ID, ORG, 900, 1_100)))
+    end = await finished(jobs, await jobs.submit(TrailRange(ORG_ID, ORG, 900, 1_100)))
     assert (end.state, end.from_seq, end.to_seq, end.fault_count) == ("done", 900, 1_100, 1)
     assert [(fault.seq, fault.kind) for fault in end.faults] == [(1_000, "payload_mismatch")]
     assert end.result is not None
@@ -111,13 +111,13 @@ async def test_waiting_gives_up_in_time(
     assert seen.state == "queued"
 
 
-async def _other_org(superuser: Superuser, number: int) -> Target:
+async def _other_org(superuser: Superuser, number: int) -> TrailRange:
     await superuser.connection.execute(
         "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) VALUES ($1, $2, '', 'plain', '')",
         ORG_ID + 1 + number,
         f"other-{number}",
     )
-    return Target(ORG_ID + 1 + number, f"other-{number}")
+    return TrailRange(ORG_ID + 1 + number, f"other-{number}")
 
 
 async def test_the_queue_is_bounded(
@@ -179,7 +179,7 @@ async def test_a_job_that_can_not_run_fails_and_the_next_one_runs(
     superuser: Superuser, table: VerificationTable, frozen: Frozen
 ) -> None:
     jobs = runner(superuser, table, frozen)
-    job = await jobs.submit(Target(ORG_ID, ORG, 0, COUNT - 1))
+    job = await jobs.submit(TrailRange(ORG_ID, ORG, 0, COUNT - 1))
     # The end of the range was there when the job was taken, and is gone when its turn comes.
     await superuser.lay(ROWS[:5], HEAD._replace(seq=4, entry_hash=ROWS[4].entry_hash))
     jobs.start()
@@ -198,7 +198,7 @@ async def test_a_range_beyond_the_trail_makes_no_job(
     before = await superuser.connection.fetchval(count)
     for ends in ((COUNT, None), (0, COUNT), (COUNT + 9, COUNT + 10)):
         with pytest.raises(RangeRefused):
-            await jobs.submit(Target(ORG_ID, ORG, *ends))
+            await jobs.submit(TrailRange(ORG_ID, ORG, *ends))
     assert await superuser.connection.fetchval(count) == before
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import merkle
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
 from ledger.core.verification.trees.log_tree import LogTree
 from ledger.core.verification.work.faults import TRAIL_KINDS
@@ -25,7 +25,7 @@ Found = list[tuple[int, str]]
 def tree_of(
     rows: Sequence[bytes | None],
     stored: Sequence[bytes],
-    heads: Sequence[SignedHead],
+    heads: Sequence[SignedTreeHead],
     size: int,
     wrong: dict[int, bytes] | None = None,
 ) -> LogTree:
@@ -56,8 +56,8 @@ def tree_of(
     return tree
 
 
-def heads_of(sizes: Sequence[int], leaves: Sequence[bytes] = LEAVES) -> list[SignedHead]:
-    return [SignedHead(size, merkle.root(leaves[:size])) for size in sorted(sizes)]
+def heads_of(sizes: Sequence[int], leaves: Sequence[bytes] = LEAVES) -> list[SignedTreeHead]:
+    return [SignedTreeHead(size, merkle.root(leaves[:size])) for size in sorted(sizes)]
 
 
 def found(tree: LogTree) -> Found:
@@ -115,7 +115,8 @@ def test_a_root_of_something_else_is_a_fork(at: set[int], step: int, data: st.Da
     signed = max(at)
     forked = data.draw(st.sets(st.sampled_from(sorted(at)), min_size=1))
     heads = [
-        SignedHead(head.size, OTHER) if head.size in forked else head for head in heads_of(list(at))
+        SignedTreeHead(head.size, OTHER) if head.size in forked else head
+        for head in heads_of(list(at))
     ]
     tree = tree_of(LEAVES[:signed], LEAVES[:signed], heads, step)
     assert found(tree) == [(size - 1, "forked") for size in sorted(forked)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.chain import EMPTY_HEAD, Entry, check_entry
+from ledger.chain import EMPTY_HEAD, StoredEntry, check_entry
 from ledger.core.verification.rows.rows import CopyError
 from ledger.core.verification.rows.scan import SegmentScan
 from ledger.core.verification.work.segments import Segment
@@ -28,11 +28,11 @@ def flip(data: bytes, bit: int) -> bytes:
 
 
 @st.composite
-def altered_columns(draw: st.DrawFn) -> Entry:
+def altered_columns(draw: st.DrawFn) -> StoredEntry:
     """The row with one or two columns altered, or none."""
     row = ROWS[PLACE]
     for _ in range(draw(st.integers(0, 2))):
-        column = draw(st.sampled_from(Entry._fields[2:]))
+        column = draw(st.sampled_from(StoredEntry._fields[2:]))
         value: Any = getattr(row, column)
         if column in BYTES_COLUMNS:
             kept = draw(st.sampled_from([value, value, value, value[:-1], value + b"\0", b""]))
@@ -45,7 +45,7 @@ def altered_columns(draw: st.DrawFn) -> Entry:
     return row
 
 
-def signed(leaf: bytes, key: SigningKey = KEY) -> Entry:
+def signed(leaf: bytes, key: SigningKey = KEY) -> StoredEntry:
     """The row around other leaf bytes, hashed and signed by someone who holds the key."""
     digest = entry_hash(leaf)
     return ROWS[PLACE]._replace(leaf=leaf, entry_hash=digest, signature=key.sign(digest))
@@ -56,7 +56,7 @@ FIELDS = list(type(decode_leaf(LEAF)).__struct_fields__)
 
 
 @st.composite
-def forged_leaves(draw: st.DrawFn) -> Entry:
+def forged_leaves(draw: st.DrawFn) -> StoredEntry:
     """The row around a leaf that means something else, or the same in other bytes, well signed."""
     leaf = decode_leaf(LEAF)
     name = draw(st.sampled_from([name for name in FIELDS if name not in ("payload", "v")]))
@@ -72,14 +72,14 @@ def forged_leaves(draw: st.DrawFn) -> Entry:
     return signed(encoded + spoil.strip("twiceap").encode())
 
 
-def reference(row: Entry, ring: SigningKeyring = RING) -> list[tuple[str, str]]:
+def reference(row: StoredEntry, ring: SigningKeyring = RING) -> list[tuple[str, str]]:
     faults = check_entry(row, ORG, ring, ROWS[PLACE - 1].entry_hash)
     moved = any(fault.kind == "seq_mismatch" for fault in faults)
     return [(f.kind, f.reason) for f in faults if not (moved and f.kind == "link_broken")]
 
 
 @given(altered_columns() | forged_leaves())
-def test_verdict_on_an_altered_row_is_the_reference_checks(row: Entry) -> None:
+def test_verdict_on_an_altered_row_is_the_reference_checks(row: StoredEntry) -> None:
     result = scan([ROWS[PLACE - 1], row, *ROWS[PLACE + 1 :]], ONE)
     assert [(fault.kind, fault.reason) for fault in result.faults] == reference(row)
     assert result.rows == 1
@@ -109,7 +109,7 @@ def test_bytes_that_are_no_copy_are_no_verdict(data: bytes) -> None:
         checking.finish()
 
 
-@pytest.mark.parametrize("column", Entry._fields[5:])
+@pytest.mark.parametrize("column", StoredEntry._fields[5:])
 def test_a_column_that_is_null_is_named_and_the_next_row_not_blamed(column: str) -> None:
     rows: list[Any] = list(ROWS)
     absent: dict[str, Any] = {column: None}

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ledger import merkle
-from ledger.chain import EMPTY_HEAD, Head, extend
-from ledger.checkpoint import Checkpoint, SignedHead
+from ledger.chain import EMPTY_HEAD, ChainHead, extend
+from ledger.checkpoint import SignedTreeHead, TreeHead
 from ledger.core.verification.work import extent
 from ledger.core.verification.work.faults import CHECKS, CHECKS_OF_ENTRIES
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.log_keys import LogKeys
 from ledger.note import sign_note
 from tests.support.signing import log_keys
@@ -27,7 +27,7 @@ HASHES = [row.entry_hash for row in ROWS]
 OF_TREES = CHECKS[6:]
 
 
-def head_at(seq: int) -> Head:
+def head_at(seq: int) -> ChainHead:
     """The head row when this was the last entry."""
     return HEAD._replace(seq=seq, entry_hash=ROWS[seq].entry_hash) if seq >= 0 else EMPTY_HEAD
 
@@ -36,7 +36,7 @@ def note_of(size: int, root: bytes, keys: LogKeys = KEYS, *, anchor: bool = Fals
     history = keys.public()
     origin = history.anchor_origin if anchor else history.org_origin(ORG)
     signers = keys.anchor_signers() if anchor else keys.org_signers(ORG)
-    return sign_note(Checkpoint(origin, size, root).text(), signers)
+    return sign_note(TreeHead(origin, size, root).text(), signers)
 
 
 async def test_a_signed_trail(signed: Signed) -> None:
@@ -84,7 +84,7 @@ async def test_a_tail_cut_with_its_head_row(signed: Signed, left: int) -> None:
 
 
 @pytest.mark.parametrize("head", [EMPTY_HEAD, None])
-async def test_a_wiped_org(signed: Signed, head: Head | None) -> None:
+async def test_a_wiped_org(signed: Signed, head: ChainHead | None) -> None:
     await signed.lay([], head)
     result = await signed.verify()
     assert kinds(result) - {"head_missing"} == {"wiped", "below_signed"}
@@ -142,7 +142,7 @@ async def test_what_the_signer_remembers_is_held_against_the_entries(signed: Sig
 async def test_an_edited_checkpoint(signed: Signed, size: int) -> None:
     root = merkle.root(HASHES[: size - 1])
     note = note_of(size, merkle.root(HASHES[:size]))
-    edited = note.replace(note.split(b"\n")[2], Checkpoint("x", 1, root).text().split(b"\n")[2])
+    edited = note.replace(note.split(b"\n")[2], TreeHead("x", 1, root).text().split(b"\n")[2])
     await signed.execute(
         f"UPDATE checkpoints SET note = '\\x{edited.hex()}' WHERE org_id = {ORG_ID} AND size = {size}"
     )
@@ -326,8 +326,8 @@ async def test_ranges(signed: Signed) -> None:
 
 
 async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
-    mine_and_foreign = Trust.of(FOREIGN.public(), ORG)
-    both = Trust(
+    mine_and_foreign = TrailTrust.of(FOREIGN.public(), ORG)
+    both = TrailTrust(
         trail=TRUST.trail.__class__(
             TRUST.trail.origin, [*mine_and_foreign.trail.keys, *TRUST.trail.keys]
         ),
@@ -352,8 +352,8 @@ async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verifie
     monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # what never comes is not waited for as long
     signed = Signed(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
-    ahead = SignedHead(2_800, merkle.root(HASHES[:2_800]))
-    trust = Trust.of(KEYS.public(), ORG, trail=[ahead])
+    ahead = SignedTreeHead(2_800, merkle.root(HASHES[:2_800]))
+    trust = TrailTrust.of(KEYS.public(), ORG, trail=[ahead])
     size = SIZES[2]
     for first, last in ((None, None), (100, 300), (2_000, size - 1), (2_000, size), (size, None)):
         result = await signed.verify(trust, from_seq=first, to_seq=last, limits=FAR)
@@ -363,6 +363,8 @@ async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verifie
         assert (result.checks.tree is True) is below
         assert below or "a tree of 2800 entries was signed" in result.reasons["tree"]
     shorter = await signed.verify(
-        Trust.of(KEYS.public(), ORG, trail=[SignedHead(9_000, bytes(32))]), from_seq=5, to_seq=10
+        TrailTrust.of(KEYS.public(), ORG, trail=[SignedTreeHead(9_000, bytes(32))]),
+        from_seq=5,
+        to_seq=10,
     )
     assert {"rolled_back", "below_signed"} == kinds(shorter)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.chain import EMPTY_HEAD, Entry
+from ledger.chain import EMPTY_HEAD, StoredEntry
 from ledger.core.verification.single import EntryResult, verify_entry
 from ledger.entry import parse_record_id
 from ledger.keys import SigningKeyring
@@ -12,7 +12,9 @@ ROWS, _HEAD = trail(3, EMPTY_HEAD)
 NOW = "2026-01-01T12:00:00.000000Z"
 
 
-def verify(row: Entry, before: Entry | None = ROWS[1], ring: SigningKeyring = RING) -> EntryResult:
+def verify(
+    row: StoredEntry, before: StoredEntry | None = ROWS[1], ring: SigningKeyring = RING
+) -> EntryResult:
     return verify_entry(row, before, ORG, ring, timestamp=NOW)
 
 
@@ -39,7 +41,7 @@ def test_right_entries() -> None:
         (ROWS[1]._replace(seq=2), [True, True, False, True]),
     ],
 )
-def test_altered_entries(row: Entry, expected: list[object]) -> None:
+def test_altered_entries(row: StoredEntry, expected: list[object]) -> None:
     result = verify(row)
     assert (result.valid, verdicts(result)) == (False, expected)
     assert {fault.seq for fault in result.errors} == {2}

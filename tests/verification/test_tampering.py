@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.chain import EMPTY_HEAD, Entry, Head
+from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
 from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, CHECKS_OF_KIND
 from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
@@ -23,13 +23,13 @@ PLACES = range(COUNT)  # in segments of 4: both ends, the borders and all betwee
 Blame = dict[int, set[str]]
 
 
-def put(seq: int, /, **columns: Any) -> list[Entry]:
+def put(seq: int, /, **columns: Any) -> list[StoredEntry]:
     rows = list(ROWS)
     rows[seq] = rows[seq]._replace(**columns)
     return rows
 
 
-def found(rows: list[Entry], head: Head | None = HEAD, **how: Any) -> Blame:
+def found(rows: list[StoredEntry], head: ChainHead | None = HEAD, **how: Any) -> Blame:
     result = judge(rows, head, **how)
     assert result.valid == (result.fault_count == 0)
     assert result.fault_count == len(result.errors)
@@ -51,7 +51,7 @@ def test_an_untouched_trail_is_valid(size: int) -> None:
     assert result.checks.tree == "not_checked"
 
 
-ALTERED: list[tuple[str, Callable[[Entry], Any], set[str]]] = [
+ALTERED: list[tuple[str, Callable[[StoredEntry], Any], set[str]]] = [
     ("entry_hash", lambda row: flipped(row.entry_hash, 9), {"hash_mismatch", "signature_invalid"}),
     ("signature", lambda row: flipped(row.signature, 31), {"signature_invalid"}),
     ("payload", lambda row: flipped(row.payload, 0), {"payload_mismatch"}),
@@ -65,7 +65,7 @@ ALTERED: list[tuple[str, Callable[[Entry], Any], set[str]]] = [
 @pytest.mark.parametrize("seq", PLACES)
 @pytest.mark.parametrize(("column", "alter", "kinds"), ALTERED)
 def test_an_altered_column(
-    seq: int, column: str, alter: Callable[[Entry], Any], kinds: set[str]
+    seq: int, column: str, alter: Callable[[StoredEntry], Any], kinds: set[str]
 ) -> None:
     assert found(put(seq, **{column: alter(ROWS[seq])})) == {seq: kinds}
 
@@ -185,7 +185,7 @@ def test_entries_beyond_the_head_row() -> None:
         (HEAD._replace(seq=-1), -1),
     ],
 )
-def test_an_edited_head_row(head: Head, seq: int, size: int) -> None:
+def test_an_edited_head_row(head: ChainHead, seq: int, size: int) -> None:
     assert found(ROWS, head, size=size) == {seq: {"head_mismatch"}}
     assert judge(ROWS, head).checks.hashes is True
 
@@ -223,7 +223,7 @@ def test_a_fork_by_someone_who_holds_the_key() -> None:
 
 
 @st.composite
-def tamperings(draw: st.DrawFn) -> tuple[list[Entry], set[int]]:
+def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
     """A trail tampered with at one to three places, apart from each other; and those places."""
     rows = {row.seq: [row] for row in ROWS}
     places = draw(st.sets(st.sampled_from(range(0, COUNT, 2)), min_size=1, max_size=3))
@@ -253,7 +253,7 @@ def tamperings(draw: st.DrawFn) -> tuple[list[Entry], set[int]]:
 
 @given(tamperings(), st.integers(1, 13))
 def test_any_tampering_is_found_where_it_was_done(
-    tampered: tuple[list[Entry], set[int]], size: int
+    tampered: tuple[list[StoredEntry], set[int]], size: int
 ) -> None:
     rows, places = tampered
     blamed = found(rows, size=size)

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.chain import Entry, extend
-from ledger.core.verification.run import Progress, Target, verify_trail
+from ledger.chain import StoredEntry, extend
+from ledger.core.verification.run import Progress, TrailRange, verify_trail
 from ledger.core.verification.work.crew import Order
 from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
 from ledger.errors import DatabaseUnavailable
@@ -84,7 +84,7 @@ async def test_one_bit_of_org_id(superuser: Superuser) -> None:
     found = blame(await superuser.verify())
     kinds = {seq: {"missing"} for seq in PLACES if seq != 1_024}
     assert found == {**kinds, LAST: {"truncated"}}
-    other = await verify_trail(superuser.database.server_url, Target(ORG_ID ^ 1, "other"), RING)
+    other = await verify_trail(superuser.database.server_url, TrailRange(ORG_ID ^ 1, "other"), RING)
     assert {"head_missing"} <= blame(other)[LAST]
 
 
@@ -114,7 +114,7 @@ async def test_duplicated_and_inserted(superuser: Superuser) -> None:
     late = timedelta(hours=1)
     copies = [ROWS[seq]._replace(anchored_at=ROWS[seq].anchored_at + late) for seq in PLACES]
     forged = [
-        Entry(ORG_ID, seq, ROWS[0].anchored_at - late, 0, 0, bytes(32), bytes(32), b"{}", b"")
+        StoredEntry(ORG_ID, seq, ROWS[0].anchored_at - late, 0, 0, bytes(32), bytes(32), b"{}", b"")
         for seq in (17, 2_047, 3_072)
     ]
     await superuser.lay([*ROWS, *copies, *forged])
@@ -317,4 +317,4 @@ def test_secrets_are_in_no_argument_and_no_representation() -> None:
 async def test_a_database_that_is_away_is_an_error(superuser: Superuser) -> None:
     url = superuser.database.server_url.replace(superuser.database.name, "nowhere")
     with pytest.raises(DatabaseUnavailable):
-        await verify_trail(url, Target(ORG_ID, ORG), RING)
+        await verify_trail(url, TrailRange(ORG_ID, ORG), RING)

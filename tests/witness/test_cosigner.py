@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.checkpoint import Checkpoint, open_checkpoint
+from ledger.checkpoint import TreeHead, open_checkpoint
 from ledger.merkle import EMPTY_ROOT
 from ledger.note import (
     CosignatureSigner,
@@ -20,7 +20,7 @@ from ledger.note import (
 )
 from ledger.policy import parse_policy
 from ledger.submission import Submission
-from server.witness.cosigner import Cosigner, Verdict
+from server.witness.cosigner import Cosigner, CosignerAnswer
 from server.witness.heads import Heads
 from tests.support.small_log import SmallLog
 
@@ -63,14 +63,14 @@ def cosigner(tmp_path: Path, clock: Clock) -> Iterator[Cosigner]:
     heads.close()
 
 
-def times(verdict: Verdict, text: bytes) -> list[int | None]:
+def times(verdict: CosignerAnswer, text: bytes) -> list[int | None]:
     """The times of the cosignatures, each verified."""
     assert verdict.status == 200, verdict.body
     note = add_signatures(sign_note(text, LOG.signers), parse_signatures(verdict.body))
     return [found.time_s for found in open_note(note, VERIFIERS).verified]
 
 
-def add(cosigner: Cosigner, old: int, new: int, branch: int = 0) -> Verdict:
+def add(cosigner: Cosigner, old: int, new: int, branch: int = 0) -> CosignerAnswer:
     return cosigner.add_checkpoint(LOG.body(old, new, branch))
 
 
@@ -139,7 +139,7 @@ def test_422_for_a_proof_from_nothing(cosigner: Cosigner) -> None:
 def test_422_for_an_empty_tree_with_a_root(cosigner: Cosigner) -> None:
     assert bytes(32) != EMPTY_ROOT
     # The log's other key, ML-DSA-44, would not sign it.
-    note = sign_note(Checkpoint(LOG.origin, 0, bytes(32), ()).text(), LOG.signers[:1])
+    note = sign_note(TreeHead(LOG.origin, 0, bytes(32), ()).text(), LOG.signers[:1])
     assert cosigner.add_checkpoint(Submission(0, (), note).body()).status == 422
 
 

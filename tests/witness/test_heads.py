@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from server.refusal import StartupRefused
-from server.witness.heads import Head, Heads
+from server.witness.heads import Heads, LogHead
 from server.witness.home import Home, create, load_keys, load_logs
 
 ROOT = bytes(range(32))
 
 
-def head(size: int, root: bytes = ROOT, origin: str = "log") -> Head:
-    return Head(origin, size, root, 1_800_000_000, b"note %d" % size)
+def head(size: int, root: bytes = ROOT, origin: str = "log") -> LogHead:
+    return LogHead(origin, size, root, 1_800_000_000, b"note %d" % size)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def heads(path: Path) -> Iterator[Heads]:
     opened.close()
 
 
-def keep(heads: Heads, one: Head) -> None:
+def keep(heads: Heads, one: LogHead) -> None:
     with heads.exclusively():
         heads.keep(one)
 
@@ -51,7 +51,7 @@ def test_what_was_kept_is_there_after_opening_again(heads: Heads, path: Path) ->
 
 
 @pytest.mark.parametrize("back", [head(4), head(0), head(5, bytes(32))])
-def test_the_database_itself_lets_no_head_go_back(heads: Heads, path: Path, back: Head) -> None:
+def test_the_database_itself_lets_no_head_go_back(heads: Heads, path: Path, back: LogHead) -> None:
     keep(heads, head(5))
     with pytest.raises(sqlite3.IntegrityError, match="never goes back"):
         keep(heads, back)
@@ -121,7 +121,7 @@ def test_a_memory_that_is_none(tmp_path: Path, content: bytes) -> None:
 
 def test_a_damaged_memory_is_refused(heads: Heads, path: Path) -> None:
     for size in range(200):
-        keep(heads, Head(f"log{size}", size, ROOT, 1, bytes(1_000)))
+        keep(heads, LogHead(f"log{size}", size, ROOT, 1, bytes(1_000)))
     heads.close()
     content = bytearray(path.read_bytes())
     content[8_192:12_288] = b"\xff" * 4_096

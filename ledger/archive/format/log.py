@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger.archive.format.layout import ANCHORS
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import ArchiveRefused, FormatError
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 
@@ -18,7 +18,7 @@ class ArchivedLog:
     prefix: str
     history: LogKeyHistory
 
-    def opened(self, note: bytes | None, size: int) -> Checkpoint:
+    def opened(self, note: bytes | None, size: int) -> TreeHead:
         """A checkpoint that our key signed. Raises ArchiveRefused for any other."""
         try:
             if note is None:

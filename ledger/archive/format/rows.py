@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ledger.archive.format.layout import Pack
 from ledger.archive.format.packs import Packed, unpack_rows
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import decode_leaf, entry_hash, search_tag
 from ledger.errors import ArchiveMismatch, MalformedLeaf
 
@@ -18,7 +18,7 @@ def widest_at(packs: Sequence[Pack], at: int) -> Pack | None:
     return max(holding, key=lambda pack: pack.last, default=None)
 
 
-def entry_of(org_id: int, leaf: bytes, row: Packed) -> Entry:
+def entry_of(org_id: int, leaf: bytes, row: Packed) -> StoredEntry:
     """The stored row of an entry, all of whose other columns are in its leaf.
 
     Raises ArchiveMismatch for what is no leaf.
@@ -28,7 +28,7 @@ def entry_of(org_id: int, leaf: bytes, row: Packed) -> Entry:
         anchored_at = datetime.fromisoformat(said.anchored_at)
     except (MalformedLeaf, ValueError) as error:
         raise ArchiveMismatch(f"an archived leaf can't be read: {error}") from error
-    return Entry(
+    return StoredEntry(
         org_id,
         said.seq,
         anchored_at,

@@ -40,8 +40,8 @@ from ledger.archive.format.records import (
 )
 from ledger.archive.format.rows import entry_of, unpacked, widest_at
 from ledger.archive.targets import Listed, Readable
-from ledger.chain import Entry
-from ledger.checkpoint import Checkpoint
+from ledger.chain import StoredEntry
+from ledger.checkpoint import TreeHead
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, TileError
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.merkle import HASH_BYTES
@@ -131,7 +131,7 @@ class ArchiveReader:
         """The public history of the log's keys. Raises KeyHistoryError."""
         return LogKeyHistory.parse(await self.read(LOG_KEYS, KEY_HISTORY_BYTES_MAX))
 
-    def opened(self, note: bytes, history: LogKeyHistory) -> Checkpoint:
+    def opened(self, note: bytes, history: LogKeyHistory) -> TreeHead:
         """What a note of this log says, its signatures verified. Raises FormatError."""
         if self.org == ANCHORS:
             return open_anchor(note, history).checkpoint
@@ -194,7 +194,9 @@ class ArchiveReader:
             if isinstance(place, Pack) and place.tile == tile:
                 yield place
 
-    async def entries(self, org_id: int, first: int, last: int, size: int) -> AsyncIterator[Entry]:
+    async def entries(
+        self, org_id: int, first: int, last: int, size: int
+    ) -> AsyncIterator[StoredEntry]:
         """The rows ``first`` to ``last``, bit for bit as they were stored.
 
         ``size`` is that of an archived checkpoint: it tells the width of the last bundle.

@@ -12,7 +12,7 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.attested import AttestedRestore
 from ledger.archive.restore.tree import TreeRestore
 from ledger.archive.targets import Target
-from ledger.archive.verification.anchoring import Attestors
+from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.entry import to_datetime
 from ledger.errors import FormatError, RestoreRefused
 from ledger.log_keys import KeyPins, LogKeyHistory, open_anchor
@@ -37,7 +37,7 @@ class AnchorsRestore:
         transaction: RestoreTransaction,
         reader: ArchiveReader,
         pins: KeyPins,
-        attestors: Attestors,
+        attestors: TrustedAttestors,
     ) -> None:
         self.end = (0, b"")
         self.warnings: list[str] = []

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from ledger.archive.reading.reader import ArchivedCosignature, ArchivedToken, ArchiveReader
-from ledger.archive.verification.anchoring import Attestors
+from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.entry import to_datetime
 from ledger.errors import FormatError, NoteError, RestoreRefused, TimestampError
 from ledger.note import parse_note, parse_signatures
@@ -23,7 +23,9 @@ class AttestedRestore:
     Those of nobody who is trusted here are held against their anchor as far as that goes without.
     """
 
-    def __init__(self, rows: AnchorRows, reader: ArchiveReader, attestors: Attestors) -> None:
+    def __init__(
+        self, rows: AnchorRows, reader: ArchiveReader, attestors: TrustedAttestors
+    ) -> None:
         self._rows = rows
         self._reader = reader
         self._attestors = attestors

@@ -17,9 +17,9 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.anchors import AnchorsRestore
 from ledger.archive.restore.tree import TreeRestore
 from ledger.archive.targets import Target
-from ledger.archive.verification.anchoring import Attestors
-from ledger.chain import EMPTY_HEAD, Head, check_entry
-from ledger.checkpoint import Checkpoint, SignedHead
+from ledger.archive.verification.anchoring import TrustedAttestors
+from ledger.chain import EMPTY_HEAD, ChainHead, check_entry
+from ledger.checkpoint import SignedTreeHead, TreeHead
 from ledger.entry import from_datetime, to_datetime
 from ledger.errors import (
     ArchiveObjectMissing,
@@ -67,8 +67,8 @@ class Means(NamedTuple):
     keyring: SigningKeyring
     pins: KeyPins
     new_key: Callable[[str], bytes]
-    recall: Callable[[Sequence[int]], Mapping[int, SignedHead]] = lambda _: {}
-    attestors: Attestors = Attestors()
+    recall: Callable[[Sequence[int]], Mapping[int, SignedTreeHead]] = lambda _: {}
+    attestors: TrustedAttestors = TrustedAttestors()
 
 
 class Restore:
@@ -182,9 +182,9 @@ class Restore:
         transaction: RestoreTransaction,
         reader: ArchiveReader,
         about: ArchivedOrg,
-        checkpoint: Checkpoint,
+        checkpoint: TreeHead,
         tree: TreeRestore,
-    ) -> Head:
+    ) -> ChainHead:
         """Write the entries, each checked against its key and the one before it."""
         head, rows, held = EMPTY_HEAD, [], 0
         async for entry in reader.entries(about.org_id, 0, checkpoint.size - 1, checkpoint.size):
@@ -199,7 +199,7 @@ class Restore:
                     "is sealed: new events would be stored unsealed. Put the org.json back that "
                     "says sealed"
                 )
-            head = Head(entry.seq, entry.entry_hash, at_us)
+            head = ChainHead(entry.seq, entry.entry_hash, at_us)
             rows.append(entry)
             held += len(entry.payload) + len(entry.leaf)
             await tree.add(entry.entry_hash)
@@ -226,7 +226,7 @@ class Restore:
             )
         return about
 
-    def _lost(self, about: ArchivedOrg, checkpoint: Checkpoint, head_seq: int) -> int:
+    def _lost(self, about: ArchivedOrg, checkpoint: TreeHead, head_seq: int) -> int:
         """How many entries are known of that the archive does not have."""
         lost = self._check_memory(about.org_id, about.org, checkpoint.size, checkpoint.root)
         lost = max(lost, head_seq + 1 - checkpoint.size)
@@ -263,7 +263,7 @@ def _too_short(name: str, size: int, signed: int) -> RestoreRefused:
     )
 
 
-async def _checkpoint(reader: ArchiveReader, history: LogKeyHistory) -> Checkpoint:
+async def _checkpoint(reader: ArchiveReader, history: LogKeyHistory) -> TreeHead:
     note = await reader.checkpoint()
     if note is None:
         raise RestoreRefused(f"nothing of {reader.org} is archived")

@@ -21,7 +21,7 @@ from ledger.archive.format.rows import entry_of
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.retention.locks import Locks
 from ledger.chain import check_entry
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.entry import entry_hash
 from ledger.errors import ArchiveMismatch, FormatError, MerkleError
 from ledger.keys import SigningKeyring
@@ -93,7 +93,7 @@ class Holding:
                     await self._locks.settle()
         await self._locks.settle()
 
-    async def _checkpoint(self) -> Checkpoint:
+    async def _checkpoint(self) -> TreeHead:
         """The archived checkpoint, which is signed, and is the database's own."""
         reader = self._reader
         note = await reader.checkpoint()
@@ -112,7 +112,7 @@ class Holding:
             )
         return checkpoint
 
-    async def _bundle(self, checkpoint: Checkpoint, tile: int, first: int, last: int) -> None:
+    async def _bundle(self, checkpoint: TreeHead, tile: int, first: int, last: int) -> None:
         start, size = tile * TILE_WIDTH, checkpoint.size
         width = tile_in(size, 0, tile).width
         leaves = await self._reader.leaves(EntryTile(tile, width))
@@ -140,7 +140,7 @@ class Holding:
                 if faults:
                     raise ArchiveMismatch(f"entry {row.seq} is not right: {faults[0].reason}")
 
-    async def _proofs(self, checkpoint: Checkpoint, tile: int) -> TileProofs:
+    async def _proofs(self, checkpoint: TreeHead, tile: int) -> TileProofs:
         size = checkpoint.size
         stored = {}
         for wanted in tiles_for_proofs(tile, size):

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from ledger.archive.targets import Held, Listed, Target
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from ledger.errors import ArchiveObjectMissing
 
 EXTENDED_AT_ONCE: Final = 8
 
 
-def unprotected(locked: bool, policy: Policy, accepted: bool) -> str | None:
+def unprotected(locked: bool, policy: ObjectLock, accepted: bool) -> str | None:
     """Why nothing may leave the database for such an archive; None where it may.
 
     ``accepted``: the operator said that an archive which nothing locks will do.
@@ -46,7 +46,7 @@ class Locks:
     target objects are read as they are. Raises the target's errors.
     """
 
-    def __init__(self, target: Target, policy: Policy, now_s: float) -> None:
+    def __init__(self, target: Target, policy: ObjectLock, now_s: float) -> None:
         self._target = target
         self._until = policy.until(now_s)
         self._hold = policy.legal_hold

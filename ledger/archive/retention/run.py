@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from ledger.archive.retention.holding import Holding
 from ledger.archive.retention.locks import Locks, unprotected
 from ledger.archive.targets import Target
-from ledger.archive.writing.puts import Policy
+from ledger.archive.writing.puts import ObjectLock
 from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import departed
@@ -65,7 +65,7 @@ class Retention:
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         recorder: Recorder,
-        policy: Policy,
+        policy: ObjectLock,
         *,
         unlocked: bool = False,
         clock: Callable[[], float] = time.time,

@@ -34,7 +34,7 @@ from ledger.timestamp import verify
 Attested = TypeVar("Attested", ArchivedToken, ArchivedCosignature)
 
 
-class Attestors(NamedTuple):
+class TrustedAttestors(NamedTuple):
     """Who is trusted for time and for witnessing; None: nobody, and nothing is checked."""
 
     authorities: bytes | None = None
@@ -185,7 +185,7 @@ class _Leaves:
 
 
 async def check_attestations(
-    reader: ArchiveReader, until: int, attestors: Attestors, found: ArchiveFindings
+    reader: ArchiveReader, until: int, attestors: TrustedAttestors, found: ArchiveFindings
 ) -> None:
     """Hold what attests anchors of sizes up to ``until`` against those who are trusted for it."""
     if attestors.authorities is not None:

@@ -25,14 +25,18 @@ from ledger.archive.format.layout import (
 )
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings
-from ledger.archive.verification.anchoring import Attestors, check_anchoring, check_attestations
+from ledger.archive.verification.anchoring import (
+    TrustedAttestors,
+    check_anchoring,
+    check_attestations,
+)
 from ledger.archive.verification.blocks import Block, Checked
 from ledger.archive.verification.comparing import Comparison
 from ledger.archive.verification.crew import Crew, crew
 from ledger.archive.verification.extras import Extras, gaps, is_extra, reaches
 from ledger.archive.verification.findings import ALWAYS_ASKED, ArchiveFindings, ArchiveVerdict
 from ledger.archive.verification.worker import Gear, Work
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import (
     ArchiveMismatch,
     ArchiveObjectMissing,
@@ -81,7 +85,7 @@ class How(NamedTuple):
 
     settings: TargetSettings | None = None
     pins: KeyPins | None = None
-    attestors: Attestors | None = None
+    attestors: TrustedAttestors | None = None
     processes: int | None = None
     against_database: bool = False
     advance: Callable[[int], None] = lambda _: None
@@ -145,7 +149,7 @@ class ArchiveVerification:
                 task.cancel()
             await asyncio.gather(*self._work, return_exceptions=True)
         if self._reader.org == ANCHORS:
-            attestors = self._how.attestors or Attestors()
+            attestors = self._how.attestors or TrustedAttestors()
             await check_attestations(self._reader, checkpoint.size, attestors, found)
         else:
             await check_anchoring(self._target, self._reader, checkpoint.size, history, found)
@@ -196,7 +200,7 @@ class ArchiveVerification:
 
     def _asked(self) -> set[str]:
         """The checks that this verification is asked for."""
-        attestors = self._how.attestors or Attestors()
+        attestors = self._how.attestors or TrustedAttestors()
         if self._reader.org == ANCHORS:
             named = {
                 "external_time": attestors.authorities is not None,
@@ -233,7 +237,7 @@ class ArchiveVerification:
         else:
             self._findings.checked.add("keys")
 
-    async def _checkpoint(self, history: LogKeyHistory) -> Checkpoint | None:
+    async def _checkpoint(self, history: LogKeyHistory) -> TreeHead | None:
         try:
             note = await self._reader.checkpoint()
             if note is None:
@@ -251,7 +255,7 @@ class ArchiveVerification:
         except (ArchiveMismatch, ArchiveObjectMissing) as error:
             self._findings.fault(ORG, "history", str(error))
 
-    async def _pieces(self, checkpoint: Checkpoint, history: LogKeyHistory) -> AsyncIterator[Work]:
+    async def _pieces(self, checkpoint: TreeHead, history: LogKeyHistory) -> AsyncIterator[Work]:
         async for work in self._blocks(checkpoint):
             yield work
         keys: list[str] = []
@@ -279,7 +283,7 @@ class ArchiveVerification:
             reason = f"no checkpoint of a size from {first} to {last} is archived"
             self._findings.fault("history/", "history", reason)
 
-    async def _blocks(self, checkpoint: Checkpoint) -> AsyncIterator[Work]:
+    async def _blocks(self, checkpoint: TreeHead) -> AsyncIterator[Work]:
         """Level 0, as the proved tiles of level 1 say it must be."""
         full, done = checkpoint.size >> 8, 0
         async for tile, hashes in self._rows(checkpoint):
@@ -291,7 +295,7 @@ class ArchiveVerification:
         if checkpoint.size % TILE_WIDTH:
             yield await self._last(checkpoint)
 
-    async def _rows(self, checkpoint: Checkpoint) -> AsyncIterator[tuple[Tile, bytes]]:
+    async def _rows(self, checkpoint: TreeHead) -> AsyncIterator[tuple[Tile, bytes]]:
         """The tiles of level 1 that the root covers; what is wrong above level 0 is told."""
         proved: list[tuple[Tile, bytes]] = []
 
@@ -328,7 +332,7 @@ class ArchiveVerification:
             count = min(BLOCK_TILES, end - at)
             yield Block(self._reader.org, at, count, payloads=self._payloads)
 
-    async def _last(self, checkpoint: Checkpoint) -> Work:
+    async def _last(self, checkpoint: TreeHead) -> Work:
         """The partial tile, whose hashes the root covers with those of the other levels."""
         size = checkpoint.size
         edge = {tile: await self._find(tile.path()) for tile in tiles_for_edge(size)}

@@ -26,7 +26,7 @@ TILES_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
-class Growth:
+class TreeGrowth:
     """The tree from ``start`` to ``size``; ``tiles`` are those that are new, or wider than before."""
 
     start: int
@@ -45,7 +45,7 @@ class Growth:
 
 async def growth_of(
     database: Database, log: ArchivedLog, size: int, root: bytes, reach: int = REACH
-) -> Growth | None:
+) -> TreeGrowth | None:
     """What a log grew by beyond an archived size and root; None where it did not.
 
     Raises ArchiveRefused where the stored tree is not what was signed.
@@ -68,7 +68,7 @@ async def growth_of(
     if edge.root() != checkpoint.root:
         raise _other(log, row.size)
     grown = _tiles(size, row.size, tiles, new)
-    return Growth(size, row.size, checkpoint.root, row.note, row.signed_at, grown)
+    return TreeGrowth(size, row.size, checkpoint.root, row.note, row.signed_at, grown)
 
 
 def _other(log: ArchivedLog, size: int) -> ArchiveRefused:

@@ -16,7 +16,7 @@ PUTS_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True)
-class Policy:
+class ObjectLock:
     """How long an object is locked for, from when it is written; 0 days: not by time."""
 
     retain_days: int = 0
@@ -36,7 +36,7 @@ class Puts:
     target has read back.
     """
 
-    def __init__(self, target: Target, prefix: str, policy: Policy, now_s: float) -> None:
+    def __init__(self, target: Target, prefix: str, policy: ObjectLock, now_s: float) -> None:
         self._target = target
         self._prefix = prefix
         self._until = policy.until(now_s)

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 from ledger.archive.format.layout import Pack
 from ledger.archive.format.packs import PACK_BYTES, Packed, pack_rows
 from ledger.archive.reading.reader import ArchiveReader
-from ledger.archive.writing.growth import Growth
-from ledger.chain import Entry, check_entry
+from ledger.archive.writing.growth import TreeGrowth
+from ledger.chain import StoredEntry, check_entry
 from ledger.errors import ArchiveRefused
 from ledger.keys import SigningKeyring
 from ledger.merkle import HASH_BYTES, leaf_hash
@@ -32,7 +32,7 @@ class Object(NamedTuple):
 class LeafSource(Protocol):
     """Gives what an archive holds beside its tiles."""
 
-    def objects(self, growth: Growth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
+    def objects(self, growth: TreeGrowth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
         """The entry bundle of a level 0 tile, and what is stored beside it."""
 
 
@@ -59,7 +59,7 @@ class TrailSource:
         self._reader = reader
         self._keyring = keyring(True)
 
-    async def objects(self, growth: Growth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
+    async def objects(self, growth: TreeGrowth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
         start = tile.index * TILE_WIDTH
         fresh = max(growth.start, start)
         spans, together = await self._spans(start, fresh, start + tile.width)
@@ -94,7 +94,7 @@ class TrailSource:
         old = [_Span(start, start + missing - 1, stored=False)] if missing else []
         return [*old, *_cut(volumes, start + missing, fresh), *_cut(volumes, fresh, end)], False
 
-    async def _rows(self, span: _Span, growth: Growth) -> list[Entry]:
+    async def _rows(self, span: _Span, growth: TreeGrowth) -> list[StoredEntry]:
         if span.stored:
             rows = await archive_accounts.rows(self._database, self._org_id, span.first, span.last)
         else:
@@ -106,7 +106,7 @@ class TrailSource:
             )
         return rows
 
-    def _check(self, row: Entry, proved: bytes) -> None:
+    def _check(self, row: StoredEntry, proved: bytes) -> None:
         faults = check_entry(row, self._reader.org, self._keyring, None)
         if faults:
             raise ArchiveRefused(
@@ -128,7 +128,7 @@ class AnchorSource:
 
     async def objects(
         self,
-        growth: Growth,  # noqa: ARG002 - the leaves tell all
+        growth: TreeGrowth,  # noqa: ARG002 - the leaves tell all
         tile: Tile,
         hashes: bytes,
     ) -> AsyncIterator[Object]:

@@ -35,8 +35,8 @@ from ledger.archive.format.records import (
 )
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
-from ledger.archive.writing.growth import Growth, growth_of
-from ledger.archive.writing.puts import Policy, Puts
+from ledger.archive.writing.growth import TreeGrowth, growth_of
+from ledger.archive.writing.puts import ObjectLock, Puts
 from ledger.archive.writing.sources import AnchorSource, LeafSource, Object, TrailSource
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, KeyHistoryError
@@ -75,13 +75,13 @@ class ArchiveWriter:
         target: Target,
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
-        policy: Policy | None = None,
+        policy: ObjectLock | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._target = target
         self._database = database
         self._keyring = keyring
-        self._policy = policy or Policy()
+        self._policy = policy or ObjectLock()
         self._clock = clock
         self._pointed: dict[str, bytes] = {}
 
@@ -174,7 +174,7 @@ class ArchiveWriter:
             )
 
     async def _write(
-        self, puts: Puts, log: ArchivedLog, growth: Growth, source: LeafSource
+        self, puts: Puts, log: ArchivedLog, growth: TreeGrowth, source: LeafSource
     ) -> None:
         for tile, hashes in growth.bundles():
             async for one in source.objects(growth, tile, hashes):
@@ -186,7 +186,7 @@ class ArchiveWriter:
         await puts.settled()
         await puts.add(Object(CheckpointAt(growth.size).key(), growth.note))
 
-    async def _history(self, log: ArchivedLog, growth: Growth) -> AsyncIterator[Object]:
+    async def _history(self, log: ArchivedLog, growth: TreeGrowth) -> AsyncIterator[Object]:
         """Every checkpoint since the last archived one."""
         after = growth.start
         while after < growth.size:
@@ -237,7 +237,7 @@ class ArchiveWriter:
         self,
         puts: Puts,
         log: ArchivedLog,
-        growth: Growth,
+        growth: TreeGrowth,
         reader: ArchiveReader,
         about: Object | None,
     ) -> None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from ledger.core.attesting.errors import AttestationError, WitnessAhead, WitnessRefused
 from ledger.core.attesting.timestamping import Tsa
-from ledger.core.attesting.witnessing import Witness
+from ledger.core.attesting.witnessing import WitnessClient
 from ledger.errors import TileError, TimestampError
 from ledger.storage import attestations, trees
 from ledger.storage.database import Database
@@ -36,7 +36,9 @@ class Attested(NamedTuple):
 class AnchorAttestation:
     """Asks for timestamps and cosignatures of anchors. One object serves one event loop."""
 
-    def __init__(self, database: Database, tsa: Tsa | None, witnesses: Sequence[Witness]) -> None:
+    def __init__(
+        self, database: Database, tsa: Tsa | None, witnesses: Sequence[WitnessClient]
+    ) -> None:
         self._database = database
         self._tsa = tsa
         self._witnesses = witnesses
@@ -97,7 +99,7 @@ class AnchorAttestation:
                 count += 1
         return count, alarms
 
-    async def _alarm(self, witness: Witness, error: Exception) -> list[str]:
+    async def _alarm(self, witness: WitnessClient, error: Exception) -> list[str]:
         """A witness that contradicts us: a security event, once per witness and process."""
         text = f"{witness.name}: {error}"
         if witness.name in self._told:

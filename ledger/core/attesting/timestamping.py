@@ -10,7 +10,7 @@ from ledger.core.attesting.peer import TIMEOUT_S, Peer
 from ledger.timestamp import (
     NONCE_BITS,
     TOKEN_BYTES_MAX,
-    Timestamp,
+    VerifiedTimestamp,
     check_trust,
     granted,
     query,
@@ -36,7 +36,7 @@ class Tsa(Peer):
         self._ca_pem = ca_pem
         self._policy = policy
 
-    async def stamp(self, message: bytes) -> tuple[bytes, Timestamp]:
+    async def stamp(self, message: bytes) -> tuple[bytes, VerifiedTimestamp]:
         """A token over the message (DER), wholly verified, and what it says.
 
         Raises AttestationUnavailable when there is no answer, TimestampError when it

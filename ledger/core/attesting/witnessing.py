@@ -46,7 +46,7 @@ _REASONS: Final = {
 }
 
 
-class Witness(Peer):
+class WitnessClient(Peer):
     """A witness: its submission prefix, and its keys (one of each type, or several).
 
     Remembers in memory at which size it stands. Raises AttestationError for a URL
@@ -145,7 +145,7 @@ class Witness(Peer):
         )
 
 
-def witnesses_of(policy: Policy, *, timeout_s: float = TIMEOUT_S) -> list[Witness]:
+def witnesses_of(policy: Policy, *, timeout_s: float = TIMEOUT_S) -> list[WitnessClient]:
     """The policy's witnesses that have a URL; keys under one URL belong to one witness.
 
     Raises AttestationError for a URL that can't be one.
@@ -154,4 +154,4 @@ def witnesses_of(policy: Policy, *, timeout_s: float = TIMEOUT_S) -> list[Witnes
     for witness in policy.witnesses:
         if witness.url is not None:
             by_url.setdefault(witness.url, []).append(witness.verifier)
-    return [Witness(url, keys, timeout_s=timeout_s) for url, keys in by_url.items()]
+    return [WitnessClient(url, keys, timeout_s=timeout_s) for url, keys in by_url.items()]

@@ -6,14 +6,14 @@ what may be opened, ``builder`` makes the bytes. The format is :mod:`ledger.evid
 
 from __future__ import annotations
 
-from ledger.core.bundling.builder import BundleBuilder, Contents
+from ledger.core.bundling.builder import BundleBuilder, BundlePlan
 from ledger.core.bundling.covering import covering
 from ledger.core.bundling.disclosure import Disclosure
 from ledger.core.bundling.selection import (
+    EntrySource,
     NothingSelected,
     Selection,
     TooManySelected,
-    Trail,
     by_filter,
     by_range,
     by_records,
@@ -21,12 +21,12 @@ from ledger.core.bundling.selection import (
 
 __all__ = [
     "BundleBuilder",
-    "Contents",
+    "BundlePlan",
     "Disclosure",
+    "EntrySource",
     "NothingSelected",
     "Selection",
     "TooManySelected",
-    "Trail",
     "by_filter",
     "by_range",
     "by_records",

@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.core.bundling.covering import Covering
 from ledger.core.bundling.disclosure import Discloser, Disclosure, Lookup
-from ledger.core.bundling.selection import Selection, Trail
-from ledger.core.org import Org
+from ledger.core.bundling.selection import EntrySource, Selection
+from ledger.core.org import OrgFacts
 from ledger.core.proving import DamagedTree
 from ledger.core.sealing.sealer import Sealer
 from ledger.entry import Leaf, decode_leaf, entry_hash
@@ -37,10 +37,10 @@ MAX_WAITING: Final = 64
 RETRY_AFTER_S: Final = 5
 
 
-class Contents(NamedTuple):
+class BundlePlan(NamedTuple):
     """All that decides what a bundle holds, settled before its first byte."""
 
-    org: Org
+    org: OrgFacts
     request: Request
     selection: Selection
     covering: Covering
@@ -53,7 +53,9 @@ class BundleBuilder:
     One org takes at most half of the places, so that another one finds some.
     """
 
-    def __init__(self, database: Database, trail: Trail, sealer: Sealer, *, at_once: int) -> None:
+    def __init__(
+        self, database: Database, trail: EntrySource, sealer: Sealer, *, at_once: int
+    ) -> None:
         self._database = database
         self._trail = trail
         self._sealer = sealer
@@ -89,7 +91,7 @@ class BundleBuilder:
         finally:
             self._waiting -= 1
 
-    async def stream(self, contents: Contents) -> AsyncGenerator[bytes]:
+    async def stream(self, contents: BundlePlan) -> AsyncGenerator[bytes]:
         """The bytes of a bundle, in pieces of at most CHUNK_BYTES.
 
         The first comes when the first entries are found right. Raises StorageError where
@@ -115,7 +117,7 @@ class BundleBuilder:
         for piece in pieces.taken():
             yield piece
 
-    async def _batches(self, contents: Contents) -> AsyncIterator[list[tuple[Entry, Leaf]]]:
+    async def _batches(self, contents: BundlePlan) -> AsyncIterator[list[tuple[StoredEntry, Leaf]]]:
         org, selection = contents.org, contents.selection
         for batch in selection.batches(BATCH_ENTRIES):
             rest = batch
@@ -130,7 +132,7 @@ class BundleBuilder:
                 yield [(entry, _leaf(org, entry)) for entry in found]
 
     async def _tiles(
-        self, contents: Contents, batch: Sequence[tuple[Entry, Leaf]]
+        self, contents: BundlePlan, batch: Sequence[tuple[StoredEntry, Leaf]]
     ) -> dict[Tile, bytes]:
         if not contents.request.include_merkle_proofs:
             return {}
@@ -168,7 +170,7 @@ def _full(*, everyone: bool) -> QueueFull:
     )
 
 
-def _leaf(org: Org, entry: Entry) -> Leaf:
+def _leaf(org: OrgFacts, entry: StoredEntry) -> Leaf:
     try:
         leaf = decode_leaf(entry.leaf)
     except FormatError as error:
@@ -178,7 +180,7 @@ def _leaf(org: Org, entry: Entry) -> Leaf:
     return leaf
 
 
-def _damaged(entry: Entry, reason: str) -> DamagedTrail:
+def _damaged(entry: StoredEntry, reason: str) -> DamagedTrail:
     return DamagedTrail(
         f"the leaf of entry {entry.seq} of org {entry.org_id} is damaged: {reason}. Run a full "
         "verification of this trail"
@@ -187,8 +189,8 @@ def _damaged(entry: Entry, reason: str) -> DamagedTrail:
 
 def _write(
     writer: BundleWriter,
-    contents: Contents,
-    batch: Sequence[tuple[Entry, Leaf]],
+    contents: BundlePlan,
+    batch: Sequence[tuple[StoredEntry, Leaf]],
     stored: Mapping[Tile, bytes],
     discloser: Discloser,
     lookup: Lookup,
@@ -210,7 +212,7 @@ def _write(
         writer.add_entry(entry.seq, entry.leaf, proof, line)
 
 
-def _proofs_of(contents: Contents, index: int, stored: Mapping[Tile, bytes]) -> TileProofs:
+def _proofs_of(contents: BundlePlan, index: int, stored: Mapping[Tile, bytes]) -> TileProofs:
     checkpoint = contents.covering.checkpoint
     proofs = TileProofs(index, checkpoint.size, stored)
     try:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ledger.anchor import blind
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.proving import (
-    Anchoring,
+    AnchorInclusion,
     DamagedTree,
     NotYetSigned,
     anchoring_by,
@@ -46,7 +46,7 @@ class Covering(NamedTuple):
 
 
 async def covering(
-    database: Database, org: Org, seq: int, *, anchored: bool, policy: Policy | None = None
+    database: Database, org: OrgFacts, seq: int, *, anchored: bool, policy: Policy | None = None
 ) -> Covering:
     """What was signed first over entry ``seq`` and all before it.
 
@@ -80,7 +80,7 @@ async def covering(
 
 async def _anchoring(
     database: Database,
-    org: Org,
+    org: OrgFacts,
     checkpoint: StoredCheckpoint,
     keys: LogKeyHistory,
     policy: Policy | None,
@@ -112,7 +112,7 @@ async def _anchoring(
     return _bundled(await anchoring_by(database, leaf, anchor)), cosigned
 
 
-def _bundled(found: Anchoring) -> BundledAnchoring:
+def _bundled(found: AnchorInclusion) -> BundledAnchoring:
     """An anchoring as a bundle holds it."""
     return BundledAnchoring(
         found.leaf.idx,

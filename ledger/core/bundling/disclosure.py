@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from ledger import sealing
-from ledger.chain import Entry
-from ledger.core.org import Org
+from ledger.chain import StoredEntry
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.opener import Opener, open_people
 from ledger.core.sealing.sealer import Sealer
 from ledger.entry import Leaf
@@ -43,7 +43,7 @@ class Discloser:
     """
 
     def __init__(
-        self, database: Database, sealer: Sealer, org: Org, disclosure: Disclosure | None
+        self, database: Database, sealer: Sealer, org: OrgFacts, disclosure: Disclosure | None
     ) -> None:
         self._database = database
         self._org = org
@@ -56,7 +56,7 @@ class Discloser:
         """Whether names of persons belong into the bundle."""
         return bool(self._disclosure.fields & {"actor", "subject"})
 
-    async def look_up(self, entries: Sequence[tuple[Entry, Leaf]]) -> Lookup:
+    async def look_up(self, entries: Sequence[tuple[StoredEntry, Leaf]]) -> Lookup:
         """What is there of the persons behind these entries; adds the names to show."""
         if self._keys is None:
             return Lookup(None, frozenset())
@@ -79,7 +79,7 @@ class Discloser:
             frozenset([sealing.ORG_SEAL, *(row.ref for row in rows)]),
         )
 
-    def line(self, entry: Entry, leaf: Leaf, lookup: Lookup) -> PayloadLine:
+    def line(self, entry: StoredEntry, leaf: Leaf, lookup: Lookup) -> PayloadLine:
         """The line of one payload. Raises DamagedTrail where it is not what the leaf says."""
         payload, seal = entry.payload, leaf.payload.seal
         if blake3(payload).hexdigest() != leaf.payload.blake3 or len(payload) != leaf.payload.size:
@@ -107,7 +107,7 @@ class Discloser:
         return "disclosed" if self._disclosure.shows("payload", leaf.seq) else "sealed"
 
     @staticmethod
-    def _key(entry: Entry, seal: str, opener: Opener) -> bytes | None:
+    def _key(entry: StoredEntry, seal: str, opener: Opener) -> bytes | None:
         try:
             return opener.payload_key(seal, entry.payload)
         except (SealingError, FormatError) as error:

@@ -9,12 +9,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import RecordId
 from ledger.errors import INVALID_REQUEST, NOT_FOUND, QuireError
 from ledger.storage import search
 from ledger.storage.database import Database
-from ledger.storage.search import Filter
+from ledger.storage.search import EntrySearch
 
 LOOKUP_PLACES: Final = 5_000
 """Record ids that are looked up at once."""
@@ -32,7 +32,7 @@ class TooManySelected(QuireError):
     problem_type = INVALID_REQUEST
 
 
-class Trail(Protocol):
+class EntrySource(Protocol):
     """Where entries are read, wherever they are: ``ledger.storage.bundle_reads`` says what each does."""
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]: ...
@@ -40,12 +40,12 @@ class Trail(Protocol):
     async def times(self, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]: ...
 
     async def places(
-        self, org_id: int, where: Filter, *, from_seq: int, to_seq: int, limit: int
+        self, org_id: int, where: EntrySearch, *, from_seq: int, to_seq: int, limit: int
     ) -> tuple[list[tuple[int, datetime]], int | None]: ...
 
     async def entries(
         self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
-    ) -> list[Entry]: ...
+    ) -> list[StoredEntry]: ...
 
 
 class Selection(NamedTuple):
@@ -63,7 +63,7 @@ class Selection(NamedTuple):
 
 
 async def by_records(
-    trail: Trail, org_id: int, places: Iterable[RecordId], limit: int
+    trail: EntrySource, org_id: int, places: Iterable[RecordId], limit: int
 ) -> Selection:
     """The entries that record ids name, each once. Raises NothingSelected, TooManySelected."""
     wanted = sorted(set(places), key=lambda place: (place.seq, place.anchored_us))
@@ -83,7 +83,7 @@ async def by_records(
 
 async def by_range(
     database: Database,
-    trail: Trail,
+    trail: EntrySource,
     org_id: int,
     *,
     from_seq: int,
@@ -108,9 +108,9 @@ async def by_range(
 
 async def by_filter(
     database: Database,
-    trail: Trail,
+    trail: EntrySource,
     org_id: int,
-    where: Filter,
+    where: EntrySearch,
     *,
     limit: int,
     within_s: float,
@@ -147,7 +147,7 @@ def check_count(count: int, limit: int) -> None:
         )
 
 
-async def _between(trail: Trail, org_id: int, seqs: Sequence[int]) -> Selection:
+async def _between(trail: EntrySource, org_id: int, seqs: Sequence[int]) -> Selection:
     ends = await trail.times(org_id, [seqs[0], seqs[-1]])
     if not ends.keys() >= {seqs[0], seqs[-1]}:
         raise NothingSelected(f"the trail has no entry {seqs[0]}, or no entry {seqs[-1]}")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ledger.anchor import NONCE_BYTES, blind
-from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
 from ledger.core.checkpointing.tips import SignedTip, Tip, Tips
@@ -158,7 +158,7 @@ class AnchorSigner:
             raise await self._stopped(tip)
         return tip
 
-    def _opened(self, note: bytes) -> Checkpoint:
+    def _opened(self, note: bytes) -> TreeHead:
         opened = open_anchor(note, self._history)
         self._dated_s = max(self._dated_s, opened.time_s)
         return opened.checkpoint
@@ -229,7 +229,7 @@ class AnchorSigner:
                 if locked.size != tree.size:
                     raise StorageError("the anchor log was signed by another signer")
                 self._memory.remember([(ANCHOR_LOG, edge.size, root)])
-                text = Checkpoint(self._history.anchor_origin, edge.size, root).text()
+                text = TreeHead(self._history.anchor_origin, edge.size, root).text()
                 note = sign_note(text, self._keys.anchor_signers(), now)
                 await transaction.add_parts(parts_of(ANCHOR_LOG, tree.size, new))
                 at = datetime.fromtimestamp(now, UTC)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.following import NOTHING, FollowedRows, Follower, LeafRange
@@ -220,7 +220,7 @@ class Checkpointer:
         report.stopped.append((org_id, slug, doubt))
 
     def _signed(self, org: Pending | SignedTree) -> SignedTip:
-        def opened(note: bytes) -> Checkpoint:
+        def opened(note: bytes) -> TreeHead:
             return open_org_checkpoint(note, org.slug, self._history).checkpoint
 
         return SignedTip(org.org_id, org.size, org.root, opened)

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.entry import HASH_BYTES
 from ledger.errors import QuireError
 
@@ -89,7 +89,7 @@ class Memory:
                 "signed. Restore the one that belongs to them, or move this one away"
             )
 
-    def get(self, org_id: int) -> SignedHead | None:
+    def get(self, org_id: int) -> SignedTreeHead | None:
         """The largest tree head signed of this org, or None."""
         return self._signed.get(org_id)
 
@@ -113,7 +113,7 @@ class Memory:
         for org_id, size, root in rows:
             known = self._signed.get(org_id)
             if known is None or size >= known.size:
-                self._signed[org_id] = SignedHead(size, root)
+                self._signed[org_id] = SignedTreeHead(size, root)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -143,7 +143,7 @@ def log_of(path: Path) -> str | None:
         raise _unreadable(path, error) from error
 
 
-def recall(path: Path, org_ids: Collection[int]) -> dict[int, SignedHead]:
+def recall(path: Path, org_ids: Collection[int]) -> dict[int, SignedTreeHead]:
     """The largest tree heads signed of these orgs, for who only reads; nothing without a file.
 
     Raises MemoryUnavailable.
@@ -178,8 +178,8 @@ def _digest(org_id: int, size: int, root: bytes) -> bytes:
     return sha256(b"%d %d " % (org_id, size) + root).digest()
 
 
-def _read(row: tuple[Any, ...]) -> tuple[int, SignedHead]:
+def _read(row: tuple[Any, ...]) -> tuple[int, SignedTreeHead]:
     org_id, size, root, digest = row
     if len(root) != HASH_BYTES or digest != _digest(org_id, size, root):
         raise ValueError(f"what it says of org {org_id} is damaged")
-    return org_id, SignedHead(size, root)
+    return org_id, SignedTreeHead(size, root)

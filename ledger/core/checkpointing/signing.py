@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.anchoring import AnchorSigner
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
 from ledger.core.checkpointing.following import FollowedRows
@@ -121,7 +121,7 @@ class Signing:
 
     def _checkpoint(self, one: Grown) -> NewCheckpoint:
         slug, root = one.org.slug, one.edge.root()
-        text = Checkpoint(self._keys.public().org_origin(slug), one.edge.size, root).text()
+        text = TreeHead(self._keys.public().org_origin(slug), one.edge.size, root).text()
         note = sign_note(text, self._keys.org_signers(slug))
         return NewCheckpoint(one.org.org_id, one.edge.size, root, note, one.anchored_at)
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.doubt import Doubt
 from ledger.core.checkpointing.memory import Memory
 from ledger.entry import HASH_BYTES, MAX_SEQ
@@ -45,7 +45,7 @@ class SignedTip(NamedTuple):
     org_id: int
     size: int
     root: bytes | None
-    opened: Callable[[bytes], Checkpoint]
+    opened: Callable[[bytes], TreeHead]
 
 
 class Tips:

@@ -17,7 +17,7 @@ from blake3 import blake3
 from ledger.archive.format.rows import entry_of
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target, TargetSettings, open_target
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.checkpoint import parse_checkpoint
 from ledger.entry import decode_leaf
 from ledger.errors import (
@@ -59,13 +59,13 @@ class ArchivePast:
         """Let go of the target."""
         await self._stack.aclose()
 
-    async def entry(self, org_id: int, seq: int) -> Entry:
+    async def entry(self, org_id: int, seq: int) -> StoredEntry:
         """The entry of a seq that left."""
         async for entry in self.entries(org_id, seq, seq):
             return entry
         raise ArchiveObjectMissing(f"entry {seq} of org {org_id} is not archived")
 
-    async def entries(self, org_id: int, first: int, last: int) -> AsyncIterator[Entry]:
+    async def entries(self, org_id: int, first: int, last: int) -> AsyncIterator[StoredEntry]:
         """Entries ``first`` to ``last``, oldest first, all of which left."""
         for tile in range(first // TILE_WIDTH, last // TILE_WIDTH + 1):
             start = tile * TILE_WIDTH

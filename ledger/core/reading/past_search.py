@@ -11,12 +11,12 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.core.reading.past import ArchivePast
 from ledger.entry import decode_leaf, search_tag
 from ledger.storage import departed
 from ledger.storage.database import Database
-from ledger.storage.search import PAGE_BYTES, Filter, Page
+from ledger.storage.search import PAGE_BYTES, EntrySearch, Page
 from ledger.tiles import TILE_WIDTH
 
 BUNDLES_AT_ONCE: Final = 16
@@ -38,7 +38,7 @@ class PastSearch:
         self._database = database
         self._past = past
 
-    async def newest(self, org_id: int, where: Filter, floor: int) -> int | None:
+    async def newest(self, org_id: int, where: EntrySearch, floor: int) -> int | None:
         """The highest seq that left and may match, None where none may."""
         low, high = await self._bounds(org_id, where, floor)
         return high if low <= high else None
@@ -46,7 +46,7 @@ class PastSearch:
     async def page(
         self,
         org_id: int,
-        where: Filter,
+        where: EntrySearch,
         floor: int,
         *,
         from_seq: int | None,
@@ -75,7 +75,7 @@ class PastSearch:
     async def places(
         self,
         org_id: int,
-        where: Filter,
+        where: EntrySearch,
         floor: int,
         *,
         from_seq: int,
@@ -101,7 +101,7 @@ class PastSearch:
             following if following <= to_seq else None
         )
 
-    async def entries(self, org_id: int, seqs: Sequence[int]) -> list[Entry]:
+    async def entries(self, org_id: int, seqs: Sequence[int]) -> list[StoredEntry]:
         """The first of these entries, of one bundle, within the bytes of a page."""
         wanted = {seq for seq in seqs if seq // TILE_WIDTH == seqs[0] // TILE_WIDTH}
         leaves = await self._past.leaves(org_id, min(wanted), max(wanted))
@@ -114,14 +114,14 @@ class PastSearch:
         return await self._read(org_id, chosen)
 
     async def _page(self, org_id: int, chosen: Sequence[Place], following: int | None) -> Page:
-        entries: list[Entry] = []
+        entries: list[StoredEntry] = []
         for _, places in groupby(chosen, lambda place: place.seq // TILE_WIDTH):
             seqs = [place.seq for place in places]
             found = {entry.seq: entry for entry in await self._read(org_id, sorted(seqs))}
             entries += [found[seq] for seq in seqs]
         return Page(entries, following)
 
-    async def _read(self, org_id: int, seqs: Sequence[int]) -> list[Entry]:
+    async def _read(self, org_id: int, seqs: Sequence[int]) -> list[StoredEntry]:
         """These entries of one bundle, by ascending seq."""
         wanted = set(seqs)
         return [
@@ -130,11 +130,13 @@ class PastSearch:
             if entry.seq in wanted
         ]
 
-    async def _matching(self, org_id: int, where: Filter, first: int, last: int) -> list[Place]:
+    async def _matching(
+        self, org_id: int, where: EntrySearch, first: int, last: int
+    ) -> list[Place]:
         """The entries of one bundle that match, by ascending seq."""
         return list(_match(where, await self._past.leaves(org_id, first, last)))
 
-    async def _bounds(self, org_id: int, where: Filter, floor: int) -> tuple[int, int]:
+    async def _bounds(self, org_id: int, where: EntrySearch, floor: int) -> tuple[int, int]:
         """The seqs that can match, as far as the times of months tell."""
         months = [
             month
@@ -160,7 +162,7 @@ def _following(at: int, low: int, high: int, floor: int) -> int | None:
     return at if at <= high else floor
 
 
-def _match(where: Filter, leaves: Iterable[bytes]) -> Iterable[Place]:
+def _match(where: EntrySearch, leaves: Iterable[bytes]) -> Iterable[Place]:
     for leaf in leaves:
         if any(pattern not in leaf for pattern in where.patterns):
             continue

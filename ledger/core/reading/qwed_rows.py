@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.core.reading.trail import TrailReader
 from ledger.entry import from_datetime, record_id
 from ledger.errors import QuireError
 from ledger.storage import departed
 from ledger.storage.database import Database
 from ledger.storage.qwed_rows import MAX_ROW_DIGITS, QwedRows, named_by
-from ledger.storage.search import Filter
+from ledger.storage.search import EntrySearch
 
 ARCHIVE_PAGES: Final = 64
 """Pages of archived entries that one search reads at most."""
@@ -32,7 +32,7 @@ class FoundRow(NamedTuple):
 
     organization_id: int
     row_id: int
-    entry: Entry
+    entry: StoredEntry
     outcome: str | None
     corrected_by: str | None
 
@@ -62,9 +62,9 @@ class QwedRowFinder:
             return found
         return _rows([*await self._archived(org_id, number, floor), *entries], number)
 
-    async def _archived(self, org_id: int, row_id: int, floor: int) -> list[Entry]:
-        where = Filter(0, 0, [b'"action":"qwed:', named_by(row_id)], None, None)
-        entries: list[Entry] = []
+    async def _archived(self, org_id: int, row_id: int, floor: int) -> list[StoredEntry]:
+        where = EntrySearch(0, 0, [b'"action":"qwed:', named_by(row_id)], None, None)
+        entries: list[StoredEntry] = []
         next_seq: int | None = 0
         for _ in range(ARCHIVE_PAGES):
             page = await self._trail.page(
@@ -80,7 +80,7 @@ class QwedRowFinder:
         )
 
 
-def _rows(entries: list[Entry], row_id: int) -> list[FoundRow]:
+def _rows(entries: list[StoredEntry], row_id: int) -> list[FoundRow]:
     """The rows that entries carry, with the corrections among the same entries."""
     found: list[FoundRow] = []
     for entry in sorted(entries, key=lambda entry: entry.seq):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.past_search import PastSearch
 from ledger.entry import RecordId, from_datetime
@@ -18,7 +18,7 @@ from ledger.errors import DatabaseUnavailable
 from ledger.storage import bundle_reads, departed, entry_bundles, search
 from ledger.storage.database import Database
 from ledger.storage.entry_bundles import DamagedTrail
-from ledger.storage.search import Filter, Page
+from ledger.storage.search import EntrySearch, Page
 
 TRIES: Final = 5
 """Reads of a page that are begun anew as a month left meanwhile; months are dropped rarely."""
@@ -39,7 +39,7 @@ class TrailReader:
         """Let go of the archive."""
         await self._past.close()
 
-    async def entry(self, place: RecordId) -> Entry | None:
+    async def entry(self, place: RecordId) -> StoredEntry | None:
         """The entry that a record id names."""
         found = await search.entry(self._database, place)
         if found is not None or not await self.has_left(place.org_id, place.seq):
@@ -47,7 +47,7 @@ class TrailReader:
         entry = await self._past.entry(place.org_id, place.seq)
         return entry if from_datetime(entry.anchored_at) == place.anchored_us else None
 
-    async def standing_at(self, org_id: int, seq: int) -> Entry | None:
+    async def standing_at(self, org_id: int, seq: int) -> StoredEntry | None:
         """Whatever row stands at a seq in the database, whenever it says that it was written."""
         return await search.standing_at(self._database, org_id, seq)
 
@@ -61,7 +61,7 @@ class TrailReader:
         head_seq, _hash, _time = await search.head(self._database, org_id)
         return seq <= head_seq
 
-    async def entry_before(self, this: Entry) -> Entry | None:
+    async def entry_before(self, this: StoredEntry) -> StoredEntry | None:
         """The entry one seq before this one."""
         if not this.seq:
             return None
@@ -73,7 +73,7 @@ class TrailReader:
     async def page(
         self,
         org_id: int,
-        where: Filter,
+        where: EntrySearch,
         *,
         from_seq: int | None,
         descending: bool,
@@ -104,7 +104,7 @@ class TrailReader:
         raise DatabaseUnavailable("months are leaving the database; ask again")
 
     async def places(
-        self, org_id: int, where: Filter, *, from_seq: int, to_seq: int, limit: int
+        self, org_id: int, where: EntrySearch, *, from_seq: int, to_seq: int, limit: int
     ) -> tuple[list[tuple[int, datetime]], int | None]:
         """Where entries that match stand, as :func:`ledger.storage.search.places` has it."""
         for _ in range(TRIES):
@@ -170,7 +170,7 @@ class TrailReader:
 
     async def entries(
         self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
-    ) -> list[Entry]:
+    ) -> list[StoredEntry]:
         """The first of these entries, as :func:`ledger.storage.bundle_reads.entries` has it."""
         found = await bundle_reads.entries(self._database, org_id, seqs, since, until)
         if (found and found[0].seq == seqs[0]) or not await self.has_left(org_id, seqs[0]):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger import sealing
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import OrgKeys, Sealer
 from ledger.errors import KeyNotRestored
 from ledger.storage import subjects
@@ -24,7 +24,7 @@ class Opened(NamedTuple):
 class Opener:
     """Opens payloads and refs of one org for one read; erased refs stay closed."""
 
-    def __init__(self, org: Org, keys: OrgKeys, people: dict[str, Opened]) -> None:
+    def __init__(self, org: OrgFacts, keys: OrgKeys, people: dict[str, Opened]) -> None:
         self._org = org
         self._keys = keys
         self._people = people
@@ -91,7 +91,7 @@ def open_people(keys: OrgKeys, rows: Iterable[SubjectRecord]) -> dict[str, Opene
 
 
 async def opener(
-    database: Database, sealer: Sealer, org: Org, refs: Iterable[str | None]
+    database: Database, sealer: Sealer, org: OrgFacts, refs: Iterable[str | None]
 ) -> Opener:
     """An opener for these refs, read from the database now, never from a cache."""
     keys = sealer.keys(org)
@@ -100,7 +100,7 @@ async def opener(
     return Opener(org, keys, open_people(keys, rows))
 
 
-async def ref_of(database: Database, sealer: Sealer, org: Org, name: str) -> str | None:
+async def ref_of(database: Database, sealer: Sealer, org: OrgFacts, name: str) -> str | None:
     """The ref a person has in a sealing org, or None."""
     _, rows = await subjects.find(database, org.id, [sealer.keys(org).lookup(name)])
     return rows[0].ref if rows else None

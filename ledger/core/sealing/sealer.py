@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.chain import Draft
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.entry import payload_digest, search_tag
 from ledger.errors import DatabaseUnavailable
 from ledger.event import Event
@@ -55,7 +55,7 @@ class Cache(NamedTuple):
 class OrgKeys:
     """The keys of one org, unwrapped, and its cache of subjects."""
 
-    def __init__(self, master_key: bytes, org: Org) -> None:
+    def __init__(self, master_key: bytes, org: OrgFacts) -> None:
         self.org_key = sealing.unwrap_key(master_key, org.wrapped_key, f"org:{org.slug}")
         self._lookup_key = sealing.derive(self.org_key, "subject-lookup")
         self.org_data_key = sealing.org_data_key(self.org_key)
@@ -83,14 +83,14 @@ class Sealer:
         self._orgs: dict[int, OrgKeys] = {}
         self._cached = 0
 
-    def keys(self, org: Org) -> OrgKeys:
+    def keys(self, org: OrgFacts) -> OrgKeys:
         """The unwrapped keys of an org. Raises SealingError under a wrong master key."""
         keys = self._orgs.get(org.id)
         if keys is None:
             keys = self._orgs[org.id] = OrgKeys(self._master_key, org)
         return keys
 
-    async def draft(self, org: Org, events: Sequence[Event]) -> Drafted:
+    async def draft(self, org: OrgFacts, events: Sequence[Event]) -> Drafted:
         """Drafts of a request's events, in order."""
         if not org.seals:
             return Drafted([_plain(event) for event in events], None)
@@ -107,7 +107,7 @@ class Sealer:
             erasures,
         )
 
-    def forget(self, org: Org) -> None:
+    def forget(self, org: OrgFacts) -> None:
         """Drop the cached subjects of an org: one of them was erased."""
         keys = self._orgs.get(org.id)
         if keys is not None:
@@ -117,7 +117,7 @@ class Sealer:
         self._cached -= len(keys.cache.subjects)
         keys.cache = Cache(erasures, {})
 
-    async def _people(self, org: Org, keys: OrgKeys, names: set[str]) -> Cache:
+    async def _people(self, org: OrgFacts, keys: OrgKeys, names: set[str]) -> Cache:
         """A cache that holds all these names, created where they are new."""
         for _ in range(MAX_LOADS):
             cache = keys.cache
@@ -134,7 +134,7 @@ class Sealer:
         raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
 
     async def _load(
-        self, org: Org, keys: OrgKeys, names: Iterable[str]
+        self, org: OrgFacts, keys: OrgKeys, names: Iterable[str]
     ) -> tuple[int, dict[str, Subject]]:
         by_lookup = {keys.lookup(name): name for name in names}
         erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
@@ -164,7 +164,7 @@ def _new_subject(keys: OrgKeys, lookup: bytes, name: str) -> SubjectRecord:
     )
 
 
-def _subject(keys: OrgKeys, org: Org, row: SubjectRecord) -> Subject:
+def _subject(keys: OrgKeys, org: OrgFacts, row: SubjectRecord) -> Subject:
     key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
     return Subject(
         row.ref,

@@ -8,8 +8,8 @@ from ledger.core.sequencer.request import (
     Appended,
     AppendRequest,
     Effect,
+    EntryPlace,
     KeyDigest,
-    Receipt,
     StaleSeal,
 )
 from ledger.core.sequencer.sequencer import COMMITTERS, BatchReport, Limits, Sequencer
@@ -20,9 +20,9 @@ __all__ = [
     "Appended",
     "BatchReport",
     "Effect",
+    "EntryPlace",
     "KeyDigest",
     "Limits",
-    "Receipt",
     "Sequencer",
     "StaleSeal",
 ]

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
-from ledger.chain import Head
+from ledger.chain import ChainHead
 from ledger.core.sequencer.extension import Extension
 from ledger.core.sequencer.head_check import head_for_thaw, why_not
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
@@ -34,7 +34,7 @@ class Turn(NamedTuple):
     requests: list[AppendRequest]
 
 
-class Outcome:
+class BatchOutcome:
     """What a run decided, acted upon only once its commit is certain."""
 
     def __init__(self) -> None:
@@ -76,11 +76,11 @@ class Batch:
         """The times whose partitions the last run needed."""
         return [to_datetime(moment_us) for moment_us in sorted(self._moments_us)]
 
-    async def run(self, transaction: AppendTransaction) -> Outcome:
+    async def run(self, transaction: AppendTransaction) -> BatchOutcome:
         """Do all but the commit. Raises NotWritten; the caller commits or rolls back."""
         self.now_us = self._clock()
         self._moments_us = {self.now_us}
-        outcome = Outcome()
+        outcome = BatchOutcome()
         await transaction.begin()
         locked = await transaction.lock_heads([turn.lane.org_id for turn in self.turns])
         beyond = await transaction.orgs_beyond(
@@ -123,8 +123,8 @@ class Batch:
         turn: Turn,
         row: LockedHead | None,
         beyond: bool,
-        outcome: Outcome,
-    ) -> Head | None:
+        outcome: BatchOutcome,
+    ) -> ChainHead | None:
         """The head to extend, or None where the org takes nothing now."""
         lane = turn.lane
         if turn.requests[0].thaw:
@@ -162,7 +162,7 @@ class Batch:
         transaction: AppendTransaction,
         extensions: list[Extension],
         uses: Uses,
-        outcome: Outcome,
+        outcome: BatchOutcome,
     ) -> None:
         key = self._keyring(False).active
         self._moments_us.update(extension.anchored_us(self.now_us) for extension in extensions)
@@ -182,14 +182,14 @@ class Batch:
 
 
 async def _ready(
-    transaction: AppendTransaction, turn: Turn, erasures: int, outcome: Outcome
+    transaction: AppendTransaction, turn: Turn, erasures: int, outcome: BatchOutcome
 ) -> list[AppendRequest]:
     """The requests of a turn that may be placed now; the others are refused."""
     fresh = [request for request in turn.requests if not _is_stale(request, erasures, outcome)]
     return [request for request in fresh if await _effected(request, transaction, outcome)]
 
 
-def _is_stale(request: AppendRequest, erasures: int, outcome: Outcome) -> bool:
+def _is_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:
     if request.erasures is None or request.erasures == erasures:
         return False
     outcome.refusals.append((request, StaleSeal(erasures)))
@@ -197,7 +197,7 @@ def _is_stale(request: AppendRequest, erasures: int, outcome: Outcome) -> bool:
 
 
 async def _effected(
-    request: AppendRequest, transaction: AppendTransaction, outcome: Outcome
+    request: AppendRequest, transaction: AppendTransaction, outcome: BatchOutcome
 ) -> bool:
     if request.effect is None:
         return True

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from ledger.core.sequencer.batch import Batch, Outcome
+from ledger.core.sequencer.batch import Batch, BatchOutcome
 from ledger.core.sequencer.health import AppendHealth
 from ledger.core.sequencer.mishaps import Mishaps
 from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
@@ -56,7 +56,7 @@ class Committer:
             async with explained():
                 await self._pool.fill()
 
-    async def commit(self, batch: Batch) -> Outcome:
+    async def commit(self, batch: Batch) -> BatchOutcome:
         """Run and commit. Raises DatabaseUnavailable, ClockUnsteady where nothing was written."""
         deadline = time.monotonic() + self._retry_s
         pause = FIRST_PAUSE_S
@@ -79,7 +79,7 @@ class Committer:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _attempt(self, batch: Batch) -> Outcome:
+    async def _attempt(self, batch: Batch) -> BatchOutcome:
         connection = await self._connection()
         transaction = AppendTransaction(connection)
         outcome = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from ledger.chain import Entry, Head, extend
+from ledger.chain import ChainHead, StoredEntry, extend
 from ledger.core.sequencer.lane import Lane
 from ledger.core.sequencer.replay import Placed
 from ledger.core.sequencer.request import Appended, AppendRequest
@@ -18,12 +18,14 @@ SLICE_ENTRIES: Final = 256
 class Extension:
     """The requests of one lane, placed after its head."""
 
-    def __init__(self, lane: Lane, head: Head, thawed_us: int, placed: Sequence[Placed]) -> None:
+    def __init__(
+        self, lane: Lane, head: ChainHead, thawed_us: int, placed: Sequence[Placed]
+    ) -> None:
         self.lane = lane
         self.head = head
         self.thawed_us = thawed_us
         self.new_head = head
-        self.entries: list[Entry] = []
+        self.entries: list[StoredEntry] = []
         self._placed = placed
 
     @property
@@ -35,7 +37,7 @@ class Extension:
         """The time of the new entries: never before the head's."""
         return max(now_us, self.head.anchored_us)
 
-    def produce(self, now_us: int, key: SigningKey) -> Iterator[Entry]:
+    def produce(self, now_us: int, key: SigningKey) -> Iterator[StoredEntry]:
         """Chain, hash and sign the new entries.
 
         Lazily, in slices: PostgreSQL takes the first rows in while the next
@@ -49,7 +51,7 @@ class Extension:
             self.entries += made
             yield from made
 
-    def answers(self, stored: Mapping[int, Entry]) -> list[tuple[AppendRequest, Appended]]:
+    def answers(self, stored: Mapping[int, StoredEntry]) -> list[tuple[AppendRequest, Appended]]:
         """The answer to each request, once all entries are made."""
         return [
             (one.request, one.appended(self.head, self.entries, stored, self.new_head))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.chain import EMPTY_HEAD, Head, check_entry
+from ledger.chain import EMPTY_HEAD, ChainHead, check_entry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.trail import IMPOSSIBLE_US, AppendTransaction, LockedHead
@@ -26,7 +26,7 @@ async def why_not(
     org_id: int,
     org: str,
     locked: LockedHead | None,
-    seen: Head | None,
+    seen: ChainHead | None,
     keyring: SigningKeyring,
     beyond: bool,
 ) -> str | None:
@@ -72,8 +72,8 @@ async def _fault_since(
     transaction: AppendTransaction,
     org_id: int,
     org: str,
-    seen: Head,
-    head: Head,
+    seen: ChainHead,
+    head: ChainHead,
     keyring: SigningKeyring,
 ) -> str | None:
     """What is wrong with the entries after ``seen``, or after what left the database since."""
@@ -90,8 +90,8 @@ async def _extension_fault(
     transaction: AppendTransaction,
     org_id: int,
     org: str,
-    seen: Head,
-    head: Head,
+    seen: ChainHead,
+    head: ChainHead,
     keyring: SigningKeyring,
 ) -> str | None:
     if head.seq - seen.seq > MAX_WALK_ENTRIES:
@@ -110,13 +110,13 @@ async def _extension_fault(
             faults = check_entry(entry, org, keyring, at.entry_hash)
             if faults:
                 return f"the entry at seq {entry.seq} is not intact: {faults[0].reason}"
-            at = Head(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))
+            at = ChainHead(entry.seq, entry.entry_hash, from_datetime(entry.anchored_at))
     return None if at == head else "the entries do not lead to the head row"
 
 
 async def head_for_thaw(
     transaction: AppendTransaction, org_id: int, locked: LockedHead | None
-) -> Head:
+) -> ChainHead:
     """The head to go on from once an operator accepts the trail as it is.
 
     The newest stored entry at or after the head row's seq, damaged or not, so that
@@ -130,10 +130,10 @@ async def head_for_thaw(
     newest = await transaction.newest(org_id)
     if newest is None:
         return claimed._replace(anchored_us=0)
-    found = Head(newest.seq, newest.entry_hash, from_datetime(newest.anchored_at))
+    found = ChainHead(newest.seq, newest.entry_hash, from_datetime(newest.anchored_at))
     # An edited time must not carry the trail into the future, hence the entry's.
     return found if found.seq >= claimed.seq else claimed._replace(anchored_us=found.anchored_us)
 
 
-def _is_possible(head: Head) -> bool:
+def _is_possible(head: ChainHead) -> bool:
     return 0 <= head.seq < MAX_SEQ and len(head.entry_hash) == HASH_BYTES

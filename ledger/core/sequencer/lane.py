@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict, deque
 from typing import Final, NamedTuple
 
-from ledger.chain import Head
+from ledger.chain import ChainHead
 from ledger.core.sequencer.request import AppendRequest
 
 MAX_REMEMBERED_HEADS: Final = 100_000
@@ -59,7 +59,7 @@ class SeenHead(NamedTuple):
     """
 
     org_id: int
-    head: Head
+    head: ChainHead
     thawed_us: int
 
 
@@ -73,7 +73,7 @@ class SeenHeads:
     def __init__(self) -> None:
         self._heads: OrderedDict[int, SeenHead] = OrderedDict()
 
-    def get(self, org_id: int, thawed_us: int) -> Head | None:
+    def get(self, org_id: int, thawed_us: int) -> ChainHead | None:
         """The head last seen, if it is remembered and no thaw came since."""
         seen = self._heads.get(org_id)
         return None if seen is None or seen.thawed_us != thawed_us else seen.head

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ledger.chain import Draft, Entry, Head
+from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.core.sequencer.request import AnswerLost, Appended, AppendRequest, KeyDigest
 from ledger.errors import AppendRefused, IdempotencyMismatch
 from ledger.storage import idempotency
@@ -21,7 +21,7 @@ class Uses:
     def __init__(
         self,
         stored: Mapping[tuple[int, bytes], KeyUse],
-        entries: Mapping[int, Mapping[int, Entry]],
+        entries: Mapping[int, Mapping[int, StoredEntry]],
     ) -> None:
         self._stored = stored
         self._added: dict[tuple[int, bytes], KeyUse] = {}
@@ -79,7 +79,11 @@ class Placed:
         self.replayed = replayed
 
     def appended(
-        self, head: Head, entries: Sequence[Entry], stored: Mapping[int, Entry], new: Head
+        self,
+        head: ChainHead,
+        entries: Sequence[StoredEntry],
+        stored: Mapping[int, StoredEntry],
+        new: ChainHead,
     ) -> Appended:
         """The answer: ``entries`` are the batch's, from ``head.seq + 1`` on."""
         first = head.seq + 1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
-from ledger.chain import Draft, Entry, Head
+from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import AppendRefused
 from ledger.storage.trail import AppendTransaction
@@ -40,7 +40,7 @@ class KeyDigest(NamedTuple):
     body: bytes
 
 
-class Receipt(NamedTuple):
+class EntryPlace(NamedTuple):
     """Where one event stands: its seq, hashes and time (µs since the epoch)."""
 
     seq: int
@@ -56,13 +56,13 @@ class Appended(NamedTuple):
     ``previous_hash`` on. ``replayed`` is True where all of it was written before.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[StoredEntry]
     previous_hash: bytes
-    head: Head
+    head: ChainHead
     contiguous: bool
     replayed: bool
 
-    def receipts(self) -> list[Receipt]:
+    def receipts(self) -> list[EntryPlace]:
         """One receipt for each event of the request."""
         receipts = []
         previous = self.previous_hash
@@ -70,7 +70,7 @@ class Appended(NamedTuple):
             if not self.contiguous:
                 previous = bytes.fromhex(decode_leaf(entry.leaf).previous_hash or "")
             receipts.append(
-                Receipt(entry.seq, entry.entry_hash, previous, from_datetime(entry.anchored_at))
+                EntryPlace(entry.seq, entry.entry_hash, previous, from_datetime(entry.anchored_at))
             )
             previous = entry.entry_hash
         return receipts

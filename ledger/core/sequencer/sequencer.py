@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ledger.core.sequencer.batch import Batch, Outcome, Turn
+from ledger.core.sequencer.batch import Batch, BatchOutcome, Turn
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.lane import Lane, SeenHeads
 from ledger.core.sequencer.mishaps import Mishaps, OnMishap
@@ -203,7 +203,7 @@ class Sequencer:
         finally:
             self._in_flight.discard(batch)
 
-    def _settle(self, outcome: Outcome, turns: list[Turn]) -> None:
+    def _settle(self, outcome: BatchOutcome, turns: list[Turn]) -> None:
         """Answer the callers of a commit, each whatever befalls the others."""
         try:
             outcome.settle(self._heads)
@@ -227,7 +227,7 @@ class Sequencer:
             for turn in turns:
                 await self._commit([turn])
 
-    def _report(self, outcome: Outcome, orgs: int, seconds: float) -> None:
+    def _report(self, outcome: BatchOutcome, orgs: int, seconds: float) -> None:
         if self._observe is not None:
             self._observe(BatchReport(outcome.entries, orgs, seconds, outcome.frozen))
 

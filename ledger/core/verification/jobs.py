@@ -20,13 +20,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.core.lasting import GRACE_S, Lasting, plain
 from ledger.core.verification.run import Progress, verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
-from ledger.core.verification.work.extent import SigningLimits, Target, check_range
+from ledger.core.verification.work.extent import SigningLimits, TrailRange, check_range
 from ledger.core.verification.work.faults import RangeRefused, Result, VerificationFailed
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import DatabaseUnavailable, QueueFull, QuireError
 from ledger.keys import SigningKeyring
 from ledger.storage.verifications import JobAdvance, JobRow, VerificationTable
@@ -62,7 +62,7 @@ class Job(msgspec.Struct, frozen=True):
     processed: int
     total: int
     rate: float
-    faults: list[Fault]
+    faults: list[TrailFault]
     fault_count: int
     result: Result | None
     error: str | None
@@ -85,7 +85,7 @@ class VerificationJobs:
         keyring: Callable[[], SigningKeyring],
         on_faults: OnFaults,
         *,
-        trust: Callable[[Target], Trust | None] = lambda _: None,
+        trust: Callable[[TrailRange], TrailTrust | None] = lambda _: None,
         archive: ArchiveAt | None = None,
         processes: int | None = None,
         limits: SigningLimits | None = None,
@@ -99,7 +99,7 @@ class VerificationJobs:
         self._processes = processes
         self._limits = limits
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._waiting: asyncio.Queue[tuple[str, Target]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[str, TrailRange]] = asyncio.Queue()
         self._reserved = 0
         self._of_org: Counter[int] = Counter()
         self._running: _Running | None = None
@@ -118,7 +118,7 @@ class VerificationJobs:
             job_id, _target = self._waiting.get_nowait()
             await self._store_end(_Running(job_id), None, STOPPED, attempts=1)
 
-    async def submit(self, target: Target) -> Job:
+    async def submit(self, target: TrailRange) -> Job:
         """Queue a verification.
 
         Raises RangeRefused for a range beyond the trail, QueueFull, DatabaseUnavailable.
@@ -149,7 +149,7 @@ class VerificationJobs:
         assert job is not None, "it was just stored"
         return job
 
-    async def _require_range(self, target: Target) -> None:
+    async def _require_range(self, target: TrailRange) -> None:
         """Raise RangeRefused for a range beyond the trail; whatever else is wrong fails the job."""
         if not target.from_seq and target.to_seq is None:
             return
@@ -199,7 +199,7 @@ class VerificationJobs:
                 self._of_org[target.org_id] -= 1
                 self._of_org += Counter()  # drops the orgs that have none left
 
-    async def _run(self, running: _Running, target: Target) -> None:
+    async def _run(self, running: _Running, target: TrailRange) -> None:
         result: Result | None = None
         try:
             await self._table.start(running.job_id)
@@ -300,7 +300,7 @@ def _job(row: JobRow) -> Job:
     fields: dict[str, Any] = row._asdict()
     if fields.pop("abandoned"):
         fields.update(state="failed", error=STOPPED)
-    fields["faults"] = msgspec.json.decode(row.faults, type=list[Fault])
+    fields["faults"] = msgspec.json.decode(row.faults, type=list[TrailFault])
     if row.result is not None:
         fields["result"] = msgspec.json.decode(row.result, type=Result)
     return Job(**fields)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
 from ledger.core.verification.work.crew import ArchiveAt, CrewMember, Order, crew_of
@@ -17,7 +17,7 @@ from ledger.core.verification.work.extent import (
     Extent,
     Reach,
     SigningLimits,
-    Target,
+    TrailRange,
     ask,
     await_checkpoint,
     find_extent,
@@ -25,11 +25,11 @@ from ledger.core.verification.work.extent import (
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
 from ledger.core.verification.work.tally import Tally, check_head
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_out import Snapshot, open_snapshot
 
-__all__ = ["Progress", "Target", "Watcher", "verify_trail"]
+__all__ = ["Progress", "TrailRange", "Watcher", "verify_trail"]
 
 MAX_PLANTED: Final = 100
 """Rows below the live entries that are named."""
@@ -41,7 +41,7 @@ class Progress(NamedTuple):
     processed: int
     total: int
     fault_count: int
-    faults: list[Fault]
+    faults: list[TrailFault]
 
 
 Watcher = Callable[[Progress], None]
@@ -49,10 +49,10 @@ Watcher = Callable[[Progress], None]
 
 async def verify_trail(
     database_url: str,
-    target: Target,
+    target: TrailRange,
     keyring: SigningKeyring,
     *,
-    trust: Trust | None = None,
+    trust: TrailTrust | None = None,
     archive: ArchiveAt | None = None,
     processes: int | None = None,
     watch: Watcher | None = None,
@@ -92,7 +92,9 @@ async def verify_trail(
         return await run.conclude(limits)
 
 
-async def _found(snapshot: Snapshot, target: Target, archive: ArchiveAt | None) -> ArchiveAt | None:
+async def _found(
+    snapshot: Snapshot, target: TrailRange, archive: ArchiveAt | None
+) -> ArchiveAt | None:
     """Where what left of this trail is; None where nothing did."""
     live_from, url = await snapshot.live_from(target.org_id)
     if not live_from:
@@ -111,7 +113,7 @@ class _Run:
     def __init__(
         self,
         snapshot: Snapshot,
-        target: Target,
+        target: TrailRange,
         extent: Extent,
         live_from: int,
         processes: int,
@@ -235,7 +237,7 @@ class _Run:
         tally.close(at_tail=newest_seq <= tally.last)
         for seq in await self._planted():
             reason = "a row stands in the database although the archive has this entry"
-            tally.add_fault(Fault(seq, "inserted", reason))
+            tally.add_fault(TrailFault(seq, "inserted", reason))
         self._conclude_head(newest_seq)
         reach = Reach()
         if self._logs:
@@ -262,7 +264,7 @@ class _Run:
             check_head(head, tally, tally.end_hashes, tally.end_time)
         elif newest_seq > head.seq:
             reason = "entries from here on stand beyond the head row"
-            tally.add_fault(Fault(head.seq + 1, "beyond_head", reason))
+            tally.add_fault(TrailFault(head.seq + 1, "beyond_head", reason))
         elif self._end is not None and self._end.rows:
             check_head(head, tally, self._end.end_hashes, self._end.end_time)
             if self._end.fault_count:
@@ -270,7 +272,7 @@ class _Run:
         elif tally.gap_at_tail is None:
             first = max(newest_seq, tally.last) + 1
             reason = spell_range(first, head.seq, "missing: the tail was cut")
-            tally.add_fault(Fault(first, "truncated", reason))
+            tally.add_fault(TrailFault(first, "truncated", reason))
 
     async def _planted(self) -> list[int]:
         """Seqs of rows that were put where all entries left for the archive."""
@@ -279,10 +281,10 @@ class _Run:
         return await self._snapshot.planted(self._target.org_id, self._live_from, MAX_PLANTED)
 
 
-def _set_back(seq: int, newest: int, last: int) -> Fault:
+def _set_back(seq: int, newest: int, last: int) -> TrailFault:
     """The fault of a head row at ``seq`` that ends before ``last``, the last entry signed."""
     if newest > seq:
         reason = f"the head row ends at {seq}, and entries up to {last} were signed"
-        return Fault(seq + 1, "beyond_head", reason)
+        return TrailFault(seq + 1, "beyond_head", reason)
     reason = f"the head row ends at {seq}, and {last + 1} entries were signed"
-    return Fault(seq + 1, "below_signed", reason)
+    return TrailFault(seq + 1, "below_signed", reason)

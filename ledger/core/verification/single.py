@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger import merkle, tiles
-from ledger.chain import Entry, Fault, check_entry
+from ledger.chain import StoredEntry, TrailFault, check_entry
 from ledger.core.verification.work.extent import SETTLE_POLL_S, SETTLE_S
 from ledger.core.verification.work.faults import TRAIL_KINDS
-from ledger.core.verification.work.trust import NoteJudge, Trust
+from ledger.core.verification.work.trust import NoteJudge, TrailTrust
 from ledger.entry import RecordId, entry_hash, format_time, from_datetime, record_id
 from ledger.errors import MerkleError, TileError
 from ledger.keys import SigningKeyring
@@ -29,11 +29,13 @@ class Inclusion(NamedTuple):
     """
 
     verdict: Check
-    fault: Fault | None = None
+    fault: TrailFault | None = None
     expected: bool = False
 
 
-async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -> Inclusion:
+async def check_inclusion(
+    database: Database, row: StoredEntry, trust: TrailTrust | None
+) -> Inclusion:
     """Prove a stored entry's leaf in the newest checkpoint, which a trusted key must have signed.
 
     Not checked before a checkpoint covers the entry, and without trusted keys. False
@@ -54,7 +56,7 @@ async def check_inclusion(database: Database, row: Entry, trust: Trust | None) -
     return _doubt(row, checkpoint, trust) or await _prove(database, row, checkpoint)
 
 
-async def _uncovered(database: Database, row: Entry, known: int) -> Inclusion:
+async def _uncovered(database: Database, row: StoredEntry, known: int) -> Inclusion:
     """No checkpoint that is stored covers the entry: perhaps it is young, perhaps one is gone.
 
     The signer remembers the size ``known`` before the database has its checkpoint. So only one
@@ -67,7 +69,7 @@ async def _uncovered(database: Database, row: Entry, known: int) -> Inclusion:
     return _fault(row, TRAIL_KINDS.rolled_back, reason)
 
 
-def _doubt(row: Entry, checkpoint: StoredCheckpoint, trust: Trust) -> Inclusion | None:
+def _doubt(row: StoredEntry, checkpoint: StoredCheckpoint, trust: TrailTrust) -> Inclusion | None:
     """What is wrong with the checkpoint itself, if anything is."""
     size = checkpoint.size
     if any(head.size == size and head.root != checkpoint.root for head in trust.trail.remembered):
@@ -78,7 +80,7 @@ def _doubt(row: Entry, checkpoint: StoredCheckpoint, trust: Trust) -> Inclusion 
     return None
 
 
-async def _prove(database: Database, row: Entry, checkpoint: StoredCheckpoint) -> Inclusion:
+async def _prove(database: Database, row: StoredEntry, checkpoint: StoredCheckpoint) -> Inclusion:
     size = checkpoint.size
     try:
         stored = await trees.tiles(database, row.org_id, tiles.tiles_for_inclusion(row.seq, size))
@@ -91,11 +93,11 @@ async def _prove(database: Database, row: Entry, checkpoint: StoredCheckpoint) -
     return Inclusion(verdict=True)
 
 
-def _fault(row: Entry, kind: str, reason: str) -> Inclusion:
-    return Inclusion(verdict=False, fault=Fault(row.seq, kind, reason))
+def _fault(row: StoredEntry, kind: str, reason: str) -> Inclusion:
+    return Inclusion(verdict=False, fault=TrailFault(row.seq, kind, reason))
 
 
-async def signed_size(database: Database, org_id: int, trust: Trust | None) -> int:
+async def signed_size(database: Database, org_id: int, trust: TrailTrust | None) -> int:
     """How many entries of a trail are known to be signed: by the newest checkpoint, or remembered."""
     if trust is None:
         return 0
@@ -124,7 +126,7 @@ CHECK_OF_KIND: Final = {
 }
 
 
-class EntryChecks(msgspec.Struct, frozen=True):
+class RecordChecks(msgspec.Struct, frozen=True):
     """One verdict per check: true, false, or ``"not_checked"``."""
 
     hash_valid: Check
@@ -142,16 +144,16 @@ class EntryResult(msgspec.Struct, frozen=True):
 
     valid: bool
     verdict: Verdict
-    checks: EntryChecks
-    errors: list[Fault]
+    checks: RecordChecks
+    errors: list[TrailFault]
     record_id: str
     timestamp: str
     unsigned_entries: int = 0
 
 
 def verify_entry(
-    row: Entry,
-    before: Entry | None,
+    row: StoredEntry,
+    before: StoredEntry | None,
     org: str,
     keyring: SigningKeyring,
     *,
@@ -171,7 +173,7 @@ def verify_entry(
     faults = _faults(row, before, org, keyring)
     if rows > 1:
         reason = f"{rows} rows stand at this seq, of which one can be the entry"
-        faults = [*faults, Fault(row.seq, "inserted", reason)]
+        faults = [*faults, TrailFault(row.seq, "inserted", reason)]
     failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
 
@@ -184,7 +186,7 @@ def verify_entry(
 
     if inclusion.fault is not None:
         faults = [*faults, inclusion.fault]
-    answers = {name: answer(name) for name in EntryChecks.__struct_fields__}
+    answers = {name: answer(name) for name in RecordChecks.__struct_fields__}
     unsigned = answers["included"] == NOT_CHECKED
     late = late or inclusion.expected
     asked = [name for name in answers if name != "included" or late or not unsigned]
@@ -192,7 +194,7 @@ def verify_entry(
     return EntryResult(
         valid=verdict.valid,
         verdict=verdict,
-        checks=EntryChecks(**answers),
+        checks=RecordChecks(**answers),
         errors=faults,
         record_id=record_id(row.org_id, from_datetime(row.anchored_at), row.seq),
         timestamp=timestamp,
@@ -205,25 +207,27 @@ def missing_entry(place: RecordId, reason: str) -> EntryResult:
     return EntryResult(
         valid=False,
         verdict=Verdict.REFUTED,
-        checks=EntryChecks(
+        checks=RecordChecks(
             NOT_CHECKED,
             NOT_CHECKED,
             chain_valid=False,
             payload_valid=NOT_CHECKED,
             included=NOT_CHECKED,
         ),
-        errors=[Fault(place.seq, "missing", reason)],
+        errors=[TrailFault(place.seq, "missing", reason)],
         record_id=record_id(*place),
         timestamp=format_time(place.anchored_us),
     )
 
 
-def _faults(row: Entry, before: Entry | None, org: str, keyring: SigningKeyring) -> list[Fault]:
+def _faults(
+    row: StoredEntry, before: StoredEntry | None, org: str, keyring: SigningKeyring
+) -> list[TrailFault]:
     if row.seq > 0 and before is None:
-        missing = Fault(row.seq, "missing", f"the entry before, {row.seq - 1}, is missing")
+        missing = TrailFault(row.seq, "missing", f"the entry before, {row.seq - 1}, is missing")
         return [*check_entry(row, org, keyring, None), missing]
     links = (b"",) if before is None else (before.entry_hash, entry_hash(before.leaf))
-    faults: list[Fault] = []
+    faults: list[TrailFault] = []
     for link in links:
         faults = check_entry(row, org, keyring, link)
         if all(fault.kind != "link_broken" for fault in faults):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.core.verification.rows.scan import SegmentScan
 from ledger.core.verification.trees.signed_logs import SignedLogs
 from ledger.core.verification.work.crew import (
@@ -100,7 +100,7 @@ class Worker:
 
     async def _read(
         self, reader: SegmentReader, order: Order, segment: Segment, scan: SegmentScan
-    ) -> tuple[int, list[Fault]]:
+    ) -> tuple[int, list[TrailFault]]:
         """Stream the rows through the scan; returns how many of them were told of.
 
         With them comes what is wrong with the archive that some of them came from.
@@ -133,7 +133,7 @@ class Worker:
             data = data[os.write(self._answers, data) :]
 
 
-def _add(result: SegmentResult, faults: Sequence[Fault]) -> None:
+def _add(result: SegmentResult, faults: Sequence[TrailFault]) -> None:
     """Add what was wrong with the archive to what is wrong with the rows."""
     if faults:
         result.faults = sorted([*result.faults, *faults], key=lambda fault: fault.seq)[:MAX_FAULTS]

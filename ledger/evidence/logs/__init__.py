@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, NoteError, QuireError
 from ledger.evidence.logs.kept import check_kept, newest_kept
 from ledger.evidence.logs.source import Source, open_source
-from ledger.evidence.logs.trail import Trail
+from ledger.evidence.logs.trail import ProvedEntries
 from ledger.evidence.logs.trusted import Keys, find_keys
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings, Judgement, unreadable
@@ -66,7 +66,7 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
     given = [parse_vkey(vkey) for vkey in vkeys]
     keys = find_keys(source, head.origin, given, trust, findings)
     _check_note(note, keys, trust, findings)
-    trail = Trail(keys.slug, findings)
+    trail = ProvedEntries(keys.slug, findings)
     report = _run(source, head, trail)
     _tell(report, findings)
     trail.finish(report.entries == head.size)
@@ -102,7 +102,7 @@ def _check_note(note: bytes, keys: Keys, trust: Trust, findings: Findings) -> No
         judge_cosignatures(cosigned, findings)
 
 
-def _run(source: Source, head: Checkpoint, trail: Trail) -> LogReport:
+def _run(source: Source, head: TreeHead, trail: ProvedEntries) -> LogReport:
     """The verification of :mod:`ledger.tiles`, several files at a time."""
     steps = verification(head.size, head.root, trail.take)
     try:

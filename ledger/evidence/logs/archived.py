@@ -34,7 +34,7 @@ ReadUpTo = Callable[[str, int], bytes | None]
 CheckNote = Callable[[bytes, int], None]
 
 
-class _Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _DigestLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blake3: str
 
 
@@ -190,7 +190,9 @@ def _rows(data: bytes) -> list[bytes]:
     """The lines of an object that ends in its digest. Raises EvidenceError."""
     body, newline, digest = data.removesuffix(b"\n").rpartition(b"\n")
     body += newline
-    if not data.endswith(b"\n") or digest != msgspec.json.encode(_Digest(blake3(body).hexdigest())):
+    if not data.endswith(b"\n") or digest != msgspec.json.encode(
+        _DigestLine(blake3(body).hexdigest())
+    ):
         raise EvidenceError("its lines are not what its digest says")
     rows = body.split(b"\n")[:-1]
     if len(rows) > ROWS_MAX:

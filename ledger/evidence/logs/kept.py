@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, QuireError, TileError
 from ledger.evidence.logs.archived import Archived
 from ledger.evidence.logs.source import Source
@@ -41,7 +41,7 @@ def newest_kept(source: Source, size: int) -> str | None:
     return newest
 
 
-def check_kept(source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> frozenset[str]:
+def check_kept(source: Source, head: TreeHead, keys: Keys, findings: Findings) -> frozenset[str]:
     """Every file there is that the newest checkpoint does not name by itself.
 
     Returns the checks that such files ask for besides those of every log.
@@ -57,7 +57,7 @@ def check_kept(source: Source, head: Checkpoint, keys: Keys, findings: Findings)
 
 
 class _Kept:
-    def __init__(self, source: Source, head: Checkpoint, keys: Keys, findings: Findings) -> None:
+    def __init__(self, source: Source, head: TreeHead, keys: Keys, findings: Findings) -> None:
         # Proofs of neighbours need the same tiles: a few are kept.
         self._log = StaticLog(lru_cache(_CACHED_FILES)(source.read), head.size)
         self._source = source

@@ -10,7 +10,7 @@ from ledger.evidence.verdict import Findings
 from ledger.tiles import EntryTile
 
 
-class Trail:
+class ProvedEntries:
     """Takes proved entries in order. ``slug`` None: it is not the log of an org."""
 
     def __init__(self, slug: str | None, findings: Findings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledger import anchor, merkle
-from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, MerkleError, NoteError, ProofError
 from ledger.evidence import members
 from ledger.evidence.format import TOKENS_MAX, decode, read_anchor_leaf
@@ -76,7 +76,7 @@ def _take(contents: Contents, size: int) -> _Files:
     return _Files(leaf, proof, note, cosignatures, tuple(tokens))
 
 
-def _included(contents: Contents, files: _Files, note: bytes, size: int) -> Checkpoint:
+def _included(contents: Contents, files: _Files, note: bytes, size: int) -> TreeHead:
     """The anchor's checkpoint, once the blinded leaf of the org's is proved to be in it."""
     checkpoint_size = contents.manifest.checkpoint
     leaf = decode(read_anchor_leaf, files.leaf, members.checkpoint_leaf(checkpoint_size))

@@ -12,7 +12,7 @@ import binascii
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import TreeHead
 from ledger.errors import ProofError
 from ledger.merkle import verify_inclusion
 from ledger.proof import HEADER, MAX_PROOF_HASHES, parse_proof
@@ -33,7 +33,7 @@ class _Step(NamedTuple):
 class Proofs:
     """Checks proofs of entries in the checkpoint whose note is ``note``."""
 
-    def __init__(self, checkpoint: Checkpoint, note: bytes) -> None:
+    def __init__(self, checkpoint: TreeHead, note: bytes) -> None:
         self._size = checkpoint.size
         self._root = checkpoint.root
         self._note = note

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ledger.checkpoint import Checkpoint, parse_checkpoint
+from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.errors import CheckpointError, NoteError
 from ledger.evidence import members
 from ledger.evidence.format import Manifest
@@ -18,7 +18,7 @@ class TrailHead(NamedTuple):
     """The checkpoint's note, and what it says; None where it is not the one it should be."""
 
     note: bytes
-    checkpoint: Checkpoint | None
+    checkpoint: TreeHead | None
 
 
 def check_checkpoint(
@@ -40,7 +40,7 @@ def check_checkpoint(
     return TrailHead(note, checkpoint)
 
 
-def _checkpoint(note: bytes, manifest: Manifest) -> Checkpoint:
+def _checkpoint(note: bytes, manifest: Manifest) -> TreeHead:
     checkpoint = parse_checkpoint(parse_note(note).text)
     if checkpoint.origin != manifest.origin:
         raise CheckpointError(f"it is of log {checkpoint.origin!r}, not of {manifest.origin!r}")

@@ -9,8 +9,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ledger.archive.restore.run import Means, Restore, Restored
-from ledger.archive.verification.anchoring import Attestors
-from ledger.checkpoint import SignedHead
+from ledger.archive.verification.anchoring import TrustedAttestors
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import MEMORY_FILE, recall
 from ledger.core.sealing.sealer import new_org_key
 from ledger.errors import KeyHistoryError
@@ -98,7 +98,7 @@ def _means(settings: Settings, pins: KeyPins | None) -> Means:
             )
         pins = keys.public().pins()
 
-    def remembered(org_ids: Sequence[int]) -> Mapping[int, SignedHead]:
+    def remembered(org_ids: Sequence[int]) -> Mapping[int, SignedTreeHead]:
         return recall(settings.data_dir / MEMORY_FILE, org_ids)
 
     policy = None if settings.witness_policy is None else witness_policy(settings)
@@ -107,7 +107,7 @@ def _means(settings: Settings, pins: KeyPins | None) -> Means:
         pins,
         lambda slug: new_org_key(secrets.master_key, slug),
         remembered,
-        Attestors(timestamp_trust(settings), policy),
+        TrustedAttestors(timestamp_trust(settings), policy),
     )
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
-from ledger.archive.verification.anchoring import Attestors
+from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.archive.verification.findings import CHECKS, ArchiveVerdict
 from ledger.archive.verification.run import How, Live, verify_archive
 from ledger.errors import KeyHistoryError
@@ -101,7 +101,7 @@ async def _verified(
 ) -> ArchiveReport:
     began = time.monotonic()
     keyring = None if offline else _keyring(settings)
-    attestors = Attestors(timestamp_trust(settings), _policy(settings))
+    attestors = TrustedAttestors(timestamp_trust(settings), _policy(settings))
     with _progress() as progress:
         task = progress.add_task("", total=None, entries=0)
         done = 0

@@ -14,7 +14,7 @@ from ledger.qwed import (
     CORRECTION_TYPE,
     EVENT_TYPE,
     ImportedRow,
-    Judgement,
+    RecordedVerdict,
     referenced_row,
 )
 
@@ -32,7 +32,7 @@ class KnownRows:
     def __init__(self) -> None:
         self.newest_id: int | None = None
         self.by_id: dict[int, ImportedRow] = {}
-        self.corrections: dict[int, Judgement] = {}
+        self.corrections: dict[int, RecordedVerdict] = {}
 
 
 async def read_known(
@@ -48,7 +48,7 @@ async def read_known(
         if row_id <= newest_in_source:
             known.by_id.setdefault(row_id, _imported(row_id, entry))
     async for row_id, entry in _entries(client, organization_id, CORRECTION_TYPE, "asc"):
-        known.corrections[row_id] = Judgement.recorded(entry.outcome, _payload(entry))
+        known.corrections[row_id] = RecordedVerdict.recorded(entry.outcome, _payload(entry))
     return known
 
 

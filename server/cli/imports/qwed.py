@@ -114,7 +114,7 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
         async with client, open_source(dsn) as source:
             organization = await _organization(source, source_org)
             trail = Trail(organization, secrets, TrailEnd(expect_count, expect_head))
-            with _Progress() as progress:
+            with _SearchStatus() as progress:
                 run = TrailImport(client, source, trail, progress)
                 return await run.run(dry_run=dry_run)
 
@@ -127,13 +127,13 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
     raise click.exceptions.Exit(EXIT_CODES[outcome.report.verdict])
 
 
-class _Progress:
+class _SearchStatus:
     """A line on a terminal's standard error; nothing anywhere else."""
 
     def __init__(self) -> None:
         self._status = terminal().status("Looking for rows imported earlier")
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> _SearchStatus:
         self._status.start()
         return self
 

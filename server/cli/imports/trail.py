@@ -30,7 +30,7 @@ class OtherDatabase(QuireError):
     """A QWED database whose rows are not those that the org holds under the same ids."""
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Where an organization's rows are read from, as often as needed."""
 
     async def newest(self, organization_id: int) -> int | None:
@@ -55,7 +55,7 @@ class TrailImport:
     """One import of a trail into the org of a client."""
 
     def __init__(
-        self, client: AsyncLedgerClient, source: Source, trail: Trail, progress: Progress
+        self, client: AsyncLedgerClient, source: RowSource, trail: Trail, progress: Progress
     ) -> None:
         self._client = client
         self._source = source

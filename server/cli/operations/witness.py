@@ -12,7 +12,7 @@ from server.cli.base import output
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import moment
 from server.process.logs import configure
-from server.witness.heads import Head, Heads
+from server.witness.heads import Heads, LogHead
 from server.witness.home import Home, create, load_keys, load_logs
 from server.witness.serve import serve as run_witness
 
@@ -99,7 +99,7 @@ def _print_keys(signers: tuple[Signer, ...], *, as_json: bool) -> None:
             click.echo(signer.vkey())
 
 
-def _print_heads(heads: Sequence[tuple[str, Head | None]], *, as_json: bool) -> None:
+def _print_heads(heads: Sequence[tuple[str, LogHead | None]], *, as_json: bool) -> None:
     rows = []
     for origin, head in heads:
         if as_json:

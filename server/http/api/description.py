@@ -17,7 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from ledger import __version__
-from ledger.errors import Problem
+from ledger.errors import ProblemType
 from server.http.problems import MEDIA_TYPE, problems
 from server.http.promise import PROMISE, Promise
 from server.trails.appending import JSON
@@ -78,7 +78,7 @@ def promises_of(app: Litestar) -> dict[str, Promise]:
     }
 
 
-def _schemas(promises: Collection[Promise], kinds: Mapping[str, Problem]) -> dict[str, Any]:
+def _schemas(promises: Collection[Promise], kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
     types = [
         struct
         for promise in promises
@@ -94,7 +94,9 @@ def _schemas(promises: Collection[Promise], kinds: Mapping[str, Problem]) -> dic
     return {**structs, "Problem": _problem_schema(kinds), **named}
 
 
-def _complete(operation: dict[str, Any], promise: Promise, kinds: Mapping[str, Problem]) -> None:
+def _complete(
+    operation: dict[str, Any], promise: Promise, kinds: Mapping[str, ProblemType]
+) -> None:
     operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
     for parameter in operation.get("parameters", []):
         _plain(parameter)
@@ -143,7 +145,7 @@ def _schema(kind: Any) -> Any:
     return {"$ref": REFS.format(name=kind if isinstance(kind, str) else kind.__name__)}
 
 
-def _phrase(status: int, kinds: Mapping[str, Problem]) -> str:
+def _phrase(status: int, kinds: Mapping[str, ProblemType]) -> str:
     return " or ".join(kind.title for kind in kinds.values() if kind.status == status)
 
 
@@ -158,7 +160,7 @@ def _plain(parameter: dict[str, Any]) -> None:
             schema |= choice
 
 
-def _problem_schema(kinds: Mapping[str, Problem]) -> dict[str, Any]:
+def _problem_schema(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["type", "title", "status", "detail"],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ledger.errors import INVALID_REQUEST, Problem
+from ledger.errors import INVALID_REQUEST, ProblemType
 from server.http.problems import (
     HEADERS_TOO_LARGE,
     MEDIA_TYPE,
@@ -115,7 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
             msg = f"this is not an HTTP/1.1 request: {error}"
         self._refuse(INVALID_REQUEST, msg)
 
-    def _refuse(self, kind: Problem, detail: str) -> None:
+    def _refuse(self, kind: ProblemType, detail: str) -> None:
         """End the connection, with an answer where it can't be taken for another's."""
         cycle: RequestResponseCycle | None = self.cycle
         broken_off = cycle is not None and cycle.more_body and not cycle.response_started

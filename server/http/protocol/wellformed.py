@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ledger.entry import has_control
-from ledger.errors import INVALID_REQUEST, Problem
+from ledger.errors import INVALID_REQUEST, ProblemType
 from server.access.auth import token_of
 from server.http.problems import (
     EXPECTATION_FAILED,
@@ -44,7 +44,7 @@ _SHOWN_CHARS: Final = 64
 class Flaw(NamedTuple):
     """Why a request is refused."""
 
-    kind: Problem
+    kind: ProblemType
     detail: str
 
 

@@ -11,7 +11,7 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import UNSET, UnsetType
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.access.rights import May
@@ -20,7 +20,7 @@ from server.http.caller import HttpRequest, body_of, org_of, services_of
 from server.http.parameters import OrgSlug
 from server.http.promise import asks
 from server.http.protocol.written import Written
-from server.http.routes.proofs import ProofBody, SignedHead
+from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
 from server.http.routes.waiting import signed, waits
 from server.trails.appending import JSON
@@ -30,7 +30,7 @@ LARGE_BODY_BYTES: Final = 1 << 20
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
-class Receipt(msgspec.Struct):
+class ReceiptBody(msgspec.Struct):
     """The place of an event in the trail; durable once this is answered.
 
     ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
@@ -44,25 +44,25 @@ class Receipt(msgspec.Struct):
     proof: ProofBody | UnsetType | None = UNSET
 
 
-class BatchReceipt(msgspec.Struct):
+class BatchReceiptBody(msgspec.Struct):
     """The places of a batch's events, in their order, and the head after them.
 
     ``checkpoint`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
     """
 
-    entries: list[Receipt]
+    entries: list[ReceiptBody]
     head: HeadBody
-    checkpoint: SignedHead | UnsetType | None = UNSET
+    checkpoint: SignedHeadBody | UnsetType | None = UNSET
 
 
-class BatchSummary(msgspec.Struct):
+class BatchSummaryBody(msgspec.Struct):
     """The bounds of a batch, where ``Prefer: return=minimal`` asked for no more."""
 
     first_seq: int
     last_seq: int
     count: int
     head: HeadBody
-    checkpoint: SignedHead | UnsetType | None = UNSET
+    checkpoint: SignedHeadBody | UnsetType | None = UNSET
 
 
 @post(
@@ -77,7 +77,7 @@ class BatchSummary(msgspec.Struct):
         completes=describe_append,
         schemas={"Event": event_schema()},
         problems=(400, 408, 413, 415, 422, 423, 429, 503),
-        answers={201: {JSON: Receipt | BatchReceipt | BatchSummary}},
+        answers={201: {JSON: ReceiptBody | BatchReceiptBody | BatchSummaryBody}},
     ),
 )
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
@@ -147,7 +147,7 @@ def _announced(request: HttpRequest, limit_bytes: int) -> int:
 # formatted directly: a batch of 10,000 is answered in milliseconds.
 
 
-def _receipts(org: Org, appended: Appended) -> list[str]:
+def _receipts(org: OrgFacts, appended: Appended) -> list[str]:
     receipts: list[str] = []
     last_us, prefix, anchored = -1, "", ""
     for seq, entry_hash, previous_hash, anchored_us in appended.receipts():

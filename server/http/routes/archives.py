@@ -10,7 +10,7 @@ from litestar import Response, Router, get, post
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.entry import format_time, from_datetime
 from ledger.storage import archive_accounts, trees
 from server.access.auth import Principal
@@ -25,7 +25,7 @@ MAX_WAIT_S: Final = 60.0
 LOOK_S: Final = 0.25
 
 
-class ArchiveProblem(Struct):
+class ArchiveProblemBody(Struct):
     """Since when an org can't be archived, and why; the reason is for the platform's key only."""
 
     since: str
@@ -48,7 +48,7 @@ class ArchiveBody(Struct):
     objects: int
     bytes: int
     archived_at: str | None
-    problem: ArchiveProblem | None
+    problem: ArchiveProblemBody | None
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -64,7 +64,9 @@ def _target(request: HttpRequest) -> str:
     return url
 
 
-async def _status(request: HttpRequest, org: Org, principal: Principal, url: str) -> ArchiveBody:
+async def _status(
+    request: HttpRequest, org: OrgFacts, principal: Principal, url: str
+) -> ArchiveBody:
     services = services_of(request)
     tree = await trees.tree(services.database, org.id)
     done = await archive_accounts.archived(services.database, url, org.id)
@@ -80,7 +82,7 @@ async def _status(request: HttpRequest, org: Org, principal: Principal, url: str
         objects=objects,
         bytes=size,
         archived_at=_rfc3339(done.archived_at) if done else None,
-        problem=ArchiveProblem(_rfc3339(problem[1]), problem[0] if told else None)
+        problem=ArchiveProblemBody(_rfc3339(problem[1]), problem[0] if told else None)
         if problem
         else None,
     )

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 from msgspec import Meta, Struct, field, structs
 
 from ledger.core.bundling import (
-    Contents,
+    BundlePlan,
     Disclosure,
     NothingSelected,
     Selection,
@@ -23,7 +23,7 @@ from ledger.core.bundling import (
     covering,
 )
 from ledger.core.bundling.covering import Covering
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.proving import NotYetSigned
 from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
@@ -69,7 +69,7 @@ class BundleFilter(Struct, forbid_unknown_fields=True):
     until: _Time | None = None
 
 
-class BundleDisclosure(Struct, forbid_unknown_fields=True):
+class BundleDisclosureBody(Struct, forbid_unknown_fields=True):
     """What may be opened: these fields, of all entries of the bundle or of those named."""
 
     records: Literal["all"] | _Ids = "all"
@@ -86,7 +86,7 @@ class CreateBundle(Struct, forbid_unknown_fields=True):
     include_merkle_proofs: bool = True
     include_pq_attestation: bool = True
     include_payloads: bool = True
-    disclose: BundleDisclosure | None = None
+    disclose: BundleDisclosureBody | None = None
 
 
 @post(
@@ -113,7 +113,7 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         told, selection = await _select(services, tenant, principal, asked)
         disclosure = await _disclosure(services, tenant, asked, selection)
     signed = await _signed(services, tenant, selection.seqs[-1], asked.include_pq_attestation)
-    contents = Contents(tenant, told, selection, signed, disclosure)
+    contents = BundlePlan(tenant, told, selection, signed, disclosure)
     async with AsyncExitStack() as held:
         held.enter_context(services.bundles.place(tenant.id))
         pieces = await held.enter_async_context(aclosing(services.bundles.stream(contents)))
@@ -143,7 +143,7 @@ def _check(asked: CreateBundle, principal: Principal) -> None:
 
 
 async def _select(
-    services: Services, org: Org, principal: Principal, asked: CreateBundle
+    services: Services, org: OrgFacts, principal: Principal, asked: CreateBundle
 ) -> tuple[Request, Selection]:
     """The entries, and the request as the manifest tells it."""
     database, limit = services.database, services.settings.max_bundle_entries
@@ -190,7 +190,7 @@ async def _select(
 
 
 async def _disclosure(
-    services: Services, org: Org, asked: CreateBundle, selection: Selection
+    services: Services, org: OrgFacts, asked: CreateBundle, selection: Selection
 ) -> Disclosure | None:
     if asked.disclose is None:
         return None
@@ -214,7 +214,7 @@ def _places(records: Sequence[str]) -> list[RecordId]:
         ) from None
 
 
-async def _signed(services: Services, org: Org, seq: int, anchored: bool) -> Covering:
+async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -> Covering:
     """What was signed over this entry, waited for as long as the settings say.
 
     Cosignatures come some seconds after the anchor and get as long again; where they do not
@@ -240,7 +240,7 @@ async def _signed(services: Services, org: Org, seq: int, anchored: bool) -> Cov
             await asyncio.sleep(LOOK_S)
 
 
-async def _recorded(services: Services, contents: Contents, key_id: str) -> None:
+async def _recorded(services: Services, contents: BundlePlan, key_id: str) -> None:
     """Say in the trail which fields of which entries leave, before any does."""
     assert contents.disclosure is not None
     seqs: Sequence[int] = contents.selection.seqs
@@ -251,7 +251,7 @@ async def _recorded(services: Services, contents: Contents, key_id: str) -> None
         await services.guard.disclosed(contents.org, record, key_id)
 
 
-def _headers(contents: Contents) -> list[tuple[bytes, bytes]]:
+def _headers(contents: BundlePlan) -> list[tuple[bytes, bytes]]:
     seqs = contents.selection.seqs
     name = f"quire-{contents.org.slug}-{seqs[0]}-{seqs[-1]}.zip"
     return [

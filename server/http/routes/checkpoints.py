@@ -53,7 +53,7 @@ class CheckpointBody(Struct):
     anchor_index: int | None
 
 
-class CheckpointPage(Struct):
+class CheckpointPageBody(Struct):
     """Checkpoints, newest first; follow ``next_cursor`` until it is null."""
 
     checkpoints: list[CheckpointBody]
@@ -142,13 +142,13 @@ def _page(found: list[ListedCheckpoint], limit: int) -> int | None:
 @get("/v1/orgs/{org:str}/checkpoints", operation_id="listCheckpoints", opt=asks(May.READ))
 async def list_checkpoints(
     request: HttpRequest, org: OrgSlug, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
-) -> CheckpointPage:
+) -> CheckpointPageBody:
     """Every checkpoint ever signed of an org's trail, newest first."""
     tenant, _ = org_of(request, org)
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, tenant.id, cursor, limit)
     shown = [checkpoint_body(StoredCheckpoint(*one[:4]), one.anchor_index) for one in found]
-    return CheckpointPage(shown, _page(found, limit))
+    return CheckpointPageBody(shown, _page(found, limit))
 
 
 @get("/v1/orgs/{org:str}/checkpoints/{size:str}", operation_id="getCheckpoint", opt=asks(May.READ))

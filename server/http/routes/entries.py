@@ -8,8 +8,8 @@ import msgspec
 from litestar import Response, Router, get
 from litestar.params import QueryParameter
 
-from ledger.chain import Entry
-from ledger.core.org import Org
+from ledger.chain import StoredEntry
+from ledger.core.org import OrgFacts
 from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
@@ -43,14 +43,14 @@ Order = Annotated[
 ]
 
 
-class EntryPage(msgspec.Struct):
+class EntryPageBody(msgspec.Struct):
     """A page of entries; follow ``next_cursor`` until it is null, also from an empty page."""
 
     entries: list[EntryBody]
     next_cursor: str | None
 
 
-async def _entry(request: HttpRequest, org: Org, text: str) -> Entry:
+async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
     missing = NotFound("this org has no such entry")
     try:
         place = parse_record_id(text)
@@ -70,7 +70,7 @@ QUERY_NAMES: Final = frozenset(Query.__struct_fields__) - {"descending"} | {"ord
 @get(
     "/v1/orgs/{org:str}/entries",
     operation_id="listEntries",
-    opt=asks(May.READ, problems=(400,), answers={200: {JSON: EntryPage}}),
+    opt=asks(May.READ, problems=(400,), answers={200: {JSON: EntryPageBody}}),
 )
 async def list_entries(
     request: HttpRequest,
@@ -110,7 +110,7 @@ async def list_entries(
     )
     shown = await show(services.database, services.sealer, tenant, page.entries, may_open=may_open)
     following = None if page.next_seq is None else cursor_of(page.next_seq)
-    return Response(msgspec.json.encode(EntryPage(shown, following)), media_type=JSON)
+    return Response(msgspec.json.encode(EntryPageBody(shown, following)), media_type=JSON)
 
 
 @get(

@@ -15,7 +15,7 @@ from litestar import Router, delete, post
 from litestar.params import PathParameter
 from msgspec import Meta, Struct
 
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.entry import has_control, record_id
 from ledger.event import MAX_FIELD_CHARS
 from server.access.auth import Principal
@@ -90,7 +90,7 @@ async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName
     return await _erase(request, tenant, principal, _name_in_path(request, org))
 
 
-async def _erase(request: HttpRequest, org: Org, principal: Principal, name: str) -> Erased:
+async def _erase(request: HttpRequest, org: OrgFacts, principal: Principal, name: str) -> Erased:
     if not org.seals:
         raise Conflict(f"org {org.slug!r} keeps plain identities; there is no key to erase")
     guard = services_of(request).guard

@@ -18,7 +18,7 @@ from server.trails.services import Services
 MISSING: Final = "this key has no such entry"
 
 
-class ImportedRowVerdict(Struct):
+class ImportedRowBody(Struct):
     """The verdict on the QWED row that an entry carries: "valid", "broken" or "unsigned".
 
     It is that of the import, or of the entry ``corrected_by`` that replaced it since.
@@ -46,7 +46,7 @@ class ImportedRowVerdict(Struct):
 
 async def asked_place(
     services: Services, principal: Principal, name: str
-) -> tuple[RecordId, ImportedRowVerdict | None]:
+) -> tuple[RecordId, ImportedRowBody | None]:
     """The entry that a record id names, or the id of an imported row with the row's verdict.
 
     Raises NotFound, and BadRequest where the name does not say which entry.
@@ -56,7 +56,7 @@ async def asked_place(
         place = RecordId(
             found.entry.org_id, from_datetime(found.entry.anchored_at), found.entry.seq
         )
-        row = ImportedRowVerdict(
+        row = ImportedRowBody(
             found.organization_id, found.row_id, found.outcome, found.corrected_by
         )
         return place, row

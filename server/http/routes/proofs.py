@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from ledger.core import proving
-from ledger.core.proving import Anchoring, NoSuchCheckpoint, Proven
+from ledger.core.proving import AnchorInclusion, NoSuchCheckpoint, Proven
 from ledger.entry import RecordId, parse_record_id, record_id
 from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
@@ -51,7 +51,7 @@ To = Annotated[
 ]
 
 
-class SignedHead(Struct):
+class SignedHeadBody(Struct):
     """A checkpoint: ``note`` is the C2SP signed note, ``root`` is hex."""
 
     size: int
@@ -72,7 +72,7 @@ class AnchorProof(Struct):
     nonce: str
     leaf: str
     hashes: list[str]
-    anchor: SignedHead
+    anchor: SignedHeadBody
     timestamps: list[TokenBody]
 
 
@@ -83,7 +83,7 @@ class ProofBody(Struct):
     index: int
     leaf_hash: str
     hashes: list[str]
-    checkpoint: SignedHead
+    checkpoint: SignedHeadBody
     anchoring: AnchorProof | None
 
 
@@ -95,9 +95,9 @@ class ConsistencyBody(Struct, rename={"first": "from", "second": "to"}):
     hashes: list[str]
 
 
-def signed_head(found: StoredCheckpoint, note: bytes) -> SignedHead:
+def signed_head(found: StoredCheckpoint, note: bytes) -> SignedHeadBody:
     """A checkpoint as the API shows it, with this note of it."""
-    return SignedHead(found.size, found.root.hex(), text(note), rfc3339(found.signed_at))
+    return SignedHeadBody(found.size, found.root.hex(), text(note), rfc3339(found.signed_at))
 
 
 def proof_body(place: RecordId, proven: Proven) -> ProofBody:
@@ -113,7 +113,7 @@ def proof_body(place: RecordId, proven: Proven) -> ProofBody:
     )
 
 
-def _anchor_proof(found: Anchoring) -> AnchorProof:
+def _anchor_proof(found: AnchorInclusion) -> AnchorProof:
     leaf = found.leaf
     return AnchorProof(
         leaf.idx,

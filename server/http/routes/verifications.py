@@ -14,20 +14,20 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Meta, Struct, json
 from msgspec.structs import replace
 
-from ledger.chain import Entry, Fault
-from ledger.core.org import Org
+from ledger.chain import StoredEntry, TrailFault
+from ledger.core.org import OrgFacts
 from ledger.core.verification.jobs import Job
-from ledger.core.verification.run import Target
+from ledger.core.verification.run import TrailRange
 from ledger.core.verification.single import (
-    EntryChecks,
     EntryResult,
+    RecordChecks,
     check_inclusion,
     missing_entry,
     signed_size,
     verify_entry,
 )
 from ledger.core.verification.work.faults import RangeRefused, Result
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
 from ledger.verdict import Verdict, worse_of
 from server.access.directory import NotFound
@@ -37,7 +37,7 @@ from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
 from server.http.promise import WRITE_PROBLEMS, asks
-from server.http.routes.imported_rows import MISSING, ImportedRowVerdict, asked_place
+from server.http.routes.imported_rows import MISSING, ImportedRowBody, asked_place
 from server.trails.appending import JSON
 from server.trails.services import Services
 
@@ -79,7 +79,7 @@ class JobBody(Struct):
     processed: int
     total: int
     rate: float
-    faults: list[Fault]
+    faults: list[TrailFault]
     fault_count: int
     result: Result | None
     error: str | None
@@ -99,12 +99,12 @@ class EntryVerdict(Struct):
 
     valid: bool
     verdict: Verdict
-    checks: EntryChecks
+    checks: RecordChecks
     errors: list[str]
     record_id: str
     timestamp: str
     unsigned_entries: int
-    row: ImportedRowVerdict | None = None
+    row: ImportedRowBody | None = None
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -141,7 +141,7 @@ async def _range(request: HttpRequest) -> VerifyRange:
     return asked
 
 
-async def _find(request: HttpRequest, org: Org, job_id: str) -> Job:
+async def _find(request: HttpRequest, org: OrgFacts, job_id: str) -> Job:
     job = None
     if not has_control(job_id):  # the database takes no NUL
         job = await services_of(request).verifications.find(org.id, job_id)
@@ -176,7 +176,7 @@ async def start_verification(
     asked = await _range(request)
     jobs = services_of(request).verifications
     try:
-        job = await jobs.submit(Target(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
+        job = await jobs.submit(TrailRange(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
     except RangeRefused as error:
         raise BadRequest(str(error)) from error
     if wait:
@@ -258,7 +258,9 @@ async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     )
 
 
-async def _judged(services: Services, org: Org, entry: Entry, trust: Trust | None) -> EntryResult:
+async def _judged(
+    services: Services, org: OrgFacts, entry: StoredEntry, trust: TrailTrust | None
+) -> EntryResult:
     written_us = from_datetime(entry.anchored_at)
     return verify_entry(
         entry,
@@ -273,7 +275,7 @@ async def _judged(services: Services, org: Org, entry: Entry, trust: Trust | Non
 
 
 async def _lost(
-    services: Services, org: Org, place: RecordId, trust: Trust | None
+    services: Services, org: OrgFacts, place: RecordId, trust: TrailTrust | None
 ) -> EntryResult | None:
     """The verdict on an entry that does not stand in its place; None where there never was one."""
     signed = await signed_size(services.database, org.id, trust)

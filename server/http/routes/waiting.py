@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from ledger.core.lasting import SILENT_S, LastingByKey
-from ledger.core.org import Org
+from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import RecordId
 from ledger.errors import QuireError
@@ -56,7 +56,7 @@ def waits(request: HttpRequest) -> bool:
     return True
 
 
-async def signed(request: HttpRequest, org: Org, appended: Appended) -> Signed:
+async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> Signed:
     """Wait for the checkpoint of these entries and prove them in it."""
     services = services_of(request)
     count = len(appended.entries)
@@ -70,7 +70,7 @@ async def signed(request: HttpRequest, org: Org, appended: Appended) -> Signed:
     return found
 
 
-async def _prove(services: Services, org: Org, appended: Appended) -> Signed | None:
+async def _prove(services: Services, org: OrgFacts, appended: Appended) -> Signed | None:
     receipts = list(appended.receipts())
     newest = max(receipt.seq for receipt in receipts)
     if not await services.growth.covers(org.id, newest, WAIT_S):

@@ -11,7 +11,7 @@ from typing import Final
 
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import open_target
-from ledger.chain import Entry, Fault
+from ledger.chain import StoredEntry, TrailFault
 from ledger.core.reading.past import archived_size
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
@@ -39,7 +39,7 @@ class BothSides:
         """Let go of the target."""
         await self._stack.aclose()
 
-    async def copy(self, lower: int, upper: int, sink: Sink) -> list[Fault]:
+    async def copy(self, lower: int, upper: int, sink: Sink) -> list[TrailFault]:
         """Stream the rows ``lower`` to ``upper``; returns what is wrong with the archive.
 
         Raises ArchiveError where the archive can't be asked.
@@ -53,14 +53,14 @@ class BothSides:
             try:
                 await sink(pack_rows(await self._bundle(first, end)))
             except (ArchiveMismatch, ArchiveObjectMissing) as error:
-                faults.append(Fault(first, "archive_damaged", str(error)))
+                faults.append(TrailFault(first, "archive_damaged", str(error)))
         if upper <= last:
             await sink(COPY_TRAILER)
         else:
             await self._rows.copy(self._org_id, last + 1, upper, _WithoutHeader(sink))
         return faults
 
-    async def _bundle(self, first: int, last: int) -> list[Entry]:
+    async def _bundle(self, first: int, last: int) -> list[StoredEntry]:
         if self._reader is None:
             target = open_target(self._at.url, self._at.settings)
             reader = ArchiveReader(await self._stack.enter_async_context(target), self._org)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 from blake3 import blake3
 
-from ledger.chain import Entry, Fault
+from ledger.chain import StoredEntry, TrailFault
 from ledger.core.verification.rows.rows import BIGINT_BYTES, FIXED, LENGTH, prefix_of
 from ledger.entry import (
     HASH_BYTES,
@@ -47,7 +47,7 @@ def candidates(link: Link) -> tuple[bytes, ...]:
     return (bytes.fromhex(link),) if isinstance(link, str) else link
 
 
-def links_from(entry: Entry, faults: list[Fault]) -> tuple[bytes, ...]:
+def links_from(entry: StoredEntry, faults: list[TrailFault]) -> tuple[bytes, ...]:
     """What the entry after this row may rightly name as the hash before it.
 
     Where leaf and stored hash differ, one of the two was altered here, and the
@@ -73,14 +73,14 @@ def time_of(leaf: bytes | None) -> str | None:
         return None
 
 
-def as_second(entry: Entry, faults: list[Fault], right_leaf: bytes) -> list[Fault]:
+def as_second(entry: StoredEntry, faults: list[TrailFault], right_leaf: bytes) -> list[TrailFault]:
     """The faults of a row whose place another row holds."""
     if any(fault.kind == "seq_mismatch" for fault in faults):
         return faults  # moved here from where it is now missing
     if entry.leaf == right_leaf:
-        second = Fault(entry.seq, "duplicate_seq", "the entry stands here more than once")
+        second = TrailFault(entry.seq, "duplicate_seq", "the entry stands here more than once")
     else:
-        second = Fault(entry.seq, "inserted", "a row that is not the entry of this seq")
+        second = TrailFault(entry.seq, "inserted", "a row that is not the entry of this seq")
     return [second, *faults]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry
+from ledger.chain import StoredEntry
 from ledger.entry import MAX_TIME_US, to_datetime
 from ledger.errors import FormatError
 from ledger.storage.copy_format import COPY_SIGNATURE, PG_EPOCH_US
@@ -27,7 +27,7 @@ _COUNT = Struct(">h")
 _BIGINT = Struct(">q")
 _HEADER_WORDS = Struct(">iI")
 _HEADER_BYTES = len(COPY_SIGNATURE) + _HEADER_WORDS.size
-_COLUMNS: Final = Entry._fields
+_COLUMNS: Final = StoredEntry._fields
 
 
 class CopyError(FormatError):
@@ -40,7 +40,7 @@ class LooseRow(NamedTuple):
     ``absent`` names the columns that are NULL or were too large to be sent.
     """
 
-    entry: Entry
+    entry: StoredEntry
     anchored_us: int | None
     absent: tuple[str, ...]
 
@@ -98,7 +98,7 @@ def _loose(values: list[bytes | None]) -> LooseRow:
     )
     anchored_us = anchored + PG_EPOCH_US
     in_range = 0 <= anchored_us <= MAX_TIME_US
-    entry = Entry(
+    entry = StoredEntry(
         org_id,
         seq,
         to_datetime(anchored_us if in_range else 0),

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ledger.chain import Entry, Fault, check_entry
+from ledger.chain import StoredEntry, TrailFault, check_entry
 from ledger.core.verification.rows.right_rows import (
     MAX_LINKS,
     UNKNOWN,
@@ -56,13 +56,13 @@ class LeafHashes:
         if self._wanted:
             self._hashes += [None] * count
 
-    def doubt(self, entry: Entry) -> None:
+    def doubt(self, entry: StoredEntry) -> None:
         """The next row is at fault: it has a place in the tree, its leaf is not to be relied on."""
         if self._wanted:
             self._hashes.append(None)
             self._wrong[entry.seq] = entry_hash(entry.leaf)
 
-    def correct(self, entry: Entry) -> None:
+    def correct(self, entry: StoredEntry) -> None:
         """Another row at the seq of the last one turned out to be the right one."""
         if self._wanted:
             self._wrong.pop(entry.seq, None)
@@ -84,8 +84,8 @@ to make up for the beginning and the end of a look."""
 class _Held(NamedTuple):
     """The last row, at fault: another row at its seq may turn out to be the right one."""
 
-    entry: Entry
-    faults: list[Fault]
+    entry: StoredEntry
+    faults: list[TrailFault]
     before: Link
 
 
@@ -113,7 +113,7 @@ class SegmentScan:
         self._failed = 0
         self._leading_gap = 0
         self._missing = 0
-        self._faults: list[Fault] = []
+        self._faults: list[TrailFault] = []
         self._fault_count = 0
         self._kinds: set[str] = set()
         self.leaves = LeafHashes(segment)
@@ -206,7 +206,7 @@ class SegmentScan:
         self.rows += 1
         self._strays += 1
         seq = row.entry.seq
-        stray = Fault(seq, "genesis", "a row stands before entry 0")
+        stray = TrailFault(seq, "genesis", "a row stands before entry 0")
         self._report(seq, [stray, *self._check(row, UNKNOWN)])
 
     def _take_second(self, row: LooseRow) -> None:
@@ -245,24 +245,24 @@ class SegmentScan:
             self._leading_gap = missing
         elif missing and not self._segment.beyond:
             self._missing += missing
-            self._add(Fault(first, "missing", spell_range(first, seq - 1, "missing")))
+            self._add(TrailFault(first, "missing", spell_range(first, seq - 1, "missing")))
 
-    def _check(self, row: LooseRow, before: Link) -> list[Fault]:
+    def _check(self, row: LooseRow, before: Link) -> list[TrailFault]:
         """All faults of one row, with its link to the row before."""
         entry = row.entry
         if row.absent:
             columns = ", ".join(row.absent)
-            return [Fault(entry.seq, "unreadable", f"NULL or too large to be read: {columns}")]
+            return [TrailFault(entry.seq, "unreadable", f"NULL or too large to be read: {columns}")]
         faults = self._check_links(entry, candidates(before))
         kinds = {fault.kind for fault in faults}
         if "seq_mismatch" in kinds:  # its link is to the place it came from
             faults = [fault for fault in faults if fault.kind != "link_broken"]
         if row.anchored_us is None and "leaf_malformed" not in kinds:
             faults = [fault for fault in faults if "anchored_at" not in fault.reason]
-            faults.append(Fault(entry.seq, "column_mismatch", "column anchored_at is no date"))
+            faults.append(TrailFault(entry.seq, "column_mismatch", "column anchored_at is no date"))
         return faults
 
-    def _check_links(self, entry: Entry, before: tuple[bytes, ...]) -> list[Fault]:
+    def _check_links(self, entry: StoredEntry, before: tuple[bytes, ...]) -> list[TrailFault]:
         faults = check_entry(entry, self._org, self._keyring, None)
         for candidate in before:
             faults = check_entry(entry, self._org, self._keyring, candidate)
@@ -276,7 +276,7 @@ class SegmentScan:
             self._report(self._held.entry.seq, self._held.faults)
             self._held = None
 
-    def _report(self, seq: int, faults: list[Fault]) -> None:
+    def _report(self, seq: int, faults: list[TrailFault]) -> None:
         """One row's faults; the context row's are the segment's before."""
         if self._segment.context and seq == self._segment.first - 1:
             return
@@ -284,11 +284,11 @@ class SegmentScan:
         for fault in faults:
             self._add(fault)
 
-    def _add(self, fault: Fault) -> None:
+    def _add(self, fault: TrailFault) -> None:
         self._fault_count += 1
         self._kinds.add(fault.kind)
         if len(self._faults) < MAX_FAULTS:
-            self._faults.append(Fault(fault.seq, fault.kind, fault.reason[:MAX_REASON_CHARS]))
+            self._faults.append(TrailFault(fault.seq, fault.kind, fault.reason[:MAX_REASON_CHARS]))
 
     def _report_beyond(self) -> None:
         rows = self.rows - self._strays
@@ -297,5 +297,5 @@ class SegmentScan:
             first = self._segment.first + self._leading_gap
             self._leading_gap = 0
             reason = f"{rows} entries from here on stand beyond the head row"
-            self._add(Fault(first, "beyond_head", reason))
+            self._add(TrailFault(first, "beyond_head", reason))
             self._faults.sort(key=lambda fault: fault.seq)

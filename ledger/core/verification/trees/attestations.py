@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ledger.core.verification.work.faults import NO_ENTRY
 from ledger.core.verification.work.tree_part import FaultList
-from ledger.core.verification.work.trust import Trust
+from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import NoteError, TimestampError
 from ledger.note import parse_note
 from ledger.storage.tree_out import Attestation, TreeReader
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Attestations:
     """Holds them against what is trusted; what nobody is trusted for is not looked at."""
 
-    def __init__(self, trust: Trust) -> None:
+    def __init__(self, trust: TrailTrust) -> None:
         self._authorities = trust.authorities
         self._policy = None if trust.witnesses is None else _policy(trust.witnesses)
         self._anchor: int | None = None

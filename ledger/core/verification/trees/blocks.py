@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.work.faults import LogKinds
 from ledger.core.verification.work.tree_part import Cut, FaultList, TileDifference, TreePart
 from ledger.merkle import HASH_BYTES, TILE_WIDTH, fold
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
 
 def tree_part(
-    rows: Rows, tiles: Tiles, heads: Sequence[SignedHead], faults: FaultList, held: set[str]
+    rows: Rows, tiles: Tiles, heads: Sequence[SignedTreeHead], faults: FaultList, held: set[str]
 ) -> TreePart:
     """The segment's part of the tree, with the cuts at these heads (by size, ascending)."""
     return _Blocks(rows, tiles, faults).part(heads, held)
@@ -65,7 +65,7 @@ class _Blocks:
         self._displaced = False
         self._absent = False
 
-    def part(self, heads: Sequence[SignedHead], held: set[str]) -> TreePart:
+    def part(self, heads: Sequence[SignedTreeHead], held: set[str]) -> TreePart:
         first = self._rows.first
         waiting = 0
         while waiting < len(heads) and heads[waiting].size <= first:  # the tree without leaves
@@ -93,7 +93,7 @@ class _Blocks:
             held=sorted(held),
         )
 
-    def _block(self, start: int, heads: Sequence[SignedHead]) -> None:
+    def _block(self, start: int, heads: Sequence[SignedTreeHead]) -> None:
         leaves = self._rows.leaves[start : start + TILE_WIDTH]
         tile = (self._rows.first + start) // TILE_WIDTH
         width = min(max(self._tiles.size - tile * TILE_WIDTH, 0), TILE_WIDTH)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.blocks import Rows
 from ledger.core.verification.work.faults import TRAIL_KINDS, LogKinds
 from ledger.core.verification.work.tree_part import FaultList, TreePart
@@ -52,7 +52,7 @@ class TileStore:
 class RangeProof:
     """Proves the rows of one segment under a signed head. Adds to ``faults`` and ``held``."""
 
-    def __init__(self, head: SignedHead, rows: Rows, faults: FaultList, held: set[str]) -> None:
+    def __init__(self, head: SignedTreeHead, rows: Rows, faults: FaultList, held: set[str]) -> None:
         self._head = head
         self._rows = rows
         self._faults = faults
@@ -60,7 +60,9 @@ class RangeProof:
         self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
 
-    async def check(self, store: TileStore, trees: TreeReader, heads: Sequence[SignedHead]) -> None:
+    async def check(
+        self, store: TileStore, trees: TreeReader, heads: Sequence[SignedTreeHead]
+    ) -> None:
         """Check the tiles under the rows, and the roots that were signed for these sizes."""
         first = self._rows.first
         end = min(first + len(self._rows.leaves), self._head.size)
@@ -130,7 +132,7 @@ class RangeProof:
 async def check_root(
     store: TileStore,
     trees: TreeReader,
-    head: SignedHead,
+    head: SignedTreeHead,
     faults: FaultList,
     kinds: LogKinds = TRAIL_KINDS,
 ) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from ledger.anchor import NONCE_BYTES, blind
-from ledger.chain import Fault
-from ledger.checkpoint import SignedHead
+from ledger.chain import TrailFault
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.attestations import Attestations
 from ledger.core.verification.trees.log_tree import LogRun, LogTree
 from ledger.core.verification.trees.range_proof import TileStore, check_root
@@ -67,7 +67,7 @@ class RangeRun:
             anchor_faults = FaultList()
             await self._conclude_anchors(trees, tally.first, anchor_faults)
         self._faults.take(
-            [Fault(NO_ENTRY, fault.kind, fault.reason) for fault in anchor_faults.named],
+            [TrailFault(NO_ENTRY, fault.kind, fault.reason) for fault in anchor_faults.named],
             anchor_faults.count,
             sorted(anchor_faults.kinds),
         )
@@ -163,7 +163,7 @@ class RangeRun:
         if judged.head is None or row.note is None or row.idx is None or row.leaf is None:
             return False
         own = TileStore(self._org_id)
-        head = SignedHead(judged.head.size, judged.head.root)
+        head = SignedTreeHead(judged.head.size, judged.head.root)
         if not await check_root(own, trees, head, self._faults):
             return False
         nonce = row.nonce or b""
@@ -203,7 +203,7 @@ def _log(snapshot: Snapshot, org_id: int, extent: LogExtent, kinds: LogKinds) ->
     return LogRun(snapshot, org_id, LogTree(kinds, extent.signed), extent)
 
 
-def _remembered_outside(extent: LogExtent, tally: Tally) -> list[SignedHead]:
+def _remembered_outside(extent: LogExtent, tally: Tally) -> list[SignedTreeHead]:
     """Heads that the signer remembers and no worker has held against the tiles."""
     return [
         head

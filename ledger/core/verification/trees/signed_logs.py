@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ledger.anchor import LEAF_BYTES, NONCE_BYTES, blind
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.attestations import Attestations
 from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
 from ledger.core.verification.work.crew import SignedExtent
@@ -31,7 +31,7 @@ class HeadsOfSegment:
     """Reads and judges them; ``heads`` are those to hold against the tree, smallest first."""
 
     def __init__(self, log: LogTrust, judge: NoteJudge, kinds: LogKinds) -> None:
-        self.heads: list[SignedHead] = []
+        self.heads: list[SignedTreeHead] = []
         self.faults = FaultList()
         self.held: set[str] = set()
         self._log = log
@@ -59,7 +59,7 @@ class HeadsOfSegment:
             self.faults.add(row.size - 1, kind, f"the {what} of size {row.size}: {reason}")
         if judged.head is None or judged.head.size != row.size:
             return
-        self.heads.append(SignedHead(row.size, judged.head.root))
+        self.heads.append(SignedTreeHead(row.size, judged.head.root))
         if not row.size:
             return  # it covers no entry: no check of entries holds by it
         self.held.add("anchors" if self._of_anchors else "checkpoints")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.core.verification.trees.log_tree import LogRun, LogTree
 from ledger.core.verification.work.crew import CrewMember, SignedExtent
 from ledger.core.verification.work.extent import Reach
@@ -109,7 +109,7 @@ class SignedRun:
     async def _conclude_anchors(self, tally: Tally) -> None:
         tree = self._anchors.tree
         await self._anchors.end(self._leaves)
-        named = [Fault(NO_ENTRY, fault.kind, fault.reason) for fault in tree.faults.named]
+        named = [TrailFault(NO_ENTRY, fault.kind, fault.reason) for fault in tree.faults.named]
         tally.add_faults(named, tree.faults.count, tree.faults.kinds)
         async with self._snapshot.trees() as trees:
             is_anchored = await trees.is_anchored(self._org_id, self.signed.anchors.signed)

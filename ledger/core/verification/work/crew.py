@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 
 from ledger.archive.targets import TargetSettings
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.work.faults import VerificationFailed
 from ledger.core.verification.work.segments import Segment, SegmentResult
-from ledger.core.verification.work.trust import LogTrust, Trust
+from ledger.core.verification.work.trust import LogTrust, TrailTrust
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.workers import WorkerKind, WorkerProcess, worker_processes
 
@@ -45,7 +45,7 @@ class LogExtent(msgspec.Struct, frozen=True):
     ``trust`` knows of others, which may be larger.
     """
 
-    head: SignedHead
+    head: SignedTreeHead
     trust: LogTrust
 
     @property
@@ -62,7 +62,7 @@ class LogExtent(msgspec.Struct, frozen=True):
 class SignedExtent(msgspec.Struct, frozen=True):
     """What of the signed logs is known before the work begins."""
 
-    trust: Trust
+    trust: TrailTrust
     trail: LogExtent
     anchors: LogExtent
 

@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
-from ledger.checkpoint import SignedHead
+from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.work.crew import LogExtent, SignedExtent
 from ledger.core.verification.work.faults import (
     ANCHOR_KINDS,
@@ -22,7 +22,7 @@ from ledger.core.verification.work.faults import (
 )
 from ledger.core.verification.work.segments import MAX_BIGINT
 from ledger.core.verification.work.tally import Ending, Tally, find_ending
-from ledger.core.verification.work.trust import LogTrust, NoteJudge, Trust
+from ledger.core.verification.work.trust import LogTrust, NoteJudge, TrailTrust
 from ledger.merkle import EMPTY_ROOT
 from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
@@ -32,7 +32,7 @@ SETTLE_S: Final = 2.0
 SETTLE_POLL_S: Final = 0.1
 
 
-class Target(NamedTuple):
+class TrailRange(NamedTuple):
     """What to verify; None: from the first entry, or up to the head and whatever is beyond it."""
 
     org_id: int
@@ -54,7 +54,7 @@ class Extent(NamedTuple):
     whole: bool
 
 
-async def await_checkpoint(database_url: str, target: Target, trust: Trust | None) -> None:
+async def await_checkpoint(database_url: str, target: TrailRange, trust: TrailTrust | None) -> None:
     """Wait until the largest checkpoint that the signer remembers is stored, a short while.
 
     Its memory is written a moment before the database is.
@@ -69,7 +69,7 @@ async def await_checkpoint(database_url: str, target: Target, trust: Trust | Non
         await asyncio.sleep(SETTLE_POLL_S)
 
 
-async def check_range(database_url: str, target: Target, trust: Trust | None) -> None:
+async def check_range(database_url: str, target: TrailRange, trust: TrailTrust | None) -> None:
     """Raise RangeRefused for a range that lies beyond the trail, wholly or in part."""
     if target.to_seq is None and not target.from_seq:
         return
@@ -77,7 +77,7 @@ async def check_range(database_url: str, target: Target, trust: Trust | None) ->
         await find_extent(snapshot, target, trust)
 
 
-async def find_extent(snapshot: Snapshot, target: Target, trust: Trust | None) -> Extent:
+async def find_extent(snapshot: Snapshot, target: TrailRange, trust: TrailTrust | None) -> Extent:
     """How far the trail reaches in this snapshot.
 
     Raises RangeRefused where the range ends, or begins, beyond both the head and the
@@ -102,7 +102,7 @@ async def find_extent(snapshot: Snapshot, target: Target, trust: Trust | None) -
     return Extent(head, newest, signed, ending, whole=False)
 
 
-def _require_within(target: Target, first: int, end: int) -> None:
+def _require_within(target: TrailRange, first: int, end: int) -> None:
     """Raise RangeRefused unless the range lies within a trail that ends at ``end``."""
     last = target.to_seq
     if last is None and not first:
@@ -127,14 +127,16 @@ TRIES: Final = 1_000
 AT_ONCE: Final = 50
 
 
-async def find_signed(trees: TreeReader, org_id: int, trust: Trust) -> SignedExtent:
+async def find_signed(trees: TreeReader, org_id: int, trust: TrailTrust) -> SignedExtent:
     """The sizes up to which a trusted key signed, by what is stored; 0 where none is found."""
     trail = await _largest(trees, org_id, trust.trail, TRAIL_KINDS)
     anchors = await _largest(trees, ANCHOR_LOG, trust.anchors, ANCHOR_KINDS)
     return SignedExtent(trust, LogExtent(trail, trust.trail), LogExtent(anchors, trust.anchors))
 
 
-async def _largest(trees: TreeReader, org_id: int, log: LogTrust, kinds: LogKinds) -> SignedHead:
+async def _largest(
+    trees: TreeReader, org_id: int, log: LogTrust, kinds: LogKinds
+) -> SignedTreeHead:
     judge = NoteJudge(log, kinds)
     below = MAX_BIGINT
     for _ in range(TRIES // AT_ONCE):
@@ -142,11 +144,11 @@ async def _largest(trees: TreeReader, org_id: int, log: LogTrust, kinds: LogKind
         for size, root, note in rows:
             judged = judge.judge(size, root, note)
             if judged.head is not None and judged.head.size == size:
-                return SignedHead(size, judged.head.root)
+                return SignedTreeHead(size, judged.head.root)
         if len(rows) < AT_ONCE:
             break
         below = rows[-1][0]
-    return SignedHead(0, EMPTY_ROOT)
+    return SignedTreeHead(0, EMPTY_ROOT)
 
 
 SIGNING_LIMIT_S: Final = 300.0

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.errors import QuireError
 from ledger.verdict import NOT_CHECKED, Check, Verdict
 
@@ -186,7 +186,7 @@ class Result(msgspec.Struct, frozen=True):
     total_entries: int
     verified_entries: int
     failed_entries: int
-    errors: list[Fault]
+    errors: list[TrailFault]
     fault_count: int
     first_seq: int
     last_seq: int

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.core.verification.work.tree_part import TreePart
 from ledger.merkle import TILE_WIDTH
 
@@ -56,7 +56,7 @@ class SegmentResult(msgspec.Struct, tag="result"):
     leading_gap: int
     trailing_gap: int
     missing: int
-    faults: list[Fault]
+    faults: list[TrailFault]
     fault_count: int
     kinds: list[str]
     end_hashes: list[bytes] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ledger.chain import EMPTY_SEQ, Fault
+from ledger.chain import EMPTY_SEQ, TrailFault
 from ledger.core.verification.work.faults import (
     ALWAYS_ASKED,
     CHECKS,
@@ -33,7 +33,7 @@ class Tally:
     def __init__(self, first: int, last: int) -> None:
         self.first = first
         self.last = last
-        self.faults: list[Fault] = []
+        self.faults: list[TrailFault] = []
         self.fault_count = 0
         self.head: Check = NOT_CHECKED
         self.end_hashes: list[bytes] = []
@@ -76,12 +76,12 @@ class Tally:
         if segment.last == self.last:
             self.end_hashes, self.end_time = result.end_hashes, result.end_time
 
-    def add_fault(self, fault: Fault) -> None:
+    def add_fault(self, fault: TrailFault) -> None:
         """Add a fault of the trail as a whole; it is named however many came before it."""
         del self.faults[MAX_FAULTS - 1 :]
         self._count(fault)
 
-    def add_faults(self, faults: Sequence[Fault], count: int, kinds: set[str]) -> None:
+    def add_faults(self, faults: Sequence[TrailFault], count: int, kinds: set[str]) -> None:
         """Add faults of a signed log: ``count`` of them, the first of which are named."""
         del self.faults[max(MAX_FAULTS - len(faults), MAX_FAULTS // 2) :]
         for fault in faults:
@@ -107,7 +107,7 @@ class Tally:
         what = (
             "missing: nothing is left of the trail" if start == 0 else "missing: the tail was cut"
         )
-        self.add_fault(Fault(start, kind, spell_range(start, self.last, what)))
+        self.add_fault(TrailFault(start, kind, spell_range(start, self.last, what)))
 
     def result(self) -> Result:
         """The verdict."""
@@ -131,12 +131,12 @@ class Tally:
             reasons={name: self._why(name) for name in CHECKS if answers[name] == NOT_CHECKED},
         )
 
-    def _count(self, fault: Fault) -> None:
+    def _count(self, fault: TrailFault) -> None:
         self._name(fault)
         self.fault_count += 1
         self._kinds.add(fault.kind)
 
-    def _name(self, fault: Fault) -> None:
+    def _name(self, fault: TrailFault) -> None:
         if len(self.faults) < MAX_FAULTS:
             self.faults.append(fault)
 
@@ -149,7 +149,7 @@ class Tally:
         if self._gap_from is not None:
             start, self._gap_from = self._gap_from, None
             self._count_missing(start, before - 1)
-            self._count(Fault(start, "missing", spell_range(start, before - 1, "missing")))
+            self._count(TrailFault(start, "missing", spell_range(start, before - 1, "missing")))
 
     def _count_missing(self, first: int, last: int) -> None:
         self._missing += last - first + 1
@@ -189,7 +189,7 @@ class Ending(NamedTuple):
     """Where a trail should end, and what is already known to be wrong with its head row."""
 
     last: int
-    fault: Fault | None
+    fault: TrailFault | None
 
 
 def find_ending(head: HeadRow | None, newest: NewestRow | None, signed: int = 0) -> Ending:
@@ -204,15 +204,15 @@ def find_ending(head: HeadRow | None, newest: NewestRow | None, signed: int = 0)
 def _by_rows(head: HeadRow | None, newest: NewestRow | None) -> Ending:
     newest_seq = newest.seq if newest else EMPTY_SEQ
     if head is None:
-        fault = Fault(max(newest_seq, 0), "head_missing", "the org has no head row")
+        fault = TrailFault(max(newest_seq, 0), "head_missing", "the org has no head row")
         return Ending(max(newest_seq, EMPTY_SEQ), fault)
     if head.seq < EMPTY_SEQ:
-        fault = Fault(head.seq, "head_mismatch", "the head row has an impossible seq")
+        fault = TrailFault(head.seq, "head_mismatch", "the head row has an impossible seq")
         return Ending(max(newest_seq, EMPTY_SEQ), fault)
     if newest and newest_seq != head.seq and _is_named(newest, head):
         # A cut tail or an entry too many would not have the head's hash at the end.
         reason = f"the head row says seq {head.seq} but names the hash of entry {newest_seq}"
-        return Ending(newest_seq, Fault(head.seq, "head_mismatch", reason))
+        return Ending(newest_seq, TrailFault(head.seq, "head_mismatch", reason))
     return Ending(head.seq, None)
 
 
@@ -247,7 +247,7 @@ def check_head(
 
 
 def _fault(tally: Tally, head: HeadRow, reason: str) -> None:
-    tally.add_fault(Fault(head.seq, "head_mismatch", reason))
+    tally.add_fault(TrailFault(head.seq, "head_mismatch", reason))
 
 
 def _text(time_us: int | None) -> str | None:

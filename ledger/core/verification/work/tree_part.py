@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ledger.chain import Fault
+from ledger.chain import TrailFault
 from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS
 from ledger.merkle import HASH_BYTES, TILE_WIDTH
 
@@ -61,7 +61,7 @@ class TreePart(msgspec.Struct, frozen=True):
     differing: list[TileDifference] = []
     displaced: bool = False
     absent: bool = False
-    faults: list[Fault] = []
+    faults: list[TrailFault] = []
     fault_count: int = 0
     kinds: list[str] = []
     held: list[str] = []
@@ -75,7 +75,7 @@ class FaultList:
     """Faults with their bound: the first 1,000 are named, all are counted."""
 
     def __init__(self) -> None:
-        self.named: list[Fault] = []
+        self.named: list[TrailFault] = []
         self.count = 0
         self.kinds: set[str] = set()
 
@@ -84,9 +84,9 @@ class FaultList:
         self.count += 1
         self.kinds.add(kind)
         if len(self.named) < MAX_FAULTS:
-            self.named.append(Fault(seq, kind, reason[:MAX_REASON_CHARS]))
+            self.named.append(TrailFault(seq, kind, reason[:MAX_REASON_CHARS]))
 
-    def take(self, named: list[Fault], count: int, kinds: list[str]) -> None:
+    def take(self, named: list[TrailFault], count: int, kinds: list[str]) -> None:
         """Take over the faults of another list."""
         self.named += named[: MAX_FAULTS - len(self.named)]
         self.count += count

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ledger.checkpoint import Checkpoint, SignedHead, open_checkpoint
+from ledger.checkpoint import SignedTreeHead, TreeHead, open_checkpoint
 from ledger.core.verification.work.faults import LogKinds
 from ledger.errors import CheckpointError, InvalidSignature, NoteError, UnsignedNote
 from ledger.note import SignatureType, Verifier, parse_vkey
@@ -31,10 +31,10 @@ class LogTrust(msgspec.Struct, frozen=True):
 
     origin: str
     keys: list[list[str]]
-    remembered: list[SignedHead] = []
+    remembered: list[SignedTreeHead] = []
 
 
-class Trust(msgspec.Struct, frozen=True):
+class TrailTrust(msgspec.Struct, frozen=True):
     """What is believed of a trail's own log and of the anchor log.
 
     ``authorities`` are timestamp authorities' CA certificates (PEM), ``witnesses``
@@ -52,11 +52,11 @@ class Trust(msgspec.Struct, frozen=True):
         history: LogKeyHistory,
         slug: str,
         *,
-        trail: Sequence[SignedHead] = (),
-        anchors: Sequence[SignedHead] = (),
+        trail: Sequence[SignedTreeHead] = (),
+        anchors: Sequence[SignedTreeHead] = (),
         authorities: bytes | None = None,
         witnesses: bytes | None = None,
-    ) -> Trust:
+    ) -> TrailTrust:
         """What a history of keys says of an org's log; ``trail`` and ``anchors`` are remembered.
 
         Raises KeyHistoryError for a slug that no log can have.
@@ -76,7 +76,7 @@ class Judged(NamedTuple):
     """What a note is worth: faults as (kind, reason), and the tree head if its signatures hold."""
 
     faults: list[tuple[str, str]]
-    head: Checkpoint | None
+    head: TreeHead | None
     classical: bool
     pq: bool
 
@@ -119,7 +119,7 @@ class NoteJudge:
         faults: list[tuple[str, str]],
         *,
         pq: bool = False,
-    ) -> list[tuple[Checkpoint, int]]:
+    ) -> list[tuple[TreeHead, int]]:
         """The tree head, once for each key that signed it; none where there is a fault."""
         kinds = self._kinds
         try:
