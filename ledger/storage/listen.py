@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ledger.errors import StorageError
-from ledger.storage.database import connect
+from ledger.storage.database import connect, explained
 
 RETRY_S: Final = 1.0
 
@@ -34,10 +34,13 @@ async def follow(
             continue
         try:
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
-            for channel in channels:
-                await connection.add_listener(channel, hear)
+            async with explained():
+                for channel in channels:
+                    await connection.add_listener(channel, hear)
             on_gap()
             await lost.wait()
+        except StorageError:
+            pass  # it was lost before it listened
         finally:
             connection.terminate()
         on_gap()

@@ -10,6 +10,23 @@ import structlog
 from server.settings import Settings
 
 
+def _of_a_lost_connection(record: logging.LogRecord) -> bool:
+    """Whether asyncio reports what asyncpg did not look at when a connection was lost."""
+    if record.exc_info is None or not isinstance(record.exc_info, tuple):
+        return False
+    error = record.exc_info[1]
+    return (
+        "never retrieved" in record.getMessage()
+        and isinstance(error, Exception)
+        and type(error).__module__.startswith("asyncpg.")
+        and type(error).__name__ in {"ConnectionDoesNotExistError", "ConnectionFailureError"}
+    )
+
+
+def _left_out(record: logging.LogRecord) -> bool:
+    return not _of_a_lost_connection(record)
+
+
 def configure(settings: Settings) -> None:
     """Set up logging as the settings say."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -43,6 +60,10 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Whoever used the connection has the error, and says what it means.
+    quiet = logging.getLogger("asyncio")
+    if _left_out not in quiet.filters:
+        quiet.addFilter(_left_out)
     # asyncpg reports each try to reach a database that is away, with a traceback.
     logging.getLogger("asyncpg").setLevel(max(level, logging.CRITICAL))
     # uvicorn says at "info" what the banner says already.

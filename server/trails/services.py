@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from ledger.core.bundling import BundleBuilder
+from ledger.core.lasting import Lasting
 from ledger.core.proving import Prover
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
@@ -44,6 +45,10 @@ from server.trails.retaining import Retaining
 log = structlog.get_logger("quire")
 
 T = TypeVar("T")
+
+AGAIN_S: Final = 1.0
+SILENT_S: Final = 60.0
+"""A task that failed is well again when it did not for so long."""
 
 
 def _limits(settings: Settings) -> SigningLimits:
@@ -150,7 +155,19 @@ class Services:
     def _start(self, tasks: Iterable[str]) -> None:
         self.sequencer.start()
         self.verifications.start()
-        self._tasks = [asyncio.create_task(load(task)(self), name=task) for task in tasks]
+        self._tasks = [asyncio.create_task(self._keep(task), name=task) for task in tasks]
+
+    async def _keep(self, task: str) -> None:
+        """Run a task until it is done or cancelled; one that fails is logged and begins again."""
+        trouble = Lasting(f"{task} failed and begins again", f"{task} goes on", silent_s=SILENT_S)
+        while True:
+            try:
+                await load(task)(self)
+            except Exception as error:  # noqa: BLE001 - nobody else would ever see it
+                trouble.failed(log.error, f"{type(error).__name__}: {error}")
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     async def close(self) -> None:
         """Drain the sequencer within the shutdown limit, then let go of everything."""

@@ -1,0 +1,65 @@
+"""A task of a worker that fails is logged and begins again; what notifications say goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger.storage import listen
+from server.trails import services
+from server.trails.services import Services
+from tests.support.clusters import Database
+
+FAILING = f"{__name__}:fails_twice"
+began: list[int] = []
+
+
+async def fails_twice(_: Services) -> None:
+    began.append(1)
+    if len(began) <= 2:
+        raise RuntimeError("a double that raises")
+
+
+async def test_a_task_that_fails_begins_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(services, "AGAIN_S", 0.0)
+    began.clear()
+    await Services._keep(object(), FAILING)  # type: ignore[arg-type]
+    assert len(began) == 3
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("a double that raises") == 1
+
+
+async def test_a_connection_lost_before_it_listens_is_replaced(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revoked keys are told by notifications: who does not listen lets them in."""
+    monkeypatch.setattr(listen, "RETRY_S", 0.0)
+    heard = asyncio.Event()
+    original = asyncpg.Connection.add_listener
+    lost = iter([True, True, False])
+
+    async def add_listener(connection: asyncpg.Connection[Any], *arguments: Any) -> None:
+        if next(lost, False):
+            connection.terminate()
+        await original(connection, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", add_listener)
+    listening = asyncio.Event()
+    following = asyncio.create_task(
+        listen.follow(database.server_url, {"here": lambda _: heard.set()}, listening.set)
+    )
+    connection = await asyncpg.connect(database.server_url)
+    try:
+        async with asyncio.timeout(60):
+            while not heard.is_set():
+                assert not following.done()
+                await connection.execute("NOTIFY here")
+                await asyncio.sleep(0.05)
+    finally:
+        following.cancel()
+        await connection.close()
