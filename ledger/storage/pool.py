@@ -33,6 +33,16 @@ NO_MORE: Final = (
 )
 
 
+UNFIT: Final = (
+    asyncio.CancelledError,
+    OSError,  # and TimeoutError
+    # "Another operation is in progress": whoever gets the connection next would be told the same.
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""After these nobody can say what a connection is at: it is not used again."""
+
+
 class PoolClosed(asyncpg.InterfaceError):
     """The pool was closed while a connection was asked for."""
 
@@ -85,7 +95,7 @@ class Pool:
         connection = await self.acquire(timeout_s)
         try:
             yield connection
-        except (asyncio.CancelledError, TimeoutError):
+        except UNFIT:
             connection.terminate()  # its statement may still run
             raise
         finally:

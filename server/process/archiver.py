@@ -195,6 +195,9 @@ class Archiver:
                 self._problems.failed(org_id, log.error, reason, org_id=org_id)
             with contextlib.suppress(StorageError):
                 await archive_accounts.keep_problem(database, url, org_id, reason)
+        except Exception as error:  # noqa: BLE001 - it would end the others, and this process
+            reason = f"{type(error).__name__}: {error}"
+            self._problems.failed(org_id, log.error, reason, org_id=org_id)
         else:
             self._problems.fine(org_id)
             self._target.fine()

@@ -111,6 +111,24 @@ async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
         assert not connection.is_in_transaction()
 
 
+async def test_a_connection_that_is_at_something_else_is_no_ones(pool: Pool) -> None:
+    """The next one to get it would be refused too, and the next: it is always the last one used."""
+    others: list[asyncio.Task[str]] = []
+
+    async def two_at_once() -> None:
+        async with pool.connection() as connection:
+            others.append(asyncio.create_task(connection.execute("SELECT pg_sleep(60)")))
+            await asyncio.sleep(0.1)
+            await connection.fetch("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable, match="another operation is in progress"):
+        await two_at_once()
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await others[0]
+    for _ in range(3):
+        assert len(await pool.fetch("SELECT 1")) == 1
+
+
 async def test_lost_connections_are_replaced(own_cluster: OwnCluster, pool: Pool) -> None:
     await slow_reads(pool, 30)
     killer = await asyncpg.connect(own_cluster.superuser_url)
