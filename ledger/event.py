@@ -134,7 +134,7 @@ def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Eve
     if body[:1] in {b"\xdc", b"\xdd"} and (count := _size(body)) > max_events:
         if count > len(body):  # each event takes a byte at least
             raise InvalidEvent(
-                f"the body is not a MessagePack array: it declares {count} elements and ends early"
+                f"the body is not a MessagePack array: it declares {count} elements and ends early; send the whole of it"
             )
         raise _too_many(max_events)
     try:

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from errno import EISDIR
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final, Self, TypeAlias
 
 from ledger.client.errors import ProtocolError
@@ -70,12 +69,7 @@ class PartFile:
         self._file: BinaryIO = self._part.open("xb")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         with contextlib.suppress(FileNotFoundError):  # it was finished
             self._part.unlink()

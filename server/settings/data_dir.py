@@ -8,7 +8,6 @@ import pwd
 import shlex
 import stat
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from server.refusal import StartupRefused
@@ -169,12 +168,7 @@ class DataDirLock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -37,21 +37,6 @@ class SettingDoc(NamedTuple):
     description: str
 
 
-SECTIONS: Final[tuple[type, ...]] = (
-    ListeningSettings,
-    DatabaseSettings,
-    KeySettings,
-    SigningSettings,
-    AttestationSettings,
-    ArchiveSettings,
-    AppendSettings,
-    BundleSettings,
-    TimeSettings,
-    RunningSettings,
-)
-"""In the order of the documentation."""
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Settings(
     ListeningSettings,
@@ -187,6 +172,8 @@ class Settings(
         return problems
 
 
+SECTIONS: Final[tuple[type, ...]] = Settings.__bases__
+"""In the order of the documentation."""
 _OWN: Final = settings_of(SECTIONS)
 
 

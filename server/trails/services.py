@@ -186,5 +186,6 @@ class Services:
             log.error(
                 "org frozen: its trail failed the check before an append", org=org, reason=reason
             )
-        metrics.FROZEN.inc(len(report.frozen))
+        if report.frozen:
+            metrics.FROZEN.inc(len(report.frozen))
         metrics.observe_batch(report.entries, report.seconds)

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
 from typing import Final, Self
 
 import httpx2
@@ -49,12 +48,7 @@ class Peer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Final
 
 import click
@@ -137,12 +136,7 @@ class _SearchStatus:
         self._status.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._status.stop()
 
     def __call__(self, outcome: ImportOutcome) -> None:

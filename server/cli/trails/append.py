@@ -2,7 +2,6 @@
 
 import os
 import stat
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import click
@@ -101,12 +100,7 @@ class _Progress:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def step(self, outcome: Outcome) -> None:

@@ -5,7 +5,6 @@ nothing of the trail.
 """
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 import click
@@ -90,12 +89,7 @@ class _Bar:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def __call__(self, job: VerificationJob) -> None:
