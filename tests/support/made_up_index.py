@@ -70,10 +70,17 @@ class MadeUpIndex:
         if release.name == "hatchling":
             files |= {"hatchling/__init__.py": "", "hatchling/build.py": BACKEND}
         path = self.folder / f"{stem}-py3-none-any.whl"
+        before = path.read_bytes() if path.exists() else None
         with zipfile.ZipFile(path, "w") as wheel:
             for name, content in files.items():
-                wheel.writestr(name, content)
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+                wheel.writestr(
+                    zipfile.ZipInfo(name), content
+                )  # dated 1980: the same bytes each time
+        wheel_bytes = path.read_bytes()
+        assert before in {None, wheel_bytes} or release.version == NEWER, (
+            f"two locks name different wheels {path.name}"
+        )
+        return hashlib.sha256(wheel_bytes).hexdigest()
 
     def lock(self, releases: Iterable[Release]) -> str:
         """Publish releases, and a newer one of each; returns the lock file of the former."""
