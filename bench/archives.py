@@ -16,7 +16,7 @@ from bench.figures import Figure, in_turns, ratio
 from bench.scope import Scope
 from ledger.archive.targets import open_target
 from ledger.archive.verification.findings import ArchiveVerdict
-from ledger.archive.verification.run import ArchiveVerification, How
+from ledger.archive.verification.run import ArchiveVerification, ArchiveVerificationOptions
 
 ENTRIES: Final = 2_000_000
 LEAST_ENTRIES: Final = 2_000
@@ -56,7 +56,9 @@ def _verify(root: Path, count: int) -> float:
 
 async def _verdict(root: Path) -> ArchiveVerdict:
     async with open_target(f"file://{root}") as target:
-        return await ArchiveVerification(target, SLUG, How(pins=HISTORY.pins())).run()
+        return await ArchiveVerification(
+            target, SLUG, ArchiveVerificationOptions(pins=HISTORY.pins())
+        ).run()
 
 
 def _hash(files: list[Path]) -> float:

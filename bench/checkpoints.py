@@ -11,7 +11,7 @@ from bench.appends import MANY_ORGS, UNIT, post_batches, post_singles
 from bench.figures import Figure, in_turns, ratio, value
 from bench.load import LoadClient
 from bench.scope import Scope
-from bench.signed import Watch, settle, settled
+from bench.signed import PollingDelay, settle, settled
 
 P50: Final = 49
 P99: Final = 98
@@ -28,7 +28,7 @@ def checkpoint_lag(scope: Scope) -> Figure:
     with stage.server(served) as port, LoadClient() as client:
         post_batches(client, port, org.entries, max(count // 5, 1))
         for _ in range(runs):
-            with Watch(served, [org.org_id]) as watch:
+            with PollingDelay(served, [org.org_id]) as watch:
                 rates.append(post_batches(client, port, org.entries, count))
             cuts.append(quantiles(watch.lags, n=100, method="inclusive"))
         settle(served)
@@ -46,7 +46,7 @@ def _many_orgs(scope: Scope) -> dict[str, float]:
     with stage.server(served) as port, LoadClient() as client:
         targets = [org.entries for org in orgs]
         post_singles(client, port, targets, len(targets))
-        with Watch(served, watched) as watch:
+        with PollingDelay(served, watched) as watch:
             rate = post_singles(client, port, order.sample(targets, len(targets)), count)
     stage.drop(served)
     return {

@@ -28,7 +28,7 @@ class Target(msgspec.Struct):
     key: str = ""
 
 
-class Order(msgspec.Struct, kw_only=True):
+class VerificationSetup(msgspec.Struct, kw_only=True):
     """So many requests over so many connections, spread over the targets in turn.
 
     ``batch``: bodies of 1,000 events, else of one; ``get``: none. ``minimal``
@@ -46,7 +46,7 @@ class Order(msgspec.Struct, kw_only=True):
     rate: float = 0.0
 
 
-class Outcome(msgspec.Struct):
+class AppendOutcome(msgspec.Struct):
     """Seconds from the first byte sent to the last answer, and of each request; or what failed."""
 
     seconds: float = 0.0
@@ -74,7 +74,7 @@ class LoadClient:
         self._process.kill()
         self._process.communicate()
 
-    def run(self, order: Order) -> Outcome:
+    def run(self, order: VerificationSetup) -> AppendOutcome:
         """Carry out one order. Raises LoadFailed."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -84,13 +84,13 @@ class LoadClient:
         line = stdout.readline()
         if not line:
             raise LoadFailed("the load client ended")
-        outcome = msgspec.json.decode(line, type=Outcome)
+        outcome = msgspec.json.decode(line, type=AppendOutcome)
         if outcome.failure is not None:
             raise LoadFailed(outcome.failure)
         return outcome
 
 
-def _parts(order: Order) -> Callable[[int], list[bytes]]:
+def _parts(order: VerificationSetup) -> Callable[[int], list[bytes]]:
     """What is sent as request number n."""
     if order.get:
         heads = [_head(order, target, None) for target in order.targets]
@@ -106,7 +106,7 @@ def _parts(order: Order) -> Callable[[int], list[bytes]]:
     return lambda number: [heads[number % len(heads)], bodies[number % len(bodies)]]
 
 
-def _head(order: Order, target: Target, size: int | None) -> bytes:
+def _head(order: VerificationSetup, target: Target, size: int | None) -> bytes:
     lines = [f"{'GET' if order.get else 'POST'} {target.path} HTTP/1.1", "Host: 127.0.0.1"]
     if target.key:
         lines.append(f"x-api-key: {target.key}")
@@ -117,7 +117,7 @@ def _head(order: Order, target: Target, size: int | None) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def _carry_out(order: Order) -> Outcome:
+async def _carry_out(order: VerificationSetup) -> AppendOutcome:
     parts = _parts(order)
     connections = await wire.connect(order.port, order.connections)
     work = wire.Work(parts, order.requests, 200 if order.get else 201, order.rate)
@@ -130,11 +130,11 @@ async def _carry_out(order: Order) -> Outcome:
     except (wire.BadAnswer, TimeoutError) as error:
         reason = str(error) or f"not done within {LIMIT_S:.0f} s"
         told = f"{len(work.latencies_s)} of {order.requests} requests answered: {reason}"
-        return Outcome(failure=told)
+        return AppendOutcome(failure=told)
     finally:
         for connection in connections:
             connection.close()
-    return Outcome(time.perf_counter() - started, work.latencies_s)
+    return AppendOutcome(time.perf_counter() - started, work.latencies_s)
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def main() -> None:
     # Standard output may be unbuffered (PYTHONUNBUFFERED), and then takes a part of what is written.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as outcomes:
         for line in sys.stdin.buffer:
-            outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=Order)))
+            outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=VerificationSetup)))
             outcomes.write(msgspec.json.encode(outcome) + b"\n")
             outcomes.flush()
 

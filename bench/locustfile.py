@@ -41,7 +41,7 @@ class LedgerUser(HttpUser):
         self.org = f"/v1/orgs/{ORG}"
 
 
-class Writer(LedgerUser):
+class RowWriter(LedgerUser):
     """Appends single events as fast as they are answered."""
 
     weight = 10

@@ -16,7 +16,7 @@ from bench.figures import Figure, in_turns, ratio
 from bench.logs import Log, SignedTrail
 from bench.scope import Scope
 from bench.stage import KEYRING, StageFailed
-from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing import RoundLimits
 from ledger.core.checkpointing.following import Follower, LeafRange
 from ledger.merkle import Edge
 from ledger.storage.signing import SignerConnection
@@ -61,7 +61,7 @@ async def _stored(log: Log) -> tuple[list[bytes], bytes]:
 
 async def _checked(log: Log) -> bytes:
     """Place, hash, signature and link of each row too, in the signer's portions."""
-    org, portion = log.org, Pace().entries_per_org
+    org, portion = log.org, RoundLimits().entries_per_org
     edge, link = Edge(), None
     async with SignerConnection.open(log.scratch.server_url) as connection:
         while edge.size < log.size:

@@ -12,7 +12,7 @@ import asyncpg
 
 from bench.stage import Scratch, StageFailed
 
-LOOK_S: Final = 0.01
+POLL_INTERVAL_S: Final = 0.01
 SETTLE_S: Final = 600.0
 """At most so long is waited for the signer."""
 _BEHIND: Final = """
@@ -40,7 +40,7 @@ async def _settle(scratch: Scratch, queries: Sequence[str]) -> None:
             while await connection.fetchval(query):
                 if time.monotonic() > deadline:
                     raise StageFailed("the signer does not follow the trails")
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
     finally:
         await connection.close()
 
@@ -56,7 +56,7 @@ def settled(scratch: Scratch, measure: Callable[[], float]) -> Callable[[], floa
     return measured
 
 
-class Watch:
+class PollingDelay:
     """Looks how long trails are and how much of each is signed, while its block lasts and after.
 
     ``lags`` are the seconds from a look that found a trail longer to the first
@@ -96,7 +96,7 @@ class Watch:
                     if time.monotonic() > deadline:
                         return
                 self._note(lengths, await standing.fetch(self._org_ids))
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             await connection.close()
 

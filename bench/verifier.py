@@ -20,7 +20,7 @@ from ledger.core.verification.work.trust import TrailTrust
 SAMPLE_S: Final = 0.25
 
 
-class Order(msgspec.Struct):
+class VerificationSetup(msgspec.Struct):
     """Verify entries 0 to ``count - 1`` of an org's trail, the whole trail where there are no more."""
 
     database_url: str
@@ -30,7 +30,7 @@ class Order(msgspec.Struct):
     count: int | None
 
 
-class Outcome(msgspec.Struct):
+class AppendOutcome(msgspec.Struct):
     """How long it took, from the call to the verdict, and what the verdict is."""
 
     seconds: float
@@ -57,7 +57,9 @@ def verify(
     scratch: Scratch, org: Tenant, trust: TrailTrust, count: int, *, whole: bool = False
 ) -> Verified:
     """Verify the first ``count`` entries of a trail with their tree, on all cores."""
-    order = Order(scratch.server_url, org.org_id, org.slug, trust, None if whole else count)
+    order = VerificationSetup(
+        scratch.server_url, org.org_id, org.slug, trust, None if whole else count
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "bench.verifier"],
         stdin=subprocess.PIPE,
@@ -71,7 +73,7 @@ def verify(
         finally:
             process.kill()
             watch.stop()
-    outcome = msgspec.json.decode(told, type=Outcome)
+    outcome = msgspec.json.decode(told, type=AppendOutcome)
     if not outcome.valid or outcome.entries != count:
         raise VerificationWrong(f"expected {count} good entries, found {outcome}")
     return Verified(outcome.seconds, watch.rss, watch.pss)
@@ -111,7 +113,7 @@ def _memory(pid: int) -> tuple[int, int]:
     return rss, pss
 
 
-async def _verify(order: Order) -> Outcome:
+async def _verify(order: VerificationSetup) -> AppendOutcome:
     target = TrailRange(
         order.org_id,
         order.org,
@@ -121,12 +123,12 @@ async def _verify(order: Order) -> Outcome:
     started = time.perf_counter()
     result = await verify_trail(order.database_url, target, KEYRING, trust=order.trust)
     right = result.fault_count == 0 and (order.count is not None or result.checks.tree is True)
-    return Outcome(time.perf_counter() - started, result.verified_entries, right)
+    return AppendOutcome(time.perf_counter() - started, result.verified_entries, right)
 
 
 def main() -> None:
     """Carry out the order."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=VerificationSetup)
     sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_verify(order))))
 
 

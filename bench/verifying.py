@@ -17,7 +17,7 @@ from bench.tenants import Tenant
 from bench.trails import RawTrail
 from bench.verifier import Verified, verify
 from ledger.chain import StoredEntry
-from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing import RoundLimits
 from ledger.core.verification.work.trust import TrailTrust
 from tests.support.signing import checkpointer, log_keys
 
@@ -107,7 +107,7 @@ def trust_of(org: Tenant) -> TrailTrust:
 async def _sign(scope: Scope, scratch: Scratch) -> None:
     """Checkpoints over the whole trail, and anchors over them, by the real checkpointer."""
     memory = scope.stage.directory / f"{scratch.name}.sqlite"
-    pace = Pace(entries_per_org=CHECKPOINT_ENTRIES)
+    pace = RoundLimits(entries_per_org=CHECKPOINT_ENTRIES)
     async with checkpointer(scratch.server_url, memory, keyring=KEYRING, pace=pace) as signer:
         while (await signer.round()).behind:
             await signer.anchor()

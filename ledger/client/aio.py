@@ -263,7 +263,7 @@ class AsyncLedgerClient:
         ``on_progress`` is called with the job about once a second. Raises
         VerificationFailedError if there is no verdict.
         """
-        slug, watch = await self._slug(), verification.Watch(on_progress)
+        slug, watch = await self._slug(), verification.PollingDelay(on_progress)
         wait = watch.first_wait_seconds
         job = await self._run(routes.start_verification(slug, from_seq, to_seq, wait))
         while (pause := watch.seconds(job)) is not None:

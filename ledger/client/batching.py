@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Self
 
-from ledger.client.delivery import Delivery, Send, Waiting
+from ledger.client.delivery import BatchDelivery, PendingEvent, Send
 from ledger.client.errors import ClientClosedError, InvalidArgumentError
 from ledger.client.events import MAX_REQUEST_BYTES, MAX_REQUEST_EVENTS, Event, encode
 from ledger.client.models import Receipt
@@ -47,7 +47,7 @@ class Batching:
         self._queue_events = queue_events
         self._queue_bytes = queue_bytes
         self._in_flight = in_flight
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[PendingEvent] = deque()
         self._queued_bytes = 0
         self._entering = 0  # calls of append that are not in the queue yet
         self._turns: deque[asyncio.Future[None]] = deque()
@@ -71,7 +71,7 @@ class Batching:
         if self._closed:
             raise ClientClosedError("this batching context is closed")
         encoded = encode(event)
-        waiting = Waiting(encoded, asyncio.get_running_loop().create_future())
+        waiting = PendingEvent(encoded, asyncio.get_running_loop().create_future())
         self._entering += 1
         try:
             await self._room_for(len(encoded))
@@ -151,13 +151,13 @@ class Batching:
         assert sender is not None
         try:
             while batch := self._take():
-                await Delivery(batch, self._send).run()
+                await BatchDelivery(batch, self._send).run()
         finally:
             self._senders.discard(sender)
 
-    def _take(self) -> list[Waiting]:
+    def _take(self) -> list[PendingEvent]:
         """Return the next batch, without those whose callers have gone away."""
-        batch: list[Waiting] = []
+        batch: list[PendingEvent] = []
         size_bytes = 2  # the array's brackets; each event brings itself and a comma
         while self._queue and len(batch) < self._max_events:
             size_bytes += len(self._queue[0].event) + 1

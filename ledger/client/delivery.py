@@ -31,7 +31,7 @@ REFUSALS = (
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
+class PendingEvent:
     """One caller's event, and where the caller waits for its receipt."""
 
     event: bytes
@@ -63,10 +63,10 @@ def _own(error: Exception) -> Exception:
     return own
 
 
-class Delivery:
+class BatchDelivery:
     """A batch on its way. Every one of its callers is answered before ``run`` ends."""
 
-    def __init__(self, batch: list[Waiting], send: Send) -> None:
+    def __init__(self, batch: list[PendingEvent], send: Send) -> None:
         self._groups = deque([batch])
         self._send = send
         self._singled_out = 0
@@ -84,7 +84,7 @@ class Delivery:
     async def _send_next(self) -> None:
         # The group stays in place until it is answered, for _fail to find it.
         group = [waiting for waiting in self._groups[0] if not waiting.receipt.done()]
-        parts: list[list[Waiting]] = []
+        parts: list[list[PendingEvent]] = []
         try:
             receipts = await self._send([waiting.event for waiting in group]) if group else []
         except REFUSALS as error:
@@ -95,7 +95,9 @@ class Delivery:
         self._groups.popleft()
         self._groups.extendleft(reversed([part for part in parts if part]))
 
-    def _without_refused(self, group: list[Waiting], error: ProblemError) -> list[list[Waiting]]:
+    def _without_refused(
+        self, group: list[PendingEvent], error: ProblemError
+    ) -> list[list[PendingEvent]]:
         """Fail who is to blame and return what is to be sent again, in order.
 
         The refusal was atomic: nothing of the group was written.
@@ -115,6 +117,6 @@ class Delivery:
         self._groups.clear()
 
 
-def _halves(group: list[Waiting]) -> list[list[Waiting]]:
+def _halves(group: list[PendingEvent]) -> list[list[PendingEvent]]:
     middle = len(group) // 2
     return [group[:middle], group[middle:]]

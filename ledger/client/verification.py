@@ -18,7 +18,7 @@ MAX_IDLE_POLLS = 900
 """A job that stands still for so many looks, about a quarter of an hour, is given up."""
 
 
-class Watch:
+class PollingDelay:
     """Decides how long to wait before a job is looked at again."""
 
     def __init__(self, on_progress: OnProgress | None) -> None:

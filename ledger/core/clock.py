@@ -77,7 +77,7 @@ class Leap:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LeapEnd:
     """A leap that is over; ``back`` says whether the clock came back, or was steady for long."""
 
     leap: Leap
@@ -85,7 +85,7 @@ class Ended:
     lasted_us: int
 
 
-class _Followed:
+class _FollowedDifference:
     """A difference of two clocks, followed as far as a slow clock can have moved it."""
 
     def __init__(self, value_us: int, at_us: int, apart_us: int, slew_ppm: int) -> None:
@@ -134,8 +134,8 @@ class ClockDifference:
         self._against = against
         self._tolerance = tolerance
         self._slew_ppm = slew_ppm
-        self._trusted = _Followed(trusted_us, at_us, tolerance.apart_us, slew_ppm)
-        self._candidate: _Followed | None = None
+        self._trusted = _FollowedDifference(trusted_us, at_us, tolerance.apart_us, slew_ppm)
+        self._candidate: _FollowedDifference | None = None
         self._steady_for_us = 0
         self._seen_us = at_us
 
@@ -188,8 +188,8 @@ class ClockDifference:
         self.leap = self._candidate = None
         self._steady_for_us = 0
 
-    def _followed(self, value_us: int, at_us: int) -> _Followed:
-        return _Followed(value_us, at_us, self._tolerance.apart_us, self._slew_ppm)
+    def _followed(self, value_us: int, at_us: int) -> _FollowedDifference:
+        return _FollowedDifference(value_us, at_us, self._tolerance.apart_us, self._slew_ppm)
 
 
 class WallClock:
@@ -210,7 +210,7 @@ class WallClock:
         self.tolerance = tolerance or Tolerance()
         self.leap: Leap | None = None
         """Why no time is given out now, as it was when that began."""
-        self._ended: list[Ended] = []
+        self._ended: list[LeapEnd] = []
         self._read = read
         now = read()
         self.boot = ClockDifference(
@@ -262,7 +262,7 @@ class WallClock:
         self.boot.trust(boot_us, now.steady_us)
         self.database.trust(database_us, now.steady_us)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[LeapEnd]:
         """The leaps that ended since this was asked last."""
         found, self._ended = self._ended, []
         return found
@@ -276,7 +276,7 @@ class WallClock:
         elif self.leap is not None and not off:
             leap, self.leap = self.leap, None
             back = all(one.back for one in differences)
-            self._ended.append(Ended(leap, back, now.steady_us - leap.began_us))
+            self._ended.append(LeapEnd(leap, back, now.steady_us - leap.began_us))
             self.boot.back = self.database.back = True
 
     def _unsteady(self, leap: Leap) -> ClockUnsteady:

@@ -35,7 +35,7 @@ LEFT JOIN LATERAL (
 ) AS oldest ON true"""
 
 
-class Cost(NamedTuple):
+class ArchiverCost(NamedTuple):
     """What was spent on a target: seconds of CPU, and objects and bytes that were stored."""
 
     cpu_seconds: float
@@ -43,25 +43,25 @@ class Cost(NamedTuple):
     bytes: int
 
 
-class Lag(NamedTuple):
+class ArchiverLag(NamedTuple):
     """Signed entries that are not archived, and seconds since the oldest of their checkpoints."""
 
     entries: int
     seconds: float
 
 
-async def add_cost(database: Database, target: str, cost: Cost) -> None:
+async def add_cost(database: Database, target: str, cost: ArchiverCost) -> None:
     """Add to what a target has cost. Raises DatabaseUnavailable."""
     await database.execute(ADD_COST, target, *cost)
 
 
-async def cost(database: Database, target: str) -> Cost:
+async def cost(database: Database, target: str) -> ArchiverCost:
     """What a target has cost since its first object. Raises DatabaseUnavailable."""
     row = await database.fetchrow(COST, target)
-    return Cost(0.0, 0, 0) if row is None else Cost(*row)
+    return ArchiverCost(0.0, 0, 0) if row is None else ArchiverCost(*row)
 
 
-async def lag(database: Database, target: str) -> Lag:
+async def lag(database: Database, target: str) -> ArchiverLag:
     """How far archiving in a target is behind signing. Raises DatabaseUnavailable."""
     row = await database.fetchrow(LAG, target)
-    return Lag(0, 0.0) if row is None else Lag(row[0], max(row[1], 0.0))
+    return ArchiverLag(0, 0.0) if row is None else ArchiverLag(row[0], max(row[1], 0.0))

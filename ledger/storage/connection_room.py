@@ -20,14 +20,14 @@ SELECT 'max_connections of PostgreSQL, without those it reserves',
        - coalesce(current_setting('reserved_connections', true), '0')::int"""
 
 
-class Limit(NamedTuple):
+class ConnectionLimit(NamedTuple):
     """A limit of connections: what sets it, and how many it allows."""
 
     name: str
     connections: int
 
 
-async def tightest_limit(database: Database) -> Limit:
+async def tightest_limit(database: Database) -> ConnectionLimit:
     """What limits the connections of this role the most."""
-    limits = [Limit(*row) for row in await database.fetch(LIMITS)]
+    limits = [ConnectionLimit(*row) for row in await database.fetch(LIMITS)]
     return min(limits, key=lambda limit: limit.connections)

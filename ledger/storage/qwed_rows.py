@@ -47,7 +47,7 @@ SELECT {ENTRY_COLUMNS} FROM entries
 WHERE {_ABOUT_ROWS} AND position($4::bytea IN leaf) > 0 ORDER BY seq"""
 
 
-class _Stretch(NamedTuple):
+class _RowRange(NamedTuple):
     number: int
     lowest: int
     highest: int
@@ -56,16 +56,16 @@ class _Stretch(NamedTuple):
 @dataclass(slots=True)
 class _Index:
     next_seq: int = 0
-    stretches: list[_Stretch] = field(default_factory=list)
+    stretches: list[_RowRange] = field(default_factory=list)
     growing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def add(self, new: _Stretch) -> None:
+    def add(self, new: _RowRange) -> None:
         """Take a stretch, or a further part of the last one."""
         last = self.stretches[-1] if self.stretches else None
         if last is not None and last.number == new.number:
             self.stretches.pop()
             lowest, highest = min(last.lowest, new.lowest), max(last.highest, new.highest)
-            new = _Stretch(new.number, lowest, highest)
+            new = _RowRange(new.number, lowest, highest)
         self.stretches.append(new)
 
 
@@ -108,7 +108,7 @@ class QwedRows:
             last = min(newest, index.next_seq + WINDOW_SEQS - 1)
             rows = await self._database.fetch(STRETCHES, org_id, index.next_seq, last)
             for row in rows:
-                index.add(_Stretch(*row))
+                index.add(_RowRange(*row))
             index.next_seq = last + 1
 
 

@@ -19,7 +19,7 @@ from ledger.errors import RestoreRefused
 from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect_as_owner, explain
 from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
-from ledger.storage.signing_transaction import Part
+from ledger.storage.signing_transaction import TilePart
 from ledger.storage.trail import ENTRY_COLUMNS
 
 _LOCK: Final = 7_305_804_405
@@ -147,10 +147,10 @@ class RestoreTransaction:
                 await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
 
     async def add_tree(
-        self, parts: Sequence[Part], checkpoints: Sequence[RestoredCheckpoint]
+        self, parts: Sequence[TilePart], checkpoints: Sequence[RestoredCheckpoint]
     ) -> None:
         """Add parts of tiles, and checkpoints."""
-        await self._copy("tile_parts", Part._fields, parts)
+        await self._copy("tile_parts", TilePart._fields, parts)
         await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
     async def set_head(self, org_id: int, head: ChainHead) -> None:

@@ -75,7 +75,7 @@ SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"""
 
 
-class Demand(NamedTuple):
+class RequiredSetting(NamedTuple):
     """A setting that must have this value, why, and how an operator brings that about."""
 
     value: str
@@ -89,18 +89,22 @@ _RESET: Final = (
     "ALTER ROLE … RESET {name}, or ALTER DATABASE … RESET {name}."
 )
 DEMANDS: Final = {
-    "server_encoding": Demand(
+    "server_encoding": RequiredSetting(
         "UTF8",
         "names and payloads are Unicode",
         "Create the database anew with ENCODING 'UTF8' TEMPLATE template0.",
     ),
-    "fsync": Demand("on", "a crash could take entries that were acknowledged", _CONF),
-    "full_page_writes": Demand("on", "a crash could tear pages of the trail", _CONF),
-    "session_replication_role": Demand(
+    "fsync": RequiredSetting("on", "a crash could take entries that were acknowledged", _CONF),
+    "full_page_writes": RequiredSetting("on", "a crash could tear pages of the trail", _CONF),
+    "session_replication_role": RequiredSetting(
         "origin", "the triggers that keep the trail append-only would not run", _RESET
     ),
-    "zero_damaged_pages": Demand("off", "damaged pages would be emptied without a word", _RESET),
-    "ignore_checksum_failure": Demand("off", "damaged pages would be read as whole", _RESET),
+    "zero_damaged_pages": RequiredSetting(
+        "off", "damaged pages would be emptied without a word", _RESET
+    ),
+    "ignore_checksum_failure": RequiredSetting(
+        "off", "damaged pages would be read as whole", _RESET
+    ),
 }
 _CHECKED: Final = (*DEMANDS, "synchronous_commit")
 _READ: Final = "SELECT " + ", ".join(f"current_setting('{name}')" for name in _CHECKED)

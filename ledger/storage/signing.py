@@ -110,7 +110,7 @@ FROM anchor_leaves a LEFT JOIN checkpoints c ON c.org_id = a.org_id AND c.size =
 WHERE a.idx >= $1 ORDER BY a.idx LIMIT $2"""
 
 
-class Pending(NamedTuple):
+class PendingOrg(NamedTuple):
     """An org whose trail (of ``length`` entries) is not as long as its signed tree, or unsigned."""
 
     org_id: int
@@ -141,7 +141,7 @@ class SignedTree(NamedTuple):
     root: bytes
 
 
-class Idle(NamedTuple):
+class IdleTree(NamedTuple):
     """A tree whose newest checkpoint was anchored longest ago; ``note`` None where that is gone."""
 
     org_id: int
@@ -193,9 +193,9 @@ class SignerConnection:
         """Run one statement; returns its command tag."""
         return str(await self._run(self._connection.execute(query, *args)))
 
-    async def pending(self, retry_s: float) -> list[Pending]:
+    async def pending(self, retry_s: float) -> list[PendingOrg]:
         """Orgs that are to be signed or whose trail is shorter than its tree."""
-        return [Pending(*row) for row in await self._rows(PENDING, _seconds(retry_s))]
+        return [PendingOrg(*row) for row in await self._rows(PENDING, _seconds(retry_s))]
 
     async def shorter(
         self, sizes: Sequence[tuple[int, int]], retry_s: float
@@ -214,9 +214,9 @@ class SignerConnection:
         """All trees of orgs that were signed and may be."""
         return [SignedTree(*row) for row in await self._rows(SIGNED_TREES, _seconds(retry_s))]
 
-    async def idle(self, seconds: float, limit: int) -> list[Idle]:
+    async def idle(self, seconds: float, limit: int) -> list[IdleTree]:
         """Trees whose newest checkpoint was anchored longest ago."""
-        return [Idle(*row) for row in await self._rows(IDLE, _seconds(seconds), limit)]
+        return [IdleTree(*row) for row in await self._rows(IDLE, _seconds(seconds), limit)]
 
     async def copy_leaves(
         self, ranges: Sequence[tuple[int, int, int]], since_us: int, sink: Sink
@@ -267,7 +267,7 @@ class SignerConnection:
     async def transaction(self) -> AsyncIterator[SigningTransaction]:
         """A transaction that commits when the block ends.
 
-        Raises DatabaseUnavailable, RowsInTheWay. A warning at COMMIT says that the wait for a
+        Raises DatabaseUnavailable, UnexpectedRows. A warning at COMMIT says that the wait for a
         synchronous standby was cut, and counts as an error too. After an error while COMMIT was under way nobody
         knows whether it took effect: read the trees back before signing on.
         """

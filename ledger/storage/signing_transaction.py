@@ -59,7 +59,7 @@ class LockedTree(NamedTuple):
     anchored_at: datetime
 
 
-class Part(NamedTuple):
+class TilePart(NamedTuple):
     """New hashes of one tile, as its row is stored."""
 
     org_id: int
@@ -79,7 +79,7 @@ class NewCheckpoint(NamedTuple):
     anchored_at: datetime
 
 
-class RowsInTheWay(StorageError):
+class UnexpectedRows(StorageError):
     """Rows of ``table`` stand where the signer was about to add some: it did not write them."""
 
     def __init__(self, table: str | None, detail: str | None) -> None:
@@ -104,10 +104,10 @@ class SigningTransaction:
         """Of these, the orgs that are frozen by now."""
         return {row[0] for row in await self._connection.fetch(FROZEN, org_ids)}
 
-    async def add_parts(self, parts: Iterable[Part]) -> None:
+    async def add_parts(self, parts: Iterable[TilePart]) -> None:
         """Store new hashes of tiles."""
         await self._connection.copy_records_to_table(
-            "tile_parts", records=parts, columns=Part._fields
+            "tile_parts", records=parts, columns=TilePart._fields
         )
 
     async def add_checkpoints(self, signed: Sequence[NewCheckpoint]) -> None:
@@ -168,16 +168,16 @@ async def rows_in_the_way() -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.UniqueViolationError as error:
-        raise RowsInTheWay(error.table_name, error.detail) from error
+        raise UnexpectedRows(error.table_name, error.detail) from error
 
 
-def parts_of(org_id: int, size: int, new: Mapping[int, Sequence[bytes]]) -> Iterator[Part]:
+def parts_of(org_id: int, size: int, new: Mapping[int, Sequence[bytes]]) -> Iterator[TilePart]:
     """The rows that hold what extending a tree of ``size`` leaves added, by level of its tiles."""
     for level, hashes in new.items():
         at, index = 0, size >> TILE_HEIGHT * level
         while at < len(hashes):
             tile, start = divmod(index, TILE_WIDTH)
             some = hashes[at : at + TILE_WIDTH - start]
-            yield Part(org_id, level, tile, start, b"".join(some))
+            yield TilePart(org_id, level, tile, start, b"".join(some))
             at += len(some)
             index += len(some)

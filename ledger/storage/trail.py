@@ -18,7 +18,7 @@ import asyncpg
 from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.errors import QuireError
-from ledger.storage import departed, security_events
+from ledger.storage import dropped_months, security_events
 from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
 from ledger.storage.security_events import storable
@@ -125,7 +125,7 @@ class LockedHead(NamedTuple):
     entry: StoredEntry | None
 
 
-class Move(NamedTuple):
+class HeadMove(NamedTuple):
     """One org's head before and after a batch."""
 
     org_id: int
@@ -166,7 +166,7 @@ class AppendTransaction:
 
     async def departed(self, org_id: int) -> ChainHead | None:
         """The newest entry of an org that left the database, None where none did."""
-        return await self.run(departed.last(self.connection, org_id))  # type: ignore[no-any-return]
+        return await self.run(dropped_months.last(self.connection, org_id))  # type: ignore[no-any-return]
 
     async def entry_at(self, org_id: int, head: ChainHead) -> StoredEntry | None:
         """The stored entry a head points to."""
@@ -225,7 +225,7 @@ class AppendTransaction:
             "entries", source=copy_stream(entries), columns=_COPY_COLUMNS, format="binary"
         )
 
-    async def move_heads(self, moves: Sequence[Move]) -> None:
+    async def move_heads(self, moves: Sequence[HeadMove]) -> None:
         """Compare-and-set the heads. Raises HeadConflict where one is not as it was."""
         status = await self.run(
             self.connection.execute(
@@ -320,7 +320,7 @@ async def prepare_connection(connection: Connection) -> None:
         )
 
 
-async def settle(url: str, moves: Sequence[Move]) -> bool:
+async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
     """Whether a commit of unknown outcome took effect, read back under the heads' locks.
 
     Waiting for the locks waits for the lost backend to end its transaction, so
@@ -347,7 +347,7 @@ async def settle(url: str, moves: Sequence[Move]) -> bool:
     return found.pop()
 
 
-async def _is_persisted(transaction: AppendTransaction, move: Move) -> bool:
+async def _is_persisted(transaction: AppendTransaction, move: HeadMove) -> bool:
     entry = await transaction.head_entry(
         move.org_id, move.new.seq, to_datetime(move.new.anchored_us)
     )

@@ -15,7 +15,7 @@ from ledger.storage.database import Database
 from server.access.auth import Authenticator, NewKey
 from server.access.directory import Conflict, Directory
 from server.access.platform_keys import PLATFORM_KEY, KeyFile, state_of
-from server.keys.first_start import Secrets, create_private_file, read_private_file
+from server.keys.first_start import ServerSecrets, create_private_file, read_private_file
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -26,7 +26,7 @@ DEMO_ORG: Final = "demo"
 __all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
 
 
-async def begin(settings: Settings, secrets: Secrets, database: Database) -> KeyFile:
+async def begin(settings: Settings, secrets: ServerSecrets, database: Database) -> KeyFile:
     """Make sure there is a platform key, and on a new embedded database the demo org.
 
     Returns what the platform key's file of this machine is worth.
@@ -44,7 +44,7 @@ async def begin(settings: Settings, secrets: Secrets, database: Database) -> Key
 
 
 async def _demo(
-    settings: Settings, secrets: Secrets, database: Database, authenticator: Authenticator
+    settings: Settings, secrets: ServerSecrets, database: Database, authenticator: Authenticator
 ) -> None:
     if not await orgs.any_org(database):
         directory = Directory(database, secrets.master_key)

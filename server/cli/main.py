@@ -10,7 +10,7 @@ import click
 
 from ledger import __version__
 from server.app.features import FEATURES
-from server.cli.base.root import Root
+from server.cli.base.root import RootGroup
 from server.feature import Command, Feature
 
 __all__ = ["commands", "main"]
@@ -29,7 +29,7 @@ def commands(features: Iterable[Feature]) -> dict[str, Command]:
 
 
 @click.group(
-    cls=Root,
+    cls=RootGroup,
     lazy=commands(FEATURES),
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},

@@ -20,7 +20,7 @@ def _environment() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ClusterAccount:
     """The user that owns the cluster. `switch`: this process is root and has to become it."""
 
     uid: int

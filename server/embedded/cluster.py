@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from server.embedded.account import Account
+from server.embedded.account import ClusterAccount
 from server.embedded.binaries import program_folder
 from server.embedded.errors import EmbeddedPostgresError
 from server.embedded.files import SUPERUSER, ClusterFiles
@@ -50,7 +50,7 @@ class EmbeddedPostgres:
         self._pid: int | None = None
         self._socket_dir = Path()
         self._port = 0
-        self._claimed: tuple[ClusterFiles, Account] | None = None
+        self._claimed: tuple[ClusterFiles, ClusterAccount] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -139,7 +139,7 @@ class EmbeddedPostgres:
         host = quote(os.fsencode(self._socket_dir), safe="")
         return f"postgresql://{quote(role)}@/{quote(name)}?host={host}&port={self._port}&{_OWN}"
 
-    def _claim(self) -> tuple[ClusterFiles, Account]:
+    def _claim(self) -> tuple[ClusterFiles, ClusterAccount]:
         if self._claimed is None:
             home = claim_home(make_data_dir(self.data_dir))
             self._claimed = ClusterFiles(home), home.account

@@ -7,7 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from server.embedded.account import Account
+from server.embedded.account import ClusterAccount
 from server.embedded.binaries import MAJOR_VERSION
 from server.embedded.config import PORT, SOCKET_PATH_BYTES_MAX, server_settings
 from server.embedded.errors import EmbeddedPostgresError
@@ -25,7 +25,7 @@ class ClusterFiles:
     """Paths below the cluster's home, and what is written there."""
 
     def __init__(self, home: ClusterHome) -> None:
-        self._account: Account = home.account
+        self._account: ClusterAccount = home.account
         self.home = home.path
         self.data = home.path / "data"
         self.log_dir = home.path / "log"

@@ -15,7 +15,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.embedded.account import Account
+from server.embedded.account import ClusterAccount
 from server.embedded.errors import EmbeddedPostgresError
 
 SYSTEM_STATE = Path("/var/lib/quire")
@@ -27,7 +27,7 @@ class ClusterHome:
     """A directory that `account` owns with mode 0700; everything of the cluster is inside."""
 
     path: Path
-    account: Account
+    account: ClusterAccount
 
 
 def claim_home(data_dir: Path) -> ClusterHome:
@@ -47,7 +47,7 @@ def claim_home(data_dir: Path) -> ClusterHome:
     return ClusterHome(path, account)
 
 
-def make_system_state(account: Account) -> Path:
+def make_system_state(account: ClusterAccount) -> Path:
     """The directory for what root has to keep outside the data directory.
 
     Raises EmbeddedPostgresError where the account cannot enter it, before anything is put there.
@@ -65,24 +65,28 @@ def make_system_state(account: Account) -> Path:
     return SYSTEM_STATE
 
 
-def _account_of(path: Path) -> Account:
+def _account_of(path: Path) -> ClusterAccount:
     owner = path.stat().st_uid
     if os.geteuid() == 0:
         # Root's own home directory is one that a crash left between mkdir and chown.
-        return _hand_over(path, Account.system()) if owner == 0 else Account.owner_of(path)
+        return (
+            _hand_over(path, ClusterAccount.system())
+            if owner == 0
+            else ClusterAccount.owner_of(path)
+        )
     if owner != os.geteuid():
         raise EmbeddedPostgresError(
             f"The database in {path} belongs to user id {owner}, and this process runs as "
             f"{os.geteuid()}. Start the server as the user that created the data directory."
         )
-    return Account.current()
+    return ClusterAccount.current()
 
 
 def _make_home(place: Path, data_dir: Path) -> ClusterHome:
     if os.geteuid() != 0:
         _make_private(place)
-        return ClusterHome(place, Account.current())
-    account = Account.system()
+        return ClusterHome(place, ClusterAccount.current())
+    account = ClusterAccount.system()
     if account.can_enter(data_dir):
         _make_private(place)
         return ClusterHome(place, _hand_over(place, account))
@@ -94,7 +98,7 @@ def _make_private(folder: Path) -> None:
     folder.chmod(0o700)  # whatever the umask took away
 
 
-def _make_outside(place: Path, data_dir: Path, account: Account) -> Path:
+def _make_outside(place: Path, data_dir: Path, account: ClusterAccount) -> Path:
     """A home in the system's directory, and the link to it, or nothing of both."""
     home = make_system_state(account) / secrets.token_hex(8)
     try:
@@ -118,7 +122,7 @@ def _write_record(record: Path, data_dir: Path) -> None:
         file.write(os.fsencode(data_dir) + b"\n")
 
 
-def _hand_over(home: Path, account: Account) -> Account:
+def _hand_over(home: Path, account: ClusterAccount) -> ClusterAccount:
     os.chown(home, account.uid, account.gid)
     return account
 
@@ -152,7 +156,7 @@ def _check_owner(record: Path, home: Path, data_dir: Path) -> None:
     _write_record(record, data_dir)  # the data directory has been moved here
 
 
-def _require_reach(home: Path, account: Account) -> None:
+def _require_reach(home: Path, account: ClusterAccount) -> None:
     if not account.switch:
         return
     for folder in [*reversed(home.parents), home]:

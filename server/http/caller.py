@@ -14,8 +14,8 @@ from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
 from server.access.auth import Principal
+from server.http.contract import PROMISE, RouteContract
 from server.http.problems import BadRequest, RequestTimeout
-from server.http.promise import PROMISE, Promise
 from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
@@ -42,9 +42,9 @@ def services_of(request: HttpRequest) -> Services:
     return services
 
 
-def promise_of(request: HttpRequest) -> Promise:
+def promise_of(request: HttpRequest) -> RouteContract:
     """What the route of this request promises."""
-    promise: Promise = request.route_handler.opt[PROMISE]
+    promise: RouteContract = request.route_handler.opt[PROMISE]
     return promise
 
 

@@ -1,7 +1,7 @@
 """Lets callers in by what a route promises, before the route runs.
 
 The right that a route asks for is stated once, in its promise. The application runs this guard
-before every route, the short ways of :mod:`server.http.door` run :func:`let_in` themselves.
+before every route, the short ways of :mod:`server.http.short_routes` run :func:`let_in` themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from litestar.routes import HTTPRoute
 from server.access.auth import Forbidden, Principal, Unauthorized, token_of
 from server.access.rights import Right
 from server.http.caller import ADMITTED, Admitted, HttpRequest, refuse_ignored, services_of
-from server.http.promise import PROMISE, Promise
+from server.http.contract import PROMISE, RouteContract
 
 NOBODY: Final[Admitted] = (None, None)
 
@@ -36,7 +36,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     await let_in(connection, promise, connection.path_params.get("org"))
 
 
-async def let_in(request: HttpRequest, promise: Promise, slug: str | None) -> None:
+async def let_in(request: HttpRequest, promise: RouteContract, slug: str | None) -> None:
     """Leave whom the route lets in, and to which org, in the state of the request."""
     state = request.scope["state"]
     if promise.open:
@@ -93,7 +93,7 @@ def require_promises(app: Litestar) -> None:
 
 def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
     """What is wrong with the promise of a route."""
-    if not isinstance(promise, Promise):
+    if not isinstance(promise, RouteContract):
         return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
     if of_org and not promise.open and promise.right is None:
         return "has an org in its path, but asks for no right there: give it opt=asks(…)"

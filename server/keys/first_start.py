@@ -23,8 +23,8 @@ from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 
 __all__ = [
-    "Secrets",
     "SecretsError",
+    "ServerSecrets",
     "create_private_file",
     "load_log_keys",
     "load_master_key",
@@ -51,14 +51,14 @@ _HOW_TO_MAKE = f"Make one with: {_MAKE_ONE}"
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class ServerSecrets:
     """The keys a server needs; the master key is 32 bytes."""
 
     keyring: SigningKeyring = field(repr=False)
     master_key: bytes = field(repr=False)
 
 
-def load_secrets(settings: Settings, *, database_is_new: bool) -> Secrets:
+def load_secrets(settings: Settings, *, database_is_new: bool) -> ServerSecrets:
     """Read the keys; make them where the database is embedded and new.
 
     `database_is_new`: nothing in the database depends on a key, that is, it holds no org. A crash
@@ -69,7 +69,7 @@ def load_secrets(settings: Settings, *, database_is_new: bool) -> Secrets:
     may_make = settings.embedded and database_is_new
     if may_make:
         make_data_dir(settings.data_dir)
-    return Secrets(_keyring(settings, may_make), _master_key(settings, may_make))
+    return ServerSecrets(_keyring(settings, may_make), _master_key(settings, may_make))
 
 
 def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:

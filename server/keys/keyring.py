@@ -18,7 +18,7 @@ from server.settings import Settings
 
 log = structlog.get_logger("quire")
 
-LOOK_S: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 
 
 class LiveKeyring:
@@ -54,7 +54,7 @@ class LiveKeyring:
     def __call__(self, refresh: bool) -> SigningKeyring:
         """The keys, looked up anew when asked or due."""
         now = time.monotonic()
-        if refresh or now - self._looked > LOOK_S:
+        if refresh or now - self._looked > POLL_INTERVAL_S:
             self._looked = now
             stamp = self._look()
             if stamp != self._stamp:

@@ -33,7 +33,7 @@ from ledger.storage.key_checks import (
     known_keys_at,
 )
 from ledger.storage.queries import Queries
-from server.keys.first_start import Secrets, present_keyring, present_master_key
+from server.keys.first_start import ServerSecrets, present_keyring, present_master_key
 from server.keys.key_files import read_private_file
 from server.refusal import StartupRefused
 from server.settings import Settings
@@ -68,7 +68,7 @@ class PresentKeys:
     """Which log the signer's memory is of: hex digest of the statement of its first key."""
 
     @classmethod
-    def of(cls, settings: Settings, secrets: Secrets | None = None) -> PresentKeys:
+    def of(cls, settings: Settings, secrets: ServerSecrets | None = None) -> PresentKeys:
         """Read them; `secrets` where they were read already. Raises SecretsError."""
         return cls(
             present_master_key(settings) if secrets is None else secrets.master_key,
@@ -84,13 +84,13 @@ async def require_own_keys_at(url: str, settings: Settings) -> None:
 
 
 async def require_own_keys_in(
-    database: Queries, settings: Settings, secrets: Secrets | None = None
+    database: Queries, settings: Settings, secrets: ServerSecrets | None = None
 ) -> None:
     """The same by a connection that is open. Raises ForeignKeys."""
     require_own_keys(await known_keys(database), PresentKeys.of(settings, secrets), settings)
 
 
-async def claim(database: Database, settings: Settings, secrets: Secrets) -> None:
+async def claim(database: Database, settings: Settings, secrets: ServerSecrets) -> None:
     """Store which keys this database has: all at its first start, later those that came since.
 
     Raises ForeignKeys. A crash leaves all rows or none; the key files are on disk before.

@@ -27,7 +27,7 @@ from ledger.errors import (
 )
 from ledger.storage import archive_accounts, archive_cost, listen, orgs
 from ledger.storage.archive_accounts import ARCHIVER, ArchiverLock
-from ledger.storage.archive_cost import Cost
+from ledger.storage.archive_cost import ArchiverCost
 from ledger.storage.database import Database
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
@@ -44,7 +44,7 @@ log = structlog.get_logger("quire")
 AGAIN_S: Final = 5.0
 RETRY_S: Final = 60.0
 """After which an org is tried again that could not be archived."""
-LOOK_S: Final = 5.0
+POLL_INTERVAL_S: Final = 5.0
 ACCOUNT_CPU_S: Final = 1.0
 """An archiver that writes nothing accounts for its looks once they took so much."""
 ORGS_AT_ONCE: Final = 4
@@ -143,7 +143,9 @@ class Archiver:
                     if self._asked:
                         continue
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(min(self._settings.archive_seconds, LOOK_S)):
+                        async with asyncio.timeout(
+                            min(self._settings.archive_seconds, POLL_INTERVAL_S)
+                        ):
                             await self._news.wait()
         finally:
             await database.close()
@@ -151,7 +153,7 @@ class Archiver:
     async def _account(self, database: Database, url: str) -> None:
         """Add what was spent since the last time to the target's cost, if it was anything."""
         now_s = time.process_time()
-        spent = Cost(now_s - self._cpu_s, self._objects, self._bytes)
+        spent = ArchiverCost(now_s - self._cpu_s, self._objects, self._bytes)
         if spent.objects or spent.cpu_seconds >= ACCOUNT_CPU_S:
             await archive_cost.add_cost(database, url, spent)
             self._cpu_s, self._objects, self._bytes = now_s, 0, 0

@@ -26,7 +26,7 @@ NEWS_S: Final = 1.0
 RENEW_LOOK_S: Final = 3_600.0
 
 
-class Attesting:
+class AnchorAttesting:
     """Asks whoever the settings name, for as long as it runs."""
 
     def __init__(self, settings: Settings, database_url: str, clock: ServerClock) -> None:

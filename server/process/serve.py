@@ -29,7 +29,7 @@ from ledger.core.checkpointing import MEMORY_FILE
 from ledger.core.lasting import Lasting
 from ledger.storage import partitions
 from ledger.storage.database import Database
-from ledger.storage.departed import set_keep_months
+from ledger.storage.dropped_months import set_keep_months
 from ledger.storage.lock_waits import told_when_waiting
 from ledger.storage.migrate import migrate
 from ledger.storage.pooler import require_sessions

@@ -17,10 +17,10 @@ from ledger.core.checkpointing import (
     MEMORY_FILE,
     AnchoringStopped,
     Checkpointer,
-    Memory,
-    MemoryUnavailable,
-    Pace,
+    RoundLimits,
     RoundReport,
+    SignerMemory,
+    SignerMemoryUnavailable,
 )
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
 from ledger.errors import ClockUnsteady, QuireError, StorageError
@@ -30,7 +30,7 @@ from ledger.storage.signing import APPLICATION, SignerConnection
 from server.keys.first_start import load_log_keys
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
-from server.process.attesting import Attesting
+from server.process.attesting import AnchorAttesting
 from server.process.child import work_as_told
 from server.refusal import StartupRefused
 from server.settings import Settings
@@ -75,7 +75,7 @@ class SignerProcess:
                 await self._lead()
             except StorageError as error:
                 self._away.failed(log.warning, str(error), early=log.info)
-            except MemoryUnavailable as error:
+            except SignerMemoryUnavailable as error:
                 self._waits.failed(log.warning, str(error))
             except (QuireError, StartupRefused) as error:
                 self._waits.failed(log.error, str(error))
@@ -109,9 +109,9 @@ class SignerProcess:
                 before or self._look()
             )  # a rotation since then is seen; a file just made is not one
             await publish_history(connection, keys.public())
-            pace = Pace(idle_s=settings.checkpoint_idle_seconds)
+            pace = RoundLimits(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
-            with contextlib.closing(Memory(settings.data_dir / MEMORY_FILE)) as memory:
+            with contextlib.closing(SignerMemory(settings.data_dir / MEMORY_FILE)) as memory:
                 memory.belong(keys.public().keys[0].digest)
                 if not memory and await anything_signed(connection):
                     # One that takes over from another machine has nothing to remember yet.
@@ -125,7 +125,9 @@ class SignerProcess:
                     connection, keys, self._keyring, memory, pace, self._clock.seconds
                 )
                 self._swept = 0.0
-                attesting = asyncio.create_task(Attesting(settings, self._url, self._clock).run())
+                attesting = asyncio.create_task(
+                    AnchorAttesting(settings, self._url, self._clock).run()
+                )
                 try:
                     while self._look() == self._stamp:
                         await self._clock.tick(connection)

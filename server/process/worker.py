@@ -12,8 +12,8 @@ from litestar import Litestar
 from server.app.application import create_app
 from server.app.features import FEATURES
 from server.feature import Feature
-from server.http.door import Door
 from server.http.protocol.connection import BoundedProtocol
+from server.http.short_routes import ShortRoutes
 from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring
 from server.process.context import ProcessContext
@@ -47,18 +47,18 @@ def application(
     return create_app(settings, open_services, features)
 
 
-def worker() -> Door:
+def worker() -> ShortRoutes:
     """The application of a spawned worker; ends itself when its supervisor is gone."""
     context = ProcessContext.told()
     configure(context.settings)
     context.follow()
-    return Door(application(context.settings, context.database_url))
+    return ShortRoutes(application(context.settings, context.database_url))
 
 
 def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
-        app if isinstance(app, str) else Door(app),
+        app if isinstance(app, str) else ShortRoutes(app),
         factory=isinstance(app, str),
         host=settings.host,
         port=settings.port,

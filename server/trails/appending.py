@@ -36,7 +36,7 @@ class UnsupportedBody(InvalidEvent):
     problem_type = ProblemType("unsupported-media-type", 415, "Unsupported content type")
 
 
-class Intake(msgspec.Struct, frozen=True):
+class IntakeLimits(msgspec.Struct, frozen=True):
     """The bounds of one request: events, and bytes of one event's payload."""
 
     max_events: int
@@ -47,7 +47,7 @@ class Appender:
     """Appends request bodies to trails."""
 
     def __init__(
-        self, sequencer: Sequencer, sealer: Sealer, master_key: bytes, intake: Intake
+        self, sequencer: Sequencer, sealer: Sealer, master_key: bytes, intake: IntakeLimits
     ) -> None:
         self._sequencer = sequencer
         self._sealer = sealer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.archive.targets import Target, TargetSettings, open_target
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.writing.object_writer import ObjectLock
 from server.settings import Settings
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from ledger.errors import QueueFull
 
 LIMIT_S: Final = 30.0
-LOOK_S: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 SMALL_BYTES: Final = 65_536
 """Bodies up to this size need no room of their own."""
 ORG_BYTES: Final = 64 << 20
@@ -24,7 +24,7 @@ TOTAL_BYTES: Final = 512 << 20
 """Large bodies that may arrive at once, by what they announce: of one org, of all."""
 
 
-class Bodies:
+class BodyReads:
     """The tasks that read a body now, and since when; late ones are cancelled."""
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
@@ -64,7 +64,7 @@ class Bodies:
     async def watch(self) -> None:
         """Cancel late readers, for ever."""
         while True:
-            await asyncio.sleep(min(LOOK_S, self.limit_s / 2))
+            await asyncio.sleep(min(POLL_INTERVAL_S, self.limit_s / 2))
             oldest = time.monotonic() - self.limit_s
             for task, since in list(self._reading.items()):
                 if since < oldest and task not in self._late:

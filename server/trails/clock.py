@@ -18,8 +18,8 @@ import structlog
 from ledger.core.clock import (
     SECOND_US,
     ClockReading,
-    Ended,
     Leap,
+    LeapEnd,
     Tolerance,
     WallClock,
     read_clocks,
@@ -29,14 +29,14 @@ from ledger.errors import ClockUnsteady, StorageError
 from ledger.storage import attestations
 from ledger.storage.clock import now_us
 from ledger.storage.database import Database
-from ledger.storage.queries import Reads
+from ledger.storage.queries import Queryable
 from server import metrics
 from server.settings import Settings
 from server.trails.clock_note import ClockNote, NoteFile, boot_name
 
 log = structlog.get_logger("quire")
 
-LOOK_S: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 COMPARE_S: Final = 10.0
 NOTE_S: Final = 30.0
 SETTLED_US: Final = 86_400 * SECOND_US
@@ -112,7 +112,7 @@ class ServerClock:
                 self.look()
                 end_silent()
                 await self._flush(database)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             comparing.cancel()
 
@@ -127,11 +127,11 @@ class ServerClock:
             await self.compare(database)
             left_s = COMPARE_S
             while left_s > 0 and self.wall.leap is None:
-                await asyncio.sleep(LOOK_S)
-                left_s -= LOOK_S
-            await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
+                left_s -= POLL_INTERVAL_S
+            await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def tick(self, queries: Reads) -> None:
+    async def tick(self, queries: Queryable) -> None:
         """Look, and compare when that is due: for processes that do not watch."""
         self.look()
         now_s = time.monotonic()
@@ -139,7 +139,7 @@ class ServerClock:
             self._compared_s = now_s
             await self.compare(queries)
 
-    async def compare(self, queries: Reads) -> None:
+    async def compare(self, queries: Queryable) -> None:
         """Hold the clock against the database's, if that answers."""
         asked = self._read()
         try:
@@ -220,7 +220,7 @@ class ServerClock:
             detail = f"by {off_s:+.3f} s: it said {says} where {right} was expected by"
             self._events.append(("clock_leapt", f"{detail} {leap.against}; appends wait"))
 
-    def _report_end(self, ended: Ended) -> None:
+    def _report_end(self, ended: LeapEnd) -> None:
         if ended.leap is not self._reported:
             self._report(ended.leap)  # it came and went between two looks
         self._written_us = 0

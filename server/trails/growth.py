@@ -17,11 +17,11 @@ log = structlog.get_logger("quire")
 
 MAX_WAITING: Final = 10_000
 """Beyond, nobody waits: entries are answered as durable, without their proof."""
-LOOK_S: Final = 0.25
+POLL_INTERVAL_S: Final = 0.25
 """How long a checkpoint that was signed just before somebody began to wait is overlooked."""
 
 
-class Growth:
+class TreeGrowthWaiters:
     """Tells who waits when the signed tree of an org has grown over an entry."""
 
     def __init__(self, database: Database) -> None:
@@ -65,7 +65,7 @@ class Growth:
         )
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S if self._count else None):
+                async with asyncio.timeout(POLL_INTERVAL_S if self._count else None):
                     await self._news.wait()
             self._news.clear()
             if not self._count:
@@ -74,7 +74,7 @@ class Growth:
                 grown = await history.sizes(self._database, self._waiting)
             except StorageError as error:
                 trouble.failed(log.warning, str(error), early=log.info)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
                 continue
             trouble.fine()
             for org_id, size in grown.items():

@@ -31,14 +31,14 @@ class NothingToErase(AppendRefused):
     problem_type = NOT_FOUND
 
 
-class Seqs(msgspec.Struct):
+class FaultSeqs(msgspec.Struct):
     """Faults of a verification, as the orgs table keeps them: exact count, first seqs."""
 
     count: int
     seqs: list[int]
 
 
-class Guard:
+class TrailGuard:
     """Keeps damaged trails from being extended until an operator says so."""
 
     def __init__(self, database: Database, sequencer: Sequencer, sealer: Sealer) -> None:
@@ -64,9 +64,9 @@ class Guard:
         if not own and result.fault_count == len(result.errors):
             return
         count = result.fault_count - len(common)
-        found = Seqs(count, sorted({fault.seq for fault in own}))
+        found = FaultSeqs(count, sorted({fault.seq for fault in own}))
         if record.accepted_faults is not None:
-            accepted = msgspec.json.decode(record.accepted_faults, type=Seqs)
+            accepted = msgspec.json.decode(record.accepted_faults, type=FaultSeqs)
             if found.count <= accepted.count and set(found.seqs) <= set(accepted.seqs):
                 return
         first = f", the first at seq {own[0].seq}: {own[0].kind}" if own else ""

@@ -80,7 +80,7 @@ class EntryBody(msgspec.Struct):
 _NULL: Final = msgspec.Raw(b"null")
 
 
-class Query(msgspec.Struct, kw_only=True):
+class EntryQuery(msgspec.Struct, kw_only=True):
     """What a page of entries is asked by."""
 
     event_type: str | None = None
@@ -101,7 +101,7 @@ async def find(
     trail: TrailReader,
     sealer: Sealer,
     org: OrgFacts,
-    query: Query,
+    query: EntryQuery,
     *,
     may_open: bool,
 ) -> Page:
@@ -120,8 +120,8 @@ async def find(
 
 
 async def resolve(
-    database: Database, sealer: Sealer, org: OrgFacts, query: Query, *, may_open: bool
-) -> Query | None:
+    database: Database, sealer: Sealer, org: OrgFacts, query: EntryQuery, *, may_open: bool
+) -> EntryQuery | None:
     """The query as it is put to leaves: in an org that seals, refs stand for names.
 
     None where a name stands for nobody. A caller who may not open what is sealed may
@@ -140,7 +140,7 @@ async def resolve(
     return msgspec.structs.replace(query, **people)
 
 
-def where_of(query: Query) -> EntrySearch:
+def where_of(query: EntryQuery) -> EntrySearch:
     """What a query that was resolved looks for. Raises InvalidFilter."""
     since, until = _moment("since", query.since), _moment("until", query.until)
     named = {name: getattr(query, name) for name in ("actor", "subject", *LEAF_FILTERS)}

@@ -8,24 +8,24 @@ from typing import Any, Final
 
 import structlog
 
-from ledger.archive.retention.run import Left, Recorder, Retention
+from ledger.archive.retention.run import DroppedMonth, Recorder, Retention
 from ledger.core.lasting import Lasting
 from ledger.errors import QuireError, RetentionRefused
 from ledger.keys import SigningKeyring
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from ledger.storage.database import Database
 from server.access.directory import Directory
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
 from server.trails.clock import ServerClock
-from server.trails.guarding import Guard
+from server.trails.guarding import TrailGuard
 
 log = structlog.get_logger("quire")
 
-LOOK_S: Final = 3_600.0
+POLL_INTERVAL_S: Final = 3_600.0
 
 
-class Retaining:
+class RetentionTask:
     """Lets months go that the policy lets go."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Retaining:
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         directory: Directory,
-        guard: Guard,
+        guard: TrailGuard,
         clock: ServerClock,
     ) -> None:
         self._settings = settings
@@ -44,14 +44,16 @@ class Retaining:
         self._guard = guard
         self._clock = clock
 
-    async def run(self, told: Callable[[Left], None] = lambda _: None) -> list[Left]:
+    async def run(
+        self, told: Callable[[DroppedMonth], None] = lambda _: None
+    ) -> list[DroppedMonth]:
         """Let go of all that is due. Raises RetentionRefused and other QuireErrors."""
         await self._clock.compare(self._database)
         self._clock.settled()
         url = self._settings.archive_target
         if url is None:
             raise RetentionRefused("nothing is archived here: set QUIRE_ARCHIVE_URL")
-        async with departed.alone(self._database.url) as alone:
+        async with dropped_months.exclusive(self._database.url) as alone:
             if not alone:
                 raise RetentionRefused("another process lets months go now; ask again later")
             async with named_target(self._settings, url) as target:
@@ -73,13 +75,13 @@ class Retaining:
         trouble = Lasting("months stay in the database", "months leave the database again")
         while True:
             try:
-                if any(month.due for month in await departed.months(self._database)):
+                if any(month.due for month in await dropped_months.months(self._database)):
                     await self.run(_tell)
             except QuireError as error:
                 trouble.failed(log.warning, str(error))
             else:
                 trouble.fine()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _system(self, event: Mapping[str, Any]) -> int:
         org = await self._directory.system()
@@ -92,7 +94,7 @@ class Retaining:
         await self._guard.record(org, event)
 
 
-def _tell(left: Left) -> None:
+def _tell(left: DroppedMonth) -> None:
     log.info(
         "a month left the database",
         month=f"{left.month:%Y-%m}",

@@ -16,7 +16,7 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import QwedRowFinder
 from ledger.core.reading.trail import TrailReader
 from ledger.core.sealing.sealer import Sealer
-from ledger.core.sequencer import BatchReport, Limits, Sequencer
+from ledger.core.sequencer import BatchReport, Sequencer, SequencerLimits
 from ledger.core.verification.jobs import VerificationJobs
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits
@@ -29,18 +29,18 @@ from server import metrics
 from server.access.auth import Authenticator
 from server.access.directory import Directory
 from server.feature import load
-from server.keys.first_start import Secrets
+from server.keys.first_start import ServerSecrets
 from server.keys.log_trust import TrustSource
 from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
-from server.trails.appending import Appender, Intake
+from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
-from server.trails.bodies import Bodies
+from server.trails.bodies import BodyReads
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
-from server.trails.growth import Growth
-from server.trails.guarding import Guard
-from server.trails.retaining import Retaining
+from server.trails.growth import TreeGrowthWaiters
+from server.trails.guarding import TrailGuard
+from server.trails.retaining import RetentionTask
 
 log = structlog.get_logger("quire")
 
@@ -64,7 +64,7 @@ class Services:
     def __init__(
         self,
         settings: Settings,
-        secrets: Secrets,
+        secrets: ServerSecrets,
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         clock: ServerClock,
@@ -77,7 +77,7 @@ class Services:
         self.sequencer = Sequencer(
             database,
             keyring,
-            limits=Limits(org_events=settings.queue_events),
+            limits=SequencerLimits(org_events=settings.queue_events),
             clock=clock,
             observe=self._observe,
             on_mishap=metrics.count_mishap,
@@ -86,11 +86,11 @@ class Services:
             self.sequencer,
             self.sealer,
             secrets.master_key,
-            Intake(settings.max_events, settings.max_payload_bytes),
+            IntakeLimits(settings.max_events, settings.max_payload_bytes),
         )
         self.authenticator = Authenticator(database, secrets.master_key)
         self.directory = Directory(database, secrets.master_key)
-        self.guard = Guard(database, self.sequencer, self.sealer)
+        self.guard = TrailGuard(database, self.sequencer, self.sealer)
         self.trust = TrustSource(settings)
         self.limits = _limits(settings)
         self.verification_table = VerificationTable(database)
@@ -105,8 +105,8 @@ class Services:
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
         )
-        self.bodies = Bodies()
-        self.growth = Growth(database)
+        self.bodies = BodyReads()
+        self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
         self.trail = TrailReader(database, past)
@@ -115,7 +115,9 @@ class Services:
         self.bundles = BundleBuilder(
             database, self.trail, self.sealer, at_once=settings.bundles_at_once
         )
-        self.retaining = Retaining(settings, database, keyring, self.directory, self.guard, clock)
+        self.retaining = RetentionTask(
+            settings, database, keyring, self.directory, self.guard, clock
+        )
         self._parts: dict[Callable[[Services], Any], Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -123,7 +125,7 @@ class Services:
     async def open(
         cls,
         settings: Settings,
-        secrets: Secrets,
+        secrets: ServerSecrets,
         database_url: str,
         keyring: Callable[[bool], SigningKeyring],
         tasks: Iterable[str] = (),

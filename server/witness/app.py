@@ -38,7 +38,7 @@ _NO_METHOD: Final = CosignerAnswer(405, b"not by this method\n")
 log = structlog.get_logger("quire.witness")
 
 
-class _Gone(Exception):
+class _ClientGone(Exception):
     """The client went away before its request was whole."""
 
 
@@ -65,7 +65,7 @@ class WitnessApp:
         assert scope["type"] == "http"
         try:
             answer = await self._answer(scope["method"], scope["path"], receive)
-        except _Gone:
+        except _ClientGone:
             return
         except sqlite3.Error as error:
             self._memory_fails.failed(log.error, str(error))
@@ -111,7 +111,7 @@ async def _body(receive: Receive) -> bytes | CosignerAnswer:
             while more:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise _Gone
+                    raise _ClientGone
                 received += message.get("body", b"")
                 if len(received) > SUBMISSION_BYTES_MAX:
                     return _TOO_LARGE

@@ -12,7 +12,7 @@ from ledger.merkle import EMPTY_ROOT, verify_consistency
 from ledger.note import NoteSignature, Signer, parse_note
 from ledger.policy import Policy
 from ledger.submission import Submission, parse_submission
-from server.witness.heads import Heads, LogHead
+from server.witness.heads import LogHead, WitnessHeads
 
 TEXT: Final = "text/plain; charset=utf-8"
 SIZE: Final = "text/x.tlog.size"
@@ -44,7 +44,9 @@ class _Refusal(Exception):
 class Cosigner:
     """Judges submissions for the logs of a policy, and cosigns with every one of its keys."""
 
-    def __init__(self, logs: Policy, signers: Sequence[Signer], heads: Heads, clock: Clock) -> None:
+    def __init__(
+        self, logs: Policy, signers: Sequence[Signer], heads: WitnessHeads, clock: Clock
+    ) -> None:
         self._logs = logs
         self._signers = tuple(signers)
         self._heads = heads

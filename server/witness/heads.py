@@ -59,7 +59,7 @@ class LogHead:
     note: bytes
 
 
-class Heads:
+class WitnessHeads:
     """The state file, for one thread. Raises StartupRefused where it is missing or foreign."""
 
     def __init__(self, path: Path) -> None:

@@ -21,7 +21,7 @@ from ledger.policy import POLICY_BYTES_MAX, Policy, parse_policy
 from server.keys.first_start import create_private_file, read_private_file
 from server.refusal import StartupRefused
 from server.settings.data_dir import make_data_dir
-from server.witness.heads import Heads
+from server.witness.heads import WitnessHeads
 
 SEED_BYTES: Final = 32
 KEYS_MAX: Final = 8
@@ -36,7 +36,7 @@ _COSIGNERS: Final = {SignatureType.ED25519_COSIGNATURE, SignatureType.ML_DSA_44_
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class WitnessDirectory:
     """Paths of a witness's directory."""
 
     directory: Path
@@ -62,7 +62,7 @@ def create(directory: Path, name: str) -> tuple[Signer, ...]:
 
     Raises StartupRefused where one exists, or for a name that no key can have.
     """
-    home = Home(make_data_dir(directory))
+    home = WitnessDirectory(make_data_dir(directory))
     try:
         signers = (
             MlDsaSigner.from_seed(name, secrets.token_bytes(SEED_BYTES)),
@@ -75,13 +75,13 @@ def create(directory: Path, name: str) -> tuple[Signer, ...]:
     # The keys come last: a directory with keys is a whole witness, and makes no new memory.
     if home.keys.exists():
         raise StartupRefused(f"{home.directory} holds a witness already; it stays as it is.")
-    _once(home.heads, lambda: Heads.create(home.heads))
+    _once(home.heads, lambda: WitnessHeads.create(home.heads))
     _once(home.logs, lambda: create_private_file(home.logs, _LOGS_START.encode()))
     create_private_file(home.keys, "".join(f"{signer.skey()}\n" for signer in signers).encode())
     return signers
 
 
-def load_keys(home: Home) -> tuple[Signer, ...]:
+def load_keys(home: WitnessDirectory) -> tuple[Signer, ...]:
     """The witness's private keys. Raises StartupRefused."""
     content = read_private_file(home.keys)
     if content is None:
@@ -99,7 +99,7 @@ def load_keys(home: Home) -> tuple[Signer, ...]:
     return signers
 
 
-def load_logs(home: Home) -> Policy:
+def load_logs(home: WitnessDirectory) -> Policy:
     """The logs that the witness knows. Raises StartupRefused."""
     try:
         with home.logs.open("rb") as file:

@@ -17,8 +17,8 @@ from server.http.protocol.listening import address, listen
 from server.refusal import StartupRefused
 from server.witness.app import WitnessApp
 from server.witness.cosigner import Cosigner
-from server.witness.heads import Heads
-from server.witness.home import Home, load_keys, load_logs
+from server.witness.heads import WitnessHeads
+from server.witness.home import WitnessDirectory, load_keys, load_logs
 
 CONNECTIONS_MAX: Final = 256
 KEEP_ALIVE_S: Final = 75
@@ -32,7 +32,7 @@ def serve(
 
     Raises StartupRefused.
     """
-    home = Home(directory)
+    home = WitnessDirectory(directory)
     signers, logs = load_keys(home), load_logs(home)
     origins = {log.verifier.name for log in logs.logs}
     if not origins:
@@ -40,7 +40,7 @@ def serve(
             f"{home.logs} names no log, so there is nothing to witness. Add a line for each key "
             "of a log: log VKEY"
         )
-    with closing(listen(host, port)) as listener, closing(Heads(home.heads)) as heads:
+    with closing(listen(host, port)) as listener, closing(WitnessHeads(home.heads)) as heads:
         app = WitnessApp(Cosigner(logs, signers, heads, _seconds(WallClock())), origins)
         config = uvicorn.Config(
             app,

@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 
 from ledger.archive.format.layout import ANCHORS
 from ledger.archive.targets import open_target
-from ledger.archive.verification.run import How, Live, verify_archive
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
+from ledger.archive.writing.object_writer import ObjectLock
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
 from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, ArchivedFilesCheck
 from tests.support.object_storage import ObjectStorage
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
@@ -29,15 +29,15 @@ LOCKED = ObjectLock(retain_days=1, legal_hold=True)
 
 
 async def test_every_object_is_locked_and_the_archive_is_right(
-    archived_trail: Archived, s3_environ: ObjectStorage, bucket: str, s3: S3Client
+    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str, s3: S3Client
 ) -> None:
     async with open_target(f"s3://{bucket}/quire", s3_environ.settings) as target:
         await target.check()
         for count in (3, 300):
             await archived_trail.grow(count)
             await archived_trail.archive(target, LOCKED)
-        how = How(s3_environ.settings, HISTORY.pins(), processes=1)
-        live = Live(archived_trail.server, ORG_ID)
+        how = ArchiveVerificationOptions(s3_environ.settings, HISTORY.pins(), processes=1)
+        live = LiveTrail(archived_trail.server, ORG_ID)
         verdict, anchors = await verify_archive(target, ORG, how, keyring=RING, live=live)
     assert verdict.faults == anchors.faults == ()
     assert (verdict.entries, verdict.database, verdict.signatures) == (303, True, True)
@@ -59,7 +59,7 @@ async def test_every_object_is_locked_and_the_archive_is_right(
 
 
 async def test_a_bucket_that_locks_needs_a_policy(
-    archived_trail: Archived, s3_environ: ObjectStorage, bucket: str
+    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     await archived_trail.grow(3)
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
@@ -78,7 +78,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
     ],
 )
 async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
-    archived_trail: Archived,
+    archived_trail: ArchivedFilesCheck,
     s3_proxy: S3Proxy,
     s3_environ: ObjectStorage,
     bucket: str,
@@ -94,5 +94,7 @@ async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
         assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
         s3_proxy.decide = lambda _: Fault.NONE
         await archived_trail.archive(target, LOCKED)
-        verdict, _ = await verify_archive(target, ORG, How(settings, HISTORY.pins(), processes=0))
+        verdict, _ = await verify_archive(
+            target, ORG, ArchiveVerificationOptions(settings, HISTORY.pins(), processes=0)
+        )
     assert (verdict.valid, verdict.entries) == (True, 30)

@@ -14,7 +14,12 @@ from ledger.archive.format.layout import ANCHORS
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
 from ledger.archive.verification.findings import ArchiveVerdict
-from ledger.archive.verification.run import ArchiveVerification, How, Live, verify_archive
+from ledger.archive.verification.run import (
+    ArchiveVerification,
+    ArchiveVerificationOptions,
+    LiveTrail,
+    verify_archive,
+)
 from ledger.chain import EMPTY_HEAD, extend
 from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
@@ -22,7 +27,7 @@ from ledger.log_keys import KeyPins, KeySeeds, rotate
 from ledger.storage import orgs
 from ledger.storage.log_keys import publish_history
 from ledger.storage.trail import ENTRY_COLUMNS
-from tests.support.archives import HISTORY, KEYS, Archived
+from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
 from tests.support.evidence_damage import SCALE, damage_files
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
@@ -40,11 +45,13 @@ async def verified(
     pins: KeyPins | None = PINS,
     processes: int = 0,
 ) -> tuple[ArchiveVerdict, ArchiveVerdict]:
-    return await verify_archive(folder, ORG, How(pins=pins, processes=processes), keyring=keyring)
+    return await verify_archive(
+        folder, ORG, ArchiveVerificationOptions(pins=pins, processes=processes), keyring=keyring
+    )
 
 
 @pytest.fixture
-async def archived(archived_trail: Archived, folder: Target) -> Archived:
+async def archived(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
     """A trail of 600 entries, archived at five sizes."""
     for count in (1, 4, 251, 4, 340):
         await archived_trail.grow(count)
@@ -67,7 +74,9 @@ def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-async def test_a_right_archive_is_right(archived: Archived, folder: Target, processes: int) -> None:
+async def test_a_right_archive_is_right(
+    archived: ArchivedFilesCheck, folder: Target, processes: int
+) -> None:
     trail, anchors = await verified(folder, RING, processes=processes)
     assert trail.faults == anchors.faults == ()
     assert (trail.size, trail.entries) == (600, 600)
@@ -79,7 +88,7 @@ async def test_a_right_archive_is_right(archived: Archived, folder: Target, proc
 
 
 async def test_without_the_signing_keys_signatures_are_not_checked(
-    archived: Archived, folder: Target
+    archived: ArchivedFilesCheck, folder: Target
 ) -> None:
     trail, _ = await verified(folder)
     assert trail.valid
@@ -87,7 +96,7 @@ async def test_without_the_signing_keys_signatures_are_not_checked(
 
 
 async def test_without_a_pin_an_archive_only_agrees_with_itself(
-    archived: Archived, folder: Target
+    archived: ArchivedFilesCheck, folder: Target
 ) -> None:
     for found in await verified(folder, RING, pins=None):
         assert (found.verdict, found.keys, found.valid) == ("incomplete", "not_checked", False)
@@ -96,7 +105,7 @@ async def test_without_a_pin_an_archive_only_agrees_with_itself(
 
 
 async def test_keys_other_than_the_pinned_ones_are_refused(
-    archived: Archived, folder: Target
+    archived: ArchivedFilesCheck, folder: Target
 ) -> None:
     trail, _ = await verified(folder, pins=log_keys(2).public().pins())
     assert (trail.keys, trail.checkpoint, trail.tree) == (False, "not_checked", "not_checked")
@@ -104,7 +113,7 @@ async def test_keys_other_than_the_pinned_ones_are_refused(
 
 
 async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_another(
-    archived: Archived, folder: Target
+    archived: ArchivedFilesCheck, folder: Target
 ) -> None:
     """Its folder keeps the key history of its own last archiving; the anchors are signed anew."""
     later = rotate(KEYS, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
@@ -138,7 +147,7 @@ async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_anoth
 
 
 async def test_every_flipped_bit_is_found(
-    archived: Archived, folder: Target, tmp_path: Path
+    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     root = tmp_path / "archive"
     files = [path for org in (ORG, ANCHORS) for path in sorted((root / org).rglob("*"))]
@@ -150,7 +159,9 @@ async def test_every_flipped_bit_is_found(
         position, bit = choose.randrange(path.stat().st_size), choose.randrange(8)
         log = path.relative_to(root).parts[0]
         with flipped(path, position, bit):
-            verdict = await ArchiveVerification(folder, log, How(pins=PINS, processes=0)).run()
+            verdict = await ArchiveVerification(
+                folder, log, ArchiveVerificationOptions(pins=PINS, processes=0)
+            ).run()
         assert not verdict.valid, (path, position, bit)
         assert verdict.faults, path
     again = await verified(folder, RING)
@@ -158,7 +169,7 @@ async def test_every_flipped_bit_is_found(
 
 
 async def test_random_damage(
-    archived: Archived, folder: Target, tmp_path: Path, record_property: Record
+    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path, record_property: Record
 ) -> None:
     root = tmp_path / "archive"
     chance, verdicts = random.Random(24), Counter[str]()
@@ -166,7 +177,9 @@ async def test_random_damage(
         log = (ORG, ORG, ANCHORS)[number % 3]
         files = sorted(path for path in (root / log).rglob("*") if path.is_file())
         what, path, before = damage_files(root, files, chance)
-        found = await ArchiveVerification(folder, log, How(pins=PINS, processes=0)).run()
+        found = await ArchiveVerification(
+            folder, log, ArchiveVerificationOptions(pins=PINS, processes=0)
+        ).run()
         path.write_bytes(before)
         verdicts[found.verdict.value] += 1
         assert found.valid is (found.verdict == "verified")
@@ -179,14 +192,16 @@ async def test_random_damage(
 
 
 async def test_a_missing_object_is_named(
-    archived: Archived, folder: Target, tmp_path: Path
+    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     root = tmp_path / "archive" / ORG
     harmless = []
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         data = path.read_bytes()
         path.unlink()
-        verdict = await ArchiveVerification(folder, ORG, How(pins=PINS, processes=0)).run()
+        verdict = await ArchiveVerification(
+            folder, ORG, ArchiveVerificationOptions(pins=PINS, processes=0)
+        ).run()
         path.write_bytes(data)
         if verdict.valid:
             harmless.append(str(path.relative_to(root)))
@@ -195,13 +210,15 @@ async def test_a_missing_object_is_named(
     assert not any(key.endswith("000-255") or "/002/" in key for key in harmless)
 
 
-async def against_database(archived: Archived, folder: Target) -> ArchiveVerdict:
-    live = Live(archived.server, ORG_ID)
-    how = How(pins=PINS, processes=0)
+async def against_database(archived: ArchivedFilesCheck, folder: Target) -> ArchiveVerdict:
+    live = LiveTrail(archived.server, ORG_ID)
+    how = ArchiveVerificationOptions(pins=PINS, processes=0)
     return await ArchiveVerification(folder, ORG, how, live=live).run()
 
 
-async def test_the_live_database_holds_the_same(archived: Archived, folder: Target) -> None:
+async def test_the_live_database_holds_the_same(
+    archived: ArchivedFilesCheck, folder: Target
+) -> None:
     await archived.grow(7)  # what is not archived yet is no fault
     verdict = await against_database(archived, folder)
     assert (verdict.valid, verdict.database) == (True, True)
@@ -224,7 +241,7 @@ async def test_the_live_database_holds_the_same(archived: Archived, folder: Targ
     ],
 )
 async def test_a_database_that_was_altered_differs(
-    archived: Archived, folder: Target, tampering: str, words: str
+    archived: ArchivedFilesCheck, folder: Target, tampering: str, words: str
 ) -> None:
     await archived.superuser.execute(tampering)
     verdict = await against_database(archived, folder)
@@ -234,7 +251,7 @@ async def test_a_database_that_was_altered_differs(
 
 
 async def test_an_archive_that_was_set_back(
-    archived: Archived, folder: Target, tmp_path: Path
+    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     """To its own earlier checkpoint, alone or with the objects after it."""
     root = tmp_path / "archive" / ORG
@@ -256,7 +273,7 @@ async def test_an_archive_that_was_set_back(
 
 
 async def test_an_anchor_log_that_was_set_back(
-    archived: Archived, folder: Target, tmp_path: Path
+    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     anchors = tmp_path / "archive" / ANCHORS
     for path in anchors.rglob("*"):

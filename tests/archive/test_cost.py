@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from ledger.archive.targets import Target
 from ledger.storage import archive_cost
-from ledger.storage.archive_cost import Cost, Lag
-from tests.support.archives import Archived
+from ledger.storage.archive_cost import ArchiverCost, ArchiverLag
+from tests.support.archives import ArchivedFilesCheck
 
 
 async def test_the_lag_is_of_what_was_signed_and_is_not_archived(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     database = archived_trail.server
 
-    async def lag() -> Lag:
+    async def lag() -> ArchiverLag:
         return await archive_cost.lag(database, folder.url)
 
     assert await lag() == (0, 0)
@@ -33,11 +33,11 @@ async def test_the_lag_is_of_what_was_signed_and_is_not_archived(
     assert (await archive_cost.lag(database, "file:///elsewhere")).entries == 12
 
 
-async def test_costs_add_up_by_target(archived_trail: Archived) -> None:
+async def test_costs_add_up_by_target(archived_trail: ArchivedFilesCheck) -> None:
     database = archived_trail.server
     assert await archive_cost.cost(database, "file:///a") == (0, 0, 0)
     for _ in range(2):
-        await archive_cost.add_cost(database, "file:///a", Cost(0.5, 3, 400))
-    await archive_cost.add_cost(database, "file:///b", Cost(0.25, 1, 1))
+        await archive_cost.add_cost(database, "file:///a", ArchiverCost(0.5, 3, 400))
+    await archive_cost.add_cost(database, "file:///b", ArchiverCost(0.25, 1, 1))
     assert await archive_cost.cost(database, "file:///a") == (1.0, 6, 800)
     assert await archive_cost.cost(database, "file:///b") == (0.25, 1, 1)

@@ -9,9 +9,9 @@ import pytest
 
 from ledger.archive.targets import Target
 from ledger.errors import RetentionRefused
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from tests.support.appending import process, rows_of
-from tests.support.archives import Archived
+from tests.support.archives import ArchivedFilesCheck
 from tests.support.retaining import (
     FEBRUARY,
     JANUARY,
@@ -22,9 +22,9 @@ from tests.support.retaining import (
 from tests.support.trails import ORG_ID
 
 
-async def recorded(archived_trail: Archived, folder: Target, /, **changes: Any) -> int:
+async def recorded(archived_trail: ArchivedFilesCheck, folder: Target, /, **changes: Any) -> int:
     """An entry of the system trail that says what of January goes, or something else."""
-    (held,) = await departed.ranges(archived_trail.server, JANUARY)
+    (held,) = await dropped_months.ranges(archived_trail.server, JANUARY)
     one = {
         "org_id": ORG_ID,
         "first_seq": held.first_seq,
@@ -45,21 +45,23 @@ async def recorded(archived_trail: Archived, folder: Target, /, **changes: Any) 
         return await append_to_system(running, archived_trail, event)
 
 
-async def refused(archived_trail: Archived, target: Target, record: int, why: str) -> None:
+async def refused(
+    archived_trail: ArchivedFilesCheck, target: Target, record: int, why: str
+) -> None:
     before = await rows_of(archived_trail.database, ORG_ID)
     with pytest.raises(RetentionRefused, match=why):
-        await departed.drop(archived_trail.database.server_url, JANUARY, target.url, record)
+        await dropped_months.drop(archived_trail.database.server_url, JANUARY, target.url, record)
     assert await rows_of(archived_trail.database, ORG_ID) == before
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
 
-async def test_all_conditions_hold(archived_trail: Archived, folder: Target) -> None:
+async def test_all_conditions_hold(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1)
     record = await recorded(archived_trail, folder)
     url = archived_trail.database.server_url
-    assert await departed.drop(url, JANUARY, folder.url, record) == 30
-    assert await departed.drop(url, JANUARY, folder.url, record) is None
+    assert await dropped_months.drop(url, JANUARY, folder.url, record) == 30
+    assert await dropped_months.drop(url, JANUARY, folder.url, record) is None
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ async def test_all_conditions_hold(archived_trail: Archived, folder: Target) -> 
     ],
 )
 async def test_the_record_must_say_it(
-    archived_trail: Archived, folder: Target, changes: dict[str, Any], why: str
+    archived_trail: ArchivedFilesCheck, folder: Target, changes: dict[str, Any], why: str
 ) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1)
@@ -82,14 +84,14 @@ async def test_the_record_must_say_it(
 
 
 async def test_an_entry_of_another_trail_is_no_record(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1)
     await refused(archived_trail, folder, 31, "no entry of the trail")
 
 
-async def test_it_must_be_archived(archived_trail: Archived, folder: Target) -> None:
+async def test_it_must_be_archived(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1)
     record = await recorded(archived_trail, folder)
@@ -97,7 +99,7 @@ async def test_it_must_be_archived(archived_trail: Archived, folder: Target) -> 
     await refused(archived_trail, folder, record, "entries of org 7 are not archived")
 
 
-async def test_the_policy_must_allow_it(archived_trail: Archived, folder: Target) -> None:
+async def test_the_policy_must_allow_it(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1_000)
     await refused(
@@ -105,7 +107,7 @@ async def test_the_policy_must_allow_it(archived_trail: Archived, folder: Target
     )
 
 
-async def test_the_month_must_be_sealed(archived_trail: Archived, folder: Target) -> None:
+async def test_the_month_must_be_sealed(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1)
     record = await recorded(archived_trail, folder)
@@ -113,7 +115,7 @@ async def test_the_month_must_be_sealed(archived_trail: Archived, folder: Target
     await refused(archived_trail, folder, record, "it is not sealed")
 
 
-async def test_it_must_not_hold_a_head(archived_trail: Archived, folder: Target) -> None:
+async def test_it_must_not_hold_a_head(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
     await load(archived_trail, folder, 30)
     await keep(archived_trail, 1)
     await refused(
@@ -121,11 +123,13 @@ async def test_it_must_not_hold_a_head(archived_trail: Archived, folder: Target)
     )
 
 
-async def test_it_must_be_the_oldest_and_whole(archived_trail: Archived, folder: Target) -> None:
+async def test_it_must_be_the_oldest_and_whole(
+    archived_trail: ArchivedFilesCheck, folder: Target
+) -> None:
     await load(archived_trail, folder, 30, 5, 5)
     await keep(archived_trail, 1)
     with pytest.raises(RetentionRefused, match="an older month is still there"):
-        await departed.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
+        await dropped_months.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
     record = await recorded(archived_trail, folder)
     await archived_trail.superuser.execute("DELETE FROM entries WHERE seq = 7")
     await refused(archived_trail, folder, record, "departed_whole")
@@ -134,11 +138,11 @@ async def test_it_must_be_the_oldest_and_whole(archived_trail: Archived, folder:
 
 
 async def test_the_server_s_role_changes_neither_policy_nor_account(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3)
     with pytest.raises(RetentionRefused, match="only the owner"):
-        await departed.set_keep_months(archived_trail.database.server_url, 1)
+        await dropped_months.set_keep_months(archived_trail.database.server_url, 1)
     connection = await asyncpg.connect(archived_trail.database.server_url)
     try:
         for statement in (

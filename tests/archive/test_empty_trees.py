@@ -7,22 +7,22 @@ from pathlib import Path
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.archive.verification.run import How, Live, verify_archive
-from tests.support.archives import HISTORY, KEYS, Archived
+from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
+from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
 from tests.support.clusters import Database
 from tests.support.restoring import contents, means, verified
 from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def _signed_empty(trail: Archived) -> None:
+async def _signed_empty(trail: ArchivedFilesCheck) -> None:
     await trail.put_rows([])
     async with checkpointer(trail.database.server_url, trail.memory, KEYS) as signer:
         assert (await signer.round()).checkpoints == 1
 
 
 async def test_it_is_archived_verified_and_restored(
-    archived_trail: Archived, folder: Target, database_of_module: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, database_of_module: Database
 ) -> None:
     await _signed_empty(archived_trail)
     await archived_trail.grow(1, 300)
@@ -30,8 +30,8 @@ async def test_it_is_archived_verified_and_restored(
     await archived_trail.grow(7)
     await archived_trail.archive(folder)
     assert [row.size async for row in ArchiveReader(folder, ORG).history()] == [0, 1, 301, 308]
-    live = Live(archived_trail.server, ORG_ID)
-    how = How(pins=HISTORY.pins(), processes=0)
+    live = LiveTrail(archived_trail.server, ORG_ID)
+    how = ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0)
     for verdict in await verify_archive(folder, ORG, how, keyring=RING, live=live):
         assert verdict.valid, verdict
     before = await contents(archived_trail.database)
@@ -41,7 +41,7 @@ async def test_it_is_archived_verified_and_restored(
 
 
 async def test_an_org_without_entries_is_not_archived(
-    archived_trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await _signed_empty(archived_trail)
     for _ in range(2):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from ledger.archive.targets import Stored, Target, TargetSettings, open_target
+from ledger.archive.targets import StoredObject, Target, TargetSettings, open_target
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveMismatch, ArchiveUnavailable
 from tests.support.clusters import _free_port
 from tests.support.object_storage import ObjectStorage
@@ -233,7 +233,7 @@ async def test_two_writers_of_one_key_leave_one_version(
         assert len(versions) == 1 or not s3_environ.writes_conditionally
         for n, result in enumerate(results):
             if bytes([n % 2]) * 100 in kept:
-                assert isinstance(result, Stored | ArchiveMismatch)
+                assert isinstance(result, StoredObject | ArchiveMismatch)
             else:
                 assert isinstance(result, ArchiveMismatch)
         # Whoever comes later is told of the other bytes by any server.

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from ledger.archive.format.layout import ANCHORS
-from ledger.archive.targets import Listed, Target
+from ledger.archive.targets import ListedObject, Target
 from ledger.archive.verification.findings import ArchiveVerdict
-from ledger.archive.verification.run import How, Live, verify_archive
+from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
 from ledger.verdict import Verdict
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, ArchivedFilesCheck
 from tests.support.trails import ORG, ORG_ID, RING
 
 Grow = Callable[[], Awaitable[object]]
-HOW = How(pins=HISTORY.pins(), processes=0)
+HOW = ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0)
 
 
 class Growing:
@@ -42,7 +42,7 @@ class Growing:
         await self._read(f"get {'/'.join(key.split('/')[:2])}")
         return await self._target.get(key, limit, version)
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+    async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         await self._read(f"list {prefix}")
         async for listed in self._target.list(prefix):
             yield listed
@@ -57,7 +57,7 @@ class Growing:
 
 
 @pytest.fixture
-async def archived(archived_trail: Archived, folder: Target) -> Archived:
+async def archived(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
     """A trail of 262 entries, archived at three sizes."""
     for count in (1, 4, 257):
         await archived_trail.grow(count)
@@ -66,15 +66,15 @@ async def archived(archived_trail: Archived, folder: Target) -> Archived:
 
 
 async def verdicts(
-    target: Target | Growing, live: Live | None
+    target: Target | Growing, live: LiveTrail | None
 ) -> tuple[ArchiveVerdict, ArchiveVerdict]:
     return await verify_archive(target, ORG, HOW, keyring=RING, live=live)  # type: ignore[arg-type]
 
 
 async def test_growth_between_any_two_reads_refutes_nothing(
-    archived: Archived, folder: Target
+    archived: ArchivedFilesCheck, folder: Target
 ) -> None:
-    live = Live(archived.server, ORG_ID)
+    live = LiveTrail(archived.server, ORG_ID)
 
     async def grow() -> None:
         await archived.grow(1)
@@ -92,10 +92,10 @@ async def test_growth_between_any_two_reads_refutes_nothing(
 
 @pytest.mark.parametrize("against_database", [True, False])
 async def test_what_was_not_archived_yet_is_incomplete(
-    archived_trail: Archived, folder: Target, against_database: bool
+    archived_trail: ArchivedFilesCheck, folder: Target, against_database: bool
 ) -> None:
     """Neither is anything of it, nor its anchor log, which is archived at another time."""
-    live = Live(archived_trail.server, ORG_ID) if against_database else None
+    live = LiveTrail(archived_trail.server, ORG_ID) if against_database else None
     await archived_trail.grow(5)
     for _ in range(2):
         found = await verdicts(folder, live)
@@ -108,11 +108,11 @@ async def test_what_was_not_archived_yet_is_incomplete(
 
 @pytest.mark.parametrize("log", [ORG, ANCHORS])
 async def test_an_archive_that_was_emptied_is_held_against_the_database(
-    archived: Archived, folder: Target, tmp_path: Path, log: str
+    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path, log: str
 ) -> None:
     shutil.rmtree(tmp_path / "archive" / log)
     (tmp_path / "archive" / log).mkdir()
-    found = await verdicts(folder, Live(archived.server, ORG_ID))
+    found = await verdicts(folder, LiveTrail(archived.server, ORG_ID))
     assert found[log == ANCHORS].verdict is Verdict.REFUTED
     assert "entries were archived here" in found[log == ANCHORS].faults[0].reason
     alone = await verdicts(folder, None)

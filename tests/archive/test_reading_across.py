@@ -13,7 +13,7 @@ import pytest
 from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
-from tests.support.archives import KEYS, Archived
+from tests.support.archives import KEYS, ArchivedFilesCheck
 from tests.support.retaining import FEBRUARY, JANUARY, keep, load, retaining
 from tests.support.serving import Server, start_server
 from tests.support.trails import ORG, RING
@@ -36,7 +36,9 @@ QUERIES = (
 
 
 @pytest.fixture
-async def server(archived_trail: Archived, folder: Target, tmp_path: Path) -> AsyncIterator[Server]:
+async def server(
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+) -> AsyncIterator[Server]:
     """A server on a trail of three months: 600 entries, 30, and 10."""
     await load(archived_trail, folder, 600, 30, 10)
     data_dir = tmp_path / "server"
@@ -76,7 +78,7 @@ def pages(server: Server, query: str) -> list[dict[str, Any]]:
     raise AssertionError("the pages have no end")
 
 
-def answers(server: Server, archived_trail: Archived) -> dict[str, Any]:
+def answers(server: Server, archived_trail: ArchivedFilesCheck) -> dict[str, Any]:
     """What the server says of some entries, and of the trail."""
     said: dict[str, Any] = {query: pages(server, query) for query in QUERIES}
     listed = {entry["seq"]: entry["record_id"] for entry in said["limit=1000"]}
@@ -108,7 +110,9 @@ def answers(server: Server, archived_trail: Archived) -> dict[str, Any]:
     return said
 
 
-async def test_the_same_answers(server: Server, archived_trail: Archived, folder: Target) -> None:
+async def test_the_same_answers(
+    server: Server, archived_trail: ArchivedFilesCheck, folder: Target
+) -> None:
     before = await asyncio.to_thread(answers, server, archived_trail)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
@@ -129,7 +133,7 @@ async def test_the_same_answers(server: Server, archived_trail: Archived, folder
 
 
 async def test_an_altered_archive_is_not_given_out(
-    server: Server, archived_trail: Archived, folder: Target, tmp_path: Path
+    server: Server, archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:

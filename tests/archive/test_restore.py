@@ -18,7 +18,7 @@ from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import AnchorRows
 from tests.support.appending import new_org, process, sound_trail, superuser
-from tests.support.archives import HISTORY, KEYS, Archived
+from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import TABLES, contents, means, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
@@ -35,7 +35,9 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
     postgres_cluster.drop(database)
 
 
-async def test_the_drill(archived_trail: Archived, folder: Target, empty: Database) -> None:
+async def test_the_drill(
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+) -> None:
     await archived_trail.grow(1, 4, 300)
     await archived_trail.grow(255, 1, 700)
     await archived_trail.archive(folder)
@@ -71,7 +73,7 @@ async def test_the_drill(archived_trail: Archived, folder: Target, empty: Databa
 
 
 async def test_it_is_archived_on_where_it_was(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
@@ -89,7 +91,10 @@ async def test_it_is_archived_on_where_it_was(
 
 
 async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
-    archived_trail: Archived, folder: Target, empty: Database, monkeypatch: pytest.MonkeyPatch
+    archived_trail: ArchivedFilesCheck,
+    folder: Target,
+    empty: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
@@ -108,7 +113,7 @@ async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
 
 
 async def test_a_tampered_archive_does_not_come_back(
-    archived_trail: Archived, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 40)
     await archived_trail.archive(folder)
@@ -137,7 +142,7 @@ async def test_a_tampered_archive_does_not_come_back(
 
 
 async def test_other_keys_than_the_pinned_ones_are_refused(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -147,7 +152,7 @@ async def test_other_keys_than_the_pinned_ones_are_refused(
 
 
 async def test_less_than_was_signed_is_refused_and_stays_unsigned_where_accepted(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
@@ -166,7 +171,7 @@ async def test_less_than_was_signed_is_refused_and_stays_unsigned_where_accepted
 
 
 async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
@@ -184,7 +189,7 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
 
 
 async def test_sealed_months_take_what_comes_back_and_nothing_else(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -225,7 +230,7 @@ def _killed(*_: object) -> None:
 
 
 async def test_one_org_after_the_other(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(20)
     async with process(archived_trail.database.server_url) as running:

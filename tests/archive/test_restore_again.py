@@ -12,19 +12,19 @@ from ledger.archive.format.records import AnchoredAt, encode_rows
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
-from ledger.archive.verification.run import How, verify_archive
-from ledger.core.checkpointing import Pace
+from ledger.archive.verification.run import ArchiveVerificationOptions, verify_archive
+from ledger.core.checkpointing import RoundLimits
 from ledger.core.org import OrgFacts
 from ledger.storage import archive_accounts, orgs
 from tests.support.appending import new_org, process, superuser
-from tests.support.archives import HISTORY, KEYS, Archived
+from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import means, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
 from tests.support.trails import ORG, ORG_ID, RING
 
 ACME = OrgFacts(ORG_ID, ORG, False, b"")
-AGAIN = Pace(retry_s=0, idle_s=3_600)
+AGAIN = RoundLimits(retry_s=0, idle_s=3_600)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
 
 
 @pytest.fixture
-async def other(archived_trail: Archived) -> AsyncIterator[OrgFacts]:
+async def other(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
     """Another org with 30 entries, signed once with Acme's first; the anchor covers both."""
     async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
@@ -46,7 +46,7 @@ async def other(archived_trail: Archived) -> AsyncIterator[OrgFacts]:
         yield made
 
 
-async def archive(archived_trail: Archived, folder: Target, *others: OrgFacts) -> None:
+async def archive(archived_trail: ArchivedFilesCheck, folder: Target, *others: OrgFacts) -> None:
     """Archive the log of all checkpoints, then Acme and these."""
     await archived_trail.archive(folder)
     for org in others:
@@ -69,13 +69,16 @@ async def go_on(database: Database, memory: Path, *all_orgs: OrgFacts) -> None:
 async def faults_of(folder: Target, org: str) -> list[str]:
     """What a verification of the archive finds, by its keys."""
     trail, anchors = await verify_archive(
-        folder, org, How(pins=HISTORY.pins(), processes=0), keyring=RING
+        folder, org, ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0), keyring=RING
     )
     return [fault.reason for fault in (*trail.faults, *anchors.faults)]
 
 
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
-    archived_trail: Archived, folder: Target, other: OrgFacts, two_more: tuple[Database, Database]
+    archived_trail: ArchivedFilesCheck,
+    folder: Target,
+    other: OrgFacts,
+    two_more: tuple[Database, Database],
 ) -> None:
     second, third = two_more
     async with process(archived_trail.database.server_url) as running:
@@ -108,7 +111,7 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
 
 
 async def test_nonces_that_no_longer_stand_stop_nothing(
-    archived_trail: Archived, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: ArchivedFilesCheck, folder: Target, two_more: tuple[Database, Database]
 ) -> None:
     """Such a row, of a leaf that was lost, and one with a huge place, which somebody put there."""
     second, third = two_more
@@ -142,7 +145,7 @@ async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None
 
 
 async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
-    archived_trail: Archived, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: ArchivedFilesCheck, folder: Target, two_more: tuple[Database, Database]
 ) -> None:
     second, _ = two_more
     await archived_trail.grow(20)

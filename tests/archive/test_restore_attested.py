@@ -16,7 +16,7 @@ from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
 from ledger.storage import bundle_reads
 from ledger.timestamp import granted, query
-from tests.support.archives import Archived
+from tests.support.archives import ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import means, signed_trail_of
 from tests.support.timestamp_authority import Mode, TimestampAuthority
@@ -35,7 +35,7 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def notes(archived_trail: Archived, folder: Target) -> dict[int, bytes]:
+async def notes(archived_trail: ArchivedFilesCheck, folder: Target) -> dict[int, bytes]:
     """Three anchors' notes by their sizes, archived."""
     for _ in range(3):
         await archived_trail.grow(5)
@@ -59,7 +59,7 @@ async def put(folder: Target, place: TokenAt | CosignatureAt, data: bytes) -> No
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["trusting nobody", "trusting"])
 async def test_what_is_of_another_anchor_does_not_come_back(
-    archived_trail: Archived,
+    archived_trail: ArchivedFilesCheck,
     folder: Target,
     notes: dict[int, bytes],
     empty: Database,
@@ -105,7 +105,9 @@ async def test_what_is_no_signature_line_is_refused(
 
 
 async def test_a_token_without_its_anchor_is_not_evidence(
-    archived_trail: Archived, notes: dict[int, bytes], shared_authority: TimestampAuthority
+    archived_trail: ArchivedFilesCheck,
+    notes: dict[int, bytes],
+    shared_authority: TimestampAuthority,
 ) -> None:
     await archived_trail.superuser.execute("DELETE FROM checkpoints WHERE org_id = 0 AND size = 1")
     await archived_trail.superuser.execute(

@@ -16,9 +16,9 @@ import pytest
 from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from tests.cli.commands import QUIRE, environment, run
-from tests.support.archives import KEYS, Archived
+from tests.support.archives import KEYS, ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import contents
 from tests.support.retaining import keep, load
@@ -53,7 +53,7 @@ def operators(database: Database, target: Target, data_dir: Path) -> dict[str, s
 
 
 async def test_an_operator_restores(
-    archived_trail: Archived, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database, tmp_path: Path
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
@@ -74,7 +74,7 @@ async def test_an_operator_restores(
 
 
 async def test_kill_9_in_the_middle(
-    archived_trail: Archived, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database, tmp_path: Path
 ) -> None:
     await archived_trail.grow(12_000)
     await archived_trail.archive(folder)
@@ -110,7 +110,7 @@ async def _copying(database: Database) -> None:
 
 
 async def test_an_operator_lets_months_go(
-    archived_trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await load(archived_trail, folder, 30, 5, 5)
     await keep(archived_trail, None)
@@ -124,7 +124,7 @@ async def test_an_operator_lets_months_go(
     assert b"QUIRE_RETENTION_UNLOCKED=true" in refused.stderr
     shown = await asyncio.to_thread(run, "retention", "status", settings=settings)
     assert b"QUIRE_RETENTION_UNLOCKED=true" in shown.stdout
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
     settings["QUIRE_RETENTION_UNLOCKED"] = "true"
     done = await asyncio.to_thread(run, "retention", "run", settings=settings)
     assert done.returncode == 0, done.stderr
@@ -132,7 +132,7 @@ async def test_an_operator_lets_months_go(
         f"2026-0{month} left: {count} entries of 1 org, recorded in entry {seq} of the trail system."
         for seq, (month, count) in enumerate(((1, 30), (2, 5), (3, 5)))
     ]
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 40
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 40
     shown = await asyncio.to_thread(run, "retention", "status", "--json", settings=settings)
     found = json.loads(shown.stdout)
     assert (found["keep_months"], found["kept_by"]) == (1, None)

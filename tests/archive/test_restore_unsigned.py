@@ -12,7 +12,7 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
-from tests.support.archives import Archived
+from tests.support.archives import ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import means, restored
 from tests.support.serving import Server
@@ -46,7 +46,7 @@ async def test_a_sealed_org_does_not_come_back_plain(
 
 
 async def test_a_privacy_that_is_none_is_refused(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
@@ -56,7 +56,7 @@ async def test_a_privacy_that_is_none_is_refused(
 
 
 async def test_no_log_comes_back_public(
-    archived_trail: Archived, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)

@@ -9,27 +9,29 @@ import pytest
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.retention.run import SYSTEM, Retention
 from ledger.archive.targets import Target
-from ledger.archive.verification.run import How, Live, verify_archive
+from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
 from ledger.core.org import OrgFacts
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.trail import TrailReader
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
-from ledger.storage import departed, orgs
+from ledger.storage import dropped_months, orgs
 from tests.support.appending import process, rows_of
-from tests.support.archives import KEYS, Archived
+from tests.support.archives import KEYS, ArchivedFilesCheck
 from tests.support.retaining import JANUARY, SYSTEM_ID, keep, load, moment, retaining
 from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def test_a_month_leaves_and_is_recorded(archived_trail: Archived, folder: Target) -> None:
+async def test_a_month_leaves_and_is_recorded(
+    archived_trail: ArchivedFilesCheck, folder: Target
+) -> None:
     await load(archived_trail, folder, 300, 20, 5)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         left = await retention.run()
     assert [(one.month.month, one.entries) for one in left] == [(1, 300), (2, 20), (3, 5)]
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 325
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 325
     rows = await rows_of(archived_trail.database, ORG_ID)
     assert [row.seq for row in rows] == [325], "the trail went on, as its head was in March"
     records = await rows_of(archived_trail.database, SYSTEM_ID)
@@ -40,7 +42,7 @@ async def test_a_month_leaves_and_is_recorded(archived_trail: Archived, folder: 
 
 
 async def test_entries_that_left_are_read_from_the_archive(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
     await keep(archived_trail, 1)
@@ -57,7 +59,7 @@ async def test_entries_that_left_are_read_from_the_archive(
 
 
 async def test_nothing_leaves_unless_the_policy_says_so(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
     await keep(archived_trail, None)
@@ -69,7 +71,7 @@ async def test_nothing_leaves_unless_the_policy_says_so(
 
 
 async def test_nothing_leaves_that_is_not_archived_as_it_stands(
-    archived_trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
     await keep(archived_trail, 1)
@@ -85,7 +87,7 @@ async def test_nothing_leaves_that_is_not_archived_as_it_stands(
 
 
 async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
     await keep(archived_trail, 1)
@@ -97,7 +99,7 @@ async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
 
 @pytest.mark.parametrize("walked", [50_000, 1])
 async def test_a_process_that_saw_only_what_left_appends_on(
-    archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
+    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
     await load(archived_trail, folder, 30)
@@ -123,7 +125,7 @@ async def test_a_process_that_saw_only_what_left_appends_on(
 
 
 async def test_killed_at_each_step_nothing_is_lost(
-    archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await load(archived_trail, folder, 30, 5, 5)
     await keep(archived_trail, 1)
@@ -135,7 +137,7 @@ async def test_killed_at_each_step_nothing_is_lost(
                 with pytest.raises(Killed):
                     await retention.let_go(JANUARY)
             assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == seqs
-        assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+        assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
         assert len(await rows_of(archived_trail.database, SYSTEM_ID)) == 1, (
             "it was told, and not done"
         )
@@ -154,7 +156,7 @@ def _killed(*_: object) -> None:
 
 
 async def test_it_is_archived_and_bundled_on_within_a_bundle_of_which_a_part_left(
-    archived_trail: Archived, folder: Target
+    archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
     await keep(archived_trail, 1)
@@ -173,7 +175,11 @@ async def test_it_is_archived_and_bundled_on_within_a_bundle_of_which_a_part_lef
     assert await trails.leaves(ORG_ID, 512, 20) == leaves[512:532]
     await trails.close()
     verdict, anchors = await verify_archive(
-        folder, ORG, How(), keyring=RING, live=Live(archived_trail.server, ORG_ID)
+        folder,
+        ORG,
+        ArchiveVerificationOptions(),
+        keyring=RING,
+        live=LiveTrail(archived_trail.server, ORG_ID),
     )
     assert (verdict.faults, anchors.faults) == ((), ())
     assert verdict.database is True

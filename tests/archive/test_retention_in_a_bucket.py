@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target, open_target
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.writing.object_writer import ObjectLock
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.trail import TrailReader
 from ledger.core.verification.run import TrailRange as Verified
@@ -22,8 +22,8 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
-from ledger.storage import departed
-from tests.support.archives import HISTORY, Archived
+from ledger.storage import dropped_months
+from tests.support.archives import HISTORY, ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
 from tests.support.restoring import contents, means
@@ -53,7 +53,7 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_back(
-    archived_trail: Archived, target: Target, s3_environ: ObjectStorage, empty: Database
+    archived_trail: ArchivedFilesCheck, target: Target, s3_environ: ObjectStorage, empty: Database
 ) -> None:
     await archived_trail.grow(300, now_us=moment(JANUARY))
     await archived_trail.grow(20, now_us=moment(FEBRUARY))
@@ -85,7 +85,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
 @pytest.mark.parametrize("before", ["a day", "nothing"])
 @pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
 async def test_what_leaves_is_locked_from_then_on(
-    archived_trail: Archived,
+    archived_trail: ArchivedFilesCheck,
     s3_environ: ObjectStorage,
     s3: S3Client,
     bucket: str,
@@ -129,7 +129,7 @@ async def test_what_leaves_is_locked_from_then_on(
 
 
 async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
-    archived_trail: Archived, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
+    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
 ) -> None:
     url = f"s3://{bucket}/quire"
     async with open_target(url, s3_environ.settings) as target:
@@ -148,13 +148,13 @@ async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
     ):
         with pytest.raises(RetentionRefused, match=r"of acme stay: .*extend the retention"):
             await retention.let_go(JANUARY)
-        assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+        assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
         s3_proxy.decide = lambda _: Fault.NONE
         assert await retention.let_go(JANUARY) is not None
 
 
 async def test_nothing_leaves_for_a_bucket_without_a_policy(
-    archived_trail: Archived, target: Target
+    archived_trail: ArchivedFilesCheck, target: Target
 ) -> None:
     await archived_trail.grow(30, now_us=moment(JANUARY))
     await archived_trail.grow(5, now_us=moment(FEBRUARY))
@@ -163,11 +163,11 @@ async def test_nothing_leaves_for_a_bucket_without_a_policy(
     async with retaining(archived_trail, target, ObjectLock()) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await retention.let_go(JANUARY)
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
 
 async def test_nothing_leaves_while_the_bucket_is_away(
-    archived_trail: Archived, s3_environ: ObjectStorage, bucket: str
+    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     settings = s3_environ.settings
     url = f"s3://{bucket}/quire"
@@ -182,4 +182,4 @@ async def test_nothing_leaves_while_the_bucket_is_away(
     async with open_target(url, away) as gone, retaining(archived_trail, gone) as retention:
         with pytest.raises(RetentionRefused):
             await retention.let_go(JANUARY)
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 0
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0

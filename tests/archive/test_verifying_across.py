@@ -14,15 +14,15 @@ from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.faults import Result, VerificationFailed
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import RetentionRefused
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from ledger.storage.copy_out import open_snapshot
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, ArchivedFilesCheck
 from tests.support.retaining import FEBRUARY, JANUARY, keep, load, retaining
 from tests.support.trails import ORG, ORG_ID, RING
 
 
 async def verified(
-    archived_trail: Archived,
+    archived_trail: ArchivedFilesCheck,
     target: Target | None,
     first: int | None = None,
     last: int | None = None,
@@ -39,18 +39,18 @@ async def verified(
 
 
 @pytest.fixture
-async def cut(archived_trail: Archived, folder: Target) -> Archived:
+async def cut(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
     """A trail of 1,100 entries, of which the archive alone has the first 1,060."""
     await load(archived_trail, folder, 1_050, 10, 40)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         await retention.let_go(JANUARY)
         await retention.let_go(FEBRUARY)
-    assert await departed.live_from(archived_trail.server, ORG_ID) == 1_060
+    assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 1_060
     return archived_trail
 
 
-async def test_all_of_it_is_verified(cut: Archived, folder: Target) -> None:
+async def test_all_of_it_is_verified(cut: ArchivedFilesCheck, folder: Target) -> None:
     result = await verified(cut, folder)
     assert result.errors == []
     assert (result.total_entries, result.verified_entries) == (1_100, 1_100)
@@ -61,14 +61,16 @@ async def test_all_of_it_is_verified(cut: Archived, folder: Target) -> None:
 
 @pytest.mark.parametrize(("first", "last"), [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])
 async def test_a_range_on_either_side(
-    cut: Archived, folder: Target, first: int, last: int | None
+    cut: ArchivedFilesCheck, folder: Target, first: int, last: int | None
 ) -> None:
     result = await verified(cut, folder, first, last)
     assert result.errors == []
     assert result.verified_entries == (1_099 if last is None else last) - first + 1
 
 
-async def test_a_damaged_archive_is_found(cut: Archived, folder: Target, tmp_path: Path) -> None:
+async def test_a_damaged_archive_is_found(
+    cut: ArchivedFilesCheck, folder: Target, tmp_path: Path
+) -> None:
     bundle = tmp_path / "archive" / ORG / "tile/entries/001"
     bundle.chmod(0o600)
     data = bytearray(bundle.read_bytes())
@@ -85,20 +87,20 @@ async def test_a_damaged_archive_is_found(cut: Archived, folder: Target, tmp_pat
     assert all(256 <= seq < 1_024 for seq, _ in kinds)
 
 
-async def test_a_row_put_where_all_left_is_found(cut: Archived, folder: Target) -> None:
+async def test_a_row_put_where_all_left_is_found(cut: ArchivedFilesCheck, folder: Target) -> None:
     forged = cut.rows[5]._replace(anchored_at=cut.rows[-1].anchored_at)
     await cut.superuser.copy_records_to_table("entries", records=[forged])
     result = await verified(cut, folder)
     assert [(fault.seq, fault.kind) for fault in result.errors] == [(5, "inserted")]
 
 
-async def test_without_the_archive_nothing_is_said_of_the_trail(cut: Archived) -> None:
+async def test_without_the_archive_nothing_is_said_of_the_trail(cut: ArchivedFilesCheck) -> None:
     with pytest.raises(VerificationFailed, match="name the archive"):
         await verified(cut, None)
 
 
 async def test_no_month_leaves_while_a_snapshot_reads(
-    archived_trail: Archived, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
     await load(archived_trail, folder, 30, 10, 5)

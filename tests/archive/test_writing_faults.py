@@ -10,16 +10,16 @@ import pytest
 
 from ledger.archive.format.layout import ANCHORS
 from ledger.archive.reading.reader import ArchiveReader
-from ledger.archive.targets import Stored, Target
+from ledger.archive.targets import StoredObject, Target
 from ledger.archive.targets.folder import FolderTarget
-from ledger.archive.verification.run import ArchiveVerification, How
+from ledger.archive.verification.run import ArchiveVerification, ArchiveVerificationOptions
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
 from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, Archived, read_in
+from tests.support.archives import HISTORY, ArchivedFilesCheck, read_in
 from tests.support.signing import log_keys
 from tests.support.trails import ORG, ORG_ID
 
-HERE = How(pins=HISTORY.pins(), processes=0)
+HERE = ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0)
 
 
 class Ending(FolderTarget):
@@ -35,20 +35,20 @@ class Ending(FolderTarget):
 
     async def put(
         self, key: str, data: bytes, retain_until: datetime | None = None, legal_hold: bool = False
-    ) -> Stored:
+    ) -> StoredObject:
         return await self._counted(super().put(key, data, retain_until, legal_hold))
 
     async def put_pointer(
         self, key: str, data: bytes, retain_until: datetime | None = None, legal_hold: bool = False
-    ) -> Stored:
+    ) -> StoredObject:
         return await self._counted(super().put_pointer(key, data, retain_until, legal_hold))
 
-    async def _counted(self, write: Any) -> Stored:
+    async def _counted(self, write: Any) -> StoredObject:
         self._left -= 1
         if self._left < 0 and not self._persisted:
             write.close()
             raise ArchiveUnavailable("the disk is gone")
-        stored: Stored = await write
+        stored: StoredObject = await write
         if self._left < 0:
             raise ArchiveUnavailable("the disk is gone, after it wrote")
         return stored
@@ -56,7 +56,7 @@ class Ending(FolderTarget):
 
 @pytest.mark.parametrize("persisted", [False, True])
 async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
-    archived_trail: Archived, folder: Target, tmp_path: Path, persisted: bool
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path, persisted: bool
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -83,7 +83,7 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
 
 
 async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
-    archived_trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(10)
     for writes in (1, 3, 5, 7, 9):
@@ -121,7 +121,7 @@ async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
     ],
 )
 async def test_what_was_not_signed_is_not_archived(
-    archived_trail: Archived, folder: Target, tmp_path: Path, tampering: str
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path, tampering: str
 ) -> None:
     await archived_trail.grow(20)
     await archived_trail.superuser.execute(
@@ -135,7 +135,7 @@ async def test_what_was_not_signed_is_not_archived(
 
 
 async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
-    archived_trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(20)
     planted = tmp_path / "archive" / ORG / "tile" / "entries"
@@ -148,7 +148,7 @@ async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
 
 
 async def test_keys_that_the_archive_does_not_know_are_refused(
-    archived_trail: Archived, folder: Target, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)

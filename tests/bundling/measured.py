@@ -19,7 +19,7 @@ from ledger.storage.database import Database
 KIB = 1024
 
 
-class Order(msgspec.Struct):
+class VerificationSetup(msgspec.Struct):
     """Bundle entries 0 to ``count - 1`` of an org into a file."""
 
     url: str
@@ -29,7 +29,7 @@ class Order(msgspec.Struct):
     path: str
 
 
-class Outcome(msgspec.Struct):
+class AppendOutcome(msgspec.Struct):
     """Seconds for the bundle, and the process's peak memory before and after it, in bytes."""
 
     seconds: float
@@ -47,7 +47,7 @@ def peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * KIB
 
 
-async def build(order: Order) -> Outcome:
+async def build(order: VerificationSetup) -> AppendOutcome:
     """Carry out the order."""
     database = await Database.open(order.url, size=2)
     try:
@@ -68,11 +68,11 @@ async def build(order: Order) -> Outcome:
                 size += file.write(piece)
     finally:
         await database.close()
-    return Outcome(time.perf_counter() - started, before, peak(), size)
+    return AppendOutcome(time.perf_counter() - started, before, peak(), size)
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=VerificationSetup)
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(order))))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from ledger.core.checkpointing import Doubt, RoundReport
+from ledger.core.checkpointing import RoundReport, SigningDoubt
 from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org, process, superuser
 from tests.support.clusters import Database
@@ -88,7 +88,7 @@ class Victim:
             report.stopped += (await signer.sweep()).stopped
             return report
 
-    async def stopped(self) -> Doubt:
+    async def stopped(self) -> SigningDoubt:
         """A round that signs all but this org; returns why not."""
         before = await self.notes()
         await self.server.append(self.bystander, b"grows")

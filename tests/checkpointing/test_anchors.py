@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.anchor import blind
-from ledger.core.checkpointing import AnchoringStopped, Pace, anchoring
+from ledger.core.checkpointing import AnchoringStopped, RoundLimits, anchoring
 from ledger.core.org import OrgFacts
 from ledger.log_keys import open_anchor
 from ledger.note import sign_note
@@ -183,7 +183,7 @@ async def test_an_idle_org_is_anchored_again_but_not_with_another_checkpoint(
 ) -> None:
     server, org = one_org
     await server.append(org, b"one")
-    pace = Pace(retry_s=0, idle_s=0)
+    pace = RoundLimits(retry_s=0, idle_s=0)
     async with checkpointer(database.server_url, tmp_path / "memory", pace=pace) as signer:
         await signer.round()
         assert await signer.anchor() == 1

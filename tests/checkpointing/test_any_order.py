@@ -13,19 +13,22 @@ from uuid import uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing import RoundLimits
 from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database
-from tests.support.proxy import Cut, Proxy
+from tests.support.proxy import Proxy, SegmentHead
 from tests.support.signing import checkpointer, checkpoints_of, sound_history
 
 COUNTS: Final = (1, 2, 255, 256, 257, 400)
 STEPS: Final = st.one_of(
     st.tuples(st.just("append"), st.sampled_from(COUNTS)),
     st.tuples(st.just("sign"), st.integers(1, 3)),
-    st.tuples(st.just("crash"), st.sampled_from([cut for cut in Cut if cut is not Cut.NOT])),
+    st.tuples(
+        st.just("crash"),
+        st.sampled_from([cut for cut in SegmentHead if cut is not SegmentHead.NOT]),
+    ),
     st.tuples(st.just("forget"), st.none()),
 )
 
@@ -40,7 +43,7 @@ class Run:
         self._memory = memory
         self._notes: dict[int, bytes] = {}
         self._length = 0
-        self._cut = Cut.NOT
+        self._cut = SegmentHead.NOT
         self._after = 0
 
     async def step(self, proxy: Proxy, name: str, how: object) -> None:
@@ -50,23 +53,23 @@ class Run:
                 self._length += number
             case "sign", int(number):
                 await self._sign(proxy, number)
-            case "crash", Cut() as cut:
+            case "crash", SegmentHead() as cut:
                 self._cut, self._after = cut, self._length % 2
                 await self._sign(proxy, 2)
             case "forget", _:
                 self._memory = self._memory.with_name(uuid4().hex)
         await self._check()
 
-    def decide(self) -> Cut:
+    def decide(self) -> SegmentHead:
         """What becomes of a COMMIT: the first, or the second, is cut once after a crash."""
         if self._after:
             self._after -= 1
-            return Cut.NOT
-        cut, self._cut = self._cut, Cut.NOT
+            return SegmentHead.NOT
+        cut, self._cut = self._cut, SegmentHead.NOT
         return cut
 
     async def _sign(self, proxy: Proxy, rounds: int) -> None:
-        pace = Pace(entries_per_org=300, retry_s=0)
+        pace = RoundLimits(entries_per_org=300, retry_s=0)
         try:
             async with checkpointer(proxy.url, self._memory, pace=pace) as signer:
                 for _ in range(rounds):
@@ -83,7 +86,7 @@ class Run:
         self._notes = notes
 
     async def finish(self, proxy: Proxy) -> None:
-        self._cut = Cut.NOT
+        self._cut = SegmentHead.NOT
         await self._sign(proxy, 2 + self._length // 300)
         sizes = await sound_history(self._database, self._org, self._memory)
         assert sizes[-1] == self._length

@@ -15,16 +15,16 @@ from ledger.errors import DatabaseUnavailable
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import new_org, process
 from tests.support.clusters import Database
-from tests.support.proxy import Cut, Proxy
+from tests.support.proxy import Proxy, SegmentHead
 from tests.support.signing import checkpointer, checkpoints_of, sound_anchors, sound_history
 
-CUTS = [cut for cut in Cut if cut is not Cut.NOT]
-PERSISTED = {Cut.AFTER, Cut.PANIC}
+CUTS = [cut for cut in SegmentHead if cut is not SegmentHead.NOT]
+PERSISTED = {SegmentHead.AFTER, SegmentHead.PANIC}
 
 
-def once(cut: Cut, after: int = 0) -> Iterator[Cut]:
+def once(cut: SegmentHead, after: int = 0) -> Iterator[SegmentHead]:
     """This cut at one COMMIT, none before and after."""
-    return chain(repeat(Cut.NOT, after), [cut], repeat(Cut.NOT))
+    return chain(repeat(SegmentHead.NOT, after), [cut], repeat(SegmentHead.NOT))
 
 
 async def org_of(database: Database, count: int) -> OrgFacts:
@@ -36,7 +36,7 @@ async def org_of(database: Database, count: int) -> OrgFacts:
 
 @pytest.mark.parametrize("cut", CUTS)
 async def test_while_a_checkpoint_is_committed(
-    database: Database, tmp_path: Path, cut: Cut
+    database: Database, tmp_path: Path, cut: SegmentHead
 ) -> None:
     org, memory = await org_of(database, 300), tmp_path / "memory"
     decisions = once(cut)
@@ -46,7 +46,7 @@ async def test_while_a_checkpoint_is_committed(
                 await signer.round()
             with pytest.raises(DatabaseUnavailable):  # and it does not go on without its lock
                 await signer.round()
-        if cut is not Cut.AT_ONCE:
+        if cut is not SegmentHead.AT_ONCE:
             assert bool(await checkpoints_of(database, org.id)) == (cut in PERSISTED)
         async with process(database.server_url) as server:
             await server.append(org, b"one more")
@@ -59,7 +59,9 @@ async def test_while_a_checkpoint_is_committed(
 
 
 @pytest.mark.parametrize("cut", CUTS)
-async def test_while_an_anchor_is_committed(database: Database, tmp_path: Path, cut: Cut) -> None:
+async def test_while_an_anchor_is_committed(
+    database: Database, tmp_path: Path, cut: SegmentHead
+) -> None:
     org, memory = await org_of(database, 3), tmp_path / "memory"
     decisions = once(cut, after=1)
     async with Proxy(database, lambda: next(decisions)) as proxy:
@@ -67,7 +69,7 @@ async def test_while_an_anchor_is_committed(database: Database, tmp_path: Path, 
             assert (await signer.round()).checkpoints == 1
             with pytest.raises(DatabaseUnavailable):
                 await signer.anchor()
-        if cut is not Cut.AT_ONCE:
+        if cut is not SegmentHead.AT_ONCE:
             assert bool(await checkpoints_of(database, ANCHOR_LOG)) == (cut in PERSISTED)
         async with process(database.server_url) as server:
             await server.append(org, b"one more")

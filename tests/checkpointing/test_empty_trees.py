@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.memory import SignerMemory
 from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from ledger.merkle import EMPTY_ROOT
@@ -84,7 +84,7 @@ async def test_a_crash_signs_no_two_notes(
     async def announce(_: SigningTransaction) -> None:
         raise DatabaseUnavailable("cut before COMMIT")
 
-    class Cut:
+    class SegmentHead:
         def __init__(self, connection: SignerConnection) -> None:
             self._inner = original(connection)
 
@@ -98,7 +98,7 @@ async def test_a_crash_signs_no_two_notes(
 
     async with checkpointer(database.server_url, memory) as signer:
         with monkeypatch.context() as broken:
-            broken.setattr(owner, name, lambda own: Cut(own) if after else announce(own))
+            broken.setattr(owner, name, lambda own: SegmentHead(own) if after else announce(own))
             with pytest.raises(DatabaseUnavailable):
                 await signer.round()
         stored = await checkpoints_of(database, org.id)
@@ -164,7 +164,7 @@ async def test_another_root_that_was_signed_for_size_0_is_noticed(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     _, org = one_org
-    memory = Memory(tmp_path / "memory")
+    memory = SignerMemory(tmp_path / "memory")
     memory.remember([(org.id, 0, b"r" * 32)])
     memory.close()
     async with checkpointer(database.server_url, tmp_path / "memory") as signer:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.checkpointing import Memory, MemoryUnavailable
+from ledger.core.checkpointing import SignerMemory, SignerMemoryUnavailable
 from ledger.core.org import OrgFacts
 from tests.support.appending import Process, new_org
 from tests.support.clusters import Database
@@ -40,7 +40,7 @@ except MemoryUnavailable as error:
 
 
 def remember(path: Path, *rows: tuple[int, int, bytes]) -> None:
-    with contextlib.closing(Memory(path)) as memory:
+    with contextlib.closing(SignerMemory(path)) as memory:
         memory.remember(rows)
 
 
@@ -48,7 +48,7 @@ def test_it_keeps_the_largest_of_each(tmp_path: Path) -> None:
     path = tmp_path / "memory"
     remember(path, (1, 10, ROOTS[1]), (2, 5, ROOTS[2]))
     remember(path, (1, 9, ROOTS[3]), (2, 6, ROOTS[4]))
-    with contextlib.closing(Memory(path)) as memory:
+    with contextlib.closing(SignerMemory(path)) as memory:
         assert memory.get(1) == (10, ROOTS[1])
         assert memory.get(2) == (6, ROOTS[4])
         assert memory.get(3) is None
@@ -71,8 +71,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, place: str) -> None:
         case _:
             data = bytearray(b"not a database, but something that a person wrote\n" * 100)
     path.write_bytes(data)
-    with pytest.raises(MemoryUnavailable, match="restore the file"):
-        Memory(path)
+    with pytest.raises(SignerMemoryUnavailable, match="restore the file"):
+        SignerMemory(path)
 
 
 def test_a_flipped_bit_is_no_rewritten_history(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_a_flipped_bit_is_no_rewritten_history(tmp_path: Path) -> None:
     place = data.index(ROOTS[7])
     for at in (place - 1, place, place + 31, place + 40):
         path.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-        with pytest.raises(MemoryUnavailable):
-            Memory(path)
+        with pytest.raises(SignerMemoryUnavailable):
+            SignerMemory(path)
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MemoryUnavailable):
-        Memory(tmp_path / "absent" / "memory")
+    with pytest.raises(SignerMemoryUnavailable):
+        SignerMemory(tmp_path / "absent" / "memory")
 
 
 def test_a_read_only_file(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
     size, told = done.stdout.split()
     assert told == "True"
-    with contextlib.closing(Memory(path)) as memory:
+    with contextlib.closing(SignerMemory(path)) as memory:
         found = memory.get(1)
         assert found is not None
         assert found.size == int(size)
@@ -136,7 +136,7 @@ async def test_nothing_is_signed_while_it_can_not_be_written(
             rival.execute(
                 "CREATE TRIGGER full BEFORE INSERT ON signed BEGIN SELECT raise(ABORT, 'disk'); END"
             )
-            with pytest.raises(MemoryUnavailable):
+            with pytest.raises(SignerMemoryUnavailable):
                 await signer.round()
             assert await checkpoints_of(database, org.id) == {}
             rival.execute("DROP TRIGGER full")
@@ -157,7 +157,7 @@ async def test_a_file_that_vanishes_under_a_running_signer(
         path.rename(tmp_path / "elsewhere")
         if how == "replaced":
             path.touch()
-        with pytest.raises(MemoryUnavailable):
+        with pytest.raises(SignerMemoryUnavailable):
             await signer.round()
     assert list(await checkpoints_of(database, org.id)) == [1]
 
@@ -225,7 +225,7 @@ async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
         ((org_id, slug, doubt),) = (await signer.sweep()).stopped
         assert (org_id, slug, doubt.kind) == (liar.id, liar.slug, "checkpoint_missing")
         assert (await signer.sweep()).stopped == []
-    with contextlib.closing(Memory(tmp_path / "memory")) as memory:
+    with contextlib.closing(SignerMemory(tmp_path / "memory")) as memory:
         assert memory.get(liar.id) is None
     await sound_history(database, org, tmp_path / "memory")
 

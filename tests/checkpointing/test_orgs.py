@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ledger.chain import EMPTY_HEAD, ChainHead, extend
-from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing import RoundLimits
 from ledger.core.org import OrgFacts
 from ledger.entry import from_datetime
 from ledger.keys import SigningKey, SigningKeyring
@@ -59,7 +59,7 @@ async def test_one_that_was_stopped_is_looked_at_again_after_a_while(
     """Also where the database's clock was set back since."""
     server, org = one_org
     await server.append(org, b"one")
-    pace = Pace(retry_s=3_600)
+    pace = RoundLimits(retry_s=3_600)
     async with (
         checkpointer(database.server_url, tmp_path / "memory", pace=pace) as signer,
         superuser(database) as connection,

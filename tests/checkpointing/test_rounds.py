@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ledger import merkle
-from ledger.core.checkpointing import Pace
+from ledger.core.checkpointing import RoundLimits
 from ledger.log_keys import open_anchor, open_org_checkpoint
 from ledger.storage import trees
 from tests.support import clusters
@@ -35,7 +35,7 @@ async def test_a_backlog_is_signed_in_portions(database: clusters.Database, tmp_
     async with process(database.server_url) as server:
         org = await new_org(server.database)
         await server.append(org, *[b"x%d" % n for n in range(1_000)])
-        pace = Pace(entries_per_org=300, retry_s=0)
+        pace = RoundLimits(entries_per_org=300, retry_s=0)
         async with checkpointer(database.server_url, tmp_path / "memory", pace=pace) as signer:
             reports = [await signer.round() for _ in range(4)]
             assert [(report.entries, report.behind) for report in reports] == [

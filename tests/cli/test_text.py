@@ -24,7 +24,7 @@ def test_an_escape_sequence_is_shown_and_not_obeyed() -> None:
 
 
 def test_a_cell_is_text_and_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_table([output.Column("Actor")], [("[red]:smile:\x1b[2J",)])
+    output.print_table([output.TableColumn("Actor")], [("[red]:smile:\x1b[2J",)])
     assert capsys.readouterr().out.splitlines()[-1] == "[red]:smile:\\x1b[2J"
 
 

@@ -11,7 +11,7 @@ from ledger.client import errors, models, protocol, routes
 from ledger.client.errors import LedgerError, ProblemError, ProtocolError
 from ledger.client.protocol import Reply, read, refusal, retry, retry_after_seconds
 from ledger.client.transport import server_at
-from ledger.client.verification import MAX_IDLE_POLLS, Watch, verdict
+from ledger.client.verification import MAX_IDLE_POLLS, PollingDelay, verdict
 from ledger.errors import QuireError
 
 HASH = "ab" * 32
@@ -204,7 +204,7 @@ def test_a_key_from_a_file_may_end_with_a_newline() -> None:
 
 def test_a_verification_is_followed_to_its_end() -> None:
     seen: list[int] = []
-    watch = Watch(lambda job: seen.append(job.processed))
+    watch = PollingDelay(lambda job: seen.append(job.processed))
     running = models.VerificationJob(id="v", state="running", processed=1)
     assert watch.first_wait_seconds == 0
     assert 0 < (watch.seconds(running) or 0) <= 1
@@ -219,7 +219,7 @@ def test_a_verification_without_a_verdict_is_an_error() -> None:
     ):
         with pytest.raises(errors.VerificationFailedError):
             verdict(job)
-    watch = Watch(None)
+    watch = PollingDelay(None)
     running = models.VerificationJob(id="v", state="running", processed=1)
     for _ in range(MAX_IDLE_POLLS):
         watch.seconds(running)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.posting import JSON, MSGPACK, NDJSON, append, head_seq, problem_of
 from tests.support.raw_http import Line, head
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 # Bytes that a decoder and an encoder in between would change.
 EXACT = [
@@ -32,7 +32,7 @@ EXACT = [
 ]  # fmt: skip
 
 
-def payload_of(server: Server, record: str) -> Answer:
+def payload_of(server: Server, record: str) -> PeerAnswer:
     path = f"/v1/orgs/{server.org}/entries/{record}/payload"
     return server.request("GET", path, key=server.admin_key)
 

@@ -15,7 +15,6 @@ import pytest
 
 from ledger.client import LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
-from server.http import streamed
 from tests.support.broken_bundles import BROKEN, DAMAGE, tamper
 from tests.support.clusters import Database
 from tests.support.offices import Bundle, Office, event, office
@@ -137,7 +136,7 @@ def test_a_caller_that_goes_away_frees_its_place(whole: Office) -> None:
 def test_a_caller_that_reads_nothing_is_given_up(
     whole: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streamed, "STALL_S", 0.3)
+    monkeypatch.setattr(streamed_response, "STALL_S", 0.3)
     with begun(whole) as connection:
         assert building(whole)
         wait_until_none_is_built(whole)

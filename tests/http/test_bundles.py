@@ -16,7 +16,7 @@ from ledger.errors import SealingError
 from ledger.evidence.verdict import Judgement
 from server.http.routes import bundles, disclosures
 from tests.support.offices import ANN, BOB, COUNT, CYD, PERSONS, Bundle, Office, event, office
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 HOLDS = ("hashes", "payloads", "tree", "checkpoints", "classical_signature")
 ANCHORED = (*HOLDS, "anchors", "pq_signature")
@@ -273,7 +273,7 @@ def test_entries_that_are_not_anchored_are_waited_for(
 ) -> None:
     here = office(shared_server, count=2)
     here.append([event(2)])
-    monkeypatch.setattr(bundles, "LOOK_S", 10**6)  # the wait is over at once
+    monkeypatch.setattr(bundles, "POLL_INTERVAL_S", 10**6)  # the wait is over at once
     answer = here.ask(from_seq=0, to_seq=2)
     assert (answer.status, answer.headers["retry-after"]) == (409, "1")
     assert answer.json()["type"].endswith("/not-yet-signed")
@@ -282,7 +282,7 @@ def test_entries_that_are_not_anchored_are_waited_for(
     without = here.bundle(from_seq=0, to_seq=2, include_pq_attestation=False)
     verified(without, *HOLDS)
     monkeypatch.undo()
-    waited: list[Answer] = []
+    waited: list[PeerAnswer] = []
     asking = threading.Thread(target=lambda: waited.append(here.ask(from_seq=0, to_seq=2)))
     asking.start()
     here.trees.anchor()

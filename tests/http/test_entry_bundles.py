@@ -17,7 +17,7 @@ from server.trails import entry_bundles
 from server.trails.entry_bundles import AT_ONCE, SMALL_BYTES, EntryBundles
 from tests.support.appending import superuser
 from tests.support.clusters import Database
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import SignedTrees
 
 WHOLE = EntryTile(0)
@@ -136,7 +136,7 @@ def test_readers_beyond_what_a_server_takes_are_told_to_come_back(
     assert server.request("POST", f"{path}/entries", {"n": 1}, key=key).status == 201
     SignedTrees(server).sign()
 
-    def read(_: int = 0) -> Answer:
+    def read(_: int = 0) -> PeerAnswer:
         return server.request("GET", f"{path}/log/tile/entries/000.p/1", key=key)
 
     assert read().status == 200

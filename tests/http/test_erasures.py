@@ -64,7 +64,7 @@ UNSAFE = sorted(
 SAFE = ["bob", "ada@example.com", "user:123", "a.b-c_d~e", "k=v", "1,2", "..a..b"[2:], "ref:abc"]
 
 
-class Trail:
+class ImportedTrail:
     """A sealing org in which every name of a pair has an entry of its own."""
 
     def __init__(self, server: Server, *names: str) -> None:
@@ -112,14 +112,14 @@ def proxied(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_client_erases_the_person_it_names_through_a_proxy(
     shared_server: Server, proxied: str, pair: tuple[str, str], named: int
 ) -> None:
-    trail, name = Trail(shared_server, *pair), pair[named]
+    trail, name = ImportedTrail(shared_server, *pair), pair[named]
     with LedgerClient(proxied, trail.key) as ledger:
         erasure = ledger.erase_subject(name)
     assert (erasure.subject, trail.erased()) == (name, {name})
 
 
 def test_the_asyncio_client_does_so_too(shared_server: Server, proxied: str) -> None:
-    trail = Trail(shared_server, *PAIRS[0])
+    trail = ImportedTrail(shared_server, *PAIRS[0])
 
     async def erase() -> str:
         async with AsyncLedgerClient(proxied, trail.key) as ledger:
@@ -133,7 +133,7 @@ def test_the_asyncio_client_does_so_too(shared_server: Server, proxied: str) -> 
 def test_the_command_erases_the_person_it_names_through_a_proxy(
     shared_server: Server, proxied: str, name: str
 ) -> None:
-    trail = Trail(shared_server, name, "carol")
+    trail = ImportedTrail(shared_server, name, "carol")
     settings = {"QUIRE_URL": proxied, "QUIRE_API_KEY": trail.key}
     done = run("subjects", "erase", "--yes", "--json", "--", trail.org, name, settings=settings)
     assert done.returncode == 0, done.stderr
@@ -147,7 +147,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
     shared_server: Server, proxied: str, name: str, way: str
 ) -> None:
     names = [n for n in (name, "bob") if n.isprintable() or n == "\u202ebob"]
-    trail = Trail(shared_server, *names)
+    trail = ImportedTrail(shared_server, *names)
     url = shared_server.url if way == "direct" else proxied
     status, problem = trail.delete(url, f"subjects/{quote(name, safe='')}")
     assert status in {400, 404, 405}  # a proxy may have made another route of it
@@ -180,7 +180,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
     ],
 )
 def test_a_path_that_says_more_than_a_name_erases_nobody(shared_server: Server, path: str) -> None:
-    trail = Trail(shared_server, "bob")
+    trail = ImportedTrail(shared_server, "bob")
     status, problem = trail.delete(shared_server.url, path)
     assert status in {400, 404}, problem
     assert not trail.erased()
@@ -196,7 +196,7 @@ def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
         (proxied, name),
         (proxied, quote(name, safe="")),
     ):
-        trail = Trail(shared_server, name, f"{name}x")
+        trail = ImportedTrail(shared_server, name, f"{name}x")
         status, body = trail.delete(url, f"subjects/{encoded}")
         assert (status, body.get("subject"), trail.erased()) == (200, name, {name})
 
@@ -223,14 +223,14 @@ def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
     ],
 )
 def test_a_body_that_is_not_one_name_erases_nobody(shared_server: Server, body: bytes) -> None:
-    trail = Trail(shared_server, "bob")
+    trail = ImportedTrail(shared_server, "bob")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, body, key=trail.key)
     assert (answer.status, trail.erased()) == (400, set())
 
 
 def test_the_answer_says_who_was_erased_and_where_that_is_recorded(shared_server: Server) -> None:
-    trail = Trail(shared_server, "bob", "ann")
+    trail = ImportedTrail(shared_server, "bob", "ann")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, {"subject": "bob"}, key=trail.key)
     assert answer.status == 200
@@ -278,7 +278,7 @@ def test_a_revocation_with_an_unknown_query_revokes_nothing(shared_server: Serve
 def test_a_key_id_can_not_lead_to_a_person_through_a_proxy(
     shared_server: Server, proxied: str, tmp_path: Path
 ) -> None:
-    trail = Trail(shared_server, "carol")
+    trail = ImportedTrail(shared_server, "carol")
     settings = {"QUIRE_URL": proxied, "QUIRE_API_KEY": trail.key}
     done = run("keys", "revoke", trail.org, "../subjects/carol", settings=settings, cwd=tmp_path)
     assert done.returncode == 2

@@ -10,9 +10,9 @@ from litestar import get, post
 from server.access.rights import May
 from server.app.application import create_app
 from server.feature import Feature
+from server.http.contract import RouteContract, any_key, asks, needs_no_key
 from server.http.guard import NoRightStated
 from server.http.parameters import OrgSlug
-from server.http.promise import Promise, any_key, asks, needs_no_key
 from tests.support.route_matrix import (
     Case,
     Matrix,
@@ -67,7 +67,7 @@ async def lax(org: OrgSlug) -> None:
     """A route of an org that asks for no right there."""
 
 
-@get("/both", opt={"promise": Promise(right=May.READ, open=True)})
+@get("/both", opt={"promise": RouteContract(right=May.READ, open=True)})
 async def both() -> None:
     """A route that contradicts itself."""
 
@@ -112,4 +112,4 @@ def test_an_application_with_a_route_that_states_no_right_does_not_start(
 
 def test_promises_are_options_of_a_route() -> None:
     for options in (asks(May.READ), any_key(), needs_no_key()):
-        assert isinstance(options["promise"], Promise)
+        assert isinstance(options["promise"], RouteContract)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.raw_http import Line, parse
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def count(server: Server) -> int:
     return int(answer.json()["seq"]) + 1
 
 
-def answered(server: Server, request: bytes) -> Answer:
+def answered(server: Server, request: bytes) -> PeerAnswer:
     """The answer of a request by hand; the connection must end with it."""
     with Line(server) as line:
         line.send(request)
@@ -46,7 +46,7 @@ def append(server: Server, headers: str, body: str = "", version: str = "1.1") -
     ).encode("latin-1")
 
 
-def problem_of(answer: Answer) -> tuple[int, str]:
+def problem_of(answer: PeerAnswer) -> tuple[int, str]:
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert problem["status"] == answer.status

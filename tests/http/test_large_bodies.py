@@ -9,7 +9,7 @@ import pytest
 
 from ledger.errors import QueueFull
 from server.trails import bodies
-from server.trails.bodies import Bodies
+from server.trails.bodies import BodyReads
 from tests.support.raw_http import Line
 from tests.support.serving import Server
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def test_room_is_bounded_per_org_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "TOTAL_BYTES", 100 * MIB)
-    room = Bodies().room
+    room = BodyReads().room
     with ExitStack() as held:
         for _ in range(4):
             held.enter_context(room(1, 16 * MIB))
@@ -29,7 +29,7 @@ def test_room_is_bounded_per_org_and_in_all(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(QueueFull) as all_of_them, room(3, 16 * MIB):
             pass
         assert all_of_them.value.everyone
-    full = Bodies().room
+    full = BodyReads().room
     with full(1, 90 * MIB):  # one body always has room, whatever its size
         pass
 

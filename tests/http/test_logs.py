@@ -13,7 +13,7 @@ from ledger.entry import entry_hash
 from ledger.log_keys import open_anchor, open_org_checkpoint
 from ledger.tiles import bundles_of, read_bundle, tiles_of, unpack_entries, verify_log
 from tests.plugins.server import StartServer
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
 
 LENGTH = 600
@@ -28,11 +28,11 @@ class Log(NamedTuple):
     org: str
     key: str
 
-    def get(self, resource: str, key: str | None = None, **headers: str) -> Answer:
+    def get(self, resource: str, key: str | None = None, **headers: str) -> PeerAnswer:
         path = f"/v1/orgs/{self.org}/log/{resource}"
         return self.server.request("GET", path, key=key or self.key, headers=headers)
 
-    def anchors(self, resource: str) -> Answer:
+    def anchors(self, resource: str) -> PeerAnswer:
         return self.server.request("GET", f"/v1/log/{resource}")
 
     def append(self, count: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.support.offices import Office, office
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 INTERNALS = ("`", "regex", "codec", "Expected", "b'", "truncated", "Traceback", "NoneType")
 
@@ -23,7 +23,7 @@ def here(shared_server: Server) -> Office:
     return office(shared_server, count=3)
 
 
-def refused(answer: Answer, status: int = 400) -> str:
+def refused(answer: PeerAnswer, status: int = 400) -> str:
     assert answer.status == status, answer.body
     assert answer.headers["content-type"] == "application/problem+json"
     detail = str(answer.json()["detail"])

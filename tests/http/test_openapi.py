@@ -85,7 +85,7 @@ def test_no_reference_leads_nowhere() -> None:
         assert part.partition('"')[0] in schemas
 
 
-class Place:
+class EntryLocation:
     """An org with something of each kind in it, to put into generated requests."""
 
     def __init__(self, server: Server) -> None:
@@ -107,14 +107,16 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(shared_server: Server) -> Place:
-    return Place(shared_server)
+def place(shared_server: Server) -> EntryLocation:
+    return EntryLocation(shared_server)
 
 
 @pytest.mark.parametrize(
     "operation_id", sorted(operation["operationId"] for operation in OPERATIONS.values())
 )
-def test_generated_requests_are_answered_as_described(operation_id: str, place: Place) -> None:
+def test_generated_requests_are_answered_as_described(
+    operation_id: str, place: EntryLocation
+) -> None:
     # Not schema.parametrize(): its tests share one node id, of which a parallel run keeps one.
     operation = schema.find_operation_by_id(operation_id)
 

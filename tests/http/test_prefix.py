@@ -10,13 +10,13 @@ import pytest
 
 from server.app.application import description
 from tests.support.raw_http import Line, head
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 PREFIX = "https://front.example/audit"
 PAGES = ["/docs", "/verify"]
 
 
-def get(server: Server, path: str) -> Answer:
+def get(server: Server, path: str) -> PeerAnswer:
     with Line(server) as line:
         line.send(head("GET", path, connection="close"))
         return line.answer()

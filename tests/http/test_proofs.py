@@ -20,14 +20,14 @@ from ledger.proof import parse_proof
 from server.http.routes import waiting
 from tests.support.appending import superuser
 from tests.support.clusters import blocking
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
 
 HISTORY = KEYS.public()
 SIZES = (3, 300, 520)
 
 
-class Signed(NamedTuple):
+class SignedInclusion(NamedTuple):
     """An org signed at three sizes, of which the last is not anchored, and one entry more."""
 
     server: Server
@@ -36,11 +36,11 @@ class Signed(NamedTuple):
     key: str
     records: list[str]
 
-    def get(self, path: str, **headers: str) -> Answer:
+    def get(self, path: str, **headers: str) -> PeerAnswer:
         path = f"/v1/orgs/{self.org}/{path}"
         return self.server.request("GET", path, key=self.key, headers=headers)
 
-    def proof(self, seq: int, query: str = "") -> Answer:
+    def proof(self, seq: int, query: str = "") -> PeerAnswer:
         return self.get(f"entries/{self.records[seq]}/proof{query}")
 
 
@@ -53,7 +53,7 @@ def append(server: Server, org: str, key: str, count: int, query: str = "") -> A
 
 
 @pytest.fixture(scope="module")
-def signed(shared_server: Server) -> Signed:
+def signed(shared_server: Server) -> SignedInclusion:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org("plain")
     records: list[str] = []
@@ -64,7 +64,7 @@ def signed(shared_server: Server) -> Signed:
         if size != SIZES[-1]:
             trees.anchor()
     records += [append(shared_server, org, key, 1)["entries"][0]["record_id"]]
-    return Signed(shared_server, trees, org, key, records)
+    return SignedInclusion(shared_server, trees, org, key, records)
 
 
 def hashes_of(proof: Any) -> list[bytes]:
@@ -94,7 +94,7 @@ def verify(org: str, proof: Any) -> None:
 
 
 @pytest.mark.parametrize("seq", [0, 1, 2, 255, 256, 299, 300, 511, 512, 519])
-def test_an_entry_is_proven_in_the_newest_checkpoint(signed: Signed, seq: int) -> None:
+def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedInclusion, seq: int) -> None:
     answer = signed.proof(seq)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     proof = answer.json()
@@ -107,7 +107,7 @@ def test_an_entry_is_proven_in_the_newest_checkpoint(signed: Signed, seq: int) -
 
 
 @pytest.mark.parametrize("query", ["?anchored=true", "?size=300"])
-def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: Signed, query: str) -> None:
+def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedInclusion, query: str) -> None:
     proof = signed.proof(299, query).json()
     assert proof["checkpoint"]["size"] == 300
     assert proof["anchoring"]["anchor"]["size"] == 2
@@ -115,14 +115,14 @@ def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: Signed, query: str
     verify(signed.org, proof)
 
 
-def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(signed: Signed) -> None:
+def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(signed: SignedInclusion) -> None:
     for size in SIZES:
         proof = signed.proof(2, f"?size={size}").json()
         assert proof["checkpoint"]["size"] == size
         verify(signed.org, proof)
 
 
-def test_an_entry_that_is_not_signed_yet_may_be_asked_for_again(signed: Signed) -> None:
+def test_an_entry_that_is_not_signed_yet_may_be_asked_for_again(signed: SignedInclusion) -> None:
     for seq, query in ((520, ""), (519, "?anchored=true")):
         answer = signed.proof(seq, query)
         assert (answer.status, answer.headers["retry-after"]) == (409, "1")
@@ -133,13 +133,13 @@ def test_an_entry_that_is_not_signed_yet_may_be_asked_for_again(signed: Signed) 
         assert signed.proof(0, query).status == 400, query
 
 
-def test_a_record_id_that_is_not_quite_one_is_not_proven(signed: Signed) -> None:
+def test_a_record_id_that_is_not_quite_one_is_not_proven(signed: SignedInclusion) -> None:
     record = signed.records[0]
     for other in (record[:-1] + "f", record[:12] + "0" * 14 + record[26:], "rec_0", "x"):
         assert signed.get(f"entries/{other}/proof").status == 404
 
 
-def test_a_proof_as_a_tlog_proof_file(signed: Signed) -> None:
+def test_a_proof_as_a_tlog_proof_file(signed: SignedInclusion) -> None:
     record = signed.records[1]
     for query, anchored in (("?size=3", True), ("", False)):
         answer = signed.get(f"entries/{record}/proof{query}", accept="text/x-tlog-proof, */*;q=0.1")
@@ -155,7 +155,7 @@ def test_a_proof_as_a_tlog_proof_file(signed: Signed) -> None:
 
 
 def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
-    signed: Signed,
+    signed: SignedInclusion,
 ) -> None:
     listed: list[Any] = []
     query = "?limit=2"
@@ -184,7 +184,9 @@ def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
         assert signed.get(f"checkpoints/{size}").status == 404, size
 
 
-def test_consistency_is_proven_between_any_sizes_that_are_signed_over(signed: Signed) -> None:
+def test_consistency_is_proven_between_any_sizes_that_are_signed_over(
+    signed: SignedInclusion,
+) -> None:
     for query in ("from=0&to=520", "from=300&to=300", "from=520"):
         assert signed.get(f"consistency?{query}").json()["hashes"] == []
     assert signed.get("consistency").json() == {"from": 0, "to": 520, "hashes": []}
@@ -195,7 +197,7 @@ def test_consistency_is_proven_between_any_sizes_that_are_signed_over(signed: Si
     assert signed.get("consistency?from=a").json()["detail"] == "from must be a whole number"
 
 
-def test_anchors_are_listed_and_continue_each_other(signed: Signed) -> None:
+def test_anchors_are_listed_and_continue_each_other(signed: SignedInclusion) -> None:
     server = signed.server
     anchors = server.request("GET", "/v1/log/anchors").json()
     assert anchors["next_cursor"] is None
@@ -216,7 +218,7 @@ def test_anchors_are_listed_and_continue_each_other(signed: Signed) -> None:
 
 
 def test_an_anchor_carries_what_others_said_of_it(
-    signed: Signed, monkeypatch: pytest.MonkeyPatch
+    signed: SignedInclusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
     server = signed.server
@@ -294,7 +296,7 @@ def test_a_proof_shows_the_anchor_of_which_others_said_something(
     assert base64.b64decode(token["token"]) == b"token of %d" % sizes[2]
 
 
-def test_the_history_of_the_log_s_keys_is_public(signed: Signed) -> None:
+def test_the_history_of_the_log_s_keys_is_public(signed: SignedInclusion) -> None:
     answer = signed.server.request("GET", "/v1/log/keys")
     assert answer.headers["content-type"] == "application/json"
     LogKeyHistory.parse(answer.body).check_pins(HISTORY.pins())
@@ -304,7 +306,7 @@ def test_an_append_answers_with_its_proof_once_it_is_signed(shared_server: Serve
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org()
     path = f"/v1/orgs/{org}/entries?wait=checkpoint"
-    answers: list[Answer] = []
+    answers: list[PeerAnswer] = []
 
     def ask(body: Any, **headers: str) -> None:
         answers.append(shared_server.request("POST", path, body, key=key, headers=headers))

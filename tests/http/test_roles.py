@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.rights import ROUTES
 from tests.support.routes import an_application, routes
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 OPEN = {
     ("GET", path) for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/verify")
@@ -28,7 +28,7 @@ class Callers(NamedTuple):
     keys: dict[str, str | None]
     things: dict[str, str]
 
-    def call(self, method: str, path: str, key: str | None, **things: str) -> Answer:
+    def call(self, method: str, path: str, key: str | None, **things: str) -> PeerAnswer:
         return self.server.request(
             method,
             path.format_map({**self.things, **things}),

@@ -14,7 +14,7 @@ import pytest
 from ledger.chain import StoredEntry, TrailFault, check_entry
 from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support.clusters import blocking
-from tests.support.reading import Trail
+from tests.support.reading import ImportedTrail
 from tests.support.serving import Server
 
 COLLECTION = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz"
@@ -32,7 +32,7 @@ def webhooks() -> list[bytes]:
     return [bytes(msgspec.json.decode(line, type=Webhook).payload) for line in lines]
 
 
-def append_mixed(served_trail: Trail, events: list[bytes]) -> list[dict[str, Any]]:
+def append_mixed(served_trail: ImportedTrail, events: list[bytes]) -> list[dict[str, Any]]:
     """Append in turns one object, an array and lines; the receipts in the order of the events."""
     receipts: list[dict[str, Any]] = []
     place, turn = 0, 0
@@ -57,7 +57,7 @@ def append_mixed(served_trail: Trail, events: list[bytes]) -> list[dict[str, Any
 @pytest.mark.parametrize("privacy", ["sealed", "plain"])
 def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy: str) -> None:
     org, key = shared_server.create_org(privacy)
-    trail = Trail(shared_server, org, key, [])
+    trail = ImportedTrail(shared_server, org, key, [])
     events = webhooks()
     assert len(events) > 300
     receipts = append_mixed(trail, events)
@@ -82,7 +82,7 @@ def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy:
         assert shared_server.request("GET", path, key=key).json()["valid"] is True
 
 
-def cursors(served_trail: Trail) -> list[dict[str, str]]:
+def cursors(served_trail: ImportedTrail) -> list[dict[str, str]]:
     """The cursor parameters of all pages of fifty, the first one's being none."""
     found: list[dict[str, str]] = [{}]
     while True:
@@ -92,7 +92,7 @@ def cursors(served_trail: Trail) -> list[dict[str, str]]:
         found.append({"cursor": page["next_cursor"]})
 
 
-async def faults(served_trail: Trail) -> list[TrailFault]:
+async def faults(served_trail: ImportedTrail) -> list[TrailFault]:
     """What the reference check finds wrong with the stored rows."""
     assert served_trail.server.services is not None
     ring = served_trail.server.services.keyring(False)

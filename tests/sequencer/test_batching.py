@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer import Limits
+from ledger.core.sequencer import SequencerLimits
 from ledger.errors import OutcomeUnknown, QueueFull, ShuttingDown
 from tests.support.appending import (
     PATIENCE_S,
@@ -74,7 +74,7 @@ async def test_each_receipt_is_of_the_stored_row(
 async def test_a_batch_is_bounded_in_events_and_takes_the_rest_next(
     shared_database: Database,
 ) -> None:
-    limits = Limits(batch_events=10, committers=1)
+    limits = SequencerLimits(batch_events=10, committers=1)
     async with process(shared_database.server_url, limits=limits) as one:
         org = await new_org(one.database)
         waiting = [one.soon(org, *payloads(f"r{n}", 4)) for n in range(5)]
@@ -86,7 +86,7 @@ async def test_a_batch_is_bounded_in_events_and_takes_the_rest_next(
 
 
 async def test_a_full_queue_refuses_its_org_and_no_other(shared_database: Database) -> None:
-    async with process(shared_database.server_url, limits=Limits(org_events=10)) as one:
+    async with process(shared_database.server_url, limits=SequencerLimits(org_events=10)) as one:
         org, other = await new_org(one.database), await new_org(one.database)
         async with held_head(shared_database, org):
             first = one.soon(org, b"first")
@@ -108,7 +108,7 @@ async def test_a_full_queue_refuses_its_org_and_no_other(shared_database: Databa
 
 
 async def test_too_many_bytes_in_all_refuse_everyone(shared_database: Database) -> None:
-    limits = Limits(total_bytes=100_000)
+    limits = SequencerLimits(total_bytes=100_000)
     async with process(shared_database.server_url, limits=limits) as one:
         org, other = await new_org(one.database), await new_org(one.database)
         async with held_head(shared_database, org):

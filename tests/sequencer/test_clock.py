@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ledger.core.sequencer import KeyDigest, Limits
+from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.entry import from_datetime
 from ledger.errors import ClockUnsteady, DatabaseUnavailable
 from ledger.storage import partitions
@@ -96,7 +96,9 @@ async def test_an_append_needs_no_partition_made_beforehand(
 
 async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock: Clock) -> None:
     clock.set(datetime(2026, 3, 10, tzinfo=UTC))
-    async with process(database.server_url, clock=clock, limits=Limits(retry_s=0.2)) as timed:
+    async with process(
+        database.server_url, clock=clock, limits=SequencerLimits(retry_s=0.2)
+    ) as timed:
         org = await new_org(timed.database)
         await timed.append(org, b"in March")
         # One day into April a late clock may still write to March, two days on no more.
@@ -127,7 +129,9 @@ class Leaping(Clock):
 
 async def test_nothing_is_written_while_the_clock_is_wrong(database: Database) -> None:
     clock = Leaping()
-    async with process(database.server_url, clock=clock, limits=Limits(retry_s=60)) as timed:
+    async with process(
+        database.server_url, clock=clock, limits=SequencerLimits(retry_s=60)
+    ) as timed:
         orgs = [await new_org(timed.database) for _ in range(3)]
         await asyncio.gather(*(timed.append(org, b"right") for org in orgs))
         effects = []

@@ -19,9 +19,9 @@ from ledger.errors import AppendRefused, OrgFrozen
 from ledger.event import Event, EventFields
 from ledger.storage import subjects
 from ledger.storage.trail import AppendTransaction
-from server.trails.appending import Appender, Intake
+from server.trails.appending import Appender, IntakeLimits
 from server.trails.entry_kinds import ERASED
-from server.trails.guarding import Guard, NothingToErase
+from server.trails.guarding import NothingToErase, TrailGuard
 from tests.support.appending import (
     MASTER_KEY,
     Process,
@@ -43,7 +43,7 @@ class Office:
 
     sealer: Sealer
     appender: Appender
-    guard: Guard
+    guard: TrailGuard
     sequencer: Sequencer
 
     async def append(self, org: OrgFacts, subject: str, count: int = 1) -> None:
@@ -54,8 +54,8 @@ def office(of: Process) -> Office:
     sealer = Sealer(of.database, MASTER_KEY)
     return Office(
         sealer,
-        Appender(of.sequencer, sealer, MASTER_KEY, Intake(10_000, 2**20)),
-        Guard(of.database, of.sequencer, sealer),
+        Appender(of.sequencer, sealer, MASTER_KEY, IntakeLimits(10_000, 2**20)),
+        TrailGuard(of.database, of.sequencer, sealer),
         of.sequencer,
     )
 

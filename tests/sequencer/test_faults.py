@@ -14,14 +14,14 @@ import asyncpg
 import pytest
 
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer import KeyDigest, Limits
+from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown, StorageError
 from ledger.storage import database as storage
 from ledger.storage import idempotency
 from ledger.storage.trail import AppendTransaction, CommitUnknown, HeadConflict, NotWritten
 from tests.support.appending import Process, new_org, process, sound_trail, superuser
 from tests.support.clusters import Database
-from tests.support.proxy import Cut, Proxy
+from tests.support.proxy import Proxy, SegmentHead
 
 # In the order a batch takes them.
 STEPS: list[tuple[Any, str]] = [
@@ -106,7 +106,7 @@ async def test_a_step_that_breaks_once_is_nobodys_loss(
 async def test_a_step_that_breaks_for_long_is_answered_as_not_written(
     shared_database: Database, org: OrgFacts, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
 ) -> None:
-    async with process(shared_database.server_url, limits=Limits(retry_s=0.1)) as one:
+    async with process(shared_database.server_url, limits=SequencerLimits(retry_s=0.1)) as one:
         await one.append(org, b"keyed", idempotency=key("before"))
         with monkeypatch.context() as patched:
             broken(patched, *step, after=False, times=10**9)
@@ -177,11 +177,13 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
     assert await sound_trail(shared_database, org) == [b"a", b"b"]
 
 
-@pytest.mark.parametrize("cut", [cut for cut in Cut if cut is not Cut.NOT])
-async def test_a_commit_cut_on_its_way_is_resolved(shared_database: Database, cut: Cut) -> None:
-    cuts = iter([Cut.NOT, cut, cut, cut])
+@pytest.mark.parametrize("cut", [cut for cut in SegmentHead if cut is not SegmentHead.NOT])
+async def test_a_commit_cut_on_its_way_is_resolved(
+    shared_database: Database, cut: SegmentHead
+) -> None:
+    cuts = iter([SegmentHead.NOT, cut, cut, cut])
     async with (
-        Proxy(shared_database, lambda: next(cuts, Cut.NOT)) as proxy,
+        Proxy(shared_database, lambda: next(cuts, SegmentHead.NOT)) as proxy,
         process(proxy.url) as one,
     ):
         org = await new_org(one.database)
@@ -237,7 +239,7 @@ async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
                 FOR EACH ROW EXECUTE FUNCTION refuse()"""
         )
     try:
-        async with process(shared_database.server_url, limits=Limits(retry_s=0.1)) as one:
+        async with process(shared_database.server_url, limits=SequencerLimits(retry_s=0.1)) as one:
             other = await new_org(one.database)
             with pytest.raises(DatabaseUnavailable, match=told):
                 await one.append(org, b"refused")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.core.sequencer import BatchReport, Limits
+from ledger.core.sequencer import BatchReport, SequencerLimits
 from ledger.core.sequencer.batch import BatchOutcome
 from ledger.core.sequencer.health import AppendHealth
 from ledger.core.sequencer.lane import SeenHeads
@@ -90,7 +90,7 @@ async def test_what_raises_after_the_commit_does_not_run_a_batch_again(
 ) -> None:
     """Of one batch with two orgs: an error of one would have been an error of each."""
     counted: list[str] = []
-    limits = Limits(committers=1)
+    limits = SequencerLimits(committers=1)
     async with process(
         shared_database.server_url, on_mishap=counted.append, limits=limits
     ) as running:

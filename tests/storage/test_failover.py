@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer import KeyDigest, Limits
+from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.errors import DatabaseUnavailable, OutcomeUnknown
 from ledger.storage.database import Database as Pool
 from tests.support.appending import (
@@ -44,7 +44,7 @@ def url(*ports: int) -> str:
 async def test_appends_go_on_at_the_promoted_standby(
     own_cluster: OwnCluster, standby: Standby
 ) -> None:
-    limits = Limits(retry_s=PATIENCE_S)
+    limits = SequencerLimits(retry_s=PATIENCE_S)
     # The standby is named first: a host that takes no writes is passed over.
     async with process(url(standby.port, own_cluster.port), limits=limits) as one:
         org = await new_org(one.database)

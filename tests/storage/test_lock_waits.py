@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ledger.storage import departed, migrate
+from ledger.storage import dropped_months, migrate
 from ledger.storage.lock_waits import holders
 from ledger.storage.provision import provision
 from ledger.storage.signing import LEADER_LOCK, SignerConnection
@@ -78,7 +78,7 @@ async def test_the_policy_of_retention(
     caplog.set_level(logging.WARNING)
     lock = ("BEGIN", "SELECT FROM retention FOR UPDATE")
     async with held(database.owner_url, *lock) as pid:
-        waiting = asyncio.create_task(departed.set_keep_months(database.owner_url, 3))
+        waiting = asyncio.create_task(dropped_months.set_keep_months(database.owner_url, 3))
         await told(caplog, pid)
     await waiting
 

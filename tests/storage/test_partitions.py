@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from ledger.core.sequencer import KeyDigest, Limits
+from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.storage import partitions
 from tests.support.appending import (
     PATIENCE_S,
@@ -72,7 +72,7 @@ async def test_many_processes_create_the_same_partitions_at_once(database: Datab
 
 
 async def test_dropping_old_keys_waits_for_no_more_than_a_transaction(database: Database) -> None:
-    async with process(database.server_url, limits=Limits(committers=2)) as one:
+    async with process(database.server_url, limits=SequencerLimits(committers=2)) as one:
         org = await new_org(one.database)
         old = datetime.now(UTC) - timedelta(days=30)
         await partitions.create_for(one.database, [old])

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from ledger.core.sequencer import Limits
+from ledger.core.sequencer import SequencerLimits
 from ledger.errors import DatabaseUnavailable
 from ledger.storage.database import CONNECT_TIMEOUT_S
 from ledger.storage.database import Database as Pool
@@ -150,7 +150,7 @@ async def test_lost_connections_are_replaced(own_cluster: OwnCluster, pool: Pool
 
 async def test_appends_get_one_although_reads_took_all(own_cluster: OwnCluster) -> None:
     """The connection that appends was lost, and reads have all that are allowed."""
-    async with process(own_cluster.server_url, limits=Limits(retry_s=30)) as server:
+    async with process(own_cluster.server_url, limits=SequencerLimits(retry_s=30)) as server:
         org = await new_org(server.database)
         await server.append(org, b"0")
         await allow(own_cluster, 5)

@@ -16,7 +16,7 @@ import asyncpg
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
-from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Limits, Sequencer
+from ledger.core.sequencer import Appended, AppendRequest, BatchReport, Sequencer, SequencerLimits
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage import orgs, partitions
@@ -61,7 +61,7 @@ def request(org: OrgFacts, *payloads: bytes, **options: Any) -> AppendRequest:
 async def process(
     url: str,
     *,
-    limits: Limits | None = None,
+    limits: SequencerLimits | None = None,
     clock: Callable[[], int] = system_clock_us,
     keyring: SigningKeyring = RING,
     observe: Callable[[BatchReport], None] | None = None,

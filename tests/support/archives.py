@@ -11,7 +11,7 @@ from typing import Any, Final
 import asyncpg
 
 from ledger.archive.targets import Target
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.writing.object_writer import ObjectLock
 from ledger.archive.writing.writer import ArchiveWriter, WrittenArchive
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
@@ -41,7 +41,7 @@ def rows_after(
 
 
 @dataclass
-class Archived:
+class ArchivedFilesCheck:
     """The trail of org 7, and what signs and archives it."""
 
     database: clusters.Database
@@ -95,7 +95,9 @@ class Archived:
 
 
 @asynccontextmanager
-async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterator[Archived]:
+async def signed_trail(
+    database: clusters.Database, memory: Path
+) -> AsyncIterator[ArchivedFilesCheck]:
     """An org without entries in a fresh database, with published log keys."""
     superuser = await asyncpg.connect(
         database.superuser_url, server_settings={"session_replication_role": "replica"}
@@ -104,7 +106,7 @@ async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterat
     try:
         await orgs.insert_org(server, ORG_ID, ORG, "Acme", "plain", b"")
         await publish_history(server, HISTORY)
-        yield Archived(database, server, superuser, memory)
+        yield ArchivedFilesCheck(database, server, superuser, memory)
     finally:
         await server.close()
         await superuser.close()

@@ -11,7 +11,7 @@ from ledger.entry import decode_leaf
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
 from ledger.evidence.verification import verify_bundle
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
 
 PERSONS = ("ann@example.com", "bob@example.com", "cyd@example.com")
@@ -34,7 +34,7 @@ class Office(NamedTuple):
         assert made.status == 201, made.body
         return [entry["record_id"] for entry in made.json()["entries"]]
 
-    def ask(self, key: str | None = None, **asked: Any) -> Answer:
+    def ask(self, key: str | None = None, **asked: Any) -> PeerAnswer:
         path = f"/v1/orgs/{self.org}/bundles"
         return self.server.request("POST", path, asked, key=key or self.key)
 
@@ -48,7 +48,7 @@ class Office(NamedTuple):
 class Bundle:
     """A bundle taken apart by another reader than ours."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: PeerAnswer) -> None:
         self.bytes, self.headers = answer.body, answer.headers
         self.zip = zipfile.ZipFile(BytesIO(answer.body))
         self.manifest = json.loads(self.zip.read("manifest.json"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from server.embedded import binaries, cluster, files
-from server.embedded.account import Account
+from server.embedded.account import ClusterAccount
 
 _FOLDER: Final = os.environ.get("TEST_POSTGRES_BIN")
 
@@ -33,7 +33,7 @@ def use_named() -> None:
         return
     folder = Path(_FOLDER)
 
-    def program_folder(account: Account) -> Path:
+    def program_folder(account: ClusterAccount) -> Path:
         assert account.can_run(folder / "initdb"), f"{account} cannot run {folder}/initdb"
         return folder
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 JSON, NDJSON, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 
 
-def append(server: Server, body: Any, content_type: str | None = JSON, **headers: str) -> Answer:
+def append(
+    server: Server, body: Any, content_type: str | None = JSON, **headers: str
+) -> PeerAnswer:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if content_type is not None:
         sent["content-type"] = content_type
@@ -17,7 +19,7 @@ def append(server: Server, body: Any, content_type: str | None = JSON, **headers
     return server.request("POST", path, body, key=server.admin_key, headers=sent)
 
 
-def problem_of(answer: Answer) -> str:
+def problem_of(answer: PeerAnswer) -> str:
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert problem["status"] == answer.status
@@ -29,5 +31,5 @@ def head_seq(server: Server) -> int:
     return int(answer.json()["seq"])
 
 
-def post(server: Server, org: str, key: str) -> Answer:
+def post(server: Server, org: str, key: str) -> PeerAnswer:
     return server.request("POST", f"/v1/orgs/{org}/entries", {"event_type": "x"}, key=key)

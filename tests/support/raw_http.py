@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, cast
 from urllib.parse import urlsplit
 
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 
 class _Bytes:
@@ -54,7 +54,7 @@ class Line:
             pass
         return bytes(received)
 
-    def next_answer(self) -> Answer:
+    def next_answer(self) -> PeerAnswer:
         """The next answer of a connection that stays open."""
         received = b""
         while b"\r\n\r\n" not in received:
@@ -70,16 +70,16 @@ class Line:
         assert piece, "the connection was closed"
         return piece
 
-    def answer(self) -> Answer:
+    def answer(self) -> PeerAnswer:
         """The answer of a request that asked for the connection to be closed."""
         return parse(self.read())
 
 
-def parse(received: bytes, *, body: bool = True) -> Answer:
+def parse(received: bytes, *, body: bool = True) -> PeerAnswer:
     """One answer from its bytes, or from its head alone."""
     response = http.client.HTTPResponse(cast("socket.socket", _Bytes(received)))
     response.begin()
-    return Answer(response.status, dict(response.headers), response.read() if body else b"")
+    return PeerAnswer(response.status, dict(response.headers), response.read() if body else b"")
 
 
 def head(method: str, path: str, key: str | None = None, **headers: str) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 
-class Trail(NamedTuple):
+class ImportedTrail(NamedTuple):
     """An org with entries of many kinds, as they were sent."""
 
     server: Server
@@ -16,7 +16,7 @@ class Trail(NamedTuple):
     key: str
     events: list[dict[str, Any]]
 
-    def get(self, path: str, key: str | None = None, **query: Any) -> Answer:
+    def get(self, path: str, key: str | None = None, **query: Any) -> PeerAnswer:
         tail = f"?{urlencode(query)}" if query else ""
         return self.server.request("GET", f"/v1/orgs/{self.org}{path}{tail}", key=key or self.key)
 

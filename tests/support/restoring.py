@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from ledger.archive.restore.run import Means, Restore, Restored
+from ledger.archive.restore.run import Restore, RestoreInputs, RestoreResult
 from ledger.archive.targets import Target
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import recall
@@ -20,7 +20,7 @@ from ledger.storage import database as storage
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support import signed_trees
 from tests.support.appending import superuser
-from tests.support.archives import HISTORY, Archived
+from tests.support.archives import HISTORY, ArchivedFilesCheck
 from tests.support.clusters import Database
 from tests.support.serving import MASTER_KEY, Server
 from tests.support.trails import ORG, ORG_ID, RING
@@ -59,9 +59,9 @@ async def contents(database: Database) -> dict[str, bytes]:
     return copies
 
 
-def means(memory: Path | None = None) -> Means:
+def means(memory: Path | None = None) -> RestoreInputs:
     """What an operator has who kept the keys, and perhaps the signer's memory."""
-    return Means(
+    return RestoreInputs(
         RING,
         HISTORY.pins(),
         lambda _: b"",
@@ -70,12 +70,14 @@ def means(memory: Path | None = None) -> Means:
 
 
 @asynccontextmanager
-async def signed_trail_of(database: Database, before: Archived) -> AsyncIterator[Archived]:
+async def signed_trail_of(
+    database: Database, before: ArchivedFilesCheck
+) -> AsyncIterator[ArchivedFilesCheck]:
     """The trail in the database that it came back in."""
     server = await storage.Database.open(database.server_url, size=4)
     try:
         async with superuser(database) as connection:
-            yield Archived(
+            yield ArchivedFilesCheck(
                 database, server, connection, before.memory, list(before.rows), before.head
             )
     finally:
@@ -101,9 +103,9 @@ async def verified(database: Database, memory: Path) -> list[str]:
     return [f"{fault.kind}: {fault.reason}" for fault in result.errors]
 
 
-async def restored(server: Server, folder: Target, database: Database) -> Restored:
+async def restored(server: Server, folder: Target, database: Database) -> RestoreResult:
     assert server.services is not None
-    means = Means(
+    means = RestoreInputs(
         server.services.keyring(False),
         signed_trees.KEYS.public().pins(),
         lambda slug: new_org_key(bytes.fromhex(MASTER_KEY), slug),

@@ -11,13 +11,13 @@ import msgspec
 
 from ledger.archive.retention.run import SYSTEM, Recorder, Retention
 from ledger.archive.targets import Target
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.writing.object_writer import ObjectLock
 from ledger.chain import Draft
 from ledger.core.sequencer import AppendRequest
 from ledger.entry import from_datetime, payload_digest
-from ledger.storage import departed, orgs, partitions
+from ledger.storage import dropped_months, orgs, partitions
 from tests.support.appending import Process, process
-from tests.support.archives import Archived
+from tests.support.archives import ArchivedFilesCheck
 from tests.support.trails import ORG, ORG_ID, RING
 
 SYSTEM_ID: Final = 99
@@ -31,23 +31,27 @@ def moment(month: date) -> int:
     return from_datetime(datetime(month.year, month.month, 5, 12, tzinfo=UTC))
 
 
-async def load(trail: Archived, target: Target, *counts: int) -> None:
+async def load(trail: ArchivedFilesCheck, target: Target, *counts: int) -> None:
     """So many entries in January, February and March of 2026, signed and archived."""
     for month, count in zip((JANUARY, FEBRUARY, MARCH), counts, strict=False):
         await trail.grow(count, now_us=moment(month))
     await trail.archive(target)
 
 
-async def keep(trail: Archived, months: int | None) -> None:
+async def keep(trail: ArchivedFilesCheck, months: int | None) -> None:
     """Set the policy, seal the months that are over, and provide for those to come."""
-    await departed.set_keep_months(trail.database.owner_url, months)
+    await dropped_months.set_keep_months(trail.database.owner_url, months)
     await partitions.prepare(trail.server, datetime.now(UTC))
     await partitions.retire(trail.server, datetime.now(UTC), 7)
 
 
 @asynccontextmanager
 async def retaining(
-    trail: Archived, target: Target, policy: ObjectLock | None = None, *, unlocked: bool = True
+    trail: ArchivedFilesCheck,
+    target: Target,
+    policy: ObjectLock | None = None,
+    *,
+    unlocked: bool = True,
 ) -> AsyncIterator[Retention]:
     """Retention of a trail, with a sequencer for the entries that it makes.
 
@@ -62,7 +66,9 @@ async def retaining(
         yield Retention(target, trail.server, lambda _: RING, recorder, policy, unlocked=unlocked)
 
 
-async def append_to_system(running: Process, trail: Archived, event: Mapping[str, Any]) -> int:
+async def append_to_system(
+    running: Process, trail: ArchivedFilesCheck, event: Mapping[str, Any]
+) -> int:
     """Record an event in the server's own trail, made at first need; its seq."""
     if await orgs.org_by_slug(trail.server, SYSTEM) is None:
         await orgs.insert_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")

@@ -16,9 +16,9 @@ from litestar.routes import HTTPRoute
 from server.access.rights import Role
 from server.app.features import FEATURES
 from server.feature import Feature
-from server.http.promise import PROMISE, Promise
+from server.http.contract import PROMISE, RouteContract
 from tests.support.routes import an_application
-from tests.support.serving import Answer, Server
+from tests.support.serving import PeerAnswer, Server
 
 ROLES: Final = tuple(Role)
 ORG_ROLES: Final = tuple(role for role in Role if role is not Role.PLATFORM)
@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
     method: str
     path: str
-    promise: Promise
+    promise: RouteContract
 
     @property
     def of_org(self) -> bool:
@@ -71,7 +71,7 @@ class Matrix:
             self.own[role] = server.create_key(self.org, role)
             self.of_others[role] = server.create_key(self.foreign, role)
         self.faulty = self._faulty(admin)
-        made = self.call(Case("POST", "/v1/orgs/{org}/entries", Promise()), admin, body={})
+        made = self.call(Case("POST", "/v1/orgs/{org}/entries", RouteContract()), admin, body={})
         self._record = made.json()["record_id"]
 
     def _faulty(self, admin: str) -> dict[str, str | None]:
@@ -87,7 +87,7 @@ class Matrix:
             "revoked": revoked,
         }
 
-    def call(self, case: Case, key: str | None, *, org: str = "", body: Any = None) -> Answer:
+    def call(self, case: Case, key: str | None, *, org: str = "", body: Any = None) -> PeerAnswer:
         """Call the route with the body of its example, by default in the keys' own org."""
         things = {"org": org or self.org, "record": getattr(self, "_record", ""), "subject": "x"}
         path = re.sub(r"{(\w+)}", lambda name: things.get(name[1], "0" * 16), case.path)
@@ -105,7 +105,7 @@ class Matrix:
         return {role for role in ROLES if self.call(case, self.own[role]).status == 403}
 
 
-def roles_promised(promise: Promise) -> set[Role]:
+def roles_promised(promise: RouteContract) -> set[Role]:
     """The roles that a route lets in by its promise."""
     return set(ROLES) if promise.right is None else set(promise.right.roles)
 

@@ -31,7 +31,7 @@ START_TIMEOUT_S = 30
 
 
 @dataclass
-class Answer:
+class PeerAnswer:
     """One HTTP answer."""
 
     status: int
@@ -66,7 +66,7 @@ class Server:
         key: str | None = None,
         headers: dict[str, str] | None = None,
         timeout: float = 60,
-    ) -> Answer:
+    ) -> PeerAnswer:
         """One request; dicts and lists are sent as JSON, bytes as they are."""
         sent = dict(headers or {})
         if key is not None:
@@ -81,9 +81,9 @@ class Server:
         request = urllib.request.Request(self.url + path, data, sent, method=method)
         try:
             with urllib.request.urlopen(request, timeout=timeout) as reply:
-                return Answer(reply.status, dict(reply.headers), reply.read())
+                return PeerAnswer(reply.status, dict(reply.headers), reply.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return PeerAnswer(error.code, dict(error.headers), error.read())
 
     def create_org(self, privacy: str = "sealed", slug: str | None = None) -> tuple[str, str]:
         """A new org and an admin key of it."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from asyncpg.transaction import Transaction
 
-from ledger.core.checkpointing import Checkpointer, Memory, Pace
+from ledger.core.checkpointing import Checkpointer, RoundLimits, SignerMemory
 from ledger.storage.signing import SignerConnection
 from ledger.storage.signing_transaction import SigningTransaction
 from tests.support.signing import log_keys
@@ -87,7 +87,7 @@ class File:
         return getattr(self._file, name)
 
 
-def lay(fuse: Fuse, memory: Memory) -> None:
+def lay(fuse: Fuse, memory: SignerMemory) -> None:
     """Put the fuse at every point."""
     for name in ROUND_POINTS:
         if hasattr(SigningTransaction, name):
@@ -99,14 +99,16 @@ def lay(fuse: Fuse, memory: Memory) -> None:
 async def main(url: str, path: str, task: str, point: str) -> None:
     when, _, name = point.partition(":")
     fuse = Fuse(when, name)
-    with contextlib.closing(Memory(Path(path))) as memory:
+    with contextlib.closing(SignerMemory(Path(path))) as memory:
         if point:
             lay(fuse, memory)
         async with SignerConnection.open(url) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is another process
                 await asyncio.sleep(PAUSE_S)
             say("leads")
-            signer = Checkpointer(connection, log_keys(), lambda _: RING, memory, Pace(retry_s=0))
+            signer = Checkpointer(
+                connection, log_keys(), lambda _: RING, memory, RoundLimits(retry_s=0)
+            )
             fuse.lit = task == "round"
             while True:
                 report = await signer.round()

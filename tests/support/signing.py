@@ -13,7 +13,7 @@ import asyncpg
 
 from ledger import merkle
 from ledger.anchor import blind
-from ledger.core.checkpointing import Checkpointer, Memory, Pace
+from ledger.core.checkpointing import Checkpointer, RoundLimits, SignerMemory
 from ledger.core.org import OrgFacts
 from ledger.entry import entry_hash
 from ledger.keys import SigningKeyring
@@ -46,16 +46,16 @@ async def checkpointer(
     keys: LogKeys | None = None,
     *,
     keyring: SigningKeyring = RING,
-    pace: Pace | None = None,
+    pace: RoundLimits | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Checkpointer]:
     """A checkpointer that leads."""
-    with contextlib.closing(Memory(memory)) as remembered:
+    with contextlib.closing(SignerMemory(memory)) as remembered:
         async with SignerConnection.open(url) as connection:
             deadline = time.monotonic() + 30  # a session that was cut ends a moment later
             while not await connection.lead():
                 assert time.monotonic() < deadline, "another signer leads this database"
-            pace = pace or Pace(retry_s=0)
+            pace = pace or RoundLimits(retry_s=0)
             keys = keys or log_keys()
             yield Checkpointer(connection, keys, lambda _: keyring, remembered, pace, clock)
 
@@ -163,7 +163,7 @@ async def _sound_tree(database: clusters.Database, org_id: int, hashes: list[byt
 def _remembered(memory: Path | None, org_id: int, notes: dict[int, bytes]) -> None:
     if memory is None:
         return
-    with contextlib.closing(Memory(memory)) as remembered:
+    with contextlib.closing(SignerMemory(memory)) as remembered:
         known = remembered.get(org_id)
     if known is None:
         assert not notes

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ledger.note import Verifier
-from server.witness.home import Home, create
-from tests.support.serving import Answer
+from server.witness.home import WitnessDirectory, create
+from tests.support.serving import PeerAnswer
 
 QUIRE = (
     sys.executable,
@@ -39,7 +39,7 @@ class WitnessProcess:
         name: str = "witness.example/w1",
         program: Iterable[str] = QUIRE,
     ) -> None:
-        self.home = Home(directory)
+        self.home = WitnessDirectory(directory)
         self.name = name
         self.verifiers: tuple[Verifier, ...] = tuple(
             signer.verifier() for signer in create(directory, name)
@@ -111,19 +111,19 @@ class WitnessProcess:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def add(self, body: bytes, timeout: float = 30) -> Answer:
+    def add(self, body: bytes, timeout: float = 30) -> PeerAnswer:
         """POST add-checkpoint. Raises OSError where there is no answer."""
         request = urllib.request.Request(f"{self.url}/add-checkpoint", body, method="POST")
         return _answer(request, timeout)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> PeerAnswer:
         return _answer(urllib.request.Request(self.url + path), 30)
 
 
-def _answer(request: urllib.request.Request, timeout: float) -> Answer:
+def _answer(request: urllib.request.Request, timeout: float) -> PeerAnswer:
     try:
         with urllib.request.urlopen(request, timeout=timeout) as reply:
-            return Answer(reply.status, dict(reply.headers), reply.read())
+            return PeerAnswer(reply.status, dict(reply.headers), reply.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return PeerAnswer(error.code, dict(error.headers), error.read())

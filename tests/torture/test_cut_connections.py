@@ -10,11 +10,11 @@ from itertools import count
 import pytest
 
 from ledger.core.org import OrgFacts
-from ledger.core.sequencer import KeyDigest, Limits
+from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process, sound_trail, until
 from tests.support.clusters import Database
-from tests.support.proxy import Cut, Proxy
+from tests.support.proxy import Proxy, SegmentHead
 
 COMMITS = 100
 ORGS = 3
@@ -75,16 +75,18 @@ async def test_no_acknowledged_loss_and_no_duplicate(
 ) -> None:
     seed = random.randrange(2**32)
     luck = random.Random(seed)
-    cuts: Counter[Cut] = Counter()
+    cuts: Counter[SegmentHead] = Counter()
 
-    every = iter(list(Cut) * 3)
+    every = iter(list(SegmentHead) * 3)
 
-    def decide() -> Cut:
-        cut = next(every, None) or (luck.choice(list(Cut)) if luck.random() < 0.4 else Cut.NOT)
+    def decide() -> SegmentHead:
+        cut = next(every, None) or (
+            luck.choice(list(SegmentHead)) if luck.random() < 0.4 else SegmentHead.NOT
+        )
         cuts[cut] += 1
         return cut
 
-    limits = Limits(retry_s=retry_s)
+    limits = SequencerLimits(retry_s=retry_s)
     async with (
         Proxy(shared_database, decide) as proxy,
         process(proxy.url, limits=limits) as one,
@@ -106,7 +108,7 @@ async def test_no_acknowledged_loss_and_no_duplicate(
         await asyncio.gather(*running, cutting)
         assert one.sequencer.waiting_bytes == two.sequencer.waiting_bytes == 0
     told = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
-    assert all(cuts[cut] for cut in Cut), told
+    assert all(cuts[cut] for cut in SegmentHead), told
     acknowledged = clients[0].acknowledged | clients[1].acknowledged
     for org in orgs:
         payloads = await sound_trail(shared_database, org)

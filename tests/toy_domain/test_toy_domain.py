@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from server.access.rights import Role
 from server.app.application import description
 from server.app.features import FEATURES
-from server.cli.base.root import Root
+from server.cli.base.root import RootGroup
 from server.cli.main import commands
 from server.feature import added_settings
 from server.http.problems import problems
@@ -192,7 +192,7 @@ def test_its_settings_reach_the_processes_of_the_server(monkeypatch: pytest.Monk
 
 
 def test_its_command_is_listed_and_runs() -> None:
-    program = Root("quire", lazy=commands(WITH_TOYS))
+    program = RootGroup("quire", lazy=commands(WITH_TOYS))
     listed = CliRunner().invoke(program, ["--help"]).output
     assert "toys          Say what toys are there." in listed
     assert CliRunner().invoke(program, ["toys"]).output == "a tin frog\n"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.clusters import Database
 from tests.verification.database import Superuser
-from tests.verification.signed import Signed
+from tests.verification.signed import SignedInclusion
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
 
 
 @pytest.fixture
-async def signed(superuser: Superuser, tmp_path: Path) -> Signed:
+async def signed(superuser: Superuser, tmp_path: Path) -> SignedInclusion:
     """The module's trail, signed and anchored anew."""
-    signed = Signed(superuser, tmp_path / "signed.sqlite")
+    signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
     await signed.sign()
     return signed

@@ -8,8 +8,8 @@ from typing import Any
 
 from ledger.chain import ChainHead, StoredEntry
 from ledger.checkpoint import SignedTreeHead
-from ledger.core.checkpointing import Pace
-from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing import RoundLimits
+from ledger.core.checkpointing.memory import SignerMemory
 from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.faults import Result
 from ledger.core.verification.work.trust import TrailTrust
@@ -26,7 +26,7 @@ FAR = SigningLimits(1e12, 1e12, 1e12)
 """Limits that no entry has waited for: all are young."""
 
 
-class Signed:
+class SignedInclusion:
     """The module's trail under checkpoints of 700, 1,400 … 3,500 entries, each anchored."""
 
     def __init__(self, superuser: Superuser, memory: Path) -> None:
@@ -36,7 +36,7 @@ class Signed:
 
     async def sign(self, rounds: int = len(SIZES)) -> None:
         """Let the checkpointer sign so many times, and anchor each time."""
-        url, pace = self.superuser.database.server_url, Pace(entries_per_org=STEP, retry_s=0)
+        url, pace = self.superuser.database.server_url, RoundLimits(entries_per_org=STEP, retry_s=0)
         async with checkpointer(url, self.memory, KEYS, pace=pace) as signer:
             for _ in range(rounds):
                 report = await signer.round()
@@ -45,7 +45,7 @@ class Signed:
 
     def trust(self) -> TrailTrust:
         """The keys, and what the signer's memory says."""
-        memory = Memory(self.memory)
+        memory = SignerMemory(self.memory)
         try:
             trail, anchors = memory.get(ORG_ID), memory.get(ANCHOR_LOG)
         finally:

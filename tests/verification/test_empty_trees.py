@@ -12,11 +12,11 @@ from ledger.note import sign_note
 from tests.support.signing import checkpoints_of, log_keys
 from tests.support.trails import ORG, ORG_ID
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
-from tests.verification.signed import FAR, KEYS, Signed, kinds
+from tests.verification.signed import FAR, KEYS, SignedInclusion, kinds
 
 
 @pytest.fixture
-async def empty(superuser: Superuser, signed: Signed) -> Signed:
+async def empty(superuser: Superuser, signed: SignedInclusion) -> SignedInclusion:
     """A trail without entries, signed."""
     await superuser.lay([], EMPTY_HEAD)
     await signed.execute("TRUNCATE checkpoints, trees, tile_parts, anchor_leaves")
@@ -26,7 +26,7 @@ async def empty(superuser: Superuser, signed: Signed) -> Signed:
     return signed
 
 
-async def test_a_trail_without_entries_stays_incomplete(empty: Signed) -> None:
+async def test_a_trail_without_entries_stays_incomplete(empty: SignedInclusion) -> None:
     for trust in (empty.trust(), None):
         result = await empty.verify(trust)
         assert (result.verdict, result.errors) == ("incomplete", [])
@@ -34,7 +34,7 @@ async def test_a_trail_without_entries_stays_incomplete(empty: Signed) -> None:
         assert held <= {"seq", "head"}, held
 
 
-async def test_entries_that_only_it_precedes_are_not_signed(empty: Signed) -> None:
+async def test_entries_that_only_it_precedes_are_not_signed(empty: SignedInclusion) -> None:
     await empty.lay(ROWS, HEAD)
     result = await empty.verify(empty.trust(), limits=FAR)
     assert result.errors == []
@@ -43,7 +43,7 @@ async def test_entries_that_only_it_precedes_are_not_signed(empty: Signed) -> No
         assert getattr(result.checks, name) == "not_checked"
 
 
-async def test_a_forged_one_is_named(empty: Signed) -> None:
+async def test_a_forged_one_is_named(empty: SignedInclusion) -> None:
     text = TreeHead(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
     forged = sign_note(text, log_keys(2).org_signers(ORG))
     await empty.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
@@ -52,7 +52,7 @@ async def test_a_forged_one_is_named(empty: Signed) -> None:
     assert kinds(result)
 
 
-async def test_a_trail_that_went_on_is_verified_with_it(empty: Signed) -> None:
+async def test_a_trail_that_went_on_is_verified_with_it(empty: SignedInclusion) -> None:
     await empty.lay(ROWS, HEAD)
     await empty.sign()
     result = await empty.verify(empty.trust())

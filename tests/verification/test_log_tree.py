@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ledger import merkle
 from ledger.checkpoint import SignedTreeHead
-from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
+from ledger.core.verification.trees.blocks import SegmentLeaves, SegmentTiles, tree_part
 from ledger.core.verification.trees.log_tree import LogTree
 from ledger.core.verification.work.faults import TRAIL_KINDS
 from ledger.core.verification.work.tree_part import FaultList
@@ -40,8 +40,8 @@ def tree_of(
         segment = rows[first : first + size]
         mine = [head for head in heads if first < head.size <= first + len(segment)]
         part = tree_part(
-            Rows(first, segment, wrong or {}),
-            Tiles(tiles, signed, signed, TRAIL_KINDS),
+            SegmentLeaves(first, segment, wrong or {}),
+            SegmentTiles(tiles, signed, signed, TRAIL_KINDS),
             mine,
             FaultList(),
             set(),
@@ -132,9 +132,11 @@ def test_tiles_cut_short_are_missing_and_the_rows_stand_in(
     tree = LogTree(TRAIL_KINDS, signed)
     tiles = {n // 256: b"".join(stored[n : n + 256]) for n in range(0, left, 256)}
     for first in range(0, signed, step):
-        rows = Rows(first, LEAVES[first : min(first + step, signed)], {})
+        rows = SegmentLeaves(first, LEAVES[first : min(first + step, signed)], {})
         mine = [head for head in heads_of(list(at)) if first < head.size <= first + step]
-        part = tree_part(rows, Tiles(tiles, signed, signed, TRAIL_KINDS), mine, FaultList(), set())
+        part = tree_part(
+            rows, SegmentTiles(tiles, signed, signed, TRAIL_KINDS), mine, FaultList(), set()
+        )
         for _ in tree.add(part):
             pass
     tree.close()

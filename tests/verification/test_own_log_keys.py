@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.checkpointing import MEMORY_FILE, Memory, MemoryUnavailable
+from ledger.core.checkpointing import MEMORY_FILE, SignerMemory, SignerMemoryUnavailable
 from ledger.core.verification.work.faults import VerificationFailed
 from ledger.log_keys import LogKeys, dump_log_keys, generate, rotate
 from ledger.storage.key_checks import KnownKeys
@@ -47,7 +47,7 @@ def test_log_keys_that_are_replaced_while_it_runs(settings: Settings) -> None:
 
 def test_a_memory_that_is_replaced_while_it_runs(settings: Settings) -> None:
     path = settings.data_dir / MEMORY_FILE
-    memory = Memory(path)
+    memory = SignerMemory(path)
     memory.belong(first(OTHER))
     memory.close()
     with pytest.raises(VerificationFailed, match="memory of another database"):
@@ -57,10 +57,10 @@ def test_a_memory_that_is_replaced_while_it_runs(settings: Settings) -> None:
 def test_a_memory_beside_log_keys_of_another_log_is_refused_in_a_new_database(
     settings: Settings,
 ) -> None:
-    memory = Memory(settings.data_dir / MEMORY_FILE)
+    memory = SignerMemory(settings.data_dir / MEMORY_FILE)
     memory.belong(first(OWN))
     memory.belong(first(OWN))
-    with pytest.raises(MemoryUnavailable, match="of other logs"):
+    with pytest.raises(SignerMemoryUnavailable, match="of other logs"):
         memory.belong(first(OTHER))
     memory.close()
     new = KnownKeys([], None, [])

@@ -19,7 +19,7 @@ from ledger.note import sign_note
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
-from tests.verification.signed import FAR, KEYS, SIZES, TRUST, Signed, faults, kinds
+from tests.verification.signed import FAR, KEYS, SIZES, TRUST, SignedInclusion, faults, kinds
 
 FOREIGN = log_keys(2)
 LAST = COUNT - 1
@@ -39,7 +39,7 @@ def note_of(size: int, root: bytes, keys: LogKeys = KEYS, *, anchor: bool = Fals
     return sign_note(TreeHead(origin, size, root).text(), signers)
 
 
-async def test_a_signed_trail(signed: Signed) -> None:
+async def test_a_signed_trail(signed: SignedInclusion) -> None:
     result = await signed.verify(signed.trust())
     assert (result.valid, result.total_entries) == (True, COUNT)
     unchecked = {name for name in CHECKS if getattr(result.checks, name) == "not_checked"}
@@ -48,7 +48,7 @@ async def test_a_signed_trail(signed: Signed) -> None:
     assert {name for name in CHECKS if getattr(blind.checks, name) is True} == set(CHECKS[:6])
 
 
-async def test_a_trail_that_outgrew_its_last_checkpoint(signed: Signed) -> None:
+async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedInclusion) -> None:
     more, head = extend(ORG_ID, ORG, HEAD, [draft(b"later")] * 600, NOW_US, KEY)
     await signed.superuser.connection.copy_records_to_table("entries", records=more)
     await signed.execute(
@@ -64,7 +64,7 @@ async def test_a_trail_that_outgrew_its_last_checkpoint(signed: Signed) -> None:
     assert (part.verdict, part.unsigned_entries) == ("verified", 0)
 
 
-async def test_nothing_signed_is_nothing_checked(signed: Signed) -> None:
+async def test_nothing_signed_is_nothing_checked(signed: SignedInclusion) -> None:
     await signed.superuser.lay()
     result = await signed.verify()
     assert (result.verdict, result.unsigned_entries) == ("incomplete", COUNT)
@@ -75,7 +75,7 @@ async def test_nothing_signed_is_nothing_checked(signed: Signed) -> None:
 
 
 @pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
-async def test_a_tail_cut_with_its_head_row(signed: Signed, left: int) -> None:
+async def test_a_tail_cut_with_its_head_row(signed: SignedInclusion, left: int) -> None:
     await signed.lay(ROWS[:left], head_at(left - 1))
     result = await signed.verify()
     assert faults(result) == [(left, "truncated"), (left, "below_signed")]
@@ -84,14 +84,14 @@ async def test_a_tail_cut_with_its_head_row(signed: Signed, left: int) -> None:
 
 
 @pytest.mark.parametrize("head", [EMPTY_HEAD, None])
-async def test_a_wiped_org(signed: Signed, head: ChainHead | None) -> None:
+async def test_a_wiped_org(signed: SignedInclusion, head: ChainHead | None) -> None:
     await signed.lay([], head)
     result = await signed.verify()
     assert kinds(result) - {"head_missing"} == {"wiped", "below_signed"}
     assert (result.checks.tree, result.checks.links) == (False, False)
 
 
-async def test_a_wiped_org_and_its_tree(signed: Signed) -> None:
+async def test_a_wiped_org_and_its_tree(signed: SignedInclusion) -> None:
     await signed.lay([], EMPTY_HEAD)
     for table in ("trees", "checkpoints", "tile_parts"):
         await signed.execute(f"DELETE FROM {table} WHERE org_id = {ORG_ID}")
@@ -103,7 +103,7 @@ async def test_a_wiped_org_and_its_tree(signed: Signed) -> None:
 
 
 @asynccontextmanager
-async def restored_later(signed: Signed, size: int) -> AsyncIterator[None]:
+async def restored_later(signed: SignedInclusion, size: int) -> AsyncIterator[None]:
     """A backup of the whole database, taken at this size, restored when the block ends."""
     tables = ["trees", "tile_parts", "checkpoints", "anchor_leaves"]
     copies = {table: await signed.fetch(f"SELECT * FROM {table}") for table in tables}
@@ -114,7 +114,7 @@ async def restored_later(signed: Signed, size: int) -> AsyncIterator[None]:
     await signed.lay(ROWS[:size], head_at(size - 1))
 
 
-async def test_a_database_restored_from_an_old_backup(signed: Signed) -> None:
+async def test_a_database_restored_from_an_old_backup(signed: SignedInclusion) -> None:
     await signed.superuser.lay()
     signed.memory.unlink()
     await signed.sign(rounds=2)
@@ -127,7 +127,9 @@ async def test_a_database_restored_from_an_old_backup(signed: Signed) -> None:
     assert (await signed.verify()).valid
 
 
-async def test_what_the_signer_remembers_is_held_against_the_entries(signed: Signed) -> None:
+async def test_what_the_signer_remembers_is_held_against_the_entries(
+    signed: SignedInclusion,
+) -> None:
     """The newest checkpoint is gone, the entries that it covered are others now."""
     prefix, head = trail(3_000, EMPTY_HEAD)
     other, head = extend(ORG_ID, ORG, head, [draft(b"other")] * 500, NOW_US, KEY)
@@ -139,7 +141,7 @@ async def test_what_the_signer_remembers_is_held_against_the_entries(signed: Sig
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_an_edited_checkpoint(signed: Signed, size: int) -> None:
+async def test_an_edited_checkpoint(signed: SignedInclusion, size: int) -> None:
     root = merkle.root(HASHES[: size - 1])
     note = note_of(size, merkle.root(HASHES[:size]))
     edited = note.replace(note.split(b"\n")[2], TreeHead("x", 1, root).text().split(b"\n")[2])
@@ -154,7 +156,7 @@ async def test_an_edited_checkpoint(signed: Signed, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 700, 701, COUNT, COUNT + 1, 2**40])
-async def test_a_checkpoint_forged_with_a_foreign_key(signed: Signed, size: int) -> None:
+async def test_a_checkpoint_forged_with_a_foreign_key(signed: SignedInclusion, size: int) -> None:
     root = merkle.root(HASHES[:size])
     note = note_of(size, root, FOREIGN)
     await signed.superuser.connection.execute(
@@ -179,7 +181,7 @@ async def test_a_checkpoint_forged_with_a_foreign_key(signed: Signed, size: int)
 @pytest.mark.parametrize(
     "note", [b"", b"\n", b"\xff\n\n", b"quire\n1\nAAAA\n\n\xe2\x80\x94 quire AAAA\n", b"x" * 70_000]
 )
-async def test_a_checkpoint_that_is_none(signed: Signed, note: bytes) -> None:
+async def test_a_checkpoint_that_is_none(signed: SignedInclusion, note: bytes) -> None:
     await signed.execute(f"UPDATE checkpoints SET note = '\\x{note.hex()}' WHERE size = 700")
     result = await signed.verify()
     assert (
@@ -189,7 +191,7 @@ async def test_a_checkpoint_that_is_none(signed: Signed, note: bytes) -> None:
     )
 
 
-async def test_columns_beside_a_note(signed: Signed) -> None:
+async def test_columns_beside_a_note(signed: SignedInclusion) -> None:
     await signed.execute(f"UPDATE checkpoints SET root = '\\x{bytes(32).hex()}' WHERE size = 700")
     await signed.execute("UPDATE checkpoints SET size = 1401 WHERE size = 1400")
     result = await signed.verify()
@@ -200,7 +202,7 @@ async def test_columns_beside_a_note(signed: Signed) -> None:
     ]
 
 
-async def test_a_checkpoint_that_was_removed(signed: Signed) -> None:
+async def test_a_checkpoint_that_was_removed(signed: SignedInclusion) -> None:
     await signed.execute("DELETE FROM checkpoints WHERE size = 1400")
     assert faults(await signed.verify()) == [(1_399, "checkpoint_missing")]
     await signed.execute("DELETE FROM checkpoints WHERE size = 3500")
@@ -213,7 +215,7 @@ FLIP = "UPDATE tile_parts SET hashes = set_bit(hashes, {bit}, 1 - get_bit(hashes
 @pytest.mark.parametrize(
     ("level", "tile", "seq"), [(0, 0, 1), (0, 4, 1_025), (0, 13, 3_329), (1, 0, 0)]
 )
-async def test_a_changed_tile(signed: Signed, level: int, tile: int, seq: int) -> None:
+async def test_a_changed_tile(signed: SignedInclusion, level: int, tile: int, seq: int) -> None:
     where = f"org_id = {ORG_ID} AND level = {level} AND tile = {tile} AND start = 0"
     await signed.execute(f"{FLIP.format(bit=256 + 9)} WHERE {where}")
     result = await signed.verify()
@@ -226,7 +228,7 @@ async def test_a_changed_tile(signed: Signed, level: int, tile: int, seq: int) -
 
 
 @pytest.mark.parametrize(("level", "tile"), [(0, 0), (0, 2), (0, 13), (1, 0)])
-async def test_a_missing_tile(signed: Signed, level: int, tile: int) -> None:
+async def test_a_missing_tile(signed: SignedInclusion, level: int, tile: int) -> None:
     await signed.execute(
         f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = {level} AND tile = {tile}"
     )
@@ -235,7 +237,7 @@ async def test_a_missing_tile(signed: Signed, level: int, tile: int) -> None:
     assert (result.fault_count, result.checks.tree, result.checks.checkpoints) == (1, False, True)
 
 
-async def test_tiles_beyond_what_was_signed(signed: Signed) -> None:
+async def test_tiles_beyond_what_was_signed(signed: SignedInclusion) -> None:
     for level, tile in ((0, 13), (0, 14), (1, 1), (5, 0)):
         await signed.execute(
             f"INSERT INTO tile_parts VALUES ({ORG_ID}, {level}, {tile}, 255, '\\x{bytes(32).hex()}')"
@@ -245,7 +247,7 @@ async def test_tiles_beyond_what_was_signed(signed: Signed) -> None:
     assert len(found) == 3  # the part in tile 13 does not follow the one before it
 
 
-async def test_a_tree_row_set_back(signed: Signed) -> None:
+async def test_a_tree_row_set_back(signed: SignedInclusion) -> None:
     await signed.execute(f"UPDATE trees SET size = 2800 WHERE org_id = {ORG_ID}")
     assert faults(await signed.verify()) == [(LAST, "tree_mismatch")]
     await signed.execute("DELETE FROM trees")
@@ -254,7 +256,9 @@ async def test_a_tree_row_set_back(signed: Signed) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 699, 700, 3_000])
-async def test_a_trail_rewritten_by_who_holds_the_signing_key(signed: Signed, first: int) -> None:
+async def test_a_trail_rewritten_by_who_holds_the_signing_key(
+    signed: SignedInclusion, first: int
+) -> None:
     prefix, head = trail(first, EMPTY_HEAD)
     rest, head = extend(
         ORG_ID, ORG, head, [draft(b"%d" % n) for n in range(COUNT - first)], NOW_US, KEY
@@ -268,7 +272,7 @@ async def test_a_trail_rewritten_by_who_holds_the_signing_key(signed: Signed, fi
     assert (result.checks.tree, result.checks.checkpoints) == (False, True)
 
 
-async def test_a_trail_rewritten_with_its_tiles(signed: Signed) -> None:
+async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None:
     """What every password of the operator can do: only the signatures contradict it."""
     prefix, head = trail(2_000, EMPTY_HEAD)
     rest, head = extend(ORG_ID, ORG, head, [draft(b"x")] * (COUNT - 2_000), NOW_US, KEY)
@@ -287,7 +291,7 @@ async def test_a_trail_rewritten_with_its_tiles(signed: Signed) -> None:
     assert (result.checks.tree, result.checks.checkpoints) == (False, False)
 
 
-async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: Signed) -> None:
+async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: SignedInclusion) -> None:
     leaf = ROWS[1_000].leaf.replace(b"success", b"failure")
     await signed.superuser.put(1_000, "leaf", leaf)
     await signed.superuser.put(2_000, "payload", b"")
@@ -301,7 +305,7 @@ async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: Signed
     assert (result.checks.tree, result.checks.checkpoints) == (False, True)
 
 
-async def test_leaves_that_are_nowhere_leave_the_rest_unchecked(signed: Signed) -> None:
+async def test_leaves_that_are_nowhere_leave_the_rest_unchecked(signed: SignedInclusion) -> None:
     await signed.execute("DELETE FROM entries WHERE seq BETWEEN 1000 AND 1200")
     await signed.execute(
         f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = 0 AND tile = 4"
@@ -311,7 +315,7 @@ async def test_leaves_that_are_nowhere_leave_the_rest_unchecked(signed: Signed) 
     assert (result.checks.tree, result.checks.checkpoints) == (False, "not_checked")
 
 
-async def test_ranges(signed: Signed) -> None:
+async def test_ranges(signed: SignedInclusion) -> None:
     await signed.execute(f"{FLIP.format(bit=9)} WHERE org_id = {ORG_ID} AND level = 0 AND tile = 9")
     result = await signed.verify(to_seq=2_303)
     assert (result.valid, result.checks.tree, result.checks.checkpoints) == (True, True, True)
@@ -325,7 +329,7 @@ async def test_ranges(signed: Signed) -> None:
     assert {getattr(later.checks, name) for name in OF_TREES[:5]} == {True}
 
 
-async def test_a_rotated_key_and_the_one_before_it(signed: Signed) -> None:
+async def test_a_rotated_key_and_the_one_before_it(signed: SignedInclusion) -> None:
     mine_and_foreign = TrailTrust.of(FOREIGN.public(), ORG)
     both = TrailTrust(
         trail=TRUST.trail.__class__(
@@ -350,7 +354,7 @@ async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verifie
     Nor is it verified, where the checkpoint does not come: it may have been removed.
     """
     monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # what never comes is not waited for as long
-    signed = Signed(superuser, tmp_path / "signed.sqlite")
+    signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
     ahead = SignedTreeHead(2_800, merkle.root(HASHES[:2_800]))
     trust = TrailTrust.of(KEYS.public(), ORG, trail=[ahead])

@@ -13,7 +13,7 @@ import pytest
 
 from ledger.chain import StoredEntry, extend
 from ledger.core.verification.run import Progress, TrailRange, verify_trail
-from ledger.core.verification.work.crew import Order
+from ledger.core.verification.work.crew import VerificationSetup
 from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKey, SigningKeyring
@@ -309,7 +309,9 @@ async def test_a_worker_ends_with_the_process_that_started_it() -> None:
 
 
 def test_secrets_are_in_no_argument_and_no_representation() -> None:
-    order = Order("postgresql://u:password@h/d", "1", 1, ORG, [("k1", b"secret" * 8)], "k1")
+    order = VerificationSetup(
+        "postgresql://u:password@h/d", "1", 1, ORG, [("k1", b"secret" * 8)], "k1"
+    )
     assert "password" not in repr(order)
     assert "secret" not in repr(order)
 

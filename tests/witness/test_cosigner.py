@@ -21,7 +21,7 @@ from ledger.note import (
 from ledger.policy import parse_policy
 from ledger.submission import Submission
 from server.witness.cosigner import Cosigner, CosignerAnswer
-from server.witness.heads import Heads
+from server.witness.heads import WitnessHeads
 from tests.support.small_log import SmallLog
 
 LOG = SmallLog()
@@ -44,9 +44,9 @@ class Clock:
         return self.now_s
 
 
-def cosigner_of(directory: Path, clock: Callable[[], int]) -> tuple[Cosigner, Heads]:
-    Heads.create(directory / "heads.db")
-    heads = Heads(directory / "heads.db")
+def cosigner_of(directory: Path, clock: Callable[[], int]) -> tuple[Cosigner, WitnessHeads]:
+    WitnessHeads.create(directory / "heads.db")
+    heads = WitnessHeads(directory / "heads.db")
     logs = parse_policy(f"{LOG.policy}{OTHER.policy}quorum none\n".encode())
     return Cosigner(logs, KEYS, heads, clock), heads
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from server.refusal import StartupRefused
-from server.witness.heads import Heads, LogHead
-from server.witness.home import Home, create, load_keys, load_logs
+from server.witness.heads import LogHead, WitnessHeads
+from server.witness.home import WitnessDirectory, create, load_keys, load_logs
 
 ROOT = bytes(range(32))
 
@@ -23,27 +23,27 @@ def head(size: int, root: bytes = ROOT, origin: str = "log") -> LogHead:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    Heads.create(tmp_path / "heads.db")
+    WitnessHeads.create(tmp_path / "heads.db")
     return tmp_path / "heads.db"
 
 
 @pytest.fixture
-def heads(path: Path) -> Iterator[Heads]:
-    opened = Heads(path)
+def heads(path: Path) -> Iterator[WitnessHeads]:
+    opened = WitnessHeads(path)
     yield opened
     opened.close()
 
 
-def keep(heads: Heads, one: LogHead) -> None:
+def keep(heads: WitnessHeads, one: LogHead) -> None:
     with heads.exclusively():
         heads.keep(one)
 
 
-def test_what_was_kept_is_there_after_opening_again(heads: Heads, path: Path) -> None:
+def test_what_was_kept_is_there_after_opening_again(heads: WitnessHeads, path: Path) -> None:
     keep(heads, head(3))
     keep(heads, head(5))
     keep(heads, head(1, origin="another"))
-    again = Heads(path)
+    again = WitnessHeads(path)
     assert again.find("log") == head(5)
     assert again.find("nobody") is None
     assert [one.origin for one in again.all()] == ["another", "log"]
@@ -51,7 +51,9 @@ def test_what_was_kept_is_there_after_opening_again(heads: Heads, path: Path) ->
 
 
 @pytest.mark.parametrize("back", [head(4), head(0), head(5, bytes(32))])
-def test_the_database_itself_lets_no_head_go_back(heads: Heads, path: Path, back: LogHead) -> None:
+def test_the_database_itself_lets_no_head_go_back(
+    heads: WitnessHeads, path: Path, back: LogHead
+) -> None:
     keep(heads, head(5))
     with pytest.raises(sqlite3.IntegrityError, match="never goes back"):
         keep(heads, back)
@@ -61,7 +63,7 @@ def test_the_database_itself_lets_no_head_go_back(heads: Heads, path: Path, back
     assert heads.find("log") == head(5)
 
 
-def test_an_exception_leaves_the_memory_as_it_was(heads: Heads, path: Path) -> None:
+def test_an_exception_leaves_the_memory_as_it_was(heads: WitnessHeads, path: Path) -> None:
     keep(heads, head(5))
 
     def fail() -> None:
@@ -75,8 +77,8 @@ def test_an_exception_leaves_the_memory_as_it_was(heads: Heads, path: Path) -> N
     keep(heads, head(7))
 
 
-def test_a_second_writer_waits(heads: Heads, path: Path) -> None:
-    other = Heads(path)
+def test_a_second_writer_waits(heads: WitnessHeads, path: Path) -> None:
+    other = WitnessHeads(path)
     other._database.execute("PRAGMA busy_timeout = 10")
     with heads.exclusively():
         with pytest.raises(sqlite3.OperationalError, match="locked"), other.exclusively():
@@ -88,13 +90,15 @@ def test_a_second_writer_waits(heads: Heads, path: Path) -> None:
 
 
 def _die_in_the_transaction(path: Path) -> None:
-    heads = Heads(path)
+    heads = WitnessHeads(path)
     with heads.exclusively():
         heads.keep(head(9))
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_death_before_the_commit_leaves_the_memory_as_it_was(heads: Heads, path: Path) -> None:
+def test_a_death_before_the_commit_leaves_the_memory_as_it_was(
+    heads: WitnessHeads, path: Path
+) -> None:
     keep(heads, head(5))
     process = multiprocessing.get_context("spawn").Process(
         target=_die_in_the_transaction, args=(path,)
@@ -108,7 +112,7 @@ def test_a_death_before_the_commit_leaves_the_memory_as_it_was(heads: Heads, pat
 
 def test_a_memory_that_is_missing_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(StartupRefused, match="Restore it"):
-        Heads(tmp_path / "heads.db")
+        WitnessHeads(tmp_path / "heads.db")
     assert not (tmp_path / "heads.db").exists()
 
 
@@ -116,10 +120,10 @@ def test_a_memory_that_is_missing_is_not_made_anew(tmp_path: Path) -> None:
 def test_a_memory_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "heads.db").write_bytes(content)
     with pytest.raises(StartupRefused, match=r"heads\.db"):
-        Heads(tmp_path / "heads.db")
+        WitnessHeads(tmp_path / "heads.db")
 
 
-def test_a_damaged_memory_is_refused(heads: Heads, path: Path) -> None:
+def test_a_damaged_memory_is_refused(heads: WitnessHeads, path: Path) -> None:
     for size in range(200):
         keep(heads, LogHead(f"log{size}", size, ROOT, 1, bytes(1_000)))
     heads.close()
@@ -127,13 +131,13 @@ def test_a_damaged_memory_is_refused(heads: Heads, path: Path) -> None:
     content[8_192:12_288] = b"\xff" * 4_096
     path.write_bytes(content)
     with pytest.raises(StartupRefused):
-        Heads(path)
+        WitnessHeads(path)
 
 
 def test_a_witness_is_made_once(tmp_path: Path) -> None:
     directory = tmp_path / "w"
     made = create(directory, "witness.example/w1")
-    home = Home(directory)
+    home = WitnessDirectory(directory)
     assert [signer.vkey() for signer in load_keys(home)] == [signer.vkey() for signer in made]
     assert load_logs(home).logs == ()
     for path in (home.keys, home.heads, home.logs):
@@ -146,7 +150,7 @@ def test_a_witness_is_made_once(tmp_path: Path) -> None:
 
 def test_an_attempt_to_make_one_that_was_cut_is_finished(tmp_path: Path) -> None:
     create(tmp_path / "w", "w1")
-    home = Home(tmp_path / "w")
+    home = WitnessDirectory(tmp_path / "w")
     home.keys.unlink()
     create(tmp_path / "w", "w1")
     assert len(load_keys(home)) == 2
@@ -159,7 +163,7 @@ def test_names_that_no_key_can_have(tmp_path: Path, name: str) -> None:
 
 
 def test_keys_and_logs_that_cannot_be_used(tmp_path: Path) -> None:
-    home = Home(tmp_path / "w")
+    home = WitnessDirectory(tmp_path / "w")
     with pytest.raises(StartupRefused, match="quire witness init"):
         load_keys(home)
     signers = create(home.directory, "w1")

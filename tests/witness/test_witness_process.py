@@ -21,10 +21,10 @@ import pytest
 from ledger.checkpoint import open_checkpoint
 from ledger.note import add_signatures, open_note, parse_signatures
 from ledger.submission import SUBMISSION_BYTES_MAX
-from server.witness.heads import Heads
+from server.witness.heads import WitnessHeads
 from tests.cli.commands import run
 from tests.plugins.witness import StartWitness
-from tests.support.serving import Answer
+from tests.support.serving import PeerAnswer
 from tests.support.small_log import SmallLog
 from tests.support.witness_process import WitnessProcess
 from tests.support.wrong_clock import WrongClock
@@ -72,13 +72,13 @@ def start_with(witness: WitnessProcess, change: str) -> None:
 
 def size_of(witness: WitnessProcess) -> int:
     """The size on disk."""
-    heads = Heads(witness.home.heads)
+    heads = WitnessHeads(witness.home.heads)
     head = heads.find(LOG.origin)
     heads.close()
     return head.size if head else 0
 
 
-def check(witness: WitnessProcess, answer: Answer, size: int) -> None:
+def check(witness: WitnessProcess, answer: PeerAnswer, size: int) -> None:
     """The answer holds a good cosignature of every key of the witness."""
     assert answer.status == 200, answer.body
     note = add_signatures(LOG.note(size), parse_signatures(answer.body))

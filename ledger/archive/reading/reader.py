@@ -39,7 +39,7 @@ from ledger.archive.format.records import (
     decode_rows,
 )
 from ledger.archive.format.rows import entry_of, unpacked, widest_at
-from ledger.archive.targets import Listed, Readable
+from ledger.archive.targets import ListedObject, Readable
 from ledger.chain import StoredEntry
 from ledger.checkpoint import TreeHead
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, TileError
@@ -118,10 +118,10 @@ class ArchiveReader:
         """An object that must be there. Raises ArchiveObjectMissing."""
         return await self._target.get(self.key(key), limit)
 
-    async def objects(self, prefix: str = "") -> AsyncIterator[Listed]:
+    async def objects(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         """All objects whose keys here begin with ``prefix``, in order."""
         async for listed in self._target.list(self.key(prefix)):
-            yield Listed(listed.key.removeprefix(f"{self.org}/"), listed.size)
+            yield ListedObject(listed.key.removeprefix(f"{self.org}/"), listed.size)
 
     async def checkpoint(self) -> bytes | None:
         """The note up to which all is archived; None where nothing is."""

@@ -40,7 +40,7 @@ _UNSEALED: Final = b',"seal":null,'
 """In a leaf, which is canonical JSON: inside a string its quotes would be escaped."""
 
 
-class Restored(NamedTuple):
+class RestoreResult(NamedTuple):
     """What came back of an org; ``lost`` entries were signed or appended and not archived.
 
     ``with_keys``: its row, and so the key that opens sealed payloads, was in the database.
@@ -56,7 +56,7 @@ class Restored(NamedTuple):
     was_public: bool
 
 
-class Means(NamedTuple):
+class RestoreInputs(NamedTuple):
     """What a restore works with, from outside the archive and the database.
 
     ``pins`` are of the log's keys; ``new_key`` makes a wrapped key for an org of this slug;
@@ -82,7 +82,7 @@ class Restore:
         self,
         target: Target,
         owner_url: str,
-        means: Means,
+        means: RestoreInputs,
         *,
         shorter: bool = False,
         told: Callable[[str, int, int], None] = lambda *_: None,
@@ -95,7 +95,7 @@ class Restore:
         self.warnings: list[str] = []
         """What did not come back of the archive although it was there, and why."""
 
-    async def run(self, slugs: Sequence[str]) -> list[Restored]:
+    async def run(self, slugs: Sequence[str]) -> list[RestoreResult]:
         """Restore these orgs and the log of all checkpoints, all or none."""
         async with restoring(self._url) as transaction:
             anchors = AnchorsRestore(
@@ -139,7 +139,7 @@ class Restore:
 
     async def _org(
         self, transaction: RestoreTransaction, reader: ArchiveReader, history: LogKeyHistory
-    ) -> Restored:
+    ) -> RestoreResult:
         about = await self._about(reader)
         checkpoint = await _checkpoint(reader, history)
         in_the_way = await transaction.in_the_way(about.org_id, about.org, about.privacy)
@@ -167,7 +167,7 @@ class Restore:
         head = await self._entries(transaction, reader, about, checkpoint, tree)
         await tree.end(checkpoint.size, checkpoint.root, to_datetime(head.anchored_us))
         await transaction.set_head(about.org_id, head)
-        return Restored(
+        return RestoreResult(
             about.org,
             about.org_id,
             checkpoint.size,

@@ -11,7 +11,7 @@ from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.merkle import Edge
 from ledger.storage.restoring import RestoredCheckpoint, RestoreTransaction
-from ledger.storage.signing_transaction import Part, parts_of
+from ledger.storage.signing_transaction import TilePart, parts_of
 
 ROWS_AT_ONCE: Final = 1_000
 LEAVES_AT_ONCE: Final = 1 << 20
@@ -41,7 +41,7 @@ class TreeRestore:
         self._edge = Edge()
         self._hashes: list[bytes] = []
         self._next: ArchivedCheckpoint | None = None
-        self._parts: list[Part] = []
+        self._parts: list[TilePart] = []
         self._rows: list[RestoredCheckpoint] = []
 
     async def add(self, leaf_hash: bytes) -> None:

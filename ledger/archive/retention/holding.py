@@ -19,7 +19,7 @@ from ledger.archive.format.layout import (
 )
 from ledger.archive.format.rows import entry_of
 from ledger.archive.reading.reader import ArchiveReader
-from ledger.archive.retention.locks import Locks
+from ledger.archive.retention.locks import ObjectLocks
 from ledger.chain import check_entry
 from ledger.checkpoint import TreeHead
 from ledger.entry import entry_hash
@@ -45,7 +45,7 @@ class Holding:
 
     def __init__(
         self,
-        target: Locks,
+        target: ObjectLocks,
         database: Database,
         org_id: int,
         slug: str,

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from ledger.archive.targets import Held, Listed, Target
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.targets import ListedObject, ObjectState, Target
+from ledger.archive.writing.object_writer import ObjectLock
 from ledger.errors import ArchiveObjectMissing
 
 EXTENDED_AT_ONCE: Final = 8
@@ -38,7 +38,7 @@ def unprotected(locked: bool, policy: ObjectLock, accepted: bool) -> str | None:
     return None
 
 
-class Locks:
+class ObjectLocks:
     """Reads objects of a target, each in the version whose lock was looked at.
 
     Those that are under no legal hold, and retained for less than the policy's days from
@@ -50,7 +50,7 @@ class Locks:
         self._target = target
         self._until = policy.until(now_s)
         self._hold = policy.legal_hold
-        self._short: dict[str, Held] = {}
+        self._short: dict[str, ObjectState] = {}
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
         """As the target's."""
@@ -59,11 +59,11 @@ class Locks:
         held = await self.look(key)
         return await self._target.get(key, limit, held.version)
 
-    def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+    def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         """As the target's."""
         return self._target.list(prefix)
 
-    async def look(self, key: str) -> Held:
+    async def look(self, key: str) -> ObjectState:
         """What the target says of an object; remembered where its lock is short."""
         held = await self._target.head(key)
         if held is None:
@@ -82,7 +82,7 @@ class Locks:
             for held in some:
                 del self._short[held.key]
 
-    def _lasts(self, held: Held) -> bool:
+    def _lasts(self, held: ObjectState) -> bool:
         if held.legal_hold:
             return True
         until, wanted = held.retain_until, self._until

@@ -16,14 +16,14 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 
 from ledger.archive.retention.holding import Holding
-from ledger.archive.retention.locks import Locks, unprotected
+from ledger.archive.retention.locks import ObjectLocks, unprotected
 from ledger.archive.targets import Target
-from ledger.archive.writing.puts import ObjectLock
+from ledger.archive.writing.object_writer import ObjectLock
 from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from ledger.storage.database import Database
-from ledger.storage.departed import DepartedRange, Month
+from ledger.storage.dropped_months import DroppedRange, Month
 
 SYSTEM: Final = "system"
 """Slug of the org whose trail holds what the server itself decided."""
@@ -33,7 +33,7 @@ DROP_TRIES: Final = 20
 DROP_PAUSE_S: Final = 3.0
 
 
-class Left(NamedTuple):
+class DroppedMonth(NamedTuple):
     """A month that left the database now."""
 
     month: date
@@ -80,9 +80,11 @@ class Retention:
 
     async def due(self) -> list[Month]:
         """The months that the policy lets go, oldest first."""
-        return [month for month in await departed.months(self._database) if month.due]
+        return [month for month in await dropped_months.months(self._database) if month.due]
 
-    async def run(self, told: Callable[[Left], None] = lambda _: None) -> list[Left]:
+    async def run(
+        self, told: Callable[[DroppedMonth], None] = lambda _: None
+    ) -> list[DroppedMonth]:
         """Let go of all that is due, month by month."""
         left = []
         for month in await self.due():
@@ -96,7 +98,7 @@ class Retention:
                 left.append(gone)
         return left
 
-    async def let_go(self, month: date) -> Left | None:
+    async def let_go(self, month: date) -> DroppedMonth | None:
         """Let go of one month, the oldest; None where it is gone already."""
         reason = unprotected(self._target.locked, self._policy, self._unlocked)
         if reason is not None:
@@ -108,13 +110,13 @@ class Retention:
         if held:
             record_seq = await self._recorder.system(self._record(month, held))
         entries = await self._drop(month, record_seq)
-        return None if entries is None else Left(month, entries, len(held), record_seq)
+        return None if entries is None else DroppedMonth(month, entries, len(held), record_seq)
 
-    async def verify(self, one: DepartedRange) -> None:
+    async def verify(self, one: DroppedRange) -> None:
         """Every row of a range is archived, bit for bit, in the signed tree, and stays archived."""
         if one.slug is None:
             raise RetentionRefused(f"entries of org {one.org_id} stand there, which is no org")
-        locks = Locks(self._target, self._policy, self._clock())
+        locks = ObjectLocks(self._target, self._policy, self._clock())
         holding = Holding(locks, self._database, one.org_id, one.slug, self._keyring(True))
         try:
             await holding.check(one.first_seq, one.last_seq)
@@ -123,9 +125,9 @@ class Retention:
                 f"entries {one.first_seq} to {one.last_seq} of {one.slug} stay: {error}"
             ) from error
 
-    async def _continued(self, month: date) -> list[DepartedRange]:
+    async def _continued(self, month: date) -> list[DroppedRange]:
         """What the month holds, once no trail ends in it."""
-        held = await departed.ranges(self._database, month)
+        held = await dropped_months.ranges(self._database, month)
         ending = [one for one in held if one.is_head]
         if not ending:
             return held
@@ -133,12 +135,12 @@ class Retention:
             what = {"month": f"{month:%Y-%m}", "last_seq": one.last_seq}
             event = {"event_type": CONTINUED, "actor": "quire", "action": "continue", **what}
             await self._recorder.org(one.org_id, event)
-        held = await departed.ranges(self._database, month)
+        held = await dropped_months.ranges(self._database, month)
         if any(one.is_head for one in held):
             raise RetentionRefused(f"trails end in {month:%Y-%m} although they were continued")
         return held
 
-    def _record(self, month: date, held: Sequence[DepartedRange]) -> dict[str, Any]:
+    def _record(self, month: date, held: Sequence[DroppedRange]) -> dict[str, Any]:
         return {
             "event_type": DROPPED,
             "actor": "quire",
@@ -163,7 +165,9 @@ class Retention:
         """Drop it, when nobody reads for a moment."""
         for tries in range(DROP_TRIES):
             try:
-                return await departed.drop(self._database.url, month, self._target.url, record_seq)
+                return await dropped_months.drop(
+                    self._database.url, month, self._target.url, record_seq
+                )
             except DatabaseUnavailable as error:
                 if tries == DROP_TRIES - 1:
                     raise RetentionRefused(

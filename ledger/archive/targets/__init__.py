@@ -7,10 +7,10 @@ archive consists of, a database or a server.
 
 from ledger.archive.targets.objects import (
     OBJECT_BYTES_MAX,
-    Held,
-    Listed,
+    ListedObject,
+    ObjectState,
     Readable,
-    Stored,
+    StoredObject,
     Target,
     TargetSettings,
 )
@@ -18,10 +18,10 @@ from ledger.archive.targets.url import open_target
 
 __all__ = [
     "OBJECT_BYTES_MAX",
-    "Held",
-    "Listed",
+    "ListedObject",
+    "ObjectState",
     "Readable",
-    "Stored",
+    "StoredObject",
     "Target",
     "TargetSettings",
     "open_target",

@@ -15,11 +15,11 @@ from botocore.exceptions import ClientError
 
 from ledger.archive.targets.objects import (
     OBJECT_BYTES_MAX,
-    Held,
-    Listed,
-    Stored,
+    ExpectedObject,
+    ListedObject,
+    ObjectState,
+    StoredObject,
     TargetSettings,
-    Wanted,
     too_long,
 )
 from ledger.archive.targets.s3_errors import explained, status_of
@@ -101,7 +101,7 @@ class Bucket:
                     "versioning and Object Lock, or correct the target's URL"
                 ) from error
 
-    async def put(self, wanted: Wanted, *, locked: bool, only_new: bool) -> str:
+    async def put(self, wanted: ExpectedObject, *, locked: bool, only_new: bool) -> str:
         """Write an object by one request; returns its version, empty where there are none.
 
         `only_new` makes the server refuse to write over another writer's object; one that
@@ -124,7 +124,7 @@ class Bucket:
             )
         return _version(answer)
 
-    async def lock(self, wanted: Wanted, held: Held) -> None:
+    async def lock(self, wanted: ExpectedObject, held: ObjectState) -> None:
         """Bring retention and legal hold of a version up to what is wanted; never down."""
         at = self._at(wanted.key, held.version)
         until = wanted.retain_until
@@ -137,7 +137,7 @@ class Bucket:
             with explained(self._where, f"put {wanted.key!r} under legal hold"):
                 await self._s3.put_object_legal_hold(**at, LegalHold={"Status": "ON"})
 
-    async def head(self, key: str, version: str = "") -> Held:
+    async def head(self, key: str, version: str = "") -> ObjectState:
         """What the bucket says of a version, or of the newest; ArchiveObjectMissing."""
         with explained(self._where, f"find under {key!r}"):
             return _held(key, await self._s3.head_object(**self._at(key, version)))
@@ -160,7 +160,7 @@ class Bucket:
         older = await self.versions(key)
         return FoundObject(older[0], hidden=True) if older else None
 
-    async def digest(self, key: str, version: str) -> Stored:
+    async def digest(self, key: str, version: str) -> StoredObject:
         """A version as it is read back: everything in one answer."""
         hashed = sha256()
         size = 0
@@ -173,7 +173,7 @@ class Bucket:
                     if size > OBJECT_BYTES_MAX:
                         raise too_long(key, OBJECT_BYTES_MAX)
         held = _held(key, answer)
-        return Stored(
+        return StoredObject(
             key=key,
             version=held.version,
             size=size,
@@ -211,7 +211,7 @@ class Bucket:
             }
         raise ArchiveMismatch(f"{key!r} has more than {len(found)} versions")
 
-    async def list_after(self, prefix: str, after: str) -> tuple[Listed, ...]:
+    async def list_after(self, prefix: str, after: str) -> tuple[ListedObject, ...]:
         """A page of up to LISTED_AT_ONCE objects whose keys follow `after`; none at the end."""
         start: dict[str, Any] = {"StartAfter": self._prefix + after} if after else {}
         with explained(self._where, "list its objects"):
@@ -222,7 +222,7 @@ class Bucket:
                 **start,
             )
         return tuple(
-            Listed(each["Key"].removeprefix(self._prefix), each["Size"])
+            ListedObject(each["Key"].removeprefix(self._prefix), each["Size"])
             for each in page.get("Contents", [])
         )
 
@@ -248,10 +248,10 @@ def _config(settings: TargetSettings) -> AioConfig:
     )
 
 
-def _held(key: str, answer: Any) -> Held:
+def _held(key: str, answer: Any) -> ObjectState:
     compliance = answer.get("ObjectLockMode") == "COMPLIANCE"
     until: datetime | None = answer.get("ObjectLockRetainUntilDate")
-    return Held(
+    return ObjectState(
         key=key,
         version=_version(answer),
         size=answer.get("ContentLength", 0),

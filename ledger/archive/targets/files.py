@@ -20,7 +20,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from ledger.archive.targets.objects import Listed
+from ledger.archive.targets.objects import ListedObject
 
 CHUNK_BYTES = 1 << 20
 DEPTH_MAX = 64  # folders within each other that a listing enters
@@ -35,10 +35,10 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDERS_OPEN: Final = 16  # that a reader of many files keeps open
 
 
-class ManyFiles:
+class ParallelFileReader:
     """Reads many files below one folder, most of them beside each other; for one thread.
 
-    As :meth:`Files.read`, but the folders last gone through stay open.
+    As :meth:`FolderFiles.read`, but the folders last gone through stay open.
     """
 
     def __init__(self, root: Path) -> None:
@@ -85,7 +85,7 @@ def _whole(file: int, size: int) -> bytes:
     return data
 
 
-class Files:
+class FolderFiles:
     """The files of one folder, by keys with slashes; every method may raise OSError."""
 
     def __init__(self, root: Path) -> None:
@@ -169,11 +169,11 @@ class Files:
         except FileNotFoundError:
             return []
 
-    def walk(self, prefix: str) -> Iterator[Listed]:
+    def walk(self, prefix: str) -> Iterator[ListedObject]:
         """All files whose keys begin with `prefix`, in the order of their keys."""
         yield from self._walk((), prefix)
 
-    def _walk(self, parents: tuple[str, ...], prefix: str) -> Iterator[Listed]:
+    def _walk(self, parents: tuple[str, ...], prefix: str) -> Iterator[ListedObject]:
         above = "".join(f"{name}/" for name in parents)
         with self._folder(parents) as folder, os.scandir(folder) as entries:
             found = [
@@ -189,7 +189,7 @@ class Files:
         # A folder counts with its slash: `a.b` comes before what is in `a`, as in object storage.
         for key, entry in sorted(found, key=lambda each: each[0]):
             if key in sizes:
-                yield Listed(key, sizes[key])
+                yield ListedObject(key, sizes[key])
             elif key.endswith("/") and (key.startswith(prefix) or prefix.startswith(key)):
                 if len(parents) >= DEPTH_MAX:
                     raise OSError(errno.ENAMETOOLONG, f"over {DEPTH_MAX} folders deep", key)

@@ -17,13 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from ledger.archive.targets.files import Files, ManyFiles
+from ledger.archive.targets.files import FolderFiles, ParallelFileReader
 from ledger.archive.targets.objects import (
     OBJECT_BYTES_MAX,
-    Held,
-    Listed,
-    Stored,
-    Wanted,
+    ExpectedObject,
+    ListedObject,
+    ObjectState,
+    StoredObject,
     checked_key,
     checked_prefix,
     too_long,
@@ -49,7 +49,7 @@ class FolderTarget:
     def __init__(self, url: str, root: Path) -> None:
         self.url = url
         self._root = root
-        self._files = Files(root)
+        self._files = FolderFiles(root)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,8 +66,8 @@ class FolderTarget:
         data: bytes,
         retain_until: datetime | None = None,
         legal_hold: bool = False,
-    ) -> Stored:
-        wanted = Wanted.of(key, data, retain_until, legal_hold)
+    ) -> StoredObject:
+        wanted = ExpectedObject.of(key, data, retain_until, legal_hold)
         return await asyncio.to_thread(self._put, wanted)
 
     async def put_pointer(
@@ -76,8 +76,8 @@ class FolderTarget:
         data: bytes,
         retain_until: datetime | None = None,
         legal_hold: bool = False,
-    ) -> Stored:
-        wanted = Wanted.of(key, data, retain_until, legal_hold)
+    ) -> StoredObject:
+        wanted = ExpectedObject.of(key, data, retain_until, legal_hold)
         return await asyncio.to_thread(self._put_pointer, wanted)
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
@@ -87,12 +87,12 @@ class FolderTarget:
             raise too_long(key, limit)
         return data
 
-    async def head(self, key: str) -> Held | None:
+    async def head(self, key: str) -> ObjectState | None:
         return await asyncio.to_thread(self._head, checked_key(key))
 
     async def extend(
-        self, held: Held, retain_until: datetime | None = None, legal_hold: bool = False
-    ) -> Held:
+        self, held: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
+    ) -> ObjectState:
         del retain_until, legal_hold  # nothing here locks
         return held
 
@@ -101,7 +101,7 @@ class FolderTarget:
         with self.explained(key):
             return self._versions(key) or (("",) if held else ())
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+    async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         found = self._files.walk(checked_prefix(prefix))
         while batch := await asyncio.to_thread(self._next, found):
             for listed in batch:
@@ -109,7 +109,7 @@ class FolderTarget:
 
     def reading(self) -> ReadingFolder:
         """A reader of many objects, for a thread that may wait."""
-        return ReadingFolder(self, ManyFiles(self._root))
+        return ReadingFolder(self, ParallelFileReader(self._root))
 
     def names(self, prefix: str, limit: int) -> Sequence[str]:
         """As `list`, for a process that may wait; the first `limit` keys."""
@@ -120,7 +120,7 @@ class FolderTarget:
         with self.explained("the folder"):
             self._files.check()
 
-    def _put(self, wanted: Wanted) -> Stored:
+    def _put(self, wanted: ExpectedObject) -> StoredObject:
         with self.explained(wanted.key):
             # What stands there already is held against what is wanted, as after a write.
             with contextlib.suppress(FileExistsError):
@@ -129,7 +129,7 @@ class FolderTarget:
         wanted.must_be(stored)
         return stored
 
-    def _put_pointer(self, wanted: Wanted) -> Stored:
+    def _put_pointer(self, wanted: ExpectedObject) -> StoredObject:
         with self.explained(wanted.key):
             stored = self._newest_version(wanted)
             self._name_newest(wanted.key)
@@ -154,7 +154,7 @@ class FolderTarget:
         except FileNotFoundError:
             return None
 
-    def _newest_version(self, wanted: Wanted) -> Stored:
+    def _newest_version(self, wanted: ExpectedObject) -> StoredObject:
         """The version of a pointer with the wanted bytes, made if the newest has others."""
         for _ in range(RACES_MAX):
             newest = next(iter(self._versions(wanted.key)), None)
@@ -169,9 +169,9 @@ class FolderTarget:
                 continue
         raise ArchiveUnavailable(f"{wanted.key!r} is written by too many at once; try again")
 
-    def _settled(self, key: str, file: str, version: str = "") -> Stored:
+    def _settled(self, key: str, file: str, version: str = "") -> StoredObject:
         size, digest = self._files.settle(file)
-        return Stored(
+        return StoredObject(
             key=key, version=version, size=size, retain_until=None, legal_hold=False, sha256=digest
         )
 
@@ -179,20 +179,20 @@ class FolderTarget:
         with self.explained(file):
             return self._files.read(file, limit)
 
-    def _head(self, key: str) -> Held | None:
+    def _head(self, key: str) -> ObjectState | None:
         try:
             with self.explained(key):
                 size = self._files.size(key)
                 newest = next(iter(self._versions(key)), "")
         except ArchiveObjectMissing:
             return None
-        return Held(key=key, version=newest, size=size, retain_until=None, legal_hold=False)
+        return ObjectState(key=key, version=newest, size=size, retain_until=None, legal_hold=False)
 
     def _versions(self, key: str) -> tuple[str, ...]:
         names = self._files.names(f".versions/{key}")
         return tuple(sorted(filter(_VERSION.fullmatch, names), reverse=True))
 
-    def _next(self, found: Iterator[Listed]) -> tuple[Listed, ...]:
+    def _next(self, found: Iterator[ListedObject]) -> tuple[ListedObject, ...]:
         with self.explained("the folder"):
             return tuple(islice(found, LISTED_AT_ONCE))
 
@@ -216,7 +216,7 @@ class FolderTarget:
 class ReadingFolder:
     """Reads objects one after the other; made by `FolderTarget.reading`."""
 
-    def __init__(self, target: FolderTarget, files: ManyFiles) -> None:
+    def __init__(self, target: FolderTarget, files: ParallelFileReader) -> None:
         self._target = target
         self._files = files
 

@@ -32,7 +32,7 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
     attempts_wait_s: Annotated[float, Meta(ge=0)] = 0.2  # before the second; then doubled
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class ObjectState(msgspec.Struct, frozen=True, kw_only=True):
     """What the target says of a stored object, without having read it."""
 
     key: str
@@ -42,20 +42,20 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     legal_hold: bool
 
 
-class Stored(Held, frozen=True, kw_only=True):
+class StoredObject(ObjectState, frozen=True, kw_only=True):
     """An object that was read back after it was written."""
 
     sha256: bytes
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ListedObject(msgspec.Struct, frozen=True):
     """One object of a listing: its key, and its size in bytes."""
 
     key: str
     size: int
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class ExpectedObject(msgspec.Struct, frozen=True, kw_only=True):
     """An object as it shall be stored; what is read back is measured against it."""
 
     key: str
@@ -79,7 +79,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             legal_hold=legal_hold,
         )
 
-    def must_be(self, stored: Stored) -> None:
+    def must_be(self, stored: StoredObject) -> None:
         """Raises ArchiveMismatch, with both digests, when other bytes are stored under the key."""
         if stored.sha256 != self.sha256:
             raise ArchiveMismatch(
@@ -89,14 +89,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
                 "find out which is right before archiving on"
             )
 
-    def is_locked_by(self, held: Held) -> bool:
+    def is_locked_by(self, held: ObjectState) -> bool:
         """Whether retention and legal hold are at least what is wanted."""
         return held.legal_hold >= self.legal_hold and (
             self.retain_until is None
             or (held.retain_until is not None and held.retain_until >= self.retain_until)
         )
 
-    def must_be_locked_by(self, held: Held) -> None:
+    def must_be_locked_by(self, held: ObjectState) -> None:
         """Raises ArchiveMismatch when retention or legal hold are less than what is wanted."""
         if not self.is_locked_by(held):
             raise ArchiveMismatch(
@@ -112,7 +112,7 @@ class Readable(Protocol):
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes: ...
 
-    def list(self, prefix: str = "") -> AsyncIterator[Listed]: ...
+    def list(self, prefix: str = "") -> AsyncIterator[ListedObject]: ...
 
 
 class Target(Protocol):
@@ -142,12 +142,12 @@ class Target(Protocol):
         data: bytes,
         retain_until: datetime | None = None,
         legal_hold: bool = False,
-    ) -> Stored:
+    ) -> StoredObject:
         """Store an object for good; returns once it was read back as it should be.
 
         The same bytes under the same key count as already stored, their retention is extended
         where it is short. Other bytes raise ArchiveMismatch and overwrite nothing. A locked
-        target demands a retention or a legal hold. An unlocked one keeps neither; `Stored`
+        target demands a retention or a legal hold. An unlocked one keeps neither; `StoredObject`
         tells what holds.
         """
 
@@ -157,7 +157,7 @@ class Target(Protocol):
         data: bytes,
         retain_until: datetime | None = None,
         legal_hold: bool = False,
-    ) -> Stored:
+    ) -> StoredObject:
         """Store the new state of the one mutable object of a static log, its `checkpoint`.
 
         Older versions remain. The new one is never locked for less long than the one before.
@@ -169,12 +169,12 @@ class Target(Protocol):
         Raises ArchiveObjectMissing, and ArchiveMismatch for one that is longer.
         """
 
-    async def head(self, key: str) -> Held | None:
+    async def head(self, key: str) -> ObjectState | None:
         """What the target says of the newest version; None when nothing is stored there."""
 
     async def extend(
-        self, held: Held, retain_until: datetime | None = None, legal_hold: bool = False
-    ) -> Held:
+        self, held: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
+    ) -> ObjectState:
         """Lock that version of an object for longer; never for less long. What then holds.
 
         Returns once the target says so. An unlocked one locks nothing.
@@ -183,7 +183,7 @@ class Target(Protocol):
     async def versions(self, key: str) -> tuple[str, ...]:
         """Versions of a key, newest first, also of one that was hidden by a deletion."""
 
-    def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+    def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         """All objects whose keys begin with `prefix`, in the order of their keys, as a stream."""
 
 
@@ -219,7 +219,7 @@ def _whole_seconds(moment: datetime | None) -> datetime | None:
     return rounded if rounded == moment else rounded + timedelta(seconds=1)
 
 
-def _version(held: Held) -> str:
+def _version(held: ObjectState) -> str:
     return f" in version {held.version}" if held.version else ""
 
 

@@ -13,11 +13,11 @@ import stamina
 
 from ledger.archive.targets.bucket import Bucket
 from ledger.archive.targets.objects import (
-    Held,
-    Listed,
-    Stored,
+    ExpectedObject,
+    ListedObject,
+    ObjectState,
+    StoredObject,
     TargetSettings,
-    Wanted,
     checked_key,
     checked_prefix,
 )
@@ -76,7 +76,7 @@ class S3Target:
         data: bytes,
         retain_until: datetime | None = None,
         legal_hold: bool = False,
-    ) -> Stored:
+    ) -> StoredObject:
         wanted = self._wanted(key, data, retain_until, legal_hold)
         return await self._tried(lambda: self._put(wanted))
 
@@ -86,7 +86,7 @@ class S3Target:
         data: bytes,
         retain_until: datetime | None = None,
         legal_hold: bool = False,
-    ) -> Stored:
+    ) -> StoredObject:
         wanted = self._wanted(key, data, retain_until, legal_hold)
         return await self._tried(lambda: self._put_pointer(wanted))
 
@@ -94,7 +94,7 @@ class S3Target:
         checked_key(key)
         return await self._tried(lambda: self._bucket.read(key, limit, version or ""))
 
-    async def head(self, key: str) -> Held | None:
+    async def head(self, key: str) -> ObjectState | None:
         checked_key(key)
         try:
             return await self._tried(lambda: self._bucket.head(key))
@@ -102,8 +102,8 @@ class S3Target:
             return None
 
     async def extend(
-        self, held: Held, retain_until: datetime | None = None, legal_hold: bool = False
-    ) -> Held:
+        self, held: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
+    ) -> ObjectState:
         wanted = self._wanted(held.key, b"", retain_until, legal_hold)
         return await self._tried(lambda: self._extended(wanted, held))
 
@@ -111,7 +111,7 @@ class S3Target:
         checked_key(key)
         return await self._tried(lambda: self._bucket.versions(key))
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+    async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         checked_prefix(prefix)
         after = ""
         while page := await self._tried(partial(self._bucket.list_after, prefix, after)):
@@ -124,7 +124,7 @@ class S3Target:
                 after = listed.key
                 yield listed
 
-    async def _put(self, wanted: Wanted) -> Stored:
+    async def _put(self, wanted: ExpectedObject) -> StoredObject:
         found = await self._bucket.find(wanted.key)
         if found is not None:
             stored = await self._bucket.digest(wanted.key, found.version)
@@ -134,7 +134,7 @@ class S3Target:
         # A key that somebody deleted gets a new version, with the bytes it always had.
         return await self._written(wanted, only_new=True)
 
-    async def _put_pointer(self, wanted: Wanted) -> Stored:
+    async def _put_pointer(self, wanted: ExpectedObject) -> StoredObject:
         found = await self._bucket.find(wanted.key)
         if found is None:
             return await self._written(wanted, only_new=True)
@@ -144,12 +144,12 @@ class S3Target:
             return await self._locked(wanted, stored)
         return await self._written(wanted, only_new=False)
 
-    def _no_shorter(self, wanted: Wanted, before: Held) -> Wanted:
+    def _no_shorter(self, wanted: ExpectedObject, before: ObjectState) -> ExpectedObject:
         """The same object, retained for as long as the version before it at least."""
         moments = [each for each in (wanted.retain_until, before.retain_until) if each]
         return msgspec.structs.replace(wanted, retain_until=max(moments, default=None))
 
-    async def _written(self, wanted: Wanted, *, only_new: bool) -> Stored:
+    async def _written(self, wanted: ExpectedObject, *, only_new: bool) -> StoredObject:
         version = await self._bucket.put(wanted, locked=self.locked, only_new=only_new)
         if self.locked and not version:
             raise ArchiveMismatch(
@@ -167,14 +167,14 @@ class S3Target:
             wanted.must_be_locked_by(stored)
         return stored
 
-    async def _locked(self, wanted: Wanted, stored: Stored) -> Stored:
+    async def _locked(self, wanted: ExpectedObject, stored: StoredObject) -> StoredObject:
         """The same stored object, its retention and legal hold brought up to what is wanted."""
         held = await self._extended(wanted, stored)
         return msgspec.structs.replace(
             stored, retain_until=held.retain_until, legal_hold=held.legal_hold
         )
 
-    async def _extended(self, wanted: Wanted, held: Held) -> Held:
+    async def _extended(self, wanted: ExpectedObject, held: ObjectState) -> ObjectState:
         """What the server says of a version that is locked at least as is wanted."""
         if not self.locked or wanted.is_locked_by(held):
             return held
@@ -185,13 +185,13 @@ class S3Target:
 
     def _wanted(
         self, key: str, data: bytes, retain_until: datetime | None, legal_hold: bool
-    ) -> Wanted:
+    ) -> ExpectedObject:
         if self.locked and retain_until is None and not legal_hold:
             raise ArchiveMisconfigured(
                 f"{key!r} would be stored unlocked in {self.url}; the archive's policy must name "
                 "a retention or a legal hold"
             )
-        return Wanted.of(key, data, retain_until, legal_hold)
+        return ExpectedObject.of(key, data, retain_until, legal_hold)
 
     @property
     def _bucket(self) -> Bucket:

@@ -50,7 +50,7 @@ HEX_BYTES: Final = 64
 _QUOTE: Final = 0x22
 
 
-class Block(msgspec.Struct, frozen=True, tag=True):
+class TileBlock(msgspec.Struct, frozen=True, tag=True):
     """Tiles of level 0 from ``first`` on; ``proved`` has the root of each, None where unknown.
 
     A partial tile comes by itself, with its ``width`` and its proved ``hashes``.
@@ -65,7 +65,7 @@ class Block(msgspec.Struct, frozen=True, tag=True):
     width: int = TILE_WIDTH
 
 
-class Checked(msgspec.Struct, tag=True):
+class BlockReport(msgspec.Struct, tag=True):
     """What was found in a block; ``entries`` are those that belong to the checkpoint."""
 
     entries: int = 0
@@ -80,24 +80,26 @@ class Checked(msgspec.Struct, tag=True):
             self.faults.append(ArchiveFault(key, check, reason))
 
 
-def check_block(fetch: Fetch, block: Block, keyring: SigningKeyring | None = None) -> Checked:
+def check_block(
+    fetch: Fetch, block: TileBlock, keyring: SigningKeyring | None = None
+) -> BlockReport:
     """Read and check every object of these tiles. Raises the target's errors."""
-    checked = Checked()
+    checked = BlockReport()
     end = block.first + block.count
     for first in range(block.first, end, AT_ONCE):
         tiles = [_tile(block, index) for index in range(first, min(first + AT_ONCE, end))]
         read = _read(fetch, block, tiles)
         for tile, parts in zip(tiles, read, strict=True):
-            _Unit(fetch, block, tile, keyring, checked).check(*parts)
+            _TileUnit(fetch, block, tile, keyring, checked).check(*parts)
     return checked
 
 
-def _tile(block: Block, index: int) -> Tile:
+def _tile(block: TileBlock, index: int) -> Tile:
     return Tile(0, index, block.width)
 
 
 def _read(
-    fetch: Fetch, block: Block, tiles: Sequence[Tile]
+    fetch: Fetch, block: TileBlock, tiles: Sequence[Tile]
 ) -> list[tuple[bytes | None, bytes | None, bytes | None]]:
     """Tile, bundle, and the pack with all its payloads where there is one."""
     org = block.org
@@ -111,16 +113,16 @@ def _read(
     return list(zip(hashes, leaves, packs, strict=True))
 
 
-class _Unit:
+class _TileUnit:
     """One tile of level 0 with its bundle and packs."""
 
     def __init__(
         self,
         fetch: Fetch,
-        block: Block,
+        block: TileBlock,
         tile: Tile,
         keyring: SigningKeyring | None,
-        checked: Checked,
+        checked: BlockReport,
     ) -> None:
         self._fetch = fetch
         self._block = block
@@ -232,7 +234,7 @@ def packs_named(keys: Sequence[str], org: str, tile: int) -> list[Pack]:
 
 
 def check_pack(
-    checked: Checked,
+    checked: BlockReport,
     pack: Pack,
     data: bytes | None,
     leaves: Sequence[bytes],
@@ -251,7 +253,7 @@ def check_pack(
 
 
 def _check_row(
-    checked: Checked, pack: Pack, leaf: bytes, row: Packed, keyring: SigningKeyring | None
+    checked: BlockReport, pack: Pack, leaf: bytes, row: Packed, keyring: SigningKeyring | None
 ) -> None:
     if keyring is None:
         if digest_mark(row.payload) not in leaf:

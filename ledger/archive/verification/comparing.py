@@ -13,7 +13,7 @@ from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
 from ledger.note import parse_note
-from ledger.storage import archive_accounts, departed
+from ledger.storage import archive_accounts, dropped_months
 from ledger.storage.archive_accounts import SignedRow
 from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
@@ -21,7 +21,7 @@ from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 CHECKPOINTS_AT_ONCE: Final = 1_000
 
 
-class Comparison:
+class DatabaseComparison:
     """Compares the archive of one trail, up to the size it reaches, with a database."""
 
     def __init__(
@@ -56,7 +56,8 @@ class Comparison:
         """The archive must reach as far as the database says that it was written."""
         done = await archive_accounts.archived(self._database, self._target, self._org_id)
         written = max(
-            0 if done is None else done.size, await departed.live_from(self._database, self._org_id)
+            0 if done is None else done.size,
+            await dropped_months.live_from(self._database, self._org_id),
         )
         if self._size < written and await self._size_now() < written:
             reason = (
@@ -75,7 +76,7 @@ class Comparison:
 
     async def _first_tile(self) -> int:
         """The first bundle with an entry that is still in the database."""
-        self._live = await departed.live_from(self._database, self._org_id)
+        self._live = await dropped_months.live_from(self._database, self._org_id)
         return self._live // TILE_WIDTH
 
     async def _checkpoints(self) -> None:

@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 
 from ledger import errors
-from ledger.archive.verification.blocks import Checked
+from ledger.archive.verification.blocks import BlockReport
 from ledger.archive.verification.worker import (
     ArchiveWorker,
-    Gear,
+    ArchiveWorkerSetup,
     TargetFailure,
     Work,
     decode_answer,
@@ -34,12 +34,12 @@ WORKERS: Final = WorkerKind(
 class Crew:
     """Checks as many pieces of work at a time as there are workers."""
 
-    def __init__(self, members: list[Callable[[Work], Awaitable[Checked]]]) -> None:
-        self._free: asyncio.Queue[Callable[[Work], Awaitable[Checked]]] = asyncio.Queue()
+    def __init__(self, members: list[Callable[[Work], Awaitable[BlockReport]]]) -> None:
+        self._free: asyncio.Queue[Callable[[Work], Awaitable[BlockReport]]] = asyncio.Queue()
         for member in members:
             self._free.put_nowait(member)
 
-    async def check(self, work: Work) -> Checked:
+    async def check(self, work: Work) -> BlockReport:
         """What is found. Raises the target's errors, ArchiveUnavailable for a lost process."""
         member = await self._free.get()
         try:
@@ -49,7 +49,7 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(gear: Gear, processes: int) -> AsyncIterator[Crew]:
+async def crew(gear: ArchiveWorkerSetup, processes: int) -> AsyncIterator[Crew]:
     """So many processes; with 0 the work is done in a thread of this one."""
     if processes == 0:
         async with _thread(gear) as alone:
@@ -62,13 +62,13 @@ async def crew(gear: Gear, processes: int) -> AsyncIterator[Crew]:
 
 
 @asynccontextmanager
-async def _thread(gear: Gear) -> AsyncIterator[Crew]:
+async def _thread(gear: ArchiveWorkerSetup) -> AsyncIterator[Crew]:
     """One thread, to which the worker's event loop belongs."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
         worker = await loop.run_in_executor(thread, ArchiveWorker, gear)
 
-        async def check(work: Work) -> Checked:
+        async def check(work: Work) -> BlockReport:
             return await loop.run_in_executor(thread, worker.check, work)
 
         try:
@@ -83,10 +83,10 @@ class _Member:
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
 
-    async def check(self, work: Work) -> Checked:
+    async def check(self, work: Work) -> BlockReport:
         await self._process.send(encode(work))
         try:
-            answer: Checked | TargetFailure = decode_answer(await self._process.receive())
+            answer: BlockReport | TargetFailure = decode_answer(await self._process.receive())
         except msgspec.MsgspecError:
             raise await self._process.lost() from None
         if isinstance(answer, TargetFailure):

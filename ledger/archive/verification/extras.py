@@ -18,7 +18,7 @@ from ledger.archive.format.records import (
     decode_rows,
 )
 from ledger.archive.reading.fetching import Fetch
-from ledger.archive.verification.blocks import Checked, check_pack
+from ledger.archive.verification.blocks import BlockReport, check_pack
 from ledger.errors import ArchiveMismatch, ArchiveRefused, MerkleError, TileError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
@@ -38,7 +38,7 @@ from ledger.tiles import (
 CACHED_TILES = 512
 
 
-class Extras(msgspec.Struct, frozen=True, tag=True):
+class ExtraObjects(msgspec.Struct, frozen=True, tag=True):
     """Objects to check, by their keys below the prefix, in a log of ``size`` entries."""
 
     org: str
@@ -47,13 +47,15 @@ class Extras(msgspec.Struct, frozen=True, tag=True):
     history: bytes
 
 
-def check_extras(fetch: Fetch, extras: Extras, keyring: SigningKeyring | None = None) -> Checked:
+def check_extras(
+    fetch: Fetch, extras: ExtraObjects, keyring: SigningKeyring | None = None
+) -> BlockReport:
     """Read and check these objects. Raises the target's errors."""
-    return _Extras(fetch, extras, keyring).check()
+    return _ExtrasCheck(fetch, extras, keyring).check()
 
 
-class _Extras:
-    def __init__(self, fetch: Fetch, extras: Extras, keyring: SigningKeyring | None) -> None:
+class _ExtrasCheck:
+    def __init__(self, fetch: Fetch, extras: ExtraObjects, keyring: SigningKeyring | None) -> None:
         self._fetch = fetch
         self._org = extras.org
         self._size = extras.size
@@ -61,9 +63,9 @@ class _Extras:
         self._log = ArchivedLog(0, extras.org, LogKeyHistory.parse(extras.history))
         self._keyring = keyring
         self._tiles: dict[Tile, bytes] = {}
-        self.checked = Checked()
+        self.checked = BlockReport()
 
-    def check(self) -> Checked:
+    def check(self) -> BlockReport:
         for key in self._keys:
             self._check(key, place_of(key))
         return self.checked

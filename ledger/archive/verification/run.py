@@ -30,12 +30,12 @@ from ledger.archive.verification.anchoring import (
     check_anchoring,
     check_attestations,
 )
-from ledger.archive.verification.blocks import Block, Checked
-from ledger.archive.verification.comparing import Comparison
+from ledger.archive.verification.blocks import BlockReport, TileBlock
+from ledger.archive.verification.comparing import DatabaseComparison
 from ledger.archive.verification.crew import Crew, crew
-from ledger.archive.verification.extras import Extras, gaps, is_extra, reaches
+from ledger.archive.verification.extras import ExtraObjects, gaps, is_extra, reaches
 from ledger.archive.verification.findings import ALWAYS_ASKED, ArchiveFindings, ArchiveVerdict
-from ledger.archive.verification.worker import Gear, Work
+from ledger.archive.verification.worker import ArchiveWorkerSetup, Work
 from ledger.checkpoint import TreeHead
 from ledger.errors import (
     ArchiveMismatch,
@@ -75,7 +75,7 @@ OWN_KEYS: Final = (
 )
 
 
-class How(NamedTuple):
+class ArchiveVerificationOptions(NamedTuple):
     """What to verify by. ``pins`` are the log's keys, without which the archive's own are trusted.
 
     ``settings`` reach the target; with ``processes`` 0 all is done in this one, with None there
@@ -91,7 +91,7 @@ class How(NamedTuple):
     advance: Callable[[int], None] = lambda _: None
 
 
-class Live(NamedTuple):
+class LiveTrail(NamedTuple):
     """The database to hold the archive against, and the org's id there."""
 
     database: Database
@@ -105,20 +105,20 @@ class ArchiveVerification:
         self,
         target: Target,
         org: str,
-        how: How,
+        how: ArchiveVerificationOptions,
         *,
         keyring: SigningKeyring | None = None,
-        live: Live | None = None,
+        live: LiveTrail | None = None,
     ) -> None:
         self._target = target
         self._reader = ArchiveReader(target, org)
         self._how = how
         self._live = live
         keys = () if keyring is None else tuple((key.key_id, key.secret) for key in keyring.keys())
-        self._gear = Gear(target.url, how.settings or TargetSettings(), keys)
+        self._gear = ArchiveWorkerSetup(target.url, how.settings or TargetSettings(), keys)
         self._processes = (os.cpu_count() or 1) if how.processes is None else how.processes
         self._findings = ArchiveFindings()
-        self._work: set[asyncio.Task[Checked]] = set()
+        self._work: set[asyncio.Task[BlockReport]] = set()
 
     async def run(self) -> ArchiveVerdict:
         """Verify everything. Raises ArchiveError where the target can't be read."""
@@ -155,7 +155,9 @@ class ArchiveVerification:
             await check_anchoring(self._target, self._reader, checkpoint.size, history, found)
             if self._live is not None:
                 url = self._target.url
-                await Comparison(self._reader, url, *self._live, checkpoint.size, found).run()
+                await DatabaseComparison(
+                    self._reader, url, *self._live, checkpoint.size, found
+                ).run()
         await self._check_pointer(checkpoint.size, history)
         return found.verdict(self._reader.org, checkpoint.size, self._asked())
 
@@ -275,10 +277,10 @@ class ArchiveVerification:
             if is_extra(place, size):
                 keys.append(listed.key)
             if len(keys) == EXTRAS_AT_ONCE:
-                yield Extras(self._reader.org, size, keys, history.document())
+                yield ExtraObjects(self._reader.org, size, keys, history.document())
                 keys = []
         if keys:
-            yield Extras(self._reader.org, size, keys, history.document())
+            yield ExtraObjects(self._reader.org, size, keys, history.document())
         for first, last in gaps(spans, size):
             reason = f"no checkpoint of a size from {first} to {last} is archived"
             self._findings.fault("history/", "history", reason)
@@ -324,13 +326,13 @@ class ArchiveVerification:
             count = min(BLOCK_TILES, tile.width - at)
             roots = hashes[at * HASH_BYTES : (at + count) * HASH_BYTES]
             first = tile.index * TILE_WIDTH + at
-            yield Block(self._reader.org, first, count, proved=roots, payloads=self._payloads)
+            yield TileBlock(self._reader.org, first, count, proved=roots, payloads=self._payloads)
 
     def _unproved(self, first: int, end: int) -> Iterator[Work]:
         """Tiles below what is damaged itself: what they hold is looked at, and not counted."""
         for at in range(first, end, BLOCK_TILES):
             count = min(BLOCK_TILES, end - at)
-            yield Block(self._reader.org, at, count, payloads=self._payloads)
+            yield TileBlock(self._reader.org, at, count, payloads=self._payloads)
 
     async def _last(self, checkpoint: TreeHead) -> Work:
         """The partial tile, whose hashes the root covers with those of the other levels."""
@@ -342,7 +344,7 @@ class ArchiveVerification:
         except TileError:
             proved = False
         last = tile_in(size, 0, size // TILE_WIDTH)
-        return Block(
+        return TileBlock(
             self._reader.org,
             last.index,
             1,
@@ -392,10 +394,10 @@ def _signed_size(place: Place) -> int:
 async def verify_archive(
     target: Target,
     org: str,
-    how: How,
+    how: ArchiveVerificationOptions,
     *,
     keyring: SigningKeyring | None = None,
-    live: Live | None = None,
+    live: LiveTrail | None = None,
 ) -> tuple[ArchiveVerdict, ArchiveVerdict]:
     """Verify the archive of a trail, and that of the anchor log, which dates it.
 
@@ -403,5 +405,5 @@ async def verify_archive(
     read, StorageError where the database can't.
     """
     trail = await ArchiveVerification(target, org, how, keyring=keyring, live=live).run()
-    shared = None if live is None else Live(live.database, ANCHOR_LOG)
+    shared = None if live is None else LiveTrail(live.database, ANCHOR_LOG)
     return trail, await ArchiveVerification(target, ANCHORS, how, live=shared).run()

@@ -14,14 +14,14 @@ import msgspec
 
 from ledger.archive.reading.fetching import Fetch, fetching
 from ledger.archive.targets import TargetSettings
-from ledger.archive.verification.blocks import Block, Checked, check_block
-from ledger.archive.verification.extras import Extras, check_extras
+from ledger.archive.verification.blocks import BlockReport, TileBlock, check_block
+from ledger.archive.verification.extras import ExtraObjects, check_extras
 from ledger.errors import ArchiveError
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.workers import answers_of_worker, frame, read_message
 
 
-class Gear(msgspec.Struct, frozen=True, tag=True):
+class ArchiveWorkerSetup(msgspec.Struct, frozen=True, tag=True):
     """What a worker needs once: where the target is, and the entries' signing keys if any."""
 
     url: str
@@ -29,7 +29,7 @@ class Gear(msgspec.Struct, frozen=True, tag=True):
     keys: tuple[tuple[str, bytes], ...] = ()
 
     def __repr__(self) -> str:
-        return f"Gear({self.url!r})"  # the rest holds secrets
+        return f"ArchiveWorkerSetup({self.url!r})"  # the rest holds secrets
 
     def keyring(self) -> SigningKeyring | None:
         keys = [SigningKey(key_id, secret) for key_id, secret in self.keys]
@@ -43,24 +43,24 @@ class TargetFailure(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Work = Block | Extras
+Work = TileBlock | ExtraObjects
 encode = msgspec.msgpack.Encoder().encode
-_gear = msgspec.msgpack.Decoder(Gear).decode
+_gear = msgspec.msgpack.Decoder(ArchiveWorkerSetup).decode
 _work = msgspec.msgpack.Decoder(Work).decode
-decode_answer = msgspec.msgpack.Decoder(Checked | TargetFailure).decode
+decode_answer = msgspec.msgpack.Decoder(BlockReport | TargetFailure).decode
 
 
 class ArchiveWorker:
     """Does the work, in this process."""
 
-    def __init__(self, gear: Gear) -> None:
+    def __init__(self, gear: ArchiveWorkerSetup) -> None:
         self._open = ExitStack()
         self._fetch: Fetch = self._open.enter_context(fetching(gear.url, gear.settings))
         self._keyring = gear.keyring()
 
-    def check(self, work: Work) -> Checked:
+    def check(self, work: Work) -> BlockReport:
         """Check a block of tiles, or other objects. Raises the target's errors."""
-        if isinstance(work, Block):
+        if isinstance(work, TileBlock):
             return check_block(self._fetch, work, self._keyring)
         return check_extras(self._fetch, work, self._keyring)
 
@@ -76,7 +76,7 @@ def main() -> None:
         return
     worker = ArchiveWorker(_gear(gear))
     while (body := read_message(sys.stdin.buffer)) is not None:
-        answer: Checked | TargetFailure
+        answer: BlockReport | TargetFailure
         try:
             answer = worker.check(_work(body))
         except ArchiveError as error:

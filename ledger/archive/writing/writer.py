@@ -36,7 +36,7 @@ from ledger.archive.format.records import (
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
 from ledger.archive.writing.growth import TreeGrowth, growth_of
-from ledger.archive.writing.puts import ObjectLock, Puts
+from ledger.archive.writing.object_writer import ObjectLock, ObjectWriter
 from ledger.archive.writing.sources import AnchorSource, LeafSource, Object, TrailSource
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveObjectMissing, ArchiveRefused, FormatError, KeyHistoryError
@@ -145,7 +145,7 @@ class ArchiveWriter:
         if growth is None and end == before.leaves:
             return WrittenArchive(size, 0, 0)
         await self._require_earlier(log, before.size)
-        async with Puts(self._target, log.prefix, self._policy, self._clock()) as puts:
+        async with ObjectWriter(self._target, log.prefix, self._policy, self._clock()) as puts:
             if growth is not None:
                 await self._write(puts, log, growth, source)
             async for one in self._nonces(log, size, (before.leaves, end)):
@@ -174,7 +174,7 @@ class ArchiveWriter:
             )
 
     async def _write(
-        self, puts: Puts, log: ArchivedLog, growth: TreeGrowth, source: LeafSource
+        self, puts: ObjectWriter, log: ArchivedLog, growth: TreeGrowth, source: LeafSource
     ) -> None:
         for tile, hashes in growth.bundles():
             async for one in source.objects(growth, tile, hashes):
@@ -235,7 +235,7 @@ class ArchiveWriter:
 
     async def _point(
         self,
-        puts: Puts,
+        puts: ObjectWriter,
         log: ArchivedLog,
         growth: TreeGrowth,
         reader: ArchiveReader,
@@ -260,7 +260,7 @@ class ArchiveWriter:
             found = await archive_accounts.new_attestations(
                 self._database, self._target.url, size, ATTESTATIONS_AT_ONCE
             )
-            async with Puts(self._target, ANCHORS, self._policy, self._clock()) as puts:
+            async with ObjectWriter(self._target, ANCHORS, self._policy, self._clock()) as puts:
                 for one in found:
                     await puts.add(_attestation(one))
             for one in found:

@@ -21,7 +21,7 @@ _CONNECTIONS: Final = httpx2.Limits(max_connections=2, max_keepalive_connections
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PeerAnswer:
     """A whole answer. ``media_type`` is lower-case and without parameters."""
 
     status: int
@@ -54,7 +54,7 @@ class Peer:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def post(self, path: str, body: bytes, media_type: str, limit: int) -> Answer:
+    async def post(self, path: str, body: bytes, media_type: str, limit: int) -> PeerAnswer:
         """POST to a path under the URL and read an answer of at most ``limit`` bytes.
 
         Raises AttestationUnavailable for all that is not a whole answer in time.
@@ -68,7 +68,7 @@ class Peer:
                 ) as response,
             ):
                 found = response.headers.get("content-type", "").partition(";")[0]
-                return Answer(
+                return PeerAnswer(
                     response.status_code, found.strip().lower(), await self._read(response, limit)
                 )
         except TimeoutError:

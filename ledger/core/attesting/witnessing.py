@@ -13,7 +13,7 @@ from ledger.core.attesting.errors import (
     WitnessConflict,
     WitnessRefused,
 )
-from ledger.core.attesting.peer import TIMEOUT_S, Answer, Peer
+from ledger.core.attesting.peer import TIMEOUT_S, Peer, PeerAnswer
 from ledger.errors import InvalidSignature, NoteError
 from ledger.note import (
     NOTE_BYTES_MAX,
@@ -109,7 +109,7 @@ class WitnessClient(Peer):
             raise self._refused(answer, reason)
         return self._cosignatures(answer, parse_note(note).text)
 
-    def _conflict(self, answer: Answer, old_size: int) -> WitnessRefused:
+    def _conflict(self, answer: PeerAnswer, old_size: int) -> WitnessRefused:
         found = _SIZE.fullmatch(answer.body)
         if answer.media_type != SIZE_MEDIA_TYPE or not found or int(found[1]) > SIZE_MAX:
             return self._refused(answer, "it names no size to go on from")
@@ -118,7 +118,7 @@ class WitnessClient(Peer):
             return self._refused(answer, "it names the size that it was told")
         return WitnessConflict(f"{self.name} stands at size {size}, not {old_size}", size=size)
 
-    def _cosignatures(self, answer: Answer, text: bytes) -> tuple[VerifiedSignature, ...]:
+    def _cosignatures(self, answer: PeerAnswer, text: bytes) -> tuple[VerifiedSignature, ...]:
         """The cosignatures by its keys; lines by other keys are not looked at."""
         try:
             found = tuple(
@@ -139,7 +139,7 @@ class WitnessClient(Peer):
             raise InvalidSignature(f"the cosignature by {line.name!r} does not say when")
         return VerifiedSignature(line, verifier, time_s)
 
-    def _refused(self, answer: Answer, reason: str) -> WitnessRefused:
+    def _refused(self, answer: PeerAnswer, reason: str) -> WitnessRefused:
         return WitnessRefused(
             f"{self.name} did not cosign (HTTP {answer.status}): {reason}", status=answer.status
         )

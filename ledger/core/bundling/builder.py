@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
 from ledger.core.bundling.covering import Covering
-from ledger.core.bundling.disclosure import Discloser, Disclosure, Lookup
+from ledger.core.bundling.disclosure import Discloser, Disclosure, SubjectLookup
 from ledger.core.bundling.selection import EntrySource, Selection
 from ledger.core.org import OrgFacts
 from ledger.core.proving import DamagedTree
@@ -97,7 +97,7 @@ class BundleBuilder:
         The first comes when the first entries are found right. Raises StorageError where
         something is damaged or the database is gone.
         """
-        pieces = Pieces()
+        pieces = ChunkBuffer()
         org, request, covering = contents.org, contents.request, contents.covering
         origin = covering.keys.org_origin(org.slug)
         writer = BundleWriter(pieces.write, org.slug, origin, request)
@@ -145,7 +145,7 @@ class BundleBuilder:
         return await trees.tiles(self._database, contents.org.id, wanted)
 
 
-class Pieces:
+class ChunkBuffer:
     """Bytes that were written, handed on in pieces."""
 
     def __init__(self) -> None:
@@ -193,7 +193,7 @@ def _write(
     batch: Sequence[tuple[StoredEntry, Leaf]],
     stored: Mapping[Tile, bytes],
     discloser: Discloser,
-    lookup: Lookup,
+    lookup: SubjectLookup,
 ) -> None:
     """Work for the processor alone: off the event loop."""
     request = contents.request

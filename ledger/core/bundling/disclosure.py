@@ -56,10 +56,10 @@ class Discloser:
         """Whether names of persons belong into the bundle."""
         return bool(self._disclosure.fields & {"actor", "subject"})
 
-    async def look_up(self, entries: Sequence[tuple[StoredEntry, Leaf]]) -> Lookup:
+    async def look_up(self, entries: Sequence[tuple[StoredEntry, Leaf]]) -> SubjectLookup:
         """What is there of the persons behind these entries; adds the names to show."""
         if self._keys is None:
-            return Lookup(None, frozenset())
+            return SubjectLookup(None, frozenset())
         seals = {leaf.payload.seal for _, leaf in entries}
         named = {
             ref
@@ -74,12 +74,12 @@ class Discloser:
         rows = await subjects.by_refs(self._database, self._org.id, refs) if refs else []
         people = open_people(self._keys, (row for row in rows if row.ref in opened | named))
         self.names |= {ref: people[ref].name for ref in named & people.keys()}
-        return Lookup(
+        return SubjectLookup(
             Opener(self._org, self._keys, people),
             frozenset([sealing.ORG_SEAL, *(row.ref for row in rows)]),
         )
 
-    def line(self, entry: StoredEntry, leaf: Leaf, lookup: Lookup) -> PayloadLine:
+    def line(self, entry: StoredEntry, leaf: Leaf, lookup: SubjectLookup) -> PayloadLine:
         """The line of one payload. Raises DamagedTrail where it is not what the leaf says."""
         payload, seal = entry.payload, leaf.payload.seal
         if blake3(payload).hexdigest() != leaf.payload.blake3 or len(payload) != leaf.payload.size:
@@ -94,7 +94,7 @@ class Discloser:
             key = self._key(entry, seal, lookup.opener)
         return PayloadLine(None if key is None else key.hex(), payload, entry.seq, state)
 
-    def _state(self, leaf: Leaf, lookup: Lookup) -> State:
+    def _state(self, leaf: Leaf, lookup: SubjectLookup) -> State:
         seal = leaf.payload.seal
         if seal is None:
             return "plain"
@@ -121,7 +121,7 @@ class Discloser:
         return [(ref, field) for field, ref in people.items() if ref is not None]
 
 
-class Lookup(NamedTuple):
+class SubjectLookup(NamedTuple):
     """The persons behind a batch: what opens for those to disclose, and who is not erased."""
 
     opener: Opener | None

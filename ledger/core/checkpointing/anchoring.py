@@ -14,19 +14,19 @@ from typing import Final
 
 from ledger.anchor import NONCE_BYTES, blind
 from ledger.checkpoint import TreeHead, parse_checkpoint
-from ledger.core.checkpointing.doubt import Doubt
-from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.doubt import SigningDoubt
+from ledger.core.checkpointing.memory import SignerMemory
 from ledger.core.checkpointing.tips import SignedTip, Tip, Tips
 from ledger.errors import FormatError, QuireError, StorageError
 from ledger.log_keys import LogKeys, open_anchor, open_org_checkpoint
 from ledger.merkle import Edge, leaf_hash
 from ledger.note import parse_note, sign_note
-from ledger.storage.signing import AnchorRow, Idle, SignerConnection
+from ledger.storage.signing import AnchorRow, IdleTree, SignerConnection
 from ledger.storage.signing_transaction import (
     LockedTree,
     NewCheckpoint,
-    RowsInTheWay,
     SigningTransaction,
+    UnexpectedRows,
     parts_of,
 )
 from ledger.storage.trees import ANCHOR_LOG
@@ -42,7 +42,7 @@ MAX_OWN: Final = 1_000_000
 class AnchoringStopped(QuireError):
     """The anchor log is in doubt: no anchor is signed until it is repaired."""
 
-    def __init__(self, doubt: Doubt) -> None:
+    def __init__(self, doubt: SigningDoubt) -> None:
         super().__init__(
             f"the anchor log is not signed: {doubt}. Verify the database against your backups; "
             "docs/operations.md says how to go on"
@@ -57,7 +57,7 @@ class AnchorSigner:
         self,
         connection: SignerConnection,
         keys: LogKeys,
-        memory: Memory,
+        memory: SignerMemory,
         tips: Tips,
         clock: Callable[[], float],
     ) -> None:
@@ -97,7 +97,7 @@ class AnchorSigner:
         if len(self._own) < MAX_OWN:
             self._own.update(leaf for *_, leaf in leaves)
 
-    async def refresh(self, idle_s: float) -> list[tuple[Idle, Doubt]]:
+    async def refresh(self, idle_s: float) -> list[tuple[IdleTree, SigningDoubt]]:
         """Add the newest checkpoints of idle trees once more, which dates them anew.
 
         Returns those that are not what was signed, and why.
@@ -123,15 +123,19 @@ class AnchorSigner:
             raise
         return doubts
 
-    def _altered(self, tree: Idle) -> Doubt | None:
+    def _altered(self, tree: IdleTree) -> SigningDoubt | None:
         if tree.note is None:
-            return Doubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
+            return SigningDoubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
         try:
             opened = open_org_checkpoint(tree.note, tree.slug, self._history).checkpoint
         except FormatError as error:
-            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size}: {error}")
+            return SigningDoubt(
+                "checkpoint_invalid", f"the checkpoint of size {tree.size}: {error}"
+            )
         if (opened.size, opened.root) != (tree.size, tree.root):
-            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise")
+            return SigningDoubt(
+                "checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise"
+            )
         return None
 
     async def anchor(self) -> int | None:
@@ -146,15 +150,15 @@ class AnchorSigner:
             return None
         try:
             await self._sign(tree, edge, new)
-        except RowsInTheWay as error:
-            raise await self._stopped(Doubt("rows_planted", str(error))) from error
+        except UnexpectedRows as error:
+            raise await self._stopped(SigningDoubt("rows_planted", str(error))) from error
         self._own.clear()  # what a bound left over is verified instead
         return edge.size
 
     async def _tip(self, tree: LockedTree) -> Tip:
         signed = SignedTip(ANCHOR_LOG, tree.size, tree.root, self._opened)
         tip = (await self._tips.of([signed]))[ANCHOR_LOG]
-        if isinstance(tip, Doubt):
+        if isinstance(tip, SigningDoubt):
             raise await self._stopped(tip)
         return tip
 
@@ -183,7 +187,7 @@ class AnchorSigner:
                 break
         if until is not None and edge.size < until:
             reason = f"it has {edge.size} leaves, but {until} are signed: the database is older"
-            raise await self._stopped(Doubt("anchor_log_shortened", reason))
+            raise await self._stopped(SigningDoubt("anchor_log_shortened", reason))
         return edge, new
 
     def _in_turn(self, rows: list[AnchorRow], first: int) -> list[AnchorRow]:
@@ -196,13 +200,13 @@ class AnchorSigner:
                 return rows[:place]
         return rows
 
-    def _doubt(self, row: AnchorRow, expected: int) -> Doubt | None:
+    def _doubt(self, row: AnchorRow, expected: int) -> SigningDoubt | None:
         """What is wrong with a leaf of the anchor log."""
         if row.idx != expected:
-            return Doubt("anchor_leaf_missing", f"leaf {expected} is missing")
+            return SigningDoubt("anchor_leaf_missing", f"leaf {expected} is missing")
         nonce = row.nonce.ljust(NONCE_BYTES, b"\x00")[:NONCE_BYTES]
         if row.note is None or nonce != row.nonce or blind(nonce, row.note) != row.leaf:
-            return Doubt(
+            return SigningDoubt(
                 "anchor_leaf_changed", f"leaf {expected} does not commit to its checkpoint"
             )
         if row.leaf in self._own:
@@ -212,7 +216,7 @@ class AnchorSigner:
             slug = origin.removeprefix(f"{self._keys.origin}/orgs/")
             open_org_checkpoint(row.note, slug, self._history)
         except FormatError as error:
-            return Doubt(
+            return SigningDoubt(
                 "anchor_leaf_foreign", f"leaf {expected} is of no checkpoint of ours: {error}"
             )
         return None
@@ -221,7 +225,7 @@ class AnchorSigner:
         remembered, root = self._memory.get(ANCHOR_LOG), edge.root()
         if remembered and remembered.size == edge.size and remembered.root != root:
             reason = f"its tree of size {edge.size} differs from the one this signer signed"
-            raise await self._stopped(Doubt("anchor_log_forked", reason))
+            raise await self._stopped(SigningDoubt("anchor_log_forked", reason))
         now = max(int(self._clock()), self._dated_s)  # a clock set back dates nothing back
         try:
             async with self._connection.transaction() as transaction:
@@ -243,7 +247,7 @@ class AnchorSigner:
         self._dated_s = now
         self._tips.keep(ANCHOR_LOG, Tip(edge, None))
 
-    async def _stopped(self, doubt: Doubt) -> AnchoringStopped:
+    async def _stopped(self, doubt: SigningDoubt) -> AnchoringStopped:
         """Keep why the anchor log stopped, with a security event the first time."""
         self._tips.forget([ANCHOR_LOG])
         async with self._connection.transaction() as transaction:

@@ -14,16 +14,16 @@ from typing import Final
 
 from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.anchoring import AnchorSigner
-from ledger.core.checkpointing.doubt import Doubt
+from ledger.core.checkpointing.doubt import SigningDoubt
 from ledger.core.checkpointing.following import NOTHING, FollowedRows, Follower, LeafRange
-from ledger.core.checkpointing.memory import Memory
-from ledger.core.checkpointing.signing import Grown, Signing
+from ledger.core.checkpointing.memory import SignerMemory
+from ledger.core.checkpointing.signing import ExtendedTree, Signing
 from ledger.core.checkpointing.tips import SignedTip, Tip, Tips
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeys, open_org_checkpoint
-from ledger.storage.signing import Pending, SignedTree, SignerConnection
-from ledger.storage.signing_transaction import RowsInTheWay
+from ledger.storage.signing import PendingOrg, SignedTree, SignerConnection
+from ledger.storage.signing_transaction import UnexpectedRows
 
 MAX_AGAIN: Final = 1_000_000
 """Entries beyond a tree that are signed again as remembered: a crash loses one portion at most."""
@@ -32,7 +32,7 @@ LEARN_AT_ONCE: Final = 5_000
 
 
 @dataclass(frozen=True)
-class Pace:
+class RoundLimits:
     """How much at a time, and how often to look again; the bounds are bounds on memory too."""
 
     entries_per_org: int = 50_000
@@ -49,7 +49,7 @@ class RoundReport:
     checkpoints: int = 0
     entries: int = 0
     behind: int = 0
-    stopped: list[tuple[int, str, Doubt]] = field(default_factory=list)
+    stopped: list[tuple[int, str, SigningDoubt]] = field(default_factory=list)
 
 
 class Checkpointer:
@@ -64,15 +64,15 @@ class Checkpointer:
         connection: SignerConnection,
         keys: LogKeys,
         keyring: Callable[[bool], SigningKeyring],
-        memory: Memory,
-        pace: Pace | None = None,
+        memory: SignerMemory,
+        pace: RoundLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._history = keys.public()
         self._keyring = keyring
         self._memory = memory
-        self._pace = pace or Pace()
+        self._pace = pace or RoundLimits()
         self._tips = Tips(connection, memory)
         anchoring = AnchorSigner(connection, keys, memory, self._tips, clock)
         self._anchoring = anchoring
@@ -113,12 +113,12 @@ class Checkpointer:
         for some in _portions(list(trees)[:LEARN_AT_ONCE], self._pace.orgs_per_batch):
             tips = await self._tips.of([self._signed(trees[org_id]) for org_id in some])
             for org_id, tip in tips.items():
-                if isinstance(tip, Doubt):
+                if isinstance(tip, SigningDoubt):
                     await self._stop(org_id, trees[org_id].slug, tip, report)
             self._memory.remember(
                 (org_id, tip.edge.size, tip.edge.root())
                 for org_id, tip in tips.items()
-                if not isinstance(tip, Doubt)
+                if not isinstance(tip, SigningDoubt)
             )
 
     async def anchor(self) -> int | None:
@@ -128,8 +128,8 @@ class Checkpointer:
         """
         return await self._anchoring.anchor()
 
-    def _batches(self, pending: Sequence[Pending]) -> list[list[Pending]]:
-        batches: list[list[Pending]] = []
+    def _batches(self, pending: Sequence[PendingOrg]) -> list[list[PendingOrg]]:
+        batches: list[list[PendingOrg]] = []
         entries = orgs = 0
         for org in pending:
             more = min(max(org.length - org.size, 0), self._pace.entries_per_org)
@@ -141,13 +141,13 @@ class Checkpointer:
             entries, orgs = entries + more, orgs + 1
         return batches
 
-    async def _sign(self, batch: Sequence[Pending], report: RoundReport) -> None:
+    async def _sign(self, batch: Sequence[PendingOrg], report: RoundReport) -> None:
         tips = await self._tips.of([self._signed(org) for org in batch])
-        grown: list[Grown] = []
-        ranges: dict[int, tuple[Pending, Tip, LeafRange]] = {}
+        grown: list[ExtendedTree] = []
+        ranges: dict[int, tuple[PendingOrg, Tip, LeafRange]] = {}
         for org in batch:
             planned = self._plan(org, tips[org.org_id])
-            if isinstance(planned, Doubt):
+            if isinstance(planned, SigningDoubt):
                 await self._stop(org.org_id, org.slug, planned, report)
             elif planned is not None:
                 tip, place = planned
@@ -160,13 +160,15 @@ class Checkpointer:
             if leaves.doubt is not None:
                 await self._stop(org.org_id, org.slug, leaves.doubt, report)
                 continue
-            grown.append(Grown.of(org, tip, leaves))
+            grown.append(ExtendedTree.of(org, tip, leaves))
             report.behind += max(org.length - place.upper, 0)
         await self._commit(grown, report)
 
-    def _plan(self, org: Pending, tip: Tip | Doubt) -> tuple[Tip, LeafRange] | Doubt | None:
+    def _plan(
+        self, org: PendingOrg, tip: Tip | SigningDoubt
+    ) -> tuple[Tip, LeafRange] | SigningDoubt | None:
         """How far to follow this org's trail now."""
-        if isinstance(tip, Doubt):
+        if isinstance(tip, SigningDoubt):
             return tip
         remembered = self._memory.get(org.org_id)
         signed = max(org.size, remembered.size if remembered else 0)
@@ -194,12 +196,12 @@ class Checkpointer:
         )
         return found | follower.finish()
 
-    async def _commit(self, grown: Sequence[Grown], report: RoundReport) -> None:
+    async def _commit(self, grown: Sequence[ExtendedTree], report: RoundReport) -> None:
         if not grown:
             return
         try:
             signed, doubts = await self._signing.sign(grown)
-        except RowsInTheWay as error:
+        except UnexpectedRows as error:
             if error.table == "anchor_leaves":  # not this org's: those of another place, next time
                 raise
             if len(grown) > 1:  # one planted row must not hold up the others
@@ -207,19 +209,19 @@ class Checkpointer:
                     await self._commit([one], report)
                 return
             org = grown[0].org
-            await self._stop(org.org_id, org.slug, Doubt("rows_planted", str(error)), report)
+            await self._stop(org.org_id, org.slug, SigningDoubt("rows_planted", str(error)), report)
             return
         for org, doubt in doubts:
             await self._stop(org.org_id, org.slug, doubt, report)
         report.checkpoints += len(signed)
         report.entries += sum(one.edge.size - one.org.size for one in signed)
 
-    async def _stop(self, org_id: int, slug: str, doubt: Doubt, report: RoundReport) -> None:
+    async def _stop(self, org_id: int, slug: str, doubt: SigningDoubt, report: RoundReport) -> None:
         self._tips.forget([org_id])
         await self._signing.stop(org_id, doubt)
         report.stopped.append((org_id, slug, doubt))
 
-    def _signed(self, org: Pending | SignedTree) -> SignedTip:
+    def _signed(self, org: PendingOrg | SignedTree) -> SignedTip:
         def opened(note: bytes) -> TreeHead:
             return open_org_checkpoint(note, org.slug, self._history).checkpoint
 
@@ -230,16 +232,16 @@ def _portions(org_ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (org_ids[at : at + size] for at in range(0, len(org_ids), size))
 
 
-def _shortened(length: int, signed: int) -> Doubt:
-    return Doubt(
+def _shortened(length: int, signed: int) -> SigningDoubt:
+    return SigningDoubt(
         "trail_shortened",
         f"the trail has {length} entries, but {signed} are signed: entries were removed, or the "
         "database is an older copy",
     )
 
 
-def _rolled_back(size: int, signed: int) -> Doubt:
-    return Doubt(
+def _rolled_back(size: int, signed: int) -> SigningDoubt:
+    return SigningDoubt(
         "checkpoints_lost",
         f"the tree has {size} entries, but {signed} are signed: the database is an older copy",
     )

@@ -8,7 +8,7 @@ UNKNOWN_KEY: Final = "unknown_key"
 """The kind of doubt that says more of this machine's keyring than of the trail."""
 
 
-class Doubt(NamedTuple):
+class SigningDoubt(NamedTuple):
     """What stops the signing of one org: a kind, which stays the same, and a reason for people."""
 
     kind: str

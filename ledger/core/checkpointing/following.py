@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
+from ledger.core.checkpointing.doubt import UNKNOWN_KEY, SigningDoubt
 from ledger.core.verification.rows.rows import skip_header
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
 from ledger.errors import QuireError
@@ -30,7 +30,7 @@ _CHUNK_BYTES: Final = 1 << 18
 """Bytes that are gathered before rows are looked at."""
 
 
-class _Place(msgspec.Struct, gc=False):
+class _LeafPosition(msgspec.Struct, gc=False):
     """What a leaf says of its place; the rest of the leaf is the tree's business, not ours."""
 
     anchored_at: str
@@ -40,7 +40,7 @@ class _Place(msgspec.Struct, gc=False):
     seq: int
 
 
-_decode = msgspec.json.Decoder(_Place).decode
+_decode = msgspec.json.Decoder(_LeafPosition).decode
 _NOT_PLAIN: Final = (struct.error, KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
@@ -63,7 +63,7 @@ class FollowedRows(NamedTuple):
 
     hashes: list[bytes]
     anchored_at: str | None
-    doubt: Doubt | None
+    doubt: SigningDoubt | None
 
 
 NOTHING: Final = FollowedRows([], None, None)
@@ -84,7 +84,7 @@ class Follower:
         self._parts: list[bytes] = []
         self._waiting = 0
         self._started = False
-        self._doubt: Doubt | None = None
+        self._doubt: SigningDoubt | None = None
         self._next_range()
 
     async def feed(self, chunk: bytes) -> None:
@@ -125,7 +125,7 @@ class Follower:
         wanted = self._range.upper - self._range.lower
         if self._doubt is None and len(self._hashes) != wanted:
             seq = self._range.lower + len(self._hashes)
-            self._doubt = Doubt("entry_missing", f"entry {seq} is missing from the trail")
+            self._doubt = SigningDoubt("entry_missing", f"entry {seq} is missing from the trail")
         self.found[self._range.org_id] = FollowedRows(self._hashes, self._anchored_at, self._doubt)
         self._next_range()
 
@@ -200,44 +200,44 @@ class Follower:
             position = leaf_end
         return position, False
 
-    def _name(self, buffer: bytes, position: int, expected: int, place: LeafRange) -> Doubt:
+    def _name(self, buffer: bytes, position: int, expected: int, place: LeafRange) -> SigningDoubt:
         """Why the row at ``position`` is not the one expected."""
         _, _, _, _, seq, n3, stored, n4, signature, leaf_bytes = _FIXED.unpack_from(
             buffer, position
         )
         if seq > expected:
-            return Doubt("entry_missing", f"entry {expected} is missing from the trail")
+            return SigningDoubt("entry_missing", f"entry {expected} is missing from the trail")
         if seq < expected:
-            return Doubt("entry_inserted", f"entry {seq} stands there twice")
+            return SigningDoubt("entry_inserted", f"entry {seq} stands there twice")
         if not (n3 == n4 == HASH_BYTES and 0 <= leaf_bytes <= MAX_LEAF_BYTES):
-            return Doubt("entry_malformed", f"the row of entry {seq} is not one of ours")
+            return SigningDoubt("entry_malformed", f"the row of entry {seq} is not one of ours")
         leaf_at = position + _FIXED.size
         leaf = buffer[leaf_at : leaf_at + leaf_bytes]
         if sha256(b"\x00" + leaf).digest() != stored:
-            return Doubt(
+            return SigningDoubt(
                 "hash_mismatch", f"the leaf of entry {seq} does not hash to its entry hash"
             )
         try:
             return self._name_said(_decode(leaf), seq, stored, signature, place)
         except _NOT_PLAIN:
-            return Doubt("leaf_malformed", f"the leaf of entry {seq} can't be read")
+            return SigningDoubt("leaf_malformed", f"the leaf of entry {seq} can't be read")
 
     def _name_said(
-        self, said: _Place, seq: int, digest: bytes, signature: bytes, place: LeafRange
-    ) -> Doubt:
+        self, said: _LeafPosition, seq: int, digest: bytes, signature: bytes, place: LeafRange
+    ) -> SigningDoubt:
         """Why a leaf that hashes to its entry hash is not the one expected."""
         if said.key not in self._signers:
-            return Doubt(
+            return SigningDoubt(
                 UNKNOWN_KEY,
                 f"entry {seq} was signed with key {said.key!r}, which is not in this machine's "
                 "keyring: give it the newest signing-keys.json",
             )
         if self._signers[said.key](digest) != signature:
-            return Doubt("signature_invalid", f"the signature of entry {seq} is not right")
+            return SigningDoubt("signature_invalid", f"the signature of entry {seq} is not right")
         if said.seq != seq or said.org != place.slug:
             # Not whose: the reason is shown to callers, and that org is not theirs.
-            return Doubt("entry_moved", f"the leaf at {seq} is of another place or org")
-        return Doubt("link_broken", f"entry {seq} does not name the entry before it")
+            return SigningDoubt("entry_moved", f"the leaf at {seq} is of another place or org")
+        return SigningDoubt("link_broken", f"entry {seq} does not name the entry before it")
 
 
 def _skip(buffer: bytes, position: int) -> tuple[int, bool]:

@@ -44,11 +44,11 @@ MEMORY_FILE: Final = "signed.sqlite"
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-class MemoryUnavailable(QuireError):
+class SignerMemoryUnavailable(QuireError):
     """The signer's memory can't be read or written: nothing is signed without it."""
 
 
-class Memory:
+class SignerMemory:
     """The file; one process has it open. Raises MemoryUnavailable from every method."""
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class Memory:
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
         if own != first_key:
-            raise MemoryUnavailable(
+            raise SignerMemoryUnavailable(
                 f"the signer's memory {self._path} is of other logs than the log keys: nothing is "
                 "signed. Restore the one that belongs to them, or move this one away"
             )
@@ -119,8 +119,8 @@ class Memory:
         """Let go of the file."""
         self._file.close()
 
-    def _unavailable(self, error: Exception) -> MemoryUnavailable:
-        return MemoryUnavailable(
+    def _unavailable(self, error: Exception) -> SignerMemoryUnavailable:
+        return SignerMemoryUnavailable(
             f"the signer's memory {self._path} can't be used: {error}. Checkpoints are not signed "
             "until it can; free the disk or restore the file from your newest backup"
         )
@@ -167,8 +167,8 @@ def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(address, timeout=BUSY_TIMEOUT_S, uri=True)
 
 
-def _unreadable(path: Path, error: Exception) -> MemoryUnavailable:
-    return MemoryUnavailable(
+def _unreadable(path: Path, error: Exception) -> SignerMemoryUnavailable:
+    return SignerMemoryUnavailable(
         f"the signer's memory {path} can't be read: {error}. Without it a database that was "
         "set back can't be told; free the disk or restore the file from your newest backup"
     )

@@ -13,29 +13,29 @@ from datetime import datetime
 
 from ledger.checkpoint import TreeHead
 from ledger.core.checkpointing.anchoring import AnchorSigner
-from ledger.core.checkpointing.doubt import UNKNOWN_KEY, Doubt
+from ledger.core.checkpointing.doubt import UNKNOWN_KEY, SigningDoubt
 from ledger.core.checkpointing.following import FollowedRows
-from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.memory import SignerMemory
 from ledger.core.checkpointing.tips import Tip, Tips
 from ledger.log_keys import LogKeys
 from ledger.merkle import Edge
 from ledger.note import sign_note
-from ledger.storage.signing import Pending, SignerConnection
+from ledger.storage.signing import PendingOrg, SignerConnection
 from ledger.storage.signing_transaction import NewCheckpoint, SigningTransaction, parts_of
 
 
 @dataclass(frozen=True)
-class Grown:
+class ExtendedTree:
     """A tree extended by new leaves, to be signed."""
 
-    org: Pending
+    org: PendingOrg
     edge: Edge
     link: str | None
     new: dict[int, list[bytes]]
     anchored_at: datetime
 
     @classmethod
-    def of(cls, org: Pending, tip: Tip, found: FollowedRows) -> Grown:
+    def of(cls, org: PendingOrg, tip: Tip, found: FollowedRows) -> ExtendedTree:
         """The tree at this tip with the leaves that were found."""
         edge = tip.edge.copy()
         new = edge.extend(found.hashes)
@@ -50,7 +50,7 @@ class Signing:
         self,
         connection: SignerConnection,
         keys: LogKeys,
-        memory: Memory,
+        memory: SignerMemory,
         tips: Tips,
         anchoring: AnchorSigner,
     ) -> None:
@@ -60,11 +60,13 @@ class Signing:
         self._tips = tips
         self._anchoring = anchoring
 
-    async def sign(self, grown: Sequence[Grown]) -> tuple[list[Grown], list[tuple[Pending, Doubt]]]:
+    async def sign(
+        self, grown: Sequence[ExtendedTree]
+    ) -> tuple[list[ExtendedTree], list[tuple[PendingOrg, SigningDoubt]]]:
         """Sign and store; returns those that were signed, and those that must not be, and why.
 
         A tree that moved, or an org that was frozen meanwhile, is left for the next
-        round. Raises DatabaseUnavailable, MemoryUnavailable, RowsInTheWay.
+        round. Raises DatabaseUnavailable, SignerMemoryUnavailable, UnexpectedRows.
         """
         org_ids = [one.org.org_id for one in grown]
         try:
@@ -83,8 +85,8 @@ class Signing:
         return ready, doubts
 
     async def _ready(
-        self, transaction: SigningTransaction, grown: Sequence[Grown]
-    ) -> tuple[list[Grown], list[tuple[Pending, Doubt]]]:
+        self, transaction: SigningTransaction, grown: Sequence[ExtendedTree]
+    ) -> tuple[list[ExtendedTree], list[tuple[PendingOrg, SigningDoubt]]]:
         org_ids = [one.org.org_id for one in grown]
         locked = await transaction.lock_trees(org_ids)
         frozen = await transaction.frozen(org_ids)
@@ -105,7 +107,7 @@ class Signing:
                 ready.append(one)
         return ready, doubts
 
-    async def _store(self, transaction: SigningTransaction, ready: Sequence[Grown]) -> None:
+    async def _store(self, transaction: SigningTransaction, ready: Sequence[ExtendedTree]) -> None:
         if not ready:
             return
         signed = [self._checkpoint(one) for one in ready]
@@ -119,13 +121,13 @@ class Signing:
             await self._anchoring.add_leaves(transaction, to_anchor)
         await transaction.announce()
 
-    def _checkpoint(self, one: Grown) -> NewCheckpoint:
+    def _checkpoint(self, one: ExtendedTree) -> NewCheckpoint:
         slug, root = one.org.slug, one.edge.root()
         text = TreeHead(self._keys.public().org_origin(slug), one.edge.size, root).text()
         note = sign_note(text, self._keys.org_signers(slug))
         return NewCheckpoint(one.org.org_id, one.edge.size, root, note, one.anchored_at)
 
-    async def stop(self, org_id: int, doubt: Doubt) -> None:
+    async def stop(self, org_id: int, doubt: SigningDoubt) -> None:
         """Stop an org: keep why, freeze it. Once thawed it is not frozen again for the same.
 
         A key that this machine lacks is its own fault and not the trail's: nothing is signed,
@@ -141,8 +143,8 @@ class Signing:
             await transaction.stop(org_id, str(doubt))
 
 
-def _rewritten(size: int) -> Doubt:
-    return Doubt(
+def _rewritten(size: int) -> SigningDoubt:
+    return SigningDoubt(
         "history_rewritten",
         f"the tree of size {size} differs from the one this signer signed at that size",
     )

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ledger.checkpoint import TreeHead
-from ledger.core.checkpointing.doubt import Doubt
-from ledger.core.checkpointing.memory import Memory
+from ledger.core.checkpointing.doubt import SigningDoubt
+from ledger.core.checkpointing.memory import SignerMemory
 from ledger.entry import HASH_BYTES, MAX_SEQ
 from ledger.errors import FormatError, MerkleError
 from ledger.merkle import TILE_WIDTH, Edge, verify_inclusion
@@ -51,7 +51,7 @@ class SignedTip(NamedTuple):
 class Tips:
     """The tips of the trees that this signer extends."""
 
-    def __init__(self, connection: SignerConnection, memory: Memory) -> None:
+    def __init__(self, connection: SignerConnection, memory: SignerMemory) -> None:
         self._connection = connection
         self._memory = memory
         self._kept: OrderedDict[int, Tip] = OrderedDict()
@@ -68,9 +68,9 @@ class Tips:
         for org_id in org_ids:
             self._kept.pop(org_id, None)
 
-    async def of(self, trees: Sequence[SignedTip]) -> dict[int, Tip | Doubt]:
+    async def of(self, trees: Sequence[SignedTip]) -> dict[int, Tip | SigningDoubt]:
         """The tips of these trees, or what is doubtful about them. Raises DatabaseUnavailable."""
-        tips: dict[int, Tip | Doubt] = {}
+        tips: dict[int, Tip | SigningDoubt] = {}
         missing = []
         for tree in trees:
             kept = self._kept.get(tree.org_id)
@@ -86,7 +86,7 @@ class Tips:
             tips.update(await self._read_back(missing))
         return tips
 
-    async def _read_back(self, trees: Sequence[SignedTip]) -> dict[int, Tip | Doubt]:
+    async def _read_back(self, trees: Sequence[SignedTip]) -> dict[int, Tip | SigningDoubt]:
         places = sorted(
             {(tree.org_id, tile.level, tile.index) for tree in trees for tile in self._needed(tree)}
         )
@@ -113,19 +113,25 @@ class Tips:
 
     def _proven(
         self, tree: SignedTip, stored: dict[tuple[int, int], bytes], note: bytes | None
-    ) -> Tip | Doubt:
+    ) -> Tip | SigningDoubt:
         if note is None or tree.root is None:
-            return Doubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
+            return SigningDoubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
         try:
             opened = tree.opened(note)
         except FormatError as error:
-            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size}: {error}")
+            return SigningDoubt(
+                "checkpoint_invalid", f"the checkpoint of size {tree.size}: {error}"
+            )
         if (opened.size, opened.root) != (tree.size, tree.root):
-            return Doubt("checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise")
+            return SigningDoubt(
+                "checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise"
+            )
         tip = _tip_of(tree.size, tree.root, stored)
-        return tip if isinstance(tip, Doubt) else self._recalled(tree, stored) or tip
+        return tip if isinstance(tip, SigningDoubt) else self._recalled(tree, stored) or tip
 
-    def _recalled(self, tree: SignedTip, stored: dict[tuple[int, int], bytes]) -> Doubt | None:
+    def _recalled(
+        self, tree: SignedTip, stored: dict[tuple[int, int], bytes]
+    ) -> SigningDoubt | None:
         """Whether the tree contains what this machine remembers of it."""
         remembered = self._memory.get(tree.org_id)
         if remembered is None or remembered.size > tree.size:
@@ -137,32 +143,32 @@ class Tips:
             same = False
         if same or (remembered.size, remembered.root) == (tree.size, tree.root):
             return None
-        return Doubt(
+        return SigningDoubt(
             "history_rewritten",
             f"the tree differs from the one this signer signed at size {remembered.size}",
         )
 
 
-def _tip_of(size: int, root: bytes, stored: dict[tuple[int, int], bytes]) -> Tip | Doubt:
+def _tip_of(size: int, root: bytes, stored: dict[tuple[int, int], bytes]) -> Tip | SigningDoubt:
     """The tip that these tiles make, where they hash to the root that was signed."""
     try:
         edge = edge_from_tiles(size, _cut(stored, tiles_for_edge(size)))
     except _NOT_OURS as error:
-        return Doubt("tile_missing", f"the tiles at size {size}: {error}")
+        return SigningDoubt("tile_missing", f"the tiles at size {size}: {error}")
     if edge.root() != root:
-        return Doubt("tile_changed", f"the tiles do not hash to the root signed at {size}")
+        return SigningDoubt("tile_changed", f"the tiles do not hash to the root signed at {size}")
     newest, place = size - 1, _newest_leaves(size)
     tiles = _cut(stored, [*tiles_for_inclusion(newest, size), place])
     leaf_hash = tiles[place][-HASH_BYTES:]
     try:
         verify_inclusion(newest, size, leaf_hash, inclusion_proof(newest, size, tiles), root)
     except _NOT_OURS:
-        return Doubt("tile_changed", f"the hash of leaf {newest} is not in the tree signed")
+        return SigningDoubt("tile_changed", f"the hash of leaf {newest} is not in the tree signed")
     return Tip(edge, leaf_hash.hex())
 
 
-def _impossible(size: int) -> Doubt:
-    return Doubt("tree_row_changed", f"its row in the table trees says a size of {size}")
+def _impossible(size: int) -> SigningDoubt:
+    return SigningDoubt("tree_row_changed", f"its row in the table trees says a size of {size}")
 
 
 def _newest_leaves(size: int) -> Tile:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ledger.chain import StoredEntry
 from ledger.core.reading.past import ArchivePast
 from ledger.entry import decode_leaf, search_tag
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from ledger.storage.database import Database
 from ledger.storage.search import PAGE_BYTES, EntrySearch, Page
 from ledger.tiles import TILE_WIDTH
@@ -23,7 +23,7 @@ BUNDLES_AT_ONCE: Final = 16
 """Bundles that one page looks into: 4,096 entries."""
 
 
-class Place(NamedTuple):
+class EntryLocation(NamedTuple):
     """Where an entry stands, and how many bytes its payload has."""
 
     seq: int
@@ -57,7 +57,7 @@ class PastSearch:
         low, high = await self._bounds(org_id, where, floor)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
-        chosen: list[Place] = []
+        chosen: list[EntryLocation] = []
         at = high if descending else low
         for _ in range(BUNDLES_AT_ONCE):
             if not low <= at <= high:
@@ -85,7 +85,7 @@ class PastSearch:
         """Where entries that match stand, oldest first, and the seq to go on from."""
         low, high = await self._bounds(org_id, where, floor)
         at, high = max(low, from_seq), min(high, to_seq)
-        found: list[Place] = []
+        found: list[EntryLocation] = []
         for _ in range(BUNDLES_AT_ONCE):
             if at > high:
                 break
@@ -113,7 +113,9 @@ class PastSearch:
                 held += leaf.payload.size
         return await self._read(org_id, chosen)
 
-    async def _page(self, org_id: int, chosen: Sequence[Place], following: int | None) -> Page:
+    async def _page(
+        self, org_id: int, chosen: Sequence[EntryLocation], following: int | None
+    ) -> Page:
         entries: list[StoredEntry] = []
         for _, places in groupby(chosen, lambda place: place.seq // TILE_WIDTH):
             seqs = [place.seq for place in places]
@@ -132,7 +134,7 @@ class PastSearch:
 
     async def _matching(
         self, org_id: int, where: EntrySearch, first: int, last: int
-    ) -> list[Place]:
+    ) -> list[EntryLocation]:
         """The entries of one bundle that match, by ascending seq."""
         return list(_match(where, await self._past.leaves(org_id, first, last)))
 
@@ -140,7 +142,7 @@ class PastSearch:
         """The seqs that can match, as far as the times of months tell."""
         months = [
             month
-            for month in await departed.of_org(self._database, org_id)
+            for month in await dropped_months.of_org(self._database, org_id)
             if (where.since is None or month.last_at >= where.since)
             and (where.until is None or month.first_at < where.until)
         ]
@@ -162,7 +164,7 @@ def _following(at: int, low: int, high: int, floor: int) -> int | None:
     return at if at <= high else floor
 
 
-def _match(where: EntrySearch, leaves: Iterable[bytes]) -> Iterable[Place]:
+def _match(where: EntrySearch, leaves: Iterable[bytes]) -> Iterable[EntryLocation]:
     for leaf in leaves:
         if any(pattern not in leaf for pattern in where.patterns):
             continue
@@ -174,4 +176,4 @@ def _match(where: EntrySearch, leaves: Iterable[bytes]) -> Iterable[Place]:
             and (where.since is None or at >= where.since)
             and (where.until is None or at < where.until)
         ):
-            yield Place(said.seq, at, said.payload.size)
+            yield EntryLocation(said.seq, at, said.payload.size)

@@ -9,7 +9,7 @@ from ledger.chain import StoredEntry
 from ledger.core.reading.trail import TrailReader
 from ledger.entry import from_datetime, record_id
 from ledger.errors import QuireError
-from ledger.storage import departed
+from ledger.storage import dropped_months
 from ledger.storage.database import Database
 from ledger.storage.qwed_rows import MAX_ROW_DIGITS, QwedRows, named_by
 from ledger.storage.search import EntrySearch
@@ -57,7 +57,7 @@ class QwedRowFinder:
         number = int(row_id)
         entries = await self._live.naming(org_id, number)
         found = _rows(entries, number)
-        floor = await departed.live_from(self._database, org_id)
+        floor = await dropped_months.live_from(self._database, org_id)
         if found or not floor:
             return found
         return _rows([*await self._archived(org_id, number, floor), *entries], number)

@@ -15,7 +15,7 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.past_search import PastSearch
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import DatabaseUnavailable
-from ledger.storage import bundle_reads, departed, entry_bundles, search
+from ledger.storage import bundle_reads, dropped_months, entry_bundles, search
 from ledger.storage.database import Database
 from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.search import EntrySearch, Page
@@ -81,7 +81,7 @@ class TrailReader:
     ) -> Page:
         """One page, as :func:`ledger.storage.search.page` has it; it ends where live entries do."""
         for _ in range(TRIES):
-            floor = await departed.live_from(self._database, org_id)
+            floor = await dropped_months.live_from(self._database, org_id)
             below = from_seq is not None and from_seq < floor
             if floor and (below or (not descending and from_seq is None)):
                 page = await self._search.page(
@@ -99,7 +99,7 @@ class TrailReader:
                 )
                 if floor and descending and page.next_seq is None:
                     page = page._replace(next_seq=await self._search.newest(org_id, where, floor))
-            if await departed.live_from(self._database, org_id) == floor:
+            if await dropped_months.live_from(self._database, org_id) == floor:
                 return page
         raise DatabaseUnavailable("months are leaving the database; ask again")
 
@@ -108,7 +108,7 @@ class TrailReader:
     ) -> tuple[list[tuple[int, datetime]], int | None]:
         """Where entries that match stand, as :func:`ledger.storage.search.places` has it."""
         for _ in range(TRIES):
-            floor = await departed.live_from(self._database, org_id)
+            floor = await dropped_months.live_from(self._database, org_id)
             if from_seq < floor:
                 found = await self._search.places(
                     org_id, where, floor, from_seq=from_seq, to_seq=to_seq, limit=limit
@@ -123,7 +123,7 @@ class TrailReader:
                     limit=limit,
                     floor=floor,
                 )
-            if await departed.live_from(self._database, org_id) == floor:
+            if await dropped_months.live_from(self._database, org_id) == floor:
                 return found
         raise DatabaseUnavailable("months are leaving the database; ask again")
 
@@ -132,11 +132,11 @@ class TrailReader:
         try:
             found = await entry_bundles.leaves(self._database, org_id, first, count)
         except DamagedTrail:
-            floor = await departed.live_from(self._database, org_id)
+            floor = await dropped_months.live_from(self._database, org_id)
             if floor <= first:
                 raise
         else:
-            floor = 0 if found else await departed.live_from(self._database, org_id)
+            floor = 0 if found else await dropped_months.live_from(self._database, org_id)
             if floor <= first:
                 return found
         below = min(floor - first, count)
@@ -150,7 +150,7 @@ class TrailReader:
         """The seqs of those places at which an entry stands."""
         found = await bundle_reads.present(self._database, org_id, places)
         missing = [place for place in places if place.seq not in found]
-        floor = await departed.live_from(self._database, org_id) if missing else 0
+        floor = await dropped_months.live_from(self._database, org_id) if missing else 0
         for place in missing:
             if place.seq < floor:
                 entry = await self._past.entry(org_id, place.seq)
@@ -162,7 +162,7 @@ class TrailReader:
         """When the entries of these few seqs were anchored; those that are not there are left out."""
         found = await bundle_reads.times(self._database, org_id, seqs)
         missing = [seq for seq in seqs if seq not in found]
-        floor = await departed.live_from(self._database, org_id) if missing else 0
+        floor = await dropped_months.live_from(self._database, org_id) if missing else 0
         for seq in missing:
             if 0 <= seq < floor:
                 found[seq] = (await self._past.entry(org_id, seq)).anchored_at
@@ -175,9 +175,9 @@ class TrailReader:
         found = await bundle_reads.entries(self._database, org_id, seqs, since, until)
         if (found and found[0].seq == seqs[0]) or not await self.has_left(org_id, seqs[0]):
             return found
-        floor = await departed.live_from(self._database, org_id)
+        floor = await dropped_months.live_from(self._database, org_id)
         return await self._search.entries(org_id, [seq for seq in seqs if seq < floor])
 
     async def has_left(self, org_id: int, seq: int) -> bool:
         """Whether the entry of this seq left the database for the archive."""
-        return seq < await departed.live_from(self._database, org_id)
+        return seq < await dropped_months.live_from(self._database, org_id)

@@ -12,7 +12,7 @@ from ledger.core.sequencer.request import (
     KeyDigest,
     StaleSeal,
 )
-from ledger.core.sequencer.sequencer import COMMITTERS, BatchReport, Limits, Sequencer
+from ledger.core.sequencer.sequencer import COMMITTERS, BatchReport, Sequencer, SequencerLimits
 
 __all__ = [
     "COMMITTERS",
@@ -22,7 +22,7 @@ __all__ = [
     "Effect",
     "EntryPlace",
     "KeyDigest",
-    "Limits",
     "Sequencer",
+    "SequencerLimits",
     "StaleSeal",
 ]

@@ -12,22 +12,22 @@ from itertools import chain
 from typing import NamedTuple
 
 from ledger.chain import ChainHead
-from ledger.core.sequencer.extension import Extension
+from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.head_check import head_for_thaw, why_not
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
-from ledger.core.sequencer.replay import Uses, assemble, earlier_uses
+from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
 from ledger.core.sequencer.request import Appended, AppendRequest, StaleSeal
 from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
-from ledger.storage.trail import AppendTransaction, LockedHead, Move
+from ledger.storage.trail import AppendTransaction, HeadMove, LockedHead
 
 Refusal = tuple[AppendRequest, Exception]
 Answer = tuple[AppendRequest, Appended]
 
 
-class Turn(NamedTuple):
+class LaneBatch(NamedTuple):
     """What one lane contributes to a batch."""
 
     lane: Lane
@@ -40,7 +40,7 @@ class BatchOutcome:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.refusals: list[Refusal] = []
-        self.moves: list[Move] = []
+        self.moves: list[HeadMove] = []
         self.seen: list[SeenHead] = []
         self.frozen: list[tuple[str, str]] = []
         self.entries = 0
@@ -60,7 +60,7 @@ class Batch:
 
     def __init__(
         self,
-        turns: Sequence[Turn],
+        turns: Sequence[LaneBatch],
         heads: SeenHeads,
         keyring: Callable[[bool], SigningKeyring],
         clock: Callable[[], int],
@@ -102,7 +102,7 @@ class Batch:
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
             placed = assemble(ready, head.seq, uses, outcome.refusals)
-            extensions.append(Extension(turn.lane, head, thawed_us, placed))
+            extensions.append(LaneExtension(turn.lane, head, thawed_us, placed))
         await self._write(transaction, extensions, uses, outcome)
         if uses.new:
             await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
@@ -120,7 +120,7 @@ class Batch:
     async def _base(
         self,
         transaction: AppendTransaction,
-        turn: Turn,
+        turn: LaneBatch,
         row: LockedHead | None,
         beyond: bool,
         outcome: BatchOutcome,
@@ -160,8 +160,8 @@ class Batch:
     async def _write(
         self,
         transaction: AppendTransaction,
-        extensions: list[Extension],
-        uses: Uses,
+        extensions: list[LaneExtension],
+        uses: KeyUses,
         outcome: BatchOutcome,
     ) -> None:
         key = self._keyring(False).active
@@ -173,7 +173,7 @@ class Batch:
         for extension in extensions:
             org_id = extension.lane.org_id
             if extension.entries:
-                outcome.moves.append(Move(org_id, extension.head, extension.new_head))
+                outcome.moves.append(HeadMove(org_id, extension.head, extension.new_head))
                 outcome.seen.append(SeenHead(org_id, extension.new_head, extension.thawed_us))
                 outcome.entries += len(extension.entries)
             outcome.answers += extension.answers(uses.entries.get(org_id, {}))
@@ -182,7 +182,7 @@ class Batch:
 
 
 async def _ready(
-    transaction: AppendTransaction, turn: Turn, erasures: int, outcome: BatchOutcome
+    transaction: AppendTransaction, turn: LaneBatch, erasures: int, outcome: BatchOutcome
 ) -> list[AppendRequest]:
     """The requests of a turn that may be placed now; the others are refused."""
     fresh = [request for request in turn.requests if not _is_stale(request, erasures, outcome)]

@@ -19,7 +19,7 @@ from typing import Final
 
 from ledger.core.sequencer.batch import Batch, BatchOutcome
 from ledger.core.sequencer.health import AppendHealth
-from ledger.core.sequencer.mishaps import Mishaps
+from ledger.core.sequencer.mishaps import StepGuard
 from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
 from ledger.storage.database import CONNECT_TIMEOUT_S, Connection, Database, explained
@@ -28,7 +28,7 @@ from ledger.storage.trail import (
     AppendTransaction,
     CommitUnknown,
     HeadConflict,
-    Move,
+    HeadMove,
     NotWritten,
     prepare_connection,
     settle,
@@ -43,7 +43,9 @@ PROBE_WAIT_S: Final = 1.0
 class Committer:
     """Commits batches on connections of its own, kept open between batches."""
 
-    def __init__(self, database: Database, retry_s: float, at_once: int, mishaps: Mishaps) -> None:
+    def __init__(
+        self, database: Database, retry_s: float, at_once: int, mishaps: StepGuard
+    ) -> None:
         self._database = database
         self._mishaps = mishaps
         self._retry_s = retry_s
@@ -101,7 +103,7 @@ class Committer:
                 self._pool.release(connection)
         return outcome
 
-    async def _settle(self, moves: Sequence[Move]) -> bool:
+    async def _settle(self, moves: Sequence[HeadMove]) -> bool:
         """Ask the database until it says whether the commit took effect."""
         if not moves:
             return False

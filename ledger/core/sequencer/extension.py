@@ -8,18 +8,18 @@ from typing import Final
 
 from ledger.chain import ChainHead, StoredEntry, extend
 from ledger.core.sequencer.lane import Lane
-from ledger.core.sequencer.replay import Placed
+from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.keys import SigningKey
 
 SLICE_ENTRIES: Final = 256
 
 
-class Extension:
+class LaneExtension:
     """The requests of one lane, placed after its head."""
 
     def __init__(
-        self, lane: Lane, head: ChainHead, thawed_us: int, placed: Sequence[Placed]
+        self, lane: Lane, head: ChainHead, thawed_us: int, placed: Sequence[PlacedRequest]
     ) -> None:
         self.lane = lane
         self.head = head

@@ -17,7 +17,7 @@ OnMishap = Callable[[str], None]
 """Called with the step (``settle``, ``observe``, ``health``, ``release`` or ``turn``) that raised."""
 
 
-class Mishaps:
+class StepGuard:
     """Runs a committer's steps around the commit, and keeps their exceptions from ending it."""
 
     def __init__(self, count: OnMishap | None) -> None:

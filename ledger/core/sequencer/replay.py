@@ -15,7 +15,7 @@ from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction
 
 
-class Uses:
+class KeyUses:
     """Earlier uses of keys: those stored, with their entries, and those new in this batch."""
 
     def __init__(
@@ -50,13 +50,15 @@ class Uses:
         self.new.append(use)
 
 
-async def earlier_uses(transaction: AppendTransaction, wanted: Sequence[tuple[int, bytes]]) -> Uses:
+async def earlier_uses(
+    transaction: AppendTransaction, wanted: Sequence[tuple[int, bytes]]
+) -> KeyUses:
     """Earlier uses of these (org_id, key) pairs, and the entries to answer them with."""
     found = await idempotency.find(transaction, wanted)
     seqs: dict[int, set[int]] = {}
     for use in found.values():
         seqs.setdefault(use.org_id, set()).update(use.all_seqs())
-    return Uses(
+    return KeyUses(
         found,
         {
             org_id: await idempotency.entries_of(transaction, org_id, sorted(of_org))
@@ -65,7 +67,7 @@ async def earlier_uses(transaction: AppendTransaction, wanted: Sequence[tuple[in
     )
 
 
-class Placed:
+class PlacedRequest:
     """A request with the seq of each of its events, and the drafts that are new."""
 
     __slots__ = ("drafts", "replayed", "request", "seqs")
@@ -99,9 +101,9 @@ class Placed:
 def assemble(
     requests: Sequence[AppendRequest],
     head_seq: int,
-    uses: Uses,
+    uses: KeyUses,
     refusals: list[tuple[AppendRequest, Exception]],
-) -> list[Placed]:
+) -> list[PlacedRequest]:
     """Place each request after the head; a mismatch refuses its request alone."""
     placed = []
     next_seq = head_seq + 1
@@ -116,22 +118,22 @@ def assemble(
     return placed
 
 
-def _place(request: AppendRequest, next_seq: int, uses: Uses) -> Placed:
+def _place(request: AppendRequest, next_seq: int, uses: KeyUses) -> PlacedRequest:
     if request.idempotency is not None:
         earlier = uses.earlier(request.org_id, request.idempotency)
         if earlier is not None:
-            return Placed(request, earlier.all_seqs(), [], True)
+            return PlacedRequest(request, earlier.all_seqs(), [], True)
     seqs: Sequence[int] = range(next_seq, next_seq + len(request.drafts))
     drafts = request.drafts
     if request.unique:
         seqs, drafts = _place_unique(request, next_seq, uses)
     if request.idempotency is not None:
         _remember(request.org_id, request.idempotency, seqs, uses)
-    return Placed(request, seqs, drafts, not drafts)
+    return PlacedRequest(request, seqs, drafts, not drafts)
 
 
 def _place_unique(
-    request: AppendRequest, next_seq: int, uses: Uses
+    request: AppendRequest, next_seq: int, uses: KeyUses
 ) -> tuple[Sequence[int], list[Draft]]:
     # Look at every key before adding one: a mismatch must leave no use behind.
     bodies: dict[bytes, bytes] = {}
@@ -160,6 +162,6 @@ def _place_unique(
     return seqs, drafts
 
 
-def _remember(org_id: int, digest: KeyDigest, seqs: Sequence[int], uses: Uses) -> None:
+def _remember(org_id: int, digest: KeyDigest, seqs: Sequence[int], uses: KeyUses) -> None:
     listed = None if isinstance(seqs, range) else list(seqs)
     uses.add(KeyUse(org_id, digest.key, digest.body, seqs[0], len(seqs), listed))

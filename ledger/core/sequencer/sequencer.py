@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ledger.core.sequencer.batch import Batch, BatchOutcome, Turn
+from ledger.core.sequencer.batch import Batch, BatchOutcome, LaneBatch
 from ledger.core.sequencer.committer import Committer
 from ledger.core.sequencer.lane import Lane, SeenHeads
-from ledger.core.sequencer.mishaps import Mishaps, OnMishap
+from ledger.core.sequencer.mishaps import OnMishap, StepGuard
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.errors import ClockUnsteady, OutcomeUnknown, QueueFull, ShuttingDown, StorageError
 from ledger.keys import SigningKeyring
@@ -27,7 +27,7 @@ COMMITTERS: Final = 2
 """Transactions that one process has under way, each on a connection of its own."""
 
 
-class Limits(NamedTuple):
+class SequencerLimits(NamedTuple):
     """Bounds of one sequencer: what may wait, and what one transaction takes."""
 
     org_events: int = 50_000
@@ -71,16 +71,16 @@ class Sequencer:
         database: Database,
         keyring: Callable[[bool], SigningKeyring],
         *,
-        limits: Limits | None = None,
+        limits: SequencerLimits | None = None,
         clock: Callable[[], int] = system_clock_us,
         observe: Callable[[BatchReport], None] | None = None,
         on_mishap: OnMishap | None = None,
     ) -> None:
         self._keyring = keyring
         self._clock = clock
-        self._limits = limits or Limits()
+        self._limits = limits or SequencerLimits()
         self._observe = observe
-        self._mishaps = Mishaps(on_mishap)
+        self._mishaps = StepGuard(on_mishap)
         self._heads = SeenHeads()
         self._lanes: dict[int, Lane] = {}
         self._ready: dict[int, Lane] = {}
@@ -165,19 +165,19 @@ class Sequencer:
             with self._mishaps.caught("turn"):
                 await self._run_turns(await self._take_turns())
 
-    async def _take_turns(self) -> list[Turn]:
-        turns: list[Turn] = []
+    async def _take_turns(self) -> list[LaneBatch]:
+        turns: list[LaneBatch] = []
         events, size = self._limits.batch_events, self._limits.batch_bytes
         while self._ready and len(turns) < self._limits.batch_orgs and events > 0 and size > 0:
             lane = self._ready.pop(next(iter(self._ready)))
             await lane.lock.acquire()  # never waits: a ready lane is not locked
             requests = lane.take(events, size)
-            turns.append(Turn(lane, requests))
+            turns.append(LaneBatch(lane, requests))
             events -= sum(len(request.drafts) for request in requests)
             size -= sum(request.size_bytes for request in requests)
         return turns
 
-    async def _run_turns(self, turns: list[Turn]) -> None:
+    async def _run_turns(self, turns: list[LaneBatch]) -> None:
         try:
             await self._commit(turns)
         except Exception as error:
@@ -186,7 +186,7 @@ class Sequencer:
         finally:
             self._release(turns)
 
-    async def _commit(self, turns: list[Turn]) -> None:
+    async def _commit(self, turns: list[LaneBatch]) -> None:
         batch = Batch(turns, self._heads, self._keyring, self._clock)
         self._in_flight.add(batch)
         started = time.perf_counter()
@@ -203,7 +203,7 @@ class Sequencer:
         finally:
             self._in_flight.discard(batch)
 
-    def _settle(self, outcome: BatchOutcome, turns: list[Turn]) -> None:
+    def _settle(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
         """Answer the callers of a commit, each whatever befalls the others."""
         try:
             outcome.settle(self._heads)
@@ -217,7 +217,7 @@ class Sequencer:
                     request.refuse(refusal)
             _answer_all(turns, error)
 
-    async def _failed(self, turns: list[Turn], error: Exception) -> None:
+    async def _failed(self, turns: list[LaneBatch], error: Exception) -> None:
         """Not written, unless the error says otherwise (OutcomeUnknown)."""
         if len(turns) == 1 or isinstance(error, (ClockUnsteady, StorageError)):
             for request in (request for turn in turns for request in turn.requests):
@@ -231,7 +231,7 @@ class Sequencer:
         if self._observe is not None:
             self._observe(BatchReport(outcome.entries, orgs, seconds, outcome.frozen))
 
-    def _release(self, turns: list[Turn]) -> None:
+    def _release(self, turns: list[LaneBatch]) -> None:
         for turn in turns:
             self._waiting_bytes -= sum(request.size_bytes for request in turn.requests)
             turn.lane.lock.release()
@@ -270,7 +270,7 @@ class Sequencer:
         await self._committer.close()
 
 
-def _answer_all(turns: list[Turn], error: Exception) -> None:
+def _answer_all(turns: list[LaneBatch], error: Exception) -> None:
     """Refuse, as of unknown outcome, whoever of these turns was not answered."""
     reason = (
         f"an internal error ({type(error).__name__}) kept the answer from this request; read the "

@@ -12,10 +12,10 @@ import msgspec
 from ledger.chain import TrailFault
 from ledger.core.verification.trees.range_run import RangeRun
 from ledger.core.verification.trees.signed_run import SignedRun
-from ledger.core.verification.work.crew import ArchiveAt, CrewMember, Order, crew_of
+from ledger.core.verification.work.crew import ArchiveAt, CrewMember, VerificationSetup, crew_of
 from ledger.core.verification.work.extent import (
+    CoveredSizes,
     Extent,
-    Reach,
     SigningLimits,
     TrailRange,
     ask,
@@ -74,7 +74,7 @@ async def verify_trail(
     async with open_snapshot(database_url) as snapshot:
         extent = await find_extent(snapshot, target, trust)
         archive = await _found(snapshot, target, archive)
-        order = Order(
+        order = VerificationSetup(
             database_url,
             snapshot.name,
             target.org_id,
@@ -159,7 +159,7 @@ class _Run:
             return None
         return max(self._ending.last + 1, first), None
 
-    async def work(self, order: Order) -> None:
+    async def work(self, order: VerificationSetup) -> None:
         """Check all segments; returns when every one is tallied."""
         self._tell()
         segments = self.plan.count
@@ -239,7 +239,7 @@ class _Run:
             reason = "a row stands in the database although the archive has this entry"
             tally.add_fault(TrailFault(seq, "inserted", reason))
         self._conclude_head(newest_seq)
-        reach = Reach()
+        reach = CoveredSizes()
         if self._logs:
             await self._logs.conclude(tally)
             reach = await self._logs.reach()

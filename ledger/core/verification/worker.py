@@ -20,8 +20,8 @@ from ledger.core.verification.work.crew import (
     MAX_MESSAGE_BYTES,
     Advance,
     FromWorker,
-    Order,
     Ready,
+    VerificationSetup,
     WorkerFailure,
     decode_to_worker,
     encode,
@@ -33,7 +33,7 @@ from ledger.storage.copy_out import SegmentReader, reader_of
 from ledger.workers import answers_of_worker, frame, receive
 
 if TYPE_CHECKING:
-    from ledger.core.verification.rows.archived_rows import BothSides
+    from ledger.core.verification.rows.archived_rows import ArchiveAndDatabase
 
 ADVANCE_EVERY_S: Final = 0.2
 
@@ -45,7 +45,7 @@ class Worker:
         self._orders = orders
         self._answers = answers
         self._segments: asyncio.Queue[Segment] = asyncio.Queue()
-        self._both: BothSides | None = None
+        self._both: ArchiveAndDatabase | None = None
 
     async def run(self) -> None:
         """Work until stdin ends. Returns only then, or after a failure was told."""
@@ -53,7 +53,7 @@ class Worker:
         if body is None:
             return
         order = decode_to_worker(body)
-        assert isinstance(order, Order), "an order comes first"
+        assert isinstance(order, VerificationSetup), "an order comes first"
         working = asyncio.create_task(self._work(order))
         listening = asyncio.create_task(self._listen())
         await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +69,7 @@ class Worker:
             assert isinstance(segment, Segment), "only segments follow the order"
             self._segments.put_nowait(segment)
 
-    async def _work(self, order: Order) -> None:
+    async def _work(self, order: VerificationSetup) -> None:
         try:
             keyring = order.keyring()
             async with reader_of(order.database_url, order.snapshot) as reader:
@@ -99,7 +99,7 @@ class Worker:
                 await self._both.close()
 
     async def _read(
-        self, reader: SegmentReader, order: Order, segment: Segment, scan: SegmentScan
+        self, reader: SegmentReader, order: VerificationSetup, segment: Segment, scan: SegmentScan
     ) -> tuple[int, list[TrailFault]]:
         """Stream the rows through the scan; returns how many of them were told of.
 
@@ -121,9 +121,9 @@ class Worker:
             return told_rows, []
         if self._both is None:
             # Here, as few trails have left their database.
-            from ledger.core.verification.rows.archived_rows import BothSides  # noqa: PLC0415
+            from ledger.core.verification.rows.archived_rows import ArchiveAndDatabase  # noqa: PLC0415
 
-            self._both = BothSides(reader, archive, order.org_id, order.org)
+            self._both = ArchiveAndDatabase(reader, archive, order.org_id, order.org)
         faults = await self._both.copy(segment.lower, segment.last, take)
         return told_rows, faults
 

@@ -14,7 +14,7 @@ from ledger.errors import CheckpointError, EvidenceError, NoteError, QuireError
 from ledger.evidence.logs.kept import check_kept, newest_kept
 from ledger.evidence.logs.source import Source, open_source
 from ledger.evidence.logs.trail import ProvedEntries
-from ledger.evidence.logs.trusted import Keys, find_keys
+from ledger.evidence.logs.trusted import LogVerifiers, find_keys
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Findings, Judgement, unreadable
 from ledger.evidence.verification.attestations import judge_cosignatures
@@ -77,7 +77,7 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
     return findings.judgement(asked | ({"external_time"} if trust.tsa_ca is not None else set()))
 
 
-def _check_note(note: bytes, keys: Keys, trust: Trust, findings: Findings) -> None:
+def _check_note(note: bytes, keys: LogVerifiers, trust: Trust, findings: Findings) -> None:
     """Each kind of key that the log has must have signed its newest checkpoint."""
     findings.holds("checkpoints", "the newest checkpoint can be read")
     if not keys.classical:

@@ -44,7 +44,7 @@ class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
 
 
-class Archived:
+class ArchivedFilesCheck:
     """Checks an archive's own files; ``check_note`` judges a signed checkpoint of a size.
 
     One such file makes the log an archive, which must then be whole: the history of its

@@ -8,9 +8,9 @@ from typing import Final
 
 from ledger.checkpoint import TreeHead, parse_checkpoint
 from ledger.errors import CheckpointError, EvidenceError, QuireError, TileError
-from ledger.evidence.logs.archived import Archived
+from ledger.evidence.logs.archived import ArchivedFilesCheck
 from ledger.evidence.logs.source import Source
-from ledger.evidence.logs.trusted import Keys
+from ledger.evidence.logs.trusted import LogVerifiers
 from ledger.evidence.verdict import Findings
 from ledger.merkle import HASH_BYTES
 from ledger.note import open_note, parse_note
@@ -41,7 +41,9 @@ def newest_kept(source: Source, size: int) -> str | None:
     return newest
 
 
-def check_kept(source: Source, head: TreeHead, keys: Keys, findings: Findings) -> frozenset[str]:
+def check_kept(
+    source: Source, head: TreeHead, keys: LogVerifiers, findings: Findings
+) -> frozenset[str]:
     """Every file there is that the newest checkpoint does not name by itself.
 
     Returns the checks that such files ask for besides those of every log.
@@ -57,14 +59,16 @@ def check_kept(source: Source, head: TreeHead, keys: Keys, findings: Findings) -
 
 
 class _Kept:
-    def __init__(self, source: Source, head: TreeHead, keys: Keys, findings: Findings) -> None:
+    def __init__(
+        self, source: Source, head: TreeHead, keys: LogVerifiers, findings: Findings
+    ) -> None:
         # Proofs of neighbours need the same tiles: a few are kept.
         self._log = StaticLog(lru_cache(_CACHED_FILES)(source.read), head.size)
         self._source = source
         self._head = head
         self._keys = keys
         self._findings = findings
-        self._archived = Archived(
+        self._archived = ArchivedFilesCheck(
             source.read,
             self._log,
             head.size,

@@ -23,7 +23,7 @@ NO_KEYS: Final = "no key of the log is known: give one with --key, or keys.json 
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class LogVerifiers:
     """Verifiers of a log by kind, and the slug of the org whose trail it is, if it is one."""
 
     classical: tuple[Verifier, ...] = ()
@@ -49,7 +49,7 @@ class Keys:
 
 def find_keys(
     source: Source, origin: str, given: list[Verifier], trust: Trust, findings: Findings
-) -> Keys:
+) -> LogVerifiers:
     """What was given goes before what was pinned, and that before the log's own."""
     slug = origin.rpartition(_ORGS)[2] if _ORGS in origin else None
     listed = [] if trust.policy is None else trust.policy.keys_of(origin)
@@ -106,7 +106,7 @@ def _of_origin(given: list[Verifier], origin: str, findings: Findings) -> list[V
     return own
 
 
-def _of_history(history: LogKeyHistory, origin: str, slug: str | None) -> Keys:
+def _of_history(history: LogKeyHistory, origin: str, slug: str | None) -> LogVerifiers:
     if origin == history.anchor_origin:
         return _by_kind(history.anchor_verifiers(), None)
     if slug is None or history.org_origin(slug) != origin:
@@ -114,7 +114,7 @@ def _of_history(history: LogKeyHistory, origin: str, slug: str | None) -> Keys:
     return _by_kind(history.org_verifiers(slug), slug)
 
 
-def _by_kind(verifiers: tuple[Verifier, ...] | list[Verifier], slug: str | None) -> Keys:
+def _by_kind(verifiers: tuple[Verifier, ...] | list[Verifier], slug: str | None) -> LogVerifiers:
     classical = [one for one in verifiers if one.kind is SignatureType.ED25519]
     post_quantum = [one for one in verifiers if one.kind is SignatureType.ML_DSA_44_COSIGNATURE]
-    return Keys(tuple(classical), tuple(post_quantum), slug)
+    return LogVerifiers(tuple(classical), tuple(post_quantum), slug)

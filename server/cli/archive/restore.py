@@ -8,7 +8,7 @@ from typing import BinaryIO
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ledger.archive.restore.run import Means, Restore, Restored
+from ledger.archive.restore.run import Restore, RestoreInputs, RestoreResult
 from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.checkpointing import MEMORY_FILE, recall
@@ -18,7 +18,7 @@ from ledger.log_keys import KeyPins, parse_trust
 from ledger.storage.database import Database
 from server.cli.base import output
 from server.cli.base.own_database import own_database
-from server.cli.base.root import Failure
+from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.attestors import timestamp_trust, witness_policy
@@ -84,10 +84,10 @@ def _pins(data: bytes) -> KeyPins:
     try:
         return parse_trust(data)
     except KeyHistoryError as error:
-        raise Failure(f"--trust: {error}") from error
+        raise CommandFailure(f"--trust: {error}") from error
 
 
-def _means(settings: Settings, pins: KeyPins | None) -> Means:
+def _means(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
     secrets = load_secrets(settings, database_is_new=False)
     if pins is None:
         keys = read_log_keys(settings)
@@ -102,7 +102,7 @@ def _means(settings: Settings, pins: KeyPins | None) -> Means:
         return recall(settings.data_dir / MEMORY_FILE, org_ids)
 
     policy = None if settings.witness_policy is None else witness_policy(settings)
-    return Means(
+    return RestoreInputs(
         secrets.keyring,
         pins,
         lambda slug: new_org_key(secrets.master_key, slug),
@@ -115,10 +115,10 @@ async def _restored(
     settings: Settings,
     url: str,
     owner_url: str,
-    means: Means,
+    means: RestoreInputs,
     orgs: Sequence[str],
     shorter: bool,
-) -> tuple[list[Restored], list[str]]:
+) -> tuple[list[RestoreResult], list[str]]:
     with Progress(
         TextColumn("Restoring {task.description}"),
         BarColumn(),
@@ -148,7 +148,7 @@ async def _claim(settings: Settings, url: str) -> None:
         await database.close()
 
 
-def _print(one: Restored) -> None:
+def _print(one: RestoreResult) -> None:
     click.echo(
         f"{one.org}: {count(one.entries, 'entry', 'entries')} and "
         f"{count(one.checkpoints, 'checkpoint')} restored and verified."

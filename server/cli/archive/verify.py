@@ -16,7 +16,7 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.targets import Target
 from ledger.archive.verification.anchoring import TrustedAttestors
 from ledger.archive.verification.findings import CHECKS, ArchiveVerdict
-from ledger.archive.verification.run import How, Live, verify_archive
+from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
 from ledger.errors import KeyHistoryError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, parse_trust
@@ -25,7 +25,7 @@ from ledger.storage import archive_accounts, orgs
 from ledger.storage.database import Database
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 from server.cli.base import output, verdicts
-from server.cli.base.root import Failure
+from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.embedded import SERVER_ROLE, EmbeddedPostgres
@@ -93,7 +93,7 @@ def _pins(data: bytes) -> KeyPins:
     try:
         return parse_trust(data)
     except KeyHistoryError as error:
-        raise Failure(f"--trust: {error}") from error
+        raise CommandFailure(f"--trust: {error}") from error
 
 
 async def _verified(
@@ -111,7 +111,9 @@ async def _verified(
             done += entries
             progress.update(task, entries=done)
 
-        how = How(target_settings(settings), pins, attestors, None, not offline, advance)
+        how = ArchiveVerificationOptions(
+            target_settings(settings), pins, attestors, None, not offline, advance
+        )
         async with named_target(settings, url) as target, _live(settings, org, offline) as live:
             await _require_archive(target, org, live)
             trail, anchors = await verify_archive(target, org, how, keyring=keyring, live=live)
@@ -120,12 +122,12 @@ async def _verified(
     return ArchiveReport(verdict, verdict.valid, round(time.monotonic() - began, 3), trail, anchors)
 
 
-async def _require_archive(target: Target, org: str, live: Live | None) -> None:
+async def _require_archive(target: Target, org: str, live: LiveTrail | None) -> None:
     """Raises Failure where nothing of the org was ever archived here, as far as anybody knows."""
     async for _ in ArchiveReader(target, org).objects():
         return
     if live is None or not await archive_accounts.archived(live.database, target.url, live.org_id):
-        raise Failure(
+        raise CommandFailure(
             f"Nothing of {org} is archived in {target.url}: check the org's slug and the archive's "
             "URL, or archive it with quire archive run."
         )
@@ -148,7 +150,7 @@ def _keyring(settings: Settings) -> SigningKeyring | None:
 
 
 @asynccontextmanager
-async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[Live | None]:
+async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[LiveTrail | None]:
     """The database and the org in it. Without one that can be reached nothing is compared."""
     url = None if offline else _database_url(settings)
     if url is None:
@@ -162,7 +164,7 @@ async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[Li
         record = await orgs.org_by_slug(database, org)
         if record is None:
             output.say(f"The database has no org {org}: its archive is verified by itself.")
-        yield None if record is None else Live(database, record.id)
+        yield None if record is None else LiveTrail(database, record.id)
     finally:
         await database.close()
 
@@ -203,8 +205,8 @@ def _print(org: str, report: ArchiveReport) -> None:
     faults += [("_anchors", fault) for fault in anchors.faults]
     if faults:
         click.echo()
-        columns = [output.Column("Object"), output.Column("Check", keep=True)]
-        columns.append(output.Column("Reason"))
+        columns = [output.TableColumn("Object"), output.TableColumn("Check", keep=True)]
+        columns.append(output.TableColumn("Reason"))
         rows = [(f"{log}/{fault.key}", fault.check, fault.reason) for log, fault in faults]
         output.print_table(columns, rows)
     for log, found in ((org, trail), ("_anchors", anchors)):

@@ -17,7 +17,7 @@ from ledger.client import LedgerClient
 from ledger.client.transport import checked_url
 from ledger.surroundings import DEFAULT_URL
 from server.cli.base.output import say
-from server.cli.base.root import Failure
+from server.cli.base.root import CommandFailure
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,13 +103,13 @@ def _api_key(url: str, file: BinaryIO | None) -> str:
             why = "cannot be read"
     else:
         why = "is only used for a server on this machine"
-    raise Failure(f"No API key: set QUIRE_API_KEY or give --api-key-file ({path} {why}).")
+    raise CommandFailure(f"No API key: set QUIRE_API_KEY or give --api-key-file ({path} {why}).")
 
 
 def _decoded(content: bytes, source: str) -> str:
     key = content.strip()
     if not key or not key.isascii() or len(key.split()) != 1:
-        raise Failure(f"There is no API key in {source}.")
+        raise CommandFailure(f"There is no API key in {source}.")
     return key.decode()
 
 

@@ -17,7 +17,7 @@ _PIPED_WIDTH = 4_000  # nothing is cut for a reader that has no width
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column of a table; `keep`: never broken, however narrow the terminal is."""
 
     title: str
@@ -30,7 +30,7 @@ def terminal() -> Console:
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+def print_table(columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under a header; a cell may have several lines."""
     table = Table(
         box=box.SIMPLE_HEAD,

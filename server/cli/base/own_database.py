@@ -16,7 +16,7 @@ from server.settings import Settings
 from server.settings.data_dir import DataDirLock
 
 
-class Urls(NamedTuple):
+class DatabaseUrls(NamedTuple):
     """How the database is reached by its owner, and by the server's role."""
 
     owner: str
@@ -24,7 +24,7 @@ class Urls(NamedTuple):
 
 
 @contextmanager
-def own_database(settings: Settings) -> Iterator[Urls]:
+def own_database(settings: Settings) -> Iterator[DatabaseUrls]:
     """The migrated database: that of the settings, or the embedded one, running while it lasts.
 
     Raises ForeignKeys, before anything is written, where this machine's keys are not its own.
@@ -34,12 +34,12 @@ def own_database(settings: Settings) -> Iterator[Urls]:
         asyncio.run(require_sessions(settings.database_url, "QUIRE_DATABASE_URL"))
         asyncio.run(require_own_keys_at(owner, settings))
         asyncio.run(migrate(owner, setting=settings.owner_url_setting))
-        yield Urls(owner, settings.database_url)
+        yield DatabaseUrls(owner, settings.database_url)
         return
     postgres = EmbeddedPostgres(settings.data_dir)
     if settings.data_dir.is_dir() and postgres.attach():  # a server runs it, and has migrated it
         asyncio.run(require_own_keys_at(postgres.url(OWNER_ROLE), settings))
-        yield Urls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
+        yield DatabaseUrls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
         return
     with DataDirLock(settings.data_dir):
         postgres.start()
@@ -47,6 +47,6 @@ def own_database(settings: Settings) -> Iterator[Urls]:
             asyncio.run(provision(postgres.url(SUPERUSER)))
             asyncio.run(require_own_keys_at(postgres.url(OWNER_ROLE), settings))
             asyncio.run(migrate(postgres.url(OWNER_ROLE)))
-            yield Urls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
+            yield DatabaseUrls(postgres.url(OWNER_ROLE), postgres.url(SERVER_ROLE))
         finally:
             postgres.stop()

@@ -22,7 +22,7 @@ _ERROR_CHARS_MAX = 400
 PIPE_CLOSED = 141  # 128 + SIGPIPE: the reader went away, `quire … | head`
 
 
-class Failure(click.ClickException):
+class CommandFailure(click.ClickException):
     """A command that could not do its work: one message without a traceback.
 
     Not 1, which says that the work was done and the finding is bad.
@@ -31,7 +31,7 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
-class Root(LazyGroup):
+class RootGroup(LazyGroup):
     """Turns every error into a message and exit code 2, ^C and closed pipes into quiet codes.
 
     Python's own exit code for an exception is 1, which says that a trail has a fault.
@@ -46,7 +46,7 @@ class Root(LazyGroup):
             if not extra.get("standalone_mode", True):
                 raise
             _discard(sys.stdout, sys.stderr)
-            sys.exit(Failure.exit_code)
+            sys.exit(CommandFailure.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -60,7 +60,7 @@ class Root(LazyGroup):
             # A prompt was left: by ^C, or because there was no more input.
             if isinstance(error.__context__, KeyboardInterrupt):
                 _end(INTERRUPTED)
-            raise Failure("No answer, so nothing was done.") from error
+            raise CommandFailure("No answer, so nothing was done.") from error
         except (click.ClickException, click.exceptions.Exit):
             raise
         except BrokenPipeError:
@@ -72,27 +72,27 @@ class Root(LazyGroup):
             raise _failure(error) from error
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception) -> CommandFailure:
     """The message for an error; for one that nobody foresaw, with the way to its traceback."""
     if isinstance(error, QuireError | StartupRefused):
-        return Failure(printable(str(error), keep_lines=True))
+        return CommandFailure(printable(str(error), keep_lines=True))
     missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
     if missing is not None:
-        return Failure(missing)
+        return CommandFailure(missing)
     if isinstance(error, OSError):
         place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return Failure(printable(f"{place}{error.strerror or error}"))
+        return CommandFailure(printable(f"{place}{error.strerror or error}"))
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
     if isinstance(error, UnicodeError):  # which may quote a key, so it is not shown
-        return Failure(
+        return CommandFailure(
             "Something that is not UTF-8 text was given: check the arguments, the files that they "
             "name, and the variables that begin with QUIRE_."
         )
     said = " ".join(str(error).split())[:_ERROR_CHARS_MAX]
     if type(error).__module__.partition(".")[0] == "asyncpg":  # not imported for its names alone
-        return Failure(printable(f"The database refuses: {said}"))
-    return Failure(
+        return CommandFailure(printable(f"The database refuses: {said}"))
+    return CommandFailure(
         printable(
             f"{type(error).__name__}: {said or 'no more is known'}. Nobody foresaw this error: "
             f"please report it, with what {DEBUG_VARIABLE}=1 shows"

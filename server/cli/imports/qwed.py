@@ -18,18 +18,18 @@ from ledger.client import AsyncLedgerClient
 from ledger.qwed import QwedVerdict, TrailEnd
 from ledger.storage.qwed_source import QwedSource, QwedSourceError, open_source
 from server.cli.base.connection import PATIENT_ATTEMPTS, Connection, client_command
-from server.cli.base.output import Column, json_option, print_json, print_table, say, terminal
+from server.cli.base.output import TableColumn, json_option, print_json, print_table, say, terminal
 from server.cli.base.text import count
 from server.cli.imports.reading import ImportOutcome
-from server.cli.imports.trail import Trail, TrailImport
+from server.cli.imports.trail import ImportedTrail, TrailImport
 
 DEFAULT_SECRET_ENV: Final = "QWED_AUDIT_SECRET_KEY"  # noqa: S105 - the name of a variable
 EXIT_CODES: Final = {"verified": 0, "refuted": 1, "incomplete": 3}
 _FAULT_COLUMNS: Final = (
-    Column("row", keep=True, justify="right"),
-    Column("form", keep=True),
-    Column("failed"),
-    Column("reason"),
+    TableColumn("row", keep=True, justify="right"),
+    TableColumn("form", keep=True),
+    TableColumn("failed"),
+    TableColumn("reason"),
 )
 
 
@@ -112,7 +112,7 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
         )
         async with client, open_source(dsn) as source:
             organization = await _organization(source, source_org)
-            trail = Trail(organization, secrets, TrailEnd(expect_count, expect_head))
+            trail = ImportedTrail(organization, secrets, TrailEnd(expect_count, expect_head))
             with _SearchStatus() as progress:
                 run = TrailImport(client, source, trail, progress)
                 return await run.run(dry_run=dry_run)

@@ -45,7 +45,7 @@ class ImportOutcome:
 Progress = Callable[[ImportOutcome], None]
 
 
-class Writer(Protocol):
+class RowWriter(Protocol):
     """Takes what a reading finds to be written. Its methods raise QuireError."""
 
     async def row(self, row: QwedRow, verdict: QwedVerdict, outcome: ImportOutcome) -> None:
@@ -63,7 +63,7 @@ class Writer(Protocol):
         ...
 
 
-class Counting:
+class CountingWriter:
     """A writer that writes nothing: the reading counts."""
 
     async def row(self, row: QwedRow, verdict: QwedVerdict, outcome: ImportOutcome) -> None:
@@ -90,7 +90,7 @@ class Reading:
         verifier: TrailVerifier,
         known: KnownRows,
         broken: BrokenRows,
-        writer: Writer,
+        writer: RowWriter,
         progress: Progress,
     ) -> None:
         self._verifier = verifier

@@ -19,19 +19,19 @@ class RowRefused(QuireError):
     """A row that the server would not take, such as one larger than its payload limit."""
 
 
-class _Item(NamedTuple):
+class _QueuedRow(NamedTuple):
     row_id: int
     event: bytes
     corrects: bool
 
 
-class Sending:
+class SendingWriter:
     """A writer that appends what a reading finds, and counts it once it is durable."""
 
     def __init__(self, client: AsyncLedgerClient, organization_id: int) -> None:
         self._client = client
         self._organization_id = organization_id
-        self._batch: list[_Item] = []
+        self._batch: list[_QueuedRow] = []
         self._batch_bytes = 0
 
     async def row(self, row: QwedRow, verdict: QwedVerdict, outcome: ImportOutcome) -> None:
@@ -65,7 +65,7 @@ class Sending:
         event = msgspec.json.encode(fields)
         if self._batch_bytes + len(event) > BATCH_BYTES or len(self._batch) >= BATCH_EVENTS:
             await self.finish(outcome)
-        self._batch.append(_Item(row_id, event, corrects))
+        self._batch.append(_QueuedRow(row_id, event, corrects))
         self._batch_bytes += len(event)
 
     def _refused(self, error: ProblemError, outcome: ImportOutcome) -> QuireError:

@@ -18,8 +18,8 @@ from ledger.client import AsyncLedgerClient
 from ledger.errors import QuireError
 from ledger.qwed import QwedRow, TrailEnd, TrailVerifier
 from server.cli.imports.known import BrokenRows, KnownRows, read_known
-from server.cli.imports.reading import Counting, ImportOutcome, Progress, Reading, Writer
-from server.cli.imports.sending import Sending
+from server.cli.imports.reading import CountingWriter, ImportOutcome, Progress, Reading, RowWriter
+from server.cli.imports.sending import SendingWriter
 
 
 class WrongSecret(QuireError):
@@ -43,7 +43,7 @@ class RowSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class ImportedTrail:
     """Which trail is imported. ``secrets`` names the variable that each secret is in."""
 
     organization_id: int
@@ -55,7 +55,7 @@ class TrailImport:
     """One import of a trail into the org of a client."""
 
     def __init__(
-        self, client: AsyncLedgerClient, source: RowSource, trail: Trail, progress: Progress
+        self, client: AsyncLedgerClient, source: RowSource, trail: ImportedTrail, progress: Progress
     ) -> None:
         self._client = client
         self._source = source
@@ -71,14 +71,14 @@ class TrailImport:
         organization_id = self._trail.organization_id
         newest = await self._source.newest(organization_id)
         known = await read_known(self._client, organization_id, newest)
-        survey = await self._read(known, Counting())
+        survey = await self._read(known, CountingWriter())
         _refuse_other_database(survey, known, self._trail)
         _refuse_wrong_secrets(survey, self._trail)
         if dry_run or not survey.outcome.would_write:
             return survey.outcome
-        return (await self._read(known, Sending(self._client, organization_id))).outcome
+        return (await self._read(known, SendingWriter(self._client, organization_id))).outcome
 
-    async def _read(self, known: KnownRows, writer: Writer) -> Reading:
+    async def _read(self, known: KnownRows, writer: RowWriter) -> Reading:
         trail = self._trail
         verifier = TrailVerifier(trail.organization_id, trail.secrets, trail.end)
         broken = BrokenRows(self._client, trail.organization_id)
@@ -87,7 +87,7 @@ class TrailImport:
         return reading
 
 
-def _refuse_other_database(survey: Reading, known: KnownRows, trail: Trail) -> None:
+def _refuse_other_database(survey: Reading, known: KnownRows, trail: ImportedTrail) -> None:
     if known.newest_id is None or not survey.outcome.report.total_entries:
         return
     if survey.compared is None:
@@ -103,7 +103,7 @@ def _refuse_other_database(survey: Reading, known: KnownRows, trail: Trail) -> N
     )
 
 
-def _refuse_wrong_secrets(survey: Reading, trail: Trail) -> None:
+def _refuse_wrong_secrets(survey: Reading, trail: ImportedTrail) -> None:
     names = list(trail.secrets.values())
     wrong = [names[place] for place in survey.wrong_secrets]
     if wrong:

@@ -54,11 +54,11 @@ def list_keys(connection: Connection, org: str, as_json: bool) -> None:
         output.say(f"{org} has no API keys. Create one with: quire keys create {org} --name NAME")
         return
     columns = [
-        output.Column("Key", keep=True),
-        output.Column("Name"),
-        output.Column("Role", keep=True),
-        output.Column("Created", keep=True),
-        output.Column("Revoked", keep=True),
+        output.TableColumn("Key", keep=True),
+        output.TableColumn("Name"),
+        output.TableColumn("Role", keep=True),
+        output.TableColumn("Created", keep=True),
+        output.TableColumn("Revoked", keep=True),
     ]
     output.print_table(columns, [_row(key) for key in found])
 

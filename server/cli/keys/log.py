@@ -7,7 +7,7 @@ import click
 from ledger.errors import KeyHistoryError
 from ledger.note import Verifier
 from server.cli.base import output
-from server.cli.base.root import Failure
+from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.keys.log_keys import present_log_keys
 
@@ -47,7 +47,7 @@ def vkey(org: str | None, anchors: bool, every: bool, data_dir: Path | None, as_
         try:
             found = history.org_verifiers(org)
         except KeyHistoryError as error:
-            raise Failure(f"{org} can't be the slug of an org: {error}") from error
+            raise CommandFailure(f"{org} can't be the slug of an org: {error}") from error
         newest = found[-1:]
     shown = [key.vkey() for key in (found if every else newest)]
     if as_json:

@@ -105,8 +105,11 @@ def _print(history: LogKeyHistory) -> None:
         ]
     )
     click.echo()
-    columns = [output.Column("KEY", keep=True), output.Column("FROM", keep=True)]
-    columns += [output.Column("UNTIL", keep=True), output.Column("SHA-256 OF ITS STATEMENT")]
+    columns = [output.TableColumn("KEY", keep=True), output.TableColumn("FROM", keep=True)]
+    columns += [
+        output.TableColumn("UNTIL", keep=True),
+        output.TableColumn("SHA-256 OF ITS STATEMENT"),
+    ]
     output.print_table(columns, [_row(key) for key in history.keys])
 
 

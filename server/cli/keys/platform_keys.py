@@ -18,7 +18,7 @@ from server.access.platform_keys import PLATFORM_KEY
 from server.cli.base import output
 from server.cli.base.own_database import own_database
 from server.cli.base.private_file import locked_directory, replace_private_file
-from server.cli.base.root import Failure
+from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_master_key
@@ -34,7 +34,7 @@ _data_dir = click.option(
 )
 
 
-class Rotated(NamedTuple):
+class RotatedKey(NamedTuple):
     """A new key, its file, and the ids of the keys that were revoked for it."""
 
     id: str
@@ -57,8 +57,8 @@ def list_keys(data_dir: Path | None, as_json: bool) -> None:
         for key in found:
             output.print_json(_document(key))
         return
-    columns = [output.Column("Key", keep=True), output.Column("Name")]
-    columns += [output.Column("Created", keep=True), output.Column("Revoked", keep=True)]
+    columns = [output.TableColumn("Key", keep=True), output.TableColumn("Name")]
+    columns += [output.TableColumn("Created", keep=True), output.TableColumn("Revoked", keep=True)]
     rows = [(key.id, key.name, moment(key.created_at), moment(key.revoked_at)) for key in found]
     output.print_table(columns, rows)
 
@@ -97,7 +97,7 @@ def revoke(key_id: str, data_dir: Path | None) -> None:
     output.say(f"Platform key {key_id} is revoked.")
 
 
-async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool) -> Rotated:
+async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool) -> RotatedKey:
     """A crash on the way leaves the older keys in force; the next rotation revokes them."""
     older = [] if keep else await _in_force(database)
     new = Authenticator(database, master_key).new_key()
@@ -107,15 +107,17 @@ async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool)
         await orgs.revoke_key(database, key_id, None)
     detail = f"{new.key_id} was made; revoked: {', '.join(older) or 'none'}"
     await security_events.add(database, None, "platform_key_rotated", detail)
-    return Rotated(new.key_id, str(path), older)
+    return RotatedKey(new.key_id, str(path), older)
 
 
 async def _revoke(key_id: str, database: Database) -> None:
     in_force = await _in_force(database)
     if key_id not in in_force:
-        raise Failure(f"No platform key in force has the id {key_id}: quire keys platform list")
+        raise CommandFailure(
+            f"No platform key in force has the id {key_id}: quire keys platform list"
+        )
     if in_force == [key_id]:
-        raise Failure(
+        raise CommandFailure(
             f"{key_id} is the last platform key in force. Replace it with: quire keys platform rotate"
         )
     await orgs.revoke_key(database, key_id, None)

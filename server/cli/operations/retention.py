@@ -8,10 +8,10 @@ import click
 import msgspec
 
 from ledger.archive.retention.locks import unprotected
-from ledger.archive.retention.run import Left
-from ledger.storage import departed
+from ledger.archive.retention.run import DroppedMonth
+from ledger.storage import dropped_months
 from ledger.storage.database import Database
-from ledger.storage.departed import GoneMonth, Month, set_keep_months
+from ledger.storage.dropped_months import DroppedMonthSummary, Month, set_keep_months
 from server.cli.base import output
 from server.cli.base.own_database import own_database
 from server.cli.base.server_settings import read_settings
@@ -37,7 +37,7 @@ class RetentionStatus(msgspec.Struct):
     keep_months: int | None
     kept_by: str | None
     months: list[Month]
-    gone: list[GoneMonth]
+    gone: list[DroppedMonthSummary]
 
 
 @click.group()
@@ -65,7 +65,11 @@ def status(data_dir: Path | None, as_json: bool) -> None:
     output.print_fields(
         [("Months stay", stay), *([("None may go", found.kept_by)] if found.kept_by else [])]
     )
-    columns = [output.Column("MONTH", keep=True), output.Column("WHERE"), output.Column("ENTRIES")]
+    columns = [
+        output.TableColumn("MONTH", keep=True),
+        output.TableColumn("WHERE"),
+        output.TableColumn("ENTRIES"),
+    ]
     rows = [
         (
             f"{gone.month:%Y-%m}",
@@ -113,17 +117,17 @@ async def _status(url: str, kept_by: str | None) -> RetentionStatus:
     database = await Database.open(url, size=1)
     try:
         return RetentionStatus(
-            await departed.keep_months(database),
+            await dropped_months.keep_months(database),
             kept_by,
-            await departed.months(database),
-            await departed.gone(database),
+            await dropped_months.months(database),
+            await dropped_months.gone(database),
         )
     finally:
         await database.close()
 
 
-async def _run(settings: Settings, url: str, as_json: bool) -> list[Left]:
-    def tell(left: Left) -> None:
+async def _run(settings: Settings, url: str, as_json: bool) -> list[DroppedMonth]:
+    def tell(left: DroppedMonth) -> None:
         if as_json:
             output.print_json(left._asdict())
         else:

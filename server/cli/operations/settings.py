@@ -22,6 +22,10 @@ def settings(as_json: bool) -> None:
             output.print_json(row._asdict())
         return
     output.print_table(
-        [output.Column("Setting", keep=True), output.Column("Default"), output.Column("Meaning")],
+        [
+            output.TableColumn("Setting", keep=True),
+            output.TableColumn("Default"),
+            output.TableColumn("Meaning"),
+        ],
         [(row.name, row.default or "-", row.description) for row in rows],
     )

@@ -12,8 +12,8 @@ from server.cli.base import output
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import moment
 from server.process.logs import configure
-from server.witness.heads import Heads, LogHead
-from server.witness.home import Home, create, load_keys, load_logs
+from server.witness.heads import LogHead, WitnessHeads
+from server.witness.home import WitnessDirectory, create, load_keys, load_logs
 from server.witness.serve import serve as run_witness
 
 _dir = click.option(
@@ -46,7 +46,9 @@ def init(name: str, directory: Path, as_json: bool) -> None:
     """
     signers = create(directory, name)
     _print_keys(signers, as_json=as_json)
-    output.say(f"\nNow list the logs to watch in {Home(directory).logs}, each key as: log VKEY")
+    output.say(
+        f"\nNow list the logs to watch in {WitnessDirectory(directory).logs}, each key as: log VKEY"
+    )
     output.say("Back this directory up, but never let the witness go on from an older copy.")
 
 
@@ -55,9 +57,9 @@ def init(name: str, directory: Path, as_json: bool) -> None:
 @output.json_option
 def show(directory: Path, as_json: bool) -> None:
     """Show the witness's public keys, and where each of its logs stands."""
-    home = Home(directory)
+    home = WitnessDirectory(directory)
     signers, logs = load_keys(home), load_logs(home)
-    with closing(Heads(home.heads)) as heads:
+    with closing(WitnessHeads(home.heads)) as heads:
         found = {head.origin: head for head in heads.all()}
     _print_keys(signers, as_json=as_json)
     origins = dict.fromkeys([*(log.verifier.name for log in logs.logs), *found])
@@ -111,5 +113,5 @@ def _print_heads(heads: Sequence[tuple[str, LogHead | None]], *, as_json: bool) 
             rows.append((origin, size_shown, moment(time)))
     if rows:
         click.echo()
-        columns = output.Column("Size", justify="right"), output.Column("Cosigned at")
-        output.print_table([output.Column("Log"), *columns], rows)
+        columns = output.TableColumn("Size", justify="right"), output.TableColumn("Cosigned at")
+        output.print_table([output.TableColumn("Log"), *columns], rows)

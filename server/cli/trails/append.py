@@ -14,7 +14,7 @@ from server.cli.base.arguments import FileOrOrg, org_argument
 from server.cli.base.connection import PATIENT_ATTEMPTS, Connection, client_command
 from server.cli.base.ndjson import BadLine, EventLines
 from server.cli.base.text import count, printable
-from server.cli.trails.appending import Appending, Outcome, Stopped
+from server.cli.trails.appending import Appending, AppendOutcome, AppendStopped
 
 
 @click.command()
@@ -75,7 +75,7 @@ def _run(appending: Appending, lines: EventLines) -> BaseException | None:
     """Run to the end; returns what broke it off, to be raised after what was done is told."""
     try:
         appending.run(lines)
-    except Stopped:
+    except AppendStopped:
         return None
     except (LedgerError, KeyboardInterrupt, OSError) as error:
         return error
@@ -103,7 +103,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def step(self, outcome: Outcome) -> None:
+    def step(self, outcome: AppendOutcome) -> None:
         self._progress.update(
             self._task, completed=self._lines.bytes_read, appended=outcome.appended
         )
@@ -123,7 +123,7 @@ def _size(file: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _print(org: str, outcome: Outcome) -> None:
+def _print(org: str, outcome: AppendOutcome) -> None:
     head = outcome.head
     if outcome.appended and head is not None:
         entries = count(outcome.appended, "entry", "entries")
@@ -133,7 +133,7 @@ def _print(org: str, outcome: Outcome) -> None:
         click.echo(f"Appended nothing to {org}.")
 
 
-def _print_json(org: str, outcome: Outcome) -> None:
+def _print_json(org: str, outcome: AppendOutcome) -> None:
     head = outcome.head
     output.print_json(
         {

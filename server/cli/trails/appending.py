@@ -24,12 +24,12 @@ _REFUSALS = (
 )
 
 
-class Stopped(Exception):
+class AppendStopped(Exception):
     """A bad line ended the append; what stood before it is appended."""
 
 
 @dataclass(slots=True)
-class Outcome:
+class AppendOutcome:
     """What became of the lines; `rejected` lists at most MAX_REJECTED_LISTED.
 
     `last_line` is the last line whose fate is known: appended, or rejected.
@@ -65,10 +65,10 @@ class Appending:
         *,
         idempotency_prefix: str | None,
         keep_going: bool,
-        on_step: Callable[[Outcome], None],
+        on_step: Callable[[AppendOutcome], None],
         on_bad_line: Callable[[BadLine], None],
     ) -> None:
-        self.outcome = Outcome()
+        self.outcome = AppendOutcome()
         self._client = client
         self._prefix = idempotency_prefix
         self._keep_going = keep_going
@@ -127,4 +127,4 @@ class Appending:
         self.outcome.refused(bad)
         self._on_bad_line(bad)
         if not self._keep_going:
-            raise Stopped
+            raise AppendStopped

@@ -11,7 +11,7 @@ from ledger.client.models import BundleDisclosure, BundleRequest
 from server.cli.base import output
 from server.cli.base.arguments import Time, org_argument
 from server.cli.base.connection import Connection, client_command
-from server.cli.base.root import Failure
+from server.cli.base.root import CommandFailure
 from server.cli.base.text import count, printable
 
 _RECORD_BYTES = 36
@@ -72,7 +72,7 @@ def create(
     asked = _request(options)
     path = path or Path(f"quire-{org}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip")
     if path.exists():
-        raise Failure(f"{path} exists. Move it away, or name another file with --output.")
+        raise CommandFailure(f"{path} exists. Move it away, or name another file with --output.")
     with connection.client(org) as client:
         client.export_evidence_bundle(**asked).save(path)
     size = path.stat().st_size

@@ -16,10 +16,10 @@ from server.cli.base.text import moment
 
 _PAGE_MAX = 1_000
 _COLUMNS = [
-    output.Column("Seq", keep=True, justify="right"),
-    output.Column("Written at, record id", keep=True),
-    output.Column("Event, outcome"),
-    output.Column("Actor, subject"),
+    output.TableColumn("Seq", keep=True, justify="right"),
+    output.TableColumn("Written at, record id", keep=True),
+    output.TableColumn("Event, outcome"),
+    output.TableColumn("Actor, subject"),
 ]
 
 

@@ -53,12 +53,12 @@ def list_orgs(connection: Connection, as_json: bool) -> None:
         output.say("There are no orgs yet. Create one with: quire orgs create SLUG")
         return
     columns = [
-        output.Column("Org", keep=True),
-        output.Column("Name"),
-        output.Column("Privacy"),
-        output.Column("Entries", justify="right"),
-        output.Column("Created", keep=True),
-        output.Column("State", keep=True),
+        output.TableColumn("Org", keep=True),
+        output.TableColumn("Name"),
+        output.TableColumn("Privacy"),
+        output.TableColumn("Entries", justify="right"),
+        output.TableColumn("Created", keep=True),
+        output.TableColumn("State", keep=True),
     ]
     output.print_table(columns, rows)
 

@@ -140,9 +140,9 @@ def _faults(verdict: TrailVerification) -> str:
 
 def _print_faults(faults: Sequence[Fault]) -> None:
     columns = [
-        output.Column("Seq", keep=True, justify="right"),
-        output.Column("Fault", keep=True),
-        output.Column("Reason"),
+        output.TableColumn("Seq", keep=True, justify="right"),
+        output.TableColumn("Fault", keep=True),
+        output.TableColumn("Reason"),
     ]
     rows = [("-" if f.seq in (None, -1) else str(f.seq), f.kind, f.reason) for f in faults]
     output.print_table(columns, rows)

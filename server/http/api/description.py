@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document: Litestar's, completed with what it can't see.
 
 Bodies are read by the routes themselves, some routes answer prepared bytes, and
-every route answers problems: all that comes from their promises (:mod:`server.http.promise`).
+every route answers problems: all that comes from their promises (:mod:`server.http.contract`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from litestar.routes import HTTPRoute
 
 from ledger import __version__
 from ledger.errors import ProblemType
+from server.http.contract import PROMISE, RouteContract
 from server.http.problems import MEDIA_TYPE, problems
-from server.http.promise import PROMISE, Promise
 from server.trails.appending import JSON
 
 REFS: Final = "#/components/schemas/{name}"
@@ -67,7 +67,7 @@ def describe(
     return msgspec.json.encode(document)
 
 
-def promises_of(app: Litestar) -> dict[str, Promise]:
+def promises_of(app: Litestar) -> dict[str, RouteContract]:
     """The promises of all routes that are described, by operation id."""
     return {
         handler.operation_id: handler.opt[PROMISE]
@@ -78,7 +78,9 @@ def promises_of(app: Litestar) -> dict[str, Promise]:
     }
 
 
-def _schemas(promises: Collection[Promise], kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
+def _schemas(
+    promises: Collection[RouteContract], kinds: Mapping[str, ProblemType]
+) -> dict[str, Any]:
     types = [
         struct
         for promise in promises
@@ -95,7 +97,7 @@ def _schemas(promises: Collection[Promise], kinds: Mapping[str, ProblemType]) ->
 
 
 def _complete(
-    operation: dict[str, Any], promise: Promise, kinds: Mapping[str, ProblemType]
+    operation: dict[str, Any], promise: RouteContract, kinds: Mapping[str, ProblemType]
 ) -> None:
     operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
     for parameter in operation.get("parameters", []):
@@ -130,7 +132,7 @@ def _complete(
         promise.completes(operation)
 
 
-def roles(promise: Promise) -> str:
+def roles(promise: RouteContract) -> str:
     """Which roles may call a route, in words."""
     if promise.right is None:
         return "Any valid key."

@@ -22,9 +22,9 @@ from server.http.problems import (
     UNSUPPORTED_TYPE,
     document,
 )
-from server.http.protocol.http10 import UntilClosed
-from server.http.protocol.wellformed import Flaw, flaw_of, target_of
-from server.http.protocol.written import Written
+from server.http.protocol.bytes_response import BytesResponse
+from server.http.protocol.http10 import Http10Response
+from server.http.protocol.wellformed import RequestFlaw, flaw_of, target_of
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -38,12 +38,14 @@ HEAD_TIMEOUT_S: Final = 30.0
 """A connection looked at twice, this long apart, without a whole head is closed."""
 
 
-def _refusal(flaw: Flaw) -> ASGI3Application:
+def _refusal(flaw: RequestFlaw) -> ASGI3Application:
     body = document(flaw.kind, flaw.detail)
     headers: tuple[tuple[bytes, bytes], ...] = ((b"cache-control", b"no-store"),)
     if flaw.kind is UNSUPPORTED_TYPE:
         headers += ((b"accept-encoding", b"identity"),)  # RFC 9110, section 12.5.3
-    return cast("ASGI3Application", Written(flaw.kind.status, body, headers, MEDIA_TYPE.encode()))
+    return cast(
+        "ASGI3Application", BytesResponse(flaw.kind.status, body, headers, MEDIA_TYPE.encode())
+    )
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -80,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # Trailers go to a list that nobody reads: they must not pass for headers.
         self.headers = []
 
-    def _run_otherwise(self, flaw: Flaw | None, version: str) -> None:
+    def _run_otherwise(self, flaw: RequestFlaw | None, version: str) -> None:
         """Run a request of HTTP/1.0, or refuse one in its turn and end the connection."""
         app = self.app
         until_closed = None
@@ -89,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.url = b"/"  # what is no target can't be parsed as one
         if version != "1.1":
             keep_alive = flaw is None and self.parser.should_keep_alive()
-            self.app = until_closed = UntilClosed(self.app, keep_alive=keep_alive)
+            self.app = until_closed = Http10Response(self.app, keep_alive=keep_alive)
         super().on_headers_complete()
         self.app = app
         if flaw is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-class UntilClosed:
+class Http10Response:
     """An ASGI application whose answers go to a client of HTTP/1.0.
 
     An answer without a length ends with the connection. One that broke off resets it:

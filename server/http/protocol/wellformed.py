@@ -41,7 +41,7 @@ _MALFORMED_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SHOWN_CHARS: Final = 64
 
 
-class Flaw(NamedTuple):
+class RequestFlaw(NamedTuple):
     """Why a request is refused."""
 
     kind: ProblemType
@@ -63,7 +63,7 @@ def target_of(method: bytes, target: bytes) -> bytes:
     return rest if rest[:1] == b"/" else b"/" + rest
 
 
-def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> Flaw | None:
+def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> RequestFlaw | None:
     """What is wrong with the head of a request, or None."""
     by_name = dict(headers)
     flaw = None
@@ -85,9 +85,9 @@ def _is_host(value: bytes | None) -> bool:
     return value is not None and _HOST.fullmatch(value) is not None
 
 
-def _of_version(version: str, headers: Mapping[bytes, bytes]) -> Flaw | None:
+def _of_version(version: str, headers: Mapping[bytes, bytes]) -> RequestFlaw | None:
     if version not in {"1.0", "1.1"}:
-        return Flaw(VERSION_NOT_SUPPORTED, "send the request as HTTP/1.1")
+        return RequestFlaw(VERSION_NOT_SUPPORTED, "send the request as HTTP/1.1")
     host = headers.get(b"host")
     if host is None:
         needed = version == "1.1"
@@ -97,11 +97,11 @@ def _of_version(version: str, headers: Mapping[bytes, bytes]) -> Flaw | None:
     return None
 
 
-def _invalid(detail: str) -> Flaw:
-    return Flaw(INVALID_REQUEST, detail)
+def _invalid(detail: str) -> RequestFlaw:
+    return RequestFlaw(INVALID_REQUEST, detail)
 
 
-def _repeated(headers: Headers) -> Flaw | None:
+def _repeated(headers: Headers) -> RequestFlaw | None:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and name in ONCE:
@@ -110,34 +110,34 @@ def _repeated(headers: Headers) -> Flaw | None:
     return None
 
 
-def _of_special(method: str, version: str, headers: Mapping[bytes, bytes]) -> Flaw | None:
+def _of_special(method: str, version: str, headers: Mapping[bytes, bytes]) -> RequestFlaw | None:
     coding = headers.get(b"transfer-encoding")
     if coding is not None:
         if version == "1.0":
             return _invalid("HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
         if coding.strip().lower() != b"chunked":
-            return Flaw(
+            return RequestFlaw(
                 NOT_IMPLEMENTED,
                 f"the transfer coding {_shown(coding)} is not known here; send chunked alone, or "
                 "a Content-Length",
             )
     encoding = headers.get(b"content-encoding", b"").strip().lower()
     if encoding not in {b"", b"identity"} and method not in READS:
-        return Flaw(
+        return RequestFlaw(
             UNSUPPORTED_TYPE,
             f"bodies are taken as they are, and this one is {_shown(encoding)}-encoded; send it "
             "without a Content-Encoding",
         )
     expected = headers.get(b"expect", b"").strip().lower()
     if expected not in {b"", b"100-continue"}:
-        return Flaw(
+        return RequestFlaw(
             EXPECTATION_FAILED,
             f"Expect: {_shown(expected)} can't be met; 100-continue is all that can",
         )
     return None
 
 
-def _of_keys(headers: Mapping[bytes, bytes]) -> Flaw | None:
+def _of_keys(headers: Mapping[bytes, bytes]) -> RequestFlaw | None:
     """Two keys of which one would count; an Authorization of another scheme is a proxy's."""
     bearer = token_of([(b"authorization", headers[b"authorization"])])
     if bearer is None or bearer == headers[b"x-api-key"].strip().decode("latin-1"):
@@ -145,7 +145,7 @@ def _of_keys(headers: Mapping[bytes, bytes]) -> Flaw | None:
     return _invalid("Authorization and x-api-key hold two different keys; send one of them")
 
 
-def _of_target(target: bytes) -> Flaw | None:
+def _of_target(target: bytes) -> RequestFlaw | None:
     path, _, query = target.partition(b"?")
     if target[:1] != b"/" or b"#" in target:
         return _invalid("the request target is a path and a query, without host or fragment")

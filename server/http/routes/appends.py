@@ -17,9 +17,9 @@ from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
 from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.contract import asks
 from server.http.parameters import OrgSlug
-from server.http.promise import asks
-from server.http.protocol.written import Written
+from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
 from server.http.routes.waiting import signed, waits
@@ -114,7 +114,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
             receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
         content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
         content = _with(content, "checkpoint", found and found.checkpoint)
-    return Written(201, content.encode(), headers)
+    return BytesResponse(201, content.encode(), headers)
 
 
 def _with(document: str, name: str, value: str | None) -> str:

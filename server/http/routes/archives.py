@@ -17,12 +17,12 @@ from server.access.auth import Principal
 from server.access.directory import Conflict
 from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, services_of
+from server.http.contract import asks
 from server.http.parameters import OrgSlug
-from server.http.promise import asks
 from server.trails.appending import JSON
 
 MAX_WAIT_S: Final = 60.0
-LOOK_S: Final = 0.25
+POLL_INTERVAL_S: Final = 0.25
 
 
 class ArchiveProblemBody(Struct):
@@ -122,7 +122,7 @@ async def archive_now(
     deadline = asyncio.get_running_loop().time() + wait
     status = before
     while status.size < before.signed and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         status = await _status(request, tenant, principal, url)
     return Response(status, status_code=200 if status.size >= before.signed else 202)
 

@@ -31,12 +31,12 @@ from ledger.evidence.format import Disclose, Filter, Request
 from server.access.auth import Forbidden, Principal
 from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, services_of
+from server.http.contract import BYTES, WRITE_PROBLEMS, asks
 from server.http.json_body import json_body
 from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
 from server.http.problems import BadRequest
-from server.http.promise import BYTES, WRITE_PROBLEMS, asks
 from server.http.routes import disclosures
-from server.http.streamed import Streamed
+from server.http.streamed_response import StreamedResponse
 from server.keys.attestors import witnesses_asked
 from server.trails import reading
 from server.trails.services import Services
@@ -47,7 +47,7 @@ MAX_BODY_BYTES: Final = 16 << 20
 MAX_IDS: Final = 200_000
 SEARCH_S: Final = 20.0
 """How long a filter may search before its bundle is given up."""
-LOOK_S: Final = 0.25
+POLL_INTERVAL_S: Final = 0.25
 """Between two looks at whether what was asked for is signed."""
 
 _Seq = Annotated[int, Meta(ge=0, le=2**40 - 1)]
@@ -122,7 +122,7 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         if disclosure is not None and tenant.seals:
             await _recorded(services, contents, principal.key_id)
         what = f"bundle of {tenant.slug}"
-        return Streamed(first, pieces, _headers(contents), held.pop_all(), what)
+        return StreamedResponse(first, pieces, _headers(contents), held.pop_all(), what)
 
 
 def _check(asked: CreateBundle, principal: Principal) -> None:
@@ -171,7 +171,7 @@ async def _select(
         database,
         services.sealer,
         org,
-        reading.Query(**structs.asdict(asked.filter)),
+        reading.EntryQuery(**structs.asdict(asked.filter)),
         may_open=principal.may(May.OPEN),
     )
     if query is None:
@@ -231,13 +231,13 @@ async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -
                     services.database, org, seq, anchored=anchored, policy=policy
                 )
             except NotYetSigned:
-                if time.monotonic() + LOOK_S > deadline:
+                if time.monotonic() + POLL_INTERVAL_S > deadline:
                     raise
             else:
                 cosigned_by = cosigned_by or time.monotonic() + wait_s
-                if found.cosigned or time.monotonic() + LOOK_S > cosigned_by:
+                if found.cosigned or time.monotonic() + POLL_INTERVAL_S > cosigned_by:
                     return found
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _recorded(services: Services, contents: BundlePlan, key_id: str) -> None:

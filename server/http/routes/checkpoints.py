@@ -19,8 +19,8 @@ from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.contract import asks, needs_no_key
 from server.http.parameters import Limit, OrgSlug
-from server.http.promise import asks, needs_no_key
 from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 

@@ -17,12 +17,12 @@ from ledger.storage import search
 from server.access.directory import Conflict, NotFound
 from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.contract import BYTES, asks
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
-from server.http.promise import BYTES, asks
 from server.http.routes.appends import append_entries
 from server.http.routes.tenants import HeadBody, head_body
 from server.trails.appending import JSON, MSGPACK
-from server.trails.reading import EntryBody, Query, cursor_of, find, payload_bytes, show
+from server.trails.reading import EntryBody, EntryQuery, cursor_of, find, payload_bytes, show
 
 Exact = Annotated[
     str | None,
@@ -64,7 +64,7 @@ async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
     return entry
 
 
-QUERY_NAMES: Final = frozenset(Query.__struct_fields__) - {"descending"} | {"order"}
+QUERY_NAMES: Final = frozenset(EntryQuery.__struct_fields__) - {"descending"} | {"order"}
 
 
 @get(
@@ -92,7 +92,7 @@ async def list_entries(
     services = services_of(request)
     refuse_unknown(request, QUERY_NAMES)
     may_open = principal.may(May.OPEN)
-    query = Query(
+    query = EntryQuery(
         event_type=event_type,
         actor=actor,
         subject=subject,

@@ -21,9 +21,9 @@ from ledger.tiles import EntryTile, parse_path
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.caller import HttpRequest, body_of, log_of, services_of
+from server.http.contract import BYTES, OCTETS, TEXT, asks, needs_no_key
 from server.http.parameters import OrgSlug
-from server.http.promise import BYTES, OCTETS, TEXT, asks, needs_no_key
-from server.http.protocol.written import Written
+from server.http.protocol.bytes_response import BytesResponse
 
 PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 BINARY: Final = b"application/octet-stream"
@@ -101,7 +101,7 @@ async def anchor_tile(request: HttpRequest, tile: TilePath) -> ASGIApp:
 
 async def _tile(
     request: HttpRequest, org_id: int, path: str, age: bytes, *, public: bool
-) -> Written:
+) -> BytesResponse:
     try:
         wanted = parse_path("tile/" + path.removeprefix("/"))
     except TileError:
@@ -118,7 +118,7 @@ async def _tile(
 
 async def _bundle(
     request: HttpRequest, org_id: int, wanted: EntryTile, age: bytes, *, public: bool
-) -> Written:
+) -> BytesResponse:
     """An entry bundle, compressed for those who take that."""
     gzipped = _takes_gzip(request)
     data = await services_of(request).entry_bundles.read(org_id, wanted, gzipped=gzipped)
@@ -151,10 +151,10 @@ def _written(
     age: bytes,
     *headers: tuple[bytes, bytes],
     public: bool,
-) -> Written:
+) -> BytesResponse:
     # A cache that many share must not keep what needs a key.
     scope = b"public, " if public else b"private, "
-    return Written(200, body, ((b"cache-control", scope + age), *headers), content_type)
+    return BytesResponse(200, body, ((b"cache-control", scope + age), *headers), content_type)
 
 
 @post(
@@ -181,7 +181,7 @@ async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     appended = await services.appender.append(
         tenant, [services.appender.added(await body_of(request))]
     )
-    return Written(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
+    return BytesResponse(200, b"%d" % appended.entries[0].seq, (), PLAIN_TEXT)
 
 
 router = Router(

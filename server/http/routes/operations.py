@@ -17,8 +17,8 @@ from ledger.storage import archive_cost, migrate, trees
 from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
-from server.http.promise import TEXT, needs_no_key
-from server.http.protocol.written import Written
+from server.http.contract import TEXT, needs_no_key
+from server.http.protocol.bytes_response import BytesResponse
 from server.trails.appending import JSON
 from server.trails.services import Services
 
@@ -124,7 +124,7 @@ async def prometheus(request: HttpRequest) -> ASGIApp:
         await _measure_archive(services)
     body, content_type = metrics.exposition()
     # Litestar's response would add a charset to the one that is there.
-    return Written(200, body, (), content_type.encode())
+    return BytesResponse(200, body, (), content_type.encode())
 
 
 @get("/openapi.json", include_in_schema=False, opt=needs_no_key())

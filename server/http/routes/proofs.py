@@ -19,9 +19,9 @@ from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.contract import TEXT, asks, needs_no_key
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
-from server.http.promise import TEXT, asks, needs_no_key
 from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
 from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON

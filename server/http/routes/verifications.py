@@ -33,10 +33,10 @@ from ledger.verdict import Verdict, worse_of
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.contract import WRITE_PROBLEMS, asks
 from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
-from server.http.promise import WRITE_PROBLEMS, asks
 from server.http.routes.imported_rows import MISSING, ImportedRowBody, asked_place
 from server.trails.appending import JSON
 from server.trails.services import Services

@@ -36,7 +36,7 @@ MAX_PROVED: Final = 100
 """Entries of one request that are answered with a proof each; more have the checkpoint only."""
 
 
-class Signed(NamedTuple):
+class SignedInclusion(NamedTuple):
     """JSON of the checkpoint that includes all entries of a request, and of each one's proof.
 
     "null" where it was not signed in time; no proofs where there are too many.
@@ -56,7 +56,7 @@ def waits(request: HttpRequest) -> bool:
     return True
 
 
-async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> Signed:
+async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> SignedInclusion:
     """Wait for the checkpoint of these entries and prove them in it."""
     services = services_of(request)
     count = len(appended.entries)
@@ -66,11 +66,11 @@ async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> Sig
         _unproven.failed(type(error), log.warning, str(error), org=org.slug)
         found = None
     if found is None:
-        return Signed("null", ["null"] * count if count <= MAX_PROVED else [])
+        return SignedInclusion("null", ["null"] * count if count <= MAX_PROVED else [])
     return found
 
 
-async def _prove(services: Services, org: OrgFacts, appended: Appended) -> Signed | None:
+async def _prove(services: Services, org: OrgFacts, appended: Appended) -> SignedInclusion | None:
     receipts = list(appended.receipts())
     newest = max(receipt.seq for receipt in receipts)
     if not await services.growth.covers(org.id, newest, WAIT_S):
@@ -86,7 +86,7 @@ async def _prove(services: Services, org: OrgFacts, appended: Appended) -> Signe
         for receipt in receipts:
             place = RecordId(org.id, receipt.anchored_us, receipt.seq)
             proofs.append(_json(proof_body(place, proven[receipt.seq])))
-    return Signed(_head(checkpoint), proofs)
+    return SignedInclusion(_head(checkpoint), proofs)
 
 
 def _head(checkpoint: StoredCheckpoint) -> str:

@@ -23,7 +23,7 @@ from ledger.tiles import TILE_WIDTH
 HEADER: Final = COPY_SIGNATURE + bytes(8)
 
 
-class BothSides:
+class ArchiveAndDatabase:
     """Reads segments of one org's trail from the archive and the database, as one stream."""
 
     def __init__(self, rows: SegmentReader, at: ArchiveAt, org_id: int, org: str) -> None:
@@ -57,7 +57,7 @@ class BothSides:
         if upper <= last:
             await sink(COPY_TRAILER)
         else:
-            await self._rows.copy(self._org_id, last + 1, upper, _WithoutHeader(sink))
+            await self._rows.copy(self._org_id, last + 1, upper, _HeaderStripper(sink))
         return faults
 
     async def _bundle(self, first: int, last: int) -> list[StoredEntry]:
@@ -75,7 +75,7 @@ class BothSides:
         return found
 
 
-class _WithoutHeader:
+class _HeaderStripper:
     """Passes on a COPY stream without its header, which came already."""
 
     def __init__(self, sink: Sink) -> None:

@@ -125,7 +125,7 @@ class _Times(dict[int, str | None]):
         return text
 
 
-class Passed(NamedTuple):
+class FirstWrongRow(NamedTuple):
     """Where the first row begins that is not right or not whole, and what it should be.
 
     ``last_leaf`` is the leaf of the last right row, None where there was none.
@@ -154,7 +154,7 @@ class RightRows:
         expected: int,
         link: Link,
         keep: Callable[[bytes], object],
-    ) -> Passed:
+    ) -> FirstWrongRow:
         """Go past rows that are right, from seq ``expected`` on, the first after ``link``.
 
         ``keep`` is given the leaf hash of each.
@@ -211,7 +211,7 @@ class RightRows:
             except NOT_PLAIN:
                 right = False
             if not right:
-                return Passed(position, expected, link, last_leaf)
+                return FirstWrongRow(position, expected, link, last_leaf)
             keep(digest)
             last_leaf = leaf_data
             link = digest.hex()

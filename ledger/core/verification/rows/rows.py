@@ -34,7 +34,7 @@ class CopyError(FormatError):
     """Bytes that are not a binary COPY of entries: the database or the line is at fault."""
 
 
-class LooseRow(NamedTuple):
+class RawRow(NamedTuple):
     """A row as it stands, whatever stands there; ``anchored_us`` None beyond years 1970 to 9999.
 
     ``absent`` names the columns that are NULL or were too large to be sent.
@@ -60,7 +60,7 @@ def skip_header(buffer: bytes) -> int | None:
     return _HEADER_BYTES + int(extension_bytes)
 
 
-def read_loose(buffer: bytes, position: int) -> tuple[LooseRow, int] | None:
+def read_loose(buffer: bytes, position: int) -> tuple[RawRow, int] | None:
     """Any row at ``position`` and where it ends; None at the trailer or while incomplete.
 
     Takes NULLs and hashes of any length, so that no altered row stops a verification.
@@ -91,7 +91,7 @@ def read_loose(buffer: bytes, position: int) -> tuple[LooseRow, int] | None:
     return _loose(values), position
 
 
-def _loose(values: list[bytes | None]) -> LooseRow:
+def _loose(values: list[bytes | None]) -> RawRow:
     absent = tuple(name for name, value in zip(_COLUMNS, values, strict=True) if value is None)
     org_id, seq, anchored, actor_tag, subject_tag = (
         _BIGINT.unpack(value)[0] if value is not None else 0 for value in values[:5]
@@ -106,4 +106,4 @@ def _loose(values: list[bytes | None]) -> LooseRow:
         subject_tag,
         *(value or b"" for value in values[5:]),
     )
-    return LooseRow(entry, anchored_us if in_range else None, absent)
+    return RawRow(entry, anchored_us if in_range else None, absent)

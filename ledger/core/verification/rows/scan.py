@@ -26,11 +26,11 @@ from ledger.core.verification.rows.right_rows import (
 )
 from ledger.core.verification.rows.rows import (
     CopyError,
-    LooseRow,
+    RawRow,
     read_loose,
     skip_header,
 )
-from ledger.core.verification.trees.blocks import Rows
+from ledger.core.verification.trees.blocks import SegmentLeaves
 from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS, spell_range
 from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.entry import entry_hash
@@ -68,12 +68,12 @@ class LeafHashes:
             self._wrong.pop(entry.seq, None)
             self._hashes[-1] = entry.entry_hash
 
-    def rows(self) -> Rows:
+    def rows(self) -> SegmentLeaves:
         """Those of the segment alone, once all rows went by."""
         segment = self._segment
         leaves = self._hashes[segment.context :]
         leaves += [None] * (segment.last + 1 - segment.first - len(leaves))
-        return Rows(segment.first, leaves, self._wrong)
+        return SegmentLeaves(segment.first, leaves, self._wrong)
 
 
 GATHERED_BYTES: Final = 128 * 1024
@@ -81,7 +81,7 @@ GATHERED_BYTES: Final = 128 * 1024
 to make up for the beginning and the end of a look."""
 
 
-class _Held(NamedTuple):
+class _SuspectRow(NamedTuple):
     """The last row, at fault: another row at its seq may turn out to be the right one."""
 
     entry: StoredEntry
@@ -108,7 +108,7 @@ class SegmentScan:
         self._expected = segment.first - segment.context
         self._link: Link = UNKNOWN if segment.context or segment.first > 0 else None
         self._last_leaf: bytes | None = None
-        self._held: _Held | None = None
+        self._held: _SuspectRow | None = None
         self._strays = 0
         self._failed = 0
         self._leading_gap = 0
@@ -177,7 +177,7 @@ class SegmentScan:
             row, position = loose
             self._take(row)
 
-    def _take(self, row: LooseRow) -> None:
+    def _take(self, row: RawRow) -> None:
         """Judge a row that is not plainly right where it stands."""
         seq = row.entry.seq
         if seq < self._segment.first - self._segment.context:
@@ -196,12 +196,12 @@ class SegmentScan:
             self._link = links_from(row.entry, faults) if faults else row.entry.entry_hash.hex()
             self._last_leaf = row.entry.leaf
             if faults:
-                self._held = _Held(row.entry, faults, before)
+                self._held = _SuspectRow(row.entry, faults, before)
                 self.leaves.doubt(row.entry)
             else:
                 self.leaves.keep(row.entry.entry_hash)
 
-    def _take_stray(self, row: LooseRow) -> None:
+    def _take_stray(self, row: RawRow) -> None:
         """A row before the first entry there can be."""
         self.rows += 1
         self._strays += 1
@@ -209,7 +209,7 @@ class SegmentScan:
         stray = TrailFault(seq, "genesis", "a row stands before entry 0")
         self._report(seq, [stray, *self._check(row, UNKNOWN)])
 
-    def _take_second(self, row: LooseRow) -> None:
+    def _take_second(self, row: RawRow) -> None:
         """Another row at the seq of the last one: the one at fault is the intruder."""
         entry = row.entry
         self._count_row(entry.seq)
@@ -247,7 +247,7 @@ class SegmentScan:
             self._missing += missing
             self._add(TrailFault(first, "missing", spell_range(first, seq - 1, "missing")))
 
-    def _check(self, row: LooseRow, before: Link) -> list[TrailFault]:
+    def _check(self, row: RawRow, before: Link) -> list[TrailFault]:
         """All faults of one row, with its link to the row before."""
         entry = row.entry
         if row.absent:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.work.faults import LogKinds
-from ledger.core.verification.work.tree_part import Cut, FaultList, TileDifference, TreePart
+from ledger.core.verification.work.tree_part import FaultList, SegmentHead, TileDifference, TreePart
 from ledger.merkle import HASH_BYTES, TILE_WIDTH, fold
 from ledger.merkle.hashing import parents
 
@@ -22,7 +22,7 @@ MAX_SEQS: Final = 4
 Leaves = Sequence[bytes | None]
 
 
-class Tiles(NamedTuple):
+class SegmentTiles(NamedTuple):
     """The stored tiles of level 0 under a segment; ``size`` is the signed size they must cover.
 
     ``needed`` is the largest size of a head that is known of, in the tiles or elsewhere.
@@ -34,7 +34,7 @@ class Tiles(NamedTuple):
     kinds: LogKinds
 
 
-class Rows(NamedTuple):
+class SegmentLeaves(NamedTuple):
     """Leaf hashes of a segment's rows from seq ``first`` on, None where the row is not right.
 
     ``wrong`` are the hashes of leaves in rows that are there but have a fault.
@@ -46,21 +46,25 @@ class Rows(NamedTuple):
 
 
 def tree_part(
-    rows: Rows, tiles: Tiles, heads: Sequence[SignedTreeHead], faults: FaultList, held: set[str]
+    rows: SegmentLeaves,
+    tiles: SegmentTiles,
+    heads: Sequence[SignedTreeHead],
+    faults: FaultList,
+    held: set[str],
 ) -> TreePart:
     """The segment's part of the tree, with the cuts at these heads (by size, ascending)."""
     return _Blocks(rows, tiles, faults).part(heads, held)
 
 
 class _Blocks:
-    def __init__(self, rows: Rows, tiles: Tiles, faults: FaultList) -> None:
+    def __init__(self, rows: SegmentLeaves, tiles: SegmentTiles, faults: FaultList) -> None:
         self._rows = rows
         self._tiles = tiles
         self._faults = faults
         self._ours: list[bytes | None] = []
         self._stored: list[bytes | None] = []
         self._same = True
-        self._cuts: list[Cut] = []
+        self._cuts: list[SegmentHead] = []
         self._differing: list[TileDifference] = []
         self._displaced = False
         self._absent = False
@@ -69,7 +73,7 @@ class _Blocks:
         first = self._rows.first
         waiting = 0
         while waiting < len(heads) and heads[waiting].size <= first:  # the tree without leaves
-            self._cuts.append(Cut(heads[waiting].size, heads[waiting].root, b"", b""))
+            self._cuts.append(SegmentHead(heads[waiting].size, heads[waiting].root, b"", b""))
             waiting += 1
         count = len(self._rows.leaves)
         for start in range(0, count, TILE_WIDTH):
@@ -112,7 +116,9 @@ class _Blocks:
             self._same = False
         first = tile * TILE_WIDTH
         self._cuts += [
-            Cut(head.size, head.root, ours.fold(head.size - first), stored.fold(head.size - first))
+            SegmentHead(
+                head.size, head.root, ours.fold(head.size - first), stored.fold(head.size - first)
+            )
             for head in heads
         ]
         if len(leaves) == TILE_WIDTH:

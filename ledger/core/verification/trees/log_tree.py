@@ -15,8 +15,8 @@ from typing import Final
 from ledger.core.verification.work.crew import LogExtent
 from ledger.core.verification.work.faults import LogKinds
 from ledger.core.verification.work.tree_part import (
-    Cut,
     FaultList,
+    SegmentHead,
     TileDifference,
     TreePart,
     UpperLevel,
@@ -136,7 +136,7 @@ class LogTree:
             upper.add(hashes, hashes if stored is None else stored[below])
             self.finished.extend(upper.complete())
 
-    def _check(self, cut: Cut) -> None:
+    def _check(self, cut: SegmentHead) -> None:
         """Hold a signed root against both trees; whichever it is the root of is right."""
         ours = _root(self._ours, cut.ours)
         if ours == cut.root:

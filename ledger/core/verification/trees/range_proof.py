@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ledger.checkpoint import SignedTreeHead
-from ledger.core.verification.trees.blocks import Rows
+from ledger.core.verification.trees.blocks import SegmentLeaves
 from ledger.core.verification.work.faults import TRAIL_KINDS, LogKinds
 from ledger.core.verification.work.tree_part import FaultList, TreePart
 from ledger.errors import MerkleError, TileError
@@ -52,7 +52,9 @@ class TileStore:
 class RangeProof:
     """Proves the rows of one segment under a signed head. Adds to ``faults`` and ``held``."""
 
-    def __init__(self, head: SignedTreeHead, rows: Rows, faults: FaultList, held: set[str]) -> None:
+    def __init__(
+        self, head: SignedTreeHead, rows: SegmentLeaves, faults: FaultList, held: set[str]
+    ) -> None:
         self._head = head
         self._rows = rows
         self._faults = faults

@@ -17,7 +17,7 @@ from ledger.core.verification.trees.log_tree import LogRun, LogTree
 from ledger.core.verification.trees.range_proof import TileStore, check_root
 from ledger.core.verification.trees.signed_run import name_orphans
 from ledger.core.verification.work.crew import LogExtent, SignedExtent
-from ledger.core.verification.work.extent import AT_ONCE, TRIES, Reach
+from ledger.core.verification.work.extent import AT_ONCE, TRIES, CoveredSizes
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS, LogKinds
 from ledger.core.verification.work.segments import MAX_BIGINT
 from ledger.core.verification.work.tally import Tally
@@ -81,13 +81,13 @@ class RangeRun:
         if self._unproven:
             tally.doubted["checkpoints"] = "the tiles that are stored do not lead to every root"
 
-    async def reach(self) -> Reach:
+    async def reach(self) -> CoveredSizes:
         """How far the signed logs cover the trail; after :meth:`conclude`."""
         trust = self.signed.trust
         async with self._snapshot.trees() as trees:
             stamped = await self._attested_size(trees, "external_time")
             cosigned = await self._attested_size(trees, "witnesses")
-        return Reach(
+        return CoveredSizes(
             self.signed.trail.signed,
             self._anchored,
             None if trust.authorities is None else stamped,

@@ -14,7 +14,7 @@ import msgspec
 from ledger.anchor import LEAF_BYTES, NONCE_BYTES, blind
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.attestations import Attestations
-from ledger.core.verification.trees.blocks import Rows, Tiles, tree_part
+from ledger.core.verification.trees.blocks import SegmentLeaves, SegmentTiles, tree_part
 from ledger.core.verification.work.crew import SignedExtent
 from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, LogKinds, spell_range
 from ledger.core.verification.work.segments import MAX_BIGINT, MIN_BIGINT, Segment, SegmentResult
@@ -100,7 +100,7 @@ class SignedLogs:
         self._attestations = Attestations(trust)
         self._store: TileStore | None = None
 
-    async def trail_part(self, segment: Segment, rows: Rows | None) -> TreePart:
+    async def trail_part(self, segment: Segment, rows: SegmentLeaves | None) -> TreePart:
         """The tree over a trail's segment; ``rows`` None for what is beyond the trail."""
         signed = self._signed
         heads = HeadsOfSegment(signed.trust.trail, self._trail_judge, TRAIL_KINDS)
@@ -108,10 +108,10 @@ class SignedLogs:
         if rows is None:
             return _without_tree(heads.faults, heads.held)
         stored = await self._tiles(self._org_id, segment)
-        tiles = Tiles(stored, signed.trail.signed, signed.trail.needed, TRAIL_KINDS)
+        tiles = SegmentTiles(stored, signed.trail.signed, signed.trail.needed, TRAIL_KINDS)
         return tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
 
-    async def range_part(self, segment: Segment, rows: Rows | None) -> TreePart:
+    async def range_part(self, segment: Segment, rows: SegmentLeaves | None) -> TreePart:
         """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
         # Here, as the workers of a whole trail need none of it.
         from ledger.core.verification.trees.range_proof import RangeProof, TileStore  # noqa: PLC0415
@@ -136,7 +136,7 @@ class SignedLogs:
         else:
             rows = await _leaves(self._trees.leaves(segment.first, segment.last), segment, heads)
             stored = await self._tiles(ANCHOR_LOG, segment)
-            tiles = Tiles(stored, signed.anchors.signed, signed.anchors.needed, ANCHOR_KINDS)
+            tiles = SegmentTiles(stored, signed.anchors.signed, signed.anchors.needed, ANCHOR_KINDS)
             part = tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
         part = msgspec.structs.replace(part, attested=dict(self._attestations.attested))
         return SegmentResult(0, 0, 0, 0, 0, [], 0, [], tree=part)
@@ -148,7 +148,7 @@ class SignedLogs:
 
 async def _leaves(
     stored: AsyncIterator[tuple[int, bytes | None]], segment: Segment, heads: HeadsOfSegment
-) -> Rows:
+) -> SegmentLeaves:
     """Leaf hashes of the anchor log's leaves; one fault for a gap."""
     leaves: list[bytes | None] = []
 
@@ -167,7 +167,7 @@ async def _leaves(
             reason = f"leaf {idx} of the anchor log does not have {LEAF_BYTES} bytes"
             heads.faults.add(idx, ANCHOR_KINDS.rewritten, reason)
     pass_gap(segment.last + 1)
-    return Rows(segment.first, leaves, {})
+    return SegmentLeaves(segment.first, leaves, {})
 
 
 def _without_tree(faults: FaultList, held: set[str]) -> TreePart:

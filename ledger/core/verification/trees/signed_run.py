@@ -7,7 +7,7 @@ from typing import Final
 from ledger.chain import TrailFault
 from ledger.core.verification.trees.log_tree import LogRun, LogTree
 from ledger.core.verification.work.crew import CrewMember, SignedExtent
-from ledger.core.verification.work.extent import Reach
+from ledger.core.verification.work.extent import CoveredSizes
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS
 from ledger.core.verification.work.segments import Plan, SegmentResult
 from ledger.core.verification.work.tally import Tally
@@ -66,7 +66,7 @@ class SignedRun:
                 self._added += 1
             await self._anchors.settle()
 
-    async def reach(self) -> Reach:
+    async def reach(self) -> CoveredSizes:
         """How far the signed logs cover the trail; after :meth:`conclude`."""
         trust, size = self.signed.trust, self.signed.trail.signed
         attested = self._anchors.tree.attested
@@ -76,7 +76,7 @@ class SignedRun:
                 await trees.covered(self._org_id, attested.get(check, 0), size)
                 for check in ("external_time", "witnesses")
             ]
-        return Reach(
+        return CoveredSizes(
             size,
             anchored,
             None if trust.authorities is None else stamped,

@@ -67,7 +67,7 @@ class SignedExtent(msgspec.Struct, frozen=True):
     anchors: LogExtent
 
 
-class Order(msgspec.Struct, frozen=True, tag="order"):
+class VerificationSetup(msgspec.Struct, frozen=True, tag="order"):
     """What a worker needs once: where the trail is and what verifies it."""
 
     database_url: str
@@ -105,7 +105,7 @@ class WorkerFailure(msgspec.Struct, frozen=True, tag="failure"):
     message: str
 
 
-ToWorker = Order | Segment
+ToWorker = VerificationSetup | Segment
 FromWorker = Ready | Advance | SegmentResult | WorkerFailure
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
@@ -118,7 +118,7 @@ class CrewMember:
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
 
-    async def enlist(self, order: Order) -> None:
+    async def enlist(self, order: VerificationSetup) -> None:
         """Hand over the order; returns when the worker has the trail before it."""
         await self._process.send(encode(order))
         answer = await self._answer()
@@ -145,7 +145,7 @@ class CrewMember:
 
 
 @asynccontextmanager
-async def crew_of(size: int, order: Order) -> AsyncIterator[list[CrewMember]]:
+async def crew_of(size: int, order: VerificationSetup) -> AsyncIterator[list[CrewMember]]:
     """Processes that have the trail before them; none is left when the block ends."""
     async with worker_processes(WORKERS, size) as processes:
         crew = [CrewMember(process) for process in processes]
@@ -153,7 +153,7 @@ async def crew_of(size: int, order: Order) -> AsyncIterator[list[CrewMember]]:
         yield crew
 
 
-async def _enlist(crew: Sequence[CrewMember], order: Order) -> None:
+async def _enlist(crew: Sequence[CrewMember], order: VerificationSetup) -> None:
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             await asyncio.gather(*(member.enlist(order) for member in crew))

@@ -176,7 +176,7 @@ class SigningLimits(NamedTuple):
         }.get(check, self.anchoring_s)
 
 
-class Reach(NamedTuple):
+class CoveredSizes(NamedTuple):
     """Up to which size the trail is covered by each of the signed logs; 0 where it is not.
 
     ``known`` is the largest size that is known to be signed, stored or not. ``stamped`` and
@@ -190,7 +190,7 @@ class Reach(NamedTuple):
     known: int = 0
 
 
-class _Part(NamedTuple):
+class _SignedPart(NamedTuple):
     """Checks that reach as far as ``size``, and what an entry beyond it waits for."""
 
     checks: tuple[str, ...]
@@ -201,7 +201,7 @@ class _Part(NamedTuple):
 
 
 async def ask(
-    snapshot: Snapshot, org_id: int, reach: Reach, limits: SigningLimits, tally: Tally
+    snapshot: Snapshot, org_id: int, reach: CoveredSizes, limits: SigningLimits, tally: Tally
 ) -> None:
     """Note in the tally what is asked for of the signed logs, and what of it is not there."""
     if tally.last < tally.first:
@@ -211,27 +211,29 @@ async def ask(
         await _ask_for(part, snapshot, org_id, limits, tally)
 
 
-def _parts(reach: Reach) -> list[_Part]:
+def _parts(reach: CoveredSizes) -> list[_SignedPart]:
     parts = [
-        _Part(
+        _SignedPart(
             ("tree", "checkpoints", "classical_signature"),
             ("tree", "checkpoints"),
             reach.signed,
             "a checkpoint",
             reach.known,
         ),
-        _Part(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
+        _SignedPart(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
     ]
     if reach.stamped is not None:
-        parts.append(_Part(("external_time",), ("external_time",), reach.stamped, "a timestamp"))
+        parts.append(
+            _SignedPart(("external_time",), ("external_time",), reach.stamped, "a timestamp")
+        )
     if reach.cosigned is not None:
         what = "cosignatures of enough witnesses"
-        parts.append(_Part(("witnesses",), ("witnesses",), reach.cosigned, what))
+        parts.append(_SignedPart(("witnesses",), ("witnesses",), reach.cosigned, what))
     return parts
 
 
 async def _ask_for(
-    part: _Part, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
+    part: _SignedPart, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
 ) -> None:
     """A part is asked for as soon as it covers an entry of the range, or should."""
     covers = part.size > tally.first
@@ -255,7 +257,7 @@ async def _ask_for(
         tally.doubted.update(dict.fromkeys(part.doubted, reason))
 
 
-def _lost(part: _Part) -> str:
+def _lost(part: _SignedPart) -> str:
     return f"a tree of {part.known} entries was signed, and the database has no checkpoint of it"
 
 

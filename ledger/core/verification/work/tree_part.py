@@ -15,7 +15,7 @@ from ledger.core.verification.work.faults import MAX_FAULTS, MAX_REASON_CHARS
 from ledger.merkle import HASH_BYTES, TILE_WIDTH
 
 
-class Cut(msgspec.Struct, frozen=True, array_like=True):
+class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
     """A signed tree head that falls into the segment.
 
     ``root`` is what was signed. The tree of ``size`` is whole blocks and then
@@ -57,7 +57,7 @@ class TreePart(msgspec.Struct, frozen=True):
 
     ours: list[bytes | None]
     stored: list[bytes | None] | None
-    cuts: list[Cut] = []
+    cuts: list[SegmentHead] = []
     differing: list[TileDifference] = []
     displaced: bool = False
     absent: bool = False

@@ -72,7 +72,7 @@ class TrailTrust(msgspec.Struct, frozen=True):
         )
 
 
-class Judged(NamedTuple):
+class JudgedNote(NamedTuple):
     """What a note is worth: faults as (kind, reason), and the tree head if its signatures hold."""
 
     faults: list[tuple[str, str]]
@@ -96,11 +96,11 @@ class NoteJudge:
                 is_pq = verifier.kind == SignatureType.ML_DSA_44_COSIGNATURE
                 (self._pq if is_pq else self._classical).append(verifier)
 
-    def judge(self, size: int, root: bytes | None, note: bytes | None) -> Judged:
+    def judge(self, size: int, root: bytes | None, note: bytes | None) -> JudgedNote:
         """Hold a stored checkpoint (its columns and its note) against the log's keys."""
         if note is None:
             reason = "its note is NULL or too large to be one"
-            return Judged([(self._kinds.malformed, reason)], None, classical=False, pq=False)
+            return JudgedNote([(self._kinds.malformed, reason)], None, classical=False, pq=False)
         faults: list[tuple[str, str]] = []
         classical = self._open(note, self._classical, faults)
         pq = self._open(note, self._pq, faults, pq=True) if self._pq else None
@@ -110,7 +110,7 @@ class NoteJudge:
         if head is not None and (head.size, head.root) != (size, root):
             what = "its columns size and root are not those of its note"
             faults.append((self._kinds.columns, what))
-        return Judged(faults, head, classical=bool(classical), pq=bool(pq))
+        return JudgedNote(faults, head, classical=bool(classical), pq=bool(pq))
 
     def _open(
         self,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
-from ledger.archive.targets import Stored, Target
+from ledger.archive.targets import StoredObject, Target
 from ledger.archive.writing.sources import Object
 
 PUTS_AT_ONCE: Final = 8
@@ -29,7 +29,7 @@ class ObjectLock:
         return datetime.fromtimestamp(now_s, UTC) + timedelta(days=self.retain_days)
 
 
-class Puts:
+class ObjectWriter:
     """Stores objects below one prefix, several at a time, while the block lasts.
 
     The first that fails ends the others and is raised. ``objects`` and ``bytes`` count what the
@@ -91,7 +91,7 @@ class Puts:
         )
         self._count(stored)
 
-    def _count(self, stored: Stored) -> None:
+    def _count(self, stored: StoredObject) -> None:
         self.objects += 1
         self.bytes += stored.size
 

@@ -27,7 +27,7 @@ STALL_S: Final = 60.0
 """How long one piece may wait for a caller that reads nothing."""
 
 
-class Streamed:
+class StreamedResponse:
     """An answer of these pieces; what is ``held`` for them is let go however it ends.
 
     Where a piece can't be made the connection ends without the last chunk (RFC 9112,

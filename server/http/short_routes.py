@@ -19,9 +19,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
 from server.http.caller import HttpRequest
+from server.http.contract import PROMISE, RouteContract
 from server.http.guard import let_in
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
-from server.http.promise import PROMISE, Promise
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import appends, log
 
@@ -34,15 +34,15 @@ TILE: Final = "tile/"
 ADD: Final = "add"
 
 
-class Way(NamedTuple):
+class ShortRoute(NamedTuple):
     """A route that is reached directly: its function, and its handler for Litestar's own use."""
 
     run: Callable[..., Awaitable[ASGIApp]]
     handler: Any
-    promise: Promise
+    promise: RouteContract
 
 
-class Door:
+class ShortRoutes:
     """The application with the short ways in front of it; an ASGI application itself."""
 
     def __init__(self, app: Litestar) -> None:
@@ -54,11 +54,11 @@ class Door:
         self._anchor = self._way(log.anchor_checkpoint)
         self._anchor_tile = self._way(log.anchor_tile)
 
-    def _way(self, route: HTTPRouteHandler) -> Way:
+    def _way(self, route: HTTPRouteHandler) -> ShortRoute:
         found = self.app.get_handler_index_by_name(route.name or "")
         assert found is not None, "the application has this route"
         handler = found["handler"]
-        return Way(route.fn, handler, handler.opt[PROMISE])
+        return ShortRoute(route.fn, handler, handler.opt[PROMISE])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -84,7 +84,7 @@ class Door:
                 return
         await self.app(scope, receive, send)
 
-    def _of_log(self, method: str, path: str) -> tuple[Way, tuple[str, ...]] | None:
+    def _of_log(self, method: str, path: str) -> tuple[ShortRoute, tuple[str, ...]] | None:
         """The way to a log's resource, and what its route function is to be called with."""
         if path.startswith(ORGS):
             slug, _, resource = path[len(ORGS) :].partition(LOG)
@@ -106,7 +106,12 @@ class Door:
         return None
 
     async def _take(
-        self, way: Way, arguments: tuple[str, ...], scope: Scope, receive: Receive, send: Send
+        self,
+        way: ShortRoute,
+        arguments: tuple[str, ...],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         scope["litestar_app"] = self.app
         scope.setdefault("state", {})

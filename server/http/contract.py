@@ -23,7 +23,7 @@ TEXT: Final = {"type": "string"}
 BYTES: Final = {"type": "string", "format": "binary"}
 
 
-class Promise(msgspec.Struct, frozen=True, kw_only=True):
+class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     """One route: the right it asks for (None: any key), its body and the problems it answers.
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
@@ -64,14 +64,14 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 
 def asks(right: Right, **more: Any) -> dict[str, Any]:
     """The options of a route that asks for a right."""
-    return {PROMISE: Promise(right=right, **more)}
+    return {PROMISE: RouteContract(right=right, **more)}
 
 
 def any_key(**more: Any) -> dict[str, Any]:
     """The options of a route that every valid key may call."""
-    return {PROMISE: Promise(**more)}
+    return {PROMISE: RouteContract(**more)}
 
 
 def needs_no_key(**more: Any) -> dict[str, Any]:
     """The options of a route that everybody may call."""
-    return {PROMISE: Promise(open=True, **more)}
+    return {PROMISE: RouteContract(open=True, **more)}

@@ -63,7 +63,7 @@ ORDER BY r.org_id LIMIT $3"""
 DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
 
 
-class Departed(NamedTuple):
+class DroppedEntries(NamedTuple):
     """Entries of one org and month that left: the archive has them."""
 
     first_seq: int
@@ -80,7 +80,7 @@ class Month(NamedTuple):
     due: bool
 
 
-class GoneMonth(NamedTuple):
+class DroppedMonthSummary(NamedTuple):
     """A month that left: its first day, how much of how many orgs, where to, and when."""
 
     month: date
@@ -90,7 +90,7 @@ class GoneMonth(NamedTuple):
     departed_at: datetime
 
 
-class DepartedRange(NamedTuple):
+class DroppedRange(NamedTuple):
     """What a month holds of one org; ``slug`` None where there is no such org."""
 
     org_id: int
@@ -107,9 +107,9 @@ async def live_from(database: Database, org_id: int) -> int:
     return 0 if row is None else row[0]
 
 
-async def of_org(database: Database, org_id: int) -> list[Departed]:
+async def of_org(database: Database, org_id: int) -> list[DroppedEntries]:
     """What left of an org, oldest first."""
-    return [Departed(*row) for row in await database.fetch(OF_ORG, org_id)]
+    return [DroppedEntries(*row) for row in await database.fetch(OF_ORG, org_id)]
 
 
 async def last(queries: Any, org_id: int) -> ChainHead | None:
@@ -119,7 +119,7 @@ async def last(queries: Any, org_id: int) -> ChainHead | None:
 
 
 @asynccontextmanager
-async def alone(url: str) -> AsyncIterator[bool]:
+async def exclusive(url: str) -> AsyncIterator[bool]:
     """Whether nobody else lets months go while the block lasts. Raises DatabaseUnavailable."""
     connection = await connect(url)
     try:
@@ -130,9 +130,9 @@ async def alone(url: str) -> AsyncIterator[bool]:
         connection.terminate()
 
 
-async def gone(database: Database) -> list[GoneMonth]:
+async def gone(database: Database) -> list[DroppedMonthSummary]:
     """The months that left, oldest first."""
-    return [GoneMonth(*row) for row in await database.fetch(GONE, MAX_MONTHS)]
+    return [DroppedMonthSummary(*row) for row in await database.fetch(GONE, MAX_MONTHS)]
 
 
 async def months(database: Database) -> list[Month]:
@@ -165,7 +165,7 @@ async def set_keep_months(owner_url: str, keep: int | None) -> None:
         await connection.close(timeout=5)
 
 
-async def ranges(database: Database, month: date) -> list[DepartedRange]:
+async def ranges(database: Database, month: date) -> list[DroppedRange]:
     """What a month holds, by org. Raises RetentionRefused where it holds more than can go."""
     start = _start(month)
     end = (start + timedelta(days=31)).replace(day=1)
@@ -173,7 +173,7 @@ async def ranges(database: Database, month: date) -> list[DepartedRange]:
         rows = await connection.fetch(RANGES, start, end, MAX_ORGS + 1, timeout=DROP_TIMEOUT_S)
     if len(rows) > MAX_ORGS:
         raise RetentionRefused(f"{month:%Y-%m} has entries of more than {MAX_ORGS} orgs")
-    return [DepartedRange(*row) for row in rows]
+    return [DroppedRange(*row) for row in rows]
 
 
 async def drop(url: str, month: date, target: str, record_seq: int) -> int | None:

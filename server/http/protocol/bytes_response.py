@@ -8,7 +8,7 @@ from __future__ import annotations
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
 
-class Written:
+class BytesResponse:
     """An answer given as bytes, JSON unless said otherwise; call it as an ASGI application."""
 
     __slots__ = ("_body", "_content_type", "_headers", "_status")
