@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -28,6 +28,7 @@ from ledger.entry import (
 )
 from ledger.errors import MalformedLeaf, UnknownKey
 from ledger.keys import SigningKey, SigningKeyring
+from ledger.shapes import shape
 
 EMPTY_SEQ: Final = -1
 """``Head.seq`` of a trail without entries."""
@@ -79,12 +80,22 @@ class StoredEntry(NamedTuple):
     payload: bytes
 
 
+FAULT_KIND: Final = shape(
+    "FaultKind",
+    "A kind of fault in a trail or a log; docs/verification.md says what each means.",
+    "payload_mismatch",
+)
+
+
 class TrailFault(msgspec.Struct, frozen=True):
     """One thing wrong with a trail, at ``seq``; kinds are listed in docs/verification.md."""
 
-    seq: int
-    kind: str
-    reason: str
+    seq: Annotated[int, msgspec.Meta(examples=[41], extra_json_schema={"minimum": -1})]
+    """The seq of the entry at fault; -1: the fault is in the anchor log, or of no entry."""
+    kind: Annotated[str, FAULT_KIND]
+    """What kind of fault it is."""
+    reason: Annotated[str, msgspec.Meta(examples=["the payload was altered, cut or exchanged"])]
+    """What was found, in words."""
 
 
 def extend(

@@ -61,17 +61,30 @@ from typing import ClassVar, Final, NamedTuple
 
 
 class ProblemType(NamedTuple):
-    """The problem (RFC 9457) that the API answers an error with: its stable type, status, title."""
+    """The problem (RFC 9457) that the API answers an error with: its stable type, status, title.
+
+    ``example`` is the detail of one such problem, for the description of the API.
+    """
 
     slug: str
     status: int
     title: str
+    example: str
 
 
-INVALID_REQUEST: Final = ProblemType("invalid-request", 400, "Invalid request")
-NOT_FOUND: Final = ProblemType("not-found", 404, "Not found")
-FROZEN: Final = ProblemType("org-frozen", 423, "The org is frozen")
-UNAVAILABLE: Final = ProblemType("unavailable", 503, "Temporarily unavailable")
+INVALID_REQUEST: Final = ProblemType(
+    "invalid-request", 400, "Invalid request", "limit is 0; it must be 1 or more"
+)
+NOT_FOUND: Final = ProblemType("not-found", 404, "Not found", "this org has no such entry")
+FROZEN: Final = ProblemType(
+    "org-frozen", 423, "The org is frozen", "org acme is frozen: entry 41 is missing"
+)
+UNAVAILABLE: Final = ProblemType(
+    "unavailable",
+    503,
+    "Temporarily unavailable",
+    "the database can't do this now; nothing was written",
+)
 
 
 class QuireError(Exception):
@@ -167,7 +180,12 @@ class InvalidEvent(QuireError):
     the offending field; both are None where they do not apply.
     """
 
-    problem_type = ProblemType("invalid-event", 400, "Invalid event")
+    problem_type = ProblemType(
+        "invalid-event",
+        400,
+        "Invalid event",
+        "timestamp must be an RFC 3339 time such as 2026-01-31T12:00:00Z",
+    )
 
     def __init__(self, message: str, *, field: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
@@ -178,7 +196,12 @@ class InvalidEvent(QuireError):
 class PayloadTooLarge(InvalidEvent):
     """An event, or a request, that exceeds a size limit."""
 
-    problem_type = ProblemType("payload-too-large", 413, "Too large")
+    problem_type = ProblemType(
+        "payload-too-large",
+        413,
+        "Too large",
+        "too many events in one request; at most 10000 are taken, send several requests",
+    )
 
 
 class KeyringError(QuireError):
@@ -245,7 +268,13 @@ class OutcomeUnknown(StorageError):
     idempotency key is safe and tells which.
     """
 
-    problem_type = ProblemType("outcome-unknown", 503, "Outcome not known yet")
+    problem_type = ProblemType(
+        "outcome-unknown",
+        503,
+        "Outcome not known yet",
+        "the database did not say whether the entries are written; send the request again "
+        "with the same idempotency key",
+    )
 
 
 class ArchiveError(QuireError):
@@ -305,7 +334,12 @@ class OrgFrozen(AppendRefused):
 class IdempotencyMismatch(AppendRefused):
     """An idempotency key that was used before with another body."""
 
-    problem_type = ProblemType("idempotency-mismatch", 422, "Idempotency key reused")
+    problem_type = ProblemType(
+        "idempotency-mismatch",
+        422,
+        "Idempotency key reused",
+        "this idempotency key was used before with another body; use a new key for a new event",
+    )
 
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message)
@@ -315,7 +349,12 @@ class IdempotencyMismatch(AppendRefused):
 class QueueFull(AppendRefused):
     """Too much is waiting, of this org or (``everyone``) of all; ``retry_after`` is in seconds."""
 
-    problem_type = ProblemType("too-many-requests", 429, "Too many requests")
+    problem_type = ProblemType(
+        "too-many-requests",
+        429,
+        "Too many requests",
+        "5000 events of this org are waiting; retry shortly",
+    )
 
     def __init__(self, message: str, *, retry_after: int = 1, everyone: bool = False) -> None:
         super().__init__(message)
@@ -326,7 +365,13 @@ class QueueFull(AppendRefused):
 class ClockUnsteady(AppendRefused):
     """The server's clock leapt: no time is given out; ``retry_after`` is in seconds."""
 
-    problem_type = ProblemType("clock-unsteady", 503, "The server's clock is not to be trusted")
+    problem_type = ProblemType(
+        "clock-unsteady",
+        503,
+        "The server's clock is not to be trusted",
+        "the server's clock leapt less than a day ago: nothing that can't be undone is done for "
+        "another 90 minutes",
+    )
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)

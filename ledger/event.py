@@ -40,14 +40,25 @@ class EventFields(msgspec.Struct, gc=False):
     """The recognised fields of an event; unknown ones are skipped."""
 
     event_type: str | None = None
+    """The kind of event, as the caller names it; types that begin with "quire." are refused."""
     actor: str | None = None
+    """The person or program that acted."""
     action: str | None = None
+    """The act, in one word or a few."""
     outcome: str | None = None
+    """How the act ended."""
     subject: str | None = None
+    """The person whom the event concerns. In an org that seals, the payload is encrypted with this
+    person's key."""
     timestamp: str | None = None
+    """When the event happened, by the caller's clock: an RFC 3339 time, or a date."""
     data_classification: str | None = None
+    """How confidential the data is, in the caller's terms."""
     legal_basis: str | None = None
+    """Why the data may be processed, in the caller's terms."""
     unique_key: str | None = None
+    """A name of this event alone: an event of the same key is written once. It is not shown
+    again."""
 
 
 class Event(msgspec.Struct, gc=False):

@@ -170,8 +170,9 @@ def _shown(name: str) -> str:
 def _form(kind: Any, path: str) -> str:
     """What a text may be: its choices, or the description of its form."""
     found = None if kind is None else _type_at(msgspec.inspect.type_info(kind), path)
-    if isinstance(found, msgspec.inspect.LiteralType):
-        return " or ".join(f'"{value}"' for value in found.values)
+    bare = _bare(found)
+    if isinstance(bare, msgspec.inspect.LiteralType):
+        return " or ".join(f'"{value}"' for value in bare.values)
     if isinstance(found, msgspec.inspect.Metadata) and found.extra_json_schema:
         return str(found.extra_json_schema["description"])
     return "one of the values that are taken here"
@@ -186,11 +187,18 @@ def _type_at(found: Any, path: str) -> Any:
     return choices[0] if choices else None
 
 
+def _bare(found: Any) -> Any:
+    """The type without what is said of it: its title, its description, examples."""
+    return found.type if isinstance(found, msgspec.inspect.Metadata) else found
+
+
 def _choices(found: Any) -> tuple[Any, ...]:
-    return tuple(found.types) if isinstance(found, msgspec.inspect.UnionType) else (found,)
+    bare = _bare(found)
+    return tuple(bare.types) if isinstance(bare, msgspec.inspect.UnionType) else (found,)
 
 
 def _inside(found: Any, name: str) -> Any:
+    found = _bare(found)
     if isinstance(found, msgspec.inspect.ListType):
         return found.item_type if name == "[]" else None
     if not isinstance(found, msgspec.inspect.StructType):

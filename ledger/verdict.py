@@ -14,9 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-Check: TypeAlias = bool | Literal["not_checked"]
+from ledger.shapes import shape
+
+Check: TypeAlias = Annotated[
+    bool | Literal["not_checked"],
+    shape(
+        "Check",
+        'The answer of a check: it holds, it does not hold, or it was not made ("not_checked").',
+        True,
+    ),
+]
 """The answer of a single check."""
 NOT_CHECKED: Final = "not_checked"
 

@@ -29,7 +29,12 @@ class DamagedTree(StorageError):
 class NotYetSigned(QuireError):
     """What was asked for is not in a checkpoint yet; the signer follows within seconds."""
 
-    problem_type = ProblemType("not-yet-signed", 409, "Not in a checkpoint yet")
+    problem_type = ProblemType(
+        "not-yet-signed",
+        409,
+        "Not in a checkpoint yet",
+        "entry 41 is not in a checkpoint yet; ask again in a moment",
+    )
 
 
 class SigningStopped(QuireError):

@@ -42,13 +42,23 @@ class Principal(NamedTuple):
 class Unauthorized(QuireError):
     """No key, or none that is valid."""
 
-    problem_type = ProblemType("unauthorized", 401, "No valid API key")
+    problem_type = ProblemType(
+        "unauthorized",
+        401,
+        "No valid API key",
+        "send an API key as 'Authorization: Bearer …' or 'x-api-key: …'",
+    )
 
 
 class Forbidden(QuireError):
     """A valid key whose role does not permit what was asked."""
 
-    problem_type = ProblemType("forbidden", 403, "Not permitted for this key's role")
+    problem_type = ProblemType(
+        "forbidden",
+        403,
+        "Not permitted for this key's role",
+        "a viewer key may not append entries",
+    )
 
 
 class NewKey(NamedTuple):

@@ -37,7 +37,9 @@ class NotFound(QuireError):
 class Conflict(QuireError):
     """What was asked contradicts what is there."""
 
-    problem_type = ProblemType("conflict", 409, "Conflict")
+    problem_type = ProblemType(
+        "conflict", 409, "Conflict", "the slug 'acme' is taken; choose another"
+    )
 
 
 def no_such_org(slug: str) -> NotFound:

@@ -10,9 +10,13 @@ class Role(StrEnum):
     """What a key is for."""
 
     PLATFORM = "platform"
+    """Makes orgs, and may do everything in each of them."""
     ADMIN = "admin"
+    """Also manages the keys of its org, erases persons and thaws."""
     MEMBER = "member"
+    """Also appends entries and opens what is sealed."""
     VIEWER = "viewer"
+    """Reads and verifies, but opens nothing sealed."""
 
 
 class Right(NamedTuple):

@@ -7,7 +7,7 @@ are generated from it. An application does not start with a route that promises 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,8 +19,35 @@ PROMISE: Final = "promise"
 WRITE_PROBLEMS: Final = (408, 413, 503)
 """Problems of every route that reads a body and writes."""
 OCTETS: Final = "application/octet-stream"
-TEXT: Final = {"type": "string"}
-BYTES: Final = {"type": "string", "format": "binary"}
+
+
+class ResponseHeader(NamedTuple):
+    """A header of successful answers: what it says, and an example of its value."""
+
+    name: str
+    description: str
+    example: str
+    always: bool = True
+
+
+NO_STORE: Final = ResponseHeader(
+    "Cache-Control",
+    "No cache may keep this answer: it holds what is for the caller only",
+    "no-store",
+)
+NO_SNIFFING: Final = ResponseHeader(
+    "X-Content-Type-Options", "Browsers take the content for what its type says", "nosniff"
+)
+
+
+def text(description: str, example: str) -> dict[str, Any]:
+    """The schema of an answer that is text."""
+    return {"type": "string", "description": description, "examples": [example]}
+
+
+def octets(description: str) -> dict[str, Any]:
+    """The schema of an answer that is bytes."""
+    return {"type": "string", "format": "binary", "description": description}
 
 
 class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +57,10 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
     whether a call may change anything: every method but GET must say so. A route that ``reads_query`` refuses unknown parameters
     itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
-    write their bytes themselves: schema by media type; ``schemas`` are named ones of theirs, and
-    ``completes`` adds to the route's part of the API's description.
+    write their bytes themselves: schema by media type; ``schemas`` makes named ones of theirs, and
+    ``completes`` adds to the route's part of the API's description. ``meanings`` says, by status,
+    what a successful answer means, where the docstring of its type does not; ``examples`` are answers
+    of a status that the examples of its type do not fit; ``headers`` are those of successful answers.
     """
 
     right: Right | None = None
@@ -45,7 +74,10 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     example: Any = None
     problems: tuple[int, ...] = ()
     answers: Mapping[int, Mapping[str, Any]] = {}
-    schemas: Mapping[str, Any] = {}
+    meanings: Mapping[int, str] = {}
+    examples: Mapping[int, Any] = {}
+    headers: tuple[ResponseHeader, ...] = ()
+    schemas: Callable[[], Mapping[str, Any]] = dict
     completes: Callable[[dict[str, Any]], None] | None = None
 
     def refusals(self, parameters: Sequence[Mapping[str, Any]]) -> list[int]:

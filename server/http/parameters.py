@@ -8,23 +8,42 @@ from litestar.params import PathParameter, QueryParameter
 
 MAX_TEXT_CHARS = 1_024
 
-OrgSlug = Annotated[str, PathParameter(description="Slug of the org")]
+OrgSlug = Annotated[
+    str, PathParameter(description="Slug of the org", schema_extra={"examples": ["acme"]})
+]
 RecordName = Annotated[
-    str, PathParameter(description='Id of an entry: "rec_" and 32 lower-case hex digits')
+    str,
+    PathParameter(
+        description='Id of an entry: "rec_" and 32 lower-case hex digits',
+        schema_extra={"examples": ["rec_000000010649add44930000000000029"]},
+    ),
 ]
 EntryName = Annotated[
     str,
     PathParameter(
         description='Id of an entry ("rec_" and 32 lower-case hex digits), or the integer id '
-        "that QWED gave an imported row of the key's org"
+        "that QWED gave an imported row of the key's org",
+        schema_extra={"examples": ["rec_000000010649add44930000000000029"]},
     ),
 ]
-KeyId = Annotated[str, PathParameter(description="Id of an API key: 16 lower-case hex digits")]
+KeyId = Annotated[
+    str,
+    PathParameter(
+        description="Id of an API key: 16 lower-case hex digits",
+        schema_extra={"examples": ["9f86d081884c7d65"]},
+    ),
+]
 Cursor = Annotated[
     str | None,
     QueryParameter(
         max_length=MAX_TEXT_CHARS,
         description="next_cursor of the page before; none: the first page",
+        schema_extra={"examples": ["MQAAAAAAAAAq"]},
     ),
 ]
-Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most rows of the page")]
+Limit = Annotated[
+    int,
+    QueryParameter(
+        ge=1, le=1000, description="Most rows of the page", schema_extra={"examples": [100]}
+    ),
+]

@@ -58,7 +58,12 @@ class BadRequest(QuireError):
 class RequestTimeout(QuireError):
     """A body that did not arrive in time."""
 
-    problem_type = ProblemType("request-timeout", 408, "The request took too long to arrive")
+    problem_type = ProblemType(
+        "request-timeout",
+        408,
+        "The request took too long to arrive",
+        "the body did not arrive within 30 s; nothing was written",
+    )
 
 
 def problem_of(error: type[QuireError]) -> ProblemType:
@@ -69,19 +74,41 @@ def problem_of(error: type[QuireError]) -> ProblemType:
 
 TOO_LARGE: Final = problem_of(PayloadTooLarge)
 UNSUPPORTED_TYPE: Final = problem_of(UnsupportedBody)
-HEADERS_TOO_LARGE: Final = ProblemType("headers-too-large", 431, "Headers too large")
-INTERNAL: Final = ProblemType("internal", 500, "Internal error")
-EXPECTATION_FAILED: Final = ProblemType("expectation-failed", 417, "Expectation can't be met")
-NOT_IMPLEMENTED: Final = ProblemType("not-implemented", 501, "Transfer coding not known")
+HEADERS_TOO_LARGE: Final = ProblemType(
+    "headers-too-large", 431, "Headers too large", "headers have at most 65536 bytes"
+)
+INTERNAL: Final = ProblemType(
+    "internal", 500, "Internal error", "the server failed on this request; its log says why"
+)
+EXPECTATION_FAILED: Final = ProblemType(
+    "expectation-failed",
+    417,
+    "Expectation can't be met",
+    "Expect: 200-ok can't be met; 100-continue is all that can",
+)
+NOT_IMPLEMENTED: Final = ProblemType(
+    "not-implemented",
+    501,
+    "Transfer coding not known",
+    "the transfer coding gzip is not known here; send chunked alone, or a Content-Length",
+)
 VERSION_NOT_SUPPORTED: Final = ProblemType(
-    "version-not-supported", 505, "HTTP version not supported"
+    "version-not-supported",
+    505,
+    "HTTP version not supported",
+    "send the request as HTTP/1.1",
 )
 OF_STATUS: Final = {
     400: INVALID_REQUEST,
     401: problem_of(Unauthorized),
     403: problem_of(Forbidden),
     404: NOT_FOUND,
-    405: ProblemType("method-not-allowed", 405, "Method not allowed"),
+    405: ProblemType(
+        "method-not-allowed",
+        405,
+        "Method not allowed",
+        "Method Not Allowed",
+    ),
     413: TOO_LARGE,
 }
 _OF_NO_ERROR: Final = (

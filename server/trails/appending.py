@@ -33,7 +33,12 @@ BODY_TYPES: Final = (JSON, NDJSON, MSGPACK)
 class UnsupportedBody(InvalidEvent):
     """A content type that no parser takes."""
 
-    problem_type = ProblemType("unsupported-media-type", 415, "Unsupported content type")
+    problem_type = ProblemType(
+        "unsupported-media-type",
+        415,
+        "Unsupported content type",
+        'send application/json, application/x-ndjson, application/msgpack, not "text/csv"',
+    )
 
 
 class IntakeLimits(msgspec.Struct, frozen=True):

@@ -6,9 +6,10 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ledger import sealing
 from ledger.chain import StoredEntry
@@ -33,10 +34,20 @@ from ledger.errors import (
     SealingError,
 )
 from ledger.event import is_json_payload
+from ledger.shapes import HashHex, RecordIdText, Seq, TimeText, shape
 from ledger.storage.database import Database
 from ledger.storage.search import EntrySearch, Page
 from ledger.times import bound
 
+PayloadFormat = Annotated[
+    Literal["json", "msgpack", "sealed"],
+    shape(
+        "PayloadFormat",
+        "How the payload is shown: as JSON, as the bytes of MessagePack, or not at all, as the "
+        "caller may not open it or nobody can.",
+        "json",
+    ),
+]
 LEAF_FILTERS: Final = ("event_type", "action", "outcome", "data_classification")
 
 
@@ -54,27 +65,52 @@ class EntryBody(msgspec.Struct):
     its archive without the key that opens this payload.
     """
 
-    record_id: str
-    seq: int
-    entry_hash: str
-    previous_hash: str | None
-    anchored_at: str
-    signature: str
-    key: str
-    event_type: str | None
-    actor: str | None
-    action: str | None
-    outcome: str | None
-    subject: str | None
-    timestamp: str | None
-    data_classification: str | None
-    legal_basis: str | None
-    payload: msgspec.Raw
-    payload_format: str
-    payload_base64: str | None
+    record_id: RecordIdText
+    """The id of the entry."""
+    seq: Seq
+    """The number of the entry in its trail."""
+    entry_hash: HashHex
+    """The hash of the entry's leaf: SHA-256(0x00 ‖ leaf)."""
+    previous_hash: HashHex | None
+    """The hash of the entry before it; null for the first of the trail."""
+    anchored_at: TimeText
+    """When the entry was written."""
+    signature: HashHex
+    """The signature over the entry hash: HMAC-SHA256 with a key of the server."""
+    key: Annotated[str, Meta(examples=["k1"])]
+    """The id of the key that signed."""
+    event_type: Annotated[str, Meta(examples=["invoice.approved"])] | None
+    """The field of the event; null where the event has none, like those that follow."""
+    actor: Annotated[str, Meta(examples=["ada@example.com"])] | None
+    """The field of the event; in an org that seals, a viewer sees a ref ("ref:…") in its place."""
+    action: Annotated[str, Meta(examples=["approve"])] | None
+    """The field of the event."""
+    outcome: Annotated[str, Meta(examples=["success"])] | None
+    """The field of the event."""
+    subject: Annotated[str, Meta(examples=["bob@example.com"])] | None
+    """The field of the event; in an org that seals, a viewer sees a ref ("ref:…") in its place."""
+    timestamp: Annotated[str, Meta(examples=["2026-01-31"])] | None
+    """The field of the event, as the caller wrote it: an RFC 3339 time, or a date."""
+    data_classification: Annotated[str, Meta(examples=["confidential"])] | None
+    """The field of the event."""
+    legal_basis: Annotated[str, Meta(examples=["contract"])] | None
+    """The field of the event."""
+    payload: Annotated[
+        msgspec.Raw, Meta(examples=[{"event_type": "invoice.approved", "actor": "ada@example.com"}])
+    ]
+    """The event as JSON, as it was sent; null where it is MessagePack, sealed to this caller, or
+    erased."""
+    payload_format: PayloadFormat
+    """How the payload is shown."""
+    payload_base64: Annotated[str, Meta(examples=["gaVhY3RvcqNhZGE="])] | None
+    """The event as MessagePack, in base64; null in any other format."""
     sealed: bool
+    """Whether the payload is encrypted."""
     erased: bool
+    """Whether the key of the subject was destroyed, so that nobody can open the payload."""
     key_not_restored: bool
+    """Whether the org came back from its archive without the key that opens the payload; the key
+    may still be in a backup."""
 
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -260,7 +296,7 @@ def _as_is(ref: str | None) -> str | None:
     return ref
 
 
-def _payload(payload: bytes, sealed: bool) -> tuple[str, msgspec.Raw, str | None]:
+def _payload(payload: bytes, sealed: bool) -> tuple[PayloadFormat, msgspec.Raw, str | None]:
     if not payload and sealed:
         return "sealed", _NULL, None
     if is_json_payload(payload) and _is_json(payload):

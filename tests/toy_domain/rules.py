@@ -16,7 +16,9 @@ WIND: Final = right("wind up toys", Role.MEMBER)
 class Overwound(QuireError):
     """A toy was to be wound further than it can be."""
 
-    problem_type = ProblemType("toy-overwound", 409, "The spring would break")
+    problem_type = ProblemType(
+        "toy-overwound", 409, "The spring would break", "a toy takes 7 turns at most"
+    )
 
 
 class ToyBox:

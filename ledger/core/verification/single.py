@@ -130,10 +130,15 @@ class RecordChecks(msgspec.Struct, frozen=True):
     """One verdict per check: true, false, or ``"not_checked"``."""
 
     hash_valid: Check
+    """Whether the leaf is canonical, has the stored hash, and agrees with the columns beside it."""
     signature_valid: Check
+    """Whether the signature over the entry hash verifies."""
     chain_valid: Check
+    """Whether the leaf names the hash of the entry before it."""
     payload_valid: Check
+    """Whether the payload has the digest and the size that the leaf gives."""
     included: Check
+    """Whether the entry is in the newest signed tree."""
 
 
 class EntryResult(msgspec.Struct, frozen=True):

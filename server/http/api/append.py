@@ -6,10 +6,23 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.event import FIELD_NAMES, MAX_FIELD_CHARS
+from ledger.event import FIELD_NAMES, MAX_FIELD_CHARS, EventFields
+from server.http.api.docstrings import field_texts
+from server.http.contract import octets, text
 from server.trails.appending import JSON, MSGPACK, NDJSON
 
 MAX_KEY_CHARS: Final = 255
+FIELD_EXAMPLES: Final = {
+    "event_type": "invoice.approved",
+    "actor": "ada@example.com",
+    "action": "approve",
+    "outcome": "success",
+    "subject": "bob@example.com",
+    "timestamp": "2026-01-31",
+    "data_classification": "confidential",
+    "legal_basis": "contract",
+    "unique_key": "invoice-1042-approved",
+}
 EVENT: Final = {
     "event_type": "invoice.approved",
     "actor": "ada@example.com",
@@ -32,8 +45,8 @@ def describe_append(operation: dict[str, Any]) -> None:
                 "schema": {"anyOf": [event, batch]},
                 "examples": {"one": {"value": EVENT}, "batch": {"value": BATCH}},
             },
-            NDJSON: {"schema": {"type": "string"}, "example": lines},
-            MSGPACK: {"schema": {"type": "string", "format": "binary"}},
+            NDJSON: {"schema": text("One event as JSON on each line", lines), "example": lines},
+            MSGPACK: {"schema": octets("An event as a MessagePack map, or an array of them")},
         },
     }
     operation.setdefault("parameters", []).extend(
@@ -49,6 +62,7 @@ def describe_append(operation: dict[str, Any]) -> None:
                     "minLength": 1,
                     "maxLength": MAX_KEY_CHARS,
                     "pattern": "^[ -~]+$",
+                    "examples": ["0198f3a2-invoice-1042"],
                 },
             },
             {
@@ -56,7 +70,11 @@ def describe_append(operation: dict[str, Any]) -> None:
                 "in": "header",
                 "required": False,
                 "description": "return=minimal answers a batch with its bounds only.",
-                "schema": {"type": "string", "enum": ["return=minimal", "return=representation"]},
+                "schema": {
+                    "type": "string",
+                    "enum": ["return=minimal", "return=representation"],
+                    "examples": ["return=minimal"],
+                },
             },
             {
                 "name": "wait",
@@ -64,18 +82,29 @@ def describe_append(operation: dict[str, Any]) -> None:
                 "required": False,
                 "description": "checkpoint: answer once a checkpoint includes the entries, with "
                 "their proofs.",
-                "schema": {"type": "string", "enum": ["checkpoint"]},
+                "schema": {"type": "string", "enum": ["checkpoint"], "examples": ["checkpoint"]},
             },
         ]
     )
 
 
-def event_schema() -> dict[str, Any]:
+def event_schemas() -> dict[str, Any]:
     """The schema of an event: any object, with the names that are recognised."""
-    text = {"type": ["string", "null"], "maxLength": MAX_FIELD_CHARS}
-    return {
+    texts = field_texts(EventFields)
+    fields = {
+        name: {
+            "type": ["string", "null"],
+            "maxLength": MAX_FIELD_CHARS,
+            "description": texts[name],
+            "examples": [FIELD_EXAMPLES[name]],
+        }
+        for name in FIELD_NAMES
+    }
+    event = {
         "type": "object",
         "description": "Any JSON object. These names are recognised; the rest is payload only.",
-        "properties": dict.fromkeys(FIELD_NAMES, text),
+        "properties": fields,
         "additionalProperties": True,
+        "examples": [EVENT],
     }
+    return {"Event": event}

@@ -7,22 +7,23 @@ every route answers problems: all that comes from their promises (:mod:`server.h
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from http import HTTPStatus
 from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 from litestar import Litestar, Router
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from ledger import __version__
-from ledger.errors import ProblemType
-from server.http.contract import PROMISE, RouteContract
-from server.http.problems import MEDIA_TYPE, problems
+from server.http.api.docstrings import prose
+from server.http.api.problem_answers import problem_answers, problem_ref, problem_schemas
+from server.http.api.schemas import ApiSchemas
+from server.http.contract import PROMISE, ResponseHeader, RouteContract
+from server.http.problems import problems
 from server.trails.appending import JSON
 
-REFS: Final = "#/components/schemas/{name}"
 NO_KEY: Final = " No key where the log is public."
 ABOUT: Final = """\
 An append-only ledger: each org has one trail, a hash chain of signed entries that nobody \
@@ -33,6 +34,26 @@ A request that can be read in two ways (a parameter twice, text that does not de
 refused on every route with 400, 415, 417, 501 or 505. Every GET answers HEAD too. \
 Errors are problem documents (RFC 9457); their `type` is stable. An org that does not exist and \
 an org of another tenant are answered alike, with 404."""
+SECURITY: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key: `Authorization: Bearer quire_live_…`",
+    },
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "An API key: `x-api-key: quire_live_…`",
+    },
+}
+
+
+class DescribedRoute(NamedTuple):
+    """A route of the description: its promise, and its successful answers by status and media type."""
+
+    promise: RouteContract
+    answers: Mapping[int, Mapping[str, Any]]
 
 
 def describe(
@@ -53,24 +74,24 @@ def describe(
     # front may serve all of this under a prefix that nobody here knows.
     document["servers"] = [{"url": "."}]
     document["tags"] = [{"name": name, "description": text} for name, text in tags.items()]
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    promises = promises_of(app)
+    described = described_routes(app)
     kinds = problems(*packages)
-    schemas |= _schemas(promises.values(), kinds)
-    document["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-    }
+    schemas = _schemas(described.values(), problem_schemas(kinds))
     for operations in document["paths"].values():
         for operation in operations.values():
-            _complete(operation, promises[operation["operationId"]], kinds)
+            _complete(operation, described[operation["operationId"]], schemas)
+    document["components"] = {
+        "schemas": dict(sorted(schemas.named.items())),
+        "responses": problem_answers(kinds),
+        "securitySchemes": SECURITY,
+    }
     return msgspec.json.encode(document)
 
 
-def promises_of(app: Litestar) -> dict[str, RouteContract]:
-    """The promises of all routes that are described, by operation id."""
+def described_routes(app: Litestar) -> dict[str, DescribedRoute]:
+    """All routes that are described, by operation id."""
     return {
-        handler.operation_id: handler.opt[PROMISE]
+        handler.operation_id: DescribedRoute(handler.opt[PROMISE], _answers(handler))
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
@@ -78,58 +99,58 @@ def promises_of(app: Litestar) -> dict[str, RouteContract]:
     }
 
 
-def _schemas(
-    promises: Collection[RouteContract], kinds: Mapping[str, ProblemType]
-) -> dict[str, Any]:
-    types = [
-        struct
-        for promise in promises
-        for kind in (
-            promise.body,
-            *(schema for media in promise.answers.values() for schema in media.values()),
-        )
-        if kind is not None and not isinstance(kind, dict)
-        for struct in (get_args(kind) or (kind,))
-    ]
-    named = {name: schema for promise in promises for name, schema in promise.schemas.items()}
-    _, structs = msgspec.json.schema_components(types, ref_template=REFS)
-    return {**structs, "Problem": _problem_schema(kinds), **named}
+def _answers(handler: HTTPRouteHandler) -> Mapping[int, Mapping[str, Any]]:
+    """What the promise says, else the type that the route returns."""
+    promise: RouteContract = handler.opt[PROMISE]
+    if promise.answers:
+        return promise.answers
+    returned = handler.parsed_fn_signature.return_type.annotation
+    return {handler.status_code: {} if returned is type(None) else {JSON: returned}}
 
 
-def _complete(
-    operation: dict[str, Any], promise: RouteContract, kinds: Mapping[str, ProblemType]
-) -> None:
+def _schemas(routes: Collection[DescribedRoute], named: Mapping[str, Any]) -> ApiSchemas:
+    for route in routes:
+        named = {**named, **route.promise.schemas()}
+    return ApiSchemas(
+        [route.promise.body for route in routes],
+        [kind for route in routes for media in route.answers.values() for kind in media.values()],
+        named,
+    )
+
+
+def _complete(operation: dict[str, Any], route: DescribedRoute, schemas: ApiSchemas) -> None:
+    promise = route.promise
     operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
     for parameter in operation.get("parameters", []):
         _plain(parameter)
-    responses = operation["responses"]
-    responses.pop("400", None)
-    if promise.open:
-        operation["security"] = []
-    else:
-        operation["security"] = [{"bearer": []}, {"apiKey": []}]
-        operation["description"] = roles(promise)
-        if promise.public:
-            operation["security"].append({})
-            operation["description"] += NO_KEY
-    for status, media in promise.answers.items():
-        answer = responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
-        answer["content"] = {name: {"schema": _schema(kind)} for name, kind in media.items()}
+    _secure(operation, promise)
+    responses = operation["responses"] = {}
+    for status, media in route.answers.items():
+        responses[str(status)] = _answer(promise, status, media, schemas)
     for status in promise.refusals(operation.get("parameters", [])):
-        responses[str(status)] = {
-            "description": _phrase(status, kinds),
-            "content": {MEDIA_TYPE: {"schema": _schema("Problem")}},
-        }
+        responses[str(status)] = problem_ref(status)
     if promise.body is not None:
         operation["requestBody"] = {
             "required": promise.body_required,
-            "content": {JSON: {"schema": _schema(promise.body), "example": promise.example}},
+            "content": {JSON: {"schema": schemas.of(promise.body), "example": promise.example}},
         }
     if promise.raw is not None:
-        octets = {"schema": {"type": "string", "format": "binary"}}
-        operation["requestBody"] = {"required": False, "content": {promise.raw: octets}}
+        content = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": False, "content": {promise.raw: content}}
     if promise.completes is not None:
         promise.completes(operation)
+
+
+def _secure(operation: dict[str, Any], promise: RouteContract) -> None:
+    """Say who may call the route, and with which keys."""
+    if promise.open:
+        operation["security"] = []
+        return
+    operation["security"] = [{name: []} for name in SECURITY]
+    operation["description"] = roles(promise)
+    if promise.public:
+        operation["security"].append({})
+        operation["description"] += NO_KEY
 
 
 def roles(promise: RouteContract) -> str:
@@ -139,16 +160,48 @@ def roles(promise: RouteContract) -> str:
     return f"Roles: {', '.join(sorted(map(str, promise.right.roles)))}."
 
 
-def _schema(kind: Any) -> Any:
-    if isinstance(kind, dict):
-        return kind
+def _answer(
+    promise: RouteContract, status: int, media: Mapping[str, Any], schemas: ApiSchemas
+) -> dict[str, Any]:
+    """A successful answer; where the promise does not say what it means, its type does."""
+    texts = [_text(kind) for kind in media.values()]
+    answer: dict[str, Any] = {"description": promise.meanings.get(status, " or ".join(texts))}
+    if promise.headers:
+        answer["headers"] = {header.name: _header(header) for header in promise.headers}
+    if media:
+        answer["content"] = {name: _content(schemas, kind) for name, kind in media.items()}
+    if status in promise.examples:
+        answer["content"][JSON]["example"] = promise.examples[status]
+    return answer
+
+
+def _text(kind: Any) -> str:
+    """The first sentence of what a type, or a schema, says of itself."""
+    text = kind.get("description") if isinstance(kind, Mapping) else getattr(kind, "__doc__", "")
+    return prose(text).partition("\n\n")[0].rstrip(".")
+
+
+def _content(schemas: ApiSchemas, kind: Any) -> dict[str, Any]:
+    schema = schemas.of(kind)
     if isinstance(kind, UnionType):
-        return {"anyOf": [_schema(choice) for choice in get_args(kind)]}
-    return {"$ref": REFS.format(name=kind if isinstance(kind, str) else kind.__name__)}
+        examples = {
+            choice.__name__: {"value": schemas.example(schemas.of(choice))}
+            for choice in get_args(kind)
+        }
+        return {"schema": schema, "examples": examples}
+    example = schemas.example(schema)
+    return (
+        {"schema": schema} if example is msgspec.UNSET else {"schema": schema, "example": example}
+    )
 
 
-def _phrase(status: int, kinds: Mapping[str, ProblemType]) -> str:
-    return " or ".join(kind.title for kind in kinds.values() if kind.status == status)
+def _header(header: ResponseHeader) -> dict[str, Any]:
+    return {
+        "description": header.description,
+        "required": header.always,
+        "schema": {"type": "string"},
+        "example": header.example,
+    }
 
 
 def _plain(parameter: dict[str, Any]) -> None:
@@ -160,19 +213,3 @@ def _plain(parameter: dict[str, Any]) -> None:
     for choice in schema.pop("oneOf", []):
         if choice != {"type": "null"}:
             schema |= choice
-
-
-def _problem_schema(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": {"type": "string", "format": "uri", "description": ", ".join(kinds)},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "index": {"type": "integer", "description": "0-based index of the event at fault"},
-            "field": {"type": "string", "description": "field of the event at fault"},
-            "reason": {"type": "string", "description": "why the org is frozen"},
-        },
-    }

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from itertools import repeat
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from litestar import post
 from litestar.types import ASGIApp
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
+from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.rights import May
-from server.http.api.append import describe_append, event_schema
+from server.http.api.append import describe_append, event_schemas
+from server.http.api.logs import SignedHeadBody
+from server.http.api.orgs import HeadBody
+from server.http.api.proofs import ProofBody
 from server.http.caller import HttpRequest, body_of, org_of, services_of
-from server.http.contract import asks
+from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
 from server.http.protocol.bytes_response import BytesResponse
-from server.http.routes.proofs import ProofBody, SignedHeadBody
-from server.http.routes.tenants import HeadBody
 from server.http.routes.waiting import signed, waits
 from server.trails.appending import JSON
 from server.trails.bodies import SMALL_BYTES
 
 LARGE_BODY_BYTES: Final = 1 << 20
+REPLAYED: Final = ResponseHeader(
+    "Idempotency-Replayed",
+    "The request was written before, under the same idempotency key; this is that answer again",
+    "true",
+    always=False,
+)
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
@@ -36,12 +44,19 @@ class ReceiptBody(msgspec.Struct):
     ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
     """
 
-    record_id: str
-    seq: int
-    entry_hash: str
-    previous_hash: str | None
-    anchored_at: str
+    record_id: RecordIdText
+    """The id of the entry."""
+    seq: Seq
+    """The number of the entry in the trail."""
+    entry_hash: HashHex
+    """The hash of the entry's leaf: SHA-256(0x00 ‖ leaf)."""
+    previous_hash: HashHex | None
+    """The hash of the entry before it; null for the first of the trail."""
+    anchored_at: TimeText
+    """When the entry was written."""
     proof: ProofBody | UnsetType | None = UNSET
+    """The proof that a checkpoint includes the entry; null: none was signed within 10 seconds. Only
+    with ``wait=checkpoint``, and for at most 100 entries."""
 
 
 class BatchReceiptBody(msgspec.Struct):
@@ -51,18 +66,28 @@ class BatchReceiptBody(msgspec.Struct):
     """
 
     entries: list[ReceiptBody]
+    """The places of the events, in the order in which they were sent."""
     head: HeadBody
+    """The newest of these entries."""
     checkpoint: SignedHeadBody | UnsetType | None = UNSET
+    """A checkpoint that includes all of them; null: none was signed within 10 seconds. Only with
+    ``wait=checkpoint``."""
 
 
 class BatchSummaryBody(msgspec.Struct):
     """The bounds of a batch, where ``Prefer: return=minimal`` asked for no more."""
 
-    first_seq: int
-    last_seq: int
-    count: int
+    first_seq: Seq
+    """The smallest seq among these entries."""
+    last_seq: Seq
+    """The largest seq among these entries."""
+    count: Annotated[int, Meta(examples=[2], extra_json_schema={"minimum": 1})]
+    """How many events the batch has."""
     head: HeadBody
+    """The newest of these entries."""
     checkpoint: SignedHeadBody | UnsetType | None = UNSET
+    """A checkpoint that includes all of them; null: none was signed within 10 seconds. Only with
+    ``wait=checkpoint``."""
 
 
 @post(
@@ -75,9 +100,14 @@ class BatchSummaryBody(msgspec.Struct):
         writes=True,
         reads_query=True,
         completes=describe_append,
-        schemas={"Event": event_schema()},
+        schemas=event_schemas,
         problems=(400, 408, 413, 415, 422, 423, 429, 503),
         answers={201: {JSON: ReceiptBody | BatchReceiptBody | BatchSummaryBody}},
+        meanings={
+            201: "The events are written and durable: the place of one event, or those of a batch, "
+            "or the bounds of the batch with `Prefer: return=minimal`"
+        },
+        headers=(REPLAYED,),
     ),
 )
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:

@@ -8,10 +8,11 @@ from typing import Annotated, Final, Literal
 
 from litestar import Response, Router, get, post
 from litestar.params import QueryParameter
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ledger.core.org import OrgFacts
 from ledger.entry import format_time, from_datetime
+from ledger.shapes import TimeText, TreeSize
 from ledger.storage import archive_accounts, trees
 from server.access.auth import Principal
 from server.access.directory import Conflict
@@ -28,8 +29,10 @@ POLL_INTERVAL_S: Final = 0.25
 class ArchiveProblemBody(Struct):
     """Since when an org can't be archived, and why; the reason is for the platform's key only."""
 
-    since: str
-    reason: str | None
+    since: TimeText
+    """When archiving failed first since it last succeeded."""
+    reason: Annotated[str, Meta(examples=["the bucket refused the credentials"])] | None
+    """Why archiving fails; null for every key but the platform's."""
 
 
 class ArchiveBody(Struct):
@@ -41,14 +44,23 @@ class ArchiveBody(Struct):
     """
 
     target: Literal["folder", "bucket"]
-    retain_days: int
+    """Where the archive is: in a folder, or in a bucket of an object store."""
+    retain_days: Annotated[int, Meta(examples=[3650], extra_json_schema={"minimum": 0})]
+    """For how many days a bucket locks an object that is stored now; 0: it locks none."""
     legal_hold: bool
-    size: int
-    signed: int
-    objects: int
-    bytes: int
-    archived_at: str | None
+    """Whether a bucket puts a legal hold on an object that is stored now."""
+    size: TreeSize
+    """The size of the newest checkpoint that is archived with all its entries; 0: none is."""
+    signed: TreeSize
+    """The size of the newest checkpoint that is signed; 0: none is."""
+    objects: Annotated[int, Meta(examples=[17], extra_json_schema={"minimum": 0})]
+    """How many objects were written, newer partial tiles beside older ones."""
+    bytes: Annotated[int, Meta(examples=[48213], extra_json_schema={"minimum": 0})]
+    """How many bytes these objects have."""
+    archived_at: TimeText | None
+    """When the newest archived checkpoint was archived; null: none was."""
     problem: ArchiveProblemBody | None
+    """Why the trail can't be archived now; null: nothing is wrong."""
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -104,13 +116,23 @@ async def archive_status(request: HttpRequest, org: OrgSlug) -> ArchiveBody:
         writes=True,
         problems=(400, 409),
         answers={200: {JSON: ArchiveBody}, 202: {JSON: ArchiveBody}},
+        meanings={
+            200: "The trail is archived up to the checkpoint that was the newest at the request",
+            202: "The trail is not archived that far yet; the archiver goes on",
+        },
     ),
 )
 async def archive_now(
     request: HttpRequest,
     org: OrgSlug,
     wait: Annotated[
-        float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
+        float,
+        QueryParameter(
+            ge=0,
+            le=MAX_WAIT_S,
+            description="Seconds to wait for the end",
+            schema_extra={"examples": [10]},
+        ),
     ] = 30.0,
 ) -> Response[ArchiveBody]:
     """Archive the trail up to its newest checkpoint without waiting for its turn."""

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated, Final, Literal
+from typing import Final
 
 from litestar import Router, post
 from litestar.types import ASGIApp
-from msgspec import Meta, Struct, field, structs
+from msgspec import structs
 
 from ledger.core.bundling import (
     BundlePlan,
@@ -30,10 +30,18 @@ from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
 from server.access.auth import Forbidden, Principal
 from server.access.rights import May
+from server.http.api.bundles import CreateBundle
 from server.http.caller import HttpRequest, org_of, services_of
-from server.http.contract import BYTES, WRITE_PROBLEMS, asks
+from server.http.contract import (
+    NO_SNIFFING,
+    NO_STORE,
+    WRITE_PROBLEMS,
+    ResponseHeader,
+    asks,
+    octets,
+)
 from server.http.json_body import json_body
-from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
+from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes import disclosures
 from server.http.streamed_response import StreamedResponse
@@ -42,51 +50,20 @@ from server.trails import reading
 from server.trails.services import Services
 
 ZIP: Final = "application/zip"
+A_BUNDLE: Final = octets(
+    "The bundle: a zip with the entries, their proofs, the keys, and a page that verifies them"
+)
+FILE_NAME: Final = ResponseHeader(
+    "Content-Disposition",
+    "A name for the file: the org, the first and the last seq",
+    'attachment; filename="quire-acme-0-41.zip"',
+)
 MAX_BODY_BYTES: Final = 16 << 20
 """Room for two hundred thousand record ids, twice."""
-MAX_IDS: Final = 200_000
 SEARCH_S: Final = 20.0
 """How long a filter may search before its bundle is given up."""
 POLL_INTERVAL_S: Final = 0.25
 """Between two looks at whether what was asked for is signed."""
-
-_Seq = Annotated[int, Meta(ge=0, le=2**40 - 1)]
-_Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
-_Time = Annotated[str, Meta(max_length=64)]
-_Ids = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=MAX_IDS)]
-_Fields = Annotated[list[Literal["payload", "actor", "subject"]], Meta(min_length=1, max_length=3)]
-
-
-class BundleFilter(Struct, forbid_unknown_fields=True):
-    """Entries with exactly these values, anchored from ``since`` (included) to ``until``."""
-
-    event_type: _Text | None = None
-    actor: _Text | None = None
-    subject: _Text | None = None
-    action: _Text | None = None
-    outcome: _Text | None = None
-    since: _Time | None = None
-    until: _Time | None = None
-
-
-class BundleDisclosureBody(Struct, forbid_unknown_fields=True):
-    """What may be opened: these fields, of all entries of the bundle or of those named."""
-
-    records: Literal["all"] | _Ids = "all"
-    fields: _Fields = field(default_factory=lambda: ["payload"])
-
-
-class CreateBundle(Struct, forbid_unknown_fields=True):
-    """Which entries: record ids, a range (both ends included), or a filter. And what of them."""
-
-    record_ids: _Ids | None = None
-    from_seq: _Seq | None = None
-    to_seq: _Seq | None = None
-    filter: BundleFilter | None = None
-    include_merkle_proofs: bool = True
-    include_pq_attestation: bool = True
-    include_payloads: bool = True
-    disclose: BundleDisclosureBody | None = None
 
 
 @post(
@@ -99,7 +76,8 @@ class CreateBundle(Struct, forbid_unknown_fields=True):
         body=CreateBundle,
         example={"from_seq": 0, "to_seq": 0, "include_payloads": False},
         problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
-        answers={200: {ZIP: BYTES}},
+        answers={200: {ZIP: A_BUNDLE}},
+        headers=(FILE_NAME, NO_STORE, NO_SNIFFING),
     ),
     request_max_body_size=MAX_BODY_BYTES,
 )

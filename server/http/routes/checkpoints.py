@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 from litestar import Response, Router, get
 from litestar.params import PathParameter, QueryParameter
-from msgspec import Struct
 
 from ledger.core.proving import cosigned
 from ledger.log_keys import LogKeyHistory
 from ledger.storage import history, log_keys, trees
 from ledger.storage.history import ListedCheckpoint
-from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint, StoredToken
+from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
 from server.access.rights import May
+from server.http.api.logs import (
+    AnchorDetail,
+    AnchorPage,
+    CheckpointBody,
+    CheckpointPageBody,
+    KeyHistory,
+    checkpoint_body,
+    signed_head,
+    text,
+    token_bodies,
+)
+from server.http.api.orgs import rfc3339
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.contract import asks, needs_no_key
 from server.http.parameters import Limit, OrgSlug
-from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 
 MAX_SIZE: Final = 2**40
@@ -30,83 +39,21 @@ _PAGED: Final = frozenset({"limit", "cursor"})
 _SIZE = re.compile(r"0|[1-9][0-9]{0,12}")
 
 TreeSize = Annotated[
-    str, PathParameter(description="Size of a signed tree: how many entries it covers")
+    str,
+    PathParameter(
+        description="Size of a signed tree: how many leaves it has, in decimal digits",
+        schema_extra={"examples": ["42"]},
+    ),
 ]
 Before = Annotated[
     int,
     QueryParameter(
-        ge=0, le=MAX_SIZE + 1, description="next_cursor of the page before; none: the newest"
+        ge=0,
+        le=MAX_SIZE + 1,
+        description="next_cursor of the page before; none: the newest",
+        schema_extra={"examples": [42]},
     ),
 ]
-
-
-class CheckpointBody(Struct):
-    """A signed tree head: ``note`` is the C2SP signed note, ``root`` is hex.
-
-    ``anchor_index`` is the first leaf of the anchor log that commits to the note.
-    """
-
-    size: int
-    root: str
-    note: str
-    signed_at: str
-    anchor_index: int | None
-
-
-class CheckpointPageBody(Struct):
-    """Checkpoints, newest first; follow ``next_cursor`` until it is null."""
-
-    checkpoints: list[CheckpointBody]
-    next_cursor: int | None
-
-
-class AnchorBody(Struct):
-    """A signed head of the anchor log."""
-
-    size: int
-    root: str
-    note: str
-    signed_at: str
-
-
-class AnchorPage(Struct):
-    """Anchors, newest first; follow ``next_cursor`` until it is null."""
-
-    anchors: list[AnchorBody]
-    next_cursor: int | None
-
-
-class TokenBody(Struct):
-    """An RFC 3161 timestamp over an anchor's note as the log signed it."""
-
-    token: bytes
-    gen_time: str
-    added_at: str
-
-
-class AnchorDetail(Struct):
-    """An anchor with what others added: ``note`` carries cosignatures, ``signed`` does not."""
-
-    size: int
-    root: str
-    note: str
-    signed: str
-    signed_at: str
-    timestamps: list[TokenBody]
-
-
-class KeyStatement(msgspec.Struct):
-    """What one key of the log is, signed by the key before it and by itself."""
-
-    statement: dict[str, Any]
-    signatures: list[dict[str, Any]]
-
-
-class KeyHistory(msgspec.Struct):
-    """The keys that sign checkpoints and anchors, oldest first."""
-
-    origin: str
-    keys: list[KeyStatement]
 
 
 def size_of(text: str) -> int:
@@ -114,25 +61,6 @@ def size_of(text: str) -> int:
     if not _SIZE.fullmatch(text) or int(text) > MAX_SIZE:
         raise NotFound("a tree size is a decimal number")
     return int(text)
-
-
-def checkpoint_body(found: StoredCheckpoint, anchor_index: int | None) -> CheckpointBody:
-    """A checkpoint as the API shows it."""
-    return CheckpointBody(
-        found.size, found.root.hex(), text(found.note), rfc3339(found.signed_at), anchor_index
-    )
-
-
-def token_bodies(tokens: list[StoredToken]) -> list[TokenBody]:
-    """Timestamp tokens as the API shows them."""
-    return [
-        TokenBody(found.token, rfc3339(found.gen_time), rfc3339(found.added_at)) for found in tokens
-    ]
-
-
-def text(note: bytes) -> str:
-    """A note as text; one that was damaged in storage is shown as far as it can be."""
-    return note.decode("utf-8", "replace")
 
 
 def _page(found: list[ListedCheckpoint], limit: int) -> int | None:
@@ -169,10 +97,7 @@ async def list_anchors(
     """Every anchor ever signed, newest first."""
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, ANCHOR_LOG, cursor, limit)
-    shown = [
-        AnchorBody(one.size, one.root.hex(), text(one.note), rfc3339(one.signed_at))
-        for one in found
-    ]
+    shown = [signed_head(StoredCheckpoint(*one[:4]), one.note) for one in found]
     return AnchorPage(shown, _page(found, limit))
 
 

@@ -14,32 +14,48 @@ from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
 from ledger.storage import search
+from ledger.times import EXAMPLE
 from server.access.directory import Conflict, NotFound
 from server.access.rights import May
+from server.http.api.append import EVENT
+from server.http.api.orgs import HeadBody, head_body
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
-from server.http.contract import BYTES, asks
+from server.http.contract import asks, octets
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
 from server.http.routes.appends import append_entries
-from server.http.routes.tenants import HeadBody, head_body
 from server.trails.appending import JSON, MSGPACK
 from server.trails.reading import EntryBody, EntryQuery, cursor_of, find, payload_bytes, show
 
+TIME: Final = {"format": "date-time", "examples": [EXAMPLE]}
 Exact = Annotated[
     str | None,
-    QueryParameter(max_length=MAX_TEXT_CHARS, description="Only entries with exactly this value"),
+    QueryParameter(
+        max_length=MAX_TEXT_CHARS,
+        description="Only entries whose field of this name has exactly this value",
+        schema_extra={"examples": ["invoice.approved"]},
+    ),
 ]
 Since = Annotated[
     str | None,
     QueryParameter(
-        max_length=64, description="Only entries written at this RFC 3339 time or later"
+        max_length=64,
+        description="Only entries written at this RFC 3339 time or later",
+        schema_extra=TIME,
     ),
 ]
 Until = Annotated[
     str | None,
-    QueryParameter(max_length=64, description="Only entries written before this RFC 3339 time"),
+    QueryParameter(
+        max_length=64,
+        description="Only entries written before this RFC 3339 time",
+        schema_extra=TIME,
+    ),
 ]
 Order = Annotated[
-    Literal["desc", "asc"], QueryParameter(description="Newest (desc) or oldest (asc) first")
+    Literal["desc", "asc"],
+    QueryParameter(
+        description="Newest (desc) or oldest (asc) first", schema_extra={"examples": ["asc"]}
+    ),
 ]
 
 
@@ -47,7 +63,9 @@ class EntryPageBody(msgspec.Struct):
     """A page of entries; follow ``next_cursor`` until it is null, also from an empty page."""
 
     entries: list[EntryBody]
-    next_cursor: str | None
+    """The entries of this page; may be empty while a search goes on."""
+    next_cursor: Annotated[str, msgspec.Meta(examples=["MQAAAAAAAAAq"])] | None
+    """The ``cursor`` of the next page; null: this is the last page."""
 
 
 async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
@@ -137,10 +155,11 @@ async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> R
         problems=(409,),
         answers={
             200: {
-                JSON: {"type": "object"},
-                MSGPACK: BYTES,
+                JSON: {"type": "object", "examples": [EVENT]},
+                MSGPACK: octets("The event as MessagePack"),
             }
         },
+        meanings={200: "The event as it was sent, byte by byte"},
     ),
 )
 async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from ledger.core.org import OrgFacts
 from ledger.entry import has_control, record_id
 from ledger.event import MAX_FIELD_CHARS
+from ledger.shapes import RecordIdText
 from server.access.auth import Principal
 from server.access.directory import Conflict
 from server.access.rights import May
@@ -31,7 +32,8 @@ SubjectName = Annotated[
     str,
     PathParameter(
         description="Name of a person, of ASCII letters, digits and - _ ~ . @ : = , alone; "
-        "any other name goes into the body of POST /v1/orgs/{org}/erasures"
+        "any other name goes into the body of POST /v1/orgs/{org}/erasures",
+        schema_extra={"examples": ["bob@example.com"]},
     ),
 ]
 _SAFE: Final = re.compile(r"[A-Za-z0-9_~@:=,-](?:[A-Za-z0-9_~@:=,.-]*[A-Za-z0-9_~@:=,-])?")
@@ -46,15 +48,21 @@ _UNSAFE: Final = (
 class EraseSubject(Struct, forbid_unknown_fields=True):
     """The person to forget, by the exact name that the events carry."""
 
-    subject: Annotated[str, Meta(min_length=1, max_length=MAX_FIELD_CHARS)]
+    subject: Annotated[
+        str, Meta(min_length=1, max_length=MAX_FIELD_CHARS, examples=["bob@example.com"])
+    ]
+    """The name, 1 to 1,024 characters."""
 
 
 class Erased(Struct):
     """A subject that is forgotten, and the entry that says so."""
 
-    subject: str
-    erased: bool
-    record_id: str
+    subject: Annotated[str, Meta(examples=["bob@example.com"])]
+    """The name whose key was destroyed."""
+    erased: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    """Always true."""
+    record_id: RecordIdText
+    """The id of the entry that records the erasure."""
 
 
 @post(

@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, cast
 
 from ledger.core.reading.qwed_rows import FoundRow, TooFarBack
 from ledger.entry import RecordId, from_datetime, parse_record_id, record_id
 from ledger.errors import FormatError
-from ledger.verdict import Verdict
 from server.access.auth import Principal
 from server.access.directory import NotFound
+from server.http.api.verifications import ImportedRowBody, RowOutcome
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
 MISSING: Final = "this key has no such entry"
-
-
-class ImportedRowBody(Struct):
-    """The verdict on the QWED row that an entry carries: "valid", "broken" or "unsigned".
-
-    It is that of the import, or of the entry ``corrected_by`` that replaced it since.
-    """
-
-    organization_id: int
-    row_id: int
-    outcome: str | None
-    corrected_by: str | None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The outcome in the words of all verdicts: an unsigned row can't be checked."""
-        if self.outcome == "valid":
-            return Verdict.VERIFIED
-        return Verdict.INCOMPLETE if self.outcome == "unsigned" else Verdict.REFUTED
-
-    @property
-    def errors(self) -> list[str]:
-        """Why the row is not valid, empty where it is."""
-        if self.outcome == "valid":
-            return []
-        return [f"row: QWED's row {self.row_id} is {self.outcome or 'without verdict'}"]
 
 
 async def asked_place(
@@ -57,7 +29,10 @@ async def asked_place(
             found.entry.org_id, from_datetime(found.entry.anchored_at), found.entry.seq
         )
         row = ImportedRowBody(
-            found.organization_id, found.row_id, found.outcome, found.corrected_by
+            found.organization_id,
+            found.row_id,
+            cast("RowOutcome | None", found.outcome),
+            found.corrected_by,
         )
         return place, row
     try:

@@ -15,13 +15,14 @@ from litestar.types import ASGIApp
 
 from ledger.core.proving import cosigned
 from ledger.errors import TileError
+from ledger.shapes import NOTE_EXAMPLE
 from ledger.storage import entry_bundles, trees
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.caller import HttpRequest, body_of, log_of, services_of
-from server.http.contract import BYTES, OCTETS, TEXT, asks, needs_no_key
+from server.http.contract import OCTETS, ResponseHeader, asks, needs_no_key, octets, text
 from server.http.parameters import OrgSlug
 from server.http.protocol.bytes_response import BytesResponse
 
@@ -33,6 +34,27 @@ CHECKPOINT_AGE: Final = b"max-age=1"
 FOR_EVER: Final = b"max-age=31536000, immutable"
 PUBLIC_ORG_AGE: Final = b"max-age=3600"
 """What is public of an org may become private: caches of others let go of it within the hour."""
+CACHE: Final = ResponseHeader(
+    "Cache-Control",
+    "How long the answer may be kept: a checkpoint for a second, a tile for ever, a tile of an "
+    "org's public log for an hour. `private` where a key was needed",
+    "public, max-age=31536000, immutable",
+)
+TILE_HEADERS: Final = (
+    CACHE,
+    ResponseHeader(
+        "Vary", "An entry bundle is compressed or not, as asked", "accept-encoding", always=False
+    ),
+    ResponseHeader(
+        "Content-Encoding", "An entry bundle that is compressed says how", "gzip", always=False
+    ),
+)
+A_CHECKPOINT: Final = {
+    "text/plain": text("The newest checkpoint, a signed note (C2SP tlog-checkpoint)", NOTE_EXAMPLE)
+}
+A_TILE: Final = {
+    OCTETS: octets("The tile: hashes of 32 bytes each; or the entry bundle: leaves with lengths")
+}
 MAX_ADDED_BYTES: Final = 65_535
 """Of one addition, as in any log whose entries tlog-tiles serves."""
 
@@ -40,7 +62,8 @@ TilePath = Annotated[
     str,
     PathParameter(
         description="<level>/<index> or entries/<index>, then .p/<width> where partial; an index "
-        "is three digits, and x and three digits before them for each thousand: x001/x234/067"
+        "is three digits, and x and three digits before them for each thousand: x001/x234/067",
+        schema_extra={"examples": ["0/x001/234"]},
     ),
 ]
 
@@ -49,7 +72,7 @@ TilePath = Annotated[
     "/v1/orgs/{org:str}/log/checkpoint",
     name="org_checkpoint",
     operation_id="getLogCheckpoint",
-    opt=asks(May.READ, public=True, answers={200: {"text/plain": TEXT}}),
+    opt=asks(May.READ, public=True, answers={200: A_CHECKPOINT}, headers=(CACHE,)),
 )
 async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """The newest checkpoint of an org's log, a signed note (C2SP tlog-checkpoint)."""
@@ -64,7 +87,7 @@ async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     "/v1/orgs/{org:str}/log/tile/{tile:path}",
     name="org_tile",
     operation_id="getLogTile",
-    opt=asks(May.READ, public=True, problems=(429,), answers={200: {OCTETS: BYTES}}),
+    opt=asks(May.READ, public=True, problems=(429,), answers={200: A_TILE}, headers=TILE_HEADERS),
 )
 async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIApp:
     """A tile or entry bundle of an org's log (C2SP tlog-tiles)."""
@@ -77,7 +100,7 @@ async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIAp
     "/v1/log/checkpoint",
     name="anchor_checkpoint",
     operation_id="getAnchorCheckpoint",
-    opt=needs_no_key(problems=(404, 503), answers={200: {"text/plain": TEXT}}),
+    opt=needs_no_key(problems=(404, 503), answers={200: A_CHECKPOINT}, headers=(CACHE,)),
 )
 async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
     """The newest anchor: the checkpoint of the public log of checkpoints, with cosignatures."""
@@ -92,7 +115,7 @@ async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
     "/v1/log/tile/{tile:path}",
     name="anchor_tile",
     operation_id="getAnchorTile",
-    opt=needs_no_key(problems=(429, 503), answers={200: {OCTETS: BYTES}}),
+    opt=needs_no_key(problems=(429, 503), answers={200: A_TILE}, headers=TILE_HEADERS),
 )
 async def anchor_tile(request: HttpRequest, tile: TilePath) -> ASGIApp:
     """A tile or entry bundle of the public log of checkpoints (C2SP tlog-tiles)."""
@@ -168,7 +191,7 @@ def _written(
         public=True,
         raw=OCTETS,
         problems=(400, 408, 413, 423, 429),
-        answers={200: {"text/plain": TEXT}},
+        answers={200: {"text/plain": text("The seq of the new entry, in decimal digits", "42")}},
     ),
     request_max_body_size=MAX_ADDED_BYTES,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import MediaType, Response, Router, get
@@ -17,7 +17,7 @@ from ledger.storage import archive_cost, migrate, trees
 from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
-from server.http.contract import TEXT, needs_no_key
+from server.http.contract import needs_no_key, text
 from server.http.protocol.bytes_response import BytesResponse
 from server.trails.appending import JSON
 from server.trails.services import Services
@@ -49,23 +49,56 @@ class Readiness(msgspec.Struct):
     """Whether this process can serve: "ok", or why not, for each part."""
 
     ready: bool
-    database: str
-    migrations: str
-    sequencer: str
-    clock: str
-    appends: str
+    """Whether every part is "ok"."""
+    database: Annotated[str, msgspec.Meta(examples=["ok"])]
+    """"ok", or "unreachable"."""
+    migrations: Annotated[str, msgspec.Meta(examples=["ok"])]
+    """"ok", "unreachable", or how the schema of the database differs from this version's."""
+    sequencer: Annotated[str, msgspec.Meta(examples=["ok"])]
+    """"ok", or "not running"."""
+    clock: Annotated[str, msgspec.Meta(examples=["ok"])]
+    """"ok", or that the clock leapt and appends wait."""
+    appends: Annotated[str, msgspec.Meta(examples=["ok"])]
+    """"ok", "not tried", or why a write failed."""
+
+
+class Liveness(msgspec.Struct):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+    """Always "ok"."""
+
+
+NOT_READY: Final = {
+    "ready": False,
+    "database": "unreachable",
+    "migrations": "unreachable",
+    "sequencer": "ok",
+    "clock": "ok",
+    "appends": "not tried",
+}
 
 
 @get("/livez", operation_id="live", opt=needs_no_key(), tags=["Operations"])
-async def livez() -> dict[str, str]:
+async def livez() -> Liveness:
     """The process runs and its event loop turns."""
-    return {"status": "ok"}
+    return Liveness()
 
 
 @get(
     "/readyz",
     operation_id="ready",
-    opt=needs_no_key(answers={200: {JSON: Readiness}, 503: {JSON: Readiness}}),
+    opt=needs_no_key(
+        answers={
+            200: {JSON: Readiness},
+            503: {JSON: Readiness},
+        },
+        examples={503: NOT_READY},
+        meanings={
+            200: "This process can serve",
+            503: "This process can't serve; the body says why",
+        },
+    ),
     tags=["Operations"],
 )
 async def readyz(request: HttpRequest) -> Response[Readiness]:
@@ -109,7 +142,17 @@ async def _measure_archive(services: Services) -> None:
 @get(
     "/metrics",
     operation_id="metrics",
-    opt=needs_no_key(answers={200: {"text/plain": TEXT}}),
+    opt=needs_no_key(
+        answers={
+            200: {
+                "text/plain": text(
+                    "All metrics in the Prometheus text format",
+                    "# HELP quire_unsigned_entries Entries that no checkpoint covers yet\n"
+                    "# TYPE quire_unsigned_entries gauge\nquire_unsigned_entries 0.0\n",
+                )
+            }
+        }
+    ),
     tags=["Operations"],
 )
 async def prometheus(request: HttpRequest) -> ASGIApp:

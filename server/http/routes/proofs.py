@@ -7,122 +7,71 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response, Router, get
 from litestar.params import QueryParameter
-from msgspec import Struct
 
 from ledger.core import proving
-from ledger.core.proving import AnchorInclusion, NoSuchCheckpoint, Proven
-from ledger.entry import RecordId, parse_record_id, record_id
+from ledger.core.proving import NoSuchCheckpoint, Proven
+from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
+from ledger.shapes import NOTE_EXAMPLE
 from ledger.storage import history, trees
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
 from server.access.rights import May
+from server.http.api.proofs import ConsistencyBody, ProofBody, anchor_proof, proof_body
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
-from server.http.contract import TEXT, asks, needs_no_key
+from server.http.contract import ResponseHeader, asks, needs_no_key, text
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
-from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
-from server.http.routes.tenants import rfc3339
+from server.http.routes.checkpoints import MAX_SIZE
 from server.trails.appending import JSON
 from server.trails.services import Services
 
 TLOG_PROOF: Final = "text/x-tlog-proof"
+A_TLOG_PROOF: Final = text(
+    "The proof as a C2SP tlog-proof file; its extra data is the JSON of `anchoring`",
+    f"c2sp.org/tlog-proof@v1\nindex 41\npMHwwKUs8rpuj08vHw1Kj9mjprjgtcfZE1eSRorOC98=\n\n{NOTE_EXAMPLE}",
+)
+VARY: Final = ResponseHeader("Vary", "The answer is JSON or a tlog-proof file, as asked", "Accept")
 _PROOF_QUERY: Final = frozenset({"size", "anchored"})
 _CONSISTENCY_QUERY: Final = frozenset({"from", "to"})
 
 Size = Annotated[
     int | None,
     QueryParameter(
-        ge=1, le=MAX_SIZE, description="Size of the checkpoint to prove it in; none: the newest"
+        ge=1,
+        le=MAX_SIZE,
+        description="Size of the checkpoint to prove it in; none: the newest",
+        schema_extra={"examples": [42]},
     ),
 ]
 Anchored = Annotated[
-    bool, QueryParameter(description="Prove it in the newest checkpoint that is anchored")
+    bool,
+    QueryParameter(
+        description="Prove it in the newest checkpoint that is anchored",
+        schema_extra={"examples": [True]},
+    ),
 ]
 From = Annotated[
-    int, QueryParameter(name="from", ge=0, le=MAX_SIZE, description="The smaller size of the tree")
+    int,
+    QueryParameter(
+        name="from",
+        ge=0,
+        le=MAX_SIZE,
+        description="The smaller size of the tree",
+        schema_extra={"examples": [10]},
+    ),
 ]
 To = Annotated[
     int | None,
     QueryParameter(
-        name="to", ge=0, le=MAX_SIZE, description="The larger size; none: the newest checkpoint's"
+        name="to",
+        ge=0,
+        le=MAX_SIZE,
+        description="The larger size; none: the newest checkpoint's",
+        schema_extra={"examples": [42]},
     ),
 ]
-
-
-class SignedHeadBody(Struct):
-    """A checkpoint: ``note`` is the C2SP signed note, ``root`` is hex."""
-
-    size: int
-    root: str
-    note: str
-    signed_at: str
-
-
-class AnchorProof(Struct):
-    """How the public anchor log commits to the checkpoint, hashes as hex.
-
-    ``leaf`` is SHA-256("quire anchor leaf v1" LF, nonce, the checkpoint's note);
-    ``hashes`` lead from it at ``index`` to ``anchor``, whose note carries the
-    cosignatures of witnesses.
-    """
-
-    index: int
-    nonce: str
-    leaf: str
-    hashes: list[str]
-    anchor: SignedHeadBody
-    timestamps: list[TokenBody]
-
-
-class ProofBody(Struct):
-    """The inclusion (RFC 6962, section 2.1.1) of an entry in a checkpoint, hashes as hex."""
-
-    record_id: str
-    index: int
-    leaf_hash: str
-    hashes: list[str]
-    checkpoint: SignedHeadBody
-    anchoring: AnchorProof | None
-
-
-class ConsistencyBody(Struct, rename={"first": "from", "second": "to"}):
-    """The consistency proof (RFC 6962, section 2.1.2) between two sizes, hashes as hex."""
-
-    first: int
-    second: int
-    hashes: list[str]
-
-
-def signed_head(found: StoredCheckpoint, note: bytes) -> SignedHeadBody:
-    """A checkpoint as the API shows it, with this note of it."""
-    return SignedHeadBody(found.size, found.root.hex(), text(note), rfc3339(found.signed_at))
-
-
-def proof_body(place: RecordId, proven: Proven) -> ProofBody:
-    """A proof as the API shows it."""
-    found = proven.checkpoint
-    return ProofBody(
-        record_id(place.org_id, place.anchored_us, place.seq),
-        proven.seq,
-        proven.leaf_hash.hex(),
-        [one.hex() for one in proven.hashes],
-        signed_head(found, found.note),
-        None if proven.anchoring is None else _anchor_proof(proven.anchoring),
-    )
-
-
-def _anchor_proof(found: AnchorInclusion) -> AnchorProof:
-    leaf = found.leaf
-    return AnchorProof(
-        leaf.idx,
-        leaf.nonce.hex(),
-        leaf.leaf.hex(),
-        [one.hex() for one in found.hashes],
-        signed_head(found.anchor, found.note),
-        token_bodies(found.tokens),
-    )
 
 
 def tlog_proof(proven: Proven) -> bytes:
@@ -133,7 +82,7 @@ def tlog_proof(proven: Proven) -> bytes:
     found, extra = proven.anchoring, None
     if found is not None:
         choices = (
-            msgspec.json.encode(_anchor_proof(one)) for one in (found, found._replace(tokens=[]))
+            msgspec.json.encode(anchor_proof(one)) for one in (found, found._replace(tokens=[]))
         )
         extra = next((one for one in choices if len(one) <= MAX_EXTRA_BYTES), None)
     return TlogProof(proven.seq, tuple(proven.hashes), proven.checkpoint.note, extra).format()
@@ -142,7 +91,13 @@ def tlog_proof(proven: Proven) -> bytes:
 @get(
     "/v1/orgs/{org:str}/entries/{record:str}/proof",
     operation_id="getProof",
-    opt=asks(May.READ, problems=(409, 423), answers={200: {JSON: ProofBody, TLOG_PROOF: TEXT}}),
+    opt=asks(
+        May.READ,
+        problems=(409, 423),
+        answers={200: {JSON: ProofBody, TLOG_PROOF: A_TLOG_PROOF}},
+        meanings={200: "The entry's proof"},
+        headers=(VARY,),
+    ),
 )
 async def get_proof(
     request: HttpRequest,

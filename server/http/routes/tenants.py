@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
-
 from litestar import Router, delete, get, patch, post
-from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ledger.entry import format_time, from_datetime, has_control
+from ledger.entry import has_control
 from ledger.storage import orgs
-from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
 from server.access.rights import May
+from server.http.api.keys import (
+    CreateKey,
+    KeyList,
+    NewKeyBody,
+    WhoAmI,
+    key_body,
+    new_key_body,
+)
+from server.http.api.orgs import (
+    SLUG_FORM,
+    ChangeOrg,
+    CreateOrg,
+    OrgBody,
+    OrgList,
+    SecurityEvent,
+    SecurityEventList,
+    ThawOrg,
+    org_body,
+    rfc3339,
+)
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
-from server.http.contract import WRITE_PROBLEMS, any_key, asks
+from server.http.contract import NO_STORE, WRITE_PROBLEMS, any_key, asks
 from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
@@ -28,158 +43,6 @@ PUBLIC_CACHED = (
     "may serve it for an hour after the log was made private again"
 )
 
-SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class CreateOrg(Struct, forbid_unknown_fields=True):
-    """A new tenant. ``privacy`` and ``slug`` are for ever."""
-
-    slug: Annotated[str, Meta(pattern=f"^{SLUG.pattern}$", max_length=63, description=SLUG_FORM)]
-    name: Name | None = None
-    privacy: Literal["sealed", "plain"] = "sealed"
-
-
-class ChangeOrg(Struct, forbid_unknown_fields=True):
-    """What may change of an org: what is not given stays.
-
-    ``log_public`` lets anybody read the log: every entry but the payloads.
-    """
-
-    name: Name | None = None
-    log_public: bool | None = None
-
-
-class ThawOrg(Struct, forbid_unknown_fields=True):
-    """Why a frozen org may take entries again; becomes an entry of its trail."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
-
-
-class CreateKey(Struct, forbid_unknown_fields=True):
-    """A new API key of an org."""
-
-    name: Name
-    role: Literal["admin", "member", "viewer"]
-
-
-class HeadBody(Struct):
-    """The newest entry of a trail; seq -1 and nulls while it is empty."""
-
-    seq: int
-    entry_hash: str | None
-    anchored_at: str | None
-
-
-class Frozen(Struct):
-    """Since when and why an org takes no entries."""
-
-    at: str
-    reason: str
-
-
-class OrgBody(Struct):
-    """One org; ``warnings`` say what a change just made brings with it."""
-
-    slug: str
-    name: str
-    privacy: str
-    created_at: str
-    frozen: Frozen | None
-    head: HeadBody
-    log_public: bool
-    warnings: list[str] | UnsetType = UNSET
-
-
-class OrgList(Struct):
-    """Orgs in the order of their slugs."""
-
-    orgs: list[OrgBody]
-    next_cursor: str | None
-
-
-class KeyBody(Struct):
-    """One API key, without its secret."""
-
-    id: str
-    name: str
-    role: str
-    created_at: str
-    revoked_at: str | None
-
-
-class NewKeyBody(Struct):
-    """A new API key; ``key`` is shown this once."""
-
-    id: str
-    name: str
-    role: str
-    created_at: str
-    key: str
-
-
-class KeyList(Struct):
-    """API keys of an org, oldest first."""
-
-    keys: list[KeyBody]
-
-
-class SecurityEvent(Struct):
-    """Something an operator must know of."""
-
-    id: int
-    at: str
-    kind: str
-    detail: str
-
-
-class SecurityEventList(Struct):
-    """The newest 100 security events of an org, newest first."""
-
-    events: list[SecurityEvent]
-
-
-class WhoAmI(Struct):
-    """What the presented key is."""
-
-    key_id: str
-    role: str
-    org: str | None
-
-
-def rfc3339(moment: datetime) -> str:
-    """A database time as RFC 3339 UTC with microseconds."""
-    return format_time(from_datetime(moment))
-
-
-def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
-    """A head row as the API shows it."""
-    return (
-        HeadBody(seq, entry_hash.hex(), rfc3339(anchored_at))
-        if seq >= 0
-        else HeadBody(-1, None, None)
-    )
-
-
-def _org_body(org: OrgRecord) -> OrgBody:
-    frozen = None
-    if org.frozen_at is not None:
-        frozen = Frozen(rfc3339(org.frozen_at), org.frozen_reason or "")
-    return OrgBody(
-        org.slug,
-        org.name,
-        org.privacy,
-        rfc3339(org.created_at),
-        frozen,
-        head_body(org.seq, org.entry_hash, org.anchored_at),
-        org.log_public,
-    )
-
-
-def _key_body(key: ApiKeyRecord) -> KeyBody:
-    revoked = None if key.revoked_at is None else rfc3339(key.revoked_at)
-    return KeyBody(key.id, key.name, key.role, rfc3339(key.created_at), revoked)
-
 
 def _clean(field: str, text: str) -> str:
     if has_control(text):
@@ -191,7 +54,7 @@ async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
     record = await orgs.org_by_id(services_of(request).database, org_id)
     if record is None:
         raise no_such_org(slug)
-    return _org_body(record)
+    return org_body(record)
 
 
 @get("/v1/whoami", operation_id="whoAmI", opt=any_key())
@@ -201,7 +64,7 @@ async def who_am_i(request: HttpRequest) -> WhoAmI:
     org = None
     if principal.org_id is not None:
         org = await services_of(request).directory.by_id(principal.org_id)
-    return WhoAmI(principal.key_id, str(principal.role), None if org is None else org.slug)
+    return WhoAmI(principal.key_id, principal.role, None if org is None else org.slug)
 
 
 @post(
@@ -233,7 +96,7 @@ async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 
         services_of(request).database, _clean("cursor", cursor or ""), limit
     )
     following = records[-1].slug if len(records) == limit else None
-    return OrgList([_org_body(record) for record in records], following)
+    return OrgList([org_body(record) for record in records], following)
 
 
 @get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
@@ -303,6 +166,7 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
         body=CreateKey,
         example={"name": "billing service", "role": "member"},
         problems=(400, *WRITE_PROBLEMS),
+        headers=(NO_STORE,),
     ),
     response_headers={"Cache-Control": "no-store"},
 )
@@ -322,7 +186,7 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
     )
     record = await orgs.key_by_id(services.database, new.key_id)
     assert record is not None
-    return NewKeyBody(record.id, record.name, record.role, rfc3339(record.created_at), new.token)
+    return new_key_body(record, new.token)
 
 
 @get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
@@ -330,13 +194,18 @@ async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
     """List the API keys of an org, revoked ones included."""
     tenant, _ = org_of(request, org)
     records = await orgs.list_keys(services_of(request).database, tenant.id)
-    return KeyList([_key_body(record) for record in records])
+    return KeyList([key_body(record) for record in records])
 
 
 @delete(
     "/v1/orgs/{org:str}/keys/{key_id:str}",
     operation_id="revokeKey",
-    opt=asks(May.ADMINISTER, writes=True, problems=(400,)),
+    opt=asks(
+        May.ADMINISTER,
+        writes=True,
+        problems=(400,),
+        meanings={204: "The key is revoked"},
+    ),
 )
 async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     """Revoke an API key, on every server at once."""

@@ -5,130 +5,58 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 from litestar import Response, Router, get, post
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
-from msgspec import Meta, Struct, json
+from msgspec import json
 from msgspec.structs import replace
 
-from ledger.chain import StoredEntry, TrailFault
+from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.core.verification.jobs import Job
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.single import (
     EntryResult,
-    RecordChecks,
     check_inclusion,
     missing_entry,
     signed_size,
     verify_entry,
 )
-from ledger.core.verification.work.faults import RangeRefused, Result
+from ledger.core.verification.work.faults import RangeRefused
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
-from ledger.verdict import Verdict, worse_of
+from ledger.verdict import worse_of
 from server.access.directory import NotFound
 from server.access.rights import May
+from server.http.api.verifications import (
+    UNBUFFERED,
+    UNCACHED,
+    WATCHED,
+    EntryVerdict,
+    JobBody,
+    VerifyRange,
+    fault_schemas,
+    job_body,
+)
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
 from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
-from server.http.routes.imported_rows import MISSING, ImportedRowBody, asked_place
+from server.http.routes.imported_rows import MISSING, asked_place
 from server.trails.appending import JSON
 from server.trails.services import Services
 
 MAX_WAIT_S = 60.0
-JobId = Annotated[str, PathParameter(description="Id of a verification")]
-
-
-WATCHED: Final = {
-    "type": "object",
-    "description": "One server-sent event; its data is a JobBody as JSON.",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["progress", "done"]},
-        "data": {"type": "string", "contentMediaType": JSON},
-    },
-}
-
-
-class VerifyRange(Struct, forbid_unknown_fields=True):
-    """What to verify, both ends included; null for the start, and for all there is."""
-
-    from_seq: Annotated[int, Meta(ge=0, le=2**40)] | None = None
-    to_seq: Annotated[int, Meta(ge=0, le=2**40)] | None = None
-
-
-class JobBody(Struct):
-    """A verification; ``rate`` is in entries a second.
-
-    ``verdict`` is "verified", "refuted" or "incomplete"; ``valid`` is true for "verified"
-    alone. They and ``result`` are null until the state is "done".
-    """
-
-    id: str
-    state: str
-    verdict: Verdict | None
-    valid: bool | None
-    from_seq: int | None
-    to_seq: int | None
-    processed: int
-    total: int
-    rate: float
-    faults: list[TrailFault]
-    fault_count: int
-    result: Result | None
-    error: str | None
-    created_at: str
-    finished_at: str | None
-
-
-class EntryVerdict(Struct):
-    """Whether one entry is intact, and what is wrong with it.
-
-    ``valid`` is true for the verdict "verified" alone. ``unsigned_entries`` is 1 where no
-    signed checkpoint covers the entry yet; that leaves the verdict incomplete only where it
-    waits longer than the limit. ``timestamp`` is when the entry was written.
-    ``row`` is the verdict on the QWED row that it carries, where the entry was asked
-    for by the row's id; the verdict then is that on both.
-    """
-
-    valid: bool
-    verdict: Verdict
-    checks: RecordChecks
-    errors: list[str]
-    record_id: str
-    timestamp: str
-    unsigned_entries: int
-    row: ImportedRowBody | None = None
-
-
-def _rfc3339(moment: datetime) -> str:
-    return format_time(from_datetime(moment))
-
-
-def _body(job: Job) -> JobBody:
-    return JobBody(
-        job.id,
-        job.state,
-        None if job.result is None else job.result.verdict,
-        None if job.result is None else job.result.valid,
-        job.from_seq,
-        job.to_seq,
-        job.processed,
-        job.total,
-        round(job.rate, 1),
-        job.faults,
-        job.fault_count,
-        job.result,
-        job.error,
-        _rfc3339(job.created_at),
-        None if job.finished_at is None else _rfc3339(job.finished_at),
-    )
+JobId = Annotated[
+    str,
+    PathParameter(
+        description="Id of a verification: ver_ and 32 lower-case hex digits",
+        schema_extra={"examples": ["ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70"]},
+    ),
+]
 
 
 async def _range(request: HttpRequest) -> VerifyRange:
@@ -162,13 +90,21 @@ async def _find(request: HttpRequest, org: OrgFacts, job_id: str) -> Job:
         example={"from_seq": 0, "to_seq": None},
         problems=(400, 429, *WRITE_PROBLEMS),
         answers={200: {JSON: JobBody}, 202: {JSON: JobBody}},
+        meanings={200: "The verification ended", 202: "The verification goes on"},
+        schemas=fault_schemas,
     ),
 )
 async def start_verification(
     request: HttpRequest,
     org: OrgSlug,
     wait: Annotated[
-        float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
+        float,
+        QueryParameter(
+            ge=0,
+            le=MAX_WAIT_S,
+            description="Seconds to wait for the end",
+            schema_extra={"examples": [30]},
+        ),
     ] = 0.0,
 ) -> Response[JobBody]:
     """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
@@ -181,7 +117,7 @@ async def start_verification(
         raise BadRequest(str(error)) from error
     if wait:
         job = await jobs.wait(tenant.id, job.id, wait) or job
-    return Response(_body(job), status_code=200 if job.finished else 202)
+    return Response(job_body(job), status_code=200 if job.finished else 202)
 
 
 @get(
@@ -192,13 +128,17 @@ async def start_verification(
 async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> JobBody:
     """State, progress, rate and faults so far; the result once done."""
     tenant, _ = org_of(request, org)
-    return _body(await _find(request, tenant, job_id))
+    return job_body(await _find(request, tenant, job_id))
 
 
 @get(
     "/v1/orgs/{org:str}/verifications/{job_id:str}/events",
     operation_id="watchVerification",
-    opt=asks(May.VERIFY, answers={200: {"text/event-stream": WATCHED}}),
+    opt=asks(
+        May.VERIFY,
+        answers={200: {"text/event-stream": WATCHED}},
+        headers=(UNCACHED, UNBUFFERED),
+    ),
     media_type="text/event-stream",
 )
 async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> ServerSentEvent:
@@ -210,7 +150,7 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
     async def events() -> AsyncIterator[ServerSentEventMessage]:
         async for job in jobs.watch(tenant.id, job_id):
             name = "done" if job.finished else "progress"
-            yield ServerSentEventMessage(data=json.encode(_body(job)).decode(), event=name)
+            yield ServerSentEventMessage(data=json.encode(job_body(job)).decode(), event=name)
 
     answer = ServerSentEvent(events())
     del answer.headers["Connection"]  # the connection itself says whether it is kept

@@ -19,9 +19,10 @@ from ledger.entry import RecordId
 from ledger.errors import QuireError
 from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
+from server.http.api.logs import signed_head
+from server.http.api.proofs import proof_body
 from server.http.caller import HttpRequest, services_of
 from server.http.problems import BadRequest
-from server.http.routes.proofs import proof_body, signed_head
 from server.trails.services import Services
 
 log = structlog.get_logger("quire")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -157,18 +157,31 @@ class Checks(msgspec.Struct, frozen=True):
     """One answer for each check: true, false, or ``"not_checked"``."""
 
     hashes: Check = NOT_CHECKED
+    """Whether each stored entry hash is that of its leaf, and each leaf is canonical."""
     links: Check = NOT_CHECKED
+    """Whether each leaf names the hash of the entry before it, and no entry is missing or inserted."""
     signatures: Check = NOT_CHECKED
+    """Whether the signature of each entry verifies."""
     payloads: Check = NOT_CHECKED
+    """Whether each payload has the digest and the size that its leaf gives."""
     columns: Check = NOT_CHECKED
+    """Whether the columns beside each leaf say what the leaf says."""
     head: Check = NOT_CHECKED
+    """Whether the head row names the last entry."""
     tree: Check = NOT_CHECKED
+    """Whether the Merkle tree over the leaves is that of the tiles and of every signed root."""
     checkpoints: Check = NOT_CHECKED
+    """Whether each checkpoint is a signed note of this log, and none is missing."""
     anchors: Check = NOT_CHECKED
+    """Whether the anchor log is whole and commits to the checkpoints."""
     classical_signature: Check = NOT_CHECKED
+    """Whether the Ed25519 signatures of checkpoints and anchors verify."""
     pq_signature: Check = NOT_CHECKED
+    """Whether the ML-DSA-44 signatures of anchors verify."""
     external_time: Check = NOT_CHECKED
+    """Whether each timestamp verifies over its anchor."""
     witnesses: Check = NOT_CHECKED
+    """Whether each cosignature verifies, and the quorum of the policy cosigned."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -183,17 +196,31 @@ class Result(msgspec.Struct, frozen=True):
     """
 
     valid: bool
-    total_entries: int
-    verified_entries: int
-    failed_entries: int
+    """Whether the verdict is "verified"."""
+    total_entries: Annotated[int, msgspec.Meta(examples=[42])]
+    """How many entries were found or are missing."""
+    verified_entries: Annotated[int, msgspec.Meta(examples=[41])]
+    """How many of them have no fault."""
+    failed_entries: Annotated[int, msgspec.Meta(examples=[1])]
+    """How many of them have a fault."""
     errors: list[TrailFault]
-    fault_count: int
-    first_seq: int
-    last_seq: int
+    """The faults, by seq; the first 1,000 of them."""
+    fault_count: Annotated[int, msgspec.Meta(examples=[1])]
+    """How many faults there are."""
+    first_seq: Annotated[int, msgspec.Meta(examples=[0])]
+    """The first seq of the range."""
+    last_seq: Annotated[int, msgspec.Meta(examples=[41])]
+    """The last seq of the range; one less than ``first_seq`` for an empty trail."""
     checks: Checks
+    """The answer of each check."""
     verdict: Verdict = Verdict.INCOMPLETE
-    unsigned_entries: int = 0
-    reasons: dict[str, str] = {}
+    """The verdict on the range."""
+    unsigned_entries: Annotated[int, msgspec.Meta(examples=[0])] = 0
+    """How many entries no signed checkpoint covers yet."""
+    reasons: Annotated[
+        dict[str, str], msgspec.Meta(examples=[{"external_time": "no authority is set up"}])
+    ] = {}
+    """By the name of a check that was not made: why."""
 
 
 def spell_range(first: int, last: int, what: str) -> str:

@@ -1,0 +1,108 @@
+"""API keys as the API reads and shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, cast
+
+from msgspec import Meta, Struct
+
+from ledger.shapes import SlugText, TimeText, shape
+from ledger.storage.orgs import ApiKeyRecord
+from server.access.rights import Role
+from server.http.api.orgs import rfc3339
+
+KeyName = Annotated[str, Meta(min_length=1, max_length=200, examples=["billing service"])]
+OrgRole = Annotated[
+    Literal["admin", "member", "viewer"],
+    shape(
+        "OrgRole",
+        "What a key of an org may do: a viewer reads and verifies, a member also appends and "
+        "opens payloads, an admin also manages keys, erases and thaws.",
+        "member",
+    ),
+]
+ApiKeyId = Annotated[
+    str,
+    shape(
+        "ApiKeyId",
+        "The id of an API key, which is also the third part of the key: 16 lower-case hex digits.",
+        "9f86d081884c7d65",
+        pattern="^[0-9a-f]{16}$",
+    ),
+]
+
+
+class CreateKey(Struct, forbid_unknown_fields=True):
+    """A new API key of an org."""
+
+    name: KeyName
+    """What the key is for, shown to people; 1 to 200 characters."""
+    role: OrgRole
+    """What the key may do."""
+
+
+class KeyBody(Struct):
+    """One API key, without its secret."""
+
+    id: ApiKeyId
+    """The id of the key."""
+    name: Annotated[str, Meta(examples=["billing service"])]
+    """What the key is for."""
+    role: OrgRole
+    """What the key may do."""
+    created_at: TimeText
+    """When the key was made."""
+    revoked_at: TimeText | None
+    """When the key was revoked; null: it is valid."""
+
+
+class NewKeyBody(Struct):
+    """A new API key; ``key`` is shown this once."""
+
+    id: ApiKeyId
+    """The id of the key."""
+    name: Annotated[str, Meta(examples=["billing service"])]
+    """What the key is for."""
+    role: OrgRole
+    """What the key may do."""
+    created_at: TimeText
+    """When the key was made."""
+    key: Annotated[
+        str,
+        Meta(
+            examples=[
+                "quire_live_9f86d081884c7d65_0123456789abcdef0123456789abcdef0123456789abcdef"
+            ]
+        ),
+    ]
+    """The key itself, to send with requests. The server keeps only a hash: it is never shown
+    again."""
+
+
+class KeyList(Struct):
+    """API keys of an org, oldest first."""
+
+    keys: list[KeyBody]
+    """All keys that the org ever had."""
+
+
+class WhoAmI(Struct):
+    """What the presented key is."""
+
+    key_id: ApiKeyId
+    """The id of the key."""
+    role: Role
+    """What the key may do."""
+    org: SlugText | None
+    """The slug of the org that the key belongs to; null: it is the platform's."""
+
+
+def key_body(key: ApiKeyRecord) -> KeyBody:
+    """A key as the API shows it."""
+    revoked = None if key.revoked_at is None else rfc3339(key.revoked_at)
+    return KeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(key.created_at), revoked)
+
+
+def new_key_body(key: ApiKeyRecord, token: str) -> NewKeyBody:
+    """A key that was just made, with its secret."""
+    return NewKeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(key.created_at), token)

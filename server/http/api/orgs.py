@@ -1,0 +1,174 @@
+"""Orgs as the API reads and shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, cast
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ledger.entry import format_time, from_datetime
+from ledger.shapes import HashHex, SlugText, TimeText, shape
+from ledger.storage.orgs import OrgRecord
+from server.access.directory import SLUG
+
+SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
+Name = Annotated[str, Meta(min_length=1, max_length=200, examples=["Acme Ltd"])]
+Privacy = Annotated[
+    Literal["sealed", "plain"],
+    shape(
+        "Privacy",
+        "Whether payloads and names of persons are encrypted with a key of each person, which "
+        "can be destroyed (sealed), or kept as they were sent (plain).",
+        "sealed",
+    ),
+]
+
+
+class CreateOrg(Struct, forbid_unknown_fields=True):
+    """A new tenant. ``privacy`` and ``slug`` are for ever."""
+
+    slug: Annotated[
+        str,
+        Meta(pattern=f"^{SLUG.pattern}$", max_length=63, description=SLUG_FORM, examples=["acme"]),
+    ]
+    """The name of the org in paths, which never changes: 1 to 63 lower-case letters, digits and
+    hyphens, with a letter or digit at each end."""
+    name: Name | None = None
+    """The name that people see, 1 to 200 characters; null: the slug."""
+    privacy: Privacy = "sealed"
+    """Whether the org seals; this never changes."""
+
+
+class ChangeOrg(Struct, forbid_unknown_fields=True):
+    """What may change of an org: what is not given stays.
+
+    ``log_public`` lets anybody read the log: every entry but the payloads.
+    """
+
+    name: Name | None = None
+    """The name that people see, 1 to 200 characters; null: unchanged."""
+    log_public: bool | None = None
+    """Whether anybody may read the org's log without a key; null: unchanged."""
+
+
+class ThawOrg(Struct, forbid_unknown_fields=True):
+    """Why a frozen org may take entries again; becomes an entry of its trail."""
+
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=1000, examples=["restored from the backup of 3 May"])
+    ]
+    """What was found and what was done, for later readers of the trail; 1 to 1,000 characters."""
+
+
+class HeadBody(Struct):
+    """The newest entry of a trail; seq -1 and nulls while it is empty."""
+
+    seq: Annotated[int, Meta(examples=[41], extra_json_schema={"minimum": -1})]
+    """The seq of the newest entry; -1 while the trail is empty."""
+    entry_hash: HashHex | None
+    """The hash of the newest entry; null while the trail is empty."""
+    anchored_at: TimeText | None
+    """When the newest entry was written; null while the trail is empty."""
+
+
+class Frozen(Struct):
+    """Since when and why an org takes no entries."""
+
+    at: TimeText
+    """When the org was frozen."""
+    reason: Annotated[str, Meta(examples=["entry 41 is missing"])]
+    """The fault that froze it."""
+
+
+class OrgBody(Struct):
+    """One org; ``warnings`` say what a change just made brings with it."""
+
+    slug: SlugText
+    """The name of the org in paths."""
+    name: Annotated[str, Meta(examples=["Acme Ltd"])]
+    """The name that people see."""
+    privacy: Privacy
+    """Whether the org seals."""
+    created_at: TimeText
+    """When the org was made."""
+    frozen: Frozen | None
+    """Since when and why the org takes no entries; null: it takes them."""
+    head: HeadBody
+    """The newest entry of the org's trail."""
+    log_public: bool
+    """Whether anybody may read the org's log without a key."""
+    warnings: (
+        list[Annotated[str, Meta(examples=["what was public can't be taken back"])]] | UnsetType
+    ) = UNSET
+    """What this change brings with it; only in the answer to a change that has consequences."""
+
+
+class OrgList(Struct):
+    """Orgs in the order of their slugs."""
+
+    orgs: list[OrgBody]
+    """The orgs of this page."""
+    next_cursor: Annotated[str, Meta(examples=["acme"])] | None
+    """The ``cursor`` of the next page; null: this is the last page."""
+
+
+SecurityEventKind = Annotated[
+    str,
+    shape(
+        "SecurityEventKind",
+        "What happened: the org was frozen, or the signing of its checkpoints stopped.",
+        "org_frozen",
+        enum=["checkpoints_stopped", "org_frozen"],
+    ),
+]
+
+
+class SecurityEvent(Struct):
+    """Something an operator must know of."""
+
+    id: Annotated[int, Meta(examples=[7])]
+    """The number of the event on this server; later events have larger numbers."""
+    at: TimeText
+    """When it happened."""
+    kind: SecurityEventKind
+    """What happened."""
+    detail: Annotated[str, Meta(examples=["entry 41 is missing"])]
+    """What was found, in words."""
+
+
+class SecurityEventList(Struct):
+    """The newest 100 security events of an org, newest first."""
+
+    events: list[SecurityEvent]
+    """The events, at most 100."""
+
+
+def rfc3339(moment: datetime) -> str:
+    """A database time as RFC 3339 UTC with microseconds."""
+    return format_time(from_datetime(moment))
+
+
+def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
+    """A head row as the API shows it."""
+    return (
+        HeadBody(seq, entry_hash.hex(), rfc3339(anchored_at))
+        if seq >= 0
+        else HeadBody(-1, None, None)
+    )
+
+
+def org_body(org: OrgRecord) -> OrgBody:
+    """An org as the API shows it."""
+    frozen = None
+    if org.frozen_at is not None:
+        frozen = Frozen(rfc3339(org.frozen_at), org.frozen_reason or "")
+    return OrgBody(
+        org.slug,
+        org.name,
+        cast("Privacy", org.privacy),
+        rfc3339(org.created_at),
+        frozen,
+        head_body(org.seq, org.entry_hash, org.anchored_at),
+        org.log_public,
+    )

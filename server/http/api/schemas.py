@@ -1,0 +1,156 @@
+"""The schemas of the types that routes read and answer: each shape once, described, with examples.
+
+Types say what they are themselves: a docstring under the class and under each of its fields, an
+example in the annotation (``Meta(examples=[…])``) or in the shape that it names
+(:mod:`ledger.shapes`). Nothing here knows a type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from types import UnionType
+from typing import Any, Final, get_args
+
+import msgspec
+from msgspec import UNSET, inspect, structs
+
+from server.http.api.docstrings import field_texts, prose, type_text
+
+REFS: Final = "#/components/schemas/{name}"
+NULL: Final = {"type": "null"}
+_VALUES: Final = frozenset({"examples", "example", "default", "enum", "const"})
+"""Keywords whose values are no schemas, whatever they look like."""
+
+
+def ref(name: str) -> dict[str, Any]:
+    """A reference to a named schema."""
+    return {"$ref": REFS.format(name=name)}
+
+
+class ApiSchemas:
+    """The named schemas of an API, and the schema of each type that refers to them."""
+
+    def __init__(
+        self, bodies: Iterable[Any], answers: Iterable[Any], named: Mapping[str, Any]
+    ) -> None:
+        bodies, answers = _types(bodies), _types(answers)
+        _, raw = msgspec.json.schema_components([*bodies, *answers], ref_template=REFS)
+        self.named: dict[str, Any] = {}
+        for name, schema in raw.items():
+            self.named[name] = self._hoisted(schema, named=True)
+        read = set(_classes(bodies))
+        for cls in {*_classes(answers), *read}:
+            self._describe(cls, whole=cls not in read)
+        self.named |= named
+        for schema in self.named.values():
+            self._exemplify(schema)
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        """The schema of a type, or of a schema as it is written in a contract."""
+        if isinstance(kind, Mapping):
+            return dict(kind)
+        if isinstance(kind, UnionType):  # msgspec takes none of structs without a tag
+            return {"anyOf": [self.of(choice) for choice in get_args(kind)]}
+        (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFS)
+        hoisted: dict[str, Any] = self._hoisted(schema)
+        return hoisted
+
+    def example(self, schema: Mapping[str, Any]) -> Any:
+        """An example of a schema, made of the examples of its parts; UNSET where one is missing."""
+        found: Any = UNSET
+        match schema:
+            case {"examples": [first, *_]} | {"const": first} | {"enum": [first, *_]}:
+                found = first
+            case {"$ref": target}:
+                found = self.example(self.named[target.rpartition("/")[2]])
+            case {"anyOf": choices}:
+                found = self.example(next(one for one in choices if one != NULL))
+            case {"type": "boolean"}:
+                found = schema.get("default", True)
+            case {"type": "array", "items": items}:
+                one = self.example(items)
+                found = one if one is UNSET else [one]
+            case {"type": "object", "properties": properties}:
+                parts = {name: self.example(properties[name]) for name in schema["required"]}
+                found = UNSET if UNSET in parts.values() else parts
+        return found
+
+    def _hoisted(self, schema: Any, *, named: bool = False) -> Any:
+        """The schema with a reference in place of each shape that has a title of its own."""
+        if isinstance(schema, (list, tuple)):
+            return [self._hoisted(one) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        schema = {
+            name: value if name in _VALUES else self._hoisted(value)
+            for name, value in _plain(schema).items()
+        }
+        title = schema.get("title")
+        if named or not isinstance(title, str):
+            return schema
+        default = {"default": schema.pop("default")} if "default" in schema else {}
+        if self.named.setdefault(title, schema) != schema:
+            raise ValueError(f"two shapes have the title {title}: give one of them another")
+        return {**ref(title), **default}
+
+    def _describe(self, cls: type, *, whole: bool) -> None:
+        """Add the docstrings; an answer always has ``whole`` of its fields, but those unset."""
+        schema = self.named[cls.__name__]
+        schema["description"] = type_text(cls)
+        if issubclass(cls, Enum):
+            return
+        texts = field_texts(cls)
+        for field in structs.fields(cls):
+            shown = schema["properties"][field.encode_name]
+            if field.name in texts:
+                shown["description"] = prose(texts[field.name])
+            if whole:
+                shown.pop("default", None)
+        if whole:
+            fields = [one for one in structs.fields(cls) if one.default is not UNSET]
+            schema["required"] = [field.encode_name for field in fields]
+
+    def _exemplify(self, schema: dict[str, Any]) -> None:
+        for shown in schema.get("properties", {}).values():
+            if "$ref" not in shown and (example := self.example(shown)) is not UNSET:
+                shown.setdefault("examples", [example])
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """A choice of one is that one; values that are all text have the type of text."""
+    if len(choices := schema.get("anyOf", ())) == 1:
+        schema = {**schema, **choices[0]}
+        del schema["anyOf"]
+    values = schema.get("enum", ())
+    if values and all(isinstance(value, str) for value in values):
+        schema = {**schema, "type": "string"}
+        if len(values) == 1:
+            schema["const"] = schema.pop("enum")[0]
+    return schema
+
+
+def _types(kinds: Iterable[Any]) -> list[Any]:
+    return [
+        choice
+        for kind in kinds
+        if kind is not None and not isinstance(kind, Mapping)
+        for choice in (get_args(kind) if isinstance(kind, UnionType) else (kind,))
+    ]
+
+
+def _classes(kinds: Iterable[Any]) -> Iterator[type]:
+    """Every struct and enum that the types are made of."""
+    for info in inspect.multi_type_info(kinds):
+        yield from _within(info)
+
+
+def _within(part: Any) -> Iterator[type]:
+    if isinstance(part, (inspect.StructType, inspect.EnumType)):
+        yield part.cls
+    if isinstance(part, (inspect.Type, inspect.Field)):
+        parts = [getattr(part, name) for name in part.__struct_fields__]
+    else:
+        parts = list(part) if isinstance(part, (list, tuple)) else []
+    for one in parts:
+        yield from _within(one)

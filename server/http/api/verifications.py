@@ -1,0 +1,199 @@
+"""Verifications as the API reads and shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct
+
+from ledger.chain import FAULT_KIND, TrailFault
+from ledger.core.verification.jobs import Job, State
+from ledger.core.verification.single import RecordChecks
+from ledger.core.verification.work.faults import CHECKS_OF_KIND, Result
+from ledger.shapes import RecordIdText, Seq, TimeText, shape
+from ledger.verdict import Verdict
+from server.http.api.orgs import rfc3339
+from server.http.contract import ResponseHeader
+from server.trails.appending import JSON
+
+WATCHED: Final = {
+    "type": "object",
+    "description": "A stream of server-sent events. The data of each is a JobBody as JSON",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {
+            "type": "string",
+            "enum": ["progress", "done"],
+            "description": "`progress` each time the verification changes, `done` at its end.",
+            "examples": ["progress"],
+        },
+        "data": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "description": "The verification, a JobBody as JSON.",
+            "examples": ['{"id":"ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70","state":"running"}'],
+        },
+    },
+}
+UNCACHED: Final = ResponseHeader("Cache-Control", "No cache may answer a later request", "no-cache")
+UNBUFFERED: Final = ResponseHeader(
+    "X-Accel-Buffering", "A proxy passes each event on at once", "no"
+)
+JobState = Annotated[
+    State,
+    shape(
+        "JobState",
+        "How far a verification is: it waits, runs, is done, or failed before it had a result.",
+        "done",
+    ),
+]
+RowOutcome = Annotated[
+    Literal["valid", "broken", "unsigned"],
+    shape(
+        "RowOutcome",
+        "The verdict on a QWED row: its hash and signature are right, one of them is wrong, or "
+        "it has no signature.",
+        "valid",
+    ),
+]
+_Count = Annotated[int, Meta(examples=[42], extra_json_schema={"minimum": 0})]
+
+
+class VerifyRange(Struct, forbid_unknown_fields=True):
+    """What to verify, both ends included; null for the start, and for all there is."""
+
+    from_seq: Annotated[int, Meta(ge=0, le=2**40, examples=[0])] | None = None
+    """The first seq; null: 0."""
+    to_seq: Annotated[int, Meta(ge=0, le=2**40, examples=[41])] | None = None
+    """The last seq, included; null: the newest."""
+
+
+class JobBody(Struct):
+    """A verification; ``rate`` is in entries a second.
+
+    ``verdict`` is "verified", "refuted" or "incomplete"; ``valid`` is true for "verified"
+    alone. They and ``result`` are null until the state is "done".
+    """
+
+    id: Annotated[str, Meta(examples=["ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70"])]
+    """The id of the verification: "ver_" and 32 lower-case hex digits."""
+    state: JobState
+    """How far the verification is."""
+    verdict: Verdict | None
+    """The verdict; null until the state is "done"."""
+    valid: bool | None
+    """Whether the verdict is "verified"; null until the state is "done"."""
+    from_seq: Seq | None
+    """The first seq that was asked for; null: the start."""
+    to_seq: Seq | None
+    """The last seq that was asked for, included; null: the newest."""
+    processed: _Count
+    """How many entries were read so far."""
+    total: _Count
+    """How many entries there are to read; 0 until that is known."""
+    rate: Annotated[float, Meta(examples=[120000.0], extra_json_schema={"minimum": 0})]
+    """How many entries were read in a second."""
+    faults: list[TrailFault]
+    """The faults found so far, by seq; the first 100 of them."""
+    fault_count: Annotated[int, Meta(examples=[1], extra_json_schema={"minimum": 0})]
+    """How many faults were found so far."""
+    result: Result | None
+    """The result; null until the state is "done"."""
+    error: Annotated[str, Meta(examples=["the server that ran it stopped"])] | None
+    """Why the verification failed, which says nothing about the trail; null: it did not fail."""
+    created_at: TimeText
+    """When the verification was asked for."""
+    finished_at: TimeText | None
+    """When the verification ended; null: it has not."""
+
+
+class ImportedRowBody(Struct):
+    """The verdict on the QWED row that an entry carries: "valid", "broken" or "unsigned".
+
+    It is that of the import, or of the entry ``corrected_by`` that replaced it since.
+    """
+
+    organization_id: Annotated[int, Meta(examples=[1])]
+    """The id of the organization in QWED."""
+    row_id: Annotated[int, Meta(examples=[42])]
+    """The id of the row in QWED."""
+    outcome: RowOutcome | None
+    """The verdict on the row; null: its entry was altered and has none."""
+    corrected_by: RecordIdText | None
+    """The id of the entry that corrected the verdict of the import; null: none did."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The outcome in the words of all verdicts: an unsigned row can't be checked."""
+        if self.outcome == "valid":
+            return Verdict.VERIFIED
+        return Verdict.INCOMPLETE if self.outcome == "unsigned" else Verdict.REFUTED
+
+    @property
+    def errors(self) -> list[str]:
+        """Why the row is not valid, empty where it is."""
+        if self.outcome == "valid":
+            return []
+        return [f"row: QWED's row {self.row_id} is {self.outcome or 'without verdict'}"]
+
+
+class EntryVerdict(Struct):
+    """Whether one entry is intact, and what is wrong with it.
+
+    ``valid`` is true for the verdict "verified" alone. ``unsigned_entries`` is 1 where no
+    signed checkpoint covers the entry yet; that leaves the verdict incomplete only where it
+    waits longer than the limit. ``timestamp`` is when the entry was written.
+    ``row`` is the verdict on the QWED row that it carries, where the entry was asked
+    for by the row's id; the verdict then is that on both.
+    """
+
+    valid: bool
+    """Whether the verdict is "verified"."""
+    verdict: Verdict
+    """The verdict on the entry, and on its QWED row where it was asked for by the row's id."""
+    checks: RecordChecks
+    """The answer of each check."""
+    errors: list[Annotated[str, Meta(examples=["payload_mismatch: the payload was altered"])]]
+    """What is wrong, as "kind: reason"; empty where nothing is."""
+    record_id: RecordIdText
+    """The id of the entry."""
+    timestamp: TimeText
+    """When the entry was written."""
+    unsigned_entries: Annotated[int, Meta(examples=[0], extra_json_schema={"enum": [0, 1]})]
+    """1: no signed checkpoint covers the entry yet; 0: one does."""
+    row: ImportedRowBody | None = None
+    """The verdict on the QWED row that the entry carries; null: the entry was asked for by its
+    record id."""
+
+
+def fault_schemas() -> dict[str, Any]:
+    """The schema of a kind of fault, which lists all kinds."""
+    kind = {
+        "type": "string",
+        "title": FAULT_KIND.title,
+        "description": FAULT_KIND.description,
+        "enum": sorted(CHECKS_OF_KIND),
+        "examples": FAULT_KIND.examples,
+    }
+    return {"FaultKind": kind}
+
+
+def job_body(job: Job) -> JobBody:
+    """A verification as the API shows it."""
+    return JobBody(
+        job.id,
+        job.state,
+        None if job.result is None else job.result.verdict,
+        None if job.result is None else job.result.valid,
+        job.from_seq,
+        job.to_seq,
+        job.processed,
+        job.total,
+        round(job.rate, 1),
+        job.faults,
+        job.fault_count,
+        job.result,
+        job.error,
+        rfc3339(job.created_at),
+        None if job.finished_at is None else rfc3339(job.finished_at),
+    )
