@@ -15,7 +15,14 @@ ID_EXAMPLE: Final = "rec_000000010649add44930000000000029"
 _FromSeq = Annotated[int, Meta(ge=0, le=2**40 - 1, examples=[0])]
 _ToSeq = Annotated[int, Meta(ge=0, le=2**40 - 1, examples=[41])]
 _Time = Annotated[
-    str, Meta(max_length=64, examples=[EXAMPLE], extra_json_schema={"format": "date-time"})
+    str,
+    Meta(
+        max_length=64,
+        title="TimeBound",
+        description="A time (RFC 3339) at which entries begin or end.",
+        examples=[EXAMPLE],
+        extra_json_schema={"format": "date-time"},
+    ),
 ]
 _Ids = Annotated[
     list[Annotated[str, Meta(max_length=64)]],

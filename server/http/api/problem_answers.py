@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ledger.core.proving import NotYetSigned
-from ledger.errors import ProblemType
+from ledger.errors import NOT_FOUND, ProblemType
 from server.http.api.schemas import ref
 from server.http.problems import MEDIA_TYPE, RETRY_AFTER_S, TYPE_BASE, problem_of
 
@@ -54,6 +54,7 @@ def problem_schemas(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
             "description": "What kind of problem it is. The value is stable; clients tell "
             "problems apart by it.",
             "enum": [TYPE_BASE + slug for slug in kinds],
+            "examples": [TYPE_BASE + NOT_FOUND.slug],
         },
         "Problem": {
             "type": "object",

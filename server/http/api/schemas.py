@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from msgspec import UNSET, inspect, structs
 
-from server.http.api.docstrings import field_texts, prose, type_text
+from server.http.api.docstrings import field_texts, type_text
 
 REFS: Final = "#/components/schemas/{name}"
 NULL: Final = {"type": "null"}
@@ -99,17 +99,17 @@ class ApiSchemas:
         schema = self.named[cls.__name__]
         schema["description"] = type_text(cls)
         if issubclass(cls, Enum):
+            schema["examples"] = schema["enum"][:1]
             return
-        texts = field_texts(cls)
-        for field in structs.fields(cls):
+        texts, fields = field_texts(cls), structs.fields(cast("type[msgspec.Struct]", cls))
+        for field in fields:
             shown = schema["properties"][field.encode_name]
             if field.name in texts:
-                shown["description"] = prose(texts[field.name])
+                shown["description"] = texts[field.name]
             if whole:
                 shown.pop("default", None)
         if whole:
-            fields = [one for one in structs.fields(cls) if one.default is not UNSET]
-            schema["required"] = [field.encode_name for field in fields]
+            schema["required"] = [one.encode_name for one in fields if one.default is not UNSET]
 
     def _exemplify(self, schema: dict[str, Any]) -> None:
         for shown in schema.get("properties", {}).values():

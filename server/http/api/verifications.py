@@ -13,28 +13,14 @@ from ledger.core.verification.work.faults import CHECKS_OF_KIND, Result
 from ledger.shapes import RecordIdText, Seq, TimeText, shape
 from ledger.verdict import Verdict
 from server.http.api.orgs import rfc3339
-from server.http.contract import ResponseHeader
-from server.trails.appending import JSON
+from server.http.contract import ResponseHeader, text
 
-WATCHED: Final = {
-    "type": "object",
-    "description": "A stream of server-sent events. The data of each is a JobBody as JSON",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {
-            "type": "string",
-            "enum": ["progress", "done"],
-            "description": "`progress` each time the verification changes, `done` at its end.",
-            "examples": ["progress"],
-        },
-        "data": {
-            "type": "string",
-            "contentMediaType": JSON,
-            "description": "The verification, a JobBody as JSON.",
-            "examples": ['{"id":"ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70","state":"running"}'],
-        },
-    },
-}
+WATCHED: Final = text(
+    "A stream of server-sent events: `progress` each time the verification changes, `done` at its "
+    "end. The data of each is a JobBody as JSON",
+    'event: progress\r\ndata: {"id":"ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70","state":"running",…}'
+    "\r\n\r\n",
+)
 UNCACHED: Final = ResponseHeader("Cache-Control", "No cache may answer a later request", "no-cache")
 UNBUFFERED: Final = ResponseHeader(
     "X-Accel-Buffering", "A proxy passes each event on at once", "no"
