@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Annotated, Any, Literal
 
 import hypothesis
 import msgspec
 import pytest
 import schemathesis
+from litestar import Router, get, post
+from litestar.params import QueryParameter
+from msgspec import Meta, Struct
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -17,20 +21,37 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from server.http.api.description import NO_KEY, promises_of
-from tests.support.described import DOCUMENT, OPERATIONS
+from server.app.application import description
+from server.feature import Feature
+from server.http.api.description import NO_KEY, described_routes
+from server.http.contract import needs_no_key
+from tests.support.described import DOCUMENT, OPERATIONS, answer_of, flaws
 from tests.support.rights import ROUTES
 from tests.support.routes import an_application, routes
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
 
 NOT_DESCRIBED = {("GET", path) for path in ("/docs", "/openapi.json", "/static/{name}", "/verify")}
+OF_HTTP = {"content-type", "content-length", "transfer-encoding", "connection", "date", "server"}
+"""Headers of any answer, which say nothing of the API."""
+
+
+def headers_are_described(_: Any, response: Any, case: Any) -> None:
+    """Every header of an answer is described, and those that are always there are there."""
+    operation = OPERATIONS[(case.operation.method.upper(), case.operation.path)]
+    described = answer_of(operation, response.status_code).get("headers", {})
+    sent = {name.lower() for name in response.headers}
+    assert sent - OF_HTTP <= {name.lower() for name in described}
+    assert sent >= {name.lower() for name, header in described.items() if header["required"]}
+
+
 CONFORM = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
     response_headers_conformance,
+    headers_are_described,
 ]
 
 schema = schemathesis.openapi.from_dict(DOCUMENT)
@@ -47,7 +68,7 @@ def as_it_is(_: Any, value: Any) -> bytes:
 def test_every_route_is_described() -> None:
     assert set(OPERATIONS) == routes(an_application()) - NOT_DESCRIBED
     assert {operation["operationId"] for operation in OPERATIONS.values()} == set(
-        promises_of(an_application())
+        described_routes(an_application())
     )
 
 
@@ -65,13 +86,10 @@ def test_the_roles_described_are_those_let_in() -> None:
 def test_an_operation_says_all_there_is_to_say(operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert operation["tags"]
-    assert all(parameter.get("description") for parameter in operation.get("parameters", []))
-    for body in operation.get("requestBody", {}).get("content", {}).values():
-        assert "example" in body or "examples" in body or body["schema"].get("format") == "binary"
     statuses = operation["responses"]
     assert any(status.startswith("2") for status in statuses)
-    for status, answer in statuses.items():
-        assert answer["description"]
+    for status in statuses:
+        answer = answer_of(operation, status)
         if status.startswith("4"):
             assert answer["content"].keys() == {"application/problem+json"}
         elif status != "204":
@@ -80,9 +98,74 @@ def test_an_operation_says_all_there_is_to_say(operation: dict[str, Any]) -> Non
 
 
 def test_no_reference_leads_nowhere() -> None:
-    schemas = DOCUMENT["components"]["schemas"]
-    for part in json.dumps(DOCUMENT).split('"$ref": "#/components/schemas/')[1:]:
-        assert part.partition('"')[0] in schemas
+    references = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(DOCUMENT)))
+    assert {kind for kind, _ in references} == {"schemas", "responses"}
+    assert all(name in DOCUMENT["components"][kind] for kind, name in references)
+
+
+def test_everything_is_described_once_with_an_example() -> None:
+    assert flaws(DOCUMENT) == []
+
+
+class CarelessHalf(Struct):
+    """A half of what the careless route answers."""
+
+    side: Annotated[Literal["left", "right"], Meta(examples=["left"])]
+    """The side of this half."""
+
+
+class CarelessBody(Struct):
+    silent: Annotated[int, Meta(examples=[7])]
+    abstract: int
+    """A number of which nobody can guess an example."""
+    when: Annotated[str, Meta(examples=["2026-01-31T12:00:00Z"])]
+    """A time."""
+    side: Annotated[Literal["left", "right"], Meta(examples=["left"])]
+    """The side again."""
+    wrong: Annotated[int, Meta(examples=["seven"])]
+    """A number."""
+    half: CarelessHalf
+    """The half."""
+
+
+@get("/careless", operation_id="careless", opt=needs_no_key())
+async def careless(depth: Annotated[int, QueryParameter(ge=1)] = 1) -> CarelessBody:
+    """A route that leaves much unsaid."""
+    raise NotImplementedError(depth)
+
+
+@post("/careless", status_code=204, operation_id="moreCareless", opt=needs_no_key(writes=True))
+async def more_careless() -> None:
+    """A route that does not say what its answer means."""
+
+
+router = Router("/", route_handlers=[careless, more_careless], tags=["Careless"])
+
+
+def test_a_route_that_leaves_something_unsaid_is_named_with_what_to_do() -> None:
+    feature = Feature(name="careless", routes=(f"{__name__}:router",))
+    field, values = "put a docstring under the field", "annotate the field with Meta(examples=[…])"
+    assert flaws(json.loads(description((feature,)))) == [
+        "GET /careless: parameter depth has no description: state it in its PathParameter or "
+        "QueryParameter",
+        "GET /careless: parameter depth has no example: state it in its PathParameter or "
+        "QueryParameter",
+        "GET /careless: answer 200 does not say what it means: give the contract of the route "
+        "`meanings`",
+        "GET /careless: CarelessBody has no description: give the type a docstring",
+        f"GET /careless: CarelessBody.silent has no description: {field}",
+        f"GET /careless: CarelessBody.abstract has no example: {values}, or with a shape of "
+        "ledger.shapes",
+        "GET /careless: CarelessBody.when is a time without a format: give it the type TimeText",
+        "GET /careless: CarelessBody.wrong has an example that does not fit: "
+        '"seven" is not of type "integer"',
+        f"GET /careless: answer 200 application/json has no example: {values}, or with a shape of "
+        "ledger.shapes, or give the contract an `example`",
+        "POST /careless: answer 204 does not say what it means: give the contract of the route "
+        "`meanings`",
+        "GET /careless: CarelessBody.side and GET /careless: CarelessHalf.side have one shape: "
+        "give them one type, with a title where it is no struct (ledger.shapes.shape)",
+    ]
 
 
 class EntryLocation:

@@ -26,6 +26,14 @@ _DOCSTRING: Final = "put a docstring under the field"
 _EXAMPLE: Final = "annotate the field with Meta(examples=[…]), or with a shape of ledger.shapes"
 
 
+def answer_of(operation: Mapping[str, Any], status: int | str) -> dict[str, Any]:
+    """The answer of a status, wherever it is written."""
+    answer: dict[str, Any] = operation["responses"][str(status)]
+    if "$ref" in answer:
+        answer = DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    return answer
+
+
 def flaws(document: dict[str, Any]) -> list[str]:
     """What a description leaves unsaid or says twice: where, and what to write there."""
     reader = _Reader(document)

@@ -20,14 +20,17 @@ from tests.toy_domain.rules import WIND, ToyBox
 class WindToy(Struct, forbid_unknown_fields=True):
     """By how many turns to wind."""
 
-    turns: Annotated[int, Meta(ge=1)]
+    turns: Annotated[int, Meta(ge=1, examples=[1])]
+    """How many turns the key is given; what a toy takes at most is a setting."""
 
 
 class ToyBody(Struct):
     """How far the toys of an org are wound, and whether somebody looks after them."""
 
-    turns: int
+    turns: Annotated[int, Meta(examples=[3])]
+    """All turns that the toys of the org were given."""
     watched: bool
+    """Whether a task of this process looks after them."""
 
 
 @post(

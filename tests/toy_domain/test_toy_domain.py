@@ -22,6 +22,7 @@ from server.http.problems import problems
 from server.process.context import CONTEXT, ProcessContext
 from server.settings import Settings, SettingsError, documented
 from tests.support.clusters import Cluster
+from tests.support.described import flaws
 from tests.support.route_matrix import (
     Case,
     Matrix,
@@ -211,11 +212,16 @@ def test_the_description_of_the_api_shows_it(toy_server: Server) -> None:
     assert set(operation["responses"]) == {
         "200", "400", "401", "403", "404", "408", "409", "413", "503",
     }  # fmt: skip
-    assert "The spring would break" in operation["responses"]["409"]["description"]
+    assert operation["responses"]["409"] == {"$ref": "#/components/responses/Problem409"}
+    conflicts = served["components"]["responses"]["Problem409"]
+    assert "The spring would break" in conflicts["description"]
+    examples = conflicts["content"]["application/problem+json"]["examples"]
+    assert examples["toy-overwound"]["value"]["detail"] == "a toy takes 7 turns at most"
     body = operation["requestBody"]["content"]["application/json"]
     assert body == {"schema": {"$ref": "#/components/schemas/WindToy"}, "example": {"turns": 1}}
-    problem_types = served["components"]["schemas"]["Problem"]["properties"]["type"]
-    assert "toy-overwound" in problem_types["description"]
+    problem_types = served["components"]["schemas"]["ProblemType"]["enum"]
+    assert "https://quire.dev/problems/toy-overwound" in problem_types
+    assert flaws(served) == []
 
 
 def test_without_it_nothing_of_it_is_described() -> None:

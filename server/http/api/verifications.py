@@ -13,14 +13,22 @@ from ledger.core.verification.work.faults import CHECKS_OF_KIND, Result
 from ledger.shapes import RecordIdText, Seq, TimeText, shape
 from ledger.verdict import Verdict
 from server.http.api.orgs import rfc3339
-from server.http.contract import ResponseHeader, text
+from server.http.api.schemas import REFS
+from server.http.contract import ResponseHeader
+from server.trails.appending import JSON
 
-WATCHED: Final = text(
-    "A stream of server-sent events: `progress` each time the verification changes, `done` at its "
-    "end. The data of each is a JobBody as JSON",
-    'event: progress\r\ndata: {"id":"ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70","state":"running",…}'
-    "\r\n\r\n",
-)
+WATCHED: Final = {
+    "description": "A stream of server-sent events: `progress` each time the verification changes, "
+    "`done` at its end",
+    "anyOf": [
+        {"type": "string", "description": "The stream as text."},
+        {"$ref": REFS.format(name="WatchedEvent"), "description": "One event, once it is read."},
+    ],
+    "examples": [
+        'event: progress\r\ndata: {"id":"ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70","state":"running"}'
+        "\r\n\r\n",
+    ],
+}
 UNCACHED: Final = ResponseHeader("Cache-Control", "No cache may answer a later request", "no-cache")
 UNBUFFERED: Final = ResponseHeader(
     "X-Accel-Buffering", "A proxy passes each event on at once", "no"
@@ -150,6 +158,31 @@ class EntryVerdict(Struct):
     row: ImportedRowBody | None = None
     """The verdict on the QWED row that the entry carries; null: the entry was asked for by its
     record id."""
+
+
+def watched_schemas() -> dict[str, Any]:
+    """The schema of one server-sent event."""
+    event = {
+        "type": "object",
+        "title": "WatchedEvent",
+        "description": "One server-sent event about a verification.",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {
+                "type": "string",
+                "enum": ["progress", "done"],
+                "description": "`done` for the last event, `progress` for those before it.",
+                "examples": ["progress"],
+            },
+            "data": {
+                "type": "string",
+                "contentMediaType": JSON,
+                "description": "The verification, a JobBody as JSON.",
+                "examples": ['{"id":"ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70","state":"running"}'],
+            },
+        },
+    }
+    return {"WatchedEvent": event}
 
 
 def fault_schemas() -> dict[str, Any]:

@@ -39,6 +39,7 @@ from server.http.api.verifications import (
     VerifyRange,
     fault_schemas,
     job_body,
+    watched_schemas,
 )
 from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
@@ -137,6 +138,7 @@ async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) ->
     opt=asks(
         May.VERIFY,
         answers={200: {"text/event-stream": WATCHED}},
+        schemas=watched_schemas,
         headers=(UNCACHED, UNBUFFERED),
     ),
     media_type="text/event-stream",
