@@ -98,6 +98,13 @@ class TrailFault(msgspec.Struct, frozen=True):
     """What was found, in words."""
 
 
+NO_FAULT_OR_ONE: Final[list[object]] = [
+    [],
+    [{"seq": 41, "kind": "payload_mismatch", "reason": "the payload was altered"}],
+]
+"""Examples of the faults of a trail."""
+
+
 def extend(
     org_id: int, org: str, head: ChainHead, drafts: Sequence[Draft], now_us: int, key: SigningKey
 ) -> tuple[list[StoredEntry], ChainHead]:

@@ -73,11 +73,15 @@ class ProblemType(NamedTuple):
 
 
 INVALID_REQUEST: Final = ProblemType(
-    "invalid-request", 400, "Invalid request", "limit is 0; it must be 1 or more"
+    "invalid-request", 400, "Invalid request", "limit must be at least 1"
 )
 NOT_FOUND: Final = ProblemType("not-found", 404, "Not found", "this org has no such entry")
 FROZEN: Final = ProblemType(
-    "org-frozen", 423, "The org is frozen", "org acme is frozen: entry 41 is missing"
+    "org-frozen",
+    423,
+    "The org is frozen",
+    "org 'acme' is frozen: entry 41 is missing. Verify the trail, then thaw it with "
+    '"quire orgs thaw acme --reason …"',
 )
 UNAVAILABLE: Final = ProblemType(
     "unavailable",

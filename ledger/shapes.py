@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
+TIME_EXAMPLE: Final = "2026-01-31T12:00:00.000000Z"
+RECORD_ID_EXAMPLE: Final = "rec_000000010649add44930000000000029"
 NOTE_EXAMPLE: Final = (
     "audit.example.com/orgs/acme\n42\npMHwwKUs8rpuj08vHw1Kj9mjprjgtcfZE1eSRorOC98=\n\n"
     "— audit.example.com/orgs/acme 1Zw0kRsxc2lnbmF0dXJlIG9mIHRoZSBsb2c=\n"
@@ -29,7 +31,7 @@ TimeText = Annotated[
     shape(
         "Time",
         "A time in UTC with microseconds (RFC 3339).",
-        "2026-01-31T12:00:00.000000Z",
+        TIME_EXAMPLE,
         format="date-time",
     ),
 ]
@@ -47,7 +49,7 @@ RecordIdText = Annotated[
     shape(
         "RecordId",
         'The id of an entry: "rec_" and 32 lower-case hex digits.',
-        "rec_000000010649add44930000000000029",
+        RECORD_ID_EXAMPLE,
         pattern="^rec_[0-9a-f]{32}$",
     ),
 ]

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from litestar.params import PathParameter, QueryParameter
 
+from ledger.shapes import RECORD_ID_EXAMPLE
+
 MAX_TEXT_CHARS = 1_024
 
 OrgSlug = Annotated[
@@ -15,7 +17,7 @@ RecordName = Annotated[
     str,
     PathParameter(
         description='Id of an entry: "rec_" and 32 lower-case hex digits',
-        schema_extra={"examples": ["rec_000000010649add44930000000000029"]},
+        schema_extra={"examples": [RECORD_ID_EXAMPLE]},
     ),
 ]
 EntryName = Annotated[
@@ -23,7 +25,7 @@ EntryName = Annotated[
     PathParameter(
         description='Id of an entry ("rec_" and 32 lower-case hex digits), or the integer id '
         "that QWED gave an imported row of the key's org",
-        schema_extra={"examples": ["rec_000000010649add44930000000000029"]},
+        schema_extra={"examples": [RECORD_ID_EXAMPLE]},
     ),
 ]
 KeyId = Annotated[
@@ -41,9 +43,20 @@ Cursor = Annotated[
         schema_extra={"examples": ["MQAAAAAAAAAq"]},
     ),
 ]
+SlugCursor = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=MAX_TEXT_CHARS,
+        description="next_cursor of the page before; none: the first page",
+        schema_extra={"examples": ["acme"]},
+    ),
+]
 Limit = Annotated[
     int,
     QueryParameter(
-        ge=1, le=1000, description="Most rows of the page", schema_extra={"examples": [100]}
+        ge=1,
+        le=1000,
+        description="How many rows the page has at most",
+        schema_extra={"examples": [100]},
     ),
 ]

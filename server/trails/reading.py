@@ -58,12 +58,7 @@ class InvalidFilter(QuireError):
 
 
 class EntryBody(msgspec.Struct):
-    """One entry as the API shows it.
-
-    ``payload`` is the JSON as it was sent; null where it is MessagePack (then
-    ``payload_base64`` has its bytes), sealed to this caller, or erased. ``key_not_restored``: the org came back from
-    its archive without the key that opens this payload.
-    """
+    """One entry. A field that the event does not have is null."""
 
     record_id: RecordIdText
     """The id of the entry."""
@@ -77,24 +72,24 @@ class EntryBody(msgspec.Struct):
     """When the entry was written."""
     signature: HashHex
     """The signature over the entry hash: HMAC-SHA256 with a key of the server."""
-    key: Annotated[str, Meta(examples=["k1"])]
-    """The id of the key that signed."""
+    key: Annotated[str, Meta(examples=["env-5f0c6d1f8a0f"])]
+    """The id of the key that signed; empty where the entry was altered beyond reading."""
     event_type: Annotated[str, Meta(examples=["invoice.approved"])] | None
-    """The field of the event; null where the event has none, like those that follow."""
+    """The kind of event, as the caller named it."""
     actor: Annotated[str, Meta(examples=["ada@example.com"])] | None
-    """The field of the event; in an org that seals, a viewer sees a ref ("ref:…") in its place."""
+    """The person or program that acted; in an org that seals, a viewer sees a ref ("ref:…")."""
     action: Annotated[str, Meta(examples=["approve"])] | None
-    """The field of the event."""
+    """The act."""
     outcome: Annotated[str, Meta(examples=["success"])] | None
-    """The field of the event."""
+    """How the act ended."""
     subject: Annotated[str, Meta(examples=["bob@example.com"])] | None
-    """The field of the event; in an org that seals, a viewer sees a ref ("ref:…") in its place."""
+    """The person whom the event concerns; in an org that seals, a viewer sees a ref ("ref:…")."""
     timestamp: Annotated[str, Meta(examples=["2026-01-31"])] | None
-    """The field of the event, as the caller wrote it: an RFC 3339 time, or a date."""
+    """When the event happened, as the caller wrote it: an RFC 3339 time, or a date."""
     data_classification: Annotated[str, Meta(examples=["confidential"])] | None
-    """The field of the event."""
+    """How confidential the data is, in the caller's terms."""
     legal_basis: Annotated[str, Meta(examples=["contract"])] | None
-    """The field of the event."""
+    """Why the data may be processed, in the caller's terms."""
     payload: Annotated[
         msgspec.Raw, Meta(examples=[{"event_type": "invoice.approved", "actor": "ada@example.com"}])
     ]
@@ -102,13 +97,13 @@ class EntryBody(msgspec.Struct):
     erased."""
     payload_format: PayloadFormat
     """How the payload is shown."""
-    payload_base64: Annotated[str, Meta(examples=["gaVhY3RvcqNhZGE="])] | None
+    payload_base64: Annotated[str | None, Meta(examples=[None, "gaVhY3RvcqNhZGE="])]
     """The event as MessagePack, in base64; null in any other format."""
     sealed: bool
     """Whether the payload is encrypted."""
-    erased: bool
+    erased: Annotated[bool, Meta(examples=[False])]
     """Whether the key of the subject was destroyed, so that nobody can open the payload."""
-    key_not_restored: bool
+    key_not_restored: Annotated[bool, Meta(examples=[False])]
     """Whether the org came back from its archive without the key that opens the payload; the key
     may still be in a backup."""
 

@@ -6,11 +6,11 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+from ledger.shapes import RECORD_ID_EXAMPLE
 from ledger.times import EXAMPLE
 from server.http.parameters import MAX_TEXT_CHARS
 
 MAX_IDS: Final = 200_000
-ID_EXAMPLE: Final = "rec_000000010649add44930000000000029"
 
 _FromSeq = Annotated[int, Meta(ge=0, le=2**40 - 1, examples=[0])]
 _ToSeq = Annotated[int, Meta(ge=0, le=2**40 - 1, examples=[41])]
@@ -31,7 +31,7 @@ _Ids = Annotated[
         max_length=MAX_IDS,
         title="RecordIds",
         description="Ids of entries, 1 to 200,000 of them.",
-        examples=[[ID_EXAMPLE]],
+        examples=[[RECORD_ID_EXAMPLE]],
     ),
 ]
 _Fields = Annotated[

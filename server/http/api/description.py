@@ -20,7 +20,7 @@ from ledger import __version__
 from server.http.api.docstrings import prose
 from server.http.api.problem_answers import problem_answers, problem_ref, problem_schemas
 from server.http.api.schemas import ApiSchemas
-from server.http.contract import PROMISE, ResponseHeader, RouteContract
+from server.http.contract import PROMISE, ResponseHeader, RouteContract, octets
 from server.http.problems import problems
 from server.trails.appending import JSON
 
@@ -135,7 +135,7 @@ def _complete(operation: dict[str, Any], route: DescribedRoute, schemas: ApiSche
             "content": {JSON: {"schema": schemas.of(promise.body), "example": promise.example}},
         }
     if promise.raw is not None:
-        content = {"schema": {"type": "string", "format": "binary"}}
+        content = {"schema": octets("Bytes of any kind")}
         operation["requestBody"] = {"required": False, "content": {promise.raw: content}}
     if promise.completes is not None:
         promise.completes(operation)
@@ -213,3 +213,5 @@ def _plain(parameter: dict[str, Any]) -> None:
     for choice in schema.pop("oneOf", []):
         if choice != {"type": "null"}:
             schema |= choice
+    for bound in {"minimum", "maximum"} & schema.keys() if schema["type"] == "integer" else ():
+        schema[bound] = int(schema[bound])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, cast
 
 from msgspec import Meta, Struct
 
-from ledger.shapes import SlugText, TimeText, shape
+from ledger.shapes import TIME_EXAMPLE, SlugText, TimeText, shape
 from ledger.storage.orgs import ApiKeyRecord
 from server.access.rights import Role
 from server.http.api.orgs import rfc3339
@@ -52,12 +52,12 @@ class KeyBody(Struct):
     """What the key may do."""
     created_at: TimeText
     """When the key was made."""
-    revoked_at: TimeText | None
+    revoked_at: Annotated[TimeText | None, Meta(examples=[None, TIME_EXAMPLE])]
     """When the key was revoked; null: it is valid."""
 
 
 class NewKeyBody(Struct):
-    """A new API key; ``key`` is shown this once."""
+    """A new API key, with its secret."""
 
     id: ApiKeyId
     """The id of the key."""
@@ -87,11 +87,11 @@ class KeyList(Struct):
 
 
 class WhoAmI(Struct):
-    """What the presented key is."""
+    """The key that was sent."""
 
     key_id: ApiKeyId
     """The id of the key."""
-    role: Role
+    role: Annotated[Role, Meta(examples=["member"])]
     """What the key may do."""
     org: SlugText | None
     """The slug of the org that the key belongs to; null: it is the platform's."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ledger.entry import format_time, from_datetime
-from ledger.shapes import HashHex, SlugText, TimeText, shape
+from ledger.shapes import TIME_EXAMPLE, HashHex, SlugText, TimeText, shape
 from ledger.storage.orgs import OrgRecord
 from server.access.directory import SLUG
 
@@ -26,30 +26,28 @@ Privacy = Annotated[
 
 
 class CreateOrg(Struct, forbid_unknown_fields=True):
-    """A new tenant. ``privacy`` and ``slug`` are for ever."""
+    """A new org. Its ``slug`` and its ``privacy`` never change."""
 
     slug: Annotated[
         str,
         Meta(pattern=f"^{SLUG.pattern}$", max_length=63, description=SLUG_FORM, examples=["acme"]),
     ]
-    """The name of the org in paths, which never changes: 1 to 63 lower-case letters, digits and
-    hyphens, with a letter or digit at each end."""
+    """The name of the org in paths: 1 to 63 lower-case letters, digits and hyphens, with a letter
+    or digit at each end."""
     name: Name | None = None
     """The name that people see, 1 to 200 characters; null: the slug."""
     privacy: Privacy = "sealed"
-    """Whether the org seals; this never changes."""
+    """Whether the org seals."""
 
 
 class ChangeOrg(Struct, forbid_unknown_fields=True):
-    """What may change of an org: what is not given stays.
-
-    ``log_public`` lets anybody read the log: every entry but the payloads.
-    """
+    """The changes of an org: a member that is null or absent changes nothing."""
 
     name: Name | None = None
     """The name that people see, 1 to 200 characters; null: unchanged."""
     log_public: bool | None = None
-    """Whether anybody may read the org's log without a key; null: unchanged."""
+    """Whether anybody may read the org's log, every entry but the payloads, without a key; null:
+    unchanged."""
 
 
 class ThawOrg(Struct, forbid_unknown_fields=True):
@@ -82,7 +80,7 @@ class Frozen(Struct):
 
 
 class OrgBody(Struct):
-    """One org; ``warnings`` say what a change just made brings with it."""
+    """One org."""
 
     slug: SlugText
     """The name of the org in paths."""
@@ -92,16 +90,19 @@ class OrgBody(Struct):
     """Whether the org seals."""
     created_at: TimeText
     """When the org was made."""
-    frozen: Frozen | None
+    frozen: Annotated[
+        Frozen | None,
+        Meta(examples=[None, {"at": TIME_EXAMPLE, "reason": "entry 41 is missing"}]),
+    ]
     """Since when and why the org takes no entries; null: it takes them."""
     head: HeadBody
     """The newest entry of the org's trail."""
-    log_public: bool
+    log_public: Annotated[bool, Meta(examples=[False])]
     """Whether anybody may read the org's log without a key."""
     warnings: (
         list[Annotated[str, Meta(examples=["what was public can't be taken back"])]] | UnsetType
     ) = UNSET
-    """What this change brings with it; only in the answer to a change that has consequences."""
+    """What the change that was just made brings with it; only in the answer to such a change."""
 
 
 class OrgList(Struct):
@@ -125,7 +126,7 @@ SecurityEventKind = Annotated[
 
 
 class SecurityEvent(Struct):
-    """Something an operator must know of."""
+    """An event that an operator must know about."""
 
     id: Annotated[int, Meta(examples=[7])]
     """The number of the event on this server; later events have larger numbers."""

@@ -28,6 +28,12 @@ AUTHENTICATE: Final = {
     "schema": {"type": "string"},
     "example": "Bearer",
 }
+ALLOW: Final = {
+    "description": "The methods that the path takes",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "GET, HEAD, OPTIONS",
+}
 NOT_YET: Final = problem_of(NotYetSigned)
 
 
@@ -61,17 +67,17 @@ def problem_schemas(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
             "description": "A problem document (RFC 9457).",
             "required": ["type", "title", "status", "detail"],
             "properties": {
-                "type": {**ref("ProblemType"), "description": "What kind of problem it is"},
-                "title": _text("The problem in a few words, the same for each type", "Not found"),
-                "status": _number("The status of the answer", 404),
+                "type": {**ref("ProblemType"), "description": "What kind of problem it is."},
+                "title": _text("The problem in a few words, the same for each type.", "Not found"),
+                "status": _number("The status of the answer.", 404),
                 "detail": _text(
-                    "What is wrong with this request and what to do, for people; may change",
+                    "What is wrong with this request and what to do, for people; the text may change.",
                     "this org has no such entry",
                 ),
-                "index": _number("0-based index of the event at fault, in a batch", 3),
-                "field": _text("Name of the recognised field at fault", "event_type"),
+                "index": _number("The place of the event at fault in its batch, from 0.", 3),
+                "field": _text("The name of the recognised field at fault.", "event_type"),
                 "reason": _text(
-                    "Why the org is frozen: the first fault that was found in its trail",
+                    "Why the org is frozen: the fault that was found in its trail.",
                     "entry 41 is missing",
                 ),
             },
@@ -87,6 +93,8 @@ def _answer(status: int, kinds: list[ProblemType]) -> dict[str, Any]:
     headers: dict[str, Any] = {"Cache-Control": NO_STORE}
     if status in (429, 503) or NOT_YET in kinds:
         headers["Retry-After"] = {**RETRY_AFTER, "required": status != NOT_YET.status}
+    if status == 405:
+        headers["Allow"] = ALLOW
     if status == 401:
         headers["WWW-Authenticate"] = AUTHENTICATE
     examples = {kind.slug: {"summary": kind.title, "value": _example(kind)} for kind in kinds}

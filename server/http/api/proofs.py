@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from ledger.core.proving import AnchorInclusion, Proven
 from ledger.entry import RecordId, record_id
@@ -17,21 +19,17 @@ from server.http.api.logs import (
 
 
 class AnchorProof(Struct):
-    """How the public anchor log commits to the checkpoint, hashes as hex.
-
-    ``leaf`` is SHA-256("quire anchor leaf v1" LF, nonce, the checkpoint's note);
-    ``hashes`` lead from it at ``index`` to ``anchor``, whose note carries the
-    cosignatures of witnesses.
-    """
+    """The proof that the public anchor log commits to a checkpoint."""
 
     index: LeafIndex
     """The place of the leaf in the anchor log."""
     nonce: HashHex
     """The 32 random bytes that blind the leaf."""
     leaf: HashHex
-    """The leaf: SHA-256 over the nonce and the checkpoint's note."""
+    """The leaf: SHA-256("quire anchor leaf v1" LF, nonce, the checkpoint's note)."""
     hashes: list[HashHex]
-    """The inclusion proof (RFC 6962, section 2.1.1): the leaf's sibling first."""
+    """The inclusion proof (RFC 6962, section 2.1.1), from the leaf to the anchor: the leaf's
+    sibling first."""
     anchor: SignedHeadBody
     """The anchor that the proof leads to; its note carries the cosignatures of witnesses."""
     timestamps: list[TokenBody]
@@ -39,7 +37,7 @@ class AnchorProof(Struct):
 
 
 class ProofBody(Struct):
-    """The inclusion (RFC 6962, section 2.1.1) of an entry in a checkpoint, hashes as hex."""
+    """The proof (RFC 6962, section 2.1.1) that a checkpoint includes an entry."""
 
     record_id: RecordIdText
     """The id of the entry."""
@@ -56,9 +54,9 @@ class ProofBody(Struct):
 
 
 class ConsistencyBody(Struct, rename={"first": "from", "second": "to"}):
-    """The consistency proof (RFC 6962, section 2.1.2) between two sizes, hashes as hex."""
+    """The proof (RFC 6962, section 2.1.2) that a tree of one size continues a smaller one."""
 
-    first: TreeSize
+    first: Annotated[TreeSize, Meta(examples=[10])]
     """The smaller size."""
     second: TreeSize
     """The larger size."""

@@ -90,16 +90,18 @@ class ApiSchemas:
         if named or not isinstance(title, str):
             return schema
         default = {"default": schema.pop("default")} if "default" in schema else {}
-        if self.named.setdefault(title, schema) != schema:
+        known = self.named.setdefault(title, schema)
+        if {**known, "examples": schema.get("examples")} != schema:
             raise ValueError(f"two shapes have the title {title}: give one of them another")
-        return {**ref(title), **default}
+        own = {} if known == schema else {"examples": schema["examples"]}
+        return {**ref(title), **default, **own}
 
     def _describe(self, cls: type, *, whole: bool) -> None:
         """Add the docstrings; an answer always has ``whole`` of its fields, but those unset."""
         schema = self.named[cls.__name__]
         schema["description"] = type_text(cls)
         if issubclass(cls, Enum):
-            schema["examples"] = schema["enum"][:1]
+            schema["examples"] = [one.value for one in cls][:1]
             return
         texts, fields = field_texts(cls), structs.fields(cast("type[msgspec.Struct]", cls))
         for field in fields:

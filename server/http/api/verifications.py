@@ -6,11 +6,11 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from ledger.chain import FAULT_KIND, TrailFault
+from ledger.chain import FAULT_KIND, NO_FAULT_OR_ONE, TrailFault
 from ledger.core.verification.jobs import Job, State
 from ledger.core.verification.single import RecordChecks
 from ledger.core.verification.work.faults import CHECKS_OF_KIND, Result
-from ledger.shapes import RecordIdText, Seq, TimeText, shape
+from ledger.shapes import RECORD_ID_EXAMPLE, RecordIdText, Seq, TimeText, shape
 from ledger.verdict import Verdict
 from server.http.api.orgs import rfc3339
 from server.http.api.schemas import REFS
@@ -45,8 +45,8 @@ RowOutcome = Annotated[
     Literal["valid", "broken", "unsigned"],
     shape(
         "RowOutcome",
-        "The verdict on a QWED row: its hash and signature are right, one of them is wrong, or "
-        "it has no signature.",
+        "The verdict on a QWED row: its hash, signature and link are right (valid), one of them "
+        "is wrong (broken), or it was written before QWED signed rows (unsigned).",
         "valid",
     ),
 ]
@@ -63,11 +63,7 @@ class VerifyRange(Struct, forbid_unknown_fields=True):
 
 
 class JobBody(Struct):
-    """A verification; ``rate`` is in entries a second.
-
-    ``verdict`` is "verified", "refuted" or "incomplete"; ``valid`` is true for "verified"
-    alone. They and ``result`` are null until the state is "done".
-    """
+    """A verification of a trail or of a range."""
 
     id: Annotated[str, Meta(examples=["ver_5f0c6d1f8a0f4e7c9d5b2a1e3c4d6f70"])]
     """The id of the verification: "ver_" and 32 lower-case hex digits."""
@@ -77,23 +73,23 @@ class JobBody(Struct):
     """The verdict; null until the state is "done"."""
     valid: bool | None
     """Whether the verdict is "verified"; null until the state is "done"."""
-    from_seq: Seq | None
+    from_seq: Annotated[Seq | None, Meta(examples=[None, 0])]
     """The first seq that was asked for; null: the start."""
-    to_seq: Seq | None
+    to_seq: Annotated[Seq | None, Meta(examples=[None, 41])]
     """The last seq that was asked for, included; null: the newest."""
     processed: _Count
     """How many entries were read so far."""
     total: _Count
     """How many entries there are to read; 0 until that is known."""
     rate: Annotated[float, Meta(examples=[120000.0], extra_json_schema={"minimum": 0})]
-    """How many entries were read in a second."""
-    faults: list[TrailFault]
+    """How many entries were read in a second, on average."""
+    faults: Annotated[list[TrailFault], Meta(examples=NO_FAULT_OR_ONE)]
     """The faults found so far, by seq; the first 100 of them."""
-    fault_count: Annotated[int, Meta(examples=[1], extra_json_schema={"minimum": 0})]
+    fault_count: Annotated[int, Meta(examples=[0], extra_json_schema={"minimum": 0})]
     """How many faults were found so far."""
     result: Result | None
     """The result; null until the state is "done"."""
-    error: Annotated[str, Meta(examples=["the server that ran it stopped"])] | None
+    error: Annotated[str | None, Meta(examples=[None, "the server that ran it stopped"])]
     """Why the verification failed, which says nothing about the trail; null: it did not fail."""
     created_at: TimeText
     """When the verification was asked for."""
@@ -102,18 +98,16 @@ class JobBody(Struct):
 
 
 class ImportedRowBody(Struct):
-    """The verdict on the QWED row that an entry carries: "valid", "broken" or "unsigned".
-
-    It is that of the import, or of the entry ``corrected_by`` that replaced it since.
-    """
+    """The verdict on the QWED row that an entry carries."""
 
     organization_id: Annotated[int, Meta(examples=[1])]
     """The id of the organization in QWED."""
     row_id: Annotated[int, Meta(examples=[42])]
     """The id of the row in QWED."""
     outcome: RowOutcome | None
-    """The verdict on the row; null: its entry was altered and has none."""
-    corrected_by: RecordIdText | None
+    """The verdict of the import, or of the entry that corrected it since; null: the entry was
+    altered and has none."""
+    corrected_by: Annotated[RecordIdText | None, Meta(examples=[None, RECORD_ID_EXAMPLE])]
     """The id of the entry that corrected the verdict of the import; null: none did."""
 
     @property
@@ -132,14 +126,7 @@ class ImportedRowBody(Struct):
 
 
 class EntryVerdict(Struct):
-    """Whether one entry is intact, and what is wrong with it.
-
-    ``valid`` is true for the verdict "verified" alone. ``unsigned_entries`` is 1 where no
-    signed checkpoint covers the entry yet; that leaves the verdict incomplete only where it
-    waits longer than the limit. ``timestamp`` is when the entry was written.
-    ``row`` is the verdict on the QWED row that it carries, where the entry was asked
-    for by the row's id; the verdict then is that on both.
-    """
+    """Whether one entry is intact, and what is wrong with it."""
 
     valid: bool
     """Whether the verdict is "verified"."""
@@ -147,14 +134,17 @@ class EntryVerdict(Struct):
     """The verdict on the entry, and on its QWED row where it was asked for by the row's id."""
     checks: RecordChecks
     """The answer of each check."""
-    errors: list[Annotated[str, Meta(examples=["payload_mismatch: the payload was altered"])]]
+    errors: Annotated[list[str], Meta(examples=[[], ["payload_mismatch: the payload was altered"]])]
     """What is wrong, as "kind: reason"; empty where nothing is."""
     record_id: RecordIdText
     """The id of the entry."""
     timestamp: TimeText
     """When the entry was written."""
-    unsigned_entries: Annotated[int, Meta(examples=[0], extra_json_schema={"enum": [0, 1]})]
-    """1: no signed checkpoint covers the entry yet; 0: one does."""
+    unsigned_entries: Annotated[
+        int, Meta(examples=[0], extra_json_schema={"minimum": 0, "maximum": 1})
+    ]
+    """1: no signed checkpoint covers the entry yet, which leaves the verdict incomplete only where
+    the entry waits longer than the limit; 0: a checkpoint covers it."""
     row: ImportedRowBody | None = None
     """The verdict on the QWED row that the entry carries; null: the entry was asked for by its
     record id."""

@@ -39,10 +39,7 @@ _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 
 
 class ReceiptBody(msgspec.Struct):
-    """The place of an event in the trail; durable once this is answered.
-
-    ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
-    """
+    """The place of an event in the trail; the event is durable once this is answered."""
 
     record_id: RecordIdText
     """The id of the entry."""
@@ -60,10 +57,7 @@ class ReceiptBody(msgspec.Struct):
 
 
 class BatchReceiptBody(msgspec.Struct):
-    """The places of a batch's events, in their order, and the head after them.
-
-    ``checkpoint`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
-    """
+    """The places of a batch's events, and the head after them."""
 
     entries: list[ReceiptBody]
     """The places of the events, in the order in which they were sent."""
@@ -77,7 +71,7 @@ class BatchReceiptBody(msgspec.Struct):
 class BatchSummaryBody(msgspec.Struct):
     """The bounds of a batch, where ``Prefer: return=minimal`` asked for no more."""
 
-    first_seq: Seq
+    first_seq: Annotated[Seq, Meta(examples=[40])]
     """The smallest seq among these entries."""
     last_seq: Seq
     """The largest seq among these entries."""

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from ledger.core.org import OrgFacts
 from ledger.entry import format_time, from_datetime
-from ledger.shapes import TimeText, TreeSize
+from ledger.shapes import TIME_EXAMPLE, TimeText, TreeSize
 from ledger.storage import archive_accounts, trees
 from server.access.auth import Principal
 from server.access.directory import Conflict
@@ -30,24 +30,19 @@ class ArchiveProblemBody(Struct):
     """Since when an org can't be archived, and why; the reason is for the platform's key only."""
 
     since: TimeText
-    """When archiving failed first since it last succeeded."""
+    """When archiving first failed, after it last succeeded."""
     reason: Annotated[str, Meta(examples=["the bucket refused the credentials"])] | None
     """Why archiving fails; null for every key but the platform's."""
 
 
 class ArchiveBody(Struct):
-    """How far a trail is archived.
-
-    ``size`` is that of the checkpoint up to which it is, ``signed`` that of its newest one.
-    ``objects`` and ``bytes`` count what was written, newer partial tiles beside older ones.
-    ``retain_days`` and ``legal_hold`` say how a bucket locks what is stored now.
-    """
+    """How far a trail is archived."""
 
     target: Literal["folder", "bucket"]
     """Where the archive is: in a folder, or in a bucket of an object store."""
     retain_days: Annotated[int, Meta(examples=[3650], extra_json_schema={"minimum": 0})]
     """For how many days a bucket locks an object that is stored now; 0: it locks none."""
-    legal_hold: bool
+    legal_hold: Annotated[bool, Meta(examples=[False])]
     """Whether a bucket puts a legal hold on an object that is stored now."""
     size: TreeSize
     """The size of the newest checkpoint that is archived with all its entries; 0: none is."""
@@ -59,7 +54,9 @@ class ArchiveBody(Struct):
     """How many bytes these objects have."""
     archived_at: TimeText | None
     """When the newest archived checkpoint was archived; null: none was."""
-    problem: ArchiveProblemBody | None
+    problem: Annotated[
+        ArchiveProblemBody | None, Meta(examples=[None, {"since": TIME_EXAMPLE, "reason": None}])
+    ]
     """Why the trail can't be archived now; null: nothing is wrong."""
 
 
@@ -102,7 +99,7 @@ async def _status(
 
 @get("/v1/orgs/{org:str}/archive", operation_id="getArchive", opt=asks(May.VERIFY, problems=(409,)))
 async def archive_status(request: HttpRequest, org: OrgSlug) -> ArchiveBody:
-    """How far the trail is archived, and what stands in the way."""
+    """Show how far the trail is archived, and why it can't be archived further."""
     tenant, principal = org_of(request, org)
     return await _status(request, tenant, principal, _target(request))
 

@@ -27,13 +27,25 @@ from server.trails.appending import JSON, MSGPACK
 from server.trails.reading import EntryBody, EntryQuery, cursor_of, find, payload_bytes, show
 
 TIME: Final = {"format": "date-time", "examples": [EXAMPLE]}
-Exact = Annotated[
-    str | None,
-    QueryParameter(
-        max_length=MAX_TEXT_CHARS,
-        description="Only entries whose field of this name has exactly this value",
-        schema_extra={"examples": ["invoice.approved"]},
-    ),
+
+
+def _exact(description: str, example: str) -> QueryParameter:
+    return QueryParameter(
+        max_length=MAX_TEXT_CHARS, description=description, schema_extra={"examples": [example]}
+    )
+
+
+EventType = Annotated[str | None, _exact("Only entries of exactly this type", "invoice.approved")]
+Actor = Annotated[
+    str | None, _exact('Only entries of this actor, by name or ref ("ref:…")', "ada@example.com")
+]
+Subject = Annotated[
+    str | None, _exact('Only entries of this subject, by name or ref ("ref:…")', "bob@example.com")
+]
+Action = Annotated[str | None, _exact("Only entries with exactly this action", "approve")]
+Outcome = Annotated[str | None, _exact("Only entries with exactly this outcome", "success")]
+Classification = Annotated[
+    str | None, _exact("Only entries with exactly this data_classification", "confidential")
 ]
 Since = Annotated[
     str | None,
@@ -93,12 +105,12 @@ QUERY_NAMES: Final = frozenset(EntryQuery.__struct_fields__) - {"descending"} | 
 async def list_entries(
     request: HttpRequest,
     org: OrgSlug,
-    event_type: Exact = None,
-    actor: Exact = None,
-    subject: Exact = None,
-    action: Exact = None,
-    outcome: Exact = None,
-    data_classification: Exact = None,
+    event_type: EventType = None,
+    actor: Actor = None,
+    subject: Subject = None,
+    action: Action = None,
+    outcome: Outcome = None,
+    data_classification: Classification = None,
     since: Since = None,
     until: Until = None,
     cursor: Cursor = None,

@@ -34,14 +34,18 @@ CHECKPOINT_AGE: Final = b"max-age=1"
 FOR_EVER: Final = b"max-age=31536000, immutable"
 PUBLIC_ORG_AGE: Final = b"max-age=3600"
 """What is public of an org may become private: caches of others let go of it within the hour."""
-CACHE: Final = ResponseHeader(
+CHECKPOINT_CACHE: Final = ResponseHeader(
     "Cache-Control",
-    "How long the answer may be kept: a checkpoint for a second, a tile for ever, a tile of an "
-    "org's public log for an hour. `private` where a key was needed",
-    "public, max-age=31536000, immutable",
+    "A checkpoint may be kept for a second; by shared caches only where it needed no key",
+    "public, max-age=1",
 )
 TILE_HEADERS: Final = (
-    CACHE,
+    ResponseHeader(
+        "Cache-Control",
+        "A tile may be kept for ever, one of an org's public log for an hour; by shared caches only "
+        "where it needed no key",
+        "public, max-age=31536000, immutable",
+    ),
     ResponseHeader(
         "Vary", "An entry bundle is compressed or not, as asked", "accept-encoding", always=False
     ),
@@ -72,7 +76,7 @@ TilePath = Annotated[
     "/v1/orgs/{org:str}/log/checkpoint",
     name="org_checkpoint",
     operation_id="getLogCheckpoint",
-    opt=asks(May.READ, public=True, answers={200: A_CHECKPOINT}, headers=(CACHE,)),
+    opt=asks(May.READ, public=True, answers={200: A_CHECKPOINT}, headers=(CHECKPOINT_CACHE,)),
 )
 async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """The newest checkpoint of an org's log, a signed note (C2SP tlog-checkpoint)."""
@@ -100,7 +104,7 @@ async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIAp
     "/v1/log/checkpoint",
     name="anchor_checkpoint",
     operation_id="getAnchorCheckpoint",
-    opt=needs_no_key(problems=(404, 503), answers={200: A_CHECKPOINT}, headers=(CACHE,)),
+    opt=needs_no_key(problems=(404, 503), answers={200: A_CHECKPOINT}, headers=(CHECKPOINT_CACHE,)),
 )
 async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
     """The newest anchor: the checkpoint of the public log of checkpoints, with cosignatures."""

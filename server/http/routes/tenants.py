@@ -31,7 +31,7 @@ from server.http.api.orgs import (
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import NO_STORE, WRITE_PROBLEMS, any_key, asks
 from server.http.json_body import MAX_BYTES, json_body
-from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
+from server.http.parameters import KeyId, Limit, OrgSlug, SlugCursor
 from server.http.problems import BadRequest
 
 PUBLIC_PLAIN = (
@@ -59,7 +59,7 @@ async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
 
 @get("/v1/whoami", operation_id="whoAmI", opt=any_key())
 async def who_am_i(request: HttpRequest) -> WhoAmI:
-    """What the presented API key is, and which org it belongs to."""
+    """Show the role and the org of the API key that is sent."""
     principal = principal_of(request)
     org = None
     if principal.org_id is not None:
@@ -90,7 +90,7 @@ async def create_org(request: HttpRequest) -> OrgBody:
 
 
 @get("/v1/orgs", operation_id="listOrgs", opt=asks(May.PLATFORM, problems=(400,)))
-async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 100) -> OrgList:
+async def list_orgs(request: HttpRequest, cursor: SlugCursor = None, limit: Limit = 100) -> OrgList:
     """List orgs in the order of their slugs (platform key)."""
     records = await orgs.list_orgs(
         services_of(request).database, _clean("cursor", cursor or ""), limit
@@ -101,7 +101,7 @@ async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 
 
 @get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
 async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """One org, its head and whether it is frozen."""
+    """Show an org, its head and whether it is frozen."""
     tenant, _ = org_of(request, org)
     return await _show(request, tenant.id, org)
 
@@ -223,7 +223,7 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     opt=asks(May.ADMINISTER),
 )
 async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
-    """What an operator must know of: why the org was frozen, and when."""
+    """List why and when the org was frozen, or its signing stopped."""
     tenant, _ = org_of(request, org)
     events = await orgs.security_events(services_of(request).database, tenant.id)
     return SecurityEventList(

@@ -9,7 +9,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from ledger.chain import TrailFault
+from ledger.chain import NO_FAULT_OR_ONE, TrailFault
 from ledger.errors import QuireError
 from ledger.verdict import NOT_CHECKED, Check, Verdict
 
@@ -199,13 +199,13 @@ class Result(msgspec.Struct, frozen=True):
     """Whether the verdict is "verified"."""
     total_entries: Annotated[int, msgspec.Meta(examples=[42])]
     """How many entries were found or are missing."""
-    verified_entries: Annotated[int, msgspec.Meta(examples=[41])]
+    verified_entries: Annotated[int, msgspec.Meta(examples=[42])]
     """How many of them have no fault."""
-    failed_entries: Annotated[int, msgspec.Meta(examples=[1])]
+    failed_entries: Annotated[int, msgspec.Meta(examples=[0])]
     """How many of them have a fault."""
-    errors: list[TrailFault]
+    errors: Annotated[list[TrailFault], msgspec.Meta(examples=NO_FAULT_OR_ONE)]
     """The faults, by seq; the first 1,000 of them."""
-    fault_count: Annotated[int, msgspec.Meta(examples=[1])]
+    fault_count: Annotated[int, msgspec.Meta(examples=[0])]
     """How many faults there are."""
     first_seq: Annotated[int, msgspec.Meta(examples=[0])]
     """The first seq of the range."""
@@ -218,7 +218,7 @@ class Result(msgspec.Struct, frozen=True):
     unsigned_entries: Annotated[int, msgspec.Meta(examples=[0])] = 0
     """How many entries no signed checkpoint covers yet."""
     reasons: Annotated[
-        dict[str, str], msgspec.Meta(examples=[{"external_time": "no authority is set up"}])
+        dict[str, str], msgspec.Meta(examples=[{}, {"external_time": "no authority is set up"}])
     ] = {}
     """By the name of a check that was not made: why."""
 
