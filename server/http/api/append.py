@@ -45,8 +45,11 @@ def describe_append(operation: dict[str, Any]) -> None:
                 "schema": {"anyOf": [event, batch]},
                 "examples": {"one": {"value": EVENT}, "batch": {"value": BATCH}},
             },
-            NDJSON: {"schema": text("One event as JSON on each line", lines), "example": lines},
-            MSGPACK: {"schema": octets("An event as a MessagePack map, or an array of them")},
+            NDJSON: {
+                "schema": text("One event as JSON on each line; blank lines are skipped", lines),
+                "example": lines,
+            },
+            MSGPACK: {"schema": octets("An array of events, each of them a MessagePack map")},
         },
     }
     operation.setdefault("parameters", []).extend(

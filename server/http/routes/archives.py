@@ -99,7 +99,7 @@ async def _status(
 
 @get("/v1/orgs/{org:str}/archive", operation_id="getArchive", opt=asks(May.VERIFY, problems=(409,)))
 async def archive_status(request: HttpRequest, org: OrgSlug) -> ArchiveBody:
-    """Show how far the trail is archived, and why it can't be archived further."""
+    """How far the trail is archived, and what stands in the way."""
     tenant, principal = org_of(request, org)
     return await _status(request, tenant, principal, _target(request))
 

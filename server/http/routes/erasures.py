@@ -55,7 +55,7 @@ class EraseSubject(Struct, forbid_unknown_fields=True):
 
 
 class Erased(Struct):
-    """A subject that is forgotten, and the entry that records it."""
+    """A subject that is forgotten, and the entry that says so."""
 
     subject: Annotated[str, Meta(examples=["bob@example.com"])]
     """The name whose key was destroyed."""
@@ -93,7 +93,7 @@ async def create_erasure(request: HttpRequest, org: OrgSlug) -> Erased:
     opt=asks(May.ADMINISTER, writes=True, problems=(400, 409, 423, 429)),
 )
 async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:  # noqa: ARG001 - it is read before it was decoded
-    """Forget a person by the name in the path, for names that no proxy changes."""
+    """The same with the name in the path, for names that no proxy changes."""
     tenant, principal = org_of(request, org)
     return await _erase(request, tenant, principal, _name_in_path(request, org))
 

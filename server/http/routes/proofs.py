@@ -106,7 +106,7 @@ async def get_proof(
     size: Size = None,
     anchored: Anchored = False,
 ) -> Response[bytes]:
-    """Prove that an entry is in a checkpoint, and the checkpoint in an anchor."""
+    """That an entry is in a checkpoint, and the checkpoint in an anchor."""
     tenant, _ = org_of(request, org)
     refuse_unknown(request, _PROOF_QUERY)
     if anchored and size is not None:
@@ -161,7 +161,7 @@ def _wants_tlog_proof(request: HttpRequest) -> bool:
 async def get_consistency(
     request: HttpRequest, org: OrgSlug, first: From = 0, second: To = None
 ) -> ConsistencyBody:
-    """Prove that an org's tree of one size continues its tree of another."""
+    """That an org's tree of one size continues its tree of another."""
     tenant, _ = org_of(request, org)
     return await _consistency(request, tenant.id, first, second)
 
@@ -174,7 +174,7 @@ async def get_consistency(
 async def get_anchor_consistency(
     request: HttpRequest, first: From = 0, second: To = None
 ) -> ConsistencyBody:
-    """Prove that the anchor log of one size continues that of another."""
+    """That the anchor log of one size continues that of another."""
     return await _consistency(request, ANCHOR_LOG, first, second)
 
 

@@ -59,7 +59,7 @@ async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
 
 @get("/v1/whoami", operation_id="whoAmI", opt=any_key())
 async def who_am_i(request: HttpRequest) -> WhoAmI:
-    """Show the role and the org of the API key that is sent."""
+    """What the presented API key is, and which org it belongs to."""
     principal = principal_of(request)
     org = None
     if principal.org_id is not None:
@@ -101,7 +101,7 @@ async def list_orgs(request: HttpRequest, cursor: SlugCursor = None, limit: Limi
 
 @get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
 async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Show an org, its head and whether it is frozen."""
+    """One org, its head and whether it is frozen."""
     tenant, _ = org_of(request, org)
     return await _show(request, tenant.id, org)
 
@@ -223,7 +223,7 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     opt=asks(May.ADMINISTER),
 )
 async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
-    """List why and when the org was frozen, or its signing stopped."""
+    """What an operator must know of: why the org was frozen, and when."""
     tenant, _ = org_of(request, org)
     events = await orgs.security_events(services_of(request).database, tenant.id)
     return SecurityEventList(

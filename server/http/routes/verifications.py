@@ -127,7 +127,7 @@ async def start_verification(
     opt=asks(May.VERIFY),
 )
 async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> JobBody:
-    """Show a verification: state, progress and faults so far, the result once it is done."""
+    """State, progress, rate and faults so far; the result once done."""
     tenant, _ = org_of(request, org)
     return job_body(await _find(request, tenant, job_id))
 
@@ -144,7 +144,7 @@ async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) ->
     media_type="text/event-stream",
 )
 async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> ServerSentEvent:
-    """Watch a verification as server-sent events: "progress" at each change, "done" at the end."""
+    """The same as server-sent events: "progress" each time it changes, "done" at the end."""
     tenant, _ = org_of(request, org)
     jobs = services_of(request).verifications
     await _find(request, tenant, job_id)
@@ -165,7 +165,7 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
     opt=asks(May.VERIFY, problems=(400,)),
 )
 async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
-    """Verify one entry: hash, signature, link, payload, and its place in the signed tree."""
+    """The checks of one entry: hash, signature, link, payload, and its place in the signed tree."""
     principal = principal_of(request)
     services = services_of(request)
     missing = NotFound(MISSING)
