@@ -82,10 +82,7 @@ class ApiSchemas:
             return [self._hoisted(one) for one in schema]
         if not isinstance(schema, dict):
             return schema
-        schema = {
-            name: value if name in _VALUES else self._hoisted(value)
-            for name, value in _plain(schema).items()
-        }
+        schema = {name: self._part(name, value) for name, value in _plain(schema).items()}
         title = schema.get("title")
         if named or not isinstance(title, str):
             return schema
@@ -95,6 +92,11 @@ class ApiSchemas:
             raise ValueError(f"two shapes have the title {title}: give one of them another")
         own = {} if known == schema else {"examples": schema["examples"]}
         return {**ref(title), **default, **own}
+
+    def _part(self, keyword: str, value: Any) -> Any:
+        if keyword == "properties":
+            return {name: self._hoisted(one) for name, one in value.items()}
+        return value if keyword in _VALUES else self._hoisted(value)
 
     def _describe(self, cls: type, *, whole: bool) -> None:
         """Add the docstrings; an answer always has ``whole`` of its fields, but those unset."""
@@ -143,16 +145,20 @@ def _types(kinds: Iterable[Any]) -> list[Any]:
 
 def _classes(kinds: Iterable[Any]) -> Iterator[type]:
     """Every struct and enum that the types are made of."""
+    seen: set[int] = set()
     for info in inspect.multi_type_info(kinds):
-        yield from _within(info)
+        yield from _within(info, seen)
 
 
-def _within(part: Any) -> Iterator[type]:
+def _within(part: Any, seen: set[int]) -> Iterator[type]:
     if isinstance(part, (inspect.StructType, inspect.EnumType)):
+        if id(part) in seen:
+            return
+        seen.add(id(part))
         yield part.cls
     if isinstance(part, (inspect.Type, inspect.Field)):
         parts = [getattr(part, name) for name in part.__struct_fields__]
     else:
         parts = list(part) if isinstance(part, (list, tuple)) else []
     for one in parts:
-        yield from _within(one)
+        yield from _within(one, seen)
