@@ -6,10 +6,10 @@ from typing import Annotated, Literal, cast
 
 from msgspec import Meta, Struct
 
+from ledger.entry import rfc3339
 from ledger.shapes import TIME_EXAMPLE, SlugText, TimeText, shape
 from ledger.storage.orgs import ApiKeyRecord
 from server.access.rights import Role
-from server.http.api.orgs import rfc3339
 
 KeyName = Annotated[str, Meta(min_length=1, max_length=200, examples=["billing service"])]
 OrgRole = Annotated[

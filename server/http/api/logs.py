@@ -6,9 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ledger.entry import rfc3339
 from ledger.shapes import HashHex, NoteText, TimeText, TreeSize, shape
 from ledger.storage.trees import StoredCheckpoint, StoredToken
-from server.http.api.orgs import rfc3339
 
 LeafIndex = Annotated[
     int, shape("LeafIndex", "The place of a leaf in the anchor log, from 0.", 5, minimum=0)

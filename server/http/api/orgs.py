@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ledger.entry import format_time, from_datetime
+from ledger.entry import rfc3339
 from ledger.shapes import TIME_EXAMPLE, HashHex, SlugText, TimeText, shape
 from ledger.storage.orgs import OrgRecord
 from server.access.directory import SLUG
@@ -143,11 +143,6 @@ class SecurityEventList(Struct):
 
     events: list[SecurityEvent]
     """The events, at most 100."""
-
-
-def rfc3339(moment: datetime) -> str:
-    """A database time as RFC 3339 UTC with microseconds."""
-    return format_time(from_datetime(moment))
 
 
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:

@@ -10,9 +10,9 @@ from ledger.chain import FAULT_KIND, NO_FAULT_OR_ONE, TrailFault
 from ledger.core.verification.jobs import Job, State
 from ledger.core.verification.single import RecordChecks
 from ledger.core.verification.work.faults import CHECKS_OF_KIND, Result
+from ledger.entry import rfc3339
 from ledger.shapes import RECORD_ID_EXAMPLE, RecordIdText, Seq, TimeText, shape
 from ledger.verdict import Verdict
-from server.http.api.orgs import rfc3339
 from server.http.api.schemas import REFS
 from server.http.contract import ResponseHeader
 from server.trails.appending import JSON

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
-from ledger.entry import format_time, from_datetime, record_id_prefix
+from ledger.entry import format_time, record_id_prefix, rfc3339
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schemas
@@ -200,5 +200,5 @@ def _head(appended: Appended) -> str:
     newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
         f'{{"seq":{newest.seq},"entry_hash":"{newest.entry_hash.hex()}",'
-        f'"anchored_at":"{format_time(from_datetime(newest.anchored_at))}"}}'
+        f'"anchored_at":"{rfc3339(newest.anchored_at)}"}}'
     )

@@ -10,6 +10,7 @@ from litestar import Response, Router, get
 from litestar.params import PathParameter, QueryParameter
 
 from ledger.core.proving import cosigned
+from ledger.entry import rfc3339
 from ledger.log_keys import LogKeyHistory
 from ledger.storage import history, log_keys, trees
 from ledger.storage.history import ListedCheckpoint
@@ -27,7 +28,6 @@ from server.http.api.logs import (
     text,
     token_bodies,
 )
-from server.http.api.orgs import rfc3339
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.contract import asks, needs_no_key
 from server.http.parameters import Limit, OrgSlug

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Router, delete, get, patch, post
 
-from ledger.entry import has_control
+from ledger.entry import has_control, rfc3339
 from ledger.storage import orgs
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
 from server.access.rights import May
@@ -26,7 +26,6 @@ from server.http.api.orgs import (
     SecurityEventList,
     ThawOrg,
     org_body,
-    rfc3339,
 )
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import NO_STORE, WRITE_PROBLEMS, any_key, asks
