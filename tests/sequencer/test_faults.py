@@ -208,7 +208,7 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
         return None
 
     with monkeypatch.context() as patched:
-        patched.setattr("ledger.core.sequencer.batch.why_not", check)
+        patched.setattr("ledger.core.sequencer.batch.head_fault", check)
         bad, good = first_process.soon(org, b"b"), first_process.soon(other, b"c")
         with pytest.raises(RuntimeError):
             await bad
