@@ -1,1 +1,1 @@
-"""Reading a trail wherever its entries are: in the database, or in the archive."""
+"""Reads a trail whose entries are in the database, in the archive, or in both."""

@@ -281,7 +281,7 @@ async def _lost(
     signed = await signed_size(services.database, org.id, trust)
     if place.seq >= signed and not await services.trail.has(org.id, place.seq):
         return None
-    row = await services.trail.standing_at(org.id, place.seq)
+    row = await services.trail.row_at(org.id, place.seq)
     if row is not None:
         result = await _judged(services, org, row, trust)
         # A row that is right was asked for by a record id that is not its own.
