@@ -210,7 +210,7 @@ def _places(records: Sequence[str]) -> list[RecordId]:
         return [parse_record_id(record) for record in records]
     except FormatError:
         raise NothingSelected(
-            "this org has no such entry as one of those that were named"
+            "this org has no entry with one of the requested record ids"
         ) from None
 
 
