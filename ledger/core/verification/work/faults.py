@@ -142,11 +142,11 @@ LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
         ("classical_signature", "pq_signature"),
     ),
 }
-"""Checks that could not be made of everything where there is such a fault."""
+"""By kind of fault: the checks that the fault prevents for some of the entries or heads."""
 
 
 class VerificationFailed(QuireError):
-    """A verification that could not be carried through; it says nothing of the trail."""
+    """The verification could not be completed; this says nothing about the trail."""
 
 
 class RangeRefused(VerificationFailed):
@@ -196,8 +196,8 @@ class Result(msgspec.Struct, frozen=True):
     reasons: dict[str, str] = {}
 
 
-def spell_range(first: int, last: int, what: str) -> str:
-    """``"entry 5 <what>"`` or ``"entries 5 to 9 <what>"``, with is/are to match."""
+def spell_range(first: int, last: int, state: str) -> str:
+    """``"entry 5 is <state>"`` or ``"entries 5 to 9 are <state>"``."""
     if first == last:
-        return f"entry {first} is {what}"
-    return f"entries {first} to {last} are {what}"
+        return f"entry {first} is {state}"
+    return f"entries {first} to {last} are {state}"
