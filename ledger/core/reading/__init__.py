@@ -1,1 +1,1 @@
-"""Reads a trail whose entries are in the database, in the archive, or in both."""
+"""Reads a trail from the database and, for entries that were dropped from it, from the archive."""

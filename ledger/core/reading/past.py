@@ -1,4 +1,4 @@
-"""Reads entries that left the database from the archive.
+"""Reads entries that were dropped from the database, from the archive.
 
 Every leaf is checked against the stored tile of its tree, and every payload against its leaf,
 so only signed entries are returned. The signature of an entry is returned as archived;
@@ -38,7 +38,7 @@ MAX_SIZES: Final = 100_000
 
 
 class ArchivePast:
-    """Reads entries that left a database; opens the archive's target on first use.
+    """Reads dropped entries; opens the archive's target on first use.
 
     Methods raise ArchiveError: ArchiveMisconfigured if no target is configured.
     """
@@ -60,14 +60,14 @@ class ArchivePast:
         await self._stack.aclose()
 
     async def entry(self, org_id: int, seq: int) -> StoredEntry:
-        """The entry at a seq, which must have left the database."""
+        """The entry at a seq, which must have been dropped."""
         async for entry in self.entries(org_id, seq, seq):
             return entry
         reader = await self._reader(org_id)
         raise ArchiveObjectMissing(f"entry {seq} of org {reader.org} is not in the archive")
 
     async def entries(self, org_id: int, first: int, last: int) -> AsyncIterator[StoredEntry]:
-        """Entries ``first`` to ``last``, oldest first; all must have left the database."""
+        """Entries ``first`` to ``last``, oldest first; all must have been dropped."""
         for tile in range(first // TILE_WIDTH, last // TILE_WIDTH + 1):
             start = tile * TILE_WIDTH
             begin, end = max(first - start, 0), min(last - start, TILE_WIDTH - 1)

@@ -1,4 +1,4 @@
-"""Searches entries that left the database: bundle by bundle, in the order of seqs.
+"""Searches entries that were dropped from the database: bundle by bundle, in the order of seqs.
 
 There is no index: leaves have all the fields that a search can name. A page reads a bounded
 number of leaves and returns the seq from which the next page continues.
@@ -32,14 +32,14 @@ class EntryLocation(NamedTuple):
 
 
 class PastSearch:
-    """Pages of entries that left. ``floor`` is the seq of the first entry in the database."""
+    """Pages of dropped entries. ``floor`` is the seq of the first entry in the database."""
 
     def __init__(self, database: Database, past: ArchivePast) -> None:
         self._database = database
         self._past = past
 
     async def newest(self, org_id: int, where: EntrySearch, floor: int) -> int | None:
-        """The highest seq that left and may match, or None."""
+        """The highest seq that was dropped and may match, or None."""
         low, high = await self._bounds(org_id, where, floor)
         return high if low <= high else None
 
@@ -53,7 +53,7 @@ class PastSearch:
         descending: bool,
         limit: int,
     ) -> Page:
-        """One page from ``from_seq`` (None: the oldest) on; it ends at the last entry that left."""
+        """One page from ``from_seq`` (None: the oldest) on; it ends at the last dropped entry."""
         low, high = await self._bounds(org_id, where, floor)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)

@@ -21,13 +21,13 @@ from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.search import EntrySearch, Page
 
 TRIES: Final = 5
-"""Attempts to read a page while months leave the database; months are dropped rarely."""
+"""Attempts to read a page while months are being dropped, which happens rarely."""
 
 
 class TrailReader:
     """Reads entries of all orgs. Without an archive only entries in the database can be read.
 
-    Methods raise StorageError, and ArchiveError if entries that left can't be read.
+    Methods raise StorageError, and ArchiveError if dropped entries can't be read.
     """
 
     def __init__(self, database: Database, past: ArchivePast | None = None) -> None:
@@ -52,7 +52,7 @@ class TrailReader:
         return await search.standing_at(self._database, org_id, seq)
 
     async def rows_at(self, org_id: int, seq: int) -> int:
-        """The number of rows at a seq, counting one that left the database."""
+        """The number of rows at a seq, counting a dropped one."""
         left = await self.has_left(org_id, seq)
         return await search.rows_at(self._database, org_id, seq) + left
 
@@ -82,7 +82,7 @@ class TrailReader:
         """One page, as of :func:`ledger.storage.search.page`.
 
         No page holds both archived and live entries: it ends between them. Raises
-        DatabaseUnavailable if months keep leaving meanwhile.
+        DatabaseUnavailable if months keep being dropped meanwhile.
         """
         for _ in range(TRIES):
             floor = await dropped_months.live_from(self._database, org_id)
@@ -186,5 +186,5 @@ class TrailReader:
         return await self._search.entries(org_id, [seq for seq in seqs if seq < floor])
 
     async def has_left(self, org_id: int, seq: int) -> bool:
-        """True if the entry at this seq left the database for the archive."""
+        """True if the entry at this seq was archived and dropped from the database."""
         return seq < await dropped_months.live_from(self._database, org_id)

@@ -1,4 +1,4 @@
-"""Checks that appends can be written: by the outcome of the last appends, else by a probe.
+"""Reports whether appends can be written: by the outcome of the last appends, else by a probe.
 
 Under load nothing is probed, as each commit proves that the database accepts writes. An idle server
 writes a probe when its health is read, once a second at most. A failed probe is repeated for

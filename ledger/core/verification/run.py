@@ -63,7 +63,7 @@ async def verify_trail(
     ``trust`` has the keys and heads of the signed logs, from outside the database; without
     it trees, checkpoints and anchors are not checked. ``limits`` say how long entries may
     wait for them before the verdict is incomplete; without trust and limits they are not
-    required. ``archive`` is the archive of entries that left the
+    required. ``archive`` is the archive of entries that were dropped from the
     database: they are read from it and checked like the others. ``processes`` defaults to the
     number of cores. ``watch`` is called in this event loop as entries are read. Cancelling the task
     ends the processes. Raises RangeRefused for a range beyond the trail, and

@@ -78,7 +78,7 @@ class VerificationSetup(msgspec.Struct, frozen=True, tag="order"):
     active: str
     signed: SignedExtent | None = None
     archive: ArchiveAt | None = None
-    """The archive with the rows that left the database, if any did."""
+    """The archive with the rows that were dropped from the database, if any were."""
 
     def __repr__(self) -> str:
         return f"VerificationSetup(org_id={self.org_id})"  # the other fields hold secrets
