@@ -249,11 +249,11 @@ class AnchorSigner:
                 locked = (await transaction.lock_trees([ANCHOR_LOG]))[ANCHOR_LOG]
                 if locked.size != tree.size:
                     raise StorageError("another signer signed the anchor log meanwhile")
-                # A crash here leaves nothing.
+                # A crash here leaves nothing: PostgreSQL rolls back.
                 self._memory.remember([(ANCHOR_LOG, edge.size, root)])
                 # A crash here leaves a size in signed.sqlite that the database does not have:
                 # the next anchor signs exactly this tree again (see _remembered_beyond), with a
-                # time of its own. The note of this run was never stored, so nobody has seen it.
+                # new time. The note of this run was never stored, so it never became public.
                 text = TreeHead(self._history.anchor_origin, edge.size, root).text()
                 note = sign_note(text, self._keys.anchor_signers(), now)
                 await transaction.add_parts(parts_of(ANCHOR_LOG, tree.size, new))
@@ -263,8 +263,8 @@ class AnchorSigner:
                 )
                 await transaction.announce()
                 # The block's end sends COMMIT. A crash before it leaves the same as above; a
-                # crash after it leaves tiles, checkpoint and tree row stored together, and the
-                # next anchor goes on from them.
+                # crash after it leaves tiles, checkpoint and tree row stored together, and a
+                # lost answer leaves one or the other: the next anchor reads the tree row.
         except BaseException:
             self._tips.forget([ANCHOR_LOG])
             raise

@@ -176,8 +176,8 @@ class Checkpointer:
             return _shortened(org.length, signed)
         upper = min(org.length, org.size + self._limits.entries_per_org)
         if remembered is not None and remembered.size > org.size:
-            # A crash between the memory's write and COMMIT left this size: it is signed again
-            # exactly. A larger difference than one crash can leave is a rollback.
+            # The memory is ahead, as after a crash between its write and COMMIT: exactly that
+            # size is signed again. A difference that no crash can leave is a rollback.
             if remembered.size - org.size > MAX_AGAIN:
                 return _rolled_back(org.size, remembered.size)
             upper = remembered.size

@@ -67,7 +67,7 @@ class Signing:
         try:
             async with self._connection.transaction() as transaction:
                 ready, doubts = await self._ready(transaction, grown)
-                # A crash here leaves nothing.
+                # A crash here leaves nothing: PostgreSQL rolls back.
                 self._memory.remember(
                     (one.org.org_id, one.edge.size, one.edge.root()) for one in ready
                 )
@@ -136,6 +136,7 @@ class Signing:
         machine's keyring is no fault of the trail: the org is not frozen, and signing resumes
         once the keyring has the key.
         """
+        # A crash in the block leaves the org as it was: the next round finds the same doubt.
         async with self._connection.transaction() as transaction:
             tree = (await transaction.lock_trees([org_id]))[org_id]
             known = (tree.stopped or "").partition(":")[0]

@@ -153,6 +153,7 @@ class Sealer:
                 org.id,
                 [_new_subject(keys, lookup, by_lookup[lookup]) for lookup in new],
             )
+            # A crash here leaves keys of persons without entries; the next request uses them.
             erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
         return erasures, {by_lookup[row.lookup]: _subject(keys, org, row) for row in rows}
 
