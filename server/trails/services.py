@@ -35,7 +35,6 @@ from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
 from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
-from server.trails.bodies import BodyReads
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.growth import TreeGrowthWaiters
@@ -105,7 +104,6 @@ class Services:
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
         )
-        self.bodies = BodyReads()
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))

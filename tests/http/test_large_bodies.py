@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from ledger.errors import QueueFull
-from server.trails import bodies
-from server.trails.bodies import BodyReads
+from server.http import bodies
+from server.http.bodies import BodyReads, body_reads
 from tests.support.raw_http import Line
 from tests.support.serving import Server
 
@@ -45,7 +45,7 @@ def test_an_org_that_holds_its_room_is_told_to_come_back_and_others_go_on(server
         for _ in range(4):
             open_lines.enter_context(Line(server)).send(head)
         deadline = time.monotonic() + 20
-        while server.services.bodies._held.total() < 64 * MIB:
+        while server.services.part(body_reads)._held.total() < 64 * MIB:
             assert time.monotonic() < deadline, "the large requests did not arrive"
             time.sleep(0.01)
         refused = open_lines.enter_context(Line(server))

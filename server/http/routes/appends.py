@@ -16,7 +16,8 @@ from ledger.core.sequencer import Appended
 from ledger.entry import format_time, from_datetime, record_id_prefix
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
-from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.bodies import SMALL_BYTES, body_of, body_reads
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks
 from server.http.parameters import OrgSlug
 from server.http.protocol.bytes_response import BytesResponse
@@ -24,7 +25,6 @@ from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
 from server.http.routes.waiting import signed, waits
 from server.trails.appending import JSON
-from server.trails.bodies import SMALL_BYTES
 
 LARGE_BODY_BYTES: Final = 1 << 20
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
@@ -92,7 +92,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         body = await body_of(request)
         events, single = appender.parse(body, content_type)
     else:
-        with services.bodies.room(tenant.id, size):
+        with services.part(body_reads).room(tenant.id, size):
             body = await body_of(request)
             if len(body) > LARGE_BODY_BYTES:
                 # Reading megabytes of JSON must not hold up everybody else's requests.

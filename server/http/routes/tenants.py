@@ -13,9 +13,9 @@ from ledger.storage import orgs
 from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
 from server.access.rights import May
+from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
 

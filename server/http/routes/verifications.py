@@ -32,9 +32,9 @@ from ledger.entry import RecordId, format_time, from_datetime, has_control, reco
 from ledger.verdict import Verdict, worse_of
 from server.access.directory import NotFound
 from server.access.rights import May
-from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.bodies import body_of, json_body
+from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes.imported_rows import MISSING, ImportedRowBody, asked_place
