@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import repeat
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import post
@@ -20,10 +21,11 @@ from server.http.bodies import SMALL_BYTES, body_of, body_reads
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks
 from server.http.parameters import OrgSlug
+from server.http.problems import BadRequest
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
-from server.http.routes.waiting import signed, waits
+from server.http.routes.waiting import signed
 from server.trails.appending import JSON
 
 LARGE_BODY_BYTES: Final = 1 << 20
@@ -83,7 +85,7 @@ class BatchSummaryBody(msgspec.Struct):
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = org_of(request, org)
-    wait = waits(request)
+    wait = _waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)
     appender = services.appender
@@ -115,6 +117,16 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
         content = _with(content, "checkpoint", found and found.checkpoint)
     return BytesResponse(201, content.encode(), headers)
+
+
+def _waits(request: HttpRequest) -> bool:
+    """Whether the caller waits for a checkpoint. Raises BadRequest for another query."""
+    query = request.scope["query_string"]
+    if not query:
+        return False
+    if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
+        raise BadRequest("the only query that an append takes is wait=checkpoint")
+    return True
 
 
 def _with(document: str, name: str, value: str | None) -> str:
