@@ -77,7 +77,7 @@ class Services:
             database,
             keyring,
             limits=SequencerLimits(org_events=settings.queue_events),
-            clock=clock,
+            clock=clock.wall,
             observe=self._observe,
             on_mishap=metrics.count_mishap,
         )
@@ -188,4 +188,7 @@ class Services:
             )
         if report.frozen:
             metrics.FROZEN.inc(len(report.frozen))
-        metrics.observe_batch(report.entries, report.seconds)
+        metrics.ENTRIES.inc(report.entries)
+        metrics.TRANSACTIONS.inc()
+        metrics.BATCH_ENTRIES.observe(report.entries)
+        metrics.BATCH_SECONDS.observe(report.seconds)
