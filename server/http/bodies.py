@@ -12,15 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
+from ledger.core.shares import OrgShares
 from ledger.errors import InvalidEvent, QueueFull
 from ledger.event import refuse_repeated_names
 from ledger.malformed import json_fault, misfit
@@ -49,24 +47,9 @@ class BodyReads:
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self.limit_s = limit_s
         self._reading: dict[asyncio.Task[object], float] = {}
-        self._held: Counter[int] = Counter()
+        self.room = OrgShares(total=TOTAL_BYTES, of_org=ORG_BYTES, full=_full)
+        """Bytes of large bodies, from before they are read until they are parsed."""
         self._late: set[asyncio.Task[object]] = set()
-
-    @contextmanager
-    def room(self, org_id: int, size_bytes: int) -> Iterator[None]:
-        """Memory for a large body of an org, until it is read and parsed. Raises QueueFull."""
-        mine = self._held[org_id] + size_bytes
-        if mine > ORG_BYTES and self._held[org_id]:
-            raise QueueFull("too many large requests of this org arrive at once; retry shortly")
-        if self._held.total() + size_bytes > TOTAL_BYTES:
-            raise QueueFull("too many large requests arrive at once; retry shortly", everyone=True)
-        self._held[org_id] = mine
-        try:
-            yield
-        finally:
-            self._held[org_id] -= size_bytes
-            if not self._held[org_id]:
-                del self._held[org_id]
 
     def begin(self, task: asyncio.Task[object]) -> None:
         """This task starts to read a body."""
@@ -89,6 +72,13 @@ class BodyReads:
                 if since < oldest and task not in self._late:
                     self._late.add(task)
                     task.cancel()
+
+
+def _full(everyone: bool) -> QueueFull:
+    whose = "" if everyone else " of this org"
+    return QueueFull(
+        f"too many large requests{whose} arrive at once; retry shortly", everyone=everyone
+    )
 
 
 def body_reads(_: Services) -> BodyReads:

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
-from ledger.entry import format_time, from_datetime, record_id_prefix
+from ledger.entry import format_time, record_id_prefix, rfc3339
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
 from server.http.bodies import SMALL_BYTES, body_of, body_reads
@@ -94,7 +94,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         body = await body_of(request)
         events, single = appender.parse(body, content_type)
     else:
-        with services.part(body_reads).room(tenant.id, size):
+        with services.part(body_reads).room.holding(tenant.id, size):
             body = await body_of(request)
             if len(body) > LARGE_BODY_BYTES:
                 # Reading megabytes of JSON must not hold up everybody else's requests.
@@ -188,5 +188,5 @@ def _head(appended: Appended) -> str:
     newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
         f'{{"seq":{newest.seq},"entry_hash":"{newest.entry_hash.hex()}",'
-        f'"anchored_at":"{format_time(from_datetime(newest.anchored_at))}"}}'
+        f'"anchored_at":"{rfc3339(newest.anchored_at)}"}}'
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from litestar import Router, delete, get, patch, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ledger.entry import format_time, from_datetime, has_control
+from ledger.entry import has_control, rfc3339
 from ledger.storage import orgs
 from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
@@ -145,11 +145,6 @@ class WhoAmI(Struct):
     key_id: str
     role: str
     org: str | None
-
-
-def rfc3339(moment: datetime) -> str:
-    """A database time as RFC 3339 UTC with microseconds."""
-    return format_time(from_datetime(moment))
 
 
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
