@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
 from server.access.rights import Right
 
@@ -21,6 +23,10 @@ WRITE_PROBLEMS: Final = (408, 413, 503)
 OCTETS: Final = "application/octet-stream"
 TEXT: Final = {"type": "string"}
 BYTES: Final = {"type": "string", "format": "binary"}
+
+
+class NoRightStated(Exception):
+    """A route states no right, so the application does not start."""
 
 
 class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +81,34 @@ def any_key(**more: Any) -> dict[str, Any]:
 def needs_no_key(**more: Any) -> dict[str, Any]:
     """The options of a route that everybody may call."""
     return {PROMISE: RouteContract(open=True, **more)}
+
+
+def require_promises(app: Litestar) -> None:
+    """Raise NoRightStated where a route promises nothing, or contradicts its promise."""
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            raise NoRightStated(f"{route.path}: only HTTP routes can state who may call them")
+        for handler in route.route_handlers:
+            if handler.fn.__module__.startswith("litestar."):
+                continue  # its answer to OPTIONS
+            methods = ", ".join(sorted(handler.http_methods))
+            fault = _fault(
+                handler.opt.get(PROMISE), "org" in route.path_parameters, reads=methods == "GET"
+            )
+            if fault is not None:
+                raise NoRightStated(f"{methods} {route.path_format} {fault}")
+
+
+def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
+    """What is wrong with the promise of a route."""
+    if not isinstance(promise, RouteContract):
+        return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
+    if of_org and not promise.open and promise.right is None:
+        return "has an org in its path, but asks for no right there: give it opt=asks(…)"
+    if promise.open and promise.right is not None:
+        return "asks for a right and needs no key: state one of them"
+    if promise.writes is None and not reads:
+        return "does not say whether it writes: state writes=True or writes=False"
+    if promise.writes and reads:
+        return "writes, which a GET may not: give it another method"
+    return None

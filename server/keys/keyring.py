@@ -43,13 +43,16 @@ class LiveKeyring:
         self._looked = time.monotonic()
 
     @classmethod
-    def of(cls, settings: Settings) -> LiveKeyring:
-        """The keys that the settings name. Raises StartupRefused, KeyringError."""
+    def of(cls, settings: Settings, ring: SigningKeyring | None = None) -> LiveKeyring:
+        """The keys that the settings name; ``ring`` where they were read a moment ago.
+
+        Raises StartupRefused, KeyringError.
+        """
 
         def load() -> SigningKeyring:
             return load_secrets(settings, database_is_new=False).keyring
 
-        return cls(settings, load(), load)
+        return cls(settings, load() if ring is None else ring, load)
 
     def __call__(self, refresh: bool) -> SigningKeyring:
         """The keys, looked up anew when asked or due."""

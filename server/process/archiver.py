@@ -22,6 +22,7 @@ from ledger.errors import (
     ArchiveMisconfigured,
     ArchiveUnavailable,
     ClockUnsteady,
+    DatabaseUnavailable,
     QuireError,
     StorageError,
 )
@@ -189,6 +190,10 @@ class Archiver:
                     self._asked.add(org_id)  # the next turn goes on; others have theirs before
         except ClockUnsteady:
             self._asked.add(org_id)
+        except (
+            DatabaseUnavailable
+        ) as error:  # a database that is restarted is no trouble of the target
+            self._away.failed(log.warning, str(error), early=log.info)
         except QuireError as error:
             reason = str(error)
             if isinstance(error, _OF_ALL):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from ledger.core.shares import OrgShares
 from ledger.errors import QueueFull
 from ledger.tiles import TILE_WIDTH, EntryTile, pack_entries
 
@@ -34,14 +33,14 @@ class EntryBundles:
     def __init__(self, leaves: Leaves) -> None:
         self._leaves = leaves
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._asked: Counter[int] = Counter()
+        self.places = OrgShares(total=MAX_ASKED, of_org=MAX_ASKED // 2, full=_full)
 
     async def read(self, org_id: int, wanted: EntryTile, *, gzipped: bool) -> bytes | None:
         """The bytes of a bundle, None where the log has no such.
 
         Raises QueueFull, and what reading the leaves raises.
         """
-        with self._place(org_id):
+        with self.places.holding(org_id):
             async with self._room:
                 leaves = await self._leaves(org_id, wanted.index * TILE_WIDTH, wanted.width)
                 if leaves is None:
@@ -50,19 +49,12 @@ class EntryBundles:
                     return _packed(leaves, gzipped=gzipped)
                 return await asyncio.to_thread(_packed, leaves, gzipped=gzipped)
 
-    @contextmanager
-    def _place(self, org_id: int) -> Iterator[None]:
-        everyone = self._asked.total() >= MAX_ASKED
-        if everyone or self._asked[org_id] >= max(1, MAX_ASKED // 2):
-            raise QueueFull(
-                "as many entry bundles as this server takes are being read; ask again in a moment",
-                everyone=everyone,
-            )
-        self._asked[org_id] += 1
-        try:
-            yield
-        finally:
-            self._asked -= Counter({org_id: 1})  # and forgets logs of which none is read
+
+def _full(everyone: bool) -> QueueFull:
+    return QueueFull(
+        "as many entry bundles as this server takes are being read; ask again in a moment",
+        everyone=everyone,
+    )
 
 
 def _packed(leaves: Sequence[bytes], *, gzipped: bool) -> bytes:

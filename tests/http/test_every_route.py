@@ -10,8 +10,7 @@ from litestar import get, post
 from server.access.rights import May
 from server.app.application import create_app
 from server.feature import Feature
-from server.http.contract import RouteContract, any_key, asks, needs_no_key
-from server.http.guard import NoRightStated
+from server.http.contract import NoRightStated, RouteContract, any_key, asks, needs_no_key
 from server.http.parameters import OrgSlug
 from tests.support.route_matrix import (
     Case,

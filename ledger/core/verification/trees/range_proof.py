@@ -14,7 +14,7 @@ from typing import Final
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.blocks import SegmentLeaves
 from ledger.core.verification.work.faults import TRAIL_KINDS, LogKinds
-from ledger.core.verification.work.tree_part import FaultList, TreePart
+from ledger.core.verification.work.segments import FaultList, TreePart
 from ledger.errors import MerkleError, TileError
 from ledger.merkle import HASH_BYTES, TILE_WIDTH
 from ledger.storage.tree_out import TreeReader
