@@ -18,9 +18,9 @@ from ledger.core.verification.work.extent import (
     Extent,
     SigningLimits,
     TrailRange,
-    ask,
     await_checkpoint,
     find_extent,
+    require_coverage,
 )
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
@@ -239,15 +239,15 @@ class _Run:
             reason = "the database has a row although this entry was archived and dropped"
             tally.add_fault(TrailFault(seq, "inserted", reason))
         self._conclude_head(newest_seq)
-        reach = CoveredSizes()
+        covered = CoveredSizes()
         if self._logs:
             await self._logs.conclude(tally)
-            reach = await self._logs.reach()
+            covered = await self._logs.covered_sizes()
         elif self._range:
             await self._range.conclude(tally, to_end=self._to_end)
-            reach = await self._range.reach()
+            covered = await self._range.covered_sizes()
         if limits is not None:
-            await ask(self._snapshot, self._target.org_id, reach, limits, tally)
+            await require_coverage(self._snapshot, self._target.org_id, covered, limits, tally)
         return tally.result()
 
     def _conclude_head(self, newest_seq: int) -> None:

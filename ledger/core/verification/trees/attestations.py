@@ -32,7 +32,7 @@ class Attestations:
         trees: TreeReader,
         sizes: tuple[int, int],
         faults: FaultList,
-        held: set[str],
+        passed: set[str],
         *,
         newest: bool = False,
     ) -> None:
@@ -43,17 +43,17 @@ class Attestations:
         if self._authorities is not None:
             async with aclosing(trees.tokens(*sizes, newest_first=newest)) as tokens:
                 async for token in tokens:
-                    self._check_token(token, faults, held)
-                    if newest and "external_time" in held:
+                    self._check_token(token, faults, passed)
+                    if newest and "external_time" in passed:
                         break
         if self._policy is not None:
             async with aclosing(trees.cosignatures(*sizes, newest_first=newest)) as lines:
                 async for line in lines:
-                    self._check_line(line, self._policy, faults, held)
-                    if newest and "witnesses" in held:
+                    self._check_line(line, self._policy, faults, passed)
+                    if newest and "witnesses" in passed:
                         break
 
-    def _check_token(self, token: Attestation, faults: FaultList, held: set[str]) -> None:
+    def _check_token(self, token: Attestation, faults: FaultList, passed: set[str]) -> None:
         from ledger.timestamp import verify  # noqa: PLC0415 - a worker starts with what it needs
 
         if token.note is None or token.data is None:
@@ -64,13 +64,13 @@ class Attestations:
             except TimestampError as error:
                 reason = str(error)
             else:
-                self._hold("external_time", token.size, held)
+                self._note_passed("external_time", token.size, passed)
                 return
         what = f"a timestamp of the anchor of size {token.size}: {reason}"
         faults.add(NO_ENTRY, "timestamp_invalid", what)
 
     def _check_line(
-        self, line: Attestation, policy: Policy, faults: FaultList, held: set[str]
+        self, line: Attestation, policy: Policy, faults: FaultList, passed: set[str]
     ) -> None:
         if self._anchor != line.size:
             self._anchor, self._cosigned = line.size, set()
@@ -83,10 +83,10 @@ class Attestations:
             faults.add(NO_ENTRY, "cosignature_invalid", what)
             return
         if self._cosigned and policy.satisfied_by(self._cosigned):
-            self._hold("witnesses", line.size, held)
+            self._note_passed("witnesses", line.size, passed)
 
-    def _hold(self, check: str, size: int, held: set[str]) -> None:
-        held.add(check)
+    def _note_passed(self, check: str, size: int, passed: set[str]) -> None:
+        passed.add(check)
         self.attested[check] = max(size, self.attested.get(check, 0))
 
 

@@ -50,10 +50,10 @@ def tree_part(
     tiles: SegmentTiles,
     heads: Sequence[SignedTreeHead],
     faults: FaultList,
-    held: set[str],
+    passed: set[str],
 ) -> TreePart:
     """The segment's part of the tree, with the cuts at these heads (by size, ascending)."""
-    return _Blocks(rows, tiles, faults).part(heads, held)
+    return _Blocks(rows, tiles, faults).part(heads, passed)
 
 
 class _Blocks:
@@ -69,7 +69,7 @@ class _Blocks:
         self._displaced = False
         self._absent = False
 
-    def part(self, heads: Sequence[SignedTreeHead], held: set[str]) -> TreePart:
+    def part(self, heads: Sequence[SignedTreeHead], passed: set[str]) -> TreePart:
         first = self._rows.first
         waiting = 0
         while waiting < len(heads) and heads[waiting].size <= first:  # the tree without leaves
@@ -94,7 +94,7 @@ class _Blocks:
             faults=self._faults.named,
             fault_count=self._faults.count,
             kinds=sorted(self._faults.kinds),
-            held=sorted(held),
+            passed=sorted(passed),
         )
 
     def _block(self, start: int, heads: Sequence[SignedTreeHead]) -> None:

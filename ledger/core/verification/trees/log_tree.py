@@ -91,7 +91,7 @@ class LogTree:
         self.kinds = kinds
         self.signed = signed
         self.faults = FaultList()
-        self.held: set[str] = set()
+        self.passed: set[str] = set()
         self.matched = 0
         """Signed heads that are right."""
         self.rewritten = 0
@@ -116,7 +116,7 @@ class LogTree:
     def add(self, part: TreePart) -> Iterator[None]:
         """Add the next segment's part. Yields now and then, so that others have a turn."""
         self.faults.take(part.faults, part.fault_count, part.kinds)
-        self.held.update(part.held)
+        self.passed.update(part.passed)
         self.displaced |= part.displaced
         self.absent |= part.absent
         for check, size in part.attested.items():

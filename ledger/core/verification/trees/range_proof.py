@@ -50,15 +50,15 @@ class TileStore:
 
 
 class RangeProof:
-    """Proves the rows of one segment under a signed head. Adds to ``faults`` and ``held``."""
+    """Proves the rows of one segment under a signed head. Adds to ``faults`` and ``passed``."""
 
     def __init__(
-        self, head: SignedTreeHead, rows: SegmentLeaves, faults: FaultList, held: set[str]
+        self, head: SignedTreeHead, rows: SegmentLeaves, faults: FaultList, passed: set[str]
     ) -> None:
         self._head = head
         self._rows = rows
         self._faults = faults
-        self._held = held
+        self._passed = passed
         self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
 
@@ -77,7 +77,7 @@ class RangeProof:
             if head.size > self._head.size:
                 continue  # the signer remembers it, and its checkpoint is not there yet
             if await check_root(store, trees, head, self._faults):
-                self._held.add("checkpoints")
+                self._passed.add("checkpoints")
             else:
                 self._unproven = True
 
@@ -91,7 +91,7 @@ class RangeProof:
             faults=self._faults.named,
             fault_count=self._faults.count,
             kinds=sorted(self._faults.kinds),
-            held=sorted(self._held),
+            passed=sorted(self._passed),
             rewritten=self._rewritten,
             unproven=self._unproven,
         )
@@ -115,7 +115,7 @@ class RangeProof:
         until = min((index + 1) * TILE_WIDTH, end)
         for place in range(seq, until):
             self._compare(place, proofs.leaf_hash(place))
-        self._held.add("tree")
+        self._passed.add("tree")
 
     def _compare(self, seq: int, signed: bytes) -> None:
         leaf = self._rows.leaves[seq - self._rows.first]

@@ -42,7 +42,7 @@ class RangeRun:
         self._org_id = org_id
         self._length = length
         self._faults = FaultList()
-        self._held: set[str] = set()
+        self._passed: set[str] = set()
         self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
         self._attested: dict[str, int] = {}
@@ -53,7 +53,7 @@ class RangeRun:
         if part is None:
             return
         self._faults.take(part.faults, part.fault_count, part.kinds)
-        self._held.update(part.held)
+        self._passed.update(part.passed)
         self._displaced |= part.displaced
         self._absent |= part.absent
         self._unproven |= part.unproven
@@ -72,7 +72,7 @@ class RangeRun:
         )
         tally.add_faults(self._faults.named, self._faults.count, self._faults.kinds)
         tally.count_failed(self._rewritten)
-        tally.held |= self._held
+        tally.passed |= self._passed
         if self._displaced:
             tally.contradicted.add("tree")
         if self._absent:
@@ -80,7 +80,7 @@ class RangeRun:
         if self._unproven:
             tally.doubted["checkpoints"] = "the tiles that are stored do not lead to every root"
 
-    async def reach(self) -> CoveredSizes:
+    async def covered_sizes(self) -> CoveredSizes:
         """How far the signed logs cover the trail; after :meth:`conclude`."""
         trust = self.signed.trust
         async with self._snapshot.trees() as trees:
@@ -102,9 +102,9 @@ class RangeRun:
         extent, faults = self.signed.trail, self._faults
         log = _log(self._snapshot, self._org_id, extent, TRAIL_KINDS)
         above = MAX_BIGINT if to_end else tally.last + 1
-        held = await _judge_top(trees, self._org_id, extent, TRAIL_KINDS, faults, above=above)
+        passed = await _judge_top(trees, self._org_id, extent, TRAIL_KINDS, faults, above=above)
         if extent.signed > tally.first:
-            self._held |= held
+            self._passed |= passed
         await log.check_row(trees)
         await log.check_beyond(trees)
         log.check_rollback(self._length)
@@ -116,7 +116,7 @@ class RangeRun:
 
     async def _conclude_anchors(self, trees: TreeReader, first: int, faults: FaultList) -> None:
         extent = self.signed.anchors
-        held = await _judge_top(trees, ANCHOR_LOG, extent, ANCHOR_KINDS, faults, above=MAX_BIGINT)
+        passed = await _judge_top(trees, ANCHOR_LOG, extent, ANCHOR_KINDS, faults, above=MAX_BIGINT)
         log = _log(self._snapshot, ANCHOR_LOG, extent, ANCHOR_KINDS)
         await log.check_row(trees)
         await log.check_beyond(trees)
@@ -135,12 +135,12 @@ class RangeRun:
         if row is None or not await self._check_anchored(trees, store, row, faults):
             return
         self._anchored = size
-        self._held |= held | {"anchors"}
+        self._passed |= passed | {"anchors"}
         leaf = await trees.first_leaf(self._org_id, first)
         if leaf is not None:
             attestations = Attestations(self.signed.trust)
             sizes = leaf, extent.signed
-            await attestations.read(trees, sizes, faults, self._held, newest=True)
+            await attestations.read(trees, sizes, faults, self._passed, newest=True)
             self._attested = attestations.attested
 
     async def _leaf(self, trees: TreeReader, size: int) -> StoredHead | None:
@@ -233,9 +233,9 @@ async def _judge_top(
                 what = "anchor" if is_anchor else "checkpoint"
                 faults.add(size - 1, kind, f"the {what} of size {size}: {reason}")
         if size == extent.signed and judged.head is not None:
-            held = {"classical_signature"} if judged.classical else set()
-            held |= {"pq_signature"} if judged.pq else set()
-            return held if is_anchor else held | {"checkpoints"}
+            passed = {"classical_signature"} if judged.classical else set()
+            passed |= {"pq_signature"} if judged.pq else set()
+            return passed if is_anchor else passed | {"checkpoints"}
     return set()
 
 

@@ -39,7 +39,7 @@ class HeadsOfSegment:
     def __init__(self, log: LogTrust, judge: NoteJudge, kinds: LogKinds) -> None:
         self.heads: list[SignedTreeHead] = []
         self.faults = FaultList()
-        self.held: set[str] = set()
+        self.passed: set[str] = set()
         self._log = log
         self._judge = judge
         self._of_anchors = kinds is ANCHOR_KINDS
@@ -68,11 +68,11 @@ class HeadsOfSegment:
         self.heads.append(SignedTreeHead(row.size, judged.head.root))
         if not row.size:
             return  # it covers no entry: no check of entries holds by it
-        self.held.add("anchors" if self._of_anchors else "checkpoints")
+        self.passed.add("anchors" if self._of_anchors else "checkpoints")
         if judged.classical:
-            self.held.add("classical_signature")
+            self.passed.add("classical_signature")
         if judged.pq:
-            self.held.add("pq_signature")
+            self.passed.add("pq_signature")
 
     def _check_leaf(self, row: StoredHead) -> None:
         if row.idx is None or row.note is None:
@@ -112,10 +112,10 @@ class SignedLogs:
         heads = HeadsOfSegment(signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)
         if rows is None:
-            return _without_tree(heads.faults, heads.held)
+            return _without_tree(heads.faults, heads.passed)
         stored = await self._tiles(self._org_id, segment)
         tiles = SegmentTiles(stored, signed.trail.signed, signed.trail.needed, TRAIL_KINDS)
-        return tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+        return tree_part(rows, tiles, heads.heads, heads.faults, heads.passed)
 
     async def range_part(self, segment: Segment, rows: SegmentLeaves | None) -> TreePart:
         """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
@@ -125,9 +125,9 @@ class SignedLogs:
         heads = HeadsOfSegment(self._signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)
         if rows is None:
-            return _without_tree(heads.faults, heads.held)
+            return _without_tree(heads.faults, heads.passed)
         self._store = self._store or TileStore(self._org_id)
-        proof = RangeProof(self._signed.trail.head, rows, heads.faults, heads.held)
+        proof = RangeProof(self._signed.trail.head, rows, heads.faults, heads.passed)
         await proof.check(self._store, self._trees, heads.heads)
         return proof.part()
 
@@ -136,14 +136,14 @@ class SignedLogs:
         signed = self._signed
         heads = HeadsOfSegment(signed.trust.anchors, self._anchor_judge, ANCHOR_KINDS)
         await heads.read(self._trees, ANCHOR_LOG, segment)
-        await self._attestations.read(self._trees, sizes_of(segment), heads.faults, heads.held)
+        await self._attestations.read(self._trees, sizes_of(segment), heads.faults, heads.passed)
         if segment.beyond:
-            part = _without_tree(heads.faults, heads.held)
+            part = _without_tree(heads.faults, heads.passed)
         else:
             rows = await _leaves(self._trees.leaves(segment.first, segment.last), segment, heads)
             stored = await self._tiles(ANCHOR_LOG, segment)
             tiles = SegmentTiles(stored, signed.anchors.signed, signed.anchors.needed, ANCHOR_KINDS)
-            part = tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+            part = tree_part(rows, tiles, heads.heads, heads.faults, heads.passed)
         part = msgspec.structs.replace(part, attested=dict(self._attestations.attested))
         return SegmentResult(0, 0, 0, 0, 0, [], 0, [], tree=part)
 
@@ -176,12 +176,12 @@ async def _leaves(
     return SegmentLeaves(segment.first, leaves, {})
 
 
-def _without_tree(faults: FaultList, held: set[str]) -> TreePart:
+def _without_tree(faults: FaultList, passed: set[str]) -> TreePart:
     return TreePart(
         [],
         None,
         faults=faults.named,
         fault_count=faults.count,
         kinds=sorted(faults.kinds),
-        held=sorted(held),
+        passed=sorted(passed),
     )

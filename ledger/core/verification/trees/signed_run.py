@@ -153,7 +153,7 @@ class SignedRun:
                 self._added += 1
             await self._anchors.settle()
 
-    async def reach(self) -> CoveredSizes:
+    async def covered_sizes(self) -> CoveredSizes:
         """How far the signed logs cover the trail; after :meth:`conclude`."""
         trust, size = self.signed.trust, self.signed.trail.signed
         attested = self._anchors.tree.attested
@@ -184,7 +184,7 @@ class SignedRun:
             await name_orphans(trees, self._org_id, self.signed.trail.signed, tree.faults)
         tally.add_faults(tree.faults.named, tree.faults.count, tree.faults.kinds)
         tally.count_failed(tree.rewritten)
-        tally.held |= tree.held | ({"tree"} if tree.matched else set())
+        tally.passed |= tree.passed | ({"tree"} if tree.matched else set())
         if tree.unknown:
             why = "leaves that were signed are in no row and no tile"
             tally.doubted.update(tree=why, checkpoints=why)
@@ -201,8 +201,8 @@ class SignedRun:
         async with self._snapshot.trees() as trees:
             is_anchored = await trees.is_anchored(self._org_id, self.signed.anchors.signed)
         if not is_anchored or not tree.matched:
-            tree.held.discard("anchors")
-        tally.held |= tree.held
+            tree.passed.discard("anchors")
+        tally.passed |= tree.passed
         if tree.unknown:
             tally.doubted["anchors"] = "leaves of the anchor log are in no row and no tile"
         if tree.absent:

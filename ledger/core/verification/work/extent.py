@@ -200,39 +200,39 @@ class _SignedPart(NamedTuple):
     known: int = 0
 
 
-async def ask(
-    snapshot: Snapshot, org_id: int, reach: CoveredSizes, limits: SigningLimits, tally: Tally
+async def require_coverage(
+    snapshot: Snapshot, org_id: int, covered: CoveredSizes, limits: SigningLimits, tally: Tally
 ) -> None:
     """Add to the tally which checks of the signed logs are required, and which of them lack."""
     if tally.last < tally.first:
         return
-    tally.unsigned_entries = max(0, tally.last + 1 - max(tally.first, reach.signed))
-    for part in _parts(reach):
-        await _ask_for(part, snapshot, org_id, limits, tally)
+    tally.unsigned_entries = max(0, tally.last + 1 - max(tally.first, covered.signed))
+    for part in _parts(covered):
+        await _require_part(part, snapshot, org_id, limits, tally)
 
 
-def _parts(reach: CoveredSizes) -> list[_SignedPart]:
+def _parts(covered: CoveredSizes) -> list[_SignedPart]:
     parts = [
         _SignedPart(
             ("tree", "checkpoints", "classical_signature"),
             ("tree", "checkpoints"),
-            reach.signed,
+            covered.signed,
             "a checkpoint",
-            reach.known,
+            covered.known,
         ),
-        _SignedPart(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
+        _SignedPart(("anchors", "pq_signature"), ("anchors",), covered.anchored, "an anchor"),
     ]
-    if reach.stamped is not None:
+    if covered.stamped is not None:
         parts.append(
-            _SignedPart(("external_time",), ("external_time",), reach.stamped, "a timestamp")
+            _SignedPart(("external_time",), ("external_time",), covered.stamped, "a timestamp")
         )
-    if reach.cosigned is not None:
+    if covered.cosigned is not None:
         awaited = "cosignatures of enough witnesses"
-        parts.append(_SignedPart(("witnesses",), ("witnesses",), reach.cosigned, awaited))
+        parts.append(_SignedPart(("witnesses",), ("witnesses",), covered.cosigned, awaited))
     return parts
 
 
-async def _ask_for(
+async def _require_part(
     part: _SignedPart, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
 ) -> None:
     """Require a part's checks if it covers an entry of the range, or should cover one by now."""
@@ -242,9 +242,9 @@ async def _ask_for(
     lost = first <= tally.last and first < part.known
     late = first <= tally.last and (lost or await _is_old(snapshot, org_id, first, limit_s))
     if covers or late:
-        tally.asked.update(part.checks)
+        tally.required.update(part.checks)
     if not covers:
-        tally.held.difference_update(part.checks)
+        tally.passed.difference_update(part.checks)
         reason = (
             _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
         )

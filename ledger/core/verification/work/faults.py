@@ -33,7 +33,7 @@ CHECKS: Final = (
     "witnesses",
 )
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
-ALWAYS_ASKED: Final = CHECKS[:6]
+ALWAYS_REQUIRED: Final = CHECKS[:6]
 """The checks that every verification requires: those of entries, and the head."""
 OF_SIGNED_LOGS: Final = CHECKS[6:11]
 """The checks that a verification requires for signed entries."""

@@ -89,7 +89,7 @@ class TreePart(msgspec.Struct, frozen=True):
     faults: list[TrailFault] = []
     fault_count: int = 0
     kinds: list[str] = []
-    held: list[str] = []
+    passed: list[str] = []
     """Checks for which at least one thing was found right."""
     rewritten: int = 0
     attested: dict[str, int] = {}

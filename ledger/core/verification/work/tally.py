@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ledger.chain import EMPTY_SEQ, TrailFault
 from ledger.core.verification.work.faults import (
-    ALWAYS_ASKED,
+    ALWAYS_REQUIRED,
     CHECKS,
     CHECKS_OF_ENTRIES,
     CHECKS_OF_KIND,
@@ -40,11 +40,11 @@ class Tally:
         self.end_time: str | None = None
         self.gap_at_tail: int | None = None
         """The first of the entries that are missing at the end of the trail, or None."""
-        self.held: set[str] = set()
+        self.passed: set[str] = set()
         """Checks, except those of entries, that at least one object passed."""
         self.doubted: dict[str, str] = {}
         """Checks that could not be made for all objects, and why."""
-        self.asked: set[str] = set(ALWAYS_ASKED)
+        self.required: set[str] = set(ALWAYS_REQUIRED)
         """Required checks: without them the verdict is incomplete."""
         self.unsigned_entries = 0
         self.reasons: dict[str, str] = {}
@@ -115,7 +115,7 @@ class Tally:
         failed = self._failed + self._missing
         checks = self._checks()
         answers = {name: getattr(checks, name) for name in CHECKS}
-        verdict = combine(answers, sorted(self.asked), fault_count=self.fault_count)
+        verdict = combine(answers, sorted(self.required), fault_count=self.fault_count)
         return Result(
             valid=verdict.valid,
             total_entries=total,
@@ -157,7 +157,7 @@ class Tally:
     def _checks(self) -> Checks:
         failed = {check for kind in self._kinds for check in CHECKS_OF_KIND[kind]}
         failed |= self.contradicted
-        holds = set(self.held)
+        holds = set(self.passed)
         if self._rows:
             holds.update(CHECKS_OF_ENTRIES)
         if self.head is True:
