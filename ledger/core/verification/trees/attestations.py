@@ -1,4 +1,4 @@
-"""What others said of the anchors: timestamp tokens, and witnesses' cosignatures."""
+"""Verifies attestations of anchors: timestamp tokens, and cosignatures of witnesses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Attestations:
-    """Holds them against what is trusted; what nobody is trusted for is not looked at."""
+    """Verifies attestations with the trusted authorities and witnesses; without those, reads none."""
 
     def __init__(self, trust: TrailTrust) -> None:
         self._authorities = trust.authorities
@@ -25,7 +25,7 @@ class Attestations:
         self._anchor: int | None = None
         self._cosigned: set[str] = set()
         self.attested: dict[str, int] = {}
-        """By check: the size of the largest anchor of which an attestation was found right."""
+        """By check: the size of the largest anchor with a valid attestation."""
 
     async def read(
         self,
@@ -36,9 +36,9 @@ class Attestations:
         *,
         newest: bool = False,
     ) -> None:
-        """Verify those of the anchors above the first of these sizes, up to the second.
+        """Verify the attestations of anchors above the first of ``sizes``, up to the second.
 
-        ``newest``: they are read from the newest on, and no further than to one that is right.
+        ``newest``: read from the newest on, and stop at the first valid one.
         """
         if self._authorities is not None:
             async with aclosing(trees.tokens(*sizes, newest_first=newest)) as tokens:
@@ -54,10 +54,10 @@ class Attestations:
                         break
 
     def _check_token(self, token: Attestation, faults: FaultList, passed: set[str]) -> None:
-        from ledger.timestamp import verify  # noqa: PLC0415 - a worker starts with what it needs
+        from ledger.timestamp import verify  # noqa: PLC0415 - most workers do not need it
 
         if token.note is None or token.data is None:
-            reason = "the anchor is gone" if token.note is None else "too large to be one"
+            reason = "the anchor is missing" if token.note is None else "it is too large"
         else:
             try:
                 verify(token.data, token.note, self._authorities or b"")
@@ -66,8 +66,8 @@ class Attestations:
             else:
                 self._note_passed("external_time", token.size, passed)
                 return
-        what = f"a timestamp of the anchor of size {token.size}: {reason}"
-        faults.add(NO_ENTRY, "timestamp_invalid", what)
+        reason = f"a timestamp of the anchor of size {token.size}: {reason}"
+        faults.add(NO_ENTRY, "timestamp_invalid", reason)
 
     def _check_line(
         self, line: Attestation, policy: Policy, faults: FaultList, passed: set[str]
@@ -76,11 +76,11 @@ class Attestations:
             self._anchor, self._cosigned = line.size, set()
         try:
             if line.note is None or line.data is None:
-                raise NoteError("the anchor is gone, or the line is too large to be one")
+                raise NoteError("the anchor is missing, or the cosignature is too large")
             self._cosigned |= policy.cosigned_by(parse_note(line.note), line.data)
         except NoteError as error:
-            what = f"a cosignature of the anchor of size {line.size}: {error}"
-            faults.add(NO_ENTRY, "cosignature_invalid", what)
+            reason = f"a cosignature of the anchor of size {line.size}: {error}"
+            faults.add(NO_ENTRY, "cosignature_invalid", reason)
             return
         if self._cosigned and policy.satisfied_by(self._cosigned):
             self._note_passed("witnesses", line.size, passed)
