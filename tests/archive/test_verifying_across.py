@@ -95,7 +95,7 @@ async def test_a_row_put_where_all_left_is_found(cut: ArchivedFilesCheck, folder
 
 
 async def test_without_the_archive_nothing_is_said_of_the_trail(cut: ArchivedFilesCheck) -> None:
-    with pytest.raises(VerificationFailed, match="name the archive"):
+    with pytest.raises(VerificationFailed, match="set QUIRE_ARCHIVE_URL"):
         await verified(cut, None)
 
 

@@ -213,7 +213,7 @@ async def test_conflicts_without_end_end(canned: Canned) -> None:
         return LOG.proof(old_size, 9)
 
     async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
-        with pytest.raises(AttestationUnavailable, match="at another size"):
+        with pytest.raises(AttestationUnavailable, match="named another size"):
             await witness.cosign(LOG.note(9), prove)
     assert len(canned.requests) == ROUNDS_MAX
 

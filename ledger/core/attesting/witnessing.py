@@ -87,8 +87,8 @@ class WitnessClient(Peer):
             self._size = size
             return cosignatures
         raise AttestationUnavailable(
-            f"{self.name} named another size at each of {ROUNDS_MAX} submissions; does another "
-            "server submit checkpoints of this log to it?"
+            f"{self.name} named another size at each of {ROUNDS_MAX} submissions; check whether "
+            "another server submits checkpoints of this log to it"
         )
 
     async def add_checkpoint(

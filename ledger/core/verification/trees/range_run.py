@@ -157,8 +157,7 @@ class RangeRun:
         """True if the checkpoint is the trail's, and its leaf is in the signed anchor log."""
         judged = NoteJudge(self.signed.trust.trail, TRAIL_KINDS).judge(row.size, row.root, row.note)
         for kind, reason in judged.faults:
-            reason = f"the checkpoint of size {row.size}: {reason}"
-            self._faults.add(row.size - 1, kind, reason)
+            self._faults.add(row.size - 1, kind, f"the checkpoint of size {row.size}: {reason}")
         if judged.head is None or row.note is None or row.idx is None or row.leaf is None:
             return False
         own = TileStore(self._org_id)
