@@ -39,7 +39,7 @@ _SERVER_ERRORS: Final = 500
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 _REASONS: Final = {
     400: "it could not read the submission",
-    403: "it does not accept the log's signature; does it have the log's current keys?",
+    403: "it does not accept the log's signature; check that it has the log's current keys",
     404: "it does not know this log; its operator must add the log's keys",
     422: "it holds another history of this log, or the proof is wrong: "
     "the log may have been forked or rolled back",

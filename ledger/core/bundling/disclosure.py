@@ -111,7 +111,8 @@ class Discloser:
             return opener.payload_key(seal, entry.payload)
         except (SealingError, FormatError) as error:
             raise DamagedTrail(
-                f"the payload of entry {entry.seq} of org {self._org.slug} can't be opened: {error}"
+                f"the payload of entry {entry.seq} of org {self._org.slug} can't be opened: "
+                f"{error}. Run a full verification of this trail"
             ) from None
 
     @staticmethod

@@ -105,7 +105,7 @@ class TrailReader:
                     page = page._replace(next_seq=await self._search.newest(org_id, where, floor))
             if await dropped_months.live_from(self._database, org_id) == floor:
                 return page
-        raise DatabaseUnavailable("months are being moved to the archive; retry shortly")
+        raise DatabaseUnavailable("older months are being dropped from the database; retry shortly")
 
     async def places(
         self, org_id: int, where: EntrySearch, *, from_seq: int, to_seq: int, limit: int
@@ -129,7 +129,7 @@ class TrailReader:
                 )
             if await dropped_months.live_from(self._database, org_id) == floor:
                 return found
-        raise DatabaseUnavailable("months are being moved to the archive; retry shortly")
+        raise DatabaseUnavailable("older months are being dropped from the database; retry shortly")
 
     async def leaves(self, org_id: int, first: int, count: int) -> list[bytes] | None:
         """``count`` leaves of one entry bundle, or None if the signed tree does not have them.

@@ -43,7 +43,7 @@ class StepGuard:
                 self._count(step)
         except Exception:  # noqa: BLE001 - counting must not end a committer either
             _log.exception("an internal error could not be counted")
-        reason = f"{type(error).__name__}: {error}"
+        reason = str(error) or "it has no text, see the traceback"
         self._lasting.failed(_with_traceback(error), reason, step=step)
 
 

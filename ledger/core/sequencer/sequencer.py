@@ -282,7 +282,7 @@ class Sequencer:
 def _refuse_unanswered(turns: list[LaneBatch]) -> None:
     """Refuse the requests of these turns that have no answer yet, with an unknown outcome."""
     reason = (
-        "an internal error, which the server's log has, prevented an answer: this may have been "
+        "an internal error (see the server's log) prevented the answer, but this may have been "
         "written. Read the trail, or retry with the same idempotency key"
     )
     for request in (request for turn in turns for request in turn.requests):
