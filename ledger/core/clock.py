@@ -97,7 +97,7 @@ class _FollowedDifference:
         self._slew_ppm = slew_ppm
 
     def off_us(self, difference_us: int, at_us: int) -> int:
-        """How far a new difference is from the followed one, which is adjusted if both are near."""
+        """How far a new difference is from the followed one, which is adjusted if that is drift."""
         off, elapsed = difference_us - self.value_us, at_us - self._at_us
         if elapsed < FOLLOW_EVERY_US:
             return off

@@ -42,7 +42,7 @@ class TrailReader:
     async def entry(self, place: RecordId) -> StoredEntry | None:
         """The entry with this record id, or None."""
         found = await search.entry(self._database, place)
-        if found is not None or not await self.has_left(place.org_id, place.seq):
+        if found is not None or not await self.was_dropped(place.org_id, place.seq):
             return found
         entry = await self._past.entry(place.org_id, place.seq)
         return entry if from_datetime(entry.anchored_at) == place.anchored_us else None
@@ -53,8 +53,8 @@ class TrailReader:
 
     async def rows_at(self, org_id: int, seq: int) -> int:
         """The number of rows at a seq, counting a dropped one."""
-        left = await self.has_left(org_id, seq)
-        return await search.rows_at(self._database, org_id, seq) + left
+        dropped = await self.was_dropped(org_id, seq)
+        return await search.rows_at(self._database, org_id, seq) + dropped
 
     async def has(self, org_id: int, seq: int) -> bool:
         """True if the trail has this seq, by its head row."""
@@ -66,7 +66,7 @@ class TrailReader:
         if not this.seq:
             return None
         found = await search.entry_before(self._database, this)
-        if found is not None or not await self.has_left(this.org_id, this.seq - 1):
+        if found is not None or not await self.was_dropped(this.org_id, this.seq - 1):
             return found
         return await self._past.entry(this.org_id, this.seq - 1)
 
@@ -180,11 +180,11 @@ class TrailReader:
     ) -> list[StoredEntry]:
         """The first of these entries, as of :func:`ledger.storage.bundle_reads.entries`."""
         found = await bundle_reads.entries(self._database, org_id, seqs, since, until)
-        if (found and found[0].seq == seqs[0]) or not await self.has_left(org_id, seqs[0]):
+        if (found and found[0].seq == seqs[0]) or not await self.was_dropped(org_id, seqs[0]):
             return found
         floor = await dropped_months.live_from(self._database, org_id)
         return await self._search.entries(org_id, [seq for seq in seqs if seq < floor])
 
-    async def has_left(self, org_id: int, seq: int) -> bool:
+    async def was_dropped(self, org_id: int, seq: int) -> bool:
         """True if the entry at this seq was archived and dropped from the database."""
         return seq < await dropped_months.live_from(self._database, org_id)

@@ -281,7 +281,7 @@ async def _lost(
         result = await _judged(services, org, row, trust)
         # A row that is right was asked for by a record id that is not its own.
         return replace(result, record_id=record_id(*place)) if result.errors else None
-    if await services.trail.has_left(org.id, place.seq):
+    if await services.trail.was_dropped(org.id, place.seq):
         return None
     return missing_entry(place, f"entry {place.seq} is missing: later entries are known")
 
