@@ -18,7 +18,7 @@ from litestar.params import QueryParameter
 from ledger.core.org import OrgFacts
 from server.access.auth import Forbidden, Principal, Unauthorized, token_of
 from server.access.rights import Right
-from server.http.contract import PROMISE, RouteContract
+from server.http.contract import ORG, PROMISE, RouteContract
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
@@ -45,7 +45,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
             return  # Litestar's own answer, which names methods
         raise Forbidden("nobody may call this")
     assert isinstance(connection, Request)
-    await let_in(connection, promise, connection.path_params.get("org"))
+    await let_in(connection, promise, connection.path_params.get(ORG))
 
 
 async def let_in(request: HttpRequest, promise: RouteContract, slug: str | None) -> None:

@@ -7,16 +7,20 @@ are generated from it. An application does not start with a route that promises 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 from litestar import Litestar
 from litestar.routes import HTTPRoute
+from litestar.types.internal_types import PathParameterDefinition
 
 from server.access.rights import Right
 
 PROMISE: Final = "promise"
 """The option of a route handler that holds its promise."""
+ORG: Final = "org"
+"""The parameter of a path that has the org's slug: the guard asks for the right in this org."""
 
 WRITE_PROBLEMS: Final = (408, 413, 503)
 """Problems of every route that reads a body and writes."""
@@ -92,11 +96,19 @@ def require_promises(app: Litestar) -> None:
             if handler.fn.__module__.startswith("litestar."):
                 continue  # its answer to OPTIONS
             methods = ", ".join(sorted(handler.http_methods))
-            fault = _fault(
-                handler.opt.get(PROMISE), "org" in route.path_parameters, reads=methods == "GET"
+            fault = _misnamed_org(route) or _fault(
+                handler.opt.get(PROMISE), ORG in route.path_parameters, reads=methods == "GET"
             )
             if fault is not None:
                 raise NoRightStated(f"{methods} {route.path_format} {fault}")
+
+
+def _misnamed_org(route: HTTPRoute) -> str | None:
+    """What is wrong with the name of the org in a path: the guard would not know it for an org."""
+    for folder, part in pairwise(route.path_components):
+        if folder == "orgs" and isinstance(part, PathParameterDefinition) and part.name != ORG:
+            return f"names its org {{{part.name}}}: call this part of the path {{{ORG}}}"
+    return None
 
 
 def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:

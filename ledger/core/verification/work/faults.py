@@ -35,8 +35,6 @@ CHECKS: Final = (
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
 ALWAYS_REQUIRED: Final = CHECKS[:6]
 """The checks that every verification requires: those of entries, and the head."""
-OF_SIGNED_LOGS: Final = CHECKS[6:11]
-"""The checks that a verification requires for signed entries."""
 
 CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
