@@ -15,8 +15,6 @@ FEATURE: Final = Feature(
     },
     data_files=(
         DataFile("platform.key", "The API key that administers orgs."),
-        DataFile(
-            "demo-admin.key", "The API key of the org `demo`, which the first start creates."
-        ),
+        DataFile("demo-admin.key", "The API key of the org `demo`, which the first start creates."),
     ),
 )

@@ -55,8 +55,8 @@ def stale(folder: Path, made: Mapping[str, str]) -> dict[Path, str]:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:], ""])
 
 
 def _settings(features: Sequence[Feature]) -> list[tuple[str, ...]]:
