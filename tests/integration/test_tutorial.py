@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.quire_process import QuireProcess
 
+pytestmark = pytest.mark.xdist_group("tutorial")
+
 ROOT = Path(__file__).parents[2]
 SCRIPT_S = 150
 TUTORIAL_CODES = [0, 0, 0, 0, 1, 2, 0, 0]
@@ -56,14 +58,25 @@ def run(server: QuireProcess, scripts: list[str]) -> list[tuple[int, str]]:
     return [(int(code), said) for said, code in zip(parts[::2], parts[1::2], strict=False)]
 
 
+def readme(server: QuireProcess) -> list[str]:
+    """The README's example: an append, then the commands that prove and verify it."""
+    example = blocks("README.md")[2:4]
+    assert example[0].startswith("export QUIRE_API_KEY=")
+    return [each.replace("http://127.0.0.1:8080", server.url) for each in example]
+
+
 def test_the_readme_s_example_verifies(served: QuireProcess) -> None:
-    example = [each.replace("http://127.0.0.1:8080", served.url) for each in blocks("README.md")]
-    append, prove = example[2:4]
-    assert append.startswith("export QUIRE_API_KEY=")
-    (appended, _), (proved, said) = run(served, [append, prove])
+    (appended, _), (proved, said) = run(served, readme(served))
     assert (appended, proved) == (0, 0), said
     assert said.count("VERIFIED") == 2
     assert "INCOMPLETE" not in said
+
+
+def test_the_page_on_bundles_matches_the_readme_s_entry(served: QuireProcess) -> None:
+    examples = "\n".join(blocks("docs/bundles.md")[0].splitlines()[:2])
+    path = 'export PATH="$PWD/.venv/bin:$PATH"'
+    _, (code, said) = run(served, [readme(served)[0], f"{path}\n{examples}"])
+    assert (code, said.count(".zip\n")) == (0, 4), said
 
 
 def test_the_tutorial_finds_the_forgery(served: QuireProcess) -> None:
