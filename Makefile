@@ -86,6 +86,10 @@ lint: .venv/.dev ## Check style, types and layers
 	$(BIN)/mypy $(wildcard $(TYPED))
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: .venv/.runtime ## Write the tables of docs/ that are made from the code
+	@$(BIN)/python -m server.app.reference
+
 .PHONY: bench
 bench: .venv/.dev ## Measure speed (QUICK=1: a tenth of the work)
 	QUICK=$(QUICK) $(BIN)/python -m bench $(ARGS)

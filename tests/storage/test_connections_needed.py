@@ -1,4 +1,4 @@
-"""The connections that a server takes under load: as many as the operations page says, no more."""
+"""The connections that a server takes under load: as many as the page on the database says, no more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.clusters import OwnCluster
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import server_settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "database.md").read_text()
 OPEN = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE usename = 'quire_server' GROUP BY application_name"""

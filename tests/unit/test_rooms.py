@@ -17,8 +17,8 @@ from server.feature import Feature, load
 ROOT = Path(__file__).parents[2]
 MOST = 14
 """Entries of a folder, `__init__.py` and what is compiled not counted."""
-ROOMY = {ROOT / "ledger" / "storage"}
-"""One module for each kind of statements; the root of `ledger` has the formats."""
+ROOMY = {ROOT / "ledger" / "storage", ROOT / "server"}
+"""One module for each kind of statements, one folder for each domain; `ledger` has the formats."""
 
 
 def rooms() -> list[Path]:
