@@ -38,6 +38,14 @@ class Principal(NamedTuple):
         """Return whether the caller's role has a right."""
         return self.role in right.roles
 
+    def require(self, right: Right) -> None:
+        """Raise Forbidden if the caller's role does not have a right."""
+        if not self.may(right):
+            raise Forbidden(
+                f"this API key has the role {self.role}, which may not {right}; "
+                f"use a key with the role {right.needed()}"
+            )
+
 
 class Unauthorized(QuireError):
     """The request has no API key, or an invalid one."""

@@ -17,7 +17,7 @@ from ledger.errors import NOT_FOUND, ProblemType, QuireError
 from ledger.storage import orgs
 from ledger.storage.database import Database
 from ledger.storage.orgs import OrgRecord
-from server.access.auth import Forbidden, Principal
+from server.access.auth import Principal
 from server.access.rights import Right
 
 MAX_CACHED: Final = 100_000
@@ -69,11 +69,7 @@ class Directory:
             org = await self._own(principal.org_id)
         if org is None or org.slug != slug:
             raise no_such_org(slug)
-        if not principal.may(right):
-            raise Forbidden(
-                f"this API key has the role {principal.role}, which may not {right}; "
-                f"use a key with the role {right.needed()}"
-            )
+        principal.require(right)
         return org
 
     async def by_id(self, org_id: int) -> OrgFacts | None:

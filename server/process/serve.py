@@ -197,7 +197,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
         return 0 if server.started else 2  # 1 says that a trail has a fault
-    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).spelled()
+    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:

@@ -64,8 +64,8 @@ class Cosigner:
                 raise _Refusal(400, "the old size is larger than the checkpoint's size")
             with self._heads.exclusively():
                 cosignatures = self._extended(submission, opened)
-            # Only after the commit may a cosignature leave this process. A crash before this
-            # line leaves the head moved and not answered; the log submits again from there.
+            # A cosignature may leave this process only after the commit. A crash here leaves the
+            # head moved and the log without an answer; it gets the size by 409 and submits again.
             return CosignerAnswer(200, cosignatures)
         except _Refusal as refusal:
             return refusal.answer

@@ -99,7 +99,7 @@ def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path
 
     for slug, key in orgs:
         until(partial(known, slug, key), "the status says why")
-    waits = ("nothing is archived", "archives wait", "an org is not archived")
+    waits = ("nothing is archived", "archiving waits", "an org is not archived")
     assert sum(times(server, event) for event in waits) == 1
     assert server.terminate() == 0
 

@@ -1,4 +1,4 @@
-"""POST /v1/orgs/{org}/entries: the write path's front door."""
+"""POST /v1/orgs/{org}/entries: appends events."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         with services.bodies.room(tenant.id, size):
             body = await body_of(request)
             if len(body) > LARGE_BODY_BYTES:
-                # Reading megabytes of JSON must not hold up everybody else's requests.
+                # Parsing megabytes of JSON must not delay other requests.
                 events, single = await asyncio.to_thread(appender.parse, body, content_type)
             else:
                 events, single = appender.parse(body, content_type)
@@ -118,12 +118,12 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
 
 
 def _with(document: str, name: str, value: str | None) -> str:
-    """A JSON object with one member more, unless that is None."""
+    """Return a JSON object with one more member, unless its value is None."""
     return document if value is None else f'{document[:-1]},"{name}":{value}}}'
 
 
 def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
-    """Content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
+    """Return content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
     content_type, minimal, key = "", False, None
     for name, value in request.scope["headers"]:
         if name == b"content-type":
@@ -136,14 +136,14 @@ def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
 
 
 def _announced(request: HttpRequest, limit_bytes: int) -> int:
-    """The size a body says it has, at most the limit; one that does not say may have that."""
+    """Return the announced size of a body, at most the limit; the limit if it is not announced."""
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             return min(int(value), limit_bytes) if value.isdigit() else limit_bytes
     return limit_bytes
 
 
-# Hashes, ids and times hold nothing that JSON would escape, so they are
+# Hashes, ids and times have no characters that JSON escapes, so they are
 # formatted directly: a batch of 10,000 is answered in milliseconds.
 
 
@@ -171,7 +171,7 @@ def _summary(appended: Appended) -> str:
 
 
 def _head(appended: Appended) -> str:
-    """The newest entry of the request: the head as it was then, in a replay too."""
+    """Return the newest entry of the request: the head at that time, even in a replay."""
     entries = appended.entries
     newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
