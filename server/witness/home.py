@@ -121,9 +121,9 @@ def load_logs(home: WitnessDirectory) -> Policy:
 
 def _require_ascii(name: str) -> None:
     """Refuse a name that logs and key files can't carry. Raises StartupRefused."""
-    if not (name.isascii() and name.isprintable()):
+    if not name.isascii():
         raise StartupRefused(
-            f'The name "{name}" has characters that are not printable ASCII. Use a URL without '
+            f'The name "{name}" has characters that are not ASCII. Use a URL without '
             "scheme, such as witness.example/w1; write a host name of other letters in its xn-- "
             "form."
         )

@@ -372,7 +372,7 @@ def test_a_frozen_org_says_why_and_is_thawed(shared_server: Server, org: Org) ->
     tamper(shared_server, org.slug, 1)
     said = org.said("append", org.slug, stdin=ndjson(event(2)), expect=2)
     assert "(423)" in said
-    assert "It is not known whether any line was appended." in said
+    assert "No line is confirmed as appended." in said
     frozen = org.json("orgs", "show", org.slug)["frozen"]
     assert frozen["reason"] in org.quire("orgs", "show", org.slug)
     org.quire("orgs", "thaw", org.slug, "--reason", "seen and accepted: test")

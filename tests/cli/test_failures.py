@@ -169,7 +169,7 @@ def test_ctrl_c_ends_with_130_and_says_what_was_done(nowhere: str) -> None:
     assert reported.startswith(b"line 1: ")
     assert process.returncode == 130
     assert stdout == b"Appended nothing to demo.\n"
-    assert stderr == b"It is not known whether the lines after 1 were appended.\n\n"
+    assert stderr == b"Lines after 1 are not confirmed as appended.\n\n"
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -261,7 +261,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert [key.split("+")[0] for key in keys] == ["witness.example/w1"] * 2
     no_logs = run("witness", "serve", *directory)
     assert no_logs.returncode == 2
-    assert b"names no log" in no_logs.stderr
+    assert b"lists no log" in no_logs.stderr
     (tmp_path / "w" / "logs.policy").write_text(f"{LOG.policy}quorum none\n")
     shown = run("witness", "show", *directory).stdout.decode()
     assert shown.split()[:2] == keys

@@ -64,8 +64,8 @@ def append(
     _print_json(org, outcome) if as_json else _print(org, outcome)
     if failure is not None:
         last = outcome.last_line
-        unknown = f"the lines after {last} were" if last else "any line was"
-        output.print_message(f"It is not known whether {unknown} appended.")
+        unconfirmed = f"Lines after {last} are not" if last else "No line is"
+        output.print_message(f"{unconfirmed} confirmed as appended.")
         raise failure
     if outcome.rejected_count:
         output.print_message(
