@@ -34,9 +34,9 @@ MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
 MAIN = "import sys, os\n{change}\nfrom server.cli.main import main\nmain(prog_name='quire')"
 # A death that nothing outside can time: these change the program at that line.
 DIE_BEFORE_COMMIT = """
-from server.witness.heads import Heads
-keep = Heads.keep
-Heads.keep = lambda self, head: (keep(self, head), os._exit(9))
+from server.witness.heads import WitnessHeads
+keep = WitnessHeads.keep
+WitnessHeads.keep = lambda self, head: (keep(self, head), os._exit(9))
 """
 DIE_BEFORE_ANSWER = """
 from server.witness.cosigner import Cosigner
