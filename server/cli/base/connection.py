@@ -71,7 +71,7 @@ def client_command(
     @click.option(
         "--api-key-file",
         type=click.File("rb"),
-        help="File that holds the API key; wins over QUIRE_API_KEY.",
+        help="File that holds the API key; overrides QUIRE_API_KEY.",
     )
     @functools.wraps(function)
     def command(*args: P.args, **options: P.kwargs) -> R:

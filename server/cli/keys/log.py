@@ -34,7 +34,7 @@ def log() -> None:
 def vkey(
     org: str | None, anchors: bool, with_retired: bool, data_dir: Path | None, as_json: bool
 ) -> None:
-    """Print the verifier key of ORG's log, name+id+key, in the form of C2SP tools.
+    """Print the verifier key of ORG's log: name+id+key.
 
     `quire-verify --log --key`, Go's note package and tlog clients read this form
     (c2sp.org/signed-note). The keys come from the key file of this machine; no secret is

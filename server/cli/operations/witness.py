@@ -40,7 +40,7 @@ def witness() -> None:
 @_dir
 @output.json_option
 def init(name: str, directory: Path, as_json: bool) -> None:
-    """Create a witness: its keys, its database, and an empty list of logs.
+    """Create a witness: keys, state file, empty list of logs.
 
     NAME can't be changed later. Use a URL of yours without scheme, such as witness.example/w1.
     """
@@ -56,7 +56,7 @@ def init(name: str, directory: Path, as_json: bool) -> None:
 @_dir
 @output.json_option
 def show(directory: Path, as_json: bool) -> None:
-    """Show the witness's public keys, and the newest checkpoint of each log."""
+    """Show the public keys, and each log's newest checkpoint."""
     home = WitnessDirectory(directory)
     signers, logs = load_keys(home), load_logs(home)
     with closing(WitnessHeads(home.heads)) as heads:

@@ -110,7 +110,7 @@ def show(connection: Connection, org: str, record_id: str, as_json: bool) -> Non
 @click.argument("record_id")
 @client_command
 def payload(connection: Connection, org: str, record_id: str) -> None:
-    """Print one entry's event, byte for byte as it was sent, and nothing else."""
+    """Print one entry's event, byte for byte as it was sent."""
     with connection.client(org) as client:
         content = client.payload(record_id)
     click.echo(content, nl=False)

@@ -79,7 +79,7 @@ def show(connection: Connection, org: str, as_json: bool) -> None:
 @output.json_option
 @client_command
 def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
-    """Change the NAME of an org. Its slug stays the same."""
+    """Change the NAME of an org, but not its slug."""
     with connection.client(org) as client:
         _show(client.update_org(name=name), as_json)
 
