@@ -15,6 +15,8 @@ TYPED := ledger server tests bench .ci/everything_ran.py
 
 # Arguments for pytest (`make test ARGS="-k sequencer"`) or for `quire serve`.
 ARGS ?=
+# Tests that run at once: twice as many as two cores take, as many a test waits for a process.
+WORKERS ?= 4
 # Folder of the PostgreSQL programs for `make test-postgres`.
 PG_BIN ?=
 # Kill-and-recover rounds of `make torture`.
@@ -33,7 +35,7 @@ serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0
 .PHONY: test
 test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
 	@.ci/system-packages test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 # The ring to run while working: all that is pure, with a tenth of the made-up examples, and a thin
 # slice through the real PostgreSQL. A new test of the unit folder is in by itself.
@@ -44,19 +46,19 @@ QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parse
 
 .PHONY: test-quick
 test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
 
 .PHONY: test-slow
 test-slow: .venv/.dev .venv-s3/.done ## Run the tests that the suite leaves out for their time
 	@.ci/system-packages test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow --timeout 600 $(ARGS)
 
 test-slow: .venv/.go/.done
 
 .PHONY: test-postgres
 test-postgres: .venv/.dev ## Run the tests of the storage on another PostgreSQL (PG_BIN=folder of initdb)
 	@test -x "$(PG_BIN)/initdb" || { echo "Name a folder that has initdb and postgres: make test-postgres PG_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
-	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n 2 --dist loadgroup tests/storage $(ARGS)
+	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/storage $(ARGS)
 
 .PHONY: test-ceph
 test-ceph: .venv/.dev ## Run the tests of object storage against Ceph

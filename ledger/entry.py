@@ -165,6 +165,11 @@ def format_time(time_us: int) -> str:
     return to_datetime(time_us).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
+def rfc3339(moment: datetime) -> str:
+    """An aware datetime as RFC 3339 UTC with six decimals."""
+    return format_time(from_datetime(moment))
+
+
 class RecordId(NamedTuple):
     """What a record id spells out: enough to find the row by primary key alone."""
 

@@ -114,14 +114,6 @@ ARCHIVE_AGE: Final = Gauge(
 )
 
 
-def observe_batch(entries: int, seconds: float) -> None:
-    """Count one committed transaction."""
-    ENTRIES.inc(entries)
-    TRANSACTIONS.inc()
-    BATCH_ENTRIES.observe(entries)
-    BATCH_SECONDS.observe(seconds)
-
-
 def count_mishap(step: str) -> None:
     """Count one exception outside the commit of an append transaction."""
     MISHAPS.labels(step).inc()

@@ -191,7 +191,7 @@ async def cosigned(database: Database, anchor: StoredCheckpoint) -> bytes:
 
 async def cosignature_lines(database: Database, anchor: StoredCheckpoint) -> bytes:
     """The newest cosignature of each witness for an anchor, as lines; b"" where there is none."""
-    found = await history.newest_cosignatures(database, anchor.size)
+    found = await trees.newest_cosignatures(database, anchor.size)
     return b"".join(one.line for one in found)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.search import IN_ORDER
-from ledger.storage.trees import StoredCheckpoint, StoredCosignature
+from ledger.storage.trees import StoredCheckpoint
 
 LISTED = """
 SELECT c.size, c.root, c.note, c.signed_at,
@@ -31,10 +31,6 @@ FROM entries e LEFT JOIN LATERAL (
     ORDER BY size DESC LIMIT 1
 ) AS c ON true
 WHERE e.org_id = $1 AND e.seq = $2 AND e.anchored_at = $3"""
-# A witness that cosigned twice is shown once, with what it said last.
-NEWEST_COSIGNATURES = """
-SELECT DISTINCT ON (witness) witness, line, added_at FROM anchor_cosignatures
-WHERE size = $1 ORDER BY witness, added_at DESC"""
 
 
 class ListedCheckpoint(NamedTuple):
@@ -78,9 +74,3 @@ async def entry_and_newest(
         return None
     entry_hash, *checkpoint = row
     return entry_hash, None if checkpoint[0] is None else StoredCheckpoint(*checkpoint)
-
-
-async def newest_cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:
-    """The newest cosignature of each witness of an anchor, by name."""
-    rows = await database.fetch(NEWEST_COSIGNATURES, anchor_size)
-    return [StoredCosignature(*row) for row in rows]

@@ -42,6 +42,10 @@ TOKENS = "SELECT token, gen_time, added_at FROM anchor_tokens WHERE size = $1 OR
 COSIGNATURES = """
 SELECT witness, line, added_at FROM anchor_cosignatures WHERE size = $1 ORDER BY added_at"""
 
+# A witness that cosigned twice is shown once, with what it said last.
+NEWEST_COSIGNATURES = """
+SELECT DISTINCT ON (witness) witness, line, added_at FROM anchor_cosignatures
+WHERE size = $1 ORDER BY witness, added_at DESC"""
 SIGNING_STATE = f"""
 SELECT coalesce(sum(greatest(h.seq + 1 - coalesce(t.size, 0), 0)), 0)::bigint,
        (SELECT count(*) FROM trees WHERE stopped_at IS NOT NULL),
@@ -183,6 +187,12 @@ async def tokens(database: Database, anchor_size: int) -> list[StoredToken]:
 async def cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:
     """The witnesses' signature lines for an anchor, oldest first."""
     return [StoredCosignature(*row) for row in await database.fetch(COSIGNATURES, anchor_size)]
+
+
+async def newest_cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:
+    """The newest cosignature of each witness of an anchor, by name."""
+    rows = await database.fetch(NEWEST_COSIGNATURES, anchor_size)
+    return [StoredCosignature(*row) for row in rows]
 
 
 def _one(row: Any) -> StoredCheckpoint | None:

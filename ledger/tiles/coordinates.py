@@ -102,6 +102,15 @@ def bundles_of(size: int) -> Iterator[EntryTile]:
         yield EntryTile(start // TILE_WIDTH, min(TILE_WIDTH, size - start))
 
 
+def by_tile(first: int, last: int) -> Iterator[tuple[int, range]]:
+    """Cut leaves ``first`` to ``last`` by the tiles of level 0: each tile's index, its leaves."""
+    while first <= last:
+        index = first // TILE_WIDTH
+        end = min(last + 1, (index + 1) * TILE_WIDTH)
+        yield index, range(first, end)
+        first = end
+
+
 def _numbered(index: int, width: int) -> str:
     if not 0 <= index <= MAX_INDEX:
         raise TileError(f"no tile has index {index}; the last is {MAX_INDEX}")

@@ -17,7 +17,8 @@ from litestar.datastructures import State
 from server.app.features import FEATURES
 from server.feature import Feature, load, tags_of
 from server.http.api.description import describe
-from server.http.guard import guard, require_promises
+from server.http.caller import guard
+from server.http.contract import require_promises
 from server.http.problems import HANDLERS
 from server.settings import Settings
 from server.trails.services import Services

@@ -1,32 +1,31 @@
-"""From a request to its caller and the services; shared by all routes."""
+"""From a request to its caller and the services; callers are let in by what a route promises.
+
+The right that a route asks for is stated once, in its promise. The application runs
+:func:`guard` before every route, the short ways of :mod:`server.http.short_routes` run
+:func:`let_in` themselves.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import Any, Final
 
 from litestar import Request
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
-from litestar.exceptions import InternalServerException
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
-from server.access.auth import Principal
-from server.http.contract import PROMISE, RouteContract
-from server.http.problems import BadRequest, RequestTimeout
+from server.access.auth import Forbidden, Principal, Unauthorized, token_of
+from server.access.rights import Right
+from server.http.contract import ORG, PROMISE, RouteContract
+from server.http.problems import BadRequest
 from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
 
-DRAIN_S: Final = 1.0
-DRAIN_BYTES: Final = 64 << 20
-
-
 ADMITTED: Final = "admitted"
 """Where the guard leaves whom it let in, in the state of a request."""
-
 
 Admitted = tuple[OrgFacts | None, Principal | None]
 """Whom the guard let in, and to which org: neither for an open route.
@@ -34,6 +33,58 @@ Admitted = tuple[OrgFacts | None, Principal | None]
 There is no principal where the org's log is public and the route needs no key for that. A plain
 tuple, as one is made for every request.
 """
+
+NOBODY: Final[Admitted] = (None, None)
+
+
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Let the caller in, or raise Unauthorized, Forbidden, NotFound or BadRequest."""
+    promise = handler.opt.get(PROMISE)
+    if promise is None:
+        if connection.scope.get("method") == "OPTIONS":
+            return  # Litestar's own answer, which names methods
+        raise Forbidden("nobody may call this")
+    assert isinstance(connection, Request)
+    await let_in(connection, promise, connection.path_params.get(ORG))
+
+
+async def let_in(request: HttpRequest, promise: RouteContract, slug: str | None) -> None:
+    """Leave whom the route lets in, and to which org, in the state of the request."""
+    state = request.scope["state"]
+    if promise.open:
+        state[ADMITTED] = NOBODY
+        return
+    directory = services_of(request).directory
+    if promise.public and slug is not None:
+        org = await directory.public(slug)
+        if org is not None:
+            refuse_ignored(request)
+            state[ADMITTED] = org, None
+            return
+    principal = await _principal(request)
+    right = promise.right
+    if slug is not None and right is not None:
+        state[ADMITTED] = await directory.org(slug, principal, right), principal
+        return
+    if right is not None:
+        _require(principal, right)
+    state[ADMITTED] = None, principal
+
+
+async def _principal(request: HttpRequest) -> Principal:
+    """The caller. Raises Unauthorized."""
+    token = token_of(request.scope["headers"])
+    if token is None:
+        raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
+    authenticator = services_of(request).authenticator
+    principal = authenticator.cached(token) or await authenticator.principal(token)
+    refuse_ignored(request)
+    return principal
+
+
+def _require(principal: Principal, right: Right) -> None:
+    if not principal.may(right):
+        raise Forbidden(f"a {principal.role} key may not {right}")
 
 
 def services_of(request: HttpRequest) -> Services:
@@ -105,51 +156,3 @@ def refuse_ignored(request: HttpRequest) -> None:
     refuse_unknown(request, frozenset(known))
     if not request.query_params:
         raise BadRequest("the query of this request holds no parameter; leave it out")
-
-
-async def body_of(request: HttpRequest) -> bytes:
-    """The whole body; one that arrives too slowly is given up."""
-    bodies = services_of(request).bodies
-    task = asyncio.current_task()
-    assert task is not None
-    bodies.begin(task)
-    try:
-        body = await request.body()
-    except asyncio.CancelledError:
-        if not bodies.end(task):
-            raise
-        task.uncancel()
-        raise RequestTimeout(
-            f"the body did not arrive within {bodies.limit_s:.0f} s; nothing was written"
-        ) from None
-    except RequestEntityTooLarge:
-        bodies.end(task)
-        await _drain(request)
-        raise
-    except InternalServerException:
-        # How Litestar says it; nobody is left to read the answer, and nothing failed here.
-        bodies.end(task)
-        raise BadRequest("the connection ended before the body did") from None
-    except BaseException:
-        bodies.end(task)
-        raise
-    bodies.end(task)
-    return body
-
-
-async def _drain(request: HttpRequest) -> None:
-    """Let a client finish sending what is too large.
-
-    One that asked for the connection to be closed would else get a reset while
-    it sends, and never see the answer. One that waits to be asked is not asked.
-    """
-    if any(name == b"expect" for name, _ in request.scope["headers"]):
-        return
-    drained = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_S):
-            while drained < DRAIN_BYTES:
-                event = await request.receive()
-                if event["type"] != "http.request" or not event["more_body"]:
-                    return
-                drained += len(event["body"])

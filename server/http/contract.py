@@ -7,20 +7,30 @@ are generated from it. An application does not start with a route that promises 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from litestar.types.internal_types import PathParameterDefinition
 
 from server.access.rights import Right
 
 PROMISE: Final = "promise"
 """The option of a route handler that holds its promise."""
+ORG: Final = "org"
+"""The parameter of a path that has the org's slug: the guard asks for the right in this org."""
 
 WRITE_PROBLEMS: Final = (408, 413, 503)
 """Problems of every route that reads a body and writes."""
 OCTETS: Final = "application/octet-stream"
 TEXT: Final = {"type": "string"}
 BYTES: Final = {"type": "string", "format": "binary"}
+
+
+class NoRightStated(Exception):
+    """A route states no right, so the application does not start."""
 
 
 class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +85,42 @@ def any_key(**more: Any) -> dict[str, Any]:
 def needs_no_key(**more: Any) -> dict[str, Any]:
     """The options of a route that everybody may call."""
     return {PROMISE: RouteContract(open=True, **more)}
+
+
+def require_promises(app: Litestar) -> None:
+    """Raise NoRightStated where a route promises nothing, or contradicts its promise."""
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            raise NoRightStated(f"{route.path}: only HTTP routes can state who may call them")
+        for handler in route.route_handlers:
+            if handler.fn.__module__.startswith("litestar."):
+                continue  # its answer to OPTIONS
+            methods = ", ".join(sorted(handler.http_methods))
+            fault = _misnamed_org(route) or _fault(
+                handler.opt.get(PROMISE), ORG in route.path_parameters, reads=methods == "GET"
+            )
+            if fault is not None:
+                raise NoRightStated(f"{methods} {route.path_format} {fault}")
+
+
+def _misnamed_org(route: HTTPRoute) -> str | None:
+    """What is wrong with the name of the org in a path: the guard would not know it for an org."""
+    for folder, part in pairwise(route.path_components):
+        if folder == "orgs" and isinstance(part, PathParameterDefinition) and part.name != ORG:
+            return f"names its org {{{part.name}}}: call this part of the path {{{ORG}}}"
+    return None
+
+
+def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
+    """What is wrong with the promise of a route."""
+    if not isinstance(promise, RouteContract):
+        return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
+    if of_org and not promise.open and promise.right is None:
+        return "has an org in its path, but asks for no right there: give it opt=asks(…)"
+    if promise.open and promise.right is not None:
+        return "asks for a right and needs no key: state one of them"
+    if promise.writes is None and not reads:
+        return "does not say whether it writes: state writes=True or writes=False"
+    if promise.writes and reads:
+        return "writes, which a GET may not: give it another method"
+    return None

@@ -18,9 +18,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.http.caller import HttpRequest
+from server.http.caller import HttpRequest, let_in
 from server.http.contract import PROMISE, RouteContract
-from server.http.guard import let_in
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import appends, log

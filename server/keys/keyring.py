@@ -43,13 +43,16 @@ class LiveKeyring:
         self._checked_s = time.monotonic()
 
     @classmethod
-    def of(cls, settings: Settings) -> LiveKeyring:
-        """Return the keys that the settings name. Raises StartupRefused, KeyringError."""
+    def of(cls, settings: Settings, ring: SigningKeyring | None = None) -> LiveKeyring:
+        """Return the keys that the settings name; ``ring`` if they were read just now.
+
+        Raises StartupRefused, KeyringError.
+        """
 
         def load() -> SigningKeyring:
             return load_secrets(settings, database_is_new=False).keyring
 
-        return cls(settings, load(), load)
+        return cls(settings, load() if ring is None else ring, load)
 
     def __call__(self, refresh: bool) -> SigningKeyring:
         """Return the keys; check the file first if ``refresh`` is set or a check is due."""

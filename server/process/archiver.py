@@ -22,6 +22,7 @@ from ledger.errors import (
     ArchiveMisconfigured,
     ArchiveUnavailable,
     ClockUnsteady,
+    DatabaseUnavailable,
     QuireError,
     StorageError,
 )
@@ -197,6 +198,8 @@ class Archiver:
                     self._requested.add(org_id)  # the next turn continues, after the other orgs
         except ClockUnsteady:
             self._requested.add(org_id)
+        except DatabaseUnavailable as error:  # a restart of the database is no fault of the target
+            self._away.failed(log.warning, str(error), early=log.info)
         except QuireError as error:
             reason = str(error)
             if isinstance(error, _AFFECTS_ALL_ORGS):

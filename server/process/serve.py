@@ -19,43 +19,34 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from ledger.core.checkpointing import MEMORY_FILE
-from ledger.core.lasting import Lasting
 from ledger.storage import partitions
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
 from ledger.storage.lock_waits import told_when_waiting
-from ledger.storage.migrate import migrate
-from ledger.storage.pooler import require_sessions
-from ledger.storage.provision import provision
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
-from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.http.protocol.listening import listen
 from server.keys.first_start import load_secrets
 from server.keys.key_files import close_command, exposure
-from server.keys.own_keys import claim, is_new, require_own_keys_at
+from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
 from server.process.banner import banner
 from server.process.connections import warn_of_few_connections
 from server.process.context import CONTEXT, ProcessContext
 from server.process.logs import configure
+from server.process.own_database import own_database
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
 from server.settings import Settings
-from server.settings.data_dir import DataDirLock, concerns, make_data_dir
+from server.settings.data_dir import concerns, make_data_dir
 
 log = structlog.get_logger("quire")
-
-WATCH_S: Final = 1.0
-RUNS_S: Final = 60.0
-"""A database that ran for so long has not died for the reason of before."""
 
 
 def serve(settings: Settings) -> int:
@@ -104,69 +95,10 @@ def _ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[str]:
-    """The migrated database, as the URL of the server role; an embedded one is stopped after."""
-    if settings.database_url is not None:
-        asyncio.run(_make_ready(settings, settings.database_url))
-        yield settings.database_url
-        return
-    with DataDirLock(settings.data_dir):
-        postgres = EmbeddedPostgres(settings.data_dir)
-        postgres.start()
-        try:
-            asyncio.run(_provision(postgres, settings))
-            asyncio.run(set_keep_months(postgres.url(OWNER_ROLE), settings.retention_months))
-            with _kept_running(postgres):
-                yield postgres.url(SERVER_ROLE)
-        finally:
-            postgres.stop()
-
-
-async def _make_ready(settings: Settings, url: str) -> None:
-    await require_sessions(url, "QUIRE_DATABASE_URL")
-    owner_url = settings.database_owner_url or url
-    await require_own_keys_at(owner_url, settings)
-    await migrate(owner_url, setting=settings.owner_url_setting)
-    await set_keep_months(owner_url, settings.retention_months)
-
-
-async def _provision(postgres: EmbeddedPostgres, settings: Settings) -> None:
-    await provision(postgres.url(SUPERUSER))
-    await require_own_keys_at(postgres.url(OWNER_ROLE), settings)
-    await migrate(postgres.url(OWNER_ROLE))
-
-
-@contextmanager
-def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
-    """Start PostgreSQL again within a second or two should it die."""
-    stop = threading.Event()
-
-    trouble = Lasting(
-        "the embedded PostgreSQL does not start", "the embedded PostgreSQL runs", quiet_s=0
-    )
-    deaths = Lasting(
-        "the embedded PostgreSQL had died and was started again",
-        "the embedded PostgreSQL dies no more",
-        quiet_s=RUNS_S,
-    )
-
-    def watch() -> None:
-        while not stop.wait(WATCH_S):
-            try:
-                if postgres.ensure_running():
-                    deaths.failed(log.warning, "its log says why", log=str(postgres.data / "log"))
-            except Exception as error:  # noqa: BLE001 - the next second tries again
-                trouble.failed(log.error, str(error))
-            else:
-                trouble.fine()
-                deaths.fine()
-
-    thread = threading.Thread(target=watch, name="postgres-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    """The migrated database, as the URL of the server role; an embedded one is kept running."""
+    with own_database(settings, serves=True) as database:
+        asyncio.run(set_keep_months(database.owner, settings.retention_months))
+        yield database.server
 
 
 async def prepare(settings: Settings, url: str) -> KeyFile:

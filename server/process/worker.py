@@ -32,11 +32,7 @@ def application(
 
     async def open_services() -> Services:
         secrets = load_secrets(settings, database_is_new=False)
-        keyring = LiveKeyring(
-            settings,
-            secrets.keyring,
-            lambda: load_secrets(settings, database_is_new=False).keyring,
-        )
+        keyring = LiveKeyring.of(settings, secrets.keyring)
         services = await Services.open(settings, secrets, database_url, keyring, tasks)
         # The objects made so far live as long as the process: the collector can skip them.
         gc.collect()

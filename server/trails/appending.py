@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import Sealer
+from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
@@ -41,6 +42,27 @@ class IntakeLimits(msgspec.Struct, frozen=True):
 
     max_events: int
     max_payload: int
+
+
+async def append_sealed(
+    sequencer: Sequencer,
+    sealer: Sealer,
+    org: OrgFacts,
+    events: Sequence[Event],
+    request: Callable[[Drafted], AppendRequest],
+) -> Appended:
+    """Seal the events and append the request made of them.
+
+    A subject that is erased between sealing and commit makes the sequencer raise StaleSeal: the
+    events are then sealed again. Raises DatabaseUnavailable after MAX_SEALINGS attempts.
+    """
+    for _ in range(MAX_SEALINGS):
+        sealed = await sealer.draft(org, events)
+        try:
+            return await sequencer.append(request(sealed))
+        except StaleSeal:
+            sealer.forget(org)
+    raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
 
 
 class Appender:
@@ -80,21 +102,18 @@ class Appender:
     ) -> Appended:
         """Make the events durable; a subject erased meanwhile makes it seal once more."""
         unique = self._unique(events)
-        for _ in range(MAX_SEALINGS):
-            drafted = await self._sealer.draft(org, events)
-            request = AppendRequest(
+
+        def request(sealed: Drafted) -> AppendRequest:
+            return AppendRequest(
                 org.id,
                 org.slug,
-                drafted.drafts,
-                erasures=drafted.erasures,
+                sealed.drafts,
+                erasures=sealed.erasures,
                 idempotency=idempotency,
                 unique=unique,
             )
-            try:
-                return await self._sequencer.append(request)
-            except StaleSeal:
-                self._sealer.forget(org)
-        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+
+        return await append_sealed(self._sequencer, self._sealer, org, events, request)
 
     def request_key(self, key: str | None, body: bytes, content_type: str) -> KeyDigest | None:
         """Keyed digests of an Idempotency-Key header and the body it came with."""

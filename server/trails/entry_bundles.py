@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from ledger.core.shares import OrgShares
 from ledger.errors import QueueFull
 from ledger.tiles import TILE_WIDTH, EntryTile, pack_entries
 
@@ -34,14 +33,14 @@ class EntryBundles:
     def __init__(self, leaves: Leaves) -> None:
         self._leaves = leaves
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._requests: Counter[int] = Counter()
+        self.places = OrgShares(total=MAX_REQUESTS, of_org=MAX_REQUESTS // 2, full=_full)
 
     async def read(self, org_id: int, tile: EntryTile, *, gzipped: bool) -> bytes | None:
         """Return the bytes of a bundle, None if the log does not have it.
 
         Raises QueueFull, and the errors of reading the leaves.
         """
-        with self._place(org_id):
+        with self.places.holding(org_id):
             async with self._room:
                 leaves = await self._leaves(org_id, tile.index * TILE_WIDTH, tile.width)
                 if leaves is None:
@@ -50,19 +49,9 @@ class EntryBundles:
                     return _packed(leaves, gzipped=gzipped)
                 return await asyncio.to_thread(_packed, leaves, gzipped=gzipped)
 
-    @contextmanager
-    def _place(self, org_id: int) -> Iterator[None]:
-        everyone = self._requests.total() >= MAX_REQUESTS
-        if everyone or self._requests[org_id] >= max(1, MAX_REQUESTS // 2):
-            raise QueueFull(
-                "too many entry bundles are being read; retry shortly",
-                everyone=everyone,
-            )
-        self._requests[org_id] += 1
-        try:
-            yield
-        finally:
-            self._requests -= Counter({org_id: 1})  # also drops logs whose count is 0
+
+def _full(everyone: bool) -> QueueFull:
+    return QueueFull("too many entry bundles are being read; retry shortly", everyone=everyone)
 
 
 def _packed(leaves: Sequence[bytes], *, gzipped: bool) -> bytes:

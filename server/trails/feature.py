@@ -47,7 +47,6 @@ FEATURE: Final = Feature(
     tasks=(
         "server.trails.tasks:watch_clock",
         "server.trails.tasks:keep_up",
-        "server.trails.tasks:watch_bodies",
         "server.trails.tasks:follow_notifications",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:retain",

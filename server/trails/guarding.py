@@ -9,17 +9,17 @@ import structlog
 
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.opener import ref_of
-from ledger.core.sealing.sealer import Sealer
-from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
+from ledger.core.sealing.sealer import Drafted, Sealer
+from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
 from ledger.core.verification.work.faults import Result
 from ledger.entry import search_tag
-from ledger.errors import NOT_FOUND, AppendRefused, DatabaseUnavailable
+from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
 from ledger.storage import attestations, orgs, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
-from server.trails.appending import MAX_SEALINGS
+from server.trails.appending import append_sealed
 from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
 
 log = structlog.get_logger("quire")
@@ -133,21 +133,18 @@ class TrailGuard:
     ) -> Appended:
         body = msgspec.json.encode(payload)
         event = Event(msgspec.json.decode(body, type=EventFields), body)
-        for _ in range(MAX_SEALINGS):
-            drafted = await self._sealer.draft(org, [event])
-            draft = drafted.drafts[0]
+
+        def request(sealed: Drafted) -> AppendRequest:
+            draft = sealed.drafts[0]
             if ref is not None:
                 draft.subject, draft.subject_tag = ref, search_tag(ref)
-            request = AppendRequest(
+            return AppendRequest(
                 org.id,
                 org.slug,
                 [draft],
-                erasures=drafted.erasures,
+                erasures=sealed.erasures,
                 effect=effect,
                 thaw=thaw,
             )
-            try:
-                return await self._sequencer.append(request)
-            except StaleSeal:
-                self._sealer.forget(org)
-        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+
+        return await append_sealed(self._sequencer, self._sealer, org, [event], request)

@@ -35,7 +35,6 @@ from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
 from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
-from server.trails.bodies import BodyReads
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.growth import TreeGrowthWaiters
@@ -78,7 +77,7 @@ class Services:
             database,
             keyring,
             limits=SequencerLimits(org_events=settings.queue_events),
-            clock=clock,
+            clock=clock.wall,
             observe=self._observe,
             on_mishap=metrics.count_mishap,
         )
@@ -105,7 +104,6 @@ class Services:
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
         )
-        self.bodies = BodyReads()
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
@@ -197,4 +195,7 @@ class Services:
             )
         if report.frozen:
             metrics.FROZEN.inc(len(report.frozen))
-        metrics.observe_batch(report.entries, report.seconds)
+        metrics.ENTRIES.inc(report.entries)
+        metrics.TRANSACTIONS.inc()
+        metrics.BATCH_ENTRIES.observe(report.entries)
+        metrics.BATCH_SECONDS.observe(report.seconds)

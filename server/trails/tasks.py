@@ -23,11 +23,6 @@ async def watch_clock(services: Services) -> None:
     await services.clock.watch(services.database)
 
 
-async def watch_bodies(services: Services) -> None:
-    """Cancel request bodies that arrive too slowly."""
-    await services.bodies.watch()
-
-
 async def watch_signed_trees(services: Services) -> None:
     """Wake the requests that wait for a checkpoint."""
     await services.growth.watch()

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from server.http.bodies import body_reads
 from server.http.protocol.connection import MAX_HEAD_BYTES, BoundedProtocol
 from tests.support.raw_http import Line, head, parse
 from tests.support.serving import Server
@@ -46,7 +47,7 @@ def test_a_body_that_does_not_come_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert server.services is not None
-    monkeypatch.setattr(server.services.bodies, "limit_s", SHORT_S)
+    monkeypatch.setattr(server.services.part(body_reads), "limit_s", SHORT_S)
     with Line(server) as line:
         line.send(post(server, 1_000, connection="close") + b'{"a":1')
         answer = line.answer()

@@ -140,7 +140,8 @@ def test_readers_beyond_what_a_server_takes_are_told_to_come_back(
         return server.request("GET", f"{path}/log/tile/entries/000.p/1", key=key)
 
     assert read().status == 200
-    monkeypatch.setattr(entry_bundles, "MAX_REQUESTS", 4)
+    assert server.services is not None
+    monkeypatch.setattr(server.services.entry_bundles.places, "of_org", 2)
     with ThreadPoolExecutor(8) as readers, entries_locked(server.database):
         answers = [readers.submit(read) for _ in range(3)]
         refused = next(as_completed(answers, PATIENCE_S)).result()

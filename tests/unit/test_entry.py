@@ -197,6 +197,7 @@ def test_times_survive_the_way_through_a_datetime(time_us: int) -> None:
     assert len(text) == 27
     assert text.endswith("Z")
     assert entry.from_datetime(datetime.fromisoformat(text)) == time_us
+    assert entry.rfc3339(entry.to_datetime(time_us)) == text
 
 
 def test_the_bounds_of_time() -> None:

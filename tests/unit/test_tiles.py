@@ -14,6 +14,7 @@ from ledger.tiles import (
     EntryTile,
     Tile,
     bundles_of,
+    by_tile,
     gunzip_bounded,
     pack_entries,
     parse_path,
@@ -167,3 +168,13 @@ def test_arbitrary_bytes_only_raise_tile_error(data: bytes, number: int) -> None
     ):
         with suppress(TileError):
             attempt()
+
+
+@given(st.integers(0, 2_000), st.integers(0, 2_000))
+def test_leaves_are_cut_by_their_tiles(first: int, count: int) -> None:
+    cut = list(by_tile(first, first + count - 1))
+    assert [leaf for _, leaves in cut for leaf in leaves] == list(range(first, first + count))
+    assert [index for index, _ in cut] == sorted(
+        {leaf // 256 for _, leaves in cut for leaf in leaves}
+    )
+    assert all({leaf // 256 for leaf in leaves} == {index} for index, leaves in cut)

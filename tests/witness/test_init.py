@@ -12,7 +12,7 @@ from server.witness.home import WitnessDirectory, create, load_keys
 
 @pytest.mark.parametrize("name", ["müller.example/w1", "witness.example/ш"])
 def test_a_name_that_a_key_file_cannot_hold_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(StartupRefused, match="not ASCII.*xn--"):
+    with pytest.raises(StartupRefused, match=r"not ASCII.*xn--"):
         create(tmp_path / "witness", name)
     assert not (tmp_path / "witness").exists()
 

@@ -51,6 +51,7 @@ from ledger.tiles import (
     TILE_WIDTH,
     EntryTile,
     Tile,
+    by_tile,
     read_bundle,
     tile_in,
 )
@@ -201,11 +202,10 @@ class ArchiveReader:
 
         ``size`` is that of an archived checkpoint: it tells the width of the last bundle.
         """
-        for tile in range(first // TILE_WIDTH, last // TILE_WIDTH + 1):
+        for tile, seqs in by_tile(first, last):
             width = tile_in(size, 0, tile).width
             leaves = await self.leaves(EntryTile(tile, width))
-            start = tile * TILE_WIDTH
-            begin, end = max(first - start, 0), min(last - start, width - 1)
+            begin, end = seqs[0] % TILE_WIDTH, min(seqs[-1] % TILE_WIDTH, width - 1)
             async for at, rows in self.packed(tile, begin, end):
                 for place, row in enumerate(rows, at):
                     yield entry_of(org_id, leaves[place], row)

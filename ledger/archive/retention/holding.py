@@ -6,6 +6,7 @@ And whether it goes on holding it: where the target locks, what was read is lock
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Final
 
 from ledger.archive.format.layout import (
@@ -28,7 +29,7 @@ from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
 from ledger.storage import archive_accounts, log_keys, trees
 from ledger.storage.database import Database
-from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, tile_in, tiles_for_proofs
+from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, by_tile, tile_in, tiles_for_proofs
 
 BUNDLES_AT_ONCE: Final = 8
 LOOKED_AT_ONCE: Final = 100
@@ -65,14 +66,9 @@ class Holding:
             raise ArchiveMismatch(
                 f"the archive of {self._reader.org} reaches to entry {checkpoint.size - 1} only"
             )
-        tiles = range(first // TILE_WIDTH, last // TILE_WIDTH + 1)
-        for start in range(0, len(tiles), BUNDLES_AT_ONCE):
-            await asyncio.gather(
-                *(
-                    self._bundle(checkpoint, tile, first, last)
-                    for tile in tiles[start : start + BUNDLES_AT_ONCE]
-                )
-            )
+        tiles = by_tile(first, last)
+        while some := list(islice(tiles, BUNDLES_AT_ONCE)):
+            await asyncio.gather(*(self._bundle(checkpoint, tile, seqs) for tile, seqs in some))
             # Only what was found right: a lock can't be taken back.
             await self._locks.settle()
         await self._lock_signed(checkpoint.size, first, last)
@@ -112,7 +108,7 @@ class Holding:
             )
         return checkpoint
 
-    async def _bundle(self, checkpoint: TreeHead, tile: int, first: int, last: int) -> None:
+    async def _bundle(self, checkpoint: TreeHead, tile: int, seqs: range) -> None:
         start, size = tile * TILE_WIDTH, checkpoint.size
         width = tile_in(size, 0, tile).width
         leaves = await self._reader.leaves(EntryTile(tile, width))
@@ -120,8 +116,7 @@ class Holding:
         for seq, leaf in enumerate(leaves, start):
             if entry_hash(leaf) != proofs.leaf_hash(seq):
                 raise ArchiveMismatch(f"the archived entry {seq} is not the one that was signed")
-        begin, end = max(first - start, 0), min(last - start, width - 1)
-        async for at, rows in self._reader.packed(tile, begin, end):
+        async for at, rows in self._reader.packed(tile, seqs[0] - start, seqs[-1] - start):
             places = range(start + at, start + at + len(rows))
             stored = await archive_accounts.rows(
                 self._database, self._org_id, places[0], places[-1]

@@ -8,9 +8,8 @@ is no bundle.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
@@ -20,6 +19,7 @@ from ledger.core.bundling.selection import EntrySource, Selection
 from ledger.core.org import OrgFacts
 from ledger.core.proving import DamagedTree
 from ledger.core.sealing.sealer import Sealer
+from ledger.core.shares import OrgShares
 from ledger.entry import Leaf, decode_leaf, entry_hash
 from ledger.errors import FormatError, MerkleError, QueueFull
 from ledger.evidence.format import Request
@@ -59,32 +59,23 @@ class BundleBuilder:
         self._database = database
         self._trail = trail
         self._sealer = sealer
-        self._at_once = at_once
-        self._building: Counter[int] = Counter()
+        self._places = OrgShares(total=at_once, of_org=max(1, at_once // 2), full=_full)
         self._waiting = 0
 
     @property
     def building(self) -> int:
         """How many bundles are being made."""
-        return self._building.total()
+        return self._places.held
 
-    @contextmanager
-    def place(self, org_id: int) -> Iterator[None]:
+    def place(self, org_id: int) -> AbstractContextManager[None]:
         """A place for one bundle of an org. Raises QueueFull."""
-        of_org = self._building[org_id] >= max(1, self._at_once // 2)
-        if of_org or self.building >= self._at_once:
-            raise _full(everyone=not of_org)
-        self._building[org_id] += 1
-        try:
-            yield
-        finally:
-            self._building -= Counter({org_id: 1})
+        return self._places.holding(org_id)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Room for one that waits until its entries are signed. Raises QueueFull."""
         if self._waiting >= MAX_WAITING:
-            raise _full(everyone=True)
+            raise _full(True)
         self._waiting += 1
         try:
             yield
@@ -162,7 +153,7 @@ class ChunkBuffer:
             yield written[start : start + CHUNK_BYTES]
 
 
-def _full(*, everyone: bool) -> QueueFull:
+def _full(everyone: bool) -> QueueFull:
     return QueueFull(
         "as many bundles as this server takes are being made; ask again in a moment",
         retry_after=RETRY_AFTER_S,

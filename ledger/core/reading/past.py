@@ -31,7 +31,7 @@ from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.note import parse_note
 from ledger.storage import orgs, trees
 from ledger.storage.database import Database
-from ledger.tiles import TILE_WIDTH, EntryTile, Tile, tile_in
+from ledger.tiles import TILE_WIDTH, EntryTile, Tile, by_tile, tile_in
 
 MAX_SIZES: Final = 100_000
 """Orgs whose archived size is remembered."""
@@ -67,11 +67,10 @@ class ArchivePast:
 
     async def entries(self, org_id: int, first: int, last: int) -> AsyncIterator[StoredEntry]:
         """Entries ``first`` to ``last``, oldest first, all of which left."""
-        for tile in range(first // TILE_WIDTH, last // TILE_WIDTH + 1):
-            start = tile * TILE_WIDTH
-            begin, end = max(first - start, 0), min(last - start, TILE_WIDTH - 1)
-            leaves = await self.leaves(org_id, start + begin, start + end)
+        for tile, seqs in by_tile(first, last):
+            leaves = await self.leaves(org_id, seqs[0], seqs[-1])
             reader = await self._reader(org_id)
+            begin, end = seqs[0] % TILE_WIDTH, seqs[-1] % TILE_WIDTH
             async for at, rows in reader.packed(tile, begin, end):
                 for row, leaf in zip(rows, leaves[at - begin :], strict=False):
                     _check_payload(reader, leaf, row.payload)

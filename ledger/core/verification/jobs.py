@@ -13,7 +13,6 @@ import os
 import secrets
 import socket
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -22,6 +21,7 @@ import msgspec
 
 from ledger.chain import TrailFault
 from ledger.core.lasting import GRACE_S, Lasting, plain
+from ledger.core.shares import OrgShares
 from ledger.core.verification.run import Progress, verify_trail
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.core.verification.work.extent import SigningLimits, TrailRange, check_range
@@ -101,7 +101,7 @@ class VerificationJobs:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._waiting: asyncio.Queue[tuple[str, TrailRange]] = asyncio.Queue()
         self._reserved = 0
-        self._of_org: Counter[int] = Counter()
+        self._unfinished = OrgShares(total=None, of_org=MAX_PER_ORG, full=_full)
         self._running: _Running | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -128,13 +128,8 @@ class VerificationJobs:
             raise QueueFull(
                 f"{MAX_WAITING} verifications are waiting already", retry_after=RETRY_AFTER_S
             )
-        if self._of_org[target.org_id] >= MAX_PER_ORG:
-            raise QueueFull(
-                f"{MAX_PER_ORG} verifications of this org are unfinished; wait for one",
-                retry_after=RETRY_AFTER_S,
-            )
+        self._unfinished.acquire(target.org_id)
         self._reserved += 1
-        self._of_org[target.org_id] += 1
         try:
             job_id = "ver_" + secrets.token_hex(16)
             await self._table.create(
@@ -142,7 +137,7 @@ class VerificationJobs:
             )
         except BaseException:
             self._reserved -= 1
-            self._of_org[target.org_id] -= 1
+            self._unfinished.release(target.org_id)
             raise
         self._waiting.put_nowait((job_id, target))
         job = await self.find(target.org_id, job_id)
@@ -196,8 +191,7 @@ class VerificationJobs:
                 await self._run(running, target)
             finally:
                 self._running = None
-                self._of_org[target.org_id] -= 1
-                self._of_org += Counter()  # drops the orgs that have none left
+                self._unfinished.release(target.org_id)
 
     async def _run(self, running: _Running, target: TrailRange) -> None:
         result: Result | None = None
@@ -271,6 +265,13 @@ class VerificationJobs:
                 trouble.failed(plain(_log.warning), str(error), early=plain(_log.info))
             else:
                 trouble.fine()
+
+
+def _full(_everyone: bool) -> QueueFull:
+    return QueueFull(
+        f"{MAX_PER_ORG} verifications of this org are unfinished; wait for one",
+        retry_after=RETRY_AFTER_S,
+    )
 
 
 class _Running:

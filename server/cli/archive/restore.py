@@ -17,13 +17,13 @@ from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.storage.database import Database
 from server.cli.base import output
-from server.cli.base.own_database import own_database
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.own_keys import claim
+from server.process.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from server.keys.first_start import create_private_file
+from server.settings.data_dir import sync_directory
 
 
 @contextlib.contextmanager
@@ -35,18 +36,10 @@ def replace_private_file(path: Path, content: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def _give_to_owner(scratch: Path, path: Path) -> None:
     if os.geteuid() == 0:
         before = (path if path.exists() else path.parent).stat()
         os.chown(scratch, before.st_uid, before.st_gid)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,12 +16,12 @@ from ledger.storage.orgs import ApiKeyRecord
 from server.access.auth import Authenticator
 from server.access.platform_keys import PLATFORM_KEY
 from server.cli.base import output
-from server.cli.base.own_database import own_database
 from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_master_key
+from server.process.own_database import own_database
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 

@@ -13,10 +13,10 @@ from ledger.storage import dropped_months
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import DroppedMonthSummary, Month, set_keep_months
 from server.cli.base import output
-from server.cli.base.own_database import own_database
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_secrets
+from server.process.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
 from server.trails.services import Services

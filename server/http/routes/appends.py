@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import repeat
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import post
@@ -13,18 +14,19 @@ from msgspec import UNSET, UnsetType
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
-from ledger.entry import format_time, from_datetime, record_id_prefix
+from ledger.entry import format_time, record_id_prefix, rfc3339
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
-from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.bodies import SMALL_BYTES, body_of, body_reads
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks
 from server.http.parameters import OrgSlug
+from server.http.problems import BadRequest
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
-from server.http.routes.waiting import signed, waits
+from server.http.routes.waiting import signed
 from server.trails.appending import JSON
-from server.trails.bodies import SMALL_BYTES
 
 LARGE_BODY_BYTES: Final = 1 << 20
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
@@ -83,7 +85,7 @@ class BatchSummaryBody(msgspec.Struct):
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = org_of(request, org)
-    wait = waits(request)
+    wait = _waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)
     appender = services.appender
@@ -92,7 +94,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         body = await body_of(request)
         events, single = appender.parse(body, content_type)
     else:
-        with services.bodies.room(tenant.id, size):
+        with services.part(body_reads).room.holding(tenant.id, size):
             body = await body_of(request)
             if len(body) > LARGE_BODY_BYTES:
                 # Parsing megabytes of JSON must not delay other requests.
@@ -115,6 +117,16 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
         content = _with(content, "checkpoint", found and found.checkpoint)
     return BytesResponse(201, content.encode(), headers)
+
+
+def _waits(request: HttpRequest) -> bool:
+    """Whether the caller waits for a checkpoint. Raises BadRequest for another query."""
+    query = request.scope["query_string"]
+    if not query:
+        return False
+    if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
+        raise BadRequest("the only query that an append takes is wait=checkpoint")
+    return True
 
 
 def _with(document: str, name: str, value: str | None) -> str:
@@ -176,5 +188,5 @@ def _head(appended: Appended) -> str:
     newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
         f'{{"seq":{newest.seq},"entry_hash":"{newest.entry_hash.hex()}",'
-        f'"anchored_at":"{format_time(from_datetime(newest.anchored_at))}"}}'
+        f'"anchored_at":"{rfc3339(newest.anchored_at)}"}}'
     )

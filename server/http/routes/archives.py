@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from litestar import Response, Router, get, post
@@ -11,7 +10,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from ledger.core.org import OrgFacts
-from ledger.entry import format_time, from_datetime
+from ledger.entry import rfc3339
 from ledger.storage import archive_accounts, trees
 from server.access.auth import Principal
 from server.access.directory import Conflict
@@ -51,10 +50,6 @@ class ArchiveBody(Struct):
     problem: ArchiveProblemBody | None
 
 
-def _rfc3339(moment: datetime) -> str:
-    return format_time(from_datetime(moment))
-
-
 def _target(request: HttpRequest) -> str:
     url = services_of(request).settings.archive_target
     if url is None:
@@ -82,8 +77,8 @@ async def _status(
         signed=tree.size if tree else 0,
         objects=objects,
         bytes=size,
-        archived_at=_rfc3339(archived.archived_at) if archived else None,
-        problem=ArchiveProblemBody(_rfc3339(problem[1]), problem[0] if may_see_reason else None)
+        archived_at=rfc3339(archived.archived_at) if archived else None,
+        problem=ArchiveProblemBody(rfc3339(problem[1]), problem[0] if may_see_reason else None)
         if problem
         else None,
     )

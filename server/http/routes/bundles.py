@@ -30,9 +30,9 @@ from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
 from server.access.auth import Principal
 from server.access.rights import May
+from server.http.bodies import json_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import BYTES, WRITE_PROBLEMS, asks
-from server.http.json_body import json_body
 from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes import disclosures

@@ -12,6 +12,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct
 
 from ledger.core.proving import cosigned
+from ledger.entry import rfc3339
 from ledger.log_keys import LogKeyHistory
 from ledger.storage import history, log_keys, trees
 from ledger.storage.history import ListedCheckpoint
@@ -21,7 +22,6 @@ from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.contract import asks, needs_no_key
 from server.http.parameters import Limit, OrgSlug
-from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 
 MAX_SIZE: Final = 2**40

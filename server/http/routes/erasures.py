@@ -21,9 +21,9 @@ from ledger.event import MAX_FIELD_CHARS
 from server.access.auth import Principal
 from server.access.directory import Conflict
 from server.access.rights import May
+from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
 

@@ -20,7 +20,8 @@ from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
 from server.access.directory import NotFound
 from server.access.rights import May
-from server.http.caller import HttpRequest, body_of, log_of, services_of
+from server.http.bodies import body_of
+from server.http.caller import HttpRequest, log_of, services_of
 from server.http.contract import BYTES, OCTETS, TEXT, asks, needs_no_key
 from server.http.parameters import OrgSlug
 from server.http.protocol.bytes_response import BytesResponse

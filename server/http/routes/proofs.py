@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ledger.core import proving
 from ledger.core.proving import AnchorInclusion, NoSuchCheckpoint, Proven
-from ledger.entry import RecordId, parse_record_id, record_id
+from ledger.entry import RecordId, parse_record_id, record_id, rfc3339
 from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.storage import history, trees
@@ -23,7 +23,6 @@ from server.http.contract import TEXT, asks, needs_no_key
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
 from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
-from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 from server.trails.services import Services
 

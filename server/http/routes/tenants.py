@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from litestar import Router, delete, get, patch, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ledger.entry import format_time, from_datetime, has_control
+from ledger.entry import has_control, rfc3339
 from ledger.storage import orgs
 from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
 from server.access.rights import May
+from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
 
@@ -145,11 +145,6 @@ class WhoAmI(Struct):
     key_id: str
     role: str
     org: str | None
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a database time as RFC 3339 UTC with microseconds."""
-    return format_time(from_datetime(moment))
 
 
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:

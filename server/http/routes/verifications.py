@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Final
 
 from litestar import Response, Router, get, post
@@ -28,13 +27,13 @@ from ledger.core.verification.single import (
 )
 from ledger.core.verification.work.faults import RangeRefused, Result
 from ledger.core.verification.work.trust import TrailTrust
-from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
+from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id, rfc3339
 from ledger.verdict import Verdict, worse_of
 from server.access.directory import NotFound
 from server.access.rights import May
-from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.bodies import body_of, json_body
+from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes.imported_rows import MISSING, ImportedRowBody, named_entry
@@ -107,10 +106,6 @@ class EntryVerdict(Struct):
     row: ImportedRowBody | None = None
 
 
-def _rfc3339(moment: datetime) -> str:
-    return format_time(from_datetime(moment))
-
-
 def _body(job: Job) -> JobBody:
     return JobBody(
         job.id,
@@ -126,8 +121,8 @@ def _body(job: Job) -> JobBody:
         job.fault_count,
         job.result,
         job.error,
-        _rfc3339(job.created_at),
-        None if job.finished_at is None else _rfc3339(job.finished_at),
+        rfc3339(job.created_at),
+        None if job.finished_at is None else rfc3339(job.finished_at),
     )
 
 

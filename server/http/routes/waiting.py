@@ -7,7 +7,6 @@ append without proof, never as a failed append.
 from __future__ import annotations
 
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
@@ -20,7 +19,6 @@ from ledger.errors import QuireError
 from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
 from server.http.caller import HttpRequest, services_of
-from server.http.problems import BadRequest
 from server.http.routes.proofs import proof_body, signed_head
 from server.trails.services import Services
 
@@ -44,16 +42,6 @@ class SignedInclusion(NamedTuple):
 
     checkpoint: str
     proofs: list[str]
-
-
-def waits(request: HttpRequest) -> bool:
-    """Return whether the request waits for a checkpoint. Raises BadRequest for another query."""
-    query = request.scope["query_string"]
-    if not query:
-        return False
-    if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
-        raise BadRequest("an append has no query parameter but wait=checkpoint")
-    return True
 
 
 async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> SignedInclusion:

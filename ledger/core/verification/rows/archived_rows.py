@@ -18,7 +18,7 @@ from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
 from ledger.storage.copy_in import pack_rows
 from ledger.storage.copy_out import SegmentReader, Sink
-from ledger.tiles import TILE_WIDTH
+from ledger.tiles import by_tile
 
 HEADER: Final = COPY_SIGNATURE + bytes(8)
 
@@ -47,13 +47,11 @@ class ArchiveAndDatabase:
         await sink(HEADER)
         faults = []
         last = min(upper, self._at.live_from - 1)
-        for tile in range(max(lower, 0) // TILE_WIDTH, last // TILE_WIDTH + 1):
-            first = max(lower, tile * TILE_WIDTH)
-            end = min(last, tile * TILE_WIDTH + TILE_WIDTH - 1)
+        for _, seqs in by_tile(max(lower, 0), last):
             try:
-                await sink(pack_rows(await self._bundle(first, end)))
+                await sink(pack_rows(await self._bundle(seqs[0], seqs[-1])))
             except (ArchiveMismatch, ArchiveObjectMissing) as error:
-                faults.append(TrailFault(first, "archive_damaged", str(error)))
+                faults.append(TrailFault(seqs[0], "archive_damaged", str(error)))
         if upper <= last:
             await sink(COPY_TRAILER)
         else:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from ledger.core.verification.work.faults import NO_ENTRY
-from ledger.core.verification.work.tree_part import FaultList
+from ledger.core.verification.work.segments import FaultList
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import NoteError, TimestampError
 from ledger.note import parse_note

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.work.faults import LogKinds
-from ledger.core.verification.work.tree_part import FaultList, SegmentHead, TileDifference, TreePart
+from ledger.core.verification.work.segments import FaultList, SegmentHead, TileDifference, TreePart
 from ledger.merkle import HASH_BYTES, TILE_WIDTH, fold
 from ledger.merkle.hashing import parents
 

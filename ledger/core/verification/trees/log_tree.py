@@ -7,28 +7,81 @@ root, which tells whether the rows or the tiles were altered.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from ledger.core.verification.work.crew import LogExtent
 from ledger.core.verification.work.faults import LogKinds
-from ledger.core.verification.work.tree_part import (
+from ledger.core.verification.work.segments import (
     FaultList,
     SegmentHead,
     TileDifference,
     TreePart,
-    UpperLevel,
-    UpperTile,
 )
 from ledger.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Edge, fold
-from ledger.storage.copy_out import Snapshot
-from ledger.storage.tree_out import TreeReader
 
 MAX_WAITING: Final = 1_000
 """Differing tiles that wait for a signed root by name; further ones are counted."""
 CUTS_AT_ONCE: Final = 500
+
+
+class UpperTile(NamedTuple):
+    """What a stored tile must begin with: the hashes of one of two trees, place by place."""
+
+    level: int
+    number: int
+    ours: bytes
+    stored: bytes
+
+    def allows(self, data: bytes) -> bool:
+        """Whether each hash is one that either tree has in its place."""
+        data = data[: len(self.ours)]
+        if data in (self.ours, self.stored):
+            return True
+        return all(
+            data[at : at + HASH_BYTES]
+            in (self.ours[at : at + HASH_BYTES], self.stored[at : at + HASH_BYTES])
+            for at in range(0, len(self.ours), HASH_BYTES)
+        )
+
+
+class UpperLevel:
+    """Hashes of one level as they come up; ``signed`` of them are in tiles."""
+
+    def __init__(self, level: int, signed: int) -> None:
+        self._level = level
+        self._left = signed
+        self._index = 0
+        self._ours: list[bytes] = []
+        self._stored: list[bytes] = []
+
+    def add(self, ours: Sequence[bytes], stored: Sequence[bytes]) -> None:
+        """The next hashes, of both trees."""
+        count = min(len(ours), self._left)
+        self._left -= count
+        self._ours += ours[:count]
+        self._stored += stored[:count]
+
+    def complete(self) -> Iterator[UpperTile]:
+        """Tiles that are whole."""
+        while len(self._ours) >= TILE_WIDTH:
+            yield self._tile()
+
+    def end(self) -> Iterator[UpperTile]:
+        """The tile that is not whole, if there is one."""
+        if self._ours:
+            yield self._tile()
+
+    def _tile(self) -> UpperTile:
+        tile = UpperTile(
+            self._level,
+            self._index,
+            b"".join(self._ours[:TILE_WIDTH]),
+            b"".join(self._stored[:TILE_WIDTH]),
+        )
+        self._index += 1
+        del self._ours[:TILE_WIDTH], self._stored[:TILE_WIDTH]
+        return tile
 
 
 class LogTree:
@@ -203,90 +256,3 @@ def _extended(
         return None, None
     new = edge.extend(blocks)  # type: ignore[arg-type]
     return edge, new
-
-
-MAX_LEVEL: Final = 7
-"""The highest level that a tree of 2^63 leaves has tiles at."""
-
-
-class LogRun:
-    """Takes the parts of a log as segments are done, in order, and holds them together."""
-
-    def __init__(self, snapshot: Snapshot, org_id: int, tree: LogTree, extent: LogExtent) -> None:
-        self.tree = tree
-        self._snapshot = snapshot
-        self._org_id = org_id
-        self._extent = extent
-        self._parts: deque[TreePart] = deque()
-        self._turn = asyncio.Lock()
-
-    def put(self, part: TreePart | None) -> None:
-        """The next part, in order; None for a segment of which nothing was read."""
-        if part is not None:
-            self._parts.append(part)
-
-    async def settle(self) -> None:
-        """Add what was put, and compare the upper tiles that it completed."""
-        async with self._turn:
-            while self._parts:
-                for _ in self.tree.add(self._parts.popleft()):
-                    await asyncio.sleep(0)
-            await self._compare()
-
-    async def end(self, length: int) -> None:
-        """The whole log was read, and has ``length`` leaves: what can only be said at the end."""
-        async with self._turn:
-            self.tree.close()
-            await self._compare()
-            async with self._snapshot.trees() as trees:
-                await self.check_row(trees)
-                await self.check_beyond(trees)
-            self._check_length(length)
-
-    async def _compare(self) -> None:
-        while self.tree.finished:
-            tile = self.tree.finished.popleft()
-            async with self._snapshot.trees() as trees:
-                stored = await trees.tiles(self._org_id, tile.level, tile.number, tile.number)
-            self.tree.compare(tile, stored.get(tile.number, b""))
-
-    async def check_row(self, trees: TreeReader) -> None:
-        """The tree's own row must name the largest head that was signed."""
-        row, head = await trees.tree(self._org_id), self._extent.head
-        if row is None and head.size == 0:
-            return
-        if row != (head.size, head.root) and (head.size or (row and row[0])):
-            size = "nothing" if row is None else f"size {row[0]}"
-            reason = f"the tree's row says {size}, the largest checkpoint has size {head.size}"
-            self._fault(head.size, self.tree.kinds.tree_mismatch, reason)
-
-    async def check_beyond(self, trees: TreeReader) -> None:
-        """No tile may stand beyond what was signed."""
-        for level in range(MAX_LEVEL + 1):
-            hashes = self._extent.signed >> TILE_HEIGHT * level
-            first = -(-hashes // TILE_WIDTH)
-            tile = await trees.tile_beyond(self._org_id, level, first)
-            if tile is not None:
-                reason = f"tile {tile} of level {level} is beyond the largest checkpoint"
-                self._fault(self._extent.signed + 1, self.tree.kinds.tile_mismatch, reason)
-
-    def _check_length(self, length: int) -> None:
-        signed, kinds = self._extent.signed, self.tree.kinds
-        if length < signed:
-            reason = f"{signed} leaves were signed, and only the first {length} are there"
-            self._fault(length + 1, kinds.below_signed, reason)
-        self.check_rollback(length)
-
-    def check_rollback(self, length: int) -> None:
-        """Nothing larger may be remembered than the ``length`` of the log, or its signed size."""
-        signed, kinds = self._extent.signed, self.tree.kinds
-        largest = max((head.size for head in self._extent.trust.remembered), default=0)
-        if largest > max(length, signed):
-            reason = (
-                f"a tree of {largest} leaves was signed, and the database has only {length}: "
-                "it was set back, or restored from an older copy"
-            )
-            self._fault(length + 1, kinds.rolled_back, reason)
-
-    def _fault(self, size: int, kind: str, reason: str) -> None:
-        self.tree.faults.add(size - 1, kind, reason)

@@ -14,11 +14,18 @@ from typing import Final
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.blocks import SegmentLeaves
 from ledger.core.verification.work.faults import TRAIL_KINDS, LogKinds
-from ledger.core.verification.work.tree_part import FaultList, TreePart
+from ledger.core.verification.work.segments import FaultList, TreePart
 from ledger.errors import MerkleError, TileError
-from ledger.merkle import HASH_BYTES, TILE_WIDTH
+from ledger.merkle import HASH_BYTES
 from ledger.storage.tree_out import TreeReader
-from ledger.tiles import Tile, TileProofs, edge_from_tiles, tiles_for_edge, tiles_for_proofs
+from ledger.tiles import (
+    Tile,
+    TileProofs,
+    by_tile,
+    edge_from_tiles,
+    tiles_for_edge,
+    tiles_for_proofs,
+)
 
 MAX_KEPT: Final = 1_024
 """Tiles that are kept, of at most 8 KiB each."""
@@ -69,10 +76,10 @@ class RangeProof:
         first = self._rows.first
         end = min(first + len(self._rows.leaves), self._head.size)
         if first < end:
-            tiles = range(first // TILE_WIDTH, (end - 1) // TILE_WIDTH + 1)
-            await store.load(trees, 0, tiles[0], tiles[-1])
-            for index in tiles:
-                await self._check_tile(store, trees, index, end)
+            tiles = list(by_tile(first, end - 1))
+            await store.load(trees, 0, tiles[0][0], tiles[-1][0])
+            for index, seqs in tiles:
+                await self._check_tile(store, trees, index, seqs)
         for head in heads:
             if head.size > self._head.size:
                 continue  # the signer remembers it, and its checkpoint is not there yet
@@ -96,25 +103,25 @@ class RangeProof:
             unproven=self._unproven,
         )
 
-    async def _check_tile(self, store: TileStore, trees: TreeReader, index: int, end: int) -> None:
+    async def _check_tile(
+        self, store: TileStore, trees: TreeReader, index: int, seqs: range
+    ) -> None:
         size, root = self._head.size, self._head.root
-        seq = max(index * TILE_WIDTH, self._rows.first)
         try:
             tiles = await store.get(trees, tiles_for_proofs(index, size))
             proofs = TileProofs(index, size, tiles)
             proofs.check(root)
         except TileError as error:
             self._unproven = True
-            self._faults.add(seq, TRAIL_KINDS.tile_missing, str(error))
+            self._faults.add(seqs[0], TRAIL_KINDS.tile_missing, str(error))
             return
         except MerkleError as error:
             self._unproven = True
             reason = f"tile {index} of level 0 is not in the tree signed at size {size}: {error}"
-            self._faults.add(seq, TRAIL_KINDS.tile_mismatch, reason)
+            self._faults.add(seqs[0], TRAIL_KINDS.tile_mismatch, reason)
             return
-        until = min((index + 1) * TILE_WIDTH, end)
-        for place in range(seq, until):
-            self._compare(place, proofs.leaf_hash(place))
+        for seq in seqs:
+            self._compare(seq, proofs.leaf_hash(seq))
         self._held.add("tree")
 
     def _compare(self, seq: int, signed: bytes) -> None:

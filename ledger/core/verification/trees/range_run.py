@@ -13,15 +13,14 @@ from ledger.anchor import NONCE_BYTES, blind
 from ledger.chain import TrailFault
 from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.attestations import Attestations
-from ledger.core.verification.trees.log_tree import LogRun, LogTree
+from ledger.core.verification.trees.log_tree import LogTree
 from ledger.core.verification.trees.range_proof import TileStore, check_root
-from ledger.core.verification.trees.signed_run import name_orphans
+from ledger.core.verification.trees.signed_run import LogRun, name_orphans
 from ledger.core.verification.work.crew import LogExtent, SignedExtent
 from ledger.core.verification.work.extent import AT_ONCE, TRIES, CoveredSizes
 from ledger.core.verification.work.faults import ANCHOR_KINDS, NO_ENTRY, TRAIL_KINDS, LogKinds
-from ledger.core.verification.work.segments import MAX_BIGINT
+from ledger.core.verification.work.segments import MAX_BIGINT, FaultList, TreePart
 from ledger.core.verification.work.tally import Tally
-from ledger.core.verification.work.tree_part import FaultList, TreePart
 from ledger.core.verification.work.trust import NoteJudge
 from ledger.errors import MerkleError, TileError
 from ledger.merkle import leaf_hash, verify_inclusion

@@ -17,8 +17,14 @@ from ledger.core.verification.trees.attestations import Attestations
 from ledger.core.verification.trees.blocks import SegmentLeaves, SegmentTiles, tree_part
 from ledger.core.verification.work.crew import SignedExtent
 from ledger.core.verification.work.faults import ANCHOR_KINDS, TRAIL_KINDS, LogKinds, spell_range
-from ledger.core.verification.work.segments import MAX_BIGINT, MIN_BIGINT, Segment, SegmentResult
-from ledger.core.verification.work.tree_part import FaultList, TreePart
+from ledger.core.verification.work.segments import (
+    MAX_BIGINT,
+    MIN_BIGINT,
+    FaultList,
+    Segment,
+    SegmentResult,
+    TreePart,
+)
 from ledger.core.verification.work.trust import LogTrust, NoteJudge
 from ledger.merkle import TILE_WIDTH, leaf_hash
 from ledger.storage.tree_out import ANCHOR_LOG, StoredHead, TreeReader

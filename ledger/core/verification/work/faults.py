@@ -35,8 +35,6 @@ CHECKS: Final = (
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
 ALWAYS_ASKED: Final = CHECKS[:6]
 """What every verification asks for: the checks of entries, and the head."""
-OF_SIGNED_LOGS: Final = CHECKS[6:11]
-"""What a verification asks for up to what is signed."""
 
 CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
