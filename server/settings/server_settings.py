@@ -90,7 +90,7 @@ class Settings(
 
     @property
     def embedded(self) -> bool:
-        """Whether the server starts its own PostgreSQL."""
+        """True if the server starts its own PostgreSQL."""
         return self.database_url is None
 
     @property

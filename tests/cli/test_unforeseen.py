@@ -169,7 +169,7 @@ def test_an_error_that_nobody_foresaw_is_a_message_and_its_traceback_on_demand(
     result = invoke("settings", "--json")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(r"Error: LookupError: of all things\x1b[31m. Unexpected error this error")
+    assert line.startswith(r"Error: Unexpected error: of all things\x1b[31m. Please report it")
     assert "QUIRE_DEBUG" in line
     shown = invoke("settings", "--json", settings={"QUIRE_DEBUG": "1"})
     assert shown.exit_code == 2

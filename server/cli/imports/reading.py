@@ -38,7 +38,7 @@ class ImportOutcome:
 
     @property
     def would_write(self) -> bool:
-        """Whether an import writes anything."""
+        """True if an import would write entries."""
         return bool(self.would_import or self.would_correct)
 
 

@@ -120,12 +120,12 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
 
 
 def _waits(request: HttpRequest) -> bool:
-    """Whether the caller waits for a checkpoint. Raises BadRequest for another query."""
+    """Return whether the request waits for a checkpoint. Raises BadRequest for another query."""
     query = request.scope["query_string"]
     if not query:
         return False
     if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
-        raise BadRequest("the only query that an append takes is wait=checkpoint")
+        raise BadRequest("an append has no query parameter but wait=checkpoint")
     return True
 
 

@@ -41,7 +41,7 @@ class SigningSettings:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AttestationSettings:
-    """Who timestamps and cosigns anchors."""
+    """The authority that timestamps anchors, and the witnesses that cosign them."""
 
     tsa_url: Annotated[
         Annotated[str, Meta(pattern=r"^https?://")] | None,
