@@ -35,8 +35,8 @@ _bugs = LastingByKey(
     "requests fail unexpectedly", "requests no longer fail unexpectedly", silent_s=SILENT_S
 )
 _database_trouble = Lasting(
-    "the database can't do what a request asks",
-    "the database does what requests ask",
+    "the database can't serve a request",
+    "the database serves requests again",
     grace_s=GRACE_S,
     silent_s=SILENT_S,
 )

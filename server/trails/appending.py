@@ -62,7 +62,7 @@ async def append_sealed(
             return await sequencer.append(request(sealed))
         except StaleSeal:
             sealer.forget(org)
-    raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+    raise DatabaseUnavailable("subjects of this org were erased while it sealed events; retry")
 
 
 class Appender:

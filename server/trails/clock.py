@@ -142,18 +142,18 @@ class ServerClock:
 
     async def compare(self, queries: Queryable) -> None:
         """Compare the clock with the database's, if the database answers."""
-        asked = self._read()
+        before = self._read()
         try:
             database_us = await now_us(queries)
         except StorageError:
             return
-        answered = self._read()
+        after = self._read()
         if not self._compared:
             self._compared = True
-            apart_us = abs(asked.wall_us - database_us - self._noted_database_us)
+            apart_us = abs(before.wall_us - database_us - self._noted_database_us)
             if apart_us <= self.wall.tolerance.apart_us:  # the same difference was accepted before
                 self.wall.trust(self.wall.boot.trusted_us, self._noted_database_us)
-        self.wall.compare(database_us, asked, answered)
+        self.wall.compare(database_us, before, after)
 
     def poll(self) -> None:
         """Read the clocks once, and report new leaps."""

@@ -123,7 +123,7 @@ def test_a_database_that_is_away(own_cluster: OwnCluster, data_dir: Path) -> Non
         request = urllib.request.Request(f"{server.url}/v1/orgs/{slug}", headers={"x-api-key": key})
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(request, timeout=60)
-    asked = "the database can't do what a request asks"
+    asked = "the database can't serve a request"
     assert times(server, asked) <= 2
     own_cluster.start()
     over = "checkpoints are signed again"

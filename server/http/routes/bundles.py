@@ -106,13 +106,13 @@ class CreateBundle(Struct, forbid_unknown_fields=True):
 async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Return entries with their proofs, signatures and keys in one zip that is verified offline."""
     tenant, principal = org_of(request, org)
-    wanted: CreateBundle = await json_body(request)
-    _check(wanted, principal)
+    options: CreateBundle = await json_body(request)
+    _check(options, principal)
     services = services_of(request)
     with services.bundles.place(tenant.id):
-        stated, selection = await _select(services, tenant, principal, wanted)
-        disclosure = await _disclosure(services, tenant, wanted, selection)
-    signed = await _signed(services, tenant, selection.seqs[-1], wanted.include_pq_attestation)
+        stated, selection = await _select(services, tenant, principal, options)
+        disclosure = await _disclosure(services, tenant, options, selection)
+    signed = await _signed(services, tenant, selection.seqs[-1], options.include_pq_attestation)
     contents = BundlePlan(tenant, stated, selection, signed, disclosure)
     async with AsyncExitStack() as resources:
         resources.enter_context(services.bundles.place(tenant.id))
@@ -125,52 +125,52 @@ async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         return StreamedResponse(first, pieces, _headers(contents), resources.pop_all(), name)
 
 
-def _check(wanted: CreateBundle, principal: Principal) -> None:
+def _check(options: CreateBundle, principal: Principal) -> None:
     """Refuse a request that contradicts itself, or that this role may not make."""
-    ranged = wanted.from_seq is not None or wanted.to_seq is not None
-    if sum((wanted.record_ids is not None, ranged, wanted.filter is not None)) != 1:
+    ranged = options.from_seq is not None or options.to_seq is not None
+    if sum((options.record_ids is not None, ranged, options.filter is not None)) != 1:
         raise BadRequest("select entries in one way: record_ids, from_seq and to_seq, or filter")
-    if wanted.to_seq is not None and wanted.to_seq < (wanted.from_seq or 0):
+    if options.to_seq is not None and options.to_seq < (options.from_seq or 0):
         raise BadRequest("to_seq must not be less than from_seq")
-    if wanted.disclose is None:
+    if options.disclose is None:
         return
     principal.require(May.OPEN)
-    if len(set(wanted.disclose.fields)) != len(wanted.disclose.fields):
+    if len(set(options.disclose.fields)) != len(options.disclose.fields):
         raise BadRequest("disclose.fields names a field twice")
-    if "payload" in wanted.disclose.fields and not wanted.include_payloads:
+    if "payload" in options.disclose.fields and not options.include_payloads:
         raise BadRequest("without include_payloads there is no payload to disclose")
 
 
 async def _select(
-    services: Services, org: OrgFacts, principal: Principal, wanted: CreateBundle
+    services: Services, org: OrgFacts, principal: Principal, options: CreateBundle
 ) -> tuple[Request, Selection]:
     """Return the request as the manifest states it, and the selected entries."""
     database, limit = services.database, services.settings.max_bundle_entries
     stated = Request(
         disclose=None
-        if wanted.disclose is None
+        if options.disclose is None
         else Disclose(
-            tuple(wanted.disclose.fields),
-            "all" if wanted.disclose.records == "all" else tuple(wanted.disclose.records),
+            tuple(options.disclose.fields),
+            "all" if options.disclose.records == "all" else tuple(options.disclose.records),
         ),
-        include_merkle_proofs=wanted.include_merkle_proofs,
-        include_payloads=wanted.include_payloads,
-        include_pq_attestation=wanted.include_pq_attestation,
+        include_merkle_proofs=options.include_merkle_proofs,
+        include_payloads=options.include_payloads,
+        include_pq_attestation=options.include_pq_attestation,
     )
-    if wanted.record_ids is not None:
-        selection = await by_records(services.trail, org.id, _places(wanted.record_ids), limit)
-        return structs.replace(stated, record_ids=tuple(wanted.record_ids)), selection
-    if wanted.filter is None:
-        first = wanted.from_seq or 0
+    if options.record_ids is not None:
+        selection = await by_records(services.trail, org.id, _places(options.record_ids), limit)
+        return structs.replace(stated, record_ids=tuple(options.record_ids)), selection
+    if options.filter is None:
+        first = options.from_seq or 0
         selection = await by_range(
-            database, services.trail, org.id, from_seq=first, to_seq=wanted.to_seq, limit=limit
+            database, services.trail, org.id, from_seq=first, to_seq=options.to_seq, limit=limit
         )
         return structs.replace(stated, from_seq=first, to_seq=selection.seqs[-1]), selection
     query = await reading.resolve(
         database,
         services.sealer,
         org,
-        reading.EntryQuery(**structs.asdict(wanted.filter)),
+        reading.EntryQuery(**structs.asdict(options.filter)),
         may_open=principal.may(May.OPEN),
     )
     if query is None:
@@ -184,19 +184,19 @@ async def _select(
         within_s=SEARCH_S,
     )
     # The file would keep a name after the person is erased; the ref means nothing then.
-    shown = {**structs.asdict(wanted.filter), "actor": query.actor, "subject": query.subject}
+    shown = {**structs.asdict(options.filter), "actor": query.actor, "subject": query.subject}
     return structs.replace(stated, filter=Filter(**shown)), selection
 
 
 async def _disclosure(
-    services: Services, org: OrgFacts, wanted: CreateBundle, selection: Selection
+    services: Services, org: OrgFacts, options: CreateBundle, selection: Selection
 ) -> Disclosure | None:
-    if wanted.disclose is None:
+    if options.disclose is None:
         return None
-    fields = frozenset(wanted.disclose.fields)
-    if wanted.disclose.records == "all":
+    fields = frozenset(options.disclose.fields)
+    if options.disclose.records == "all":
         return Disclosure(fields, None)
-    places = set(_places(wanted.disclose.records))
+    places = set(_places(options.disclose.records))
     seqs = {place.seq for place in places}
     known = all(place.org_id == org.id for place in places) and seqs <= set(selection.seqs)
     if not known or await services.trail.present(org.id, list(places)) != seqs:

@@ -51,7 +51,7 @@ class EntryPageBody(msgspec.Struct):
 
 
 async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
-    missing = NotFound("this org has no such entry")
+    missing = NotFound("this org has no entry with this record id")
     try:
         place = parse_record_id(text)
     except FormatError:

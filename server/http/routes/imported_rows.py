@@ -15,7 +15,7 @@ from server.access.directory import NotFound
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
-MISSING: Final = "this key has no such entry"
+MISSING: Final = "there is no such entry for this key"
 
 
 class ImportedRowBody(Struct):

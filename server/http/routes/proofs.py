@@ -177,7 +177,7 @@ async def get_proof(
 async def _entry(
     services: Services, org_id: int, record: str
 ) -> tuple[RecordId, bytes, StoredCheckpoint | None]:
-    missing = NotFound("this org has no such entry")
+    missing = NotFound("this org has no entry with this record id")
     try:
         place = parse_record_id(record)
     except FormatError:

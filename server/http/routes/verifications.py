@@ -141,7 +141,7 @@ async def _find(request: HttpRequest, org: OrgFacts, job_id: str) -> Job:
     if not has_control(job_id):  # the database can't store NUL
         job = await services_of(request).verifications.find(org.id, job_id)
     if job is None:
-        raise NotFound("this org has no such verification")
+        raise NotFound("this org has no verification with this id")
     return job
 
 
