@@ -295,7 +295,7 @@ class OrgFrozen(AppendRefused):
 
     def __init__(self, org: str, reason: str) -> None:
         super().__init__(
-            f"org {org!r} is frozen: {reason}. Verify the trail, then thaw it with "
+            f'org "{org}" is frozen: {reason}. Verify the trail, then thaw it with '
             f'"quire orgs thaw {org} --reason …"'
         )
         self.org = org

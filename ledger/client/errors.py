@@ -242,8 +242,6 @@ class IdempotencyMismatchError(ProblemError):
 class OrgFrozenError(ProblemError):
     """423: the trail failed an integrity check and takes no entries until it is thawed."""
 
-    hint = "Verify the trail, then thaw the org with a reason"
-
     @property
     def reason(self) -> str | None:
         """Why the org was frozen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -35,6 +36,7 @@ RETRY_SECONDS = 60.0
 
 _PORT_MAX = 65_535
 _HOST_CHARS_MAX = 253
+_OPEN_BRACKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*\[[^\]/?#]*(?:[/?#]|\Z)")
 _NOT_IN_HOSTS = frozenset(' %*\\"<>^`{|}')
 _NO_CONNECTION = (
     httpx2.ConnectError,
@@ -102,6 +104,11 @@ def server_at(
 
 def checked_url(url: str) -> str:
     """Return a server's URL without a slash at its end. Raises InvalidArgumentError."""
+    if _OPEN_BRACKET.match(url):
+        raise InvalidArgumentError(
+            'the server\'s URL has an IPv6 address that is not closed by "]": write '
+            "http://[ADDRESS]:PORT"
+        )
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError) as error:  # not UTF-8, among others

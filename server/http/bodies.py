@@ -1,10 +1,10 @@
-"""Request bodies: read in time, bounded, and those of administrative routes of one known shape.
+"""Reads request bodies: in time, bounded, and for administrative routes of one known shape.
 
-JSON bodies are read after the caller is known and let in, which Litestar's own body
-parameters are not; and what JSON can't hold is a problem of the caller, never ours.
+JSON bodies are read after the caller is admitted, unlike Litestar's own body parameters; and a
+body that is not valid JSON is answered with 400, never with 500.
 
-One look a second over all bodies under way costs nothing per request; a timer
-of its own for each would cost a tenth of an append.
+One poll a second over all bodies being read costs nothing per request; one timer per body would
+cost a tenth of an append.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from server.trails.services import Services
 LIMIT_S: Final = 30.0
 POLL_INTERVAL_S: Final = 1.0
 SMALL_BYTES: Final = 65_536
-"""Bodies up to this size need no room of their own."""
+"""Bodies up to this size reserve no memory."""
 ORG_BYTES: Final = 64 << 20
 TOTAL_BYTES: Final = 512 << 20
-"""Large bodies that may arrive at once, by what they announce: of one org, of all."""
+"""Announced bytes of large bodies that may arrive at once: for one org, for all."""
 DRAIN_S: Final = 1.0
 DRAIN_BYTES: Final = 64 << 20
 MAX_BYTES: Final = 65_536
-"""More than any of these bodies needs; set as the limit of their routes."""
+"""More than any of these bodies needs; the limit of their routes."""
 
 T = TypeVar("T")
 
 
 class BodyReads:
-    """The tasks that read a body now, and since when; late ones are cancelled."""
+    """The tasks that read a body, with their start times; late ones are cancelled."""
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self.limit_s = limit_s
@@ -52,11 +52,11 @@ class BodyReads:
         self._late: set[asyncio.Task[object]] = set()
 
     def begin(self, task: asyncio.Task[object]) -> None:
-        """This task starts to read a body."""
+        """Record that a task starts to read a body."""
         self._reading[task] = time.monotonic()
 
     def end(self, task: asyncio.Task[object]) -> bool:
-        """This task reads no more; True where it was cancelled for being late."""
+        """Record that a task stopped reading; return True if it was cancelled for being late."""
         self._reading.pop(task, None)
         if task not in self._late:
             return False
@@ -64,7 +64,7 @@ class BodyReads:
         return True
 
     async def watch(self) -> None:
-        """Cancel late readers, for ever."""
+        """Cancel late readers; runs until cancelled."""
         while True:
             await asyncio.sleep(min(POLL_INTERVAL_S, self.limit_s / 2))
             oldest = time.monotonic() - self.limit_s
@@ -82,23 +82,23 @@ def _full(everyone: bool) -> QueueFull:
 
 
 def body_reads(_: Services) -> BodyReads:
-    """The bodies that this process reads now: made once, by :meth:`Services.part`."""
+    """Return the record of bodies being read in this process; made once, by :meth:`Services.part`."""
     return BodyReads()
 
 
 async def watch_bodies(services: Services) -> None:
-    """Give up request bodies that arrive too slowly."""
+    """Cancel request bodies that arrive too slowly."""
     await services.part(body_reads).watch()
 
 
 async def json_body(request: HttpRequest) -> Any:
-    """The body as the type that the route promises. Raises BadRequest, naming the field at fault."""
+    """Return the body as the type in the route's contract. Raises BadRequest, naming the field."""
     kind = promise_of(request).body
     assert kind is not None, "a route that reads a body states its type"
     body = await body_of(request)
     if not body.strip():
         raise BadRequest("the body is empty; send a JSON object")
-    if len(body) > MAX_BYTES:  # of record ids; reading them must not hold up other requests
+    if len(body) > MAX_BYTES:  # of record ids; decoding must not delay other requests
         return await asyncio.to_thread(_decode, body, kind)
     return _decode(body, kind)
 
@@ -108,8 +108,8 @@ def _decode(body: bytes, kind: type[T]) -> T:
         decoded = msgspec.json.decode(body, type=kind)
         refuse_repeated_names(body)
     except msgspec.ValidationError as error:
-        said = misfit(error, kind, what="the body")
-        raise BadRequest(f"the body does not fit: {said}") from None
+        reason = misfit(error, kind, what="the body")
+        raise BadRequest(f"the body is not valid: {reason}") from None
     except InvalidEvent as error:
         raise BadRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -118,7 +118,7 @@ def _decode(body: bytes, kind: type[T]) -> T:
 
 
 async def body_of(request: HttpRequest) -> bytes:
-    """The whole body; one that arrives too slowly is given up."""
+    """Return the whole body. Raises RequestTimeout for one that arrives too slowly."""
     bodies = services_of(request).part(body_reads)
     task = asyncio.current_task()
     assert task is not None
@@ -137,9 +137,9 @@ async def body_of(request: HttpRequest) -> bytes:
         await _drain(request)
         raise
     except InternalServerException:
-        # How Litestar says it; nobody is left to read the answer, and nothing failed here.
+        # Litestar's error for a closed connection: no client reads the answer, nothing failed.
         bodies.end(task)
-        raise BadRequest("the connection ended before the body did") from None
+        raise BadRequest("the connection ended before the whole body arrived") from None
     except BaseException:
         bodies.end(task)
         raise
@@ -148,10 +148,10 @@ async def body_of(request: HttpRequest) -> bytes:
 
 
 async def _drain(request: HttpRequest) -> None:
-    """Let a client finish sending what is too large.
+    """Let a client finish sending a body that is too large.
 
-    One that asked for the connection to be closed would else get a reset while
-    it sends, and never see the answer. One that waits to be asked is not asked.
+    A client that requested to close the connection would otherwise get a reset while it sends,
+    and never read the answer. A client that waits for "100 Continue" does not get it.
     """
     if any(name == b"expect" for name, _ in request.scope["headers"]):
         return

@@ -1,7 +1,7 @@
-"""What a route promises beyond its signature, stated once, on the route.
+"""The contract of a route beyond its signature, stated once, on the route.
 
-The guard lets callers in by it, the description of the API shows it, and the tests of all routes
-are generated from it. An application does not start with a route that promises nothing.
+The guard admits callers by it, the description of the API shows it, and the tests of all routes
+are generated from it. An application does not start with a route that has none.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from litestar.types.internal_types import PathParameterDefinition
 from server.access.rights import Right
 
 PROMISE: Final = "promise"
-"""The option of a route handler that holds its promise."""
+"""The option of a route handler that holds its contract."""
 ORG: Final = "org"
-"""The parameter of a path that has the org's slug: the guard asks for the right in this org."""
+"""The path parameter with the org's slug: the guard requires the right in this org."""
 
 WRITE_PROBLEMS: Final = (408, 413, 503)
-"""Problems of every route that reads a body and writes."""
+"""Problems of all routes that read a body and write."""
 OCTETS: Final = "application/octet-stream"
 TEXT: Final = {"type": "string"}
 BYTES: Final = {"type": "string", "format": "binary"}
@@ -34,7 +34,7 @@ class NoRightStated(Exception):
 
 
 class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
-    """One route: the right it asks for (None: any key), its body and the problems it answers.
+    """One route: the right it requires (None: any key), its body and the problems it answers.
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
     needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
@@ -59,7 +59,7 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     completes: Callable[[dict[str, Any]], None] | None = None
 
     def refusals(self, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Every status of a problem that a route with these parameters answers."""
+        """Return all problem statuses that a route with these parameters answers."""
         statuses = set(self.problems)
         if not self.open:
             statuses |= {401, 503}
@@ -73,22 +73,22 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def asks(right: Right, **more: Any) -> dict[str, Any]:
-    """The options of a route that asks for a right."""
+    """Return the options of a route that requires a right."""
     return {PROMISE: RouteContract(right=right, **more)}
 
 
 def any_key(**more: Any) -> dict[str, Any]:
-    """The options of a route that every valid key may call."""
+    """Return the options of a route that every valid key may call."""
     return {PROMISE: RouteContract(**more)}
 
 
 def needs_no_key(**more: Any) -> dict[str, Any]:
-    """The options of a route that everybody may call."""
+    """Return the options of a route that needs no key."""
     return {PROMISE: RouteContract(open=True, **more)}
 
 
 def require_promises(app: Litestar) -> None:
-    """Raise NoRightStated where a route promises nothing, or contradicts its promise."""
+    """Raise NoRightStated if a route has no contract, or contradicts it."""
     for route in app.routes:
         if not isinstance(route, HTTPRoute):
             raise NoRightStated(f"{route.path}: only HTTP routes can state who may call them")
@@ -104,7 +104,7 @@ def require_promises(app: Litestar) -> None:
 
 
 def _misnamed_org(route: HTTPRoute) -> str | None:
-    """What is wrong with the name of the org in a path: the guard would not know it for an org."""
+    """Return what is wrong with the org's name in a path, by which the guard would not find it."""
     for folder, part in pairwise(route.path_components):
         if folder == "orgs" and isinstance(part, PathParameterDefinition) and part.name != ORG:
             return f"names its org {{{part.name}}}: call this part of the path {{{ORG}}}"
@@ -112,7 +112,7 @@ def _misnamed_org(route: HTTPRoute) -> str | None:
 
 
 def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
-    """What is wrong with the promise of a route."""
+    """Return what is wrong with the contract of a route."""
     if not isinstance(promise, RouteContract):
         return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
     if of_org and not promise.open and promise.right is None:

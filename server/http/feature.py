@@ -1,4 +1,4 @@
-"""What operators and their machines ask of the server itself."""
+"""Health, metrics and the API description of the server itself."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The database of this machine's settings, made ready: for the server, and for commands."""
+"""Makes the database of this machine's settings ready, for the server and for commands."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = structlog.get_logger("quire")
 
 WATCH_S: Final = 1.0
 RUNS_S: Final = 60.0
-"""A database that ran for so long has not died for the reason of before."""
+"""A database that ran for this long did not die for the same reason as before."""
 
 
 class DatabaseUrls(NamedTuple):
-    """How the database is reached by its owner, and by the server's role."""
+    """The URLs of the database for its owner and for the server's role."""
 
     owner: str
     server: str
@@ -35,12 +35,11 @@ class DatabaseUrls(NamedTuple):
 
 @contextmanager
 def own_database(settings: Settings, *, serves: bool = False) -> Iterator[DatabaseUrls]:
-    """The migrated database: that of the settings, or the embedded one, running while it lasts.
+    """Yield the migrated database of the settings, or the embedded one, running until the end.
 
     A command uses the embedded database of a running server; a process that ``serves`` starts it
-    and keeps it running. Raises ForeignKeys, before anything is written, where this machine's
-    keys are not the database's own, and StartupRefused where another process holds the data
-    directory.
+    and keeps it running. Raises ForeignKeys, before anything is written, if this machine's keys
+    do not belong to the database, and StartupRefused if another process holds the data directory.
     """
     if settings.database_url is not None:
         owner = settings.database_owner_url or settings.database_url
@@ -75,15 +74,15 @@ async def _migrate_own(settings: Settings, owner_url: str) -> None:
 
 @contextmanager
 def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
-    """Start PostgreSQL again within a second or two should it die."""
+    """Start PostgreSQL again within a second or two if it dies."""
     stop = threading.Event()
 
     trouble = Lasting(
         "the embedded PostgreSQL does not start", "the embedded PostgreSQL runs", quiet_s=0
     )
     deaths = Lasting(
-        "the embedded PostgreSQL had died and was started again",
-        "the embedded PostgreSQL dies no more",
+        "the embedded PostgreSQL died and was started again",
+        "the embedded PostgreSQL keeps running",
         quiet_s=RUNS_S,
     )
 

@@ -1,4 +1,4 @@
-"""`quire serve`: the database made ready, the workers run, everything stopped in order."""
+"""`quire serve`: makes the database ready, runs the workers, stops everything in order."""
 
 from __future__ import annotations
 
@@ -62,22 +62,22 @@ def serve(settings: Settings) -> int:
 
 
 def _report_concerns(settings: Settings) -> None:
-    """Log who else may get at the keys: a warning each, with the command that ends it."""
+    """Log a warning for each way in which others may access the keys, with the command to fix it."""
     names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
     found = concerns(settings.data_dir)
     for path in (settings.data_dir / name for name in names):
         if path.is_file() and (complaint := exposure(path.stat())):
             found.append((f"{path} {complaint}", close_command(path)))
-    for what, command in found:
-        log.warning(what, command=command)
+    for concern, command in found:
+        log.warning(concern, command=command)
 
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM and SIGINT unwind the stack, so that what was started here is stopped here.
+    """Let SIGTERM and SIGINT unwind the stack, so that everything started here is stopped here.
 
-    While uvicorn serves, it takes them, drains, and raises them again when it is done: by
-    default that would end the process on the spot and leave its PostgreSQL running.
+    While uvicorn serves, it handles them, drains, and raises them again at the end: by default
+    that would kill the process at once and leave its PostgreSQL running.
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -95,16 +95,16 @@ def _ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[str]:
-    """The migrated database, as the URL of the server role; an embedded one is kept running."""
+    """Yield the URL of the server role in the migrated database; keep an embedded one running."""
     with own_database(settings, serves=True) as database:
         asyncio.run(set_keep_months(database.owner, settings.retention_months))
         yield database.server
 
 
 async def prepare(settings: Settings, url: str) -> KeyFile:
-    """Read or make the keys, and what a first start makes, before any worker runs.
+    """Read the keys, or make them and the first orgs at a first start, before any worker runs.
 
-    Returns what the platform key's file of this machine is worth.
+    Returns the state of this machine's platform key file.
     """
     name = f"quire start {os.getpid()}"
     async with told_when_waiting(url, name):
@@ -115,7 +115,7 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
     database = await Database.open(url, size=2, name=name)
     try:
         await warn_of_few_connections(settings, database)
-        # The workers do it too, but here somebody says what keeps them waiting.
+        # The workers do it too, but here a lock that delays it is reported.
         await partitions.prepare(database, datetime.now(UTC))
         secrets = load_secrets(settings, database_is_new=await is_new(database))
         await claim(database, settings, secrets)
@@ -128,8 +128,8 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
-        return 0 if server.started else 2  # 1 says that a trail has a fault
-    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).spelled()
+        return 0 if server.started else 2  # 1 means that a trail has a fault
+    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:
@@ -142,7 +142,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
 
 @contextmanager
 def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
-    """Print what a person needs next, once the server answers."""
+    """Print the banner once the server answers."""
     stop = threading.Event()
 
     def announce() -> None:
@@ -161,7 +161,7 @@ def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
 
 
 def base_url(settings: Settings) -> str:
-    """The URL under which this machine reaches the server."""
+    """Return the URL under which this machine reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"http://{host}:{settings.port}"

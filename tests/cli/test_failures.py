@@ -128,7 +128,7 @@ def test_a_range_that_ends_before_it_begins(nowhere: str) -> None:
     arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", nowhere)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
-    assert "ends (4) before it begins (5)" in result.stderr
+    assert "The range is empty: --from 5 is after --to 4." in result.stderr
 
 
 def test_a_time_that_is_none(nowhere: str) -> None:
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_with_130_and_says_what_was_done(nowhere: str) -> None:
     assert reported.startswith(b"line 1: ")
     assert process.returncode == 130
     assert stdout == b"Appended nothing to demo.\n"
-    assert stderr == b"Lines after 1 are not known to be appended.\n\n"
+    assert stderr == b"Lines after 1 are not confirmed as appended.\n\n"
 
 
 def test_a_closed_pipe_is_quiet() -> None:

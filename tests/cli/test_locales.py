@@ -118,7 +118,7 @@ def test_a_process_is_told_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             "QUIRE_TSA_CA": "ca\udc80.pem",
         }
     )
-    spelled = ProcessContext(settings, "postgresql://h/d", os.getpid()).spelled()
+    spelled = ProcessContext(settings, "postgresql://h/d", os.getpid()).encoded()
     assert spelled.isascii()
     monkeypatch.setenv(CONTEXT, spelled)
-    assert ProcessContext.told().settings == settings
+    assert ProcessContext.from_environment().settings == settings

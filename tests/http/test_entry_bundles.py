@@ -76,7 +76,7 @@ async def test_a_large_bundle_is_packed_off_the_event_loop(*, gzipped: bool) -> 
 async def test_few_bundles_are_read_at_once_and_few_more_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(entry_bundles, "MAX_ASKED", 12)
+    monkeypatch.setattr(entry_bundles, "MAX_REQUESTS", 12)
     release, reading = asyncio.Event(), 0
 
     async def read(_org: int, first: int, _count: int) -> list[bytes] | None:

@@ -90,7 +90,7 @@ def test_an_encoded_body_is_refused_with_the_coding_that_is_taken(
     (4, {"filter": {"since": 5}}, "filter.since must be text"), (4, {"filter": {"acter": "x"}}, '"acter" is no member of filter'),
     (4, {"from_seq": 0, "disclose": {"fields": ["name"]}}, 'disclose.fields[0] must be "actor" or "payload" or "subject"'),
     (4, {"from_seq": 2**70}, "from_seq"), (5, {"to_seq": 10**30}, "to_seq"), (5, {"to_seq": "1"}, "to_seq must be a whole number"),
-    (4, {"filter": {"actor": "a\x00"}}, "actor holds a control character"), (4, {"filter": {"until": "24:00"}}, "RFC 3339"),
+    (4, {"filter": {"actor": "a\x00"}}, "actor has a control character"), (4, {"filter": {"until": "24:00"}}, "RFC 3339"),
 ])  # fmt: skip
 def test_a_member_that_does_not_fit_is_named(
     here: Office, route: int, body: dict[str, Any], words: str

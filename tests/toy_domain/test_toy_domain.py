@@ -93,7 +93,10 @@ def test_its_right_has_the_roles_that_it_names(matrix: Matrix) -> None:
     answers = matrix.answers(winding)
     assert {role for role in Role if answers[role] == 200} == {Role.MEMBER, Role.PLATFORM}
     refused = matrix.call(winding, matrix.own[Role.ADMIN])
-    assert refused.json()["detail"] == "a admin key may not wind up toys"
+    assert refused.json()["detail"] == (
+        "this API key has the role admin, which may not wind up toys; "
+        "use a key with the role member"
+    )
 
 
 def test_its_task_runs_beside_the_requests(toy_server: Server) -> None:
@@ -187,9 +190,9 @@ def test_two_sections_can_t_have_one_setting() -> None:
 
 def test_its_settings_reach_the_processes_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env({"QUIRE_TOY_TURNS": "9"}, added=added_settings(WITH_TOYS))
-    monkeypatch.setenv(CONTEXT, ProcessContext(settings, "postgresql://h/d", 1).spelled())
-    assert ProcessContext.told().settings.of(ToySettings).toy_turns == 9
-    assert ProcessContext.told().settings == replace(settings)
+    monkeypatch.setenv(CONTEXT, ProcessContext(settings, "postgresql://h/d", 1).encoded())
+    assert ProcessContext.from_environment().settings.of(ToySettings).toy_turns == 9
+    assert ProcessContext.from_environment().settings == replace(settings)
 
 
 def test_its_command_is_listed_and_runs() -> None:

@@ -1,4 +1,4 @@
-"""POST /v1/orgs/{org}/entries: the write path's front door."""
+"""POST /v1/orgs/{org}/entries: appends events."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         with services.part(body_reads).room.holding(tenant.id, size):
             body = await body_of(request)
             if len(body) > LARGE_BODY_BYTES:
-                # Reading megabytes of JSON must not hold up everybody else's requests.
+                # Parsing megabytes of JSON must not delay other requests.
                 events, single = await asyncio.to_thread(appender.parse, body, content_type)
             else:
                 events, single = appender.parse(body, content_type)
@@ -120,22 +120,22 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
 
 
 def _waits(request: HttpRequest) -> bool:
-    """Whether the caller waits for a checkpoint. Raises BadRequest for another query."""
+    """Return whether the request waits for a checkpoint. Raises BadRequest for another query."""
     query = request.scope["query_string"]
     if not query:
         return False
     if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
-        raise BadRequest("the only query that an append takes is wait=checkpoint")
+        raise BadRequest("an append has no query parameter but wait=checkpoint")
     return True
 
 
 def _with(document: str, name: str, value: str | None) -> str:
-    """A JSON object with one member more, unless that is None."""
+    """Return a JSON object with one more member, unless its value is None."""
     return document if value is None else f'{document[:-1]},"{name}":{value}}}'
 
 
 def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
-    """Content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
+    """Return content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
     content_type, minimal, key = "", False, None
     for name, value in request.scope["headers"]:
         if name == b"content-type":
@@ -148,14 +148,14 @@ def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
 
 
 def _announced(request: HttpRequest, limit_bytes: int) -> int:
-    """The size a body says it has, at most the limit; one that does not say may have that."""
+    """Return the announced size of a body, at most the limit; the limit if it is not announced."""
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             return min(int(value), limit_bytes) if value.isdigit() else limit_bytes
     return limit_bytes
 
 
-# Hashes, ids and times hold nothing that JSON would escape, so they are
+# Hashes, ids and times have no characters that JSON escapes, so they are
 # formatted directly: a batch of 10,000 is answered in milliseconds.
 
 
@@ -183,7 +183,7 @@ def _summary(appended: Appended) -> str:
 
 
 def _head(appended: Appended) -> str:
-    """The newest entry of the request: the head as it was then, in a replay too."""
+    """Return the newest entry of the request: the head at that time, even in a replay."""
     entries = appended.entries
     newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
