@@ -47,7 +47,7 @@ async def test_the_drill(
         folder,
         empty.owner_url,
         means(archived_trail.memory),
-        told=lambda _, done, of: told.append(done),
+        on_progress=lambda _, done, of: told.append(done),
     )
     (restored,) = await restore.run([ORG])
     assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
@@ -68,7 +68,7 @@ async def test_the_drill(
     await sound_anchors(empty, archived_trail.memory, HISTORY)
     await sound_trail(empty, ACME)
     assert await verified(empty, archived_trail.memory) == []
-    with pytest.raises(RestoreRefused, match="entries already"):
+    with pytest.raises(RestoreRefused, match="already has entries"):
         await Restore(folder, empty.owner_url, means()).run([ORG])
 
 

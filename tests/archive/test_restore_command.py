@@ -68,7 +68,7 @@ async def test_an_operator_restores(
     assert await contents(empty) == await contents(archived_trail.database)
     again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert again.returncode == 2
-    assert b"entries already" in again.stderr
+    assert b"already has entries" in again.stderr
     unknown = await asyncio.to_thread(run, "archive", "restore", "nobody", settings=settings)
     assert unknown.returncode == 2
 

@@ -44,8 +44,8 @@ async def cut(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFil
     await load(archived_trail, folder, 1_050, 10, 40)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
-        await retention.let_go(FEBRUARY)
+        await retention.drop_month(JANUARY)
+        await retention.drop_month(FEBRUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 1_060
     return archived_trail
 
@@ -107,7 +107,7 @@ async def test_no_month_leaves_while_a_snapshot_reads(
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         async with open_snapshot(archived_trail.database.server_url) as snapshot:
-            with pytest.raises(RetentionRefused, match="stays for now"):
-                await asyncio.wait_for(retention.let_go(JANUARY), 30)
+            with pytest.raises(RetentionRefused, match="stays in the database for now"):
+                await asyncio.wait_for(retention.drop_month(JANUARY), 30)
             assert await snapshot.live_from(ORG_ID) == (0, None)
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None

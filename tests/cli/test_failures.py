@@ -62,7 +62,7 @@ def test_an_append_that_could_not_begin_says_that_nothing_is_known(nowhere: str)
     settings = {"QUIRE_API_KEY": "no key at all"}
     done = run("append", "demo", "--url", nowhere, settings=settings, stdin=b"{}\n")
     assert done.returncode == 2
-    assert b"the API key is empty or holds characters no key has" in done.stderr
+    assert b"the API key is empty or has characters that no key has" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
