@@ -30,7 +30,7 @@ from ledger.core.lasting import Lasting
 from ledger.storage import partitions
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
-from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.migrate import migrate
 from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
@@ -175,7 +175,7 @@ async def prepare(settings: Settings, url: str) -> KeyFile:
     Returns what the platform key's file of this machine is worth.
     """
     name = f"quire start {os.getpid()}"
-    async with told_when_waiting(url, name):
+    async with log_lock_waits(url, name):
         return await _prepare(settings, url, name)
 
 

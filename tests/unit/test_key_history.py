@@ -154,7 +154,7 @@ def test_another_history_is_foreign() -> None:
     forged = generate(ORIGIN, seeds(50), NOW_US)
     with pytest.raises(ForeignHistory, match="key number 0"):
         forged.public().check_pins(pins)
-    with pytest.raises(ForeignHistory, match="pinned is"):
+    with pytest.raises(ForeignHistory, match="but the pins to"):
         keys(2, "other.example").public().check_pins(pins)
     forked = rotate(keys(1), seeds(51), NOW_US)
     with pytest.raises(ForeignHistory, match="key number 1"):
