@@ -49,7 +49,7 @@ def _measure(console: Console, options: argparse.Namespace) -> dict[str, Figure]
             if row.key not in options.only:
                 continue
             started = time.monotonic()
-            with console.status(f"{row.key}: {row.what} against {row.against}"):
+            with console.status(f"{row.key}: {row.work} against {row.against}"):
                 measured[row.key] = figures.judge(row, measure[row.key](scope))
             console.print(f"{row.key}: {time.monotonic() - started:.0f} s")
     return measured

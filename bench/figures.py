@@ -21,7 +21,7 @@ class Row(msgspec.Struct, frozen=True):
     """One row of the table: its key, the two compared sides, and the target."""
 
     key: str
-    what: str
+    work: str
     against: str
     target: float
     bound: Literal["at least", "at most"] = "at least"

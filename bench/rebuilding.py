@@ -29,7 +29,7 @@ _ROW: Final = struct.Struct(">hi")
 
 
 def tree_rebuild(scope: Scope, trail: SignedTrail) -> Figure:
-    """Measure how the signer catches up, from COPY to root with all checks, against hashing alone."""
+    """Measure the signer's way from COPY to root, with all checks, against hashing alone."""
     log, runs = trail.log(scope), scope.runs(5)
     leaves, root = uvloop.run(_stored(log))
 
@@ -60,7 +60,7 @@ async def _stored(log: Log) -> tuple[list[bytes], bytes]:
 
 
 async def _checked(log: Log) -> bytes:
-    """Rebuild with checks of each row's place, hash, signature and link, in the signer's portions."""
+    """Rebuild and check each row's place, hash, signature and link, in the signer's portions."""
     org, portion = log.org, RoundLimits().entries_per_org
     edge, link = Edge(), None
     async with SignerConnection.open(log.scratch.server_url) as connection:

@@ -313,7 +313,7 @@ class IdempotencyMismatch(AppendRefused):
 
 
 class QueueFull(AppendRefused):
-    """Too many entries wait, of this org or (``everyone``) of all; ``retry_after`` is in seconds."""
+    """Too many entries wait, of this org or (``everyone``) of all; ``retry_after`` in seconds."""
 
     problem_type = ProblemType("too-many-requests", 429, "Too many requests")
 

@@ -49,27 +49,27 @@ _EXIT_CODES: Final = {Verdict.VERIFIED: 0, Verdict.REFUTED: 1, Verdict.INCOMPLET
 
 
 def combine(
-    checks: Mapping[str, object], asked: Collection[str], *, fault_count: int = 0
+    checks: Mapping[str, object], required: Collection[str], *, fault_count: int = 0
 ) -> Verdict:
-    """Combine checks, by name, into a verdict; ``asked`` names the required checks.
+    """Combine checks, by name, into a verdict; ``required`` names the required checks.
 
     A check that is False refutes, required or not, and so does any fault. A
     required check that is not True, or absent from ``checks``, makes the verdict
-    incomplete; so does an empty ``asked``.
+    incomplete; so does an empty ``required``.
     """
     if fault_count or any(answer is False for answer in checks.values()):
         return Verdict.REFUTED
-    if not asked or unchecked(checks, asked):
+    if not required or unchecked(checks, required):
         return Verdict.INCOMPLETE
     return Verdict.VERIFIED
 
 
-def worse_of(one: Verdict, other: Verdict) -> Verdict:
+def worse_of(first: Verdict, second: Verdict) -> Verdict:
     """Return the worse of two verdicts: refuted before incomplete before verified."""
     order = (Verdict.VERIFIED, Verdict.INCOMPLETE, Verdict.REFUTED)
-    return max(one, other, key=order.index)
+    return max(first, second, key=order.index)
 
 
-def unchecked(checks: Mapping[str, object], asked: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the required checks without an answer, in the order of ``asked``."""
-    return tuple(name for name in asked if not isinstance(checks.get(name), bool))
+def unchecked(checks: Mapping[str, object], required: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the required checks without an answer, in the order of ``required``."""
+    return tuple(name for name in required if not isinstance(checks.get(name), bool))

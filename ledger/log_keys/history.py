@@ -107,7 +107,7 @@ class LogKeyHistory:
         return self.keys[-1]
 
     def org_origin(self, slug: str) -> str:
-        """Return the origin, which is also the key name, of an org's log. Raises KeyHistoryError."""
+        """Return an org's log origin, which is also the key name. Raises KeyHistoryError."""
         return org_origin(self.origin, slug)
 
     @property
@@ -116,7 +116,7 @@ class LogKeyHistory:
         return anchor_origin(self.origin)
 
     def org_verifiers(self, slug: str) -> tuple[Verifier, ...]:
-        """Return the verifiers of an org's checkpoints, oldest key first. Raises KeyHistoryError."""
+        """Return the verifiers of an org's checkpoints, oldest first. Raises KeyHistoryError."""
         name = self.org_origin(slug)
         return tuple(Ed25519Verifier(name, key.ed25519) for key in self.keys)
 

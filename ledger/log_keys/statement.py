@@ -156,7 +156,7 @@ def verify_statement(statement: Statement, before: Body | None) -> int:
 
 
 def parse_time(text: str) -> int:
-    """Parse the form of :func:`ledger.entry.format_time` to microseconds. Raises KeyHistoryError."""
+    """Parse a time of :func:`ledger.entry.format_time` to microseconds. Raises KeyHistoryError."""
     if _TIME.fullmatch(text):
         try:
             return from_datetime(datetime.fromisoformat(text))

@@ -154,7 +154,7 @@ class Edge:
         return new
 
     def _append_one(self, node: bytes, new: dict[int, list[bytes]]) -> None:
-        """Append like counting in binary: a node whose left sibling is complete becomes a parent."""
+        """Append like counting in binary: a node with a complete left sibling becomes a parent."""
         size, nodes = self._size, self._nodes
         self._size += 1
         new.setdefault(0, []).append(node)

@@ -94,7 +94,7 @@ async def first_anchored_above(
 
 
 async def attested_anchor(database: Database, index: int) -> StoredCheckpoint | None:
-    """Return the first timestamped anchor with this leaf, else the first cosigned, else the first."""
+    """Return the first anchor with this leaf that is timestamped, else cosigned, else any."""
     row = await database.fetchrow(ATTESTED_ANCHOR, index)
     return None if row is None else StoredCheckpoint(*row)
 

@@ -41,10 +41,16 @@ CONNECTION_LOST: Final = (
 def explain(error: BaseException) -> StorageError:
     """Translate an asyncpg or socket error to DatabaseUnavailable."""
     # PostgreSQL puts details and hints on further lines; a log message has one line.
-    text = " ".join(str(error).split("\n")) or type(error).__name__
+    text = " ".join(str(error).split("\n")) or _without_text(error)
     if isinstance(error, asyncpg.DiskFullError):
         return DatabaseUnavailable(f"the database has no disk space left: {text}")
     return DatabaseUnavailable(f"the database can't do this now: {text}")
+
+
+def _without_text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    return "the connection failed"
 
 
 @asynccontextmanager

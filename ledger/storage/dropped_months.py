@@ -34,7 +34,7 @@ SELECT first_seq, last_seq, first_at, last_at FROM departed WHERE org_id = $1 OR
 LAST: Final = """
 SELECT last_seq, last_hash, last_at FROM departed WHERE org_id = $1
 ORDER BY first_seq DESC LIMIT 1"""
-GONE: Final = """
+MONTHS_DROPPED: Final = """
 SELECT month, sum(entries)::bigint, count(*), min(target), min(departed_at)
 FROM departed GROUP BY month, record_seq ORDER BY month LIMIT $1"""
 # The months come from the names of the partitions.
@@ -135,7 +135,7 @@ async def exclusive(url: str) -> AsyncIterator[bool]:
 
 async def gone(database: Database) -> list[DroppedMonthSummary]:
     """Return the dropped months, oldest first."""
-    return [DroppedMonthSummary(*row) for row in await database.fetch(GONE, MAX_MONTHS)]
+    return [DroppedMonthSummary(*row) for row in await database.fetch(MONTHS_DROPPED, MAX_MONTHS)]
 
 
 async def months(database: Database) -> list[Month]:

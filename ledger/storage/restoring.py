@@ -186,7 +186,7 @@ async def restoring(owner_url: str) -> AsyncIterator[RestoreTransaction]:
                 yield RestoreTransaction(connection, beside)
     except asyncpg.InsufficientPrivilegeError as error:
         raise RestoreRefused(
-            f"only the owner of the database can restore, and this login is not the owner: {error}. "
+            f"only the owner of the database can restore, and this login is not it: {error}. "
             "Give the owner's URL as QUIRE_DATABASE_OWNER_URL"
         ) from error
     except asyncpg.UniqueViolationError as error:

@@ -51,7 +51,7 @@ FROM heads h LEFT JOIN trees t ON t.org_id = h.org_id"""
 
 
 class SigningState(NamedTuple):
-    """The state of signing over all orgs: unsigned entries, stopped trees, newest anchor (POSIX s)."""
+    """The state of signing over all orgs; ``anchored_s`` is the newest anchor's POSIX time."""
 
     unsigned: int
     stopped: int
@@ -117,9 +117,9 @@ async def tree(database: Database, org_id: int) -> Tree | None:
     return None if row is None else Tree(*row)
 
 
-async def tiles(database: Database, org_id: int, wanted: Iterable[Tile]) -> dict[Tile, bytes]:
+async def tiles(database: Database, org_id: int, requested: Iterable[Tile]) -> dict[Tile, bytes]:
     """Return these tiles, each cut to its width. Raises MissingTile."""
-    distinct = list(dict.fromkeys(wanted))
+    distinct = list(dict.fromkeys(requested))
     places = sorted({(tile.level, tile.index) for tile in distinct})
     rows = await database.fetch(
         TILE_PARTS, org_id, [level for level, _ in places], [index for _, index in places]

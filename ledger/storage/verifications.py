@@ -110,7 +110,7 @@ class VerificationTable:
         await self._database.execute(FINISH, job_id, state, *advance, result, error)
 
     async def expire(self, now: datetime, days: int) -> int:
-        """Delete jobs that ended over ``days`` before ``now``; return the number of deleted jobs."""
+        """Delete the jobs that ended over ``days`` before ``now``; return their number."""
         deleted = 0
         while True:
             tag = await self._database.execute(EXPIRE, now - timedelta(days=days))

@@ -56,7 +56,7 @@ class StaticLog:
         return edge_from_tiles(size, self._tiles(tiles_for_edge(size)))
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
-        """Prove an entry. Raises MerkleError if there is no such entry, TileError for a bad tile."""
+        """Prove an entry. Raises MerkleError without such an entry, TileError for a bad tile."""
         size = self._size if size is None else size
         return inclusion_proof(index, size, self._tiles(tiles_for_inclusion(index, size)))
 
