@@ -86,7 +86,7 @@ class KeyPins:
         within = {p: digest for p, digest in self.by_position.items() if p < len(digests)}
         if not within:
             raise HistoryBeforePins(
-                f"none of the {len(digests)} keys of {origin!r} is pinned: get a key history that "
+                f"none of the {len(digests)} keys of {origin!r} is pinned: get a history that "
                 f"reaches key number {min(self.by_position)}, or pins of these keys"
             )
         for position, digest in within.items():

@@ -35,7 +35,7 @@ def check_base_origin(origin: str) -> str:
     """Return the base origin if it is valid: a URL without scheme. Raises KeyHistoryError."""
     if len(origin) > BASE_ORIGIN_CHARACTERS_MAX or not _BASE.fullmatch(origin):
         raise KeyHistoryError(
-            "a log's origin must be a host, optionally with a path, without a scheme or a slash at "
+            "a log's origin must be a host, optionally with a path, without scheme or a slash at "
             f'the end, such as "audit.example.com/ledger": at most {BASE_ORIGIN_CHARACTERS_MAX} '
             "characters"
         )

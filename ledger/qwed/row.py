@@ -102,9 +102,7 @@ class QwedRow:
             raise MalformedQwedRow(f"a QWED audit row lacks the columns {', '.join(missing)}")
         hashed: dict[str, Any] = {name: columns[name] for name in REQUIRED_COLUMNS}
         if type(hashed["id"]) is not int:
-            raise MalformedQwedRow(
-                f"the id of a QWED audit row must be an integer, not {hashed['id']!r}"
-            )
+            raise MalformedQwedRow("a QWED audit row has an id that is not an integer")
         if isinstance(hashed["timestamp"], str):
             hashed["timestamp"] = iso_time(hashed["timestamp"])
         # SQLite has no booleans. Other values than 0 and 1 remain, and fail the hash.

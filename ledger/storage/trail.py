@@ -239,7 +239,7 @@ class AppendTransaction:
         )
         if status != f"UPDATE {len(moves)}":
             raise HeadConflict(
-                f"{len(moves)} heads were to be moved, but the database answered {status}"
+                f"{len(moves)} heads were to be moved, but the database reports {status}"
             )
 
     async def freeze(self, org_id: int, reason: str) -> str:

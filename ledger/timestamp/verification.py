@@ -162,15 +162,11 @@ def sorted_certificates(token: bytes) -> bytes:
 def _own_errors() -> Iterator[None]:
     try:
         yield
-    except (
-        VerificationError,
-        ValueError,
-        TypeError,
-        LookupError,
-        OverflowError,
-        StopIteration,
-    ) as error:
+    except VerificationError as error:
         raise TimestampError(f"the timestamp does not verify: {error}") from error
+    except (ValueError, TypeError, LookupError, OverflowError, StopIteration) as error:
+        # These come from parsing; their texts name Python's or Rust's values.
+        raise TimestampError("the timestamp does not verify: its structure is not valid") from error
 
 
 def _signer(response: TimeStampResponse) -> x509.Certificate:

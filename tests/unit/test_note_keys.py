@@ -75,7 +75,9 @@ def encoded(kind: int, public: bytes) -> str:
 
 @pytest.mark.parametrize("kind", [0, 2, 3, 5, 7, 0xFA, 0xFF])
 def test_another_type_is_named_and_refused(kind: int) -> None:
-    with pytest.raises(NoteError, match=f"type 0x{kind:02x}; this version supports 0x01, 0x04, 0x06"):
+    with pytest.raises(
+        NoteError, match=f"type 0x{kind:02x}; this version supports 0x01, 0x04, 0x06"
+    ):
         parse_vkey(encoded(kind, PUBLIC))
     with pytest.raises(NoteError, match=f"type 0x{kind:02x}"):
         parse_skey("PRIVATE+KEY+" + encoded(kind, SEED))
