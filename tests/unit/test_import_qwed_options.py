@@ -32,7 +32,7 @@ def test_no_secret_names_the_variable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dsn", "reason"),
     [
-        ("sqlite:////nowhere/qwed.db", "there is no SQLite file"),
+        ("sqlite:////nowhere/qwed.db", "does not exist"),
         ("mysql://db/qwed", "must be given as"),
     ],
 )

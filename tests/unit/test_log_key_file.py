@@ -98,7 +98,7 @@ def test_keys_of_the_environment_need_no_file(tmp_path: Path) -> None:
 def test_broken_keys_of_the_environment_are_refused_by_name(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, log_signing_keys="do-not-show\udcff")
     message = refusal(settings, log_is_new=True)
-    assert message.startswith("QUIRE_LOG_SIGNING_KEYS: a log key file is JSON")
+    assert message.startswith("QUIRE_LOG_SIGNING_KEYS: the log key file can't be read")
     assert "do-not-show" not in message
 
 
