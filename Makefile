@@ -38,9 +38,10 @@ test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL
 # The ring to run while working: all that is pure, with a tenth of the made-up examples, and a thin
 # slice through the real PostgreSQL. A new test of the unit folder is in by itself.
 QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parsers.py tests/client/test_protocol.py tests/cli/test_text.py \
-	tests/cli/test_command_tree.py tests/storage/test_migrate.py tests/storage/test_worm.py \
+	tests/cli/test_command_tree.py tests/cli/test_import_qwed_options.py tests/cli/test_verdicts.py \
+	tests/storage/test_migrate.py tests/storage/test_worm.py \
 	tests/sequencer/test_batching.py tests/sequencer/test_idempotency.py \
-	tests/http/test_adding.py tests/http/test_reading.py tests/verification/test_single.py
+	tests/http/test_adding.py tests/http/test_disclosures.py tests/http/test_reading.py tests/verification/test_single.py
 
 .PHONY: test-quick
 test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
