@@ -1,4 +1,4 @@
-"""The rules of the suite itself: what imports what, names of fixtures, case files, the map."""
+"""The rules of the suite itself: imports, names of fixtures, case files, the map in README.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAYS_NOTHING = {"one", "two", "common", "window", "start", "trail", "module_data
 
 
 def _imports(tree: ast.Module) -> set[str]:
-    """Dotted names of all that a module imports, and of what it takes from there."""
+    """The dotted names of the modules that a module imports, and of the names from them."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

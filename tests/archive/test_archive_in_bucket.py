@@ -1,4 +1,4 @@
-"""A trail archived in object storage that enforces its locks."""
+"""A trail is archived in object storage that enforces Object Lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What archiving costs and how far it is behind, as the metrics read it."""
+"""The metrics report the cost of archiving and the archive's lag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database's own conditions for dropping a month, asked by the server's role itself."""
+"""The database refuses to drop a month, even to the server role, unless its conditions hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.trails import ORG_ID
 
 
 async def recorded(archived_trail: ArchivedFilesCheck, folder: Target, /, **changes: Any) -> int:
-    """An entry of the system trail that says what of January goes, or something else."""
+    """Append the system entry that records the drop of January, with changes; returns its seq."""
     (held,) = await dropped_months.ranges(archived_trail.server, JANUARY)
     one = {
         "org_id": ORG_ID,

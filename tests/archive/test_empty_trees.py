@@ -1,4 +1,4 @@
-"""The checkpoint of size 0 in an archive: kept in the history, and back after a restore."""
+"""The checkpoint of size 0 is archived in the history, and a restore brings it back."""
 
 from __future__ import annotations
 

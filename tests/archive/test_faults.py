@@ -1,4 +1,4 @@
-"""Lost lines, throttling, wrong credentials, bytes that change: retried or reported, never counted."""
+"""Lost connections, throttling, wrong credentials, changed bytes: retried or reported, never archived."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def through(proxy: S3Proxy, storage: ObjectStorage) -> TargetSettings:
 async def target(
     s3_proxy: S3Proxy, s3_environ: ObjectStorage, bucket: str
 ) -> AsyncIterator[Target]:
-    """A target behind the proxy."""
+    """A bucket target behind the proxy."""
     async with open_target(f"s3://{bucket}/acme", through(s3_proxy, s3_environ)) as opened:
         yield opened
 
@@ -104,7 +104,7 @@ async def test_other_bytes_than_were_sent_are_found_by_reading_back(
 async def test_other_bytes_that_a_server_took_unseen_never_count(
     target: Target, s3_proxy: S3Proxy, s3_environ: ObjectStorage
 ) -> None:
-    if s3_environ.checks_credentials:  # it also sees, by the signature, that digests are gone
+    if s3_environ.checks_credentials:  # the signature covers the digests
         s3_proxy.decide = always("PUT", Fault.BODY_REPLACED)
         with pytest.raises(ArchiveDenied):
             await target.put(KEY, BUNDLE, tomorrow())
@@ -236,6 +236,6 @@ async def test_two_writers_of_one_key_leave_one_version(
                 assert isinstance(result, StoredObject | ArchiveMismatch)
             else:
                 assert isinstance(result, ArchiveMismatch)
-        # Whoever comes later is told of the other bytes by any server.
+        # Any server reports the other bytes to the later writer.
         with pytest.raises(ArchiveMismatch):
             await target.put(KEY, b"third", until)

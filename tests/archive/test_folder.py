@@ -1,4 +1,4 @@
-"""A folder as a target: whole files or none, never overwritten, nothing outside it reached."""
+"""A folder target writes whole files or none, overwrites none, and reaches nothing outside itself."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ async def test_a_failing_disk_never_counts_and_leaves_no_half_object(
     number: int,
     error: type[ArchiveError],
 ) -> None:
-    """A double for the disk, as none fails at a system call of our choice."""
+    """A double for the disk: a real one can't be made to fail at a chosen system call."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))

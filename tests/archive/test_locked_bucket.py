@@ -1,4 +1,4 @@
-"""Object storage with Object Lock: what is archived there, nobody can delete or change."""
+"""Object storage with Object Lock: archived objects can't be deleted or changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An archive as its writer leaves it, in the hands of an auditor with `quire-verify --log`."""
+"""An auditor verifies an archive with `quire-verify --log`, as its writer left it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verify(folder: Path) -> Judgement:
 
 
 async def archived(archived_trail: ArchivedFilesCheck, target: Target, folder: Path) -> Path:
-    """A trail that was archived in steps."""
+    """The folder of a trail that was archived in several steps."""
     for count in (3, 252, 1, 300, 44):
         await archived_trail.grow(count)
         await archived_trail.archive(target)
@@ -94,7 +94,7 @@ async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
     parts = ("org.json", "history", "nonces", "payloads")
     for part in parts:
         (here / part).rename(aside / part)
-    bare = verify(here)  # a log like any other
+    bare = verify(here)  # without payloads it is verified as an ordinary log
     assert (bare.outcome, bare.payloads) == ("verified", NOT_CHECKED)
     for part in parts:
         (aside / part).rename(here / part)

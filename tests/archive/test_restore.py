@@ -1,4 +1,4 @@
-"""The drill: a database is destroyed, its orgs come back from the archive, bit for bit, and go on."""
+"""The restore drill: orgs of a lost database are restored from the archive, bit for bit, and go on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACME = OrgFacts(ORG_ID, ORG, False, b"")
 
 @pytest.fixture
 def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database with nothing in it."""
+    """A migrated database without rows."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
@@ -133,7 +133,7 @@ async def test_a_tampered_archive_does_not_come_back(
                 refused += 1
                 assert await contents(empty) == nothing, key
             else:
-                # Tiles are made anew from the leaves, and older partial bundles are not read.
+                # A restore computes tiles from the leaves, and does not read older partial bundles.
                 assert "tile" in key.parts or "checkpoints" in key.parts, key
                 async with superuser(empty) as connection:
                     await wipe(connection)
@@ -207,7 +207,7 @@ async def test_sealed_months_take_what_comes_back_and_nothing_else(
 
 
 async def sound_sizes(database: Database) -> list[int]:
-    """Sizes of the org's checkpoints."""
+    """The sizes of the org's checkpoints, after checking its history."""
     async with superuser(database) as connection:
         rows = await connection.fetch(
             "SELECT size FROM checkpoints WHERE org_id = $1 ORDER BY size", ORG_ID
@@ -216,13 +216,13 @@ async def sound_sizes(database: Database) -> list[int]:
 
 
 async def wipe(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Empty every table, for the next try in the same database."""
+    """Empty every table, for the next attempt in the same database."""
     for table in (*reversed(TABLES), "archived", "archived_attestations"):
         await connection.execute(f"DELETE FROM {table}")
 
 
 class Killed(Exception):
-    """Stands for a process that ended here."""
+    """Raised where a real process would have been killed."""
 
 
 def _killed(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Timestamps and cosignatures come back when they are of the anchor they were archived for."""
+"""A restore brings back timestamps and cosignatures that fit the anchor they were archived with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLICY = parse_policy(f"witness one {WITNESS.vkey()} https://one.test\nquorum on
 
 @pytest.fixture
 def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database with nothing in it."""
+    """A migrated database without rows."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
@@ -36,7 +36,7 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 
 @pytest.fixture
 async def notes(archived_trail: ArchivedFilesCheck, folder: Target) -> dict[int, bytes]:
-    """Three anchors' notes by their sizes, archived."""
+    """The notes of three archived anchors by size."""
     for _ in range(3):
         await archived_trail.grow(5)
     await archived_trail.archive(folder)

@@ -1,4 +1,4 @@
-"""`quire archive restore` and `quire retention` as an operator runs them; kill -9 in the middle."""
+"""`quire archive restore` and `quire retention` as an operator runs them, also with kill -9."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.support.trails import ORG, ORG_ID, RING
 
 @pytest.fixture
 def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A database without any table: a restore migrates it."""
+    """A database without tables: the restore migrates it."""
     database = postgres_cluster.empty()
     yield database
     postgres_cluster.drop(database)
 
 
 def operators(database: Database, target: Target, data_dir: Path) -> dict[str, str]:
-    """Settings of a machine that has the keys and nothing else."""
+    """The settings of a machine that has only the keys."""
     data_dir.mkdir(exist_ok=True)
     for name, content in (
         ("signing-keys.json", dump_keyring(RING)),
@@ -95,7 +95,7 @@ async def test_kill_9_in_the_middle(
 
 
 async def _copying(database: Database) -> None:
-    """Return once a restore has written rows that it has not committed."""
+    """Wait until a restore has written rows and not yet committed them."""
     deadline = time.monotonic() + 60
     connection = await asyncpg.connect(database.superuser_url)
     try:

@@ -1,4 +1,4 @@
-"""A sealed org comes back: its trail from the archive, its keys from a backup or not at all."""
+"""A sealed org is restored: its trail from the archive, its keys only from a backup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.restoring import restored
 from tests.support.serving import Server, start_server
 
 KEPT = ("orgs", "subjects")
-"""Tables that a backup keeps, without any entry: some kilobytes."""
+"""The tables of a backup without entries: a few kilobytes."""
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 async def read(
     server: Server, database: Database, data_dir: Path, records: list[str]
 ) -> list[dict[str, Any]]:
-    """The entries as a new server shows them, and one appended after them."""
+    """The entries as a new server returns them, and one entry appended after them."""
     again = await asyncio.to_thread(start_server, database, data_dir, checkpoints=False)
     try:
         path = f"/v1/orgs/{server.org}/entries"

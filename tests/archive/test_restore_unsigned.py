@@ -1,4 +1,4 @@
-"""What an archive's org.json says is signed by nobody: no privacy is lost by it."""
+"""An archive's org.json is not signed: altering it loses no privacy."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.support.trails import ORG
 
 @pytest.fixture
 def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database with nothing in it."""
+    """A migrated database without rows."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
 
 
 async def say(folder: Target, org: str, **said: object) -> None:
-    """Put another org.json, as whoever writes to the target can."""
+    """Replace org.json, as anyone with write access to the target can."""
     about = await ArchiveReader(folder, org).about()
     changed = msgspec.structs.replace(about, **said)
     await folder.put_pointer(f"{org}/{ORG_KEY}", changed.encode(), None, False)

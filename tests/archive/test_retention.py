@@ -1,4 +1,4 @@
-"""Months leave the database: only when all conditions hold, and never an entry with them."""
+"""Retention drops a month only when all conditions hold, and loses no entry."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_killed_at_each_step_nothing_is_lost(
 
 
 class Killed(Exception):
-    """Stands for a process that ended here."""
+    """Raised where a real process would have been killed."""
 
 
 def _killed(*_: object) -> None:

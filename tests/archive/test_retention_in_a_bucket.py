@@ -1,4 +1,4 @@
-"""Retention and restore with a bucket that locks what is in it."""
+"""Retention and restore with a bucket whose objects are locked."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_what_leaves_is_locked_from_then_on(
             lasts = held.retain_until and held.retain_until >= asked + timedelta(days=30)
             if not (held.legal_hold if policy.legal_hold else lasts):
                 short.append(key)
-    # The last bundle holds nothing of January, and nonces stay in the database.
+    # The last entry bundle has no entry of January, and nonces stay in the database.
     packs = {"payloads/000/000-255", "payloads/001/000-255"}
     assert packs <= set(keys) - set(short)
     assert {"checkpoint", "log-keys.json", "org.json", "tile/0/000", "tile/0/001"}.isdisjoint(short)

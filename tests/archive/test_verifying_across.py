@@ -1,4 +1,4 @@
-"""A full verification of a trail of which months have left the database."""
+"""Full verification of a trail of which months were dropped from the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def verified(
     first: int | None = None,
     last: int | None = None,
 ) -> Result:
-    """The verdict on the trail, or a range of it, by the log's own keys."""
+    """Verify the trail, or a range of it, with the log's own keys."""
     return await verify_trail(
         archived_trail.database.server_url,
         Verified(ORG_ID, ORG, first, last),
@@ -40,7 +40,7 @@ async def verified(
 
 @pytest.fixture
 async def cut(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
-    """A trail of 1,100 entries, of which the archive alone has the first 1,060."""
+    """A trail of 1,100 entries, the first 1,060 of which are only in the archive."""
     await load(archived_trail, folder, 1_050, 10, 40)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:

@@ -1,4 +1,4 @@
-"""Timestamps over HTTP from OpenSSL's authority, and its faults."""
+"""Timestamps over HTTP from OpenSSL's authority, and the authority's faults."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The witness's client against real witnesses, and against answers no witness should give."""
+"""The witness client against real witnesses, and against answers that no witness should give."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -243,7 +243,7 @@ async def test_an_answer_that_is_too_large(canned: Canned) -> None:
 
 
 async def test_an_answer_that_comes_byte_by_byte_is_cut() -> None:
-    """A timeout for each read would wait for ever."""
+    """A timeout per read would never expire."""
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
@@ -253,7 +253,7 @@ async def test_an_answer_that_comes_byte_by_byte_is_cut() -> None:
                 await writer.drain()
                 await asyncio.sleep(0.05)
         except OSError:
-            pass  # cut, as it should be
+            pass  # the client cut the connection, as it should
         writer.close()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:

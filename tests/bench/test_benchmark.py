@@ -1,4 +1,4 @@
-"""The benchmark runs, says what it promises, and leaves nothing behind."""
+"""The benchmark runs, prints the documented figures, and leaves no process or file behind."""
 
 import json
 import os

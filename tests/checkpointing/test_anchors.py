@@ -1,4 +1,4 @@
-"""The anchor log: nothing that was planted or changed enters an anchor; clocks and bounds."""
+"""The anchor log: no planted or changed row enters an anchor; clocks and bounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HISTORY = log_keys().public()
 
 
 async def plant(server: Process, idx: int, org: OrgFacts, size: int, leaf: bytes) -> None:
-    """A row that somebody with the server's own rights adds."""
+    """Add an anchor leaf, as an attacker with the server role's rights can."""
     await server.database.execute(ADD, idx, org.id, size, NONCE, leaf)
 
 
@@ -214,7 +214,7 @@ async def test_a_clock_set_back_dates_nothing_back(
                 assert size is not None
                 note = (await checkpoints_of(database, ANCHOR_LOG))[size]
                 dated.append(open_anchor(note, HISTORY).time_s - 2_000_000_000)
-        async with superuser(database) as connection:  # which nobody reads
+        async with superuser(database) as connection:  # which is not read
             await connection.execute(
                 "UPDATE trees SET anchored_at = '4000-01-01Z' WHERE org_id = 0"
             )

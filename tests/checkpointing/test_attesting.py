@@ -1,4 +1,4 @@
-"""Anchors attested by a real timestamp authority: stamped, renewed, and never waited for."""
+"""Anchors are timestamped by a real authority, the stamps renewed, and signing never waits for it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tree of an org without entries: signed once, at size 0, and then like any other."""
+"""The tree of an org without entries is signed once at size 0; later it grows like any other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_new_org_is_signed_at_size_0_once(
             assert await signer.anchor() is None
     first = await checkpoints_of(database, org.id)
     assert list(first) == [0]
-    # Neither does a signer that was restarted, nor one that remembers nothing.
+    # A restarted signer, and one with an empty memory, do not sign it again either.
     for again in (memory, tmp_path / "unknowing"):
         async with checkpointer(database.server_url, again) as signer:
             assert (await signer.sweep()).stopped == []
@@ -74,7 +74,7 @@ async def test_a_crash_signs_no_two_notes(
     after: bool,
     grows: bool,
 ) -> None:
-    """The size is remembered, and COMMIT fails, or took effect without an answer."""
+    """The memory has the size, and COMMIT fails, or takes effect without an answer."""
     server, org = one_org
     memory = tmp_path / "memory"
     owner: Any = SignerConnection if after else SigningTransaction

@@ -1,4 +1,4 @@
-"""What the checkpointer reads of a trail, without a database: every bit, cut anywhere."""
+"""The checkpointer's reading of a trail, without a database: every bit flipped, chunks cut anywhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = LeafRange(ORG_ID + 1, "other", 0, 1, None, 0)
 
 
 def stream(rows: Sequence[StoredEntry]) -> bytes:
-    """The rows as the database sends them; None is NULL."""
+    """The rows as the database's COPY sends them; None is NULL."""
     parts = [COPY_SIGNATURE, bytes(8)]
     for row in rows:
         values: list[bytes | None] = [
@@ -38,7 +38,7 @@ def stream(rows: Sequence[StoredEntry]) -> bytes:
 async def follow(
     data: bytes, places: Sequence[LeafRange] = (PLACE,), cut: int = 1 << 20
 ) -> FollowedRows:
-    """What is found of the first place."""
+    """Follow the stream, cut into chunks of ``cut`` bytes; returns the rows of the first range."""
     follower = Follower(places, RING)
     for start in range(0, len(data), cut):
         await follower.feed(data[start : start + cut])
@@ -91,7 +91,7 @@ async def test_values_of_any_width_are_doubts_of_their_own_org_only(
     assert found[ORG_ID].hashes == HASHES[:seq]
     doubt = found[OTHER.org_id].doubt
     assert doubt is not None
-    assert doubt.kind == "entry_moved"  # it names the first org
+    assert doubt.kind == "entry_moved"  # the row names the first org
 
 
 async def test_rows_of_no_org_asked_for_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The signer's memory: lost, damaged, read-only, on a full disk. Nothing is signed without it."""
+"""The signer's memory is lost, damaged, read-only or on a full disk: nothing is signed without it."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def test_signing_goes_on_after_it_was_lost(
 async def test_an_older_memory_holds_no_one_up(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """As that of a second machine that led before, also where its last commit never came."""
+    """A second machine that led before has an older memory, also one whose last COMMIT was lost."""
     server, org = one_org
     old, new = tmp_path / "old", tmp_path / "new"
     await server.append(org, *[b"%d" % n for n in range(200)])
@@ -195,7 +195,7 @@ async def test_an_older_memory_holds_no_one_up(
 async def test_a_memory_that_says_otherwise_stops_the_org(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """The tree of size 100 that this machine signed is none of which this one goes on."""
+    """The trail does not continue the tree of size 100 that this machine signed."""
     server, org = one_org
     await server.append(org, *[b"%d" % n for n in range(200)])
     async with checkpointer(database.server_url, tmp_path / "new") as signer:
@@ -211,7 +211,7 @@ async def test_a_memory_that_says_otherwise_stops_the_org(
 async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """Once proven: a tree row that says more than was signed is not believed."""
+    """Only once proven: a tree row that claims more than was signed is not believed."""
     server, org = one_org
     liar = await new_org(server.database)
     for one in (org, liar):

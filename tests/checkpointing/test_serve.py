@@ -1,4 +1,4 @@
-"""`quire serve` keeps a signer: it starts one, starts another when that dies, leaves none behind."""
+"""`quire serve` runs a signer process: it starts it, replaces it when it dies, and ends it at its end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server(database: Database, data_dir: Path) -> Iterator[QuireProcess]:
 
 
 def signer_of(server: QuireProcess) -> int:
-    """The process id of the signer, once it runs."""
+    """Wait for the signer process; returns its id."""
     deadline = time.monotonic() + SIGNED_S
     while True:
         for child in psutil.Process(server.process.pid).children():
@@ -54,7 +54,7 @@ def append(server: QuireProcess, slug: str, key: str, events: object = EVENT) ->
 
 
 def signed(database: Database, size: int) -> None:
-    """Wait until the one org's trail, and an anchor over it, is signed."""
+    """Wait until the only org's trail is signed at this size and anchored."""
     deadline = time.monotonic() + SIGNED_S
     query = "SELECT max(size) FROM checkpoints WHERE org_id <> 0"
     while blocking(fetch(database, query))[0][0] != size:
@@ -147,7 +147,7 @@ def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Pat
 
 
 def test_a_backlog_is_caught_up_with_and_told_of(database: Database, data_dir: Path) -> None:
-    """A trail that nobody signed so far, longer than what one round takes of it."""
+    """An unsigned trail that is longer than one round signs."""
     server = QuireProcess(data_dir, database.server_url)
     server.settings(QUIRE_CHECKPOINTS="false", QUIRE_LOG_LEVEL="info")
     server.start()

@@ -1,4 +1,4 @@
-"""The client commands as processes, against a running server; every test in an org of its own."""
+"""The client commands as processes against a running server; each test uses an org of its own."""
 
 import asyncio
 import gzip
@@ -34,7 +34,7 @@ class Org:
         return done.stdout.decode()
 
     def said(self, *arguments: str, stdin: bytes = b"", expect: int = 0) -> str:
-        """Standard error of a command."""
+        """Run a command; returns its standard error."""
         done = run(*arguments, settings=self.settings, stdin=stdin)
         assert done.returncode == expect, done.stderr.decode()
         return done.stderr.decode()
@@ -52,7 +52,7 @@ class Org:
         return on_terminal(*arguments, settings={**self.settings, **settings})
 
     def erase(self, subject: str, *, typed: str) -> Session:
-        """Erase a subject on a terminal, with this answer to the question."""
+        """Run the erase command on a terminal, and answer its question with ``typed``."""
         command = ("subjects", "erase", self.slug, subject)
         return on_terminal(*command, settings=self.settings, prompt="[y/N]", typed=typed)
 
@@ -330,7 +330,7 @@ def test_no_color(org: Org) -> None:
 
 
 def tamper(server: Server, slug: str, seq: int) -> None:
-    """Change an entry in the database, as somebody could who has switched the triggers off."""
+    """Change an entry in the database, as an attacker who disabled the triggers."""
 
     async def change() -> None:
         connection = await asyncpg.connect(server.database.superuser_url)

@@ -1,4 +1,4 @@
-"""The commands as a whole: help, documentation, and what is imported for them."""
+"""All commands together: their help, their documentation, and the modules they import."""
 
 import re
 import subprocess

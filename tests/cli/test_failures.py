@@ -1,4 +1,4 @@
-"""What a person sees when something is wrong: one message, a fitting exit code, no traceback."""
+"""Failures of the commands: one message, a fitting exit code, no traceback."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ KEY = "quire_live_a_secretsecret"
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """URL of a port on which nobody listens, and nobody else will."""
+    """The URL of a bound port that does not listen, so that no other process can."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -26,7 +26,7 @@ def nowhere() -> Iterator[str]:
 
 @pytest.fixture
 def eavesdropper() -> Iterator[tuple[str, list[bytes]]]:
-    """URL of a listener that notes what it is sent, and hangs up."""
+    """The URL of a listener that records the bytes it receives, and closes the connection."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_with_130_and_says_what_was_done(nowhere: str) -> None:
         assert process.stderr is not None
         process.stdin.write(b"[]\n")
         process.stdin.flush()
-        reported = process.stderr.readline()  # from here on it waits for the next line
+        reported = process.stderr.readline()  # from now on the command waits for the next line
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
     assert reported.startswith(b"line 1: ")

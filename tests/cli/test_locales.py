@@ -1,4 +1,4 @@
-"""One server and its commands under hostile locales, encodings and variables of other programs."""
+"""A server and its commands under hostile locales, encodings and environment variables."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LOCALES = {
 
 @pytest.fixture(scope="module")
 def serving(session_dir: Path) -> Iterator[QuireProcess]:
-    """A first start in the ASCII locale, in a folder whose name is not ASCII."""
+    """A server first started in the ASCII locale, in a folder with a name beyond ASCII."""
     process = QuireProcess(session_dir / "Ort-é-€", workers=2)
     process.settings(**ASCII, **LIBPQ, TZ="Asia/Kolkata")
     process.start()

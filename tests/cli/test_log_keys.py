@@ -72,7 +72,7 @@ def test_rotation_appoints_a_key_that_signs_and_the_old_notes_stay(key_file: Pat
     assert "keep a copy" in result.stderr
     history = rotated.public()
     history.check_extends(keys(2).public())
-    assert history.keys[:2] != keys(2).public().keys  # the second is retired now
+    assert history.keys[:2] != keys(2).public().keys  # the second key is retired now
     assert len(history.keys) == 3
     assert open_anchor(anchor_note(keys(2)), history).key.position == 1
     text = TreeHead(anchor_origin(ORIGIN), 4, bytes(32)).text()

@@ -1,4 +1,4 @@
-"""Commands that are given no ORG take the one that the API key belongs to."""
+"""Commands without an ORG argument use the org of the API key."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`quire keys platform` on a real server: a lost or leaked platform key is replaced."""
+"""`quire keys platform` replaces a lost or leaked platform key of a real server."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_keyring_that_others_may_read_is_refused(keyring: Path) -> None:
 
 
 def test_the_owner_of_the_file_stays(keyring: Path) -> None:
-    # Without root there is only one owner it can have, and it has it.
+    # Without root a file can have only one owner, and this one has it.
     owner = 12345 if os.geteuid() == 0 else os.geteuid()
     os.chown(keyring, owner, -1)
     assert invoke("keys", "rotate-signing", "--data-dir", str(keyring.parent)).exit_code == 0

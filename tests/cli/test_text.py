@@ -1,4 +1,4 @@
-"""Text from outside on its way to a terminal."""
+"""Text from outside is made safe before it is printed on a terminal."""
 
 import json
 

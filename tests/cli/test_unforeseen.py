@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one message and exit code 2: 1 says that a trail has a fault."""
+"""Every unexpected failure is one message and exit code 2; exit code 1 reports a fault of a trail."""
 
 import http.server
 import json
@@ -35,7 +35,7 @@ def quire(
     shell: str = "",
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `quire` as a process, with redirections of a shell."""
+    """Run `quire` as a process, with shell redirections."""
     command = ["sh", "-c", f'exec "$@" {shell}', "sh", *QUIRE, *arguments]
     return subprocess.run(
         command,
@@ -59,7 +59,7 @@ def assert_refused(done: subprocess.CompletedProcess[bytes], *said: str) -> None
 
 
 def _arguments(leaf: Leaf, at_fault: click.Parameter) -> list[str]:
-    """A call of a command in which one parameter is not UTF-8."""
+    """Arguments for a command, one of which is not UTF-8."""
     given = list(leaf.path)
     positional: list[str] = []
     for parameter in leaf.command.params:
@@ -77,7 +77,7 @@ TEXTS = [
     for leaf in LEAVES
     for parameter in leaf.command.params
     if not (isinstance(parameter, click.Option) and parameter.is_flag)
-    and not (words(leaf).endswith("serve") and isinstance(parameter.type, click.Path))  # it serves
+    and not (words(leaf).endswith("serve") and isinstance(parameter.type, click.Path))  # it serves, and does not end
 ]
 
 

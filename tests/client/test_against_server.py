@@ -1,8 +1,7 @@
 """Both clients against a running server.
 
-The `server` fixture gives its `.url`, its `.platform_key`, and an org's slug and
-admin key as `.org` and `.admin_key`. Tests that count entries make an org of
-their own.
+The `server` fixture has `.url` and `.platform_key`, and the slug and admin key of
+an org as `.org` and `.admin_key`. Tests that count entries create their own org.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ class RunningServer(Protocol):
 
 @pytest.fixture
 def ledger(server: RunningServer) -> Iterator[LedgerClient]:
-    """A client of a new, empty org, with its admin key; the org is not told to the client."""
+    """A client with the admin key of a new, empty org; the client is not given the org's slug."""
     slug = f"client-{uuid4().hex[:12]}"
     with LedgerClient(server.url, server.platform_key) as platform:
         platform.create_org(slug, "Client tests")
@@ -52,7 +51,7 @@ def ledger(server: RunningServer) -> Iterator[LedgerClient]:
 
 @pytest.fixture
 async def aledger(server: RunningServer, ledger: LedgerClient) -> AsyncIterator[AsyncLedgerClient]:
-    """An asyncio client of the same org."""
+    """An asyncio client of the same org as ``ledger``."""
     key = ledger.create_key("aio", "admin").key
     async with AsyncLedgerClient(server.url, key) as client:
         yield client
@@ -210,7 +209,7 @@ async def test_batching_is_durable_when_it_returns(aledger: AsyncLedgerClient) -
 
         async def append(n: int) -> Receipt:
             receipt = await batch.append(event(n))
-            if n % 50 == 0:  # it can be read as soon as it is acknowledged
+            if n % 50 == 0:  # an acknowledged entry can be read at once
                 assert (await aledger.get(receipt.record_id)).payload == event(n)
             return receipt
 

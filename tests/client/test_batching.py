@@ -1,4 +1,4 @@
-"""Coalescing, without a network: `send` is played by the test, to refuse and stall at will."""
+"""Coalescing, without a network: the tests replace `send`, and make it refuse and stall."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Playing:
-    """Plays the server: refuses every batch with a "bad" event, as a whole.
+    """A double of the server that refuses each whole batch with a "bad" event in it.
 
-    ``names_index`` says whether the refusal names the event, as a server does for
-    an event that is wrong, or not, as for a body that is too large.
+    With ``names_index`` the refusal names the event, as a server's does for an
+    invalid event; without it does not, as for a body that is too large.
     """
 
     def __init__(self, *, names_index: bool = True) -> None:
@@ -133,7 +133,7 @@ async def test_a_bad_event_fails_only_its_own_caller(bad: set[int], names_index:
     for n, result in enumerate(results):
         if n in bad:
             assert isinstance(result, errors.ProblemError)
-            assert result.index is None  # its place in the shared request says nothing to a caller
+            assert result.index is None  # a caller does not know the event's place in the shared request
         else:
             assert isinstance(result, Receipt)
     assert server.written == [n for n in range(100) if n not in bad]
@@ -160,7 +160,7 @@ async def test_an_error_of_the_whole_reaches_every_caller() -> None:
 
 async def test_an_unexpected_error_leaves_nobody_waiting() -> None:
     async def send(encoded: Sequence[bytes]) -> list[Receipt]:
-        return [receipt(0)]  # one receipt, however many were asked for
+        return [receipt(0)]  # one receipt, whatever the number of events
 
     async with asyncio.timeout(1):
         async with Batching(send) as batch:
@@ -174,7 +174,7 @@ async def test_a_caller_that_goes_away_takes_back_what_was_not_sent_and_nothing_
     async with Batching(server.send, in_flight=1, max_events=2) as batch:
         calls = [asyncio.create_task(batch.append({"n": n})) for n in range(6)]
         await asyncio.sleep(0.01)
-        calls[0].cancel()  # on its way
+        calls[0].cancel()  # being sent
         calls[3].cancel()  # waiting
         await asyncio.sleep(0)
         server.open.set()

@@ -1,4 +1,4 @@
-"""Saving evidence bundles: the file is whole and in its place, or there is none."""
+"""Saving evidence bundles leaves a complete file, or none."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ HALF = b"%x\r\n%s\r\n" % (50_000, BUNDLE[:50_000])
 
 
 def sending(*parts: bytes) -> Fault:
-    """An answer of these bytes, after which the line is cut."""
+    """Send these bytes as the answer, then cut the connection."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         for part in parts:

@@ -1,4 +1,4 @@
-"""Events on their way out."""
+"""How the client encodes events."""
 
 from typing import Any
 

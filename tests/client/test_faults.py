@@ -1,4 +1,4 @@
-"""What the clients do when the network or the server fails."""
+"""The clients' behaviour when the network or the server fails."""
 
 import asyncio
 import traceback

@@ -1,4 +1,4 @@
-"""The protocol without I/O: requests, answers, refusals, retries."""
+"""The client protocol without I/O: requests, answers, refusals, retries."""
 
 import copy
 import pickle

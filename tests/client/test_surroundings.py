@@ -1,4 +1,4 @@
-"""What the environment and the address hold, and what the clients say of it."""
+"""Unusable environment variables and addresses, and the clients' errors about them."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ CLIENTS = [LedgerClient, AsyncLedgerClient]
 
 
 def whoami(make: Callable[..., Any], url: str | None = None) -> Any:
-    """Ask a client of either kind who it is, and close it."""
+    """Call `whoami` of a client of either kind, and close the client."""
 
     async def ask() -> Any:
         async with AsyncLedgerClient(url, KEY, attempts=1, timeout=5) as ledger:

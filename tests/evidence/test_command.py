@@ -1,4 +1,4 @@
-"""`quire-verify` as its users run it: a process, files, an exit code."""
+"""`quire-verify` as a process, as its users run it: files in, exit code out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles that releases have made are read for ever, and judged as they were then."""
+"""Bundles of earlier releases stay readable and get the same verdicts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_bundle_of_the_corpus(name: str) -> None:
 
 
 def test_a_bundle_that_a_server_made() -> None:
-    """By `quire serve` with an authority and a witness; the page in it is the one of its time."""
+    """Made by `quire serve` with an authority and a witness; it contains the page of its release."""
     data = (SERVED / "sealed.zip").read_bytes()
     verdict = judge(data, trust(SERVED))
     assert verdict.outcome == "verified"

@@ -1,4 +1,4 @@
-"""Files that are no bundle, though they would like to be: each is refused, and quickly."""
+"""Hostile files in place of a bundle are refused in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BUNDLE = scene().bundle()
 MEMBERS = members_of(BUNDLE)
 END = len(BUNDLE) - zip_layout.END_BYTES
 DIRECTORY = struct.unpack_from("<I", BUNDLE, END + 16)[0]
-SECONDS_MAX = 30.0  # a bound on work, not a speed: what has none takes minutes
+SECONDS_MAX = 30.0  # a bound on work, not a speed: without one it takes minutes
 BYTES_MAX = 64 << 20
 
 
 def refused(bundle: bytes, why: str = "") -> None:
-    """Unreadable, within bounded time and memory."""
+    """Check that a file is refused as unreadable within bounded time and memory."""
     tracemalloc.start()
     started = time.perf_counter()
     verdict = judge(bundle)
@@ -48,7 +48,7 @@ def zipped(add: Callable[[zipfile.ZipFile], None]) -> bytes:
 
 
 def renamed(old: str, new: str) -> bytes:
-    """The bundle's members with one of them under another name, the manifest knowing."""
+    """The bundle with one member renamed, also in its manifest."""
     return repack({new if name == old else name: data for name, data in MEMBERS.items()})
 
 

@@ -1,4 +1,4 @@
-"""The offline page: joined from its parts, byte for byte what the format says of its version."""
+"""The offline page, joined from its parts, has the digest that the format states for its version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arbitrary and half-right bytes for every parser of bundles: refused in our own words, or read."""
+"""Every parser of bundles reads arbitrary and altered bytes, or raises one of our own errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ edits = st.lists(
 
 
 def edited(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """The bytes with some runs of them replaced."""
+    """The data with some runs of bytes replaced."""
     for place, length, inserted in changes:
         at = int(place * len(data))
         data = data[:at] + inserted + data[at + length :]

@@ -1,4 +1,4 @@
-"""The quick way through many proofs says what the slow way says, of every proof."""
+"""The fast verification of many proofs agrees with the slow one on every proof."""
 
 from __future__ import annotations
 

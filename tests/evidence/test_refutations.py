@@ -1,4 +1,4 @@
-"""Bundles of a careful forger: digests and manifest fit, and still something does not."""
+"""Bundles of a careful forger, with matching digests and manifest, are refuted by other checks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PINS = Trust(SCENE.keys.public().pins())
 
 
 def refuted(bundle: bytes, *checks: str, trust: Trust | None = PINS) -> Judgement:
-    """The verdict, which must fail exactly these checks."""
+    """Judge the bundle; exactly these checks must fail."""
     verdict = judge(bundle, trust)
     failed = {check for check, answer in verdict.answers().items() if answer is False}
     assert failed == set(checks), (verdict.unreadable, verdict.reasons)
@@ -150,7 +150,7 @@ def test_a_proof_that_brings_a_checkpoint_of_its_own() -> None:
 
 
 def with_note(note: bytes) -> bytes:
-    """The bundle with another checkpoint, in all proofs too; its anchor has the old one."""
+    """The bundle with another checkpoint, also in all proofs; its anchor covers the old one."""
     proofs = {
         members.proof(seq): msgspec.structs.replace(
             parse_proof(MEMBERS[members.proof(seq)]), checkpoint=note
@@ -188,7 +188,7 @@ def test_a_signature_that_does_not_verify() -> None:
 
 
 def with_anchoring(trail: Scene = SCENE, /, **changes: object) -> bytes:
-    """The bundle with some things of its anchor exchanged."""
+    """The bundle with these fields of its anchor replaced."""
     assert trail.anchoring is not None
     return replace(trail, anchoring=replace(trail.anchoring, **changes)).bundle()  # type: ignore[arg-type]
 

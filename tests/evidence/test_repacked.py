@@ -1,4 +1,4 @@
-"""A bundle that was packed anew, or into something else, is recognised; the message says what to ask for."""
+"""A repacked or wrapped bundle is recognised, and the message says which file to ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUNDLE = scene().bundle()
 def zipped(
     bundle: bytes, prefix: str = "", compression: int = zipfile.ZIP_DEFLATED, comment: bytes = b""
 ) -> bytes:
-    """The members of a bundle as an archive program packs them."""
+    """The members of a bundle as another zip program packs them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in members_of(bundle).items():

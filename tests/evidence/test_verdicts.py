@@ -1,4 +1,4 @@
-"""Good bundles of every shape, and what a verdict says of each."""
+"""The verdicts on good bundles of every shape."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Bundles as they are written: the same bytes each time, zips that any tool reads, in order."""
+"""Written bundles have the same bytes each time, members in order, and are zips that any tool reads."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_more_members_than_a_plain_zip_has() -> None:
 
 
 def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
-    """Headers as they are written there, in a file that is mostly a hole."""
+    """Headers beyond 4 GiB, written into a sparse file."""
     offset, data = 2**32 + 5, b"beyond"
     crc = zlib.crc32(data)
     path = tmp_path / "large.zip"

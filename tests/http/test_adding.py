@@ -1,4 +1,4 @@
-"""Adding raw bytes to the log of one org, as load testers of tiled logs do."""
+"""Adding raw bytes to one org's log, as load testers of tlog-tiles do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_bytes_are_added_and_their_index_is_answered(loaded: Server) -> None:
 
 
 def test_a_new_log_begins_with_a_checkpoint_of_size_0(loaded: Server) -> None:
-    """What a load tester starts from, before anybody appended."""
+    """A load tester starts from it, before the first append."""
     prefix = f"/v1/orgs/{LOAD}/log"
     assert loaded.request("GET", f"{prefix}/checkpoint").status == 404
     trees = SignedTrees(loaded)

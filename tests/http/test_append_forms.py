@@ -1,4 +1,4 @@
-"""Appending over HTTP: every form of body, kept byte for byte, and what is refused."""
+"""Appending over HTTP: every form of body is kept byte for byte; bad bodies are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.posting import JSON, MSGPACK, NDJSON, append, head_seq, probl
 from tests.support.raw_http import Line, head
 from tests.support.serving import PeerAnswer, Server
 
-# Bytes that a decoder and an encoder in between would change.
+# Bytes that decoding and encoding again would change.
 EXACT = [
     b'{}',
     b'{"event_type":"a"}',
@@ -39,7 +39,7 @@ def payload_of(server: Server, record: str) -> PeerAnswer:
 
 @pytest.fixture(params=["sealed", "plain"], scope="module")
 def server(request: pytest.FixtureRequest, shared_server: Server) -> Server:
-    """The shared server with an org of one kind, and of the other."""
+    """The shared server with a sealed org, and then with a plain one."""
     shared_server.org, shared_server.admin_key = shared_server.create_org(request.param)
     return shared_server
 

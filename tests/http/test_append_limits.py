@@ -1,4 +1,4 @@
-"""How much one append may bring, and what happens beyond it."""
+"""The limits of one append, and the refusals beyond them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_chunked_body_is_taken_and_bounded_too(server: Server) -> None:
                 line.send(piece)
             line.send(b"0\r\n\r\n")
         except ConnectionError:
-            pass  # the server may stop listening as soon as it has seen too much
+            pass  # the server may close as soon as the body exceeds the limit
         else:
             answer = line.answer()
             assert (answer.status, problem_of(answer)) == (413, "payload-too-large")

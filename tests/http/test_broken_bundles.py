@@ -1,4 +1,4 @@
-"""Bundles that can't be finished: told as a problem, or broken off; never half a file that looks whole."""
+"""A bundle that can't be finished is a problem answer or an aborted one, never a truncated success."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_server_killed_in_the_middle_leaves_no_file(
             failures.append(error)
 
     with LedgerClient(server.url, key, org, attempts=2, timeout=10) as ledger:
-        # More than sockets hold: the server waits in the middle.
+        # More than the socket buffers hold: the server waits in the middle of the answer.
         ledger.append_many({"n": number, "text": "x" * 8_000} for number in range(2_000))
         while ledger.proof(ledger.append({}).record_id).checkpoint.size < 2_000:
             time.sleep(0.1)
@@ -103,7 +103,7 @@ def request_of(here: Office) -> bytes:
 
 
 def begun(here: Office) -> socket.socket:
-    """A connection on which a bundle has begun to arrive, of which nothing more is read."""
+    """A connection on which a bundle has begun to arrive; the rest is not read."""
     address = urlsplit(here.server.url)
     assert address.hostname is not None
     connection = socket.socket()

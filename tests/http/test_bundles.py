@@ -1,4 +1,4 @@
-"""Evidence bundles over HTTP: each verified offline, with nothing but the log's pinned keys."""
+"""Evidence bundles over HTTP, each verified offline with only the log's pinned keys."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_disclosing_one_record_opens_exactly_that_one(sealed: Office) -> None:
     seal = leaves[4].payload.seal
     assert seal is not None
     assert json.loads(opened(sealed, lines[4], seal)) == event(4)
-    # The same person's other records stay closed to the key that was given.
+    # The disclosed key does not open the same person's other records.
     for seq in (1, 7, 10):
         assert leaves[seq].payload.seal == seal
         with pytest.raises(SealingError):
@@ -273,7 +273,7 @@ def test_entries_that_are_not_anchored_are_waited_for(
 ) -> None:
     here = office(shared_server, count=2)
     here.append([event(2)])
-    monkeypatch.setattr(bundles, "POLL_INTERVAL_S", 10**6)  # the wait is over at once
+    monkeypatch.setattr(bundles, "POLL_INTERVAL_S", 10**6)  # the wait ends at once
     answer = here.ask(from_seq=0, to_seq=2)
     assert (answer.status, answer.headers["retry-after"]) == (409, "1")
     assert answer.json()["type"].endswith("/not-yet-signed")

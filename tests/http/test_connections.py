@@ -1,4 +1,4 @@
-"""Hostile and broken connections: the server goes on, and nothing is half written."""
+"""Hostile and broken connections: the server goes on, and no batch is half written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT_S = 0.3
 
 @pytest.fixture(autouse=True)
 def server(shared_server: Server) -> Iterator[Server]:
-    """The shared server with a plain org of its own; it still serves after each test."""
+    """The shared server with a plain org of its own; checks after the test that it still serves."""
     shared_server.org, shared_server.admin_key = shared_server.create_org("plain")
     yield shared_server
     assert shared_server.request("GET", "/readyz").status == 200
@@ -103,7 +103,7 @@ def test_trailers_without_end_are_refused(server: Server) -> None:
 
 
 def flood(line: Line) -> bytes:
-    """Send letters until the server has had enough; returns what it said."""
+    """Send letters until the server closes; returns its answer."""
     piece = b"a" * MAX_HEAD_BYTES
     for _ in range(1_000):
         try:
@@ -162,7 +162,7 @@ def test_a_client_that_leaves_before_its_body_is_whole_leaves_nothing(server: Se
         with Line(server) as line:
             line.send(post(server, len(body)) + body[:sent])
     for sent in (1, 1_000):
-        with Line(server) as line:  # half closed: nothing more will come, but it listens
+        with Line(server) as line:  # half closed: the client sends no more, but still reads
             line.send(post(server, len(body)) + body[:sent])
             line.socket.shutdown(socket.SHUT_WR)
             line.read()
@@ -195,7 +195,7 @@ def test_appends_go_on_beside_five_hundred_idle_connections(server: Server) -> N
 
 
 def settled(server: Server) -> None:
-    """Wait until no request is under way and the trail has stopped growing."""
+    """Wait until no request is in progress and the trail has stopped growing."""
     assert server._server is not None
     deadline = time.monotonic() + 20
     while server._server.server_state.tasks:

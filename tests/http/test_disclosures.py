@@ -1,4 +1,4 @@
-"""What the trail keeps of a disclosure names every entry that leaves, within the payload limit."""
+"""The trail's records of a disclosure name every disclosed entry, within the payload limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def named(parts: list[dict[str, object]]) -> list[int]:
-    """All seqs that these payloads name, as a reader of the trail finds them."""
+    """All seqs that these payloads name, read from their runs."""
     found: list[int] = []
     for part in parts:
         for first, last in msgspec.json.decode(msgspec.json.encode(part))["runs"]:

@@ -1,4 +1,4 @@
-"""The documentation page: everything it needs comes from the server itself."""
+"""The documentation page loads everything from the server itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entry bundles that are large, and more readers of them than a server takes."""
+"""Large entry bundles, and more concurrent readers than a server admits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_S = 20
 
 @contextmanager
 def entries_locked(database: Database) -> Iterator[None]:
-    """Hold the table of entries as a migration would: who reads it waits."""
+    """Lock the table of entries, as a migration does: readers wait while the block runs."""
     locked, release = threading.Event(), threading.Event()
 
     async def hold() -> None:
@@ -46,7 +46,7 @@ def entries_locked(database: Database) -> Iterator[None]:
 
 
 class Leaves(list[bytes]):
-    """Leaves that remember on which threads they were gone through to be packed."""
+    """Leaves that record the threads that iterate over them to pack them."""
 
     def __init__(self, *leaves: bytes) -> None:
         super().__init__(leaves)
@@ -146,6 +146,6 @@ def test_readers_beyond_what_a_server_takes_are_told_to_come_back(
         refused = next(as_completed(answers, PATIENCE_S)).result()
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
         tile = server.request("GET", f"{path}/log/tile/0/000.p/1", key=key)
-        assert tile.status == 200  # everything else goes on
+        assert tile.status == 200  # all other requests go on
     assert sorted(one.result().status for one in answers) == [200, 200, 429]
     assert read().status == 200

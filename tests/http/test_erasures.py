@@ -1,4 +1,4 @@
-"""Erasing the person who was named, or nobody: directly, and through a proxy that rewrites paths."""
+"""An erasure erases the named person or no one, directly and through a proxy that rewrites paths."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SAFE = ["bob", "ada@example.com", "user:123", "a.b-c_d~e", "k=v", "1,2", "..a..b
 
 
 class ImportedTrail:
-    """A sealing org in which every name of a pair has an entry of its own."""
+    """A sealing org in which each name of a pair is the subject of one entry."""
 
     def __init__(self, server: Server, *names: str) -> None:
         self.server = server
@@ -76,13 +76,13 @@ class ImportedTrail:
         self.names = names
 
     def erased(self) -> set[str]:
-        """The names whose entries can't be opened any more."""
+        """The names whose entries can no longer be opened."""
         path = f"/v1/orgs/{self.org}/entries?order=asc"
         entries = self.server.request("GET", path, key=self.key).json()["entries"]
         return {name for name, entry in zip(self.names, entries, strict=False) if entry["erased"]}
 
     def delete(self, url: str, path: str) -> tuple[int, dict[str, Any]]:
-        """DELETE with a path that no library here touches."""
+        """Send a DELETE with exactly this path, which no library normalises."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
@@ -101,7 +101,7 @@ class ImportedTrail:
 
 @pytest.fixture(scope="module")
 def proxied(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server's address behind nginx with a path prefix, as its documentation shows it."""
+    """The server's URL behind nginx with a path prefix, as documented."""
     locations = f"location /audit/ {{ proxy_pass {shared_server.url}/; }}"
     with nginx(tmp_path_factory.mktemp("nginx"), locations) as url:
         yield f"{url}/audit"
@@ -150,7 +150,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
     trail = ImportedTrail(shared_server, *names)
     url = shared_server.url if way == "direct" else proxied
     status, problem = trail.delete(url, f"subjects/{quote(name, safe='')}")
-    assert status in {400, 404, 405}  # a proxy may have made another route of it
+    assert status in {400, 404, 405}  # a proxy may have changed it into another route
     assert not trail.erased()
     if way == "direct" and name.strip("/."):
         assert status == 400

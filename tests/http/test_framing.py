@@ -1,4 +1,4 @@
-"""Heads of requests that can be read in several ways are refused, on every route."""
+"""Request heads that can be parsed in several ways are refused on every route."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def server(shared_server: Server) -> Server:
 
 @pytest.fixture(autouse=True)
 def no_harm(server: Server) -> Iterator[None]:
-    """Nothing is appended by a refused request, and none fails inside."""
+    """Check that the refused requests of a test append nothing and cause no internal error."""
     before = count(server)
     yield
     assert count(server) == before
@@ -33,7 +33,7 @@ def count(server: Server) -> int:
 
 
 def answered(server: Server, request: bytes) -> PeerAnswer:
-    """The answer of a request by hand; the connection must end with it."""
+    """Send raw bytes; returns the answer, after which the connection must close."""
     with Line(server) as line:
         line.send(request)
         return line.answer()
@@ -208,7 +208,7 @@ def test_two_keys_in_two_headers_must_be_one(server: Server) -> None:
             "GET", path, key=server.admin_key, headers={"authorization": f"Bearer {bearer}"}
         )
         assert answer.status == status
-    basic = {"authorization": "Basic dTpw"}  # of a proxy in front
+    basic = {"authorization": "Basic dTpw"}  # added by a proxy in front
     assert server.request("GET", path, key=server.admin_key, headers=basic).status == 200
 
 

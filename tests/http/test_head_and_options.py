@@ -1,4 +1,4 @@
-"""HEAD is GET without the body, on every route; OPTIONS and Allow name it."""
+"""HEAD answers like GET without the body, on every route; OPTIONS and Allow name it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def here(shared_server: Server) -> Office:
 
 
 def fill(here: Office, path: str) -> str:
-    """A route's path with something that is there for each of its parameters."""
+    """A route's path, with an existing resource for each parameter."""
     log = "entries/000.p/3" if "orgs" in path else "entries/000.p/1"
     values = {
         "org": here.org,
@@ -48,7 +48,7 @@ def fill(here: Office, path: str) -> str:
 
 
 def asked(here: Office, method: str, path: str, key: str | None) -> http.client.HTTPResponse:
-    """An answer with its headers as they came; no redirect is followed."""
+    """Send a request; returns the answer with its raw headers, without following redirects."""
     address = urlsplit(here.server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
     connection.request(method, path, headers={} if key is None else {"x-api-key": key})
@@ -63,7 +63,7 @@ def same(got: http.client.HTTPResponse, headed: http.client.HTTPResponse) -> Non
     assert headed.body == b""  # type: ignore[attr-defined]
     for name in got.headers:
         if name.lower() == "transfer-encoding":
-            continue  # RFC 9110, 9.3.2: what is known only once the body is made may be missing
+            continue  # RFC 9110, 9.3.2: fields that depend on generating the body may be missing
         assert headed.headers.get_all(name) is not None, name
         if name.lower() not in VARYING:
             assert headed.headers.get_all(name) == got.headers.get_all(name), name

@@ -1,4 +1,4 @@
-"""Clients of HTTP/1.0: no chunks, one word about the connection, an end that can be told from a break."""
+"""HTTP/1.0 clients get no chunks, one Connection header, and an end that differs from an abort."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def request(key: str, method: str, path: str, body: bytes = b"", headers: str = 
 
 
 def connection_of(received: bytes) -> list[str]:
-    """What the head of an answer says about the connection, once for each header."""
+    """The values of the Connection headers of an answer's head."""
     lines = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")
     return [line.partition(": ")[2] for line in lines if line.startswith("connection:")]
 

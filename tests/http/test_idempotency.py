@@ -1,4 +1,4 @@
-"""Retries: one key, one body, one answer."""
+"""Retries: one key with one body has one answer."""
 
 from __future__ import annotations
 

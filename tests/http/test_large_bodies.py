@@ -1,4 +1,4 @@
-"""Large bodies have room per org and in all: one tenant's do not fill everybody's memory."""
+"""The room for large bodies is bounded per org and in total: one tenant can't fill the memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_room_is_bounded_per_org_and_in_all(monkeypatch: pytest.MonkeyPatch) -> 
             pass
         assert all_of_them.value.everyone
     full = BodyReads().room
-    with full(1, 90 * MIB):  # one body always has room, whatever its size
+    with full(1, 90 * MIB):  # a single body always has room, whatever its size
         pass
 
 

@@ -1,4 +1,4 @@
-"""Logs as tlog-tiles serves them: what is there, to whom, and nothing else."""
+"""Logs served as C2SP tlog-tiles: which resources exist, and who can read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BINARY = "application/octet-stream"
 
 
 class Log(NamedTuple):
-    """An org whose trail of 600 entries was signed at 10, 300 and 600, and anchored twice."""
+    """An org with 600 entries, signed at sizes 10, 300 and 600, and anchored twice."""
 
     server: Server
     signed: SignedTrees
@@ -59,7 +59,7 @@ def test_the_checkpoint_is_the_newest_and_opens(log: Log) -> None:
     assert answer.headers["cache-control"] == "private, max-age=1"
     opened = open_org_checkpoint(answer.body, log.org, KEYS.public())
     assert opened.checkpoint.size == LENGTH
-    # Spelt in a way that is not served directly.
+    # Spellings that are not served directly.
     assert log.get("checkpoint/").body == answer.body
 
 
@@ -172,11 +172,11 @@ def test_a_log_is_made_public_and_private_again(log: Log) -> None:
     for resource in ("checkpoint", "tile/0/000", "tile/entries/000"):
         read = server.request("GET", f"{path}/log/{resource}")
         assert (read.status, read.body) == (200, log.get(resource).body)
-        # A cache must let go of it soon after the org has made it private.
+        # A cache must drop it soon after the org has made the log private.
         age = 1 if resource == "checkpoint" else 3600
         assert read.headers["cache-control"] == f"public, max-age={age}"
         assert "private" not in log.get(resource).headers["cache-control"]
-        # A key that means nothing here takes nothing away.
+        # A key of no use here does not hide a public log.
         assert log.get(resource, "quire_live_x").status == 200
     assert server.request("GET", f"{path}/head").status == 401
     renamed = server.request("PATCH", path, {"name": "Renamed"}, key=log.key).json()
@@ -205,7 +205,7 @@ def test_another_server_learns_at_once_what_is_public(start_servers: StartServer
     path = f"/v1/orgs/{org}/log/checkpoint"
 
     def until(status: int) -> None:
-        # Far below the half minute for which this is cached.
+        # Far below the half minute for which this setting is cached.
         for _ in range(500):
             if there.request("GET", path).status == status:
                 return

@@ -1,4 +1,4 @@
-"""Any body and any parameter of the control routes: a clear refusal, and never a 500."""
+"""Control routes answer any body and any parameter with a clear refusal, never with a 500."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_body_is_told_what_is_wrong_with_it(
 ) -> None:
     method, path, key = control_routes(here)[route]
     detail = refused(here.server.request(method, path, body, key=key))
-    # What comes first is named: an unknown member, or bytes that can't be read.
+    # The first fault is named: an unknown member, or bytes that can't be decoded.
     assert re.search(f"{words}|is missing|is no member", detail)
 
 
@@ -140,7 +140,7 @@ def test_an_idempotency_key_is_printable_ascii(here: Office, key: str) -> None:
     path = f"/v1/orgs/{here.org}/entries"
     answer = here.server.request("POST", path, {}, key=here.key, headers={"idempotency-key": key})
     assert answer.status == 400
-    if answer.json()["type"].endswith("/invalid-event"):  # else the parser refuses the header
+    if answer.json()["type"].endswith("/invalid-event"):  # else the HTTP parser refused it
         assert "Idempotency-Key" in refused(answer)
 
 

@@ -1,4 +1,4 @@
-"""The description of the API: complete, and true to what the server does."""
+"""The API's description is complete, and the server behaves as it says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 @schemathesis.serializer("application/x-ndjson", "application/msgpack")
 def as_it_is(_: Any, value: Any) -> bytes:
-    """A generated body of a type that is no JSON: text or bytes already, or made JSON."""
+    """The bytes of a generated body that is not of a JSON type: text, bytes, or a value to encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     return value if isinstance(value, bytes) else msgspec.json.encode(getattr(value, "data", value))
@@ -86,7 +86,7 @@ def test_no_reference_leads_nowhere() -> None:
 
 
 class EntryLocation:
-    """An org with something of each kind in it, to put into generated requests."""
+    """An org with one resource of each kind, whose ids are put into generated requests."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -117,7 +117,7 @@ def place(shared_server: Server) -> EntryLocation:
 def test_generated_requests_are_answered_as_described(
     operation_id: str, place: EntryLocation
 ) -> None:
-    # Not schema.parametrize(): its tests share one node id, of which a parallel run keeps one.
+    # Not schema.parametrize(): its tests share one node id, and a parallel run keeps only one of them.
     operation = schema.find_operation_by_id(operation_id)
 
     @hypothesis.given(case=operation.as_strategy())
@@ -133,7 +133,7 @@ def test_generated_requests_are_answered_as_described(
         for name in case.path_parameters or {}:
             if name in place.things and len(str(case.path_parameters[name])) % 3:
                 case.path_parameters[name] = place.things[name]
-        case.headers.pop("Authorization", None)  # made up, and would win over the key
+        case.headers.pop("Authorization", None)  # generated, and would take precedence over the key
         key = place.server.platform_key if case.path == "/v1/orgs" else place.key
         case.call_and_validate(
             base_url=place.server.url, headers={"x-api-key": key}, checks=CONFORM, timeout=60

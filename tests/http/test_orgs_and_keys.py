@@ -1,4 +1,4 @@
-"""Orgs and API keys from their making to their end, on one server and on two."""
+"""The life of orgs and API keys, on one server and on two."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_administrative_bodies_are_small_and_read_last(shared_server: Server) ->
     big = b'{"slug":"' + b"a" * 70_000 + b'"}'
     answer = shared_server.request("POST", "/v1/orgs", big, key=shared_server.platform_key)
     assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (413, "payload-too-large")
-    with Line(shared_server) as line:  # no key: answered before the body is there
+    with Line(shared_server) as line:  # no key: answered before the body has arrived
         line.send(head("POST", "/v1/orgs", content_length="100", connection="close"))
         assert line.answer().status == 401
 
@@ -151,7 +151,7 @@ def test_a_key_read_before_its_revocation_is_not_cached_after_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(authenticator, "_check", revoked_meanwhile)
-        assert whoami(server, key) == 200  # it was valid when it was read
+        assert whoami(server, key) == 200  # the key was valid when it was cached
     assert authenticator.cached(key) is None
 
 

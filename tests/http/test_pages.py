@@ -1,4 +1,4 @@
-"""Pages of a trail: complete while it grows, bounded in bytes and in what is looked at."""
+"""Pages of a trail are complete while it grows, and bounded in bytes and in scanned entries."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_a_rare_value_is_found_window_by_window(
             pages += 1
             query["cursor"] = page["next_cursor"]
         assert found == expected
-        assert pages == 10  # each looked at a hundred entries, most found nothing
+        assert pages == 10  # each page scanned a hundred entries, most found none
 
 
 @pytest.fixture(scope="module")
 def large(shared_server: Server) -> ImportedTrail:
-    """A trail long enough for the planner to mind: many actors and subjects, one of each busy."""
+    """A trail long enough to matter for the planner: many actors and subjects, one of each frequent."""
     trail = empty_trail(shared_server)
     for start in range(0, 40_000, 10_000):
         append(
@@ -140,7 +140,7 @@ async def _analyze(url: str) -> None:
 
 
 def plan_of(server: Server, mode: str, query: str, *arguments: object) -> str:
-    """The plan of a prepared statement, as the server's connections use them."""
+    """The plan of a query as a prepared statement, as the server's connections run it."""
     literals = ", ".join(map(_literal, arguments))
 
     async def explain() -> str:
@@ -173,7 +173,7 @@ def org_id(served_trail: ImportedTrail) -> int:
 
 
 def rows_read(plan: str) -> int:
-    """The most rows that one step of a plan had in hand."""
+    """The most rows that one node of an executed plan returned."""
     return max(int(float(rows)) for rows in re.findall(r"actual rows=([\d.]+)", plan))
 
 

@@ -1,4 +1,4 @@
-"""Behind a proxy that serves all of this under a path of its own: no address is absolute."""
+"""Behind a proxy with a path prefix: no address in any answer is absolute."""
 
 from __future__ import annotations
 

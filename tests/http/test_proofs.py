@@ -1,4 +1,4 @@
-"""Proofs, checkpoints and anchors over HTTP, each verified by who trusts the log's keys only."""
+"""Proofs, checkpoints and anchors over HTTP, each verified with only the log's keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = (3, 300, 520)
 
 
 class SignedInclusion(NamedTuple):
-    """An org signed at three sizes, of which the last is not anchored, and one entry more."""
+    """An org signed at three sizes, the last of which is not anchored, with one unsigned entry."""
 
     server: Server
     trees: SignedTrees
@@ -72,7 +72,7 @@ def hashes_of(proof: Any) -> list[bytes]:
 
 
 def verify(org: str, proof: Any) -> None:
-    """Check a proof with nothing but the log's public keys."""
+    """Check a proof with only the log's public keys."""
     note = proof["checkpoint"]["note"].encode()
     opened = open_org_checkpoint(note, org, HISTORY).checkpoint
     assert proof["checkpoint"]["size"] == opened.size
@@ -252,7 +252,7 @@ def test_an_anchor_carries_what_others_said_of_it(
 def test_a_proof_shows_the_anchor_of_which_others_said_something(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Attestors take the newest anchor, which is seldom the first over a leaf."""
+    """Attestors sign the newest anchor, which is seldom the first one over a leaf."""
     trees = SignedTrees(server)
     org, key = server.create_org()
     record = append(server, org, key, 1)["entries"][0]["record_id"]
@@ -282,7 +282,7 @@ def test_a_proof_shows_the_anchor_of_which_others_said_something(
         f"{witness.name}+{witness.key_id.hex()}",
         line.encode(),
     )
-    # What was told a moment ago is told for another moment.
+    # The answer is cached for a moment.
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
     assert anchoring() == (sizes[1], True, [])
     for size in sizes[2:]:

@@ -1,4 +1,4 @@
-"""Reading a trail over HTTP: filters, single entries, who sees what, and erasure."""
+"""Reading a trail over HTTP: filters, single entries, rights to read, and erasure."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_an_erased_person_is_gone_and_the_trail_is_whole(shared_server: Server) 
     verdict = shared_server.request("POST", f"/v1/orgs/{org}/verifications?wait=30", key=key)
     assert verdict.json()["result"]["valid"] is True
 
-    # The name may come back: as somebody new, whose key opens nothing of before.
+    # The name may be used again: it gets a new key, which opens no earlier entry.
     shared_server.request("POST", f"/v1/orgs/{org}/entries", events[0], key=key)
     assert [entry["seq"] for entry in trail.find(subject=name)] == [5]
     assert [entry["erased"] for entry in trail.find(order="asc")][:3] == [True, False, True]

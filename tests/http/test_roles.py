@@ -1,4 +1,4 @@
-"""Who may call what: every route of the application, with every kind of caller."""
+"""Which callers each route of the application lets in, with every kind of caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OF_ORG = [route for route in ROUTES if "{org}" in route[1]]
 
 
 class Callers(NamedTuple):
-    """A server with an org, a key of each role, and things of the org by path parameter."""
+    """A server with an org, a key of each role, and the org's resources by path parameter."""
 
     server: Server
     keys: dict[str, str | None]
@@ -68,7 +68,7 @@ def callers(shared_server: Server) -> Callers:
 
 
 def test_every_route_here_is_one_of_the_application() -> None:
-    """A route of a new domain need not be here: ``test_every_route`` tries all there are."""
+    """Routes of new domains need no row here: ``test_every_route`` tries every route."""
     assert set(ROUTES) | OPEN | ANCHORS | {("GET", "/static/{name}")} <= routes(an_application())
 
 
@@ -167,7 +167,7 @@ def test_odd_names_in_a_path_are_not_found(
     for name in ("org", "record", "job_id", "key_id", "subject", "size", "tile"):
         if f"{{{name}}}" in path:
             answer = callers.call(method, path, callers.keys["admin"], **{name: thing})
-            # A person whose name a proxy may have changed is not looked for.
+            # No person is looked up by a name that a proxy may have changed.
             refused = 400 if name == "subject" and "%" in thing else 404
             assert answer.status in {refused, 405}, (name, answer.body)
 

@@ -1,4 +1,4 @@
-"""Bounds of time over HTTP: exact in every place that takes one, wherever the entries are."""
+"""Time bounds over HTTP are exact in every parameter that takes one, wherever the entries are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNT = 50
 
 @pytest.fixture(scope="module")
 def here(shared_server: Any) -> Office:
-    """A signed trail of entries that one batch anchored at one time."""
+    """A signed trail whose entries were written in one batch, at one time."""
     return office(shared_server, count=COUNT)
 
 
@@ -32,7 +32,7 @@ def listed(here: Office, **bounds: str) -> int:
 
 
 def bundled(here: Office, **bounds: str) -> int:
-    """Entries of a bundle with these bounds; 0 where none matches."""
+    """The number of entries in a bundle with these bounds; 0 if none matches."""
     answer = here.ask(filter=bounds)
     if answer.status == 404:
         return 0

@@ -1,4 +1,4 @@
-"""`/verify`: the page that lies in every bundle, and nothing around it that could reach out."""
+"""`/verify` serves the page of the bundles, with headers that forbid all other connections."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_its_policy_is_the_one_it_states_itself(shared_server: Server) -> None:
 
 
 def test_it_names_no_other_place() -> None:
-    markup = re.sub(r"<code>.*?</code>", "", PAGE)  # where it speaks of http:// and https://
+    markup = re.sub(r"<code>.*?</code>", "", PAGE)  # the page's text mentions http:// and https://
     assert "://" not in markup
     assert not re.search(r"""["'(]//\w""", markup)
     assert not re.search(r"<(link|img|iframe|object|embed|base|form|a)\b", markup)

@@ -1,4 +1,4 @@
-"""Watching a verification: events until it ends, or until the watcher is gone."""
+"""Watching a verification: events until the job ends or the client disconnects."""
 
 from __future__ import annotations
 

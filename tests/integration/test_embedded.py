@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: its start, its crashes, and who may reach it."""
+"""The embedded PostgreSQL: its start, its crashes, and which accounts can reach it."""
 
 import multiprocessing
 import os
@@ -48,7 +48,7 @@ async def fetch(url: str, statement: str) -> list[asyncpg.Record]:
 
 
 def execute(postgres: EmbeddedPostgres, statement: str) -> object:
-    """The first value of the result, None where there is none."""
+    """Run a statement; returns the first value of its result, None if it has no row."""
     rows = blocking(fetch(postgres.url(SUPERUSER), statement))
     return rows[0][0] if rows else None
 
@@ -119,7 +119,7 @@ def test_a_dead_postgres_is_started_again(postgres: EmbeddedPostgres) -> None:
 def test_a_backend_that_goes_on_without_its_postmaster_is_waited_for(
     postgres: EmbeddedPostgres,
 ) -> None:
-    """A statement that never waits does not notice that the postmaster has gone."""
+    """A backend whose statement never waits does not notice that the postmaster died."""
     sender = subprocess.Popen(
         [sys.executable, "-c", _LOOP, postgres.url(SUPERUSER)], stderr=subprocess.DEVNULL
     )
@@ -143,7 +143,7 @@ asyncio.run(run())
 
 
 def start_elsewhere(data_dir: Path) -> tuple[subprocess.Popen[str], int]:
-    """A serving process of its own, and the process id of its PostgreSQL."""
+    """Start another serving process; returns it and the process id of its PostgreSQL."""
     process = subprocess.Popen(
         [sys.executable, "-c", START_AND_STAY, str(data_dir)],
         stdout=subprocess.PIPE,
@@ -202,7 +202,7 @@ def test_a_lock_file_whose_process_id_is_used_again_is_stale(data_dir: Path) -> 
     postgres.stop()
     owner = postgres.data.stat().st_uid
     with subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None) as other:
-        # PostgreSQL by itself would refuse: a process of its user has that id.
+        # PostgreSQL itself would refuse to start: a process of its user has the recorded id.
         pid_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
         postgres.start()
         assert execute(postgres, "SELECT 1") == 1
@@ -280,26 +280,26 @@ def test_old_logs_are_removed(postgres: EmbeddedPostgres) -> None:
 
 
 class TestAsRoot:
-    """What only root meets: PostgreSQL steps down to another user."""
+    """Tests as root, for whom PostgreSQL runs as another user."""
 
     __test__ = os.geteuid() == 0
 
     @pytest.fixture
     def system_state(self, session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Stands in for /var/lib/quire."""
+        """A directory in place of /var/lib/quire."""
         path = session_dir / f"state-{time.monotonic_ns()}"
         monkeypatch.setattr("server.embedded.home.SYSTEM_STATE", path)
         return path
 
     @pytest.fixture
     def closed(self, data_dir: Path) -> Path:
-        """Stands in for /root: a directory that only root can enter."""
+        """A directory in place of /root: only root can enter it."""
         data_dir.mkdir(mode=0o700)
         return data_dir
 
     @pytest.fixture
     def closed_home(self, session_dir: Path) -> Path:
-        """Another directory that only root can enter."""
+        """A home directory that only root can enter."""
         path = session_dir / f"home-{time.monotonic_ns()}"
         path.mkdir(mode=0o700)
         return path
@@ -338,7 +338,7 @@ class TestAsRoot:
     def test_what_is_made_can_be_entered_under_any_umask(
         self, data_dir: Path, closed_home: Path, system_state: Path, umask: int
     ) -> None:
-        """Parents that are missing, and a checkout below a closed home."""
+        """With missing parent directories, and a checkout below a closed home."""
         before = os.umask(umask)
         try:
             outside = EmbeddedPostgres(closed_home / "a")
@@ -417,7 +417,7 @@ class TestAsRoot:
         postgres.stop()
 
     def test_an_ordinary_user_runs_it_as_itself(self, session_dir: Path) -> None:
-        """In a forked child that has given up root; root then serves the same directory."""
+        """A forked child drops root and starts it; root then serves the same directory."""
         place = session_dir / f"home-{time.monotonic_ns()}"
         place.mkdir(mode=0o755)
         os.chown(place, 65534, 65534)

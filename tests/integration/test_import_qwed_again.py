@@ -1,4 +1,4 @@
-"""``quire import qwed`` over a trail that the org holds already, wholly or in part."""
+"""``quire import qwed`` of a trail that the org already has, wholly or in part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NewOrg = Callable[[str], Org]
 
 @pytest.fixture
 def new_org(shared_server: Server) -> Iterator[NewOrg]:
-    """Makes new orgs of the running server, "plain" or "sealed"."""
+    """Create orgs of the running server, "plain" or "sealed"."""
     clients: list[LedgerClient] = []
 
     def make(privacy: str) -> Org:
@@ -57,7 +57,7 @@ def trail_of_8(count: int = 4) -> list[QwedRow]:
 
 
 def append_as_broken(org: Org, rows: list[QwedRow], *, unless: Callable[[QwedRow], bool]) -> None:
-    """Import the rows with the verdicts of a reader that does not know their form."""
+    """Import the rows with the verdicts of an older reader that does not know their form."""
     verifier = TrailVerifier(1, [SECRET])
     events = []
     for row in rows:
@@ -151,7 +151,7 @@ def test_the_verdict_on_an_erased_row_stands(new_org: NewOrg, tmp_path: Path) ->
 
 
 def other_database(kind: str) -> list[QwedRow]:
-    """Rows of organization 1 of another database than that of ``trail(6)``."""
+    """Rows of organization 1 from another database than the one of ``trail(6)``."""
     match kind:
         case "longer":
             return trail(8, query="another")

@@ -1,4 +1,4 @@
-"""A task of a worker that fails is logged and begins again; what notifications say goes on."""
+"""A worker task that fails is logged and restarted; notifications are followed again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_task_that_fails_begins_again(
 async def test_a_connection_lost_before_it_listens_is_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Revoked keys are told by notifications: who does not listen lets them in."""
+    """Notifications report revoked keys: a worker that does not listen would let them in."""
     monkeypatch.setattr(listen, "RETRY_S", 0.0)
     heard = asyncio.Event()
     original = asyncpg.Connection.add_listener

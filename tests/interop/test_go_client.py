@@ -1,4 +1,4 @@
-"""Logs that this server wrote, verified with the go command's own packages for notes and tiles."""
+"""Logs of this server are verified with the Go project's own packages for notes and tiles."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("served_log")
 
 
 def check(program: Path, url: str, vkey: str, proofs: list[dict[str, Any]]) -> tuple[int, str]:
-    """Exit code and last words of the checker."""
+    """Run the checker; returns its exit code and its last line."""
     told = "\n".join(map(json.dumps, proofs))
     done = subprocess.run(
         [program, url, vkey], input=told, capture_output=True, text=True, timeout=120, check=False

@@ -1,4 +1,4 @@
-"""OpenSSL accepts the tokens that are kept, and refuses what we refuse."""
+"""OpenSSL accepts the stored tokens, and refuses the tokens that Quire refuses."""
 
 import subprocess
 from pathlib import Path

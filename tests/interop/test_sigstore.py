@@ -1,4 +1,4 @@
-"""Proofs of this server, verified by the code with which sigstore verifies Rekor's."""
+"""Proofs of this server are verified by the code with which sigstore verifies Rekor's proofs."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What an installation without the extra `server`, or with a part of it, says to its user."""
+"""Messages of an installation without the extra `server`, or with only a part of it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ USES = {"aiobotocore": TO_BUCKET, "rich": VERIFY}
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
-    """The wheel and what it requires without extras."""
+    """An environment with the wheel and its requirements without extras."""
     return Auditor(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
-    """The wheel and what it requires with the extra."""
+    """An environment with the wheel and its requirements with the extra `server`."""
     machine = Auditor(tmp_path_factory.mktemp("whole"))
     machine.lend_extra("server")
     return machine
@@ -84,7 +84,7 @@ def test_a_part_of_the_extra_that_is_missing_is_named(
 def test_what_a_package_of_the_extra_needs_is_named_too(
     whole: Auditor, serve: tuple[str, ...], missing: str
 ) -> None:
-    """A requirement of a package that we ask for, or one of the package without extras."""
+    """An indirect requirement of the extra, or a requirement of the package without extras."""
     with whole.without(missing):
         refused(whole.run("quire", *serve))
 

@@ -1,4 +1,4 @@
-"""Every text that says how to install names our distribution: `quire` on the public index is another's."""
+"""Every install instruction names our distribution; `quire` on the public index is another project."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ INSTALL = re.compile(
     r"\b(?:pip3?|pipx|uv(?: pip| tool)?|poetry|python3? -m pip)\s+(?:install|add|download)\b(?P<rest>[^\n`]*)"
 )
 OTHERS_NAMES = re.compile(r"(?<![\w./-])quire(?:\[\w+\])?(?:[=<>~!]=?[\w.]+)?(?=['\"\s)&;,.]|$)")
-"""The name `quire` as pip would take it, with extras and versions."""
-BUNDLES = "tests/vectors/"  # made by earlier versions, and kept as they are
+"""The name `quire` as a pip requirement, with extras and versions."""
+BUNDLES = "tests/vectors/"  # written by earlier versions and kept unchanged
 
 
 def tracked() -> list[str]:
@@ -30,7 +30,7 @@ def tracked() -> list[str]:
 
 
 def installs_of_quire(text: str) -> list[str]:
-    """The install commands of a text that name the distribution `quire`."""
+    """The install commands of a text that would install the distribution `quire`."""
     return [
         found[0].strip() for found in INSTALL.finditer(text) if OTHERS_NAMES.search(found["rest"])
     ]

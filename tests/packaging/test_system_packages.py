@@ -1,4 +1,4 @@
-"""`.ci/system-packages` installs what a make target needs, or says what is missing and what brings it."""
+"""`.ci/system-packages` installs a make target's programs, or names those missing and their packages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROWS = [line.split() for line in TABLE.splitlines() if line and not line.startsw
 ON_EVERY_MACHINE = {"/bin/sh", "bash", "cp", "git", "make", "mount", "rm", "sh", "sleep", "umount"}
 """Programs of every Debian, and those that a checkout needs: git and make."""
 OWN_ASSERTION = {"curl", "unzip"}
-"""Tests use a program of the same kind where these are not installed."""
+"""If these are not installed, tests use another program of the same kind."""
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A folder of programs, the only ones on the PATH: those that the script itself needs."""
+    """The only folder on the PATH, with just the programs that the script itself needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "env"):
@@ -129,7 +129,7 @@ def test_ci_runs_two_make_targets_and_its_check_and_installs_nothing_itself() ->
 
 
 def programs_of_tests() -> Iterator[tuple[str, str]]:
-    """Programs that tests start or look for by a name that stands in their source."""
+    """Programs that tests start or search by a name in their source, each with its module."""
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args and path.name != Path(__file__).name:
@@ -147,7 +147,7 @@ def started(called: str, argument: ast.expr) -> Iterator[str]:
 
 
 def test_every_program_that_tests_start_is_in_the_table() -> None:
-    """So a machine that has none of them gets them by `make test`."""
+    """So `make test` installs each of them on a machine that lacks it."""
     listed = {row[1] for row in ROWS} | ON_EVERY_MACHINE | OWN_ASSERTION
     found = dict(programs_of_tests())
     assert {"openssl", "chromium", "sleep"} <= found.keys()

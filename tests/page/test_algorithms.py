@@ -1,4 +1,4 @@
-"""What the page computes by itself: BLAKE3, CRC-32, and the strict spellings it reads."""
+"""The page's own algorithms: BLAKE3, CRC-32, and its strict parsers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_digests_of_inputs_around_every_border(offline_page: OfflinePage, length
 
 
 def refusal(page: OfflinePage, expression: str, *arguments: object) -> str | None:
-    """What an expression throws, None where it throws nothing."""
+    """The error that an expression throws, None if it throws none."""
     told: str | None = page.window.run(
         f"try {{ await ({expression}); return null; }} catch (error) {{ return error.message; }}",
         *arguments,

@@ -1,4 +1,4 @@
-"""What an auditor sees: the verdict at one look, every entry, and nothing that a bundle runs."""
+"""The page shows an auditor the verdict at once and every entry, and runs nothing from a bundle."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_bundle_and_keys_that_are_dropped_together(offline_page: OfflinePage) 
 
 
 def opened(page: OfflinePage, seq: int) -> str:
-    """What an entry shows once it is opened."""
+    """Open an entry; returns the text that it shows."""
     row = f"document.querySelector('.entry[data-seq=\"{seq}\"]')"
     page.window.run(f"{row}.querySelector('summary').click()")
     page.window.wait(f"{row}.querySelector('.inside')")
@@ -173,7 +173,7 @@ return { scripts: document.scripts.length, images: document.images.length,
 
 
 def evil_bundle() -> bytes:
-    """A bundle whose every string that it may choose is markup."""
+    """A bundle in which every string under its maker's control is markup."""
     line = MEMBERS[LEAVES].splitlines(keepends=True)
     evil = line[0].replace(b"invoice.approved", EVIL.encode()).replace(b'"success"', b'"</td><td>"')
     names = {"ref:" + "A" * 22: EVIL, f"ref:{'actor':A<22}": EVIL}

@@ -1,4 +1,4 @@
-"""The page where it is used: other browsers, no network, a keyboard, paper, much evidence."""
+"""The page in its surroundings: other browsers, no network, a keyboard, paper, large bundles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.serving import Server
 pytestmark = pytest.mark.xdist_group("browser")
 MANY = 10_000
 TASK_MS_MAX = 1_500
-"""The longest that the page may be deaf, on a machine that does other things too."""
+"""The longest task that may block the page, on a machine with other load."""
 
 
 def test_as_the_server_serves_it(
@@ -39,7 +39,7 @@ def test_as_the_server_serves_it(
 
 @contextmanager
 def plain_http(body: bytes) -> Iterator[int]:
-    """The page over HTTP, from a port of this machine."""
+    """Serve the page over HTTP; yields the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -85,7 +85,7 @@ def test_where_the_browser_withholds_its_cryptography(browser_window: Browser) -
 def test_where_the_browser_lacks_an_algorithm(
     offline_page: OfflinePage, missing: str, check: str
 ) -> None:
-    # Every browser of the tests has both, so its own is taken away.
+    # The tests' browser has both algorithms, so its own are removed.
     offline_page.window.run(
         "const whole = crypto.subtle.importKey.bind(crypto.subtle), missing = arguments[0];"
         "crypto.subtle.importKey = (format, key, algorithm, ...rest) => algorithm.name === missing"
@@ -143,7 +143,7 @@ def test_ten_thousand_entries_without_freezing(offline_page: OfflinePage) -> Non
 def test_all_of_it_by_keyboard(offline_page: OfflinePage) -> None:
     window = offline_page.window
     offline_page.check(BUNDLE)
-    # The verdict has the focus, so that a reader of the screen says it first.
+    # The verdict has the focus, so that a screen reader says it first.
     focus = "document.activeElement"
     assert window.run(f"return {focus}.id") == "headline"
     window.press("\ue004")  # Tab

@@ -1,4 +1,4 @@
-"""What waits becomes the next batch: order, sharing, bounds, and callers that go away."""
+"""Waiting requests become the next batch: order, sharing, bounds, and cancelled callers."""
 
 from __future__ import annotations
 

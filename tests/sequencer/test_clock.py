@@ -1,4 +1,4 @@
-"""Time: never backwards in a trail, over the ends of months, and with a clock that is wrong."""
+"""Times in a trail never decrease, at the ends of months and with a wrong clock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def timed(database: Database, clock: Clock) -> AsyncIterator[Process]:
-    """A process on that clock."""
+    """A process with the test's clock."""
     async with process(database.server_url, clock=clock) as running:
         yield running
 
@@ -74,7 +74,7 @@ async def test_an_append_needs_no_partition_made_beforehand(
         datetime(2032, 12, 31, 23, 59, 59, 999_999, UTC),
         datetime(2033, 1, 1, tzinfo=UTC),
         datetime(2199, 7, 14, 12, tzinfo=UTC),
-        datetime(2031, 1, 15, tzinfo=UTC),  # long before: the trail's time stays
+        datetime(2031, 1, 15, tzinfo=UTC),  # a time long before: the trail keeps its newest time
     ]
     for number, moment in enumerate(moments):
         clock.set(moment)
@@ -101,7 +101,7 @@ async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock
     ) as timed:
         org = await new_org(timed.database)
         await timed.append(org, b"in March")
-        # One day into April a late clock may still write to March, two days on no more.
+        # One day into April a slow clock may still write to March, after two days no longer.
         for now, sealed in (
             (datetime(2026, 4, 1, 23, tzinfo=UTC), 0),
             (datetime(2026, 4, 2, 1, tzinfo=UTC), 1),
@@ -117,7 +117,7 @@ async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock
 
 
 class Leaping(Clock):
-    """A clock that gives out no time while it is told so."""
+    """A clock that refuses to give a time while ``wrong`` is set."""
 
     wrong = False
 
@@ -148,7 +148,7 @@ async def test_nothing_is_written_while_the_clock_is_wrong(database: Database) -
         assert [type(error) for error in refused] == [ClockUnsteady] * 4
         assert effects == []
         clock.wrong = False
-        # The key was not used up, and the connections are as they were.
+        # The idempotency key is still unused, and the connections are as before.
         again = await timed.append(orgs[0], b"wrong", b"wrong too", idempotency=key("k"))
         assert not again.replayed
         assert await sound_trail(database, orgs[0]) == [b"right", b"wrong", b"wrong too"]

@@ -1,6 +1,6 @@
-"""Erasing a person while others append: nothing is acknowledged under a key that is gone.
+"""Erasing a person during appends: no entry is acknowledged under an erased key.
 
-Each process has its own sealer with its own cache, as two servers have.
+Each process has its own sealer with its own cache, like two servers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.support.clusters import Database
 
 @dataclass
 class Office:
-    """What a server seals, appends and erases with."""
+    """The sequencer, sealer and eraser of one server process."""
 
     sealer: Sealer
     appender: Appender
@@ -77,7 +77,7 @@ async def offices(first_process: Process, second_process: Process) -> tuple[Offi
 
 
 async def refs(shared_database: Database, org: OrgFacts) -> list[tuple[str, str | None]]:
-    """Kind and sealing ref of each entry of the trail, in order."""
+    """Kind and sealing ref of each entry of the trail, in order of seq."""
     leaves = [decode_leaf(row.leaf) for row in await rows_of(shared_database, org.id)]
     return [(leaf.event_type or "", leaf.payload.seal) for leaf in leaves]
 
@@ -89,7 +89,7 @@ async def test_a_request_sealed_before_an_erasure_is_sealed_again(
     for each in offices:
         await each.append(sealing, "bob")
     await here.guard.erase(sealing, "bob", "key")
-    await there.append(sealing, "bob")  # its cache still holds what is erased
+    await there.append(sealing, "bob")  # its cache still has the erased key
     kinds = await refs(shared_database, sealing)
     assert [kind for kind, _ in kinds] == ["met", "met", ERASED, "met"]
     assert kinds[0] == kinds[1] != kinds[3]
@@ -118,7 +118,7 @@ async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
     appended = sum(await asyncio.gather(*loads))
     kinds = await refs(shared_database, sealing)
     assert len(kinds) == appended + 2 + 10 + 10
-    # Each erasure closes the refs before it: none may come back after.
+    # An erasure ends all refs before it: none of them may be used after it.
     eras: list[set[str | None]] = [set()]
     for kind, ref in kinds:
         if kind == ERASED:
@@ -194,7 +194,7 @@ async def test_an_effect_commits_with_its_entry_or_not_at_all(
 async def test_a_lost_head_row_brings_no_old_seal_back(
     shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
 ) -> None:
-    """The count of erasures goes with the head row; what it counted must stay erased."""
+    """The erasure count is lost with the head row; the erased keys must stay erased."""
     here, there = offices
     for each in offices:
         await each.append(sealing, "bob")

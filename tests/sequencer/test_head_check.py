@@ -1,6 +1,6 @@
-"""The check before each batch fails closed: every tampering freezes its org, and only that.
+"""The check before each batch fails closed: tampering freezes the org concerned and no other.
 
-A thaw lets each of those orgs go on, in every process.
+After a thaw every process appends to that org again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def bit(column: str, number: int) -> str:
     return f"{column} = set_bit({column}, {number}, 1 - get_bit({column}, {number}))"
 
 
-# What the process that wrote the trail refuses, as does one that never saw it.
+# Refused by the process that wrote the trail, and by a process that never saw it.
 SEEN_BY_ALL = {
     "entry: hash": [ENTRY.format(bit("entry_hash", 77))],
     "entry: signature": [ENTRY.format(bit("signature", 255))],
@@ -94,7 +94,7 @@ SEEN_BY_ALL = {
     ],
     "head removed, entries too": [REMOVED, ALL_GONE],
 }
-# What only a process that remembers the trail can refuse: an older state put back whole.
+# Only a process that remembers the trail can refuse these: a complete older state is restored.
 SEEN_BY_MEMORY = {
     "rolled back": [BACK_TO_2, CUT_TWO],
     "wiped": [RESET, ALL_GONE],
@@ -135,7 +135,7 @@ async def frozen_in_database(shared_database: Database, org: OrgFacts) -> str:
 
 
 async def refused_beside_another(shared_database: Database, by: Process, org: OrgFacts) -> None:
-    """An append is refused in the same transaction that takes another org's."""
+    """Check that an append is refused in the transaction that commits another org's append."""
     other = await new_org(by.database)
     before = len(await rows_of(shared_database, org.id))
     reports = len(by.reports)
@@ -147,7 +147,7 @@ async def refused_beside_another(shared_database: Database, by: Process, org: Or
     assert by.reports[reports].frozen
     assert await sound_trail(shared_database, other) == [b"taken"]
     assert len(await rows_of(shared_database, org.id)) == before
-    for _ in range(2):  # and stays so, without another event
+    for _ in range(2):  # the org stays frozen, without another event
         with pytest.raises(OrgFrozen):
             await by.append(org, b"refused")
     assert await frozen_in_database(shared_database, org) in str(error.value)
@@ -156,7 +156,7 @@ async def refused_beside_another(shared_database: Database, by: Process, org: Or
 async def thawed(
     shared_database: Database, by: Process, others: list[Process], org: OrgFacts
 ) -> None:
-    """After one thaw by one process, every process appends, and links to what it adds."""
+    """Check that after a thaw by one process every process appends, each linking to the newest entry."""
     before = len(await rows_of(shared_database, org.id))
     appended = await by.sequencer.append(request(org, b"thawed", thaw=True))
     for each in [*others, by, *others]:
@@ -211,7 +211,7 @@ async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
     await second_process.append(org, b"seen by two as well")
     await tampered(shared_database, first_process, org, statements)
     await refused_beside_another(shared_database, first_process, org)
-    # Thawed by a process that saw nothing; the two that did let go of what they saw.
+    # Thawed by a process that saw nothing; the two others drop their remembered heads.
     await thawed(shared_database, stranger, [second_process, first_process], org)
 
 

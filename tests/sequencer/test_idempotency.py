@@ -1,4 +1,4 @@
-"""Idempotency keys of requests and of single events, inside a batch, across batches and processes."""
+"""Idempotency keys of requests and single events, within a batch, across batches and processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a role, a database or postgresql.conf that break what the server takes for granted."""
+"""Settings of a role, a database or postgresql.conf that break the server's assumptions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HOSTILE = {
     "jit_above_cost": "0",
     "default_table_access_method": "heap",
     "default_tablespace": "pg_default",
-    # These are the operator's to choose, and stay as they are.
+    # The operator chooses these; the server leaves them unchanged.
     "work_mem": "64kB",
     "check_function_bodies": "off",
     "random_page_cost": "1000",
@@ -95,7 +95,7 @@ def altered(scope: str, role: str, database: str, verb: str) -> str:
 
 @pytest.fixture(params=SCOPES)
 def hostile(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
-    """An empty database on which everything is set against us, in one of the ways there are."""
+    """An empty database with every hostile setting, set in one of the possible ways."""
     database = postgres_cluster.empty()
     values = {
         name: value if name == "search_path" else f"'{value}'" for name, value in HOSTILE.items()
@@ -119,7 +119,7 @@ def hostile(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def reloaded(url: str, superuser: str, work_mem: str) -> None:
-    """Have the files read again; returns when new connections have what they say."""
+    """Reload the configuration files; returns when new connections have their values."""
     await execute(superuser, "SELECT pg_reload_conf()")
     while True:
         connection = await asyncpg.connect(url)
@@ -131,7 +131,7 @@ async def reloaded(url: str, superuser: str, work_mem: str) -> None:
 
 
 def quiet() -> str:
-    """Settings of the test's own connection, which the hostile ones must not reach."""
+    """Connection options that keep the hostile settings from the test's own connection."""
     mild = {**SESSION, "transaction_timeout": "0"}
     return "".join(
         f"-c%20{name}%3D{value.replace(' ', '%5C%20')}%20"
@@ -282,7 +282,7 @@ async def test_a_database_that_loses_commits_is_refused(own_cluster: OwnCluster,
 
 
 async def eventually_off(cluster: OwnCluster, name: str) -> None:
-    """A reload reaches new connections when the postmaster has read the file."""
+    """Wait for a reload: new connections have it once the postmaster has read the file."""
     while True:
         connection = await asyncpg.connect(cluster.superuser_url)
         try:

@@ -1,4 +1,4 @@
-"""A start that waits for a lock says so, and who holds it."""
+"""A start that waits for a lock reports the wait and the lock's holder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOLDER = "left behind"
 
 @asynccontextmanager
 async def held(url: str, *statements: str) -> AsyncIterator[int]:
-    """A session that holds what these statements lock; its process id."""
+    """Hold the locks that these statements take in a session; yields its process id."""
     connection = await asyncpg.connect(url, server_settings={"application_name": HOLDER})
     try:
         for statement in statements:
@@ -35,12 +35,12 @@ async def held(url: str, *statements: str) -> AsyncIterator[int]:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first word after a moment instead of five seconds."""
+    """Report the first wait after a moment instead of five seconds."""
     monkeypatch.setattr("ledger.storage.lock_waits.GrowingIntervals.__init__.__defaults__", (0.2,))
 
 
 async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
-    """What was logged of the wait, once it names this process."""
+    """Wait until the log names this process as the holder; returns the logged text."""
     async with asyncio.timeout(60):
         while f"process {pid} of PostgreSQL" not in caplog.text:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What is served of signed trees is found by key, however much was signed before."""
+"""Queries on signed trees find rows by key, however many were signed before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.clusters import Cluster, Database, blocking
 ORG = 7
 CHECKPOINTS = 5_000
 MOST_ROWS = 600
-"""A bundle has 256 rows, a proof's tiles a few hundred parts."""
+"""An entry bundle has 256 rows, the tiles of a proof a few hundred parts."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
     "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
@@ -41,7 +41,7 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
 
 @pytest.fixture(scope="module", params=["fresh", "analyzed"])
 def signed(postgres_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A database in which an org was signed after each of 5,000 entries, with statistics or none."""
+    """A database with an org signed after each of 5,000 entries, with or without statistics."""
     database = postgres_cluster.migrated()
     blocking(_fill(database))
     if request.param == "analyzed":

@@ -1,4 +1,4 @@
-"""The migration runner: once, in order, whole files, and never on what it does not know."""
+"""The migration runner applies whole files once, in order, and refuses an unknown schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.clusters import Database
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three small migrations."""
+    """A folder of three small migrations."""
     for number, name in enumerate(("one", "two", "three"), 1):
         (tmp_path / f"{number:04d}_{name}.sql").write_text(f"CREATE TABLE {name} (x int);")
     return tmp_path

@@ -1,4 +1,4 @@
-"""A pool on a database that allows fewer connections than the pool would open."""
+"""The pool on a database that allows fewer connections than the pool would open."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def pool(own_cluster: OwnCluster) -> AsyncIterator[Pool]:
 
 
 async def slow_reads(pool: Pool, count: int) -> set[int]:
-    """Backends that answered; each statement takes a moment, so that all are in demand."""
+    """Run slow reads at once, so that all connections are in use; returns the backends' ids."""
     rows = await asyncio.gather(
         *(pool.fetch("SELECT pg_backend_pid(), pg_sleep(0.01)") for _ in range(count))
     )
@@ -52,14 +52,14 @@ async def test_callers_wait_for_the_connections_there_are(
 
 
 async def test_refusals_are_few(own_cluster: OwnCluster, pool: Pool) -> None:
-    """Growing is tried again at growing intervals: no storm of connections, nor of log lines."""
+    """The pool retries to grow at growing intervals: few refused connections and few log lines."""
     await allow(own_cluster, 2)
     began = time.monotonic()
     for _ in range(10):
         await slow_reads(pool, 60)
     lasted = time.monotonic() - began
     log = "".join(path.read_text() for path in own_cluster.postgres.data.parent.rglob("*.log"))
-    # Those that were opened at once before the first refusal was known, and those of the pauses.
+    # Those opened before the first refusal was known, and one after each pause.
     assert log.count("too many connections for role") <= 10 + lasted / 0.25
 
 
@@ -112,7 +112,7 @@ async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
 
 
 async def test_a_connection_that_is_at_something_else_is_no_ones(pool: Pool) -> None:
-    """The next one to get it would be refused too, and the next: it is always the last one used."""
+    """Every later user would be refused too: the pool gives out the last used connection first."""
     others: list[asyncio.Task[str]] = []
 
     async def two_at_once() -> None:
@@ -149,7 +149,7 @@ async def test_lost_connections_are_replaced(own_cluster: OwnCluster, pool: Pool
 
 
 async def test_appends_get_one_although_reads_took_all(own_cluster: OwnCluster) -> None:
-    """The connection that appends was lost, and reads have all that are allowed."""
+    """The connection that appends was lost, and reads use all allowed connections."""
     async with process(own_cluster.server_url, limits=SequencerLimits(retry_s=30)) as server:
         org = await new_org(server.database)
         await server.append(org, b"0")

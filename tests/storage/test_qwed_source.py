@@ -1,4 +1,4 @@
-"""QWED's database read from a real SQLite file and a real PostgreSQL."""
+"""Reading QWED's database from a real SQLite file and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Write = Callable[[list[QwedRow]], Coroutine[Any, Any, str]]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def write(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
-    """Writes rows into a new QWED database of either kind and returns its DSN."""
+    """Write rows into a new QWED database of either kind; returns its DSN."""
     if request.param == "sqlite":
 
         async def to_sqlite(rows: list[QwedRow]) -> str:

@@ -1,4 +1,4 @@
-"""The PostgreSQL of a folder in place of the one that the distribution brings (`make test-postgres`)."""
+"""Runs the PostgreSQL of another folder instead of the bundled one (`make test-postgres`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOLDER: Final = os.environ.get("TEST_POSTGRES_BIN")
 
 
 def named_major() -> int | None:
-    """The major version of the PostgreSQL that TEST_POSTGRES_BIN names, None where it names none."""
+    """The major version of the PostgreSQL in TEST_POSTGRES_BIN; None if that is not set."""
     if _FOLDER is None:
         return None
     told = subprocess.run(
@@ -27,7 +27,7 @@ def named_major() -> int | None:
 
 
 def use_named() -> None:
-    """From now on the clusters of this process run the programs of TEST_POSTGRES_BIN."""
+    """Make this process's clusters run the programs of TEST_POSTGRES_BIN."""
     major = named_major()
     if _FOLDER is None or major is None:
         return

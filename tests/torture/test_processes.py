@@ -1,4 +1,4 @@
-"""Many processes on one trail: no fork, no gap, no duplicate, and each receipt is right."""
+"""Many processes on one trail make no fork, gap or duplicate, and each receipt is right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 async def race(
     database: Database, processes: int, events: int, at_once: int, orgs: list[OrgFacts]
 ) -> list[dict[str, list[int]]]:
-    """Start the processes, let them go at the same moment, and return what each was told."""
+    """Start the processes, release them at the same moment, and return the seqs that each got."""
     arguments = [str(events), str(at_once), *(f"{org.id}:{org.slug}" for org in orgs)]
     async with asyncio.timeout(LIMIT_S):
         running = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""A domain is one folder: what it brings is there once it is plugged in, without another change."""
+"""A domain is one folder: plugged in, all its parts work without a change elsewhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def matrix(toy_server: Server) -> Matrix:
 
 
 def wind(server: Server, turns: int) -> tuple[str, str, Any]:
-    """Wind the toys of a new org; its slug, a member's key, the answer."""
+    """Wind the toys of a new org; returns its slug, a member's key, and the answer."""
     org, _ = server.create_org()
     key = server.create_key(org, "member")
     return org, key, server.request("POST", f"/v1/orgs/{org}/toys", {"turns": turns}, key=key)

@@ -1,4 +1,4 @@
-"""The timestamp authority and the witnesses, from the settings."""
+"""The timestamp authority and the witnesses are read from the settings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Entries made by `extend`, and everything `check_entry` must find wrong with them."""
+"""Entries made by `extend`, and all the faults that `check_entry` must find."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -25,12 +25,12 @@ def kinds(
 
 
 def put(row: StoredEntry, column: str, value: Any) -> StoredEntry:
-    """The row with another value in one column."""
+    """A copy of the row with another value in one column."""
     return row._replace(**{column: value})
 
 
 def resigned(row: StoredEntry, leaf: Leaf) -> StoredEntry:
-    """The row around another leaf, hashed and signed by someone who holds the key."""
+    """The row with another leaf, hashed and signed by a holder of the key."""
     encoded = encode_leaf(leaf)
     digest = entry_hash(encoded)
     return row._replace(leaf=encoded, entry_hash=digest, signature=KEY.sign(digest))

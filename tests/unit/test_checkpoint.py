@@ -1,4 +1,4 @@
-"""Checkpoints: their text, and opening those of one log."""
+"""Checkpoints: their text, and opening the checkpoints of one log."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The judge of the wall clock: any sequence of readings, slow clocks, leaps, and their end."""
+"""The judge of the wall clock: any sequence of readings, slow clocks, leaps, and the end of leaps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY_US = 86_400 * SECOND_US
 
 
 class Clocks:
-    """Two clocks that a test sets; the steady one only goes on."""
+    """Two clocks that a test sets; the steady clock only advances."""
 
     def __init__(self) -> None:
         self.off_us = 0.0
@@ -55,9 +55,9 @@ def given_out(clock: WallClock) -> bool:
 
 STEPS = st.lists(
     st.tuples(
-        st.integers(0, GAP_US),  # passes
-        st.one_of(st.just(0), st.integers(-800 * DAY_US, 800 * DAY_US)),  # is set by
-        st.booleans(),  # an append asks, or only the watch looks
+        st.integers(0, GAP_US),  # time passes
+        st.one_of(st.just(0), st.integers(-800 * DAY_US, 800 * DAY_US)),  # the clock is set by
+        st.booleans(),  # an append reads the clock, or only the watch does
     ),
     max_size=60,
 )

@@ -1,4 +1,4 @@
-"""Cosignatures: what they sign, what they refuse to sign, and that nothing else verifies."""
+"""Cosignatures: the signed message, refusals to sign, and that no other message verifies."""
 
 import hashlib
 from collections.abc import Callable

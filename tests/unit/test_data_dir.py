@@ -1,4 +1,4 @@
-"""The data directory: whom it lets in, under any umask, and what is said of one that is too wide."""
+"""The data directory: its permissions under any umask, and the warnings about wider ones."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_an_empty_key_file_is_named_with_the_way_on(tmp_path: Path) -> None:
 
 
 class TestAsRoot:
-    """What only root can arrange."""
+    """Tests that need root."""
 
     __test__ = ROOT
 
@@ -150,7 +150,7 @@ class TestAsRoot:
     def test_a_key_file_of_root_for_the_group_of_the_server(
         self, session_dir: Path, group: int, taken: bool
     ) -> None:
-        """As Kubernetes mounts a secret: owned by root, mode 0440, its group by fsGroup."""
+        """As Kubernetes mounts a secret: owned by root, mode 0440, with the group of fsGroup."""
         path = session_dir / f"secret-{group}"
         path.write_bytes(b"k")
         os.chown(path, 0, ANOTHER)

@@ -1,4 +1,4 @@
-"""Making the API's description leaves the logging of the process as it was set up."""
+"""Generating the API's description does not change the logging of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events in their four body forms: what is kept, what is recognised, what is refused."""
+"""Events in their four body forms: the bytes kept, the fields recognised, the refusals."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Keys: made once for a new embedded database, never again, and never readable by others."""
+"""Keys are made once, for a new embedded database, and are never readable by others."""
 
 import base64
 import stat

@@ -1,4 +1,4 @@
-"""The public history of the logs' keys: what verifies, what is pinned, and every alteration."""
+"""The public history of the logs' keys: its verification, its pins, and every alteration."""
 
 import base64
 import hashlib

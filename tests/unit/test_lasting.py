@@ -1,4 +1,4 @@
-"""Conditions that last: one line, then fewer and fewer, then one when they end."""
+"""Lasting conditions are logged once, then at growing intervals, and once at their end."""
 
 from __future__ import annotations
 

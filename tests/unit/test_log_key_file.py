@@ -1,4 +1,4 @@
-"""The keys of the logs at a start: made once, read from file or environment, never replaced."""
+"""The log keys at a start: made once, read from file or environment, never replaced."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

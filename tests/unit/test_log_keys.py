@@ -1,4 +1,4 @@
-"""The keys of the logs: what they sign, what opens by their history, rotation and the file."""
+"""Log keys: signing, opening notes by the key history, rotation, and the file."""
 
 import pytest
 

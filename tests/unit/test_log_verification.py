@@ -1,4 +1,4 @@
-"""A log verified as a whole: right at every size, and each change found where it is."""
+"""The verification of a whole log: logs of every size verify, and each change is located."""
 
 import gzip
 import tracemalloc
@@ -27,7 +27,7 @@ FILES, ROOT = log_files(ENTRIES)
 
 
 def changed(path: str, data: bytes | None) -> LogReport:
-    """The report on the log with one file changed, or without it."""
+    """The report on the log with one file changed or removed."""
     return verify_log({**FILES, path: data}.get, SIZE, ROOT)
 
 

@@ -1,4 +1,4 @@
-"""Messages about bodies that did not decode: what is wrong, and no name of a decoder's own."""
+"""Messages about undecodable bodies name the fault, without a decoder's internal names."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_keys_that_no_line_can_tell_apart_are_refused() -> None:
     one, two = ANN.verifier(), Ed25519Signer.from_seed(ANN.name, b"z" * 32).verifier()
     two.key_id = one.key_id
     assert "share the id" in refusal(SIGNED, [one, two])
-    assert open_note(SIGNED, [one, ANN.verifier()]).text == TEXT  # the same key twice is no matter
+    assert open_note(SIGNED, [one, ANN.verifier()]).text == TEXT  # the same key twice is accepted
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keys of notes as text: what Go and other readers of C2SP vkeys take, and nothing else."""
+"""The text form of note keys: exactly the vkeys that Go and other C2SP readers accept."""
 
 import base64
 import hashlib

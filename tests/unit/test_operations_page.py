@@ -1,4 +1,4 @@
-"""The operations page against the code."""
+"""docs/operations.md agrees with the code."""
 
 import json
 import re
@@ -34,7 +34,7 @@ for module in [module for feature in FEATURES for module in feature.metrics]:
     __import__(module)
 print(json.dumps([(each.name, each.type, each.documentation) for each in metrics.REGISTRY.collect()]))
 """
-"""In a process of its own: a domain that another test plugs in has metrics too."""
+"""Run in a process of its own: a domain that another test plugs in adds metrics here."""
 
 
 def test_the_metrics_table_is_the_code_s() -> None:

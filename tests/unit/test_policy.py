@@ -1,4 +1,4 @@
-"""Trust policies: the specification's example and rules, one after the other."""
+"""Trust policies: the specification's example, and its rules in turn."""
 
 from itertools import combinations
 

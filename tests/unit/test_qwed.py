@@ -1,4 +1,4 @@
-"""QWED's rows one by one: both forms, every check, every change found."""
+"""Single QWED rows: both forms, every check, and every change found."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_changed_byte_is_found(
     assert verify(row, first).valid
     verdict = verify(_with_changed_byte(row, field, place, flip), first)
     if field == "result" and verdict.valid:
-        # White space, or 1E+16 for 1e+16: the hashed value stands, its text does not.
+        # White space, or 1E+16 for 1e+16: the hashed value is equal, its text is not.
         assert verdict.warnings
     else:
         assert not verdict.valid
@@ -88,7 +88,7 @@ def _with_changed_byte(row: QwedRow, field: str, place: int, flip: int) -> QwedR
     try:
         return changed(row, **{field: stored.decode()})
     except UnicodeDecodeError:
-        return changed(row, **{field: bytes(stored)})  # as a source gives it
+        return changed(row, **{field: bytes(stored)})  # as a source returns it
 
 
 @pytest.mark.parametrize(

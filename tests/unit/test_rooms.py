@@ -1,4 +1,4 @@
-"""Folders have few entries, and what features name is there."""
+"""Folders have few entries, and the files that features name exist."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from server.feature import Feature, load
 
 ROOT = Path(__file__).parents[2]
 MOST = 14
-"""Entries of a folder, `__init__.py` and what is compiled not counted."""
+"""The largest number of entries of a folder, without `__init__.py` and compiled files."""
 ROOMY = {ROOT / "ledger" / "storage"}
-"""One module for each kind of statements; the root of `ledger` has the formats."""
+"""Exempt: storage has one module for each kind of statements, `ledger` has the formats."""
 
 
 def rooms() -> list[Path]:

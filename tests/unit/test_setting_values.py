@@ -1,4 +1,4 @@
-"""Any text in any setting: it is taken, or the message says what is valid; and service links."""
+"""Any text in any setting is accepted, or the message says which values are valid; service links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.settings.section import settings_of
 
 VARIABLES = [row.name for row in documented()]
 INTERNAL = ("Expected", "`", "regex", "$", "[0-9", "msgspec", "<class", "NoneType", "\\A", "Enum")
-# What an environment can hold: anything but NUL, other bytes than UTF-8 as surrogates.
+# Values an environment can have: no NUL; bytes that are not UTF-8 are surrogates.
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\udc80\udcff"),
     min_size=1,

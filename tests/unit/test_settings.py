@@ -1,4 +1,4 @@
-"""Settings: defaults, bounds, unknown names, and nothing secret on show."""
+"""Settings: defaults, bounds, unknown names, and no secret in any output."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Submissions to witnesses: read and written as C2SP tlog-witness says."""
+"""Submissions to witnesses, read and written in the form of C2SP tlog-witness."""
 
 import contextlib
 

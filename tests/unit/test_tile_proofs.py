@@ -1,4 +1,4 @@
-"""Proofs made from tiles are those made from all leaves, and need only the tiles they name."""
+"""Proofs made from tiles equal those made from all leaves, and need only the tiles they name."""
 
 import pytest
 from hypothesis import given
@@ -125,7 +125,7 @@ def test_a_static_log_proves_from_its_files(size: int) -> None:
 
 
 def test_a_static_log_that_has_grown_is_read_as_it_was() -> None:
-    """Partial files may go once the full ones are there (C2SP tlog-tiles, "Partial Tiles")."""
+    """A log may remove partial files once the full ones exist (C2SP tlog-tiles, "Partial Tiles")."""
     files = grown_files(ENTRIES[:512], 300)
     assert "tile/0/001.p/44" not in files
     log = StaticLog(files.get, 300)

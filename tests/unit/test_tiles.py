@@ -1,4 +1,4 @@
-"""Tile coordinates, paths and entry bundles, as C2SP tlog-tiles writes them."""
+"""Tile coordinates, paths and entry bundles in the form of C2SP tlog-tiles."""
 
 import gzip
 from contextlib import suppress

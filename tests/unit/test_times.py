@@ -1,4 +1,4 @@
-"""Times as callers write them: one parser, exact at every rim."""
+"""The one parser of callers' times is exact at every bound."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_other_text_is_no_time(text: str) -> None:
     "text", ["9999-12-31T23:59:59-00:01", "9999-12-31T12:00:00-23:59", "0001-01-01T00:00:00+00:01"]
 )
 def test_a_year_beyond_the_calendar_is_out_of_range(text: str) -> None:
-    assert is_time(text)  # an event may say so: its text is kept, never compared
+    assert is_time(text)  # an event may have this time: its text is kept, never compared
     with pytest.raises(InvalidTime, match="out of range"):
         bound(text)
 

@@ -1,4 +1,4 @@
-"""Timestamps: what OpenSSL's authority grants verifies, and nothing else does."""
+"""Timestamps granted by OpenSSL's authority verify; all other tokens are refused."""
 
 import subprocess
 import sys
@@ -125,7 +125,7 @@ def test_a_signature_that_does_not_name_its_certificate(
 def test_another_certificate_for_the_same_key(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
-    """Same names, serial and key, but longer valid: the signature does not cover it."""
+    """A certificate with the same names, serial and key but longer validity: not the signed one."""
     other = token.replace(shared_authority.tsa.der(), shared_authority.reissued().der())
     assert other != token
     with pytest.raises(TimestampError, match="another certificate"):
@@ -162,7 +162,7 @@ def test_too_large(shared_authority: TimestampAuthority) -> None:
 def test_every_bit_of_a_token_counts_or_is_covered_elsewhere(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
-    """A flipped bit is refused, or changes nothing of what the token says."""
+    """A flipped bit is refused, or changes no statement of the token."""
     genuine = verify(token, MESSAGE, shared_authority.ca_pem, nonce=NONCE)
     for position in range(len(token)):
         changed = bytearray(token)
@@ -206,7 +206,7 @@ def test_a_token_with_bytes_replaced(
 
 
 def test_no_bit_of_a_token_can_change(shared_authority: TimestampAuthority, token: bytes) -> None:
-    """Nor those of the versions and of the algorithm's name, which no signature covers."""
+    """Also not the bits of the versions and of the algorithm's name, which no signature covers."""
     taken = []
     for bit in range(8 * len(token)):
         changed = bytearray(token)

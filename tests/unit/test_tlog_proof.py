@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger.errors import ProofError
 from ledger.proof import MAX_PROOF_BYTES, TlogProof, parse_proof
 
-# The example of the standard, its cut signatures put in full length.
+# The standard's example, with its shortened signatures replaced by full ones.
 EXAMPLE = b"""c2sp.org/tlog-proof@v1
 extra YWdlLXYxLjIuMS1kYXJ3aW4tYXJtNjQudGFyLmd6
 index 73894

@@ -1,4 +1,4 @@
-"""The rule by which checks become a verdict."""
+"""The rule that combines checks into a verdict."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Ranges of a trail whose end was removed by who may do so: never a good word on them.
+"""Verification of ranges after the database's owner cut the end of a trail: never a good verdict.
 
-The cases are those of people who tried: a range that lies where nothing is left, one
-that begins where something is, one that never was.
+The ranges come from real attempts: a range of which no entry is left, one that begins
+with remaining entries, and one that never existed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COUNT = 1_000
 
 
 class Org(NamedTuple):
-    """A plain org with signed entries, of a server of its own."""
+    """A plain org with signed entries, on a server of its own."""
 
     server: Server
     slug: str

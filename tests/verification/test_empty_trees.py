@@ -1,4 +1,4 @@
-"""A checkpoint of size 0 under verification: it covers no entry, so no check holds by it."""
+"""Verification with a checkpoint of size 0: it covers no entry, so no check holds because of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.verification.signed import FAR, KEYS, SignedInclusion, kinds
 
 @pytest.fixture
 async def empty(superuser: Superuser, signed: SignedInclusion) -> SignedInclusion:
-    """A trail without entries, signed."""
+    """A signed trail without entries."""
     await superuser.lay([], EMPTY_HEAD)
     await signed.execute("TRUNCATE checkpoints, trees, tile_parts, anchor_leaves")
     signed.memory.unlink()

@@ -1,4 +1,4 @@
-"""Finished verification jobs expire; those that wait, run or ended lately stay."""
+"""Finished verification jobs expire; waiting, running and recently finished ones stay."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_what_ended_long_ago_is_deleted(superuser: Superuser) -> None:
 
 
 def test_the_server_deletes_them_by_its_setting(start_servers: StartServer) -> None:
-    """The upkeep does it, when a server starts and every hour, with the days of the setting."""
+    """The upkeep deletes them at a server's start and every hour, after the setting's days."""
     server = start_servers()
     server.org, server.admin_key = server.create_org()
     path = f"/v1/orgs/{server.org}/verifications"

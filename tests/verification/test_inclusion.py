@@ -1,4 +1,4 @@
-"""Whether one entry is in the signed tree."""
+"""The check that one entry is in the signed tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification jobs: their states, their bounds, and what is answered when their server dies."""
+"""Verification jobs: their states, their bounds, and the answers after their server died."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ WHOLE = TrailRange(ORG_ID, ORG)
 
 
 class Frozen(list[tuple[int, Result]]):
-    """Collects what the jobs report as faulty."""
+    """Records the orgs that the jobs report for freezing."""
 
     async def note(self, org_id: int, result: Result) -> None:
         self.append((org_id, result))
@@ -180,7 +180,7 @@ async def test_a_job_that_can_not_run_fails_and_the_next_one_runs(
 ) -> None:
     jobs = runner(superuser, table, frozen)
     job = await jobs.submit(TrailRange(ORG_ID, ORG, 0, COUNT - 1))
-    # The end of the range was there when the job was taken, and is gone when its turn comes.
+    # The end of the range existed when the job was accepted, and is removed before it runs.
     await superuser.lay(ROWS[:5], HEAD._replace(seq=4, entry_hash=ROWS[4].entry_hash))
     jobs.start()
     bad = await finished(jobs, job)

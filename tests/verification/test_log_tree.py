@@ -1,4 +1,4 @@
-"""The tree of a log, put together from segments, against trees computed naively."""
+"""The tree of a log, combined from segments, compared with naively computed trees."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tree_of(
     size: int,
     wrong: dict[int, bytes] | None = None,
 ) -> LogTree:
-    """The verdict on rows and tiles, in segments of ``size``; the largest head is the signed one."""
+    """Judge rows and tiles in segments of ``size``; the largest of ``heads`` is the signed head."""
     signed = max((head.size for head in heads), default=0)
     tree = LogTree(TRAIL_KINDS, signed)
     tiles = {
@@ -70,7 +70,7 @@ steps = st.sampled_from([256, 512, 1_024, 2_048])
 
 @given(sizes, steps, st.integers(0, 600))
 def test_every_signed_root_of_a_right_log_holds(at: set[int], step: int, more: int) -> None:
-    """Whatever the sizes, the segments, and the entries that are not signed yet."""
+    """For all sizes, segments, and numbers of unsigned entries."""
     signed = max(at)
     tree = tree_of(LEAVES[: signed + more], LEAVES[:signed], heads_of(list(at)), step)
     assert (found(tree), tree.matched, tree.unknown) == ([], len(at), False)

@@ -1,4 +1,4 @@
-"""Log keys, or a signer's memory, of another database accuse no trail of a running server."""
+"""Log keys or a signer's memory of another database never make a running server refute a trail."""
 
 from __future__ import annotations
 

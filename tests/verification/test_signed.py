@@ -1,4 +1,4 @@
-"""Signed trees under verification: what is right is called so, and every tampering by its name."""
+"""Verification of signed trees: intact trees verify, and each tampering is named by its kind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OF_TREES = CHECKS[6:]
 
 
 def head_at(seq: int) -> ChainHead:
-    """The head row when this was the last entry."""
+    """The head row as it was when this was the last entry."""
     return HEAD._replace(seq=seq, entry_hash=ROWS[seq].entry_hash) if seq >= 0 else EMPTY_HEAD
 
 
@@ -104,7 +104,7 @@ async def test_a_wiped_org_and_its_tree(signed: SignedInclusion) -> None:
 
 @asynccontextmanager
 async def restored_later(signed: SignedInclusion, size: int) -> AsyncIterator[None]:
-    """A backup of the whole database, taken at this size, restored when the block ends."""
+    """When the block ends, restore the whole database to its state at the start, of this size."""
     tables = ["trees", "tile_parts", "checkpoints", "anchor_leaves"]
     copies = {table: await signed.fetch(f"SELECT * FROM {table}") for table in tables}
     yield
@@ -123,14 +123,14 @@ async def test_a_database_restored_from_an_old_backup(signed: SignedInclusion) -
     result = await signed.verify(signed.trust())
     assert faults(result) == [(-1, "anchor_rolled_back"), (1_400, "rolled_back")]
     assert (result.checks.tree, result.checks.anchors) == (False, False)
-    # Right as of then: what stands in the database can't tell.
+    # Consistent as of then: the database alone shows nothing.
     assert (await signed.verify()).valid
 
 
 async def test_what_the_signer_remembers_is_held_against_the_entries(
     signed: SignedInclusion,
 ) -> None:
-    """The newest checkpoint is gone, the entries that it covered are others now."""
+    """The newest checkpoint is removed, and the entries that it covered are replaced."""
     prefix, head = trail(3_000, EMPTY_HEAD)
     other, head = extend(ORG_ID, ORG, head, [draft(b"other")] * 500, NOW_US, KEY)
     await signed.lay([*prefix, *other], head)
@@ -244,7 +244,7 @@ async def test_tiles_beyond_what_was_signed(signed: SignedInclusion) -> None:
         )
     found = faults(await signed.verify())
     assert {kind for _, kind in found} == {"tile_mismatch"}
-    assert len(found) == 3  # the part in tile 13 does not follow the one before it
+    assert len(found) == 3  # the part in tile 13 does not continue the part before it
 
 
 async def test_a_tree_row_set_back(signed: SignedInclusion) -> None:
@@ -273,7 +273,7 @@ async def test_a_trail_rewritten_by_who_holds_the_signing_key(
 
 
 async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None:
-    """What every password of the operator can do: only the signatures contradict it."""
+    """An attacker with all database passwords does this: only the signatures contradict it."""
     prefix, head = trail(2_000, EMPTY_HEAD)
     rest, head = extend(ORG_ID, ORG, head, [draft(b"x")] * (COUNT - 2_000), NOW_US, KEY)
     rows = [*prefix, *rest]
@@ -349,11 +349,11 @@ async def test_a_rotated_key_and_the_one_before_it(signed: SignedInclusion) -> N
 async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verified(
     superuser: Superuser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its memory is written before the checkpoint is in the database.
+    """The memory is written before the checkpoint is in the database.
 
-    Nor is it verified, where the checkpoint does not come: it may have been removed.
+    If the checkpoint does not appear, the trail is not verified: it may have been removed.
     """
-    monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # what never comes is not waited for as long
+    monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # shorter, as the checkpoint never appears
     signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
     ahead = SignedTreeHead(2_800, merkle.root(HASHES[:2_800]))

@@ -1,4 +1,4 @@
-"""The checks of one entry."""
+"""The checks of a single entry."""
 
 import pytest
 

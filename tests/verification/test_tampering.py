@@ -1,4 +1,4 @@
-"""Everything that can be done to a trail's rows: each found at its seq, and nothing else blamed."""
+"""Each possible tampering with a trail's rows is found at its seq, and no other row is blamed."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.verification.streams import blame, judge
 COUNT = 12
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
 LAST = COUNT - 1
-PLACES = range(COUNT)  # in segments of 4: both ends, the borders and all between
+PLACES = range(COUNT)  # in segments of 4: both ends, the borders, and rows in between
 
 Blame = dict[int, set[str]]
 
@@ -219,12 +219,12 @@ def test_a_fork_by_someone_who_holds_the_key() -> None:
 
     fork, _head = extend(ORG_ID, "acme", head, [draft(b"other")] * 3, HEAD.anchored_us, KEY)
     assert found(ROWS[:6] + fork + ROWS[9:]) == {9: {"link_broken"}}
-    assert found(ROWS + fork)  # both branches stand side by side
+    assert found(ROWS + fork)  # both branches are stored
 
 
 @st.composite
 def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
-    """A trail tampered with at one to three places, apart from each other; and those places."""
+    """A trail tampered with at one to three separate seqs, and those seqs."""
     rows = {row.seq: [row] for row in ROWS}
     places = draw(st.sets(st.sampled_from(range(0, COUNT, 2)), min_size=1, max_size=3))
     for seq in places:
@@ -257,8 +257,8 @@ def test_any_tampering_is_found_where_it_was_done(
 ) -> None:
     rows, places = tampered
     blamed = found(rows, size=size)
-    # Adjacent removals are one fault; these are never adjacent. A leaf and hash lost
-    # together leave the next entry nothing to link to, and only then is it named too.
+    # Adjacent removals are one fault; these are never adjacent. If a row lost its leaf and
+    # hash, the next entry has no predecessor to link to; only then is that entry named too.
     lost = {row.seq + 1 for row in rows if row.leaf == b"\xff" and row.seq < LAST}
     assert places <= set(blamed) <= places | lost
 

@@ -1,4 +1,4 @@
-"""Whole trails in PostgreSQL, verified by processes: tampering, ranges, concurrency, endings."""
+"""Whole trails in PostgreSQL, verified by processes: tampering, ranges, concurrency, aborts."""
 
 import asyncio
 import os
@@ -224,7 +224,7 @@ async def test_appends_during_a_verification_are_not_part_of_it(superuser: Super
 
 
 def workers() -> list[int]:
-    """Worker processes of this process."""
+    """The process ids of this process's verification workers."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     command = b"ledger.core.verification.worker"
     return [pid for pid in map(int, children) if command in _command(pid)]

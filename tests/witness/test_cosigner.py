@@ -1,4 +1,4 @@
-"""What a witness answers, rule by rule of C2SP tlog-witness."""
+"""The answers of a witness, for each rule of C2SP tlog-witness."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,7 +64,7 @@ def cosigner(tmp_path: Path, clock: Clock) -> Iterator[Cosigner]:
 
 
 def times(verdict: CosignerAnswer, text: bytes) -> list[int | None]:
-    """The times of the cosignatures, each verified."""
+    """Verify the cosignatures of an answer; returns their times."""
     assert verdict.status == 200, verdict.body
     note = add_signatures(sign_note(text, LOG.signers), parse_signatures(verdict.body))
     return [found.time_s for found in open_note(note, VERIFIERS).verified]
@@ -138,7 +138,7 @@ def test_422_for_a_proof_from_nothing(cosigner: Cosigner) -> None:
 
 def test_422_for_an_empty_tree_with_a_root(cosigner: Cosigner) -> None:
     assert bytes(32) != EMPTY_ROOT
-    # The log's other key, ML-DSA-44, would not sign it.
+    # The log's other key, ML-DSA-44, refuses to sign it.
     note = sign_note(TreeHead(LOG.origin, 0, bytes(32), ()).text(), LOG.signers[:1])
     assert cosigner.add_checkpoint(Submission(0, (), note).body()).status == 422
 
@@ -227,7 +227,7 @@ def test_monitors_get_the_checkpoint_with_all_signatures(cosigner: Cosigner) -> 
 def test_no_order_of_submissions_makes_two_histories(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, int, int]]
 ) -> None:
-    """Whatever is submitted: what was cosigned lies on one history, and never goes back."""
+    """For all submissions: the cosigned trees are on one history, and never get smaller."""
     cosigner, heads = cosigner_of(tmp_path_factory.mktemp("w"), Clock())
     size = 0
     history: set[int] = {0, 1}
@@ -236,7 +236,7 @@ def test_no_order_of_submissions_makes_two_histories(
         if cosigner.add_checkpoint(body).status == 200:
             assert new >= size
             size = new
-            if new > 5:  # there the branches part
+            if new > 5:  # the branches differ from here on
                 history &= {branch}
             assert history
     heads.close()

@@ -1,4 +1,4 @@
-"""The memory of a witness: never back, never lost, whole or as it was."""
+"""The memory of a witness never goes back, loses nothing, and is never half written."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""A witness as a process: killed, raced, flooded, and asked for what it must not do."""
+"""A witness process that is killed, raced, flooded, and sent forbidden requests."""
 
 import contextlib
 import http.client
@@ -32,7 +32,7 @@ from tests.support.wrong_clock import WrongClock
 LOG = SmallLog()
 MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
 MAIN = "import sys, os\n{change}\nfrom server.cli.main import main\nmain(prog_name='quire')"
-# A death that nothing outside can time: these change the program at that line.
+# Nothing outside can time these crashes: the program is changed at the line.
 DIE_BEFORE_COMMIT = """
 from server.witness.heads import Heads
 keep = Heads.keep
@@ -57,7 +57,7 @@ def witness(start_witness: StartWitness) -> WitnessProcess:
 
 @pytest.fixture
 def changed(session_dir: Path) -> Iterator[WitnessProcess]:
-    """A witness that is not started yet, to be given a changed program."""
+    """A witness that is not started yet, for a changed program."""
     made = WitnessProcess(session_dir / f"w-{uuid4().hex[:8]}", LOG.policy)
     yield made
     made.stop()
@@ -71,7 +71,7 @@ def start_with(witness: WitnessProcess, change: str) -> None:
 
 
 def size_of(witness: WitnessProcess) -> int:
-    """The size on disk."""
+    """The size in the witness's memory on disk."""
     heads = WitnessHeads(witness.home.heads)
     head = heads.find(LOG.origin)
     heads.close()
@@ -79,7 +79,7 @@ def size_of(witness: WitnessProcess) -> int:
 
 
 def check(witness: WitnessProcess, answer: PeerAnswer, size: int) -> None:
-    """The answer holds a good cosignature of every key of the witness."""
+    """Check that the answer has a valid cosignature of every key of the witness."""
     assert answer.status == 200, answer.body
     note = add_signatures(LOG.note(size), parse_signatures(answer.body))
     verified = open_note(note, witness.verifiers).verified
@@ -198,7 +198,7 @@ def test_two_processes_on_one_memory_do_not_fork_a_log(
                     range(16),
                 )
             )
-        # The first to come may be asked for again from 20; from 0 there is one.
+        # The first accepted submission may be repeated from size 20; from 0 there is only one.
         assert sorted({answer.status for answer in answers}) == [200, 409]
         assert [answer.status for answer in answers].count(200) == 1
     finally:
@@ -225,7 +225,7 @@ def test_bodies_that_are_too_large(witness: WitnessProcess) -> None:
 
 
 def _status_of_an_endless_body(witness: WitnessProcess) -> int:
-    """Send chunks until the witness answers."""
+    """Send chunks until the witness answers; returns the status."""
     port = int(witness.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(
