@@ -44,7 +44,7 @@ async def test_while_a_checkpoint_is_committed(
         async with checkpointer(proxy.url, memory) as signer:
             with pytest.raises(DatabaseUnavailable):
                 await signer.round()
-            with pytest.raises(DatabaseUnavailable):  # and the signer does not go on without its lock
+            with pytest.raises(DatabaseUnavailable):  # it stops without its lock
                 await signer.round()
         if cut is not SegmentHead.AT_ONCE:
             assert bool(await checkpoints_of(database, org.id)) == (cut in PERSISTED)

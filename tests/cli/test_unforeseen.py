@@ -77,7 +77,7 @@ TEXTS = [
     for leaf in LEAVES
     for parameter in leaf.command.params
     if not (isinstance(parameter, click.Option) and parameter.is_flag)
-    and not (words(leaf).endswith("serve") and isinstance(parameter.type, click.Path))  # it serves, and does not end
+    and not (words(leaf).endswith("serve") and isinstance(parameter.type, click.Path))  # it serves
 ]
 
 

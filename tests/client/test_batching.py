@@ -133,7 +133,7 @@ async def test_a_bad_event_fails_only_its_own_caller(bad: set[int], names_index:
     for n, result in enumerate(results):
         if n in bad:
             assert isinstance(result, errors.ProblemError)
-            assert result.index is None  # a caller does not know the event's place in the shared request
+            assert result.index is None  # the index in the shared request is of no use to it
         else:
             assert isinstance(result, Receipt)
     assert server.written == [n for n in range(100) if n not in bad]

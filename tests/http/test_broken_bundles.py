@@ -15,6 +15,7 @@ import pytest
 
 from ledger.client import LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
+from server.http import streamed_response
 from tests.support.broken_bundles import BROKEN, DAMAGE, tamper
 from tests.support.clusters import Database
 from tests.support.offices import Bundle, Office, event, office

@@ -55,7 +55,7 @@ def test_bundles_of_the_corpus(offline_page: OfflinePage, name: str) -> None:
 def test_what_is_forged_is_forged_well(offline_page: OfflinePage) -> None:
     assert judge(BUNDLE, Trust(parse_trust(PINS))).outcome == "verified"
     agreed(offline_page, BUNDLE)
-    agreed(offline_page, BUNDLE, members_of(BUNDLE)[members.LOG_KEYS])  # a history also pins its keys
+    agreed(offline_page, BUNDLE, members_of(BUNDLE)[members.LOG_KEYS])  # also pins
 
 
 @pytest.mark.parametrize("forgery", FORGERIES, ids=[forgery.name for forgery in FORGERIES])

@@ -77,7 +77,7 @@ class Cluster:
 
     async def _clone(self, name: str) -> None:
         await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER_ROLE}")
-        await provision(self.superuser_url, name)  # CREATE DATABASE does not clone rights on the database
+        await provision(self.superuser_url, name)  # its rights are not cloned
 
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self.superuser_url)

@@ -118,7 +118,7 @@ async def sound_history(
     leaves = await fetch(
         database, "SELECT size, nonce, leaf FROM anchor_leaves WHERE org_id = $1", org.id
     )
-    anchored = set(sizes) - {0}  # the tree without leaves is not anchored: it distinguishes no trails
+    anchored = set(sizes) - {0}  # the tree without leaves is not anchored
     assert {row[0] for row in leaves} == anchored, "a checkpoint that the anchor log lacks"
     assert all(blind(nonce, notes[size]) == leaf for size, nonce, leaf in leaves)
     _remembered(memory, org.id, notes)

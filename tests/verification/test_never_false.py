@@ -68,7 +68,7 @@ class ImportedTrail(NamedTuple):
         ended = invoke("verify", self.org, "--json", *ends, settings=settings)
         if ended.exit_code == 2:
             return {"verdict": "none", "valid": False, "checks": {}, "said": ended.output}
-        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])  # log lines come before it
+        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])  # after log lines
         assert CODES[result["verdict"]] == ended.exit_code
         assert result["valid"] is (result["verdict"] == "verified")
         return result
