@@ -46,10 +46,10 @@ async def test_every_object_is_locked_and_the_archive_is_right(
     assert {version["Key"].split("/")[1] for version in listed} == {ORG, ANCHORS}
     for version in listed:
         at = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
-        told = await s3.head_object(**at)  # type: ignore[arg-type]
-        assert told["ObjectLockMode"] == "COMPLIANCE"
-        assert told["ObjectLockRetainUntilDate"] > until
-        assert told["ObjectLockLegalHoldStatus"] == "ON"
+        shown = await s3.head_object(**at)  # type: ignore[arg-type]
+        assert shown["ObjectLockMode"] == "COMPLIANCE"
+        assert shown["ObjectLockRetainUntilDate"] > until
+        assert shown["ObjectLockLegalHoldStatus"] == "ON"
         with pytest.raises(ClientError, match="AccessDenied"):
             await s3.delete_object(**at)  # type: ignore[arg-type]
     pointers = {"checkpoint", "log-keys.json", "org.json"}

@@ -45,10 +45,10 @@ async def test_what_is_stored_is_read_back_with_version_retention_hold_and_diges
     stored = await target.put("tile/0/000", TILE, until, legal_hold=True)
     assert stored.sha256 == sha256(TILE).digest()
     assert (stored.size, stored.retain_until, stored.legal_hold) == (len(TILE), until, True)
-    told = await s3.head_object(Bucket=bucket, Key="acme/tile/0/000", VersionId=stored.version)
-    assert told["ObjectLockMode"] == "COMPLIANCE"
-    assert told["ObjectLockRetainUntilDate"] == until
-    assert told["ObjectLockLegalHoldStatus"] == "ON"
+    shown = await s3.head_object(Bucket=bucket, Key="acme/tile/0/000", VersionId=stored.version)
+    assert shown["ObjectLockMode"] == "COMPLIANCE"
+    assert shown["ObjectLockRetainUntilDate"] == until
+    assert shown["ObjectLockLegalHoldStatus"] == "ON"
 
 
 async def test_the_server_refuses_to_delete_a_locked_version(

@@ -28,7 +28,7 @@ AGAIN = RoundLimits(retry_s=0, idle_s=3_600)
 
 
 @pytest.fixture
-def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
+def two_databases(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
     """Two migrated databases without rows."""
     made = postgres_cluster.migrated(), postgres_cluster.migrated()
     yield made
@@ -37,7 +37,7 @@ def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
 
 
 @pytest.fixture
-async def other(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
+async def other_org(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
     """Another org of 30 entries, signed in one round with Acme's first; one anchor covers both."""
     async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
@@ -77,15 +77,15 @@ async def faults_of(folder: Target, org: str) -> list[str]:
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
     archived_trail: ArchivedFilesCheck,
     folder: Target,
-    other: OrgFacts,
-    two_more: tuple[Database, Database],
+    other_org: OrgFacts,
+    two_databases: tuple[Database, Database],
 ) -> None:
-    second, third = two_more
+    second, third = two_databases
     async with process(archived_trail.database.server_url) as running:
-        await running.append(other, b"signed, and in no anchor")
+        await running.append(other_org, b"signed, and in no anchor")
     await archived_trail.grow(5, 6, anchor=False)
-    await archive(archived_trail, folder, other)
-    for org in (ORG, other.slug):
+    await archive(archived_trail, folder, other_org)
+    for org in (ORG, other_org.slug):
         sizes = [row.idx async for row in ArchiveReader(folder, org).nonces()]
         assert len(sizes) == 1, "a nonce of a leaf that no archived anchor covers"
     # The database is lost. Acme is restored, and its new anchor leaves take the lost leaves' indexes.
@@ -94,27 +94,27 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
     await go_on(second, memory, ACME)
     async with signed_trail_of(second, archived_trail) as again:
         await archive(again, folder)
-        await Restore(folder, second.owner_url, means(memory)).run([other.slug])
-        await go_on(second, memory, ACME, other)
-        await archive(again, folder, other)
+        await Restore(folder, second.owner_url, means(memory)).run([other_org.slug])
+        await go_on(second, memory, ACME, other_org)
+        await archive(again, folder, other_org)
         leaves = "SELECT idx FROM anchor_leaves WHERE org_id = $1 ORDER BY idx"
-        for org_id, slug in ((ORG_ID, ORG), (other.id, other.slug)):
+        for org_id, slug in ((ORG_ID, ORG), (other_org.id, other_org.slug)):
             stored = [row[0] for row in await again.superuser.fetch(leaves, org_id)]
             archived = [row.idx async for row in ArchiveReader(folder, slug).nonces()]
             assert archived == stored
             assert await faults_of(folder, slug) == []
     await sound_anchors(second, memory, HISTORY)
-    await Restore(folder, third.owner_url, means(memory)).run([ORG, other.slug])
-    await go_on(third, memory, ACME, other)
+    await Restore(folder, third.owner_url, means(memory)).run([ORG, other_org.slug])
+    await go_on(third, memory, ACME, other_org)
     assert await verified(third, memory) == []
     await sound_anchors(third, memory, HISTORY)
 
 
 async def test_nonces_that_no_longer_stand_stop_nothing(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
     """One nonce row of a lost anchor leaf, and one with a huge index that an attacker added."""
-    second, third = two_more
+    second, third = two_databases
     await archived_trail.grow(20)
     await archived_trail.archive(folder)
     lost = [AnchoredAt(0, b"\x07" * 32, 20), AnchoredAt(10**15, b"\x08" * 32, 20)]
@@ -145,9 +145,9 @@ async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None
 
 
 async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
-    second, _ = two_more
+    second, _ = two_databases
     await archived_trail.grow(20)
     await archived_trail.grow(5, 6, anchor=False)
     await archived_trail.archive(folder)

@@ -20,7 +20,7 @@ KEPT = ("orgs", "subjects")
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
@@ -62,10 +62,14 @@ async def read(
 
 
 async def test_without_a_backup_what_was_sealed_stays_sealed(
-    server: Server, sealed_records: list[str], folder: Target, empty: Database, tmp_path: Path
+    server: Server,
+    sealed_records: list[str],
+    folder: Target,
+    migrated_database: Database,
+    tmp_path: Path,
 ) -> None:
-    assert not (await restored(server, folder, empty)).with_keys
-    shown = await read(server, empty, tmp_path / "again", sealed_records)
+    assert not (await restored(server, folder, migrated_database)).with_keys
+    shown = await read(server, migrated_database, tmp_path / "again", sealed_records)
     assert [entry["payload"] for entry in shown[:3]] == [None] * 3
     assert [entry["erased"] for entry in shown] == [False] * 4
     assert [entry["key_not_restored"] for entry in shown] == [True, True, True, False]
@@ -74,10 +78,14 @@ async def test_without_a_backup_what_was_sealed_stays_sealed(
 
 
 async def test_with_the_keys_of_a_backup_it_opens(
-    server: Server, sealed_records: list[str], folder: Target, empty: Database, tmp_path: Path
+    server: Server,
+    sealed_records: list[str],
+    folder: Target,
+    migrated_database: Database,
+    tmp_path: Path,
 ) -> None:
     source = await asyncpg.connect(server.database.superuser_url)
-    target = await asyncpg.connect(empty.superuser_url)
+    target = await asyncpg.connect(migrated_database.superuser_url)
     try:
         for table in KEPT:
             rows = await source.fetch(f"SELECT * FROM {table}")
@@ -85,8 +93,8 @@ async def test_with_the_keys_of_a_backup_it_opens(
     finally:
         await source.close()
         await target.close()
-    assert (await restored(server, folder, empty)).with_keys
-    shown = await read(server, empty, tmp_path / "again", sealed_records)
+    assert (await restored(server, folder, migrated_database)).with_keys
+    shown = await read(server, migrated_database, tmp_path / "again", sealed_records)
     texts = [entry["payload"]["text"] for entry in shown]
     assert texts == ["of Ada", "of Bob", "of nobody", "new"]
     assert [entry["subject"] for entry in shown] == ["Ada", "Bob", None, "Ada"]

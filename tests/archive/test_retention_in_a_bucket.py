@@ -46,14 +46,17 @@ async def target(s3_environ: ObjectStorage, bucket: str) -> AsyncIterator[Target
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
 
 
 async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_back(
-    archived_trail: ArchivedFilesCheck, target: Target, s3_environ: ObjectStorage, empty: Database
+    archived_trail: ArchivedFilesCheck,
+    target: Target,
+    s3_environ: ObjectStorage,
+    migrated_database: Database,
 ) -> None:
     await archived_trail.grow(300, now_us=moment(JANUARY))
     await archived_trail.grow(20, now_us=moment(FEBRUARY))
@@ -77,8 +80,8 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
         processes=1,
     )
     assert (result.errors, result.verified_entries) == ([], 320)
-    await Restore(target, empty.owner_url, means(archived_trail.memory)).run([ORG])
-    after = await contents(empty)
+    await Restore(target, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    after = await contents(migrated_database)
     assert after == before, "as it was before January left"
 
 

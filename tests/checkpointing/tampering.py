@@ -96,9 +96,9 @@ class Victim:
         assert await self.notes() == before, "it was signed"
         assert report.checkpoints == 1
         # If the org is not frozen, the sweep after the round may report the same again.
-        (told,) = {(org_id, doubt.kind) for org_id, _, doubt in report.stopped}
+        (stopped,) = {(org_id, doubt.kind) for org_id, _, doubt in report.stopped}
         doubt = report.stopped[0][2]
-        assert told == (self.org.id, doubt.kind)
+        assert stopped == (self.org.id, doubt.kind)
         await sound_history(self.database, self.bystander, self.memory)
         return doubt
 

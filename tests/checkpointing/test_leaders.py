@@ -35,7 +35,7 @@ async def signer(url: str, memory: Path) -> AsyncIterator[Process]:
         await started.wait()
 
 
-async def said(signers: list[Process], patience_s: float) -> list[Process]:
+async def leading_signers(signers: list[Process], patience_s: float) -> list[Process]:
     """The signers that report leadership within this time."""
     lines = [asyncio.create_task(line(each)) for each in signers]
     done, pending = await asyncio.wait(lines, timeout=patience_s, return_when="FIRST_COMPLETED")
@@ -64,14 +64,14 @@ async def test_only_one_signs_and_the_other_takes_over(
             signer(database.server_url, paths[0]) as one,
             signer(database.server_url, paths[1]) as two,
         ):
-            (leader,) = await said([one, two], TAKE_OVER_S)
+            (leader,) = await leading_signers([one, two], TAKE_OVER_S)
             (other,) = {one, two} - {leader}
             for number in range(10):
                 await server.append(org, *[b"%d" % n for n in range(number + 1)])
             await signed(database, org.id, 55)
             leader.kill()
             await server.append(org, b"left behind")
-            assert await said([other], TAKE_OVER_S) == [other]
+            assert await leading_signers([other], TAKE_OVER_S) == [other]
             await signed(database, org.id, 56)
     await sound_history(database, org)
     async with checkpointer(database.server_url, tmp_path / "third") as third:
@@ -97,11 +97,11 @@ async def test_leaders_that_die_all_the_time(database: Database, tmp_path: Path)
                 signer(database.server_url, memory) as one,
                 signer(database.server_url, memory) as two,
             ):
-                (leader,) = await said([one, two], TAKE_OVER_S)
+                (leader,) = await leading_signers([one, two], TAKE_OVER_S)
                 (other,) = {one, two} - {leader}
                 await asyncio.sleep(0.3)
                 leader.kill()
-                assert await said([other], TAKE_OVER_S) == [other]
+                assert await leading_signers([other], TAKE_OVER_S) == [other]
                 await asyncio.sleep(0.3)
         stop.set()
         await loading

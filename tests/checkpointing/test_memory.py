@@ -117,8 +117,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(path)], capture_output=True, check=True, text=True
     )
-    size, told = done.stdout.split()
-    assert told == "True"
+    size, result = done.stdout.split()
+    assert result == "True"
     with contextlib.closing(SignerMemory(path)) as memory:
         found = memory.get(1)
         assert found is not None

@@ -159,6 +159,6 @@ def test_a_backlog_is_caught_up_with_and_told_of(database: Database, data_dir: P
     server.start()
     signed(database, 60_000)
     assert server.terminate() == 0
-    told = server.log.read_text()
-    assert "catching up" in told
-    assert "behind=10000" in told
+    logged = server.log.read_text()
+    assert "catching up" in logged
+    assert "behind=10000" in logged

@@ -107,14 +107,14 @@ def test_nothing_or_two_things_to_verify(bundle: Path) -> None:
 
 def test_json_has_everything(bundle: Path) -> None:
     done = run(bundle, "--json")
-    told = json.loads(done.stdout)
-    assert list(told["checks"]) == list(CHECKS)
-    assert told["checks"]["tree"] is True
-    assert told["checks"]["signatures"] == "not_checked"
-    assert (told["verdict"], told["exit_code"]) == ("incomplete", done.returncode)
-    assert "keys" in told["asked"]
-    assert set(told["reasons"]) == set(CHECKS)
-    assert told["about"]["entries"] == 12
+    report = json.loads(done.stdout)
+    assert list(report["checks"]) == list(CHECKS)
+    assert report["checks"]["tree"] is True
+    assert report["checks"]["signatures"] == "not_checked"
+    assert (report["verdict"], report["exit_code"]) == ("incomplete", done.returncode)
+    assert "keys" in report["asked"]
+    assert set(report["reasons"]) == set(CHECKS)
+    assert report["about"]["entries"] == 12
 
 
 def test_trust_in_files(bundle: Path, tmp_path: Path, shared_authority: TimestampAuthority) -> None:
@@ -127,12 +127,12 @@ def test_trust_in_files(bundle: Path, tmp_path: Path, shared_authority: Timestam
     for document in (log_keys().public().pins().document(), log_keys().public().document()):
         pins.write_bytes(document)
         done = run(stamped, *trust, "--json")
-        told = json.loads(done.stdout)
-        assert done.returncode == 0, told
-        assert [name for name, answer in told["checks"].items() if answer is not True] == [
+        report = json.loads(done.stdout)
+        assert done.returncode == 0, report
+        assert [name for name, answer in report["checks"].items() if answer is not True] == [
             "signatures"
         ]
-        assert told["warnings"] == []
+        assert report["warnings"] == []
     assert run(bundle, *trust).returncode == 3
     pins.write_bytes(log_keys(2).public().pins().document())
     assert run(stamped, *trust).returncode == 1
@@ -158,8 +158,8 @@ def test_file_names_that_no_terminal_should_see(name: bytes, tmp_path: Path) -> 
         assert (done.returncode, done.stderr) == (3, ""), done
         assert "1 files are not covered" in " ".join(done.stdout.split())
         assert all(char.isprintable() or char == "\n" for char in done.stdout)
-        told = json.loads(done.stdout)["warnings"] if option else [done.stdout.replace("\n", "")]
-        assert all(warning.isprintable() for warning in told)
+        report = json.loads(done.stdout)["warnings"] if option else [done.stdout.replace("\n", "")]
+        assert all(warning.isprintable() for warning in report)
 
 
 @pytest.mark.parametrize("end", [">&-", "2>&- >&-", "> /dev/full"])

@@ -15,15 +15,15 @@ EXPECTED = json.loads((FOLDER / "expected.json").read_bytes())
 
 def test_every_bundle_of_the_corpus_is_expected() -> None:
     assert {path.stem for path in FOLDER.glob("*.zip")} == set(EXPECTED)
-    outcomes = {told["outcome"] for told in EXPECTED.values()}
+    outcomes = {judged["outcome"] for judged in EXPECTED.values()}
     assert outcomes == {"verified", "refuted", "unreadable", "incomplete"}
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_bundle_of_the_corpus(name: str) -> None:
     verdict = judge((FOLDER / f"{name}.zip").read_bytes(), trust())
-    told = {"outcome": verdict.outcome, "checks": verdict.answers()}
-    assert told == EXPECTED[name], (verdict.reasons, verdict.unreadable)
+    judged = {"outcome": verdict.outcome, "checks": verdict.answers()}
+    assert judged == EXPECTED[name], (verdict.reasons, verdict.unreadable)
 
 
 def test_a_bundle_that_a_server_made() -> None:

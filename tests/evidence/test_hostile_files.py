@@ -143,8 +143,8 @@ def test_a_local_header_that_says_other_than_the_directory() -> None:
 def test_a_directory_that_lies_about_sizes() -> None:
     at = DIRECTORY + 20
     for size in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF):
-        told = struct.pack("<2I", size, size)
-        refused(BUNDLE[:at] + told + BUNDLE[at + 8 :])
+        sizes = struct.pack("<2I", size, size)
+        refused(BUNDLE[:at] + sizes + BUNDLE[at + 8 :])
 
 
 def test_the_end_that_lies_about_the_directory() -> None:

@@ -305,8 +305,8 @@ def test_a_payload_sealed_again_for_an_auditor_does_not_pass() -> None:
 
 
 def test_a_manifest_that_counts_other_entries() -> None:
-    for told in (Entries(11, 0, 11), Entries(12, 1, 11), Entries(12, 0, 12)):
-        refuted(forge(BUNDLE, {}, entries=told), "hashes")
+    for claimed in (Entries(11, 0, 11), Entries(12, 1, 11), Entries(12, 0, 12)):
+        refuted(forge(BUNDLE, {}, entries=claimed), "hashes")
 
 
 def test_more_faults_than_are_told() -> None:

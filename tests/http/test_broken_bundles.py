@@ -27,7 +27,7 @@ PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
-def whole(shared_server: Server) -> Office:
+def intact_office(shared_server: Server) -> Office:
     return office(shared_server, count=COUNT)
 
 
@@ -127,20 +127,20 @@ def wait_until_none_is_built(here: Office) -> None:
         time.sleep(0.01)
 
 
-def test_a_caller_that_goes_away_frees_its_place(whole: Office) -> None:
-    connection = begun(whole)
-    assert building(whole)
+def test_a_caller_that_goes_away_frees_its_place(intact_office: Office) -> None:
+    connection = begun(intact_office)
+    assert building(intact_office)
     connection.close()
-    wait_until_none_is_built(whole)
+    wait_until_none_is_built(intact_office)
 
 
 def test_a_caller_that_reads_nothing_is_given_up(
-    whole: Office, monkeypatch: pytest.MonkeyPatch
+    intact_office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streamed_response, "STALL_S", 0.3)
-    with begun(whole) as connection:
-        assert building(whole)
-        wait_until_none_is_built(whole)
+    with begun(intact_office) as connection:
+        assert building(intact_office)
+        wait_until_none_is_built(intact_office)
         connection.settimeout(PATIENCE_S)
         received = b""
         while piece := connection.recv(1 << 16):

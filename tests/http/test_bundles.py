@@ -170,12 +170,12 @@ def test_every_entry_that_leaves_is_on_record_before_the_first_byte(
     asked = {"record_ids": records} if whole else {"from_seq": 0, "to_seq": 502}
     sealed.bundle(**asked, disclose={"records": "all" if whole else records, "fields": ["payload"]})
     page = sealed.server.request("GET", f"{path}/entries?limit=10", key=sealed.key).json()
-    told = [entry["payload"] for entry in reversed(page["entries"]) if entry["seq"] > head]
-    assert {part["event_type"] for part in told} == {"quire.bundle_disclosed"}
-    assert [(part["part"], part["parts"]) for part in told] == [(1, 3), (2, 3), (3, 3)]
-    named = [n for part in told for first, last in part["runs"] for n in range(first, last + 1)]
+    recorded = [entry["payload"] for entry in reversed(page["entries"]) if entry["seq"] > head]
+    assert {part["event_type"] for part in recorded} == {"quire.bundle_disclosed"}
+    assert [(part["part"], part["parts"]) for part in recorded] == [(1, 3), (2, 3), (3, 3)]
+    named = [n for part in recorded for first, last in part["runs"] for n in range(first, last + 1)]
     assert named == chosen
-    assert sum(part["count"] for part in told) == len(chosen)
+    assert sum(part["count"] for part in recorded) == len(chosen)
 
 
 def test_an_erased_subject_is_included_and_still_proves_its_place(shared_server: Server) -> None:

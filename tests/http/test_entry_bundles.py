@@ -86,23 +86,23 @@ async def test_few_bundles_are_read_at_once_and_few_more_wait(
         return None if first else [b"leaf"]
 
     bundles = EntryBundles(read)
-    asked = [asyncio.create_task(bundles.read(1, WHOLE, gzipped=False)) for _ in range(6)]
+    reads = [asyncio.create_task(bundles.read(1, WHOLE, gzipped=False)) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as mine:
         await bundles.read(1, WHOLE, gzipped=False)
     assert (mine.value.everyone, mine.value.retry_after) == (False, 1)
-    asked += [asyncio.create_task(bundles.read(2, WHOLE, gzipped=False)) for _ in range(6)]
+    reads += [asyncio.create_task(bundles.read(2, WHOLE, gzipped=False)) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as all_of_them:
         await bundles.read(3, WHOLE, gzipped=False)
     assert all_of_them.value.everyone
     assert reading == AT_ONCE
-    asked.pop().cancel()
+    reads.pop().cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    asked += [asyncio.create_task(bundles.read(3, EntryTile(1), gzipped=False))]
+    reads += [asyncio.create_task(bundles.read(3, EntryTile(1), gzipped=False))]
     release.set()
-    assert await asyncio.gather(*asked) == [b"\x00\x04leaf"] * 11 + [None]
+    assert await asyncio.gather(*reads) == [b"\x00\x04leaf"] * 11 + [None]
     assert await bundles.read(1, WHOLE, gzipped=False) is not None
 
 

@@ -100,7 +100,7 @@ class ImportedTrail:
 
 
 @pytest.fixture(scope="module")
-def proxied(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def proxied_url(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server's URL behind nginx with a path prefix, as documented."""
     locations = f"location /audit/ {{ proxy_pass {shared_server.url}/; }}"
     with nginx(tmp_path_factory.mktemp("nginx"), locations) as url:
@@ -110,19 +110,19 @@ def proxied(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("named", [0, 1])
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: ascii(pair[0][:12]))
 def test_the_client_erases_the_person_it_names_through_a_proxy(
-    shared_server: Server, proxied: str, pair: tuple[str, str], named: int
+    shared_server: Server, proxied_url: str, pair: tuple[str, str], named: int
 ) -> None:
     trail, name = ImportedTrail(shared_server, *pair), pair[named]
-    with LedgerClient(proxied, trail.key) as ledger:
+    with LedgerClient(proxied_url, trail.key) as ledger:
         erasure = ledger.erase_subject(name)
     assert (erasure.subject, trail.erased()) == (name, {name})
 
 
-def test_the_asyncio_client_does_so_too(shared_server: Server, proxied: str) -> None:
+def test_the_asyncio_client_does_so_too(shared_server: Server, proxied_url: str) -> None:
     trail = ImportedTrail(shared_server, *PAIRS[0])
 
     async def erase() -> str:
-        async with AsyncLedgerClient(proxied, trail.key) as ledger:
+        async with AsyncLedgerClient(proxied_url, trail.key) as ledger:
             return (await ledger.erase_subject(PAIRS[0][0])).subject
 
     assert asyncio.run(erase()) == PAIRS[0][0]
@@ -131,10 +131,10 @@ def test_the_asyncio_client_does_so_too(shared_server: Server, proxied: str) -> 
 
 @pytest.mark.parametrize("name", ["team/../carol", "https://idp.example/u//7", "-- x", "..", "ü b"])
 def test_the_command_erases_the_person_it_names_through_a_proxy(
-    shared_server: Server, proxied: str, name: str
+    shared_server: Server, proxied_url: str, name: str
 ) -> None:
     trail = ImportedTrail(shared_server, name, "carol")
-    settings = {"QUIRE_URL": proxied, "QUIRE_API_KEY": trail.key}
+    settings = {"QUIRE_URL": proxied_url, "QUIRE_API_KEY": trail.key}
     done = run("subjects", "erase", "--yes", "--json", "--", trail.org, name, settings=settings)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["subject"] == name
@@ -144,11 +144,11 @@ def test_the_command_erases_the_person_it_names_through_a_proxy(
 @pytest.mark.parametrize("way", ["direct", "proxied"])
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
 def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
-    shared_server: Server, proxied: str, name: str, way: str
+    shared_server: Server, proxied_url: str, name: str, way: str
 ) -> None:
     names = [n for n in (name, "bob") if n.isprintable() or n == "\u202ebob"]
     trail = ImportedTrail(shared_server, *names)
-    url = shared_server.url if way == "direct" else proxied
+    url = shared_server.url if way == "direct" else proxied_url
     status, problem = trail.delete(url, f"subjects/{quote(name, safe='')}")
     assert status in {400, 404, 405}  # a proxy may have changed it into another route
     assert not trail.erased()
@@ -188,13 +188,13 @@ def test_a_path_that_says_more_than_a_name_erases_nobody(shared_server: Server, 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
-    shared_server: Server, proxied: str, name: str
+    shared_server: Server, proxied_url: str, name: str
 ) -> None:
     for url, encoded in (
         (shared_server.url, name),
         (shared_server.url, quote(name, safe="")),
-        (proxied, name),
-        (proxied, quote(name, safe="")),
+        (proxied_url, name),
+        (proxied_url, quote(name, safe="")),
     ):
         trail = ImportedTrail(shared_server, name, f"{name}x")
         status, body = trail.delete(url, f"subjects/{encoded}")
@@ -276,10 +276,10 @@ def test_a_revocation_with_an_unknown_query_revokes_nothing(shared_server: Serve
 
 
 def test_a_key_id_can_not_lead_to_a_person_through_a_proxy(
-    shared_server: Server, proxied: str, tmp_path: Path
+    shared_server: Server, proxied_url: str, tmp_path: Path
 ) -> None:
     trail = ImportedTrail(shared_server, "carol")
-    settings = {"QUIRE_URL": proxied, "QUIRE_API_KEY": trail.key}
+    settings = {"QUIRE_URL": proxied_url, "QUIRE_API_KEY": trail.key}
     done = run("keys", "revoke", trail.org, "../subjects/carol", settings=settings, cwd=tmp_path)
     assert done.returncode == 2
     assert not trail.erased()

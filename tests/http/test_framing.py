@@ -18,7 +18,7 @@ def server(shared_server: Server) -> Server:
 
 
 @pytest.fixture(autouse=True)
-def no_harm(server: Server) -> Iterator[None]:
+def nothing_appended(server: Server) -> Iterator[None]:
     """Check that the refused requests of a test append nothing and cause no internal error."""
     before = count(server)
     yield

@@ -107,7 +107,7 @@ class EntryLocation:
 
 
 @pytest.fixture(scope="module")
-def place(shared_server: Server) -> EntryLocation:
+def org_resources(shared_server: Server) -> EntryLocation:
     return EntryLocation(shared_server)
 
 
@@ -115,7 +115,7 @@ def place(shared_server: Server) -> EntryLocation:
     "operation_id", sorted(operation["operationId"] for operation in OPERATIONS.values())
 )
 def test_generated_requests_are_answered_as_described(
-    operation_id: str, place: EntryLocation
+    operation_id: str, org_resources: EntryLocation
 ) -> None:
     # Not schema.parametrize(): its tests share one node id, and a parallel run keeps only one of them.
     operation = schema.find_operation_by_id(operation_id)
@@ -131,12 +131,15 @@ def test_generated_requests_are_answered_as_described(
         if case.operation.method == "post" and case.path.endswith("/verifications"):
             case.query = {**(case.query or {}), "wait": 0}
         for name in case.path_parameters or {}:
-            if name in place.things and len(str(case.path_parameters[name])) % 3:
-                case.path_parameters[name] = place.things[name]
+            if name in org_resources.things and len(str(case.path_parameters[name])) % 3:
+                case.path_parameters[name] = org_resources.things[name]
         case.headers.pop("Authorization", None)  # generated, and would take precedence over the key
-        key = place.server.platform_key if case.path == "/v1/orgs" else place.key
+        key = org_resources.server.platform_key if case.path == "/v1/orgs" else org_resources.key
         case.call_and_validate(
-            base_url=place.server.url, headers={"x-api-key": key}, checks=CONFORM, timeout=60
+            base_url=org_resources.server.url,
+            headers={"x-api-key": key},
+            checks=CONFORM,
+            timeout=60,
         )
 
     is_answered_as_described()

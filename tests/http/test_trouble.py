@@ -128,12 +128,12 @@ def test_more_than_may_wait_is_told_to_come_back(start_servers: StartServer) -> 
         asked += [pool.submit(post, server, org, key) for _ in range(11)]
         # One append is in its transaction, five wait; the others are refused at once.
         until(lambda: sum(each.done() for each in asked) >= 6)
-        told = [each.result() for each in asked if each.done()]
-        assert {answer.status for answer in told} == {429}
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer in told)
-        assert told[0].json()["type"].endswith("/too-many-requests")
+        refused = [each.result() for each in asked if each.done()]
+        assert {answer.status for answer in refused} == {429}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert refused[0].json()["type"].endswith("/too-many-requests")
         release.set()
         answers = [each.result() for each in asked]
     written = [answer.json()["seq"] for answer in answers if answer.status == 201]
     assert sorted(written) == list(range(1, len(written) + 1))
-    assert len(written) + len(told) == 12
+    assert len(written) + len(refused) == 12

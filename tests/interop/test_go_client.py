@@ -19,9 +19,9 @@ pytestmark = pytest.mark.xdist_group("served_log")
 
 def check(program: Path, url: str, vkey: str, proofs: list[dict[str, Any]]) -> tuple[int, str]:
     """Run the checker; returns its exit code and its last line."""
-    told = "\n".join(map(json.dumps, proofs))
+    lines = "\n".join(map(json.dumps, proofs))
     done = subprocess.run(
-        [program, url, vkey], input=told, capture_output=True, text=True, timeout=120, check=False
+        [program, url, vkey], input=lines, capture_output=True, text=True, timeout=120, check=False
     )
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout.strip()

@@ -51,7 +51,7 @@ def test_what_is_wrong_is_refused(served_log: ServedLog) -> None:
     longer["hashes"].append("00" * 32)
     resigned["checkpoint"]["note"] = proof["checkpoint"]["note"].replace("\n300\n", "\n301\n")
     wrong = [(leaf + b" ", proof), (leaf, elsewhere), (leaf, longer), (leaf, resigned)]
-    assert [told.partition(":")[0] for told in findings(verifier, wrong)] == [
+    assert [finding.partition(":")[0] for finding in findings(verifier, wrong)] == [
         "inclusion proof contains invalid root hash",
         "inclusion proof contains invalid root hash",
         "inclusion proof has wrong size",

@@ -181,15 +181,17 @@ def test_a_lock_has_all_that_its_packages_need(lock: str, roots: list[str]) -> N
     waiting = [Requirement(line) for line in roots]
     seen: set[str] = set()
     while waiting:
-        asked = waiting.pop()
-        name = canonicalize_name(asked.name)
-        if str(asked) in seen or not applies(asked, set()):
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if str(requirement) in seen or not applies(requirement, set()):
             continue
-        seen.add(str(asked))
-        assert name in locked, f"{lock} lacks {asked}"
-        assert asked.specifier.contains(locked[name], prereleases=True), f"{lock} has no {asked}"
+        seen.add(str(requirement))
+        assert name in locked, f"{lock} lacks {requirement}"
+        assert requirement.specifier.contains(locked[name], prereleases=True), (
+            f"{lock} has no {requirement}"
+        )
         needs = map(Requirement, held[name][1])
-        waiting += [strip(need) for need in needs if applies(need, asked.extras)]
+        waiting += [strip(need) for need in needs if applies(need, requirement.extras)]
 
 
 def applies(requirement: Requirement, extras: set[str]) -> bool:

@@ -23,7 +23,7 @@ OWN_ASSERTION = {"curl", "unzip"}
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Path:
+def program_folder(tmp_path: Path) -> Path:
     """The only folder on the PATH, with just the programs that the script itself needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -50,19 +50,19 @@ def install(machine: Path, target: str = "test") -> subprocess.CompletedProcess[
     )
 
 
-def test_nothing_is_done_where_nothing_is_missing(machine: Path) -> None:
+def test_nothing_is_done_where_nothing_is_missing(program_folder: Path) -> None:
     for target, name, _ in ROWS:
         if target == "test":
-            program(machine, name)
-    done = install(machine)
+            program(program_folder, name)
+    done = install(program_folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_who_may_not_install_is_told_what_is_missing_and_the_command(machine: Path) -> None:
-    program(machine, "id", "echo 1000")
-    program(machine, "apt-get", "echo called >&2")
-    program(machine, "openssl")
-    done = install(machine)
+def test_who_may_not_install_is_told_what_is_missing_and_the_command(program_folder: Path) -> None:
+    program(program_folder, "id", "echo 1000")
+    program(program_folder, "apt-get", "echo called >&2")
+    program(program_folder, "openssl")
+    done = install(program_folder)
     assert done.returncode == 1
     missing, command = done.stderr.splitlines()
     assert missing.startswith("make test needs chromium chromedriver")
@@ -70,47 +70,53 @@ def test_who_may_not_install_is_told_what_is_missing_and_the_command(machine: Pa
     assert "openssl" not in command
 
 
-def test_so_is_root_where_there_is_no_apt(machine: Path) -> None:
-    program(machine, "id", "echo 0")
-    done = install(machine)
+def test_so_is_root_where_there_is_no_apt(program_folder: Path) -> None:
+    program(program_folder, "id", "echo 0")
+    done = install(program_folder)
     assert done.returncode == 1
     assert "there is no apt-get" in done.stderr
     assert "apt-get install --no-install-recommends openssl chromium" in done.stderr
 
 
-def test_root_installs_what_is_missing_and_nothing_else(machine: Path, tmp_path: Path) -> None:
-    program(machine, "id", "echo 0")
-    program(machine, "chromium")
+def test_root_installs_what_is_missing_and_nothing_else(
+    program_folder: Path, tmp_path: Path
+) -> None:
+    program(program_folder, "id", "echo 0")
+    program(program_folder, "chromium")
     programs = [name for target, name, _ in ROWS if target == "test" and name != "chromium"]
-    made = f'for name in {" ".join(programs)}; do : >"{machine}/$name"; {shutil.which("chmod")} 755 "{machine}/$name"; done'
+    made = f'for name in {" ".join(programs)}; do : >"{program_folder}/$name"; {shutil.which("chmod")} 755 "{program_folder}/$name"; done'
     program(
-        machine, "apt-get", f'echo "$@" >>"{tmp_path}/calls"; [ "$1" = update ] || {{ {made}; }}'
+        program_folder,
+        "apt-get",
+        f'echo "$@" >>"{tmp_path}/calls"; [ "$1" = update ] || {{ {made}; }}',
     )
-    done = install(machine)
+    done = install(program_folder)
     assert done.returncode == 0, done.stderr
     update, installed = (tmp_path / "calls").read_text().splitlines()
     assert update == "update -qq"
     assert installed.startswith("install -y -qq --no-install-recommends openssl chromium-driver ")
     assert "chromium" not in installed.split()
-    assert install(machine).stderr == ""
+    assert install(program_folder).stderr == ""
 
 
 @pytest.mark.parametrize(
     ("fails", "says"),
     [("exit 100", "could not install"), ("exit 0", "although apt-get reports success")],
 )
-def test_an_apt_that_installs_nothing_is_reported(machine: Path, fails: str, says: str) -> None:
-    program(machine, "id", "echo 0")
-    program(machine, "apt-get", fails)
-    done = install(machine)
+def test_an_apt_that_installs_nothing_is_reported(
+    program_folder: Path, fails: str, says: str
+) -> None:
+    program(program_folder, "id", "echo 0")
+    program(program_folder, "apt-get", fails)
+    done = install(program_folder)
     assert done.returncode == 1
     assert says in done.stderr
     assert "apt-get install --no-install-recommends openssl" in done.stderr
 
 
-def test_packages_of_another_target_are_not_asked_for(machine: Path) -> None:
-    program(machine, "id", "echo 1000")
-    done = install(machine, "test-ceph")
+def test_packages_of_another_target_are_not_asked_for(program_folder: Path) -> None:
+    program(program_folder, "id", "echo 1000")
+    done = install(program_folder, "test-ceph")
     assert "radosgw" in done.stderr
     assert "chromium" not in done.stderr
 

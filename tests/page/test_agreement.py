@@ -36,9 +36,9 @@ def agreed(page: OfflinePage, bundle: bytes, keys: bytes | None = PINS) -> dict[
     """The page's answers, after checking that they equal the verifier's."""
     trust = None if keys is None else Trust(parse_trust(keys))
     expected = judge(bundle, trust)
-    outcome, answers, told = page.judge(bundle, keys)
+    outcome, answers, reasons = page.judge(bundle, keys)
     assert (outcome, answers) == (expected.outcome, expected.answers()), (
-        told,
+        reasons,
         expected.reasons,
         expected.unreadable,
     )

@@ -45,11 +45,11 @@ def test_digests_of_inputs_around_every_border(offline_page: OfflinePage, length
 
 def refusal(page: OfflinePage, expression: str, *arguments: object) -> str | None:
     """The error that an expression throws, None if it throws none."""
-    told: str | None = page.window.run(
+    error: str | None = page.window.run(
         f"try {{ await ({expression}); return null; }} catch (error) {{ return error.message; }}",
         *arguments,
     )
-    return told
+    return error
 
 
 @pytest.mark.parametrize("text", ["", "AA==", "AAA=", "AAAA", "+/+/"])
@@ -59,9 +59,9 @@ def test_base64_as_it_is_written(offline_page: OfflinePage, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["AA", "AB==", "AAA", " AA==", "AA==\n", "A-_A", "====", "é"])
 def test_base64_in_another_spelling(offline_page: OfflinePage, text: str) -> None:
-    told = refusal(offline_page, "base64(arguments[0], 'it')", text)
-    assert told is not None
-    assert "base64" in told
+    error = refusal(offline_page, "base64(arguments[0], 'it')", text)
+    assert error is not None
+    assert "base64" in error
 
 
 @pytest.mark.parametrize("text", ['{"a":"\\ud800"}', '{"a":1,"a":1}', '{"a":1.0}', '{"a":-0}', '{ "a":1}',

@@ -31,8 +31,8 @@ def test_as_the_server_serves_it(
     browser_window.open(f"{shared_server.url}/verify")
     offline_page.trust(PINS)
     offline_page.choose(BUNDLE)
-    told = offline_page.told()
-    assert (told.outcome, told.headline) == ("verified", "Verified")
+    display = offline_page.display()
+    assert (display.outcome, display.headline) == ("verified", "Verified")
     refused = [line for line in browser_window.console() if "favicon" not in line]
     assert refused == []
 
@@ -95,12 +95,12 @@ def test_where_the_browser_lacks_an_algorithm(
     )
     offline_page.trust(PINS)
     offline_page.choose(BUNDLE)
-    told = offline_page.told()
-    assert (told.outcome, told.headline) == ("incomplete", "Incomplete")
-    assert (told.answers[check], told.results[check]) == ("not_checked", "– not checked here")
-    assert f"this browser has no {missing}" in told.why[check]
+    display = offline_page.display()
+    assert (display.outcome, display.headline) == ("incomplete", "Incomplete")
+    assert (display.answers[check], display.results[check]) == ("not_checked", "– not checked here")
+    assert f"this browser has no {missing}" in display.why[check]
     others = {"pq_signature", "classical_signature"} - {check}
-    assert [told.answers[other] for other in others] == ["true"]
+    assert [display.answers[other] for other in others] == ["true"]
 
 
 def test_it_reaches_no_network(offline_page: OfflinePage) -> None:
@@ -133,7 +133,7 @@ def test_ten_thousand_entries_without_freezing(offline_page: OfflinePage) -> Non
     )
     offline_page.trust(PINS)
     offline_page.choose(scene(MANY).bundle())
-    assert offline_page.told().outcome == "verified"
+    assert offline_page.display().outcome == "verified"
     assert window.run("return document.querySelectorAll('.entry').length") == 200
     longest, shares = window.run("return [longest, shares.size]")
     assert longest < TASK_MS_MAX

@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def timed(database: Database, clock: Clock) -> AsyncIterator[Process]:
+async def timed_process(database: Database, clock: Clock) -> AsyncIterator[Process]:
     """A process with the test's clock."""
     async with process(database.server_url, clock=clock) as running:
         yield running
@@ -50,22 +50,22 @@ def key(name: str) -> KeyDigest:
 
 
 async def test_time_never_decreases_in_a_trail(
-    database: Database, timed: Process, clock: Clock
+    database: Database, timed_process: Process, clock: Clock
 ) -> None:
-    org = await new_org(timed.database)
+    org = await new_org(timed_process.database)
     times = []
     for step_us in (0, 5, -MINUTE_US, -1, 2 * MINUTE_US, -3 * MINUTE_US):
         clock.now_us += step_us
-        times.append((await timed.append(org, b"x")).receipts()[0].anchored_us)
+        times.append((await timed_process.append(org, b"x")).receipts()[0].anchored_us)
     assert times == sorted(times)
     assert len(set(times)) == 3
     assert len(await sound_trail(database, org)) == len(times)
 
 
 async def test_an_append_needs_no_partition_made_beforehand(
-    database: Database, timed: Process, clock: Clock
+    database: Database, timed_process: Process, clock: Clock
 ) -> None:
-    org, other = await new_org(timed.database), await new_org(timed.database)
+    org, other = await new_org(timed_process.database), await new_org(timed_process.database)
     moments = [
         datetime(2031, 1, 31, 23, 59, 59, 999_999, UTC),
         datetime(2031, 2, 1, tzinfo=UTC),
@@ -79,11 +79,12 @@ async def test_an_append_needs_no_partition_made_beforehand(
     for number, moment in enumerate(moments):
         clock.set(moment)
         both = await asyncio.gather(
-            timed.append(org, b"x", idempotency=key(f"k{number}")), timed.append(other, b"y")
+            timed_process.append(org, b"x", idempotency=key(f"k{number}")),
+            timed_process.append(other, b"y"),
         )
         for appended in both:
             assert appended.entries[0].anchored_at == max(moments[: number + 1])
-    assert (await timed.append(org, b"x", idempotency=key("k0"))).replayed
+    assert (await timed_process.append(org, b"x", idempotency=key("k0"))).replayed
     assert await sound_trail(database, org) == [b"x"] * len(moments)
     assert await sound_trail(database, other) == [b"y"] * len(moments)
     async with superuser(database) as connection:

@@ -102,7 +102,7 @@ SEEN_BY_MEMORY = {
 
 
 @pytest.fixture
-async def stranger(shared_database: Database) -> AsyncIterator[Process]:
+async def unaware_process(shared_database: Database) -> AsyncIterator[Process]:
     """A process that has never seen any trail."""
     async with process(shared_database.server_url) as running:
         yield running
@@ -177,26 +177,26 @@ def year(row: StoredEntry) -> int:
 async def test_tampering_freezes_the_org_where_its_trail_is_known(
     shared_database: Database,
     first_process: Process,
-    stranger: Process,
+    unaware_process: Process,
     org: OrgFacts,
     statements: list[str],
 ) -> None:
     await tampered(shared_database, first_process, org, statements)
     await refused_beside_another(shared_database, first_process, org)
-    await thawed(shared_database, stranger, [first_process], org)
+    await thawed(shared_database, unaware_process, [first_process], org)
 
 
 @pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
 async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
     shared_database: Database,
     first_process: Process,
-    stranger: Process,
+    unaware_process: Process,
     org: OrgFacts,
     statements: list[str],
 ) -> None:
     await tampered(shared_database, first_process, org, statements)
-    await refused_beside_another(shared_database, stranger, org)
-    await thawed(shared_database, first_process, [stranger], org)
+    await refused_beside_another(shared_database, unaware_process, org)
+    await thawed(shared_database, first_process, [unaware_process], org)
 
 
 @pytest.mark.parametrize("statements", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY.keys())
@@ -204,7 +204,7 @@ async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
-    stranger: Process,
+    unaware_process: Process,
     org: OrgFacts,
     statements: list[str],
 ) -> None:
@@ -212,18 +212,18 @@ async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
     await tampered(shared_database, first_process, org, statements)
     await refused_beside_another(shared_database, first_process, org)
     # Thawed by a process that saw nothing; the two others drop their remembered heads.
-    await thawed(shared_database, stranger, [second_process, first_process], org)
+    await thawed(shared_database, unaware_process, [second_process, first_process], org)
 
 
 async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
-    shared_database: Database, first_process: Process, stranger: Process, org: OrgFacts
+    shared_database: Database, first_process: Process, unaware_process: Process, org: OrgFacts
 ) -> None:
     insert = f"""
         INSERT INTO entries SELECT org_id, seq + 1, anchored_at, actor_tag, subject_tag,
         entry_hash, signature, leaf, payload FROM entries WHERE {NEWEST}"""
     await tampered(shared_database, first_process, org, [insert])
-    await refused_beside_another(shared_database, stranger, org)
-    await thawed(shared_database, stranger, [first_process], org)
+    await refused_beside_another(shared_database, unaware_process, org)
+    await thawed(shared_database, unaware_process, [first_process], org)
     async with process(shared_database.server_url) as newcomer:
         await newcomer.append(org, b"nothing is left beyond the head")
 

@@ -94,7 +94,7 @@ def altered(scope: str, role: str, database: str, verb: str) -> str:
 
 
 @pytest.fixture(params=SCOPES)
-def hostile(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
+def hostile_database(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
     """An empty database with every hostile setting, set in one of the possible ways."""
     database = postgres_cluster.empty()
     values = {
@@ -157,33 +157,33 @@ def assert_ours(found: dict[str, str], *changed: str) -> None:
     assert found["work_mem"] == "64", "what is the operator's stays"
 
 
-async def test_every_connection_has_ours(hostile: Database) -> None:
-    await migrate(hostile.owner_url)
-    owner = await connect_as_owner(hostile.owner_url)
-    server = await connect(hostile.server_url)
+async def test_every_connection_has_ours(hostile_database: Database) -> None:
+    await migrate(hostile_database.owner_url)
+    owner = await connect_as_owner(hostile_database.owner_url)
+    server = await connect(hostile_database.server_url)
     try:
         assert_ours(await settings_of(owner))
         assert_ours(await settings_of(server))
     finally:
         await owner.close()
         await server.close()
-    pool = await Pool.open(hostile.server_url, size=2)
+    pool = await Pool.open(hostile_database.server_url, size=2)
     try:
         async with pool.connection() as first, pool.connection() as second:
             assert_ours(await settings_of(first))
             assert_ours(await settings_of(second))
     finally:
         await pool.close()
-    async with SignerConnection.open(hostile.server_url) as signer:
+    async with SignerConnection.open(hostile_database.server_url) as signer:
         planned = [name for name in SESSION if name.startswith("enable_")]
         timeouts = ("lock_timeout", "idle_in_transaction_session_timeout")
         assert_ours(await settings_of(signer), *planned, *timeouts)
 
 
-async def test_a_verification_reads_for_as_long_as_it_takes(hostile: Database) -> None:
-    await migrate(hostile.owner_url)
-    async with open_snapshot(hostile.server_url) as snapshot:
-        async with reader_of(hostile.server_url, snapshot.name):
+async def test_a_verification_reads_for_as_long_as_it_takes(hostile_database: Database) -> None:
+    await migrate(hostile_database.owner_url)
+    async with open_snapshot(hostile_database.server_url) as snapshot:
+        async with reader_of(hostile_database.server_url, snapshot.name):
             await asyncio.sleep(0.5)  # longer than each of the timeouts
         await asyncio.sleep(0.5)
         assert await snapshot.head(1) is None
@@ -196,9 +196,9 @@ async def test_a_verification_reads_for_as_long_as_it_takes(hostile: Database) -
         )
 
 
-def test_a_server_works_as_ever(hostile: Database, data_dir: Path) -> None:
-    blocking(migrate(hostile.owner_url))
-    server = start_server(hostile, data_dir)
+def test_a_server_works_as_ever(hostile_database: Database, data_dir: Path) -> None:
+    blocking(migrate(hostile_database.owner_url))
+    server = start_server(hostile_database, data_dir)
     try:
         for privacy in ("sealed", "plain"):
             org, key = server.create_org(privacy)

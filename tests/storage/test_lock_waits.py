@@ -34,12 +34,12 @@ async def held(url: str, *statements: str) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def early_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Report the first wait after a moment instead of five seconds."""
     monkeypatch.setattr("ledger.storage.lock_waits.GrowingIntervals.__init__.__defaults__", (0.2,))
 
 
-async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
+async def logged_wait(caplog: pytest.LogCaptureFixture, pid: int) -> str:
     """Wait until the log names this process as the holder; returns the logged text."""
     async with asyncio.timeout(60):
         while f"process {pid} of PostgreSQL" not in caplog.text:  # noqa: ASYNC110
@@ -54,7 +54,7 @@ async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
         (("BEGIN", "LOCK TABLE schema_migrations"), "a lock on schema_migrations"),
     ],
 )
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("early_reports")
 async def test_migrations(
     database: Database,
     caplog: pytest.LogCaptureFixture,
@@ -64,14 +64,14 @@ async def test_migrations(
     caplog.set_level(logging.WARNING)
     async with held(database.owner_url, *statements) as pid:
         waiting = asyncio.create_task(migrate.migrate(database.owner_url))
-        words = await told(caplog, pid)
+        words = await logged_wait(caplog, pid)
         assert not waiting.done()
     assert await waiting == []
     assert f"for {what}, held by process {pid}" in words
     assert f'application "{HOLDER}", user "quire_owner", client' in words
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("early_reports")
 async def test_the_policy_of_retention(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -79,7 +79,7 @@ async def test_the_policy_of_retention(
     lock = ("BEGIN", "SELECT FROM retention FOR UPDATE")
     async with held(database.owner_url, *lock) as pid:
         waiting = asyncio.create_task(dropped_months.set_keep_months(database.owner_url, 3))
-        await told(caplog, pid)
+        await logged_wait(caplog, pid)
     await waiting
 
 
@@ -121,7 +121,7 @@ async def logged(server: QuireProcess, words: str) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("early_reports")
 async def test_a_standby_that_confirms_nothing(
     own_cluster: OwnCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -40,7 +40,9 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
 
 
 @pytest.fixture(scope="module", params=["fresh", "analyzed"])
-def signed(postgres_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
+def signed_database(
+    postgres_cluster: Cluster, request: pytest.FixtureRequest
+) -> Iterator[Database]:
     """A database with an org signed after each of 5,000 entries, with or without statistics."""
     database = postgres_cluster.migrated()
     blocking(_fill(database))
@@ -101,9 +103,9 @@ def _literal(value: object) -> str:
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("name", QUERIES)
-def test_what_is_served_is_found_by_key(signed: Database, name: str, mode: str) -> None:
+def test_what_is_served_is_found_by_key(signed_database: Database, name: str, mode: str) -> None:
     query, arguments = QUERIES[name]
-    plan = blocking(_plan(signed, query, arguments, mode))
+    plan = blocking(_plan(signed_database, query, arguments, mode))
     read = max(int(rows) for rows in re.findall(r"rows=(\d+)", plan))
     assert read <= MOST_ROWS, plan
     dropped = sum(int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan))

@@ -181,9 +181,9 @@ async def test_the_last_connection_is_given_up_for_a_moment_only(pool: Pool) -> 
 def test_what_lasts_is_told_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("ledger.storage.lock_waits.time.monotonic", lambda: now[0])
-    intervals, told = GrowingIntervals(), []
+    intervals, reported = GrowingIntervals(), []
     for second in range(200):
         now[0] = float(second)
         if intervals.due():
-            told.append(second)
-    assert told == [5, 10, 20, 40, 80, 160]
+            reported.append(second)
+    assert reported == [5, 10, 20, 40, 80, 160]

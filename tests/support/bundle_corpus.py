@@ -102,8 +102,8 @@ def write() -> None:
             (FOLDER / f"{name}.zip").write_bytes(data)
             verdict = judge(data, trust())
             expected[name] = {"outcome": verdict.outcome, "checks": verdict.answers()}
-    told = msgspec.json.format(msgspec.json.encode(expected), indent=1)
-    (FOLDER / "expected.json").write_bytes(told + b"\n")
+    text = msgspec.json.format(msgspec.json.encode(expected), indent=1)
+    (FOLDER / "expected.json").write_bytes(text + b"\n")
 
 
 if __name__ == "__main__":

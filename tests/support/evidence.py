@@ -201,9 +201,9 @@ def repack(changed: Mapping[str, bytes], **manifest: object) -> bytes:
     """
     out = BytesIO()
     zip_writer = ZipWriter(out.write)
-    told = [zip_writer.add(name, data) for name, data in changed.items() if name != MANIFEST]
+    added = [zip_writer.add(name, data) for name, data in changed.items() if name != MANIFEST]
     original = decode(read_manifest, changed[MANIFEST], MANIFEST)
-    fitting = msgspec.structs.replace(original, members=tuple(told))
+    fitting = msgspec.structs.replace(original, members=tuple(added))
     zip_writer.add(MANIFEST, encode(msgspec.structs.replace(fitting, **manifest)))
     zip_writer.finish()
     return out.getvalue()

@@ -65,7 +65,7 @@ class Load:
         self._key = key
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self.told = Ledger()
+        self.ledger = Ledger()
         self._threads = [
             threading.Thread(target=self._run, args=(number, number < keyed), daemon=True)
             for number in range(keyed + bare)
@@ -86,15 +86,15 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(PATIENCE_S)
-            assert not thread.is_alive(), f"a client got no answer: {self.told.refusal}"
+            assert not thread.is_alive(), f"a client got no answer: {self.ledger.refusal}"
 
     def wait_for(self, more: int) -> None:
         """Wait until so many more events are acknowledged."""
-        target = len(self.told.acknowledged) + more
+        target = len(self.ledger.acknowledged) + more
         deadline = time.monotonic() + PATIENCE_S
-        while len(self.told.acknowledged) < target:
+        while len(self.ledger.acknowledged) < target:
             assert time.monotonic() < deadline, (
-                f"nothing is acknowledged any more; {self.told.surprises[-3:]}; {self.told.refusal}"
+                f"nothing is acknowledged any more; {self.ledger.surprises[-3:]}; {self.ledger.refusal}"
             )
             time.sleep(PAUSE_S)
 
@@ -103,9 +103,9 @@ class Load:
             if self._stop.is_set():
                 break
             names = [f"{client}-{number}-{part}" for part in range(1 if number % 3 else BATCH)]
-            self.told.batches.append(names)
+            self.ledger.batches.append(names)
             if keyed:
-                self.told.keyed.update(names)
+                self.ledger.keyed.update(names)
             while not self._send(names, keyed) and keyed:
                 time.sleep(PAUSE_S)
 
@@ -121,7 +121,7 @@ class Load:
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            self.told.refusal = repr(error)
+            self.ledger.refusal = repr(error)
             return False
         finally:
             with contextlib.suppress(OSError):
@@ -129,11 +129,11 @@ class Load:
         if status == 201:
             entries = json.loads(content)["entries"]
             with self._lock:
-                self.told.acknowledged.update(
+                self.ledger.acknowledged.update(
                     (name, entry["seq"]) for name, entry in zip(names, entries, strict=True)
                 )
             return True
-        self.told.refusal = f"{status} {content[:300]!r}"
+        self.ledger.refusal = f"{status} {content[:300]!r}"
         if status not in RETRYABLE:
-            self.told.surprises.append(f"{status} {content[:300]!r}")
+            self.ledger.surprises.append(f"{status} {content[:300]!r}")
         return False

@@ -32,7 +32,7 @@ return { outcome: document.getElementById('main').dataset.outcome, headline: tex
 
 
 @dataclass(frozen=True)
-class Told:
+class PageDisplay:
     """The page's display for a bundle."""
 
     outcome: str
@@ -69,20 +69,22 @@ class OfflinePage:
         self.window.choose_file("#trust-file", self.file(keys, name))
         self.window.wait("!document.getElementById('trust-drop').hidden")
 
-    def check(self, bundle: bytes, keys: bytes | None = None, name: str = "bundle.zip") -> Told:
+    def check(
+        self, bundle: bytes, keys: bytes | None = None, name: str = "bundle.zip"
+    ) -> PageDisplay:
         """Open the page, choose keys and a bundle, and read the display."""
         self.open()
         if keys is not None:
             self.trust(keys)
         self.choose(bundle, name)
-        return self.told()
+        return self.display()
 
-    def told(self) -> Told:
+    def display(self) -> PageDisplay:
         """Wait until the page is done; returns its display."""
         self.window.wait(_DONE)
         shown: dict[str, Any] = self.window.run(_TOLD)
         checks = shown.pop("checks")
-        return Told(
+        return PageDisplay(
             **shown,
             answers={check: answer for check, answer, _, _ in checks},
             results={check: result for check, _, result, _ in checks},
@@ -95,10 +97,10 @@ class OfflinePage:
             None if data is None else base64.b64encode(data).decode() for data in (bundle, keys)
         ]
         verdict = self.window.run(_ASK, *encoded)
-        told = " / ".join(
+        reasons = " / ".join(
             [str(verdict["unreadable"] or ""), *map(str, verdict["reasons"].values())]
         )
-        return verdict["outcome"], verdict["answers"], told
+        return verdict["outcome"], verdict["answers"], reasons
 
     def file(self, data: bytes, name: str) -> Path:
         """Write a file with this name into a folder of its own."""

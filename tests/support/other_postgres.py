@@ -18,11 +18,11 @@ def named_major() -> int | None:
     """The major version of the PostgreSQL in TEST_POSTGRES_BIN; None if that is not set."""
     if _FOLDER is None:
         return None
-    told = subprocess.run(
+    version = subprocess.run(
         [Path(_FOLDER) / "postgres", "--version"], check=True, capture_output=True, text=True
     ).stdout
-    found = re.search(r"\d+", told)
-    assert found is not None, f"{_FOLDER}: {told}"
+    found = re.search(r"\d+", version)
+    assert found is not None, f"{_FOLDER}: {version}"
     return int(found[0])
 
 

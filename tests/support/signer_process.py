@@ -105,7 +105,7 @@ async def main(url: str, path: str, task: str, point: str) -> None:
         async with SignerConnection.open(url) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is another process
                 await asyncio.sleep(PAUSE_S)
-            say("leads")
+            print_line("leads")
             signer = Checkpointer(
                 connection, log_keys(), lambda _: RING, memory, RoundLimits(retry_s=0)
             )
@@ -113,13 +113,13 @@ async def main(url: str, path: str, task: str, point: str) -> None:
             while True:
                 report = await signer.round()
                 if report.checkpoints:
-                    say(str(report.checkpoints))
+                    print_line(str(report.checkpoints))
                 fuse.lit = fuse.lit or task == "anchor"
                 await signer.anchor()
                 await asyncio.sleep(PAUSE_S)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print one line for the test that started this process."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

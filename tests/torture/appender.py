@@ -18,7 +18,7 @@ from tests.support.appending import Process, process
 BATCH = 5
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print one line for the test that started this process."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -26,10 +26,10 @@ def say(line: str) -> None:
 
 async def main(url: str, name: str, events: int, at_once: int, orgs: list[OrgFacts]) -> None:
     async with process(url) as mine:
-        say("ready")
+        print_line("ready")
         await asyncio.to_thread(sys.stdin.readline)
         seqs = await asyncio.gather(*(append_all(mine, org, name, events, at_once) for org in orgs))
-    say(json.dumps({str(org.id): got for org, got in zip(orgs, seqs, strict=True)}))
+    print_line(json.dumps({str(org.id): got for org, got in zip(orgs, seqs, strict=True)}))
 
 
 async def append_all(

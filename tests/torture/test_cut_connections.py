@@ -107,14 +107,14 @@ async def test_no_acknowledged_loss_and_no_duplicate(
         stop.set()
         await asyncio.gather(*running, cutting)
         assert one.sequencer.waiting_bytes == two.sequencer.waiting_bytes == 0
-    told = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
-    assert all(cuts[cut] for cut in SegmentHead), told
+    details = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
+    assert all(cuts[cut] for cut in SegmentHead), details
     acknowledged = clients[0].acknowledged | clients[1].acknowledged
     for org in orgs:
         payloads = await sound_trail(shared_database, org)
-        assert len(set(payloads)) == len(payloads), told
+        assert len(set(payloads)) == len(payloads), details
         mine = {payload: seq for (org_id, payload), seq in acknowledged.items() if org_id == org.id}
-        assert all(payloads[seq] == payload for payload, seq in mine.items()), told
+        assert all(payloads[seq] == payload for payload, seq in mine.items()), details
         # No client got the answer "not written" for an event that was written.
-        assert len(mine) == len(payloads), told
-    assert len(acknowledged) > COMMITS // 3, told
+        assert len(mine) == len(payloads), details
+    assert len(acknowledged) > COMMITS // 3, details

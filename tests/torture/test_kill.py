@@ -75,12 +75,12 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
         await connection.close()
     org = OrgFacts(org_id, slug, True, b"")
     await sound_trail(database, org, server.keyring())
-    load.told.check(await rows_of(database, org_id))
+    load.ledger.check(await rows_of(database, org_id))
     result = await verify_trail(
         database.server_url, TrailRange(org_id, slug), server.keyring(), processes=1
     )
     assert result.valid, result.errors[:3]
-    assert result.total_entries >= len(load.told.acknowledged)
+    assert result.total_entries >= len(load.ledger.acknowledged)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ ACKNOWLEDGED = 60
 async def check(database: Database, server: QuireProcess, slug: str, load: Load) -> None:
     org = await org_of(database, slug)
     await sound_trail(database, org, server.keyring())
-    load.told.check(await rows_of(database, org.id))
+    load.ledger.check(await rows_of(database, org.id))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -107,9 +107,9 @@ def test_what_passes_soon_is_no_trouble() -> None:
 def test_what_nobody_meets_any_more_ends_by_itself() -> None:
     now, log = Time(), Log()
     silent = Lasting("requests fail", "requests work", silent_s=10, clock=now)
-    told = Lasting("it fails", "it works", clock=now)
+    condition = Lasting("it fails", "it works", clock=now)
     silent.failed(log, "why")
-    told.failed(log, "why")
+    condition.failed(log, "why")
     end_silent()
     assert log.events() == ["requests fail", "it fails"]
     now.now_s += 10

@@ -121,8 +121,8 @@ def test_swapped_contents(a: int, b: int, column: str) -> None:
 @pytest.mark.parametrize("days", [-1, 0, 1])
 def test_a_duplicated_row(seq: int, days: int) -> None:
     copy = ROWS[seq]._replace(anchored_at=ROWS[seq].anchored_at + timedelta(days=days))
-    wanted = {"duplicate_seq"} | ({"column_mismatch"} if days else set())
-    assert found([*ROWS, copy]) == {seq: wanted}
+    expected = {"duplicate_seq"} | ({"column_mismatch"} if days else set())
+    assert found([*ROWS, copy]) == {seq: expected}
 
 
 @pytest.mark.parametrize("seq", PLACES)

@@ -56,7 +56,7 @@ def witness(start_witness: StartWitness) -> WitnessProcess:
 
 
 @pytest.fixture
-def changed(session_dir: Path) -> Iterator[WitnessProcess]:
+def changeable_witness(session_dir: Path) -> Iterator[WitnessProcess]:
     """A witness that is not started yet, for a changed program."""
     made = WitnessProcess(session_dir / f"w-{uuid4().hex[:8]}", LOG.policy)
     yield made
@@ -103,18 +103,18 @@ def test_over_http(witness: WitnessProcess) -> None:
 
 
 def test_nothing_is_cosigned_while_the_clock_is_wrong(
-    changed: WitnessProcess, session_dir: Path
+    changeable_witness: WitnessProcess, session_dir: Path
 ) -> None:
     clock = WrongClock(session_dir / f"clock-{uuid4().hex[:8]}")
-    start_with(changed, f"exec(open({str(clock.module)!r}).read())")
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+    start_with(changeable_witness, f"exec(open({str(clock.module)!r}).read())")
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
     clock.set(400 * 86_400)
     for _ in range(2):
-        refused = changed.add(LOG.body(7, 100))
+        refused = changeable_witness.add(LOG.body(7, 100))
         assert (refused.status, b"clock" in refused.body) == (503, True)
-    assert size_of(changed) == 7
+    assert size_of(changeable_witness) == 7
     clock.set(0)
-    check(changed, changed.add(LOG.body(7, 100)), 100)
+    check(changeable_witness, changeable_witness.add(LOG.body(7, 100)), 100)
 
 
 def test_other_paths_and_methods(witness: WitnessProcess) -> None:
@@ -133,25 +133,25 @@ def test_what_was_cosigned_is_known_after_a_restart(witness: WitnessProcess) -> 
     check(witness, witness.add(LOG.body(100, 101)), 101)
 
 
-def test_killed_between_the_commit_and_the_answer(changed: WitnessProcess) -> None:
-    start_with(changed, DIE_BEFORE_ANSWER)
+def test_killed_between_the_commit_and_the_answer(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, DIE_BEFORE_ANSWER)
     with pytest.raises(OSError):  # noqa: PT011 - a closed connection, by any of its names
-        changed.add(LOG.body(0, 7))
-    assert changed.process.wait(30) == 9
-    assert size_of(changed) == 7
-    changed.start()
-    assert changed.add(LOG.body(0, 6)).body == b"7\n"
-    check(changed, changed.add(LOG.body(7, 7)), 7)
+        changeable_witness.add(LOG.body(0, 7))
+    assert changeable_witness.process.wait(30) == 9
+    assert size_of(changeable_witness) == 7
+    changeable_witness.start()
+    assert changeable_witness.add(LOG.body(0, 6)).body == b"7\n"
+    check(changeable_witness, changeable_witness.add(LOG.body(7, 7)), 7)
 
 
-def test_killed_between_the_write_and_the_commit(changed: WitnessProcess) -> None:
-    start_with(changed, DIE_BEFORE_COMMIT)
+def test_killed_between_the_write_and_the_commit(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, DIE_BEFORE_COMMIT)
     with pytest.raises(OSError):  # noqa: PT011
-        changed.add(LOG.body(0, 7))
-    assert changed.process.wait(30) == 9
-    assert size_of(changed) == 0
-    changed.start()
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+        changeable_witness.add(LOG.body(0, 7))
+    assert changeable_witness.process.wait(30) == 9
+    assert size_of(changeable_witness) == 0
+    changeable_witness.start()
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
 def test_killed_at_any_moment_it_never_forgets_what_it_released(witness: WitnessProcess) -> None:
@@ -205,14 +205,14 @@ def test_two_processes_on_one_memory_do_not_fork_a_log(
         second.stop()
 
 
-def test_a_memory_that_cannot_be_written_now(changed: WitnessProcess) -> None:
-    start_with(changed, IMPATIENT)
-    blocking = sqlite3.connect(changed.home.heads, isolation_level=None)
+def test_a_memory_that_cannot_be_written_now(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, IMPATIENT)
+    blocking = sqlite3.connect(changeable_witness.home.heads, isolation_level=None)
     blocking.execute("BEGIN IMMEDIATE")
-    assert changed.add(LOG.body(0, 7)).status == 503
+    assert changeable_witness.add(LOG.body(0, 7)).status == 503
     blocking.execute("ROLLBACK")
     blocking.close()
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
 def test_bodies_that_are_too_large(witness: WitnessProcess) -> None:
@@ -240,9 +240,9 @@ def _status_of_an_endless_body(witness: WitnessProcess) -> int:
         return reply.status
 
 
-def test_a_body_that_does_not_come(changed: WitnessProcess) -> None:
-    start_with(changed, IMPATIENT)
-    port = int(changed.url.rpartition(":")[2])
+def test_a_body_that_does_not_come(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, IMPATIENT)
+    port = int(changeable_witness.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
         reply = http.client.HTTPResponse(line)
@@ -250,7 +250,7 @@ def test_a_body_that_does_not_come(changed: WitnessProcess) -> None:
         assert reply.status == 408
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:
