@@ -84,7 +84,7 @@ def test_vendored_files_are_as_published() -> None:
         ("requirements-s3.txt", (ROOT / "requirements-s3.in").read_text().splitlines()),
     ],
 )
-def test_a_lock_file_satisfies_what_it_was_made_from(lock: str, requirements: list[str]) -> None:
+def test_a_lock_file_satisfies_its_requirements(lock: str, requirements: list[str]) -> None:
     pins = _pins(lock)
     for requirement in map(Requirement, requirements):
         assert requirement.name in pins

@@ -54,7 +54,7 @@ def _is_a_module(name: str) -> bool:
     return TESTS.parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
 
 
-def test_fixtures_are_named_for_what_they_are() -> None:
+def test_fixtures_have_telling_names() -> None:
     vague = {
         (module, name)
         for module, tree in MODULES.items()
@@ -74,7 +74,7 @@ def test_a_shared_fixture_is_defined_once() -> None:
     assert {name for name, count in shared.items() if count > 1} == set()
 
 
-def test_case_files_are_read_in_modules_named_so_and_by_one_reader() -> None:
+def test_case_files_are_read_by_one_reader_in_modules_named_cases() -> None:
     readers = {
         module for module, tree in MODULES.items() if "tests.support.cases" in _imports(tree)
     }

@@ -77,7 +77,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
         (Fault.DENIED, ArchiveDenied),
     ],
 )
-async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
+async def test_a_failing_target_records_nothing_and_the_next_run_continues(
     archived_trail: ArchivedFilesCheck,
     s3_proxy: S3Proxy,
     s3_environ: ObjectStorage,

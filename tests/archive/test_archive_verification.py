@@ -74,7 +74,7 @@ def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-async def test_a_right_archive_is_right(
+async def test_an_intact_archive_is_verified(
     archived: ArchivedFilesCheck, folder: Target, processes: int
 ) -> None:
     trail, anchors = await verified(folder, RING, processes=processes)

@@ -43,7 +43,7 @@ def metrics(server: QuireProcess) -> dict[str, float]:
     }
 
 
-def test_what_is_appended_is_archived_soon_and_verifies(
+def test_appended_entries_are_archived_soon_and_verify(
     served: QuireProcess, data_dir: Path
 ) -> None:
     org, key = served.create_org("sealed")

@@ -8,7 +8,7 @@ from ledger.storage.archive_cost import ArchiverCost, ArchiverLag
 from tests.support.archives import ArchivedFilesCheck
 
 
-async def test_the_lag_is_of_what_was_signed_and_is_not_archived(
+async def test_the_lag_counts_signed_entries_that_are_not_archived(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     database = archived_trail.server

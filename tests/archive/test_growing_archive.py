@@ -91,7 +91,7 @@ async def test_growth_between_any_two_reads_refutes_nothing(
 
 
 @pytest.mark.parametrize("against_database", [True, False])
-async def test_what_was_not_archived_yet_is_incomplete(
+async def test_a_trail_not_archived_yet_is_incomplete(
     archived_trail: ArchivedFilesCheck, folder: Target, against_database: bool
 ) -> None:
     """The trail and its anchor log, which is archived separately, both come out incomplete."""
@@ -107,7 +107,7 @@ async def test_what_was_not_archived_yet_is_incomplete(
 
 
 @pytest.mark.parametrize("log", [ORG, ANCHORS])
-async def test_an_archive_that_was_emptied_is_held_against_the_database(
+async def test_an_emptied_archive_is_refuted_by_the_database(
     archived: ArchivedFilesCheck, folder: Target, tmp_path: Path, log: str
 ) -> None:
     shutil.rmtree(tmp_path / "archive" / log)

@@ -69,7 +69,7 @@ async def test_any_bit_of_an_archive(
     assert verify(here).outcome == "verified"
 
 
-async def test_payloads_that_are_gone(
+async def test_missing_payloads(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
@@ -85,7 +85,7 @@ async def test_payloads_that_are_gone(
     assert verdict.reasons["payloads"][0] == "those of 600 entries are not there"
 
 
-async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
+async def test_any_archive_file_requires_the_payloads_and_the_history(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)

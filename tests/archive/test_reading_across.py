@@ -132,7 +132,7 @@ async def test_the_same_answers(
     assert verdict["result"]["verified_entries"] == 640
 
 
-async def test_an_altered_archive_is_not_given_out(
+async def test_entries_of_an_altered_archive_are_not_returned(
     server: Server, archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await keep(archived_trail, 1)

@@ -72,7 +72,7 @@ async def test_the_drill(
         await Restore(folder, migrated_database.owner_url, means()).run([ORG])
 
 
-async def test_it_is_archived_on_where_it_was(
+async def test_archiving_continues_in_the_same_archive(
     archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(300, 20)
@@ -151,7 +151,7 @@ async def test_other_keys_than_the_pinned_ones_are_refused(
         await Restore(folder, migrated_database.owner_url, others).run([ORG])
 
 
-async def test_less_than_was_signed_is_refused_and_stays_unsigned_where_accepted(
+async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepted(
     archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
@@ -190,7 +190,7 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
     assert record.seq == 29
 
 
-async def test_sealed_months_take_what_comes_back_and_nothing_else(
+async def test_sealed_months_accept_only_restored_entries(
     archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
@@ -231,7 +231,7 @@ def _killed(*_: object) -> None:
     raise Killed
 
 
-async def test_one_org_after_the_other(
+async def test_orgs_are_restored_one_after_another(
     archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(20)

@@ -110,7 +110,7 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
     await sound_anchors(third, memory, HISTORY)
 
 
-async def test_nonces_that_no_longer_stand_stop_nothing(
+async def test_nonces_of_lost_leaves_stop_nothing(
     archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
     """One nonce row of a lost anchor leaf, and one with a huge index that an attacker added."""

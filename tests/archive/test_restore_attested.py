@@ -58,7 +58,7 @@ async def put(folder: Target, place: TokenAt | CosignatureAt, data: bytes) -> No
 
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["trusting nobody", "trusting"])
-async def test_what_is_of_another_anchor_does_not_come_back(
+async def test_attestations_of_another_anchor_are_not_restored(
     archived_trail: ArchivedFilesCheck,
     folder: Target,
     anchor_notes: dict[int, bytes],
@@ -95,7 +95,7 @@ async def test_what_is_of_another_anchor_does_not_come_back(
 
 
 @pytest.mark.parametrize("lines", [0, 2])
-async def test_what_is_no_signature_line_is_refused(
+async def test_a_malformed_signature_line_is_refused(
     folder: Target, anchor_notes: dict[int, bytes], migrated_database: Database, lines: int
 ) -> None:
     data = line(anchor_notes[2]) * lines or b"no line\n"

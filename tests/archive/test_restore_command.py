@@ -115,7 +115,7 @@ async def _copying(database: Database) -> None:
         await connection.close()
 
 
-async def test_an_operator_lets_months_go(
+async def test_an_operator_drops_months(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await load(archived_trail, folder, 30, 5, 5)

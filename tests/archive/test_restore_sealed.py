@@ -61,7 +61,7 @@ async def read(
     return shown
 
 
-async def test_without_a_backup_what_was_sealed_stays_sealed(
+async def test_without_a_backup_sealed_payloads_stay_sealed(
     server: Server,
     sealed_records: list[str],
     folder: Target,

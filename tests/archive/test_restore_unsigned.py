@@ -35,7 +35,7 @@ async def replace_org_json(folder: Target, org: str, **said: object) -> None:
     await folder.put_pointer(f"{org}/{ORG_KEY}", changed.encode(), None, False)
 
 
-async def test_a_sealed_org_does_not_come_back_plain(
+async def test_a_sealed_org_is_not_restored_as_plain(
     server: Server, sealed_records: list[str], folder: Target, migrated_database: Database
 ) -> None:
     await replace_org_json(folder, server.org, privacy="plain")
@@ -45,7 +45,7 @@ async def test_a_sealed_org_does_not_come_back_plain(
     await restored(server, folder, migrated_database)
 
 
-async def test_a_privacy_that_is_none_is_refused(
+async def test_an_unknown_privacy_is_refused(
     archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
@@ -55,7 +55,7 @@ async def test_a_privacy_that_is_none_is_refused(
         await Restore(folder, migrated_database.owner_url, means()).run([ORG])
 
 
-async def test_no_log_comes_back_public(
+async def test_no_log_is_restored_as_public(
     archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)

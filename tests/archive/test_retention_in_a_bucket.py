@@ -52,7 +52,7 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
     postgres_cluster.drop(database)
 
 
-async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_back(
+async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
     archived_trail: ArchivedFilesCheck,
     target: Target,
     s3_environ: ObjectStorage,
@@ -87,7 +87,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
 
 @pytest.mark.parametrize("before", ["a day", "nothing"])
 @pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
-async def test_what_leaves_is_locked_from_then_on(
+async def test_dropped_entries_are_locked_from_then_on(
     archived_trail: ArchivedFilesCheck,
     s3_environ: ObjectStorage,
     s3: S3Client,
@@ -131,7 +131,7 @@ async def test_what_leaves_is_locked_from_then_on(
         await s3.delete_object(Bucket=bucket, Key=PACK, VersionId=newest["VersionId"])
 
 
-async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
+async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
     archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
 ) -> None:
     url = f"s3://{bucket}/quire"
@@ -156,7 +156,7 @@ async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
         assert await retention.let_go(JANUARY) is not None
 
 
-async def test_nothing_leaves_for_a_bucket_without_a_policy(
+async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
     archived_trail: ArchivedFilesCheck, target: Target
 ) -> None:
     await archived_trail.grow(30, now_us=moment(JANUARY))
@@ -169,7 +169,7 @@ async def test_nothing_leaves_for_a_bucket_without_a_policy(
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
 
-async def test_nothing_leaves_while_the_bucket_is_away(
+async def test_nothing_is_dropped_while_the_bucket_is_unreachable(
     archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     settings = s3_environ.settings

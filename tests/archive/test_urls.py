@@ -58,7 +58,7 @@ def test_a_url_says_whether_its_target_locks(url: str, locked: bool) -> None:
         ("s3://bucket/" + "a" * 1_000, "no user"),
     ],
 )
-def test_another_url_is_refused_and_told_why(url: str, said: str) -> None:
+def test_another_url_is_refused_with_the_reason(url: str, said: str) -> None:
     with pytest.raises(ArchiveMisconfigured, match=said):
         open_target(url)
 

@@ -52,7 +52,7 @@ async def trail_without_months(
     return archived_trail
 
 
-async def test_all_of_it_is_verified(
+async def test_the_whole_trail_is_verified(
     trail_without_months: ArchivedFilesCheck, folder: Target
 ) -> None:
     result = await verified(trail_without_months, folder)
@@ -91,7 +91,7 @@ async def test_a_damaged_archive_is_found(
     assert all(256 <= seq < 1_024 for seq, _ in kinds)
 
 
-async def test_a_row_put_where_all_left_is_found(
+async def test_a_row_inserted_into_a_dropped_month_is_found(
     trail_without_months: ArchivedFilesCheck, folder: Target
 ) -> None:
     forged = trail_without_months.rows[5]._replace(
@@ -102,14 +102,14 @@ async def test_a_row_put_where_all_left_is_found(
     assert [(fault.seq, fault.kind) for fault in result.errors] == [(5, "inserted")]
 
 
-async def test_without_the_archive_nothing_is_said_of_the_trail(
+async def test_without_the_archive_the_verdict_is_incomplete(
     trail_without_months: ArchivedFilesCheck,
 ) -> None:
     with pytest.raises(VerificationFailed, match="name the archive"):
         await verified(trail_without_months, None)
 
 
-async def test_no_month_leaves_while_a_snapshot_reads(
+async def test_no_month_is_dropped_while_a_snapshot_reads(
     archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)

@@ -84,7 +84,7 @@ async def test_the_second_run_writes_nothing(
     assert await archived_trail.archive(folder) == (300, 0, 0, True)
 
 
-async def test_every_key_has_a_place(
+async def test_the_reader_lists_every_written_object(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 300)
@@ -100,7 +100,7 @@ async def test_every_key_has_a_place(
             place_of(key.key)
 
 
-async def test_the_account_is_of_what_was_signed(
+async def test_the_account_has_the_signed_size(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await archived_trail.grow(300, 12)

@@ -82,7 +82,7 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
     assert (verdict.valid, verdict.size) == (True, 312)
 
 
-async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
+async def test_growth_between_two_attempts_leaves_an_intact_archive(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(10)
@@ -120,7 +120,7 @@ async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
         "UPDATE anchor_leaves SET nonce = 'short' WHERE org_id = 7",
     ],
 )
-async def test_what_was_not_signed_is_not_archived(
+async def test_unsigned_entries_are_not_archived(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path, tampering: str
 ) -> None:
     await archived_trail.grow(20)

@@ -35,7 +35,7 @@ async def plant(server: Process, idx: int, org: OrgFacts, size: int, leaf: bytes
 
 
 @pytest.mark.parametrize("place", [1, 2, 5, 2**63 - 1])
-async def test_a_planted_leaf_stops_anchors_when_its_turn_comes_and_checkpoints_never(
+async def test_a_planted_leaf_stops_anchors_but_no_checkpoint(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, place: int
 ) -> None:
     server, org = one_org
@@ -66,7 +66,7 @@ async def test_a_planted_leaf_stops_anchors_when_its_turn_comes_and_checkpoints_
     await sound_history(database, org, memory)
 
 
-async def test_a_second_leaf_of_our_own_checkpoint_is_none_the_worse(
+async def test_a_second_leaf_of_our_own_checkpoint_does_no_harm(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
@@ -159,7 +159,7 @@ async def test_each_change_stops_the_anchors_and_a_repair_starts_them(
 
 @pytest.mark.parametrize("size", [-(2**63), 100, 2**63 - 1])
 @pytest.mark.parametrize("lost", [False, True])
-async def test_the_row_of_the_anchor_log_holds_up_no_checkpoint(
+async def test_an_edited_anchor_log_row_stops_no_checkpoint(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, size: int, lost: bool
 ) -> None:
     server, org = one_org
@@ -199,7 +199,7 @@ async def test_an_idle_org_is_anchored_again_but_not_with_another_checkpoint(
         assert await signer.anchor() is None
 
 
-async def test_a_clock_set_back_dates_nothing_back(
+async def test_a_clock_set_back_backdates_no_anchor(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org

@@ -128,7 +128,7 @@ async def test_a_tree_row_in_the_future_hides_entries_but_gets_no_signature(
         assert await org.notes() == before
 
 
-async def test_leaves_that_our_key_signed_but_do_not_belong(
+async def test_leaves_with_our_signature_in_the_wrong_place(
     database_of_module: Database, tmp_path: Path
 ) -> None:
     """An attacker who can sign entries uses another link, another org, or an unknown key."""
@@ -179,7 +179,7 @@ async def put(org: Victim, forged: StoredEntry) -> None:
     await org.connection.copy_records_to_table("entries", records=[forged], columns=columns)
 
 
-async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
+async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_no_org(
     database_of_module: Database, tmp_path: Path
 ) -> None:
     """A rotated keyring has reached one machine and not yet the others."""
@@ -194,7 +194,7 @@ async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
         assert (await org.round()).stopped == []
 
 
-async def test_a_checkpoint_planted_beyond_the_tree_is_nobodys_newest(
+async def test_a_checkpoint_planted_beyond_the_tree_is_not_the_newest(
     database_of_module: Database, tmp_path: Path
 ) -> None:
     async with victim(database_of_module, tmp_path / "memory") as org:

@@ -53,7 +53,7 @@ async def test_a_new_org_is_signed_at_size_0_once(
     await sound_anchors(database, memory)
 
 
-async def test_one_that_has_entries_before_the_first_round_needs_no_size_0(
+async def test_an_org_with_entries_before_the_first_round_needs_no_size_0(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
@@ -112,7 +112,7 @@ async def test_a_crash_signs_no_two_notes(
     assert (await checkpoints_of(database, org.id)).items() >= stored.items()
 
 
-async def test_a_leader_that_looked_before_another_signed_signs_nothing(
+async def test_a_leader_that_read_before_another_signed_signs_nothing(
     database: Database,
     one_org: tuple[Process, OrgFacts],
     tmp_path: Path,
@@ -134,7 +134,7 @@ async def test_a_leader_that_looked_before_another_signed_signs_nothing(
         assert (report.checkpoints, report.stopped) == (0, [])
 
 
-async def test_a_frozen_org_is_not_signed_while_it_is(
+async def test_a_frozen_org_is_not_signed(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org

@@ -60,7 +60,7 @@ async def test_no_bit_can_flip(seq: int, column: str) -> None:
 
 
 @given(st.integers(1, 700), st.permutations(range(len(ROWS))), st.integers(0, len(ROWS)))
-async def test_only_the_whole_trail_in_its_order_is_right(
+async def test_only_the_whole_trail_in_order_is_accepted(
     cut: int, order: list[int], count: int
 ) -> None:
     rows = [ROWS[place] for place in order[:count]]
@@ -94,12 +94,12 @@ async def test_values_of_any_width_are_doubts_of_their_own_org_only(
     assert doubt.kind == "entry_moved"  # the row names the first org
 
 
-async def test_rows_of_no_org_asked_for_are_refused() -> None:
+async def test_rows_of_other_orgs_are_refused() -> None:
     with pytest.raises(OutOfOrder):
         await follow(stream([ROWS[0]._replace(org_id=99)]))
 
 
-async def test_nothing_at_all_is_a_trail_that_is_missing() -> None:
+async def test_an_empty_stream_is_a_missing_trail() -> None:
     found = await follow(stream([]), [PLACE, OTHER])
     assert found.doubt is not None
     assert found.doubt.kind == "entry_missing"

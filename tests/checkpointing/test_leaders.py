@@ -54,7 +54,7 @@ async def line(started: Process) -> bytes:
 
 
 @pytest.mark.parametrize("memories", [1, 2], ids=["of one machine", "of two machines"])
-async def test_only_one_signs_and_the_other_takes_over(
+async def test_one_signer_signs_and_the_other_takes_over(
     database: Database, tmp_path: Path, memories: int
 ) -> None:
     paths = [tmp_path / f"memory {number % memories}" for number in range(2)]

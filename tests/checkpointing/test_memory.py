@@ -44,7 +44,7 @@ def remember(path: Path, *rows: tuple[int, int, bytes]) -> None:
         memory.remember(rows)
 
 
-def test_it_keeps_the_largest_of_each(tmp_path: Path) -> None:
+def test_the_memory_keeps_the_largest_size_of_each_tree(tmp_path: Path) -> None:
     path = tmp_path / "memory"
     remember(path, (1, 10, ROOTS[1]), (2, 5, ROOTS[2]))
     remember(path, (1, 9, ROOTS[3]), (2, 6, ROOTS[4]))
@@ -86,7 +86,7 @@ def test_a_flipped_bit_is_no_rewritten_history(tmp_path: Path) -> None:
             SignerMemory(path)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(SignerMemoryUnavailable):
         SignerMemory(tmp_path / "absent" / "memory")
 
@@ -174,7 +174,7 @@ async def test_signing_goes_on_after_it_was_lost(
     assert await sound_history(database, org, tmp_path / "memory 2") == [200, 400, 600]
 
 
-async def test_an_older_memory_holds_no_one_up(
+async def test_an_older_memory_delays_no_signature(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """A second machine that led before has an older memory, also one whose last COMMIT was lost."""
@@ -192,7 +192,7 @@ async def test_an_older_memory_holds_no_one_up(
     assert await sound_history(database, org, old) == [200, 400, 401]
 
 
-async def test_a_memory_that_says_otherwise_stops_the_org(
+async def test_a_contradicting_memory_stops_the_org(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """The trail does not continue the tree of size 100 that this machine signed."""
@@ -208,7 +208,7 @@ async def test_a_memory_that_says_otherwise_stops_the_org(
     assert list(await checkpoints_of(database, org.id)) == [200]
 
 
-async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
+async def test_sizes_signed_by_others_are_remembered_from_the_first_sweep_on(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """Only once proven: a tree row that claims more than was signed is not believed."""

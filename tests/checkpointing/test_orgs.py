@@ -53,7 +53,7 @@ async def test_a_frozen_org_is_not_signed_and_goes_on_where_it_was(
     assert await fetch(database, "SELECT FROM security_events") == []
 
 
-async def test_one_that_was_stopped_is_looked_at_again_after_a_while(
+async def test_a_stopped_org_is_checked_again_after_a_while(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     """Also if the database's clock was set back in between."""

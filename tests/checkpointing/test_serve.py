@@ -84,7 +84,9 @@ def test_a_killed_signer_is_replaced_and_none_outlives_the_server(
     assert sizes[-1] == 3
 
 
-def test_it_does_not_outlive_a_killed_server(database: Database, server: QuireProcess) -> None:
+def test_the_signer_does_not_outlive_a_killed_server(
+    database: Database, server: QuireProcess
+) -> None:
     slug, key = server.create_org("sealed")
     append(server, slug, key)
     signed(database, 1)
@@ -128,7 +130,7 @@ def test_without_its_keys_nothing_is_signed_until_they_are_back(
     signed(database, 2)
 
 
-def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Path) -> None:
+def test_an_unusable_memory_is_reported(database: Database, data_dir: Path) -> None:
     make_data_dir(data_dir)
     (data_dir / "signed.sqlite").mkdir()
     server = QuireProcess(data_dir, database.server_url)
@@ -146,7 +148,7 @@ def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Pat
     gone(server)
 
 
-def test_a_backlog_is_caught_up_with_and_told_of(database: Database, data_dir: Path) -> None:
+def test_a_backlog_is_signed_and_reported(database: Database, data_dir: Path) -> None:
     """An unsigned trail that is longer than one round signs."""
     server = QuireProcess(data_dir, database.server_url)
     server.settings(QUIRE_CHECKPOINTS="false", QUIRE_LOG_LEVEL="info")

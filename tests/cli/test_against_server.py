@@ -111,7 +111,7 @@ def test_an_api_key_works_until_it_is_revoked(org: Org, tmp_path: Path) -> None:
     assert found["id"] in org.quire("keys", "list", org.slug)
 
 
-def test_append_tells_count_seq_and_head(org: Org) -> None:
+def test_append_reports_count_seq_and_head(org: Org) -> None:
     result = org.append(*(event(n) for n in range(2_500)))
     assert (result["appended"], result["first_seq"], result["last_seq"]) == (2_500, 0, 2_499)
     assert result["head"]["seq"] == 2_499

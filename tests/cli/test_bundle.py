@@ -90,7 +90,7 @@ def test_parts_are_left_out_and_payloads_opened(desk: Desk) -> None:
     assert set(states(named)) == {"sealed"}
 
 
-def test_the_file_is_named_and_one_that_exists_is_kept(desk: Desk) -> None:
+def test_the_file_is_named_and_an_existing_file_is_kept(desk: Desk) -> None:
     done = desk.create("--to", "0")
     (path,) = desk.place.iterdir()
     assert done.stdout.decode().strip() == path.name
@@ -104,7 +104,7 @@ def test_the_file_is_named_and_one_that_exists_is_kept(desk: Desk) -> None:
     assert report == {"file": "b.zip", "bytes": (desk.place / "b.zip").stat().st_size}
 
 
-def test_what_is_not_there_leaves_no_file(desk: Desk) -> None:
+def test_a_failed_bundle_leaves_no_file(desk: Desk) -> None:
     said = desk.create("--from", "99999", "--output", "evidence.zip", expect=2).stderr.decode()
     assert "the trail has no entry 99999" in said
     assert not list(desk.place.iterdir())
@@ -122,7 +122,7 @@ def test_what_is_not_there_leaves_no_file(desk: Desk) -> None:
         ["--since", "yesterday"],
     ],
 )
-def test_contradictions_are_told_without_asking_the_server(options: list[str]) -> None:
+def test_contradictory_options_are_refused_without_the_server(options: list[str]) -> None:
     settings = {"QUIRE_URL": "http://127.0.0.1:1", "QUIRE_API_KEY": "unused"}
     result = invoke("bundle", "create", "demo", *options, settings=settings)
     assert result.exit_code == 2

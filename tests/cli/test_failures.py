@@ -51,14 +51,14 @@ def error_line(stderr: str) -> str:
     return line
 
 
-def test_a_server_that_is_away_is_one_line(refused_url: str) -> None:
+def test_an_unreachable_server_is_one_line(refused_url: str) -> None:
     result = invoke("orgs", "list", "--url", refused_url, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
     assert error_line(result.stderr).startswith(f"Error: can't connect to {refused_url}")
     assert KEY not in result.output
 
 
-def test_an_append_that_could_not_begin_says_that_nothing_is_known(refused_url: str) -> None:
+def test_an_append_with_an_unusable_key_is_refused(refused_url: str) -> None:
     settings = {"QUIRE_API_KEY": "no key at all"}
     done = run("append", "demo", "--url", refused_url, settings=settings, stdin=b"{}\n")
     assert done.returncode == 2
@@ -109,7 +109,7 @@ def test_a_key_file_wins_over_the_environment(
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"two words", "schlüssel".encode(), b"\xff" * 9000]
 )
-def test_a_file_that_holds_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "key"
     file.write_bytes(content)
     result = invoke("orgs", "list", "--api-key-file", str(file))
@@ -131,14 +131,14 @@ def test_a_range_that_ends_before_it_begins(refused_url: str) -> None:
     assert "ends (4) before it begins (5)" in result.stderr
 
 
-def test_a_time_that_is_none(refused_url: str) -> None:
+def test_an_invalid_time(refused_url: str) -> None:
     arguments = ("entries", "list", "demo", "--since", "tomorrow", "--url", refused_url)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
     assert "2026-01-31T12:00:00Z" in result.stderr
 
 
-def test_an_erasure_is_not_done_without_a_person_or_a_yes(
+def test_an_erasure_needs_a_person_or_yes(
     recording_listener: tuple[str, list[bytes]],
 ) -> None:
     url, heard = recording_listener
@@ -149,7 +149,7 @@ def test_an_erasure_is_not_done_without_a_person_or_a_yes(
     assert not heard
 
 
-def test_ctrl_c_ends_with_130_and_says_what_was_done(refused_url: str) -> None:
+def test_ctrl_c_exits_with_130_and_reports_the_appended_events(refused_url: str) -> None:
     settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": refused_url}
     pipe = subprocess.PIPE
     with subprocess.Popen(

@@ -109,7 +109,7 @@ def test_the_embedded_database_is_the_same_in_every_locale(ascii_server: QuirePr
     assert b"PGTZ" not in environ
 
 
-def test_a_process_is_told_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_receive_settings_of_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env(
         {
             "QUIRE_DATA_DIR": "/srv/\udcff",

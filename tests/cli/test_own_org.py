@@ -39,7 +39,7 @@ def own_org(shared_server: Server) -> Own:
     return made
 
 
-def test_every_command_of_an_org_can_go_without_it() -> None:
+def test_every_command_of_an_org_works_without_the_argument() -> None:
     asking = {
         words
         for words, leaf in LEAVES.items()
@@ -86,7 +86,7 @@ def test_a_bundle_and_its_names(own_org: Own, tmp_path: Path) -> None:
     assert (again.returncode, b"exists" in again.stderr) == (2, True)
 
 
-def test_one_argument_of_append_is_the_org_or_the_file(own_org: Own, tmp_path: Path) -> None:
+def test_a_single_argument_of_append_is_the_org_or_the_file(own_org: Own, tmp_path: Path) -> None:
     for name in ("events.ndjson", "Events", "a_b"):
         (tmp_path / name).write_text("{}\n")
         said = own_org.quire("append", name, cwd=tmp_path)

@@ -87,7 +87,7 @@ def test_repeating_an_append_with_its_key_writes_it_once(ledger: LedgerClient) -
         ledger.append(event(1), idempotency_key="once")
 
 
-def test_many_and_short(ledger: LedgerClient) -> None:
+def test_many_with_minimal_receipts(ledger: LedgerClient) -> None:
     receipts = ledger.append_many([event(n) for n in range(250)], idempotency_key="many")
     assert [receipt.seq for receipt in receipts] == list(range(250))
     assert ledger.append_many([event(n) for n in range(250)], idempotency_key="many") == receipts
@@ -97,7 +97,7 @@ def test_many_and_short(ledger: LedgerClient) -> None:
     assert ledger.append_many([]) == []
 
 
-def test_more_than_one_request_holds(ledger: LedgerClient) -> None:
+def test_more_events_than_one_request_takes(ledger: LedgerClient) -> None:
     receipts = ledger.append_many([{"n": n} for n in range(10_050)])
     assert [receipt.seq for receipt in receipts] == list(range(10_050))
 
@@ -136,7 +136,7 @@ def test_verification(ledger: LedgerClient) -> None:
     assert part.total_entries == 10
 
 
-def test_proofs_of_what_was_just_appended(server: Server, ledger: LedgerClient) -> None:
+def test_proofs_of_new_entries(server: Server, ledger: LedgerClient) -> None:
     receipt = ledger.append(event(0))
     signing = threading.Timer(0.3, SignedTrees(server).sign)
     signing.start()
@@ -232,7 +232,7 @@ async def test_batching_fails_only_the_caller_with_the_bad_event(
     assert (await aledger.head()).seq == 57
 
 
-def test_what_json_has_no_type_for_is_written_as_text_and_verifies(ledger: LedgerClient) -> None:
+def test_values_without_a_json_type_are_written_as_text_and_verify(ledger: LedgerClient) -> None:
     at = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
     receipt = ledger.append({"event_type": "client.test", "result": {"at": at}})
     assert json.loads(ledger.payload(receipt.record_id))["result"] == {"at": "2026-01-31T12:00:00Z"}

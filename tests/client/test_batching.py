@@ -78,7 +78,7 @@ async def test_a_lone_append_does_not_wait() -> None:
             assert (await batch.append({"n": 1})).seq == 1
 
 
-async def test_what_arrives_meanwhile_is_the_next_batch_and_requests_are_bounded() -> None:
+async def test_appends_during_a_request_are_the_next_batch_within_bounds() -> None:
     server = Playing()
     server.open.clear()
     async with Batching(server.send, in_flight=1) as batch:
@@ -158,7 +158,7 @@ async def test_an_error_of_the_whole_reaches_every_caller() -> None:
         assert isinstance((await results_of(batch, [{}]))[0], errors.ConnectionLostError)
 
 
-async def test_an_unexpected_error_leaves_nobody_waiting() -> None:
+async def test_an_unexpected_error_leaves_no_caller_waiting() -> None:
     async def send(encoded: Sequence[bytes]) -> list[Receipt]:
         return [receipt(0)]  # one receipt, whatever the number of events
 
@@ -168,7 +168,7 @@ async def test_an_unexpected_error_leaves_nobody_waiting() -> None:
     assert all(isinstance(result, ValueError) for result in results[1:])
 
 
-async def test_a_caller_that_goes_away_takes_back_what_was_not_sent_and_nothing_else() -> None:
+async def test_a_cancelled_caller_withdraws_only_its_unsent_events() -> None:
     server = Playing()
     server.open.clear()
     async with Batching(server.send, in_flight=1, max_events=2) as batch:
@@ -215,7 +215,7 @@ async def test_close_drains_then_refuses() -> None:
     assert [call.result().seq for call in calls] == list(range(20))
 
 
-async def test_a_close_that_is_cancelled_leaves_nobody_waiting() -> None:
+async def test_a_cancelled_close_leaves_no_caller_waiting() -> None:
     server = Playing()
     server.open.clear()
     batch = Batching(server.send, max_events=2, queue_events=3, in_flight=1)

@@ -137,7 +137,7 @@ async def test_more_than_any_bundle_is_not_taken(
     assert files(tmp_path) == []
 
 
-def test_what_it_does_not_know_is_not_asked_for() -> None:
+def test_an_unknown_option_is_refused() -> None:
     with LedgerClient("http://127.0.0.1:1", KEY, "demo") as ledger:
         unknown: Any = {"subjct": "bob"}
         with pytest.raises(TypeError, match="subjct"):

@@ -76,7 +76,7 @@ def test_a_damaged_bundle(bundle: Path, tmp_path: Path) -> None:
     assert "leaves/000000.ndjson is not what the manifest says" in " ".join(done.stdout.split())
 
 
-def test_what_can_not_be_read(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "empty.zip").touch()
     for name in ("empty.zip", "missing.zip", "."):
         done = run(tmp_path / name)
@@ -89,7 +89,7 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca"])
-def test_a_file_of_trust_that_is_none_is_named(bundle: Path, tmp_path: Path, option: str) -> None:
+def test_a_malformed_file_of_trust_is_named(bundle: Path, tmp_path: Path, option: str) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_bytes(b"hi")
     done = run(bundle, option, wrong, "--json")
@@ -163,7 +163,7 @@ def test_file_names_that_no_terminal_should_see(name: bytes, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("end", [">&-", "2>&- >&-", "> /dev/full"])
-def test_an_answer_that_can_not_be_told_refutes_nothing(end: str, bundle: Path) -> None:
+def test_an_answer_that_can_not_be_written_refutes_nothing(end: str, bundle: Path) -> None:
     for option in ("", "--json"):
         command = ["sh", "-c", f'"$0" "$1" {option} {end}', str(COMMAND), str(bundle)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -173,7 +173,7 @@ def test_an_answer_that_can_not_be_told_refutes_nothing(end: str, bundle: Path) 
             assert "Traceback" not in done.stderr
 
 
-def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
@@ -183,7 +183,7 @@ def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("quire-verify ")
 
 
-def test_it_loads_nothing_of_the_server(bundle: Path) -> None:
+def test_the_verifier_loads_no_server_module(bundle: Path) -> None:
     code = (
         "import sys; from ledger.evidence.cli import main; main(sys.argv[1:]);"
         "sys.stderr.write('\\n'.join(sys.modules))"
@@ -225,7 +225,7 @@ def test_the_bundle_may_be_named_by_an_option(bundle: Path) -> None:
         (["--trust", os.fsdecode(b"\xff"), "x.zip"], {}, "can't be read"),
     ],
 )
-def test_what_the_environment_or_an_argument_holds_is_unreadable(
+def test_bad_environments_and_arguments_are_unreadable(
     arguments: list[str],
     variables: dict[str, str],
     said: str,

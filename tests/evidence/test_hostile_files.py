@@ -53,7 +53,7 @@ def renamed(old: str, new: str) -> bytes:
 
 
 @pytest.mark.parametrize("length", [*range(40), END - 1, END, len(BUNDLE) - 1])
-def test_files_that_were_cut(length: int) -> None:
+def test_truncated_files(length: int) -> None:
     refused(BUNDLE[:length])
 
 
@@ -74,7 +74,7 @@ def test_bytes_before_between_and_after_the_members() -> None:
     refused(commented, "does not end")
 
 
-def test_a_zip_that_is_not_in_the_one_form() -> None:
+def test_a_zip_in_another_form() -> None:
     def rezip(compression: int) -> bytes:
         def add(file: zipfile.ZipFile) -> None:
             for name, data in MEMBERS.items():
@@ -108,7 +108,7 @@ def test_symlinks_and_folders() -> None:
     ["../evil.txt", "/etc/passwd", "leaves/../x.txt", "C:evil.txt", "a\\b.txt", "README.TXT\x00", "",
      "readme", "leaves/000000.ndjson/", "x" * 65 + ".txt", "R\u00c9ADME.txt"],
 )  # fmt: skip
-def test_names_that_no_member_has(name: str) -> None:
+def test_unknown_member_names(name: str) -> None:
     encoded = name.encode()
     header = local_header(encoded, 0, 0)
     central = central_header(encoded, 0, 0, 0)
@@ -116,7 +116,7 @@ def test_names_that_no_member_has(name: str) -> None:
     refused(header + central + end(directory), "no member of a bundle is named")
 
 
-def test_members_that_stand_twice() -> None:
+def test_duplicate_members() -> None:
     out = io.BytesIO()
     writer = ZipWriter(out.write)
     for name, data in [*MEMBERS.items(), (members.README, b"another")]:
@@ -279,7 +279,7 @@ def test_a_request_that_hides_an_anchor_or_proofs() -> None:
         refused(with_manifest(msgspec.json.encode(changed)))
 
 
-def test_names_that_are_no_names() -> None:
+def test_malformed_names() -> None:
     named = {name: data for name, data in MEMBERS.items() if name != members.MANIFEST}
     for names in (b"[]", b'{"ref:x":1}', b'{"ref:x": "y"}', b'{"b":"","a":""}', b"{}\n"):
         bundle = {**named, members.NAMES: names, members.MANIFEST: MEMBERS[members.MANIFEST]}

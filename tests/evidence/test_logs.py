@@ -61,7 +61,7 @@ def test_an_orgs_log_verifies(log: Path) -> None:
     assert verdict.warnings == ()
 
 
-def test_whose_keys_it_is_verified_with(log: Path) -> None:
+def test_the_keys_used_for_verification(log: Path) -> None:
     own = verify(log, trust=Trust())
     assert (own.outcome, own.about["keys"], own.unchecked) == (
         "incomplete",
@@ -151,7 +151,7 @@ def test_any_bit_of_any_file(log: Path) -> None:
     assert verify(log).outcome == "verified"
 
 
-def test_any_file_that_is_missing(log: Path) -> None:
+def test_any_missing_file(log: Path) -> None:
     needed = [path for path in log.rglob("*") if path.is_file() and ".p" not in str(path)]
     for path in needed:
         if path.parent.name == "checkpoints":
@@ -226,7 +226,7 @@ def test_old_partial_files_must_say_the_same(log: Path) -> None:
     refuted(log, "tree", "differs from the bundle")
 
 
-def test_what_is_no_log(tmp_path: Path) -> None:
+def test_folders_that_are_not_logs(tmp_path: Path) -> None:
     assert verify(tmp_path).outcome == "unreadable"
     assert verify(tmp_path / "missing").outcome == "unreadable"
     (tmp_path / "checkpoint").write_bytes(b"\xff" * 100)
@@ -234,7 +234,7 @@ def test_what_is_no_log(tmp_path: Path) -> None:
     assert verify(TESSERA, "no vkey").outcome == "unreadable"
 
 
-def test_files_too_large_are_not_read(log: Path) -> None:
+def test_too_large_files_are_not_read(log: Path) -> None:
     with (log / "checkpoint").open("ab") as file:
         file.truncate(1 << 30)
         verdict = verify(log)

@@ -51,7 +51,7 @@ def test_any_bit_of_the_file(shared_authority: TimestampAuthority) -> None:
     assert [bit for bit in outside if bit // 8 not in request] == []
 
 
-def test_any_bit_of_each_member_under_a_manifest_that_fits(
+def test_any_bit_of_each_member_with_a_matching_manifest(
     shared_authority: TimestampAuthority,
 ) -> None:
     bundle, trust = stamped(shared_authority)
@@ -73,7 +73,7 @@ def test_any_bit_of_each_member_under_a_manifest_that_fits(
         assert verify(changed[name], held[members.anchor_note(7)], trust.tsa_ca or b"") == said
 
 
-def test_what_nothing_signs_is_still_under_the_manifest(
+def test_unsigned_members_are_still_in_the_manifest(
     shared_authority: TimestampAuthority,
 ) -> None:
     bundle, trust = stamped(shared_authority)

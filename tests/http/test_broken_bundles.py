@@ -127,14 +127,14 @@ def wait_until_none_is_built(here: Office) -> None:
         time.sleep(0.01)
 
 
-def test_a_caller_that_goes_away_frees_its_place(intact_office: Office) -> None:
+def test_a_caller_that_disconnects_frees_its_place(intact_office: Office) -> None:
     connection = begun(intact_office)
     assert building(intact_office)
     connection.close()
     wait_until_none_is_built(intact_office)
 
 
-def test_a_caller_that_reads_nothing_is_given_up(
+def test_a_caller_that_reads_nothing_is_disconnected(
     intact_office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streamed_response, "STALL_S", 0.3)
@@ -148,7 +148,7 @@ def test_a_caller_that_reads_nothing_is_given_up(
     assert not received.endswith(b"0\r\n\r\n"), "an answer that was given up looks whole"
 
 
-def test_other_orgs_find_a_place_beside_one_that_takes_all_it_may(
+def test_other_orgs_get_places_beside_an_org_at_its_limit(
     start_servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start_servers(bundles_at_once=2)
@@ -174,7 +174,7 @@ def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -
     assert b"PK" not in refused.body
 
 
-def test_signing_that_stopped_is_told_at_once(shared_server: Server) -> None:
+def test_stopped_signing_is_reported_at_once(shared_server: Server) -> None:
     here = office(shared_server, count=5)
     here.append([event(5)])
     here.trees.execute(

@@ -75,7 +75,7 @@ def test_records_come_in_the_trail_s_order_and_once(sealed: Office) -> None:
     assert bundle.manifest["request"]["record_ids"] == asked
 
 
-def test_a_filter_finds_all_that_match(sealed: Office) -> None:
+def test_a_filter_selects_all_matching_entries(sealed: Office) -> None:
     bundle = sealed.bundle(filter={"subject": BOB, "event_type": "case.1"})
     verified(bundle, *ANCHORED)
     assert bundle.seqs() == [n for n in range(COUNT) if n % 3 == 1 and n % 2 == 1]
@@ -85,7 +85,7 @@ def test_a_filter_finds_all_that_match(sealed: Office) -> None:
     assert BOB.encode() not in bundle.bytes
 
 
-def test_what_is_left_out_is_not_there(sealed: Office) -> None:
+def test_omitted_parts_are_not_in_the_bundle(sealed: Office) -> None:
     bare = sealed.bundle(
         from_seq=3,
         to_seq=9,
@@ -159,7 +159,7 @@ def test_a_disclosure_is_an_entry_of_the_trail(sealed: Office) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_every_entry_that_leaves_is_on_record_before_the_first_byte(
+def test_every_disclosed_entry_is_recorded_before_the_first_byte(
     sealed: Office, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     monkeypatch.setattr(disclosures, "RUNS_MAX", 100)
@@ -257,7 +257,7 @@ def test_a_viewer_gets_bundles_and_discloses_nothing(sealed: Office) -> None:
         ({"form_seq": 0}, 400),
     ],
 )
-def test_what_can_t_be_a_bundle_is_refused(sealed: Office, asked: Any, status: int) -> None:
+def test_an_invalid_bundle_request_is_refused(sealed: Office, asked: Any, status: int) -> None:
     answer = sealed.ask(**asked)
     assert answer.status == status, answer.body
     assert answer.headers["content-type"] == "application/problem+json"

@@ -90,7 +90,7 @@ def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_p
     assert entries[0]["actor"] == "ada"
 
 
-def test_the_readme_names_what_exists() -> None:
+def test_the_files_named_by_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
     assert {"serve", "test"} <= named <= targets

@@ -127,7 +127,7 @@ def test_a_large_bundle_is_served_whole(shared_server: Server) -> None:
     assert gzip.decompress(packed.body) == plain.body
 
 
-def test_readers_beyond_what_a_server_takes_are_told_to_come_back(
+def test_readers_beyond_the_limit_are_asked_to_retry(
     shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = shared_server

@@ -118,7 +118,9 @@ def test_the_client_erases_the_person_it_names_through_a_proxy(
     assert (erasure.subject, trail.erased()) == (name, {name})
 
 
-def test_the_asyncio_client_does_so_too(shared_server: Server, proxied_url: str) -> None:
+def test_the_asyncio_client_erases_the_person_it_names_too(
+    shared_server: Server, proxied_url: str
+) -> None:
     trail = ImportedTrail(shared_server, *PAIRS[0])
 
     async def erase() -> str:
@@ -179,7 +181,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
         "subjects/bob?subject=ann",
     ],
 )
-def test_a_path_that_says_more_than_a_name_erases_nobody(shared_server: Server, path: str) -> None:
+def test_a_path_beyond_a_name_erases_no_one(shared_server: Server, path: str) -> None:
     trail = ImportedTrail(shared_server, "bob")
     status, problem = trail.delete(shared_server.url, path)
     assert status in {400, 404}, problem
@@ -222,14 +224,14 @@ def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
         b"subject=bob",
     ],
 )
-def test_a_body_that_is_not_one_name_erases_nobody(shared_server: Server, body: bytes) -> None:
+def test_a_body_without_exactly_one_name_erases_no_one(shared_server: Server, body: bytes) -> None:
     trail = ImportedTrail(shared_server, "bob")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, body, key=trail.key)
     assert (answer.status, trail.erased()) == (400, set())
 
 
-def test_the_answer_says_who_was_erased_and_where_that_is_recorded(shared_server: Server) -> None:
+def test_the_answer_names_the_erased_person_and_the_entry(shared_server: Server) -> None:
     trail = ImportedTrail(shared_server, "bob", "ann")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, {"subject": "bob"}, key=trail.key)

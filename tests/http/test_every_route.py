@@ -47,11 +47,11 @@ def test_a_faulty_key_opens_nothing(matrix: Matrix, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in KEYED if case.of_org], ids=str)
-def test_an_org_of_others_is_answered_like_none(matrix: Matrix, case: Case) -> None:
+def test_another_s_org_is_answered_like_a_missing_one(matrix: Matrix, case: Case) -> None:
     others_look_like_none(matrix, case)
 
 
-def test_the_key_is_asked_for_before_parameters_are_looked_at(matrix: Matrix) -> None:
+def test_the_key_is_checked_before_the_parameters(matrix: Matrix) -> None:
     path = f"/v1/orgs/{matrix.org}/entries?limit=none"
     assert matrix.server.request("GET", path).status == 401
     assert matrix.server.request("GET", path, key=matrix.own["viewer"]).status == 400  # type: ignore[index]

@@ -84,7 +84,7 @@ def test_every_get_answers_head(here: Office, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/nothing", "/v1/orgs/none/head", "/static/none", "/v1/log/tile/9/000"]
 )
-def test_what_is_not_there_is_not_there_for_head(here: Office, path: str) -> None:
+def test_head_of_a_missing_resource_is_404(here: Office, path: str) -> None:
     got, headed = answered(here, "GET", path, here.key), answered(here, "HEAD", path, here.key)
     assert got.status == 404
     same(got, headed)
@@ -122,7 +122,7 @@ def test_head_of_events_does_not_watch(here: Office) -> None:
 
 
 @pytest.mark.parametrize("path", sorted({path for _, path in routes(an_application())}))
-def test_options_and_allow_say_what_each_route_takes(here: Office, path: str) -> None:
+def test_options_and_allow_name_each_route_s_methods(here: Office, path: str) -> None:
     methods = {method for method, one in routes(an_application()) if one == path}
     expected = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
     filled = re.sub(r"{\w+}", "x", path)

@@ -72,9 +72,7 @@ def test_events_end_with_the_connection(server: Server, connection_header: str) 
 
 
 @pytest.mark.parametrize("connection_header", ["close", "keep-alive", None])
-def test_http_1_1_is_told_once_whether_the_connection_is_kept(
-    server: Server, connection_header: str | None
-) -> None:
+def test_http_1_1_gets_one_connection_header(server: Server, connection_header: str | None) -> None:
     path = f"/v1/orgs/{server.org}/verifications"
     job = server.request("POST", f"{path}?wait=30", {}, key=server.admin_key).json()["id"]
     line_of = "" if connection_header is None else f"connection: {connection_header}\r\n"

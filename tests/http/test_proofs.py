@@ -126,7 +126,7 @@ def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(
         verify(signed_org.org, proof)
 
 
-def test_an_entry_that_is_not_signed_yet_may_be_asked_for_again(
+def test_a_proof_of_an_unsigned_entry_can_be_retried(
     signed_org: SignedInclusion,
 ) -> None:
     for seq, query in ((520, ""), (519, "?anchored=true")):
@@ -139,7 +139,7 @@ def test_an_entry_that_is_not_signed_yet_may_be_asked_for_again(
         assert signed_org.proof(0, query).status == 400, query
 
 
-def test_a_record_id_that_is_not_quite_one_is_not_proven(signed_org: SignedInclusion) -> None:
+def test_an_altered_record_id_is_not_proven(signed_org: SignedInclusion) -> None:
     record = signed_org.records[0]
     for other in (record[:-1] + "f", record[:12] + "0" * 14 + record[26:], "rec_0", "x"):
         assert signed_org.get(f"entries/{other}/proof").status == 404
@@ -225,7 +225,7 @@ def test_anchors_are_listed_and_continue_each_other(signed_org: SignedInclusion)
     assert server.request("GET", "/v1/log/anchors/77").status == 404
 
 
-def test_an_anchor_carries_what_others_said_of_it(
+def test_an_anchor_carries_its_attestations(
     signed_org: SignedInclusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
@@ -257,9 +257,7 @@ def test_an_anchor_carries_what_others_said_of_it(
     verify(signed_org.org, proof)
 
 
-def test_a_proof_shows_the_anchor_of_which_others_said_something(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proof_shows_the_attested_anchor(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attestors sign the newest anchor, which is seldom the first one over a leaf."""
     trees = SignedTrees(server)
     org, key = server.create_org()
@@ -343,7 +341,7 @@ def test_an_append_answers_with_its_proof_once_it_is_signed(shared_server: Serve
     assert brief["checkpoint"]["size"] > brief["last_seq"]
 
 
-def test_an_append_that_is_not_signed_in_time_says_so(
+def test_an_append_not_signed_in_time_reports_that(
     shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "WAIT_S", 0.1)
@@ -393,7 +391,7 @@ def test_an_entry_after_signing_stopped_is_not_proven(shared_server: Server) -> 
     "UPDATE entries SET entry_hash = sha256('x') WHERE org_id = $1 AND seq = 0",
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1",
 ])  # fmt: skip
-def test_a_proof_that_does_not_hold_is_not_given(shared_server: Server, statement: str) -> None:
+def test_an_invalid_proof_is_not_returned(shared_server: Server, statement: str) -> None:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org()
     record = append(shared_server, org, key, 1)["entries"][0]["record_id"]
@@ -414,7 +412,7 @@ def test_a_proof_that_does_not_hold_is_not_given(shared_server: Server, statemen
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 2",
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 3",
 ])  # fmt: skip
-def test_a_consistency_that_does_not_hold_is_not_given(
+def test_an_invalid_consistency_proof_is_not_returned(
     shared_server: Server, statement: str
 ) -> None:
     trees = SignedTrees(shared_server)

@@ -50,7 +50,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_every_filter_alone_and_combined_finds_what_fits(
+def test_every_filter_alone_and_combined_finds_the_matching_entries(
     served_trail: ImportedTrail, order: str
 ) -> None:
     for query in QUERIES:
@@ -177,7 +177,7 @@ def test_a_viewer_sees_no_sealed_payload_and_no_name(served_trail: ImportedTrail
     assert served_trail.get(f"/entries/{record}/payload", key=viewer).status == 403
 
 
-def test_an_erased_person_is_gone_and_the_trail_is_whole(shared_server: Server) -> None:
+def test_an_erased_person_can_not_be_read_and_the_trail_is_intact(shared_server: Server) -> None:
     org, key = shared_server.create_org()
     trail = ImportedTrail(shared_server, org, key, [])
     name = "Ünal/ 100%?#&"

@@ -71,7 +71,7 @@ def test_idle_and_under_load_it_is_ready(server: Server) -> None:
     assert settled(server, 200) == "ok"
 
 
-def test_a_read_only_role_writes_all_the_same(
+def test_a_role_set_to_read_only_still_writes(
     start_servers: StartServer, database: Database
 ) -> None:
     on(
@@ -91,7 +91,7 @@ def test_a_read_only_role_writes_all_the_same(
 
 
 @pytest.mark.slow
-def test_rights_that_are_gone(server: Server) -> None:
+def test_revoked_rights(server: Server) -> None:
     url = server.database.superuser_url
     on(url, "REVOKE INSERT ON entries FROM quire_server")
     answer = post(server, server.org, server.admin_key)
@@ -102,7 +102,7 @@ def test_rights_that_are_gone(server: Server) -> None:
     assert post(server, server.org, server.admin_key).status == 201
 
 
-def test_the_probe_waits_for_no_backup(server: Server) -> None:
+def test_the_probe_does_not_wait_for_a_backup(server: Server) -> None:
     """A reader's lock on the probe's table (pg_dump takes one) raises no alarm."""
 
     async def held() -> None:
@@ -121,7 +121,7 @@ def test_the_probe_waits_for_no_backup(server: Server) -> None:
     blocking(held())
 
 
-def test_no_connection_that_appends(own_server: Server, own_cluster: OwnCluster) -> None:
+def test_the_appending_connection_is_lost(own_server: Server, own_cluster: OwnCluster) -> None:
     """The connection limit was lowered, and the connection that appends was lost."""
     on(own_cluster.superuser_url, "ALTER ROLE quire_server CONNECTION LIMIT 0")
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
@@ -165,9 +165,7 @@ def test_a_standby_takes_no_writes(own_server: Server, own_cluster: OwnCluster) 
     assert settled(own_server, 200) == "ok"
 
 
-async def test_a_synchronous_standby_that_is_silent(
-    own_cluster: OwnCluster, data_dir: Path
-) -> None:
+async def test_a_silent_synchronous_standby(own_cluster: OwnCluster, data_dir: Path) -> None:
     standby = Standby(own_cluster)
     await standby.start()
     try:

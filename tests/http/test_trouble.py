@@ -87,7 +87,7 @@ def test_a_damaged_trail_is_frozen_shown_and_thawed(server: Server) -> None:
     assert newest[1]["payload"]["reason"] == "seen and known"
 
 
-def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: OwnCluster) -> None:
+def test_a_lost_database_is_reported_until_it_is_back(own_cluster: OwnCluster) -> None:
     database = Database(
         "quire", own_cluster.owner_url, own_cluster.server_url, own_cluster.superuser_url
     )
@@ -115,7 +115,7 @@ def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: Own
         server.stop()
 
 
-def test_more_than_may_wait_is_told_to_come_back(start_servers: StartServer) -> None:
+def test_appends_beyond_the_queue_are_asked_to_retry(start_servers: StartServer) -> None:
     server = start_servers(max_events=5, queue_events=5)
     org, key = server.create_org("plain")
     assert post(server, org, key).status == 201

@@ -55,7 +55,7 @@ def append_mixed(served_trail: ImportedTrail, events: list[bytes]) -> list[dict[
 
 
 @pytest.mark.parametrize("privacy", ["sealed", "plain"])
-def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy: str) -> None:
+def test_every_webhook_is_read_back_as_sent(shared_server: Server, privacy: str) -> None:
     org, key = shared_server.create_org(privacy)
     trail = ImportedTrail(shared_server, org, key, [])
     events = webhooks()

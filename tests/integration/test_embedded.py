@@ -98,7 +98,7 @@ def test_the_server_does_not_hand_its_environment_to_postgres(
     postgres.stop()
 
 
-def test_what_was_committed_outlives_a_stop(postgres: EmbeddedPostgres) -> None:
+def test_commits_survive_a_stop(postgres: EmbeddedPostgres) -> None:
     execute(postgres, "CREATE TABLE kept AS SELECT 42 AS a")
     postgres.stop()
     postgres.stop()
@@ -116,7 +116,7 @@ def test_a_dead_postgres_is_started_again(postgres: EmbeddedPostgres) -> None:
     assert execute(postgres, "SELECT a FROM kept") == 42
 
 
-def test_a_backend_that_goes_on_without_its_postmaster_is_waited_for(
+def test_a_backend_left_by_its_postmaster_is_waited_for(
     postgres: EmbeddedPostgres,
 ) -> None:
     """A backend whose statement never waits does not notice that the postmaster died."""
@@ -242,7 +242,7 @@ def test_an_interrupted_creation_is_begun_again(data_dir: Path) -> None:
     postgres.stop()
 
 
-def test_a_start_that_fails_shows_what_postgres_said(data_dir: Path) -> None:
+def test_a_failed_start_shows_the_output_of_postgres(data_dir: Path) -> None:
     postgres = EmbeddedPostgres(data_dir)
     postgres.initialise()
     with (postgres.data / "postgresql.conf").open("a") as config:
@@ -251,7 +251,7 @@ def test_a_start_that_fails_shows_what_postgres_said(data_dir: Path) -> None:
         postgres.start()
 
 
-def test_a_creation_that_fails_shows_what_initdb_said(data_dir: Path) -> None:
+def test_a_failed_creation_shows_the_output_of_initdb(data_dir: Path) -> None:
     postgres = EmbeddedPostgres(data_dir)
     postgres.data.with_name("data.new").write_text("in the way")
     with pytest.raises(EmbeddedPostgresError, match=r"(?s)cannot be created in .*data\.new"):
@@ -335,7 +335,7 @@ class TestAsRoot:
         moved.stop()
 
     @pytest.mark.parametrize("umask", [0o000, 0o027, 0o077], ids="{:03o}".format)
-    def test_what_is_made_can_be_entered_under_any_umask(
+    def test_created_directories_can_be_entered_under_any_umask(
         self, data_dir: Path, closed_home: Path, system_state: Path, umask: int
     ) -> None:
         """With missing parent directories, and a checkout below a closed home."""
@@ -353,7 +353,7 @@ class TestAsRoot:
         for path in (system_state, *system_state.iterdir(), data_dir / "new", data_dir):
             assert not path.stat().st_mode & 0o022, path
 
-    def test_a_system_directory_that_is_closed_is_named_and_nothing_is_left(
+    def test_a_closed_system_directory_is_named_and_nothing_is_left(
         self, closed_directory: Path, system_state: Path
     ) -> None:
         system_state.mkdir(mode=0o700)
@@ -382,7 +382,7 @@ class TestAsRoot:
         second.initialise()
         assert first.data != second.data
 
-    def test_a_cluster_that_is_gone_is_missed(
+    def test_a_missing_cluster_is_reported(
         self, closed_directory: Path, system_state: Path
     ) -> None:
         EmbeddedPostgres(closed_directory / "a").initialise()
@@ -390,7 +390,7 @@ class TestAsRoot:
         with pytest.raises(EmbeddedPostgresError, match="which is gone"):
             EmbeddedPostgres(closed_directory / "a").initialise()
 
-    def test_a_folder_that_was_closed_later_is_named(self, data_dir: Path) -> None:
+    def test_a_folder_closed_later_is_named(self, data_dir: Path) -> None:
         EmbeddedPostgres(data_dir / "parent" / "data").initialise()
         (data_dir / "parent").chmod(0o700)
         with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {data_dir}/parent\)"):

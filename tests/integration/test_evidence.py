@@ -120,7 +120,7 @@ def test_from_append_to_verdict(
     assert auditor.run("quire-verify", "tampered.zip", *asked).returncode == 1
 
 
-def test_a_bundle_of_what_was_just_appended_under_a_witness_policy(
+def test_a_bundle_of_a_new_entry_under_a_witness_policy(
     auditor: Auditor,
     database: Database,
     data_dir: Path,

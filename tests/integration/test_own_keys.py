@@ -178,7 +178,7 @@ def test_keys_of_the_environment_are_compared_too(database: Database, data_dir: 
     start(settings_of(database, data_dir))
 
 
-def test_of_two_first_starts_with_other_keys_one_is_refused(
+def test_one_of_two_first_starts_with_different_keys_is_refused(
     database: Database, session_dir: Path
 ) -> None:
     start(settings_of(database, session_dir / "one"))
@@ -251,7 +251,7 @@ def test_a_running_server_does_not_take_up_the_keyring_of_another_database(
         server.stop()
 
 
-def test_what_says_whose_database_it_is_stays(database: Database, data_dir: Path) -> None:
+def test_the_rows_that_identify_the_keys_are_kept(database: Database, data_dir: Path) -> None:
     start(settings_of(database, data_dir))
     checks = blocking(fetch(database.owner_url, "SELECT kind, key_id FROM key_checks"))
     assert {row["kind"] for row in checks} == {"master", "signing"}
@@ -289,7 +289,7 @@ asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))
 """
 
 
-def test_a_first_start_that_is_killed_at_any_step_is_made_good(
+def test_a_first_start_killed_at_any_step_can_be_repeated(
     database: Database, data_dir: Path
 ) -> None:
     def killed_after(steps: int) -> int:
@@ -307,7 +307,7 @@ def test_a_first_start_that_is_killed_at_any_step_is_made_good(
 
 
 @pytest.mark.parametrize("lost", ["master.key", "signing-keys.json"])
-def test_a_key_that_is_lost_before_the_first_org_is_made_is_not_made_anew(
+def test_a_key_lost_before_the_first_org_is_not_made_again(
     database: Database, data_dir: Path, lost: str
 ) -> None:
     steps = "3"  # two key files, and the rows that identify the database's keys
@@ -322,9 +322,7 @@ def test_a_key_that_is_lost_before_the_first_org_is_made_is_not_made_anew(
     assert not (data_dir / lost).exists()
 
 
-def test_tables_of_a_backup_alone_say_whose_database_it_is(
-    database: Database, data_dir: Path
-) -> None:
+def test_the_tables_of_a_backup_identify_the_keys(database: Database, data_dir: Path) -> None:
     """In the documented restore of sealed orgs the table `orgs` is loaded first, alone."""
     start(settings_of(database, data_dir))
     server = start_server(database, data_dir, audit_secret_key="a" * 32, master_key="11" * 32)

@@ -53,7 +53,7 @@ def test_a_row_is_found_by_its_own_id(client: LedgerClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["0", "13", "9" * 18, "9" * 19, "9" * 400, "1.0", "-1", "٣"])
-def test_what_is_no_imported_row_is_not_found(client: LedgerClient, name: str) -> None:
+def test_other_entries_are_not_found_by_row_id(client: LedgerClient, name: str) -> None:
     append(client, trail(12))
     client.append({"event_type": "login", "action": "qwed:1:13"})
     client.append({"event_type": "qwed.imported", "action": "qwed:1:13:x"})
@@ -62,7 +62,7 @@ def test_what_is_no_imported_row_is_not_found(client: LedgerClient, name: str) -
         client.verify_entry(name)
 
 
-def test_a_broken_row_is_not_valid_though_its_entry_is(client: LedgerClient) -> None:
+def test_a_broken_row_is_invalid_although_its_entry_is_valid(client: LedgerClient) -> None:
     rows = trail(3)
     rows[1] = replace(rows[1], query="altered")
     records = append(client, rows)

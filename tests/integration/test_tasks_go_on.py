@@ -23,7 +23,7 @@ async def fails_twice(_: Services) -> None:
         raise RuntimeError("a double that raises")
 
 
-async def test_a_task_that_fails_begins_again(
+async def test_a_failed_task_is_restarted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(services, "AGAIN_S", 0.0)

@@ -27,14 +27,14 @@ def check(program: Path, url: str, vkey: str, proofs: list[dict[str, Any]]) -> t
     return done.returncode, done.stdout.strip()
 
 
-def test_an_orgs_log_and_its_proofs_are_right(logchecker: Path, served_log: ServedLog) -> None:
+def test_an_orgs_log_and_its_proofs_verify(logchecker: Path, served_log: ServedLog) -> None:
     proofs = served_log.inclusions() + served_log.consistencies()
     assert len(proofs) > 30
     answer = check(logchecker, served_log.url, served_log.vkey, proofs)
     assert answer == (0, f"{SIZES[-1]} entries, {len(proofs)} proofs")
 
 
-def test_a_log_without_entries_is_right(logchecker: Path, served_log: ServedLog) -> None:
+def test_an_empty_log_verifies(logchecker: Path, served_log: ServedLog) -> None:
     org, key = served_log.server.create_org("plain")
     path = f"/v1/orgs/{org}"
     made = served_log.server.request("PATCH", path, {"log_public": True}, key=key)

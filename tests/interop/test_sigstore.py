@@ -37,13 +37,13 @@ def findings(verifier: Verifier, entries: list[tuple[bytes, dict[str, Any]]]) ->
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_every_proof_is_right(served_log: ServedLog) -> None:
+def test_every_proof_verifies(served_log: ServedLog) -> None:
     (verifier,) = served_log.history.org_verifiers(served_log.org)
     entries = [(served_log.leaf(proof["index"]), proof) for proof in served_log.inclusions()]
     assert findings(verifier, entries) == ["ok"] * len(entries)
 
 
-def test_what_is_wrong_is_refused(served_log: ServedLog) -> None:
+def test_altered_proofs_are_refused(served_log: ServedLog) -> None:
     (verifier,) = served_log.history.org_verifiers(served_log.org)
     leaf, proof = served_log.leaf(17), served_log.inclusion(17, 300)
     elsewhere, longer, resigned = copy.deepcopy(proof), copy.deepcopy(proof), copy.deepcopy(proof)

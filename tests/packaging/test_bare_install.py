@@ -59,7 +59,7 @@ def test_quire_without_extras_names_the_extra(
     refused(base_install.run("quire", *arguments))
 
 
-def test_without_extras_there_are_the_client_and_the_verifier(base_install: Auditor) -> None:
+def test_without_extras_the_client_and_the_verifier_work(base_install: Auditor) -> None:
     assert (
         base_install.run("quire-verify", "--version").stdout
         == f"quire-verify {PROJECT['version']}\n"
@@ -67,7 +67,7 @@ def test_without_extras_there_are_the_client_and_the_verifier(base_install: Audi
     assert base_install.run("python", "-c", "import ledger.client").returncode == 0
 
 
-def test_with_the_extra_there_is_the_server(server_install: Auditor) -> None:
+def test_with_the_extra_the_server_works(server_install: Auditor) -> None:
     assert server_install.run("quire", "--version").stdout == f"quire {PROJECT['version']}\n"
     assert server_install.run("quire", "settings").returncode == 0
 
@@ -78,7 +78,7 @@ def serve_arguments(data_dir: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("missing", EXTRA)
-def test_a_part_of_the_extra_that_is_missing_is_named(
+def test_a_missing_part_of_the_extra_is_named(
     server_install: Auditor, serve_arguments: tuple[str, ...], missing: str
 ) -> None:
     with server_install.without(missing):
@@ -86,7 +86,7 @@ def test_a_part_of_the_extra_that_is_missing_is_named(
 
 
 @pytest.mark.parametrize("missing", ["multidict", "msgspec"])
-def test_what_a_package_of_the_extra_needs_is_named_too(
+def test_a_missing_indirect_requirement_is_named_too(
     server_install: Auditor, serve_arguments: tuple[str, ...], missing: str
 ) -> None:
     """An indirect requirement of the extra, or a requirement of the package without extras."""

@@ -52,7 +52,7 @@ def test_an_install_of_another_distribution_is_found(wrong: str) -> None:
     "right",
     ["pip install quire-ledger", "pip install 'quire-ledger[server]'", "pip install ./quire.whl"],
 )
-def test_an_install_of_ours_is_not(right: str) -> None:
+def test_an_install_of_our_distribution_is_not_found(right: str) -> None:
     assert installs_of_quire(f"Run `{right}` and then `quire serve`.\n") == []
 
 
@@ -77,7 +77,7 @@ def test_the_pages_on_the_server_and_its_command_name_the_extra(page: str) -> No
     assert f"'{NAME}[server]'" in (ROOT / page).read_text()
 
 
-def test_so_does_the_text_in_every_bundle() -> None:
+def test_the_text_in_every_bundle_says_how_to_install() -> None:
     assert f"pip install {NAME}\n".encode() in texts.README
 
 

@@ -109,7 +109,7 @@ def test_an_environment_that_lacks_a_package_is_refused(
     refused(project.make(stamp), package)  # the failed target set no stamp
 
 
-def test_a_lock_that_lacks_a_package_or_has_one_too_old_is_refused(tmp_path: Path) -> None:
+def test_a_lock_with_a_missing_or_too_old_package_is_refused(tmp_path: Path) -> None:
     index = MadeUpIndex(tmp_path / "index")
     project = LockedProject(tmp_path / "project", index)
     releases = [Release("alpha", "1.0", ("beta", "gamma>=2")), Release("gamma", "1.0")]
@@ -126,7 +126,7 @@ def refused(made: subprocess.CompletedProcess[str], package: str) -> None:
     assert "make lock" in made.stderr
 
 
-def test_every_install_of_a_lock_takes_it_as_it_stands() -> None:
+def test_every_install_of_a_lock_takes_it_exactly() -> None:
     """In the Makefile as expanded by `make`, in the Dockerfile and in the scripts of .ci."""
     installs = [line for line in commands() if re.search(r"\bpip install\b", line)]
     assert len(installs) >= 7
@@ -169,7 +169,7 @@ def test_a_lock_names_no_package_index(path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ENVIRONMENTS)
-def test_an_environment_holds_what_its_lock_says(lock: str) -> None:
+def test_an_environment_has_the_packages_of_its_lock(lock: str) -> None:
     held = {name: version for name, (version, _) in found(lock).items()}
     assert needed(pins(lock)).items() <= held.items()
 

@@ -50,7 +50,7 @@ def install(machine: Path, target: str = "test") -> subprocess.CompletedProcess[
     )
 
 
-def test_nothing_is_done_where_nothing_is_missing(program_folder: Path) -> None:
+def test_nothing_is_installed_if_nothing_is_missing(program_folder: Path) -> None:
     for target, name, _ in ROWS:
         if target == "test":
             program(program_folder, name)
@@ -58,7 +58,9 @@ def test_nothing_is_done_where_nothing_is_missing(program_folder: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_who_may_not_install_is_told_what_is_missing_and_the_command(program_folder: Path) -> None:
+def test_without_root_the_missing_programs_and_the_command_are_reported(
+    program_folder: Path,
+) -> None:
     program(program_folder, "id", "echo 1000")
     program(program_folder, "apt-get", "echo called >&2")
     program(program_folder, "openssl")
@@ -70,7 +72,7 @@ def test_who_may_not_install_is_told_what_is_missing_and_the_command(program_fol
     assert "openssl" not in command
 
 
-def test_so_is_root_where_there_is_no_apt(program_folder: Path) -> None:
+def test_without_apt_they_are_reported_to_root_too(program_folder: Path) -> None:
     program(program_folder, "id", "echo 0")
     done = install(program_folder)
     assert done.returncode == 1
@@ -78,9 +80,7 @@ def test_so_is_root_where_there_is_no_apt(program_folder: Path) -> None:
     assert "apt-get install --no-install-recommends openssl chromium" in done.stderr
 
 
-def test_root_installs_what_is_missing_and_nothing_else(
-    program_folder: Path, tmp_path: Path
-) -> None:
+def test_root_installs_only_the_missing_programs(program_folder: Path, tmp_path: Path) -> None:
     program(program_folder, "id", "echo 0")
     program(program_folder, "chromium")
     programs = [name for target, name, _ in ROWS if target == "test" and name != "chromium"]
@@ -160,7 +160,7 @@ def test_every_program_that_tests_start_is_in_the_table() -> None:
     assert {name: file for name, file in found.items() if name not in listed} == {}
 
 
-def test_this_machine_has_what_the_suite_needs() -> None:
+def test_this_machine_has_the_programs_of_the_suite() -> None:
     path = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
     for target, name, package in ROWS:
         if target == "test":

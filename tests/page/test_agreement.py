@@ -52,7 +52,7 @@ def test_bundles_of_the_corpus(offline_page: OfflinePage, name: str) -> None:
     agreed(offline_page, bundle, None)
 
 
-def test_what_is_forged_is_forged_well(offline_page: OfflinePage) -> None:
+def test_the_unforged_bundle_is_verified(offline_page: OfflinePage) -> None:
     assert judge(BUNDLE, Trust(parse_trust(PINS))).outcome == "verified"
     agreed(offline_page, BUNDLE)
     agreed(offline_page, BUNDLE, members_of(BUNDLE)[members.LOG_KEYS])  # also pins
@@ -86,7 +86,7 @@ def test_single_bits_of_the_file(offline_page: OfflinePage) -> None:
         agreed(offline_page, flipped(small, bit))
 
 
-def test_single_bits_of_members_under_a_manifest_that_fits(offline_page: OfflinePage) -> None:
+def test_single_bits_of_members_with_a_matching_manifest(offline_page: OfflinePage) -> None:
     held = members_of(scene(3).bundle())
     chance = random.Random(12)
     names = [name for name in held if name not in {members.MANIFEST, members.PAGE}]

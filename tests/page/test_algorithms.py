@@ -37,7 +37,9 @@ def test_blake3_agrees_with_the_published_vectors(offline_page: OfflinePage) -> 
 
 
 @pytest.mark.parametrize("length", [63, 64, 65, 1 << 20, (1 << 20) + 1, 3_000_001, 5 << 20])
-def test_digests_of_inputs_around_every_border(offline_page: OfflinePage, length: int) -> None:
+def test_digests_of_inputs_around_every_block_border(
+    offline_page: OfflinePage, length: int
+) -> None:
     data = random.Random(length).randbytes(length)
     digest, crc = offline_page.window.run(DIGEST, base64.b64encode(data).decode())
     assert (digest, crc) == (blake3(data).hexdigest(), zlib.crc32(data))
@@ -53,7 +55,7 @@ def refusal(page: OfflinePage, expression: str, *arguments: object) -> str | Non
 
 
 @pytest.mark.parametrize("text", ["", "AA==", "AAA=", "AAAA", "+/+/"])
-def test_base64_as_it_is_written(offline_page: OfflinePage, text: str) -> None:
+def test_canonical_base64(offline_page: OfflinePage, text: str) -> None:
     assert refusal(offline_page, "base64(arguments[0], 'it')", text) is None
 
 

@@ -19,7 +19,7 @@ TAMPERED = BUNDLE.replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
 STAMPED = (FOLDER / "sealed.zip").read_bytes()
 
 
-def test_before_a_bundle_is_there(offline_page: OfflinePage) -> None:
+def test_before_a_bundle_is_chosen(offline_page: OfflinePage) -> None:
     shown = offline_page.window.run("return document.body.innerText")
     assert "Drop the bundle" in shown
     assert "Nothing is uploaded" in shown
@@ -27,7 +27,7 @@ def test_before_a_bundle_is_there(offline_page: OfflinePage) -> None:
     assert offline_page.window.console() == []
 
 
-def test_a_good_bundle_by_keys_that_are_trusted(offline_page: OfflinePage) -> None:
+def test_a_good_bundle_with_trusted_keys(offline_page: OfflinePage) -> None:
     display = offline_page.check(STAMPED, (FOLDER / "keys.json").read_bytes())
     assert (display.outcome, display.headline) == ("verified", "Verified")
     assert display.warnings == display.causes == ""
@@ -43,7 +43,7 @@ def test_a_good_bundle_by_keys_that_are_trusted(offline_page: OfflinePage) -> No
     assert offline_page.window.console() == []
 
 
-def test_a_good_bundle_by_its_own_keys(offline_page: OfflinePage) -> None:
+def test_a_good_bundle_with_only_its_own_keys(offline_page: OfflinePage) -> None:
     display = offline_page.check(BUNDLE)
     assert (display.outcome, display.headline) == ("incomplete", "Incomplete")
     assert "this was not checked" in display.meaning
@@ -65,7 +65,7 @@ def test_a_tampered_bundle(offline_page: OfflinePage) -> None:
     assert faulty == ["0", "1"]
 
 
-def test_a_file_that_is_no_bundle(offline_page: OfflinePage) -> None:
+def test_a_file_that_is_not_a_bundle(offline_page: OfflinePage) -> None:
     display = offline_page.check(BUNDLE[:-1], PINS)
     assert (display.outcome, display.headline) == ("unreadable", "Not readable")
     assert "does not end as an evidence bundle does" in display.causes
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_bundle(offline_page: OfflinePage) -> None:
     )
 
 
-def test_a_bundle_that_leaves_something_out(offline_page: OfflinePage) -> None:
+def test_a_bundle_without_some_parts(offline_page: OfflinePage) -> None:
     display = offline_page.check((FOLDER / "without-anchor.zip").read_bytes(), PINS)
     assert (display.outcome, display.headline) == ("incomplete", "Incomplete")
     assert display.results["anchors"] == "– not checked"
@@ -125,7 +125,7 @@ def opened(page: OfflinePage, seq: int) -> str:
     return text
 
 
-def test_entries_open_to_what_was_recorded(offline_page: OfflinePage) -> None:
+def test_an_opened_entry_shows_the_recorded_event(offline_page: OfflinePage) -> None:
     names = {f"ref:{'actor':A<22}": "Ada Lovelace"}
     offline_page.check(replace(SCENE, names=names).bundle(), PINS)
     disclosed = opened(offline_page, 0)
@@ -137,7 +137,7 @@ def test_entries_open_to_what_was_recorded(offline_page: OfflinePage) -> None:
     assert "nothing proves them" in offline_page.display().warnings
 
 
-def test_many_entries_by_pages(offline_page: OfflinePage) -> None:
+def test_many_entries_are_shown_in_pages(offline_page: OfflinePage) -> None:
     window = offline_page.window
     offline_page.check((FOLDER / "two-batches.zip").read_bytes())
     shown = "[...document.querySelectorAll('.entry')].map(row => Number(row.dataset.seq))"
@@ -196,7 +196,7 @@ def test_markup_in_a_bundle_is_shown_and_never_run(offline_page: OfflinePage) ->
     assert window.console() == []
 
 
-def test_payloads_as_text_where_they_are_text(offline_page: OfflinePage) -> None:
+def test_text_payloads_are_shown_as_text(offline_page: OfflinePage) -> None:
     shown = offline_page.window.run(
         "return arguments[0].map(data => readable(base64(data, 'it')))",
         [base64.b64encode(data).decode() for data in (f"{EVIL}\n\0".encode(), b"\x01\xff" * 17)],

@@ -25,7 +25,7 @@ TASK_MS_MAX = 1_500
 """The longest task that may block the page, on a machine with other load."""
 
 
-def test_as_the_server_serves_it(
+def test_the_page_as_served_by_the_server(
     shared_server: Server, browser_window: Browser, offline_page: OfflinePage
 ) -> None:
     browser_window.open(f"{shared_server.url}/verify")
@@ -62,7 +62,7 @@ def plain_http(body: bytes) -> Iterator[int]:
         server.server_close()
 
 
-def test_where_the_browser_withholds_its_cryptography(browser_window: Browser) -> None:
+def test_a_browser_that_withholds_its_cryptography(browser_window: Browser) -> None:
     with plain_http(verify_page()) as port:
         browser_window.open(f"http://{ELSEWHERE}:{port}/")
         assert browser_window.run("return [isSecureContext, typeof crypto.subtle]") == [
@@ -82,7 +82,7 @@ def test_where_the_browser_withholds_its_cryptography(browser_window: Browser) -
 @pytest.mark.parametrize(
     ("missing", "check"), [("ML-DSA-44", "pq_signature"), ("Ed25519", "classical_signature")]
 )
-def test_where_the_browser_lacks_an_algorithm(
+def test_a_browser_that_lacks_an_algorithm(
     offline_page: OfflinePage, missing: str, check: str
 ) -> None:
     # The tests' browser has both algorithms, so its own are removed.
@@ -123,7 +123,7 @@ def test_it_reaches_no_network(offline_page: OfflinePage) -> None:
             listener.accept()
 
 
-def test_ten_thousand_entries_without_freezing(offline_page: OfflinePage) -> None:
+def test_ten_thousand_entries_do_not_freeze_the_page(offline_page: OfflinePage) -> None:
     window = offline_page.window
     window.run(
         "window.longest = 0; window.shares = new Set();"
@@ -140,7 +140,7 @@ def test_ten_thousand_entries_without_freezing(offline_page: OfflinePage) -> Non
     assert shares > 5
 
 
-def test_all_of_it_by_keyboard(offline_page: OfflinePage) -> None:
+def test_the_whole_page_works_by_keyboard(offline_page: OfflinePage) -> None:
     window = offline_page.window
     offline_page.check(BUNDLE)
     # The verdict has the focus, so that a screen reader says it first.
@@ -157,7 +157,7 @@ def test_all_of_it_by_keyboard(offline_page: OfflinePage) -> None:
     assert reached
 
 
-def test_what_assistive_technology_is_told(offline_page: OfflinePage) -> None:
+def test_the_accessibility_tree_names_everything(offline_page: OfflinePage) -> None:
     offline_page.check(BUNDLE)
     tree = offline_page.window.devtools("Accessibility.getFullAXTree")["nodes"]
     found = {
@@ -188,7 +188,7 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(offline_page: OfflinePage, scheme: str) -> None:
+def test_every_text_has_enough_contrast(offline_page: OfflinePage, scheme: str) -> None:
     window = offline_page.window
     window.devtools(
         "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]

@@ -95,7 +95,7 @@ async def test_an_append_needs_no_partition_made_beforehand(
     assert [row["part"] for row in parts] == [f"entries_{month}" for month in months]
 
 
-async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock: Clock) -> None:
+async def test_a_past_month_takes_no_more_entries(database: Database, clock: Clock) -> None:
     clock.set(datetime(2026, 3, 10, tzinfo=UTC))
     async with process(
         database.server_url, clock=clock, limits=SequencerLimits(retry_s=0.2)

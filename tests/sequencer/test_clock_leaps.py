@@ -146,7 +146,7 @@ def test_appends_wait_until_the_clock_is_back(
 
 
 @pytest.mark.slow
-def test_a_clock_that_stays_is_believed_and_nothing_is_sealed_by_it(
+def test_a_lasting_difference_is_believed_and_seals_no_month(
     start_with_clock: Callable[..., Served], clock: WrongClock
 ) -> None:
     served = start_with_clock(workers=2, hold_s=3)
@@ -190,7 +190,7 @@ def test_a_server_that_starts_while_the_clock_is_wrong_waits(
     assert len(served.events()) == 2
 
 
-def test_a_clock_that_differs_from_the_database_s_waits_at_the_first_start(
+def test_a_first_start_waits_while_its_clock_differs_from_the_database_s(
     start_with_clock: Callable[..., Served], clock: WrongClock, database: Database, data_dir: Path
 ) -> None:
     clock.set(3_600)

@@ -137,7 +137,7 @@ async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
     await sound_trail(shared_database, sealing_org)
 
 
-async def test_an_erasure_and_its_entry_are_one(
+async def test_an_erasure_commits_with_its_entry(
     shared_database: Database, offices: tuple[Office, Office], sealing_org: OrgFacts
 ) -> None:
     here, there = offices

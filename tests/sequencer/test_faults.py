@@ -88,7 +88,7 @@ async def mixed_load(shared_database: Database, first_process: Process, org: Org
 
 @pytest.mark.parametrize("after", [False, True], ids=["failed", "failed but took effect"])
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
-async def test_a_step_that_breaks_once_is_nobodys_loss(
+async def test_a_step_that_breaks_once_costs_no_caller_an_answer(
     shared_database: Database,
     first_process: Process,
     org: OrgFacts,
@@ -192,7 +192,7 @@ async def test_a_commit_cut_on_its_way_is_resolved(
         assert proxy.commits >= 3
 
 
-async def test_one_org_that_breaks_its_transaction_stops_no_other(
+async def test_an_org_that_breaks_its_transaction_stops_no_other(
     shared_database: Database,
     first_process: Process,
     org: OrgFacts,
@@ -222,7 +222,7 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
 @pytest.mark.parametrize(
     ("state", "told"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
 )
-async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
+async def test_an_error_of_postgresql_means_that_nothing_was_written(
     shared_database: Database, org: OrgFacts, when: str, state: str, told: str
 ) -> None:
     """A trigger raises the full disk's error; a deferred trigger fails inside COMMIT."""

@@ -200,7 +200,7 @@ async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
 
 
 @pytest.mark.parametrize("statements", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY.keys())
-async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
+async def test_a_restored_older_state_is_refused_by_processes_that_saw_the_newer(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
@@ -215,7 +215,7 @@ async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
     await thawed(shared_database, unaware_process, [second_process, first_process], org)
 
 
-async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
+async def test_an_entry_inserted_after_the_head_freezes_a_trail_not_seen_before(
     shared_database: Database, first_process: Process, unaware_process: Process, org: OrgFacts
 ) -> None:
     insert = f"""
@@ -228,7 +228,7 @@ async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
         await newcomer.append(org, b"nothing is left beyond the head")
 
 
-async def test_processes_accept_what_another_wrote(
+async def test_processes_accept_the_entries_of_another(
     shared_database: Database, first_process: Process, second_process: Process, org: OrgFacts
 ) -> None:
     expected = []

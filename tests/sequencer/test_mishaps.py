@@ -56,7 +56,7 @@ async def test_a_metrics_callback_that_raises_ends_no_committer(
 @pytest.mark.parametrize(
     ("owner", "name"), [(BatchOutcome, "settle"), (SeenHeads, "set")], ids=["settle", "heads"]
 )
-async def test_a_settle_that_raises_leaves_nobody_waiting(
+async def test_a_settle_that_raises_leaves_no_caller_waiting(
     shared_database: Database,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -81,7 +81,7 @@ async def test_a_settle_that_raises_leaves_nobody_waiting(
 @pytest.mark.parametrize(
     ("owner", "name", "step"), [(AppendHealth, "committed", "health"), (Pool, "release", "release")]
 )
-async def test_what_raises_after_the_commit_does_not_run_a_batch_again(
+async def test_an_exception_after_the_commit_does_not_repeat_the_batch(
     shared_database: Database,
     monkeypatch: pytest.MonkeyPatch,
     owner: type,
@@ -109,7 +109,7 @@ async def test_what_raises_after_the_commit_does_not_run_a_batch_again(
     assert step in counted
 
 
-async def test_an_answer_that_raises_is_the_matter_of_its_own_caller(
+async def test_an_answer_that_raises_concerns_only_its_caller(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original: Callable[..., None] = AppendRequest.answer
@@ -137,7 +137,7 @@ async def test_an_answer_that_raises_is_the_matter_of_its_own_caller(
     assert set(counted) == {"settle"}
 
 
-async def test_whatever_else_a_turn_raises_ends_no_committer(
+async def test_any_exception_of_a_turn_ends_no_committer(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []

@@ -121,7 +121,7 @@ def test_the_page_has_the_numbers(changes: dict[str, object], row: str) -> None:
         ("ALTER DATABASE quire CONNECTION LIMIT 12", "CONNECTION LIMIT of the database quire"),
     ],
 )
-async def test_a_limit_that_is_too_low_is_told_at_the_start(
+async def test_a_too_low_limit_is_reported_at_the_start(
     own_cluster: OwnCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     statement: str, name: str,
 ) -> None:  # fmt: skip

@@ -85,7 +85,7 @@ async def test_hosts_that_are_no_primary_are_unavailable(standby: Standby) -> No
         await Pool.open(url(1, standby.port))
 
 
-async def test_what_no_standby_has_is_not_acknowledged(
+async def test_an_entry_no_standby_has_is_not_acknowledged(
     own_cluster: OwnCluster, standby: Standby
 ) -> None:
     """A COMMIT that is cut while it waits for the standby is nevertheless visible at the primary."""

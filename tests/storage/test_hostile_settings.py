@@ -157,7 +157,7 @@ def assert_ours(found: dict[str, str], *changed: str) -> None:
     assert found["work_mem"] == "64", "what is the operator's stays"
 
 
-async def test_every_connection_has_ours(hostile_database: Database) -> None:
+async def test_every_connection_has_our_settings(hostile_database: Database) -> None:
     await migrate(hostile_database.owner_url)
     owner = await connect_as_owner(hostile_database.owner_url)
     server = await connect(hostile_database.server_url)
@@ -180,7 +180,7 @@ async def test_every_connection_has_ours(hostile_database: Database) -> None:
         assert_ours(await settings_of(signer), *planned, *timeouts)
 
 
-async def test_a_verification_reads_for_as_long_as_it_takes(hostile_database: Database) -> None:
+async def test_no_timeout_ends_a_long_verification(hostile_database: Database) -> None:
     await migrate(hostile_database.owner_url)
     async with open_snapshot(hostile_database.server_url) as snapshot:
         async with reader_of(hostile_database.server_url, snapshot.name):
@@ -196,7 +196,9 @@ async def test_a_verification_reads_for_as_long_as_it_takes(hostile_database: Da
         )
 
 
-def test_a_server_works_as_ever(hostile_database: Database, data_dir: Path) -> None:
+def test_a_server_works_despite_hostile_settings(
+    hostile_database: Database, data_dir: Path
+) -> None:
     blocking(migrate(hostile_database.owner_url))
     server = start_server(hostile_database, data_dir)
     try:
@@ -251,7 +253,7 @@ async def test_a_weaker_commit_is_made_durable(database: Database, weak: str) ->
     ],
 )
 @pytest.mark.parametrize("role", ["quire_server", "quire_owner"])
-async def test_what_a_superuser_set_is_refused(
+async def test_settings_of_a_superuser_are_refused(
     database: Database, role: str, name: str, value: str
 ) -> None:
     scope = f"ALTER ROLE {role} IN DATABASE {database.name}"

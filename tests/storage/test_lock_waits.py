@@ -98,7 +98,7 @@ async def test_the_holder_of_a_lock_is_found_among_others(database: Database) ->
         )
 
 
-async def test_a_server_says_it_of_its_start_and_of_its_signer(
+async def test_a_server_reports_lock_waits_of_its_start_and_its_signer(
     own_cluster: OwnCluster, data_dir: Path
 ) -> None:
     server = QuireProcess(data_dir, own_cluster.server_url)

@@ -103,7 +103,7 @@ def _literal(value: object) -> str:
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("name", QUERIES)
-def test_what_is_served_is_found_by_key(signed_database: Database, name: str, mode: str) -> None:
+def test_served_rows_are_found_by_key(signed_database: Database, name: str, mode: str) -> None:
     query, arguments = QUERIES[name]
     plan = blocking(_plan(signed_database, query, arguments, mode))
     read = max(int(rows) for rows in re.findall(r"rows=(\d+)", plan))

@@ -43,7 +43,7 @@ async def slow_reads(pool: Pool, count: int) -> set[int]:
 
 
 @pytest.mark.parametrize("allowed", [1, 3, 9])
-async def test_callers_wait_for_the_connections_there_are(
+async def test_callers_wait_for_the_existing_connections(
     own_cluster: OwnCluster, pool: Pool, allowed: int
 ) -> None:
     await allow(own_cluster, allowed)
@@ -63,9 +63,7 @@ async def test_refusals_are_few(own_cluster: OwnCluster, pool: Pool) -> None:
     assert log.count("too many connections for role") <= 10 + lasted / 0.25
 
 
-async def test_all_that_are_allowed_are_used_once_more_are_allowed(
-    own_cluster: OwnCluster, pool: Pool
-) -> None:
+async def test_a_raised_limit_is_used(own_cluster: OwnCluster, pool: Pool) -> None:
     await allow(own_cluster, 2)
     assert len(await slow_reads(pool, 40)) <= 2
     await allow(own_cluster, -1)
@@ -91,7 +89,7 @@ async def test_a_wait_is_bounded(pool: Pool, monkeypatch: pytest.MonkeyPatch) ->
     assert all(task.done() for task in held)
 
 
-async def test_a_caller_that_goes_takes_no_connection_with_it(pool: Pool) -> None:
+async def test_a_cancelled_caller_keeps_no_connection(pool: Pool) -> None:
     for _ in range(5):
         tasks = [asyncio.create_task(pool.fetch("SELECT pg_sleep(0.05)")) for _ in range(30)]
         await asyncio.sleep(0.03)
@@ -103,7 +101,7 @@ async def test_a_caller_that_goes_takes_no_connection_with_it(pool: Pool) -> Non
     assert len(await slow_reads(pool, 50)) <= 10
 
 
-async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
+async def test_a_connection_in_an_open_transaction_is_not_handed_on(pool: Pool) -> None:
     async with pool.connection() as connection:
         await connection.execute("BEGIN")
     assert (await pool.fetch("SELECT pg_current_xact_id_if_assigned()"))[0][0] is None
@@ -111,7 +109,7 @@ async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
         assert not connection.is_in_transaction()
 
 
-async def test_a_connection_that_is_at_something_else_is_no_ones(pool: Pool) -> None:
+async def test_a_busy_connection_is_not_handed_on(pool: Pool) -> None:
     """Every later user would be refused too: the pool gives out the last used connection first."""
     others: list[asyncio.Task[str]] = []
 
@@ -148,7 +146,7 @@ async def test_lost_connections_are_replaced(own_cluster: OwnCluster, pool: Pool
             return
 
 
-async def test_appends_get_one_although_reads_took_all(own_cluster: OwnCluster) -> None:
+async def test_appends_get_a_connection_although_reads_took_all(own_cluster: OwnCluster) -> None:
     """The connection that appends was lost, and reads use all allowed connections."""
     async with process(own_cluster.server_url, limits=SequencerLimits(retry_s=30)) as server:
         org = await new_org(server.database)
@@ -178,7 +176,9 @@ async def test_the_last_connection_is_given_up_for_a_moment_only(pool: Pool) -> 
     assert len(await pool.fetch("SELECT 1")) == 1
 
 
-def test_what_lasts_is_told_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lasting_refusal_is_reported_at_growing_intervals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr("ledger.storage.lock_waits.time.monotonic", lambda: now[0])
     intervals, reported = GrowingIntervals(), []

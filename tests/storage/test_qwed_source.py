@@ -101,7 +101,7 @@ async def test_a_trail_of_whole_pages_ends_there(write_database: Write) -> None:
     assert (await _verified(await write_database(trail(PAGE_ROWS)))).total_entries == PAGE_ROWS
 
 
-async def test_stored_columns_come_as_they_are(write_database: Write) -> None:
+async def test_stored_columns_are_returned_unchanged(write_database: Write) -> None:
     row = trail(1)[0]
     dsn = await write_database([replace(row, result='{"value" :4}')])
     async with open_source(dsn) as source:
@@ -221,7 +221,7 @@ async def test_a_relative_sqlite_path_has_three_slashes(
         ("postgresql://h:notaport/qwed", "can't be read"),
     ],
 )
-async def test_what_can_not_be_opened_says_why(dsn: str, reason: str) -> None:
+async def test_a_source_that_can_not_be_opened_is_explained(dsn: str, reason: str) -> None:
     with pytest.raises(QwedSourceError, match=reason):
         async with open_source(dsn):
             pass

@@ -65,7 +65,7 @@ def rounds(server: QuireProcess, event: str, over: str, mend: Callable[[], Any])
     assert (times(server, event), times(server, over)) == (1, 1)
 
 
-def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
+def test_lost_log_keys(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url)
     server.start()
     slug, key = server.create_org("plain")
@@ -81,7 +81,7 @@ def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path) -> None:
+def test_an_unreachable_archive_for_all_orgs(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url)
     server.start()
     orgs = [server.create_org("plain") for _ in range(4)]
@@ -105,7 +105,7 @@ def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path
 
 
 @pytest.mark.slow
-def test_a_database_that_is_away(own_cluster: OwnCluster, data_dir: Path) -> None:
+def test_an_unreachable_database(own_cluster: OwnCluster, data_dir: Path) -> None:
     server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url)
     server.start()
     slug, key = server.create_org("plain")

@@ -174,7 +174,7 @@ def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: P
 
 
 @pytest.mark.slow
-def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: Path) -> None:
+def test_killed_processes_of_a_server(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url, 2)
     server.start()
     slug, key = server.create_org("sealed")

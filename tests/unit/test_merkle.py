@@ -203,7 +203,7 @@ def test_arbitrary_input_only_raises_merkle_error(
             attempt()
 
 
-def test_what_no_tree_has_is_refused() -> None:
+def test_proofs_that_no_tree_has_are_refused() -> None:
     with pytest.raises(MerkleError, match="no leaf 3"):
         inclusion_proof(3, LEAVES[:3])
     with pytest.raises(MerkleError, match="no subtree"):

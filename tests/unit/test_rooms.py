@@ -57,7 +57,7 @@ def test_no_class_name_is_used_twice() -> None:
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_what_a_feature_names_is_there(feature: Feature) -> None:
+def test_the_files_named_by_features_exist(feature: Feature) -> None:
     assert all(isinstance(load(target), Router) for target in feature.routes)
     assert all(callable(load(target)) for target in feature.tasks)
     assert all(load(command.target) for command in feature.commands.values())

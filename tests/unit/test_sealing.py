@@ -45,7 +45,7 @@ def test_it_opens_only_with_its_key_org_and_ref() -> None:
     st.text(st.characters(codec="utf-8", exclude_characters="\x00")),
     st.text(st.characters(codec="utf-8")),
 )
-def test_associated_data_tells_org_and_ref_apart(org: str, ref: str) -> None:
+def test_associated_data_distinguishes_org_and_ref(org: str, ref: str) -> None:
     aad = sealing.payload_aad(org, ref)
     head, org_bytes, ref_bytes = aad.split(b"\x00", 2)
     assert (head, org_bytes, ref_bytes) == (b"quire/v1/payload", org.encode(), ref.encode())

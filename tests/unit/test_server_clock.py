@@ -92,7 +92,9 @@ def test_only_one_process_keeps_the_note_and_a_wrong_time_is_never_noted(
     assert NoteFile(settings.data_dir).read() == noted
 
 
-def test_what_the_keeper_believes_the_others_believe(settings: Settings, clocks: Clocks) -> None:
+def test_the_other_processes_believe_what_the_keeper_believes(
+    settings: Settings, clocks: Clocks
+) -> None:
     keeper = made(settings, clocks)
     keeper.look()
     other = made(settings, clocks, reports=False)
@@ -129,14 +131,14 @@ def test_after_another_boot_time_may_have_passed_but_not_gone_back(
         assert wrong(clock) is is_wrong
 
 
-def test_a_folder_that_takes_no_file_is_no_obstacle(clocks: Clocks, data_dir: Path) -> None:
+def test_an_unwritable_folder_is_no_obstacle(clocks: Clocks, data_dir: Path) -> None:
     clock = made(Settings(data_dir=data_dir / "missing"), clocks)
     assert not wrong(clock)
     clocks.off_us = DAY_US
     assert wrong(clock)
 
 
-def test_for_a_day_after_a_leap_nothing_is_done_for_good(
+def test_for_a_day_after_a_leap_nothing_irreversible_is_done(
     settings: Settings, clocks: Clocks
 ) -> None:
     clock = made(settings, clocks)

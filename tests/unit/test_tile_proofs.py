@@ -97,7 +97,7 @@ def test_edge_from_tiles(size: int) -> None:
     assert (edge.size, edge.nodes) == (size, grown.nodes)
 
 
-def test_what_no_tree_has_is_refused() -> None:
+def test_proofs_that_no_tree_has_are_refused() -> None:
     assert edge_from_tiles(0, {}).size == 0
     with pytest.raises(MerkleError):
         tiles_for_inclusion(5, 5)

@@ -28,7 +28,7 @@ def token(shared_authority: TimestampAuthority) -> bytes:
     return granted(shared_authority.reply(query(MESSAGE, NONCE)))
 
 
-def test_a_verifier_that_meets_no_token_does_not_load_what_reads_them() -> None:
+def test_a_verifier_without_tokens_does_not_load_their_parser() -> None:
     program = (
         "import sys, ledger.timestamp\n"
         "sys.exit(str([name for name in ('rfc3161_client', 'cryptography') if name in sys.modules]))"
@@ -37,7 +37,7 @@ def test_a_verifier_that_meets_no_token_does_not_load_what_reads_them() -> None:
     assert done.stderr.strip() == b"[]"
 
 
-def test_a_token_says_when_by_whom_and_under_which_policy(
+def test_a_token_states_time_authority_and_policy(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
     said = verify(token, MESSAGE, shared_authority.ca_pem, policy=POLICY, nonce=NONCE)
@@ -79,7 +79,7 @@ def test_the_policy_asked_for_is_granted(shared_authority: TimestampAuthority) -
         verify(token, MESSAGE, shared_authority.ca_pem, policy=POLICY)
 
 
-def test_a_refusal_carries_the_authoritys_words(shared_authority: TimestampAuthority) -> None:
+def test_a_refusal_contains_the_authoritys_text(shared_authority: TimestampAuthority) -> None:
     response = shared_authority.reply(query(MESSAGE, NONCE, "1.2.3.4.5"))
     with pytest.raises(TimestampError, match=r"rejected.*QUIRE_TSA_POLICY.*policy"):
         granted(response)

@@ -119,7 +119,7 @@ def test_a_range_of_removed_entries_is_refuted_and_they_are_named(
     }  # fmt: skip
 
 
-def test_what_is_left_is_refuted_for_its_head_alone(org: Org) -> None:
+def test_the_remaining_range_is_refuted_only_for_its_head(org: Org) -> None:
     org.cut(900)
     job = org.ask(from_seq=10, to_seq=800).json()
     assert {(fault["seq"], fault["kind"]) for fault in job["faults"]} == {(900, "below_signed")}
@@ -161,7 +161,7 @@ def test_an_entry_that_was_removed_is_refuted_by_its_id(signing_server: Server) 
     assert org.server.request("GET", path + moved, key=org.key).status == 404
 
 
-def test_ranges_that_never_were_are_refused(signing_server: Server) -> None:
+def test_ranges_that_never_existed_are_refused(signing_server: Server) -> None:
     org = made(signing_server, 5, sign=False)
     for ends in (
         {"from_seq": 1_000, "to_seq": 2_000},
@@ -181,7 +181,7 @@ def test_ranges_that_never_were_are_refused(signing_server: Server) -> None:
     assert nothing.ask().json()["verdict"] == "incomplete"
 
 
-def test_ranges_up_to_the_head_hold_while_others_append(signing_server: Server) -> None:
+def test_ranges_up_to_the_head_verify_during_appends(signing_server: Server) -> None:
     org = made(signing_server, 50, sign=False)
     path = f"/v1/orgs/{org.slug}/entries"
     ended = Event()

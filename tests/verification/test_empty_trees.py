@@ -34,7 +34,7 @@ async def test_a_trail_without_entries_stays_incomplete(empty_trail: SignedInclu
         assert held <= {"seq", "head"}, held
 
 
-async def test_entries_that_only_it_precedes_are_not_signed(empty_trail: SignedInclusion) -> None:
+async def test_entries_after_only_size_0_are_not_signed(empty_trail: SignedInclusion) -> None:
     await empty_trail.lay(ROWS, HEAD)
     result = await empty_trail.verify(empty_trail.trust(), limits=FAR)
     assert result.errors == []
@@ -43,7 +43,7 @@ async def test_entries_that_only_it_precedes_are_not_signed(empty_trail: SignedI
         assert getattr(result.checks, name) == "not_checked"
 
 
-async def test_a_forged_one_is_named(empty_trail: SignedInclusion) -> None:
+async def test_a_forged_checkpoint_of_size_0_is_named(empty_trail: SignedInclusion) -> None:
     text = TreeHead(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
     forged = sign_note(text, log_keys(2).org_signers(ORG))
     await empty_trail.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
@@ -52,7 +52,9 @@ async def test_a_forged_one_is_named(empty_trail: SignedInclusion) -> None:
     assert kinds(result)
 
 
-async def test_a_trail_that_went_on_is_verified_with_it(empty_trail: SignedInclusion) -> None:
+async def test_a_grown_trail_is_verified_with_its_checkpoint_of_size_0(
+    empty_trail: SignedInclusion,
+) -> None:
     await empty_trail.lay(ROWS, HEAD)
     await empty_trail.sign()
     result = await empty_trail.verify(empty_trail.trust())

@@ -19,7 +19,7 @@ INSERT INTO verifications (id, org_id, state, owner, heartbeat_at, finished_at)
 VALUES ($1, $2, $3, 'gone', $4::timestamptz, $5::timestamptz)"""
 
 
-async def test_what_ended_long_ago_is_deleted(superuser: Superuser) -> None:
+async def test_jobs_finished_long_ago_are_deleted(superuser: Superuser) -> None:
     now = datetime.now(UTC)
     old, young = now - timedelta(days=DAYS, hours=1), now - timedelta(days=DAYS, hours=-1)
     jobs: list[tuple[str, str, datetime, datetime | None]]

@@ -86,7 +86,7 @@ async def test_faults_are_reported_and_answered(
     assert [(org_id, result.valid) for org_id, result in frozen] == [(ORG_ID, False)]
 
 
-async def test_jobs_of_another_org_and_unknown_ones_are_not_there(jobs: VerificationJobs) -> None:
+async def test_jobs_of_another_org_and_unknown_jobs_are_not_found(jobs: VerificationJobs) -> None:
     job = await jobs.submit(WHOLE)
     assert await jobs.find(ORG_ID + 1, job.id) is None
     assert await jobs.wait(ORG_ID, "ver_none", 5) is None
@@ -175,7 +175,7 @@ async def test_closing_fails_the_running_job(
     assert (end.result is None) == (end.error == STOPPED)
 
 
-async def test_a_job_that_can_not_run_fails_and_the_next_one_runs(
+async def test_a_job_that_can_not_run_fails_and_the_next_job_runs(
     superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> None:
     jobs = runner(superuser, jobs_table, frozen)
@@ -202,7 +202,7 @@ async def test_a_range_beyond_the_trail_makes_no_job(
     assert await superuser.connection.fetchval(count) == before
 
 
-async def test_an_incomplete_verdict_freezes_nobody(
+async def test_an_incomplete_verdict_freezes_no_org(
     jobs: VerificationJobs, superuser: Superuser, frozen: Frozen
 ) -> None:
     await superuser.lay([], EMPTY_HEAD)

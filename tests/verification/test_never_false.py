@@ -148,7 +148,7 @@ def org_id_of(database: Database, slug: str) -> int:
     return blocking(find())
 
 
-def test_undamaged_everything_is_verified(trails: list[ImportedTrail]) -> None:
+def test_an_undamaged_trail_is_verified(trails: list[ImportedTrail]) -> None:
     for trail in trails:
         for ends in ((), (0, 599), (0, 100), (255, 257), (300, 599), (599, 599), (450,)):
             result = trail.verify(*ends)

@@ -127,7 +127,7 @@ def test_a_duplicated_row(seq: int, days: int) -> None:
 
 @pytest.mark.parametrize("seq", PLACES)
 @pytest.mark.parametrize("days", [-1, 1])
-def test_an_inserted_row_is_the_intruder_whichever_stands_first(seq: int, days: int) -> None:
+def test_an_inserted_row_is_blamed_whichever_comes_first(seq: int, days: int) -> None:
     forged = ROWS[seq]._replace(
         anchored_at=ROWS[seq].anchored_at + timedelta(days=days),
         leaf=ROWS[seq].leaf.replace(b"success", b"failure"),
@@ -212,7 +212,7 @@ def test_wrong_and_unknown_keys() -> None:
     assert found(ROWS, ring=unknown) == {seq: {"unknown_key"} for seq in PLACES}
 
 
-def test_a_fork_by_someone_who_holds_the_key() -> None:
+def test_a_fork_by_a_holder_of_the_key() -> None:
     prefix, head = trail(6, EMPTY_HEAD)
     del prefix
     from ledger.chain import extend  # noqa: PLC0415 - only here
@@ -252,7 +252,7 @@ def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
 
 
 @given(tamperings(), st.integers(1, 13))
-def test_any_tampering_is_found_where_it_was_done(
+def test_any_tampering_is_found_at_its_seq(
     tampered: tuple[list[StoredEntry], set[int]], size: int
 ) -> None:
     rows, places = tampered

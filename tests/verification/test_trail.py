@@ -316,7 +316,7 @@ def test_secrets_are_in_no_argument_and_no_representation() -> None:
     assert "secret" not in repr(order)
 
 
-async def test_a_database_that_is_away_is_an_error(superuser: Superuser) -> None:
+async def test_an_unreachable_database_is_an_error(superuser: Superuser) -> None:
     url = superuser.database.server_url.replace(superuser.database.name, "nowhere")
     with pytest.raises(DatabaseUnavailable):
         await verify_trail(url, TrailRange(ORG_ID, ORG), RING)

@@ -72,7 +72,7 @@ async def anchored(database: Database) -> bool:
         await connection.close()
 
 
-def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
+def test_a_trail_and_an_entry_are_verified_against_the_signed_tree(
     database: Database, server: QuireProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slug, key = server.create_org("sealed")
@@ -112,7 +112,7 @@ def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
     assert rolled_back["checks"]["tree"] is False
 
 
-def test_a_damaged_anchor_log_is_an_alarm_and_freezes_nobody(
+def test_a_damaged_anchor_log_raises_an_alarm_and_freezes_no_org(
     database: Database, server: QuireProcess
 ) -> None:
     other, others_key = server.create_org("plain")

@@ -90,14 +90,14 @@ def test_from_the_empty_tree(cosigner: Cosigner) -> None:
     assert times(add(cosigner, 0, 3), LOG.text(3)) == [NOW_S, NOW_S]
 
 
-def test_a_clock_that_is_set_back_takes_no_word_back(cosigner: Cosigner, clock: Clock) -> None:
+def test_a_clock_set_back_revokes_no_cosignature(cosigner: Cosigner, clock: Clock) -> None:
     add(cosigner, 0, 7)
     clock.now_s = 0
     assert times(add(cosigner, 7, 8), LOG.text(8)) == [NOW_S, NOW_S]
 
 
 @pytest.mark.parametrize("old", [0, 6, 8])
-def test_409_tells_the_size_to_go_on_from(cosigner: Cosigner, old: int) -> None:
+def test_409_has_the_size_to_go_on_from(cosigner: Cosigner, old: int) -> None:
     add(cosigner, 0, 7)
     verdict = add(cosigner, old, 9)
     assert (verdict.status, verdict.body, verdict.media_type) == (409, b"7\n", "text/x.tlog.size")
@@ -160,11 +160,11 @@ def test_400_for_an_old_size_above_the_new(cosigner: Cosigner) -> None:
     ],
     ids=["empty", "cut", "no size", "no note", "unsigned", "no checkpoint"],
 )
-def test_400_for_what_is_no_submission(cosigner: Cosigner, body: bytes) -> None:
+def test_400_for_malformed_submissions(cosigner: Cosigner, body: bytes) -> None:
     assert cosigner.add_checkpoint(body).status == 400
 
 
-def test_404_for_a_log_that_is_not_known(cosigner: Cosigner) -> None:
+def test_404_for_an_unknown_log(cosigner: Cosigner) -> None:
     assert cosigner.add_checkpoint(SmallLog("stranger.example").body(0, 7)).status == 404
 
 
@@ -186,7 +186,7 @@ def test_403_for_a_known_key_that_did_not_sign_this(cosigner: Cosigner) -> None:
     assert cosigner.add_checkpoint(Submission(0, (), beside_a_good_one).body()).status == 403
 
 
-def test_one_known_key_is_enough_and_strangers_are_ignored(cosigner: Cosigner) -> None:
+def test_one_known_key_suffices_and_unknown_keys_are_ignored(cosigner: Cosigner) -> None:
     stranger = Ed25519Signer.from_seed("stranger", b"s" * 32)
     note = sign_note(LOG.text(7), [stranger, LOG.signers[1]], 1)
     verdict = cosigner.add_checkpoint(Submission(0, (), note).body())

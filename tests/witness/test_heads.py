@@ -39,7 +39,7 @@ def keep(heads: WitnessHeads, one: LogHead) -> None:
         heads.keep(one)
 
 
-def test_what_was_kept_is_there_after_opening_again(heads: WitnessHeads, heads_file: Path) -> None:
+def test_kept_heads_are_there_after_reopening(heads: WitnessHeads, heads_file: Path) -> None:
     keep(heads, head(3))
     keep(heads, head(5))
     keep(heads, head(1, origin="another"))
@@ -113,14 +113,14 @@ def test_a_death_before_the_commit_leaves_the_memory_as_it_was(
     keep(heads, head(6))
 
 
-def test_a_memory_that_is_missing_is_not_made_anew(tmp_path: Path) -> None:
+def test_a_missing_memory_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(StartupRefused, match="Restore it"):
         WitnessHeads(tmp_path / "heads.db")
     assert not (tmp_path / "heads.db").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
-def test_a_memory_that_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_memory(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "heads.db").write_bytes(content)
     with pytest.raises(StartupRefused, match=r"heads\.db"):
         WitnessHeads(tmp_path / "heads.db")
@@ -151,7 +151,7 @@ def test_a_witness_is_made_once(tmp_path: Path) -> None:
     assert not home.heads.exists()
 
 
-def test_an_attempt_to_make_one_that_was_cut_is_finished(tmp_path: Path) -> None:
+def test_an_interrupted_creation_is_finished(tmp_path: Path) -> None:
     create(tmp_path / "w", "w1")
     home = WitnessDirectory(tmp_path / "w")
     home.keys.unlink()
@@ -160,7 +160,7 @@ def test_an_attempt_to_make_one_that_was_cut_is_finished(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "x" * 256, "a\nb"])
-def test_names_that_no_key_can_have(tmp_path: Path, name: str) -> None:
+def test_invalid_key_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(StartupRefused, match="A name is"):
         create(tmp_path / "w", name)
 

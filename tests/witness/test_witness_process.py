@@ -125,7 +125,7 @@ def test_other_paths_and_methods(witness: WitnessProcess) -> None:
     assert witness.get("/../witness.keys").status == 404
 
 
-def test_what_was_cosigned_is_known_after_a_restart(witness: WitnessProcess) -> None:
+def test_cosigned_heads_are_known_after_a_restart(witness: WitnessProcess) -> None:
     witness.add(LOG.body(0, 100))
     assert witness.terminate() == 0
     witness.start()
@@ -172,7 +172,7 @@ def test_killed_at_any_moment_it_never_forgets_what_it_released(witness: Witness
     assert released > 0
 
 
-def test_of_submissions_at_once_from_one_size_one_is_cosigned(witness: WitnessProcess) -> None:
+def test_one_of_concurrent_submissions_from_one_size_is_cosigned(witness: WitnessProcess) -> None:
     check(witness, witness.add(LOG.body(0, 7)), 7)
     sizes = range(8, 40)
     with ThreadPoolExecutor(16) as pool:
@@ -215,7 +215,7 @@ def test_a_memory_that_cannot_be_written_now(changeable_witness: WitnessProcess)
     check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
-def test_bodies_that_are_too_large(witness: WitnessProcess) -> None:
+def test_too_large_bodies(witness: WitnessProcess) -> None:
     before = psutil.Process(witness.process.pid).memory_info().rss
     assert witness.add(bytes(SUBMISSION_BYTES_MAX + 1)).status == 413
     for _ in range(8):
@@ -240,7 +240,7 @@ def _status_of_an_endless_body(witness: WitnessProcess) -> int:
         return reply.status
 
 
-def test_a_body_that_does_not_come(changeable_witness: WitnessProcess) -> None:
+def test_a_missing_body(changeable_witness: WitnessProcess) -> None:
     start_with(changeable_witness, IMPATIENT)
     port = int(changeable_witness.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
