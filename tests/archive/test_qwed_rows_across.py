@@ -1,4 +1,4 @@
-"""Imported QWED rows are found by their ids after their month has left the database."""
+"""Imported QWED rows are found by their ids after their month was dropped from the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.trails import KEY, ORG, ORG_ID, draft
 
 
 def about_row(row_id: int, kind: str, outcome: str) -> Draft:
-    """A draft as an import makes it for a row of organization 1."""
+    """The draft that an import makes for a row of organization 1."""
     payload = f"{kind} {row_id}".encode()
     return msgspec.structs.replace(
         draft(payload),

@@ -1,4 +1,4 @@
-"""Months leave the database: only when all conditions hold, and never an entry with them."""
+"""Retention drops a month only when all conditions hold, and loses no entry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def test_a_month_leaves_and_is_recorded(
+async def test_a_month_is_dropped_and_recorded(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
@@ -41,7 +41,7 @@ async def test_a_month_leaves_and_is_recorded(
     assert await orgs.org_by_slug(archived_trail.server, SYSTEM) is not None
 
 
-async def test_entries_that_left_are_read_from_the_archive(
+async def test_dropped_entries_are_read_from_the_archive(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
@@ -58,7 +58,7 @@ async def test_entries_that_left_are_read_from_the_archive(
     await reader.close()
 
 
-async def test_nothing_leaves_unless_the_policy_says_so(
+async def test_nothing_is_dropped_without_a_policy(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
@@ -70,7 +70,7 @@ async def test_nothing_leaves_unless_the_policy_says_so(
     assert len(await rows_of(archived_trail.database, ORG_ID)) == 9
 
 
-async def test_nothing_leaves_that_is_not_archived_as_it_stands(
+async def test_no_entry_is_dropped_that_differs_from_the_archive(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
@@ -86,7 +86,7 @@ async def test_nothing_leaves_that_is_not_archived_as_it_stands(
     assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == list(range(9))
 
 
-async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
+async def test_nothing_is_dropped_with_a_folder_unless_accepted(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
@@ -98,7 +98,7 @@ async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
 
 
 @pytest.mark.parametrize("walked", [50_000, 1])
-async def test_a_process_that_saw_only_what_left_appends_on(
+async def test_a_process_that_saw_only_dropped_entries_appends(
     archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
@@ -148,14 +148,14 @@ async def test_killed_at_each_step_nothing_is_lost(
 
 
 class Killed(Exception):
-    """Stands for a process that ended here."""
+    """Raised where a real process would have been killed."""
 
 
 def _killed(*_: object) -> None:
     raise Killed
 
 
-async def test_it_is_archived_and_bundled_on_within_a_bundle_of_which_a_part_left(
+async def test_archiving_and_bundling_continue_in_a_partly_dropped_entry_bundle(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)

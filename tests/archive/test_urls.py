@@ -1,4 +1,4 @@
-"""Which URLs open a target, and which are refused with a word on what to write instead."""
+"""Which URLs open a target, and which are refused with a message on what to write instead."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_url_says_whether_its_target_locks(url: str, locked: bool) -> None:
         ("s3://bucket/" + "a" * 1_000, "1000 characters"),
     ],
 )
-def test_another_url_is_refused_and_told_why(url: str, said: str) -> None:
+def test_another_url_is_refused_with_the_reason(url: str, said: str) -> None:
     with pytest.raises(ArchiveMisconfigured, match=said):
         open_target(url)
 
@@ -70,7 +70,7 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
 
 
 def test_a_folder_needs_nothing_of_the_server_extra() -> None:
-    """Without the S3 client a folder opens, and a bucket says what to install."""
+    """Without the S3 client a folder opens, and the error for a bucket names the package to install."""
     code = (
         "import sys\n"
         "sys.modules['aiobotocore'] = sys.modules['botocore'] = sys.modules['aiohttp'] = None\n"

@@ -1,4 +1,4 @@
-"""The public history of the logs' keys: what verifies, what is pinned, and every alteration."""
+"""The public history of the logs' keys: its verification, its pins, and every alteration."""
 
 import base64
 import hashlib
@@ -183,7 +183,7 @@ def test_another_history_is_foreign() -> None:
         b" " * 70_000,
     ],
 )
-def test_what_are_no_pins(data: bytes) -> None:
+def test_malformed_pins_are_refused(data: bytes) -> None:
     with pytest.raises(KeyHistoryError):
         KeyPins.parse(data)
     with pytest.raises(KeyHistoryError, match="neither pins"):

@@ -1,4 +1,4 @@
-"""The file of the log keys: its form, its limits, and nothing secret on show."""
+"""The log key file: its form, its limits, and no secret in any output."""
 
 import base64
 import json

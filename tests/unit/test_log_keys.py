@@ -1,4 +1,4 @@
-"""The keys of the logs: what they sign, what opens by their history, rotation and the file."""
+"""Log keys: signing, opening notes by the key history, rotation, and the file."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_the_names_of_the_logs() -> None:
         "a" * 180,
     ],
 )
-def test_what_is_a_base_origin(origin: str) -> None:
+def test_valid_base_origins(origin: str) -> None:
     assert check_base_origin(origin) == origin
 
 
@@ -77,7 +77,7 @@ def test_what_is_a_base_origin(origin: str) -> None:
         "-a",
     ],
 )
-def test_what_is_no_base_origin(origin: str) -> None:
+def test_invalid_base_origins(origin: str) -> None:
     with pytest.raises(KeyHistoryError, match="without scheme"):
         check_base_origin(origin)
     with pytest.raises(KeyHistoryError):
@@ -85,7 +85,7 @@ def test_what_is_no_base_origin(origin: str) -> None:
 
 
 @pytest.mark.parametrize("slug", ["", "A", "a/b", "-a", "a-", "a" * 64, "a\n", "../anchors"])
-def test_what_is_no_slug_has_no_log(slug: str) -> None:
+def test_an_invalid_slug_has_no_log(slug: str) -> None:
     with pytest.raises(KeyHistoryError, match="not a valid slug"):
         keys().org_signers(slug)
     with pytest.raises(KeyHistoryError, match="not a valid slug"):
@@ -183,7 +183,7 @@ def test_an_anchor_has_no_extension_lines() -> None:
         open_anchor(note, keys().public())
 
 
-def test_a_rotation_keeps_what_was() -> None:
+def test_a_rotation_keeps_the_older_keys() -> None:
     before, after = keys(1), keys(2)
     history = after.public()
     assert after.origin == before.origin

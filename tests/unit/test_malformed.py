@@ -1,4 +1,4 @@
-"""Messages about bodies that did not decode: what is wrong, and no name of a decoder's own."""
+"""Messages about undecodable bodies name the fault, without a decoder's internal names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def said(parse: Any, body: bytes) -> str:
         (b"[" * 100_000, "nests too deeply"),
     ],
 )
-def test_a_json_body_is_told_what_is_wrong_with_it(body: bytes, words: str) -> None:
+def test_a_bad_json_body_is_named_with_its_fault(body: bytes, words: str) -> None:
     assert words in said(parse_json, body)
 
 
@@ -84,7 +84,7 @@ def test_pretty_printed_json_is_known_among_ndjson(body: bytes) -> None:
         (b"\x91\x81\xa1a\xdb\xff\xff\xff\xff", "ends before it is complete"),
     ],
 )
-def test_a_messagepack_body_is_told_what_is_wrong_with_it(body: bytes, words: str) -> None:
+def test_a_bad_messagepack_body_is_named_with_its_fault(body: bytes, words: str) -> None:
     assert words in said(parse_msgpack, body)
 
 
@@ -146,7 +146,7 @@ class Outer(msgspec.Struct):
         (b'{"inner":null}', "inner must be an object, not null"),
     ],
 )
-def test_a_member_that_does_not_fit_is_named_with_what_it_may_be(body: bytes, words: str) -> None:
+def test_a_bad_member_is_named_with_its_valid_values(body: bytes, words: str) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.json.decode(body, type=Outer)
     assert misfit(caught.value, Outer, what="the body") == words

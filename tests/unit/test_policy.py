@@ -1,4 +1,4 @@
-"""Trust policies: the specification's example and rules, one after the other."""
+"""Trust policies: the specification's example, and its rules in turn."""
 
 from itertools import combinations
 
@@ -57,7 +57,7 @@ def test_the_example_asks_for_two_of_x_and_one_of_y() -> None:
             assert policy.satisfied_by(names) == (x >= 2 and count - x >= 1), names
 
 
-def test_names_that_are_no_witnesses_count_for_nothing() -> None:
+def test_unknown_names_do_not_count_as_witnesses() -> None:
     policy = policy_of(EXAMPLE)
     assert not policy.satisfied_by(["X-witnesses", "Y-witnesses", "X-and-Y", "Z"])
 
@@ -189,7 +189,7 @@ def test_definitions_that_are_refused(line: str, reason: str) -> None:
     assert reason in refusal(f"log {LOG.vkey()}\n{WITNESSES}{line}\nquorum none\n")
 
 
-def test_a_quorum_line_may_stand_before_what_it_does_not_name() -> None:
+def test_a_quorum_line_can_precede_unrelated_definitions() -> None:
     assert policy_of(f"quorum none\n{WITNESSES}").quorum == "none"
 
 
@@ -226,7 +226,7 @@ WORDS = st.sampled_from([*KEYWORDS, "X1", "X2", LOG.vkey(), KEYS["X1"].vkey(), K
 
 
 @given(st.lists(st.lists(WORDS, max_size=6).map(" ".join), max_size=12).map("\n".join))
-def test_lines_of_a_policys_words_raise_nothing_else(text: str) -> None:
+def test_lines_of_policy_keywords_raise_nothing_else(text: str) -> None:
     try:
         parse_policy(text.encode() + b"\n").satisfied_by(["X1"])
     except TrustPolicyError:

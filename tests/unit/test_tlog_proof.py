@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger.errors import ProofError
 from ledger.proof import MAX_PROOF_BYTES, TlogProof, parse_proof
 
-# The example of the standard, its cut signatures put in full length.
+# The standard's example, with its shortened signatures replaced by full ones.
 EXAMPLE = b"""c2sp.org/tlog-proof@v1
 extra YWdlLXYxLjIuMS1kYXJ3aW4tYXJtNjQudGFyLmd6
 index 73894
@@ -48,7 +48,7 @@ def test_the_example_of_the_standard() -> None:
         st.none() | st.binary(min_size=1, max_size=100),
     )
 )
-def test_what_is_written_is_read(proof: TlogProof) -> None:
+def test_a_written_proof_is_read_back(proof: TlogProof) -> None:
     assert parse_proof(proof.format()) == proof
 
 
@@ -102,7 +102,7 @@ def test_any_other_file_is_refused(data: bytes, reason: str) -> None:
         TlogProof(0, (), b"\n" * MAX_PROOF_BYTES),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(proof: TlogProof) -> None:
+def test_an_unreadable_proof_is_not_written(proof: TlogProof) -> None:
     with pytest.raises(ProofError):
         proof.format()
 
