@@ -29,9 +29,10 @@ _ERROR_CHARS_MAX: Final = 400
 _EPILOG: Final = """\
 exit codes:
   0  verified: every check that was asked for was made and holds
-  1  refuted: at least one check that was made failed
+  1  refuted: at least one thing that was checked is false
   2  no verdict: not a bundle or log, cut or packed again, or wrong usage
-  3  incomplete: no check failed, but one that was asked for was not made
+  3  incomplete: nothing that was checked is false, but something that was
+     asked for was not checked
 
 These checks are always asked for: hashes, payloads, tree, checkpoints, anchors,
 classical_signature, pq_signature and keys. With --tsa-ca external_time is asked

@@ -167,7 +167,7 @@ def decode_names(data: bytes, name: str) -> dict[str, str]:
     """Decode ``names.json``: refs and their names. Raises EvidenceError."""
     names = decode(_read_names, data, name)
     if not all(ref.startswith(REF_PREFIX) for ref in names):
-        raise EvidenceError(f"{name} names something that is no ref")
+        raise EvidenceError(f"{name} names something that is not a ref")
     if list(names) != sorted(names):
         raise EvidenceError(f"{name} is not in canonical form (RFC 8785)")
     return names

@@ -153,7 +153,7 @@ class S3Target:
 
     async def _written(self, expected: ExpectedObject, *, only_new: bool) -> StoredObject:
         version = await self._bucket.put(expected, locked=self.locked, only_new=only_new)
-        # A crash here leaves a locked version that was not read back. The next call finds it and
+        # A crash here leaves a version that was not read back. The next call finds it and
         # reads it back instead of writing it.
         if self.locked and not version:
             raise ArchiveMismatch(
