@@ -98,11 +98,11 @@ class WhoAmI(Struct):
 
 
 def key_body(key: ApiKeyRecord) -> KeyBody:
-    """A key as the API shows it."""
+    """Return a key as the API shows it."""
     revoked = None if key.revoked_at is None else rfc3339(key.revoked_at)
     return KeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(key.created_at), revoked)
 
 
 def new_key_body(key: ApiKeyRecord, token: str) -> NewKeyBody:
-    """A key that was just made, with its secret."""
+    """Return a key that was just made, with its secret."""
     return NewKeyBody(key.id, key.name, cast("OrgRole", key.role), rfc3339(key.created_at), token)

@@ -144,24 +144,24 @@ class KeyHistory(Struct):
 
 
 def signed_head(found: StoredCheckpoint, note: bytes) -> SignedHeadBody:
-    """A checkpoint as the API shows it, with this note of it."""
+    """Return a checkpoint as the API shows it, with the given note."""
     return SignedHeadBody(found.size, found.root.hex(), text(note), rfc3339(found.signed_at))
 
 
 def checkpoint_body(found: StoredCheckpoint, anchor_index: int | None) -> CheckpointBody:
-    """A checkpoint as the API shows it."""
+    """Return a checkpoint as the API shows it."""
     return CheckpointBody(
         found.size, found.root.hex(), text(found.note), rfc3339(found.signed_at), anchor_index
     )
 
 
 def token_bodies(tokens: list[StoredToken]) -> list[TokenBody]:
-    """Timestamp tokens as the API shows them."""
+    """Return timestamp tokens as the API shows them."""
     return [
         TokenBody(found.token, rfc3339(found.gen_time), rfc3339(found.added_at)) for found in tokens
     ]
 
 
 def text(note: bytes) -> str:
-    """A note as text; one that was damaged in storage is shown as far as it can be."""
+    """Return a note as text; bytes damaged in storage are shown as replacement characters."""
     return note.decode("utf-8", "replace")

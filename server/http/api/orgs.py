@@ -146,7 +146,7 @@ class SecurityEventList(Struct):
 
 
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
-    """A head row as the API shows it."""
+    """Return a head row as the API shows it."""
     return (
         HeadBody(seq, entry_hash.hex(), rfc3339(anchored_at))
         if seq >= 0
@@ -155,7 +155,7 @@ def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
 
 
 def org_body(org: OrgRecord) -> OrgBody:
-    """An org as the API shows it."""
+    """Return an org as the API shows it."""
     frozen = None
     if org.frozen_at is not None:
         frozen = Frozen(rfc3339(org.frozen_at), org.frozen_reason or "")

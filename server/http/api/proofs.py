@@ -65,7 +65,7 @@ class ConsistencyBody(Struct, rename={"first": "from", "second": "to"}):
 
 
 def proof_body(place: RecordId, proven: Proven) -> ProofBody:
-    """A proof as the API shows it."""
+    """Return a proof as the API shows it."""
     found = proven.checkpoint
     return ProofBody(
         record_id(place.org_id, place.anchored_us, place.seq),
@@ -78,7 +78,7 @@ def proof_body(place: RecordId, proven: Proven) -> ProofBody:
 
 
 def anchor_proof(found: AnchorInclusion) -> AnchorProof:
-    """The part of a proof that leads to an anchor, as the API shows it."""
+    """Return the part of a proof that leads to an anchor, as the API shows it."""
     leaf = found.leaf
     return AnchorProof(
         leaf.idx,

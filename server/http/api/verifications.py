@@ -112,14 +112,14 @@ class ImportedRowBody(Struct):
 
     @property
     def verdict(self) -> Verdict:
-        """The outcome in the words of all verdicts: an unsigned row can't be checked."""
+        """The outcome as a verdict: an unsigned row can't be checked, so it is incomplete."""
         if self.outcome == "valid":
             return Verdict.VERIFIED
         return Verdict.INCOMPLETE if self.outcome == "unsigned" else Verdict.REFUTED
 
     @property
     def errors(self) -> list[str]:
-        """Why the row is not valid, empty where it is."""
+        """The reasons why the row is not valid; empty if it is."""
         if self.outcome == "valid":
             return []
         return [f"row: QWED's row {self.row_id} is {self.outcome or 'without verdict'}"]
@@ -151,7 +151,7 @@ class EntryVerdict(Struct):
 
 
 def watched_schemas() -> dict[str, Any]:
-    """The schema of one server-sent event."""
+    """Return the schema of one server-sent event."""
     event = {
         "type": "object",
         "title": "WatchedEvent",
@@ -176,7 +176,7 @@ def watched_schemas() -> dict[str, Any]:
 
 
 def fault_schemas() -> dict[str, Any]:
-    """The schema of a kind of fault, which lists all kinds."""
+    """Return the schema of a kind of fault, which lists all kinds."""
     kind = {
         "type": "string",
         "title": FAULT_KIND.title,
@@ -188,7 +188,7 @@ def fault_schemas() -> dict[str, Any]:
 
 
 def job_body(job: Job) -> JobBody:
-    """A verification as the API shows it."""
+    """Return a verification as the API shows it."""
     return JobBody(
         job.id,
         job.state,

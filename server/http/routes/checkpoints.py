@@ -1,4 +1,4 @@
-"""The history of what was signed: every checkpoint of an org, every anchor, the log's keys."""
+"""The signed history: every checkpoint of an org, every anchor, the log keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from server.http.parameters import Limit, OrgSlug
 from server.trails.appending import JSON
 
 MAX_SIZE: Final = 2**40
-"""Leaves of the largest tree there can be."""
+"""Leaves of the largest possible tree."""
 _PAGED: Final = frozenset({"limit", "cursor"})
 _SIZE = re.compile(r"0|[1-9][0-9]{0,12}")
 
@@ -57,9 +57,9 @@ Before = Annotated[
 
 
 def size_of(text: str) -> int:
-    """A tree size of a path. Raises NotFound."""
+    """Return the tree size in a path. Raises NotFound."""
     if not _SIZE.fullmatch(text) or int(text) > MAX_SIZE:
-        raise NotFound("a tree size is a decimal number")
+        raise NotFound("the tree size in the path must be a decimal number")
     return int(text)
 
 
@@ -71,22 +71,22 @@ def _page(found: list[ListedCheckpoint], limit: int) -> int | None:
 async def list_checkpoints(
     request: HttpRequest, org: OrgSlug, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> CheckpointPageBody:
-    """Every checkpoint ever signed of an org's trail, newest first."""
+    """List all checkpoints of an org's trail, newest first."""
     tenant, _ = org_of(request, org)
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, tenant.id, cursor, limit)
-    shown = [checkpoint_body(StoredCheckpoint(*one[:4]), one.anchor_index) for one in found]
+    shown = [checkpoint_body(StoredCheckpoint(*row[:4]), row.anchor_index) for row in found]
     return CheckpointPageBody(shown, _page(found, limit))
 
 
 @get("/v1/orgs/{org:str}/checkpoints/{size:str}", operation_id="getCheckpoint", opt=asks(May.READ))
 async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> CheckpointBody:
-    """The checkpoint of one size."""
+    """Get the checkpoint of one size."""
     tenant, _ = org_of(request, org)
-    wanted = size_of(size)
-    found = await history.listed(services_of(request).database, tenant.id, wanted + 1, 1)
-    if not found or found[0].size != wanted:
-        raise NotFound(f"no checkpoint of size {wanted} was signed")
+    tree_size = size_of(size)
+    found = await history.listed(services_of(request).database, tenant.id, tree_size + 1, 1)
+    if not found or found[0].size != tree_size:
+        raise NotFound(f"no checkpoint of size {tree_size} was signed")
     return checkpoint_body(StoredCheckpoint(*found[0][:4]), found[0].anchor_index)
 
 
@@ -94,7 +94,7 @@ async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> 
 async def list_anchors(
     request: HttpRequest, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> AnchorPage:
-    """Every anchor ever signed, newest first."""
+    """List all anchors, newest first."""
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, ANCHOR_LOG, cursor, limit)
     shown = [signed_head(StoredCheckpoint(*one[:4]), one.note) for one in found]
@@ -103,12 +103,12 @@ async def list_anchors(
 
 @get("/v1/log/anchors/{size:str}", operation_id="getAnchor", opt=needs_no_key(problems=(503,)))
 async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
-    """One anchor with the cosignatures of witnesses and the timestamps it was given."""
+    """Get one anchor with its cosignatures and timestamps."""
     database = services_of(request).database
-    wanted = size_of(size)
-    found = await trees.checkpoint_at(database, ANCHOR_LOG, wanted)
+    tree_size = size_of(size)
+    found = await trees.checkpoint_at(database, ANCHOR_LOG, tree_size)
     if found is None:
-        raise NotFound(f"no anchor of size {wanted} was signed")
+        raise NotFound(f"no anchor of size {tree_size} was signed")
     return AnchorDetail(
         found.size,
         found.root.hex(),
@@ -125,16 +125,16 @@ async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
     opt=needs_no_key(problems=(404, 503), answers={200: {JSON: KeyHistory}}),
 )
 async def get_log_keys(request: HttpRequest) -> Response[bytes]:
-    """The signed history of the keys that sign checkpoints and anchors."""
+    """Get the signed history of the keys that sign checkpoints and anchors."""
     statements = await log_keys.statements(services_of(request).database)
     if not statements:
-        raise NotFound("this server signs no log yet")
+        raise NotFound("this server has not signed a log yet")
     return Response(_key_document(tuple(statements)), media_type=JSON)
 
 
 @lru_cache(maxsize=1)
 def _key_document(statements: tuple[bytes, ...]) -> bytes:
-    """The history, verified once: it changes with a rotation only. Raises KeyHistoryError."""
+    """Return the verified history; cached, as only a rotation changes it. Raises KeyHistoryError."""
     return LogKeyHistory.of(statements).document()
 
 

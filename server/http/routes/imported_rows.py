@@ -1,4 +1,4 @@
-"""Imported QWED rows, asked for by the integer ids that QWED gave them."""
+"""Finds imported QWED rows by the integer ids that QWED gave them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from server.http.api.verifications import ImportedRowBody, RowOutcome
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
-MISSING: Final = "this key has no such entry"
+MISSING: Final = "there is no such entry for this key"
 
 
-async def asked_place(
+async def named_entry(
     services: Services, principal: Principal, name: str
 ) -> tuple[RecordId, ImportedRowBody | None]:
-    """The entry that a record id names, or the id of an imported row with the row's verdict.
+    """Return the entry of a record id, or that of an imported row's id with the row's verdict.
 
-    Raises NotFound, and BadRequest where the name does not say which entry.
+    Raises NotFound, and BadRequest if the name is ambiguous.
     """
     if name.isascii() and name.isdecimal():
         found = await _row(services, principal, name)
@@ -44,7 +44,7 @@ async def asked_place(
 async def _row(services: Services, principal: Principal, row_id: str) -> FoundRow:
     if principal.org_id is None:
         raise BadRequest(
-            "a row id is one of an org's: use a key of the org, or ask by the entry's record id"
+            "a row id belongs to one org: use an API key of the org, or the entry's record id"
         )
     try:
         found = await services.qwed_rows.find(principal.org_id, row_id)
@@ -54,7 +54,7 @@ async def _row(services: Services, principal: Principal, row_id: str) -> FoundRo
         raise NotFound(MISSING)
     if len(found) > 1:
         names = ", ".join(map(_described, found))
-        raise BadRequest(f"several entries carry a row {row_id}; ask by record id: {names}")
+        raise BadRequest(f"several entries hold a row {row_id}; use their record ids: {names}")
     return found[0]
 
 
