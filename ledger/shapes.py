@@ -20,7 +20,7 @@ NOTE_EXAMPLE: Final = (
 
 
 def shape(title: str, description: str, example: object, **keywords: Any) -> Meta:
-    """The title of a shape, with further keywords of its JSON schema."""
+    """Return the title, description and example of a shape, with keywords of its JSON schema."""
     return Meta(
         title=title, description=description, examples=[example], extra_json_schema=keywords
     )

@@ -28,7 +28,7 @@ OCTETS: Final = "application/octet-stream"
 
 
 class ResponseHeader(NamedTuple):
-    """A header of successful answers: what it says, and an example of its value."""
+    """A header of successful answers, with an example of its value; ``always`` there, or not."""
 
     name: str
     description: str
@@ -47,12 +47,12 @@ NO_SNIFFING: Final = ResponseHeader(
 
 
 def text(description: str, example: str) -> dict[str, Any]:
-    """The schema of an answer that is text."""
+    """Return the schema of an answer that is text."""
     return {"type": "string", "description": description, "examples": [example]}
 
 
 def octets(description: str) -> dict[str, Any]:
-    """The schema of an answer that is bytes."""
+    """Return the schema of an answer that is bytes."""
     return {"type": "string", "format": "binary", "description": description}
 
 

@@ -1,4 +1,4 @@
-"""The description of the API, as the application gives it, and what it leaves unsaid."""
+"""The application's OpenAPI description, and a check that nothing in it is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXAMPLE: Final = "annotate the field with Meta(examples=[…]), or with a shape
 
 
 def answer_of(operation: Mapping[str, Any], status: int | str) -> dict[str, Any]:
-    """The answer of a status, wherever it is written."""
+    """Return the answer of a status, also one in the components."""
     answer: dict[str, Any] = operation["responses"][str(status)]
     if "$ref" in answer:
         answer = DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]]
@@ -35,7 +35,7 @@ def answer_of(operation: Mapping[str, Any], status: int | str) -> dict[str, Any]
 
 
 def flaws(document: dict[str, Any]) -> list[str]:
-    """What a description leaves unsaid or says twice: where, and what to write there."""
+    """Return the texts and examples that a description lacks or repeats, and what to write where."""
     reader = _Reader(document)
     found = [
         flaw
@@ -47,7 +47,7 @@ def flaws(document: dict[str, Any]) -> list[str]:
 
 
 class _Reader:
-    """Reads a document route by route; a named schema is read with the first route that has it."""
+    """Reads a document route by route; a named schema is read with the first route that uses it."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
@@ -86,7 +86,7 @@ class _Reader:
             yield from self._fit(where, schema, example)
 
     def _schema(self, where: str, schema: Mapping[str, Any]) -> Iterator[str]:
-        """The flaws of a schema and of all that it is made of."""
+        """Yield the flaws of a schema and of its parts."""
         route = where.partition(": ")[0]
         if "$ref" in schema:
             name = schema["$ref"].rpartition("/")[2]
@@ -105,7 +105,7 @@ class _Reader:
             self._note(where, schema)
 
     def _value(self, where: str, shown: Mapping[str, Any], place: str = "") -> Iterator[str]:
-        """The flaws of a parameter, a header or a field: its description and its examples."""
+        """Yield the flaws of a parameter, a header or a field: its description and examples."""
         schema = shown.get("schema", shown)
         named = self._resolved(schema)
         examples = [shown["example"]] if "example" in shown else schema.get("examples", ())
@@ -130,7 +130,7 @@ class _Reader:
             self._shapes.setdefault(_shape(schema), []).append(where)
 
     def copies(self) -> list[str]:
-        """Named schemas that are the same, and shapes without a name that stand in two places."""
+        """Return the schemas that are in the document twice, named or not."""
         for name, schema in self._document["components"]["schemas"].items():
             self._note(name, schema)
         return [

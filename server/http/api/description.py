@@ -100,7 +100,7 @@ def described_routes(app: Litestar) -> dict[str, DescribedRoute]:
 
 
 def _answers(handler: HTTPRouteHandler) -> Mapping[int, Mapping[str, Any]]:
-    """What the promise says, else the type that the route returns."""
+    """Return the answers of the contract, else the type that the route returns."""
     promise: RouteContract = handler.opt[PROMISE]
     if promise.answers:
         return promise.answers
@@ -142,7 +142,7 @@ def _complete(operation: dict[str, Any], route: DescribedRoute, schemas: ApiSche
 
 
 def _secure(operation: dict[str, Any], promise: RouteContract) -> None:
-    """Say who may call the route, and with which keys."""
+    """Describe who may call the route, and how keys are sent."""
     if promise.open:
         operation["security"] = []
         return
@@ -163,7 +163,7 @@ def roles(promise: RouteContract) -> str:
 def _answer(
     promise: RouteContract, status: int, media: Mapping[str, Any], schemas: ApiSchemas
 ) -> dict[str, Any]:
-    """A successful answer; where the promise does not say what it means, its type does."""
+    """Return a successful answer, described by the contract, else by the docstring of its type."""
     texts = [_text(kind) for kind in media.values()]
     answer: dict[str, Any] = {"description": promise.meanings.get(status, " or ".join(texts))}
     if promise.headers:
@@ -176,7 +176,7 @@ def _answer(
 
 
 def _text(kind: Any) -> str:
-    """The first sentence of what a type, or a schema, says of itself."""
+    """Return the first paragraph of the description of a type or a schema."""
     text = kind.get("description") if isinstance(kind, Mapping) else getattr(kind, "__doc__", "")
     return prose(text).partition("\n\n")[0].rstrip(".")
 

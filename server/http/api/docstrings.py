@@ -1,4 +1,4 @@
-"""The texts of the API's description that stand in the code: docstrings of types and their fields."""
+"""Reads the docstrings of types and of their fields, for the description of the API."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WITHOUT_SOURCE: Final = frozenset({"builtins", "enum", "msgspec"})
 
 
 def prose(text: str | None) -> str:
-    """A docstring as one paragraph per paragraph, with Markdown's marks for code."""
+    """Return a docstring as Markdown, each paragraph on one line."""
     paragraphs = inspect.cleandoc(text or "").replace("``", "`").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def field_texts(cls: type) -> dict[str, str]:
-    """The docstrings under the fields of a class, by field; those of its bases too."""
+    """Return the docstrings below the fields of a class and of its bases, by field."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.partition(".")[0] not in _WITHOUT_SOURCE:
@@ -28,7 +28,7 @@ def field_texts(cls: type) -> dict[str, str]:
 
 
 def type_text(cls: type) -> str:
-    """The docstring of a class; of an enum, what its values mean as well."""
+    """Return the docstring of a class; for an enum, with a line for each value."""
     lines = [prose(cls.__doc__)]
     if issubclass(cls, Enum):
         texts = field_texts(cls)
@@ -38,7 +38,7 @@ def type_text(cls: type) -> str:
 
 @cache
 def _texts(module: str) -> dict[str, dict[str, str]]:
-    """By class and field, the strings that stand under the fields of a module's classes."""
+    """Return the strings below the fields of a module's classes, by class and field."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {
         node.name: dict(_under_fields(node))

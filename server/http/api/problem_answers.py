@@ -38,12 +38,12 @@ NOT_YET: Final = problem_of(NotYetSigned)
 
 
 def problem_ref(status: int) -> dict[str, Any]:
-    """A reference to the answer of this status."""
+    """Return a reference to the answer of a status."""
     return {"$ref": RESPONSES.format(name=_name(status))}
 
 
 def problem_answers(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
-    """The answers of all statuses that problems have, by name."""
+    """Return the answers of all statuses that problems have, by name."""
     statuses = sorted({kind.status for kind in kinds.values()})
     return {
         _name(status): _answer(status, [kind for kind in kinds.values() if kind.status == status])
@@ -52,7 +52,7 @@ def problem_answers(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
 
 
 def problem_schemas(kinds: Mapping[str, ProblemType]) -> dict[str, Any]:
-    """The schemas of a problem and of its type."""
+    """Return the schemas of a problem and of its type."""
     return {
         "ProblemType": {
             "type": "string",

@@ -1,8 +1,7 @@
-"""The schemas of the types that routes read and answer: each shape once, described, with examples.
+"""Makes the schemas of the types that routes read and answer, each shape once.
 
-Types say what they are themselves: a docstring under the class and under each of its fields, an
-example in the annotation (``Meta(examples=[…])``) or in the shape that it names
-(:mod:`ledger.shapes`). Nothing here knows a type.
+Descriptions are the docstrings of the types and of their fields. Examples are in the annotations
+of the fields (``Meta(examples=[…])``) or in their shapes (:mod:`ledger.shapes`).
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from server.http.api.docstrings import field_texts, type_text
 REFS: Final = "#/components/schemas/{name}"
 NULL: Final = {"type": "null"}
 _VALUES: Final = frozenset({"examples", "example", "default", "enum", "const"})
-"""Keywords whose values are no schemas, whatever they look like."""
+"""Keywords whose values are not schemas."""
 
 
 def ref(name: str) -> dict[str, Any]:
-    """A reference to a named schema."""
+    """Return a reference to a named schema."""
     return {"$ref": REFS.format(name=name)}
 
 
@@ -47,7 +46,7 @@ class ApiSchemas:
             self._exemplify(schema)
 
     def of(self, kind: Any) -> dict[str, Any]:
-        """The schema of a type, or of a schema as it is written in a contract."""
+        """Return the schema of a type; a schema that a contract has in place of a type stays as it is."""
         if isinstance(kind, Mapping):
             return dict(kind)
         if isinstance(kind, UnionType):  # msgspec takes none of structs without a tag
@@ -57,7 +56,7 @@ class ApiSchemas:
         return hoisted
 
     def example(self, schema: Mapping[str, Any]) -> Any:
-        """An example of a schema, made of the examples of its parts; UNSET where one is missing."""
+        """Return an example, made of the examples of the parts; UNSET if one of them has none."""
         found: Any = UNSET
         match schema:
             case {"examples": [first, *_]} | {"const": first} | {"enum": [first, *_]}:
@@ -77,7 +76,10 @@ class ApiSchemas:
         return found
 
     def _hoisted(self, schema: Any, *, named: bool = False) -> Any:
-        """The schema with a reference in place of each shape that has a title of its own."""
+        """Return the schema with a reference in place of each shape that has a title.
+
+        Raises ValueError where two shapes have one title.
+        """
         if isinstance(schema, (list, tuple)):
             return [self._hoisted(one) for one in schema]
         if not isinstance(schema, dict):
@@ -99,7 +101,7 @@ class ApiSchemas:
         return value if keyword in _VALUES else self._hoisted(value)
 
     def _describe(self, cls: type, *, whole: bool) -> None:
-        """Add the docstrings; an answer always has ``whole`` of its fields, but those unset."""
+        """Add the docstrings. In a ``whole`` schema, of an answer, no field has a default."""
         schema = self.named[cls.__name__]
         schema["description"] = type_text(cls)
         if issubclass(cls, Enum):
@@ -122,7 +124,7 @@ class ApiSchemas:
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """A choice of one is that one; values that are all text have the type of text."""
+    """Return a schema without a choice of one, and with the type of values that are all text."""
     if len(choices := schema.get("anyOf", ())) == 1:
         schema = {**schema, **choices[0]}
         del schema["anyOf"]
@@ -144,7 +146,7 @@ def _types(kinds: Iterable[Any]) -> list[Any]:
 
 
 def _classes(kinds: Iterable[Any]) -> Iterator[type]:
-    """Every struct and enum that the types are made of."""
+    """Yield every struct and enum that the types are made of."""
     seen: set[int] = set()
     for info in inspect.multi_type_info(kinds):
         yield from _within(info, seen)
