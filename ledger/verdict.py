@@ -19,7 +19,10 @@ from typing import Annotated, Final, Literal, TypeAlias
 from ledger.shapes import shape
 
 Check: TypeAlias = Annotated[
-    bool | Literal["not_checked"],
+    bool
+    | Annotated[
+        Literal["not_checked"], shape("NotChecked", "A check that was not made.", "not_checked")
+    ],
     shape(
         "Check",
         'The answer of a check: it holds, it does not hold, or it was not made ("not_checked").',

@@ -130,9 +130,8 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
         del schema["anyOf"]
     values = schema.get("enum", ())
     if values and all(isinstance(value, str) for value in values):
+        # Not "const" where there is one value: openapi-python-client then refuses other choices.
         schema = {**schema, "type": "string"}
-        if len(values) == 1:
-            schema["const"] = schema.pop("enum")[0]
     return schema
 
 
