@@ -1,4 +1,4 @@
-"""The server as a program: how it is run and set up."""
+"""The commands that run, migrate and configure the server."""
 
 from typing import Final
 
@@ -10,7 +10,8 @@ FEATURE: Final = Feature(
     commands={
         "serve": Command("server.cli.operations.serve:serve", "Run the server."),
         "migrate": Command(
-            "server.cli.operations.migrate:migrate", "Bring the database to this version's schema."
+            "server.cli.operations.migrate:migrate",
+            "Migrate the database to this version's schema.",
         ),
         "settings": Command(
             "server.cli.operations.settings:settings", "List the server's settings."

@@ -1,4 +1,4 @@
-"""A bundle built in a process of its own: its order on stdin, what it took on stdout."""
+"""Builds a bundle in a process of its own: the order on stdin, its time and memory on stdout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIB = 1024
 
 
 class VerificationSetup(msgspec.Struct):
-    """Bundle entries 0 to ``count - 1`` of an org into a file."""
+    """The order: bundle entries 0 to ``count - 1`` of an org into a file."""
 
     url: str
     org: OrgFacts
@@ -30,7 +30,7 @@ class VerificationSetup(msgspec.Struct):
 
 
 class AppendOutcome(msgspec.Struct):
-    """Seconds for the bundle, and the process's peak memory before and after it, in bytes."""
+    """The bundle's seconds, and the process's peak memory before and after it, in bytes."""
 
     seconds: float
     before: int
@@ -39,9 +39,9 @@ class AppendOutcome(msgspec.Struct):
 
 
 def peak() -> int:
-    """The most memory this process ever had, in bytes.
+    """The peak memory of this process, in bytes.
 
-    Not that of getrusage, which begins with what the parent had.
+    getrusage is not used: its peak starts with the parent's memory.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * KIB

@@ -1,4 +1,4 @@
-"""Large bundles: built and verified in bounded memory, whatever their entries weigh."""
+"""Large bundles are built and verified in bounded memory, whatever the size of their entries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ sizes = [
 
 
 async def fill(database: clusters.Database, memory: Path, count: int, payload: int) -> OrgFacts:
-    """A trail of this many entries with payloads of this many bytes, signed and anchored."""
+    """An org with ``count`` entries with payloads of ``payload`` bytes, signed and anchored."""
     async with process(database.server_url) as running:
         org = await new_org(running.database)
         for first in range(0, count, AT_ONCE):
