@@ -157,7 +157,7 @@ def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Eve
 
 
 def misspelt_fields(events: Sequence[Event]) -> list[tuple[int, Misspelling]]:
-    """Fields that look like a recognised one misspelt, each with the index of its event."""
+    """Return the fields that look like a recognised field misspelt, with the index of the event."""
     names = [(index, event.unfamiliar) for index, event in enumerate(events) if event.unfamiliar]
     if not names:
         return []

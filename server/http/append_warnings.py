@@ -21,7 +21,7 @@ class AppendWarnings(NamedTuple):
 
 
 def warnings_of(misspelt: Sequence[tuple[int, Misspelling]], *, single: bool) -> AppendWarnings:
-    """The warnings of a request: fields with the index of their event, at least one."""
+    """Return the warnings for misspelt fields, each given with the index of its event."""
     named = [(index, str(field)) for index, field in misspelt[:WARNINGS_MAX]]
     of_event: dict[int, list[str]] = {}
     for index, said in named:
