@@ -13,16 +13,17 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ledger.entry import has_control
 from ledger.errors import InvalidEvent, PayloadTooLarge
 from ledger.malformed import EXPLAINED_BYTES, json_fault, misfit, msgpack_fault
+from ledger.misspelt import KnownNames, Misspelling
 from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
@@ -62,10 +63,11 @@ class EventFields(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event: its recognised fields and its bytes as received."""
+    """One event: its recognised fields, its bytes as received, and names that may be misspelt."""
 
     fields: EventFields
     payload: bytes
+    unfamiliar: tuple[str, ...] = ()
 
 
 _element_count: ContextVar[int] = ContextVar("_element_count")
@@ -82,6 +84,11 @@ class _Element(msgspec.Struct, gc=False):
 
 
 FIELD_NAMES: Final = EventFields.__struct_fields__
+_values = msgspec.structs.astuple
+_known_names: Final = KnownNames(FIELD_NAMES)
+
+_Read = Callable[[bytes], tuple[EventFields, Iterable[str]]]
+"""Reads an event: its recognised fields, and the names of all its fields."""
 
 _fields_from_json = msgspec.json.Decoder(EventFields).decode
 _fields_from_msgpack = msgspec.msgpack.Decoder(EventFields).decode
@@ -160,14 +167,20 @@ def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Eve
     return _events(map(bytes, parts), max_events, max_payload, _read_msgpack)
 
 
+def misspelt_fields(events: Sequence[Event]) -> list[tuple[int, Misspelling]]:
+    """Return the fields that look like a recognised field misspelt, with the index of the event."""
+    names = [(index, event.unfamiliar) for index, event in enumerate(events) if event.unfamiliar]
+    if not names:
+        return []
+    return _known_names.misspelt((index, name) for index, some in names for name in some)
+
+
 def is_json_payload(payload: bytes) -> bool:
     """Return whether payload bytes are JSON (an object) rather than a MessagePack map."""
     return payload.lstrip()[:1] == b"{"
 
 
-def _events(
-    parts: Iterable[bytes], max_events: int, max_payload: int, read: Callable[[bytes], EventFields]
-) -> list[Event]:
+def _events(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Read) -> list[Event]:
     bounded = list(islice(parts, max_events + 1))
     if not bounded:
         raise InvalidEvent("the request holds no event; send at least one")
@@ -201,15 +214,13 @@ def _bound_array(body: bytes, max_events: int) -> None:
         raise InvalidEvent(f"the body is not valid JSON: {_decoding_fault(error, body)}") from None
 
 
-def _event(
-    payload: bytes, index: int | None, max_payload: int, read: Callable[[bytes], EventFields]
-) -> Event:
+def _event(payload: bytes, index: int | None, max_payload: int, read: _Read) -> Event:
     if len(payload) > max_payload:
         raise PayloadTooLarge(
             f"the event has {len(payload)} bytes; at most {max_payload} are allowed", index=index
         )
     try:
-        fields = read(payload)
+        fields, names = read(payload)
     except InvalidEvent as error:
         error.index = index
         raise
@@ -220,20 +231,33 @@ def _event(
         reason = _decoding_fault(error, payload if read is _read_json else None)
         raise InvalidEvent(f"the event can't be read: {reason}", index=index) from None
     _check_fields(fields, index)
-    return Event(fields, payload)
+    if _known_names.unremarkable.issuperset(names):
+        return Event(fields, payload)
+    return Event(fields, payload, _known_names.unfamiliar(names))
 
 
-def _read_json(payload: bytes) -> EventFields:
+def _read_json(payload: bytes) -> tuple[EventFields, Iterable[str]]:
     fields = _fields_from_json(payload)
     _bound_depth(payload)
-    refuse_repeated_names(payload)
-    return fields
+    return fields, refuse_repeated_names(payload)
 
 
-def refuse_repeated_names(document: bytes) -> None:
-    """Raise InvalidEvent for JSON in which an object repeats a name: readers disagree on it."""
-    if not _surely_unique(document):
-        json.loads(document, object_pairs_hook=_refuse_repeats, parse_int=str, parse_float=str)
+def refuse_repeated_names(document: bytes) -> Any:
+    """Return the decoded JSON, its numbers perhaps as text.
+
+    Raises InvalidEvent where an object repeats a name: readers disagree on it. Decoding keeps one
+    of two equal names, so JSON that encodes back to itself repeats none, which is checked at the
+    speed of C. Unusual spellings of numbers and text need the slow check.
+    """
+    try:
+        decoded = _any_from_json(document)
+        again = _encode_json(decoded)
+    except msgspec.MsgspecError:
+        pass
+    else:
+        if again == document or again == msgspec.json.format(document, indent=-1):
+            return decoded
+    return json.loads(document, object_pairs_hook=_refuse_repeats, parse_int=str, parse_float=str)
 
 
 def _bound_depth(payload: bytes) -> None:
@@ -244,19 +268,6 @@ def _bound_depth(payload: bytes) -> None:
         depth += 1 if bracket in b"{[" else -1
         if depth > MAX_DEPTH:
             raise InvalidEvent(_TOO_DEEP)
-
-
-def _surely_unique(payload: bytes) -> bool:
-    """Return whether JSON provably repeats no name, checked at the speed of C.
-
-    Decoding keeps one of two equal names, so JSON that encodes back to itself
-    repeats none. Unusual spellings of numbers and text need the slow check.
-    """
-    try:
-        again = _encode_json(_any_from_json(payload))
-    except msgspec.MsgspecError:
-        return False
-    return again == payload or again == msgspec.json.format(payload, indent=-1)
 
 
 def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -272,21 +283,21 @@ def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return names
 
 
-def _read_msgpack(payload: bytes) -> EventFields:
+def _read_msgpack(payload: bytes) -> tuple[EventFields, Iterable[str]]:
     fields = _fields_from_msgpack(payload)
     try:
-        count = len(_flat_from_msgpack(payload))
+        names: dict[str, Any] = _flat_from_msgpack(payload)
     except msgspec.ValidationError:
-        _check_packed(payload, 1)
-    else:
-        _refuse_lost_names(payload, count)
-    return fields
+        return fields, _check_packed(payload, 1)
+    _refuse_lost_names(payload, len(names))
+    return fields, names
 
 
-def _check_packed(value: bytes, depth: int) -> None:
-    """Check a MessagePack value of any kind by the rules for JSON."""
+def _check_packed(value: bytes, depth: int) -> Iterable[str]:
+    """Check a MessagePack value of any kind by the rules for JSON; returns the names of a map."""
     first = value[0]
     parts: Iterable[msgspec.Raw] = ()
+    names: Mapping[str, msgspec.Raw] = {}
     if first >> 4 == 0x8 or first in {0xDE, 0xDF}:
         names = _names_from_msgpack(value)
         _refuse_lost_names(value, len(names))
@@ -295,14 +306,15 @@ def _check_packed(value: bytes, depth: int) -> None:
         parts = _array_from_msgpack(value)
     elif first >> 5 == 0b101 or 0xD9 <= first <= 0xDB:
         _text_from_msgpack(value)
-        return
+        return ()
     else:
         _check_extension(value)
-        return
+        return ()
     if depth > MAX_DEPTH:
         raise InvalidEvent(_TOO_DEEP)
     for part in parts:
         _check_packed(bytes(part), depth + 1)
+    return names
 
 
 def _check_extension(value: bytes) -> None:
@@ -346,20 +358,15 @@ def _size(packed: bytes) -> int:
 
 
 def _check_fields(fields: EventFields, index: int | None) -> None:
-    for name in FIELD_NAMES:
-        value = getattr(fields, name)
+    for place, value in enumerate(_values(fields)):
         if value is None:
             continue
         if len(value) > MAX_FIELD_CHARS:
-            raise InvalidEvent(
-                f"{name} has {len(value)} characters; at most {MAX_FIELD_CHARS} are allowed",
-                field=name,
-                index=index,
+            raise _field_fault(
+                place, f"has {len(value)} characters; at most {MAX_FIELD_CHARS} are allowed", index
             )
         if not value.isprintable() and has_control(value):
-            raise InvalidEvent(
-                f"{name} holds a control character; remove it", field=name, index=index
-            )
+            raise _field_fault(place, "holds a control character; remove it", index)
     if fields.event_type is not None and fields.event_type.startswith(RESERVED_PREFIX):
         raise InvalidEvent(
             f'event types that begin with "{RESERVED_PREFIX}" are reserved for the server; '
@@ -373,6 +380,11 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
             field="timestamp",
             index=index,
         )
+
+
+def _field_fault(place: int, reason: str, index: int | None) -> InvalidEvent:
+    name = FIELD_NAMES[place]
+    return InvalidEvent(f"{name} {reason}", field=name, index=index)
 
 
 def _require_utf8(body: bytes) -> None:

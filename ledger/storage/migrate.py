@@ -161,6 +161,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL lock_timeout = '10s'")
+            # A crash before the end of this transaction rolls the whole file back.
             await connection.execute(migration.sql)
             await connection.execute(RECORD, migration.version, migration.name, migration.checksum)
     except CONNECTION_LOST as error:

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.core.sequencer import SequencerLimits
 from ledger.errors import DatabaseUnavailable
-from ledger.storage.database import CONNECT_TIMEOUT_S
+from ledger.storage.database import CONNECT_TIMEOUT_S, explain
 from ledger.storage.database import Database as Pool
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.pool import HANDOVER_S
@@ -187,3 +187,13 @@ def test_a_lasting_refusal_is_reported_at_growing_intervals(
         if intervals.due():
             reported.append(second)
     assert reported == [5, 10, 20, 40, 80, 160]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(TimeoutError(), "it did not answer in time"), (ConnectionError(), "the connection failed")],
+)
+def test_an_error_without_a_text_is_described_without_its_class(
+    error: BaseException, words: str
+) -> None:
+    assert str(explain(error)) == f"the database can't do this now: {words}"

@@ -54,7 +54,7 @@ def test_what_a_feature_brings_is_explained(field: str) -> None:
     assert re.search(rf"FEATURE\.{field}|\b{field}=|{field.replace('_', ' ')}", PAGE), field
 
 
-def test_the_example_is_the_toy_domain_s() -> None:
+def test_the_example_is_in_the_folder_to_copy() -> None:
     (folder,) = re.findall(r"\]\((tests/\w+)\): copy it", PAGE)
     (route,) = re.findall(r'^    "(/v1/orgs/\S+)",$', PAGE, re.MULTILINE)
     assert f'"{route}"' in (ROOT / folder / "routes.py").read_text()

@@ -49,3 +49,15 @@ def test_a_drawing_is_on_a_page_and_says_what_it_shows(drawing: Path) -> None:
     assert "<title" in text
     assert "<desc" in text
     assert "prefers-color-scheme: dark" in text
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != Path("CHANGELOG.md")], ids=str
+)  # it names files of earlier versions too
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:ledger|server|tests|bench|migrations)/[\w/.-]+)`", text)
+    made = "bench/results/"  # by a run of the benchmark
+    assert [
+        name for name in named if not name.startswith(made) and not (ROOT / name).exists()
+    ] == []

@@ -15,19 +15,21 @@ from msgspec import UNSET, Meta, UnsetType
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix, rfc3339
+from ledger.event import misspelt_fields
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schemas
 from server.http.api.logs import SignedHeadBody
 from server.http.api.orgs import HeadBody
 from server.http.api.proofs import ProofBody
+from server.http.append_warnings import AppendWarnings, warnings_of
 from server.http.bodies import SMALL_BYTES, body_of, body_reads
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
 from server.http.protocol.bytes_response import BytesResponse
-from server.http.routes.waiting import signed
+from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
 
 LARGE_BODY_BYTES: Final = 1 << 20
@@ -38,6 +40,19 @@ REPLAYED: Final = ResponseHeader(
     always=False,
 )
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+
+
+Warnings = Annotated[
+    list[str],
+    Meta(
+        examples=[
+            [
+                '"Actor" is no recognised field and is kept in the payload only; '
+                'did you mean "actor"?'
+            ]
+        ]
+    ),
+]
 
 
 class ReceiptBody(msgspec.Struct):
@@ -56,6 +71,9 @@ class ReceiptBody(msgspec.Struct):
     proof: ProofBody | UnsetType | None = UNSET
     """The proof that a checkpoint includes the entry; null: none was signed within 10 seconds. Only
     with ``wait=checkpoint``, and for at most 100 entries."""
+    warnings: Warnings | UnsetType = UNSET
+    """The fields of the event that look like a recognised field misspelt, and what each may mean;
+    absent if there are none."""
 
 
 class BatchReceiptBody(msgspec.Struct):
@@ -68,6 +86,9 @@ class BatchReceiptBody(msgspec.Struct):
     checkpoint: SignedHeadBody | UnsetType | None = UNSET
     """A checkpoint that includes all of them; null: none was signed within 10 seconds. Only with
     ``wait=checkpoint``."""
+    warnings: Warnings | UnsetType = UNSET
+    """The fields of all events that look like a recognised field misspelt: the first 10, and how many
+    more there are; absent if there are none."""
 
 
 class BatchSummaryBody(msgspec.Struct):
@@ -84,6 +105,9 @@ class BatchSummaryBody(msgspec.Struct):
     checkpoint: SignedHeadBody | UnsetType | None = UNSET
     """A checkpoint that includes all of them; null: none was signed within 10 seconds. Only with
     ``wait=checkpoint``."""
+    warnings: Warnings | UnsetType = UNSET
+    """The fields of all events that look like a recognised field misspelt: the first 10, and how many
+    more there are; absent if there are none."""
 
 
 @post(
@@ -130,17 +154,32 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     )
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
+    misspelt = misspelt_fields(events)
+    warned = warnings_of(misspelt, single=single) if misspelt else None
     if single:
         content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
     elif minimal:
         content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
-        receipts = _receipts(tenant, appended)
-        if found is not None and found.proofs:
-            receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
-        content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
-        content = _with(content, "checkpoint", found and found.checkpoint)
+        content = _batch(tenant, appended, found, warned)
+    content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
+
+
+def _batch(
+    tenant: OrgFacts,
+    appended: Appended,
+    found: SignedInclusion | None,
+    warned: AppendWarnings | None,
+) -> str:
+    receipts = _receipts(tenant, appended)
+    if found is not None and found.proofs:
+        receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
+    if warned is not None:
+        for index, said in warned.of_event.items():
+            receipts[index] = _with(receipts[index], "warnings", said)
+    content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
+    return _with(content, "checkpoint", found and found.checkpoint)
 
 
 def _waits(request: HttpRequest) -> bool:
