@@ -33,7 +33,7 @@ class FailingWriter:
 @pytest.mark.parametrize(
     ("error", "level", "event"),
     [
-        (LOST, "info", "archives wait for the database"),
+        (LOST, "info", "archiving waits for the database"),
         (DENIED, "error", "nothing is archived"),
     ],
 )
