@@ -13,16 +13,17 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ledger.entry import has_control
 from ledger.errors import InvalidEvent, PayloadTooLarge
 from ledger.malformed import EXPLAINED_BYTES, json_fault, misfit, msgpack_fault
+from ledger.misspelt import KnownNames, Misspelling
 from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
@@ -51,10 +52,11 @@ class EventFields(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event: its recognised fields and its bytes as sent."""
+    """One event: its recognised fields, its bytes as sent, and names that look misspelt."""
 
     fields: EventFields
     payload: bytes
+    misspelt: tuple[Misspelling, ...] = ()
 
 
 _seen: ContextVar[int] = ContextVar("_seen")
@@ -71,6 +73,11 @@ class _Element(msgspec.Struct, gc=False):
 
 
 FIELD_NAMES: Final = EventFields.__struct_fields__
+_values = msgspec.structs.astuple
+_known_names: Final = KnownNames(FIELD_NAMES)
+
+_Read = Callable[[bytes], tuple[EventFields, Iterable[str]]]
+"""Reads an event: its recognised fields, and the names of all its fields."""
 
 _fields_from_json = msgspec.json.Decoder(EventFields).decode
 _fields_from_msgpack = msgspec.msgpack.Decoder(EventFields).decode
@@ -149,9 +156,7 @@ def is_json_payload(payload: bytes) -> bool:
     return payload.lstrip()[:1] == b"{"
 
 
-def _events(
-    parts: Iterable[bytes], max_events: int, max_payload: int, read: Callable[[bytes], EventFields]
-) -> list[Event]:
+def _events(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Read) -> list[Event]:
     bounded = list(islice(parts, max_events + 1))
     if not bounded:
         raise InvalidEvent("the request holds no event; send at least one")
@@ -184,15 +189,13 @@ def _bound_array(body: bytes, max_events: int) -> None:
         raise InvalidEvent(f"the body is not valid JSON: {_say(error, body)}") from None
 
 
-def _event(
-    payload: bytes, index: int | None, max_payload: int, read: Callable[[bytes], EventFields]
-) -> Event:
+def _event(payload: bytes, index: int | None, max_payload: int, read: _Read) -> Event:
     if len(payload) > max_payload:
         raise PayloadTooLarge(
             f"the event has {len(payload)} bytes; at most {max_payload} are taken", index=index
         )
     try:
-        fields = read(payload)
+        fields, names = read(payload)
     except InvalidEvent as error:
         error.index = index
         raise
@@ -203,20 +206,33 @@ def _event(
         said = _say(error, payload if read is _read_json else None)
         raise InvalidEvent(f"the event can't be read: {said}", index=index) from None
     _check_fields(fields, index)
-    return Event(fields, payload)
+    if _known_names.unremarkable.issuperset(names):
+        return Event(fields, payload)
+    return Event(fields, payload, _known_names.misspelt(names))
 
 
-def _read_json(payload: bytes) -> EventFields:
+def _read_json(payload: bytes) -> tuple[EventFields, Iterable[str]]:
     fields = _fields_from_json(payload)
     _bound_depth(payload)
-    refuse_repeated_names(payload)
-    return fields
+    return fields, refuse_repeated_names(payload)
 
 
-def refuse_repeated_names(document: bytes) -> None:
-    """Raise InvalidEvent for JSON in which an object has a name twice: readers differ on it."""
-    if not _surely_unique(document):
-        json.loads(document, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
+def refuse_repeated_names(document: bytes) -> Any:
+    """Return what JSON holds, numbers perhaps as text.
+
+    Raises InvalidEvent where an object has a name twice: readers differ on it. Decoding keeps one
+    of two equal names, so JSON that encodes back to itself has none; that is told at the speed of
+    C. Unusual spellings of numbers and text are left to the slow look.
+    """
+    try:
+        held = _any_from_json(document)
+        again = _encode_json(held)
+    except msgspec.MsgspecError:
+        pass
+    else:
+        if again == document or again == msgspec.json.format(document, indent=-1):
+            return held
+    return json.loads(document, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
 
 
 def _bound_depth(payload: bytes) -> None:
@@ -227,19 +243,6 @@ def _bound_depth(payload: bytes) -> None:
         depth += 1 if bracket in b"{[" else -1
         if depth > MAX_DEPTH:
             raise InvalidEvent(_TOO_DEEP)
-
-
-def _surely_unique(payload: bytes) -> bool:
-    """Whether JSON has no name twice, told at the speed of C for most of it.
-
-    Decoding keeps one of two equal names, so JSON that encodes back to itself
-    holds none. Unusual spellings of numbers and text are left to the slow look.
-    """
-    try:
-        again = _encode_json(_any_from_json(payload))
-    except msgspec.MsgspecError:
-        return False
-    return again == payload or again == msgspec.json.format(payload, indent=-1)
 
 
 def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -255,21 +258,21 @@ def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return names
 
 
-def _read_msgpack(payload: bytes) -> EventFields:
+def _read_msgpack(payload: bytes) -> tuple[EventFields, Iterable[str]]:
     fields = _fields_from_msgpack(payload)
     try:
-        count = len(_flat_from_msgpack(payload))
+        names: dict[str, Any] = _flat_from_msgpack(payload)
     except msgspec.ValidationError:
-        _check_packed(payload, 1)
-    else:
-        _refuse_fewer(payload, count)
-    return fields
+        return fields, _check_packed(payload, 1)
+    _refuse_fewer(payload, len(names))
+    return fields, names
 
 
-def _check_packed(value: bytes, depth: int) -> None:
-    """Hold a MessagePack value of any kind to the rules that JSON is held to."""
+def _check_packed(value: bytes, depth: int) -> Iterable[str]:
+    """Hold a MessagePack value of any kind to the rules for JSON; returns a map's names."""
     first = value[0]
     parts: Iterable[msgspec.Raw] = ()
+    names: Mapping[str, msgspec.Raw] = {}
     if first >> 4 == 0x8 or first in {0xDE, 0xDF}:
         names = _names_from_msgpack(value)
         _refuse_fewer(value, len(names))
@@ -278,14 +281,15 @@ def _check_packed(value: bytes, depth: int) -> None:
         parts = _array_from_msgpack(value)
     elif first >> 5 == 0b101 or 0xD9 <= first <= 0xDB:
         _text_from_msgpack(value)
-        return
+        return ()
     else:
         _check_extension(value)
-        return
+        return ()
     if depth > MAX_DEPTH:
         raise InvalidEvent(_TOO_DEEP)
     for part in parts:
         _check_packed(bytes(part), depth + 1)
+    return names
 
 
 def _check_extension(value: bytes) -> None:
@@ -327,20 +331,15 @@ def _size(packed: bytes) -> int:
 
 
 def _check_fields(fields: EventFields, index: int | None) -> None:
-    for name in FIELD_NAMES:
-        value = getattr(fields, name)
+    for place, value in enumerate(_values(fields)):
         if value is None:
             continue
         if len(value) > MAX_FIELD_CHARS:
-            raise InvalidEvent(
-                f"{name} holds {len(value)} characters; at most {MAX_FIELD_CHARS} are taken",
-                field=name,
-                index=index,
+            raise _misfit(
+                place, f"holds {len(value)} characters; at most {MAX_FIELD_CHARS} are taken", index
             )
         if not value.isprintable() and has_control(value):
-            raise InvalidEvent(
-                f"{name} holds a control character; remove it", field=name, index=index
-            )
+            raise _misfit(place, "holds a control character; remove it", index)
     if fields.event_type is not None and fields.event_type.startswith(RESERVED_PREFIX):
         raise InvalidEvent(
             f'event types that begin with "{RESERVED_PREFIX}" are written by the server alone',
@@ -353,6 +352,11 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
             field="timestamp",
             index=index,
         )
+
+
+def _misfit(place: int, said: str, index: int | None) -> InvalidEvent:
+    name = FIELD_NAMES[place]
+    return InvalidEvent(f"{name} {said}", field=name, index=index)
 
 
 def _require_utf8(body: bytes) -> None:

@@ -27,7 +27,8 @@ Order: TypeAlias = Literal["desc", "asc"]
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Proof of an append: the entry is durable and has its place forever.
 
-    ``previous_hash`` is None for the first entry of a trail.
+    ``previous_hash`` is None for the first entry of a trail. ``warnings`` name fields of the event
+    that look like a recognised field misspelt; of a batch only the first ten.
     """
 
     record_id: str
@@ -35,6 +36,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     entry_hash: str
     previous_hash: str | None
     anchored_at: Time
+    warnings: tuple[str, ...] = ()
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,19 +48,27 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a batch: one receipt for each event, in their order."""
+    """The answer to a batch: one receipt for each event, in their order.
+
+    ``warnings`` are those of the receipts with the index of each event, and how many more there are.
+    """
 
     entries: list[Receipt]
     head: Head
+    warnings: tuple[str, ...] = ()
 
 
 class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The short answer to a batch of ``count`` entries, ``first_seq`` to ``last_seq``."""
+    """The short answer to a batch of ``count`` entries, ``first_seq`` to ``last_seq``.
+
+    ``warnings`` as of a :class:`BatchReceipt`.
+    """
 
     first_seq: int
     last_seq: int
     count: int
     head: Head
+    warnings: tuple[str, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

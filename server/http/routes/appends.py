@@ -17,6 +17,7 @@ from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix, rfc3339
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
+from server.http.append_warnings import AppendWarnings, warnings_of
 from server.http.bodies import SMALL_BYTES, body_of, body_reads
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks
@@ -25,7 +26,7 @@ from server.http.problems import BadRequest
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
-from server.http.routes.waiting import signed
+from server.http.routes.waiting import SignedInclusion, signed
 from server.trails.appending import JSON
 
 LARGE_BODY_BYTES: Final = 1 << 20
@@ -36,6 +37,7 @@ class ReceiptBody(msgspec.Struct):
     """The place of an event in the trail; durable once this is answered.
 
     ``proof`` is there where ``wait=checkpoint`` was asked for; null: not signed in time.
+    ``warnings`` is there where fields look like a recognised field misspelt.
     """
 
     record_id: str
@@ -44,6 +46,7 @@ class ReceiptBody(msgspec.Struct):
     previous_hash: str | None
     anchored_at: str
     proof: ProofBody | UnsetType | None = UNSET
+    warnings: list[str] | UnsetType = UNSET
 
 
 class BatchReceiptBody(msgspec.Struct):
@@ -55,6 +58,7 @@ class BatchReceiptBody(msgspec.Struct):
     entries: list[ReceiptBody]
     head: HeadBody
     checkpoint: SignedHeadBody | UnsetType | None = UNSET
+    warnings: list[str] | UnsetType = UNSET
 
 
 class BatchSummaryBody(msgspec.Struct):
@@ -65,6 +69,7 @@ class BatchSummaryBody(msgspec.Struct):
     count: int
     head: HeadBody
     checkpoint: SignedHeadBody | UnsetType | None = UNSET
+    warnings: list[str] | UnsetType = UNSET
 
 
 @post(
@@ -106,17 +111,31 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     )
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
+    warned = warnings_of(events, single=single)
     if single:
         content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
     elif minimal:
         content = _with(_summary(appended), "checkpoint", found and found.checkpoint)
     else:
-        receipts = _receipts(tenant, appended)
-        if found is not None and found.proofs:
-            receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
-        content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
-        content = _with(content, "checkpoint", found and found.checkpoint)
+        content = _batch(tenant, appended, found, warned)
+    content = _with(content, "warnings", warned and warned.of_request)
     return BytesResponse(201, content.encode(), headers)
+
+
+def _batch(
+    tenant: OrgFacts,
+    appended: Appended,
+    found: SignedInclusion | None,
+    warned: AppendWarnings | None,
+) -> str:
+    receipts = _receipts(tenant, appended)
+    if found is not None and found.proofs:
+        receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
+    if warned is not None:
+        for index, said in warned.of_event.items():
+            receipts[index] = _with(receipts[index], "warnings", said)
+    content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
+    return _with(content, "checkpoint", found and found.checkpoint)
 
 
 def _waits(request: HttpRequest) -> bool:
