@@ -10,7 +10,7 @@ import msgspec
 from ledger.event import Event
 
 WARNINGS_MAX: Final = 10
-"""Warnings of one answer; one more says how many there are beside them."""
+"""Warnings of one answer; a further one has the number of those left out."""
 
 
 class AppendWarnings(NamedTuple):
@@ -21,20 +21,20 @@ class AppendWarnings(NamedTuple):
 
 
 def warnings_of(events: Sequence[Event], *, single: bool) -> AppendWarnings | None:
-    """The warnings of a request, None where there are none; a batch's name the event's index."""
+    """Return the warnings of a request, None if none; those of a batch name the event's index."""
     warned = [(index, event.misspelt) for index, event in enumerate(events) if event.misspelt]
     if not warned:
         return None
-    found = [(index, str(one)) for index, misspelt in warned for one in misspelt]
+    found = [(index, str(field)) for index, misspelt in warned for field in misspelt]
     named = found[:WARNINGS_MAX]
     of_event: dict[int, list[str]] = {}
-    for index, said in named:
-        of_event.setdefault(index, []).append(said)
-    of_request = [said if single else f"event {index}: {said}" for index, said in named]
+    for index, text in named:
+        of_event.setdefault(index, []).append(text)
+    of_request = [text if single else f"event {index}: {text}" for index, text in named]
     if len(found) > WARNINGS_MAX:
         of_request.append(f"{len(found) - WARNINGS_MAX} more fields look misspelt")
     return AppendWarnings(_json(of_request), {at: _json(texts) for at, texts in of_event.items()})
 
 
-def _json(said: list[str]) -> str:
-    return msgspec.json.encode(said).decode()
+def _json(texts: list[str]) -> str:
+    return msgspec.json.encode(texts).decode()

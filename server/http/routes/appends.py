@@ -132,8 +132,8 @@ def _batch(
     if found is not None and found.proofs:
         receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
     if warned is not None:
-        for index, said in warned.of_event.items():
-            receipts[index] = _with(receipts[index], "warnings", said)
+        for index, warnings in warned.of_event.items():
+            receipts[index] = _with(receipts[index], "warnings", warnings)
     content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
     return _with(content, "checkpoint", found and found.checkpoint)
 
