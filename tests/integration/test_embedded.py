@@ -385,7 +385,7 @@ class TestAsRoot:
     def test_a_cluster_that_is_gone_is_missed(self, closed: Path, system_state: Path) -> None:
         EmbeddedPostgres(closed / "a").initialise()
         subprocess.run(["rm", "-r", system_state], check=True)
-        with pytest.raises(EmbeddedPostgresError, match="which is gone"):
+        with pytest.raises(EmbeddedPostgresError, match="which does not exist"):
             EmbeddedPostgres(closed / "a").initialise()
 
     def test_a_folder_that_was_closed_later_is_named(self, data_dir: Path) -> None:
