@@ -37,6 +37,7 @@ RETRY_SECONDS = 60.0
 _PORT_MAX = 65_535
 _HOST_CHARS_MAX = 253
 _OPEN_BRACKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*\[[^\]/?#]*(?:[/?#]|\Z)")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _NOT_IN_HOSTS = frozenset(' %*\\"<>^`{|}')
 _NO_CONNECTION = (
     httpx2.ConnectError,
@@ -168,17 +169,17 @@ def head_of(response: httpx2.Response) -> Reply:
 
 def wire_error(error: Exception, server: Server) -> LedgerError:
     """Return what a failure on the wire means for the caller."""
-    # The message of a LocalProtocolError may quote a header, so only types are named.
-    what, variable = type(error).__name__, proxy_variable(server.url)
+    variable = proxy_variable(server.url)
     by = f" through the proxy that {variable} names" if variable else ""
     if isinstance(error, BEFORE_SENDING):
         return InvalidArgumentError(f"can't connect to {server.url}{by}: this host can't exist")
     if isinstance(error, _NO_CONNECTION):
-        reason = str(error) or f"no connection within {server.timeout_seconds:g} s"
-        return ConnectFailedError(f"can't connect to {server.url}{by} ({what}: {reason})")
+        reason = _ERRNO.sub("", str(error)) or f"no answer within {server.timeout_seconds:g} s"
+        return ConnectFailedError(f"can't connect to {server.url}{by}: {reason}")
+    # Without the error's message: that of a LocalProtocolError may quote a header.
     return ConnectionLostError(
-        f"the connection to {server.url}{by} broke before the answer was complete ({what}); "
-        "what was asked may have been done"
+        f"the connection to {server.url}{by} broke before the answer was complete; the server may "
+        "have done what was requested"
     )
 
 
