@@ -45,7 +45,7 @@ async def test_a_database_that_is_restarted_is_no_alarm(
     opened = await Database.open(database.server_url, size=1)
     try:
         with capture_logs() as logs:
-            await archiver._one(opened, "file:///archive", writer, ANCHOR_LOG)
+            await archiver._archive_log(opened, "file:///archive", writer, ANCHOR_LOG)
     finally:
         await opened.close()
     assert [(line["log_level"], line["event"]) for line in logs] == [(level, event)]

@@ -7,7 +7,7 @@ import logging
 import asyncpg
 import pytest
 
-from server.process.logs import _left_out
+from server.process.logs import _is_logged
 
 
 def record(message: str, error: BaseException | None) -> logging.LogRecord:
@@ -26,7 +26,7 @@ def record(message: str, error: BaseException | None) -> logging.LogRecord:
         ("Unclosed transport", asyncpg.ConnectionDoesNotExistError("x"), True),
     ],
 )
-def test_only_lost_connections_are_left_out(
+def test_only_lost_connections_are_is_logged(
     message: str, error: BaseException | None, kept: bool
 ) -> None:
-    assert _left_out(record(message, error)) is kept
+    assert _is_logged(record(message, error)) is kept
