@@ -195,4 +195,4 @@ def test_the_benchmark_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
     result = invoke("bench", "--quick")
     assert result.exit_code == 2
-    assert "needs a checkout" in result.stderr
+    assert "run make bench in a checkout" in result.stderr

@@ -38,7 +38,7 @@ class ImportedRowBody(Struct):
 
     @property
     def errors(self) -> list[str]:
-        """The reason why the row is not valid; empty if it is."""
+        """The reasons why the row is not valid; empty if it is."""
         if self.outcome == "valid":
             return []
         return [f"row: QWED's row {self.row_id} is {self.outcome or 'without verdict'}"]
