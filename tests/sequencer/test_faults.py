@@ -209,7 +209,10 @@ async def test_an_org_that_breaks_its_transaction_stops_no_other(
 
     with monkeypatch.context() as patched:
         patched.setattr("ledger.core.sequencer.batch.why_not", check)
-        bad, good = first_process.soon(org, b"b"), first_process.soon(other, b"c")
+        bad, good = (
+            first_process.append_in_task(org, b"b"),
+            first_process.append_in_task(other, b"c"),
+        )
         with pytest.raises(RuntimeError):
             await bad
         assert (await good).head.seq == 0
