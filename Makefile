@@ -15,6 +15,8 @@ TYPED := ledger server tests bench .ci/everything_ran.py
 
 # Arguments of pytest (`make test ARGS="-k sequencer"`) or of `quire serve`.
 ARGS ?=
+# Tests that run at once: twice as many as two cores take, as many a test waits for a process.
+WORKERS ?= 4
 # The folder of PostgreSQL programs for `make test-postgres`.
 PG_BIN ?=
 # The number of kill-and-recover rounds of `make torture`.
@@ -33,7 +35,7 @@ serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0
 .PHONY: test
 test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
 	@.ci/system-packages test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 # The ring to run during work: all pure tests, with a tenth of the generated examples, and a thin
 # slice of the tests on the real PostgreSQL. New tests in tests/unit are included automatically.
@@ -45,19 +47,19 @@ QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parse
 
 .PHONY: test-quick
 test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
 
 .PHONY: test-slow
 test-slow: .venv/.dev .venv-s3/.done ## Run the slow tests, which the suite leaves out
 	@.ci/system-packages test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow --timeout 600 $(ARGS)
 
 test-slow: .venv/.go/.done
 
 .PHONY: test-postgres
 test-postgres: .venv/.dev ## Run the storage tests on another PostgreSQL (PG_BIN=folder of initdb)
 	@test -x "$(PG_BIN)/initdb" || { echo "Name a folder that has initdb and postgres: make test-postgres PG_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
-	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n 2 --dist loadgroup tests/storage $(ARGS)
+	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/storage $(ARGS)
 
 .PHONY: test-ceph
 test-ceph: .venv/.dev ## Run the archive tests against Ceph's object storage
@@ -84,6 +86,10 @@ lint: .venv/.dev ## Check style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard $(TYPED))
 	$(BIN)/lint-imports
+
+.PHONY: docs
+docs: .venv/.runtime ## Write the tables of docs/ that are made from the code
+	@$(BIN)/python -m server.app.reference
 
 .PHONY: bench
 bench: .venv/.dev ## Measure speed (QUICK=1: a tenth of the work)

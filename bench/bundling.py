@@ -1,4 +1,4 @@
-"""Row about making evidence: a bundle of a whole trail, streamed into a file."""
+"""The row on making evidence: a bundle of a whole trail, streamed into a file."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ MIB: Final = 2**20
 
 
 def bundle_build(scope: Scope) -> Figure:
-    """Entries a second of a bundle with proofs, payloads and anchor; against a zip of its members.
+    """Measure building a bundle with proofs, payloads and anchor, in entries per second.
 
-    The zip is what Python makes of the same members in memory, each with its two digests.
+    The baseline is a zip of the same members, made by Python in memory, with two digests each.
     """
     scratch = scope.stage.database()
     (org,) = tenants.create(scratch)
@@ -83,7 +83,7 @@ async def _sign(url: str, memory: Path) -> None:
 
 
 def _build(order: VerificationSetup) -> AppendOutcome:
-    """One bundle, in a process of its own."""
+    """Build one bundle in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bundling.measured"],
         input=msgspec.json.encode(order),
@@ -106,7 +106,7 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _zip(members: list[tuple[str, bytes]]) -> float:
-    """Seconds for a zip of these members, stored, with SHA-256 and BLAKE3 of each."""
+    """Return the seconds for a stored zip of these members, with SHA-256 and BLAKE3 of each."""
     started = time.perf_counter()
     with zipfile.ZipFile(BytesIO(), "w", zipfile.ZIP_STORED) as bundle:
         for name, data in members:

@@ -1,4 +1,4 @@
-"""The load client, a process of its own: orders on stdin, outcomes on stdout, a line each."""
+"""The load client, a separate process: orders on stdin, outcomes on stdout, one line each."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ LIMIT_S: Final = 180.0
 
 
 class Target(msgspec.Struct):
-    """Where requests go: a path, and the API key that is sent along ("" for none)."""
+    """The target of requests: a path, and the API key to send ("" for none)."""
 
     path: str
     key: str = ""
 
 
 class VerificationSetup(msgspec.Struct, kw_only=True):
-    """So many requests over so many connections, spread over the targets in turn.
+    """An order of ``requests`` over ``connections``, spread over the targets in turn.
 
-    ``batch``: bodies of 1,000 events, else of one; ``get``: none. ``minimal``
-    asks for a minimal answer. ``rate``: so many requests a second, else as fast
-    as they are answered.
+    ``batch``: bodies of 1,000 events, else of one event; ``get``: no body.
+    ``minimal`` requests minimal answers. ``rate``: requests per second, or 0 to
+    send each as soon as the previous one is answered.
     """
 
     port: int
@@ -47,7 +47,7 @@ class VerificationSetup(msgspec.Struct, kw_only=True):
 
 
 class AppendOutcome(msgspec.Struct):
-    """Seconds from the first byte sent to the last answer, and of each request; or what failed."""
+    """Seconds from the first sent byte to the last answer, and of each request; or the failure."""
 
     seconds: float = 0.0
     latencies_s: list[float] = []
@@ -55,11 +55,11 @@ class AppendOutcome(msgspec.Struct):
 
 
 class LoadFailed(Exception):
-    """The load client met an answer that was not expected."""
+    """The load client got an unexpected answer."""
 
 
 class LoadClient:
-    """The load client as the benchmark sees it; a context manager."""
+    """Starts and controls the load client's process; a context manager."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -91,7 +91,7 @@ class LoadClient:
 
 
 def _parts(order: VerificationSetup) -> Callable[[int], list[bytes]]:
-    """What is sent as request number n."""
+    """Return a function that gives the parts of request number n."""
     if order.get:
         heads = [_head(order, target, None) for target in order.targets]
         return lambda number: [heads[number % len(heads)]]
@@ -128,9 +128,9 @@ async def _carry_out(order: VerificationSetup) -> AppendOutcome:
         async with asyncio.timeout(LIMIT_S):
             await work.finished
     except (wire.BadAnswer, TimeoutError) as error:
-        reason = str(error) or f"not done within {LIMIT_S:.0f} s"
-        told = f"{len(work.latencies_s)} of {order.requests} requests answered: {reason}"
-        return AppendOutcome(failure=told)
+        reason = str(error) or f"not finished within {LIMIT_S:.0f} s"
+        answered = f"{len(work.latencies_s)} of {order.requests} requests answered"
+        return AppendOutcome(failure=f"{answered}: {reason}")
     finally:
         for connection in connections:
             connection.close()
@@ -139,7 +139,7 @@ async def _carry_out(order: VerificationSetup) -> AppendOutcome:
 
 def main() -> None:
     """Carry out orders until stdin ends."""
-    # Standard output may be unbuffered (PYTHONUNBUFFERED), and then takes a part of what is written.
+    # If standard output is unbuffered (PYTHONUNBUFFERED), one write may write only a part.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as outcomes:
         for line in sys.stdin.buffer:
             outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=VerificationSetup)))

@@ -1,4 +1,4 @@
-"""Rows about signed logs: proofs and tiles over HTTP."""
+"""The rows on signed logs: proofs and tiles over HTTP."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PROOFS: Final = 10_000
 TILES: Final = 30_000
 CONNECTIONS: Final = 64
 TARGETS: Final = 2_000
-"""Different entries, tiles or bundles that are asked for."""
+"""Number of different entries, tiles or bundles that are requested."""
 PACE: Final = 200.0
-"""Tile reads a second at which their time is taken."""
+"""Tile reads per second at which the latency is measured."""
 PACED_REQUESTS: Final = 4_000
 PACED_RUNS: Final = 3
 P99: Final = 98
@@ -47,13 +47,13 @@ class Log(NamedTuple):
 
 
 class SignedTrail:
-    """The log that these rows read, built and signed when the first of them asks."""
+    """The log that these rows read, built and signed on first use."""
 
     def __init__(self) -> None:
         self._log: Log | None = None
 
     def log(self, scope: Scope) -> Log:
-        """A log of a million entries (a tenth when quick)."""
+        """Return a log of a million entries (a tenth when quick)."""
         if self._log is None:
             scratch = scope.stage.database()
             (org,) = tenants.create(scratch)
@@ -68,7 +68,7 @@ class SignedTrail:
 
 @contextmanager
 def _rivals(scope: Scope, log: Log) -> Iterator[tuple[int, int, LoadClient]]:
-    """The ports of server and bare app, and the client for both."""
+    """Start server, bare app and client; give the two ports and the client."""
     stage = scope.stage
     with stage.server(log.scratch) as port, stage.noop() as bare, LoadClient() as client:
         yield port, bare, client
@@ -82,7 +82,7 @@ def _rate(client: LoadClient, port: int, targets: Sequence[Target], count: int) 
 
 
 def proofs(scope: Scope, trail: SignedTrail) -> Figure:
-    """Inclusion proofs with their anchoring over HTTP, against the no-op route."""
+    """Measure inclusion proofs with their anchoring over HTTP, against the no-op route."""
     log, runs = trail.log(scope), scope.runs(7)
     count = scope.sized(PROOFS, least=200)
     targets = uvloop.run(_proof_targets(log))
@@ -98,7 +98,7 @@ def proofs(scope: Scope, trail: SignedTrail) -> Figure:
 
 
 async def _proof_targets(log: Log) -> list[Target]:
-    """Proofs of entries all over the trail."""
+    """Return the targets of proofs for entries spread over the trail."""
     seqs = random.Random(0).sample(range(log.size), min(TARGETS, log.size))
     connection = await asyncpg.connect(log.scratch.server_url)
     try:
@@ -113,7 +113,7 @@ async def _proof_targets(log: Log) -> list[Target]:
 
 
 def tiles(scope: Scope, trail: SignedTrail) -> Figure:
-    """Tiles of hashes over HTTP, against the no-op route; and their p99 when asked for in time."""
+    """Measure tiles of hashes over HTTP against the no-op route, and their p99 at a fixed rate."""
     log, runs = trail.log(scope), scope.runs(7)
     count = scope.sized(TILES, least=200)
     targets = _sampled(log, [tile.path() for tile in tiles_of(log.size)])

@@ -1,4 +1,4 @@
-"""One verification in a process of its own: its order on stdin, its outcome on stdout."""
+"""One verification in a separate process: its order on stdin, its outcome on stdout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLE_S: Final = 0.25
 
 
 class VerificationSetup(msgspec.Struct):
-    """Verify entries 0 to ``count - 1`` of an org's trail, the whole trail where there are no more."""
+    """An order to verify entries 0 to ``count - 1`` of an org's trail; None: the whole trail."""
 
     database_url: str
     org_id: int
@@ -31,7 +31,7 @@ class VerificationSetup(msgspec.Struct):
 
 
 class AppendOutcome(msgspec.Struct):
-    """How long it took, from the call to the verdict, and what the verdict is."""
+    """The seconds from the call to the verdict, and the verdict."""
 
     seconds: float
     entries: int
@@ -39,9 +39,9 @@ class AppendOutcome(msgspec.Struct):
 
 
 class Verified(NamedTuple):
-    """Seconds, and the peak memory of all its processes together, in bytes.
+    """The seconds of a verification, and the peak memory of all its processes in bytes.
 
-    ``rss`` counts pages that processes share once for each, ``pss`` once.
+    ``rss`` counts shared pages once per process, ``pss`` once in all.
     """
 
     seconds: float
@@ -50,7 +50,7 @@ class Verified(NamedTuple):
 
 
 class VerificationWrong(Exception):
-    """The verification of a right trail did not end with a good verdict."""
+    """A valid trail did not verify."""
 
 
 def verify(
@@ -69,18 +69,18 @@ def verify(
         watch = MemoryWatch(process.pid)
         watch.start()
         try:
-            told, _ = process.communicate(msgspec.json.encode(order))
+            output, _ = process.communicate(msgspec.json.encode(order))
         finally:
             process.kill()
             watch.stop()
-    outcome = msgspec.json.decode(told, type=AppendOutcome)
+    outcome = msgspec.json.decode(output, type=AppendOutcome)
     if not outcome.valid or outcome.entries != count:
-        raise VerificationWrong(f"expected {count} good entries, found {outcome}")
+        raise VerificationWrong(f"expected {count} valid entries, got {outcome}")
     return Verified(outcome.seconds, watch.rss, watch.pss)
 
 
 class MemoryWatch(threading.Thread):
-    """Samples the memory of a process and of all it started, and keeps the peak."""
+    """Samples the memory of a process and its descendants, and keeps the peak."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -95,7 +95,7 @@ class MemoryWatch(threading.Thread):
             self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
 
     def stop(self) -> None:
-        """Take no more samples."""
+        """Stop sampling."""
         self._ended.set()
         self.join()
 
@@ -108,7 +108,7 @@ def _memory(pid: int) -> tuple[int, int]:
             full = process.memory_full_info()
             rss += full.rss
             pss += getattr(full, "pss", full.rss)
-    except psutil.Error:  # a process that ends is not at its peak
+    except psutil.Error:  # a process has ended, so this is not the peak
         return 0, 0
     return rss, pss
 
@@ -122,8 +122,8 @@ async def _verify(order: VerificationSetup) -> AppendOutcome:
     )
     started = time.perf_counter()
     result = await verify_trail(order.database_url, target, KEYRING, trust=order.trust)
-    right = result.fault_count == 0 and (order.count is not None or result.checks.tree is True)
-    return AppendOutcome(time.perf_counter() - started, result.verified_entries, right)
+    valid = result.fault_count == 0 and (order.count is not None or result.checks.tree is True)
+    return AppendOutcome(time.perf_counter() - started, result.verified_entries, valid)
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""What stands in front of the ledger: HTTP, command line, embedded database."""
+"""The server around the ledger: HTTP, command line, embedded database."""

@@ -1,8 +1,8 @@
-"""What a domain brings to the server: one ``FEATURE`` that all others read.
+"""The parts that a domain adds to the server, listed in one ``FEATURE``.
 
 The application reads its routes, the processes its tasks, the command line its commands, the
 settings its sections, the documentation and the tests all of it. Modules are named, not imported,
-so that a command line starts without the web framework and the database driver.
+so that the command line starts without the web framework and the database driver.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from typing import Any, NamedTuple
 
 
 class Command(NamedTuple):
-    """Where a command is (``package.module:attribute``), and the line about it in the help."""
+    """The location of a command (``package.module:attribute``), and its line in the help."""
 
     target: str
     summary: str
 
 
 class EntryKind(NamedTuple):
-    """The type of an entry that the server itself writes, and what such an entry says."""
+    """The type of an entry that the server itself writes, and its meaning."""
 
     event_type: str
     says: str
+
+
+class DataFile(NamedTuple):
+    """A file in the data directory, or a folder whose name ends in ``/``, and its content."""
+
+    name: str
+    content: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +39,13 @@ class Feature:
     """One domain of the server.
 
     ``routes`` name Litestar routers (``package.module:attribute``), in the order of the API's
-    description; ``tags`` are the parts of the description that they stand under, those of an
+    description; ``tags`` are the sections of the description that list them, those of an
     ``administrative`` domain after all others. ``errors`` name the packages whose error classes
-    state problems. ``settings`` are sections that the domain adds to the settings, frozen dataclasses
-    (:mod:`server.settings.section`). ``tasks`` name coroutine functions that a worker runs with its services until it ends.
-    ``metrics`` name modules that add metrics to ``server.metrics.REGISTRY``.
+    state problems. ``settings`` are sections that the domain adds to the settings, frozen
+    dataclasses (:mod:`server.settings.section`). ``tasks`` name coroutine functions that a worker
+    runs with its services until it ends. ``metrics`` name modules that add metrics to
+    ``server.metrics.REGISTRY``.
+    ``data_files`` are the files that the domain writes into the data directory.
     """
 
     name: str
@@ -49,20 +58,21 @@ class Feature:
     tasks: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     entry_kinds: tuple[EntryKind, ...] = ()
+    data_files: tuple[DataFile, ...] = ()
 
 
 def load(target: str) -> Any:
-    """The object that ``package.module:attribute`` names."""
+    """Import and return the object that ``package.module:attribute`` names."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 
 
 def tags_of(features: Iterable[Feature]) -> dict[str, str]:
-    """The parts of the API's description in their order."""
+    """Return the sections of the API's description, in their order."""
     ordered = sorted(features, key=lambda feature: feature.administrative)
     return {name: text for feature in ordered for name, text in feature.tags.items()}
 
 
 def added_settings(features: Iterable[Feature]) -> list[type]:
-    """The sections that features add to the settings of Quire."""
+    """Return the sections that features add to the settings of Quire."""
     return [section for feature in features for section in feature.settings]

@@ -35,7 +35,8 @@ BATCH_SECONDS: Final = Histogram(
 )
 MISHAPS: Final = Counter(
     "quire_append_internal_errors",
-    "Exceptions beside the commit of an append transaction, by step: settle, observe, health, release or turn",
+    "Exceptions outside the commit of an append transaction, by step: settle, observe, health, "
+    "release or turn",
     ["step"],
     registry=REGISTRY,
 )
@@ -57,12 +58,12 @@ CLOCK_LEAPS: Final = Counter(
 )
 CLOCK_OFF: Final = Gauge(
     "quire_clock_off_seconds",
-    "By how much the wall clock is off while appends wait for it; 0 while they do not",
+    "Seconds by which the wall clock is off while appends wait for it; 0 while none wait",
     multiprocess_mode="livemax",
     registry=REGISTRY,
 )
 
-# Of the database, not of a process: whichever worker is asked tells the newest.
+# These describe the database, not a process: each scrape returns the most recent value.
 UNSIGNED: Final = Gauge(
     "quire_unsigned_entries",
     "Entries that no checkpoint covers yet",
@@ -83,19 +84,19 @@ SIGNED_AT: Final = Gauge(
 )
 ARCHIVER_CPU: Final = Gauge(
     "quire_archiver_cpu_seconds",
-    "CPU that archiving in the target has taken, over all archivers there were",
+    "CPU seconds that all archivers have spent on the target so far",
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
 ARCHIVED_OBJECTS: Final = Gauge(
     "quire_archived_objects",
-    "Objects that were stored in the archive target",
+    "Objects stored in the archive target",
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
 ARCHIVED_BYTES: Final = Gauge(
     "quire_archived_bytes",
-    "Bytes that were stored in the archive target",
+    "Bytes stored in the archive target",
     multiprocess_mode="mostrecent",
     registry=REGISTRY,
 )
@@ -113,21 +114,13 @@ ARCHIVE_AGE: Final = Gauge(
 )
 
 
-def observe_batch(entries: int, seconds: float) -> None:
-    """Count one committed transaction."""
-    ENTRIES.inc(entries)
-    TRANSACTIONS.inc()
-    BATCH_ENTRIES.observe(entries)
-    BATCH_SECONDS.observe(seconds)
-
-
 def count_mishap(step: str) -> None:
-    """Count one exception beside the commit of an append transaction."""
+    """Count one exception outside the commit of an append transaction."""
     MISHAPS.labels(step).inc()
 
 
 def exposition() -> tuple[bytes, str]:
-    """The metrics as text, and its content type."""
+    """Return the metrics as text, and their content type."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 
 class StartupRefused(Exception):
-    """The server refuses to start; the message tells the operator what to do next.
+    """The server refuses to start; the message says what the operator has to do.
 
     Command lines print the message without a traceback and exit with code 2.
     """

@@ -1,8 +1,8 @@
-"""Tiled logs: a tree and its entries as a finite set of files that never change.
+"""Tiled logs: a tree and its entries as a finite set of immutable files.
 
-C2SP tlog-tiles; ``docs/format.md`` names the version. Coordinates, entry
-bundles, proofs made from tiles, and the verification of a whole log, all
-without I/O: whoever reads the files passes their bytes in.
+C2SP tlog-tiles; ``docs/format.md`` names the version. The package has coordinates,
+entry bundles, proofs made from tiles, and the verification of a whole log, all
+without I/O: the caller reads the files and passes their bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ledger.tiles.coordinates import (
     EntryTile,
     Tile,
     bundles_of,
+    by_tile,
     parse_path,
     tile_in,
     tiles_of,
@@ -57,6 +58,7 @@ __all__ = [
     "Tile",
     "TileProofs",
     "bundles_of",
+    "by_tile",
     "consistency_proof",
     "edge_from_tiles",
     "gunzip_bounded",

@@ -1,1 +1,1 @@
-"""Who may do what: API keys, roles, and the directory of orgs."""
+"""Access control: API keys, roles, and the directory of orgs."""

@@ -1,8 +1,8 @@
-"""Who is calling: API keys, their principals, and what each role may do.
+"""Authenticates callers: API keys and their principals.
 
-A key is ``quire_live_<id>_<secret>``. Only a keyed hash of the secret is
-stored. Principals are cached; a revocation reaches every server by NOTIFY, and
-no cached principal outlives ``TTL_S`` even when the notifications are cut.
+A key is ``quire_live_<id>_<secret>``. Only a keyed hash of the secret is stored. Principals are
+cached; a revocation reaches every server by NOTIFY, and no cached principal is kept longer than
+``TTL_S`` even if the notifications are lost.
 """
 
 from __future__ import annotations
@@ -34,19 +34,27 @@ class Principal(NamedTuple):
     org_id: int | None
     role: Role
 
-    def may(self, what: Right) -> bool:
-        """Whether the caller's role permits this."""
-        return self.role in what.roles
+    def may(self, right: Right) -> bool:
+        """Return whether the caller's role has a right."""
+        return self.role in right.roles
+
+    def require(self, right: Right) -> None:
+        """Raise Forbidden if the caller's role does not have a right."""
+        if not self.may(right):
+            raise Forbidden(
+                f"this API key has the role {self.role}, which may not {right}; "
+                f"use a key with the role {right.needed()}"
+            )
 
 
 class Unauthorized(QuireError):
-    """No key, or none that is valid."""
+    """The request has no API key, or an invalid one."""
 
     problem_type = ProblemType("unauthorized", 401, "No valid API key")
 
 
 class Forbidden(QuireError):
-    """A valid key whose role does not permit what was asked."""
+    """The key is valid, but its role does not permit the request."""
 
     problem_type = ProblemType("forbidden", 403, "Not permitted for this key's role")
 
@@ -69,12 +77,12 @@ class Authenticator:
         self._forgotten = 0
 
     def new_key(self) -> NewKey:
-        """Make a key of 192 bits."""
+        """Return a new key with a secret of 192 bits."""
         key_id, secret = secrets.token_hex(8), secrets.token_hex(24)
         return NewKey(key_id, f"quire_live_{key_id}_{secret}", self._hash(secret))
 
     def read_key(self, token: str) -> NewKey | None:
-        """A key made before, from its token; None for other text."""
+        """Return the key of a token made earlier; None for other text."""
         match = _TOKEN.fullmatch(token)
         return None if match is None else NewKey(match[1], token, self._hash(match[2]))
 
@@ -82,14 +90,14 @@ class Authenticator:
         return hmac.digest(self._pepper, secret.encode(), "sha256")
 
     def cached(self, token: str) -> Principal | None:
-        """The principal of a token that was checked moments ago."""
+        """Return the cached principal of a token; None if there is none, or it expired."""
         found = self._cache.get(token)
         if found is None or found[1] < time.monotonic():
             return None
         return found[0]
 
     async def principal(self, token: str) -> Principal:
-        """The principal of a token. Raises Unauthorized, always with the same message."""
+        """Return the principal of a token. Raises Unauthorized, always with the same message."""
         found = self._cache.get(token)
         if found is None or found[1] < time.monotonic():
             principal = await self._look_up(token)
@@ -97,17 +105,18 @@ class Authenticator:
             principal = found[0]
         if principal is None:
             raise Unauthorized(
-                "this API key is not valid: it was mistyped or revoked; an admin of the org can make one"
+                "this API key is not valid: it was mistyped or revoked; an admin of the org can "
+                "make a new one"
             )
         return principal
 
     async def _look_up(self, token: str) -> Principal | None:
         match = _TOKEN.fullmatch(token)
         if match is None:
-            return None  # told without the database; a cache of such texts has no bound
+            return None  # without a query, and not cached: such texts are unbounded in number
         forgotten = self._forgotten
         principal = self._check(await orgs.key_by_id(self._database, match[1]), match[2])
-        # What was read before a revocation may not outlive it.
+        # A record read before a revocation must not be cached after it.
         if forgotten == self._forgotten:
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
@@ -130,13 +139,13 @@ class Authenticator:
             del self._cache[token]
 
     def forget_all(self) -> None:
-        """Drop everything: revocations may have been missed."""
+        """Drop all keys from the cache: revocations may have been missed."""
         self._forgotten += 1
         self._cache.clear()
 
 
 def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The token of a request's raw headers, or None."""
+    """Return the token in a request's raw headers, or None."""
     token = None
     for name, value in headers:
         if name == b"authorization":

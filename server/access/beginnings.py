@@ -1,7 +1,7 @@
-"""The first start: a platform key, and with the embedded database a demo org.
+"""The first start: creates a platform key, and with the embedded database a demo org.
 
-Every step can be repeated: a key file is written before its key is stored, so
-a crash between the two is made good by the next start.
+Every step can be repeated: a key file is written before its key is stored, so after a crash
+between the two the next start stores the key.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["DEMO_KEY", "DEMO_ORG", "PLATFORM_KEY", "begin"]
 
 
 async def begin(settings: Settings, secrets: ServerSecrets, database: Database) -> KeyFile:
-    """Make sure there is a platform key, and on a new embedded database the demo org.
+    """Make sure that a platform key exists, and on a new embedded database the demo org.
 
-    Returns what the platform key's file of this machine is worth.
+    Returns the state of this machine's platform key file.
     """
     authenticator = Authenticator(database, secrets.master_key)
     platform_keys = await orgs.list_keys(database, None)
@@ -60,7 +60,7 @@ async def _demo(
 
 
 async def _file_key(path: Path, database: Database, authenticator: Authenticator) -> NewKey:
-    """The key of this file, made and written there when it is not yet."""
+    """Return the key in this file; make it and write the file if it does not exist."""
     written = read_private_file(path)
     if written is None:
         new = authenticator.new_key()
@@ -69,10 +69,10 @@ async def _file_key(path: Path, database: Database, authenticator: Authenticator
         return new
     key = authenticator.read_key(written.decode("ascii", "replace").strip())
     if key is None or await orgs.key_by_id(database, key.key_id) is not None:
-        what = "does not hold an API key" if key is None else "holds a key that was used before"
+        problem = "does not hold an API key" if key is None else "holds a key that was used before"
         away = shlex.quote(f"{path}.old")
         raise StartupRefused(
-            f"{path} {what}. Move it away and start again, which makes a new one: "
+            f"{path} {problem}. Move it away and start again, which makes a new key: "
             f"mv {shlex.quote(str(path))} {away}"
         )
     return key

@@ -1,7 +1,7 @@
-"""What the file with the platform's API key is worth.
+"""Checks the file that holds the platform's API key.
 
-The database holds only a keyed hash of that key, so a file that is lost can't be read back:
-`quire keys platform rotate` makes a new one.
+The database holds only a keyed hash of that key, so a lost file can't be restored from it:
+`quire keys platform rotate` makes a new key.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ ROTATE: Final = "quire keys platform rotate"
 
 
 class KeyFile(Enum):
-    """What the file is worth; the value is what the start says of it."""
+    """The state of the file; the value describes it in the log and the banner."""
 
     VALID = ""
     MISSING = "is not on this machine"
     UNREADABLE = "can't be read"
-    FOREIGN = "does not hold a key of this database, or one that was revoked"
+    FOREIGN = "does not hold a valid key of this database"
 
 
 async def state_of(path: Path, database: Database, authenticator: Authenticator) -> KeyFile:
-    """Whether the file opens the platform; what is wrong with it is logged with the way on."""
+    """Return the state of the file; log a problem with the command that replaces the key."""
     try:
         state = await _state(path, database, authenticator)
         reason = f"{path} {state.value}"
     except SecretsError as error:
         state, reason = KeyFile.UNREADABLE, str(error)
     if state is not KeyFile.VALID:
-        # On all machines but the first it is missing, and that is meant.
+        # It is expected to be missing on all machines but the first.
         report = log.info if state is KeyFile.MISSING else log.warning
         report(
-            "the platform key of this machine can't be used; all else works",
+            "the platform key of this machine can't be used; everything else works",
             reason=reason,
             new_key=ROTATE,
         )

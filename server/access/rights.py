@@ -1,4 +1,4 @@
-"""Roles of API keys, and the rights that routes ask for."""
+"""Roles of API keys, and the rights that routes require."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Role(StrEnum):
-    """What a key is for."""
+    """The role of an API key."""
 
     PLATFORM = "platform"
     ADMIN = "admin"
@@ -16,7 +16,7 @@ class Role(StrEnum):
 
 
 class Right(NamedTuple):
-    """One thing that a caller may do, in words that follow "may", and the roles that may do it."""
+    """A right, in words that follow "may", and the roles that have it."""
 
     words: str
     roles: frozenset[Role]
@@ -24,14 +24,19 @@ class Right(NamedTuple):
     def __str__(self) -> str:
         return self.words
 
+    def needed(self) -> str:
+        """Return the roles that have the right, for a message; without platform if it can be."""
+        roles = [role for role in Role if role in self.roles and role is not Role.PLATFORM]
+        return " or ".join(roles or [Role.PLATFORM])
+
 
 def right(words: str, *roles: Role) -> Right:
-    """A right of these roles; the platform's keys have every right."""
+    """Return a right of these roles; platform keys have every right."""
     return Right(words, frozenset({Role.PLATFORM, *roles}))
 
 
 class May:
-    """The rights of the ledger itself; a domain of its own makes more with :func:`right`."""
+    """The rights of the ledger itself; another domain adds its own with :func:`right`."""
 
     APPEND: Final = right("append entries", Role.ADMIN, Role.MEMBER)
     READ: Final = right("read entries", Role.ADMIN, Role.MEMBER, Role.VIEWER)

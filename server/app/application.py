@@ -17,19 +17,20 @@ from litestar.datastructures import State
 from server.app.features import FEATURES
 from server.feature import Feature, load, tags_of
 from server.http.api.description import describe
-from server.http.guard import guard, require_promises
+from server.http.caller import guard
+from server.http.contract import require_promises
 from server.http.problems import HANDLERS
 from server.settings import Settings
 from server.trails.services import Services
 
 
 def routers(features: Sequence[Feature]) -> list[Router]:
-    """The routers of all features."""
+    """Return the routers of all features."""
     return [load(target) for feature in features for target in feature.routes]
 
 
 def description(features: Sequence[Feature] = FEATURES) -> bytes:
-    """The OpenAPI document of all features."""
+    """Return the OpenAPI document of all features."""
     packages = [name for feature in features for name in feature.errors]
     return describe(routers(features), tags_of(features), packages)
 
@@ -39,9 +40,9 @@ def create_app(
     open_services: Callable[[], Awaitable[Services]],
     features: Sequence[Feature] = FEATURES,
 ) -> Litestar:
-    """The application; the services open with its lifespan and close with it.
+    """Return the application; its lifespan opens and closes the services.
 
-    Raises NoRightStated where a route does not say who may call it.
+    Raises NoRightStated where a route does not state the right that it requires.
     """
     for module in (name for feature in features for name in feature.metrics):
         import_module(module)

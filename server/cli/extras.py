@@ -1,7 +1,7 @@
-"""Names what to install where a package of an extra is missing.
+"""Names the extra to install where a Python package is missing.
 
-`pip install quire-ledger` brings the formats, the client and `quire-verify`. What `quire` needs
-beside them is in extras, so any import of it can fail.
+`pip install quire-ledger` installs the formats, the client and `quire-verify`. The other packages
+that `quire` needs are in extras, so each import of them can fail.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ DISTRIBUTION: Final = "quire-ledger"
 _OURS: Final = frozenset({"ledger", "server"})
 _DEFAULT_EXTRA: Final = "server"
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+).*;.*\bextra == ['\"](?P<extra>[\w.-]+)['\"]")
-"""A line of the metadata that an extra asks for."""
+"""A requirement in the package's metadata that belongs to an extra."""
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """Says which package is missing and how to install it; None where it is a module of Quire."""
+    """Return which package is missing and how to install it; None for a module of Quire."""
     package = (error.name or "").partition(".")[0]
     if not package or package in _OURS:
         return None
@@ -30,14 +30,14 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 
 def _extra_of(package: str) -> str:
-    """The extra that asks for a package; `server` for what its packages need themselves."""
+    """Return the extra that requires a package; `server` for a dependency of its packages."""
     from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415 - slow to load
 
     with suppress(PackageNotFoundError):
         for line in requires(DISTRIBUTION) or ():
-            asked = _REQUIREMENT.match(line)
-            if asked is not None and _normal(asked["name"]) == _normal(package):
-                return asked["extra"]
+            requirement = _REQUIREMENT.match(line)
+            if requirement is not None and _normal(requirement["name"]) == _normal(package):
+                return requirement["extra"]
     return _DEFAULT_EXTRA
 
 

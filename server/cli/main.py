@@ -1,6 +1,6 @@
-"""The command `quire`: runs the server, and speaks to one.
+"""The command `quire`: runs the server, and calls its API.
 
-Exit codes: 0 done or verified, 1 done and the finding is bad (refuted, a line that is no event),
+Exit codes: 0 done or verified, 1 done with a bad finding (refuted, a line that is not an event),
 2 not done, 3 incomplete, 130 after ^C.
 """
 
@@ -16,7 +16,7 @@ from server.feature import Command, Feature
 __all__ = ["commands", "main"]
 
 _EPILOG = """\b
-Commands that speak to a server read
+Commands that call a server read
   QUIRE_URL      its address (http://127.0.0.1:8080)
   QUIRE_API_KEY  the API key; without it, and for a server on this machine,
                  platform.key in the data directory (.quire) is used
@@ -24,7 +24,7 @@ Commands that speak to a server read
 
 
 def commands(features: Iterable[Feature]) -> dict[str, Command]:
-    """The commands of all features, in the order of the help."""
+    """Return the commands of all features, in the order of the help."""
     return {name: command for one in features for name, command in one.commands.items()}
 
 
@@ -36,4 +36,4 @@ def commands(features: Iterable[Feature]) -> dict[str, Command]:
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    """Quire, an append-only ledger that nobody can alter unnoticed."""
+    """Quire, an append-only ledger that makes every alteration detectable."""

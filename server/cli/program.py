@@ -13,7 +13,7 @@ NOT_DONE = 2
 
 
 def main() -> int:
-    """Run the command of the program's arguments; returns only where it can't be run."""
+    """Run the command line; return only if one of its packages is not installed."""
     try:
         from server.cli.main import main as command  # noqa: PLC0415 - needs the extra `server`
 

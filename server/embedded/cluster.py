@@ -39,9 +39,9 @@ _OWN = "sslmode=disable&sslnegotiation=postgres&target_session_attrs=any"
 class EmbeddedPostgres:
     """One PostgreSQL cluster in a data directory, for the process that holds its DataDirLock.
 
-    PostgreSQL is a child of this process, so that a dead one is reaped at once, but in a session
-    of its own: when this process is killed PostgreSQL goes on, and the next `start` adopts it.
-    All methods block; `ensure_running` is quick while all is well.
+    PostgreSQL is a child of this process, so that it is reaped at once when it dies, but in its
+    own session: if this process is killed, PostgreSQL keeps running and the next `start` adopts
+    it. All methods block; `ensure_running` is quick while PostgreSQL runs.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -63,12 +63,12 @@ class EmbeddedPostgres:
         return self._claim()[0].data
 
     def initialise(self) -> None:
-        """Create the cluster's files if there are none; `start` does this too."""
+        """Create the cluster's files if they do not exist; `start` does this too."""
         files, account = self._claim()
         files.initialise(program_folder(account))
 
     def start(self) -> None:
-        """Bring PostgreSQL up: create the cluster if needed, adopt a running one, or start it.
+        """Start PostgreSQL: create the cluster if needed, adopt a running one, or start it.
 
         Returns when it accepts connections. Raises EmbeddedPostgresError.
         """
@@ -88,17 +88,17 @@ class EmbeddedPostgres:
         self._await_ready(files, self._child.pid)
 
     def attach(self) -> bool:
-        """Use the cluster that a running server started; False where none runs.
+        """Use the cluster that a running server started; return False if none runs.
 
-        It is not this process's to stop then. Raises EmbeddedPostgresError.
+        This process must not stop it then. Raises EmbeddedPostgresError.
         """
         return self._adopt()
 
     def ensure_running(self) -> bool:
-        """Start PostgreSQL again if it died; returns whether it had to.
+        """Start PostgreSQL again if it died; return whether it had died.
 
-        To be called every second or so, from a thread: a check costs microseconds, a restart as
-        long as crash recovery takes. Raises EmbeddedPostgresError when it cannot be started.
+        Call it every second or so, from a thread: a check takes microseconds, a restart as long
+        as crash recovery. Raises EmbeddedPostgresError when PostgreSQL cannot be started.
         """
         if self._alive():
             self._claim()[0].prune_logs()
@@ -110,7 +110,7 @@ class EmbeddedPostgres:
         """Fast shutdown: open transactions are rolled back, a checkpoint is written.
 
         Does nothing when PostgreSQL is not running. Raises EmbeddedPostgresError if it has to be
-        cut off; the next start then recovers from the WAL, without loss.
+        killed; the next start then recovers from the WAL, without loss.
         """
         if self._pid is None or not self._alive():
             return
@@ -123,15 +123,15 @@ class EmbeddedPostgres:
         if not self._await_end(_QUIT_SECONDS):
             raise EmbeddedPostgresError(f"PostgreSQL (process {pid}) does not stop.")
         raise EmbeddedPostgresError(
-            f"PostgreSQL did not finish its shutdown within {_STOP_SECONDS} s and was cut off; "
-            "nothing is lost, the next start takes longer."
+            f"PostgreSQL did not finish its shutdown within {_STOP_SECONDS} s and was killed; "
+            "nothing is lost, but the next start takes longer."
         )
 
     def url(self, role: str, database: str | None = None) -> str:
-        """Connection URL for a role, over the socket.
+        """Return the connection URL for a role, over the socket.
 
-        The database defaults to `quire`, for the superuser to `postgres`. All that PGPORT,
-        PGDATABASE, PGSSLMODE and the like could say is spelled out, so that they change nothing.
+        The database defaults to `quire`, for the superuser to `postgres`. The URL sets everything
+        that PGPORT, PGDATABASE, PGSSLMODE and the like could change.
         """
         if not self._port:
             raise EmbeddedPostgresError("PostgreSQL has not been started.")
@@ -146,9 +146,9 @@ class EmbeddedPostgres:
         return self._claimed
 
     def _adopt(self) -> bool:
-        """Take over a postmaster that an earlier process left, waiting for it to be ready.
+        """Adopt a postmaster that an earlier process left running; wait until it is ready.
 
-        False when there is none, or when it was on its way down and has gone.
+        Returns False if there is none, or if it was stopping and has ended.
         """
         files, _ = self._claim()
         found = read_pid_file(files.data)
@@ -180,7 +180,7 @@ class EmbeddedPostgres:
         self._socket_dir, self._port = state.socket_dir, state.port
 
     def _remove_outside_socket(self) -> None:
-        """Leave no empty directory in /tmp, where the socket did not fit into the home."""
+        """Remove the socket's directory if it is in /tmp, where it did not fit into the home."""
         if self._socket_dir.parent != self._claim()[0].home:
             with contextlib.suppress(OSError):
                 self._socket_dir.rmdir()
@@ -208,23 +208,23 @@ class EmbeddedPostgres:
 
 
 def _wait_for_orphans(files: ClusterFiles) -> None:
-    """Wait until no backend of a killed postmaster is left: they still share its memory.
+    """Wait until all backends of a killed postmaster have ended: they still use its memory.
 
-    Most go at once. One in the middle of a long statement is told to quit after a while, which
-    loses nothing: its transaction cannot commit any more.
+    Most end at once. A backend in a long statement gets SIGQUIT after a while, which loses
+    nothing, because its transaction cannot commit any more.
     """
     started = time.monotonic()
-    told = False
-    while left := orphans(files.cluster_name):
+    signalled = False
+    while remaining := orphans(files.cluster_name):
         waited = time.monotonic() - started
         if waited > _ORPHAN_SECONDS:
             raise EmbeddedPostgresError(
-                f"Processes {left} of a PostgreSQL that died still use {files.data}. "
-                "End them, then start again."
+                f"Processes of a PostgreSQL that died still use {files.data}: "
+                f"{', '.join(map(str, remaining))}. End them, then start again."
             )
-        if waited > _ORPHAN_PATIENCE_SECONDS and not told:
-            told = True
-            for pid in left:
+        if waited > _ORPHAN_PATIENCE_SECONDS and not signalled:
+            signalled = True
+            for pid in remaining:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGQUIT)
         time.sleep(_POLL_SECONDS)
@@ -234,7 +234,7 @@ def _remove_stale_locks(files: ClusterFiles) -> None:
     """Remove the lock files of a dead postmaster.
 
     PostgreSQL removes them itself, unless another process of its user has the old process id by
-    now or the old one is a zombie. Here nothing runs on the data directory any more.
+    now, or the old process is a zombie. At this point no process uses the data directory.
     """
     state = read_pid_file(files.data)
     if state is not None and is_postmaster(state.pid, files.data):

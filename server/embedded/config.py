@@ -14,7 +14,7 @@ _CGROUP_LIMITS = (
 
 
 def memory_bytes() -> int:
-    """Memory of this machine or container, whichever is less."""
+    """Return the memory of this machine or container, whichever is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in _CGROUP_LIMITS:
         try:
@@ -25,23 +25,23 @@ def memory_bytes() -> int:
 
 
 def shared_buffers_bytes(memory: int) -> int:
-    """A quarter of the memory, within 128 MiB and 2 GiB."""
+    """Return a quarter of the memory, within 128 MiB and 2 GiB."""
     return min(max(memory // 4, _SHARED_BUFFERS_MIN), _SHARED_BUFFERS_MAX)
 
 
 def server_settings(*, cluster_name: str, socket_dir: Path, log_dir: Path) -> str:
-    """Text of `quire.conf`, which is rewritten at every start.
+    """Return the text of `quire.conf`, which is rewritten at every start.
 
     `postgresql.conf` includes it; a line after that include overrides it.
     """
     settings: dict[str, str | int] = {
-        # Who can enter the socket's directory (0700) can connect; nobody else can.
+        # Only users that can enter the socket's directory (0700) can connect.
         "listen_addresses": "",
         "unix_socket_directories": _list_item(socket_dir),
         "unix_socket_permissions": "0700",
         "port": PORT,
         "max_connections": 200,
-        "cluster_name": cluster_name,  # in process titles: finds what a crash leaves behind
+        "cluster_name": cluster_name,  # in process titles, to find the processes that a crash leaves
         "shared_buffers": f"{shared_buffers_bytes(memory_bytes()) >> 20}MB",
         "max_wal_size": "4GB",
         "checkpoint_timeout": "15min",
@@ -67,6 +67,6 @@ def _quoted(value: str) -> str:
 
 
 def _list_item(path: Path) -> str:
-    """One item of a comma-separated list setting."""
+    """Return one item of a comma-separated list setting."""
     escaped = str(path).replace('"', '""')
     return f'"{escaped}"'

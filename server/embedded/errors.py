@@ -4,4 +4,4 @@ from server.refusal import StartupRefused
 
 
 class EmbeddedPostgresError(StartupRefused):
-    """The embedded PostgreSQL cannot be made, started or stopped; the message says why."""
+    """The embedded PostgreSQL cannot be created, started or stopped; the message says why."""

@@ -22,7 +22,7 @@ _TAIL_BYTES = 16 << 10
 
 
 class ClusterFiles:
-    """Paths below the cluster's home, and what is written there."""
+    """Paths below the cluster's home, and the files written there."""
 
     def __init__(self, home: ClusterHome) -> None:
         self._account: ClusterAccount = home.account
@@ -34,9 +34,9 @@ class ClusterFiles:
         self.cluster_name = f"quire-{self.identity}"
 
     def initialise(self, programs: Path) -> None:
-        """Create the cluster if there is none: whole or not at all, also through a crash.
+        """Create the cluster if it does not exist: completely or not at all, even if it crashes.
 
-        Raises EmbeddedPostgresError with what initdb said.
+        Raises EmbeddedPostgresError with the output of initdb.
         """
         if (self.data / "PG_VERSION").exists():
             self._require_version()
@@ -48,7 +48,8 @@ class ClusterFiles:
         self._account.write_file(
             config, f"{config.read_text(encoding='utf-8')}\ninclude '{_SETTINGS_NAME}'\n"
         )
-        # initdb has synced its files; from the rename on the cluster exists.
+        # initdb has synced its files. A crash here leaves only a scratch directory, which the
+        # next start removes; after the rename the cluster exists.
         scratch.rename(self.data)
         sync_directory(self.home)
 
@@ -73,23 +74,22 @@ class ClusterFiles:
         if version != str(MAJOR_VERSION):
             raise EmbeddedPostgresError(
                 f"The database in {self.data} was made by PostgreSQL {version}, and this version of "
-                f"quire brings {MAJOR_VERSION}. Move it with pg_dump and pg_restore, or pg_upgrade."
+                f"quire has {MAJOR_VERSION}. Move it with pg_dump and pg_restore, or pg_upgrade."
             )
 
     def write_settings(self) -> None:
-        """Write the settings of the next start, for this machine's memory, and the socket's place."""
+        """Write the settings of the next start: this machine's memory, the socket's directory."""
         text = server_settings(
             cluster_name=self.cluster_name, socket_dir=self._socket_dir(), log_dir=self.log_dir
         )
         self._account.write_file(self.data / _SETTINGS_NAME, text)
 
     def _socket_dir(self) -> Path:
-        """A directory for the socket that only the account can enter.
+        """Make and return a directory for the socket that only the account can enter.
 
-        Inside the home, else /tmp/quire-<hash> where the path is too long for a socket, has a
+        It is inside the home, or /tmp/quire-<hash> if the path is too long for a socket, has a
         comma, which separates hosts in a connection URL, or letters beyond ASCII, which are other
-        bytes in another locale. Not XDG_RUNTIME_DIR: that goes when the
-        user logs out.
+        bytes in another locale. XDG_RUNTIME_DIR is not used: it is removed when the user logs out.
         """
         directory = self.home / "socket"
         path = os.fsencode(directory / f".s.PGSQL.{PORT}")
@@ -104,7 +104,7 @@ class ClusterFiles:
         ):
             raise EmbeddedPostgresError(
                 f"{directory} is not a directory that only the database's user can enter. "
-                "Somebody else made it: remove it and start again."
+                "Another user made it: remove it and start again."
             )
         return directory
 
@@ -116,19 +116,21 @@ class ClusterFiles:
                 log.unlink()
 
     def log_tail(self) -> str:
-        """The last lines of what PostgreSQL said, for an error message."""
+        """Return the last lines of PostgreSQL's log, for an error message."""
         newest = sorted(self.log_dir.glob("postgresql-*.log"))[-1:]
         lines: list[str] = []
         for log in [*newest, self.startup_log]:
             lines += _last_lines(log)
         return "\n".join(lines)
 
-    def failure(self, what: str, said: str) -> EmbeddedPostgresError:
-        """An error that names the place, shows the end of what PostgreSQL said, and knows full disks."""
-        full = "No space left on device" in said
+    def failure(self, problem: str, output: str) -> EmbeddedPostgresError:
+        """Return an error with the place, the end of PostgreSQL's output, and advice on full disks."""
+        full = "No space left on device" in output
         advice = " The disk is full: free some space and start again." if full else ""
-        tail = "\n".join(f"  {line}" for line in said.strip().splitlines()[-_TAIL_LINES:])
-        return EmbeddedPostgresError(f"{what} in {self.home}.{advice} PostgreSQL said:\n{tail}")
+        tail = "\n".join(f"  {line}" for line in output.strip().splitlines()[-_TAIL_LINES:])
+        return EmbeddedPostgresError(
+            f"{problem} in {self.home}.{advice} PostgreSQL's output:\n{tail}"
+        )
 
 
 def _last_lines(log: Path) -> list[str]:

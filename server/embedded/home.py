@@ -1,12 +1,12 @@
-"""Where the cluster of a data directory lives, and which account owns it.
+"""Finds the directory of a cluster, its home, and the account that owns it.
 
-Normally `<data-dir>/postgres`. One case needs another place: root runs the server, PostgreSQL
-steps down to another user, and that user cannot enter the data directory (a checkout below
-/root, say). Permissions of folders that are not ours are never widened, so the cluster then goes
-to `/var/lib/quire/<random id>`, and `<data-dir>/postgres` is a symbolic link to it. The link is
-the record: the same data directory always finds the same cluster, moving the directory keeps it,
-and a new directory at an old path starts with a new cluster. `/var/lib/quire/<id>.data-dir`
-names the data directory, so that a copy of it is not mistaken for the original.
+The home is normally `<data-dir>/postgres`. One case needs another place: root runs the server,
+PostgreSQL runs as another user, and that user cannot enter the data directory (a checkout below
+/root, say). Permissions of existing folders are never widened, so the cluster then goes to
+`/var/lib/quire/<random id>`, and `<data-dir>/postgres` is a symbolic link to it. The link is the
+record: the same data directory always finds the same cluster, moving the directory keeps it, and a
+new directory at an old path starts with a new cluster. `/var/lib/quire/<id>.data-dir` names the
+data directory, so that a copy of it is not mistaken for the original.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ HOME_NAME = "postgres"
 
 @dataclass(frozen=True, slots=True)
 class ClusterHome:
-    """A directory that `account` owns with mode 0700; everything of the cluster is inside."""
+    """A directory that `account` owns with mode 0700; it holds all files of the cluster."""
 
     path: Path
     account: ClusterAccount
@@ -33,7 +33,7 @@ class ClusterHome:
 def claim_home(data_dir: Path) -> ClusterHome:
     """Find the cluster's home, or make it. `data_dir` is absolute and exists.
 
-    Raises EmbeddedPostgresError when it belongs to somebody else or cannot be reached.
+    Raises EmbeddedPostgresError if the home belongs to another user or cannot be reached.
     """
     place = data_dir / HOME_NAME
     if place.is_symlink():
@@ -48,13 +48,13 @@ def claim_home(data_dir: Path) -> ClusterHome:
 
 
 def make_system_state(account: ClusterAccount) -> Path:
-    """The directory for what root has to keep outside the data directory.
+    """Make the directory for the files that root keeps outside the data directory; return it.
 
-    Raises EmbeddedPostgresError where the account cannot enter it, before anything is put there.
+    Raises EmbeddedPostgresError if the account cannot enter it, before anything is written there.
     """
     try:
         SYSTEM_STATE.mkdir(mode=0o711, parents=True)
-        SYSTEM_STATE.chmod(0o711)  # whatever the umask took away
+        SYSTEM_STATE.chmod(0o711)  # regardless of the umask
     except FileExistsError:
         pass
     except OSError as error:
@@ -68,7 +68,7 @@ def make_system_state(account: ClusterAccount) -> Path:
 def _account_of(path: Path) -> ClusterAccount:
     owner = path.stat().st_uid
     if os.geteuid() == 0:
-        # Root's own home directory is one that a crash left between mkdir and chown.
+        # A home that root owns was left by a crash between mkdir and chown.
         return (
             _hand_over(path, ClusterAccount.system())
             if owner == 0
@@ -95,17 +95,17 @@ def _make_home(place: Path, data_dir: Path) -> ClusterHome:
 
 def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700)
-    folder.chmod(0o700)  # whatever the umask took away
+    folder.chmod(0o700)  # regardless of the umask
 
 
 def _make_outside(place: Path, data_dir: Path, account: ClusterAccount) -> Path:
-    """A home in the system's directory, and the link to it, or nothing of both."""
+    """Make a home in the system's directory and the link to it, or neither; return the home."""
     home = make_system_state(account) / secrets.token_hex(8)
     try:
         _write_record(_owner_record(home), data_dir)
         _make_private(home)
         _hand_over(home, account)
-        # A kill before this line leaves an empty directory that nothing refers to.
+        # A crash here leaves an empty directory that nothing refers to.
         place.symlink_to(home)
     except BaseException:
         _owner_record(home).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def _follow(place: Path, data_dir: Path) -> Path:
     home = place.resolve()
     if not home.is_dir():
         raise EmbeddedPostgresError(
-            f"The database of {data_dir} was in {home}, which is gone. Restore it from a backup, "
+            f"The database of {data_dir} was in {home}, which does not exist. Restore it from a backup, "
             f"or remove {place} to begin with an empty database."
         )
     record = _owner_record(home)
@@ -150,8 +150,8 @@ def _check_owner(record: Path, home: Path, data_dir: Path) -> None:
         return
     if (recorded / HOME_NAME).resolve() == home:
         raise EmbeddedPostgresError(
-            f"{data_dir} is a copy of {recorded}: both name the database in {home}, which has room "
-            f"for one. Remove {data_dir / HOME_NAME} to give the copy an empty database."
+            f"{data_dir} is a copy of {recorded}: both name the database in {home}, which only one "
+            f"can use. Remove {data_dir / HOME_NAME} to give the copy an empty database."
         )
     _write_record(record, data_dir)  # the data directory has been moved here
 

@@ -1,8 +1,8 @@
-"""What runs on a PostgreSQL data directory: its lock file and its processes.
+"""Finds the processes that use a PostgreSQL data directory, and reads its lock file.
 
 Processes are recognised by their command line, which every user may read: the postmaster's
 names the data directory, its children's titles begin with the cluster name. A process id alone
-proves nothing, since ids are used again.
+proves nothing, because ids are reused.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class Postmaster:
 
 
 def read_pid_file(data: Path) -> Postmaster | None:
-    """The lock file, or None where there is none or it is not complete yet."""
+    """Read the lock file; return None if it does not exist or is not complete yet."""
     try:
         lines = os.fsdecode((data / PID_FILE).read_bytes()).splitlines()
         if len(lines) < _PID_FILE_LINES:
@@ -37,10 +37,10 @@ def read_pid_file(data: Path) -> Postmaster | None:
 
 
 def is_postmaster(pid: int, data: Path) -> bool:
-    """Whether this process is alive and the postmaster of this data directory."""
+    """Return whether this process is alive and the postmaster of this data directory."""
     if not _PROC.joinpath("self").exists():
         return _exists(pid)
-    # A zombie has no command line any more: it is dead and only waits to be reaped.
+    # A zombie, which is dead and only waits to be reaped, has no command line.
     return os.fsencode(data) in _command_line(pid).split(b"\0")
 
 
@@ -51,7 +51,7 @@ def reap(pid: int) -> None:
 
 
 def orphans(cluster_name: str) -> list[int]:
-    """Processes of the cluster other than the postmaster: the ones that outlived it."""
+    """Return the processes of the cluster other than the postmaster, which outlived it."""
     title = f"postgres: {cluster_name}: ".encode()
     pids = [int(entry.name) for entry in _PROC.glob("[0-9]*")]
     return [pid for pid in pids if _command_line(pid).startswith(title)]

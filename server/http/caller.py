@@ -1,62 +1,111 @@
-"""From a request to its caller and the services; shared by all routes."""
+"""Finds the caller and the services of a request, and admits callers by the contract of a route.
+
+The right that a route requires is stated once, in its contract. The application runs
+:func:`guard` before every route; the short routes of :mod:`server.http.short_routes` call
+:func:`let_in` themselves.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import re
+from functools import cache
 from typing import Any, Final
 
 from litestar import Request
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
-from litestar.exceptions import InternalServerException
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
-from server.access.auth import Principal
-from server.http.contract import PROMISE, RouteContract
-from server.http.problems import BadRequest, RequestTimeout
+from server.access.auth import Forbidden, Principal, Unauthorized, token_of
+from server.http.contract import ORG, PROMISE, RouteContract
+from server.http.problems import BadRequest
 from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
 
-DRAIN_S: Final = 1.0
-DRAIN_BYTES: Final = 64 << 20
-
-
 ADMITTED: Final = "admitted"
-"""Where the guard leaves whom it let in, in the state of a request."""
-
+"""The key in a request's state under which the guard stores the admitted caller."""
 
 Admitted = tuple[OrgFacts | None, Principal | None]
-"""Whom the guard let in, and to which org: neither for an open route.
+"""The org and the principal that the guard admitted; neither for an open route.
 
-There is no principal where the org's log is public and the route needs no key for that. A plain
-tuple, as one is made for every request.
+There is no principal if the org's log is public and the route needs no key then. It is a plain
+tuple because every request makes one.
 """
+
+NOBODY: Final[Admitted] = (None, None)
+_INTEGER: Final = re.compile(r"-?[0-9]+")
+
+
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Admit the caller, or raise Unauthorized, Forbidden, NotFound or BadRequest."""
+    promise = handler.opt.get(PROMISE)
+    if promise is None:
+        if connection.scope.get("method") == "OPTIONS":
+            return  # Litestar's own answer, which names methods
+        raise Forbidden("this route can't be called")
+    assert isinstance(connection, Request)
+    await let_in(connection, promise, connection.path_params.get(ORG))
+    refuse_other_integers(connection)
+
+
+async def let_in(request: HttpRequest, promise: RouteContract, slug: str | None) -> None:
+    """Admit the caller; store org and principal in the state of the request."""
+    state = request.scope["state"]
+    if promise.open:
+        state[ADMITTED] = NOBODY
+        return
+    directory = services_of(request).directory
+    if promise.public and slug is not None:
+        org = await directory.public(slug)
+        if org is not None:
+            refuse_ignored(request)
+            state[ADMITTED] = org, None
+            return
+    principal = await _principal(request)
+    right = promise.right
+    if slug is not None and right is not None:
+        state[ADMITTED] = await directory.org(slug, principal, right), principal
+        return
+    if right is not None:
+        principal.require(right)
+    state[ADMITTED] = None, principal
+
+
+async def _principal(request: HttpRequest) -> Principal:
+    """Return the principal of the request's API key. Raises Unauthorized."""
+    token = token_of(request.scope["headers"])
+    if token is None:
+        raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
+    authenticator = services_of(request).authenticator
+    principal = authenticator.cached(token) or await authenticator.principal(token)
+    refuse_ignored(request)
+    return principal
 
 
 def services_of(request: HttpRequest) -> Services:
-    """The services of this process."""
+    """Return the services of this process."""
     services: Services = request.app.state.services
     return services
 
 
 def promise_of(request: HttpRequest) -> RouteContract:
-    """What the route of this request promises."""
+    """Return the contract of this request's route."""
     promise: RouteContract = request.route_handler.opt[PROMISE]
     return promise
 
 
 def principal_of(request: HttpRequest) -> Principal:
-    """The caller, whom the guard let in."""
+    """Return the principal that the guard admitted."""
     _, principal = _admitted(request)
     assert principal is not None, "this route needs a key"
     return principal
 
 
 def org_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, Principal]:
-    """The org of the path and the caller, whom the guard let in there."""
+    """Return the org of the path, and the principal that the guard admitted to it."""
     org, principal = _admitted(request)
     assert org is not None, "this route has an org in its path"
     assert org.slug == slug, "this is the org of the path"
@@ -65,7 +114,7 @@ def org_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, Principal]:
 
 
 def log_of(request: HttpRequest, slug: str) -> tuple[OrgFacts, bool]:
-    """The org of the path, and whether its log is public: read without a key."""
+    """Return the org of the path, and whether its log is public and read without a key."""
     org, principal = _admitted(request)
     assert org is not None, "this route has an org in its path"
     assert org.slug == slug, "this is the org of the path"
@@ -78,18 +127,18 @@ def _admitted(request: HttpRequest) -> Admitted:
 
 
 def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:
-    """Raise BadRequest for a query parameter that is not known: a misspelt filter finds all."""
+    """Raise BadRequest for an unknown query parameter: a misspelt filter would match everything."""
     unknown = sorted(set(request.query_params) - known)
     if unknown:
-        names = f"known: {', '.join(sorted(known))}" if known else "none is known"
-        raise BadRequest(f"{unknown[0][:64]!r} is no query parameter here; {names}")
+        names = f"known: {', '.join(sorted(known))}" if known else "it has none"
+        raise BadRequest(f'"{unknown[0][:64]}" is not a query parameter of this route; {names}')
 
 
 def refuse_ignored(request: HttpRequest) -> None:
-    """Raise BadRequest where a route that writes would ignore a part of what it was asked.
+    """Raise BadRequest if a route that writes would ignore a part of the query.
 
-    It might be a part of a name that was not percent-encoded. The routes' own signatures say
-    what they know; one that ``reads_query`` does so itself.
+    It might be a part of a name that was not percent-encoded. The known parameters are those in
+    the route's signature; a route that ``reads_query`` checks the query itself.
     """
     if not request.scope["query_string"]:
         return
@@ -104,52 +153,28 @@ def refuse_ignored(request: HttpRequest) -> None:
     }
     refuse_unknown(request, frozenset(known))
     if not request.query_params:
-        raise BadRequest("the query of this request holds no parameter; leave it out")
+        raise BadRequest("the query of this request has no parameter; leave it out")
 
 
-async def body_of(request: HttpRequest) -> bytes:
-    """The whole body; one that arrives too slowly is given up."""
-    bodies = services_of(request).bodies
-    task = asyncio.current_task()
-    assert task is not None
-    bodies.begin(task)
-    try:
-        body = await request.body()
-    except asyncio.CancelledError:
-        if not bodies.end(task):
-            raise
-        task.uncancel()
-        raise RequestTimeout(
-            f"the body did not arrive within {bodies.limit_s:.0f} s; nothing was written"
-        ) from None
-    except RequestEntityTooLarge:
-        bodies.end(task)
-        await _drain(request)
-        raise
-    except InternalServerException:
-        # How Litestar says it; nobody is left to read the answer, and nothing failed here.
-        bodies.end(task)
-        raise BadRequest("the connection ended before the body did") from None
-    except BaseException:
-        bodies.end(task)
-        raise
-    bodies.end(task)
-    return body
+def refuse_other_integers(request: HttpRequest) -> None:
+    """Raise BadRequest for an integer parameter that is not decimal digits.
 
-
-async def _drain(request: HttpRequest) -> None:
-    """Let a client finish sending what is too large.
-
-    One that asked for the connection to be closed would else get a reset while
-    it sends, and never see the answer. One that waits to be asked is not asked.
+    Litestar would read 1e0 and 1.0 as 1.
     """
-    if any(name == b"expect" for name, _ in request.scope["headers"]):
+    if not request.scope["query_string"]:
         return
-    drained = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_S):
-            while drained < DRAIN_BYTES:
-                event = await request.receive()
-                if event["type"] != "http.request" or not event["more_body"]:
-                    return
-                drained += len(event["body"])
+    for name in _integers_of(request.route_handler):
+        text = request.query_params.get(name)
+        if text is not None and _INTEGER.fullmatch(text) is None:
+            raise BadRequest(f"{name} must be a whole number")
+
+
+@cache
+def _integers_of(handler: BaseRouteHandler) -> tuple[str, ...]:
+    """Return the names of a route's query parameters that are integers."""
+    return tuple(
+        definition.name or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if isinstance(definition := field.kwarg_definition, QueryParameter)
+        and int in {field.annotation, *field.args}
+    )

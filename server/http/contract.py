@@ -1,30 +1,40 @@
-"""What a route promises beyond its signature, stated once, on the route.
+"""The contract of a route beyond its signature, stated once, on the route.
 
-The guard lets callers in by it, the description of the API shows it, and the tests of all routes
-are generated from it. An application does not start with a route that promises nothing.
+The guard admits callers by it, the description of the API shows it, and the tests of all routes
+are generated from it. An application does not start with a route that has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from litestar.types.internal_types import PathParameterDefinition
 
 from server.access.rights import Right
 
 PROMISE: Final = "promise"
-"""The option of a route handler that holds its promise."""
+"""The option of a route handler that holds its contract."""
+ORG: Final = "org"
+"""The path parameter with the org's slug: the guard requires the right in this org."""
 
 WRITE_PROBLEMS: Final = (408, 413, 503)
-"""Problems of every route that reads a body and writes."""
+"""Problems of all routes that read a body and write."""
 OCTETS: Final = "application/octet-stream"
 TEXT: Final = {"type": "string"}
 BYTES: Final = {"type": "string", "format": "binary"}
 
 
+class NoRightStated(Exception):
+    """A route states no right, so the application does not start."""
+
+
 class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
-    """One route: the right it asks for (None: any key), its body and the problems it answers.
+    """One route: the right it requires (None: any key), its body and the problems it answers.
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
     needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
@@ -49,7 +59,7 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
     completes: Callable[[dict[str, Any]], None] | None = None
 
     def refusals(self, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Every status of a problem that a route with these parameters answers."""
+        """Return all problem statuses that a route with these parameters answers."""
         statuses = set(self.problems)
         if not self.open:
             statuses |= {401, 503}
@@ -63,15 +73,54 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def asks(right: Right, **more: Any) -> dict[str, Any]:
-    """The options of a route that asks for a right."""
+    """Return the options of a route that requires a right."""
     return {PROMISE: RouteContract(right=right, **more)}
 
 
 def any_key(**more: Any) -> dict[str, Any]:
-    """The options of a route that every valid key may call."""
+    """Return the options of a route that every valid key may call."""
     return {PROMISE: RouteContract(**more)}
 
 
 def needs_no_key(**more: Any) -> dict[str, Any]:
-    """The options of a route that everybody may call."""
+    """Return the options of a route that needs no key."""
     return {PROMISE: RouteContract(open=True, **more)}
+
+
+def require_promises(app: Litestar) -> None:
+    """Raise NoRightStated if a route has no contract, or contradicts it."""
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            raise NoRightStated(f"{route.path}: only HTTP routes can state who may call them")
+        for handler in route.route_handlers:
+            if handler.fn.__module__.startswith("litestar."):
+                continue  # its answer to OPTIONS
+            methods = ", ".join(sorted(handler.http_methods))
+            fault = _misnamed_org(route) or _fault(
+                handler.opt.get(PROMISE), ORG in route.path_parameters, reads=methods == "GET"
+            )
+            if fault is not None:
+                raise NoRightStated(f"{methods} {route.path_format} {fault}")
+
+
+def _misnamed_org(route: HTTPRoute) -> str | None:
+    """Return what is wrong with the org's name in a path, by which the guard would not find it."""
+    for folder, part in pairwise(route.path_components):
+        if folder == "orgs" and isinstance(part, PathParameterDefinition) and part.name != ORG:
+            return f"names its org {{{part.name}}}: call this part of the path {{{ORG}}}"
+    return None
+
+
+def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
+    """Return what is wrong with the contract of a route."""
+    if not isinstance(promise, RouteContract):
+        return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
+    if of_org and not promise.open and promise.right is None:
+        return "has an org in its path, but asks for no right there: give it opt=asks(…)"
+    if promise.open and promise.right is not None:
+        return "asks for a right and needs no key: state one of them"
+    if promise.writes is None and not reads:
+        return "does not say whether it writes: state writes=True or writes=False"
+    if promise.writes and reads:
+        return "writes, which a GET may not: give it another method"
+    return None

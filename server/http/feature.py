@@ -1,4 +1,4 @@
-"""What operators and their machines ask of the server itself."""
+"""Health, metrics and the API description of the server itself."""
 
 from typing import Final
 
@@ -9,6 +9,7 @@ FEATURE: Final = Feature(
     routes=("server.http.routes.operations:router",),
     tags={"Operations": "For operators and their machines; no key is needed."},
     administrative=True,
+    tasks=("server.http.bodies:watch_bodies",),
     commands={
         "bench": Command("server.cli.operations.bench:bench", "Measure speed (in a checkout)."),
     },

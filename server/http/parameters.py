@@ -1,4 +1,4 @@
-"""The parameters that routes share, as the API's description shows them."""
+"""The parameters that several routes have, with their descriptions in the API."""
 
 from __future__ import annotations
 

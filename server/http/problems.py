@@ -1,4 +1,4 @@
-"""RFC 9457 problem documents: every error of the API leaves through here."""
+"""RFC 9457 problem documents: the answers to all errors of the API."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _bugs = LastingByKey(
     "requests fail unexpectedly", "requests no longer fail unexpectedly", silent_s=SILENT_S
 )
 _database_trouble = Lasting(
-    "the database can't do what a request asks",
-    "the database does what requests ask",
+    "the database can't serve a request",
+    "the database serves requests again",
     grace_s=GRACE_S,
     silent_s=SILENT_S,
 )
@@ -45,24 +45,24 @@ MEDIA_TYPE: Final = "application/problem+json"
 TYPE_BASE: Final = "https://quire.dev/problems/"
 RETRY_AFTER_S: Final = 1
 NO_PATH: Final = (
-    "nothing is served at this path; docs describes the API, readyz says whether the server works"
+    "there is no such path; docs describes the API, readyz says whether the server works"
 )
 
 
 class BadRequest(QuireError):
-    """A request whose parameters or body can't be taken as they are."""
+    """The parameters or the body of a request are not valid."""
 
     problem_type = INVALID_REQUEST
 
 
 class RequestTimeout(QuireError):
-    """A body that did not arrive in time."""
+    """The body of a request did not arrive in time."""
 
     problem_type = ProblemType("request-timeout", 408, "The request took too long to arrive")
 
 
 def problem_of(error: type[QuireError]) -> ProblemType:
-    """The problem of an error class that states one."""
+    """Return the problem type of an error class, which must state one."""
     assert error.problem_type is not None, f"{error.__name__} states a problem"
     return error.problem_type
 
@@ -72,7 +72,7 @@ UNSUPPORTED_TYPE: Final = problem_of(UnsupportedBody)
 HEADERS_TOO_LARGE: Final = ProblemType("headers-too-large", 431, "Headers too large")
 INTERNAL: Final = ProblemType("internal", 500, "Internal error")
 EXPECTATION_FAILED: Final = ProblemType("expectation-failed", 417, "Expectation can't be met")
-NOT_IMPLEMENTED: Final = ProblemType("not-implemented", 501, "Transfer coding not known")
+NOT_IMPLEMENTED: Final = ProblemType("not-implemented", 501, "Transfer coding not supported")
 VERSION_NOT_SUPPORTED: Final = ProblemType(
     "version-not-supported", 505, "HTTP version not supported"
 )
@@ -92,11 +92,11 @@ _OF_NO_ERROR: Final = (
     VERSION_NOT_SUPPORTED,
     INTERNAL,
 )
-"""Problems that the protocol brings about, and no error class."""
+"""Problems of the protocol, which no error class states."""
 
 
 def problems(*packages: str) -> dict[str, ProblemType]:
-    """Every problem type there is, by slug: of Quire and of the packages of further domains."""
+    """Return all problem types by slug: those of Quire and of the packages of other domains."""
     ours = ("ledger", "server", *packages)
     found = {problem.slug: problem for problem in _OF_NO_ERROR}
     for cls in _subclasses(QuireError):
@@ -114,7 +114,7 @@ def _subclasses(cls: type[QuireError]) -> Iterator[type[QuireError]]:
 
 
 def document(kind: ProblemType, detail: str, **members: Any) -> bytes:
-    """The bytes of a problem; ``members`` that are None are left out."""
+    """Return the bytes of a problem document; ``members`` that are None are left out."""
     metrics.PROBLEMS.labels(str(kind.status)).inc()
     return msgspec.json.encode(
         {
@@ -130,9 +130,9 @@ def document(kind: ProblemType, detail: str, **members: Any) -> bytes:
 def problem(
     kind: ProblemType, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> Response[bytes]:
-    """A problem response."""
+    """Return a problem response."""
     headers = dict(headers or {})
-    headers.setdefault("Cache-Control", "no-store")  # what is not there now may be there soon
+    headers.setdefault("Cache-Control", "no-store")  # the resource may exist soon
     if kind.status in (429, 503) or kind is NotYetSigned.problem_type:
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     if kind.status == 401:
@@ -146,12 +146,12 @@ def problem(
 
 
 def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
-    """Any error of our own tree."""
+    """Answer an error of Quire's own tree."""
     if isinstance(error, QueueFull):
         refused = UNAVAILABLE if error.everyone else problem_of(QueueFull)
         return problem(refused, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, DatabaseUnavailable):
-        # What the database says may name hosts, users and tables.
+        # The database's message may name hosts, users and tables.
         _database_trouble.failed(log.warning, str(error), early=log.info)
         return problem(UNAVAILABLE, "the database can't do this now; nothing was written")
     kind = error.problem_type
@@ -171,11 +171,11 @@ def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[byt
 
 def _too_large(request: Request[Any, Any, Any]) -> str:
     limit = request.route_handler.resolve_request_max_body_size()
-    return f"the body is too large; at most {limit} bytes are taken, so send it in several requests"
+    return f"the body is too large; the limit is {limit} bytes, so send it in several requests"
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """What Litestar itself refuses: unknown paths, methods, bodies that do not validate."""
+    """Answer an error of Litestar: an unknown path or method, an invalid parameter."""
     kind = OF_STATUS.get(error.status_code)
     if kind is None:
         kind = INTERNAL if error.status_code >= 500 else INVALID_REQUEST
@@ -197,15 +197,15 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 
 def _misfit(request: Request[Any, Any, Any], key: str | None, message: str) -> str:
-    """What is wrong with a parameter, without the names of Python's types."""
+    """Describe what is wrong with a parameter, without the names of Python's types."""
     parameter = request.route_handler.parsed_fn_signature.parameters.get(key or "")
     kind = None if parameter is None else parameter.annotation
-    said = misfit(msgspec.ValidationError(message), kind, what=_called(request, key))
-    return said.removesuffix(", not text")  # as a query is all text
+    reason = misfit(msgspec.ValidationError(message), kind, what=_sent_name(request, key))
+    return reason.removesuffix(", not text")  # as a query is all text
 
 
-def _called(request: Request[Any, Any, Any], key: str | None) -> str:
-    """A parameter by the name under which the caller sent it, which Python may not allow."""
+def _sent_name(request: Request[Any, Any, Any], key: str | None) -> str:
+    """Return the name under which the caller sent a parameter, which Python may not allow."""
     if key is None:
         return "the request"
     parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
@@ -214,8 +214,8 @@ def _called(request: Request[Any, Any, Any], key: str | None) -> str:
 
 
 def on_unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """A bug of ours: said to nobody but the log."""
-    # By its class, as its words may differ each time.
+    """Answer a bug of the server: its details go only to the log."""
+    # The key is the class, because the words may differ each time.
     _bugs.failed(type(error), log.error, "a fault of the server", exc_info=error)
     return problem(INTERNAL, "the server failed on this request; its log says why")
 

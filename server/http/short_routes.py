@@ -1,9 +1,8 @@
-"""The short way in for appends and for reading logs: past Litestar's routing.
+"""Routes appends and reads of logs directly, without Litestar's routing.
 
-Finding the route, reading its parameters and wrapping its answer cost as much
-as the rest of a single append, and more than a tile. Everything else, and every
-path that is spelt in another way, goes through the application; both ways run
-the same route function and answer the same problems.
+Finding the route, reading its parameters and wrapping its answer cost as much as the rest of a
+single append, and more than a tile. All other requests, and paths in another spelling, go through
+the application; both run the same route function and answer the same problems.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
-from server.http.caller import HttpRequest
+from server.http.caller import HttpRequest, let_in
 from server.http.contract import PROMISE, RouteContract
-from server.http.guard import let_in
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import appends, log
@@ -35,7 +33,7 @@ ADD: Final = "add"
 
 
 class ShortRoute(NamedTuple):
-    """A route that is reached directly: its function, and its handler for Litestar's own use."""
+    """A route that is called directly: its function, its handler for Litestar, its contract."""
 
     run: Callable[..., Awaitable[ASGIApp]]
     handler: Any
@@ -43,18 +41,18 @@ class ShortRoute(NamedTuple):
 
 
 class ShortRoutes:
-    """The application with the short ways in front of it; an ASGI application itself."""
+    """The application with the short routes in front of it; an ASGI application itself."""
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
-        self._append = self._way(appends.append_entries)
-        self._add = self._way(log.add_to_log)
-        self._checkpoint = self._way(log.org_checkpoint)
-        self._tile = self._way(log.org_tile)
-        self._anchor = self._way(log.anchor_checkpoint)
-        self._anchor_tile = self._way(log.anchor_tile)
+        self._append = self._short(appends.append_entries)
+        self._add = self._short(log.add_to_log)
+        self._checkpoint = self._short(log.org_checkpoint)
+        self._tile = self._short(log.org_tile)
+        self._anchor = self._short(log.anchor_checkpoint)
+        self._anchor_tile = self._short(log.anchor_tile)
 
-    def _way(self, route: HTTPRouteHandler) -> ShortRoute:
+    def _short(self, route: HTTPRouteHandler) -> ShortRoute:
         found = self.app.get_handler_index_by_name(route.name or "")
         assert found is not None, "the application has this route"
         handler = found["handler"]
@@ -67,7 +65,7 @@ class ShortRoutes:
             if method == "POST":
                 slug = path[len(ORGS) : -len(ENTRIES)]
                 if path.startswith(ORGS) and path.endswith(ENTRIES) and slug and "/" not in slug:
-                    await self._take(self._append, (slug,), scope, receive, send)
+                    await self._call(self._append, (slug,), scope, receive, send)
                     return
             elif method == "HEAD":
                 method = "GET"
@@ -80,12 +78,12 @@ class ShortRoutes:
                     return
             found = self._of_log(method, path) if LOG in path else None
             if found is not None:
-                await self._take(*found, scope, receive, send)
+                await self._call(*found, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
     def _of_log(self, method: str, path: str) -> tuple[ShortRoute, tuple[str, ...]] | None:
-        """The way to a log's resource, and what its route function is to be called with."""
+        """Return the route of a log's resource, and the arguments of its function."""
         if path.startswith(ORGS):
             slug, _, resource = path[len(ORGS) :].partition(LOG)
             if not slug or "/" in slug:
@@ -105,9 +103,9 @@ class ShortRoutes:
             return self._add, place
         return None
 
-    async def _take(
+    async def _call(
         self,
-        way: ShortRoute,
+        route: ShortRoute,
         arguments: tuple[str, ...],
         scope: Scope,
         receive: Receive,
@@ -115,15 +113,15 @@ class ShortRoutes:
     ) -> None:
         scope["litestar_app"] = self.app
         scope.setdefault("state", {})
-        scope["route_handler"] = way.handler
+        scope["route_handler"] = route.handler
         request: HttpRequest = Request(scope, receive, send)
         try:
-            await let_in(request, way.promise, arguments[0] if arguments else None)
-            answer = await way.run(request, *arguments)
+            await let_in(request, route.promise, arguments[0] if arguments else None)
+            answer = await route.run(request, *arguments)
         except QuireError as error:
             answer = on_quire_error(request, error).to_asgi_response(None, request)
         except HTTPException as error:
             answer = on_http_error(request, error).to_asgi_response(None, request)
-        except Exception as error:  # noqa: BLE001 - the last handler, as the application has one
+        except Exception as error:  # noqa: BLE001 - the last handler, like the application's
             answer = on_unexpected(request, error).to_asgi_response(None, request)
         await answer(scope, receive, send)

@@ -1,7 +1,7 @@
-"""An answer that is made while it is sent: bytes of unknown length, whole or broken off.
+"""A response that is made while it is sent: bytes of unknown length, complete or broken off.
 
-Litestar's stream would turn an error in the middle into a log of its own, and would
-go on for a caller that takes nothing.
+Litestar's stream would log an error in the middle by itself, and would continue for a client that
+reads nothing.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ledger.errors import QuireError
 log = structlog.get_logger("quire")
 
 _broken_off = LastingByKey(
-    "an answer was broken off", "answers are no longer broken off", silent_s=SILENT_S
+    "a response was broken off", "responses are no longer broken off", silent_s=SILENT_S
 )
 
 STALL_S: Final = 60.0
-"""How long one piece may wait for a caller that reads nothing."""
+"""How long one piece may wait for a client that reads nothing."""
 
 
 class StreamedResponse:
-    """An answer of these pieces; what is ``held`` for them is let go however it ends.
+    """A response of these pieces; ``resources`` are released however it ends.
 
-    Where a piece can't be made the connection ends without the last chunk (RFC 9112,
-    section 7.1), so that no caller takes what came for the whole.
+    If a piece can't be made, the connection ends without the last chunk (RFC 9112, section 7.1),
+    so that no client takes a part for the whole. ``name`` is the name of the response in the log.
     """
 
     def __init__(
@@ -39,28 +39,28 @@ class StreamedResponse:
         first: bytes,
         rest: AsyncIterator[bytes],
         headers: list[tuple[bytes, bytes]],
-        held: AsyncExitStack,
-        what: str,
+        resources: AsyncExitStack,
+        name: str,
     ) -> None:
         self._first = first
         self._rest = rest
         self._headers = headers
-        self._held = held
-        self._what = what
+        self._resources = resources
+        self._name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the answer."""
-        gone = asyncio.ensure_future(_gone(receive))
+        disconnected = asyncio.ensure_future(_disconnected(receive))
         try:
-            async with self._held:
-                await self._send(send, gone)
+            async with self._resources:
+                await self._send(send, disconnected)
         except (QuireError, TimeoutError) as error:
-            reason = str(error) or f"the caller took nothing for {STALL_S:.0f} s"
-            _broken_off.failed(type(error), log.warning, reason, what=self._what)
+            reason = str(error) or f"the client read nothing for {STALL_S:.0f} s"
+            _broken_off.failed(type(error), log.warning, reason, what=self._name)
         finally:
-            gone.cancel()
+            disconnected.cancel()
 
-    async def _send(self, send: Send, gone: asyncio.Future[None]) -> None:
+    async def _send(self, send: Send, disconnected: asyncio.Future[None]) -> None:
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": 200,
@@ -69,7 +69,7 @@ class StreamedResponse:
         await send(start)
         await _piece(send, self._first, more=True)
         async for piece in self._rest:
-            if gone.done():
+            if disconnected.done():
                 return
             await _piece(send, piece, more=True)
         await _piece(send, b"", more=False)
@@ -81,7 +81,7 @@ async def _piece(send: Send, body: bytes, *, more: bool) -> None:
         await send(event)
 
 
-async def _gone(receive: Receive) -> None:
-    """Wait until the caller is gone."""
+async def _disconnected(receive: Receive) -> None:
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -20,10 +20,9 @@ NO_POLICY = Policy((), (), (), NO_QUORUM)
 
 @dataclass(frozen=True, slots=True)
 class Attestors:
-    """Who attests anchors; a context that closes their connections.
+    """The authority and witnesses that attest anchors; a context that closes their connections.
 
-    ``tsa_ca`` is None where no timestamp can be verified, ``policy`` then asks for no
-    cosignature. One object serves one event loop.
+    ``tsa_ca`` is None where no timestamp can be verified. One object serves one event loop.
     """
 
     tsa: Tsa | None
@@ -41,7 +40,7 @@ class Attestors:
 
 
 def attestors(settings: Settings) -> Attestors:
-    """Read what the settings name. Raises StartupRefused for what can't be used."""
+    """Return the attestors that the settings name. Raises StartupRefused if one can't be used."""
     tsa_ca = timestamp_trust(settings)
     policy = witness_policy(settings)
     try:
@@ -54,7 +53,7 @@ def attestors(settings: Settings) -> Attestors:
 
 
 def timestamp_trust(settings: Settings) -> bytes | None:
-    """The PEM of the certificates that timestamps are trusted by. Raises StartupRefused."""
+    """Return the PEM of the CA certificates for timestamps. Raises StartupRefused."""
     if settings.tsa_ca is None:
         return None
     pem = _content(settings.tsa_ca, "QUIRE_TSA_CA")
@@ -66,7 +65,7 @@ def timestamp_trust(settings: Settings) -> bytes | None:
 
 
 def witness_policy(settings: Settings) -> Policy:
-    """The trust policy of the settings, or one that asks for nothing. Raises StartupRefused."""
+    """Return the witness policy of the settings, NO_POLICY if none. Raises StartupRefused."""
     if settings.witness_policy is None:
         return NO_POLICY
     try:
@@ -78,9 +77,9 @@ def witness_policy(settings: Settings) -> Policy:
 
 
 def witnesses_asked(settings: Settings) -> Policy | None:
-    """The policy of the settings where it asks for cosignatures and can be read; else None.
+    """Return the policy of the settings if it requires cosignatures and can be read, else None.
 
-    The signer reports a policy that can't be read; nobody else waits for it.
+    Only the signer reports a policy that can't be read.
     """
     try:
         policy = witness_policy(settings)

@@ -1,7 +1,7 @@
-"""The keys of the server: read, or made on the very first start of an embedded database.
+"""Reads the keys of the server, or makes them on the very first start of an embedded database.
 
-Keys are made only where nothing can depend on them yet. A key that is missing later is a loss to
-be repaired from a backup: a new one would make the whole history unverifiable, or sealed payloads
+Keys are made only where nothing can depend on them yet. A key that is missing later has to be
+restored from a backup: a new key would make the whole history unverifiable, or sealed payloads
 unreadable, so the server refuses to start instead.
 """
 
@@ -39,11 +39,11 @@ MASTER_KEY_BYTES = 32
 _LOST = {
     "master key": (
         "Without it no API key is recognised and no sealed payload can be opened; entries, "
-        "signatures, proofs and the archive are whole."
+        "signatures, proofs and the archive are intact."
     ),
     "signing key": (
         "Without it no entry can be signed and no entry's signature checked; hashes, signed "
-        "trees, proofs, bundles and the archive are whole."
+        "trees, proofs, bundles and the archive are intact."
     ),
 }
 _MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_hex(32))"'
@@ -61,8 +61,8 @@ class ServerSecrets:
 def load_secrets(settings: Settings, *, database_is_new: bool) -> ServerSecrets:
     """Read the keys; make them where the database is embedded and new.
 
-    `database_is_new`: nothing in the database depends on a key, that is, it holds no org. A crash
-    between making the database and making the keys is thereby repaired by the next start.
+    `database_is_new`: nothing in the database depends on a key, that is, it holds no org. So
+    after a crash between making the database and making the keys, the next start makes them.
     Raises SecretsError. The caller holds the DataDirLock; without it two starts still agree on
     one key, because a key file is never replaced.
     """
@@ -73,10 +73,10 @@ def load_secrets(settings: Settings, *, database_is_new: bool) -> ServerSecrets:
 
 
 def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
-    """The keys of the logs, for the signer alone: read, or made where no log depends on one yet.
+    """Return the log keys, for the signer alone; make them where no log depends on a key yet.
 
-    `log_is_new`: nothing was ever signed and no key was ever published. That is so once in a
-    database's life, an external one's too, so the caller holds the signer's lock. Raises
+    `log_is_new`: nothing was ever signed and no key was ever published. This holds once in the
+    life of a database, even an external one, so the caller holds the signer's lock. Raises
     SecretsError.
     """
     keys = read_log_keys(settings)
@@ -92,17 +92,17 @@ def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
     if keys is None:
         raise SecretsError(
             f"The log keys are missing: {path} does not exist and QUIRE_LOG_SIGNING_KEYS is not "
-            "set, but this database's logs were signed with some. Until they are back no "
-            "checkpoint, anchor or bundle of new entries is signed; appends, reads and what was "
-            "signed so far go on. A new key would not be recognised by those who verify. Restore "
-            "the file from your backup, or copy it from the server that signed: "
+            "set, but this database's logs were signed before. Until the keys are back, no "
+            "checkpoint, anchor or bundle of new entries is signed; appends, reads and everything "
+            "signed so far still work. Verifiers would not recognise a new key. Restore the file "
+            "from your backup, or copy it from the server that signed: "
             f"{_restore_command(path)}"
         )
     return keys
 
 
 def read_log_keys(settings: Settings) -> LogKeys | None:
-    """The keys of the logs, or None where there is no file yet. Raises SecretsError."""
+    """Return the log keys, None where there is no file yet. Raises SecretsError."""
     if settings.log_signing_keys is not None:
         source: Path | str = "QUIRE_LOG_SIGNING_KEYS"
         content: bytes | None = settings.log_signing_keys.encode("utf-8", "surrogateescape")
@@ -118,23 +118,23 @@ def read_log_keys(settings: Settings) -> LogKeys | None:
 
 
 def new_log_seeds() -> KeySeeds:
-    """Seeds for a key of the logs that never was."""
+    """Return random seeds for a new log key."""
     return KeySeeds(secrets.token_bytes(32), secrets.token_bytes(32))
 
 
 def _check_origin(settings: Settings, keys: LogKeys) -> None:
     if settings.log_origin not in {None, keys.origin}:
         raise SecretsError(
-            f"QUIRE_LOG_ORIGIN is {settings.log_origin!r}, but the log keys are of "
-            f"{keys.origin!r}: a log keeps its name for ever. Leave the setting out."
+            f'QUIRE_LOG_ORIGIN is "{settings.log_origin}", but the log keys are those of '
+            f'"{keys.origin}". The name of a log can\'t be changed: remove the setting.'
         )
 
 
 def present_keyring(settings: Settings) -> SigningKeyring | None:
-    """The keyring file, and the key of the environment; None where there is neither.
+    """Return the keys of the keyring file and of the environment; None where there is neither.
 
-    Where both exist the file's active key signs, and the other keeps verifying what it signed
-    before the keys were rotated. Raises SecretsError.
+    Where both exist, the file's active key signs, and the other key still verifies the entries
+    that it signed before the rotation. Raises SecretsError.
     """
     path = settings.signing_keyring_path
     content = read_private_file(path)
@@ -163,7 +163,7 @@ def _keyring(settings: Settings, may_make: bool) -> SigningKeyring:
 
 @contextlib.contextmanager
 def _naming(source: Path | str) -> Iterator[None]:
-    """Name the setting or file in an error of the key formats."""
+    """Add the name of the setting or file to an error of the key formats."""
     try:
         yield
     except QuireError as error:
@@ -181,30 +181,30 @@ def _new_keyring() -> SigningKeyring:
 
 
 def load_master_key(settings: Settings) -> bytes:
-    """The master key alone, which must exist. Raises SecretsError."""
+    """Return the master key, which must exist. Raises SecretsError."""
     return _master_key(settings, may_make=False)
 
 
 def present_master_key(settings: Settings) -> bytes | None:
-    """The master key, or None where there is none. Raises SecretsError."""
+    """Return the master key, None where there is none. Raises SecretsError."""
     if settings.master_key is not None:
         return _parse_master_key(settings.master_key, "QUIRE_MASTER_KEY", f" {_HOW_TO_MAKE}")
     path = settings.master_key_path
     content = read_private_file(path)
-    return None if content is None else _of_file(content, path)
+    return None if content is None else _master_key_in(content, path)
 
 
 def _master_key(settings: Settings, may_make: bool) -> bytes:
     key = present_master_key(settings)
     path = settings.master_key_path
     if key is None and may_make:
-        key = _of_file(_make(path, f"{secrets.token_hex(MASTER_KEY_BYTES)}\n".encode()), path)
+        key = _master_key_in(_make(path, f"{secrets.token_hex(MASTER_KEY_BYTES)}\n".encode()), path)
     if key is None:
         raise _missing(settings, "master key", path, "QUIRE_MASTER_KEY")
     return key
 
 
-def _of_file(content: bytes, path: Path) -> bytes:
+def _master_key_in(content: bytes, path: Path) -> bytes:
     advice = f" If the file is damaged, restore it from your backup: {_restore_command(path)}"
     return _parse_master_key(content.decode("ascii", "replace"), str(path), advice)
 
@@ -231,7 +231,7 @@ def _make(path: Path, content: bytes) -> bytes:
     try:
         create_private_file(path, content)
     except FileExistsError:
-        found = read_private_file(path)  # another start made it in between
+        found = read_private_file(path)  # another start made it in the meantime
         if found is not None:
             return found
         raise
@@ -240,17 +240,17 @@ def _make(path: Path, content: bytes) -> bytes:
     return content
 
 
-def _missing(settings: Settings, what: str, path: Path, setting: str) -> SecretsError:
+def _missing(settings: Settings, key: str, path: Path, setting: str) -> SecretsError:
     if settings.embedded:
         return SecretsError(
-            f"The {what} is missing: {path} does not exist and {setting} is not set, but the "
-            f"database was made with one. {_LOST[what]} A new one would not fit what is stored. "
+            f"The {key} is missing: {path} does not exist and {setting} is not set, but the "
+            f"database was made with one. {_LOST[key]} A new key would not fit the stored data. "
             f"Restore it from your backup: {_restore_command(path)}"
         )
     return SecretsError(
-        f"The {what} is missing: set {setting}, or keep it in {path}. "
+        f"The {key} is missing: set {setting}, or store it in {path}. "
         f"Make a good one with: {_MAKE_ONE}\n"
-        f"If the database already holds orgs, use the one they were made with. {_LOST[what]}"
+        f"If the database already holds orgs, use the key that they were made with. {_LOST[key]}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Files that hold a key: how they are made, read, and kept from other users' eyes."""
+"""Creates and reads key files, and checks that other users can't read them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class SecretsError(StartupRefused):
 
 
 def create_private_file(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole and on disk when this returns, or not there at all.
+    """Write a file of mode 0600; on return it is complete and on disk, else it does not exist.
 
-    Raises FileExistsError rather than replacing a file.
+    Raises FileExistsError rather than replacing a file. A crash leaves at most a scratch file.
     """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)  # whatever the umask took away
+            os.fchmod(file.fileno(), 0o600)  # regardless of the umask
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -38,37 +38,37 @@ def create_private_file(path: Path, content: bytes) -> None:
 
 
 def read_private_file(path: Path) -> bytes | None:
-    """Content of a key file, or None if there is none.
+    """Return the content of a key file, None if it does not exist.
 
-    Raises SecretsError where it can't be read, where others may read it, or where it is empty.
+    Raises SecretsError if it can't be read, if others may read it, or if it is empty.
     """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            closed = _on_a_read_only_volume(file.fileno())
+            read_only_volume = _on_a_read_only_volume(file.fileno())
             content = file.read(KEY_FILE_BYTES_MAX)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SecretsError(f"The key file {path} cannot be read: {error.strerror}.") from error
-    complaint = exposure(status, read_only_volume=closed)
+    complaint = exposure(status, read_only_volume=read_only_volume)
     if complaint:
         raise SecretsError(f"The key file {path} {complaint}. Close it with: {close_command(path)}")
     if not content.strip():
         raise SecretsError(
-            f"{path}: the key file is empty; what wrote it was interrupted, or the disk was full. "
-            "Restore it from your backup. If this server never served, remove the file "
+            f"{path}: the key file is empty; writing it was interrupted, or the disk was full. "
+            "Restore it from your backup. If this server was never used, remove the file "
             f"(rm {shlex.quote(str(path))}) and start again."
         )
     return content
 
 
 def exposure(status: os.stat_result, *, read_only_volume: bool = False) -> str | None:
-    """Who may read a key file beside its owner, or None where nobody may who should not.
+    """Return which other users may read a key file; None if only permitted users may.
 
-    A group that this process belongs to may read it where this process can't close it: a file of
-    mode 0440, one that another user owns, or one on a read-only volume. Kubernetes gives secrets
-    to a pod like that (fsGroup).
+    A group that this process belongs to may read the file if this process can't change its mode:
+    a file of mode 0440, of another user, or on a read-only volume. Kubernetes mounts secrets in a
+    pod like that (fsGroup).
     """
     mode = stat.S_IMODE(status.st_mode)
     shown = f"(mode {mode:04o})"
@@ -84,7 +84,7 @@ def exposure(status: os.stat_result, *, read_only_volume: bool = False) -> str |
 
 
 def close_command(path: Path) -> str:
-    """The command that closes a key file to everybody but its owner."""
+    """Return the command that restricts a key file to its owner."""
     return f"chmod 600 {shlex.quote(str(path))}"
 
 

@@ -1,4 +1,4 @@
-"""The signing keys of a running server, read anew when the keyring file changes."""
+"""The signing keys of a running server, read again when the keyring file changes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ POLL_INTERVAL_S: Final = 1.0
 
 
 class LiveKeyring:
-    """Call with ``refresh`` to read the file anew if it changed; at most once a second otherwise.
+    """Call it for the keys; it checks the file for changes once a second, or on ``refresh``.
 
-    A file that can't be read, holds no valid keyring, or that of another database
-    changes nothing: the keys read before stay in use, and the log says why.
+    A file that can't be read, is not a valid keyring, or is the keyring of another database
+    changes nothing: the keys read before stay in use, and the reason is logged.
     """
 
     def __init__(
@@ -35,33 +35,36 @@ class LiveKeyring:
         self._ring = ring
         self._load = load
         self._unreadable = Lasting(
-            "the signing keyring can't be read; the keys in use stay",
+            "the signing keyring can't be read; the keys read before stay in use",
             "the signing keyring can be read again",
             quiet_s=0,
         )
-        self._stamp = self._look()
-        self._looked = time.monotonic()
+        self._stamp = self._file_stamp()
+        self._checked_s = time.monotonic()
 
     @classmethod
-    def of(cls, settings: Settings) -> LiveKeyring:
-        """The keys that the settings name. Raises StartupRefused, KeyringError."""
+    def of(cls, settings: Settings, ring: SigningKeyring | None = None) -> LiveKeyring:
+        """Return the keys that the settings name; ``ring`` if they were read just now.
+
+        Raises StartupRefused, KeyringError.
+        """
 
         def load() -> SigningKeyring:
             return load_secrets(settings, database_is_new=False).keyring
 
-        return cls(settings, load(), load)
+        return cls(settings, load() if ring is None else ring, load)
 
     def __call__(self, refresh: bool) -> SigningKeyring:
-        """The keys, looked up anew when asked or due."""
+        """Return the keys; check the file first if ``refresh`` is set or a check is due."""
         now = time.monotonic()
-        if refresh or now - self._looked > POLL_INTERVAL_S:
-            self._looked = now
-            stamp = self._look()
+        if refresh or now - self._checked_s > POLL_INTERVAL_S:
+            self._checked_s = now
+            stamp = self._file_stamp()
             if stamp != self._stamp:
                 self._read(stamp)
         return self._ring
 
-    def _look(self) -> tuple[int, int, int] | None:
+    def _file_stamp(self) -> tuple[int, int, int] | None:
         try:
             found = self._path.stat()
         except OSError:
@@ -80,7 +83,7 @@ class LiveKeyring:
         missing = set(self._ring.ids()) - set(ring.ids())
         if missing:
             log.warning(
-                "signing keys left the keyring; their entries no longer verify",
+                "signing keys were removed from the keyring; their entries no longer verify",
                 keys=sorted(missing),
             )
         if ring.active.key_id != self._ring.active.key_id:

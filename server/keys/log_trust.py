@@ -1,6 +1,6 @@
-"""What this server believes of its own signed logs: its key file, its settings, the signer's memory.
+"""The trust of this server in its own signed logs: its key file, settings, the signer's memory.
 
-None of it comes from the database, which is what a verification holds against it.
+None of it comes from the database, because a verification compares the database with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from server.settings import Settings
 
 
 class TrustSource:
-    """Reads it anew each time: keys rotate, and the signer goes on signing."""
+    """Reads the files on each call, because keys rotate and the signer keeps signing."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,9 +31,9 @@ class TrustSource:
             self._history()  # compared with the database when the process started
 
     def of(self, org_id: int, slug: str) -> TrailTrust | None:
-        """What is believed of an org's log; None before the first log key was made.
+        """Return the trust in an org's log; None before the first log key was made.
 
-        Raises VerificationFailed where something that is there can't be used.
+        Raises VerificationFailed if a file exists but can't be used.
         """
         settings = self._settings
         try:
@@ -42,7 +42,7 @@ class TrustSource:
                 return None
             self._require_own_memory(history)
             heads = recall(settings.data_dir / MEMORY_FILE, (org_id, ANCHOR_LOG))
-            known = {of: [SignedTreeHead(*head)] for of, head in heads.items()}
+            known = {log_id: [SignedTreeHead(*head)] for log_id, head in heads.items()}
             return TrailTrust.of(
                 history,
                 slug,
@@ -74,7 +74,7 @@ class TrustSource:
 
 
 def own_pins(settings: Settings) -> KeyPins | None:
-    """Pins of this machine's own log keys; None where it has none, or none that can be read."""
+    """Return pins of this machine's own log keys; None where it has no readable ones."""
     try:
         history = _history(settings)
     except (QuireError, StartupRefused, OSError):

@@ -1,9 +1,9 @@
-"""Whether the keys of this machine are those of this database.
+"""Checks that the keys of this machine belong to this database.
 
-A well-formed key of another database does not fail at once. Another master key recognises no API
-key, another signing key freezes an org at its first append, other log keys accuse every log. So
-the first start stores a value computed under each key (``key_checks``), and every process that
-works on the database compares before it writes anything.
+A well-formed key of another database does not fail at once. With another master key no API key is
+recognised, another signing key freezes an org at its first append, and with other log keys every
+log looks forged. So the first start stores a value computed with each key (``key_checks``), and
+every process that works on the database compares before it writes anything.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from server.settings import Settings
 
 log = structlog.get_logger("quire")
 
-# Not 32 bytes long, so never an entry hash: no signature of an entry is given away.
+# Not 32 bytes long, so never an entry hash: the value can't be used as an entry's signature.
 _SIGNING_LABEL: Final = b"quire/v1/signing-key-check"
 _WRAPPED_BYTES: Final = sealing.NONCE_BYTES + sealing.KEY_BYTES + sealing.TAG_BYTES
 _ANOTHER_DATABASE: Final = (
@@ -57,19 +57,19 @@ class ForeignKeys(StartupRefused):
 class PresentKeys:
     """The keys that this machine has; None for each that it does not have.
 
-    Log keys and a memory that can't be read are None too: only the signer needs them, and says
-    what is wrong with them, while appends go on.
+    Log keys and a memory that can't be read are None too: only the signer needs them and reports
+    what is wrong with them, while appends continue.
     """
 
     master_key: bytes | None
     keyring: SigningKeyring | None
     log: LogKeyHistory | None
     remembered: str | None
-    """Which log the signer's memory is of: hex digest of the statement of its first key."""
+    """The log in the signer's memory: hex digest of the statement of its first key."""
 
     @classmethod
     def of(cls, settings: Settings, secrets: ServerSecrets | None = None) -> PresentKeys:
-        """Read them; `secrets` where they were read already. Raises SecretsError."""
+        """Read the keys; pass `secrets` if they were read already. Raises SecretsError."""
         return cls(
             present_master_key(settings) if secrets is None else secrets.master_key,
             present_keyring(settings) if secrets is None else secrets.keyring,
@@ -79,19 +79,19 @@ class PresentKeys:
 
 
 async def require_own_keys_at(url: str, settings: Settings) -> None:
-    """Compare by a connection of its own, before anything is written. Raises ForeignKeys."""
+    """Compare the keys over a separate connection, before any write. Raises ForeignKeys."""
     require_own_keys(await known_keys_at(url), PresentKeys.of(settings), settings)
 
 
 async def require_own_keys_in(
     database: Queries, settings: Settings, secrets: ServerSecrets | None = None
 ) -> None:
-    """The same by a connection that is open. Raises ForeignKeys."""
+    """Compare the keys over an open connection. Raises ForeignKeys."""
     require_own_keys(await known_keys(database), PresentKeys.of(settings, secrets), settings)
 
 
 async def claim(database: Database, settings: Settings, secrets: ServerSecrets) -> None:
-    """Store which keys this database has: all at its first start, later those that came since.
+    """Store checks of this database's keys: all at its first start, later those added since.
 
     Raises ForeignKeys. A crash leaves all rows or none; the key files are on disk before.
     """
@@ -107,13 +107,13 @@ async def claim(database: Database, settings: Settings, secrets: ServerSecrets) 
 
 
 async def is_new(database: Database) -> bool:
-    """Whether no key ever belonged to this database, so that one may be made."""
+    """Return whether no key ever belonged to this database, so that one may be made."""
     known = await known_keys(database)
     return known.org is None and not known.checks
 
 
 def require_own_keys(known: KnownKeys, present: PresentKeys, settings: Settings) -> None:
-    """Raise ForeignKeys where a key that is present is not one of this database's."""
+    """Raise ForeignKeys if a key of this machine does not belong to this database."""
     if present.master_key is not None:
         _require_master_key(known, present.master_key, settings)
     if present.keyring is not None:
@@ -125,14 +125,14 @@ def require_own_keys(known: KnownKeys, present: PresentKeys, settings: Settings)
 
 
 def require_same_ring(before: SigningKeyring, now: SigningKeyring) -> None:
-    """Raise ForeignKeys where a keyring can't take the place of one in use.
+    """Raise ForeignKeys if a keyring can't replace the keyring in use.
 
-    It is another database's, or lacks the key that signs now: the entries that were just signed
-    would not verify, and the next append would freeze their org.
+    It belongs to another database, or it lacks the active key: the entries just signed would not
+    verify, and the next append would freeze their org.
     """
     problem = _foreign({key.key_id: _value(key) for key in before.keys()}, now)
     if problem is None and before.active.key_id not in now.ids():
-        problem = f"it lacks the key that signs now, {before.active.key_id}"
+        problem = f"it lacks the active key, {before.active.key_id}"
     if problem:
         raise ForeignKeys(problem)
 
@@ -141,12 +141,12 @@ def _require_master_key(known: KnownKeys, master_key: bytes, settings: Settings)
     stored = [check.value for check in known.checks if check.kind == MASTER]
     if stored:
         own = hmac.compare_digest(stored[0], _master_value(master_key))
-    else:  # a restore that ended before it said whose database this is
+    else:  # a restore that ended before it stored the key checks
         own = known.org is None or _unwraps(master_key, *known.org)
     if not own:
         source = "QUIRE_MASTER_KEY" if settings.master_key else settings.master_key_path
         raise ForeignKeys(
-            f"The master key in {source} is not the one of this database: under it no API key "
+            f"The master key in {source} is not the one of this database: with it no API key "
             f"would be recognised and no sealed payload opened. {_ANOTHER_DATABASE}"
         )
 
@@ -163,12 +163,12 @@ def _require_signing_keys(known: KnownKeys, ring: SigningKeyring, settings: Sett
 
 
 def _report_missing(known: KnownKeys, ring: SigningKeyring, settings: Settings) -> None:
-    """Log once, at the start, which of the database's signing keys this machine lacks."""
+    """Log, once at the start, the database's signing keys that this machine lacks."""
     stored = [check.key_id for check in known.checks if check.kind == SIGNING]
     missing = [key_id for key_id in stored if key_id not in ring.ids()]
     if missing:
         log.warning(
-            "the signing keyring of this machine lacks keys that this database was written with; "
+            "the signing keyring of this machine lacks keys that signed entries of this database; "
             "their entries do not verify here, and an append after one of them freezes its org. "
             "Copy the newest keyring file to this machine",
             keys=missing,
@@ -177,7 +177,7 @@ def _report_missing(known: KnownKeys, ring: SigningKeyring, settings: Settings) 
 
 
 def _foreign(stored: dict[str, bytes], ring: SigningKeyring) -> str | None:
-    """Why a keyring is of another database than the keys that are known, or None."""
+    """Return why a keyring does not belong to the database of the stored checks, or None."""
     shared = [key for key in ring.keys() if key.key_id in stored]
     for key in shared:
         if not hmac.compare_digest(stored[key.key_id], _value(key)):
@@ -189,7 +189,7 @@ def _foreign(stored: dict[str, bytes], ring: SigningKeyring) -> str | None:
 
 def _require_log(stored: Sequence[bytes], present: LogKeyHistory, settings: Settings) -> None:
     if present.encoded_statements()[0] == stored[0]:
-        return  # of one log: the signer tells a file that is older or newer
+        return  # the same log; the signer detects an older or newer file
     own = LogKeyHistory.of(stored[:1])
     source = "QUIRE_LOG_SIGNING_KEYS" if settings.log_signing_keys else settings.log_keys_path
     raise ForeignKeys(
@@ -200,19 +200,19 @@ def _require_log(stored: Sequence[bytes], present: LogKeyHistory, settings: Sett
 
 
 def _require_memory(stored: Sequence[bytes], present: PresentKeys, path: Path) -> None:
-    """The memory is of this database's log or, before that has one, of the log keys beside it."""
+    """Check that the memory is of this database's log or, if it has none yet, of the log keys."""
     history = LogKeyHistory.of(stored[:1]) if stored else present.log
     if history is not None and history.keys[0].digest != present.remembered:
         raise ForeignKeys(foreign_memory(path))
 
 
 def foreign_memory(path: Path) -> str:
-    """What is said of a memory of other logs."""
+    """Return the message for a signer's memory of other logs."""
     name = shlex.quote(str(path))
     return (
-        f"{path} is the signer's memory of another database's logs: held against it, this "
-        "one's would look shortened. Nothing was changed. Restore this database's own file "
-        f"from your backup, or move this one away: mv {name} {name}.other"
+        f"{path} is the signer's memory of another database's logs: compared with it, this "
+        "database's logs would look truncated. Nothing was changed. Restore this database's own "
+        f"file from your backup, or move this file away: mv {name} {name}.other"
     )
 
 
@@ -242,7 +242,7 @@ def _keyring_source(settings: Settings) -> str:
 
 
 def _unwraps(master_key: bytes, slug: str, wrapped: bytes) -> bool:
-    """Whether an org's key opens; one that was never wrapped says nothing of the master key."""
+    """Return whether the master key opens an org's key; True for one that was never wrapped."""
     if len(wrapped) != _WRAPPED_BYTES:
         return True
     try:

@@ -1,7 +1,7 @@
-"""The archiver: archives what was signed, a little behind the signer, until it is told to end.
+"""The archiver: archives signed entries, shortly after the signer, until it is stopped.
 
-Nothing here may stop appends. What goes wrong is kept where an org's status tells it, logged
-when it is new, and tried again.
+Nothing here may stop appends. A failure is stored for the org's status, logged when it is new,
+and retried.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ledger.errors import (
     ArchiveMisconfigured,
     ArchiveUnavailable,
     ClockUnsteady,
+    DatabaseUnavailable,
     QuireError,
     StorageError,
 )
@@ -33,7 +34,7 @@ from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.trees import ANCHOR_LOG
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
-from server.process.child import work_as_told
+from server.process.child import run_child
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
@@ -43,33 +44,35 @@ log = structlog.get_logger("quire")
 
 AGAIN_S: Final = 5.0
 RETRY_S: Final = 60.0
-"""After which an org is tried again that could not be archived."""
+"""Pause before an org that could not be archived is retried."""
 POLL_INTERVAL_S: Final = 5.0
 ACCOUNT_CPU_S: Final = 1.0
-"""An archiver that writes nothing accounts for its looks once they took so much."""
+"""An archiver that writes nothing accounts for its polls once they took this much CPU."""
 ORGS_AT_ONCE: Final = 4
 ACCOUNTS_AT_ONCE: Final = 4
-"""Of one org in a turn, some 100,000 entries each: a long trail holds up no other."""
-MAX_ASKED: Final = 100_000
+"""Limit per org and turn, some 100,000 entries each, so that a long trail delays no other."""
+MAX_REQUESTED: Final = 100_000
 ID_DIGITS_MAX: Final = 10
-_OF_ALL: Final = (ArchiveUnavailable, ArchiveDenied, ArchiveMisconfigured, StorageError)
-"""What stands in the way of every org: reported once, and not for each of them."""
+_AFFECTS_ALL_ORGS: Final = (ArchiveUnavailable, ArchiveDenied, ArchiveMisconfigured, StorageError)
+"""Errors that affect every org: logged once, not for each org."""
 NICENESS: Final = 10
-"""Appends come first."""
+"""Appends have priority."""
 
 
 class Archiver:
-    """One archiver of one database: works when no other does, and waits its turn otherwise."""
+    """An archiver of one database: works while it holds the archiver's lock, else waits for it."""
 
     def __init__(self, settings: Settings, database_url: str) -> None:
         self._settings = settings
         self._url = database_url
         self._keyring: LiveKeyring | None = None
-        self._asked: set[int] = set()
-        self._news = asyncio.Event()
+        self._requested: set[int] = set()
+        self._wake = asyncio.Event()
         self._clock = ServerClock(settings)
-        self._waits = Lasting("archives wait", "archives go on")
-        self._away = Lasting("archives wait for the database", "archives go on", grace_s=GRACE_S)
+        self._waits = Lasting("archiving waits", "archiving continues")
+        self._away = Lasting(
+            "archiving waits for the database", "archiving continues", grace_s=GRACE_S
+        )
         self._target = Lasting("nothing is archived", "orgs are archived again")
         self._problems = LastingByKey("an org is not archived", "an org is archived again")
         self._anchored = float("-inf")
@@ -77,9 +80,9 @@ class Archiver:
         self._objects = self._bytes = 0
 
     async def run(self) -> None:
-        """Archive for ever; cancel it to end."""
+        """Archive until cancelled."""
         following = asyncio.create_task(
-            listen.follow(self._url, {archive_accounts.CHANNEL: self._heard}, self._news.set)
+            listen.follow(self._url, {archive_accounts.CHANNEL: self._on_request}, self._wake.set)
         )
         try:
             while True:
@@ -96,10 +99,14 @@ class Archiver:
             following.cancel()
             await asyncio.wait([following])
 
-    def _heard(self, payload: str) -> None:
-        if payload.isdecimal() and len(payload) <= ID_DIGITS_MAX and len(self._asked) < MAX_ASKED:
-            self._asked.add(int(payload))
-        self._news.set()
+    def _on_request(self, payload: str) -> None:
+        if (
+            payload.isdecimal()
+            and len(payload) <= ID_DIGITS_MAX
+            and len(self._requested) < MAX_REQUESTED
+        ):
+            self._requested.add(int(payload))
+        self._wake.set()
 
     async def _lead(self) -> None:
         lock = await ArchiverLock.connect(self._url)
@@ -108,10 +115,10 @@ class Archiver:
             while not await lock.take():
                 if waiting.due():
                     holder = await lock.holder()
-                    # Another archiver is as it should be; another session's lock was left behind.
+                    # Another archiver may hold the lock; any other session should not.
                     report = log.info if f'application "{ARCHIVER}"' in holder else log.warning
                     report(
-                        "trails are archived by another process, and this one waits for its lock",
+                        "another process archives the trails, and this one waits for its lock",
                         held_by=holder,
                         seconds=round(waiting.lasted_s),
                     )
@@ -135,23 +142,23 @@ class Archiver:
                 writer = ArchiveWriter(target, database, self._keyring, policy, self._clock.seconds)
                 while await lock.take():
                     await self._clock.tick(database)
-                    if self._clock.wall.leap is None:  # it says how long objects are locked for
+                    if self._clock.wall.leap is None:  # the locks of objects depend on the clock
                         await self._turn(database, url, writer)
                         await self._account(database, url)
                     self._waits.fine()
                     self._away.fine()
-                    if self._asked:
+                    if self._requested:
                         continue
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(
                             min(self._settings.archive_seconds, POLL_INTERVAL_S)
                         ):
-                            await self._news.wait()
+                            await self._wake.wait()
         finally:
             await database.close()
 
     async def _account(self, database: Database, url: str) -> None:
-        """Add what was spent since the last time to the target's cost, if it was anything."""
+        """Add the cost since the last call to the target's account, if there was any."""
         now_s = time.process_time()
         spent = ArchiverCost(now_s - self._cpu_s, self._objects, self._bytes)
         if spent.objects or spent.cpu_seconds >= ACCOUNT_CPU_S:
@@ -159,26 +166,28 @@ class Archiver:
             self._cpu_s, self._objects, self._bytes = now_s, 0, 0
 
     async def _turn(self, database: Database, url: str, writer: ArchiveWriter) -> None:
-        """Archive the orgs that are due, and those that somebody asked for."""
-        asked, self._asked = self._asked, set()
-        self._news.clear()
-        # First, as nonces of orgs wait for what of it is archived.
-        if asked or time.monotonic() - self._anchored >= self._settings.archive_seconds:
+        """Archive the orgs that are due, and those that were requested."""
+        requested, self._requested = self._requested, set()
+        self._wake.clear()
+        # First, because nonces of orgs wait until the anchor log is archived.
+        if requested or time.monotonic() - self._anchored >= self._settings.archive_seconds:
             self._anchored = time.monotonic()
-            await self._one(database, url, writer, ANCHOR_LOG)
+            await self._archive_log(database, url, writer, ANCHOR_LOG)
         due = await archive_accounts.due(database, url, self._settings.archive_seconds, RETRY_S)
         room = asyncio.Semaphore(ORGS_AT_ONCE)
 
-        async def one(org_id: int) -> None:
+        async def archive_log(org_id: int) -> None:
             async with room:
-                await self._one(database, url, writer, org_id)
+                await self._archive_log(database, url, writer, org_id)
 
         async with asyncio.TaskGroup() as group:
-            for org_id in [*sorted(asked), *(org for org in due if org not in asked)]:
-                group.create_task(one(org_id))
+            for org_id in [*sorted(requested), *(org for org in due if org not in requested)]:
+                group.create_task(archive_log(org_id))
 
-    async def _one(self, database: Database, url: str, writer: ArchiveWriter, org_id: int) -> None:
-        """Archive one log; what stands in the way is its own, and stops no other."""
+    async def _archive_log(
+        self, database: Database, url: str, writer: ArchiveWriter, org_id: int
+    ) -> None:
+        """Archive one log; a failure does not stop the others."""
         try:
             if org_id == ANCHOR_LOG:
                 self._count(await writer.archive_anchors())
@@ -186,20 +195,23 @@ class Archiver:
                 written = await writer.archive(org, ACCOUNTS_AT_ONCE)
                 self._count(written)
                 if not written.done:
-                    self._asked.add(org_id)  # the next turn goes on; others have theirs before
+                    self._requested.add(org_id)  # the next turn continues, after the other orgs
         except ClockUnsteady:
-            self._asked.add(org_id)
+            self._requested.add(org_id)
+        except DatabaseUnavailable as error:  # a restart of the database is no fault of the target
+            self._away.failed(log.warning, str(error), early=log.info)
         except QuireError as error:
             reason = str(error)
-            if isinstance(error, _OF_ALL):
+            if isinstance(error, _AFFECTS_ALL_ORGS):
                 self._target.failed(log.error, reason, org_id=org_id)
             else:
                 self._problems.failed(org_id, log.error, reason, org_id=org_id)
             with contextlib.suppress(StorageError):
                 await archive_accounts.keep_problem(database, url, org_id, reason)
         except Exception as error:  # noqa: BLE001 - it would end the others, and this process
-            reason = f"{type(error).__name__}: {error}"
-            self._problems.failed(org_id, log.error, reason, org_id=org_id)
+            self._problems.failed(
+                org_id, log.error, "a fault of the server", org_id=org_id, exc_info=error
+            )
         else:
             self._problems.fine(org_id)
             self._target.fine()
@@ -210,6 +222,6 @@ class Archiver:
 
 
 def main() -> None:
-    """The archiver's process, as the supervisor starts it."""
+    """Run the archiver's process, which the supervisor starts."""
     os.nice(NICENESS)
-    work_as_told(lambda settings, database_url: Archiver(settings, database_url).run())
+    run_child(lambda settings, database_url: Archiver(settings, database_url).run())

@@ -1,7 +1,7 @@
 """The archiver's process, kept running beside the workers.
 
-It needs the signing keys of entries, which it checks, and none of the log's. Neither appends
-nor checkpoints wait for it.
+It needs the signing keys of entries, with which it checks them, and none of the log keys. Neither
+appends nor checkpoints wait for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.settings import Settings
 
 @contextmanager
 def archiving(settings: Settings, database_url: str) -> Iterator[None]:
-    """Keep one archiver running for as long as the block lasts; it is stopped in order after."""
+    """Keep one archiver running while the block runs; stop it in order afterwards."""
     if settings.archive_target is None:
         yield
         return

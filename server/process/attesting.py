@@ -1,4 +1,4 @@
-"""The signer's other task: timestamps and cosignatures for anchors, never in the way of signing."""
+"""The signer's other task: requests timestamps and cosignatures of anchors; never delays signing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from server.trails.clock import ServerClock
 log = structlog.get_logger("quire")
 
 AGAIN_S: Final = 10.0
-NEWS_S: Final = 1.0
-"""Between looks for a new anchor: a bundle of what was just appended waits for its cosignatures."""
-RENEW_LOOK_S: Final = 3_600.0
+POLL_INTERVAL_S: Final = 1.0
+"""Short, because a bundle of new entries waits for the cosignatures of their anchor."""
+RENEW_INTERVAL_S: Final = 3_600.0
 
 
 class AnchorAttesting:
-    """Asks whoever the settings name, for as long as it runs."""
+    """Requests attestations from the authority and the witnesses of the settings."""
 
     def __init__(self, settings: Settings, database_url: str, clock: ServerClock) -> None:
         self._settings = settings
@@ -38,7 +38,7 @@ class AnchorAttesting:
         self._waits = LastingByKey("attestations wait", "attestations are made again")
 
     async def run(self) -> None:
-        """For ever; ends at once where the settings name nobody."""
+        """Run until cancelled; return at once if the settings name no attestor."""
         if self._settings.tsa_url is None and self._settings.witness_policy is None:
             return
         while True:
@@ -55,21 +55,21 @@ class AnchorAttesting:
                 attestation = AnchorAttestation(database, named.tsa, named.witnesses)
                 while True:
                     troubled = await self._turn(attestation)
-                    wait_s = AGAIN_S if troubled else NEWS_S
+                    wait_s = AGAIN_S if troubled else POLL_INTERVAL_S
                     await asyncio.sleep(min(self._settings.anchor_seconds, wait_s))
         finally:
             await database.close()
 
     async def _turn(self, attestation: AnchorAttestation) -> bool:
-        """One turn; True where somebody did not attest, who is given time."""
+        """Run one turn; return True if an attestor failed, so that the next turn comes later."""
         now = time.monotonic()
         stamp = now - self._stamped >= self._settings.tsa_seconds
         done = await attestation.attest(stamp=stamp)
         if done.tokens:
             self._stamped = now
         self._report(done)
-        if now - self._renewed >= RENEW_LOOK_S:
-            with contextlib.suppress(ClockUnsteady):  # by a wrong clock all tokens would be old
+        if now - self._renewed >= RENEW_INTERVAL_S:
+            with contextlib.suppress(ClockUnsteady):  # with a wrong clock all tokens could look old
                 self._clock.settled()
                 self._renewed = now
                 self._report(await attestation.renew(self._settings.tsa_renew_days))
@@ -77,9 +77,10 @@ class AnchorAttesting:
 
     def _report(self, done: Attested) -> None:
         for problem in done.problems:
-            what, _, reason = problem.partition(": ")  # no timestamp for anchor 7: who says why
-            who = (what.split()[1], reason.partition(" ")[0])
-            self._waits.failed(who, log.warning, problem)
+            # "no timestamp for anchor 7: AUTHORITY REASON" is logged once for each authority.
+            missing, _, reason = problem.partition(": ")
+            key = (missing.split()[1], reason.partition(" ")[0])
+            self._waits.failed(key, log.warning, problem)
         for alarm in done.alarms:
             log.error("a witness contradicts this log", reason=alarm)
         self._waits.all_fine()

@@ -1,4 +1,4 @@
-"""What `quire serve` prints once it serves."""
+"""The text that `quire serve` prints once it serves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.settings import Settings
 
 
 def banner(settings: Settings, url: str, platform: KeyFile) -> str:
-    """The address, where the keys are, one line to append and one to verify."""
+    """Return the address, the key files, a command to append and a command to verify."""
     database = "PostgreSQL of QUIRE_DATABASE_URL"
     if settings.embedded:
         database = f"embedded PostgreSQL in {_short(settings.data_dir)}"
@@ -43,11 +43,11 @@ def _platform(settings: Settings, state: KeyFile) -> str:
     path = _short(settings.data_dir / PLATFORM_KEY)
     if state is KeyFile.VALID:
         return path
-    return f"{path} {state.value}; a new one: {ROTATE}"
+    return f"{path} {state.value}; make a new key with: {ROTATE}"
 
 
 def _short(path: Path) -> str:
-    """Relative to the working directory where that is shorter."""
+    """Return the path relative to the working directory if it is inside."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,6 +1,6 @@
-"""A process of the server beside its workers, kept running: the signer, the archiver.
+"""Keeps the processes beside the workers running: the signer, the archiver.
 
-Should it die it is started again. Nothing that a caller waits for depends on it.
+A process that dies is started again. No request waits for these processes.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from server.settings import Settings
 log = structlog.get_logger("quire")
 
 AGAIN_S: Final = 1.0
-"""Between the death of a process and the next."""
+"""Pause between the death of a process and its next start."""
 STOP_S: Final = 15.0
 RUNS_S: Final = 30.0
-"""A process that ran for so long has not ended for the reason of the one before."""
+"""A process that ran for this long did not end for the same reason as the one before."""
 
 
 @contextmanager
 def kept_running(name: str, module: str, settings: Settings, database_url: str) -> Iterator[None]:
-    """Keep one process running for as long as the block lasts; it is stopped in order after.
+    """Keep one process running while the block runs; stop it in order afterwards.
 
-    ``module`` has its ``main``; ``name`` stands in the log.
+    ``module`` has its ``main``; ``name`` is its name in the log.
     """
-    told = ProcessContext(settings, database_url, os.getpid()).spelled()
-    child = _Child(name, f"from {module} import main; main()", told)
+    context = ProcessContext(settings, database_url, os.getpid()).encoded()
+    child = _Child(name, f"from {module} import main; main()", context)
     thread = threading.Thread(target=child.keep, name=f"{name}-watch", daemon=True)
     thread.start()
     try:
@@ -52,10 +52,10 @@ def kept_running(name: str, module: str, settings: Settings, database_url: str) 
 
 
 class _Child:
-    def __init__(self, name: str, code: str, told: str) -> None:
+    def __init__(self, name: str, code: str, context: str) -> None:
         self._name = name
         self._code = code
-        self._told = told
+        self._context = context
         self._not_started = Lasting("a process can't be started", "a process is started again")
         self._ends = Lasting(
             "a process ended and is started again", "a process runs again", quiet_s=RUNS_S
@@ -66,7 +66,7 @@ class _Child:
         while not self.stop.is_set():
             try:
                 process = self._start()
-            except OSError as error:  # no memory, or no process left to be had
+            except OSError as error:  # out of memory, or the limit of processes is reached
                 self._not_started.failed(log.error, str(error), process=self._name)
                 self.stop.wait(AGAIN_S)
                 continue
@@ -81,26 +81,26 @@ class _Child:
                 self.stop.wait(AGAIN_S)
 
     def _ended(self, code: int) -> None:
-        """Report its end, which is nothing to worry about where somebody asked for it."""
+        """Log that the process ended: an error unless it was stopped in order."""
         if code == 0:
             log.info("a process ended in order and is started again", process=self._name)
         else:
-            self._ends.failed(log.error, _ending(code), process=self._name)
+            self._ends.failed(log.error, _reason_of_end(code), process=self._name)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # What its parent imports from and nothing else: without -P it would look into whatever
-        # directory the server was started in.
+        # The child imports from the same places as its parent: without -P also from the
+        # directory in which the server was started.
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         return subprocess.Popen(
             (sys.executable, "-P", "-c", self._code),
-            env={**os.environ, CONTEXT: self._told, "PYTHONPATH": path},
+            env={**os.environ, CONTEXT: self._context, "PYTHONPATH": path},
             # A group of its own: the Ctrl-C of a terminal goes to the supervisor, which stops it.
             start_new_session=True,
         )
 
 
-def _ending(code: int) -> str:
-    """How a process ended, for the log."""
+def _reason_of_end(code: int) -> str:
+    """Describe how a process ended, for the log."""
     return f"it was killed by signal {-code}" if code < 0 else f"its exit code was {code}"
 
 
@@ -113,12 +113,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def work_as_told(work: Callable[[Settings, str], Coroutine[Any, Any, None]]) -> None:
-    """The process itself, from its start: work with the settings and the database it was told.
+def run_child(work: Callable[[Settings, str], Coroutine[Any, Any, None]]) -> None:
+    """Run ``work`` in the child process, with the settings and database of its context.
 
-    Ends in order at SIGTERM, SIGINT, or when its supervisor is gone.
+    Ends in order at SIGTERM, at SIGINT, or when its supervisor ended.
     """
-    context = ProcessContext.told()
+    context = ProcessContext.from_environment()
     configure(context.settings)
     context.follow()
     uvloop.run(_until_ended(work(context.settings, context.database_url)))

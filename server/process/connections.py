@@ -1,4 +1,4 @@
-"""The connections that one server takes of its database, at most; docs/operations.md has the table."""
+"""Counts the database connections that one server uses at most (table in docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LISTENERS: Final = 1
 SIGNER: Final = 1
 ATTESTING: Final = 2
 ARCHIVER: Final = 7
-"""Its lock, five that read, and one that listens."""
+"""One for its lock, five that read, and one that listens."""
 
 
 def connections_needed(settings: Settings) -> int:
-    """What the server's role needs while nothing is verified and no month leaves."""
+    """Return the connections that the server's role needs, without verification and retention."""
     needed = settings.workers * (settings.pool_size + COMMITTERS + LISTENERS)
     if settings.checkpoints:
         needed += SIGNER
@@ -34,16 +34,16 @@ def connections_needed(settings: Settings) -> int:
 
 
 async def warn_of_few_connections(settings: Settings, database: Database) -> None:
-    """Log it where the database allows fewer: the server works, but callers wait for each other."""
+    """Log a warning if the database allows fewer: the server works, but requests wait."""
     needed = connections_needed(settings)
     try:
         limit = await tightest_limit(database)
     except DatabaseUnavailable as error:
-        log.warning("the limits of connections can't be read", reason=str(error))
+        log.warning("the database's limits of connections can't be read", reason=str(error))
         return
     if limit.connections < needed:
         log.warning(
-            "the database allows fewer connections than this server can use: callers will wait "
+            "the database allows fewer connections than this server can use: requests will wait "
             "for each other. Raise the limit, or lower QUIRE_POOL_SIZE or QUIRE_WORKERS",
             limit=limit.name,
             allowed=limit.connections,

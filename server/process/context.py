@@ -1,4 +1,4 @@
-"""What the supervisor tells the processes it starts: settings, database, and itself."""
+"""The context that the supervisor passes to the processes it starts."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import msgspec
 from server.settings import Settings
 
 CONTEXT: Final = "LEDGER_WORKER"
-"""Environment variable by which the supervisor tells its processes what to be."""
+"""The environment variable that carries the context."""
 WATCH_S: Final = 0.5
 
 
 class ProcessContext(msgspec.Struct):
-    """What a process of the server is told: its settings, its database and its supervisor."""
+    """The settings of a process, its database, and the pid of its supervisor."""
 
     settings: Settings
     database_url: str
     supervisor: int
 
-    def spelled(self) -> str:
-        """The value of the environment variable: ASCII, whatever bytes a path or a key has."""
+    def encoded(self) -> str:
+        """Return the value of the environment variable: ASCII for any bytes of paths and keys."""
         return json.dumps(msgspec.to_builtins(self, enc_hook=str))
 
     @classmethod
-    def told(cls) -> ProcessContext:
-        """What this process was told."""
-        told = json.loads(os.environ[CONTEXT])
-        return msgspec.convert(told, type=cls, dec_hook=lambda kind, value: kind(value))
+    def from_environment(cls) -> ProcessContext:
+        """Return the context of this process."""
+        document = json.loads(os.environ[CONTEXT])
+        return msgspec.convert(document, type=cls, dec_hook=lambda kind, value: kind(value))
 
     def follow(self) -> None:
-        """End this process, in order, when its supervisor is gone."""
+        """End this process, in order, when its supervisor has ended."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:

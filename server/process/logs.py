@@ -1,4 +1,4 @@
-"""Logging: structlog on stderr, for a person or for a machine; uvicorn's goes the same way."""
+"""Logging: structlog on stderr, as text or JSON; uvicorn logs through it too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.settings import Settings
 
 
 def _of_a_lost_connection(record: logging.LogRecord) -> bool:
-    """Whether asyncio reports what asyncpg did not look at when a connection was lost."""
+    """Return whether asyncio reports an error of a lost connection that asyncpg did not retrieve."""
     if record.exc_info is None or not isinstance(record.exc_info, tuple):
         return False
     error = record.exc_info[1]
@@ -23,12 +23,12 @@ def _of_a_lost_connection(record: logging.LogRecord) -> bool:
     )
 
 
-def _left_out(record: logging.LogRecord) -> bool:
+def _is_logged(record: logging.LogRecord) -> bool:
     return not _of_a_lost_connection(record)
 
 
 def configure(settings: Settings) -> None:
-    """Set up logging as the settings say."""
+    """Set up logging according to the settings."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -60,11 +60,11 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Whoever used the connection has the error, and says what it means.
+    # The code that used the connection gets the error too, and logs what it means.
     quiet = logging.getLogger("asyncio")
-    if _left_out not in quiet.filters:
-        quiet.addFilter(_left_out)
-    # asyncpg reports each try to reach a database that is away, with a traceback.
+    if _is_logged not in quiet.filters:
+        quiet.addFilter(_is_logged)
+    # asyncpg logs each attempt to reach a stopped database, with a traceback.
     logging.getLogger("asyncpg").setLevel(max(level, logging.CRITICAL))
-    # uvicorn says at "info" what the banner says already.
+    # uvicorn logs at "info" what the banner already says.
     logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))

@@ -1,4 +1,4 @@
-"""`quire serve`: the database made ready, the workers run, everything stopped in order."""
+"""`quire serve`: makes the database ready, runs the workers, stops everything in order."""
 
 from __future__ import annotations
 
@@ -19,43 +19,34 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from ledger.core.checkpointing import MEMORY_FILE
-from ledger.core.lasting import Lasting
 from ledger.storage import partitions
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
-from ledger.storage.lock_waits import told_when_waiting
-from ledger.storage.migrate import migrate
-from ledger.storage.pooler import require_sessions
-from ledger.storage.provision import provision
+from ledger.storage.lock_waits import log_lock_waits
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
-from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
 from server.http.protocol.listening import listen
 from server.keys.first_start import load_secrets
 from server.keys.key_files import close_command, exposure
-from server.keys.own_keys import claim, is_new, require_own_keys_at
+from server.keys.own_keys import claim, is_new
 from server.process.archiving import archiving
 from server.process.banner import banner
 from server.process.connections import warn_of_few_connections
 from server.process.context import CONTEXT, ProcessContext
 from server.process.logs import configure
+from server.process.own_database import own_database
 from server.process.signing import signing
 from server.process.worker import application, uvicorn_config
 from server.settings import Settings
-from server.settings.data_dir import DataDirLock, concerns, make_data_dir
+from server.settings.data_dir import concerns, make_data_dir
 
 log = structlog.get_logger("quire")
-
-WATCH_S: Final = 1.0
-RUNS_S: Final = 60.0
-"""A database that ran for so long has not died for the reason of before."""
 
 
 def serve(settings: Settings) -> int:
@@ -71,22 +62,22 @@ def serve(settings: Settings) -> int:
 
 
 def _report_concerns(settings: Settings) -> None:
-    """Log who else may get at the keys: a warning each, with the command that ends it."""
+    """Log a warning for each way in which others may access the keys, with the command to fix it."""
     names = (PLATFORM_KEY, DEMO_KEY, MEMORY_FILE)
     found = concerns(settings.data_dir)
     for path in (settings.data_dir / name for name in names):
         if path.is_file() and (complaint := exposure(path.stat())):
             found.append((f"{path} {complaint}", close_command(path)))
-    for what, command in found:
-        log.warning(what, command=command)
+    for concern, command in found:
+        log.warning(concern, command=command)
 
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM and SIGINT unwind the stack, so that what was started here is stopped here.
+    """Let SIGTERM and SIGINT unwind the stack, so that everything started here is stopped here.
 
-    While uvicorn serves, it takes them, drains, and raises them again when it is done: by
-    default that would end the process on the spot and leave its PostgreSQL running.
+    While uvicorn serves, it handles them, drains, and raises them again at the end: by default
+    that would kill the process at once and leave its PostgreSQL running.
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -104,78 +95,19 @@ def _ended_in_order() -> Iterator[None]:
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[str]:
-    """The migrated database, as the URL of the server role; an embedded one is stopped after."""
-    if settings.database_url is not None:
-        asyncio.run(_make_ready(settings, settings.database_url))
-        yield settings.database_url
-        return
-    with DataDirLock(settings.data_dir):
-        postgres = EmbeddedPostgres(settings.data_dir)
-        postgres.start()
-        try:
-            asyncio.run(_provision(postgres, settings))
-            asyncio.run(set_keep_months(postgres.url(OWNER_ROLE), settings.retention_months))
-            with _kept_running(postgres):
-                yield postgres.url(SERVER_ROLE)
-        finally:
-            postgres.stop()
-
-
-async def _make_ready(settings: Settings, url: str) -> None:
-    await require_sessions(url, "QUIRE_DATABASE_URL")
-    owner_url = settings.database_owner_url or url
-    await require_own_keys_at(owner_url, settings)
-    await migrate(owner_url, setting=settings.owner_url_setting)
-    await set_keep_months(owner_url, settings.retention_months)
-
-
-async def _provision(postgres: EmbeddedPostgres, settings: Settings) -> None:
-    await provision(postgres.url(SUPERUSER))
-    await require_own_keys_at(postgres.url(OWNER_ROLE), settings)
-    await migrate(postgres.url(OWNER_ROLE))
-
-
-@contextmanager
-def _kept_running(postgres: EmbeddedPostgres) -> Iterator[None]:
-    """Start PostgreSQL again within a second or two should it die."""
-    stop = threading.Event()
-
-    trouble = Lasting(
-        "the embedded PostgreSQL does not start", "the embedded PostgreSQL runs", quiet_s=0
-    )
-    deaths = Lasting(
-        "the embedded PostgreSQL had died and was started again",
-        "the embedded PostgreSQL dies no more",
-        quiet_s=RUNS_S,
-    )
-
-    def watch() -> None:
-        while not stop.wait(WATCH_S):
-            try:
-                if postgres.ensure_running():
-                    deaths.failed(log.warning, "its log says why", log=str(postgres.data / "log"))
-            except Exception as error:  # noqa: BLE001 - the next second tries again
-                trouble.failed(log.error, str(error))
-            else:
-                trouble.fine()
-                deaths.fine()
-
-    thread = threading.Thread(target=watch, name="postgres-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    """Yield the URL of the server role in the migrated database; keep an embedded one running."""
+    with own_database(settings, serves=True) as database:
+        asyncio.run(set_keep_months(database.owner, settings.retention_months))
+        yield database.server
 
 
 async def prepare(settings: Settings, url: str) -> KeyFile:
-    """Read or make the keys, and what a first start makes, before any worker runs.
+    """Read the keys, or make them and the first orgs at a first start, before any worker runs.
 
-    Returns what the platform key's file of this machine is worth.
+    Returns the state of this machine's platform key file.
     """
     name = f"quire start {os.getpid()}"
-    async with told_when_waiting(url, name):
+    async with log_lock_waits(url, name):
         return await _prepare(settings, url, name)
 
 
@@ -183,7 +115,7 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
     database = await Database.open(url, size=2, name=name)
     try:
         await warn_of_few_connections(settings, database)
-        # The workers do it too, but here somebody says what keeps them waiting.
+        # The workers do it too, but here a lock that delays it is reported.
         await partitions.prepare(database, datetime.now(UTC))
         secrets = load_secrets(settings, database_is_new=await is_new(database))
         await claim(database, settings, secrets)
@@ -196,8 +128,8 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config(settings, application(settings, url)))
         server.run(sockets=[listener])
-        return 0 if server.started else 2  # 1 says that a trail has a fault
-    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).spelled()
+        return 0 if server.started else 2  # 1 means that a trail has a fault
+    os.environ[CONTEXT] = ProcessContext(settings, url, os.getpid()).encoded()
     metrics = Path(tempfile.mkdtemp(prefix="quire-metrics-"))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     try:
@@ -210,7 +142,7 @@ def _run(settings: Settings, url: str, listener: socket.socket) -> int:
 
 @contextmanager
 def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
-    """Print what a person needs next, once the server answers."""
+    """Print the banner once the server answers."""
     stop = threading.Event()
 
     def announce() -> None:
@@ -229,7 +161,7 @@ def _announced(settings: Settings, platform: KeyFile) -> Iterator[None]:
 
 
 def base_url(settings: Settings) -> str:
-    """The URL under which this machine reaches the server."""
+    """Return the URL under which this machine reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"http://{host}:{settings.port}"

@@ -1,7 +1,7 @@
-"""The signer: signs checkpoints and anchors about once a second, until it is told to end.
+"""The signer: signs checkpoints and anchors about once a second, until it is stopped.
 
-Nothing here may stop appends. What goes wrong is logged and tried again; a
-doubt about a trail is the checkpointer's to act on, and told here.
+Nothing here may stop appends. Failures are logged and retried. The checkpointer acts on doubts
+about a trail; this module logs them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from server.keys.first_start import load_log_keys
 from server.keys.keyring import LiveKeyring
 from server.keys.own_keys import require_own_keys_in
 from server.process.attesting import AnchorAttesting
-from server.process.child import work_as_told
+from server.process.child import run_child
 from server.refusal import StartupRefused
 from server.settings import Settings
 from server.trails.clock import ServerClock
@@ -42,17 +42,17 @@ AGAIN_S: Final = 1.0
 SWEEP_S: Final = 30.0
 PROGRESS_S: Final = 5.0
 STOPPED_S: Final = 90.0
-"""An org that was not stopped again for so long is signed: it is tried every 30 seconds."""
+"""An org that was not stopped for this long is signed again: it is retried every 30 seconds."""
 
 
 class SignerProcess:
-    """One signer of one database: leads when no other does, and waits its turn otherwise."""
+    """A signer of one database: signs while it is the leader, else waits to become it."""
 
     def __init__(self, settings: Settings, database_url: str) -> None:
         self._settings = settings
         self._url = database_url
         self._keyring: LiveKeyring | None = None
-        self._stamp = self._look()
+        self._stamp = self._key_file_stamp()
         self._clock = ServerClock(settings)
         self._waits = Lasting("checkpoints wait", "checkpoints are signed again")
         self._away = Lasting(
@@ -66,10 +66,10 @@ class SignerProcess:
         )
         self._anchored = 0.0
         self._swept = 0.0
-        self._told = 0.0
+        self._progress_logged = 0.0
 
     async def run(self) -> None:
-        """Sign for ever; cancel it to end."""
+        """Sign until cancelled."""
         while True:
             try:
                 await self._lead()
@@ -93,32 +93,32 @@ class SignerProcess:
                 stood_by = True  # the other is in another process, or on another machine
                 if waiting.due():
                     leader = await connection.leader()
-                    # Another signer is as it should be; any other session's lock was left behind.
+                    # Another signer may hold the lock; any other session should not.
                     report = log.info if f'application "{APPLICATION}"' in leader else log.warning
                     report(
-                        "checkpoints are signed by another process, and this one waits for its lock",
+                        "another process signs the checkpoints, and this one waits for its lock",
                         held_by=leader,
                         seconds=round(waiting.lasted_s),
                     )
                 await asyncio.sleep(settings.checkpoint_seconds)
             await require_own_keys_in(connection, settings)
-            before = self._look()
+            before = self._key_file_stamp()
             new = await nothing_signed(connection)
             keys = load_log_keys(settings, log_is_new=new)
-            self._stamp = (
-                before or self._look()
-            )  # a rotation since then is seen; a file just made is not one
+            # The stamp from before the read detects a rotation during it; a file that was made
+            # just now has none from before.
+            self._stamp = before or self._key_file_stamp()
             await publish_history(connection, keys.public())
             pace = RoundLimits(idle_s=settings.checkpoint_idle_seconds)
             log.info("signing checkpoints", origin=keys.origin, key=keys.active_id)
             with contextlib.closing(SignerMemory(settings.data_dir / MEMORY_FILE)) as memory:
                 memory.belong(keys.public().keys[0].digest)
                 if not memory and await anything_signed(connection):
-                    # One that takes over from another machine has nothing to remember yet.
-                    tell = log.info if stood_by else log.warning
-                    tell(
-                        "the signer remembers nothing of this database: another machine signed so "
-                        "far, or its memory was lost. A rollback to before now goes unnoticed here",
+                    # A signer that takes over from another machine has an empty memory.
+                    report = log.info if stood_by else log.warning
+                    report(
+                        "the signer's memory of this database is empty: another machine signed so "
+                        "far, or the memory was lost. A rollback to before now is not detected here",
                         memory=str(settings.data_dir / MEMORY_FILE),
                     )
                 checkpointer = Checkpointer(
@@ -129,7 +129,7 @@ class SignerProcess:
                     AnchorAttesting(settings, self._url, self._clock).run()
                 )
                 try:
-                    while self._look() == self._stamp:
+                    while self._key_file_stamp() == self._stamp:
                         await self._clock.tick(connection)
                         await self._turn(checkpointer)
                         self._waits.fine()
@@ -142,9 +142,9 @@ class SignerProcess:
         began = time.monotonic()
         if began - self._swept >= SWEEP_S or not self._swept:
             self._swept = began
-            self._tell(await checkpointer.sweep())
+            self._log_report(await checkpointer.sweep())
         report = await checkpointer.round()
-        self._tell(report)
+        self._log_report(report)
         if time.monotonic() - self._anchored >= self._settings.anchor_seconds:
             self._anchored = time.monotonic()
             await self._anchor(checkpointer)
@@ -158,19 +158,19 @@ class SignerProcess:
         except AnchoringStopped as error:
             self._anchors.failed(log.error, str(error))
         except ClockUnsteady:
-            self._anchored = 0.0  # its time would stay: anchored as soon as the clock is right
+            self._anchored = 0.0  # its time is permanent: anchor as soon as the clock is right
         else:
             self._anchors.fine()
 
-    def _tell(self, report: RoundReport) -> None:
+    def _log_report(self, report: RoundReport) -> None:
         for org_id, slug, doubt in report.stopped:
             self._stopped.failed(org_id, log.error, str(doubt), org=slug, org_id=org_id)
         self._stopped.all_fine()
-        if report.behind and time.monotonic() - self._told >= PROGRESS_S:
-            self._told = time.monotonic()
+        if report.behind and time.monotonic() - self._progress_logged >= PROGRESS_S:
+            self._progress_logged = time.monotonic()
             log.info("catching up", signed=report.entries, behind=report.behind)
 
-    def _look(self) -> tuple[int, int, int] | None:
+    def _key_file_stamp(self) -> tuple[int, int, int] | None:
         try:
             found = self._settings.log_keys_path.stat()
         except OSError:
@@ -179,5 +179,5 @@ class SignerProcess:
 
 
 def main() -> None:
-    """The signer's process, as the supervisor starts it."""
-    work_as_told(lambda settings, database_url: SignerProcess(settings, database_url).run())
+    """Run the signer's process, which the supervisor starts."""
+    run_child(lambda settings, database_url: SignerProcess(settings, database_url).run())

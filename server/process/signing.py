@@ -1,6 +1,6 @@
 """The signer's process, kept running beside the workers.
 
-It alone holds the log's signing keys. Appends do not wait for it, only checkpoints do.
+Only this process holds the private log keys. Checkpoints wait for it, appends do not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from server.settings import Settings
 
 @contextmanager
 def signing(settings: Settings, database_url: str) -> Iterator[None]:
-    """Keep one signer running for as long as the block lasts; it is stopped in order after."""
+    """Keep one signer running while the block runs; stop it in order afterwards."""
     if not settings.checkpoints:
         yield
         return

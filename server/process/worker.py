@@ -27,18 +27,14 @@ KEEP_ALIVE_S: Final = 75
 def application(
     settings: Settings, database_url: str, features: Sequence[Feature] = FEATURES
 ) -> Litestar:
-    """The application for these settings and this database (of the server role)."""
+    """Return the application for these settings and this database (URL of the server role)."""
     tasks = [task for feature in features for task in feature.tasks]
 
     async def open_services() -> Services:
         secrets = load_secrets(settings, database_is_new=False)
-        keyring = LiveKeyring(
-            settings,
-            secrets.keyring,
-            lambda: load_secrets(settings, database_is_new=False).keyring,
-        )
+        keyring = LiveKeyring.of(settings, secrets.keyring)
         services = await Services.open(settings, secrets, database_url, keyring, tasks)
-        # What was made until now lives as long as the process: not worth looking at again.
+        # The objects made so far live as long as the process: the collector can skip them.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
@@ -48,15 +44,15 @@ def application(
 
 
 def worker() -> ShortRoutes:
-    """The application of a spawned worker; ends itself when its supervisor is gone."""
-    context = ProcessContext.told()
+    """Return the application of a spawned worker; it ends when its supervisor has ended."""
+    context = ProcessContext.from_environment()
     configure(context.settings)
     context.follow()
     return ShortRoutes(application(context.settings, context.database_url))
 
 
 def uvicorn_config(settings: Settings, app: Litestar | str) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+    """Return the configuration of uvicorn for the application."""
     return uvicorn.Config(
         app if isinstance(app, str) else ShortRoutes(app),
         factory=isinstance(app, str),

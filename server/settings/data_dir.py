@@ -24,10 +24,10 @@ class DataDirBusy(StartupRefused):
 def make_data_dir(path: Path) -> Path:
     """Create the data directory if it is missing and return its absolute path.
 
-    It is for its owner only (0700). As root it gets the search bit for others (0711), because the
-    embedded PostgreSQL runs as another user and has its cluster inside; names can still not be
-    listed, and every key file is 0600. The umask changes none of this. A directory that exists is
-    never given other permissions; `concerns` tells what is wrong with it.
+    Only its owner may use it (0700). Root creates it with the search bit for others (0711),
+    because the embedded PostgreSQL runs as another user and has its cluster inside; others can
+    still not list names, and every key file is 0600. The umask does not change these modes. The
+    permissions of an existing directory are not changed; `concerns` reports what is wrong.
     """
     try:
         path = path.expanduser().resolve()
@@ -41,7 +41,7 @@ def make_data_dir(path: Path) -> Path:
 
 
 def _make(path: Path) -> None:
-    """Make the directory and its parents, or nothing."""
+    """Create the directory and its parents, or nothing."""
     if path.is_dir():
         return
     missing = [folder for folder in [path, *path.parents] if not folder.exists()]
@@ -86,7 +86,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def concerns(path: Path) -> list[tuple[str, str]]:
-    """What is wrong with the owner and the mode of a data directory: what, and the command."""
+    """Return what is wrong with a data directory's owner and mode, each with a command."""
     status = path.stat()
     mode = stat.S_IMODE(status.st_mode)
     name = shlex.quote(str(path))
@@ -119,7 +119,7 @@ def _user(uid: int) -> str:
 
 
 def sync_directory(path: Path) -> None:
-    """Make what was created or renamed in a directory survive a power cut."""
+    """Make files created or renamed in a directory survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -130,8 +130,8 @@ def sync_directory(path: Path) -> None:
 class DataDirLock:
     """Context manager: this process alone serves the data directory.
 
-    The kernel holds the lock (flock) for as long as the process lives, so a crash leaves nothing
-    to clean up. The file stays; its content, the pid of the holder, only serves the message.
+    The kernel releases the lock (flock) when the process ends, so a crash leaves nothing to clean
+    up. The file stays; its content, the pid of the holder, is only used in the message.
     Child processes that are started with close_fds, the default, do not inherit the lock.
     """
 
@@ -163,7 +163,7 @@ class DataDirLock:
             holder = os.read(descriptor, _PID_DIGITS_MAX).decode(errors="replace").strip()
             raise DataDirBusy(
                 f"The data directory {data_dir} is already served by process {holder or 'unknown'}. "
-                "Stop that one first, or name another directory with --data-dir."
+                "Stop that process first, or name another directory with --data-dir."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

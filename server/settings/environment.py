@@ -1,7 +1,7 @@
-"""The environment as the server reads its settings from it.
+"""Reads the server's settings from the environment.
 
-A name that is no setting is refused with the nearest one; what a container's environment names
-of services beside this one is left out.
+An unknown name is refused, with the most similar known name. Variables that a container's
+environment has for other services are ignored.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _log = logging.getLogger(__name__)
 PREFIX: Final = "QUIRE_"
 KEY_ALIASES: Final = ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY")
 CLIENT_NAMES: Final = frozenset({"QUIRE_URL", "QUIRE_API_KEY", "QUIRE_DEBUG"})
-"""Variables of the commands only."""
+"""Variables that only commands read."""
 
 
 def read(
     environ: Mapping[str, str], overrides: Mapping[str, object], known: Mapping[str, Setting]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values that are set, by field name, and every problem found."""
+    """Return the values that are set, by field name, and all problems found."""
     environ = _without_links(environ, known)
     problems = _unknown_names(environ, known)
     given = _from_environment(environ, known)
@@ -36,7 +36,7 @@ def read(
 
 
 def variable(field_name: str) -> str:
-    """The environment's name of a setting."""
+    """Return the name of a setting's environment variable."""
     return PREFIX + field_name.upper()
 
 
@@ -52,7 +52,7 @@ def _unknown_names(environ: Mapping[str, str], known: Mapping[str, Setting]) -> 
                     " If Kubernetes put it there for a service of that name, set "
                     "enableServiceLinks: false on the pod, or rename the service."
                 )
-            problems.append(f"{name} is no setting of this version.{advice}")
+            problems.append(f"{name} is not a setting of this version.{advice}")
     return problems
 
 
@@ -66,7 +66,7 @@ def _from_environment(
         if not environ.get(alias):
             continue
         if "audit_secret_key" in given:
-            _log.warning("%s is set but not used: another name of this key came first", alias)
+            _log.warning("%s is set but not used: the same key is set by another name", alias)
             continue
         _log.warning("%s is read as QUIRE_AUDIT_SECRET_KEY: please use that name", alias)
         given["audit_secret_key"] = environ[alias]
@@ -74,7 +74,7 @@ def _from_environment(
 
 
 def _convert(setting: Setting, value: object, problems: list[str]) -> Any:
-    """The checked value of one field; a problem is added to the list instead of raised."""
+    """Return the checked value of one field; add a problem to the list instead of raising it."""
     try:
         return read_value(setting, value)
     except BadValue as error:
@@ -83,9 +83,9 @@ def _convert(setting: Setting, value: object, problems: list[str]) -> Any:
 
 
 def _without_links(environ: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, str]:
-    """The environment without what names services beside this one.
+    """Return the environment without the variables that Kubernetes or Docker set for services.
 
-    A setting that a link shares its name with (QUIRE_PORT) stays where its value is one of it.
+    A setting that shares its name with such a variable (QUIRE_PORT) is kept if its value is valid.
     """
     links = service_links(environ)
     for name, setting in known.items():
@@ -95,7 +95,7 @@ def _without_links(environ: Mapping[str, str], known: Mapping[str, Setting]) -> 
             except BadValue:
                 _log.warning(
                     "%s is a service link of the container's environment and is not used as the "
-                    "setting; enableServiceLinks: false leaves it out of a pod",
+                    "setting; enableServiceLinks: false removes it from a pod",
                     variable(name),
                 )
             else:

@@ -1,7 +1,7 @@
-"""A section of settings: a frozen dataclass whose fields say what they are.
+"""A section of settings: a frozen dataclass whose fields carry their descriptions.
 
-The description of a field is its ``Meta``, whose ``extra`` may hold ``form`` (what a text of a
-form of its own must be), ``secret`` (never shown), ``any_bytes`` (need not be UTF-8).
+The description of a field is its ``Meta``, whose ``extra`` may hold ``form`` (the form that a
+text must have, for messages), ``secret`` (never shown), ``any_bytes`` (need not be UTF-8).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Setting(NamedTuple):
 
 
 def settings_of(sections: Iterable[type]) -> dict[str, Setting]:
-    """The settings of these sections by field name, in their order.
+    """Return the settings of these sections by field name, in their order.
 
-    Raises ValueError where two sections have a setting of the same name.
+    Raises ValueError if two sections have a setting of the same name.
     """
     found: dict[str, Setting] = {}
     for section in sections:

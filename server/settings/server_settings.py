@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class SettingsError(StartupRefused):
-    """A setting is unknown, malformed or out of bounds; the message names every one that is."""
+    """Settings are unknown, malformed or out of bounds; the message names all of them."""
 
 
 class SettingDoc(NamedTuple):
@@ -50,7 +50,7 @@ class Settings(
     TimeSettings,
     RunningSettings,
 ):
-    """All settings of the server, checked: the sections of Quire, and those that domains add."""
+    """All settings of the server, checked: the sections of Quire and those of added domains."""
 
     added: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the sections that domains add, by field name; read with :meth:`of`."""
@@ -62,11 +62,11 @@ class Settings(
         overrides: Mapping[str, object] | None = None,
         added: Sequence[type] = (),
     ) -> Self:
-        """Settings from an environment; an override (by field name) that is not None wins.
+        """Read settings from an environment; an override (by field name) that is not None wins.
 
-        An empty variable counts as not set, which is what `${NAME:-}` in a compose file makes of
-        a missing one. ``added`` are the sections that domains add. Raises SettingsError with
-        every problem found.
+        An empty variable counts as not set, because `${NAME:-}` in a compose file makes a missing
+        variable empty. ``added`` are the sections that domains add. Raises SettingsError with all
+        problems found.
         """
         values, problems = environment.read(
             environ, overrides or {}, settings_of((*SECTIONS, *added))
@@ -81,7 +81,7 @@ class Settings(
         raise SettingsError("\n".join(problems))
 
     def of(self, section: type[T]) -> T:
-        """The settings of a section that a domain adds."""
+        """Return the settings of a section that a domain adds."""
         return msgspec.convert(
             {name: self.added[name] for name in settings_of([section]) if name in self.added},
             section,
@@ -90,7 +90,7 @@ class Settings(
 
     @property
     def embedded(self) -> bool:
-        """Whether the server starts its own PostgreSQL."""
+        """True if the server starts its own PostgreSQL."""
         return self.database_url is None
 
     @property
@@ -107,7 +107,7 @@ class Settings(
 
     @property
     def owner_url_setting(self) -> str:
-        """The setting that has the URL of the owner's role."""
+        """The name of the setting that holds the URL of the owner's role."""
         return "QUIRE_DATABASE_OWNER_URL" if self.database_owner_url else "QUIRE_DATABASE_URL"
 
     @property
@@ -116,7 +116,7 @@ class Settings(
 
     @property
     def archive_target(self) -> str | None:
-        """URL of the target that trails are archived in, or None."""
+        """URL of the target that trails are archived in; None if nothing is archived."""
         if self.archive_url == "off" or (self.archive_url is None and not self.embedded):
             return None
         return self.archive_url or (self.data_dir / "archive").absolute().as_uri()
@@ -144,8 +144,9 @@ class Settings(
             self.archive_retain_days or self.archive_legal_hold or self._declared_unlocked
         ):
             problems.append(
-                "QUIRE_ARCHIVE_URL is a bucket that locks what is stored: set "
-                "QUIRE_ARCHIVE_RETAIN_DAYS or QUIRE_ARCHIVE_LEGAL_HOLD, or end the URL in ?lock=none."
+                "QUIRE_ARCHIVE_URL is a bucket, whose objects are to be locked: set "
+                "QUIRE_ARCHIVE_RETAIN_DAYS or QUIRE_ARCHIVE_LEGAL_HOLD, or end the URL in "
+                "?lock=none to store them without a lock."
             )
         if self.retention_months is not None:
             if self.archive_target is None:
@@ -156,7 +157,7 @@ class Settings(
                 problems.append(
                     f"QUIRE_IDEMPOTENCY_DAYS ({self.idempotency_days}) is more than "
                     f"QUIRE_RETENTION_MONTHS ({self.retention_months}): a repeated request could "
-                    "not be answered as it was."
+                    "not get its first answer. Lower the days, or keep more months."
                 )
         if self.queue_events < self.max_events:
             problems.append(
@@ -178,7 +179,7 @@ _OWN: Final = settings_of(SECTIONS)
 
 
 def documented(added: Sequence[type] = ()) -> list[SettingDoc]:
-    """Every setting with default and description, in the order of the documentation's table."""
+    """Return all settings with default and description, in the order of the documentation."""
     return [
         SettingDoc(
             environment.variable(name),

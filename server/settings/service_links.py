@@ -1,8 +1,8 @@
-"""Variables that Kubernetes and Docker put into a container for each service beside it.
+"""Recognises the variables that Kubernetes and Docker set in a container for other services.
 
-A service named `quire`, or any that begins with `quire-`, gives variables that begin like this
-server's settings: `QUIRE_SERVICE_HOST`, `QUIRE_PORT=tcp://10.43.0.5:8080`, `QUIRE_DB_PORT_5432_TCP`.
-They are told from settings by their names and by the form of their values.
+The names that they set for a service `quire`, or for one whose name begins with `quire-`, begin
+like this server's settings: `QUIRE_SERVICE_HOST`, `QUIRE_PORT=tcp://10.43.0.5:8080`,
+`QUIRE_DB_PORT_5432_TCP`. They differ from settings in their names and in the form of their values.
 
 Sources: Kubernetes, "Discovering services"; Docker, "Legacy container links".
 """
@@ -63,10 +63,10 @@ _FORMS: Final[tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...]] = tuple
 
 
 def service_links(environ: Mapping[str, str]) -> set[str]:
-    """The names in an environment that are service links, by name and value.
+    """Return the names in an environment that are service links, judged by name and value.
 
-    What Docker copies from the other container (`QUIRE_DB_ENV_…`) may hold anything, so it counts
-    only beside a link of the same service.
+    A variable that Docker copies from another container (`QUIRE_DB_ENV_…`) may have any value, so
+    it counts only if the environment also has a link of the same service.
     """
     links, services = set(), set()
     for name, value in environ.items():
@@ -83,5 +83,5 @@ def service_links(environ: Mapping[str, str]) -> set[str]:
 
 
 def has_the_name_of_a_link(name: str) -> bool:
-    """Whether a service link may be called so, whatever its value is."""
+    """Return whether a service link can have this name, whatever its value is."""
     return any(pattern.fullmatch(name) for pattern, _ in _FORMS)

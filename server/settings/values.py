@@ -1,6 +1,6 @@
-"""Values of settings: read from text, and what is said of one that does not do.
+"""Reads the values of settings from text, and describes what is wrong with an invalid one.
 
-A message never shows the value of a text setting, which may be a key.
+A message never shows the value of a text setting, because it may be a key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NOT_TEXT: Final = "the value is not UTF-8 text"
 
 
 class BadValue(ValueError):
-    """A value that does not do; the text says what it is not, and what is valid."""
+    """An invalid value; the text says which form is valid."""
 
 
 def read_value(setting: Setting, value: object) -> Any:
-    """The value of a setting from its text. Raises BadValue."""
+    """Return the value of a setting from its text. Raises BadValue."""
     kind = setting.type
     info = _bare(inspect.type_info(kind))
     given = value
@@ -38,7 +38,7 @@ def read_value(setting: Setting, value: object) -> Any:
         if isinstance(error.__cause__, BadValue):
             raise error.__cause__ from None
         raise BadValue(f"{_shown(info, value)} is not {_valid(setting, info)}") from None
-    except UnicodeEncodeError:  # of words and numbers; texts are looked at below
+    except UnicodeEncodeError:  # of words and numbers; texts are checked below
         raise BadValue(_NOT_TEXT) from None
     _require_text(setting, read)
     return read
@@ -53,7 +53,7 @@ def _path(kind: type, value: object) -> Path:
         return Path(value).expanduser()
     except RuntimeError:
         raise BadValue(
-            "the value begins with the home of a user that this machine does not have"
+            "the value begins with the home directory of a user that this machine does not have"
         ) from None
 
 
@@ -77,7 +77,7 @@ def _has_hosts(url: str) -> bool:
 
 
 def _bare(info: inspect.Type) -> inspect.Type:
-    """The type without its description, and without "or none"."""
+    """Return the type without its description and without "or none"."""
     while isinstance(info, inspect.Metadata):
         info = info.type
     if isinstance(info, inspect.UnionType):

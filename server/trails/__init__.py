@@ -1,1 +1,1 @@
-"""Trails as the server serves them: appended to, read, guarded, and let go."""
+"""Trails in the server: appending, reading, freezing, retention."""

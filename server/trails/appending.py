@@ -1,10 +1,11 @@
-"""Admission: a request body becomes drafts, waits in the sequencer, and is answered.
+"""Turns a request body into drafts, appends them through the sequencer, and answers.
 
-``decode, limits, seal`` happen here, before any lock.
+Decoding, limits and sealing happen here, before any lock is taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from blake3 import blake3
 
 from ledger import sealing
 from ledger.core.org import OrgFacts
-from ledger.core.sealing.sealer import Sealer
+from ledger.core.sealing.sealer import Drafted, Sealer
 from ledger.core.sequencer import Appended, AppendRequest, KeyDigest, Sequencer, StaleSeal
 from ledger.errors import DatabaseUnavailable, InvalidEvent, PayloadTooLarge, ProblemType
 from ledger.event import Event, EventFields, parse_json, parse_msgpack, parse_ndjson
@@ -31,7 +32,7 @@ BODY_TYPES: Final = (JSON, NDJSON, MSGPACK)
 
 
 class UnsupportedBody(InvalidEvent):
-    """A content type that no parser takes."""
+    """The content type of the body is not supported."""
 
     problem_type = ProblemType("unsupported-media-type", 415, "Unsupported content type")
 
@@ -41,6 +42,27 @@ class IntakeLimits(msgspec.Struct, frozen=True):
 
     max_events: int
     max_payload: int
+
+
+async def append_sealed(
+    sequencer: Sequencer,
+    sealer: Sealer,
+    org: OrgFacts,
+    events: Sequence[Event],
+    request: Callable[[Drafted], AppendRequest],
+) -> Appended:
+    """Seal the events and append the request made of them.
+
+    A subject that is erased between sealing and commit makes the sequencer raise StaleSeal: the
+    events are then sealed again. Raises DatabaseUnavailable after MAX_SEALINGS attempts.
+    """
+    for _ in range(MAX_SEALINGS):
+        sealed = await sealer.draft(org, events)
+        try:
+            return await sequencer.append(request(sealed))
+        except StaleSeal:
+            sealer.forget(org)
+    raise DatabaseUnavailable("subjects of this org were erased while it sealed events; retry")
 
 
 class Appender:
@@ -55,7 +77,7 @@ class Appender:
         self._intake = intake
 
     def parse(self, body: bytes, content_type: str) -> tuple[list[Event], bool]:
-        """The events of a body, and whether it was a single object."""
+        """Return the events of a body, and whether it was a single object."""
         events, payload = self._intake.max_events, self._intake.max_payload
         if content_type in ("", JSON):
             return parse_json(body, max_events=events, max_payload=payload)
@@ -67,7 +89,7 @@ class Appender:
         raise UnsupportedBody(f'send {", ".join(BODY_TYPES)}, not "{shown}"')
 
     def added(self, data: bytes) -> Event:
-        """The event that records bytes of no known form, as base64. Raises PayloadTooLarge."""
+        """Return the event that records any bytes, as base64. Raises PayloadTooLarge."""
         payload = msgspec.json.encode({"event_type": ADDED, "data": data})
         if len(payload) > self._intake.max_payload:
             raise PayloadTooLarge(
@@ -80,29 +102,26 @@ class Appender:
     ) -> Appended:
         """Make the events durable; a subject erased meanwhile makes it seal once more."""
         unique = self._unique(events)
-        for _ in range(MAX_SEALINGS):
-            drafted = await self._sealer.draft(org, events)
-            request = AppendRequest(
+
+        def request(sealed: Drafted) -> AppendRequest:
+            return AppendRequest(
                 org.id,
                 org.slug,
-                drafted.drafts,
-                erasures=drafted.erasures,
+                sealed.drafts,
+                erasures=sealed.erasures,
                 idempotency=idempotency,
                 unique=unique,
             )
-            try:
-                return await self._sequencer.append(request)
-            except StaleSeal:
-                self._sealer.forget(org)
-        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+
+        return await append_sealed(self._sequencer, self._sealer, org, events, request)
 
     def request_key(self, key: str | None, body: bytes, content_type: str) -> KeyDigest | None:
-        """Keyed digests of an Idempotency-Key header and the body it came with."""
+        """Return keyed digests of an Idempotency-Key header and of its request's body."""
         if key is None:
             return None
         if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
             raise InvalidEvent(
-                f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} printable ASCII characters"
+                f"the Idempotency-Key must be 1 to {MAX_KEY_CHARS} printable ASCII characters"
             )
         return KeyDigest(
             self._digest(_REQUEST + key.encode()),
@@ -120,5 +139,5 @@ class Appender:
         }
 
     def _digest(self, data: bytes) -> bytes:
-        # Keyed, so that a stored digest says nothing of a payload that was erased.
+        # Keyed, so that a stored digest reveals nothing about an erased payload.
         return blake3(data, key=self._digest_key).digest(length=_DIGEST_BYTES)

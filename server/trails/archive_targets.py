@@ -1,4 +1,4 @@
-"""Where trails are archived, and for how long the objects are locked, by the settings."""
+"""The archive target and the object locks that the settings name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from server.settings import Settings
 
 
 def target_settings(settings: Settings) -> TargetSettings:
-    """How the target is reached."""
+    """Return the connection settings of the target."""
     return TargetSettings(s3_endpoint=settings.archive_s3_endpoint)
 
 
 def named_target(settings: Settings, url: str) -> Target:
-    """The target of a URL, not yet connected. Raises ArchiveMisconfigured."""
+    """Return the target of a URL, not yet connected. Raises ArchiveMisconfigured."""
     return open_target(url, target_settings(settings))
 
 
 def policy_of(settings: Settings) -> ObjectLock:
-    """How long what is stored is locked for."""
+    """Return how long, and whether by legal hold, stored objects are locked."""
     return ObjectLock(settings.archive_retain_days, settings.archive_legal_hold)

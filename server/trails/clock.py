@@ -1,7 +1,8 @@
-"""The clock of a server process: watched, held against what others say, and reported.
+"""The clock of a server process: polled, compared with other clocks; leaps are reported.
 
-Each process judges for itself. What the machine's processes must agree on is in the note
-(:mod:`server.trails.clock_note`), and the one that keeps it reports a leap for all.
+Each process judges its clock by itself. The values on which the machine's processes must agree
+are in the note (:mod:`server.trails.clock_note`); the process that keeps it reports a leap for
+all.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ POLL_INTERVAL_S: Final = 1.0
 COMPARE_S: Final = 10.0
 NOTE_S: Final = 30.0
 SETTLED_US: Final = 86_400 * SECOND_US
-"""How long after a leap that was believed nothing is done that can't be undone."""
+"""How long after an accepted leap irreversible work waits."""
 MAX_EVENTS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,7 +49,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class ServerClock:
     """Call it for the time in µs; raises ClockUnsteady. Keep :meth:`watch` running.
 
-    ``reports``: this process may be the one that keeps the note and reports leaps.
+    ``reports``: this process may keep the note and report leaps.
     """
 
     def __init__(
@@ -75,41 +76,41 @@ class ServerClock:
         self._reported: Leap | None = None
         self._events: deque[tuple[str, str]] = deque(maxlen=MAX_EVENTS)
         self._lasting = Lasting(
-            "the clock leapt: appends wait", "appends go on: the clock is steady", quiet_s=0
+            "the clock leapt: appends wait", "the clock is steady: appends continue", quiet_s=0
         )
         self._written_us = 0
 
     def __call__(self) -> int:
-        """The time in µs since the Unix epoch. Raises ClockUnsteady."""
+        """Return the time in µs since the Unix epoch. Raises ClockUnsteady."""
         return self.wall()
 
     def seconds(self) -> float:
-        """The time in seconds since the Unix epoch. Raises ClockUnsteady."""
+        """Return the time in seconds since the Unix epoch. Raises ClockUnsteady."""
         return self.wall() / SECOND_US
 
     def moment(self) -> datetime:
-        """The time. Raises ClockUnsteady."""
+        """Return the time. Raises ClockUnsteady."""
         return _moment(self.wall())
 
     def settled(self) -> datetime:
-        """The time, for what can't be undone. Raises ClockUnsteady for a day after a leap too."""
+        """Return the time for irreversible work. Raises ClockUnsteady for a day after a leap too."""
         now = self.moment()
         if self._believed_us is not None:
             left_us = self._believed_us + SETTLED_US - self._read().steady_us
             if left_us > 0:
                 raise ClockUnsteady(
-                    "the server's clock leapt less than a day ago: nothing that can't be undone "
-                    f"is done for another {left_us // (60 * SECOND_US)} minutes",
+                    "the server's clock leapt less than a day ago: irreversible work waits for "
+                    f"another {left_us // (60 * SECOND_US)} minutes",
                     retry_after=max(left_us // SECOND_US, 1),
                 )
         return now
 
     async def watch(self, database: Database) -> None:
-        """Look at the clocks, for ever."""
+        """Poll the clocks until cancelled."""
         comparing = asyncio.create_task(self._compare_for_ever(database))
         try:
             while True:
-                self.look()
+                self.poll()
                 end_silent()
                 await self._flush(database)
                 await asyncio.sleep(POLL_INTERVAL_S)
@@ -117,8 +118,8 @@ class ServerClock:
             comparing.cancel()
 
     async def close(self, database: Database) -> None:
-        """Report what is not reported yet, and leave the note to another process."""
-        self.look()
+        """Report leaps not reported yet, and release the note to another process."""
+        self.poll()
         await self._flush(database)
         self._file.close()
 
@@ -132,31 +133,31 @@ class ServerClock:
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def tick(self, queries: Queryable) -> None:
-        """Look, and compare when that is due: for processes that do not watch."""
-        self.look()
+        """Poll, and compare if that is due: for processes that do not run :meth:`watch`."""
+        self.poll()
         now_s = time.monotonic()
         if self.wall.leap is not None or now_s - self._compared_s >= COMPARE_S:
             self._compared_s = now_s
             await self.compare(queries)
 
     async def compare(self, queries: Queryable) -> None:
-        """Hold the clock against the database's, if that answers."""
-        asked = self._read()
+        """Compare the clock with the database's, if the database answers."""
+        before = self._read()
         try:
             database_us = await now_us(queries)
         except StorageError:
             return
-        answered = self._read()
+        after = self._read()
         if not self._compared:
             self._compared = True
-            apart_us = abs(asked.wall_us - database_us - self._noted_database_us)
-            if apart_us <= self.wall.tolerance.apart_us:  # a difference that was believed before
+            apart_us = abs(before.wall_us - database_us - self._noted_database_us)
+            if apart_us <= self.wall.tolerance.apart_us:  # the same difference was accepted before
                 self.wall.trust(self.wall.boot.trusted_us, self._noted_database_us)
-        self.wall.compare(database_us, asked, answered)
+        self.wall.compare(database_us, before, after)
 
-    def look(self) -> None:
-        """Look at the clocks once, and report what is new."""
-        now = self.wall.look()
+    def poll(self) -> None:
+        """Read the clocks once, and report new leaps."""
+        now = self.wall.check()
         keeps = self._may_report and self._file.keep()
         if self.wall.leap is not None and not keeps:
             self._adopt()
@@ -174,7 +175,7 @@ class ServerClock:
             metrics.CLOCK_OFF.set(abs(leap.off_us) / SECOND_US if leap else 0)
 
     def _trusted(self, note: ClockNote | None, tolerance: Tolerance) -> int | None:
-        """Where the clock should be by the note; None where that says nothing."""
+        """Return the offset of the clock according to the note; None if the note has none."""
         if note is None or not self._boot:
             return None
         if note.boot == self._boot:
@@ -185,7 +186,7 @@ class ServerClock:
         return None
 
     def _adopt(self) -> None:
-        """Believe what the process believes that keeps the note."""
+        """Adopt the offsets of the process that keeps the note."""
         note = self._file.read()
         if note is None or note.boot != self._boot:
             return
@@ -195,7 +196,7 @@ class ServerClock:
         ):
             self._believed_us = note.believed_us
             self.wall.trust(note.boot_us, note.database_us)
-            self.wall.look()
+            self.wall.check()
 
     def _note(self, now: ClockReading) -> None:
         due = now.steady_us - self._written_us >= NOTE_S * SECOND_US or not self._written_us
@@ -206,32 +207,34 @@ class ServerClock:
         self._file.write(ClockNote(self._boot, *trusted, now.wall_us, self._believed_us))
 
     def _report(self, leap: Leap) -> None:
-        """Say that the clock leapt: to the log, the metrics and the security events."""
+        """Report a leap of the clock to the log, the metrics and the security events."""
         off_s = leap.off_us / SECOND_US
-        says, right = _moment(leap.wall_us), _moment(leap.wall_us - leap.off_us)
+        shown, expected = _moment(leap.wall_us), _moment(leap.wall_us - leap.off_us)
         self._lasting.failed(
             log.error,
-            f"it says {says} where {right} is expected by {leap.against}",
+            f"it shows {shown} where {expected} is expected by {leap.against}",
             off_seconds=off_s,
         )
         if leap is not self._reported:
             self._reported = leap
             metrics.CLOCK_LEAPS.inc()
-            detail = f"by {off_s:+.3f} s: it said {says} where {right} was expected by"
+            detail = f"by {off_s:+.3f} s: it showed {shown} where {expected} was expected by"
             self._events.append(("clock_leapt", f"{detail} {leap.against}; appends wait"))
 
     def _report_end(self, ended: LeapEnd) -> None:
         if ended.leap is not self._reported:
-            self._report(ended.leap)  # it came and went between two looks
+            self._report(ended.leap)  # it came and went between two polls
         self._written_us = 0
         self._lasting.fine()
-        how = "it is back" if ended.back else "it was steady, and is believed"
+        how = "it leapt back" if ended.back else "it stayed steady, so its time is accepted"
         lasted_s = ended.lasted_us / SECOND_US
-        detail = f"after {lasted_s:.3f} s: {how}; appends go on at {_moment(self._read().wall_us)}"
+        detail = (
+            f"after {lasted_s:.3f} s: {how}; appends continue at {_moment(self._read().wall_us)}"
+        )
         self._events.append(("clock_steady", detail))
 
     async def _flush(self, database: Database) -> None:
-        """Keep the security events; a database that is away gets them later."""
+        """Store the security events; if the database can't be reached, the next call retries."""
         while self._events:
             try:
                 await attestations.add_alarm(database, *self._events[0])
@@ -241,7 +244,7 @@ class ServerClock:
 
 
 def _moment(us: int) -> datetime:
-    """A time that a clock may say, whatever it says."""
+    """Return a clock's time; the epoch for one that a datetime can't hold."""
     try:
         return _EPOCH + timedelta(microseconds=us)
     except OverflowError:

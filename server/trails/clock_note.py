@@ -1,9 +1,9 @@
-"""What this machine's server processes remember of its clock, in the data directory.
+"""The note in the data directory by which this machine's server processes remember its clock.
 
-A process that starts while the clock is wrong has seen nothing of its leap: by the note it
-knows where the clock was. One process keeps the note, under a lock that the kernel takes back
-when it ends; the others read. Nothing depends on the file: one that is missing, damaged or of
-another boot says nothing, and a crash while it is written leaves it damaged at worst.
+A process that starts while the clock is wrong did not see the leap: it learns from the note where
+the clock was. One process keeps the note, under a lock that the kernel releases when it ends; the
+others read it. Nothing depends on the file: a missing or damaged note, or one of another boot, is
+ignored, and a crash while it is written leaves it damaged at worst.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _TIME_NAMESPACE: Final = Path("/proc/self/ns/time")
 
 
 class ClockNote(msgspec.Struct, frozen=True):
-    """Where the wall clock was, in µs.
+    """The accepted offsets of the wall clock, in µs.
 
-    ``boot`` names the boot whose CLOCK_BOOTTIME ``boot_us`` is the difference to, and
-    ``database_us`` is the difference to the database's clock that was believed.
-    ``believed_us``: when (CLOCK_BOOTTIME) a leap was last believed, None for never.
+    ``boot_us`` is the difference to CLOCK_BOOTTIME of the boot named ``boot``, ``database_us``
+    the accepted difference to the database's clock. ``believed_us``: when (CLOCK_BOOTTIME) a leap
+    was last accepted, None for never.
     """
 
     boot: str
@@ -39,7 +39,7 @@ class ClockNote(msgspec.Struct, frozen=True):
 
 
 def boot_name() -> str:
-    """A name of the boot of this machine, as this process sees its clock; empty if unknown."""
+    """Return a name for this boot, as this process sees its clock; empty if unknown."""
     try:
         boot = _BOOT_ID.read_text().strip()
     except OSError:
@@ -58,7 +58,7 @@ class NoteFile:
         self._kept: int | None = None
 
     def read(self) -> ClockNote | None:
-        """The note, None where there is none."""
+        """Return the note, None if there is none."""
         try:
             with self._path.open("rb") as file:
                 return msgspec.json.decode(file.read(_BYTES), type=ClockNote)
@@ -66,9 +66,9 @@ class NoteFile:
             return None
 
     def keep(self) -> bool:
-        """Become the one process that keeps the note; False where another one does.
+        """Become the process that keeps the note; return False if another process keeps it.
 
-        Where no file can be made there is nobody to leave it to: True.
+        Returns True if no file can be made, because then no process can keep it.
         """
         if self._kept is not None:
             return True
@@ -85,13 +85,13 @@ class NoteFile:
         return True
 
     def write(self, note: ClockNote) -> None:
-        """Replace the note, if it is kept by this process."""
+        """Replace the note, if this process keeps it."""
         if self._kept is not None:
             with contextlib.suppress(OSError):
                 os.pwrite(self._kept, msgspec.json.encode(note).ljust(_BYTES), 0)
 
     def close(self) -> None:
-        """Leave the note to another process."""
+        """Release the note to another process."""
         if self._kept is not None:
             os.close(self._kept)
             self._kept = None

@@ -1,31 +1,30 @@
-"""Entry bundles of logs, read and packed a few at once.
+"""Reads and packs entry bundles of logs, a few at once.
 
-Most have some kilobytes, but 256 leaves may be 16 MiB, and a public log is asked for
-bundles by anybody, as often as they like: what they take of memory and of a core has a bound.
+Most have some kilobytes, but 256 leaves may be 16 MiB, and anybody may request bundles of a
+public log as often as they like, so the memory and CPU time that they use are bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from ledger.core.shares import OrgShares
 from ledger.errors import QueueFull
 from ledger.tiles import TILE_WIDTH, EntryTile, pack_entries
 
 AT_ONCE: Final = 4
-"""Bundles in memory at once; below what a process has of database connections."""
-MAX_ASKED: Final = 256
-"""Requests for bundles that are read or wait for that, half of them at most for one log."""
+"""Bundles in memory at once; fewer than the database connections of a process."""
+MAX_REQUESTS: Final = 256
+"""Requests for bundles that are read or wait to be read, half of them at most for one log."""
 SMALL_BYTES: Final = 1 << 18
-"""Up to this size packing takes about as long as handing it to a thread is worth."""
+"""Packing up to this size is not worth a thread."""
 GZIP_LEVEL: Final = 1
 
 Leaves = Callable[[int, int, int], Awaitable[list[bytes] | None]]
-"""Reads leaves of a log: org, first, count; None where its signed tree has no such."""
+"""Reads leaves of a log: org, first, count; None if its signed tree does not have them."""
 
 
 class EntryBundles:
@@ -34,38 +33,28 @@ class EntryBundles:
     def __init__(self, leaves: Leaves) -> None:
         self._leaves = leaves
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._asked: Counter[int] = Counter()
+        self.places = OrgShares(total=MAX_REQUESTS, of_org=MAX_REQUESTS // 2, full=_full)
 
-    async def read(self, org_id: int, wanted: EntryTile, *, gzipped: bool) -> bytes | None:
-        """The bytes of a bundle, None where the log has no such.
+    async def read(self, org_id: int, tile: EntryTile, *, gzipped: bool) -> bytes | None:
+        """Return the bytes of a bundle, None if the log does not have it.
 
-        Raises QueueFull, and what reading the leaves raises.
+        Raises QueueFull, and the errors of reading the leaves.
         """
-        with self._place(org_id):
+        with self.places.holding(org_id):
             async with self._room:
-                leaves = await self._leaves(org_id, wanted.index * TILE_WIDTH, wanted.width)
+                leaves = await self._leaves(org_id, tile.index * TILE_WIDTH, tile.width)
                 if leaves is None:
                     return None
                 if sum(map(len, leaves)) <= SMALL_BYTES:
                     return _packed(leaves, gzipped=gzipped)
                 return await asyncio.to_thread(_packed, leaves, gzipped=gzipped)
 
-    @contextmanager
-    def _place(self, org_id: int) -> Iterator[None]:
-        everyone = self._asked.total() >= MAX_ASKED
-        if everyone or self._asked[org_id] >= max(1, MAX_ASKED // 2):
-            raise QueueFull(
-                "as many entry bundles as this server takes are being read; ask again in a moment",
-                everyone=everyone,
-            )
-        self._asked[org_id] += 1
-        try:
-            yield
-        finally:
-            self._asked -= Counter({org_id: 1})  # and forgets logs of which none is read
+
+def _full(everyone: bool) -> QueueFull:
+    return QueueFull("too many entry bundles are being read; retry shortly", everyone=everyone)
 
 
 def _packed(leaves: Sequence[bytes], *, gzipped: bool) -> bytes:
     data = pack_entries(leaves)
-    # Without a time of its own in it, the same bundle is the same bytes.
+    # Without a time in the gzip header, the same bundle has the same bytes.
     return gzip.compress(data, GZIP_LEVEL, mtime=0) if gzipped else data

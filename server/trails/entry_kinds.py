@@ -10,10 +10,14 @@ DISCLOSED: Final = "quire.bundle_disclosed"
 ADDED: Final = "quire.added"
 
 ENTRY_KINDS: Final = (
-    EntryKind(THAWED, "A frozen org takes entries again: who thawed it, and why."),
-    EntryKind(ERASED, "A person was forgotten: the key of the subject was destroyed."),
+    EntryKind(THAWED, "A frozen org accepts entries again: who thawed it, and why."),
+    EntryKind(ERASED, "A person was erased: the key of the subject was destroyed."),
     EntryKind(DISCLOSED, "A bundle opened payloads, actors or subjects: who, and which entries."),
     EntryKind(ADDED, "Raw bytes that a load test added to the log."),
-    EntryKind("quire.month_leaving", "The trail goes on after a month that leaves the database."),
-    EntryKind("quire.partition_dropped", "A month left the database: where it is archived."),
+    EntryKind(
+        "quire.month_leaving", "A month of the trail is about to be dropped from the database."
+    ),
+    EntryKind(
+        "quire.partition_dropped", "A month was dropped from the database: where it is archived."
+    ),
 )

@@ -1,8 +1,8 @@
-"""Trails: appended to, read, verified, proven, bundled, archived, erased from."""
+"""Trails: append, read, verify, prove, bundle, archive, erase."""
 
 from typing import Final
 
-from server.feature import Command, Feature
+from server.feature import Command, DataFile, Feature
 from server.trails.entry_kinds import ENTRY_KINDS
 
 FEATURE: Final = Feature(
@@ -35,22 +35,28 @@ FEATURE: Final = Feature(
         "verify-entry": Command("server.cli.trails.verify:verify_entry", "Verify one entry."),
         "log": Command("server.cli.keys.log:log", "The signed logs: their verifier keys."),
         "bundle": Command(
-            "server.cli.trails.bundle:bundle", "Write evidence that proves itself to a file."
+            "server.cli.trails.bundle:bundle", "Export entries and their proofs as a file."
         ),
         "archive": Command("server.cli.archive.group:archive", "The archive of a trail."),
         "retention": Command(
-            "server.cli.operations.retention:retention", "Months that leave the database."
+            "server.cli.operations.retention:retention", "Drop archived months from the database."
         ),
-        "import": Command("server.cli.imports.group:imports", "Bring in trails of other systems."),
+        "import": Command("server.cli.imports.group:imports", "Import trails of other systems."),
         "subjects": Command("server.cli.trails.subjects:subjects", "Erase a person's data."),
     },
     tasks=(
         "server.trails.tasks:watch_clock",
         "server.trails.tasks:keep_up",
-        "server.trails.tasks:watch_bodies",
         "server.trails.tasks:follow_notifications",
         "server.trails.tasks:watch_signed_trees",
         "server.trails.tasks:retain",
     ),
     entry_kinds=ENTRY_KINDS,
+    data_files=(
+        DataFile(
+            "clock.json",
+            "The last known time, so that a start with a wrong clock is noticed. It may be deleted.",
+        ),
+        DataFile("archive/", "The archive, unless `QUIRE_ARCHIVE_URL` names another place."),
+    ),
 )

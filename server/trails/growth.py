@@ -1,4 +1,4 @@
-"""Waiting until signed trees have grown: one look at them for all who wait."""
+"""Waits until signed trees have grown, with one query for all waiting requests."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ledger.storage.database import Database
 log = structlog.get_logger("quire")
 
 MAX_WAITING: Final = 10_000
-"""Beyond, nobody waits: entries are answered as durable, without their proof."""
+"""Further requests do not wait: their entries are answered as durable, without their proof."""
 POLL_INTERVAL_S: Final = 0.25
-"""How long a checkpoint that was signed just before somebody began to wait is overlooked."""
+"""How late a checkpoint is noticed that was signed just before a request began to wait."""
 
 
 class TreeGrowthWaiters:
-    """Tells who waits when the signed tree of an org has grown over an entry."""
+    """Wakes requests when the signed tree of their org covers their entry."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: dict[int, dict[asyncio.Future[None], int]] = {}
         self._count = 0
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
 
     def announced(self, _: str) -> None:
-        """Trees have grown: look at them."""
-        self._news.set()
+        """Check the waiting entries: trees have grown."""
+        self._wake.set()
 
     async def covers(self, org_id: int, seq: int, timeout_s: float) -> bool:
-        """Wait until a checkpoint includes this entry; False where none does in time."""
+        """Wait until a checkpoint includes this entry; return False if none does in time."""
         if self._count >= MAX_WAITING:
             return False
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(org_id, {})[future] = seq
         self._count += 1
         if self._count == 1:
-            self._news.set()  # the watch may be asleep
+            self._wake.set()  # the watch may be asleep
         try:
             async with asyncio.timeout(timeout_s):
                 await future
@@ -57,17 +57,17 @@ class TreeGrowthWaiters:
         return True
 
     async def watch(self) -> None:
-        """Look at the trees of all orgs that are waited for, at each signing, for ever."""
+        """Check the trees of all orgs with waiting requests at each signing; until cancelled."""
         trouble = Lasting(
-            "signed trees can't be looked at",
-            "signed trees can be looked at again",
+            "signed trees can't be read",
+            "signed trees can be read again",
             grace_s=GRACE_S,
         )
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_INTERVAL_S if self._count else None):
-                    await self._news.wait()
-            self._news.clear()
+                    await self._wake.wait()
+            self._wake.clear()
             if not self._count:
                 continue
             try:

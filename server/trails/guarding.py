@@ -1,4 +1,4 @@
-"""Freezing and thawing trails, erasing subjects, disclosing: what is decided about an org."""
+"""Freezes and thaws trails, erases subjects, and records disclosures and other acts of the server."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import structlog
 
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.opener import ref_of
-from ledger.core.sealing.sealer import Sealer
-from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer, StaleSeal
+from ledger.core.sealing.sealer import Drafted, Sealer
+from ledger.core.sequencer import Appended, AppendRequest, Effect, Sequencer
 from ledger.core.verification.work.faults import Result
 from ledger.entry import search_tag
-from ledger.errors import NOT_FOUND, AppendRefused, DatabaseUnavailable
+from ledger.errors import NOT_FOUND, AppendRefused
 from ledger.event import Event, EventFields
 from ledger.storage import attestations, orgs, subjects
 from ledger.storage.database import Database
 from ledger.storage.trail import AppendTransaction
 from server import metrics
-from server.trails.appending import MAX_SEALINGS
+from server.trails.appending import append_sealed
 from server.trails.entry_kinds import DISCLOSED, ERASED, THAWED
 
 log = structlog.get_logger("quire")
@@ -32,14 +32,14 @@ class NothingToErase(AppendRefused):
 
 
 class FaultSeqs(msgspec.Struct):
-    """Faults of a verification, as the orgs table keeps them: exact count, first seqs."""
+    """Faults of a verification, as the orgs table stores them: exact count, first seqs."""
 
     count: int
     seqs: list[int]
 
 
 class TrailGuard:
-    """Keeps damaged trails from being extended until an operator says so."""
+    """Prevents appends to damaged trails until an operator thaws them."""
 
     def __init__(self, database: Database, sequencer: Sequencer, sealer: Sealer) -> None:
         self._database = database
@@ -47,9 +47,9 @@ class TrailGuard:
         self._sealer = sealer
 
     async def faults_found(self, org_id: int, result: Result) -> None:
-        """Freeze the org of a verification, unless an operator accepted all it found.
+        """Freeze the org of a verification, unless an operator accepted all faults that it found.
 
-        Faults of the anchor log are everybody's, and freeze nobody: they are an alarm.
+        Faults of the anchor log concern all orgs and freeze none: they raise an alarm.
         """
         record = await orgs.org_by_id(self._database, org_id)
         if record is None:
@@ -70,13 +70,14 @@ class TrailGuard:
             if found.count <= accepted.count and set(found.seqs) <= set(accepted.seqs):
                 return
         first = f", the first at seq {own[0].seq}: {own[0].kind}" if own else ""
-        reason = f"verification found {count} fault(s){first}"
+        faults = "1 fault" if count == 1 else f"{count} faults"
+        reason = f"verification found {faults}{first}"
         log.error("org frozen: verification found faults", org=record.slug, reason=reason)
         metrics.FROZEN.inc()
         await orgs.freeze_org(self._database, org_id, reason, msgspec.json.encode(found).decode())
 
     async def thaw(self, org: OrgFacts, reason: str, key_id: str) -> None:
-        """Let a frozen org take entries again; the reason becomes an entry of its trail."""
+        """Let a frozen org accept entries again; record the reason as an entry of its trail."""
         record = await orgs.org_by_id(self._database, org.id)
         frozen = None if record is None else record.frozen_reason
         payload = {
@@ -94,19 +95,19 @@ class TrailGuard:
         await self._append(org, payload, None, accept, thaw=True)
 
     async def erase(self, org: OrgFacts, name: str, key_id: str) -> Appended:
-        """Destroy a subject's key and row, and say so in the trail, in one transaction.
+        """Destroy a subject's key and row, and record it in the trail, in one transaction.
 
-        Raises NothingToErase where the org knows no such subject.
+        Raises NothingToErase if the org does not have this subject.
         """
         ref = await ref_of(self._database, self._sealer, org, name)
         if ref is None:
-            raise NothingToErase("this org knows no such subject; it may be erased already")
+            raise NothingToErase("this org does not have this subject; it may be erased already")
         lookup = self._sealer.keys(org).lookup(name)
 
         async def erase(transaction: AppendTransaction) -> AppendRefused | None:
             if await subjects.erase(transaction, org.id, lookup):
                 return None
-            return NothingToErase("this subject was erased by someone else just now")
+            return NothingToErase("this subject was just erased by another request")
 
         payload = {"event_type": ERASED, "actor": f"key:{key_id}", "action": "erase", "ref": ref}
         appended = await self._append(org, payload, ref, erase)
@@ -114,13 +115,13 @@ class TrailGuard:
         return appended
 
     async def record(self, org: OrgFacts, event: Mapping[str, object]) -> Appended:
-        """Say in a trail what the server itself did, or is about to do."""
+        """Record in a trail an act of the server, before or after it."""
         return await self._append(org, event, None, None)
 
-    async def disclosed(self, org: OrgFacts, what: Mapping[str, object], key_id: str) -> Appended:
-        """Say in the trail that sealed payloads or names leave in a bundle, before they do."""
-        who = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
-        return await self._append(org, {**who, **what}, None, None)
+    async def disclosed(self, org: OrgFacts, scope: Mapping[str, object], key_id: str) -> Appended:
+        """Record that a bundle discloses sealed payloads or names, before it is sent."""
+        act = {"event_type": DISCLOSED, "actor": f"key:{key_id}", "action": "disclose"}
+        return await self._append(org, {**act, **scope}, None, None)
 
     async def _append(
         self,
@@ -133,21 +134,18 @@ class TrailGuard:
     ) -> Appended:
         body = msgspec.json.encode(payload)
         event = Event(msgspec.json.decode(body, type=EventFields), body)
-        for _ in range(MAX_SEALINGS):
-            drafted = await self._sealer.draft(org, [event])
-            draft = drafted.drafts[0]
+
+        def request(sealed: Drafted) -> AppendRequest:
+            draft = sealed.drafts[0]
             if ref is not None:
                 draft.subject, draft.subject_tag = ref, search_tag(ref)
-            request = AppendRequest(
+            return AppendRequest(
                 org.id,
                 org.slug,
                 [draft],
-                erasures=drafted.erasures,
+                erasures=sealed.erasures,
                 effect=effect,
                 thaw=thaw,
             )
-            try:
-                return await self._sequencer.append(request)
-            except StaleSeal:
-                self._sealer.forget(org)
-        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+
+        return await append_sealed(self._sequencer, self._sealer, org, [event], request)

@@ -1,4 +1,4 @@
-"""Reading entries for a caller: filters, cursors, and what the caller may see opened."""
+"""Reads entries for a caller: filters, cursors, and the payloads and names it may see."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class InvalidFilter(QuireError):
 class EntryBody(msgspec.Struct):
     """One entry as the API shows it.
 
-    ``payload`` is the JSON as it was sent; null where it is MessagePack (then
-    ``payload_base64`` has its bytes), sealed to this caller, or erased. ``key_not_restored``: the org came back from
+    ``payload`` is the JSON as it was sent; null if it is MessagePack (then ``payload_base64`` has
+    its bytes), sealed to this caller, or erased. ``key_not_restored``: the org was restored from
     its archive without the key that opens this payload.
     """
 
@@ -81,7 +81,7 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 class EntryQuery(msgspec.Struct, kw_only=True):
-    """What a page of entries is asked by."""
+    """The filters, order and limit of a page of entries."""
 
     event_type: str | None = None
     action: str | None = None
@@ -105,7 +105,7 @@ async def find(
     *,
     may_open: bool,
 ) -> Page:
-    """One page of entries. Raises InvalidFilter."""
+    """Return one page of entries. Raises InvalidFilter."""
     from_seq = None if query.cursor is None else _parse_cursor(query.cursor)
     resolved = await resolve(database, sealer, org, query, may_open=may_open)
     if resolved is None:
@@ -122,10 +122,10 @@ async def find(
 async def resolve(
     database: Database, sealer: Sealer, org: OrgFacts, query: EntryQuery, *, may_open: bool
 ) -> EntryQuery | None:
-    """The query as it is put to leaves: in an org that seals, refs stand for names.
+    """Return the query in terms of leaves: in an org that seals, names are replaced by refs.
 
-    None where a name stands for nobody. A caller who may not open what is sealed may
-    not ask who a ref is either. Raises InvalidFilter.
+    Returns None if a name has no ref. A caller who may not open sealed payloads may not search by
+    name either, which would reveal refs. Raises InvalidFilter.
     """
     where_of(query)  # an invalid filter is reported before any name is looked up
     people = {"actor": query.actor, "subject": query.subject}
@@ -133,7 +133,7 @@ async def resolve(
         for role, name in people.items():
             if name is not None and not name.startswith(sealing.REF_PREFIX):
                 if not may_open:
-                    raise InvalidFilter(f'{role}: this key may search by ref only ("ref:…")')
+                    raise InvalidFilter(f'{role}: this API key may search by ref only ("ref:…")')
                 people[role] = ref = await ref_of(database, sealer, org, name)
                 if ref is None:
                     return None
@@ -141,18 +141,18 @@ async def resolve(
 
 
 def where_of(query: EntryQuery) -> EntrySearch:
-    """What a query that was resolved looks for. Raises InvalidFilter."""
+    """Return the search of a resolved query. Raises InvalidFilter."""
     since, until = _moment("since", query.since), _moment("until", query.until)
     named = {name: getattr(query, name) for name in ("actor", "subject", *LEAF_FILTERS)}
     for name, value in named.items():
         if value is not None and has_control(value):
-            raise InvalidFilter(f"{name} holds a control character, which no entry's {name} does")
+            raise InvalidFilter(f"{name} has a control character, which no entry's {name} can have")
     tags = search_tag(query.actor), search_tag(query.subject)
     return EntrySearch(*tags, [*_patterns(named)], since, until)
 
 
 def _patterns(named: dict[str, str | None]) -> list[bytes]:
-    """The bytes by which a leaf says that a field has a value."""
+    """Return, for each field, the bytes that a leaf has if the field has this value."""
     return [
         f'"{name}":'.encode() + msgspec.json.encode(value) + b","
         for name, value in named.items()
@@ -161,7 +161,7 @@ def _patterns(named: dict[str, str | None]) -> list[bytes]:
 
 
 def cursor_of(seq: int) -> str:
-    """An opaque cursor that goes on at this seq."""
+    """Return an opaque cursor for the page that begins at this seq."""
     return base64.urlsafe_b64encode(b"1" + seq.to_bytes(8, "big")).rstrip(b"=").decode()
 
 
@@ -194,7 +194,7 @@ async def show(
     *,
     may_open: bool,
 ) -> list[EntryBody]:
-    """Entries as a caller may see them."""
+    """Return entries in the form that the caller may see."""
     leaves = [_leaf(entry) for entry in entries]
     opened = None
     if org.seals:
@@ -211,7 +211,7 @@ async def show(
 
 
 def _leaf(entry: StoredEntry) -> Leaf | None:
-    """The leaf, or None where it was damaged: the reader is shown what is left."""
+    """Return the leaf, None if it is damaged: the other fields are still shown."""
     try:
         return decode_leaf(entry.leaf)
     except FormatError:
@@ -269,7 +269,7 @@ def _payload(payload: bytes, sealed: bool) -> tuple[str, msgspec.Raw, str | None
 
 
 def _is_json(payload: bytes) -> bool:
-    """Whether stored bytes may stand in a JSON answer: damaged ones may not."""
+    """Return whether stored bytes are valid in a JSON answer; damaged ones are not."""
     try:
         payload.decode()
         msgspec.json.decode(payload, type=msgspec.Raw)
@@ -288,7 +288,7 @@ def _open(opened: Opener, seal: str, entry: StoredEntry) -> bytes | None:
 async def payload_bytes(
     database: Database, sealer: Sealer, org: OrgFacts, entry: StoredEntry
 ) -> bytes | None:
-    """The exact bytes of an event as it was sent; None where its subject is erased.
+    """Return the exact bytes of an event as it was sent; None if its subject is erased.
 
     Raises KeyNotRestored, and SealingError or FormatError for an entry that was altered.
     """

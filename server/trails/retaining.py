@@ -1,4 +1,4 @@
-"""Retention as a server runs it: with its own trail to record in, in one process at a time."""
+"""Retention in a server: records in the trail "system", runs in one process at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLL_INTERVAL_S: Final = 3_600.0
 
 
 class RetentionTask:
-    """Lets months go that the policy lets go."""
+    """Drops the months that are due by the retention policy."""
 
     def __init__(
         self,
@@ -45,17 +45,17 @@ class RetentionTask:
         self._clock = clock
 
     async def run(
-        self, told: Callable[[DroppedMonth], None] = lambda _: None
+        self, report: Callable[[DroppedMonth], None] = lambda _: None
     ) -> list[DroppedMonth]:
-        """Let go of all that is due. Raises RetentionRefused and other QuireErrors."""
+        """Drop all due months. Raises RetentionRefused and other QuireErrors."""
         await self._clock.compare(self._database)
         self._clock.settled()
         url = self._settings.archive_target
         if url is None:
             raise RetentionRefused("nothing is archived here: set QUIRE_ARCHIVE_URL")
-        async with dropped_months.exclusive(self._database.url) as alone:
-            if not alone:
-                raise RetentionRefused("another process lets months go now; ask again later")
+        async with dropped_months.exclusive(self._database.url) as acquired:
+            if not acquired:
+                raise RetentionRefused("another process is dropping months; try again later")
             async with named_target(self._settings, url) as target:
                 await target.check()
                 recorder = Recorder(self._system, self._org)
@@ -68,15 +68,15 @@ class RetentionTask:
                     unlocked=self._settings.retention_unlocked,
                     clock=self._clock.seconds,
                 )
-                return await retention.run(told)
+                return await retention.run(report)
 
     async def watch(self) -> None:
-        """Look every hour, for ever; what keeps a month is logged."""
-        trouble = Lasting("months stay in the database", "months leave the database again")
+        """Drop due months every hour until cancelled; log what prevents it."""
+        trouble = Lasting("due months are not dropped", "due months are dropped again")
         while True:
             try:
                 if any(month.due for month in await dropped_months.months(self._database)):
-                    await self.run(_tell)
+                    await self.run(_log_dropped)
             except QuireError as error:
                 trouble.failed(log.warning, str(error))
             else:
@@ -90,15 +90,15 @@ class RetentionTask:
     async def _org(self, org_id: int, event: Mapping[str, Any]) -> None:
         org = await self._directory.by_id(org_id)
         if org is None:
-            raise RetentionRefused(f"there is no org {org_id}")
+            raise RetentionRefused(f"an org with entries in the month does not exist (id {org_id})")
         await self._guard.record(org, event)
 
 
-def _tell(left: DroppedMonth) -> None:
+def _log_dropped(dropped: DroppedMonth) -> None:
     log.info(
-        "a month left the database",
-        month=f"{left.month:%Y-%m}",
-        entries=left.entries,
-        orgs=left.orgs,
-        record=left.record_seq,
+        "a month was dropped from the database",
+        month=f"{dropped.month:%Y-%m}",
+        entries=dropped.entries,
+        orgs=dropped.orgs,
+        record=dropped.record_seq,
     )

@@ -1,4 +1,4 @@
-"""What the routes of one server process work with, opened and closed together."""
+"""The services that the routes of one server process use, opened and closed together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
 from server.trails.appending import Appender, IntakeLimits
 from server.trails.archive_targets import target_settings
-from server.trails.bodies import BodyReads
 from server.trails.clock import ServerClock
 from server.trails.entry_bundles import EntryBundles
 from server.trails.growth import TreeGrowthWaiters
@@ -48,18 +47,18 @@ T = TypeVar("T")
 
 AGAIN_S: Final = 1.0
 SILENT_S: Final = 60.0
-"""A task that failed is well again when it did not for so long."""
+"""A task that did not fail for this long counts as recovered."""
 
 
 def _limits(settings: Settings) -> SigningLimits:
-    """How long entries may wait: the limit, and what signing, anchoring, stamping take anyway."""
+    """Return how long entries may wait: the limit plus the usual time of each step."""
     signing_s = settings.signing_limit_seconds + settings.checkpoint_seconds
     anchoring_s = signing_s + settings.anchor_seconds
     return SigningLimits(signing_s, anchoring_s, anchoring_s + settings.tsa_seconds)
 
 
 class Services:
-    """Everything a request may need; create with :meth:`open`."""
+    """The services of one process; create with :meth:`open`."""
 
     def __init__(
         self,
@@ -78,7 +77,7 @@ class Services:
             database,
             keyring,
             limits=SequencerLimits(org_events=settings.queue_events),
-            clock=clock,
+            clock=clock.wall,
             observe=self._observe,
             on_mishap=metrics.count_mishap,
         )
@@ -105,7 +104,6 @@ class Services:
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
         )
-        self.bodies = BodyReads()
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)
         past = ArchivePast(database, settings.archive_target, target_settings(settings))
@@ -130,14 +128,19 @@ class Services:
         keyring: Callable[[bool], SigningKeyring],
         tasks: Iterable[str] = (),
     ) -> Services:
-        """Connect and start these tasks too; raises MigrationError where the schema is not this code's."""
+        """Connect, and start these tasks too.
+
+        Raises MigrationError if the schema is of another version of this code.
+        """
         database = await Database.open(database_url, size=settings.pool_size)
         try:
             await migrate.require_current(database)
             await require_own_keys_in(database, settings, secrets)
             clock = ServerClock(settings, reports=True)
             await clock.compare(database)
-            with contextlib.suppress(ClockUnsteady):  # the upkeep does it when the clock is right
+            with contextlib.suppress(
+                ClockUnsteady
+            ):  # the upkeep task does it when the clock is right
                 await partitions.prepare(database, clock.moment())
             services = cls(settings, secrets, database, keyring, clock)
             await services.sequencer.connect()
@@ -148,7 +151,7 @@ class Services:
         return services
 
     def part(self, make: Callable[[Services], T]) -> T:
-        """What a domain works with in this process: made at first need, once."""
+        """Return a domain's own services of this process, made once, at first use."""
         if make not in self._parts:
             self._parts[make] = make(self)
         part: T = self._parts[make]
@@ -160,19 +163,21 @@ class Services:
         self._tasks = [asyncio.create_task(self._keep(task), name=task) for task in tasks]
 
     async def _keep(self, task: str) -> None:
-        """Run a task until it is done or cancelled; one that fails is logged and begins again."""
-        trouble = Lasting(f"{task} failed and begins again", f"{task} goes on", silent_s=SILENT_S)
+        """Run a task until it is done or cancelled; log a failure and start the task again."""
+        trouble = Lasting(
+            f"{task} failed and is started again", f"{task} runs again", silent_s=SILENT_S
+        )
         while True:
             try:
                 await load(task)(self)
-            except Exception as error:  # noqa: BLE001 - nobody else would ever see it
-                trouble.failed(log.error, f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - a task's exception is reported only here
+                trouble.failed(log.error, "a fault of the server", exc_info=error)
                 await asyncio.sleep(AGAIN_S)
             else:
                 return
 
     async def close(self) -> None:
-        """Drain the sequencer within the shutdown limit, then let go of everything."""
+        """Drain the sequencer within the shutdown limit, then close everything."""
         await self.sequencer.close(self.settings.shutdown_seconds)
         await self.verifications.close()
         for task in self._tasks:
@@ -184,10 +189,13 @@ class Services:
         await self.database.close()
 
     def _observe(self, report: BatchReport) -> None:
-        for org, reason in report.frozen:  # logged first, whatever a metric raises
+        for org, reason in report.frozen:  # logged first: a metric may raise
             log.error(
                 "org frozen: its trail failed the check before an append", org=org, reason=reason
             )
         if report.frozen:
             metrics.FROZEN.inc(len(report.frozen))
-        metrics.observe_batch(report.entries, report.seconds)
+        metrics.ENTRIES.inc(report.entries)
+        metrics.TRANSACTIONS.inc()
+        metrics.BATCH_ENTRIES.observe(report.entries)
+        metrics.BATCH_SECONDS.observe(report.seconds)

@@ -1,4 +1,4 @@
-"""What a worker does beside answering requests, for as long as it serves."""
+"""The background tasks of a worker."""
 
 from __future__ import annotations
 
@@ -19,28 +19,23 @@ UPKEEP_AGAIN_S: Final = 60
 
 
 async def watch_clock(services: Services) -> None:
-    """Hold the clock against what others say."""
+    """Compare the clock with other clocks."""
     await services.clock.watch(services.database)
 
 
-async def watch_bodies(services: Services) -> None:
-    """Give up request bodies that arrive too slowly."""
-    await services.bodies.watch()
-
-
 async def watch_signed_trees(services: Services) -> None:
-    """Wake those who wait for a checkpoint."""
+    """Wake the requests that wait for a checkpoint."""
     await services.growth.watch()
 
 
 async def retain(services: Services) -> None:
-    """Let months leave the database, where a setting says so."""
+    """Drop due months from the database, if retention is on."""
     if services.settings.retention_months is not None:
         await services.retaining.watch()
 
 
 async def follow_notifications(services: Services) -> None:
-    """Drop what is cached once another process changed it."""
+    """Drop cached values that another process changed."""
 
     def missed() -> None:
         services.authenticator.forget_all()
@@ -59,13 +54,13 @@ async def follow_notifications(services: Services) -> None:
 
 
 async def keep_up(services: Services) -> None:
-    """Partitions ahead of time; old ones, and old jobs, go. A missed hour harms nothing."""
+    """Create partitions ahead of time, drop old ones and old jobs; a missed hour is harmless."""
     trouble = Lasting("upkeep failed and is tried again", "upkeep works again", grace_s=GRACE_S)
     while True:
         pause_s: float = UPKEEP_S
         try:
             await partitions.prepare(services.database, services.clock.moment())
-            # What is sealed or dropped stays so: a clock that is wrong must not decide it.
+            # Retiring and expiring can't be undone: a wrong clock must not decide them.
             days = services.settings.idempotency_days
             await partitions.retire(services.database, services.clock.settled(), days)
             kept_days = services.settings.verification_days

@@ -1,5 +1,5 @@
-"""A witness: cosigns checkpoints of other people's logs that never go back (C2SP tlog-witness).
+"""A witness: cosigns checkpoints of other people's logs if they only grow (C2SP tlog-witness).
 
-It needs no database and nothing of the ledger: a directory with its keys, the
-logs it knows and the newest checkpoint of each.
+It needs no PostgreSQL, only a directory with its keys, its list of logs and the newest checkpoint
+of each log.
 """

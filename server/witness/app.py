@@ -1,4 +1,4 @@
-"""The witness over HTTP: a small ASGI application of two routes (C2SP tlog-witness)."""
+"""The witness over HTTP: a small ASGI application with two routes (C2SP tlog-witness)."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 10.0
 _NO_TIME: Final = CosignerAnswer(
-    503, b"the witness's clock is not to be trusted; try again later\n"
+    503, b"the witness's clock can't be trusted now; try again later\n"
 )
 _UNAVAILABLE: Final = CosignerAnswer(
-    503, b"the witness's memory can't be used now; try again later\n"
+    503, b"the witness's state file can't be used now; try again later\n"
 )
 _TOO_LARGE: Final = CosignerAnswer(
     413, f"a submission has at most {SUBMISSION_BYTES_MAX} bytes\n".encode()
 )
 _TOO_SLOW: Final = CosignerAnswer(408, f"the body took more than {BODY_TIMEOUT_S:g} s\n".encode())
-_NOT_FOUND: Final = CosignerAnswer(404, b"nothing is here; a witness has /add-checkpoint\n")
-_NO_METHOD: Final = CosignerAnswer(405, b"not by this method\n")
+_NOT_FOUND: Final = CosignerAnswer(404, b"not found; a witness serves /add-checkpoint\n")
+_NO_METHOD: Final = CosignerAnswer(
+    405, b"method not allowed; /add-checkpoint takes POST, a checkpoint GET\n"
+)
 
 log = structlog.get_logger("quire.witness")
 
 
-class _ClientGone(Exception):
-    """The client went away before its request was whole."""
+class _ClientDisconnected(Exception):
+    """The client disconnected before its request was complete."""
 
 
 class WitnessApp:
-    """Answers add-checkpoint, and monitors that ask for a log's newest checkpoint.
+    """Answers add-checkpoint, and monitors that read a log's newest checkpoint.
 
-    Submissions are judged one after the other, in one thread that owns the state.
+    Submissions are checked one after the other, in one thread that owns the state.
     """
 
     def __init__(self, cosigner: Cosigner, origins: Iterable[str]) -> None:
@@ -53,28 +55,28 @@ class WitnessApp:
         self._paths = {
             f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin for origin in origins
         }
-        self._memory_fails = Lasting("the memory of the witness fails", "the memory works again")
+        self._state_fails = Lasting("the witness's state file fails", "the state file works again")
         self._clock_leapt = Lasting("the clock leapt: nothing is cosigned", "the clock is steady")
         self._thread = ThreadPoolExecutor(1, "heads")
 
     def close(self) -> None:
-        """Wait for the submission that is being judged."""
+        """Wait for the submission that is being checked."""
         self._thread.shutdown()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         try:
             answer = await self._answer(scope["method"], scope["path"], receive)
-        except _ClientGone:
+        except _ClientDisconnected:
             return
         except sqlite3.Error as error:
-            self._memory_fails.failed(log.error, str(error))
+            self._state_fails.failed(log.error, str(error))
             answer = _UNAVAILABLE
         except ClockUnsteady as error:
             self._clock_leapt.failed(log.error, str(error))
             answer = _NO_TIME
         else:
-            self._memory_fails.fine()
+            self._state_fails.fine()
             self._clock_leapt.fine()
         await _send(send, answer, with_body=scope["method"] != "HEAD")
 
@@ -98,12 +100,12 @@ class WitnessApp:
             log.info("not cosigned", status=answer.status, reason=reason)
         return answer
 
-    async def _in_thread(self, judge: Callable[[], CosignerAnswer]) -> CosignerAnswer:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, judge)
+    async def _in_thread(self, work: Callable[[], CosignerAnswer]) -> CosignerAnswer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 async def _body(receive: Receive) -> bytes | CosignerAnswer:
-    """The whole body, or the answer to one that is too large or too slow."""
+    """Return the whole body, or the answer to a body that is too large or too slow."""
     received = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -111,7 +113,7 @@ async def _body(receive: Receive) -> bytes | CosignerAnswer:
             while more:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise _ClientGone
+                    raise _ClientDisconnected
                 received += message.get("body", b"")
                 if len(received) > SUBMISSION_BYTES_MAX:
                     return _TOO_LARGE

@@ -1,4 +1,4 @@
-"""The decision of a witness: what it makes of one submission (C2SP tlog-witness)."""
+"""The decision of a witness about one submission (C2SP tlog-witness)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE: Final = "text/x.tlog.size"
 
 
 class Clock(Protocol):
-    """POSIX seconds now."""
+    """Returns the current time in POSIX seconds."""
 
     def __call__(self) -> int: ...
 
@@ -42,7 +42,7 @@ class _Refusal(Exception):
 
 
 class Cosigner:
-    """Judges submissions for the logs of a policy, and cosigns with every one of its keys."""
+    """Checks submissions for the logs of a policy, and cosigns with all of its keys."""
 
     def __init__(
         self, logs: Policy, signers: Sequence[Signer], heads: WitnessHeads, clock: Clock
@@ -53,28 +53,28 @@ class Cosigner:
         self._clock = clock
 
     def add_checkpoint(self, body: bytes) -> CosignerAnswer:
-        """The answer to an add-checkpoint request.
+        """Return the answer to an add-checkpoint request.
 
-        Raises sqlite3.Error where the state can't be read or written: then nothing
-        was cosigned.
+        Raises sqlite3.Error if the state can't be read or written: then nothing was cosigned.
         """
         try:
             submission = _parsed(body)
             opened = self._opened(submission.note)
             if submission.old_size > opened.checkpoint.size:
-                raise _Refusal(400, "the old size is larger than the checkpoint's")
+                raise _Refusal(400, "the old size is larger than the checkpoint's size")
             with self._heads.exclusively():
                 cosignatures = self._extended(submission, opened)
-            # Only here, after the commit, may a cosignature leave this process.
+            # A cosignature may leave this process only after the commit. A crash here leaves the
+            # head moved and the log without an answer; it gets the size by 409 and submits again.
             return CosignerAnswer(200, cosignatures)
         except _Refusal as refusal:
             return refusal.answer
 
     def latest(self, origin: str) -> CosignerAnswer:
-        """The answer to a monitor that asks for a log's newest checkpoint."""
+        """Return the answer to a monitor that reads a log's newest checkpoint."""
         head = self._heads.find(origin)
         if head is None:
-            return CosignerAnswer(404, b"no checkpoint of such a log was cosigned here\n")
+            return CosignerAnswer(404, b"no checkpoint of this log was cosigned here\n")
         return CosignerAnswer(200, head.note)
 
     def _opened(self, note: bytes) -> OpenedCheckpoint:
@@ -88,14 +88,14 @@ class Cosigner:
             raise _Refusal(403, str(error)) from None
 
     def _extended(self, submission: Submission, opened: OpenedCheckpoint) -> bytes:
-        """Check against the log's head, move it, and return the cosignature lines."""
+        """Check the checkpoint against the log's head, move the head, return the cosignatures."""
         new = opened.checkpoint
         head = self._heads.find(new.origin)
         last_size = head.size if head else 0
         if submission.old_size != last_size:
             raise _Refusal(409, str(last_size), SIZE)
         _check_growth(new, head, submission.proof)
-        # The clock of a machine may be set back; what was said of time stays true.
+        # A machine's clock may be set back; the times in cosignatures must not go back.
         time_s = max(self._clock(), head.time_s if head else 1)
         text = opened.note.text
         lines = b"".join(signer.line(text, time_s) for signer in self._signers)
@@ -120,12 +120,12 @@ def _origin(note: bytes) -> str:
 
 
 def _check_growth(new: TreeHead, head: LogHead | None, proof: Sequence[bytes]) -> None:
-    """The new tree begins with that of the head. Raises _Refusal."""
+    """Check that the new tree extends the tree of the head. Raises _Refusal."""
     if new.size == 0 and new.root != EMPTY_ROOT:
-        raise _Refusal(422, "an empty tree has another root")
+        raise _Refusal(422, "the root is not that of an empty tree")
     if head is None or head.size == 0:
         if proof:
-            raise _Refusal(422, "a proof from size 0 is empty")
+            raise _Refusal(422, "a proof from size 0 must be empty")
         return
     try:
         verify_consistency(head.size, new.size, head.root, new.root, proof)

@@ -1,4 +1,4 @@
-"""The witness: a program of its own that cosigns the logs of others."""
+"""The witness: a separate program that cosigns the logs of others."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ FEATURE: Final = Feature(
     name="witness",
     commands={
         "witness": Command(
-            "server.cli.operations.witness:witness", "Watch other people's logs, and cosign them."
+            "server.cli.operations.witness:witness", "Watch other people's logs and cosign them."
         ),
     },
 )

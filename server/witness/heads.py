@@ -1,9 +1,9 @@
-"""What a witness must never forget: the newest checkpoint of each log that it cosigned.
+"""The state of a witness: the newest checkpoint that it cosigned of each log.
 
-SQLite, because check and write must be one step for any number of threads and
-processes, and on disk before anyone learns of it: a write transaction per
-submission, a write-ahead log synced at every commit, and a trigger under which no
-log goes back, whatever the code above does.
+It is SQLite, because check and write must be one step for any number of threads and processes,
+and on disk before a cosignature is sent: one write transaction per submission, a write-ahead log
+synced at every commit, and a trigger that keeps a log from going back, whatever the code above
+does.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SET size = excluded.size, root = excluded.root, time_s = excluded.time_s, note =
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Where a log stands: tree size, root (32 bytes), when (POSIX seconds), the cosigned note."""
+    """The newest cosigned checkpoint of a log; ``root`` 32 bytes, ``time_s`` POSIX seconds."""
 
     origin: str
     size: int
@@ -60,14 +60,14 @@ class LogHead:
 
 
 class WitnessHeads:
-    """The state file, for one thread. Raises StartupRefused where it is missing or foreign."""
+    """The state file, for one thread. Raises StartupRefused if it is missing or foreign."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            # A new one would let every log begin again from nothing.
+            # With a new file every log could begin again from nothing.
             raise StartupRefused(
-                f"The witness's memory {path} is missing. Restore it from your backup, and let "
-                "the logs know; without it a rolled-back log would be cosigned again."
+                f"The witness's state file {path} is missing. Restore it from your backup, and "
+                "inform the logs; without it a rolled-back log would be cosigned again."
             )
         self._path = path
         self._database = _connect(path)
@@ -79,7 +79,10 @@ class WitnessHeads:
 
     @staticmethod
     def create(path: Path) -> None:
-        """Make an empty state file, whole and on disk when this returns, or not there at all."""
+        """Create an empty state file; on return it is complete and on disk.
+
+        A crash leaves at most a scratch file, which the next call replaces.
+        """
         scratch = path.with_name(f".{path.name}.new")
         scratch.unlink(missing_ok=True)
         scratch.touch(mode=0o600)
@@ -92,20 +95,20 @@ class WitnessHeads:
         self._database.close()
 
     def all(self) -> list[LogHead]:
-        """Every log's head, by origin."""
+        """Return the heads of all logs, by origin."""
         return [LogHead(*row) for row in self._database.execute(f"{_SELECT} ORDER BY origin")]
 
     def find(self, origin: str) -> LogHead | None:
-        """The head of a log, or None where none was cosigned."""
+        """Return the head of a log, None if none was cosigned."""
         row = self._database.execute(f"{_SELECT} WHERE origin = ?", (origin,)).fetchone()
         return None if row is None else LogHead(*row)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """A write transaction: nobody else reads to write, or writes, until it ends.
+        """Run a write transaction, which excludes all others until it ends.
 
-        What was kept is on disk when this returns. An exception, or a death, leaves
-        the state as it was. Raises sqlite3.Error.
+        A head kept in it is on disk on return. An exception or a crash leaves the state
+        unchanged. Raises sqlite3.Error.
         """
         self._database.execute("BEGIN IMMEDIATE")
         try:
@@ -117,7 +120,7 @@ class WitnessHeads:
             raise
 
     def keep(self, head: LogHead) -> None:
-        """Write a head in the place of its log's last; only within :meth:`exclusively`."""
+        """Replace the head of a log; only within :meth:`exclusively`."""
         assert self._database.in_transaction
         values = (head.origin, head.size, head.root, head.time_s, head.note)
         self._database.execute(_UPSERT, values)
@@ -128,16 +131,19 @@ class WitnessHeads:
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
-            raise StartupRefused(f"The witness's memory {self._path}: {error}.") from error
+            raise StartupRefused(
+                f"The witness's state file {self._path} can't be read: {error}. Restore it from "
+                "your backup."
+            ) from error
         if found != "ok" or version != _VERSION:
             raise StartupRefused(
-                f"The witness's memory {self._path} is damaged or of another version "
+                f"The witness's state file {self._path} is damaged or of another version "
                 f"({version}: {found}). Restore it from your backup."
             )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Transactions are ours to begin; the connection passes from the opener to one worker thread.
+    # This module begins transactions; the connection passes from the opener to one worker thread.
     return sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )

@@ -1,4 +1,4 @@
-"""The directory of a witness: its keys, the logs it knows, and where each of them stands."""
+"""The directory of a witness: its keys, its list of logs, and the newest checkpoint of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from server.witness.heads import WitnessHeads
 SEED_BYTES: Final = 32
 KEYS_MAX: Final = 8
 _LOGS_START: Final = """\
-# The logs that this witness knows, one line each, in the form of C2SP tlog-policy:
+# The logs that this witness cosigns, one line each, in the form of C2SP tlog-policy:
 #   log VKEY
 # A log with several keys has several lines. The witness reads this file when it starts.
 
@@ -48,7 +48,7 @@ class WitnessDirectory:
 
     @property
     def logs(self) -> Path:
-        """The logs that are known, a tlog-policy file."""
+        """The list of logs, a tlog-policy file."""
         return self.directory / "logs.policy"
 
     @property
@@ -58,10 +58,11 @@ class WitnessDirectory:
 
 
 def create(directory: Path, name: str) -> tuple[Signer, ...]:
-    """Make a witness of this name: an Ed25519 and an ML-DSA-44 key, and no log yet.
+    """Create a witness of this name with an Ed25519 and an ML-DSA-44 key, and no log yet.
 
-    Raises StartupRefused where one exists, or for a name that no key can have.
+    Raises StartupRefused if the directory has a witness, or for a name that a key can't have.
     """
+    _require_ascii(name)
     home = WitnessDirectory(make_data_dir(directory))
     try:
         signers = (
@@ -72,9 +73,10 @@ def create(directory: Path, name: str) -> tuple[Signer, ...]:
         raise StartupRefused(
             f"{error}. A name is a URL without scheme: witness.example/w1"
         ) from None
-    # The keys come last: a directory with keys is a whole witness, and makes no new memory.
     if home.keys.exists():
-        raise StartupRefused(f"{home.directory} holds a witness already; it stays as it is.")
+        raise StartupRefused(f"{home.directory} holds a witness already; nothing was changed.")
+    # The keys are written last: a crash before that leaves no witness, and init can run again.
+    # A directory with keys never gets a new state file.
     _once(home.heads, lambda: WitnessHeads.create(home.heads))
     _once(home.logs, lambda: create_private_file(home.logs, _LOGS_START.encode()))
     create_private_file(home.keys, "".join(f"{signer.skey()}\n" for signer in signers).encode())
@@ -82,11 +84,11 @@ def create(directory: Path, name: str) -> tuple[Signer, ...]:
 
 
 def load_keys(home: WitnessDirectory) -> tuple[Signer, ...]:
-    """The witness's private keys. Raises StartupRefused."""
+    """Return the witness's private keys. Raises StartupRefused."""
     content = read_private_file(home.keys)
     if content is None:
         raise StartupRefused(
-            f"There is no witness in {home.directory}. Make one with: quire witness init NAME"
+            f"There is no witness in {home.directory}. Create one with: quire witness init NAME"
         )
     try:
         signers = tuple(
@@ -94,13 +96,13 @@ def load_keys(home: WitnessDirectory) -> tuple[Signer, ...]:
         )
     except NoteError as error:
         raise StartupRefused(f"{home.keys}: {error}") from None
-    if not 1 <= len(signers) <= KEYS_MAX or any(one.kind not in _COSIGNERS for one in signers):
+    if not 1 <= len(signers) <= KEYS_MAX or any(key.kind not in _COSIGNERS for key in signers):
         raise StartupRefused(f"{home.keys} must hold 1 to {KEYS_MAX} cosigning keys.")
     return signers
 
 
 def load_logs(home: WitnessDirectory) -> Policy:
-    """The logs that the witness knows. Raises StartupRefused."""
+    """Return the logs that the witness cosigns. Raises StartupRefused."""
     try:
         with home.logs.open("rb") as file:
             policy = parse_policy(file.read(POLICY_BYTES_MAX + 1))
@@ -111,13 +113,23 @@ def load_logs(home: WitnessDirectory) -> Policy:
     for log in policy.logs:
         if len(log.verifier.name.encode()) > ORIGIN_BYTES_MAX:
             raise StartupRefused(
-                f"{home.logs}: the origin {log.verifier.name!r} is longer than the "
+                f'{home.logs}: the origin "{log.verifier.name}" is longer than the '
                 f"{ORIGIN_BYTES_MAX} bytes that a cosignature can name."
             )
     return policy
 
 
+def _require_ascii(name: str) -> None:
+    """Refuse a name that logs and key files can't carry. Raises StartupRefused."""
+    if not name.isascii():
+        raise StartupRefused(
+            f'The name "{name}" has characters that are not ASCII. Use a URL without '
+            "scheme, such as witness.example/w1; write a host name of other letters in its xn-- "
+            "form."
+        )
+
+
 def _once(path: Path, make: Callable[[], None]) -> None:
-    """Make a file unless an earlier attempt has."""
+    """Create a file unless an earlier attempt did."""
     if not path.exists():
         make()

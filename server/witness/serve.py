@@ -28,7 +28,7 @@ SHUTDOWN_S: Final = 10
 def serve(
     directory: Path, host: str, port: int, announce: Callable[[str], None] = lambda _line: None
 ) -> None:
-    """Serve the witness of a directory; ``announce`` is told its name and address once it listens.
+    """Serve the witness of a directory; call ``announce`` with its name and address once it listens.
 
     Raises StartupRefused.
     """
@@ -37,7 +37,7 @@ def serve(
     origins = {log.verifier.name for log in logs.logs}
     if not origins:
         raise StartupRefused(
-            f"{home.logs} names no log, so there is nothing to witness. Add a line for each key "
+            f"{home.logs} lists no log, so there is nothing to witness. Add a line for each key "
             "of a log: log VKEY"
         )
     with closing(listen(host, port)) as listener, closing(WitnessHeads(home.heads)) as heads:
@@ -56,13 +56,14 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
-        announce(f"Witness {signers[0].name} of {len(origins)} log(s) on {address(listener)}")
-        # uvicorn drains, then raises the signal again: it must not end the process on the spot.
+        logs_served = "1 log" if len(origins) == 1 else f"{len(origins)} logs"
+        announce(f"Witness {signers[0].name} of {logs_served} on {address(listener)}")
+        # uvicorn drains, then raises the signal again, which must not kill the process at once.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with closing(app), contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 
 
 def _seconds(clock: WallClock) -> Callable[[], int]:
-    """A clock in POSIX seconds. It raises ClockUnsteady: what a witness said of time stays."""
+    """Return a clock in POSIX seconds. It raises ClockUnsteady: a cosigned time is permanent."""
     return lambda: clock() // SECOND_US

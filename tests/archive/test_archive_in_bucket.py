@@ -63,7 +63,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
 ) -> None:
     await archived_trail.grow(3)
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
-        with pytest.raises(ArchiveMisconfigured, match="retention or a legal hold"):
+        with pytest.raises(ArchiveMisconfigured, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await archived_trail.archive(target)
         assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
 

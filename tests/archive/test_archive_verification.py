@@ -231,12 +231,12 @@ async def test_the_live_database_holds_the_same(
         ("UPDATE entries SET leaf = 'other' WHERE seq = 5", "entry 5 has another leaf"),
         ("UPDATE entries SET signature = leaf WHERE seq = 599", "entry 599 has another"),
         ("DELETE FROM entries WHERE seq = 256", "entry 256 is not in the database"),
-        ("DELETE FROM checkpoints WHERE size = 260 AND org_id = 7", "size 260 is not the one"),
-        ("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = 7", "size 600 is not"),
+        ("DELETE FROM checkpoints WHERE size = 260 AND org_id = 7", "size 260 differs"),
+        ("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = 7", "size 600 differs"),
         (
             "INSERT INTO checkpoints SELECT org_id, 599, root, note FROM checkpoints "
             "WHERE size = 600 AND org_id = 7",
-            "a checkpoint of size 599, the archive none",
+            "the checkpoint of size 599 in the database is not archived",
         ),
     ],
 )
@@ -261,7 +261,7 @@ async def test_an_archive_that_was_set_back(
     (root / "checkpoint").write_bytes(older.read_bytes())
     alone, _ = await verified(folder, RING)
     assert (alone.verdict, alone.checkpoint, alone.faults) == ("incomplete", "not_checked", ())
-    assert "were not looked at" in alone.warnings[-1]
+    assert "was not checked" in alone.warnings[-1]
     newest.unlink()  # the history has this checkpoint too
     assert (await verified(folder, RING))[0].verdict == "incomplete"
     held = await against_database(archived, folder)

@@ -175,7 +175,7 @@ async def test_a_key_that_is_not_a_plain_path_is_refused(target: Target, key: st
         lambda: target.head(key),
     ]
     for call in calls:
-        with pytest.raises(ArchiveMisconfigured, match="no key"):
+        with pytest.raises(ArchiveMisconfigured, match="not a valid key"):
             await call()  # type: ignore[misc]
 
 
@@ -195,7 +195,7 @@ async def test_links_are_not_followed(target: Target, root: Path, key: str) -> N
     outside.mkdir()
     (outside / "x").write_bytes(b"secret")
     (root / "out").symlink_to(outside if key == "out/x" else outside / "x")
-    with pytest.raises(ArchiveMismatch, match="in the way"):
+    with pytest.raises(ArchiveMismatch, match="not part of the archive"):
         await target.get(key, 100)
     with pytest.raises(ArchiveMismatch):
         await target.put(key, b"secret")
@@ -208,7 +208,7 @@ async def test_a_file_where_a_folder_should_be_and_the_reverse(
     target: Target, existing: str
 ) -> None:
     await target.put(existing, b"")
-    with pytest.raises(ArchiveMismatch, match="in the way"):
+    with pytest.raises(ArchiveMismatch, match="not part of the archive"):
         await target.put("a/b", b"x")
     with pytest.raises(ArchiveMismatch):
         await target.get("a/b", 10)

@@ -41,7 +41,7 @@ async def test_an_archive_verifies_offline(
     }
     answers = verdict.answers()
     assert {check for check, answer in answers.items() if answer is True} == held
-    assert verdict.reasons["payloads"][0].startswith("600 as their leaves say")
+    assert verdict.reasons["payloads"][0].startswith("600 payloads match their leaves")
     assert verdict.warnings == ()
     anchors = verify(here.parent / "_anchors")
     assert anchors.outcome == "verified", anchors.reasons
@@ -77,12 +77,12 @@ async def test_missing_payloads(
     packs[-1].unlink()
     verdict = verify(here)
     assert (verdict.outcome, verdict.payloads) == ("refuted", False)
-    assert "are not there" in verdict.reasons["payloads"][0]
+    assert "are missing" in verdict.reasons["payloads"][0]
     for pack in packs[:-1]:
         pack.unlink()
     verdict = verify(here)
     assert (verdict.outcome, verdict.payloads) == ("refuted", False)
-    assert verdict.reasons["payloads"][0] == "those of 600 entries are not there"
+    assert verdict.reasons["payloads"][0] == "the payloads of 600 entries are missing"
 
 
 async def test_any_archive_file_requires_the_payloads_and_the_history(
@@ -118,7 +118,7 @@ async def test_a_history_with_a_gap(
             verdict = verify(log)
             assert (verdict.outcome, verdict.checkpoints) == ("refuted", False), span
             first, last = (int(number) for number in span.name.split("-"))
-            expected = f"history: no span has the checkpoints of sizes {first + 1} to {last}"
+            expected = f"history: no file has the checkpoints of sizes {first + 1} to {last}"
             assert verdict.reasons["checkpoints"] == (expected,)
             span.write_bytes(data)
         assert verify(log).outcome == "verified"

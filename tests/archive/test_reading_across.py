@@ -117,7 +117,7 @@ async def test_the_same_answers(
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         for month in (JANUARY, FEBRUARY):
-            assert await retention.let_go(month) is not None
+            assert await retention.drop_month(month) is not None
     after = await asyncio.to_thread(answers, server, archived_trail)
     for asked, said in before.items():
         assert after[asked] == said, asked
@@ -137,7 +137,7 @@ async def test_entries_of_an_altered_archive_are_not_returned(
 ) -> None:
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
+        await retention.drop_month(JANUARY)
     listed = await asyncio.to_thread(pages, server, "order=asc&limit=1000")
     for key, text in (("tile/entries/000", b"approve"), ("payloads/001/000-255", b"payload 300")):
         path = tmp_path / "archive" / ORG / key

@@ -42,16 +42,16 @@ async def test_the_drill(
     await archived_trail.grow(255, 1, 700)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
-    told: list[int] = []
+    progress: list[int] = []
     restore = Restore(
         folder,
         migrated_database.owner_url,
         restore_inputs(archived_trail.memory),
-        told=lambda _, done, of: told.append(done),
+        on_progress=lambda _, done, of: progress.append(done),
     )
     (restored,) = await restore.run([ORG])
     assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
-    assert told[-1] == 1_261
+    assert progress[-1] == 1_261
     assert await contents(migrated_database) == before
     assert await verified(migrated_database, archived_trail.memory) == []
     async with process(migrated_database.server_url) as running:
@@ -68,7 +68,7 @@ async def test_the_drill(
     await sound_anchors(migrated_database, archived_trail.memory, HISTORY)
     await sound_trail(migrated_database, ACME)
     assert await verified(migrated_database, archived_trail.memory) == []
-    with pytest.raises(RestoreRefused, match="entries already"):
+    with pytest.raises(RestoreRefused, match="already has entries"):
         await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
 
 

@@ -64,14 +64,14 @@ async def test_an_operator_restores(
     done = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert (done.returncode, done.stderr.decode()) == (
         0,
-        "Its keys were not in the database: sealed payloads that were written so far stay sealed. "
-        "API keys are to be made anew.\n",
+        "Its sealing keys were not in the database: payloads sealed so far stay sealed. "
+        "Create new API keys for it.\n",
     )
     assert done.stdout == b"acme: 320 entries and 2 checkpoints restored and verified.\n"
     assert await contents(unmigrated_database) == await contents(archived_trail.database)
     again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert again.returncode == 2
-    assert b"entries already" in again.stderr
+    assert b"already has entries" in again.stderr
     unknown = await asyncio.to_thread(run, "archive", "restore", "nobody", settings=settings)
     assert unknown.returncode == 2
 
@@ -135,7 +135,7 @@ async def test_an_operator_drops_months(
     done = await asyncio.to_thread(run, "retention", "run", settings=settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().splitlines() == [
-        f"2026-0{month} left: {count} entries of 1 org, recorded in entry {seq} of the trail system."
+        f"2026-0{month} dropped: {count} entries of 1 org, recorded in entry {seq} of the trail system."
         for seq, (month, count) in enumerate(((1, 30), (2, 5), (3, 5)))
     ]
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 40

@@ -64,7 +64,7 @@ async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
     before = await contents(archived_trail.database)
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, target) as retention:
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None
     past = ArchivePast(archived_trail.server, target.url, s3_environ.settings)
     reader = TrailReader(archived_trail.server, past)
     for row in (archived_trail.rows[0], archived_trail.rows[299]):
@@ -110,7 +110,7 @@ async def test_dropped_entries_are_locked_from_then_on(
     asked = datetime.now(UTC)
     async with open_target(url, settings) as target:
         async with retaining(archived_trail, target, policy) as retention:
-            assert await retention.let_go(JANUARY) is not None
+            assert await retention.drop_month(JANUARY) is not None
         reader = ArchiveReader(target, ORG)
         keys = [listed.key async for listed in reader.objects()]
         short = []
@@ -151,11 +151,13 @@ async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
         open_target(url, settings) as target,
         retaining(archived_trail, target, policy) as retention,
     ):
-        with pytest.raises(RetentionRefused, match=r"of acme stay: .*extend the retention"):
-            await retention.let_go(JANUARY)
+        with pytest.raises(
+            RetentionRefused, match=r"of acme stay in the database: .*extend the retention"
+        ):
+            await retention.drop_month(JANUARY)
         assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
         s3_proxy.decide = lambda _: Fault.NONE
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None
 
 
 async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
@@ -167,7 +169,7 @@ async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, target, ObjectLock()) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
-            await retention.let_go(JANUARY)
+            await retention.drop_month(JANUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
 
@@ -186,5 +188,5 @@ async def test_nothing_is_dropped_while_the_bucket_is_unreachable(
     )
     async with open_target(url, away) as gone, retaining(archived_trail, gone) as retention:
         with pytest.raises(RetentionRefused):
-            await retention.let_go(JANUARY)
+            await retention.drop_month(JANUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0

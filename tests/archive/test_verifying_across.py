@@ -46,8 +46,8 @@ async def trail_without_months(
     await append_three_months(archived_trail, folder, 1_050, 10, 40)
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
-        await retention.let_go(FEBRUARY)
+        await retention.drop_month(JANUARY)
+        await retention.drop_month(FEBRUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 1_060
     return archived_trail
 
@@ -105,7 +105,7 @@ async def test_a_row_inserted_into_a_dropped_month_is_found(
 async def test_without_the_archive_the_verdict_is_incomplete(
     trail_without_months: ArchivedFilesCheck,
 ) -> None:
-    with pytest.raises(VerificationFailed, match="name the archive"):
+    with pytest.raises(VerificationFailed, match="set QUIRE_ARCHIVE_URL"):
         await verified(trail_without_months, None)
 
 
@@ -117,7 +117,7 @@ async def test_no_month_is_dropped_while_a_snapshot_reads(
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         async with open_snapshot(archived_trail.database.server_url) as snapshot:
-            with pytest.raises(RetentionRefused, match="stays for now"):
-                await asyncio.wait_for(retention.let_go(JANUARY), 30)
+            with pytest.raises(RetentionRefused, match="stays in the database for now"):
+                await asyncio.wait_for(retention.drop_month(JANUARY), 30)
             assert await snapshot.live_from(ORG_ID) == (0, None)
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None

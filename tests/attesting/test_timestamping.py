@@ -84,7 +84,7 @@ async def test_a_slow_authority(timestamp_authority: TimestampAuthority) -> None
     timestamp_authority.mode = Mode.SLOW
     begun = time.monotonic()
     async with Tsa(timestamp_authority.url, timestamp_authority.ca_pem, timeout_s=0.5) as tsa:
-        with pytest.raises(AttestationUnavailable, match=r"within 0\.5 s|ReadTimeout"):
+        with pytest.raises(AttestationUnavailable, match=r"within 0\.5 s"):
             await tsa.stamp(MESSAGE)
     assert time.monotonic() - begun < 5
 
@@ -93,7 +93,7 @@ async def test_an_unreachable_authority(timestamp_authority: TimestampAuthority)
     async with tsa_of(timestamp_authority) as tsa:
         await tsa.stamp(MESSAGE)
         timestamp_authority.stop()
-        with pytest.raises(AttestationUnavailable, match="could not be asked"):
+        with pytest.raises(AttestationUnavailable, match=r"can't be reached|the connection broke"):
             await tsa.stamp(MESSAGE)
 
 

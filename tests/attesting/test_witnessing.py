@@ -114,7 +114,7 @@ async def test_a_witness_that_is_killed_and_comes_back(start_witness: StartWitne
     async with WitnessClient(process.url, process.verifiers) as witness:
         await witness.cosign(LOG.note(5), prover(5))
         process.kill()
-        with pytest.raises(AttestationUnavailable, match="could not be asked"):
+        with pytest.raises(AttestationUnavailable, match=r"can't be reached|the connection broke"):
             await witness.cosign(LOG.note(6), prover(6))
         process.start()
         await witness.cosign(LOG.note(7), prover(7))
@@ -211,7 +211,7 @@ async def test_endless_conflicts_are_given_up(canned: Canned) -> None:
         return LOG.proof(old_size, 9)
 
     async with WitnessClient(canned.url, [KEY.verifier()]) as witness:
-        with pytest.raises(AttestationUnavailable, match="at another size"):
+        with pytest.raises(AttestationUnavailable, match="named another size"):
             await witness.cosign(LOG.note(9), prove)
     assert len(canned.requests) == ROUNDS_MAX
 

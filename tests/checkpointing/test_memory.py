@@ -21,8 +21,8 @@ ROOTS = [bytes([number]) * 32 for number in range(8)]
 FULL = """
 import resource, sys
 from pathlib import Path
-from ledger.core.checkpointing import Memory, MemoryUnavailable
-memory = Memory(Path(sys.argv[1]))
+from ledger.core.checkpointing import SignerMemory, SignerMemoryUnavailable
+memory = SignerMemory(Path(sys.argv[1]))
 memory.remember([(1, 10, bytes(32))])
 resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, resource.RLIM_INFINITY))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -31,7 +31,7 @@ try:
     while size < 100_000:
         memory.remember([(org, size + 1, bytes(32)) for org in range(1, 50)])
         size += 1
-except MemoryUnavailable as error:
+except SignerMemoryUnavailable as error:
     assert memory.get(1).size == size, "what could not be kept is not remembered"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     memory.remember([(1, size + 1, bytes(32))])
@@ -98,10 +98,10 @@ def test_a_read_only_file(tmp_path: Path) -> None:
     path.chmod(0o444)
     script = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from ledger.core.checkpointing import Memory, MemoryUnavailable\n"
+        "from ledger.core.checkpointing import SignerMemory, SignerMemoryUnavailable\n"
         "if os.getuid() == 0: os.setgroups([]); os.setresuid(65534, 65534, 65534)\n"
-        "try: Memory(Path(sys.argv[1]))\n"
-        "except MemoryUnavailable: print('unavailable')\n"
+        "try: SignerMemory(Path(sys.argv[1]))\n"
+        "except SignerMemoryUnavailable: print('unavailable')\n"
     )
     for folder in (*tmp_path.parents, tmp_path):
         if folder.owner() != "root" or folder == tmp_path.parent:

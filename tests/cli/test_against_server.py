@@ -157,7 +157,7 @@ def test_with_keep_going_only_bad_lines_are_left_out(org: Org) -> None:
     assert [entry["payload"]["n"] for entry in found] == [0, 1, 2]
     said = org.said("append", org.slug, "--keep-going", stdin=stdin, expect=1)
     assert "line 4: " in said
-    assert "3 lines left out; all others are appended." in said
+    assert "3 lines skipped; all others are appended." in said
 
 
 def test_an_idempotency_prefix_makes_repeating_safe(org: Org) -> None:
@@ -372,7 +372,7 @@ def test_a_frozen_org_says_why_and_is_thawed(shared_server: Server, org: Org) ->
     tamper(shared_server, org.slug, 1)
     said = org.said("append", org.slug, stdin=ndjson(event(2)), expect=2)
     assert "(423)" in said
-    assert "No line is known to be appended." in said
+    assert "No line is confirmed as appended." in said
     frozen = org.json("orgs", "show", org.slug)["frozen"]
     assert frozen["reason"] in org.quire("orgs", "show", org.slug)
     org.quire("orgs", "thaw", org.slug, "--reason", "seen and accepted: test")

@@ -62,7 +62,7 @@ def test_an_append_with_an_unusable_key_is_refused(nowhere: str) -> None:
     settings = {"QUIRE_API_KEY": "no key at all"}
     done = run("append", "demo", "--url", nowhere, settings=settings, stdin=b"{}\n")
     assert done.returncode == 2
-    assert b"the API key is empty or holds characters no key has" in done.stderr
+    assert b"the API key is empty or has characters that no key has" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
@@ -128,7 +128,7 @@ def test_a_range_that_ends_before_it_begins(nowhere: str) -> None:
     arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", nowhere)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
-    assert "ends (4) before it begins (5)" in result.stderr
+    assert "The range is empty: --from 5 is after --to 4." in result.stderr
 
 
 def test_an_invalid_time(nowhere: str) -> None:
@@ -169,7 +169,7 @@ def test_ctrl_c_exits_with_130_and_reports_the_appended_events(nowhere: str) -> 
     assert reported.startswith(b"line 1: ")
     assert process.returncode == 130
     assert stdout == b"Appended nothing to demo.\n"
-    assert stderr == b"Lines after 1 are not known to be appended.\n\n"
+    assert stderr == b"Lines after 1 are not confirmed as appended.\n\n"
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -32,7 +32,7 @@ def test_no_secret_names_the_variable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dsn", "reason"),
     [
-        ("sqlite:////nowhere/qwed.db", "there is no SQLite file"),
+        ("sqlite:////nowhere/qwed.db", "does not exist"),
         ("mysql://db/qwed", "must be given as"),
     ],
 )
@@ -46,7 +46,7 @@ def test_several_organizations_need_a_choice(tmp_path: Path) -> None:
     rows = trail(1) + trail(1, first_id=2, organization_id=12)
     result = run("--dsn", write_sqlite(tmp_path / "qwed.db", rows), env={**WITH_SECRET})
     assert result.exit_code == 2
-    assert "choose one of 1, 12 by --source-org" in result.output
+    assert "choose one of 1, 12 with --source-org" in result.output
 
 
 def test_a_database_without_rows_is_not_a_success(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_child_processes_receive_settings_of_any_bytes(monkeypatch: pytest.Monke
             "QUIRE_TSA_CA": "ca\udc80.pem",
         }
     )
-    spelled = ProcessContext(settings, "postgresql://h/d", os.getpid()).spelled()
+    spelled = ProcessContext(settings, "postgresql://h/d", os.getpid()).encoded()
     assert spelled.isascii()
     monkeypatch.setenv(CONTEXT, spelled)
-    assert ProcessContext.told().settings == settings
+    assert ProcessContext.from_environment().settings == settings

@@ -131,7 +131,10 @@ def test_no_key_file_is_a_refusal(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", ["show", "rotate"])
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "a log key file is JSON"), (b'{"active": {}}', "a log key file is JSON")],
+    [
+        (b"{", "the log key file can't be read"),
+        (b'{"active": {}}', "the log key file can't be read"),
+    ],
 )
 def test_a_broken_key_file_is_not_changed(
     tmp_path: Path, command: str, content: bytes, message: str

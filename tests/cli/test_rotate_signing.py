@@ -104,7 +104,7 @@ def test_a_data_directory_that_does_not_exist_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "a keyring file is JSON"),
+        (b"{", "must be JSON of this form"),
         (b'{"keys": []}', "holds no key"),
         (b'{"keys": [{"id": "a", "secret": "AAAA", "active": true}]}', "needs at least 32"),
     ],

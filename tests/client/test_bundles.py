@@ -132,7 +132,7 @@ async def test_more_than_any_bundle_is_not_taken(
 ) -> None:
     monkeypatch.setattr(saving, "BUNDLE_BYTES_MAX", 50_000)
     async with injecting(WHOLE) as injector:
-        with pytest.raises(ProtocolError, match="more than any bundle"):
+        with pytest.raises(ProtocolError, match="more bytes than a bundle"):
             await save(injector.url, tmp_path / "evidence.zip")
     assert files(tmp_path) == []
 

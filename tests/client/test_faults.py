@@ -183,7 +183,7 @@ async def test_an_error_of_many_reports_the_durable_part() -> None:
 async def test_fewer_receipts_than_events_is_an_error() -> None:
     batch = answer(201, {"entries": [RECEIPT], "head": {"seq": 0, "entry_hash": "ab"}})
     async with injecting(batch) as injector, client_of(injector.url) as ledger:
-        with pytest.raises(ProtocolError, match="1 entries answered for 2 events"):
+        with pytest.raises(ProtocolError, match="number of entries is 1, but 2 events were sent"):
             await ledger.append_many([{}, {}])
 
 

@@ -223,7 +223,7 @@ def test_a_verification_without_a_verdict_is_an_error() -> None:
     running = models.VerificationJob(id="v", state="running", processed=1)
     for _ in range(MAX_IDLE_POLLS):
         watch.seconds(running)
-    with pytest.raises(errors.VerificationFailedError, match="stopped moving"):
+    with pytest.raises(errors.VerificationFailedError, match="makes no progress"):
         watch.seconds(running)
 
 

@@ -169,7 +169,9 @@ def test_an_answer_that_can_not_be_written_refutes_nothing(end: str, bundle: Pat
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 2, done
         if "2>" not in end:
-            assert done.stderr.startswith("quire-verify: nothing can be said of it: ")
+            assert done.stderr.startswith(
+                "quire-verify: no verdict, because of an unexpected error ("
+            )
             assert "Traceback" not in done.stderr
 
 

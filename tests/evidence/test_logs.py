@@ -55,7 +55,7 @@ def test_an_orgs_log_verifies(log: Path) -> None:
     answers = verdict.answers()
     held = {"hashes", "links", "tree", "checkpoints", "classical_signature", "keys"}
     assert {check for check, answer in answers.items() if answer is True} == held
-    assert f"{len(OLDER)} kept ones are of the same tree" in verdict.reasons["checkpoints"]
+    assert f"{len(OLDER)} older checkpoints are of the same tree" in verdict.reasons["checkpoints"]
     assert verdict.reasons["links"] == (f"{SIZE - 1} entries follow the one before them",)
     assert verdict.about["keys"] == "pinned"
     assert verdict.warnings == ()
@@ -113,7 +113,7 @@ def test_keys_of_other_logs_beside_the_right_one(log: Path) -> None:
 def test_a_log_of_tessera_verifies() -> None:
     verdict = verify(TESSERA, TESSERA_KEY, trust=Trust())
     assert verdict.outcome == "verified"
-    assert "16 kept ones are of the same tree" in verdict.reasons["checkpoints"]
+    assert "16 older checkpoints are of the same tree" in verdict.reasons["checkpoints"]
     assert verdict.links == NOT_CHECKED
     assert any("LICENSE" in warning for warning in verdict.warnings)
 
@@ -194,7 +194,7 @@ def test_older_checkpoints_by_others(log: Path) -> None:
     note.write_bytes(sign_note(note.read_bytes().partition(b"\n\n")[0] + b"\n", [forger]))
     refuted(log, "checkpoints", "no known key")
     note.write_bytes((log / "checkpoints" / f"{300:016}").read_bytes())
-    refuted(log, "checkpoints", "with 300 entries")
+    refuted(log, "checkpoints", "at size 300")
 
 
 def test_signed_entries_that_are_no_trail(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_old_partial_files_must_say_the_same(log: Path) -> None:
     old = log / "tile/entries/001.p/44"
     assert old.is_file()
     old.write_bytes(pack_entries([b"x"] * 44))
-    refuted(log, "tree", "differs from the bundle")
+    refuted(log, "tree", "differs from the start of the wider bundle")
 
 
 def test_folders_that_are_not_logs(tmp_path: Path) -> None:
@@ -239,4 +239,4 @@ def test_too_large_files_are_not_read(log: Path) -> None:
         file.truncate(1 << 30)
         verdict = verify(log)
     assert verdict.outcome == "unreadable"
-    assert "more than such a file can have" in (verdict.unreadable or "")
+    assert "the limit for this file" in (verdict.unreadable or "")

@@ -53,7 +53,7 @@ def test_a_log_behind_a_url(served: str, log: Path) -> None:
     verdict = verify_log_at(served, PINS)
     assert verdict == verify_log_at(f"{served}/", PINS)
     assert verdict.outcome == "verified", verdict
-    assert "older ones can't be listed below a URL" in verdict.reasons["checkpoints"]
+    assert "older checkpoints can't be listed below a URL" in verdict.reasons["checkpoints"]
     tile = log / "tile/0/000"
     tile.write_bytes(tile.read_bytes()[::-1])
     assert verify_log_at(served, PINS).tree is False

@@ -227,7 +227,7 @@ def test_an_anchor_whose_signatures_are_of_two_keys() -> None:
     text = parse_note(MEMBERS[ANCHOR]).text
     mixed = sign_note(text, [SCENE.keys.anchor_signers()[0], keys.anchor_signers()[1]])
     verdict = refuted(with_anchoring(scene(keys=keys), note=mixed), "pq_signature", "anchors")
-    assert "of one key" in verdict.reasons["pq_signature"][0]
+    assert "by the same key" in verdict.reasons["pq_signature"][0]
 
 
 def test_an_anchor_of_the_same_size_with_another_root() -> None:

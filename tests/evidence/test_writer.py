@@ -149,9 +149,9 @@ def test_calls_out_of_order_are_refused() -> None:
         writer.add_checkpoint(5, b"note\n", None)
     with pytest.raises(EvidenceError, match="5 signed entries"):
         writer.add_entry(5, LEAF, [], line)
-    with pytest.raises(EvidenceError, match="exactly when include_merkle_proofs"):
+    with pytest.raises(EvidenceError, match="when include_merkle_proofs is true"):
         writer.add_entry(2, LEAF, None, line)
-    with pytest.raises(EvidenceError, match="exactly when include_payloads"):
+    with pytest.raises(EvidenceError, match="when include_payloads is true"):
         writer.add_entry(2, LEAF, [], None)
     writer.add_entry(2, LEAF, [], line)
     for again in (1, 2):
@@ -168,5 +168,5 @@ def test_the_writer_has_the_same_bounds() -> None:
     large = PayloadLine(None, bytes(MEMBER_BYTES_MAX), 0, "plain")
     writer, _ = started()
     writer.add_entry(0, LEAF, [], large)
-    with pytest.raises(EvidenceError, match=f"over {MEMBER_BYTES_MAX}"):
+    with pytest.raises(EvidenceError, match=f"the limit is {MEMBER_BYTES_MAX}"):
         writer.finish()

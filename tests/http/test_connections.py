@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from server.http.bodies import body_reads
 from server.http.protocol.connection import MAX_HEAD_BYTES, BoundedProtocol
 from tests.support.raw_http import Line, head, parse
 from tests.support.serving import Server
@@ -44,7 +45,7 @@ def post(server: Server, length: int, **headers: str) -> bytes:
 
 def test_a_missing_body_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.services is not None
-    monkeypatch.setattr(server.services.bodies, "limit_s", SHORT_S)
+    monkeypatch.setattr(server.services.part(body_reads), "limit_s", SHORT_S)
     with Line(server) as line:
         line.send(post(server, 1_000, connection="close") + b'{"a":1')
         answer = line.answer()

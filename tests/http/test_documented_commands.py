@@ -63,16 +63,10 @@ def run(script: str, server: Server, key: str, place: Path) -> list[dict[str, ob
     return printed
 
 
-def test_the_readme_appends_and_verifies(
-    shared_server: Server, demo_key: str, tmp_path: Path
-) -> None:
+def test_the_readme_appends(shared_server: Server, demo_key: str, tmp_path: Path) -> None:
     assert ADDRESS in README
-    appended, verified = run(commands(README), shared_server, demo_key, tmp_path)
+    (appended,) = run(commands(README), shared_server, demo_key, tmp_path)
     assert {"record_id", "seq", "entry_hash"} <= appended.keys()
-    result = verified["result"]
-    assert isinstance(result, dict)
-    assert result["valid"] is True
-    assert result["total_entries"] == int(str(appended["seq"])) + 1
 
 
 def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_path: Path) -> None:

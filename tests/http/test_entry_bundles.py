@@ -76,7 +76,7 @@ async def test_a_large_bundle_is_packed_off_the_event_loop(*, gzipped: bool) -> 
 async def test_few_bundles_are_read_at_once_and_few_more_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(entry_bundles, "MAX_ASKED", 12)
+    monkeypatch.setattr(entry_bundles, "MAX_REQUESTS", 12)
     release, reading = asyncio.Event(), 0
 
     async def read(_org: int, first: int, _count: int) -> list[bytes] | None:
@@ -140,7 +140,8 @@ def test_readers_beyond_the_limit_are_asked_to_retry(
         return server.request("GET", f"{path}/log/tile/entries/000.p/1", key=key)
 
     assert read().status == 200
-    monkeypatch.setattr(entry_bundles, "MAX_ASKED", 4)
+    assert server.services is not None
+    monkeypatch.setattr(server.services.entry_bundles.places, "of_org", 2)
     with ThreadPoolExecutor(8) as readers, entries_locked(server.database):
         answers = [readers.submit(read) for _ in range(3)]
         refused = next(as_completed(answers, PATIENCE_S)).result()

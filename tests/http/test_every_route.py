@@ -10,8 +10,7 @@ from litestar import get, post
 from server.access.rights import May
 from server.app.application import create_app
 from server.feature import Feature
-from server.http.contract import RouteContract, any_key, asks, needs_no_key
-from server.http.guard import NoRightStated
+from server.http.contract import NoRightStated, RouteContract, any_key, asks, needs_no_key
 from server.http.parameters import OrgSlug
 from tests.support.route_matrix import (
     Case,
@@ -67,6 +66,11 @@ async def lax(org: OrgSlug) -> None:
     """A route of an org that requires no right in the org."""
 
 
+@get("/v1/orgs/{slug:str}/misnamed", opt=asks(May.READ))
+async def misnamed(slug: OrgSlug) -> None:
+    """A route of an org under another name, which the guard would let every reader into."""
+
+
 @get("/both", opt={"promise": RouteContract(right=May.READ, open=True)})
 async def both() -> None:
     """A route with a contradictory contract."""
@@ -92,6 +96,7 @@ async def odd() -> None:
     [
         ("silent", "GET /silent states no right"),
         ("lax", "GET /v1/orgs/{org}/lax has an org in its path"),
+        ("misnamed", "GET /v1/orgs/{slug}/misnamed names its org {slug}: call this part of the"),
         ("both", "GET /both asks for a right and needs no key"),
         ("odd", "GET /odd states no right"),
         ("unclear", "POST /unclear does not say whether it writes"),

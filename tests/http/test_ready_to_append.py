@@ -113,7 +113,7 @@ def test_the_probe_does_not_wait_for_a_backup(server: Server) -> None:
                 assert ready(server)[0] == 200
                 assert server.services is not None
                 server.services.sequencer._committer.health._committed_at = float("-inf")
-                server.services.sequencer._committer.health._answer = (float("-inf"), None)
+                server.services.sequencer._committer.health._last_answer = (float("-inf"), None)
                 assert ready(server) == (200, "ok")
         finally:
             await connection.close()

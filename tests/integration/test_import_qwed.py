@@ -128,7 +128,7 @@ def test_a_trail_cut_after_its_import_is_reported(
         connection.execute("DELETE FROM verificationlog WHERE id > 4")
     code, result = org.run_json(dsn)
     assert (code, result["valid"], result["complete"]) == (1, False, False)
-    assert result["trail_errors"] == ["Row 6, imported earlier, is gone"]
+    assert result["trail_errors"] == ["Row 6 was imported earlier and is missing now"]
 
 
 def test_each_organization_is_imported_separately(

@@ -138,7 +138,7 @@ def test_a_broken_row_that_was_repaired_afterwards_keeps_its_verdict(
     assert org.run_json(write_sqlite(tmp_path / "altered.db", altered))[0] == 1
     code, result = org.run_json(write_sqlite(tmp_path / "repaired.db", rows))
     assert (code, result["verdict"], result["corrected"]) == (1, "refuted", 0)
-    assert result["trail_errors"] == ["Row 2 is not as it was imported"]
+    assert result["trail_errors"] == ["Row 2 differs from the imported row"]
     assert corrections(org) == []
 
 
@@ -217,7 +217,7 @@ def test_an_imported_row_that_was_rehashed_afterwards_is_reported(org: Org, tmp_
         connection.execute("UPDATE verificationlog SET entry_hash = 'x' WHERE id = 2")
     code, result = org.run_json(dsn)
     assert (code, result["failed_entries"]) == (1, [2, 3])
-    assert result["trail_errors"] == ["Row 2 is not as it was imported"]
+    assert result["trail_errors"] == ["Row 2 differs from the imported row"]
 
 
 def test_a_wrong_secret_ends_the_import_before_anything_is_written(

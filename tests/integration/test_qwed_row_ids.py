@@ -109,7 +109,7 @@ def test_a_key_sees_the_rows_of_its_own_org_only(shared_server: Server) -> None:
 def test_an_id_of_two_organizations_is_refused_with_the_record_ids(client: LedgerClient) -> None:
     first = append(client, trail(2))
     second = append(client, trail(3, organization_id=2), 2)
-    with pytest.raises(InvalidRequestError, match="several entries carry a row 1") as refused:
+    with pytest.raises(InvalidRequestError, match="several entries hold a row 1") as refused:
         client.verify_entry(1)
     assert first[0] in str(refused.value)
     assert second[0] in str(refused.value)

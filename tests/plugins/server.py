@@ -30,7 +30,9 @@ def server(database: Database, data_dir: Path) -> Iterator[Server]:
 def shared_server(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Server]:
     """A server shared by a module's tests, each of which creates its own orgs."""
     database = postgres_cluster.migrated()
-    running = _with_org(start_server(database, session_dir / uuid4().hex[:8]))
+    running = _with_org(
+        start_server(database, session_dir / uuid4().hex[:8], bundle_wait_seconds=1.0)
+    )
     yield running
     running.stop()
     postgres_cluster.drop(database)

@@ -137,7 +137,7 @@ def test_appends_wait_until_the_clock_is_back(
     (leapt, detail), (steady, after) = served.events()
     assert (leapt, steady) == ("clock_leapt", "clock_steady")
     assert f"{days * DAY_S:+}" in detail
-    assert "it is back" in after
+    assert "it leapt back" in after
     assert served.metric("quire_clock_leaps_total") == 1
     served.until(lambda: served.metric("quire_clock_off_seconds") == 0, "the metric's end")
     assert len(served.log_lines()) == 2

@@ -22,7 +22,7 @@ from tests.support.clusters import Database
 
 ROUNDS = COMMITTERS + 2
 """More rounds than committers: if exceptions ended committers, none would be left."""
-MESSAGE = "an append transaction met an internal error beside its commit"
+MESSAGE = "an append transaction met an internal error before or after its commit"
 
 
 def _raises(*_: Any) -> None:

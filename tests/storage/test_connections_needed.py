@@ -1,4 +1,4 @@
-"""Under load a server opens no more connections than the operations page states."""
+"""Under load a server opens no more connections than the page on the database states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.clusters import OwnCluster
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import server_settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "database.md").read_text()
 OPEN = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE usename = 'quire_server' GROUP BY application_name"""

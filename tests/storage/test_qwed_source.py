@@ -216,7 +216,7 @@ async def test_a_relative_sqlite_path_has_three_slashes(
     [
         ("mysql://root@db/qwed", "sqlite:///path or postgresql://"),
         ("qwed.db", "sqlite:///path or postgresql://"),
-        ("sqlite:////nowhere/qwed.db", "no SQLite file"),
+        ("sqlite:////nowhere/qwed.db", "does not exist"),
         ("postgresql://nobody@127.0.0.1:1/qwed", "can't be read"),
         ("postgresql://h:notaport/qwed", "can't be read"),
     ],

@@ -96,13 +96,9 @@ class Matrix:
             case.method, path, body if case.method != "HEAD" else None, key=key
         )
 
-    def roles_let_in(self, case: Case) -> set[Role]:
-        """The roles whose own key the route lets in."""
-        return {role for role in ROLES if self.call(case, self.own[role]).status not in REFUSED}
-
-    def roles_refused(self, case: Case) -> set[Role]:
-        """The roles whose own key is refused for its role."""
-        return {role for role in ROLES if self.call(case, self.own[role]).status == 403}
+    def answers(self, case: Case) -> dict[Role, int]:
+        """The status that the route answers to the own key of each role."""
+        return {role: self.call(case, self.own[role]).status for role in ROLES}
 
 
 def roles_promised(promise: RouteContract) -> set[Role]:
@@ -113,8 +109,9 @@ def roles_promised(promise: RouteContract) -> set[Role]:
 def let_in_as_promised(matrix: Matrix, case: Case) -> None:
     """Check that the route lets in exactly the own org's roles with its right; others get 403."""
     promised = roles_promised(case.promise)
-    assert matrix.roles_let_in(case) == promised
-    assert matrix.roles_refused(case) == set(ROLES) - promised
+    answers = matrix.answers(case)
+    assert {role for role, status in answers.items() if status not in REFUSED} == promised
+    assert {role for role, status in answers.items() if status == 403} == set(ROLES) - promised
 
 
 def closed_without_a_valid_key(matrix: Matrix, case: Case) -> None:

@@ -99,7 +99,7 @@ def test_an_unreachable_archive_for_all_orgs(database: Database, data_dir: Path)
 
     for slug, key in orgs:
         until(partial(known, slug, key), "the status says why")
-    waits = ("nothing is archived", "archives wait", "an org is not archived")
+    waits = ("nothing is archived", "archiving waits", "an org is not archived")
     assert sum(times(server, event) for event in waits) == 1
     assert server.terminate() == 0
 
@@ -123,7 +123,7 @@ def test_an_unreachable_database(own_cluster: OwnCluster, data_dir: Path) -> Non
         request = urllib.request.Request(f"{server.url}/v1/orgs/{slug}", headers={"x-api-key": key})
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(request, timeout=60)
-    asked = "the database can't do what a request asks"
+    asked = "the database can't serve a request"
     assert times(server, asked) <= 2
     own_cluster.start()
     over = "checkpoints are signed again"

@@ -8,9 +8,9 @@ from litestar import Router, get, post
 from msgspec import Meta, Struct
 
 from server.access.rights import May
+from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import OrgSlug
 from tests.toy_domain.entry_kinds import WOUND
 from tests.toy_domain.metrics import TURNS

@@ -120,13 +120,13 @@ def test_a_checkpoint_of_the_log_opens() -> None:
 
 def test_a_checkpoint_of_another_log_is_refused() -> None:
     note = sign_note(CHECKPOINT.text(), [LOG])
-    with pytest.raises(CheckpointError, match=r"of log 'log\.example/7', not of 'log\.example/8'"):
+    with pytest.raises(CheckpointError, match=r"the log 'log\.example/7', not to 'log\.example/8'"):
         open_checkpoint(note, "log.example/8", [LOG.verifier()])
 
 
 def test_witnesses_alone_make_no_checkpoint() -> None:
     note = sign_note(CHECKPOINT.text(), [WITNESS], 1)
-    with pytest.raises(CheckpointError, match=r"none of 'log\.example/7'"):
+    with pytest.raises(CheckpointError, match=r"no key of the log 'log\.example/7'"):
         open_checkpoint(note, "log.example/7", [LOG.verifier()], [WITNESS.verifier()])
     with pytest.raises(UnsignedNote):
         open_checkpoint(note, "log.example/7", [LOG.verifier()])

@@ -77,7 +77,7 @@ def test_no_disagreeing_time_is_given_out(steps: list[tuple[int, int, bool]]) ->
         right = abs(clocks.off_us - trusted) <= 2 * TOLERANCE.apart_us
         waited = clocks.steady_us - steady_since >= TOLERANCE.hold_us
         if not asks:
-            clock.look()
+            clock.check()
         elif given_out(clock):
             assert right or waited
             trusted = clocks.off_us
@@ -94,11 +94,11 @@ def test_a_clock_that_is_steady_is_believed_in_the_end(
     for passes, leap, _ in steps:
         clocks.pass_us(passes)
         clocks.off_us += leap
-        clock.look()
+        clock.check()
     began = clocks.steady_us
     for passes in cycle(passing):
         clocks.pass_us(passes)
-        clock.look()
+        clock.check()
         if clocks.steady_us - began >= TOLERANCE.hold_us:
             break
     assert given_out(clock)
@@ -124,7 +124,7 @@ def test_a_slow_clock_is_followed_however_often_it_is_read(slew_ppm: int, look_u
     clocks.pass_us(SECOND_US)
     for _ in range(2_000):
         clocks.pass_us(look_us, slew_ppm)
-        clock.look()
+        clock.check()
     assert clock.boot.trusted_us == pytest.approx(
         clocks().difference_us, abs=2 * SECOND_US * 500 / 1_000_000 + look_us / 1_000
     )
@@ -205,7 +205,7 @@ def test_a_process_stopped_between_two_readings_saw_no_leap() -> None:
 
     clock = WallClock(TOLERANCE, read=read)
     stopped_us[0] = 60 * SECOND_US
-    clock.look()
+    clock.check()
     assert clock.leap is None
 
 

@@ -112,9 +112,9 @@ def test_an_empty_ring_is_a_missing_key() -> None:
 
 
 def test_a_duplicate_id_is_refused() -> None:
-    with pytest.raises(KeyringError, match="twice"):
+    with pytest.raises(KeyringError, match="two keys with the id"):
         SigningKeyring([ONE, SigningKey("one", b"x" * 32)], ["one"])
-    with pytest.raises(KeyringError, match="twice"):
+    with pytest.raises(KeyringError, match="two keys with the id"):
         SigningKeyring([ONE], ["one"]).rotated(SigningKey("one", b"x" * 32))
 
 

@@ -54,7 +54,7 @@ def test_a_log_is_made_under_the_name_of_the_setting_and_keeps_it(tmp_path: Path
     assert load_log_keys(settings, log_is_new=True).origin == ORIGIN
     assert load_log_keys(settings_of(tmp_path), log_is_new=False).origin == ORIGIN
     message = refusal(settings_of(tmp_path, log_origin="other.example"), log_is_new=True)
-    assert "keeps its name for ever" in message
+    assert "can't be changed" in message
 
 
 def test_a_named_file_is_made_too(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_keys_of_the_environment_need_no_file(tmp_path: Path) -> None:
 def test_broken_keys_of_the_environment_are_refused_by_name(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, log_signing_keys="do-not-show\udcff")
     message = refusal(settings, log_is_new=True)
-    assert message.startswith("QUIRE_LOG_SIGNING_KEYS: a log key file is JSON")
+    assert message.startswith("QUIRE_LOG_SIGNING_KEYS: the log key file can't be read")
     assert "do-not-show" not in message
 
 

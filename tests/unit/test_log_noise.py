@@ -7,7 +7,7 @@ import logging
 import asyncpg
 import pytest
 
-from server.process.logs import _left_out
+from server.process.logs import _is_logged
 
 
 def record(message: str, error: BaseException | None) -> logging.LogRecord:
@@ -29,4 +29,4 @@ def record(message: str, error: BaseException | None) -> logging.LogRecord:
 def test_only_lost_connections_are_left_out(
     message: str, error: BaseException | None, kept: bool
 ) -> None:
-    assert _left_out(record(message, error)) is kept
+    assert _is_logged(record(message, error)) is kept

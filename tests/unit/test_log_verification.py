@@ -116,7 +116,7 @@ def test_a_changed_upper_tile_is_distinguished_from_the_tiles_below() -> None:
     first, second = report.faults
     assert (first.path, first.kind) == ("tile/1/000", "hash_mismatch")
     assert (second.path, second.kind) == ("tile/0/005", "hash_mismatch")
-    assert "tile/1/000, which is not right itself" in second.reason
+    assert "tile/1/000, which does not match the checkpoint itself" in second.reason
     assert report.entries == SIZE - 65_536
 
 

@@ -64,7 +64,7 @@ def test_a_private_key_is_distinguished_from_a_verifier_key() -> None:
     with pytest.raises(NoteError, match="private key: keep it secret") as caught:
         parse_vkey(SKEY)
     assert SKEY.split("+")[-1] not in str(caught.value)
-    with pytest.raises(NoteError, match=r"begins with PRIVATE\+KEY\+"):
+    with pytest.raises(NoteError, match=r"must begin with PRIVATE\+KEY\+"):
         parse_skey(VKEY)
 
 
@@ -75,7 +75,9 @@ def encoded(kind: int, public: bytes) -> str:
 
 @pytest.mark.parametrize("kind", [0, 2, 3, 5, 7, 0xFA, 0xFF])
 def test_another_type_is_named_and_refused(kind: int) -> None:
-    with pytest.raises(NoteError, match=f"type 0x{kind:02x}; this version reads 0x01, 0x04, 0x06"):
+    with pytest.raises(
+        NoteError, match=f"type 0x{kind:02x}; this version supports 0x01, 0x04, 0x06"
+    ):
         parse_vkey(encoded(kind, PUBLIC))
     with pytest.raises(NoteError, match=f"type 0x{kind:02x}"):
         parse_skey("PRIVATE+KEY+" + encoded(kind, SEED))

@@ -56,16 +56,16 @@ def made(settings: Settings, clocks: Clocks, *, reports: bool = True) -> ServerC
 def passing(clock: ServerClock, clocks: Clocks, seconds: int) -> None:
     for _ in range(seconds):
         clocks.steady_us += SECOND_US
-        clock.look()
+        clock.poll()
 
 
 def wrong(clock: ServerClock) -> bool:
-    clock.look()
+    clock.poll()
     return clock.wall.leap is not None
 
 
 def test_a_start_while_the_clock_is_wrong_is_noticed(settings: Settings, clocks: Clocks) -> None:
-    made(settings, clocks).look()
+    made(settings, clocks).poll()
     clocks.off_us = 400 * DAY_US
     again = made(settings, clocks)
     assert wrong(again)
@@ -85,7 +85,7 @@ def test_only_one_process_keeps_the_note_and_a_wrong_time_is_never_noted(
     assert second.keep()
     second.close()
     clock = made(settings, clocks)
-    clock.look()
+    clock.poll()
     noted = NoteFile(settings.data_dir).read()
     clocks.off_us = DAY_US
     passing(clock, clocks, 10)
@@ -96,12 +96,12 @@ def test_the_other_processes_believe_what_the_keeper_believes(
     settings: Settings, clocks: Clocks
 ) -> None:
     keeper = made(settings, clocks)
-    keeper.look()
+    keeper.poll()
     other = made(settings, clocks, reports=False)
     clocks.off_us = DAY_US
     for _ in range(25):
         clocks.steady_us += SECOND_US
-        keeper.look()
+        keeper.poll()
     assert not wrong(keeper)
     started = made(settings, clocks, reports=False)  # in the middle of the leap
     assert not wrong(started)

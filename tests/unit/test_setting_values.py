@@ -71,7 +71,11 @@ def test_any_text_is_accepted_or_explained(variable: str, text: str) -> None:
         ("QUIRE_ADD_ORG", "Ärger", "the slug of an org"),
         ("QUIRE_LOG_ORIGIN", "UPPER", "in lower case"),
         ("QUIRE_ARCHIVE_URL", "ftp://x", "file:///folder, s3://bucket/prefix, or off"),
-        ("QUIRE_DATA_DIR", "~nobody-of-quire/x", "home of a user that this machine does not have"),
+        (
+            "QUIRE_DATA_DIR",
+            "~nobody-of-quire/x",
+            "home directory of a user that this machine does not have",
+        ),
         ("QUIRE_HOST", "h\udcff", "not UTF-8 text"),
         ("QUIRE_LOG_LEVEL", "\udcff", "not UTF-8 text"),
         ("QUIRE_PORT", "\udcff", "not UTF-8 text"),
@@ -183,7 +187,7 @@ def test_a_name_that_is_not_a_service_link_is_refused(name: str, value: str) -> 
     if not name.startswith("QUIRE_"):
         assert Settings.from_env({name: value}) == Settings()
         return
-    with pytest.raises(SettingsError, match=f"{name} is no setting"):
+    with pytest.raises(SettingsError, match=f"{name} is not a setting"):
         Settings.from_env({name: value})
 
 

@@ -14,6 +14,7 @@ from ledger.tiles import (
     EntryTile,
     Tile,
     bundles_of,
+    by_tile,
     gunzip_bounded,
     pack_entries,
     parse_path,
@@ -140,16 +141,16 @@ def test_a_bundle_cut_anywhere_is_refused_or_shorter() -> None:
 
 def test_gzip_is_bounded_and_whole() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(TileError, match="unpacks to more than"):
+    with pytest.raises(TileError, match="decompresses to more than"):
         read_bundle(bomb, 1)
     packed = gzip.compress(b"123456")
     assert gunzip_bounded(packed, 6) == b"123456"
     with pytest.raises(TileError, match="more than 5 bytes"):
         gunzip_bounded(packed, 5)
-    with pytest.raises(TileError, match="something follows"):
+    with pytest.raises(TileError, match="bytes follow the end"):
         gunzip_bounded(packed + b"x", 6)
     for end in range(len(packed)):
-        with pytest.raises(TileError, match=r"ends too early|damaged"):
+        with pytest.raises(TileError, match=r"cut short|damaged"):
             gunzip_bounded(packed[:end], 6)
     damaged = packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:]
     with pytest.raises(TileError, match="damaged"):
@@ -167,3 +168,13 @@ def test_arbitrary_bytes_only_raise_tile_error(data: bytes, number: int) -> None
     ):
         with suppress(TileError):
             attempt()
+
+
+@given(st.integers(0, 2_000), st.integers(0, 2_000))
+def test_leaves_are_cut_by_their_tiles(first: int, count: int) -> None:
+    cut = list(by_tile(first, first + count - 1))
+    assert [leaf for _, leaves in cut for leaf in leaves] == list(range(first, first + count))
+    assert [index for index, _ in cut] == sorted(
+        {leaf // 256 for _, leaves in cut for leaf in leaves}
+    )
+    assert all({leaf // 256 for leaf in leaves} == {index} for index, leaves in cut)

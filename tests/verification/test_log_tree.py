@@ -13,7 +13,7 @@ from ledger.checkpoint import SignedTreeHead
 from ledger.core.verification.trees.blocks import SegmentLeaves, SegmentTiles, tree_part
 from ledger.core.verification.trees.log_tree import LogTree
 from ledger.core.verification.work.faults import TRAIL_KINDS
-from ledger.core.verification.work.tree_part import FaultList
+from ledger.core.verification.work.segments import FaultList
 from ledger.merkle import TILE_WIDTH
 
 LEAVES = [sha256(b"%d" % n).digest() for n in range(2_000)]

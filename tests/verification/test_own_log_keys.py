@@ -60,7 +60,7 @@ def test_a_memory_beside_log_keys_of_another_log_is_refused_in_a_new_database(
     memory = SignerMemory(settings.data_dir / MEMORY_FILE)
     memory.belong(first(OWN))
     memory.belong(first(OWN))
-    with pytest.raises(SignerMemoryUnavailable, match="of other logs"):
+    with pytest.raises(SignerMemoryUnavailable, match="belongs to another log"):
         memory.belong(first(OTHER))
     memory.close()
     new = KnownKeys([], None, [])

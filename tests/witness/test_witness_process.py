@@ -34,9 +34,9 @@ MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
 MAIN = "import sys, os\n{change}\nfrom server.cli.main import main\nmain(prog_name='quire')"
 # Nothing outside can time these crashes: the program is changed at the line.
 DIE_BEFORE_COMMIT = """
-from server.witness.heads import Heads
-keep = Heads.keep
-Heads.keep = lambda self, head: (keep(self, head), os._exit(9))
+from server.witness.heads import WitnessHeads
+keep = WitnessHeads.keep
+WitnessHeads.keep = lambda self, head: (keep(self, head), os._exit(9))
 """
 DIE_BEFORE_ANSWER = """
 from server.witness.cosigner import Cosigner
@@ -261,7 +261,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert [key.split("+")[0] for key in keys] == ["witness.example/w1"] * 2
     no_logs = run("witness", "serve", *directory)
     assert no_logs.returncode == 2
-    assert b"names no log" in no_logs.stderr
+    assert b"lists no log" in no_logs.stderr
     (tmp_path / "w" / "logs.policy").write_text(f"{LOG.policy}quorum none\n")
     shown = run("witness", "show", *directory).stdout.decode()
     assert shown.split()[:2] == keys

@@ -1,8 +1,8 @@
-"""Getting anchors attested: the newest one stamped and cosigned, old stamps renewed.
+"""Has the newest anchor timestamped and cosigned, and old timestamps renewed.
 
-An authority or a witness that is away delays what it would have attested and
-nothing else: the next anchor commits to all before it. One that says it has seen
-more of the log than we have is no nuisance but an alarm.
+An unreachable authority or witness delays only its own attestation: the next anchor
+commits to all before it. A witness that saw more of the log than this database has,
+or another history, raises an alarm.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ledger.tiles import consistency_proof, tiles_for_consistency
 
 RENEWED_AT_ONCE: Final = 50
 OTHER_HISTORY: Final = 422
-"""C2SP tlog-witness: the consistency proof does not hold from where the witness stands."""
+"""C2SP tlog-witness: the consistency proof from the witness's size does not verify."""
 
 
 class Attested(NamedTuple):
-    """What one turn obtained; ``problems`` are for the log, ``alarms`` are security events."""
+    """The outcome of one turn; ``problems`` are for the log, ``alarms`` are security events."""
 
     tokens: int
     cosignatures: int
@@ -34,7 +34,7 @@ class Attested(NamedTuple):
 
 
 class AnchorAttestation:
-    """Asks for timestamps and cosignatures of anchors. One object serves one event loop."""
+    """Requests timestamps and cosignatures of anchors. One object serves one event loop."""
 
     def __init__(
         self, database: Database, tsa: Tsa | None, witnesses: Sequence[WitnessClient]
@@ -42,10 +42,10 @@ class AnchorAttestation:
         self._database = database
         self._tsa = tsa
         self._witnesses = witnesses
-        self._told: set[str] = set()
+        self._alarmed: set[str] = set()
 
     async def attest(self, *, stamp: bool) -> Attested:
-        """Have the newest anchor cosigned and, where ``stamp``, stamped. Raises StorageError."""
+        """Have the newest anchor cosigned and, with ``stamp``, timestamped. Raises StorageError."""
         anchor = await trees.newest_checkpoint(self._database, ANCHOR_LOG)
         if anchor is None:
             return Attested(0, 0, (), ())
@@ -57,7 +57,7 @@ class AnchorAttestation:
         return Attested(tokens, cosignatures, tuple(problems), tuple(alarms))
 
     async def renew(self, days: int) -> Attested:
-        """Add a new token beside those that are older than this. Raises StorageError."""
+        """Add a token to anchors whose newest is older than ``days``. Raises StorageError."""
         problems: list[str] = []
         tokens = 0
         for anchor in await attestations.old_tokens(self._database, days, RENEWED_AT_ONCE):
@@ -70,11 +70,11 @@ class AnchorAttestation:
         if self._tsa is None:
             return 0
         try:
-            token, said = await self._tsa.stamp(anchor.note)
+            token, verified = await self._tsa.stamp(anchor.note)
         except (AttestationError, TimestampError) as error:
             problems.append(f"no timestamp for anchor {anchor.size}: {error}")
             return 0
-        await attestations.add_token(self._database, anchor.size, said.gen_time, token)
+        await attestations.add_token(self._database, anchor.size, verified.gen_time, token)
         return 1
 
     async def _cosign(self, anchor: StoredCheckpoint, problems: list[str]) -> tuple[int, list[str]]:
@@ -100,25 +100,25 @@ class AnchorAttestation:
         return count, alarms
 
     async def _alarm(self, witness: WitnessClient, error: Exception) -> list[str]:
-        """A witness that contradicts us: a security event, once per witness and process."""
+        """Add a security event for a witness that contradicts this log, once per process."""
         text = f"{witness.name}: {error}"
-        if witness.name in self._told:
+        if witness.name in self._alarmed:
             return []
-        self._told.add(witness.name)
+        self._alarmed.add(witness.name)
         await attestations.add_alarm(self._database, "witness_refused", text)
         return [text]
 
     def _proof_to(self, size: int) -> Callable[[int], Awaitable[Sequence[bytes]]]:
         async def prove(old_size: int) -> Sequence[bytes]:
-            wanted = tiles_for_consistency(old_size, size)
-            tiles = await trees.tiles(self._database, ANCHOR_LOG, wanted)
+            needed = tiles_for_consistency(old_size, size)
+            tiles = await trees.tiles(self._database, ANCHOR_LOG, needed)
             return consistency_proof(old_size, size, tiles)
 
         return prove
 
 
 def _contradicts(error: Exception) -> bool:
-    """Whether a witness says it has seen another history, and not merely that it won't sign."""
+    """True if the witness reports another or a longer history, not merely a refusal."""
     if isinstance(error, WitnessAhead):
         return True
     return isinstance(error, WitnessRefused) and error.status == OTHER_HISTORY

@@ -17,5 +17,5 @@ archive = LazyGroup(
     },
     help="""The archive of a trail: a static log in a folder, or in locked object storage.
 
-    A running server archives by itself what was signed, a little behind.""",
+    A running server archives signed entries by itself, after a short delay.""",
 )

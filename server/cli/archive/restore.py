@@ -1,4 +1,4 @@
-"""`quire archive restore`: orgs come back into a database from their archive alone."""
+"""`quire archive restore`: restores orgs into a database from their archive alone."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from ledger.errors import KeyHistoryError
 from ledger.log_keys import KeyPins, parse_trust
 from ledger.storage.database import Database
 from server.cli.base import output
-from server.cli.base.own_database import own_database
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.keys.attestors import timestamp_trust, witness_policy
 from server.keys.first_start import load_secrets, read_log_keys
 from server.keys.own_keys import claim
+from server.process.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target
 
@@ -36,10 +36,10 @@ _TRUST_BYTES_MAX = 1 << 20
 @click.option(
     "--trust",
     type=click.File("rb"),
-    help="Pins of the log's keys, or their history; without it, log-keys.json says them.",
+    help="Pins of the log's keys, or their history; by default those of log-keys.json.",
 )
 @click.option(
-    "--shorter", is_flag=True, help="Also where less is archived than was signed or appended."
+    "--shorter", is_flag=True, help="Restore even if less is archived than was signed or appended."
 )
 @click.option(
     "--data-dir",
@@ -57,27 +57,27 @@ def restore(
 ) -> None:
     """Restore orgs into a database that does not have them, all or none.
 
-    Name all orgs of the archive that are to come back. Everything is verified before it is
-    there; the keys that sign entries and logs must be in place.
+    Name all orgs to restore. Everything is verified before it becomes visible; the keys that
+    sign entries and logs must be in place.
     """
     settings = read_settings({"data_dir": data_dir, "archive_url": url})
     target = settings.archive_target
     if target is None:
         raise click.UsageError("Name the archive: --archive file:///folder, or QUIRE_ARCHIVE_URL.")
     pins = None if trust is None else _pins(trust.read(_TRUST_BYTES_MAX + 1))
-    means = _means(settings, pins)
+    inputs = _inputs(settings, pins)
     with own_database(settings) as urls:
         restored, warnings = asyncio.run(
-            _restored(settings, target, urls.owner, means, orgs, shorter)
+            _restored(settings, target, urls.owner, inputs, orgs, shorter)
         )
         asyncio.run(_claim(settings, urls.server))
-    for one in restored:
+    for result in restored:
         if as_json:
-            output.print_json(one._asdict())
+            output.print_json(result._asdict())
         else:
-            _print(one)
+            _print(result)
     for warning in warnings:
-        output.say(f"{warning}.")
+        output.print_message(f"{warning}.")
 
 
 def _pins(data: bytes) -> KeyPins:
@@ -87,14 +87,14 @@ def _pins(data: bytes) -> KeyPins:
         raise CommandFailure(f"--trust: {error}") from error
 
 
-def _means(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
+def _inputs(settings: Settings, pins: KeyPins | None) -> RestoreInputs:
     secrets = load_secrets(settings, database_is_new=False)
     if pins is None:
         keys = read_log_keys(settings)
         if keys is None:
             raise click.UsageError(
-                f"{settings.log_keys_path} does not exist: restore it, or say by --trust which "
-                "keys are the log's."
+                f"{settings.log_keys_path} does not exist: restore it, or name the log's keys with "
+                "--trust."
             )
         pins = keys.public().pins()
 
@@ -115,7 +115,7 @@ async def _restored(
     settings: Settings,
     url: str,
     owner_url: str,
-    means: RestoreInputs,
+    inputs: RestoreInputs,
     orgs: Sequence[str],
     shorter: bool,
 ) -> tuple[list[RestoreResult], list[str]]:
@@ -132,15 +132,17 @@ async def _restored(
             work = Restore(
                 target,
                 owner_url,
-                means,
+                inputs,
                 shorter=shorter,
-                told=lambda org, done, of: progress.update(tasks[org], completed=done, total=of),
+                on_progress=lambda org, done, of: progress.update(
+                    tasks[org], completed=done, total=of
+                ),
             )
             return await work.run(orgs), work.warnings
 
 
 async def _claim(settings: Settings, url: str) -> None:
-    """Say whose database this is; a crash before leaves that to the first start."""
+    """Record the owner of the database; after a crash before this, the first start does it."""
     database = await Database.open(url, size=1)
     try:
         await claim(database, settings, load_secrets(settings, database_is_new=False))
@@ -148,23 +150,24 @@ async def _claim(settings: Settings, url: str) -> None:
         await database.close()
 
 
-def _print(one: RestoreResult) -> None:
+def _print(result: RestoreResult) -> None:
     click.echo(
-        f"{one.org}: {count(one.entries, 'entry', 'entries')} and "
-        f"{count(one.checkpoints, 'checkpoint')} restored and verified."
+        f"{result.org}: {count(result.entries, 'entry', 'entries')} and "
+        f"{count(result.checkpoints, 'checkpoint')} restored and verified."
     )
-    if one.lost:
-        output.say(
-            f"{count(one.lost, 'entry', 'entries')} more were signed or appended and not archived. "
-            "The trail takes entries and is not signed any more: nothing is signed twice."
+    if result.lost:
+        output.print_message(
+            f"{count(result.lost, 'entry', 'entries')} more were signed or appended but not "
+            "archived. The trail accepts entries but is not signed any more, so that no entry is "
+            "signed in the place of another."
         )
-    if one.was_public:
-        output.say(
-            "Its log was public, as the archive says, which nobody signed; it is not public now. "
-            "Make it so again if it is meant to be."
+    if result.was_public:
+        output.print_message(
+            "The archive says that its log was public. Nobody signed that, so the log is not "
+            "public now. Publish it again if it should be public."
         )
-    if not one.with_keys:
-        output.say(
-            "Its keys were not in the database: sealed payloads that were written so far stay "
-            "sealed. API keys are to be made anew."
+    if not result.with_keys:
+        output.print_message(
+            "Its sealing keys were not in the database: payloads sealed so far stay sealed. "
+            "Create new API keys for it."
         )

@@ -1,4 +1,4 @@
-"""`quire archive verify`: reads the archive itself, and the database where it can be reached."""
+"""`quire archive verify`: reads the archive, and the database where it can be reached."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ _TRUST_BYTES_MAX = 1 << 20
 
 
 class ArchiveReport(msgspec.Struct):
-    """What --json prints: the verdict on the trail, and on the log that dates it."""
+    """The document that --json prints: the verdicts on the trail and on the anchor log."""
 
     verdict: Verdict
     valid: bool
@@ -58,8 +58,12 @@ class ArchiveReport(msgspec.Struct):
     type=click.File("rb"),
     help="Pins of the log's keys, or their history (`quire keys log show --pins`).",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory of the server.")
-@click.option("--offline", is_flag=True, help="By the archive alone, without the database.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the server (QUIRE_DATA_DIR, .quire).",
+)
+@click.option("--offline", is_flag=True, help="Verify the archive alone, without the database.")
 @output.json_option
 def verify(
     org: str,
@@ -69,11 +73,11 @@ def verify(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Verify an archive by itself, and against the live database.
+    """Verify an archive alone, and against the live database.
 
     Without --trust the log's keys are those in this machine's data directory; with --offline
-    they must be given. Exit code 0: verified. 1: refuted. 2: no verdict. 3: incomplete, as
-    something that was asked for was not checked.
+    --trust is required. Exit code 0: verified. 1: refuted. 2: no verdict was reached.
+    3: incomplete, something was not checked.
     """
     settings = read_settings({"data_dir": data_dir, "archive_url": url})
     target = settings.archive_target
@@ -111,19 +115,19 @@ async def _verified(
             done += entries
             progress.update(task, entries=done)
 
-        how = ArchiveVerificationOptions(
+        options = ArchiveVerificationOptions(
             target_settings(settings), pins, attestors, None, not offline, advance
         )
         async with named_target(settings, url) as target, _live(settings, org, offline) as live:
             await _require_archive(target, org, live)
-            trail, anchors = await verify_archive(target, org, how, keyring=keyring, live=live)
+            trail, anchors = await verify_archive(target, org, options, keyring=keyring, live=live)
     both = {"trail": _holds(trail), "anchors": _holds(anchors)}
     verdict = combine(both, both)
     return ArchiveReport(verdict, verdict.valid, round(time.monotonic() - began, 3), trail, anchors)
 
 
 async def _require_archive(target: Target, org: str, live: LiveTrail | None) -> None:
-    """Raises Failure where nothing of the org was ever archived here, as far as anybody knows."""
+    """Raise CommandFailure if the archive is empty and the database records no archiving to it."""
     async for _ in ArchiveReader(target, org).objects():
         return
     if live is None or not await archive_accounts.archived(live.database, target.url, live.org_id):
@@ -142,7 +146,7 @@ def _policy(settings: Settings) -> Policy | None:
 
 
 def _keyring(settings: Settings) -> SigningKeyring | None:
-    """The entries' signing keys where this machine has them; else signatures are not checked."""
+    """Return the signing keys of this machine; None where it has none: no signature is checked."""
     try:
         return load_secrets(settings, database_is_new=False).keyring
     except StartupRefused:
@@ -151,11 +155,11 @@ def _keyring(settings: Settings) -> SigningKeyring | None:
 
 @asynccontextmanager
 async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[LiveTrail | None]:
-    """The database and the org in it. Without one that can be reached nothing is compared."""
+    """Yield the database and the org in it; None where there is nothing to compare with."""
     url = None if offline else _database_url(settings)
     if url is None:
         if not offline:
-            output.say("No running database here: the archive is verified by itself.")
+            output.print_message("No database is running here: only the archive is verified.")
         yield None
         return
     database = await Database.open(url, size=2)
@@ -163,7 +167,7 @@ async def _live(settings: Settings, org: str, offline: bool) -> AsyncIterator[Li
         await require_own_keys_in(database, settings)
         record = await orgs.org_by_slug(database, org)
         if record is None:
-            output.say(f"The database has no org {org}: its archive is verified by itself.")
+            output.print_message(f"The database has no org {org}: only its archive is verified.")
         yield None if record is None else LiveTrail(database, record.id)
     finally:
         await database.close()
@@ -211,14 +215,11 @@ def _print(org: str, report: ArchiveReport) -> None:
         output.print_table(columns, rows)
     for log, found in ((org, trail), ("_anchors", anchors)):
         if found.unchecked:
-            output.say(f"Not checked of {log}: {', '.join(found.unchecked)}.")
+            output.print_message(f"Not checked in {log}: {', '.join(found.unchecked)}.")
     hidden = trail.fault_count + anchors.fault_count - len(faults)
     if hidden > 0:
-        output.say(f"{count(hidden, 'more fault')} not listed.")
+        output.print_message(f"{count(hidden, 'more fault')} not listed.")
     if trail.unanchored:
-        output.say(
-            f"{count(trail.unanchored, 'checkpoint')} more: nothing archived says where an anchor "
-            "covers them."
-        )
+        output.print_message(f"No archived anchor covers {count(trail.unanchored, 'checkpoint')}.")
     for warning in dict.fromkeys(trail.warnings + anchors.warnings):
-        output.say(warning)
+        output.print_message(warning)

@@ -1,1 +1,1 @@
-"""What all commands share: groups, output, arguments, the connection to a server."""
+"""Shared by all commands: groups, output, arguments, the connection to a server."""

@@ -1,4 +1,4 @@
-"""What commands are given: the org that may be left out, times, and text that must be Unicode."""
+"""Arguments of commands: the optional org, times, and the check that text is Unicode."""
 
 import os
 import re
@@ -19,9 +19,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def org_argument(function: F) -> F:
-    """Decorator: adds ORG, which `client_command` takes from the key where it is left out.
+    """Decorator: adds the optional argument ORG; `client_command` derives it from the API key.
 
-    It takes what the arguments after it leave, so that one of these alone is not read as ORG.
+    A required argument after ORG is filled first, so a single value is not read as ORG.
     """
     add = click.argument("org", nargs=-1, metavar="[ORG]", callback=_one_org)
     decorated: F = add(function)
@@ -35,7 +35,7 @@ def _one_org(_context: click.Context, _argument: click.Parameter, given: Any) ->
 
 
 class FileOrOrg(click.File):
-    """FILE after an ORG; alone it is the ORG where it could be one, as it always was."""
+    """The type of FILE after an optional ORG: a single value is ORG if it could be a slug."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if ctx is not None and not ctx.params.get("org") and _is_slug(value):
@@ -64,10 +64,10 @@ class Time(click.ParamType[str]):
 
 
 def require_unicode(command: click.Command) -> click.Command:
-    """Let this command, and all commands of this group, refuse text that is not UTF-8.
+    """Make a command, or all commands of a group, refuse arguments that are not UTF-8.
 
-    Only a file's name may be any bytes; Python shows those as surrogates, which nothing
-    that is sent or stored can hold. Doing it twice changes nothing.
+    Only file names may be any bytes. Python represents such bytes as surrogates, which can't be
+    sent or stored. A second call for the same command changes nothing.
     """
     for parameter in command.params:
         if not isinstance(parameter.type, click.File | click.Path):
@@ -79,7 +79,7 @@ def require_unicode(command: click.Command) -> click.Command:
 
 
 class _Checked:
-    """A parameter's callback behind the check that its value is Unicode."""
+    """A parameter's callback, preceded by the check that the value is Unicode."""
 
     def __init__(self, after: Callable[..., Any] | None) -> None:
         self._after = after
@@ -92,8 +92,8 @@ class _Checked:
         try:
             checked = tuple(map(_unicode, value)) if isinstance(value, tuple) else _unicode(value)
         except UnicodeDecodeError:
-            where = ctx.get_parameter_source(param.name or "")
-            of = f" of {param.envvar}" if where is ParameterSource.ENVIRONMENT else ""
+            source = ctx.get_parameter_source(param.name or "")
+            of = f" of {param.envvar}" if source is ParameterSource.ENVIRONMENT else ""
             raise click.BadParameter(
                 f"the value{of} is not UTF-8 text.", ctx=ctx, param=param
             ) from None
@@ -101,7 +101,7 @@ class _Checked:
 
 
 def _unicode(value: Any) -> Any:
-    """The value; text that was read with too small an encoding (LC_ALL=POSIX) is read again."""
+    """Return the value; text decoded with a smaller encoding (LC_ALL=POSIX) is decoded again."""
     if isinstance(value, str) and _SURROGATE.search(value):
         return os.fsencode(value).decode()
     return value

@@ -16,7 +16,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 from ledger.client import LedgerClient
 from ledger.client.transport import checked_url
 from ledger.surroundings import DEFAULT_URL
-from server.cli.base.output import say
+from server.cli.base.output import print_message
 from server.cli.base.root import CommandFailure
 
 P = ParamSpec("P")
@@ -24,31 +24,31 @@ R = TypeVar("R")
 
 PLATFORM_KEY = "platform.key"
 ATTEMPTS = 4
-"""A person waits: a server that is away is reported after about a second."""
+"""A person waits: an unreachable server is reported after about a second."""
 PATIENT_ATTEMPTS = 12
-"""A long append outlives a restart of the server."""
+"""A long append survives a restart of the server."""
 _KEY_BYTES_MAX = 4096
 _QUIET_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The server that a command speaks to, and the key it shows."""
+    """The address of the server that a command calls, and the API key that it sends."""
 
     url: str
     api_key: str = field(repr=False)
 
     def client(self, org: str | None = None, *, attempts: int = ATTEMPTS) -> LedgerClient:
-        """A client for an org's trail; to be closed by the caller."""
+        """Return a client for an org's trail; the caller closes it."""
         return LedgerClient(self.url, self.api_key, org, attempts=attempts)
 
     def own_org(self) -> str:
-        """The org that the key belongs to, where the command names none."""
+        """Return the org that the API key belongs to. Raises UsageError for a platform key."""
         with self.client() as client:
             org = client.whoami().org
         if org is None:
             raise click.UsageError(
-                "This API key belongs to no org (it is the platform's): name the org."
+                "The API key is a platform key and belongs to no org: name the org."
             )
         return org
 
@@ -56,9 +56,9 @@ class Connection:
 def client_command(
     function: Callable[Concatenate[Connection, P], R],
 ) -> Callable[P, R]:
-    """Decorator: adds `--url` and `--api-key-file`, and passes the Connection they make.
+    """Decorator: adds `--url` and `--api-key-file`, and passes the Connection made from them.
 
-    An option or argument `org` that was left out becomes the key's own.
+    An option or argument `org` that was left out becomes the org of the API key.
     """
 
     @click.option(
@@ -71,12 +71,12 @@ def client_command(
     @click.option(
         "--api-key-file",
         type=click.File("rb"),
-        help="File that holds the API key; wins over QUIRE_API_KEY.",
+        help="File that holds the API key; overrides QUIRE_API_KEY.",
     )
     @functools.wraps(function)
     def command(*args: P.args, **options: P.kwargs) -> R:
         url, file = checked_url(str(options.pop("url"))), options.pop("api_key_file")
-        set_on_retry_hooks([_tell_of_retry])
+        set_on_retry_hooks([_report_retry])
         connection = Connection(url, _api_key(url, file))  # type: ignore[arg-type]
         if options.get("org", "") is None:
             options["org"] = connection.own_org()
@@ -86,15 +86,15 @@ def client_command(
 
 
 def _api_key(url: str, file: BinaryIO | None) -> str:
-    """The key: named file, QUIRE_API_KEY, platform.key of the data directory, in this order."""
+    """Return the API key of the file, of QUIRE_API_KEY or of platform.key, in this order."""
     if file is not None:
         return _decoded(file.read(_KEY_BYTES_MAX), f"the file {file.name}")
     if key := os.environ.get("QUIRE_API_KEY"):
         return key
     path = Path(os.environ.get("QUIRE_DATA_DIR") or ".quire") / PLATFORM_KEY
-    with contextlib.suppress(RuntimeError):  # "~" where nobody's home is known
+    with contextlib.suppress(RuntimeError):  # "~" without a known home directory
         path = path.expanduser()
-    # The platform key of this machine's server is nothing to show to another machine.
+    # The platform key of this machine's server must not be sent to another machine.
     if _is_local(url):
         try:
             with path.open("rb") as own:
@@ -121,7 +121,7 @@ def _is_local(url: str) -> bool:
         return False
 
 
-def _tell_of_retry(details: RetryDetails) -> None:
-    """Say why nothing moves; stamina's own hook would log to standard output."""
+def _report_retry(details: RetryDetails) -> None:
+    """Print why the command waits; stamina's own hook would log to standard output."""
     if details.wait_for >= _QUIET_SECONDS:
-        say(f"{details.caused_by}; trying again in {details.wait_for:.0f} s")
+        print_message(f"{details.caused_by}; trying again in {details.wait_for:.0f} s")

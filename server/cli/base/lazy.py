@@ -1,7 +1,7 @@
 """Command groups that import a command only when it is run.
 
 `quire --help` and the client commands start without the database driver and the web framework:
-what the help of a group lists is in its table, not in the modules.
+the names and summaries in the help of a group come from its table, not from the modules.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as error:
-            # click would look for a near name among commands that are loaded.
+            # click would suggest similar names only among the loaded commands.
             name = error.command_name
             raise click.exceptions.NoSuchCommand(name, possibilities=self._lazy, ctx=ctx) from None
 

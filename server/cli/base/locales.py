@@ -1,7 +1,7 @@
-"""The command means the same in every locale: names and paths are UTF-8.
+"""Makes commands independent of the locale: names and paths are UTF-8.
 
-Python turns to UTF-8 by itself in the locale C, but not where PYTHONUTF8=0 forbids it, and a
-terminal of another encoding can't show every name.
+Python switches to UTF-8 by itself in the locale C, but not with PYTHONUTF8=0, and a terminal of
+another encoding can't show every name.
 """
 
 import codecs
@@ -12,11 +12,11 @@ import sys
 
 
 def use_utf8() -> None:
-    """Read arguments and paths as UTF-8 also in an ASCII locale, and print whatever comes.
+    """Read arguments and paths as UTF-8 even in an ASCII locale, and print any text.
 
-    In an ASCII locale this process begins again, once, in Python's UTF-8 mode; so do all that it
-    starts. Standard output that is ASCII takes UTF-8, as click's messages do; one of another
-    encoding shows what it lacks as an escape.
+    In an ASCII locale this process executes itself again, once, in Python's UTF-8 mode, which its
+    child processes inherit. ASCII output streams switch to UTF-8, as click's messages do; streams
+    of another encoding show characters that they lack as escapes.
     """
     if _is_ascii(sys.getfilesystemencoding()) and not sys.flags.utf8_mode:
         os.environ["PYTHONUTF8"] = "1"

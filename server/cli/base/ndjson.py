@@ -1,4 +1,4 @@
-"""Events as lines of a stream, and their gathering into requests. Blank lines are no events."""
+"""Reads events from the lines of a stream and groups them into requests; skips blank lines."""
 
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ class EventLine(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that is no event, or one that the server refused."""
+    """A line that is not an event, or one that the server refused."""
 
     line: int
     reason: str
@@ -28,7 +28,7 @@ Batch: TypeAlias = list[EventLine]
 
 
 class EventLines:
-    """The lines of a stream, in order; `bytes_read` counts along."""
+    """The lines of a stream, in order; `bytes_read` counts the bytes read so far."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -62,12 +62,12 @@ def _read(number: int, text: bytes) -> EventLine | BadLine:
 
 
 def batches(lines: Iterable[EventLine | BadLine]) -> Iterator[Batch | BadLine]:
-    """Yield what fits into one request each; a bad line after the batch of what precedes it.
+    """Yield batches that each fit into one request; a bad line follows the lines before it.
 
     The same lines always give the same batches.
     """
     batch: Batch = []
-    size = 2  # the brackets of a JSON array; each event brings itself and a comma
+    size = 2  # the brackets of a JSON array; each event adds its bytes and a comma
     for line in lines:
         full = isinstance(line, BadLine) or len(batch) >= BATCH_EVENTS
         if batch and (full or size + len(line[1]) + 1 > MAX_REQUEST_BYTES):

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, one JSON object a line for machines."""
+"""The output of commands: tables for people, one JSON object a line for programs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -12,13 +12,13 @@ from rich.text import Text
 
 from server.cli.base.text import printable
 
-_PIPED_WIDTH = 4_000  # nothing is cut for a reader that has no width
+_PIPED_WIDTH = 4_000  # a pipe has no width, so nothing is wrapped
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
 class TableColumn(NamedTuple):
-    """A column of a table; `keep`: never broken, however narrow the terminal is."""
+    """A column of a table; `keep`: never wrapped, however narrow the terminal is."""
 
     title: str
     keep: bool = False
@@ -26,7 +26,7 @@ class TableColumn(NamedTuple):
 
 
 def terminal() -> Console:
-    """The console of standard error, for progress bars."""
+    """Return the console of standard error, for progress bars."""
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
@@ -60,7 +60,7 @@ def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
 def print_json(document: object) -> None:
     """Print one JSON document on a line of its own.
 
-    An event's JSON is passed on as it was sent, and may have been sent in several lines.
+    An event's JSON is kept as it was sent, so it may contain line ends, which are removed here.
     """
     encoded = msgspec.json.encode(document)
     if b"\n" in encoded or b"\r" in encoded:
@@ -68,8 +68,8 @@ def print_json(document: object) -> None:
     click.echo(encoded)
 
 
-def say(text: str = "") -> None:
-    """Tell the person something that is not the command's result: on standard error."""
+def print_message(text: str = "") -> None:
+    """Print a message that is not the command's result, on standard error."""
     click.echo(printable(text, keep_lines=True), err=True)
 
 

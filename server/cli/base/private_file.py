@@ -1,4 +1,4 @@
-"""Replacing a key file without a moment at which it is missing, half written or readable."""
+"""Replaces a key file atomically: it is never missing, half written or readable by others."""
 
 import contextlib
 import fcntl
@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from server.keys.first_start import create_private_file
+from server.settings.data_dir import sync_directory
 
 
 @contextlib.contextmanager
 def locked_directory(directory: Path) -> Iterator[None]:
-    """Keep other writers of files in a directory out; the kernel frees a dead holder's lock."""
+    """Lock a directory against other writers; the kernel releases the lock of a dead process."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -22,10 +23,10 @@ def locked_directory(directory: Path) -> Iterator[None]:
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 in the place of one that may exist; whole and on disk on return.
+    """Write a file of mode 0600, replacing one that exists; complete and on disk on return.
 
-    A crash leaves the old content or the new one, at worst beside a scratch file. The owner
-    stays: root may rotate the keys of a server that runs as somebody else.
+    A crash leaves the old content or the new content, at worst with a scratch file beside it. The
+    owner is kept, because root may rotate the keys of a server that runs as another user.
     """
     scratch = path.with_name(f".{path.name}.new-{secrets.token_hex(4)}")
     create_private_file(scratch, content)
@@ -35,18 +36,10 @@ def replace_private_file(path: Path, content: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def _give_to_owner(scratch: Path, path: Path) -> None:
     if os.geteuid() == 0:
         before = (path if path.exists() else path.parent).stat()
         os.chown(scratch, before.st_uid, before.st_gid)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The outermost group: what every command has in common when it ends badly."""
+"""The outermost command group: turns the errors of all commands into messages and exit codes."""
 
 import contextlib
 import io
@@ -19,22 +19,22 @@ from server.refusal import StartupRefused
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 DEBUG_VARIABLE = "QUIRE_DEBUG"
 _ERROR_CHARS_MAX = 400
-PIPE_CLOSED = 141  # 128 + SIGPIPE: the reader went away, `quire … | head`
+PIPE_CLOSED = 141  # 128 + SIGPIPE: the reader closed the pipe, `quire … | head`
 
 
 class CommandFailure(click.ClickException):
     """A command that could not do its work: one message without a traceback.
 
-    Not 1, which says that the work was done and the finding is bad.
+    The exit code is not 1, which means that the work was done and the finding is bad.
     """
 
     exit_code = 2
 
 
 class RootGroup(LazyGroup):
-    """Turns every error into a message and exit code 2, ^C and closed pipes into quiet codes.
+    """Turns every error into a message and exit code 2, ^C and a closed pipe into a code alone.
 
-    Python's own exit code for an exception is 1, which says that a trail has a fault.
+    Python's own exit code for an exception is 1, which means that a trail has a fault.
     """
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -42,7 +42,7 @@ class RootGroup(LazyGroup):
         _accept_any_text(sys.stdout, sys.stderr)
         try:
             return super().main(*args, **extra)
-        except Exception:  # the message itself can't be written, or the arguments not be read
+        except Exception:  # the message can't be written, or the arguments can't be read
             if not extra.get("standalone_mode", True):
                 raise
             _discard(sys.stdout, sys.stderr)
@@ -57,23 +57,23 @@ class RootGroup(LazyGroup):
         except KeyboardInterrupt:
             _end(INTERRUPTED)
         except click.Abort as error:
-            # A prompt was left: by ^C, or because there was no more input.
+            # A prompt got no answer: ^C, or the end of the input.
             if isinstance(error.__context__, KeyboardInterrupt):
                 _end(INTERRUPTED)
-            raise CommandFailure("No answer, so nothing was done.") from error
+            raise CommandFailure("No answer, so devnull was done.") from error
         except (click.ClickException, click.exceptions.Exit):
             raise
         except BrokenPipeError:
             _discard(sys.stdout)
             raise click.exceptions.Exit(PIPE_CLOSED) from None
         except Exception as error:
-            # Where it can't be written, what is left in it would fail again at exit.
+            # If standard output can't be written, flushing the rest at exit would fail again.
             _discard(*(() if _is_writable(sys.stdout) else (sys.stdout,)))
             raise _failure(error) from error
 
 
 def _failure(error: Exception) -> CommandFailure:
-    """The message for an error; for one that nobody foresaw, with the way to its traceback."""
+    """Return the message for an error; for an unexpected one, with the way to its traceback."""
     if isinstance(error, QuireError | StartupRefused):
         return CommandFailure(printable(str(error), keep_lines=True))
     missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
@@ -86,27 +86,27 @@ def _failure(error: Exception) -> CommandFailure:
         traceback.print_exception(error)
     if isinstance(error, UnicodeError):  # which may quote a key, so it is not shown
         return CommandFailure(
-            "Something that is not UTF-8 text was given: check the arguments, the files that they "
-            "name, and the variables that begin with QUIRE_."
+            "The input is not UTF-8 text: check the arguments, the files that they name, and the "
+            "environment variables that begin with QUIRE_."
         )
-    said = " ".join(str(error).split())[:_ERROR_CHARS_MAX]
+    reason = " ".join(str(error).split())[:_ERROR_CHARS_MAX]
     if type(error).__module__.partition(".")[0] == "asyncpg":  # not imported for its names alone
-        return CommandFailure(printable(f"The database refuses: {said}"))
+        return CommandFailure(printable(f"The database reports an error: {reason}"))
     return CommandFailure(
         printable(
-            f"{type(error).__name__}: {said or 'no more is known'}. Nobody foresaw this error: "
-            f"please report it, with what {DEBUG_VARIABLE}=1 shows"
+            f"Unexpected error: {reason or 'no details'}. Please report it with the traceback, "
+            f"which {DEBUG_VARIABLE}=1 prints."
         )
     )
 
 
 def _end(code: int) -> NoReturn:
-    click.echo(err=True)  # leaves the line with the terminal's ^C
+    click.echo(err=True)  # ends the line on which the terminal shows ^C
     raise click.exceptions.Exit(code)
 
 
 def _accept_any_text(*streams: Any) -> None:
-    """Let text that a terminal's encoding lacks be printed as escapes."""
+    """Print characters that a stream's encoding lacks as escapes."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -121,9 +121,9 @@ def _is_writable(stream: Any) -> bool:
 
 
 def _discard(*streams: Any) -> None:
-    """Point streams at nothing, so that Python's last flush does not complain."""
+    """Redirect streams to /dev/null, so that Python's last flush does not fail."""
     for stream in streams:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # in a test: no descriptor
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, stream.fileno())
-            os.close(nothing)
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno())
+            os.close(devnull)

@@ -9,5 +9,5 @@ from server.settings import Settings
 
 
 def read_settings(overrides: Mapping[str, object] | None = None) -> Settings:
-    """Settings of the environment and these options. Raises SettingsError."""
+    """Read the settings from the environment and the options. Raises SettingsError."""
     return Settings.from_env(os.environ, overrides, added_settings(FEATURES))

@@ -1,7 +1,7 @@
 """Text from outside, made safe for a terminal.
 
-An event's author chooses its actor, and with that what an operator's terminal is sent: without
-this, an escape sequence in it could hide or forge lines.
+The author of an event chooses its actor and other values. Unescaped, a control sequence in them
+could hide or forge lines on an operator's terminal.
 """
 
 from datetime import UTC, datetime
@@ -27,10 +27,10 @@ def _escape(character: str) -> str:
 
 
 def moment(time: datetime | None) -> str:
-    """A time as people read it, in UTC to the second; a dash for none."""
+    """Format a time in UTC, to the second; a dash for None."""
     return "-" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 entry`, `2,000 entries`."""
+    """Format a number with its noun: `1 entry`, `2,000 entries`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

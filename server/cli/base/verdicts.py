@@ -1,6 +1,6 @@
-"""How commands show verdicts and checks, and the exit codes that go with them.
+"""Shows verdicts and checks, and ends commands with the exit code of a verdict.
 
-Every command with a verdict uses this, so that one word means one thing everywhere
+Every command with a verdict uses this module, so that each word has one meaning
 (docs/verification.md).
 """
 
@@ -26,7 +26,7 @@ _ANSWERS: Final = {
 
 
 def verdict_text(verdict: str, of: str = "") -> Text:
-    """The verdict in capitals, in its colour where the terminal has one, after ``of``."""
+    """Return the verdict in capitals, coloured on a terminal, after the name ``of``."""
     word = Verdict(verdict)
     shown = Text(f"{of}: " if of else "")
     return shown.append(word.upper(), style=_STYLES[word])
@@ -35,7 +35,7 @@ def verdict_text(verdict: str, of: str = "") -> Text:
 def check_fields(
     checks: Mapping[str, object], reasons: Mapping[str, str] | None = None
 ) -> list[tuple[str, Text]]:
-    """Checks by the names that the documentation gives them, and why one was not made."""
+    """Return checks under their documented names, with the reason for one that was not made."""
     return [(name, _answer(answer, (reasons or {}).get(name))) for name, answer in checks.items()]
 
 

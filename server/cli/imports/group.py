@@ -12,4 +12,4 @@ _COMMANDS = {
 
 @click.group("import", cls=LazyGroup, lazy=_COMMANDS)
 def imports() -> None:
-    """Bring in trails of other systems."""
+    """Import trails of other systems."""

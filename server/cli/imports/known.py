@@ -1,6 +1,6 @@
-"""What an org holds already of a QWED organization's trail: rows, verdicts, corrections.
+"""Reads the rows, verdicts and corrections of a QWED trail that an org already holds.
 
-Unique keys alone would not do for this: the server forgets them after some days.
+Idempotency keys alone would not suffice: the server forgets them after some days.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ COMPARED_ROWS: Final = 1_000
 
 
 class KnownRows:
-    """The newest rows that an org holds, and what was corrected. See :func:`read_known`.
+    """The newest rows that an org holds, and their corrections. See :func:`read_known`.
 
-    ``newest_id`` is the newest of all, ``by_id`` holds those that the database can
-    have. ``corrections`` has the latest one for each row.
+    ``newest_id`` is the highest row id of all, ``by_id`` holds the rows up to the newest row of
+    the source. ``corrections`` has the latest correction of each row.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class KnownRows:
 async def read_known(
     client: AsyncLedgerClient, organization_id: int, newest_in_source: int | None
 ) -> KnownRows:
-    """Ask the org for its rows of this organization, newest first, and for all corrections."""
+    """Read the org's rows of this organization, newest first, and all corrections."""
     known = KnownRows()
     async for row_id, entry in _entries(client, organization_id, EVENT_TYPE, "desc"):
         if known.newest_id is None:
@@ -53,7 +53,7 @@ async def read_known(
 
 
 class BrokenRows:
-    """The rows that were imported as broken, read along with the trail: both are in id order."""
+    """The rows that were imported as broken, read in step with the trail, in the order of ids."""
 
     def __init__(self, client: AsyncLedgerClient, organization_id: int) -> None:
         self._entries = _entries(client, organization_id, EVENT_TYPE, "asc", outcome="broken")
@@ -61,7 +61,7 @@ class BrokenRows:
         self._ended = False
 
     async def find(self, row_id: int) -> ImportedRow | None:
-        """The row of this id. Ask in ascending order."""
+        """Return the row of this id, None if it is not broken. Call with ascending ids."""
         while not self._ended and (self._next is None or self._next.row_id < row_id):
             found = await anext(self._entries, None)
             self._ended = found is None

@@ -1,4 +1,4 @@
-"""``quire import qwed``: carry a QWED audit trail on in one of Quire's orgs.
+"""``quire import qwed``: copy a QWED audit trail into an org, which continues it.
 
 Every row becomes one ``qwed.imported`` entry (``ledger.qwed.event`` says which
 fields it gets, and what erasing its user does), broken rows too: they are marked,
@@ -18,7 +18,14 @@ from ledger.client import AsyncLedgerClient
 from ledger.qwed import QwedVerdict, TrailEnd
 from ledger.storage.qwed_source import QwedSource, QwedSourceError, open_source
 from server.cli.base.connection import PATIENT_ATTEMPTS, Connection, client_command
-from server.cli.base.output import TableColumn, json_option, print_json, print_table, say, terminal
+from server.cli.base.output import (
+    TableColumn,
+    json_option,
+    print_json,
+    print_message,
+    print_table,
+    terminal,
+)
 from server.cli.base.text import count
 from server.cli.imports.reading import ImportOutcome
 from server.cli.imports.trail import ImportedTrail, TrailImport
@@ -26,31 +33,33 @@ from server.cli.imports.trail import ImportedTrail, TrailImport
 DEFAULT_SECRET_ENV: Final = "QWED_AUDIT_SECRET_KEY"  # noqa: S105 - the name of a variable
 EXIT_CODES: Final = {"verified": 0, "refuted": 1, "incomplete": 3}
 _FAULT_COLUMNS: Final = (
-    TableColumn("row", keep=True, justify="right"),
-    TableColumn("form", keep=True),
-    TableColumn("failed"),
-    TableColumn("reason"),
+    TableColumn("Row", keep=True, justify="right"),
+    TableColumn("Form", keep=True),
+    TableColumn("Failed"),
+    TableColumn("Reason"),
 )
 
 
-async def _organization(source: QwedSource, wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
+async def _organization(source: QwedSource, named: int | None) -> int:
+    if named is not None:
+        return named
     found = await source.organizations()
     if len(found) == 1:
         return found[0]
     if not found:
-        raise QwedSourceError("the QWED database holds no audit rows: wiped, or the wrong one")
+        raise QwedSourceError(
+            "the QWED database holds no audit rows: it was wiped, or it is another database"
+        )
     listed = ", ".join(map(str, found))
     raise QwedSourceError(
-        f"several organizations have rows: choose one of {listed} by --source-org"
+        f"several organizations have rows: choose one of {listed} with --source-org"
     )
 
 
 def _secrets(
     _context: click.Context, _option: click.Parameter, names: tuple[str, ...]
 ) -> dict[bytes, str]:
-    """The secrets, each with the variable that holds it."""
+    """Map each secret to the name of its variable."""
     for name in names:
         if not os.environ.get(name):
             raise click.UsageError(
@@ -62,7 +71,7 @@ def _secrets(
 
 @click.command("qwed")
 @click.option("--dsn", required=True, help="QWED's database: sqlite:///path or postgresql://…")
-@click.option("--org", help="The Quire org that takes the trail; the key's own if left out.")
+@click.option("--org", help="The Quire org to import into; by default that of the API key.")
 @click.option(
     "--source-org",
     type=int,
@@ -78,9 +87,13 @@ def _secrets(
     callback=_secrets,
     help="Variable with the secret that signed the trail. Repeat it for earlier secrets.",
 )
-@click.option("--expect-count", type=click.IntRange(min=0), help="Rows known to have been there.")
 @click.option(
-    "--expect-head", metavar="HASH", help="Hash of the last row known to have been there."
+    "--expect-count", type=click.IntRange(min=0), help="Rows that the trail is known to have had."
+)
+@click.option(
+    "--expect-head",
+    metavar="HASH",
+    help="Hash of the last row that the trail is known to have had.",
 )
 @click.option("--dry-run", is_flag=True, help="Count what an import would do; write nothing.")
 @json_option
@@ -98,12 +111,12 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
 ) -> None:
     """Copy QWED's audit trail into an org, each row with its hash, signature and verdict.
 
-    Broken rows are listed, and imported as broken. Run it again to go on where it
-    stopped, and to have broken rows judged again.
+    Broken rows are listed, and imported as broken. Run it again to continue where it
+    stopped, and to check broken rows again.
 
     \b
-    Exit code 0: every row was checked and holds. 1: a row is broken, changed or
-    missing. 2: the import could not be done. 3: rows have no hash or signature.
+    Exit code 0: every row was checked and is valid. 1: a row is broken, changed or
+    missing. 2: the import failed. 3: rows have no hash or signature.
     """
 
     async def run() -> ImportOutcome:
@@ -127,10 +140,10 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
 
 
 class _SearchStatus:
-    """A line on a terminal's standard error; nothing anywhere else."""
+    """A status line on a terminal's standard error; silent elsewhere."""
 
     def __init__(self) -> None:
-        self._status = terminal().status("Looking for rows imported earlier")
+        self._status = terminal().status("Reading rows imported earlier")
 
     def __enter__(self) -> _SearchStatus:
         self._status.start()
@@ -175,11 +188,11 @@ def _print_findings(outcome: ImportOutcome) -> None:
     for fault in outcome.report.trail_errors:
         click.echo(fault)
     for warning in outcome.report.warnings:
-        say(f"Warning: {warning}")
+        print_message(f"Warning: {warning}")
 
 
 def _fault_cells(verdict: QwedVerdict) -> tuple[str, str, str, str]:
-    failed = [name.removesuffix("_valid") for name, held in verdict.checks.items() if not held]
+    failed = [name.removesuffix("_valid") for name, valid in verdict.checks.items() if not valid]
     return (
         str(verdict.row_id),
         verdict.form or "-",
@@ -191,29 +204,29 @@ def _fault_cells(verdict: QwedVerdict) -> tuple[str, str, str, str]:
 def _say_summary(org: str, outcome: ImportOutcome, dry_run: bool) -> None:
     report = outcome.report
     forms = ", ".join(f"{rows:,} {form}" for form, rows in report.forms.items())
-    say(
+    print_message(
         f"Organization {report.organization_id}: {report.verdict}. "
         f"{count(report.total_entries, 'row')}, {report.verified_entries:,} valid, "
         f"{report.failed_count:,} broken, {report.unsigned_count:,} unsigned (forms: {forms})."
     )
     if dry_run:
-        say(
+        print_message(
             f"Org {org}: {outcome.would_import:,} would be imported, "
-            f"{outcome.would_correct:,} corrected; {outcome.already_imported:,} are there already. "
-            "Nothing was written."
+            f"{outcome.would_correct:,} corrected; {outcome.already_imported:,} were imported "
+            "earlier. Nothing was written."
         )
     else:
-        say(
+        print_message(
             f"Org {org}: {outcome.imported:,} imported, {outcome.corrected:,} corrected, "
-            f"{outcome.already_imported:,} there already."
+            f"{outcome.already_imported:,} imported earlier."
         )
     if report.unsigned_count:
-        say(
+        print_message(
             "Unsigned rows were written before QWED's chain began: "
-            "they have no hash and no signature, so nothing of them can be checked."
+            "they have no hash and no signature, so they can't be checked."
         )
     if report.complete == "not_checked":
-        say(
-            "Whether rows are missing at the end was not checked: "
-            "give --expect-count or --expect-head for that."
+        print_message(
+            "It was not checked whether rows are missing at the end: "
+            "use --expect-count or --expect-head."
         )

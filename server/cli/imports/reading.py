@@ -1,4 +1,4 @@
-"""One reading of a QWED trail: verifies it, compares it with an org's rows, finds what is new."""
+"""One pass over a QWED trail: verifies it, compares it with an org's rows, finds new rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PROGRESS_ROWS: Final = 1_000
 
 @dataclass(slots=True)
 class ImportOutcome:
-    """What an import found and did; ``broken`` lists at most MAX_FAULTS_LISTED rows.
+    """The result of an import; ``broken`` lists at most MAX_FAULTS_LISTED rows.
 
-    ``imported`` and ``corrected`` were written, ``would_import`` and ``would_correct``
-    were found to be written.
+    ``imported`` and ``corrected`` count written entries, ``would_import`` and ``would_correct``
+    entries that an import has to write.
     """
 
     report: QwedReport
@@ -38,7 +38,7 @@ class ImportOutcome:
 
     @property
     def would_write(self) -> bool:
-        """Whether an import writes anything."""
+        """True if an import would write entries."""
         return bool(self.would_import or self.would_correct)
 
 
@@ -46,43 +46,43 @@ Progress = Callable[[ImportOutcome], None]
 
 
 class RowWriter(Protocol):
-    """Takes what a reading finds to be written. Its methods raise QuireError."""
+    """Receives the rows and corrections that have to be written. Its methods raise QuireError."""
 
     async def row(self, row: QwedRow, verdict: QwedVerdict, outcome: ImportOutcome) -> None:
-        """A row that the org does not hold."""
+        """Write a row that the org does not hold."""
         ...
 
     async def correction(
         self, imported: ImportedRow, verdict: QwedVerdict, outcome: ImportOutcome
     ) -> None:
-        """A better verdict on a row that the org holds as broken."""
+        """Write a better verdict on a row that the org holds as broken."""
         ...
 
     async def finish(self, outcome: ImportOutcome) -> None:
-        """No row is left."""
+        """Called after the last row."""
         ...
 
 
 class CountingWriter:
-    """A writer that writes nothing: the reading counts."""
+    """A writer that writes nothing: the pass only counts."""
 
     async def row(self, row: QwedRow, verdict: QwedVerdict, outcome: ImportOutcome) -> None:
-        """Leave the row."""
+        """Do nothing."""
 
     async def correction(
         self, imported: ImportedRow, verdict: QwedVerdict, outcome: ImportOutcome
     ) -> None:
-        """Leave the verdict."""
+        """Do nothing."""
 
     async def finish(self, outcome: ImportOutcome) -> None:
-        """There is nothing to finish."""
+        """Do nothing."""
 
 
 class Reading:
     """One pass over the rows of an organization.
 
-    ``compared`` is the newest row id that both sides have and that could be compared,
-    and ``same`` whether the rows of both sides under it are the same.
+    ``compared`` is the newest row id that could be compared on both sides; ``same`` is True if
+    the rows of that id are equal.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Reading:
 
     @property
     def wrong_secrets(self) -> tuple[int, ...]:
-        """The places of secrets that signed nothing, as TrailVerifier has them."""
+        """Indexes of the secrets that signed no row; see TrailVerifier."""
         return self._verifier.wrong_secrets
 
     async def run(self, rows: AsyncGenerator[QwedRow, None]) -> None:
-        """Read the rows, given in the order of their ids. Raises QuireError."""
+        """Read the rows, which are in the order of their ids. Raises QuireError."""
         async with aclosing(rows):
             async for row in rows:
                 await self._take(row)
@@ -118,10 +118,10 @@ class Reading:
                     self._progress(self.outcome)
         await self._writer.finish(self.outcome)
         self._progress(self.outcome)
-        gone = f"Row {self._known.newest_id}, imported earlier, is gone"
+        missing = f"Row {self._known.newest_id} was imported earlier and is missing now"
         self._verifier.finish(
-            *(() if self._newest_seen else (gone,)),
-            changed=[f"Row {row_id} is not as it was imported" for row_id in self._changed],
+            *(() if self._newest_seen else (missing,)),
+            changed=[f"Row {row_id} differs from the imported row" for row_id in self._changed],
         )
 
     async def _take(self, row: QwedRow) -> None:
@@ -149,7 +149,7 @@ class Reading:
     async def _judge_again(self, row: QwedRow, verdict: QwedVerdict) -> None:
         imported = await self._broken.find(row.id)
         if imported is None or imported.row is None:
-            return  # an erased row can't be compared, so its verdict stands
+            return  # an erased row can't be compared, so it keeps its verdict
         if not imported.has_content(row):
             self._note_change(row.id)
             return

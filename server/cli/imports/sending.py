@@ -1,4 +1,4 @@
-"""Sends imported rows and corrected verdicts to an org, in batches that are atomic each."""
+"""Sends imported rows and corrected verdicts to an org, in atomic batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 
 
 class RowRefused(QuireError):
-    """A row that the server would not take, such as one larger than its payload limit."""
+    """The server refused a row, such as one larger than its payload limit."""
 
 
 class _QueuedRow(NamedTuple):
@@ -26,7 +26,7 @@ class _QueuedRow(NamedTuple):
 
 
 class SendingWriter:
-    """A writer that appends what a reading finds, and counts it once it is durable."""
+    """A writer that appends rows and corrections, and counts them once they are durable."""
 
     def __init__(self, client: AsyncLedgerClient, organization_id: int) -> None:
         self._client = client
@@ -35,14 +35,14 @@ class SendingWriter:
         self._batch_bytes = 0
 
     async def row(self, row: QwedRow, verdict: QwedVerdict, outcome: ImportOutcome) -> None:
-        """Append the row. A crash before its batch is sent leaves nothing of it."""
+        """Append the row. A crash before its batch is sent leaves no entry of it."""
         event = imported_event(self._organization_id, row, verdict)
         await self._add(row.id, event, outcome, corrects=False)
 
     async def correction(
         self, imported: ImportedRow, verdict: QwedVerdict, outcome: ImportOutcome
     ) -> None:
-        """Append the verdict that replaces that of an imported row."""
+        """Append the verdict that replaces the verdict of an imported row."""
         event = correcting_event(self._organization_id, imported.record_id, verdict)
         await self._add(imported.row_id, event, outcome, corrects=True)
 
@@ -69,11 +69,11 @@ class SendingWriter:
         self._batch_bytes += len(event)
 
     def _refused(self, error: ProblemError, outcome: ImportOutcome) -> QuireError:
-        """The refusal, naming the row it is about; a batch that was refused left nothing."""
+        """Return an error that names the refused row; a refused batch left no entry."""
         if error.index is None or error.index >= len(self._batch):
             return error
         return RowRefused(
             f"row {self._batch[error.index].row_id} was refused: {error}. "
             f"The {outcome.imported} rows before its batch are imported; "
-            "run the import again to go on there"
+            "run the import again to continue there"
         )

@@ -2,10 +2,10 @@
 
 The trail is read twice. The survey verifies it, compares it with the rows that the
 org holds, and writes nothing: an import with a wrong secret or from another database
-ends there. The second reading sends what is new, and corrects verdicts.
+ends there. The second pass sends new rows and corrected verdicts.
 
-Stopping is safe at any time: the next run asks the org for its newest imported
-row and goes on behind it.
+Stopping is safe at any time: the next run reads the org's newest imported row and continues
+after it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class OtherDatabase(QuireError):
 
 
 class RowSource(Protocol):
-    """Where an organization's rows are read from, as often as needed."""
+    """The source of an organization's rows, which can be read several times."""
 
     async def newest(self, organization_id: int) -> int | None:
-        """The highest row id, None where there are no rows."""
+        """Return the highest row id, None where there are no rows."""
         ...
 
     def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
-        """The rows in the order of their ids."""
+        """Yield the rows in the order of their ids."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedTrail:
-    """Which trail is imported. ``secrets`` names the variable that each secret is in."""
+    """The trail to import; ``secrets`` maps each secret to the name of its variable."""
 
     organization_id: int
     secrets: Mapping[bytes, str]
@@ -97,9 +97,9 @@ def _refuse_other_database(survey: Reading, known: KnownRows, trail: ImportedTra
     else:
         return
     raise OtherDatabase(
-        f"organization {trail.organization_id} of this QWED database is not the one whose trail "
-        f"the org holds: {reason}. Nothing was imported. Give the database that the trail came "
-        "from, or import this one into another org"
+        f"organization {trail.organization_id} of this QWED database is not the organization whose "
+        f"trail the org holds: {reason}. Nothing was imported. Use the database that the trail "
+        "came from, or import this trail into another org"
     )
 
 
@@ -108,7 +108,7 @@ def _refuse_wrong_secrets(survey: Reading, trail: ImportedTrail) -> None:
     wrong = [names[place] for place in survey.wrong_secrets]
     if wrong:
         raise WrongSecret(
-            f"the secret in {' and in '.join(wrong)} signed no row of this trail, and rows whose "
-            "hashes hold have another signature. Nothing was imported. Give the secret that "
-            "QWED signs with, and each earlier one by a --secret-env of its own"
+            f"the secret in {' and in '.join(wrong)} signed no row of this trail, and rows with "
+            "valid hashes have other signatures. Nothing was imported. Give the secret that QWED "
+            "signs with, and each earlier secret with its own --secret-env"
         )

@@ -25,16 +25,16 @@ from server.cli.base.text import moment
 @output.json_option
 @client_command
 def create(connection: Connection, org: str, name: str, role: Role, as_json: bool) -> None:
-    """Create an API key and print it, this once.
+    """Create an API key and print it, only this once.
 
-    Only the key goes to standard output, so that `> file` keeps it and nothing else.
+    Standard output receives the key alone, so that `> file` stores it.
     """
     with connection.client(org) as client:
         key = client.create_key(name, role)
     if as_json:
         output.print_json(key)
         return
-    output.say(f"Key {key.id} of {org} ({key.role}). It is not shown again:")
+    output.print_message(f"Key {key.id} of {org} ({key.role}). It is not shown again:")
     click.echo(key.key)
 
 
@@ -43,7 +43,7 @@ def create(connection: Connection, org: str, name: str, role: Role, as_json: boo
 @output.json_option
 @client_command
 def list_keys(connection: Connection, org: str, as_json: bool) -> None:
-    """List an org's API keys, revoked ones too."""
+    """List an org's API keys, including revoked ones."""
     with connection.client(org) as client:
         found = client.keys()
     if as_json:
@@ -51,7 +51,9 @@ def list_keys(connection: Connection, org: str, as_json: bool) -> None:
             output.print_json(key)
         return
     if not found:
-        output.say(f"{org} has no API keys. Create one with: quire keys create {org} --name NAME")
+        output.print_message(
+            f"{org} has no API keys. Create one with: quire keys create {org} --name NAME"
+        )
         return
     columns = [
         output.TableColumn("Key", keep=True),
@@ -68,10 +70,10 @@ def list_keys(connection: Connection, org: str, as_json: bool) -> None:
 @click.argument("key_id")
 @client_command
 def revoke(connection: Connection, org: str, key_id: str) -> None:
-    """Revoke an API key, at once and for good."""
+    """Revoke an API key, at once and permanently."""
     with connection.client(org) as client:
         client.revoke_key(key_id)
-    output.say(f"Key {key_id} of {org} is revoked.")
+    output.print_message(f"Key {key_id} of {org} is revoked.")
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from server.feature import Command
 
 _COMMANDS = {
     "create": Command(
-        "server.cli.keys.api_keys:create", "Create an API key and print it, this once."
+        "server.cli.keys.api_keys:create", "Create an API key and print it, only this once."
     ),
     "list": Command(
-        "server.cli.keys.api_keys:list_keys", "List an org's API keys, revoked ones too."
+        "server.cli.keys.api_keys:list_keys", "List an org's API keys, including revoked ones."
     ),
     "revoke": Command(
-        "server.cli.keys.api_keys:revoke", "Revoke an API key, at once and for good."
+        "server.cli.keys.api_keys:revoke", "Revoke an API key, at once and permanently."
     ),
     "log": Command("server.cli.keys.log_keys:log", "The keys that sign checkpoints and anchors."),
     "platform": Command(
@@ -28,4 +28,4 @@ _COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=_COMMANDS)
 def keys() -> None:
-    """API keys of an org and of the platform, the signing keys, the keys of the logs."""
+    """Manage API keys of an org or the platform, the signing keys, and the log keys."""

@@ -19,7 +19,7 @@ from server.trails.clock import ServerClock
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Where the key file is (QUIRE_DATA_DIR, .quire), unless QUIRE_LOG_KEYS says.",
+    help="Directory of the key file (QUIRE_DATA_DIR, .quire), unless QUIRE_LOG_KEYS is set.",
 )
 
 
@@ -30,13 +30,13 @@ def log() -> None:
 
 @log.command("show")
 @_data_dir
-@click.option("--pins", is_flag=True, help="Print what verifiers pin: give it to your auditors.")
+@click.option("--pins", is_flag=True, help="Print the pins that your auditors need to verify.")
 @output.json_option
 def show(data_dir: Path | None, pins: bool, as_json: bool) -> None:
     """Show the public history of the log keys; no secret is printed.
 
-    --json prints the signed history itself. --pins prints the digests of its statements, for
-    whoever verifies: they must come to them by a way that does not lead through this server.
+    --json prints the signed history itself. --pins prints the digests of its statements. Send
+    them to auditors by a channel that does not pass through this server.
     """
     history = present_log_keys(read_settings({"data_dir": data_dir})).public()
     if pins:
@@ -53,8 +53,8 @@ def show(data_dir: Path | None, pins: bool, as_json: bool) -> None:
 def rotate(data_dir: Path | None, as_json: bool) -> None:
     """Appoint a new log key, signed by the one before it.
 
-    Everything that was signed stays verifiable by the public history. The seeds of the old key
-    are erased from the file. A running server that reads it signs with the new key within seconds.
+    Everything signed so far stays verifiable with the public history. The seeds of the old key
+    are erased from the file. A server that reads the file signs with the new key within seconds.
     """
     settings = read_settings({"data_dir": data_dir})
     if settings.log_signing_keys is not None:
@@ -69,23 +69,27 @@ def rotate(data_dir: Path | None, as_json: bool) -> None:
         output.print_json({"active": keys.active_id, "keys": ids, "file": str(path)})
         return
     click.echo(f"Log key {keys.active_id} is active.")
-    output.say(f"{path} holds its seeds and the history; keep a copy of it.")
-    output.say("A running server that reads this file signs with the new key within seconds.")
+    output.print_message(f"{path} holds its seeds and the history; keep a copy of it.")
+    output.print_message(
+        "A running server that reads this file signs with the new key within seconds."
+    )
 
 
 def _rotate(settings: Settings, path: Path) -> LogKeys:
     # Two rotations at once must not appoint two successors of one key.
     with locked_directory(path.parent):
         keys = present_log_keys(settings)
-        keys = rotated(keys, new_log_seeds(), ServerClock(settings)())  # its time stays for ever
+        keys = rotated(
+            keys, new_log_seeds(), ServerClock(settings)()
+        )  # its time can't be corrected
         content = dump_log_keys(keys)
-        parse_log_keys(content)  # nothing is written that the signer would not read
+        parse_log_keys(content)  # never write a file that the signer can't read
         replace_private_file(path, content)
     return keys
 
 
 def present_log_keys(settings: Settings) -> LogKeys:
-    """The log keys of this machine. Raises MissingKey where there are none yet."""
+    """Return the log keys of this machine. Raises MissingKey where there are none yet."""
     keys = read_log_keys(settings)
     if keys is None:
         raise MissingKey(
@@ -105,10 +109,10 @@ def _print(history: LogKeyHistory) -> None:
         ]
     )
     click.echo()
-    columns = [output.TableColumn("KEY", keep=True), output.TableColumn("FROM", keep=True)]
+    columns = [output.TableColumn("Key", keep=True), output.TableColumn("From", keep=True)]
     columns += [
-        output.TableColumn("UNTIL", keep=True),
-        output.TableColumn("SHA-256 OF ITS STATEMENT"),
+        output.TableColumn("Until", keep=True),
+        output.TableColumn("SHA-256 of its statement"),
     ]
     output.print_table(columns, [_row(key) for key in history.keys])
 

@@ -1,6 +1,6 @@
 """`quire keys platform`: the keys that administer all orgs, on the server's own machine.
 
-They work on the database itself, so they need no API key: that is how a lost one is replaced.
+The commands use the database directly and need no API key, so they can replace a lost one.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from ledger.storage.orgs import ApiKeyRecord
 from server.access.auth import Authenticator
 from server.access.platform_keys import PLATFORM_KEY
 from server.cli.base import output
-from server.cli.base.own_database import own_database
 from server.cli.base.private_file import locked_directory, replace_private_file
 from server.cli.base.root import CommandFailure
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_master_key
+from server.process.own_database import own_database
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 
@@ -35,7 +35,7 @@ _data_dir = click.option(
 
 
 class RotatedKey(NamedTuple):
-    """A new key, its file, and the ids of the keys that were revoked for it."""
+    """A new key, its file, and the ids of the keys that it replaced."""
 
     id: str
     file: str
@@ -51,7 +51,7 @@ def platform() -> None:
 @_data_dir
 @output.json_option
 def list_keys(data_dir: Path | None, as_json: bool) -> None:
-    """List the platform's API keys, revoked ones too."""
+    """List the platform's API keys, including revoked ones."""
     found = _in_database(_settings(data_dir), lambda database: orgs.list_keys(database, None))
     if as_json:
         for key in found:
@@ -64,42 +64,45 @@ def list_keys(data_dir: Path | None, as_json: bool) -> None:
 
 
 @platform.command()
-@click.option("--keep", is_flag=True, help="Leave the older platform keys in force.")
+@click.option("--keep", is_flag=True, help="Keep the older platform keys valid.")
 @_data_dir
 @output.json_option
 def rotate(keep: bool, data_dir: Path | None, as_json: bool) -> None:
     """Make a new platform key and revoke all older ones.
 
-    The key goes to platform.key in the data directory and is not printed. This is also how a
-    platform key that was lost is replaced. Running servers know of it at once.
+    The key is written to platform.key in the data directory and not printed. This command also
+    replaces a lost platform key. Running servers apply the change at once.
     """
     settings = _settings(data_dir)
     authenticator_key = load_master_key(settings)
     path = make_data_dir(settings.data_dir) / PLATFORM_KEY
-    with locked_directory(path.parent):  # of two rotations at once one comes after the other
-        done = _in_database(
+    with locked_directory(path.parent):  # two rotations run one after the other
+        rotated = _in_database(
             settings, lambda database: _rotate(path, database, authenticator_key, keep)
         )
     if as_json:
-        output.print_json(done._asdict())
+        output.print_json(rotated._asdict())
         return
-    click.echo(f"Platform key {done.id} is in {done.file}.")
-    if done.revoked:
-        output.say(f"{count(len(done.revoked), 'older platform key')} revoked.")
+    click.echo(f"Platform key {rotated.id} is in {rotated.file}.")
+    if rotated.revoked:
+        output.print_message(f"{count(len(rotated.revoked), 'older platform key')} revoked.")
 
 
 @platform.command()
 @click.argument("key_id")
 @_data_dir
 def revoke(key_id: str, data_dir: Path | None) -> None:
-    """Revoke a platform key, at once and for good; the last one is only rotated."""
+    """Revoke a platform key, at once and permanently; the last one can only be rotated."""
     _in_database(_settings(data_dir), lambda database: _revoke(key_id, database))
-    output.say(f"Platform key {key_id} is revoked.")
+    output.print_message(f"Platform key {key_id} is revoked.")
 
 
 async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool) -> RotatedKey:
-    """A crash on the way leaves the older keys in force; the next rotation revokes them."""
-    older = [] if keep else await _in_force(database)
+    """Make and store a new key, then revoke the older ones.
+
+    A crash in between leaves the older keys valid; the next rotation revokes them.
+    """
+    older = [] if keep else await _valid_ids(database)
     new = Authenticator(database, master_key).new_key()
     await orgs.insert_key(database, new.key_id, None, "rotation", "platform", new.secret_hash)
     replace_private_file(path, new.token.encode() + b"\n")
@@ -111,20 +114,20 @@ async def _rotate(path: Path, database: Database, master_key: bytes, keep: bool)
 
 
 async def _revoke(key_id: str, database: Database) -> None:
-    in_force = await _in_force(database)
-    if key_id not in in_force:
+    valid = await _valid_ids(database)
+    if key_id not in valid:
         raise CommandFailure(
-            f"No platform key in force has the id {key_id}: quire keys platform list"
+            f"No valid platform key has the id {key_id}. List them with: quire keys platform list"
         )
-    if in_force == [key_id]:
+    if valid == [key_id]:
         raise CommandFailure(
-            f"{key_id} is the last platform key in force. Replace it with: quire keys platform rotate"
+            f"{key_id} is the last valid platform key. Replace it with: quire keys platform rotate"
         )
     await orgs.revoke_key(database, key_id, None)
     await security_events.add(database, None, "platform_key_revoked", key_id)
 
 
-async def _in_force(database: Database) -> list[str]:
+async def _valid_ids(database: Database) -> list[str]:
     found = await orgs.list_keys(database, None)
     return [key.id for key in found if key.revoked_at is None]
 

@@ -20,15 +20,15 @@ _SECRET_BYTES = 32
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Where the keyring is (QUIRE_DATA_DIR, .quire), unless QUIRE_SIGNING_KEYRING says.",
+    help="Directory of the keyring (QUIRE_DATA_DIR, .quire), unless QUIRE_SIGNING_KEYRING is set.",
 )
 @output.json_option
 def rotate_signing(data_dir: Path | None, as_json: bool) -> None:
     """Add a signing key and sign with it from now on.
 
-    All earlier keys stay, so all history keeps verifying. Running servers that read this file
-    take the new key up by themselves within seconds; give the file to servers on other machines
-    too, and keep a copy of it.
+    All earlier keys are kept, so older entries still verify. Running servers that read this file
+    sign with the new key within seconds; copy the file to servers on other machines, and keep a
+    copy of it.
     """
     settings = read_settings({"data_dir": data_dir})
     path = settings.signing_keyring_path.resolve()  # the file itself where it is a link
@@ -38,8 +38,10 @@ def rotate_signing(data_dir: Path | None, as_json: bool) -> None:
         output.print_json(document)
         return
     click.echo(f"Signing key {ring.active.key_id} is active.")
-    output.say(f"{path} holds {count(len(ring.ids()), 'key')}; keep a copy of it.")
-    output.say("Running servers take the new key up by themselves within seconds.")
+    output.print_message(f"{path} holds {count(len(ring.ids()), 'key')}; keep a copy of it.")
+    output.print_message(
+        "Running servers that read this file sign with the new key within seconds."
+    )
 
 
 def _rotate(path: Path, environment_secret: str | None) -> SigningKeyring:
@@ -50,23 +52,23 @@ def _rotate(path: Path, environment_secret: str | None) -> SigningKeyring:
             SigningKey(f"k-{secrets.token_hex(6)}", secrets.token_bytes(_SECRET_BYTES))
         )
         content = dump_keyring(rotated)
-        parse_keyring(content)  # nothing is written that a server would not read
+        parse_keyring(content)  # never write a file that a server can't read
         replace_private_file(path, content)
     return rotated
 
 
 def _current(path: Path, environment_secret: str | None) -> SigningKeyring:
-    """The keys in use: those of the file, and the one of the environment."""
+    """Return the keys in use: those of the file, and the one of the environment."""
     content = read_private_file(path)
-    alone = environment_secret and SigningKeyring.from_secret(
+    from_environment = environment_secret and SigningKeyring.from_secret(
         environment_secret.encode("utf-8", "surrogateescape")
     )
     if content is None:
-        if not alone:
+        if not from_environment:
             raise MissingKey(
                 f"There is no keyring to rotate: {path} does not exist. The first `quire serve` "
                 "makes one; --data-dir or QUIRE_SIGNING_KEYRING name another place."
             )
-        return alone
+        return from_environment
     ring = parse_keyring(content)
-    return ring.with_key(alone.active) if alone else ring
+    return ring.with_key(from_environment.active) if from_environment else ring

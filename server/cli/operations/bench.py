@@ -16,6 +16,8 @@ def bench(quick: bool) -> None:
     The benchmark is part of the repository, not of the installed package.
     """
     if not (CHECKOUT / "bench" / "__main__.py").is_file():
-        raise click.UsageError("The benchmark needs a checkout of the repository: make bench")
+        raise click.UsageError(
+            "The benchmark is not in the installed package: run make bench in a checkout."
+        )
     benchmark = import_module("bench.__main__")
     raise click.exceptions.Exit(benchmark.main(["--quick"] if quick else []) or 0)

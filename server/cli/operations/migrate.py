@@ -19,18 +19,18 @@ from server.settings import Settings
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would run.")
+@click.option("--dry-run", is_flag=True, help="Only list the migrations that would run.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Where the embedded PostgreSQL is (QUIRE_DATA_DIR, .quire).",
+    help="Directory of the embedded PostgreSQL (QUIRE_DATA_DIR, .quire).",
 )
 @output.json_option
 def migrate(dry_run: bool, data_dir: Path | None, as_json: bool) -> None:
-    """Bring the database to this version's schema.
+    """Migrate the database to this version's schema.
 
     The database is that of QUIRE_DATABASE_OWNER_URL (or QUIRE_DATABASE_URL), else the embedded
-    one of the data directory, which no server may be using meanwhile.
+    one of the data directory, whose server must be stopped.
     """
     names = _migrate(read_settings({"data_dir": data_dir}), dry_run)
     if as_json:
@@ -39,9 +39,9 @@ def migrate(dry_run: bool, data_dir: Path | None, as_json: bool) -> None:
     for name in names:
         click.echo(f"{'would run' if dry_run else 'applied'} {name}")
     if not names:
-        output.say("The database is at this version's schema; there was nothing to do.")
+        output.print_message("The database has this version's schema already: nothing to migrate.")
     elif not dry_run:
-        output.say(f"{count(len(names), 'migration')} applied.")
+        output.print_message(f"{count(len(names), 'migration')} applied.")
 
 
 def _migrate(settings: Settings, dry_run: bool) -> list[str]:
@@ -54,7 +54,7 @@ def _migrate(settings: Settings, dry_run: bool) -> list[str]:
 
 @contextmanager
 def _owner_url(settings: Settings, *, provide: bool) -> Iterator[str]:
-    """The URL of the owner's role, with the embedded PostgreSQL running where that is the one."""
+    """Yield the URL of the owner's role; the embedded PostgreSQL, if used, runs until the end."""
     url = settings.database_owner_url or settings.database_url
     if url is not None:
         yield url

@@ -1,4 +1,4 @@
-"""`quire retention`: months that leave the database for the archive, on this machine."""
+"""`quire retention`: drops archived months from the database, on this machine."""
 
 import asyncio
 from dataclasses import replace
@@ -13,10 +13,10 @@ from ledger.storage import dropped_months
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import DroppedMonthSummary, Month, set_keep_months
 from server.cli.base import output
-from server.cli.base.own_database import own_database
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
 from server.keys.first_start import load_secrets
+from server.process.own_database import own_database
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
 from server.trails.services import Services
@@ -29,9 +29,9 @@ _data_dir = click.option(
 
 
 class RetentionStatus(msgspec.Struct):
-    """What --json prints; ``keep_months`` null: all months stay.
+    """The document that --json prints; ``keep_months`` is null where retention is off.
 
-    ``kept_by`` says what lets no month go whatever the policy says, null where nothing does.
+    ``kept_by`` says why the archive allows no month to be dropped, null where it allows that.
     """
 
     keep_months: int | None
@@ -42,10 +42,10 @@ class RetentionStatus(msgspec.Struct):
 
 @click.group()
 def retention() -> None:
-    """Months that leave the database once they are archived.
+    """Drop months from the database once they are archived.
 
-    QUIRE_RETENTION_MONTHS says how long they stay; without it they stay for ever. A running
-    server looks every hour.
+    QUIRE_RETENTION_MONTHS says how many months are kept; without it none is dropped. A running
+    server drops due months every hour.
     """
 
 
@@ -53,22 +53,26 @@ def retention() -> None:
 @_data_dir
 @output.json_option
 def status(data_dir: Path | None, as_json: bool) -> None:
-    """Show which months are in the database, and which have left it."""
+    """Show which months are in the database, and which were dropped."""
     settings = read_settings({"data_dir": data_dir})
     with own_database(settings) as urls:
-        found = asyncio.run(_status(urls.server, _kept_by(settings)))
+        found = asyncio.run(_status(urls.server, _blocked_by(settings)))
     if as_json:
         output.print_json(found)
         return
     keep = found.keep_months
-    stay = "for ever" if keep is None else f"{count(keep, 'month')} after their end"
+    retained = (
+        "off: no month is dropped"
+        if keep is None
+        else f"months are dropped {count(keep, 'month')} after their end"
+    )
     output.print_fields(
-        [("Months stay", stay), *([("None may go", found.kept_by)] if found.kept_by else [])]
+        [("Retention", retained), *([("Blocked", found.kept_by)] if found.kept_by else [])]
     )
     columns = [
-        output.TableColumn("MONTH", keep=True),
-        output.TableColumn("WHERE"),
-        output.TableColumn("ENTRIES"),
+        output.TableColumn("Month", keep=True),
+        output.TableColumn("Where"),
+        output.TableColumn("Entries"),
     ]
     rows = [
         (
@@ -79,7 +83,7 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         for gone in found.gone
     ]
     rows += [
-        (f"{month.month:%Y-%m}", "database, may leave" if month.due else "database", "")
+        (f"{month.month:%Y-%m}", "database, due to be dropped" if month.due else "database", "")
         for month in found.months
     ]
     output.print_table(columns, rows)
@@ -89,23 +93,25 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 @_data_dir
 @output.json_option
 def run(data_dir: Path | None, as_json: bool) -> None:
-    """Let go of the months whose time is over.
+    """Drop the months that are due.
 
-    Each is held against the archive, row by row, and recorded in the trail "system" before it
-    is dropped. Nothing is dropped where anything differs.
+    Each month is compared with the archive, row by row, and recorded in the trail "system" before
+    it is dropped. Nothing is dropped if anything differs.
     """
     settings = read_settings({"data_dir": data_dir})
     if settings.retention_months is None:
-        raise click.UsageError("All months stay: set QUIRE_RETENTION_MONTHS to let some go.")
+        raise click.UsageError(
+            "Retention is off: set QUIRE_RETENTION_MONTHS to the number of months to keep."
+        )
     with own_database(settings) as urls:
         asyncio.run(set_keep_months(urls.owner, settings.retention_months))
-        left = asyncio.run(_run(settings, urls.server, as_json))
-    if not left and not as_json:
-        output.say("No month is to leave now.")
+        dropped = asyncio.run(_run(settings, urls.server, as_json))
+    if not dropped and not as_json:
+        output.print_message("No month is due to be dropped.")
 
 
-def _kept_by(settings: Settings) -> str | None:
-    """Why the archive as it is set up takes no month."""
+def _blocked_by(settings: Settings) -> str | None:
+    """Return why the configured archive allows no month to be dropped; None where it does."""
     url = settings.archive_target
     if url is None:
         return "nothing is archived here: set QUIRE_ARCHIVE_URL"
@@ -127,14 +133,14 @@ async def _status(url: str, kept_by: str | None) -> RetentionStatus:
 
 
 async def _run(settings: Settings, url: str, as_json: bool) -> list[DroppedMonth]:
-    def tell(left: DroppedMonth) -> None:
+    def report(dropped: DroppedMonth) -> None:
         if as_json:
-            output.print_json(left._asdict())
+            output.print_json(dropped._asdict())
         else:
-            entries = count(left.entries, "entry", "entries")
+            entries = count(dropped.entries, "entry", "entries")
             click.echo(
-                f"{left.month:%Y-%m} left: {entries} of {count(left.orgs, 'org')}, recorded in "
-                f"entry {left.record_seq} of the trail system."
+                f"{dropped.month:%Y-%m} dropped: {entries} of {count(dropped.orgs, 'org')}, "
+                f"recorded in entry {dropped.record_seq} of the trail system."
             )
 
     secrets = load_secrets(settings, database_is_new=False)
@@ -145,6 +151,6 @@ async def _run(settings: Settings, url: str, as_json: bool) -> list[DroppedMonth
         lambda _: secrets.keyring,
     )
     try:
-        return await services.retaining.run(tell)
+        return await services.retaining.run(report)
     finally:
         await services.close()

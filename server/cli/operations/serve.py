@@ -22,7 +22,7 @@ def serve(host: str | None, port: int | None, workers: int | None, data_dir: Pat
     """Run the server.
 
     Without QUIRE_DATABASE_URL it starts the embedded PostgreSQL in its data directory, where
-    the first start also makes the keys. An option wins over the setting in brackets.
+    the first start also makes the keys. An option overrides the setting in brackets.
     """
     options = {"host": host, "port": port, "workers": workers, "data_dir": data_dir}
     sys.exit(run_server(read_settings(options)))

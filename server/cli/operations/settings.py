@@ -13,8 +13,8 @@ from server.settings import documented
 def settings(as_json: bool) -> None:
     """List the server's settings: name, default, meaning.
 
-    All are read from the environment. A name that begins with QUIRE_ and is none of them stops
-    the start of the server.
+    They are read from the environment. The server does not start if the environment has an
+    unknown name that begins with QUIRE_.
     """
     rows = documented(added_settings(FEATURES))
     if as_json:

@@ -28,10 +28,10 @@ _dir = click.option(
 
 @click.group()
 def witness() -> None:
-    """Watch other people's logs, and cosign what never goes back.
+    """Watch other people's logs and cosign their checkpoints.
 
-    A witness remembers the newest checkpoint of each log that it knows. It cosigns the next one
-    only after a proof that everything before is still in it (C2SP tlog-witness).
+    A witness remembers the newest checkpoint of each log on its list. It cosigns the next one
+    only after a proof that it still holds everything before (C2SP tlog-witness).
     """
 
 
@@ -40,23 +40,23 @@ def witness() -> None:
 @_dir
 @output.json_option
 def init(name: str, directory: Path, as_json: bool) -> None:
-    """Make a witness: its keys, its memory, and an empty list of logs.
+    """Create a witness: keys, state file, empty list of logs.
 
-    NAME is for ever: a URL without scheme that is yours, such as witness.example/w1.
+    NAME can't be changed later. Use a URL of yours without scheme, such as witness.example/w1.
     """
     signers = create(directory, name)
     _print_keys(signers, as_json=as_json)
-    output.say(
+    output.print_message(
         f"\nNow list the logs to watch in {WitnessDirectory(directory).logs}, each key as: log VKEY"
     )
-    output.say("Back this directory up, but never let the witness go on from an older copy.")
+    output.print_message("Back this directory up, but never run the witness from an older copy.")
 
 
 @witness.command("show")
 @_dir
 @output.json_option
 def show(directory: Path, as_json: bool) -> None:
-    """Show the witness's public keys, and where each of its logs stands."""
+    """Show the public keys, and each log's newest checkpoint."""
     home = WitnessDirectory(directory)
     signers, logs = load_keys(home), load_logs(home)
     with closing(WitnessHeads(home.heads)) as heads:

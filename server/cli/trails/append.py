@@ -25,7 +25,9 @@ from server.cli.trails.appending import Appending, AppendOutcome, AppendStopped
     metavar="TEXT",
     help="Makes repeating the command with the same input safe: nothing is appended twice.",
 )
-@click.option("--keep-going", is_flag=True, help="Leave bad lines out instead of stopping there.")
+@click.option(
+    "--keep-going", is_flag=True, help="Skip bad lines instead of stopping at the first one."
+)
 @output.json_option
 @client_command
 def append(
@@ -38,14 +40,16 @@ def append(
 ) -> None:
     """Append events, one JSON object a line, from FILE or standard input.
 
-    One argument alone is ORG where it could be a slug (a-z, 0-9, hyphens), else FILE.
+    A single argument is ORG if it could be a slug (a-z, 0-9, hyphens), else FILE.
 
-    They are sent in batches of 1,000, each atomic. At a line that is no event everything before
-    it is appended, and the command stops with exit code 1; with --keep-going only that line is
-    left out.
+    Events are sent in batches of 1,000, each atomic. At a line that is not an event the command
+    stops with exit code 1, after appending everything before that line; --keep-going skips only
+    that line.
     """
     if file.isatty():
-        output.say("Reading events from the terminal, one JSON object a line; end with ^D.")
+        output.print_message(
+            "Reading events from the terminal, one JSON object a line; end with ^D."
+        )
     lines = EventLines(file)
     with connection.client(org, attempts=PATIENT_ATTEMPTS) as client, _Progress(lines, file) as bar:
         appending = Appending(
@@ -59,12 +63,13 @@ def append(
     outcome = appending.outcome
     _print_json(org, outcome) if as_json else _print(org, outcome)
     if failure is not None:
-        known = f"Lines after {outcome.last_line} are not" if outcome.last_line else "No line is"
-        output.say(f"{known} known to be appended.")
+        last = outcome.last_line
+        unconfirmed = f"Lines after {last} are not" if last else "No line is"
+        output.print_message(f"{unconfirmed} confirmed as appended.")
         raise failure
     if outcome.rejected_count:
-        output.say(
-            f"{count(outcome.rejected_count, 'line')} left out; all others are appended."
+        output.print_message(
+            f"{count(outcome.rejected_count, 'line')} skipped; all others are appended."
             if keep_going
             else f"Stopped at line {outcome.last_line}; all lines before it are appended."
         )
@@ -72,7 +77,7 @@ def append(
 
 
 def _run(appending: Appending, lines: EventLines) -> BaseException | None:
-    """Run to the end; returns what broke it off, to be raised after what was done is told."""
+    """Append all lines; return the error that ended it early, to raise after the summary."""
     try:
         appending.run(lines)
     except AppendStopped:
@@ -83,7 +88,7 @@ def _run(appending: Appending, lines: EventLines) -> BaseException | None:
 
 
 class _Progress:
-    """A bar on a terminal's standard error, by bytes of a file; nothing anywhere else."""
+    """A progress bar on a terminal's standard error, by bytes of a file; silent elsewhere."""
 
     def __init__(self, lines: EventLines, file: BinaryIO) -> None:
         self._lines = lines
@@ -115,7 +120,7 @@ class _Progress:
 
 
 def _size(file: BinaryIO) -> int | None:
-    """Bytes of a regular file, None for what has no end yet."""
+    """Return the size of a regular file in bytes, None for a pipe or a terminal."""
     try:
         status = os.fstat(file.fileno())
     except OSError:

@@ -1,4 +1,4 @@
-"""Appending a stream of events so that a bad line costs itself and no other."""
+"""Appends a stream of events; a bad line does not affect the lines around it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -25,14 +25,14 @@ _REFUSALS = (
 
 
 class AppendStopped(Exception):
-    """A bad line ended the append; what stood before it is appended."""
+    """A bad line ended the append; the lines before it are appended."""
 
 
 @dataclass(slots=True)
 class AppendOutcome:
-    """What became of the lines; `rejected` lists at most MAX_REJECTED_LISTED.
+    """The result for the lines; `rejected` lists at most MAX_REJECTED_LISTED.
 
-    `last_line` is the last line whose fate is known: appended, or rejected.
+    `last_line` is the last line that is known to be appended or rejected.
     """
 
     appended: int = 0
@@ -43,13 +43,13 @@ class AppendOutcome:
     rejected_count: int = 0
     rejected: list[BadLine] = field(default_factory=list)
 
-    def took(self, batch: Batch, summary: BatchSummary) -> None:
+    def add_batch(self, batch: Batch, summary: BatchSummary) -> None:
         self.appended += summary.count
         self.first_seq = summary.first_seq if self.first_seq is None else self.first_seq
         self.last_seq, self.head = summary.last_seq, summary.head
         self.last_line = batch[-1].number
 
-    def refused(self, bad: BadLine) -> None:
+    def add_rejected(self, bad: BadLine) -> None:
         self.rejected_count += 1
         self.last_line = bad.line
         if len(self.rejected) < MAX_REJECTED_LISTED:
@@ -57,7 +57,7 @@ class AppendOutcome:
 
 
 class Appending:
-    """One run over a stream; `outcome` is true at every moment, whatever ends the run."""
+    """One run over a stream; `outcome` is correct at every moment, however the run ends."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Appending:
         self._on_bad_line = on_bad_line
 
     def run(self, lines: Iterable[EventLine | BadLine]) -> None:
-        """Append the lines in order. Raises Stopped at a bad one, or LedgerError."""
+        """Append the lines in order. Raises AppendStopped at a bad line, and LedgerError."""
         for part in batches(lines):
             if isinstance(part, BadLine):
                 self._reject(part)
@@ -85,38 +85,38 @@ class Appending:
             self._on_step(self.outcome)
 
     def _append(self, batch: Batch) -> None:
-        """Append a batch; of one that is refused, everything but the lines to blame."""
+        """Append a batch; if it is refused, reject the faulty lines and append the others."""
         while batch:
             try:
                 return self._send(batch)
             except _REFUSALS as error:
-                index = self._blamed(batch, error)
-                if index is None:  # it may be any of them: look for it in the halves
+                index = self._faulty_line(batch, error)
+                if index is None:  # it may be any line: try each half
                     middle = len(batch) // 2
                     self._append(batch[:middle])
                     batch = batch[middle:]
                 else:
                     self._append(batch[:index])
-                    said = error.problem.detail or error.problem.title
-                    self._reject(BadLine(batch[index].number, said or "refused"))
+                    reason = error.problem.detail or error.problem.title
+                    self._reject(BadLine(batch[index].number, reason or "refused"))
                     batch = batch[index + 1 :]
         return None
 
     def _send(self, batch: Batch) -> None:
-        # Named by its lines: a part of a refused batch is another request with another key.
+        # The key names the lines: a part of a refused batch is another request with another key.
         lines = f"{batch[0].number}-{batch[-1].number}"
         key = None if self._prefix is None else f"{self._prefix}.{lines}"
         events = [line.event for line in batch]
         for summary in self._client.append_many(events, idempotency_key=key, minimal=True):
-            self.outcome.took(batch, summary)
+            self.outcome.add_batch(batch, summary)
 
-    def _blamed(self, batch: Batch, error: ProblemError) -> int | None:
-        """The place of the line to blame, None if unknown; raises `error` where no line is."""
+    def _faulty_line(self, batch: Batch, error: ProblemError) -> int | None:
+        """Return the index of the faulty line, None if unknown; raise `error` if there is none."""
         if error.index is not None and 0 <= error.index < len(batch):
             return error.index
         kinds: tuple[type[ProblemError], ...] = (InvalidEventError, PayloadTooLargeError)
         if self._prefix is None:
-            # With a prefix it may be the request's key that was used before. Halves have other
+            # With a prefix, the request's own key may have been used before. Halves have other
             # keys: they would be appended a second time.
             kinds += (IdempotencyMismatchError, ConflictError)
         if not isinstance(error, kinds):
@@ -124,7 +124,7 @@ class Appending:
         return 0 if len(batch) == 1 else None
 
     def _reject(self, bad: BadLine) -> None:
-        self.outcome.refused(bad)
+        self.outcome.add_rejected(bad)
         self._on_bad_line(bad)
         if not self._keep_going:
             raise AppendStopped

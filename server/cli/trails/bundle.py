@@ -20,23 +20,25 @@ _RECORDS_MAX = 200_000
 
 @click.group()
 def bundle() -> None:
-    """Entries with all that proves them, in one file that needs no server."""
+    """Export entries and their proofs, as one file that is verified without a server."""
 
 
 @bundle.command()
 @org_argument
-@click.option("--record", "records", multiple=True, metavar="ID", help="This entry; repeatable.")
+@click.option(
+    "--record", "records", multiple=True, metavar="ID", help="Include this entry; repeatable."
+)
 @click.option(
     "--records",
     "listed",
     type=click.File("rb"),
-    help="The entries whose ids are in this file, one a line.",
+    help="Include the entries whose ids are in this file, one a line.",
 )
 @click.option("--from", "from_seq", type=click.IntRange(min=0), help="First seq of a range.")
 @click.option("--to", "to_seq", type=click.IntRange(min=0), help="Last seq of a range.")
 @click.option("--event-type", help="Only entries of this type.")
-@click.option("--actor", help="Only what this actor did.")
-@click.option("--subject", help="Only what is about this person.")
+@click.option("--actor", help="Only entries of this actor.")
+@click.option("--subject", help="Only entries about this person.")
 @click.option("--action", help="Only entries with this action.")
 @click.option("--outcome", help="Only entries with this outcome.")
 @click.option("--since", type=Time(), help="Only entries written at this time or later.")
@@ -51,7 +53,7 @@ def bundle() -> None:
     "fields",
     multiple=True,
     type=click.Choice(["payload", "actor", "subject"]),
-    help="What of them to open; repeatable. The payload, if left out.",
+    help="Field of those entries to open; repeatable. By default the payload.",
 )
 @click.option(
     "--output",
@@ -66,47 +68,47 @@ def create(
 ) -> None:
     """Write an evidence bundle: entries, proofs, signatures and keys in one zip.
 
-    Say which entries: --record or --records, a range by --from and --to, or
-    filters. What is disclosed becomes an entry of the trail.
+    Select entries by --record or --records, by a range (--from, --to), or by filters. Each
+    disclosure is recorded as an entry of the trail.
     """
-    asked = _request(options)
+    request = _request(options)
     path = path or Path(f"quire-{org}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip")
     if path.exists():
         raise CommandFailure(f"{path} exists. Move it away, or name another file with --output.")
     with connection.client(org) as client:
-        client.export_evidence_bundle(**asked).save(path)
+        client.export_evidence_bundle(**request).save(path)
     size = path.stat().st_size
     if as_json:
         output.print_json({"file": printable(str(path)), "bytes": size})
         return
     click.echo(os.fsencode(path))  # exactly the file's name, which may be any bytes
-    output.say(f"{count(size, 'byte')}. To verify it: quire-verify {path}")
+    output.print_message(f"{count(size, 'byte')}. To verify it: quire-verify {path}")
 
 
 def _request(options: dict[str, Any]) -> BundleRequest:
-    """What the options ask for. Raises UsageError for what contradicts itself."""
+    """Return the request that the options describe. Raises UsageError where they contradict."""
     records, disclosure = _records(options), _disclosure(options)
     filters = ("event_type", "actor", "subject", "action", "outcome", "since", "until")
-    asked: BundleRequest = {
+    request: BundleRequest = {
         "include_payloads": not options["no_payloads"],
         "include_merkle_proofs": not options["no_proofs"],
         "include_pq_attestation": not options["no_anchor"],
     }
     if disclosure is not None:
-        asked["disclose"] = disclosure
+        request["disclose"] = disclosure
     ranged = options["from_seq"] is not None or options["to_seq"] is not None
     filtered = any(options[name] is not None for name in filters)
     if sum((bool(records), ranged, filtered)) != 1:
         raise click.UsageError(
-            "Say which entries: --record or --records, --from and --to, or filters."
+            "Select entries in one way: --record or --records, --from and --to, or filters."
         )
     if records:
-        asked["record_ids"] = records
+        request["record_ids"] = records
     elif ranged:
-        asked["from_seq"], asked["to_seq"] = options["from_seq"], options["to_seq"]
+        request["from_seq"], request["to_seq"] = options["from_seq"], options["to_seq"]
     else:
-        asked |= {name: options[name] for name in filters}  # type: ignore[typeddict-item]
-    return asked
+        request |= {name: options[name] for name in filters}  # type: ignore[typeddict-item]
+    return request
 
 
 def _records(options: dict[str, Any]) -> list[str]:
@@ -126,6 +128,6 @@ def _disclosure(options: dict[str, Any]) -> BundleDisclosure | None:
         raise click.UsageError("Give --disclose or --disclose-all, not both.")
     if not records and not everything:
         if fields:
-            raise click.UsageError("Say whose fields to open: --disclose or --disclose-all.")
+            raise click.UsageError("--disclose-field needs --disclose or --disclose-all.")
         return None
     return {"records": list(records) or "all", "fields": list(dict.fromkeys(fields)) or ["payload"]}

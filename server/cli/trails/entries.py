@@ -31,8 +31,8 @@ def entries() -> None:
 @entries.command("list")
 @org_argument
 @click.option("--event-type", help="Only entries of this type.")
-@click.option("--actor", help="Only what this actor did.")
-@click.option("--subject", help="Only what is about this person.")
+@click.option("--actor", help="Only entries of this actor.")
+@click.option("--subject", help="Only entries about this person.")
 @click.option("--action", help="Only entries with this action.")
 @click.option("--outcome", help="Only entries with this outcome.")
 @click.option("--data-classification", help="Only entries of this class.")
@@ -50,7 +50,7 @@ def entries() -> None:
     type=click.IntRange(min=1),
     default=100,
     show_default="100",
-    help="How many entries at most.",
+    help="Greatest number of entries to list.",
 )
 @click.option("--all", "no_limit", is_flag=True, help="No limit: follow the trail to its end.")
 @output.json_option
@@ -67,9 +67,9 @@ def list_entries(
 ) -> None:
     """List entries, newest first.
 
-    Filters are combined, and compare whole values.
+    An entry must match all filters; each compares the whole value.
     """
-    # One more than wanted tells whether there are more.
+    # One entry beyond the limit shows that there are more.
     page_size = _PAGE_MAX if no_limit else min(limit + 1, _PAGE_MAX)
     with connection.client(org) as client:
         found = client.entries(order=order, page_size=page_size, **filters)
@@ -83,9 +83,11 @@ def list_entries(
     if rows:
         output.print_table(_COLUMNS, rows)
     if more:
-        output.say(f"There are more than {limit:,}: --limit or --all shows them.")
+        output.print_message(
+            f"There are more than {limit:,} entries: list them with --limit or --all."
+        )
     elif not rows:
-        output.say("No entries.")
+        output.print_message("No entries.")
 
 
 @entries.command()
@@ -108,7 +110,7 @@ def show(connection: Connection, org: str, record_id: str, as_json: bool) -> Non
 @click.argument("record_id")
 @client_command
 def payload(connection: Connection, org: str, record_id: str) -> None:
-    """Print one entry's event, byte for byte as it was sent, and nothing else."""
+    """Print one entry's event, byte for byte as it was sent."""
     with connection.client(org) as client:
         content = client.payload(record_id)
     click.echo(content, nl=False)
@@ -126,7 +128,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _lines(first: str | None, second: str) -> str:
-    """Two lines of a cell; a value with line ends of its own is not to look like both."""
+    """Return a cell of two lines; line ends inside a value are escaped, so it can't fake both."""
     return "\n".join((part or "-").replace("\n", "\\n") for part in (first, second))
 
 
@@ -155,7 +157,7 @@ def _payload(entry: Entry) -> str:
     if entry.payload_base64 is not None:
         return f"({entry.payload_format}) {entry.payload_base64}"
     if entry.payload_format == "sealed":
-        return "(sealed: this key may not open it)"
+        return "(sealed: this API key is not allowed to open it)"
     try:
         return msgspec.json.format(bytes(entry.payload_raw), indent=2).decode()
     except (msgspec.MsgspecError, ValueError) as error:

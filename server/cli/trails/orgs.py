@@ -11,7 +11,7 @@ from server.cli.base.text import moment
 
 @click.group()
 def orgs() -> None:
-    """Create and look after orgs (with the platform key).
+    """Create and manage orgs (with the platform key).
 
     An org is a tenant; it has exactly one trail.
     """
@@ -19,7 +19,7 @@ def orgs() -> None:
 
 @orgs.command()
 @click.argument("slug")
-@click.option("--name", help="Name for people; the slug if left out.")
+@click.option("--name", help="Display name; by default the slug.")
 @click.option(
     "--privacy",
     type=click.Choice(["sealed", "plain"]),
@@ -50,7 +50,7 @@ def list_orgs(connection: Connection, as_json: bool) -> None:
             return
         rows = [_row(org) for org in client.orgs()]
     if not rows:
-        output.say("There are no orgs yet. Create one with: quire orgs create SLUG")
+        output.print_message("There are no orgs yet. Create one with: quire orgs create SLUG")
         return
     columns = [
         output.TableColumn("Org", keep=True),
@@ -68,7 +68,7 @@ def list_orgs(connection: Connection, as_json: bool) -> None:
 @output.json_option
 @client_command
 def show(connection: Connection, org: str, as_json: bool) -> None:
-    """Show an org, its head, and why it is frozen if it is."""
+    """Show an org, its head, and the reason if it is frozen."""
     with connection.client(org) as client:
         _show(client.org(), as_json)
 
@@ -79,21 +79,21 @@ def show(connection: Connection, org: str, as_json: bool) -> None:
 @output.json_option
 @client_command
 def rename(connection: Connection, org: str, name: str, as_json: bool) -> None:
-    """Give an org another NAME. Its slug stays."""
+    """Change the NAME of an org, but not its slug."""
     with connection.client(org) as client:
         _show(client.update_org(name=name), as_json)
 
 
 @orgs.command()
 @org_argument
-@click.option("--reason", required=True, help="Why it may go on; this becomes an entry.")
+@click.option("--reason", required=True, help="Why the org is thawed; recorded as an entry.")
 @output.json_option
 @client_command
 def thaw(connection: Connection, org: str, reason: str, as_json: bool) -> None:
-    """Let a frozen org take entries again.
+    """Let a frozen org accept entries again.
 
-    An org is frozen when its newest entry did not pass the check before an append. Verify the
-    trail first (`quire verify ORG`): what is broken stays broken, and stays reported.
+    An org is frozen when its newest entry fails the check before an append. Verify the trail
+    first (`quire verify ORG`): its faults stay, and verifications still report them.
     """
     with connection.client(org) as client:
         _show(client.thaw(reason), as_json)

@@ -18,17 +18,17 @@ def subjects() -> None:
 @subjects.command()
 @org_argument
 @click.argument("subject")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Erase without asking.")
 @output.json_option
 @client_command
 def erase(connection: Connection, org: str, subject: str, yes: bool, as_json: bool) -> None:
     """Erase a SUBJECT: destroy the key of all payloads about this person.
 
-    They become unreadable everywhere, in every copy, forever. The trail keeps verifying. Only an
-    org that seals can erase.
+    They become unreadable in every copy, permanently. The trail still verifies. Only an org with
+    sealed payloads can erase.
     """
     if not yes and not _confirmed(org, subject):
-        output.say("Nothing was erased.")
+        output.print_message("Nothing was erased.")
         raise click.exceptions.Exit(1)
     with connection.client(org) as client:
         erasure = client.erase_subject(subject)
@@ -41,6 +41,6 @@ def erase(connection: Connection, org: str, subject: str, yes: bool, as_json: bo
 
 def _confirmed(org: str, subject: str) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("Nobody is there to ask: --yes confirms the erasure.")
-    question = f"Make all payloads about {subject} in {org} unreadable, everywhere and forever?"
+        raise click.UsageError("Standard input is not a terminal: confirm the erasure with --yes.")
+    question = f"Make all payloads about {subject} in {org} unreadable, in every copy, permanently?"
     return click.confirm(printable(question), err=True)

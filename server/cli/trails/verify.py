@@ -1,7 +1,7 @@
 """`quire verify` and `quire verify-entry`.
 
-Exit codes: 0 verified, 1 refuted, 3 incomplete; 2 where no verdict was reached, which says
-nothing of the trail.
+Exit codes: 0 verified, 1 refuted, 3 incomplete; 2 if no verdict was reached, which says nothing
+about the trail.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def verify(
     2: no verdict was reached.
     """
     if from_seq is not None and to_seq is not None and from_seq > to_seq:
-        raise click.UsageError(f"The range ends ({to_seq}) before it begins ({from_seq}).")
+        raise click.UsageError(f"The range is empty: --from {from_seq} is after --to {to_seq}.")
     with connection.client(org) as client:
         verdict = _verified(client, from_seq, to_seq)
     if as_json:
@@ -71,7 +71,7 @@ def verify_entry(connection: Connection, record_id: str, as_json: bool) -> None:
 
 
 class _Bar:
-    """A progress bar on a terminal's standard error; nothing anywhere else."""
+    """A progress bar on a terminal's standard error; silent elsewhere."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -122,7 +122,7 @@ def _print_verdict(org: str, verdict: TrailVerification) -> None:
         click.echo()
         _print_faults(verdict.errors)
     if (hidden := verdict.fault_count - len(verdict.errors)) > 0:
-        output.say(f"{count(hidden, 'more fault')} not listed.")
+        output.print_message(f"{count(hidden, 'more fault')} not listed.")
 
 
 def _extent(verdict: TrailVerification) -> str:
@@ -134,7 +134,7 @@ def _extent(verdict: TrailVerification) -> str:
 
 def _faults(verdict: TrailVerification) -> str:
     if not verdict.failed_entries:
-        return f"{verdict.fault_count:,}, in no entry"
+        return f"{verdict.fault_count:,}, none of them in an entry"
     return f"{verdict.fault_count:,} in {count(verdict.failed_entries, 'entry', 'entries')}"
 
 

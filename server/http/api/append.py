@@ -1,4 +1,4 @@
-"""The description of an append, whose body the route reads itself in three forms."""
+"""The description of an append, whose route reads the body itself, in three formats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH: Final = [EVENT, {"event_type": "user.login", "actor": "bob", "subject": "
 
 
 def describe_append(operation: dict[str, Any]) -> None:
-    """Add body, headers and query of an append to the operation."""
+    """Add the body, headers and query of an append to the operation."""
     event = {"$ref": "#/components/schemas/Event"}
     batch = {"type": "array", "items": event, "minItems": 1, "maxItems": 10_000}
     lines = "\n".join(msgspec.json.encode(item).decode() for item in BATCH)
@@ -71,7 +71,7 @@ def describe_append(operation: dict[str, Any]) -> None:
 
 
 def event_schema() -> dict[str, Any]:
-    """The schema of an event: any object, with the names that are recognised."""
+    """Return the schema of an event: any object, with the names that are recognised."""
     text = {"type": ["string", "null"], "maxLength": MAX_FIELD_CHARS}
     return {
         "type": "object",

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document: Litestar's, completed with what it can't see.
+"""The OpenAPI 3.1 document: Litestar's, completed from the contracts of the routes.
 
-Bodies are read by the routes themselves, some routes answer prepared bytes, and
-every route answers problems: all that comes from their promises (:mod:`server.http.contract`).
+Routes read bodies themselves, some answer prepared bytes, and every route answers problems.
+Litestar can't see that; it comes from the contracts (:mod:`server.http.contract`).
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ an org of another tenant are answered alike, with 404."""
 def describe(
     routers: Sequence[Router], tags: Mapping[str, str], packages: Sequence[str] = ()
 ) -> bytes:
-    """The document as JSON; ``packages`` are those whose errors state problems, beside Quire's."""
-    # An application of its own, never served: one that serves would also answer
-    # documentation pages that load scripts from other hosts.
+    """Return the document as JSON; ``packages`` are further packages whose errors state problems."""
+    # This application is never served: it would also serve documentation pages that load
+    # scripts from other hosts.
     app = Litestar(
         route_handlers=routers,
         openapi_config=OpenAPIConfig(
             title="Quire", version=__version__, description=ABOUT, use_handler_docstrings=True
         ),
-        logging_config=None,  # Litestar's own would take the place of this process's
+        logging_config=None,  # Litestar's own would replace this process's
     )
     document = app.openapi_schema.to_schema()
-    # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy in
-    # front may serve all of this under a prefix that nobody here knows.
+    # Relative to the address of the document (OpenAPI 3.1, section 4.8.5): a proxy may serve
+    # the API under a prefix that this server does not know.
     document["servers"] = [{"url": "."}]
     document["tags"] = [{"name": name, "description": text} for name, text in tags.items()]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -68,7 +68,7 @@ def describe(
 
 
 def promises_of(app: Litestar) -> dict[str, RouteContract]:
-    """The promises of all routes that are described, by operation id."""
+    """Return the contracts of all described routes, by operation id."""
     return {
         handler.operation_id: handler.opt[PROMISE]
         for route in app.routes
@@ -133,7 +133,7 @@ def _complete(
 
 
 def roles(promise: RouteContract) -> str:
-    """Which roles may call a route, in words."""
+    """Return the roles that may call a route, in words."""
     if promise.right is None:
         return "Any valid key."
     return f"Roles: {', '.join(sorted(map(str, promise.right.roles)))}."
@@ -152,7 +152,7 @@ def _phrase(status: int, kinds: Mapping[str, ProblemType]) -> str:
 
 
 def _plain(parameter: dict[str, Any]) -> None:
-    """A parameter that may be left out is not one that may be null."""
+    """Simplify a parameter: it may be optional, but never null."""
     for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
         parameter.pop(noise, None)
     schema = parameter["schema"]

@@ -1,4 +1,4 @@
-"""An answer that is already bytes: two ASGI messages and nothing in between.
+"""A response whose body is already bytes, sent as two ASGI messages.
 
 Litestar's own response objects cost as much as the rest of an append.
 """
@@ -9,7 +9,7 @@ from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receiv
 
 
 class BytesResponse:
-    """An answer given as bytes, JSON unless said otherwise; call it as an ASGI application."""
+    """A response of bytes, by default JSON; call it as an ASGI application."""
 
     __slots__ = ("_body", "_content_type", "_headers", "_status")
 

@@ -1,9 +1,8 @@
-"""The connection under a request: uvicorn's, with bounds on what comes before a body.
+"""The connection under a request: uvicorn's, with bounds on everything before the body.
 
-The parser keeps headers and trailers in memory until they end, and neither it
-nor uvicorn asks how long they get or how long they take. Neither asks either
-whether a head can be read in one way only, or knows an answer that ends with
-the connection.
+The parser keeps headers and trailers in memory until they end, and neither it nor uvicorn limits
+their size or the time they take. Nor does either check that a request head is unambiguous, or
+support a response that ends with the connection.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 MAX_HEAD_BYTES: Final = 65_536
-"""Bytes without an end of headers, of trailers or a piece of body among them.
+"""Bytes received without reaching the end of headers or trailers, or a piece of the body.
 
-One read of the socket may bring more; what it completes is taken.
+One read of the socket may exceed it; a request that the read completes is accepted.
 """
 HEAD_TIMEOUT_S: Final = 30.0
-"""A connection looked at twice, this long apart, without a whole head is closed."""
+"""A connection that has no complete head at two checks, this far apart, is closed."""
 
 
 def _refusal(flaw: RequestFlaw) -> ASGI3Application:
@@ -49,7 +48,7 @@ def _refusal(flaw: RequestFlaw) -> ASGI3Application:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection; one timer for all its life, so that requests pay nothing for it."""
+    """One connection, with one timer for its whole life, so that requests pay nothing for it."""
 
     head_timeout_s = HEAD_TIMEOUT_S
     _pending_bytes = 0
@@ -58,17 +57,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to watch the connection."""
         super().connection_made(transport)
-        self.loop.call_later(self.head_timeout_s, self._look)
+        self.loop.call_later(self.head_timeout_s, self._check_progress)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; too many without progress end the connection with 431."""
+        """Receive bytes; too many without progress end the connection with 431."""
         self._pending_bytes += len(data)
         super().data_received(data)
         if self._pending_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(HEADERS_TOO_LARGE, f"headers have at most {MAX_HEAD_BYTES} bytes")
+            self._refuse(HEADERS_TOO_LARGE, f"the headers exceed {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
-        """Progress: the request is run, or refused where its head can't be read in one way."""
+        """Note progress; run the request, or refuse it if its head is ambiguous."""
         self._pending_bytes = 0
         version = self.parser.get_http_version()
         method = self.parser.get_method()
@@ -79,16 +78,16 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
         else:
             self._run_otherwise(flaw, version)
-        # Trailers go to a list that nobody reads: they must not pass for headers.
+        # Trailers go to a list that is not read: they must not be taken for headers.
         self.headers = []
 
     def _run_otherwise(self, flaw: RequestFlaw | None, version: str) -> None:
-        """Run a request of HTTP/1.0, or refuse one in its turn and end the connection."""
+        """Run a request of HTTP/1.0, or refuse a request in its turn and end the connection."""
         app = self.app
         until_closed = None
         if flaw is not None:
             self.app = _refusal(flaw)
-            self.url = b"/"  # what is no target can't be parsed as one
+            self.url = b"/"  # an invalid target can't be parsed
         if version != "1.1":
             keep_alive = flaw is None and self.parser.should_keep_alive()
             self.app = until_closed = Http10Response(self.app, keep_alive=keep_alive)
@@ -100,25 +99,25 @@ class BoundedProtocol(HttpToolsProtocol):
             until_closed.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
-        """Progress."""
+        """Note progress."""
         self._pending_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Progress."""
+        """Note progress."""
         self._pending_bytes = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, in the form of all problems."""
-        # uvicorn's message is the same for all; the parser's error says what is wrong.
+        """Answer bytes that are not HTTP with a problem document."""
+        # uvicorn's message is always the same; the parser's error says what is wrong.
         error = sys.exception()
         if isinstance(error, httptools.HttpParserError) and str(error):
             msg = f"this is not an HTTP/1.1 request: {error}"
         self._refuse(INVALID_REQUEST, msg)
 
     def _refuse(self, kind: ProblemType, detail: str) -> None:
-        """End the connection, with an answer where it can't be taken for another's."""
+        """End the connection, with an answer if it can't be taken for that of another request."""
         cycle: RequestResponseCycle | None = self.cycle
         broken_off = cycle is not None and cycle.more_body and not cycle.response_started
         if cycle is None or cycle.response_complete or (broken_off and not self.pipeline):
@@ -130,7 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(head.encode() + body)
         self.transport.close()
 
-    def _look(self) -> None:
+    def _check_progress(self) -> None:
         if self.transport.is_closing():
             return
         waiting = self._waiting()
@@ -138,12 +137,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._seen_waiting = waiting
-        self.loop.call_later(self.head_timeout_s, self._look)
+        self.loop.call_later(self.head_timeout_s, self._check_progress)
 
     def _waiting(self) -> object:
-        """What was last done here, where the head of a request is awaited; else None.
+        """Return an object that changes with progress while a request head is awaited, else None.
 
-        Between requests uvicorn's own keep-alive limit counts.
+        Between requests uvicorn's own keep-alive limit applies.
         """
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None:

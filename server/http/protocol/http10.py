@@ -1,6 +1,6 @@
-"""Answers to HTTP/1.0, which knows no chunks: they end with their length, or with the connection.
+"""Responses to HTTP/1.0, which has no chunks: they end by their length, or with the connection.
 
-RFC 9112, sections 6.1 and 6.3. uvicorn sends chunks to all.
+RFC 9112, sections 6.1 and 6.3. uvicorn sends chunks to all clients.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Http10Response:
-    """An ASGI application whose answers go to a client of HTTP/1.0.
+    """An ASGI application whose responses go to a client of HTTP/1.0.
 
-    An answer without a length ends with the connection. One that broke off resets it:
-    to an end in the usual way the client would see no difference.
+    A response without a length ends with the connection. A response that breaks off resets the
+    connection, because the client could not tell a normal close from a complete response.
     """
 
     def __init__(self, app: ASGI3Application, *, keep_alive: bool) -> None:

@@ -9,9 +9,9 @@ BACKLOG: Final = 2_048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 is any that is free.
+    """Return a listening TCP socket; port 0 means any free port. Raises StartupRefused.
 
-    It is taken before all else: a busy port must not cost a database start. Raises StartupRefused.
+    Servers call this first, so that a busy port does not cost a database start.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -23,14 +23,14 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise StartupRefused(
             f"Can't listen on {host} port {port}: {error.strerror}. "
-            "Choose another with --host and --port."
+            "Choose another address with --host and --port."
         ) from None
     listener.set_inheritable(True)
     return listener
 
 
 def address(listener: socket.socket) -> str:
-    """The URL under which this machine reaches what listens there."""
+    """Return the URL under which this machine reaches the socket."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

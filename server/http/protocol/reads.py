@@ -1,7 +1,6 @@
-"""HEAD as GET without the body (RFC 9110, section 9.3.2), and OPTIONS and Allow that say so.
+"""Answers HEAD as GET without the body (RFC 9110, section 9.3.2), and names it in OPTIONS and Allow.
 
-No route declares HEAD: a request for it runs the route of GET until its answer
-has begun.
+No route declares HEAD: a HEAD request runs the route of GET until its response has begun.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ _NO_METHOD: Final = cast("Method", "-")
 
 
 class HeadersOnly:
-    """Sends the head of an answer and drops the rest; an answer that is a stream ends with it."""
+    """Sends the head of a response and drops the rest; a stream ends after its head."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
     async def __call__(self, message: Any) -> None:
-        """Take one message of the application."""
+        """Send or drop one message of the application."""
         if message["type"] == "http.response.start":
             await self._send(message)
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def allowed(methods: str) -> str:
-    """The value of an Allow header, with HEAD where it has GET."""
+    """Return the value of an Allow header, with HEAD added if it has GET."""
     names = {name.strip() for name in methods.split(",")}
     return ", ".join(sorted(names | ({"HEAD"} if "GET" in names else set())))
 
 
 def methods_of(app: Litestar, path: str) -> str | None:
-    """The methods that a path takes, as the value of an Allow header; None for an unknown path.
+    """Return the methods of a path as the value of an Allow header; None for an unknown path.
 
-    Litestar's own answer to OPTIONS names those of the path's first route only.
+    Litestar's own answer to OPTIONS names only the methods of the path's first route.
     """
     if path == WHOLE_SERVER:
         routes = (route for route in app.routes if isinstance(route, HTTPRoute))

@@ -1,9 +1,8 @@
-"""Whether a request can be read in one way only: checked on its head, before any route runs.
+"""Refuses ambiguous requests: checks the request head before any route runs.
 
-A header or query parameter of which the last or the first would count, text that
-does not decode, a framing that intermediaries read in another way: each of them is
-refused on every route, so that no answer is that of another question. A usual
-request costs one dict and three look-ups.
+A repeated header or query parameter, text that does not decode, and framing that intermediaries
+interpret differently are refused on every route, so that a request never gets the answer to
+another request. An ordinary request costs one dict and three look-ups.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ ONCE: Final = frozenset({
     b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect", b"host",
     b"idempotency-key", b"transfer-encoding", b"x-api-key",
 })  # fmt: skip
-"""Headers of which a request has one at most; the others may be lists."""
+"""Headers that a request may have once; the others may be lists."""
 SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
-"""Headers that few requests have, and that are looked at more closely."""
+"""Headers that few requests have, and that are checked further."""
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST: Final = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
@@ -42,17 +41,17 @@ _SHOWN_CHARS: Final = 64
 
 
 class RequestFlaw(NamedTuple):
-    """Why a request is refused."""
+    """The reason why a request is refused."""
 
     kind: ProblemType
     detail: str
 
 
 def target_of(method: bytes, target: bytes) -> bytes:
-    """The request target in origin form (RFC 9112, section 3.2), or as it is where it has none.
+    """Return the request target in origin form (RFC 9112, section 3.2), or unchanged if it has none.
 
-    A client of a proxy sends the absolute form, which names a host that means nothing here.
-    What OPTIONS asks of the server as a whole gets a path of its own.
+    A client of a proxy sends the absolute form, whose host is ignored here. ``OPTIONS *`` gets a
+    separate path.
     """
     if method == b"OPTIONS" and target == b"*":
         return WHOLE_SERVER.encode()
@@ -64,7 +63,7 @@ def target_of(method: bytes, target: bytes) -> bytes:
 
 
 def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> RequestFlaw | None:
-    """What is wrong with the head of a request, or None."""
+    """Return what is wrong with the head of a request, or None."""
     by_name = dict(headers)
     flaw = None
     if len(by_name) != len(headers):
@@ -91,9 +90,9 @@ def _of_version(version: str, headers: Mapping[bytes, bytes]) -> RequestFlaw | N
     host = headers.get(b"host")
     if host is None:
         needed = version == "1.1"
-        return _invalid("an HTTP/1.1 request has a Host header; add one") if needed else None
+        return _invalid("an HTTP/1.1 request needs a Host header; add it") if needed else None
     if not _is_host(host):
-        return _invalid("the Host header is no host name or address with an optional port")
+        return _invalid("the Host header is not a host name or address with an optional port")
     return None
 
 
@@ -105,7 +104,7 @@ def _repeated(headers: Headers) -> RequestFlaw | None:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and name in ONCE:
-            return _invalid(f"the header {name.decode()} stands twice; send it once")
+            return _invalid(f"the header {name.decode()} is sent twice; send it once")
         seen.add(name)
     return None
 
@@ -118,27 +117,27 @@ def _of_special(method: str, version: str, headers: Mapping[bytes, bytes]) -> Re
         if coding.strip().lower() != b"chunked":
             return RequestFlaw(
                 NOT_IMPLEMENTED,
-                f"the transfer coding {_shown(coding)} is not known here; send chunked alone, or "
+                f"the transfer coding {_shown(coding)} is not supported; send chunked alone, or "
                 "a Content-Length",
             )
     encoding = headers.get(b"content-encoding", b"").strip().lower()
     if encoding not in {b"", b"identity"} and method not in READS:
         return RequestFlaw(
             UNSUPPORTED_TYPE,
-            f"bodies are taken as they are, and this one is {_shown(encoding)}-encoded; send it "
-            "without a Content-Encoding",
+            f"encoded bodies are not supported, and this one is {_shown(encoding)}-encoded; send "
+            "it without a Content-Encoding",
         )
     expected = headers.get(b"expect", b"").strip().lower()
     if expected not in {b"", b"100-continue"}:
         return RequestFlaw(
             EXPECTATION_FAILED,
-            f"Expect: {_shown(expected)} can't be met; 100-continue is all that can",
+            f"Expect: {_shown(expected)} is not supported; only 100-continue is",
         )
     return None
 
 
 def _of_keys(headers: Mapping[bytes, bytes]) -> RequestFlaw | None:
-    """Two keys of which one would count; an Authorization of another scheme is a proxy's."""
+    """Refuse two different keys; an Authorization header of another scheme is a proxy's."""
     bearer = token_of([(b"authorization", headers[b"authorization"])])
     if bearer is None or bearer == headers[b"x-api-key"].strip().decode("latin-1"):
         return None
@@ -150,24 +149,24 @@ def _of_target(target: bytes) -> RequestFlaw | None:
     if target[:1] != b"/" or b"#" in target:
         return _invalid("the request target is a path and a query, without host or fragment")
     if _MALFORMED_PERCENT.search(path):
-        return _invalid("the path holds a % that two hex digits do not follow")
+        return _invalid("the path has a % that is not followed by two hex digits")
     seen: set[str] = set()
     for part in query.split(b"&"):
         name, _, value = (_text(piece) for piece in part.replace(b"+", b" ").partition(b"="))
         if name is None:
-            return _invalid("the query holds a name that is not percent-encoded UTF-8")
+            return _invalid("the query has a name that is not percent-encoded UTF-8")
         if value is None or has_control(value) or has_control(name):
-            what = "not percent-encoded UTF-8" if value is None else "a control character"
-            return _invalid(f"the query parameter {_quoted(name)} holds {what}")
+            flaw = "is not percent-encoded UTF-8" if value is None else "has a control character"
+            return _invalid(f"the query parameter {_quoted(name)} {flaw}")
         if name in seen:
-            return _invalid(f"the query parameter {_quoted(name)} stands twice; give it once")
+            return _invalid(f"the query parameter {_quoted(name)} is given twice; give it once")
         if part:
             seen.add(name)
     return None
 
 
 def _text(encoded: bytes) -> str | None:
-    """Percent-encoded UTF-8 as text; None for anything else."""
+    """Decode percent-encoded UTF-8; return None for anything else."""
     if _MALFORMED_PERCENT.search(encoded):
         return None
     try:

@@ -1,10 +1,11 @@
-"""POST /v1/orgs/{org}/entries: the write path's front door."""
+"""POST /v1/orgs/{org}/entries: appends events."""
 
 from __future__ import annotations
 
 import asyncio
 from itertools import repeat
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import post
@@ -13,18 +14,19 @@ from msgspec import UNSET, UnsetType
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
-from ledger.entry import format_time, from_datetime, record_id_prefix
+from ledger.entry import format_time, record_id_prefix, rfc3339
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
-from server.http.caller import HttpRequest, body_of, org_of, services_of
+from server.http.bodies import SMALL_BYTES, body_of, body_reads
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks
 from server.http.parameters import OrgSlug
+from server.http.problems import BadRequest
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.routes.proofs import ProofBody, SignedHeadBody
 from server.http.routes.tenants import HeadBody
-from server.http.routes.waiting import signed, waits
+from server.http.routes.waiting import signed
 from server.trails.appending import JSON
-from server.trails.bodies import SMALL_BYTES
 
 LARGE_BODY_BYTES: Final = 1 << 20
 _REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
@@ -83,7 +85,7 @@ class BatchSummaryBody(msgspec.Struct):
 async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     """Append one event, or a batch of events as a whole, and answer once it is durable."""
     tenant, _ = org_of(request, org)
-    wait = waits(request)
+    wait = _waits(request)
     content_type, minimal, key = _headers(request)
     services = services_of(request)
     appender = services.appender
@@ -92,10 +94,10 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
         body = await body_of(request)
         events, single = appender.parse(body, content_type)
     else:
-        with services.bodies.room(tenant.id, size):
+        with services.part(body_reads).room.holding(tenant.id, size):
             body = await body_of(request)
             if len(body) > LARGE_BODY_BYTES:
-                # Reading megabytes of JSON must not hold up everybody else's requests.
+                # Parsing megabytes of JSON must not delay other requests.
                 events, single = await asyncio.to_thread(appender.parse, body, content_type)
             else:
                 events, single = appender.parse(body, content_type)
@@ -117,13 +119,23 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     return BytesResponse(201, content.encode(), headers)
 
 
+def _waits(request: HttpRequest) -> bool:
+    """Return whether the request waits for a checkpoint. Raises BadRequest for another query."""
+    query = request.scope["query_string"]
+    if not query:
+        return False
+    if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
+        raise BadRequest("an append has no query parameter but wait=checkpoint")
+    return True
+
+
 def _with(document: str, name: str, value: str | None) -> str:
-    """A JSON object with one member more, unless that is None."""
+    """Return a JSON object with one more member, unless its value is None."""
     return document if value is None else f'{document[:-1]},"{name}":{value}}}'
 
 
 def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
-    """Content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
+    """Return content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
     content_type, minimal, key = "", False, None
     for name, value in request.scope["headers"]:
         if name == b"content-type":
@@ -136,14 +148,14 @@ def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
 
 
 def _announced(request: HttpRequest, limit_bytes: int) -> int:
-    """The size a body says it has, at most the limit; one that does not say may have that."""
+    """Return the announced size of a body, at most the limit; the limit if it is not announced."""
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             return min(int(value), limit_bytes) if value.isdigit() else limit_bytes
     return limit_bytes
 
 
-# Hashes, ids and times hold nothing that JSON would escape, so they are
+# Hashes, ids and times have no characters that JSON escapes, so they are
 # formatted directly: a batch of 10,000 is answered in milliseconds.
 
 
@@ -171,10 +183,10 @@ def _summary(appended: Appended) -> str:
 
 
 def _head(appended: Appended) -> str:
-    """The newest entry of the request: the head as it was then, in a replay too."""
+    """Return the newest entry of the request: the head at that time, even in a replay."""
     entries = appended.entries
     newest = entries[-1] if appended.contiguous else max(entries, key=lambda entry: entry.seq)
     return (
         f'{{"seq":{newest.seq},"entry_hash":"{newest.entry_hash.hex()}",'
-        f'"anchored_at":"{format_time(from_datetime(newest.anchored_at))}"}}'
+        f'"anchored_at":"{rfc3339(newest.anchored_at)}"}}'
     )

@@ -1,9 +1,8 @@
-"""The archive of a trail: how far it is, and archiving at once."""
+"""The archive of a trail: its state, and archiving on request."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from litestar import Response, Router, get, post
@@ -11,7 +10,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from ledger.core.org import OrgFacts
-from ledger.entry import format_time, from_datetime
+from ledger.entry import rfc3339
 from ledger.storage import archive_accounts, trees
 from server.access.auth import Principal
 from server.access.directory import Conflict
@@ -51,15 +50,12 @@ class ArchiveBody(Struct):
     problem: ArchiveProblemBody | None
 
 
-def _rfc3339(moment: datetime) -> str:
-    return format_time(from_datetime(moment))
-
-
 def _target(request: HttpRequest) -> str:
     url = services_of(request).settings.archive_target
     if url is None:
         raise Conflict(
-            "this server archives nothing: its operator sets QUIRE_ARCHIVE_URL to a folder or bucket"
+            "this server archives nothing; its operator can set QUIRE_ARCHIVE_URL to a folder or "
+            "a bucket"
         )
     return url
 
@@ -69,20 +65,20 @@ async def _status(
 ) -> ArchiveBody:
     services = services_of(request)
     tree = await trees.tree(services.database, org.id)
-    done = await archive_accounts.archived(services.database, url, org.id)
+    archived = await archive_accounts.archived(services.database, url, org.id)
     objects, size = await archive_accounts.totals(services.database, url, org.id)
     problem = await archive_accounts.problem(services.database, url, org.id)
-    told = principal.may(May.PLATFORM)  # it names folders and buckets
+    may_see_reason = principal.may(May.PLATFORM)  # it names folders and buckets
     return ArchiveBody(
         target="bucket" if url.startswith("s3:") else "folder",
         retain_days=services.settings.archive_retain_days,
         legal_hold=services.settings.archive_legal_hold,
-        size=done.size if done else 0,
+        size=archived.size if archived else 0,
         signed=tree.size if tree else 0,
         objects=objects,
         bytes=size,
-        archived_at=_rfc3339(done.archived_at) if done else None,
-        problem=ArchiveProblemBody(_rfc3339(problem[1]), problem[0] if told else None)
+        archived_at=rfc3339(archived.archived_at) if archived else None,
+        problem=ArchiveProblemBody(rfc3339(problem[1]), problem[0] if may_see_reason else None)
         if problem
         else None,
     )
@@ -90,7 +86,7 @@ async def _status(
 
 @get("/v1/orgs/{org:str}/archive", operation_id="getArchive", opt=asks(May.VERIFY, problems=(409,)))
 async def archive_status(request: HttpRequest, org: OrgSlug) -> ArchiveBody:
-    """How far the trail is archived, and what stands in the way."""
+    """Show how far the trail is archived, and what prevents it."""
     tenant, principal = org_of(request, org)
     return await _status(request, tenant, principal, _target(request))
 
@@ -113,7 +109,7 @@ async def archive_now(
         float, QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the end")
     ] = 30.0,
 ) -> Response[ArchiveBody]:
-    """Archive the trail up to its newest checkpoint without waiting for its turn."""
+    """Archive the trail up to its newest checkpoint now."""
     tenant, principal = org_of(request, org)
     url = _target(request)
     database = services_of(request).database

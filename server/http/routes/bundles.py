@@ -1,4 +1,4 @@
-"""Evidence bundles over HTTP: settled, recorded where they disclose something, then streamed."""
+"""Evidence bundles over HTTP: planned, recorded if they disclose something, then streamed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ledger.core.proving import NotYetSigned
 from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.evidence.format import Disclose, Filter, Request
-from server.access.auth import Forbidden, Principal
+from server.access.auth import Principal
 from server.access.rights import May
+from server.http.bodies import json_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import BYTES, WRITE_PROBLEMS, asks
-from server.http.json_body import json_body
 from server.http.parameters import MAX_TEXT_CHARS, OrgSlug
 from server.http.problems import BadRequest
 from server.http.routes import disclosures
@@ -46,9 +46,9 @@ MAX_BODY_BYTES: Final = 16 << 20
 """Room for two hundred thousand record ids, twice."""
 MAX_IDS: Final = 200_000
 SEARCH_S: Final = 20.0
-"""How long a filter may search before its bundle is given up."""
+"""How long a filter may search before the request fails."""
 POLL_INTERVAL_S: Final = 0.25
-"""Between two looks at whether what was asked for is signed."""
+"""Pause between two checks whether the entries are signed."""
 
 _Seq = Annotated[int, Meta(ge=0, le=2**40 - 1)]
 _Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
@@ -104,74 +104,73 @@ class CreateBundle(Struct, forbid_unknown_fields=True):
     request_max_body_size=MAX_BODY_BYTES,
 )
 async def create_bundle(request: HttpRequest, org: OrgSlug) -> ASGIApp:
-    """Entries with their proofs, signatures and keys in one zip that proves itself offline."""
+    """Return entries with their proofs, signatures and keys in one zip that is verified offline."""
     tenant, principal = org_of(request, org)
-    asked: CreateBundle = await json_body(request)
-    _check(asked, principal)
+    options: CreateBundle = await json_body(request)
+    _check(options, principal)
     services = services_of(request)
     with services.bundles.place(tenant.id):
-        told, selection = await _select(services, tenant, principal, asked)
-        disclosure = await _disclosure(services, tenant, asked, selection)
-    signed = await _signed(services, tenant, selection.seqs[-1], asked.include_pq_attestation)
-    contents = BundlePlan(tenant, told, selection, signed, disclosure)
-    async with AsyncExitStack() as held:
-        held.enter_context(services.bundles.place(tenant.id))
-        pieces = await held.enter_async_context(aclosing(services.bundles.stream(contents)))
-        # What is wrong with the first entries is still answered as a problem.
+        stated, selection = await _select(services, tenant, principal, options)
+        disclosure = await _disclosure(services, tenant, options, selection)
+    signed = await _signed(services, tenant, selection.seqs[-1], options.include_pq_attestation)
+    contents = BundlePlan(tenant, stated, selection, signed, disclosure)
+    async with AsyncExitStack() as resources:
+        resources.enter_context(services.bundles.place(tenant.id))
+        pieces = await resources.enter_async_context(aclosing(services.bundles.stream(contents)))
+        # A fault in the first entries can still be answered as a problem.
         first = await anext(pieces)
         if disclosure is not None and tenant.seals:
-            await _recorded(services, contents, principal.key_id)
-        what = f"bundle of {tenant.slug}"
-        return StreamedResponse(first, pieces, _headers(contents), held.pop_all(), what)
+            await _record_disclosure(services, contents, principal.key_id)
+        name = f"bundle of {tenant.slug}"
+        return StreamedResponse(first, pieces, _headers(contents), resources.pop_all(), name)
 
 
-def _check(asked: CreateBundle, principal: Principal) -> None:
-    """Refuse what contradicts itself, and what this role may not see."""
-    ranged = asked.from_seq is not None or asked.to_seq is not None
-    if sum((asked.record_ids is not None, ranged, asked.filter is not None)) != 1:
-        raise BadRequest("say which entries: record_ids, from_seq and to_seq, or filter")
-    if asked.to_seq is not None and asked.to_seq < (asked.from_seq or 0):
+def _check(options: CreateBundle, principal: Principal) -> None:
+    """Refuse a request that contradicts itself, or that this role may not make."""
+    ranged = options.from_seq is not None or options.to_seq is not None
+    if sum((options.record_ids is not None, ranged, options.filter is not None)) != 1:
+        raise BadRequest("select entries in one way: record_ids, from_seq and to_seq, or filter")
+    if options.to_seq is not None and options.to_seq < (options.from_seq or 0):
         raise BadRequest("to_seq must not be less than from_seq")
-    if asked.disclose is None:
+    if options.disclose is None:
         return
-    if not principal.may(May.OPEN):
-        raise Forbidden(f"a {principal.role} key may not {May.OPEN}, so it may not disclose them")
-    if len(set(asked.disclose.fields)) != len(asked.disclose.fields):
+    principal.require(May.OPEN)
+    if len(set(options.disclose.fields)) != len(options.disclose.fields):
         raise BadRequest("disclose.fields names a field twice")
-    if "payload" in asked.disclose.fields and not asked.include_payloads:
+    if "payload" in options.disclose.fields and not options.include_payloads:
         raise BadRequest("without include_payloads there is no payload to disclose")
 
 
 async def _select(
-    services: Services, org: OrgFacts, principal: Principal, asked: CreateBundle
+    services: Services, org: OrgFacts, principal: Principal, options: CreateBundle
 ) -> tuple[Request, Selection]:
-    """The entries, and the request as the manifest tells it."""
+    """Return the request as the manifest states it, and the selected entries."""
     database, limit = services.database, services.settings.max_bundle_entries
-    told = Request(
+    stated = Request(
         disclose=None
-        if asked.disclose is None
+        if options.disclose is None
         else Disclose(
-            tuple(asked.disclose.fields),
-            "all" if asked.disclose.records == "all" else tuple(asked.disclose.records),
+            tuple(options.disclose.fields),
+            "all" if options.disclose.records == "all" else tuple(options.disclose.records),
         ),
-        include_merkle_proofs=asked.include_merkle_proofs,
-        include_payloads=asked.include_payloads,
-        include_pq_attestation=asked.include_pq_attestation,
+        include_merkle_proofs=options.include_merkle_proofs,
+        include_payloads=options.include_payloads,
+        include_pq_attestation=options.include_pq_attestation,
     )
-    if asked.record_ids is not None:
-        selection = await by_records(services.trail, org.id, _places(asked.record_ids), limit)
-        return structs.replace(told, record_ids=tuple(asked.record_ids)), selection
-    if asked.filter is None:
-        first = asked.from_seq or 0
+    if options.record_ids is not None:
+        selection = await by_records(services.trail, org.id, _places(options.record_ids), limit)
+        return structs.replace(stated, record_ids=tuple(options.record_ids)), selection
+    if options.filter is None:
+        first = options.from_seq or 0
         selection = await by_range(
-            database, services.trail, org.id, from_seq=first, to_seq=asked.to_seq, limit=limit
+            database, services.trail, org.id, from_seq=first, to_seq=options.to_seq, limit=limit
         )
-        return structs.replace(told, from_seq=first, to_seq=selection.seqs[-1]), selection
+        return structs.replace(stated, from_seq=first, to_seq=selection.seqs[-1]), selection
     query = await reading.resolve(
         database,
         services.sealer,
         org,
-        reading.EntryQuery(**structs.asdict(asked.filter)),
+        reading.EntryQuery(**structs.asdict(options.filter)),
         may_open=principal.may(May.OPEN),
     )
     if query is None:
@@ -184,20 +183,20 @@ async def _select(
         limit=limit,
         within_s=SEARCH_S,
     )
-    # A name would stay in the file when the person is erased; the ref means nothing then.
-    shown = {**structs.asdict(asked.filter), "actor": query.actor, "subject": query.subject}
-    return structs.replace(told, filter=Filter(**shown)), selection
+    # The file would keep a name after the person is erased; the ref means nothing then.
+    shown = {**structs.asdict(options.filter), "actor": query.actor, "subject": query.subject}
+    return structs.replace(stated, filter=Filter(**shown)), selection
 
 
 async def _disclosure(
-    services: Services, org: OrgFacts, asked: CreateBundle, selection: Selection
+    services: Services, org: OrgFacts, options: CreateBundle, selection: Selection
 ) -> Disclosure | None:
-    if asked.disclose is None:
+    if options.disclose is None:
         return None
-    fields = frozenset(asked.disclose.fields)
-    if asked.disclose.records == "all":
+    fields = frozenset(options.disclose.fields)
+    if options.disclose.records == "all":
         return Disclosure(fields, None)
-    places = set(_places(asked.disclose.records))
+    places = set(_places(options.disclose.records))
     seqs = {place.seq for place in places}
     known = all(place.org_id == org.id for place in places) and seqs <= set(selection.seqs)
     if not known or await services.trail.present(org.id, list(places)) != seqs:
@@ -210,15 +209,15 @@ def _places(records: Sequence[str]) -> list[RecordId]:
         return [parse_record_id(record) for record in records]
     except FormatError:
         raise NothingSelected(
-            "this org has no such entry as one of those that were named"
+            "one of the record ids does not belong to an entry of this org"
         ) from None
 
 
 async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -> Covering:
-    """What was signed over this entry, waited for as long as the settings say.
+    """Wait, as long as the settings allow, until this entry is signed; return the signatures.
 
-    Cosignatures come some seconds after the anchor and get as long again; where they do not
-    come, the bundle is made without them.
+    Cosignatures follow some seconds after the anchor and are waited for as long again; if they do
+    not come, the bundle is made without them.
     """
     wait_s = services.settings.bundle_wait_seconds
     deadline = time.monotonic() + wait_s
@@ -240,8 +239,11 @@ async def _signed(services: Services, org: OrgFacts, seq: int, anchored: bool) -
             await asyncio.sleep(POLL_INTERVAL_S)
 
 
-async def _recorded(services: Services, contents: BundlePlan, key_id: str) -> None:
-    """Say in the trail which fields of which entries leave, before any does."""
+async def _record_disclosure(services: Services, contents: BundlePlan, key_id: str) -> None:
+    """Record in the trail which fields of which entries are disclosed, before they are sent.
+
+    A crash here leaves a record of a disclosure that was not sent, never the reverse.
+    """
     assert contents.disclosure is not None
     seqs: Sequence[int] = contents.selection.seqs
     if contents.disclosure.seqs is not None:

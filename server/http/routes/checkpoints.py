@@ -1,4 +1,4 @@
-"""The history of what was signed: every checkpoint of an org, every anchor, the log's keys."""
+"""The signed history: every checkpoint of an org, every anchor, the log keys."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct
 
 from ledger.core.proving import cosigned
+from ledger.entry import rfc3339
 from ledger.log_keys import LogKeyHistory
 from ledger.storage import history, log_keys, trees
 from ledger.storage.history import ListedCheckpoint
@@ -21,11 +22,10 @@ from server.access.rights import May
 from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
 from server.http.contract import asks, needs_no_key
 from server.http.parameters import Limit, OrgSlug
-from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 
 MAX_SIZE: Final = 2**40
-"""Leaves of the largest tree there can be."""
+"""Leaves of the largest possible tree."""
 _PAGED: Final = frozenset({"limit", "cursor"})
 _SIZE = re.compile(r"0|[1-9][0-9]{0,12}")
 
@@ -110,28 +110,28 @@ class KeyHistory(msgspec.Struct):
 
 
 def size_of(text: str) -> int:
-    """A tree size of a path. Raises NotFound."""
+    """Return the tree size in a path. Raises NotFound."""
     if not _SIZE.fullmatch(text) or int(text) > MAX_SIZE:
-        raise NotFound("a tree size is a decimal number")
+        raise NotFound("the tree size in the path must be a decimal number")
     return int(text)
 
 
 def checkpoint_body(found: StoredCheckpoint, anchor_index: int | None) -> CheckpointBody:
-    """A checkpoint as the API shows it."""
+    """Return a checkpoint as the API shows it."""
     return CheckpointBody(
         found.size, found.root.hex(), text(found.note), rfc3339(found.signed_at), anchor_index
     )
 
 
 def token_bodies(tokens: list[StoredToken]) -> list[TokenBody]:
-    """Timestamp tokens as the API shows them."""
+    """Return timestamp tokens as the API shows them."""
     return [
         TokenBody(found.token, rfc3339(found.gen_time), rfc3339(found.added_at)) for found in tokens
     ]
 
 
 def text(note: bytes) -> str:
-    """A note as text; one that was damaged in storage is shown as far as it can be."""
+    """Return a note as text; bytes damaged in storage are shown as replacement characters."""
     return note.decode("utf-8", "replace")
 
 
@@ -143,22 +143,22 @@ def _page(found: list[ListedCheckpoint], limit: int) -> int | None:
 async def list_checkpoints(
     request: HttpRequest, org: OrgSlug, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> CheckpointPageBody:
-    """Every checkpoint ever signed of an org's trail, newest first."""
+    """List all checkpoints of an org's trail, newest first."""
     tenant, _ = org_of(request, org)
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, tenant.id, cursor, limit)
-    shown = [checkpoint_body(StoredCheckpoint(*one[:4]), one.anchor_index) for one in found]
+    shown = [checkpoint_body(StoredCheckpoint(*row[:4]), row.anchor_index) for row in found]
     return CheckpointPageBody(shown, _page(found, limit))
 
 
 @get("/v1/orgs/{org:str}/checkpoints/{size:str}", operation_id="getCheckpoint", opt=asks(May.READ))
 async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> CheckpointBody:
-    """The checkpoint of one size."""
+    """Get the checkpoint of one size."""
     tenant, _ = org_of(request, org)
-    wanted = size_of(size)
-    found = await history.listed(services_of(request).database, tenant.id, wanted + 1, 1)
-    if not found or found[0].size != wanted:
-        raise NotFound(f"no checkpoint of size {wanted} was signed")
+    tree_size = size_of(size)
+    found = await history.listed(services_of(request).database, tenant.id, tree_size + 1, 1)
+    if not found or found[0].size != tree_size:
+        raise NotFound(f"no checkpoint of size {tree_size} was signed")
     return checkpoint_body(StoredCheckpoint(*found[0][:4]), found[0].anchor_index)
 
 
@@ -166,24 +166,24 @@ async def get_checkpoint(request: HttpRequest, org: OrgSlug, size: TreeSize) -> 
 async def list_anchors(
     request: HttpRequest, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> AnchorPage:
-    """Every anchor ever signed, newest first."""
+    """List all anchors, newest first."""
     refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, ANCHOR_LOG, cursor, limit)
     shown = [
-        AnchorBody(one.size, one.root.hex(), text(one.note), rfc3339(one.signed_at))
-        for one in found
+        AnchorBody(row.size, row.root.hex(), text(row.note), rfc3339(row.signed_at))
+        for row in found
     ]
     return AnchorPage(shown, _page(found, limit))
 
 
 @get("/v1/log/anchors/{size:str}", operation_id="getAnchor", opt=needs_no_key(problems=(503,)))
 async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
-    """One anchor with the cosignatures of witnesses and the timestamps it was given."""
+    """Get one anchor with its cosignatures and timestamps."""
     database = services_of(request).database
-    wanted = size_of(size)
-    found = await trees.checkpoint_at(database, ANCHOR_LOG, wanted)
+    tree_size = size_of(size)
+    found = await trees.checkpoint_at(database, ANCHOR_LOG, tree_size)
     if found is None:
-        raise NotFound(f"no anchor of size {wanted} was signed")
+        raise NotFound(f"no anchor of size {tree_size} was signed")
     return AnchorDetail(
         found.size,
         found.root.hex(),
@@ -200,16 +200,16 @@ async def get_anchor(request: HttpRequest, size: TreeSize) -> AnchorDetail:
     opt=needs_no_key(problems=(404, 503), answers={200: {JSON: KeyHistory}}),
 )
 async def get_log_keys(request: HttpRequest) -> Response[bytes]:
-    """The signed history of the keys that sign checkpoints and anchors."""
+    """Get the signed history of the keys that sign checkpoints and anchors."""
     statements = await log_keys.statements(services_of(request).database)
     if not statements:
-        raise NotFound("this server signs no log yet")
+        raise NotFound("this server has not signed a log yet")
     return Response(_key_document(tuple(statements)), media_type=JSON)
 
 
 @lru_cache(maxsize=1)
 def _key_document(statements: tuple[bytes, ...]) -> bytes:
-    """The history, verified once: it changes with a rotation only. Raises KeyHistoryError."""
+    """Return the verified history; cached, as only a rotation changes it. Raises KeyHistoryError."""
     return LogKeyHistory.of(statements).document()
 
 

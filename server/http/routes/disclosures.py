@@ -1,4 +1,4 @@
-"""What the trail keeps of a disclosure in a bundle: each entry that leaves, in runs of seqs."""
+"""The record of a disclosure in the trail: all disclosed entries, as runs of seqs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from itertools import islice
 from typing import Final
 
 RUN_BYTES: Final = 32
-"""Of ``[a,b],`` at most, as a seq is below 2**40."""
+"""Greatest size of ``[a,b],``, as a seq is below 2**40."""
 OTHER_BYTES: Final = 1_024
-"""Of everything else that such an entry says."""
+"""Room for all other members of the record."""
 RUNS_MIN: Final = 100
-"""However small a payload may be: the entries of one disclosure stay a few thousand."""
+"""Lower bound for small payload limits, so that one disclosure has a few thousand records."""
 RUNS_MAX: Final = 20_000
 
 Run = tuple[int, int]
 
 
 def runs(seqs: Iterable[int]) -> Iterator[Run]:
-    """Ascending seqs as runs of those that follow each other, both ends included."""
+    """Yield runs of consecutive seqs, both ends included, for ascending seqs."""
     first = last = -1
     for seq in seqs:
         if seq == last + 1 and first >= 0:
@@ -34,9 +34,9 @@ def runs(seqs: Iterable[int]) -> Iterator[Run]:
 def records(
     seqs: Sequence[int], fields: Iterable[str], checkpoint: int, payload_bytes: int
 ) -> list[dict[str, object]]:
-    """The payloads of the entries that name all of ``seqs``, ascending, each of them once.
+    """Return the payloads of the records that name all of ``seqs``, ascending, each once.
 
-    One entry where it stays within ``payload_bytes``, else as many as it takes.
+    It is one record if that stays within ``payload_bytes``, else several.
     """
     room = min(max((payload_bytes - OTHER_BYTES) // RUN_BYTES, RUNS_MIN), RUNS_MAX)
     found = runs(seqs)

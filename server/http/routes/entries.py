@@ -1,4 +1,4 @@
-"""Reading a trail: pages, single entries, exact payloads, the head."""
+"""Reads a trail: pages, single entries, exact payloads, the head."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EntryPageBody(msgspec.Struct):
 
 
 async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
-    missing = NotFound("this org has no such entry")
+    missing = NotFound("this org has no entry with this record id")
     try:
         place = parse_record_id(text)
     except FormatError:
@@ -87,7 +87,7 @@ async def list_entries(
     order: Order = "desc",
     limit: Limit = 100,
 ) -> Response[bytes]:
-    """A page of entries, newest first; complete up to the last acknowledged entry."""
+    """List entries, newest first; complete up to the last acknowledged entry."""
     tenant, principal = org_of(request, org)
     services = services_of(request)
     refuse_unknown(request, QUERY_NAMES)
@@ -119,7 +119,7 @@ async def list_entries(
     opt=asks(May.READ, answers={200: {JSON: EntryBody}}),
 )
 async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
-    """One entry."""
+    """Get one entry."""
     tenant, principal = org_of(request, org)
     entry = await _entry(request, tenant, record)
     services = services_of(request)
@@ -144,7 +144,7 @@ async def get_entry(request: HttpRequest, org: OrgSlug, record: RecordName) -> R
     ),
 )
 async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) -> Response[bytes]:
-    """The exact bytes of the event as it was sent."""
+    """Get the exact bytes of the event as it was sent."""
     tenant, _ = org_of(request, org)
     entry = await _entry(request, tenant, record)
     services = services_of(request)
@@ -155,13 +155,13 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
     except (SealingError, FormatError) as error:
         raise Conflict(f"the entry was altered and can't be opened: {error}") from None
     if payload is None:
-        raise NotFound("the subject of this entry is erased; its payload is gone for ever")
+        raise NotFound("the subject of this entry is erased; its payload can't be read any more")
     return Response(payload, media_type=JSON if is_json_payload(payload) else MSGPACK)
 
 
 @get("/v1/orgs/{org:str}/head", operation_id="getHead", opt=asks(May.READ))
 async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
-    """The newest entry of the trail."""
+    """Get the newest entry of the trail."""
     tenant, _ = org_of(request, org)
     return head_body(*await search.head(services_of(request).database, tenant.id))
 

@@ -1,8 +1,8 @@
-"""Erasing a person: the name travels in the body, where no proxy rewrites it.
+"""Erases a person: the name is sent in the body, where no proxy rewrites it.
 
-A reverse proxy may decode, merge and remove parts of a path before it passes the request
-on, and a name that was changed on the way is the name of another person. The older route
-with the name in its path takes only names that no proxy changes.
+A reverse proxy may decode, merge and remove parts of a path before it forwards the request, and a
+changed name is the name of another person. The older route with the name in its path accepts only
+names that no proxy changes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ledger.event import MAX_FIELD_CHARS
 from server.access.auth import Principal
 from server.access.directory import Conflict
 from server.access.rights import May
+from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
 
@@ -35,10 +35,10 @@ SubjectName = Annotated[
     ),
 ]
 _SAFE: Final = re.compile(r"[A-Za-z0-9_~@:=,-](?:[A-Za-z0-9_~@:=,.-]*[A-Za-z0-9_~@:=,-])?")
-"""Names that mean the same whether a proxy decodes, encodes, merges or trims the path, or not."""
+"""Names that stay the same whether or not a proxy decodes, encodes, merges or trims the path."""
 _UNSAFE: Final = (
     "a name in a path may hold only ASCII letters, digits and - _ ~ . @ : = , (no dot at its "
-    "ends): a proxy could change anything else into the name of another person. Nobody was "
+    "ends): a proxy could change anything else into the name of another person. Nothing was "
     'erased; send POST /v1/orgs/{org}/erasures with the body {{"subject": "…"}} instead'
 )
 
@@ -70,11 +70,11 @@ class Erased(Struct):
     ),
 )
 async def create_erasure(request: HttpRequest, org: OrgSlug) -> Erased:
-    """Forget a person: destroy the subject's key. No proof breaks."""
+    """Erase a person: destroy the subject's key. All proofs stay valid."""
     tenant, principal = org_of(request, org)
     data: EraseSubject = await json_body(request)
     if has_control(data.subject):
-        raise BadRequest("subject holds a control character; no event has such a subject")
+        raise BadRequest("subject has a control character; no event has such a subject")
     return await _erase(request, tenant, principal, data.subject)
 
 
@@ -84,22 +84,22 @@ async def create_erasure(request: HttpRequest, org: OrgSlug) -> Erased:
     operation_id="eraseSubject",
     opt=asks(May.ADMINISTER, writes=True, problems=(400, 409, 423, 429)),
 )
-async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:  # noqa: ARG001 - it is read before it was decoded
-    """The same with the name in the path, for names that no proxy changes."""
+async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:  # noqa: ARG001 - read from the raw path
+    """Erase a person whose name is in the path, for names that no proxy changes."""
     tenant, principal = org_of(request, org)
     return await _erase(request, tenant, principal, _name_in_path(request, org))
 
 
 async def _erase(request: HttpRequest, org: OrgFacts, principal: Principal, name: str) -> Erased:
     if not org.seals:
-        raise Conflict(f"org {org.slug!r} keeps plain identities; there is no key to erase")
+        raise Conflict(f'org "{org.slug}" keeps plain identities; there is no key to erase')
     guard = services_of(request).guard
     receipt = (await guard.erase(org, name, principal.key_id)).receipts()[0]
     return Erased(name, True, record_id(org.id, receipt.anchored_us, receipt.seq))
 
 
 def _name_in_path(request: HttpRequest, org: str) -> str:
-    """The name as it was percent-encoded. Raises BadRequest for one that a proxy could change."""
+    """Return the percent-decoded name. Raises BadRequest for a name that a proxy could change."""
     raw = request.scope.get("raw_path", b"").partition(b"/subjects/")[2].partition(b"?")[0]
     name = unquote(raw.decode("latin-1"), errors="replace")
     if _SAFE.fullmatch(name) is None:

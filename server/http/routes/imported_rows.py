@@ -1,4 +1,4 @@
-"""Imported QWED rows, asked for by the integer ids that QWED gave them."""
+"""Finds imported QWED rows by the integer ids that QWED gave them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server.access.directory import NotFound
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
-MISSING: Final = "this key has no such entry"
+MISSING: Final = "there is no such entry for this key"
 
 
 class ImportedRowBody(Struct):
@@ -31,25 +31,25 @@ class ImportedRowBody(Struct):
 
     @property
     def verdict(self) -> Verdict:
-        """The outcome in the words of all verdicts: an unsigned row can't be checked."""
+        """The outcome as a verdict: an unsigned row can't be checked, so it is incomplete."""
         if self.outcome == "valid":
             return Verdict.VERIFIED
         return Verdict.INCOMPLETE if self.outcome == "unsigned" else Verdict.REFUTED
 
     @property
     def errors(self) -> list[str]:
-        """Why the row is not valid, empty where it is."""
+        """The reason why the row is not valid; empty if it is."""
         if self.outcome == "valid":
             return []
         return [f"row: QWED's row {self.row_id} is {self.outcome or 'without verdict'}"]
 
 
-async def asked_place(
+async def named_entry(
     services: Services, principal: Principal, name: str
 ) -> tuple[RecordId, ImportedRowBody | None]:
-    """The entry that a record id names, or the id of an imported row with the row's verdict.
+    """Return the entry of a record id, or that of an imported row's id with the row's verdict.
 
-    Raises NotFound, and BadRequest where the name does not say which entry.
+    Raises NotFound, and BadRequest if the name is ambiguous.
     """
     if name.isascii() and name.isdecimal():
         found = await _row(services, principal, name)
@@ -69,7 +69,7 @@ async def asked_place(
 async def _row(services: Services, principal: Principal, row_id: str) -> FoundRow:
     if principal.org_id is None:
         raise BadRequest(
-            "a row id is one of an org's: use a key of the org, or ask by the entry's record id"
+            "a row id belongs to one org: use an API key of the org, or the entry's record id"
         )
     try:
         found = await services.qwed_rows.find(principal.org_id, row_id)
@@ -79,7 +79,7 @@ async def _row(services: Services, principal: Principal, row_id: str) -> FoundRo
         raise NotFound(MISSING)
     if len(found) > 1:
         names = ", ".join(map(_described, found))
-        raise BadRequest(f"several entries carry a row {row_id}; ask by record id: {names}")
+        raise BadRequest(f"several entries hold a row {row_id}; use their record ids: {names}")
     return found[0]
 
 

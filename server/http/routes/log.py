@@ -1,8 +1,8 @@
-"""Logs as C2SP tlog-tiles serves them: checkpoint, tiles and entry bundles of each tree.
+"""Serves logs in the form of C2SP tlog-tiles: checkpoint, tiles and entry bundles of each tree.
 
-The log of an org is its signed tree, the anchor log is that of the server. An
-org's log needs a key of that org unless the org made it public; of an org that
-the caller may not read nothing is told, not even that it is there.
+The log of an org is its signed tree, the anchor log is that of the server. An org's log needs a
+key of that org unless the org made it public; for an org that the caller may not read, the answer
+does not reveal that it exists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import EntryTile, parse_path
 from server.access.directory import NotFound
 from server.access.rights import May
-from server.http.caller import HttpRequest, body_of, log_of, services_of
+from server.http.bodies import body_of
+from server.http.caller import HttpRequest, log_of, services_of
 from server.http.contract import BYTES, OCTETS, TEXT, asks, needs_no_key
 from server.http.parameters import OrgSlug
 from server.http.protocol.bytes_response import BytesResponse
@@ -28,13 +29,13 @@ from server.http.protocol.bytes_response import BytesResponse
 PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 BINARY: Final = b"application/octet-stream"
 MAX_INDEX: Final = 2**40
-"""No tree has a leaf beyond, so no tile either."""
+"""No tree has more leaves, so no tile has a greater index."""
 CHECKPOINT_AGE: Final = b"max-age=1"
 FOR_EVER: Final = b"max-age=31536000, immutable"
 PUBLIC_ORG_AGE: Final = b"max-age=3600"
-"""What is public of an org may become private: caches of others let go of it within the hour."""
+"""An org's public log may become private: shared caches must drop it within an hour."""
 MAX_ADDED_BYTES: Final = 65_535
-"""Of one addition, as in any log whose entries tlog-tiles serves."""
+"""Limit of one addition, as for any log that tlog-tiles serves."""
 
 TilePath = Annotated[
     str,
@@ -52,11 +53,11 @@ TilePath = Annotated[
     opt=asks(May.READ, public=True, answers={200: {"text/plain": TEXT}}),
 )
 async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
-    """The newest checkpoint of an org's log, a signed note (C2SP tlog-checkpoint)."""
+    """Get the newest checkpoint of an org's log, a signed note (C2SP tlog-checkpoint)."""
     tenant, public = log_of(request, org)
     found = await trees.newest_checkpoint(services_of(request).database, tenant.id)
     if found is None:
-        raise NotFound("this log has no checkpoint yet: nothing was appended, or just now")
+        raise NotFound("this log has no checkpoint yet: no entry was appended, or none is signed")
     return _written(found.note, PLAIN_TEXT, CHECKPOINT_AGE, public=public)
 
 
@@ -67,7 +68,7 @@ async def org_checkpoint(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     opt=asks(May.READ, public=True, problems=(429,), answers={200: {OCTETS: BYTES}}),
 )
 async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIApp:
-    """A tile or entry bundle of an org's log (C2SP tlog-tiles)."""
+    """Get a tile or entry bundle of an org's log (C2SP tlog-tiles)."""
     tenant, public = log_of(request, org)
     age = PUBLIC_ORG_AGE if public else FOR_EVER
     return await _tile(request, tenant.id, tile, age, public=public)
@@ -80,11 +81,11 @@ async def org_tile(request: HttpRequest, org: OrgSlug, tile: TilePath) -> ASGIAp
     opt=needs_no_key(problems=(404, 503), answers={200: {"text/plain": TEXT}}),
 )
 async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
-    """The newest anchor: the checkpoint of the public log of checkpoints, with cosignatures."""
+    """Get the newest anchor: the checkpoint of the public log of checkpoints, with cosignatures."""
     database = services_of(request).database
     found = await trees.newest_checkpoint(database, ANCHOR_LOG)
     if found is None:
-        raise NotFound("nothing was anchored yet")
+        raise NotFound("this server has signed no anchor yet")
     return _written(await cosigned(database, found), PLAIN_TEXT, CHECKPOINT_AGE, public=True)
 
 
@@ -95,7 +96,7 @@ async def anchor_checkpoint(request: HttpRequest) -> ASGIApp:
     opt=needs_no_key(problems=(429, 503), answers={200: {OCTETS: BYTES}}),
 )
 async def anchor_tile(request: HttpRequest, tile: TilePath) -> ASGIApp:
-    """A tile or entry bundle of the public log of checkpoints (C2SP tlog-tiles)."""
+    """Get a tile or entry bundle of the public log of checkpoints (C2SP tlog-tiles)."""
     return await _tile(request, ANCHOR_LOG, tile, FOR_EVER, public=True)
 
 
@@ -103,25 +104,25 @@ async def _tile(
     request: HttpRequest, org_id: int, path: str, age: bytes, *, public: bool
 ) -> BytesResponse:
     try:
-        wanted = parse_path("tile/" + path.removeprefix("/"))
+        tile = parse_path("tile/" + path.removeprefix("/"))
     except TileError:
         raise _missing() from None
-    if wanted.index >= MAX_INDEX:
+    if tile.index >= MAX_INDEX:
         raise _missing()
-    if isinstance(wanted, EntryTile):
-        return await _bundle(request, org_id, wanted, age, public=public)
-    data = await entry_bundles.tile(services_of(request).database, org_id, wanted)
+    if isinstance(tile, EntryTile):
+        return await _bundle(request, org_id, tile, age, public=public)
+    data = await entry_bundles.tile(services_of(request).database, org_id, tile)
     if data is None:
         raise _missing()
     return _written(data, BINARY, age, public=public)
 
 
 async def _bundle(
-    request: HttpRequest, org_id: int, wanted: EntryTile, age: bytes, *, public: bool
+    request: HttpRequest, org_id: int, tile: EntryTile, age: bytes, *, public: bool
 ) -> BytesResponse:
-    """An entry bundle, compressed for those who take that."""
-    gzipped = _takes_gzip(request)
-    data = await services_of(request).entry_bundles.read(org_id, wanted, gzipped=gzipped)
+    """Return an entry bundle, compressed if the client accepts that."""
+    gzipped = _accepts_gzip(request)
+    data = await services_of(request).entry_bundles.read(org_id, tile, gzipped=gzipped)
     if data is None:
         raise _missing()
     headers = [(b"vary", b"accept-encoding")]
@@ -131,11 +132,11 @@ async def _bundle(
 
 
 def _missing() -> NotFound:
-    return NotFound("this log has no such tile, or not yet")
+    return NotFound("this log does not have this tile, or not yet")
 
 
-def _takes_gzip(request: HttpRequest) -> bool:
-    """Whether Accept-Encoding (RFC 9110, section 12.5.3) names gzip and does not rule it out."""
+def _accepts_gzip(request: HttpRequest) -> bool:
+    """Return whether Accept-Encoding (RFC 9110, section 12.5.3) names gzip without q=0."""
     for name, value in request.scope["headers"]:
         if name == b"accept-encoding":
             for choice in value.lower().split(b","):
@@ -152,7 +153,7 @@ def _written(
     *headers: tuple[bytes, bytes],
     public: bool,
 ) -> BytesResponse:
-    # A cache that many share must not keep what needs a key.
+    # A shared cache must not store a response that needs a key.
     scope = b"public, " if public else b"private, "
     return BytesResponse(200, body, ((b"cache-control", scope + age), *headers), content_type)
 
@@ -173,11 +174,11 @@ def _written(
     request_max_body_size=MAX_ADDED_BYTES,
 )
 async def add_to_log(request: HttpRequest, org: OrgSlug) -> ASGIApp:
-    """Append raw bytes as an event and answer their index; only in the org of QUIRE_ADD_ORG."""
+    """Append raw bytes as an event and return their index; only in the org of QUIRE_ADD_ORG."""
     services = services_of(request)
     tenant, _ = log_of(request, org)
     if org != services.settings.add_org:
-        raise NotFound("nothing is added to this log here; QUIRE_ADD_ORG names the one it is for")
+        raise NotFound("this log takes no raw bytes; QUIRE_ADD_ORG names the org whose log does")
     appended = await services.appender.append(
         tenant, [services.appender.added(await body_of(request))]
     )

@@ -1,4 +1,4 @@
-"""What operators and their machines ask: alive, ready, metrics, the API's own description."""
+"""Routes for operators and monitoring: liveness, readiness, metrics, the API description."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""The page tries requests with a key typed into it: it may reach this server only."""
+"""The page sends requests with a key typed into it: it may reach only this server."""
 
 VERIFY_PAGE: Final = page.verify_page()
 VERIFY_HEADERS: Final = {
-    # What the page says of itself, and that no other page may frame it.
+    # The policy in the page itself, and that no other page may frame it.
     "Content-Security-Policy": f"{page.POLICY}; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -58,7 +58,7 @@ class Readiness(msgspec.Struct):
 
 @get("/livez", operation_id="live", opt=needs_no_key(), tags=["Operations"])
 async def livez() -> dict[str, str]:
-    """The process runs and its event loop turns."""
+    """Report that the process runs and its event loop turns."""
     return {"status": "ok"}
 
 
@@ -69,7 +69,7 @@ async def livez() -> dict[str, str]:
     tags=["Operations"],
 )
 async def readyz(request: HttpRequest) -> Response[Readiness]:
-    """The database answers, the schema is this version's, sequencer and clock work, a write succeeds."""
+    """Report whether database, schema, sequencer and clock work, and whether a write succeeds."""
     services = services_of(request)
     database = migrations = appends = "ok"
     try:
@@ -93,7 +93,7 @@ async def readyz(request: HttpRequest) -> Response[Readiness]:
 
 
 async def _measure_archive(services: Services) -> None:
-    """Bring the metrics of the archive up to date. Raises StorageError."""
+    """Update the metrics of the archive. Raises StorageError."""
     target = services.settings.archive_target
     if target is None:
         return
@@ -113,37 +113,37 @@ async def _measure_archive(services: Services) -> None:
     tags=["Operations"],
 )
 async def prometheus(request: HttpRequest) -> ASGIApp:
-    """Metrics in the Prometheus text format."""
+    """Get the metrics in the Prometheus text format."""
     services = services_of(request)
     metrics.WAITING_BYTES.set(services.sequencer.waiting_bytes)
-    with contextlib.suppress(StorageError):  # what this process counts is told all the same
+    with contextlib.suppress(StorageError):  # this process's own counts are reported all the same
         signing = await trees.signing_state(services.database)
         metrics.UNSIGNED.set(signing.unsigned)
         metrics.STOPPED.set(signing.stopped)
         metrics.SIGNED_AT.set(signing.anchored_s)
         await _measure_archive(services)
     body, content_type = metrics.exposition()
-    # Litestar's response would add a charset to the one that is there.
+    # Litestar's response would add a second charset.
     return BytesResponse(200, body, (), content_type.encode())
 
 
 @get("/openapi.json", include_in_schema=False, opt=needs_no_key())
 async def openapi(request: HttpRequest) -> Response[bytes]:
-    """The OpenAPI 3.1 description of this API."""
+    """Get the OpenAPI 3.1 description of this API."""
     return Response(request.app.state.description(), media_type=JSON)
 
 
 def _moved(to: str) -> Response[bytes]:
-    """A redirect to a relative address, which is right under a proxy's prefix too."""
+    """Return a redirect to a relative address, which also works under a proxy's prefix."""
     headers = {"Location": to, "Cache-Control": "no-store"}
     return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)
 
 
 @get("/docs", include_in_schema=False, opt=needs_no_key())
 async def docs(request: HttpRequest) -> Response[bytes]:
-    """The description as a page; everything it needs comes from this server."""
+    """Get the description as a page; all its resources come from this server."""
     if request.scope["raw_path"].endswith(b"/"):
-        return _moved("../docs")  # the page's addresses are relative to one without a slash
+        return _moved("../docs")  # the page's links are relative to an address without a slash
     return Response(
         DOCS_PAGE,
         media_type=MediaType.HTML,
@@ -153,13 +153,13 @@ async def docs(request: HttpRequest) -> Response[bytes]:
 
 @get("/verify", include_in_schema=False, opt=needs_no_key())
 async def verify() -> Response[bytes]:
-    """The page that verifies evidence bundles in the browser, the one that lies in each of them."""
+    """Get the page that verifies evidence bundles in the browser, which is also in each bundle."""
     return Response(VERIFY_PAGE, media_type=MediaType.HTML, headers=VERIFY_HEADERS)
 
 
 @get("/static/{name:path}", include_in_schema=False, opt=needs_no_key())
 async def static(name: Annotated[str, PathParameter()]) -> Response[bytes]:
-    """A file of the page: one of a list, so that no path leads anywhere else."""
+    """Get a file of the page, from a fixed list, so that no path reaches other files."""
     asset = name.removeprefix("/")
     if asset not in ASSETS:
         raise NotFound("there is no such file")

@@ -1,4 +1,4 @@
-"""Proofs over HTTP: an entry in a checkpoint, a checkpoint in an anchor, one size in another."""
+"""Proofs over HTTP: entry in a checkpoint, checkpoint in an anchor, consistency of two sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ledger.core import proving
 from ledger.core.proving import AnchorInclusion, NoSuchCheckpoint, Proven
-from ledger.entry import RecordId, parse_record_id, record_id
+from ledger.entry import RecordId, parse_record_id, record_id, rfc3339
 from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.storage import history, trees
@@ -23,7 +23,6 @@ from server.http.contract import TEXT, asks, needs_no_key
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
 from server.http.routes.checkpoints import MAX_SIZE, TokenBody, text, token_bodies
-from server.http.routes.tenants import rfc3339
 from server.trails.appending import JSON
 from server.trails.services import Services
 
@@ -96,18 +95,18 @@ class ConsistencyBody(Struct, rename={"first": "from", "second": "to"}):
 
 
 def signed_head(found: StoredCheckpoint, note: bytes) -> SignedHeadBody:
-    """A checkpoint as the API shows it, with this note of it."""
+    """Return a checkpoint as the API shows it, with the given note."""
     return SignedHeadBody(found.size, found.root.hex(), text(note), rfc3339(found.signed_at))
 
 
 def proof_body(place: RecordId, proven: Proven) -> ProofBody:
-    """A proof as the API shows it."""
+    """Return a proof as the API shows it."""
     found = proven.checkpoint
     return ProofBody(
         record_id(place.org_id, place.anchored_us, place.seq),
         proven.seq,
         proven.leaf_hash.hex(),
-        [one.hex() for one in proven.hashes],
+        [digest.hex() for digest in proven.hashes],
         signed_head(found, found.note),
         None if proven.anchoring is None else _anchor_proof(proven.anchoring),
     )
@@ -119,23 +118,24 @@ def _anchor_proof(found: AnchorInclusion) -> AnchorProof:
         leaf.idx,
         leaf.nonce.hex(),
         leaf.leaf.hex(),
-        [one.hex() for one in found.hashes],
+        [digest.hex() for digest in found.hashes],
         signed_head(found.anchor, found.note),
         token_bodies(found.tokens),
     )
 
 
 def tlog_proof(proven: Proven) -> bytes:
-    """A proof as a C2SP tlog-proof file; its extra data is the anchoring as JSON, once there is.
+    """Return a proof as a C2SP tlog-proof file; its extra data is the anchoring, if any, as JSON.
 
-    What is too much for a file is left out, timestamps first.
+    If the extra data is too large for the file, the timestamps are left out, then all of it.
     """
     found, extra = proven.anchoring, None
     if found is not None:
         choices = (
-            msgspec.json.encode(_anchor_proof(one)) for one in (found, found._replace(tokens=[]))
+            msgspec.json.encode(_anchor_proof(anchoring))
+            for anchoring in (found, found._replace(tokens=[]))
         )
-        extra = next((one for one in choices if len(one) <= MAX_EXTRA_BYTES), None)
+        extra = next((choice for choice in choices if len(choice) <= MAX_EXTRA_BYTES), None)
     return TlogProof(proven.seq, tuple(proven.hashes), proven.checkpoint.note, extra).format()
 
 
@@ -151,7 +151,7 @@ async def get_proof(
     size: Size = None,
     anchored: Anchored = False,
 ) -> Response[bytes]:
-    """That an entry is in a checkpoint, and the checkpoint in an anchor."""
+    """Prove that an entry is in a checkpoint, and the checkpoint in an anchor."""
     tenant, _ = org_of(request, org)
     refuse_unknown(request, _PROOF_QUERY)
     if anchored and size is not None:
@@ -177,7 +177,7 @@ async def get_proof(
 async def _entry(
     services: Services, org_id: int, record: str
 ) -> tuple[RecordId, bytes, StoredCheckpoint | None]:
-    missing = NotFound("this org has no such entry")
+    missing = NotFound("this org has no entry with this record id")
     try:
         place = parse_record_id(record)
     except FormatError:
@@ -206,7 +206,7 @@ def _wants_tlog_proof(request: HttpRequest) -> bool:
 async def get_consistency(
     request: HttpRequest, org: OrgSlug, first: From = 0, second: To = None
 ) -> ConsistencyBody:
-    """That an org's tree of one size continues its tree of another."""
+    """Prove that an org's tree of one size extends its tree of another size."""
     tenant, _ = org_of(request, org)
     return await _consistency(request, tenant.id, first, second)
 
@@ -219,7 +219,7 @@ async def get_consistency(
 async def get_anchor_consistency(
     request: HttpRequest, first: From = 0, second: To = None
 ) -> ConsistencyBody:
-    """That the anchor log of one size continues that of another."""
+    """Prove that the anchor log of one size extends that of another size."""
     return await _consistency(request, ANCHOR_LOG, first, second)
 
 
@@ -232,9 +232,9 @@ async def _consistency(
         tree = await trees.tree(database, org_id)
         second = 0 if tree is None else tree.size
     if first > second:
-        raise BadRequest(f"from must not be larger than to, here {second}")
+        raise BadRequest(f"from must not be larger than to, which is {second}")
     hashes = await proving.consistency(database, org_id, first, second)
-    return ConsistencyBody(first, second, [one.hex() for one in hashes])
+    return ConsistencyBody(first, second, [digest.hex() for digest in hashes])
 
 
 router = Router(

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from litestar import Router, delete, get, patch, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ledger.entry import format_time, from_datetime, has_control
+from ledger.entry import has_control, rfc3339
 from ledger.storage import orgs
 from ledger.storage.orgs import ApiKeyRecord, OrgRecord
 from server.access.directory import SLUG, Conflict, NotFound, no_such_org
 from server.access.rights import May
+from server.http.bodies import MAX_BYTES, json_body
 from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, any_key, asks
-from server.http.json_body import MAX_BYTES, json_body
 from server.http.parameters import Cursor, KeyId, Limit, OrgSlug
 from server.http.problems import BadRequest
 
@@ -24,8 +24,8 @@ PUBLIC_PLAIN = (
     "entries, past ones included, and can guess a payload and check the guess against its digest"
 )
 PUBLIC_CACHED = (
-    "what was public can't be taken back: readers keep what they read, and caches that many share "
-    "may serve it for an hour after the log was made private again"
+    "a public log can't be taken back: readers keep what they read, and shared caches may serve it "
+    "for an hour after the log was made private again"
 )
 
 SLUG_FORM = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at each end"
@@ -147,13 +147,8 @@ class WhoAmI(Struct):
     org: str | None
 
 
-def rfc3339(moment: datetime) -> str:
-    """A database time as RFC 3339 UTC with microseconds."""
-    return format_time(from_datetime(moment))
-
-
 def head_body(seq: int, entry_hash: bytes, anchored_at: datetime) -> HeadBody:
-    """A head row as the API shows it."""
+    """Return a head row as the API shows it."""
     return (
         HeadBody(seq, entry_hash.hex(), rfc3339(anchored_at))
         if seq >= 0
@@ -183,7 +178,7 @@ def _key_body(key: ApiKeyRecord) -> KeyBody:
 
 def _clean(field: str, text: str) -> str:
     if has_control(text):
-        raise BadRequest(f"{field} holds a control character; remove it")
+        raise BadRequest(f"{field} has a control character; remove it")
     return text
 
 
@@ -196,7 +191,7 @@ async def _show(request: HttpRequest, org_id: int, slug: str) -> OrgBody:
 
 @get("/v1/whoami", operation_id="whoAmI", opt=any_key())
 async def who_am_i(request: HttpRequest) -> WhoAmI:
-    """What the presented API key is, and which org it belongs to."""
+    """Get the role of the presented API key, and the org that it belongs to."""
     principal = principal_of(request)
     org = None
     if principal.org_id is not None:
@@ -218,7 +213,7 @@ async def who_am_i(request: HttpRequest) -> WhoAmI:
 async def create_org(request: HttpRequest) -> OrgBody:
     """Create an org with an empty trail (platform key)."""
     data: CreateOrg = await json_body(request)
-    # "$" of a pattern also matches before a last line feed.
+    # The "$" of the pattern also matches before a last line feed.
     if SLUG.fullmatch(data.slug) is None:
         raise BadRequest(f"slug must be {SLUG_FORM}")
     name = _clean("name", data.name or data.slug)
@@ -238,7 +233,7 @@ async def list_orgs(request: HttpRequest, cursor: Cursor = None, limit: Limit = 
 
 @get("/v1/orgs/{org:str}", operation_id="getOrg", opt=asks(May.READ))
 async def get_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """One org, its head and whether it is frozen."""
+    """Get one org, its head and whether it is frozen."""
     tenant, _ = org_of(request, org)
     return await _show(request, tenant.id, org)
 
@@ -259,7 +254,7 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     tenant, _ = org_of(request, org)
     data: ChangeOrg = await json_body(request)
     if data.name is None and data.log_public is None:
-        raise BadRequest("give name, log_public or both: nothing else of an org changes")
+        raise BadRequest("give name, log_public or both: nothing else of an org can be changed")
     services = services_of(request)
     name = None if data.name is None else _clean("name", data.name)
     await orgs.change_org(services.database, tenant.id, name=name, log_public=data.log_public)
@@ -283,13 +278,13 @@ async def change_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     ),
 )
 async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
-    """Let a frozen org take entries again; the reason becomes an entry of its trail."""
+    """Let a frozen org accept entries again; the reason is recorded as an entry of its trail."""
     tenant, principal = org_of(request, org)
     data: ThawOrg = await json_body(request)
     services = services_of(request)
     record = await orgs.org_by_id(services.database, tenant.id)
     if record is not None and record.frozen_at is None and record.has_head:
-        raise Conflict(f"org {org!r} is not frozen")
+        raise Conflict(f'org "{org}" is not frozen')
     await services.guard.thaw(tenant, _clean("reason", data.reason), principal.key_id)
     return await _show(request, tenant.id, org)
 
@@ -307,7 +302,7 @@ async def thaw_org(request: HttpRequest, org: OrgSlug) -> OrgBody:
     response_headers={"Cache-Control": "no-store"},
 )
 async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
-    """Create an API key of an org; the key is shown this once."""
+    """Create an API key of an org; the key is shown only once."""
     tenant, _ = org_of(request, org)
     data: CreateKey = await json_body(request)
     services = services_of(request)
@@ -327,7 +322,7 @@ async def create_key(request: HttpRequest, org: OrgSlug) -> NewKeyBody:
 
 @get("/v1/orgs/{org:str}/keys", operation_id="listKeys", opt=asks(May.ADMINISTER))
 async def list_keys(request: HttpRequest, org: OrgSlug) -> KeyList:
-    """List the API keys of an org, revoked ones included."""
+    """List the API keys of an org, including revoked ones."""
     tenant, _ = org_of(request, org)
     records = await orgs.list_keys(services_of(request).database, tenant.id)
     return KeyList([_key_body(record) for record in records])
@@ -344,7 +339,7 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     services = services_of(request)
     known = not has_control(key_id) and await orgs.revoke_key(services.database, key_id, tenant.id)
     if not known:
-        raise NotFound("this org has no such live key")
+        raise NotFound("this org has no valid key with this id")
     services.authenticator.forget(key_id)
 
 
@@ -354,7 +349,7 @@ async def revoke_key(request: HttpRequest, org: OrgSlug, key_id: KeyId) -> None:
     opt=asks(May.ADMINISTER),
 )
 async def list_security_events(request: HttpRequest, org: OrgSlug) -> SecurityEventList:
-    """What an operator must know of: why the org was frozen, and when."""
+    """List security events: why and when the org was frozen, and the like."""
     tenant, _ = org_of(request, org)
     events = await orgs.security_events(services_of(request).database, tenant.id)
     return SecurityEventList(

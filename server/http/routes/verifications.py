@@ -1,11 +1,10 @@
-"""Verification: one entry at once, a whole trail as a job that can be watched."""
+"""Verifies one entry at once, or a whole trail as a job that can be watched."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Final
 
 from litestar import Response, Router, get, post
@@ -28,16 +27,16 @@ from ledger.core.verification.single import (
 )
 from ledger.core.verification.work.faults import RangeRefused, Result
 from ledger.core.verification.work.trust import TrailTrust
-from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id
+from ledger.entry import RecordId, format_time, from_datetime, has_control, record_id, rfc3339
 from ledger.verdict import Verdict, worse_of
 from server.access.directory import NotFound
 from server.access.rights import May
-from server.http.caller import HttpRequest, body_of, org_of, principal_of, services_of
+from server.http.bodies import body_of, json_body
+from server.http.caller import HttpRequest, org_of, principal_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
-from server.http.json_body import json_body
 from server.http.parameters import EntryName, OrgSlug
 from server.http.problems import BadRequest
-from server.http.routes.imported_rows import MISSING, ImportedRowBody, asked_place
+from server.http.routes.imported_rows import MISSING, ImportedRowBody, named_entry
 from server.trails.appending import JSON
 from server.trails.services import Services
 
@@ -107,10 +106,6 @@ class EntryVerdict(Struct):
     row: ImportedRowBody | None = None
 
 
-def _rfc3339(moment: datetime) -> str:
-    return format_time(from_datetime(moment))
-
-
 def _body(job: Job) -> JobBody:
     return JobBody(
         job.id,
@@ -126,27 +121,27 @@ def _body(job: Job) -> JobBody:
         job.fault_count,
         job.result,
         job.error,
-        _rfc3339(job.created_at),
-        None if job.finished_at is None else _rfc3339(job.finished_at),
+        rfc3339(job.created_at),
+        None if job.finished_at is None else rfc3339(job.finished_at),
     )
 
 
 async def _range(request: HttpRequest) -> VerifyRange:
-    """What to verify; no body means the whole trail."""
+    """Return the range to verify; no body means the whole trail."""
     if not (await body_of(request)).strip():
         return VerifyRange()
-    asked: VerifyRange = await json_body(request)
-    if None not in (asked.from_seq, asked.to_seq) and asked.to_seq < asked.from_seq:  # type: ignore[operator]
+    bounds: VerifyRange = await json_body(request)
+    if None not in (bounds.from_seq, bounds.to_seq) and bounds.to_seq < bounds.from_seq:  # type: ignore[operator]
         raise BadRequest("to_seq must not be less than from_seq")
-    return asked
+    return bounds
 
 
 async def _find(request: HttpRequest, org: OrgFacts, job_id: str) -> Job:
     job = None
-    if not has_control(job_id):  # the database takes no NUL
+    if not has_control(job_id):  # the database can't store NUL
         job = await services_of(request).verifications.find(org.id, job_id)
     if job is None:
-        raise NotFound("this org has no such verification")
+        raise NotFound("this org has no verification with this id")
     return job
 
 
@@ -173,10 +168,10 @@ async def start_verification(
 ) -> Response[JobBody]:
     """Verify a trail, or a range of it: every entry, the signed tree over them, the anchors."""
     tenant, _ = org_of(request, org)
-    asked = await _range(request)
+    bounds = await _range(request)
     jobs = services_of(request).verifications
     try:
-        job = await jobs.submit(TrailRange(tenant.id, tenant.slug, asked.from_seq, asked.to_seq))
+        job = await jobs.submit(TrailRange(tenant.id, tenant.slug, bounds.from_seq, bounds.to_seq))
     except RangeRefused as error:
         raise BadRequest(str(error)) from error
     if wait:
@@ -190,7 +185,7 @@ async def start_verification(
     opt=asks(May.VERIFY),
 )
 async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> JobBody:
-    """State, progress, rate and faults so far; the result once done."""
+    """Get state, progress, rate and faults so far; the result once done."""
     tenant, _ = org_of(request, org)
     return _body(await _find(request, tenant, job_id))
 
@@ -202,7 +197,7 @@ async def get_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) ->
     media_type="text/event-stream",
 )
 async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) -> ServerSentEvent:
-    """The same as server-sent events: "progress" each time it changes, "done" at the end."""
+    """Watch a verification as server-sent events: "progress" at each change, "done" at the end."""
     tenant, _ = org_of(request, org)
     jobs = services_of(request).verifications
     await _find(request, tenant, job_id)
@@ -213,7 +208,7 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
             yield ServerSentEventMessage(data=json.encode(_body(job)).decode(), event=name)
 
     answer = ServerSentEvent(events())
-    del answer.headers["Connection"]  # the connection itself says whether it is kept
+    del answer.headers["Connection"]  # the protocol decides whether the connection is kept
     return answer
 
 
@@ -223,11 +218,11 @@ async def watch_verification(request: HttpRequest, org: OrgSlug, job_id: JobId) 
     opt=asks(May.VERIFY, problems=(400,)),
 )
 async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
-    """The checks of one entry: hash, signature, link, payload, and its place in the signed tree."""
+    """Check one entry: hash, signature, link, payload, and its place in the signed tree."""
     principal = principal_of(request)
     services = services_of(request)
     missing = NotFound(MISSING)
-    place, row = await asked_place(services, principal, record)
+    place, row = await named_entry(services, principal, record)
     if principal.org_id not in (None, place.org_id):
         raise missing
     org = await services.directory.by_id(place.org_id)
@@ -236,8 +231,8 @@ async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     trust = await asyncio.to_thread(services.trust.of, org.id, org.slug)
     entry = await services.trail.entry(place)
     if entry is not None:
-        result = await _judged(services, org, entry, trust)
-    elif (lost := await _lost(services, org, place, trust)) is not None:
+        result = await _verified(services, org, entry, trust)
+    elif (lost := await _verified_missing(services, org, place, trust)) is not None:
         result = lost
     else:
         raise missing
@@ -258,7 +253,7 @@ async def verify_one(request: HttpRequest, record: EntryName) -> EntryVerdict:
     )
 
 
-async def _judged(
+async def _verified(
     services: Services, org: OrgFacts, entry: StoredEntry, trust: TrailTrust | None
 ) -> EntryResult:
     written_us = from_datetime(entry.anchored_at)
@@ -274,19 +269,19 @@ async def _judged(
     )
 
 
-async def _lost(
+async def _verified_missing(
     services: Services, org: OrgFacts, place: RecordId, trust: TrailTrust | None
 ) -> EntryResult | None:
-    """The verdict on an entry that does not stand in its place; None where there never was one."""
+    """Return the verdict on an entry that is not in its place; None if there never was one."""
     signed = await signed_size(services.database, org.id, trust)
     if place.seq >= signed and not await services.trail.has(org.id, place.seq):
         return None
-    row = await services.trail.standing_at(org.id, place.seq)
+    row = await services.trail.row_at(org.id, place.seq)
     if row is not None:
-        result = await _judged(services, org, row, trust)
-        # A row that is right was asked for by a record id that is not its own.
+        result = await _verified(services, org, row, trust)
+        # If the row is intact, the record id of the request is wrong.
         return replace(result, record_id=record_id(*place)) if result.errors else None
-    if await services.trail.has_left(org.id, place.seq):
+    if await services.trail.was_dropped(org.id, place.seq):
         return None
     return missing_entry(place, f"entry {place.seq} is missing: later entries are known")
 

@@ -1,13 +1,12 @@
-"""``?wait=checkpoint``: an append's answer with the proofs of its entries.
+"""``?wait=checkpoint``: answers an append with the proofs of its entries.
 
-The entries are durable before anybody waits here. Whatever fails from then on
-is answered as an append without proof, never as a failed append.
+The entries are durable before a request waits here. A failure from then on is answered as an
+append without proof, never as a failed append.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
@@ -20,7 +19,6 @@ from ledger.errors import QuireError
 from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
 from server.http.caller import HttpRequest, services_of
-from server.http.problems import BadRequest
 from server.http.routes.proofs import proof_body, signed_head
 from server.trails.services import Services
 
@@ -31,33 +29,23 @@ _unproven = LastingByKey(
 )
 
 WAIT_S: Final = 10.0
-"""How long an append waits for its checkpoint at most."""
+"""Longest wait of an append for its checkpoint."""
 MAX_PROVED: Final = 100
-"""Entries of one request that are answered with a proof each; more have the checkpoint only."""
+"""Up to this many entries of one request get a proof each; more get only the checkpoint."""
 
 
 class SignedInclusion(NamedTuple):
-    """JSON of the checkpoint that includes all entries of a request, and of each one's proof.
+    """JSON of the checkpoint that includes all entries of a request, and of each entry's proof.
 
-    "null" where it was not signed in time; no proofs where there are too many.
+    "null" if it was not signed in time; no proofs if there are too many entries.
     """
 
     checkpoint: str
     proofs: list[str]
 
 
-def waits(request: HttpRequest) -> bool:
-    """Whether the caller waits for a checkpoint. Raises BadRequest for another query."""
-    query = request.scope["query_string"]
-    if not query:
-        return False
-    if parse_qsl(query.decode("latin-1"), keep_blank_values=True) != [("wait", "checkpoint")]:
-        raise BadRequest("the only query that an append takes is wait=checkpoint")
-    return True
-
-
 async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> SignedInclusion:
-    """Wait for the checkpoint of these entries and prove them in it."""
+    """Wait for the checkpoint of these entries, and prove that it includes them."""
     services = services_of(request)
     count = len(appended.entries)
     try:
@@ -82,7 +70,7 @@ async def _prove(services: Services, org: OrgFacts, appended: Appended) -> Signe
     if len(receipts) <= MAX_PROVED:
         hashes = {receipt.seq: receipt.entry_hash for receipt in receipts}
         found = await services.prover.prove(org.id, hashes, checkpoint)
-        proven = {one.seq: one for one in found}
+        proven = {proof.seq: proof for proof in found}
         for receipt in receipts:
             place = RecordId(org.id, receipt.anchored_us, receipt.seq)
             proofs.append(_json(proof_body(place, proven[receipt.seq])))

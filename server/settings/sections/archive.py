@@ -8,7 +8,7 @@ from msgspec import Meta
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ArchiveSettings:
-    """Where trails are archived, how that is locked, and what leaves the database then."""
+    """Where trails are archived, how the archive is locked, and which months are dropped."""
 
     archive_url: Annotated[
         Annotated[str, Meta(pattern=r"^((file|s3)://.+|off)$", max_length=1_000)] | None,
@@ -20,14 +20,14 @@ class ArchiveSettings:
     ] = None
     archive_seconds: Annotated[
         float,
-        Meta(ge=0.05, le=604_800, description="Least seconds between archivings of one org"),
+        Meta(ge=0.05, le=604_800, description="Least seconds between archive runs of one org"),
     ] = 60.0
     archive_retain_days: Annotated[
         int,
         Meta(
             ge=0,
             le=36_500,
-            description="Days for which a bucket locks each object (COMPLIANCE: nobody can lift it)",
+            description="Days for which a bucket locks each object (mode COMPLIANCE: nobody can shorten it)",
         ),
     ] = 0
     archive_legal_hold: Annotated[
@@ -43,14 +43,14 @@ class ArchiveSettings:
     retention_months: Annotated[
         Annotated[int, Meta(ge=1, le=1_200)] | None,
         Meta(
-            description="Months that entries stay in the database after the month they are of, "
-            "once they are archived; none: for ever"
+            description="Months that archived entries are kept in the database after their own "
+            "month; none: no month is dropped"
         ),
     ] = None
     retention_unlocked: Annotated[
         bool,
         Meta(
-            description="Let months leave the database for an archive that nothing locks (a "
-            "folder, ?lock=none): the only copy can then be deleted"
+            description="Drop months even if nothing locks their archive (a folder, ?lock=none): "
+            "the only copy can then be deleted"
         ),
     ] = False

@@ -15,7 +15,7 @@ class DatabaseSettings:
     database_url: Annotated[
         Annotated[str, Meta(pattern=_POSTGRES_URL)] | None,
         Meta(
-            description="PostgreSQL of the server's role; none: the embedded one is started",
+            description="PostgreSQL URL of the server's role; none: start the embedded PostgreSQL",
             extra={
                 "form": "a URL of PostgreSQL: postgresql://user:password@host:5432/database",
                 "secret": True,
@@ -25,7 +25,8 @@ class DatabaseSettings:
     database_owner_url: Annotated[
         Annotated[str, Meta(pattern=_POSTGRES_URL)] | None,
         Meta(
-            description="PostgreSQL of the owner's role, for migrations; none: QUIRE_DATABASE_URL",
+            description="PostgreSQL URL of the owner's role, for migrations; none: "
+            "QUIRE_DATABASE_URL",
             extra={
                 "form": "a URL of PostgreSQL: postgresql://user:password@host:5432/database",
                 "secret": True,

@@ -35,12 +35,12 @@ class KeySettings:
     log_origin: Annotated[
         Annotated[str, Meta(pattern=LOG_ORIGIN, max_length=180)] | None,
         Meta(
-            description="Name of the server's signed logs, a URL without scheme, for ever; "
-            "none: what the log keys say, or quire.local/ and 8 digits when they are made",
+            description="Name of the server's signed logs, a URL without scheme, which can't be "
+            "changed later; none: the name in the log keys, or quire.local/ and 8 digits in new ones",
             extra={
                 "form": (
-                    "the name of a log: a host name in lower case with an optional port and path, such as "
-                    "logs.example.com/quire, at most 180 characters"
+                    "the name of a log: a host name in lower case with an optional port and path, "
+                    "such as logs.example.com/quire, at most 180 characters"
                 )
             },
         ),
@@ -55,7 +55,7 @@ class KeySettings:
     log_signing_keys: Annotated[
         str | None,
         Meta(
-            description="Content of that file instead of the file",
+            description="Content of the file QUIRE_LOG_KEYS, instead of the file",
             extra={"secret": True, "any_bytes": True},
         ),
     ] = None

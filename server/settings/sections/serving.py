@@ -39,19 +39,20 @@ class RunningSettings:
     add_org: Annotated[
         Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None,
         Meta(
-            description="Org to whose log raw bytes may be added, by anybody where it is public: "
-            "for load tests; none: nowhere",
+            description="Org whose log accepts raw bytes, from anybody if the log is public, for "
+            "load tests; none: no org",
             extra={
                 "form": (
-                    "the slug of an org: 1 to 63 lower-case letters, digits and hyphens, the first no hyphen"
+                    "the slug of an org: 1 to 63 lower-case letters, digits and hyphens, not "
+                    "beginning with a hyphen"
                 )
             },
         ),
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
-        Meta(description="Least level that is logged"),
+        Meta(description="Lowest level that is logged"),
     ] = "info"
     log_format: Annotated[
-        Literal["console", "json"], Meta(description="Form of the log lines: console or json")
+        Literal["console", "json"], Meta(description="Format of the log lines: console or json")
     ] = "console"

@@ -33,15 +33,15 @@ class SigningSettings:
         Meta(
             ge=1,
             le=2_592_000,
-            description="Seconds that an entry may wait to be signed, anchored, timestamped and "
-            "cosigned, over the time that each of these takes, before verifications are incomplete",
+            description="Seconds beyond the usual time that an entry may wait to be signed, "
+            "anchored, timestamped and cosigned before verifications are incomplete",
         ),
     ] = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AttestationSettings:
-    """Who timestamps and cosigns anchors."""
+    """The authority that timestamps anchors, and the witnesses that cosign them."""
 
     tsa_url: Annotated[
         Annotated[str, Meta(pattern=r"^https?://")] | None,
@@ -52,12 +52,12 @@ class AttestationSettings:
     ] = None
     tsa_ca: Annotated[
         Path | None,
-        Meta(description="PEM file of the certificates that timestamps are trusted by"),
+        Meta(description="PEM file of the CA certificates that timestamps are verified with"),
     ] = None
     tsa_policy: Annotated[
         Annotated[str, Meta(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$")] | None,
         Meta(
-            description="Policy to ask the authority for, an OID; none: its own",
+            description="OID of the policy to request from the authority; none: its default",
             extra={"form": "an object identifier, such as 1.3.6.1.4.1.99999.1"},
         ),
     ] = None

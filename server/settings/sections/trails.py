@@ -8,7 +8,7 @@ from msgspec import Meta
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AppendSettings:
-    """How much an append may bring, and how much may wait."""
+    """How large an append may be, and how many events may wait."""
 
     max_events: Annotated[
         int, Meta(ge=1, le=100_000, description="Events in one append request")
@@ -21,7 +21,11 @@ class AppendSettings:
     ] = 1 << 20
     queue_events: Annotated[
         int,
-        Meta(ge=1, le=10_000_000, description="Events that may wait per org before 429"),
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="Events that may wait per org; more are answered with 429",
+        ),
     ] = 50_000
 
 
@@ -75,6 +79,6 @@ class TimeSettings:
         Meta(
             ge=1,
             le=86_400,
-            description="Seconds for which a clock that leapt must be steady before it is believed",
+            description="Seconds for which a clock that leapt must be steady before it is trusted",
         ),
     ] = 300.0

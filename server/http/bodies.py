@@ -1,0 +1,165 @@
+"""Reads request bodies: in time, bounded, and for administrative routes of one known shape.
+
+JSON bodies are read after the caller is admitted, unlike Litestar's own body parameters; and a
+body that is not valid JSON is answered with 400, never with 500.
+
+One poll a second over all bodies being read costs nothing per request; one timer per body would
+cost a tenth of an append.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any, Final, TypeVar
+
+import msgspec
+from litestar.exceptions import InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+
+from ledger.core.shares import OrgShares
+from ledger.errors import InvalidEvent, QueueFull
+from ledger.event import refuse_repeated_names
+from ledger.malformed import json_fault, misfit
+from server.http.caller import HttpRequest, promise_of, services_of
+from server.http.problems import BadRequest, RequestTimeout
+from server.trails.services import Services
+
+LIMIT_S: Final = 30.0
+POLL_INTERVAL_S: Final = 1.0
+SMALL_BYTES: Final = 65_536
+"""Bodies up to this size reserve no memory."""
+ORG_BYTES: Final = 64 << 20
+TOTAL_BYTES: Final = 512 << 20
+"""Announced bytes of large bodies that may arrive at once: for one org, for all."""
+DRAIN_S: Final = 1.0
+DRAIN_BYTES: Final = 64 << 20
+MAX_BYTES: Final = 65_536
+"""More than any of these bodies needs; the limit of their routes."""
+
+T = TypeVar("T")
+
+
+class BodyReads:
+    """The tasks that read a body, with their start times; late ones are cancelled."""
+
+    def __init__(self, limit_s: float = LIMIT_S) -> None:
+        self.limit_s = limit_s
+        self._reading: dict[asyncio.Task[object], float] = {}
+        self.room = OrgShares(total=TOTAL_BYTES, of_org=ORG_BYTES, full=_full)
+        """Bytes of large bodies, from before they are read until they are parsed."""
+        self._late: set[asyncio.Task[object]] = set()
+
+    def begin(self, task: asyncio.Task[object]) -> None:
+        """Record that a task starts to read a body."""
+        self._reading[task] = time.monotonic()
+
+    def end(self, task: asyncio.Task[object]) -> bool:
+        """Record that a task stopped reading; return True if it was cancelled for being late."""
+        self._reading.pop(task, None)
+        if task not in self._late:
+            return False
+        self._late.discard(task)
+        return True
+
+    async def watch(self) -> None:
+        """Cancel late readers; runs until cancelled."""
+        while True:
+            await asyncio.sleep(min(POLL_INTERVAL_S, self.limit_s / 2))
+            oldest = time.monotonic() - self.limit_s
+            for task, since in list(self._reading.items()):
+                if since < oldest and task not in self._late:
+                    self._late.add(task)
+                    task.cancel()
+
+
+def _full(everyone: bool) -> QueueFull:
+    whose = "" if everyone else " of this org"
+    return QueueFull(
+        f"too many large requests{whose} arrive at once; retry shortly", everyone=everyone
+    )
+
+
+def body_reads(_: Services) -> BodyReads:
+    """Return the record of bodies being read in this process; made once, by :meth:`Services.part`."""
+    return BodyReads()
+
+
+async def watch_bodies(services: Services) -> None:
+    """Cancel request bodies that arrive too slowly."""
+    await services.part(body_reads).watch()
+
+
+async def json_body(request: HttpRequest) -> Any:
+    """Return the body as the type in the route's contract. Raises BadRequest, naming the field."""
+    kind = promise_of(request).body
+    assert kind is not None, "a route that reads a body states its type"
+    body = await body_of(request)
+    if not body.strip():
+        raise BadRequest("the body is empty; send a JSON object")
+    if len(body) > MAX_BYTES:  # of record ids; decoding must not delay other requests
+        return await asyncio.to_thread(_decode, body, kind)
+    return _decode(body, kind)
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        decoded = msgspec.json.decode(body, type=kind)
+        refuse_repeated_names(body)
+    except msgspec.ValidationError as error:
+        reason = misfit(error, kind, what="the body")
+        raise BadRequest(f"the body is not valid: {reason}") from None
+    except InvalidEvent as error:
+        raise BadRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
+    return decoded
+
+
+async def body_of(request: HttpRequest) -> bytes:
+    """Return the whole body. Raises RequestTimeout for one that arrives too slowly."""
+    bodies = services_of(request).part(body_reads)
+    task = asyncio.current_task()
+    assert task is not None
+    bodies.begin(task)
+    try:
+        body = await request.body()
+    except asyncio.CancelledError:
+        if not bodies.end(task):
+            raise
+        task.uncancel()
+        raise RequestTimeout(
+            f"the body did not arrive within {bodies.limit_s:.0f} s; nothing was written"
+        ) from None
+    except RequestEntityTooLarge:
+        bodies.end(task)
+        await _drain(request)
+        raise
+    except InternalServerException:
+        # Litestar's error for a closed connection: no client reads the answer, nothing failed.
+        bodies.end(task)
+        raise BadRequest("the connection ended before the whole body arrived") from None
+    except BaseException:
+        bodies.end(task)
+        raise
+    bodies.end(task)
+    return body
+
+
+async def _drain(request: HttpRequest) -> None:
+    """Let a client finish sending a body that is too large.
+
+    A client that requested to close the connection would otherwise get a reset while it sends,
+    and never read the answer. A client that waits for "100 Continue" does not get it.
+    """
+    if any(name == b"expect" for name, _ in request.scope["headers"]):
+        return
+    drained = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while drained < DRAIN_BYTES:
+                event = await request.receive()
+                if event["type"] != "http.request" or not event["more_body"]:
+                    return
+                drained += len(event["body"])
