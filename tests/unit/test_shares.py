@@ -25,9 +25,7 @@ def test_an_org_has_its_share_and_all_orgs_have_the_whole() -> None:
     shares = OrgShares(total=5, of_org=2, full=full)
     for org_id in (1, 1, 2, 2, 3):
         shares.acquire(org_id)
-    assert (
-        refused(shares, 1) is False
-    )  # its own bound is named first, although the total is reached too
+    assert refused(shares, 1) is False  # its own bound first, although the total is reached
     assert refused(shares, 3) is True
     shares.release(1)
     shares.acquire(3)
