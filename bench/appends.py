@@ -8,7 +8,7 @@ from typing import Final
 
 from bench import tenants
 from bench.figures import Figure, in_turns, ratio
-from bench.load import BATCH_EVENTS, LoadClient, Target, VerificationSetup
+from bench.load import BATCH_EVENTS, LoadClient, LoadOrder, Target
 from bench.scope import Scope
 from bench.signed import settle, settled
 from bench.trails import RawTrail
@@ -23,7 +23,7 @@ def post_batches(
     client: LoadClient, port: int, to: Target, count: int, *, minimal: bool = True
 ) -> float:
     """Return events per second, with a thousand events per request."""
-    order = VerificationSetup(
+    order = LoadOrder(
         port=port,
         targets=[to],
         requests=count,
@@ -36,7 +36,7 @@ def post_batches(
 
 def post_singles(client: LoadClient, port: int, to: list[Target], count: int) -> float:
     """Return requests per second, with one event each."""
-    order = VerificationSetup(port=port, targets=to, requests=count, connections=SINGLE_CONNECTIONS)
+    order = LoadOrder(port=port, targets=to, requests=count, connections=SINGLE_CONNECTIONS)
     return count / client.run(order).seconds
 
 

@@ -26,7 +26,7 @@ from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.database import Database
 from ledger.storage.log_keys import publish_history
-from tests.bundling.measured import AppendOutcome, VerificationSetup
+from tests.bundling.measured import BuildOrder, BuildOutcome
 from tests.support.signing import checkpointer, log_keys
 
 ENTRIES: Final = 100_000
@@ -48,7 +48,7 @@ def bundle_build(scope: Scope) -> Figure:
     uvloop.run(_sign(scratch.server_url, memory))
     trails.vacuum(scratch)
     path = scope.stage.directory / f"{scratch.name}.zip"
-    order = VerificationSetup(
+    order = BuildOrder(
         scratch.server_url, OrgFacts(org.org_id, org.slug, False, b""), MASTER_KEY, count, str(path)
     )
     outcomes = [_build(order)]
@@ -82,7 +82,7 @@ async def _sign(url: str, memory: Path) -> None:
         await signer.anchor()
 
 
-def _build(order: VerificationSetup) -> AppendOutcome:
+def _build(order: BuildOrder) -> BuildOutcome:
     """Build one bundle in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bundling.measured"],
@@ -90,7 +90,7 @@ def _build(order: VerificationSetup) -> AppendOutcome:
         stdout=subprocess.PIPE,
         check=True,
     )
-    return msgspec.json.decode(done.stdout, type=AppendOutcome)
+    return msgspec.json.decode(done.stdout, type=BuildOutcome)
 
 
 def _check(path: Path, count: int) -> None:

@@ -13,7 +13,7 @@ import uvloop
 
 from bench import tenants, trails
 from bench.figures import Figure, in_turns, ratio
-from bench.load import LoadClient, Target, VerificationSetup
+from bench.load import LoadClient, LoadOrder, Target
 from bench.scope import Scope
 from bench.signed import settle
 from bench.stage import Scratch
@@ -75,9 +75,7 @@ def _rivals(scope: Scope, log: Log) -> Iterator[tuple[int, int, LoadClient]]:
 
 
 def _rate(client: LoadClient, port: int, targets: Sequence[Target], count: int) -> float:
-    order = VerificationSetup(
-        port=port, targets=targets, requests=count, connections=CONNECTIONS, get=True
-    )
+    order = LoadOrder(port=port, targets=targets, requests=count, connections=CONNECTIONS, get=True)
     return count / client.run(order).seconds
 
 
@@ -142,7 +140,7 @@ def _sampled(log: Log, paths: list[str]) -> list[Target]:
 
 
 def _p99_ms(client: LoadClient, port: int, targets: Sequence[Target], scope: Scope) -> float:
-    order = VerificationSetup(
+    order = LoadOrder(
         port=port,
         targets=targets,
         requests=scope.sized(PACED_REQUESTS, least=100),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from bench import events, tenants
 from bench.appends import UNIT, post_batches
 from bench.figures import Figure, in_turns, ratio, value
-from bench.load import LoadClient, Target, VerificationSetup
+from bench.load import LoadClient, LoadOrder, Target
 from bench.scope import Scope
 from bench.stage import Scratch, StageFailed
 from bench.synthetic import fill
@@ -72,9 +72,7 @@ def _server(scope: Scope, scratch: Scratch) -> AbstractContextManager[int]:
 
 def _latencies(client: LoadClient, port: int, queries: list[Target]) -> list[float]:
     """Return the 1st to 99th percentile of the queries' times in ms, and the longest time."""
-    order = VerificationSetup(
-        port=port, targets=queries, requests=len(queries), connections=1, get=True
-    )
+    order = LoadOrder(port=port, targets=queries, requests=len(queries), connections=1, get=True)
     taken = [seconds * 1_000 for seconds in client.run(order).latencies_s]
     return [*quantiles(taken, n=100), max(taken)]
 

@@ -20,7 +20,7 @@ from ledger.core.verification.work.trust import TrailTrust
 SAMPLE_S: Final = 0.25
 
 
-class VerificationSetup(msgspec.Struct):
+class MeasuredOrder(msgspec.Struct):
     """An order to verify entries 0 to ``count - 1`` of an org's trail; None: the whole trail."""
 
     database_url: str
@@ -30,7 +30,7 @@ class VerificationSetup(msgspec.Struct):
     count: int | None
 
 
-class AppendOutcome(msgspec.Struct):
+class MeasuredOutcome(msgspec.Struct):
     """The seconds from the call to the verdict, and the verdict."""
 
     seconds: float
@@ -57,9 +57,7 @@ def verify(
     scratch: Scratch, org: Tenant, trust: TrailTrust, count: int, *, whole: bool = False
 ) -> Verified:
     """Verify the first ``count`` entries of a trail with their tree, on all cores."""
-    order = VerificationSetup(
-        scratch.server_url, org.org_id, org.slug, trust, None if whole else count
-    )
+    order = MeasuredOrder(scratch.server_url, org.org_id, org.slug, trust, None if whole else count)
     with subprocess.Popen(
         [sys.executable, "-m", "bench.verifier"],
         stdin=subprocess.PIPE,
@@ -73,7 +71,7 @@ def verify(
         finally:
             process.kill()
             watch.stop()
-    outcome = msgspec.json.decode(output, type=AppendOutcome)
+    outcome = msgspec.json.decode(output, type=MeasuredOutcome)
     if not outcome.valid or outcome.entries != count:
         raise VerificationWrong(f"expected {count} valid entries, got {outcome}")
     return Verified(outcome.seconds, watch.rss, watch.pss)
@@ -113,7 +111,7 @@ def _memory(pid: int) -> tuple[int, int]:
     return rss, pss
 
 
-async def _verify(order: VerificationSetup) -> AppendOutcome:
+async def _verify(order: MeasuredOrder) -> MeasuredOutcome:
     target = TrailRange(
         order.org_id,
         order.org,
@@ -123,12 +121,12 @@ async def _verify(order: VerificationSetup) -> AppendOutcome:
     started = time.perf_counter()
     result = await verify_trail(order.database_url, target, KEYRING, trust=order.trust)
     valid = result.fault_count == 0 and (order.count is not None or result.checks.tree is True)
-    return AppendOutcome(time.perf_counter() - started, result.verified_entries, valid)
+    return MeasuredOutcome(time.perf_counter() - started, result.verified_entries, valid)
 
 
 def main() -> None:
     """Carry out the order."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=VerificationSetup)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasuredOrder)
     sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_verify(order))))
 
 

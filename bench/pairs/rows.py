@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bench.load import BATCH_EVENTS, LoadClient, Target, VerificationSetup
+from bench.load import BATCH_EVENTS, LoadClient, LoadOrder, Target
 from bench.pairs.cpu import Cpu
 from bench.pairs.serving import Session
 
@@ -32,7 +32,7 @@ def batches(session: Session, client: LoadClient, targets: list[Target], events:
     """Append batches of a thousand events."""
     requests = max(events // BATCH_EVENTS, 1)
     client.run(
-        VerificationSetup(
+        LoadOrder(
             port=session.port,
             targets=targets,
             requests=requests,
@@ -48,7 +48,7 @@ def singles(session: Session, client: LoadClient, targets: list[Target], events:
     """Append single events, spread over the orgs in turn; each org gets at least one."""
     requests = max(events, len(targets))
     client.run(
-        VerificationSetup(
+        LoadOrder(
             port=session.port, targets=targets, requests=requests, connections=SINGLE_CONNECTIONS
         )
     )

@@ -37,6 +37,7 @@ RETRY_SECONDS = 60.0
 _PORT_MAX = 65_535
 _HOST_CHARS_MAX = 253
 _OPEN_BRACKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*\[[^\]/?#]*(?:[/?#]|\Z)")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _NOT_IN_HOSTS = frozenset(' %*\\"<>^`{|}')
 _NO_CONNECTION = (
     httpx2.ConnectError,
@@ -175,7 +176,7 @@ def wire_error(error: Exception, server: Server) -> LedgerError:
             f"can't connect to {server.url}{by}: the host's name is not valid"
         )
     if isinstance(error, _NO_CONNECTION):
-        reason = str(error) or f"no connection within {server.timeout_seconds:g} s"
+        reason = _ERRNO.sub("", str(error)) or f"no connection within {server.timeout_seconds:g} s"
         return ConnectFailedError(f"can't connect to {server.url}{by}: {reason}")
     # Not the error's own message: that of a LocalProtocolError may quote a header.
     fault = "timed out" if isinstance(error, httpx2.TimeoutException) else "broke"

@@ -29,7 +29,7 @@ class Right(NamedTuple):
         return self.words
 
     def needed(self) -> str:
-        """Return the roles that have the right, for a message; without platform if it can be."""
+        """Return the roles that have the right, for a message; platform only if no other has it."""
         roles = [role for role in Role if role in self.roles and role is not Role.PLATFORM]
         return " or ".join(roles or [Role.PLATFORM])
 

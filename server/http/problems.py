@@ -98,17 +98,18 @@ VERSION_NOT_SUPPORTED: Final = ProblemType(
     "HTTP version not supported",
     "send the request as HTTP/1.1",
 )
+METHOD_NOT_ALLOWED: Final = ProblemType(
+    "method-not-allowed",
+    405,
+    "Method not allowed",
+    "POST is not supported here; use GET, HEAD, OPTIONS",
+)
 OF_STATUS: Final = {
     400: INVALID_REQUEST,
     401: problem_of(Unauthorized),
     403: problem_of(Forbidden),
     404: NOT_FOUND,
-    405: ProblemType(
-        "method-not-allowed",
-        405,
-        "Method not allowed",
-        "Method Not Allowed",
-    ),
+    405: METHOD_NOT_ALLOWED,
     413: TOO_LARGE,
 }
 _OF_NO_ERROR: Final = (
@@ -172,7 +173,7 @@ def problem(
     )
 
 
-def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
+def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Response[bytes]:
     """Answer an error of Quire's own tree."""
     if isinstance(error, QueueFull):
         refused = UNAVAILABLE if error.everyone else problem_of(QueueFull)
@@ -192,7 +193,8 @@ def on_quire_error(_: Request[Any, Any, Any], error: QuireError) -> Response[byt
             field=getattr(error, "field", None),
             reason=getattr(error, "reason", None),
         )
-    _trouble.failed(type(error), log.error, str(error), exc_info=error)
+    org = request.scope.get("path_params", {}).get("org")
+    _trouble.failed(type(error), log.error, str(error), org=org, exc_info=error)
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 
 
@@ -211,6 +213,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         detail = NO_PATH
     if kind is TOO_LARGE:
         detail = _too_large(request)
+    if kind is METHOD_NOT_ALLOWED:
+        methods = allowed((error.headers or {}).get("allow", ""))
+        detail = f"{request.method} is not supported here; use {methods}"
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         if isinstance(first, dict):

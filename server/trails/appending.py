@@ -105,7 +105,7 @@ class Appender:
     async def append(
         self, org: OrgFacts, events: list[Event], *, idempotency: KeyDigest | None = None
     ) -> Appended:
-        """Make the events durable; a subject erased meanwhile makes it seal once more."""
+        """Append the events; return once they are durable."""
         unique = self._unique(events)
 
         def request(sealed: Drafted) -> AppendRequest:

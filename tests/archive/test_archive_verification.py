@@ -184,7 +184,7 @@ async def test_random_damage(
         verdicts[found.verdict.value] += 1
         assert found.valid is (found.verdict == "verified")
         if found.valid:
-            # Notes that the history has too, and parts of what was packed whole since.
+            # Notes that are also in the history, and parts of files that were packed whole later.
             assert what.startswith("lost"), what
             assert "/checkpoints/" in what or "/payloads/" in what or ".p/" in what, what
     record_property("damages", dict(verdicts))
@@ -205,7 +205,7 @@ async def test_a_missing_object_is_named(
         path.write_bytes(data)
         if verdict.valid:
             harmless.append(str(path.relative_to(root)))
-    # Notes that the history has too, and parts of what was packed whole since.
+    # Notes that are also in the history, and parts of files that were packed whole later.
     assert all(key.startswith(("checkpoints/", "payloads/")) for key in harmless)
     assert not any(key.endswith("000-255") or "/002/" in key for key in harmless)
 

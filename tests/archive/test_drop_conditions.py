@@ -15,9 +15,9 @@ from tests.support.archives import ArchivedFilesCheck
 from tests.support.retaining import (
     FEBRUARY,
     JANUARY,
+    append_three_months,
     append_to_system,
-    keep,
-    load,
+    set_retention,
 )
 from tests.support.trails import ORG_ID
 
@@ -56,8 +56,8 @@ async def refused(
 
 
 async def test_all_conditions_hold(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
-    await load(archived_trail, folder, 30, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5)
+    await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
     url = archived_trail.database.server_url
     assert await dropped_months.drop(url, JANUARY, folder.url, record) == 30
@@ -78,40 +78,40 @@ async def test_all_conditions_hold(archived_trail: ArchivedFilesCheck, folder: T
 async def test_the_record_must_name_the_dropped_entries(
     archived_trail: ArchivedFilesCheck, folder: Target, changes: dict[str, Any], why: str
 ) -> None:
-    await load(archived_trail, folder, 30, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5)
+    await set_retention(archived_trail, 1)
     await refused(archived_trail, folder, await recorded(archived_trail, folder, **changes), why)
 
 
 async def test_an_entry_of_another_trail_is_no_record(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 30, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5)
+    await set_retention(archived_trail, 1)
     await refused(archived_trail, folder, 31, "no entry of the trail")
 
 
 async def test_the_month_must_be_archived(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 30, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5)
+    await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
     await archived_trail.superuser.execute("DELETE FROM archived WHERE org_id = $1", ORG_ID)
     await refused(archived_trail, folder, record, "entries of org 7 are not archived")
 
 
 async def test_the_policy_must_allow_it(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
-    await load(archived_trail, folder, 30, 5)
-    await keep(archived_trail, 1_000)
+    await append_three_months(archived_trail, folder, 30, 5)
+    await set_retention(archived_trail, 1_000)
     await refused(
         archived_trail, folder, await recorded(archived_trail, folder), "the policy keeps it"
     )
 
 
 async def test_the_month_must_be_sealed(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
-    await load(archived_trail, folder, 30, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5)
+    await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
     await archived_trail.superuser.execute("ALTER TABLE entries_2026_01 DISABLE TRIGGER sealed")
     await refused(archived_trail, folder, record, "it is not sealed")
@@ -120,8 +120,8 @@ async def test_the_month_must_be_sealed(archived_trail: ArchivedFilesCheck, fold
 async def test_the_month_must_not_contain_a_head(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 30)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30)
+    await set_retention(archived_trail, 1)
     await refused(
         archived_trail, folder, await recorded(archived_trail, folder), "the head of org 7 is in it"
     )
@@ -130,8 +130,8 @@ async def test_the_month_must_not_contain_a_head(
 async def test_the_month_must_be_the_oldest_and_complete(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 30, 5, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5, 5)
+    await set_retention(archived_trail, 1)
     with pytest.raises(RetentionRefused, match="an older month is still there"):
         await dropped_months.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
     record = await recorded(archived_trail, folder)
@@ -144,7 +144,7 @@ async def test_the_month_must_be_the_oldest_and_complete(
 async def test_the_server_s_role_changes_neither_policy_nor_account(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 3)
+    await append_three_months(archived_trail, folder, 3)
     with pytest.raises(RetentionRefused, match="only the owner"):
         await dropped_months.set_keep_months(archived_trail.database.server_url, 1)
     connection = await asyncpg.connect(archived_trail.database.server_url)

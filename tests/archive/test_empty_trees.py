@@ -10,7 +10,7 @@ from ledger.archive.targets import Target
 from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
 from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
 from tests.support.clusters import Database
-from tests.support.restoring import contents, means, verified
+from tests.support.restoring import contents, restore_inputs, verified
 from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -35,7 +35,9 @@ async def test_a_checkpoint_of_size_0_is_archived_verified_and_restored(
     for verdict in await verify_archive(folder, ORG, how, keyring=RING, live=live):
         assert verdict.valid, verdict
     before = await contents(archived_trail.database)
-    await Restore(folder, database_of_module.owner_url, means(archived_trail.memory)).run([ORG])
+    await Restore(folder, database_of_module.owner_url, restore_inputs(archived_trail.memory)).run(
+        [ORG]
+    )
     assert await contents(database_of_module) == before
     assert await verified(database_of_module, archived_trail.memory) == []
 

@@ -13,7 +13,7 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import FoundRow, QwedRowFinder
 from ledger.core.reading.trail import TrailReader
 from tests.support.archives import ArchivedFilesCheck
-from tests.support.retaining import FEBRUARY, JANUARY, MARCH, keep, moment, retaining
+from tests.support.retaining import FEBRUARY, JANUARY, MARCH, moment, retaining, set_retention
 from tests.support.trails import KEY, ORG, ORG_ID, draft
 
 
@@ -47,7 +47,7 @@ async def test_a_row_is_found_in_the_archive_with_its_live_correction(
     finder = QwedRowFinder(archived_trail.server, reader)
     try:
         before = await all_rows(finder)
-        await keep(archived_trail, 1)
+        await set_retention(archived_trail, 1)
         async with retaining(archived_trail, folder) as retention:
             assert await retention.drop_month(JANUARY) is not None
         assert await all_rows(finder) == before

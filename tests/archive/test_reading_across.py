@@ -14,7 +14,7 @@ from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from tests.support.archives import KEYS, ArchivedFilesCheck
-from tests.support.retaining import FEBRUARY, JANUARY, keep, load, retaining
+from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
 from tests.support.serving import Server, start_server
 from tests.support.trails import ORG, RING
 
@@ -40,7 +40,7 @@ async def server(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> AsyncIterator[Server]:
     """A server on a trail of three months: 600 entries, 30, and 10."""
-    await load(archived_trail, folder, 600, 30, 10)
+    await append_three_months(archived_trail, folder, 600, 30, 10)
     data_dir = tmp_path / "server"
     data_dir.mkdir()
     for name, content in (
@@ -114,7 +114,7 @@ async def test_the_same_answers(
     server: Server, archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     before = await asyncio.to_thread(answers, server, archived_trail)
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         for month in (JANUARY, FEBRUARY):
             assert await retention.drop_month(month) is not None
@@ -135,7 +135,7 @@ async def test_the_same_answers(
 async def test_entries_of_an_altered_archive_are_not_returned(
     server: Server, archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         await retention.drop_month(JANUARY)
     listed = await asyncio.to_thread(pages, server, "order=asc&limit=1000")

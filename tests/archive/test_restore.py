@@ -20,7 +20,7 @@ from ledger.storage.restoring_anchors import AnchorRows
 from tests.support.appending import new_org, process, sound_trail, superuser
 from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import TABLES, contents, means, signed_trail_of, verified
+from tests.support.restoring import TABLES, contents, restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
 from tests.support.trails import ORG, ORG_ID
 
@@ -42,16 +42,16 @@ async def test_the_drill(
     await archived_trail.grow(255, 1, 700)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
-    told: list[int] = []
+    progress: list[int] = []
     restore = Restore(
         folder,
         migrated_database.owner_url,
-        means(archived_trail.memory),
-        on_progress=lambda _, done, of: told.append(done),
+        restore_inputs(archived_trail.memory),
+        on_progress=lambda _, done, of: progress.append(done),
     )
     (restored,) = await restore.run([ORG])
     assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
-    assert told[-1] == 1_261
+    assert progress[-1] == 1_261
     assert await contents(migrated_database) == before
     assert await verified(migrated_database, archived_trail.memory) == []
     async with process(migrated_database.server_url) as running:
@@ -69,7 +69,7 @@ async def test_the_drill(
     await sound_trail(migrated_database, ACME)
     assert await verified(migrated_database, archived_trail.memory) == []
     with pytest.raises(RestoreRefused, match="already has entries"):
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
 
 
 async def test_archiving_continues_in_the_same_archive(
@@ -77,7 +77,9 @@ async def test_archiving_continues_in_the_same_archive(
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
-    await Restore(folder, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    await Restore(folder, migrated_database.owner_url, restore_inputs(archived_trail.memory)).run(
+        [ORG]
+    )
     async with signed_trail_of(migrated_database, archived_trail) as again:
         written = await again.archive(folder)
         assert (written.size, written.objects) == (320, 0)
@@ -106,9 +108,9 @@ async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
             owner = RestoreTransaction if hasattr(RestoreTransaction, step) else AnchorRows
             patch.setattr(owner, step, _killed)
             with pytest.raises(Killed):
-                await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+                await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
         assert await contents(migrated_database) == nothing, step
-    await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+    await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert await contents(migrated_database) == before
 
 
@@ -128,7 +130,7 @@ async def test_a_tampered_archive_does_not_come_back(
         for at in sorted({0, len(data) // 3, len(data) // 2, len(data) - 2}):
             path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
             try:
-                await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+                await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
             except QuireError:
                 refused += 1
                 assert await contents(migrated_database) == nothing, key
@@ -146,7 +148,7 @@ async def test_other_keys_than_the_pinned_ones_are_refused(
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
-    others = means()._replace(pins=log_keys(2).public().pins())
+    others = restore_inputs()._replace(pins=log_keys(2).public().pins())
     with pytest.raises(RestoreRefused, match="not the history of the log's keys"):
         await Restore(folder, migrated_database.owner_url, others).run([ORG])
 
@@ -158,9 +160,11 @@ async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepte
     await archived_trail.archive(folder)
     await archived_trail.grow(5)
     with pytest.raises(RestoreRefused, match="5 would be lost"):
-        await Restore(folder, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+        await Restore(
+            folder, migrated_database.owner_url, restore_inputs(archived_trail.memory)
+        ).run([ORG])
     restore = Restore(
-        folder, migrated_database.owner_url, means(archived_trail.memory), shorter=True
+        folder, migrated_database.owner_url, restore_inputs(archived_trail.memory), shorter=True
     )
     (restored,) = await restore.run([ORG])
     assert (restored.entries, restored.lost) == (30, 5)
@@ -180,7 +184,9 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
     database = await storage.Database.open(migrated_database.server_url, size=1)
     try:
         await orgs.insert_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
-        (restored,) = await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        (restored,) = await Restore(folder, migrated_database.owner_url, restore_inputs()).run(
+            [ORG]
+        )
         assert restored.with_keys
         record = await orgs.org_by_id(database, ORG_ID)
     finally:
@@ -200,7 +206,7 @@ async def test_sealed_months_accept_only_restored_entries(
         month = archived_trail.rows[0].anchored_at
         await connection.execute("SELECT quire_create_entries_partition($1)", month)
         await connection.execute("SELECT quire_seal_partitions(now())")
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="sealed"):
             await connection.execute(
                 "INSERT INTO entries SELECT org_id, 9, anchored_at, 0, 0, '', '', '', '' "
@@ -244,7 +250,7 @@ async def test_orgs_are_restored_one_after_another(
     await archived_trail.archive(folder)
     await archived_trail.writer(folder).archive(record)
     before = await contents(archived_trail.database)
-    restore = Restore(folder, migrated_database.owner_url, means())
+    restore = Restore(folder, migrated_database.owner_url, restore_inputs())
     await restore.run([ORG])
     async with superuser(migrated_database) as connection:
         unknown = "SELECT count(*) FROM anchor_leaves WHERE org_id = -1"

@@ -14,7 +14,7 @@ from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
 from tests.support.archives import ArchivedFilesCheck
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import means, restored
+from tests.support.restoring import restore_inputs, restored
 from tests.support.serving import Server
 from tests.support.signing import fetch
 from tests.support.trails import ORG
@@ -52,7 +52,7 @@ async def test_an_unknown_privacy_is_refused(
     await archived_trail.archive(folder)
     await replace_org_json(folder, ORG, privacy="open")
     with pytest.raises(RestoreRefused, match="privacy"):
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
 
 
 async def test_no_log_is_restored_as_public(
@@ -61,7 +61,7 @@ async def test_no_log_is_restored_as_public(
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
     await replace_org_json(folder, ORG, log_public=True)
-    (one,) = await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+    (one,) = await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert one.was_public
     assert [row[0] for row in await fetch(migrated_database, "SELECT log_public FROM orgs")] == [
         False

@@ -17,7 +17,7 @@ from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
 from ledger.storage.copy_out import open_snapshot
 from tests.support.archives import HISTORY, ArchivedFilesCheck
-from tests.support.retaining import FEBRUARY, JANUARY, keep, load, retaining
+from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
 from tests.support.trails import ORG, ORG_ID, RING
 
 
@@ -43,8 +43,8 @@ async def trail_without_months(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> ArchivedFilesCheck:
     """A trail of 1,100 entries, the first 1,060 of which are only in the archive."""
-    await load(archived_trail, folder, 1_050, 10, 40)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 1_050, 10, 40)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         await retention.drop_month(JANUARY)
         await retention.drop_month(FEBRUARY)
@@ -113,8 +113,8 @@ async def test_no_month_is_dropped_while_a_snapshot_reads(
     archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
-    await load(archived_trail, folder, 30, 10, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 10, 5)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         async with open_snapshot(archived_trail.database.server_url) as snapshot:
             with pytest.raises(RetentionRefused, match="stays in the database for now"):

@@ -19,7 +19,7 @@ from ledger.storage.database import Database
 KIB = 1024
 
 
-class VerificationSetup(msgspec.Struct):
+class BuildOrder(msgspec.Struct):
     """The order: bundle entries 0 to ``count - 1`` of an org into a file."""
 
     url: str
@@ -29,7 +29,7 @@ class VerificationSetup(msgspec.Struct):
     path: str
 
 
-class AppendOutcome(msgspec.Struct):
+class BuildOutcome(msgspec.Struct):
     """The bundle's seconds, and the process's peak memory before and after it, in bytes."""
 
     seconds: float
@@ -47,7 +47,7 @@ def peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * KIB
 
 
-async def build(order: VerificationSetup) -> AppendOutcome:
+async def build(order: BuildOrder) -> BuildOutcome:
     """Carry out the order."""
     database = await Database.open(order.url, size=2)
     try:
@@ -68,11 +68,11 @@ async def build(order: VerificationSetup) -> AppendOutcome:
                 size += file.write(piece)
     finally:
         await database.close()
-    return AppendOutcome(time.perf_counter() - started, before, peak(), size)
+    return BuildOutcome(time.perf_counter() - started, before, peak(), size)
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=VerificationSetup)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=BuildOrder)
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(order))))
 
 

@@ -56,7 +56,7 @@ async def test_an_unreachable_authority_delays_only_stamps(
             done = await attestation.attest(stamp=True)
             assert done.tokens == 0
             assert len(done.problems) == 1
-            assert f"anchor {size}" in done.problems[0]
+            assert f"anchor {size}" in done.problems[0].reason
         timestamp_authority.mode = Mode.GOOD
         assert (await attestation.attest(stamp=True)).tokens == 1
         assert await trees.tokens(server.database, 4)

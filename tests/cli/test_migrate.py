@@ -27,7 +27,7 @@ def test_migrations_run_once(empty_database: Database) -> None:
     assert first.stdout.decode().splitlines() == [f"applied {name}" for name in ALL]
     again = run("migrate", settings=settings)
     assert (again.returncode, again.stdout) == (0, b"")
-    assert b"nothing to do" in again.stderr
+    assert b"nothing to migrate" in again.stderr
 
 
 def test_migrate_as_json(database: Database) -> None:

@@ -133,7 +133,9 @@ def test_options_and_allow_name_each_route_s_methods(here: Office, path: str) ->
         refused = answered(here, method, filled, here.key)
         assert refused.status == 405, method
         assert set(refused.headers["allow"].split(", ")) == expected
-        assert (refused.body == b"") == (method == "HEAD")  # type: ignore[attr-defined]
+        body: bytes = refused.body  # type: ignore[attr-defined]
+        assert (body == b"") == (method == "HEAD")
+        assert not body or f"{method} is not supported here; use ".encode() in body
 
 
 def test_options_of_the_server_are_answered(here: Office) -> None:

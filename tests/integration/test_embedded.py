@@ -387,7 +387,7 @@ class TestAsRoot:
     ) -> None:
         EmbeddedPostgres(closed_directory / "a").initialise()
         subprocess.run(["rm", "-r", system_state], check=True)
-        with pytest.raises(EmbeddedPostgresError, match="which is gone"):
+        with pytest.raises(EmbeddedPostgresError, match="which does not exist"):
             EmbeddedPostgres(closed_directory / "a").initialise()
 
     def test_a_folder_closed_later_is_named(self, data_dir: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_key_sees_the_rows_of_its_own_org_only(shared_server: Server) -> None:
     assert all(own == seen for own, seen in found)
     with (
         LedgerClient(shared_server.url, shared_server.platform_key) as platform,
-        pytest.raises(InvalidRequestError, match="use a key of the org"),
+        pytest.raises(InvalidRequestError, match="use an API key of the org"),
     ):
         platform.verify_entry(1)
 

@@ -31,7 +31,9 @@ async def test_a_failed_task_is_restarted(
     await Services._keep(object(), FAILING)  # type: ignore[arg-type]
     assert len(began) == 3
     said = capsys.readouterr()
-    assert (said.out + said.err).count("a double that raises") == 1
+    logged = said.out + said.err
+    assert logged.count("failed and is started again") == 1
+    assert "RuntimeError: a double that raises" in logged
 
 
 async def test_a_connection_lost_before_it_listens_is_replaced(

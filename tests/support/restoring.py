@@ -59,7 +59,7 @@ async def contents(database: Database) -> dict[str, bytes]:
     return copies
 
 
-def means(memory: Path | None = None) -> RestoreInputs:
+def restore_inputs(memory: Path | None = None) -> RestoreInputs:
     """The inputs of an operator who kept the keys, and optionally the signer's memory."""
     return RestoreInputs(
         RING,
@@ -105,10 +105,10 @@ async def verified(database: Database, memory: Path) -> list[str]:
 
 async def restored(server: Server, folder: Target, database: Database) -> RestoreResult:
     assert server.services is not None
-    means = RestoreInputs(
+    inputs = RestoreInputs(
         server.services.keyring(False),
         signed_trees.KEYS.public().pins(),
         lambda slug: new_org_key(bytes.fromhex(MASTER_KEY), slug),
     )
-    (one,) = await Restore(folder, database.owner_url, means).run([server.org])
+    (one,) = await Restore(folder, database.owner_url, inputs).run([server.org])
     return one

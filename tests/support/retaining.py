@@ -31,14 +31,14 @@ def moment(month: date) -> int:
     return from_datetime(datetime(month.year, month.month, 5, 12, tzinfo=UTC))
 
 
-async def load(trail: ArchivedFilesCheck, target: Target, *counts: int) -> None:
+async def append_three_months(trail: ArchivedFilesCheck, target: Target, *counts: int) -> None:
     """Append so many entries in January, February and March of 2026; sign and archive them."""
     for month, count in zip((JANUARY, FEBRUARY, MARCH), counts, strict=False):
         await trail.grow(count, now_us=moment(month))
     await trail.archive(target)
 
 
-async def keep(trail: ArchivedFilesCheck, months: int | None) -> None:
+async def set_retention(trail: ArchivedFilesCheck, months: int | None) -> None:
     """Set the retention policy, seal the past months, and create partitions for those to come."""
     await dropped_months.set_keep_months(trail.database.owner_url, months)
     await partitions.prepare(trail.server, datetime.now(UTC))

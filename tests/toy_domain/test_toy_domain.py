@@ -179,7 +179,7 @@ def test_a_wrong_setting_is_explained(variable: str, value: str, said: str) -> N
 
 
 def test_without_the_domain_its_settings_are_unknown() -> None:
-    with pytest.raises(SettingsError, match="QUIRE_TOY_TURNS is no setting of this version"):
+    with pytest.raises(SettingsError, match="QUIRE_TOY_TURNS is not a setting of this version"):
         Settings.from_env({"QUIRE_TOY_TURNS": "9"})
 
 

@@ -26,7 +26,7 @@ def record(message: str, error: BaseException | None) -> logging.LogRecord:
         ("Unclosed transport", asyncpg.ConnectionDoesNotExistError("x"), True),
     ],
 )
-def test_only_lost_connections_are_left_out(
+def test_only_lost_connections_are_is_logged(
     message: str, error: BaseException | None, kept: bool
 ) -> None:
     assert _is_logged(record(message, error)) is kept

@@ -14,7 +14,7 @@ from tests.verification.signed import SignedInclusion
 async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
     """A superuser's connection to the module's database, with the trail written again."""
     superuser = await Superuser.of(database_of_module)
-    await superuser.lay()
+    await superuser.replace_rows()
     yield superuser
     await superuser.close()
 

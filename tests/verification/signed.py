@@ -57,7 +57,9 @@ class SignedInclusion:
             anchors=[SignedTreeHead(*anchors)] if anchors else [],
         )
 
-    async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
+    async def replace_rows(
+        self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD
+    ) -> None:
         """Replace the entries under the unchanged signed tree."""
         await self.superuser.connection.execute("TRUNCATE entries, heads")
         await self.superuser.put_rows(rows, head)

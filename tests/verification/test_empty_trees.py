@@ -18,7 +18,7 @@ from tests.verification.signed import FAR, KEYS, SignedInclusion, kinds
 @pytest.fixture
 async def empty_trail(superuser: Superuser, signed: SignedInclusion) -> SignedInclusion:
     """A signed trail without entries."""
-    await superuser.lay([], EMPTY_HEAD)
+    await superuser.replace_rows([], EMPTY_HEAD)
     await signed.execute("TRUNCATE checkpoints, trees, tile_parts, anchor_leaves")
     signed.memory.unlink()
     await signed.sign(2)
@@ -35,7 +35,7 @@ async def test_a_trail_without_entries_stays_incomplete(empty_trail: SignedInclu
 
 
 async def test_entries_after_only_size_0_are_not_signed(empty_trail: SignedInclusion) -> None:
-    await empty_trail.lay(ROWS, HEAD)
+    await empty_trail.replace_rows(ROWS, HEAD)
     result = await empty_trail.verify(empty_trail.trust(), limits=FAR)
     assert result.errors == []
     assert result.unsigned_entries == COUNT
@@ -55,7 +55,7 @@ async def test_a_forged_checkpoint_of_size_0_is_named(empty_trail: SignedInclusi
 async def test_a_grown_trail_is_verified_with_its_checkpoint_of_size_0(
     empty_trail: SignedInclusion,
 ) -> None:
-    await empty_trail.lay(ROWS, HEAD)
+    await empty_trail.replace_rows(ROWS, HEAD)
     await empty_trail.sign()
     result = await empty_trail.verify(empty_trail.trust())
     assert (result.valid, result.errors) == (True, [])

@@ -65,7 +65,7 @@ async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedInclusion)
 
 
 async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedInclusion) -> None:
-    await signed.superuser.lay()
+    await signed.superuser.replace_rows()
     result = await signed.verify()
     assert (result.verdict, result.unsigned_entries) == ("incomplete", COUNT)
     assert {getattr(result.checks, name) for name in OF_TREES} == {"not_checked"}
@@ -76,7 +76,7 @@ async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedInclu
 
 @pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
 async def test_a_tail_cut_with_its_head_row(signed: SignedInclusion, left: int) -> None:
-    await signed.lay(ROWS[:left], head_at(left - 1))
+    await signed.replace_rows(ROWS[:left], head_at(left - 1))
     result = await signed.verify()
     assert faults(result) == [(left, "truncated"), (left, "below_signed")]
     assert (result.checks.tree, result.checks.checkpoints) == (False, True)
@@ -85,14 +85,14 @@ async def test_a_tail_cut_with_its_head_row(signed: SignedInclusion, left: int) 
 
 @pytest.mark.parametrize("head", [EMPTY_HEAD, None])
 async def test_a_wiped_org(signed: SignedInclusion, head: ChainHead | None) -> None:
-    await signed.lay([], head)
+    await signed.replace_rows([], head)
     result = await signed.verify()
     assert kinds(result) - {"head_missing"} == {"wiped", "below_signed"}
     assert (result.checks.tree, result.checks.links) == (False, False)
 
 
 async def test_a_wiped_org_and_its_tree(signed: SignedInclusion) -> None:
-    await signed.lay([], EMPTY_HEAD)
+    await signed.replace_rows([], EMPTY_HEAD)
     for table in ("trees", "checkpoints", "tile_parts"):
         await signed.execute(f"DELETE FROM {table} WHERE org_id = {ORG_ID}")
     result = await signed.verify()
@@ -111,11 +111,11 @@ async def restored_later(signed: SignedInclusion, size: int) -> AsyncIterator[No
     for table, rows in copies.items():
         await signed.execute(f"TRUNCATE {table}")
         await signed.superuser.connection.copy_records_to_table(table, records=rows)
-    await signed.lay(ROWS[:size], head_at(size - 1))
+    await signed.replace_rows(ROWS[:size], head_at(size - 1))
 
 
 async def test_a_database_restored_from_an_old_backup(signed: SignedInclusion) -> None:
-    await signed.superuser.lay()
+    await signed.superuser.replace_rows()
     signed.memory.unlink()
     await signed.sign(rounds=2)
     async with restored_later(signed, 1_400):
@@ -133,7 +133,7 @@ async def test_the_signer_s_memory_is_checked_against_the_entries(
     """The newest checkpoint is removed, and the entries that it covered are replaced."""
     prefix, head = trail(3_000, EMPTY_HEAD)
     other, head = extend(ORG_ID, ORG, head, [draft(b"other")] * 500, NOW_US, KEY)
-    await signed.lay([*prefix, *other], head)
+    await signed.replace_rows([*prefix, *other], head)
     for table in ("tile_parts", "checkpoints", "trees"):
         await signed.execute(f"TRUNCATE {table}")
     result = await signed.verify(signed.trust())
@@ -263,7 +263,7 @@ async def test_a_trail_rewritten_by_a_holder_of_the_signing_key(
     rest, head = extend(
         ORG_ID, ORG, head, [draft(b"%d" % n) for n in range(COUNT - first)], NOW_US, KEY
     )
-    await signed.lay([*prefix, *rest], head)
+    await signed.replace_rows([*prefix, *rest], head)
     result = await signed.verify()
     assert kinds(result) == {"rewritten"}
     assert min(fault.seq for fault in result.errors) == first
@@ -277,7 +277,7 @@ async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None
     prefix, head = trail(2_000, EMPTY_HEAD)
     rest, head = extend(ORG_ID, ORG, head, [draft(b"x")] * (COUNT - 2_000), NOW_US, KEY)
     rows = [*prefix, *rest]
-    await signed.lay(rows, head)
+    await signed.replace_rows(rows, head)
     await signed.execute(f"DELETE FROM tile_parts WHERE org_id = {ORG_ID}")
     levels = merkle.Edge().extend([row.entry_hash for row in rows])
     records = [
@@ -293,8 +293,8 @@ async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None
 
 async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: SignedInclusion) -> None:
     leaf = ROWS[1_000].leaf.replace(b"success", b"failure")
-    await signed.superuser.put(1_000, "leaf", leaf)
-    await signed.superuser.put(2_000, "payload", b"")
+    await signed.superuser.set_column(1_000, "leaf", leaf)
+    await signed.superuser.set_column(2_000, "payload", b"")
     await signed.execute("DELETE FROM entries WHERE seq BETWEEN 2500 AND 2600")
     result = await signed.verify()
     assert faults(result) == [

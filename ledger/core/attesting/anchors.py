@@ -24,12 +24,19 @@ OTHER_HISTORY: Final = 422
 """C2SP tlog-witness: the consistency proof from the witness's size does not verify."""
 
 
+class AttestationProblem(NamedTuple):
+    """A timestamp or cosignature that is missing: the peer that did not give it, and the reason."""
+
+    peer: str
+    reason: str
+
+
 class Attested(NamedTuple):
     """The outcome of one turn; ``problems`` are for the log, ``alarms`` are security events."""
 
     tokens: int
     cosignatures: int
-    problems: tuple[str, ...]
+    problems: tuple[AttestationProblem, ...]
     alarms: tuple[str, ...]
 
 
@@ -49,7 +56,7 @@ class AnchorAttestation:
         anchor = await trees.newest_checkpoint(self._database, ANCHOR_LOG)
         if anchor is None:
             return Attested(0, 0, (), ())
-        problems: list[str] = []
+        problems: list[AttestationProblem] = []
         tokens = 0
         if stamp and await attestations.newest_stamped(self._database) < anchor.size:
             tokens = await self._stamp(anchor, problems)
@@ -58,7 +65,7 @@ class AnchorAttestation:
 
     async def renew(self, days: int) -> Attested:
         """Add a token to anchors whose newest is older than ``days``. Raises StorageError."""
-        problems: list[str] = []
+        problems: list[AttestationProblem] = []
         tokens = 0
         for anchor in await attestations.old_tokens(self._database, days, RENEWED_AT_ONCE):
             tokens += await self._stamp(anchor, problems)
@@ -66,18 +73,21 @@ class AnchorAttestation:
                 break
         return Attested(tokens, 0, tuple(problems), ())
 
-    async def _stamp(self, anchor: StoredCheckpoint, problems: list[str]) -> int:
+    async def _stamp(self, anchor: StoredCheckpoint, problems: list[AttestationProblem]) -> int:
         if self._tsa is None:
             return 0
         try:
             token, verified = await self._tsa.stamp(anchor.note)
         except (AttestationError, TimestampError) as error:
-            problems.append(f"no timestamp for anchor {anchor.size}: {error}")
+            reason = f"no timestamp for anchor {anchor.size}: {error}"
+            problems.append(AttestationProblem(self._tsa.name, reason))
             return 0
         await attestations.add_token(self._database, anchor.size, verified.gen_time, token)
         return 1
 
-    async def _cosign(self, anchor: StoredCheckpoint, problems: list[str]) -> tuple[int, list[str]]:
+    async def _cosign(
+        self, anchor: StoredCheckpoint, problems: list[AttestationProblem]
+    ) -> tuple[int, list[str]]:
         done = await attestations.witnesses_of(self._database, anchor.size)
         count = 0
         alarms: list[str] = []
@@ -90,7 +100,8 @@ class AnchorAttestation:
                 if _contradicts(error):
                     alarms += await self._alarm(witness, error)
                     continue
-                problems.append(f"no cosignature for anchor {anchor.size}: {error}")
+                reason = f"no cosignature for anchor {anchor.size}: {error}"
+                problems.append(AttestationProblem(witness.name, reason))
                 continue
             for signature, *_ in cosignatures:
                 key = _key_of(signature.name, signature.key_id)

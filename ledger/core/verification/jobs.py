@@ -241,6 +241,7 @@ class VerificationJobs:
             "a verification's result can't be stored",
             "a verification's result is stored",
             quiet_s=0,
+            grace_s=GRACE_S,
         )
         for _ in range(attempts):
             try:
@@ -248,7 +249,12 @@ class VerificationJobs:
                     running.job_id, state, advance, text, None if result else error
                 )
             except DatabaseUnavailable as unavailable:
-                trouble.failed(plain(_log.warning), str(unavailable), job=running.job_id)
+                trouble.failed(
+                    plain(_log.warning),
+                    str(unavailable),
+                    early=plain(_log.info),
+                    job=running.job_id,
+                )
                 await asyncio.sleep(HEARTBEAT_S)
             else:
                 trouble.fine()

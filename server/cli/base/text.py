@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 
 def printable(text: str, *, keep_lines: bool = False) -> str:
-    r"""The text with every character that does not print shown as an escape (`\x1b`).
+    r"""Return the text with every character that does not print as an escape (`\x1b`).
 
     With `keep_lines` the line ends stay as they are.
     """

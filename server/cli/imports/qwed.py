@@ -115,8 +115,8 @@ def import_qwed(  # noqa: PLR0913, PLR0917 - a command's parameters are its opti
     stopped, and to check broken rows again.
 
     \b
-    Exit code 0: every row was checked and is valid. 1: a row is broken, changed or
-    missing. 2: the import failed. 3: rows have no hash or signature.
+    Exit code 0: every row was checked and is valid. 1: a row is broken, changed
+    or missing. 2: the import failed. 3: rows have no hash or signature.
     """
 
     async def run() -> ImportOutcome:
