@@ -1,5 +1,5 @@
 # Two stages: the first builds a virtual environment from the lock files, the
-# second holds that environment, Python and nothing else.
+# second contains only Python and that environment.
 ARG PYTHON_VERSION=3.13
 
 FROM python:${PYTHON_VERSION}-slim AS builder
@@ -9,7 +9,7 @@ RUN python -m venv /opt/quire && python -m venv /opt/build
 
 # Dependencies change seldom, the code often: this layer is kept between builds.
 COPY requirements.txt requirements-build.txt ./
-# Each lock exactly as it stands; `pip check` refuses what does not fit together.
+# Each lock is installed exactly; `pip check` refuses packages that do not fit together.
 RUN /opt/quire/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.txt \
     && /opt/quire/bin/pip check \
     && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.txt \
@@ -32,13 +32,13 @@ RUN groupadd --system --gid 10001 quire \
 COPY --from=builder /opt/quire /opt/quire
 ENV PATH=/opt/quire/bin:$PATH PYTHONUNBUFFERED=1 QUIRE_DATA_DIR=/var/lib/quire
 
-# By number, so that an orchestrator can tell that it is not root.
+# By number, so that an orchestrator can see that the user is not root.
 USER 10001:10001
 WORKDIR /var/lib/quire
 VOLUME /var/lib/quire
 EXPOSE 8080
 
-# Not through urllib: proxy settings must not send this check elsewhere.
+# Not with urllib: proxy settings must not redirect this check.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; port = os.environ.get('QUIRE_PORT', ''); c = http.client.HTTPConnection('127.0.0.1', int(port) if port.isdecimal() else 8080, timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
 

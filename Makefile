@@ -3,25 +3,25 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
-# Where Debian keeps servers, and the PATH of a user often does not lead.
+# Debian installs servers in folders that are often not on a user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input --no-deps
-# A lock is installed exactly as it stands: pip resolves nothing, and .ci/check-packages refuses
-# what does not fit together.
+# A lock is installed exactly: pip resolves nothing, and .ci/check-packages refuses packages that
+# do not fit together.
 INSTALL_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all:
 TYPED := ledger server tests bench .ci/everything_ran.py
 
-# Arguments for pytest (`make test ARGS="-k sequencer"`) or for `quire serve`.
+# Arguments of pytest (`make test ARGS="-k sequencer"`) or of `quire serve`.
 ARGS ?=
 # Tests that run at once: twice as many as two cores take, as many a test waits for a process.
 WORKERS ?= 4
-# Folder of the PostgreSQL programs for `make test-postgres`.
+# The folder of PostgreSQL programs for `make test-postgres`.
 PG_BIN ?=
-# Kill-and-recover rounds of `make torture`.
+# The number of kill-and-recover rounds of `make torture`.
 CYCLES ?= 1000
-# QUICK=1: the benchmark on a tenth of the work.
+# QUICK=1: the benchmark does a tenth of the work.
 QUICK ?=
 
 .PHONY: help
@@ -37,31 +37,32 @@ test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL
 	@.ci/system-packages test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
-# The ring to run while working: all that is pure, with a tenth of the made-up examples, and a thin
-# slice through the real PostgreSQL. A new test of the unit folder is in by itself.
+# The ring to run during work: all pure tests, with a tenth of the generated examples, and a thin
+# slice of the tests on the real PostgreSQL. New tests in tests/unit are included automatically.
 QUICK_RING := tests/unit tests/evidence/test_corpus.py tests/evidence/test_parsers.py tests/client/test_protocol.py tests/cli/test_text.py \
-	tests/cli/test_command_tree.py tests/storage/test_migrate.py tests/storage/test_worm.py \
+	tests/cli/test_command_tree.py tests/cli/test_import_qwed_options.py tests/cli/test_verdicts.py \
+	tests/storage/test_migrate.py tests/storage/test_worm.py \
 	tests/sequencer/test_batching.py tests/sequencer/test_idempotency.py \
-	tests/http/test_adding.py tests/http/test_reading.py tests/verification/test_single.py
+	tests/http/test_adding.py tests/http/test_disclosures.py tests/http/test_reading.py tests/verification/test_single.py
 
 .PHONY: test-quick
 test-quick: .venv/.dev ## Run the pure tests and a thin slice with PostgreSQL, in a tenth of the time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile quick $(ARGS) $(QUICK_RING)
 
 .PHONY: test-slow
-test-slow: .venv/.dev .venv-s3/.done ## Run the tests that the suite leaves out for their time
+test-slow: .venv/.dev .venv-s3/.done ## Run the slow tests, which the suite leaves out
 	@.ci/system-packages test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow --timeout 600 $(ARGS)
 
 test-slow: .venv/.go/.done
 
 .PHONY: test-postgres
-test-postgres: .venv/.dev ## Run the tests of the storage on another PostgreSQL (PG_BIN=folder of initdb)
+test-postgres: .venv/.dev ## Run the storage tests on another PostgreSQL (PG_BIN=folder of initdb)
 	@test -x "$(PG_BIN)/initdb" || { echo "Name a folder that has initdb and postgres: make test-postgres PG_BIN=/usr/lib/postgresql/15/bin" >&2; exit 1; }
 	TEST_POSTGRES_BIN="$(abspath $(PG_BIN))" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/storage $(ARGS)
 
 .PHONY: test-ceph
-test-ceph: .venv/.dev ## Run the tests of object storage against Ceph
+test-ceph: .venv/.dev ## Run the archive tests against Ceph's object storage
 	@.ci/system-packages test-ceph
 	OBJECT_STORAGE=ceph $(BIN)/python -m pytest tests/archive $(ARGS)
 
@@ -69,11 +70,11 @@ test-ceph: .venv/.dev ## Run the tests of object storage against Ceph
 torture: .venv/.dev ## Kill server and database under load, CYCLES=1000 times
 	TORTURE_CYCLES=$(CYCLES) $(BIN)/python -m pytest -m torture --timeout 0 $(ARGS)
 
-# How many times as much damage as in the suite.
+# The factor on the number of damages tried in the suite.
 DAMAGES ?= 10
 
 .PHONY: test-damage
-test-damage: .venv/.dev ## Damage trails, bundles, logs and archives at random: nothing may be called true (DAMAGES=10 times the suite's)
+test-damage: .venv/.dev ## Damage trails, bundles, logs and archives at random: no damaged check may come out true (DAMAGES=10 times the suite's)
 	@.ci/system-packages test
 	DAMAGES=$(DAMAGES) QUIRE_DAMAGES=$$((20 * $(DAMAGES))) $(BIN)/python -m pytest --timeout 0 -rP \
 		-k "never_false or random_damage" tests/verification/test_never_false.py tests/evidence/test_random_damage.py \
@@ -86,11 +87,15 @@ lint: .venv/.dev ## Check style, types and layers
 	$(BIN)/mypy $(wildcard $(TYPED))
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: .venv/.runtime ## Write the tables of docs/ that are made from the code
+	@$(BIN)/python -m server.app.reference
+
 .PHONY: bench
 bench: .venv/.dev ## Measure speed (QUICK=1: a tenth of the work)
 	QUICK=$(QUICK) $(BIN)/python -m bench $(ARGS)
 
-# What `make bench-pairs` compares this checkout with, and in which rows (none: all).
+# The commit that `make bench-pairs` compares this checkout with, and the rows (empty: all).
 BASE ?= HEAD
 ROWS ?=
 
@@ -98,8 +103,8 @@ ROWS ?=
 bench-pairs: .venv/.dev ## Compare CPU per event with a commit (BASE=commit ROWS=append_single,verify_full)
 	$(BIN)/python -m bench.pairs --base $(BASE) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
-# Programs that check our logs and are not ours, and the modules for the one on
-# docs/check-with-others.md, with the go command of .venv. Their checksums are in Go's public log.
+# Independent programs that check our logs, and the modules for the program in
+# docs/check-with-others.md, built with the go command of .venv. Go's public log has their checksums.
 TESSERA := v1.0.4
 GO_MOD := v0.33.0
 GO := env -u GOROOT GOPATH=$(CURDIR)/.venv/.go GOCACHE=$(CURDIR)/.venv/.go-build \
@@ -115,7 +120,7 @@ GO := env -u GOROOT GOPATH=$(CURDIR)/.venv/.go GOCACHE=$(CURDIR)/.venv/.go-build
 test: .venv/.go/.done
 
 .PHONY: lock
-lock: ## Pin every dependency anew (needs uv on the PATH)
+lock: ## Update all lock files (needs uv on the PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(UV_COMPILE) --universal requirements-build.in -o requirements-build.txt
 	$(UV_COMPILE) --universal pyproject.toml --extra server -o requirements.txt
@@ -132,11 +137,11 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps say what .venv holds. Serving needs the first two, all else the third as well.
+# The stamps record the contents of .venv. Serving needs the first two; all other targets need the third too.
 .PHONY: .venv
-.venv: .venv/.dev ## Build the virtual environment only
+.venv: .venv/.dev ## Build only the virtual environment
 
-# Made anew, so that nothing stays from an older lock.
+# Created anew, so that no package of an older lock is left.
 .venv/.locked: requirements.txt requirements-build.txt .ci/find-python
 	@echo "Preparing .venv ..."
 	@python=$$(.ci/find-python); "$$python" -m venv --clear .venv
@@ -154,12 +159,12 @@ clean: ## Remove virtual environments, caches and bench results (never the data 
 	@.ci/check-packages .venv requirements-dev.txt
 	@touch $@
 
-# What the tests run apart from .venv. Object storage: it pins what we leave open, this LocalStack
-# is the last that runs on all our Pythons, and its lock is for Linux, as Windows lacks wheels.
-# And sigstore, which brings pydantic: Litestar takes that up wherever it is installed, and
-# the tests would see another server than the one that ships.
+# Programs that the tests run outside of .venv. LocalStack: it pins packages that we leave open,
+# this version is the last for all our Pythons, and its lock is for Linux, as Windows lacks wheels.
+# And sigstore, which depends on pydantic: Litestar uses pydantic wherever it is installed, so the
+# tests would test another server than the one that ships.
 .PHONY: .venv-s3
-.venv-s3: .venv-s3/.done ## Build what the tests run apart from .venv only
+.venv-s3: .venv-s3/.done ## Build only the environment of the programs that tests run outside of .venv
 
 .venv-s3/.done: requirements-s3.txt .ci/find-python .ci/check-packages
 	@echo "Preparing .venv-s3 ..."

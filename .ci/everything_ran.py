@@ -1,4 +1,4 @@
-"""Exits 1 unless every test of the suite ran and passed, by pytest's own JUnit report.
+"""Exits 1 unless every test of the suite ran and passed, according to pytest's JUnit report.
 
 Usage: everything_ran.py REPORT.xml
 """
@@ -20,7 +20,7 @@ def main() -> int:
 
 
 def _uncollected_files() -> list[str]:
-    """Files that hold tests under a name that pytest passes over."""
+    """Files that contain tests but have a name that pytest does not collect."""
     return [
         f"{path}: holds tests, but pytest collects only test_*.py"
         for path in Path("tests").rglob("*.py")
@@ -42,7 +42,7 @@ def _missing_passes(report: Path) -> list[str]:
 
 
 def _collected() -> int:
-    """How many tests a plain `pytest` would run, all but those marked torture or slow."""
+    """The number of tests that a plain `pytest` runs: all but those marked torture or slow."""
     listing = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:xdist"],
         check=True,

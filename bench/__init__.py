@@ -1,1 +1,1 @@
-"""Speed: what the server does against what the machine could do. `python -m bench`."""
+"""Benchmarks: the server's speed against baselines on the same machine. `python -m bench`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench import tenants
 from bench.figures import Figure, in_turns, ratio
-from bench.load import BATCH_EVENTS, LoadClient, Target, VerificationSetup
+from bench.load import BATCH_EVENTS, LoadClient, LoadOrder, Target
 from bench.scope import Scope
 from bench.signed import settle, settled
 from bench.trails import RawTrail
@@ -22,8 +22,8 @@ UNIT: Final = "events/s"
 def post_batches(
     client: LoadClient, port: int, to: Target, count: int, *, minimal: bool = True
 ) -> float:
-    """Events a second, a thousand a request."""
-    order = VerificationSetup(
+    """Return events per second, with a thousand events per request."""
+    order = LoadOrder(
         port=port,
         targets=[to],
         requests=count,
@@ -35,13 +35,13 @@ def post_batches(
 
 
 def post_singles(client: LoadClient, port: int, to: list[Target], count: int) -> float:
-    """Requests a second, an event each."""
-    order = VerificationSetup(port=port, targets=to, requests=count, connections=SINGLE_CONNECTIONS)
+    """Return requests per second, with one event each."""
+    order = LoadOrder(port=port, targets=to, requests=count, connections=SINGLE_CONNECTIONS)
     return count / client.run(order).seconds
 
 
 def append_batch(scope: Scope) -> Figure:
-    """Batches over HTTP against COPY of the same finished rows into the same table."""
+    """Measure batches over HTTP against COPY of the same finished rows into the same table."""
     stage, count, runs = scope.stage, scope.sized(250, least=2), scope.runs(7)
     served, raw = stage.database(), stage.database()
     (org,) = tenants.create(served)
@@ -66,12 +66,12 @@ def append_batch(scope: Scope) -> Figure:
 
 
 def append_sealed(scope: Scope) -> Figure:
-    """Batches to an org that seals, 5,000 subjects, against the same to a plain one."""
+    """Measure batches to an org that seals, 5,000 subjects, against the same to a plain org."""
     stage, count, runs = scope.stage, scope.sized(250, least=2), scope.runs(7)
     served = stage.database()
     (plain,), (sealed,) = tenants.create(served), tenants.create(served, seals=True)
     with stage.server(served) as port, LoadClient() as client:
-        # Every subject is met once before the clock runs: its key is made on first use.
+        # Every subject occurs once before the clock starts: its key is made on first use.
         first_use = post_batches(client, port, sealed.entries, 5)
         post_batches(client, port, plain.entries, 5)
         settle(served)
@@ -84,7 +84,7 @@ def append_sealed(scope: Scope) -> Figure:
 
 
 def append_single(scope: Scope) -> Figure:
-    """Single events over 64 connections, against a bare app that decodes the same body."""
+    """Measure single events over 64 connections against a bare app that decodes the same body."""
     stage, count, runs = scope.stage, scope.sized(30_000, least=200), scope.runs(7)
     served = stage.database()
     (org,) = tenants.create(served)
@@ -101,7 +101,7 @@ def append_single(scope: Scope) -> Figure:
 
 
 def append_many_orgs(scope: Scope) -> Figure:
-    """Single events spread over 10,000 orgs, each by its own key, against one org."""
+    """Measure single events spread over 10,000 orgs, each with its own key, against one org."""
     stage, count, runs = scope.stage, scope.sized(30_000, least=200), scope.runs(7)
     served = stage.database()
     many = [org.entries for org in tenants.create(served, scope.whole(MANY_ORGS))]

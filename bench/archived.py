@@ -1,4 +1,4 @@
-"""An archive as its writer would have left it, laid as files without a database."""
+"""An archive in the writer's format, written as files without a database."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ KEYS: Final = log_keys()
 HISTORY: Final = KEYS.public()
 SIGNED_US: Final = 1_767_268_800_000_000
 _DISTINCT_EVENTS: Final = 20_000
-_AT_ONCE: Final = 100 * TILE_WIDTH
+_BATCH_ENTRIES: Final = 100 * TILE_WIDTH
 _NONCE: Final = bytes(32)
 
 
 def lay(root: Path, count: int) -> Path:
-    """Write the archive of a trail of ``count`` entries, and of the anchor log; the trail's folder."""
+    """Write the archives of a trail of ``count`` entries and of the anchor log.
+
+    Returns the trail's folder.
+    """
     folder = root / SLUG
     drafts = [events.draft(number) for number in range(_DISTINCT_EVENTS)]
     levels: dict[int, list[bytes]] = {}
     edge, head = Edge(), EMPTY_HEAD
-    for first in range(0, count, _AT_ONCE):
-        some = [drafts[n % _DISTINCT_EVENTS] for n in range(first, min(first + _AT_ONCE, count))]
-        rows, head = extend(1, SLUG, head, some, SIGNED_US, KEYRING.active)
+    for first in range(0, count, _BATCH_ENTRIES):
+        last = min(first + _BATCH_ENTRIES, count)
+        batch = [drafts[n % _DISTINCT_EVENTS] for n in range(first, last)]
+        rows, head = extend(1, SLUG, head, batch, SIGNED_US, KEYRING.active)
         for level, hashes in edge.extend([row.entry_hash for row in rows]).items():
             levels.setdefault(level, []).extend(hashes)
         for start in range(0, len(rows), TILE_WIDTH):
@@ -71,7 +75,7 @@ def _lay_entries(folder: Path, rows: list[StoredEntry]) -> None:
 
 
 def _lay_log(folder: Path, origin: str, edge: Edge, levels: dict[int, list[bytes]]) -> bytes:
-    """Tiles, note and keys; returns the note."""
+    """Write a log's tiles, note and keys; return the note."""
     for tile in tiles_of(edge.size):
         start = tile.index * TILE_WIDTH
         _put(folder, tile.path(), b"".join(levels[tile.level][start : start + tile.width]))

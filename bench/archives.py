@@ -1,4 +1,4 @@
-"""The row about archives: how fast one in a folder is verified."""
+"""The row on archives: the speed of verifying an archive in a folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MB: Final = 1_000_000
 
 
 class VerdictWrong(Exception):
-    """A good archive did not verify."""
+    """A valid archive did not verify."""
 
 
 def archive_verify(scope: Scope) -> Figure:
-    """Every object of a trail's archive verified, against BLAKE3 and SHA-256 of the same bytes."""
+    """Measure verifying all objects of an archive against BLAKE3 and SHA-256 of the same bytes."""
     count = scope.whole(ENTRIES, least=LEAST_ENTRIES)
     root = scope.stage.directory / "archive"
     folder = lay(root, count)
@@ -45,12 +45,12 @@ def archive_verify(scope: Scope) -> Figure:
 
 
 def _verify(root: Path, count: int) -> float:
-    """Seconds from the call to the verdict, on all cores."""
+    """Return the seconds from the call to the verdict, on all cores."""
     started = time.perf_counter()
     verdict = asyncio.run(_verdict(root))
     took = time.perf_counter() - started
     if not verdict.valid or verdict.entries != count:
-        raise VerdictWrong(f"expected {count} good entries, found {verdict}")
+        raise VerdictWrong(f"expected {count} valid entries, got {verdict}")
     return took
 
 
@@ -62,7 +62,7 @@ async def _verdict(root: Path) -> ArchiveVerdict:
 
 
 def _hash(files: list[Path]) -> float:
-    """Seconds to read every file and hash it with both, in one process."""
+    """Return the seconds to read every file and hash it with both, in one process."""
     started = time.perf_counter()
     for path in files:
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Row about making evidence: a bundle of a whole trail, streamed into a file."""
+"""The row on making evidence: a bundle of a whole trail, streamed into a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.database import Database
 from ledger.storage.log_keys import publish_history
-from tests.bundling.measured import AppendOutcome, VerificationSetup
+from tests.bundling.measured import BuildOrder, BuildOutcome
 from tests.support.signing import checkpointer, log_keys
 
 ENTRIES: Final = 100_000
@@ -36,9 +36,9 @@ MIB: Final = 2**20
 
 
 def bundle_build(scope: Scope) -> Figure:
-    """Entries a second of a bundle with proofs, payloads and anchor; against a zip of its members.
+    """Measure building a bundle with proofs, payloads and anchor, in entries per second.
 
-    The zip is what Python makes of the same members in memory, each with its two digests.
+    The baseline is a zip of the same members, made by Python in memory, with two digests each.
     """
     scratch = scope.stage.database()
     (org,) = tenants.create(scratch)
@@ -48,7 +48,7 @@ def bundle_build(scope: Scope) -> Figure:
     uvloop.run(_sign(scratch.server_url, memory))
     trails.vacuum(scratch)
     path = scope.stage.directory / f"{scratch.name}.zip"
-    order = VerificationSetup(
+    order = BuildOrder(
         scratch.server_url, OrgFacts(org.org_id, org.slug, False, b""), MASTER_KEY, count, str(path)
     )
     outcomes = [_build(order)]
@@ -82,15 +82,15 @@ async def _sign(url: str, memory: Path) -> None:
         await signer.anchor()
 
 
-def _build(order: VerificationSetup) -> AppendOutcome:
-    """One bundle, in a process of its own."""
+def _build(order: BuildOrder) -> BuildOutcome:
+    """Build one bundle in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bundling.measured"],
         input=msgspec.json.encode(order),
         stdout=subprocess.PIPE,
         check=True,
     )
-    return msgspec.json.decode(done.stdout, type=AppendOutcome)
+    return msgspec.json.decode(done.stdout, type=BuildOutcome)
 
 
 def _check(path: Path, count: int) -> None:
@@ -106,7 +106,7 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _zip(members: list[tuple[str, bytes]]) -> float:
-    """Seconds for a zip of these members, stored, with SHA-256 and BLAKE3 of each."""
+    """Return the seconds for a stored zip of these members, with SHA-256 and BLAKE3 of each."""
     started = time.perf_counter()
     with zipfile.ZipFile(BytesIO(), "w", zipfile.ZIP_STORED) as bundle:
         for name, data in members:

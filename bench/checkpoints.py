@@ -1,4 +1,4 @@
-"""Rows about the checkpointer: how far it is behind the appends, and what it costs them."""
+"""The rows on the checkpointer: its lag behind the appends, and its cost to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WATCHED_ORGS: Final = 200
 
 
 def checkpoint_lag(scope: Scope) -> Figure:
-    """Seconds from a commit to a checkpoint of it, one org at the full append rate: p99."""
+    """Measure the seconds from a commit to its checkpoint, one org at the full rate: p99."""
     stage, count, runs = scope.stage, scope.sized(600, least=20), scope.runs(3)
     served = stage.database()
     (org,) = tenants.create(served)
@@ -37,7 +37,7 @@ def checkpoint_lag(scope: Scope) -> Figure:
 
 
 def _many_orgs(scope: Scope) -> dict[str, float]:
-    """The same with single events spread over many orgs, all of them active."""
+    """Measure the lag with single events spread over many orgs, all of them active."""
     stage, count = scope.stage, scope.sized(60_000, least=200)
     served = stage.database()
     orgs = tenants.create(served, scope.sized(MANY_ORGS, least=20))
@@ -57,7 +57,7 @@ def _many_orgs(scope: Scope) -> dict[str, float]:
 
 
 def checkpoint_cost(scope: Scope) -> Figure:
-    """Batches with a signer that follows them against the same without one."""
+    """Measure batches with a running signer against batches without a signer."""
     stage, count, runs = scope.stage, scope.sized(500, least=2), scope.runs(5)
     signed, bare = stage.database(), stage.database()
     (org,), (other,) = tenants.create(signed), tenants.create(bare)
@@ -68,7 +68,7 @@ def checkpoint_cost(scope: Scope) -> Figure:
     ):
 
         def measure() -> float:
-            # What comes before the clock leaves the signer as much to do as it will have after.
+            # This leaves the signer as much unfinished work at the start as at the end.
             post_batches(client, with_signer, org.entries, max(count // 5, 1))
             return post_batches(client, with_signer, org.entries, count)
 

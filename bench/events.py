@@ -16,13 +16,13 @@ SUBJECTS: Final = 5_000
 ACTORS: Final = 200
 _ACTIONS: Final = ("approve", "reject", "create", "update")
 _SUBJECT_STEP: Final = 2_741
-"""Coprime to SUBJECTS: every subject comes up before one comes twice."""
+"""Coprime to SUBJECTS: every subject occurs once before any occurs twice."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Event(msgspec.Struct):
-    """An event as a caller might declare it; the no-op route decodes the same body into it."""
+    """An event as a caller might declare it; the no-op route decodes its body into this type."""
 
     event_type: str
     actor: str
@@ -36,17 +36,17 @@ class Event(msgspec.Struct):
 
 
 def subject(number: int) -> str:
-    """The subject of event ``number``."""
+    """Return the subject of event ``number``."""
     return f"customer-{number * _SUBJECT_STEP % SUBJECTS:05d}@example.com"
 
 
 def actor(number: int) -> str:
-    """The actor of event ``number``."""
+    """Return the actor of event ``number``."""
     return f"clerk-{number % ACTORS:03d}"
 
 
 def event(number: int) -> bytes:
-    """Event ``number`` as JSON of exactly 254 bytes."""
+    """Return event ``number`` as JSON of exactly 254 bytes."""
     action = _ACTIONS[number % len(_ACTIONS)]
     made = Event(
         f"invoice.{action}",
@@ -66,12 +66,12 @@ def event(number: int) -> bytes:
 
 
 def batch(first: int, count: int) -> bytes:
-    """``count`` events as a JSON array."""
+    """Return ``count`` events as a JSON array."""
     return b"[" + b",".join(event(number) for number in range(first, first + count)) + b"]"
 
 
 def draft(number: int) -> Draft:
-    """Event ``number`` as a plain org's server drafts it."""
+    """Return the draft that the server makes of event ``number`` in a plain org."""
     (parsed,), _ = parse_json(event(number), max_events=1, max_payload=EVENT_BYTES)
     fields = parsed.fields
     return Draft(

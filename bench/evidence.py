@@ -1,4 +1,4 @@
-"""Rows about evidence: `quire-verify` as a process, on many entries and on one."""
+"""The rows on evidence: `quire-verify` as a process, on many entries and on one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENTRIES: Final = 10_000
 LEAST_ENTRIES: Final = 100
 TURNS: Final = 7
 _VERIFY: Final = ("-m", "ledger.evidence.cli")
-_TELLING_PEAK: Final = """
+_VERIFY_AND_PRINT_PEAK: Final = """
 import re, sys
 from ledger.evidence.cli import main
 assert main(sys.argv[1:]) == 0
@@ -29,11 +29,11 @@ sys.stderr.write(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()
 
 
 class VerdictWrong(Exception):
-    """A good bundle did not verify."""
+    """A valid bundle did not verify."""
 
 
 def bundle_verify(scope: Scope) -> Figure:
-    """Seconds to the verdict on ten thousand entries, against hashing the file's bytes."""
+    """Measure the seconds to the verdict on 10,000 entries, against hashing the file's bytes."""
     count = scope.whole(ENTRIES, least=LEAST_ENTRIES)
     bundle = _written(scope, count)
     ours, theirs = in_turns(
@@ -52,7 +52,7 @@ def bundle_verify(scope: Scope) -> Figure:
 
 
 def verifier_start(scope: Scope) -> Figure:
-    """Seconds to the verdict on one entry, against an interpreter that does nothing."""
+    """Measure the seconds to the verdict on one entry, against an idle interpreter."""
     bundle = _written(scope, 1)
     ours, theirs = in_turns(
         lambda: _run(*_VERIFY, str(bundle)), lambda: _run("-c", ""), scope.runs(TURNS)
@@ -67,7 +67,7 @@ def _written(scope: Scope, count: int) -> Path:
 
 
 def _hash(path: Path) -> float:
-    """Seconds to read a file and hash it with SHA-256 and BLAKE3, as the manifest asks."""
+    """Return the seconds to read a file and hash it with SHA-256 and BLAKE3."""
     started = time.perf_counter()
     data = path.read_bytes()
     sha256(data).digest()
@@ -76,16 +76,16 @@ def _hash(path: Path) -> float:
 
 
 def _run(*arguments: str) -> float:
-    """Seconds that an interpreter took, from its start to its end."""
+    """Return the seconds from an interpreter's start to its end."""
     started = time.perf_counter()
     status = subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=False)
     if status.returncode != 0:
-        raise VerdictWrong(f"python {' '.join(arguments)} ended with {status.returncode}")
+        raise VerdictWrong(f"python {' '.join(arguments)} exited with {status.returncode}")
     return time.perf_counter() - started
 
 
 def _peak_mib(bundle: Path) -> float:
-    """The largest resident memory of one more run, which itself says what it was."""
-    command = [sys.executable, "-c", _TELLING_PEAK, str(bundle)]
+    """Return the largest resident memory of another run, which prints it."""
+    command = [sys.executable, "-c", _VERIFY_AND_PRINT_PEAK, str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stderr) / 1024

@@ -1,4 +1,4 @@
-"""Figures: what a row of the table holds, and how it is told."""
+"""Figures: the content of the table's rows, its report and its display."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row of the table: its key, what is compared with what, and what it must reach."""
+    """One row of the table: its key, the two compared sides, and the target."""
 
     key: str
-    what: str
+    work: str
     against: str
     target: float
     bound: Literal["at least", "at most"] = "at least"
@@ -30,9 +30,9 @@ class Row(msgspec.Struct, frozen=True):
 class Figure(msgspec.Struct, kw_only=True):
     """A row's figures, medians over the runs.
 
-    Either ``ratio`` (``measured`` over ``baseline``) or ``value`` is what the
-    target is about. ``runs`` counts the turns of each side; ``measured_runs``
-    and ``baseline_runs`` are their figures in order.
+    The target applies to ``ratio`` (``measured`` over ``baseline``) or to
+    ``value``. ``runs`` counts the turns of each side; ``measured_runs`` and
+    ``baseline_runs`` are their figures in order.
     """
 
     ratio: float | None = None
@@ -49,7 +49,7 @@ class Figure(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct):
-    """What `bench/results/latest.json` holds."""
+    """The content of `bench/results/latest.json`."""
 
     cores: int
     memory_gib: float
@@ -61,7 +61,7 @@ class Report(msgspec.Struct):
 def in_turns(
     measure: Callable[[], float], baseline: Callable[[], float], runs: int
 ) -> tuple[list[float], list[float]]:
-    """Figures of both sides, taken A B A B …, so that drift and noise meet both alike."""
+    """Measure both sides in turns (A B A B …), so that drift and noise affect both equally."""
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(runs):
@@ -73,7 +73,7 @@ def in_turns(
 def ratio(
     unit: str, ours: Sequence[float], theirs: Sequence[float], extra: dict[str, float] | None = None
 ) -> Figure:
-    """A figure whose target is about the ratio of the two medians."""
+    """Return a figure whose target applies to the ratio of the two medians."""
     return Figure(
         ratio=round(median(ours) / median(theirs), 3),
         unit=unit,
@@ -89,37 +89,37 @@ def ratio(
 def value(
     unit: str, ours: Sequence[float], theirs: Sequence[float], extra: dict[str, float] | None = None
 ) -> Figure:
-    """A figure whose target is about the measured side itself."""
+    """Return a figure whose target applies to the measured side."""
     figure = ratio(unit, ours, theirs, extra)
     figure.ratio, figure.value = None, figure.measured
     return figure
 
 
 def judge(row: Row, figure: Figure) -> Figure:
-    """Hold a figure against its row's target."""
-    found = figure.ratio if figure.ratio is not None else figure.value
-    assert found is not None
+    """Compare a figure with its row's target, and store the result in it."""
+    result = figure.ratio if figure.ratio is not None else figure.value
+    assert result is not None
     figure.target = row.target
-    figure.met = found >= row.target if row.bound == "at least" else found <= row.target
+    figure.met = result >= row.target if row.bound == "at least" else result <= row.target
     return figure
 
 
 def report(rows: dict[str, Figure], *, quick: bool, scale: float) -> Report:
-    """The report of this run; of the machine it names cores and memory only."""
+    """Return the report of this run; it describes the machine by cores and memory only."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return Report(os.cpu_count() or 1, round(memory, 1), quick, scale, rows)
 
 
 def save(report: Report, path: Path = RESULTS) -> None:
     """Write the report, with its rows at the top level under their keys."""
-    told = msgspec.to_builtins(report)
-    rows = told.pop("rows")
+    document = msgspec.to_builtins(report)
+    rows = document.pop("rows")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(told | rows)) + b"\n")
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document | rows)) + b"\n")
 
 
 def show(table: Sequence[Row], report: Report) -> None:
-    """Print the table; into a pipe or file as wide as it is."""
+    """Print the table; at a fixed width if the output is not a terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_COLUMNS)
     title = f"{report.cores} cores, {report.memory_gib:.0f} GiB" + (
         ", quick" if report.quick else ""
@@ -136,11 +136,11 @@ def show(table: Sequence[Row], report: Report) -> None:
 
 
 def _cells(row: Row, figure: Figure) -> list[str]:
-    found = figure.ratio if figure.ratio is not None else figure.value
+    result = figure.ratio if figure.ratio is not None else figure.value
     sign = "≥" if row.bound == "at least" else "≤"
     return [
         row.key,
-        f"{found:,.2f}",
+        f"{result:,.2f}",
         f"{sign} {row.target:g}",
         f"{figure.measured:,g}",
         f"{figure.baseline:,g}",

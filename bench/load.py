@@ -1,4 +1,4 @@
-"""The load client, a process of its own: orders on stdin, outcomes on stdout, a line each."""
+"""The load client, a separate process: orders on stdin, outcomes on stdout, one line each."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ LIMIT_S: Final = 180.0
 
 
 class Target(msgspec.Struct):
-    """Where requests go: a path, and the API key that is sent along ("" for none)."""
+    """The target of requests: a path, and the API key to send ("" for none)."""
 
     path: str
     key: str = ""
 
 
-class VerificationSetup(msgspec.Struct, kw_only=True):
-    """So many requests over so many connections, spread over the targets in turn.
+class LoadOrder(msgspec.Struct, kw_only=True):
+    """An order of ``requests`` over ``connections``, spread over the targets in turn.
 
-    ``batch``: bodies of 1,000 events, else of one; ``get``: none. ``minimal``
-    asks for a minimal answer. ``rate``: so many requests a second, else as fast
-    as they are answered.
+    ``batch``: bodies of 1,000 events, else of one event; ``get``: no body.
+    ``minimal`` requests minimal answers. ``rate``: requests per second, or 0 to
+    send each as soon as the previous one is answered.
     """
 
     port: int
@@ -46,8 +46,8 @@ class VerificationSetup(msgspec.Struct, kw_only=True):
     rate: float = 0.0
 
 
-class AppendOutcome(msgspec.Struct):
-    """Seconds from the first byte sent to the last answer, and of each request; or what failed."""
+class LoadOutcome(msgspec.Struct):
+    """Seconds from the first sent byte to the last answer, and of each request; or the failure."""
 
     seconds: float = 0.0
     latencies_s: list[float] = []
@@ -55,11 +55,11 @@ class AppendOutcome(msgspec.Struct):
 
 
 class LoadFailed(Exception):
-    """The load client met an answer that was not expected."""
+    """The load client got an unexpected answer."""
 
 
 class LoadClient:
-    """The load client as the benchmark sees it; a context manager."""
+    """Starts and controls the load client's process; a context manager."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -74,7 +74,7 @@ class LoadClient:
         self._process.kill()
         self._process.communicate()
 
-    def run(self, order: VerificationSetup) -> AppendOutcome:
+    def run(self, order: LoadOrder) -> LoadOutcome:
         """Carry out one order. Raises LoadFailed."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -84,14 +84,14 @@ class LoadClient:
         line = stdout.readline()
         if not line:
             raise LoadFailed("the load client ended")
-        outcome = msgspec.json.decode(line, type=AppendOutcome)
+        outcome = msgspec.json.decode(line, type=LoadOutcome)
         if outcome.failure is not None:
             raise LoadFailed(outcome.failure)
         return outcome
 
 
-def _parts(order: VerificationSetup) -> Callable[[int], list[bytes]]:
-    """What is sent as request number n."""
+def _parts(order: LoadOrder) -> Callable[[int], list[bytes]]:
+    """Return a function that gives the parts of request number n."""
     if order.get:
         heads = [_head(order, target, None) for target in order.targets]
         return lambda number: [heads[number % len(heads)]]
@@ -106,7 +106,7 @@ def _parts(order: VerificationSetup) -> Callable[[int], list[bytes]]:
     return lambda number: [heads[number % len(heads)], bodies[number % len(bodies)]]
 
 
-def _head(order: VerificationSetup, target: Target, size: int | None) -> bytes:
+def _head(order: LoadOrder, target: Target, size: int | None) -> bytes:
     lines = [f"{'GET' if order.get else 'POST'} {target.path} HTTP/1.1", "Host: 127.0.0.1"]
     if target.key:
         lines.append(f"x-api-key: {target.key}")
@@ -117,7 +117,7 @@ def _head(order: VerificationSetup, target: Target, size: int | None) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def _carry_out(order: VerificationSetup) -> AppendOutcome:
+async def _carry_out(order: LoadOrder) -> LoadOutcome:
     parts = _parts(order)
     connections = await wire.connect(order.port, order.connections)
     work = wire.Work(parts, order.requests, 200 if order.get else 201, order.rate)
@@ -128,21 +128,21 @@ async def _carry_out(order: VerificationSetup) -> AppendOutcome:
         async with asyncio.timeout(LIMIT_S):
             await work.finished
     except (wire.BadAnswer, TimeoutError) as error:
-        reason = str(error) or f"not done within {LIMIT_S:.0f} s"
-        told = f"{len(work.latencies_s)} of {order.requests} requests answered: {reason}"
-        return AppendOutcome(failure=told)
+        reason = str(error) or f"not finished within {LIMIT_S:.0f} s"
+        answered = f"{len(work.latencies_s)} of {order.requests} requests answered"
+        return LoadOutcome(failure=f"{answered}: {reason}")
     finally:
         for connection in connections:
             connection.close()
-    return AppendOutcome(time.perf_counter() - started, work.latencies_s)
+    return LoadOutcome(time.perf_counter() - started, work.latencies_s)
 
 
 def main() -> None:
     """Carry out orders until stdin ends."""
-    # Standard output may be unbuffered (PYTHONUNBUFFERED), and then takes a part of what is written.
+    # If standard output is unbuffered (PYTHONUNBUFFERED), one write may write only a part.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as outcomes:
         for line in sys.stdin.buffer:
-            outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=VerificationSetup)))
+            outcome = uvloop.run(_carry_out(msgspec.json.decode(line, type=LoadOrder)))
             outcomes.write(msgspec.json.encode(outcome) + b"\n")
             outcomes.flush()
 

@@ -1,10 +1,10 @@
-"""Load as people make it: writers, batch writers, readers and verifiers against one org.
+"""A realistic mixture of load: writers, batch writers, readers and verifiers on one org.
 
     QUIRE_API_KEY=quire_live_… locust -f bench/locustfile.py --host http://127.0.0.1:8080
 
-reads its org from BENCH_ORG (demo). ``--headless -u 20 -r 5 -t 1m`` needs no
-browser. Locust itself costs far more than the server's work, so this finds
-what breaks under a mixture; `python -m bench` finds how fast it is.
+reads its org from BENCH_ORG (default: demo). ``--headless -u 20 -r 5 -t 1m`` needs
+no browser. Locust itself costs far more than the server's work, so this finds
+errors under a mixture of load; `python -m bench` measures speed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ORG = os.environ.get("BENCH_ORG", "demo")
 KEY = os.environ.get("QUIRE_API_KEY", "")
 BATCH_EVENTS = 1_000
 VERIFY_LAST = 10_000
-"""Entries that a verifier looks at, from the newest back."""
+"""Number of newest entries that a verifier verifies."""
 _BATCH = samples.batch(0, BATCH_EVENTS)
 _numbers = itertools.count()
 
 
 if not KEY:
-    raise SystemExit("QUIRE_API_KEY is not set: an API key of the org BENCH_ORG (demo)")
+    raise SystemExit("QUIRE_API_KEY is not set; set it to an API key of the org BENCH_ORG (demo)")
 
 
 class LedgerUser(HttpUser):
@@ -70,7 +70,7 @@ class BatchWriter(LedgerUser):
 
 
 class Reader(LedgerUser):
-    """Looks at the newest entries, at one of them, and at what a person did."""
+    """Reads the newest entries, one of them, and the entries on a subject."""
 
     weight = 5
     wait_time = between(0.05, 0.2)

@@ -1,4 +1,4 @@
-"""Rows about signed logs: proofs and tiles over HTTP."""
+"""The rows on signed logs: proofs and tiles over HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvloop
 
 from bench import tenants, trails
 from bench.figures import Figure, in_turns, ratio
-from bench.load import LoadClient, Target, VerificationSetup
+from bench.load import LoadClient, LoadOrder, Target
 from bench.scope import Scope
 from bench.signed import settle
 from bench.stage import Scratch
@@ -28,9 +28,9 @@ PROOFS: Final = 10_000
 TILES: Final = 30_000
 CONNECTIONS: Final = 64
 TARGETS: Final = 2_000
-"""Different entries, tiles or bundles that are asked for."""
+"""Number of different entries, tiles or bundles that are requested."""
 PACE: Final = 200.0
-"""Tile reads a second at which their time is taken."""
+"""Tile reads per second at which the latency is measured."""
 PACED_REQUESTS: Final = 4_000
 PACED_RUNS: Final = 3
 P99: Final = 98
@@ -47,13 +47,13 @@ class Log(NamedTuple):
 
 
 class SignedTrail:
-    """The log that these rows read, built and signed when the first of them asks."""
+    """The log that these rows read, built and signed on first use."""
 
     def __init__(self) -> None:
         self._log: Log | None = None
 
     def log(self, scope: Scope) -> Log:
-        """A log of a million entries (a tenth when quick)."""
+        """Return a log of a million entries (a tenth when quick)."""
         if self._log is None:
             scratch = scope.stage.database()
             (org,) = tenants.create(scratch)
@@ -68,21 +68,19 @@ class SignedTrail:
 
 @contextmanager
 def _rivals(scope: Scope, log: Log) -> Iterator[tuple[int, int, LoadClient]]:
-    """The ports of server and bare app, and the client for both."""
+    """Start server, bare app and client; give the two ports and the client."""
     stage = scope.stage
     with stage.server(log.scratch) as port, stage.noop() as bare, LoadClient() as client:
         yield port, bare, client
 
 
 def _rate(client: LoadClient, port: int, targets: Sequence[Target], count: int) -> float:
-    order = VerificationSetup(
-        port=port, targets=targets, requests=count, connections=CONNECTIONS, get=True
-    )
+    order = LoadOrder(port=port, targets=targets, requests=count, connections=CONNECTIONS, get=True)
     return count / client.run(order).seconds
 
 
 def proofs(scope: Scope, trail: SignedTrail) -> Figure:
-    """Inclusion proofs with their anchoring over HTTP, against the no-op route."""
+    """Measure inclusion proofs with their anchoring over HTTP, against the no-op route."""
     log, runs = trail.log(scope), scope.runs(7)
     count = scope.sized(PROOFS, least=200)
     targets = uvloop.run(_proof_targets(log))
@@ -98,7 +96,7 @@ def proofs(scope: Scope, trail: SignedTrail) -> Figure:
 
 
 async def _proof_targets(log: Log) -> list[Target]:
-    """Proofs of entries all over the trail."""
+    """Return the targets of proofs for entries spread over the trail."""
     seqs = random.Random(0).sample(range(log.size), min(TARGETS, log.size))
     connection = await asyncpg.connect(log.scratch.server_url)
     try:
@@ -113,7 +111,7 @@ async def _proof_targets(log: Log) -> list[Target]:
 
 
 def tiles(scope: Scope, trail: SignedTrail) -> Figure:
-    """Tiles of hashes over HTTP, against the no-op route; and their p99 when asked for in time."""
+    """Measure tiles of hashes over HTTP against the no-op route, and their p99 at a fixed rate."""
     log, runs = trail.log(scope), scope.runs(7)
     count = scope.sized(TILES, least=200)
     targets = _sampled(log, [tile.path() for tile in tiles_of(log.size)])
@@ -142,7 +140,7 @@ def _sampled(log: Log, paths: list[str]) -> list[Target]:
 
 
 def _p99_ms(client: LoadClient, port: int, targets: Sequence[Target], scope: Scope) -> float:
-    order = VerificationSetup(
+    order = LoadOrder(
         port=port,
         targets=targets,
         requests=scope.sized(PACED_REQUESTS, least=100),

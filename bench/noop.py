@@ -1,7 +1,7 @@
-"""The baseline of requests: a bare Litestar app that does nothing with them.
+"""The baseline of requests: a bare Litestar app without any work.
 
-It decodes the body of an append and answers 201; a GET of a proof or of a tile
-is answered 200 with no body.
+It decodes the body of an append and answers 201; it answers a GET of a proof or a
+tile with 200 and no body.
 
 Started as ``python -m bench.noop PORT``, by uvicorn with the server's options
 (event loop, HTTP parser, no access log, no extra headers), one worker.
@@ -19,17 +19,17 @@ from bench.events import Event
 
 @post("/v1/orgs/{org:str}/entries")
 async def noop(org: str, data: Event) -> None:
-    """Take an event and do nothing with it."""
+    """Decode an event and ignore it."""
 
 
 @get("/v1/orgs/{org:str}/entries/{record:str}/proof")
 async def no_proof(org: str, record: str) -> None:
-    """Prove nothing."""
+    """Answer without a proof."""
 
 
 @get("/v1/orgs/{org:str}/log/tile/{tile:path}")
 async def no_tile(org: str, tile: str) -> None:
-    """Read nothing."""
+    """Answer without a tile."""
 
 
 def main() -> None:

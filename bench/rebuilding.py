@@ -1,4 +1,4 @@
-"""Row about rebuilding: from stored rows to the root of their tree, in one process."""
+"""The row on rebuilding: from stored rows to the root of their tree, in one process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _LEAVES: Final = "SELECT leaf FROM entries WHERE org_id = $1 ORDER BY seq"
 _ROOT: Final = "SELECT root FROM trees WHERE org_id = $1"
 _COPY_HEADER_BYTES: Final = 19
 _ROW: Final = struct.Struct(">hi")
-"""Of a row with one column: the number of columns, the bytes of the leaf."""
+"""Header of a COPY row with one column: the number of columns, the bytes of the leaf."""
 
 
 def tree_rebuild(scope: Scope, trail: SignedTrail) -> Figure:
-    """As the signer catches up: COPY to root, each row checked; against hashing the leaves alone."""
+    """Measure the signer's way from COPY to root, with all checks, against hashing alone."""
     log, runs = trail.log(scope), scope.runs(5)
     leaves, root = uvloop.run(_stored(log))
 
@@ -38,7 +38,7 @@ def tree_rebuild(scope: Scope, trail: SignedTrail) -> Figure:
         rebuilt = uvloop.run(rebuild(log))
         seconds = time.perf_counter() - started
         if rebuilt != root:
-            raise StageFailed("the tree was not rebuilt to the root that was signed")
+            raise StageFailed("the rebuilt tree has another root than the signed one")
         return log.size / seconds
 
     ours, theirs = in_turns(lambda: timed(_checked), lambda: len(leaves) / _hash(leaves), runs)
@@ -60,7 +60,7 @@ async def _stored(log: Log) -> tuple[list[bytes], bytes]:
 
 
 async def _checked(log: Log) -> bytes:
-    """Place, hash, signature and link of each row too, in the signer's portions."""
+    """Rebuild and check each row's place, hash, signature and link, in the signer's portions."""
     org, portion = log.org, RoundLimits().entries_per_org
     edge, link = Edge(), None
     async with SignerConnection.open(log.scratch.server_url) as connection:
@@ -69,16 +69,16 @@ async def _checked(log: Log) -> bytes:
             place = LeafRange(org.org_id, org.slug, edge.size, upper, link, 0)
             follower = Follower([place], KEYRING)
             await connection.copy_leaves([(org.org_id, edge.size, upper)], 0, follower.feed)
-            found = follower.finish()[org.org_id]
-            if found.doubt is not None:
-                raise StageFailed(f"the trail of the benchmark is not right: {found.doubt}")
-            edge.extend(found.hashes)
-            link = found.hashes[-1].hex()
+            checked = follower.finish()[org.org_id]
+            if checked.doubt is not None:
+                raise StageFailed(f"the trail of the benchmark has a fault: {checked.doubt}")
+            edge.extend(checked.hashes)
+            link = checked.hashes[-1].hex()
     return edge.root()
 
 
 async def _unchecked(log: Log) -> bytes:
-    """The leaves' bytes and nothing else."""
+    """Rebuild from the leaves' bytes without any check."""
     edge, rest = Edge(), b""
 
     async def take(chunk: bytes) -> None:
@@ -106,7 +106,7 @@ async def _unchecked(log: Log) -> bytes:
 
 
 def _hash(leaves: Sequence[bytes]) -> float:
-    """Seconds to hash the leaves."""
+    """Return the seconds to hash the leaves."""
     started = time.perf_counter()
     for leaf in leaves:
         sha256(b"\x00" + leaf).digest()

@@ -1,7 +1,7 @@
-"""The stage: one PostgreSQL, scratch databases in it, servers in front, and nothing left behind.
+"""The stage: one PostgreSQL with scratch databases, servers in front, and a complete cleanup.
 
-A process that holds the other end of a pipe ends what names the directory and
-removes it, however the benchmark ends, by kill -9 too.
+A reaper process at the other end of a pipe ends all processes that name the
+directory and removes it, however the benchmark ends, even by kill -9.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KEYRING: Final = SigningKeyring.from_secret(SIGNING_SECRET.encode())
 
 
 class StageFailed(Exception):
-    """Something that the benchmark needs did not start."""
+    """A process that the benchmark needs did not start, or did not work."""
 
 
 class Scratch(NamedTuple):
@@ -54,21 +54,21 @@ class Scratch(NamedTuple):
 
 
 class Stage:
-    """What a benchmark runs on; made by :func:`open_stage`."""
+    """The databases and servers of a benchmark; made by :func:`open_stage`."""
 
     def __init__(self, directory: Path, postgres: EmbeddedPostgres) -> None:
         self.directory = directory
         self._postgres = postgres
 
     def database(self) -> Scratch:
-        """A new database with the schema in it."""
+        """Create a database with the schema."""
         scratch = self._named(f"bench_{secrets.token_hex(4)}")
         asyncio.run(provision(self._postgres.url(SUPERUSER), scratch.name))
         asyncio.run(migrate(scratch.owner_url))
         return scratch
 
     def clone(self, scratch: Scratch) -> Scratch:
-        """A copy of a database that nobody is connected to."""
+        """Copy a database, which must have no connections."""
         copy = self._named(f"bench_{secrets.token_hex(4)}")
         self.execute(
             self._postgres.url(SUPERUSER),
@@ -79,7 +79,7 @@ class Stage:
         return copy
 
     def drop(self, scratch: Scratch) -> None:
-        """Give its disk space back."""
+        """Drop a database to free its disk space."""
         self.execute(
             self._postgres.url(SUPERUSER), f"DROP DATABASE IF EXISTS {scratch.name} WITH (FORCE)"
         )
@@ -94,9 +94,9 @@ class Stage:
 
     @contextmanager
     def server(self, scratch: Scratch, **settings: str) -> Iterator[int]:
-        """`quire serve` with one worker and its signer on a database; gives its port.
+        """Start `quire serve` with one worker and a signer on a database; give its port.
 
-        Further settings by name, without their prefix and in small letters.
+        ``settings`` have names in lower case, without their prefix.
         """
         port = free_port()
         home = self.directory / f"serve-{scratch.name}-{secrets.token_hex(2)}"
@@ -115,7 +115,7 @@ class Stage:
 
     @contextmanager
     def noop(self) -> Iterator[int]:
-        """The bare app; gives its port."""
+        """Start the bare app; give its port."""
         port = free_port()
         command = [sys.executable, "-m", "bench.noop", str(port)]
         with self._running(command, dict(os.environ), f"http://127.0.0.1:{port}/"):
@@ -128,7 +128,7 @@ class Stage:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                # The reaper finds what names the directory.
+                # The reaper finds processes that name the directory.
                 env=environ | {"BENCH_DIRECTORY": str(self.directory)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -147,7 +147,7 @@ class Stage:
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """Start PostgreSQL in a new directory; all of it is gone when the block ends."""
+    """Start PostgreSQL in a new directory; both are removed at the end of the block."""
     with reaped_directory() as directory:
         postgres = EmbeddedPostgres(directory / "data")
         try:
@@ -159,9 +159,9 @@ def open_stage() -> Iterator[Stage]:
 
 @contextmanager
 def reaped_directory() -> Iterator[Path]:
-    """A new directory; it and every process that names it are gone when the block ends."""
+    """Make a directory; it and every process that names it are removed at the end of the block."""
     directory = Path(tempfile.mkdtemp(prefix="quire-bench-"))
-    directory.chmod(0o711)  # PostgreSQL's own user has to reach its files
+    directory.chmod(0o711)  # PostgreSQL's user must reach its files
     with subprocess.Popen(
         [sys.executable, "-I", reaper.__file__, str(directory)],
         stdin=subprocess.PIPE,
@@ -172,11 +172,11 @@ def reaped_directory() -> Iterator[Path]:
         finally:
             assert reaping.stdin is not None
             reaping.stdin.close()
-            reaping.wait()  # after ^C the block's own end would not wait
+            reaping.wait()  # after ^C, Popen's own exit would not wait
 
 
 def _quit(postgres: EmbeddedPostgres) -> None:
-    """End PostgreSQL without the checkpoint: its files are thrown away."""
+    """Stop PostgreSQL without a checkpoint: its files are deleted."""
     if postgres.pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(postgres.pid, signal.SIGQUIT)
@@ -198,7 +198,7 @@ def _await_answer(process: subprocess.Popen[bytes], url: str) -> None:
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except urllib.error.HTTPError as error:
-            if error.code == 404:  # the bare app has nothing to be asked for
+            if error.code == 404:  # the bare app has no such route, so it is up
                 return
         except OSError:
             pass
@@ -209,12 +209,12 @@ def _await_answer(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def tail(log: Path) -> str:
-    """The end of a log, for the message of a failure."""
+    """Return the end of a log, for an error message."""
     return log.read_text(errors="replace")[-LOG_TAIL_CHARS:]
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
+    """Return an unused TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

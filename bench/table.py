@@ -1,4 +1,4 @@
-"""The rows of the table, in its order, and how each is measured."""
+"""The rows of the table, in its order, and the measurement of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Measure = Callable[[Scope], Figure]
 
 
 def measures() -> dict[str, Measure]:
-    """What measures each row; rows of one call share the trails that they read."""
+    """Return the measurement of each row; rows of one call share the trails that they read."""
     subject, archive = verifying.Subject(), searching.Archive()
     trail = logs.SignedTrail()
     return {

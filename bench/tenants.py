@@ -1,4 +1,4 @@
-"""Orgs with an API key each, made ten thousand at a time."""
+"""Orgs with an API key each, created up to ten thousand at a time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Tenant(NamedTuple):
 
     @property
     def entries(self) -> Target:
-        """Where its entries are appended."""
+        """The target of appends to the org."""
         return Target(f"/v1/orgs/{self.slug}/entries", self.token)
 
 
 def create(scratch: Scratch, count: int = 1, *, seals: bool = False) -> list[Tenant]:
-    """New orgs with empty trails, each with a key that may append."""
+    """Create orgs with empty trails, each with a key that may append."""
     return asyncio.run(_create(scratch, count, "sealed" if seals else "plain"))
 
 

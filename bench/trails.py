@@ -1,4 +1,4 @@
-"""Finished rows, and their way into a table by nothing but COPY."""
+"""Trails of finished rows, written into the table by COPY alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHUNK_ROWS: Final = 10_000
 
 
 class RawTrail:
-    """A trail that grows by rows as the server would have made them, written by COPY alone."""
+    """A trail whose rows are those that the server would make, written by COPY alone."""
 
     def __init__(self, scratch: Scratch, org: Tenant) -> None:
         self._url = scratch.server_url
@@ -35,9 +35,9 @@ class RawTrail:
         uvloop.run(_prepare(scratch))
 
     def write(self, count: int) -> float:
-        """Seconds to write ``count`` new rows, a thousand a COPY; making them is not counted."""
+        """Return the seconds to write ``count`` new rows, 1,000 per COPY, without making them."""
         batches = [self.rows(BATCH_ROWS) for _ in range(count // BATCH_ROWS)]
-        # Rows that wait are no business of the collector's while the clock runs.
+        # The garbage collector must not scan the waiting rows during the measurement.
         gc.freeze()
         try:
             return uvloop.run(_copy(self._url, batches))
@@ -45,11 +45,11 @@ class RawTrail:
             gc.unfreeze()
 
     def build(self, count: int) -> None:
-        """Write a whole trail with its head row, for those who read it."""
+        """Write a whole trail with its head row, for benchmarks that read it."""
         uvloop.run(self._build(count))
 
     def rows(self, count: int) -> list[StoredEntry]:
-        """The next rows of the trail."""
+        """Make and return the next rows of the trail."""
         first = self._head.seq + 1
         drafts: list[Draft] = [
             self._drafts[number % DISTINCT_EVENTS] for number in range(first, first + count)
@@ -107,5 +107,5 @@ async def _vacuum(url: str) -> None:
 
 
 def vacuum(scratch: Scratch) -> None:
-    """Bring statistics and visibility map to where autovacuum would bring them."""
+    """Update statistics and visibility map, as autovacuum would."""
     uvloop.run(_vacuum(scratch.owner_url))

@@ -1,4 +1,4 @@
-"""One verification in a process of its own: its order on stdin, its outcome on stdout."""
+"""One verification in a separate process: its order on stdin, its outcome on stdout."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ledger.core.verification.work.trust import TrailTrust
 SAMPLE_S: Final = 0.25
 
 
-class VerificationSetup(msgspec.Struct):
-    """Verify entries 0 to ``count - 1`` of an org's trail, the whole trail where there are no more."""
+class MeasuredOrder(msgspec.Struct):
+    """An order to verify entries 0 to ``count - 1`` of an org's trail; None: the whole trail."""
 
     database_url: str
     org_id: int
@@ -30,8 +30,8 @@ class VerificationSetup(msgspec.Struct):
     count: int | None
 
 
-class AppendOutcome(msgspec.Struct):
-    """How long it took, from the call to the verdict, and what the verdict is."""
+class MeasuredOutcome(msgspec.Struct):
+    """The seconds from the call to the verdict, and the verdict."""
 
     seconds: float
     entries: int
@@ -39,9 +39,9 @@ class AppendOutcome(msgspec.Struct):
 
 
 class Verified(NamedTuple):
-    """Seconds, and the peak memory of all its processes together, in bytes.
+    """The seconds of a verification, and the peak memory of all its processes in bytes.
 
-    ``rss`` counts pages that processes share once for each, ``pss`` once.
+    ``rss`` counts shared pages once per process, ``pss`` once in all.
     """
 
     seconds: float
@@ -50,16 +50,14 @@ class Verified(NamedTuple):
 
 
 class VerificationWrong(Exception):
-    """The verification of a right trail did not end with a good verdict."""
+    """A valid trail did not verify."""
 
 
 def verify(
     scratch: Scratch, org: Tenant, trust: TrailTrust, count: int, *, whole: bool = False
 ) -> Verified:
     """Verify the first ``count`` entries of a trail with their tree, on all cores."""
-    order = VerificationSetup(
-        scratch.server_url, org.org_id, org.slug, trust, None if whole else count
-    )
+    order = MeasuredOrder(scratch.server_url, org.org_id, org.slug, trust, None if whole else count)
     with subprocess.Popen(
         [sys.executable, "-m", "bench.verifier"],
         stdin=subprocess.PIPE,
@@ -69,18 +67,18 @@ def verify(
         watch = MemoryWatch(process.pid)
         watch.start()
         try:
-            told, _ = process.communicate(msgspec.json.encode(order))
+            output, _ = process.communicate(msgspec.json.encode(order))
         finally:
             process.kill()
             watch.stop()
-    outcome = msgspec.json.decode(told, type=AppendOutcome)
+    outcome = msgspec.json.decode(output, type=MeasuredOutcome)
     if not outcome.valid or outcome.entries != count:
-        raise VerificationWrong(f"expected {count} good entries, found {outcome}")
+        raise VerificationWrong(f"expected {count} valid entries, got {outcome}")
     return Verified(outcome.seconds, watch.rss, watch.pss)
 
 
 class MemoryWatch(threading.Thread):
-    """Samples the memory of a process and of all it started, and keeps the peak."""
+    """Samples the memory of a process and its descendants, and keeps the peak."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -95,7 +93,7 @@ class MemoryWatch(threading.Thread):
             self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
 
     def stop(self) -> None:
-        """Take no more samples."""
+        """Stop sampling."""
         self._ended.set()
         self.join()
 
@@ -108,12 +106,12 @@ def _memory(pid: int) -> tuple[int, int]:
             full = process.memory_full_info()
             rss += full.rss
             pss += getattr(full, "pss", full.rss)
-    except psutil.Error:  # a process that ends is not at its peak
+    except psutil.Error:  # a process has ended, so this is not the peak
         return 0, 0
     return rss, pss
 
 
-async def _verify(order: VerificationSetup) -> AppendOutcome:
+async def _verify(order: MeasuredOrder) -> MeasuredOutcome:
     target = TrailRange(
         order.org_id,
         order.org,
@@ -122,13 +120,13 @@ async def _verify(order: VerificationSetup) -> AppendOutcome:
     )
     started = time.perf_counter()
     result = await verify_trail(order.database_url, target, KEYRING, trust=order.trust)
-    right = result.fault_count == 0 and (order.count is not None or result.checks.tree is True)
-    return AppendOutcome(time.perf_counter() - started, result.verified_entries, right)
+    valid = result.fault_count == 0 and (order.count is not None or result.checks.tree is True)
+    return MeasuredOutcome(time.perf_counter() - started, result.verified_entries, valid)
 
 
 def main() -> None:
     """Carry out the order."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=VerificationSetup)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasuredOrder)
     sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_verify(order))))
 
 

@@ -1,4 +1,4 @@
-"""Rows about verification: its rate, its memory, and that its time grows as the trail does."""
+"""The rows on verification: its rate, its memory, and how its time grows with the trail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.signing import checkpointer, log_keys
 ENTRIES: Final = 5_000_000
 LEAST_ENTRIES: Final = 2_000
 CHECKPOINT_ENTRIES: Final = 10_000
-"""A checkpoint for each of so many: one a second at ten thousand events a second."""
+"""Entries per checkpoint: one checkpoint a second at ten thousand events a second."""
 SHARE: Final = 5
 """The time per entry of the whole trail is compared with that of a fifth of it."""
 MIB: Final = 2**20
@@ -32,14 +32,14 @@ _COPY_OUT: Final = f"SELECT {', '.join(StoredEntry._fields)} FROM entries WHERE 
 
 
 class Subject:
-    """The trail that both rows verify, built when the first of them asks."""
+    """The trail that both rows verify, built on first use."""
 
     def __init__(self) -> None:
         self._built: tuple[Scratch, Tenant] | None = None
         self._verified: list[Verified] = []
 
     def trail(self, scope: Scope) -> tuple[Scratch, Tenant]:
-        """A database with one trail of as many entries as the memory row needs."""
+        """Return a database with one trail of as many entries as the memory row needs."""
         if self._built is None:
             scratch = scope.stage.database()
             (org,) = tenants.create(scratch)
@@ -50,21 +50,21 @@ class Subject:
         return self._built
 
     def verify_whole(self, scope: Scope) -> Verified:
-        """Verify the whole trail, once more."""
+        """Verify the whole trail once more."""
         scratch, org = self.trail(scope)
         count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
         self._verified.append(verify(scratch, org, trust_of(org), count, whole=True))
         return self._verified[-1]
 
     def whole(self, scope: Scope, runs: int) -> list[Verified]:
-        """So many verifications of the whole trail; those that were timed serve for memory too."""
+        """Return ``runs`` verifications of the whole trail; timed runs are used for memory too."""
         while len(self._verified) < runs:
             self.verify_whole(scope)
         return self._verified
 
 
 def verify_full(scope: Scope, subject: Subject) -> Figure:
-    """Every entry, the tree over them and its checkpoints, against COPY of the same rows."""
+    """Measure verifying every entry, the tree and its checkpoints, against COPY of the rows."""
     scratch, org = subject.trail(scope)
     count = scope.sized(ENTRIES, least=LEAST_ENTRIES)
     ours, theirs = in_turns(
@@ -76,22 +76,22 @@ def verify_full(scope: Scope, subject: Subject) -> Figure:
 
 
 def verify_memory(scope: Scope, subject: Subject) -> Figure:
-    """Peak memory of all verifier processes, and time per entry of a fifth against the whole."""
+    """Measure the peak memory of all verifier processes, and the time per entry of a fifth."""
     scratch, org = subject.trail(scope)
     whole = scope.sized(ENTRIES, least=LEAST_ENTRIES)
     part = whole // SHARE
     runs = scope.runs(3)
-    all_of_it = subject.whole(scope, runs)
+    full = subject.whole(scope, runs)
     fifth = [verify(scratch, org, trust_of(org), part) for _ in range(runs)]
-    per_entry = median(run.seconds for run in all_of_it) / whole
+    per_entry = median(run.seconds for run in full) / whole
     per_entry_of_part = median(run.seconds for run in fifth) / part
     return value(
         "MiB",
-        [run.rss / MIB for run in all_of_it],
+        [run.rss / MIB for run in full],
         [run.rss / MIB for run in fifth],
         {
             "entries": whole,
-            "proportional_mib": round(max(run.pss for run in all_of_it) / MIB, 1),
+            "proportional_mib": round(max(run.pss for run in full) / MIB, 1),
             "us_per_entry": round(per_entry * 1e6, 3),
             "us_per_entry_of_a_fifth": round(per_entry_of_part * 1e6, 3),
             "linearity": round(per_entry / per_entry_of_part, 3),
@@ -100,12 +100,12 @@ def verify_memory(scope: Scope, subject: Subject) -> Figure:
 
 
 def trust_of(org: Tenant) -> TrailTrust:
-    """The keys that signed the trail's tree."""
+    """Return the keys that signed the trail's tree."""
     return TrailTrust.of(log_keys().public(), org.slug)
 
 
 async def _sign(scope: Scope, scratch: Scratch) -> None:
-    """Checkpoints over the whole trail, and anchors over them, by the real checkpointer."""
+    """Sign checkpoints and anchors over the whole trail with the real checkpointer."""
     memory = scope.stage.directory / f"{scratch.name}.sqlite"
     pace = RoundLimits(entries_per_org=CHECKPOINT_ENTRIES)
     async with checkpointer(scratch.server_url, memory, keyring=KEYRING, pace=pace) as signer:
@@ -115,7 +115,7 @@ async def _sign(scope: Scope, scratch: Scratch) -> None:
 
 
 async def _copy_out(scratch: Scratch, org: Tenant) -> float:
-    """Seconds to read the rows and drop them, over one connection."""
+    """Return the seconds to read and discard the rows over one connection."""
     connection = await asyncpg.connect(scratch.server_url)
     try:
         started = time.perf_counter()
@@ -126,4 +126,4 @@ async def _copy_out(scratch: Scratch, org: Tenant) -> float:
 
 
 async def _discard(_: bytes) -> None:
-    """Take a chunk and forget it."""
+    """Discard a chunk."""

@@ -1,7 +1,7 @@
-"""An HTTP/1.1 client that costs next to nothing, so that it is not what is measured.
+"""An HTTP/1.1 client with minimal cost, so that the server dominates the measurement.
 
-Keep-alive connections, one request in flight on each, prepared request bytes,
-and of the answer only its status and Content-Length are read.
+Keep-alive connections with one request in flight each and prepared request bytes.
+Only the status and Content-Length of an answer are read.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _END: Final = b"\r\n\r\n"
 
 
 class BadAnswer(Exception):
-    """An answer that was not expected; the benchmark does not go on."""
+    """An unexpected answer, which ends the benchmark."""
 
 
 class Work:
-    """Requests by number, taken by all connections; the parts of each are made by ``parts``.
+    """Numbered requests, shared by all connections; ``parts`` makes the parts of each.
 
-    With a ``rate`` in requests a second each has its time, whether or not the answers keep up.
+    With a ``rate`` in requests per second each request has its time, even if answers are late.
     """
 
     def __init__(
@@ -40,30 +40,30 @@ class Work:
         self._began = time.perf_counter()
 
     def take(self) -> list[bytes] | None:
-        """The next request, or None when all are taken."""
+        """Return the next request, or None after the last."""
         if self._taken == self.count:
             return None
         self._taken += 1
         return self.parts(self._taken - 1)
 
     def due(self) -> float:
-        """When the request taken last is to be sent, as perf_counter tells time."""
+        """Return the perf_counter time at which to send the request taken last; 0: at once."""
         return self._began + (self._taken - 1) / self._rate if self._rate else 0.0
 
     def done(self, seconds: float) -> None:
-        """One request was answered."""
+        """Record that a request was answered."""
         self.latencies_s.append(seconds)
         if len(self.latencies_s) == self.count and not self.finished.done():
             self.finished.set_result(None)
 
     def fail(self, reason: str) -> None:
-        """Give up."""
+        """End the work with an error."""
         if not self.finished.done():
             self.finished.set_exception(BadAnswer(reason))
 
 
 class Connection(asyncio.Protocol):
-    """One connection: sends a request as soon as the one before is answered."""
+    """One connection: sends a request as soon as the previous one is answered."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -73,15 +73,15 @@ class Connection(asyncio.Protocol):
         self._started = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
 
     def begin(self, work: Work) -> None:
-        """Work until there is nothing left."""
+        """Send requests until none is left."""
         self._work = work
         self._next()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._work = None
         if self._transport is not None:
             self._transport.close()
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(due - now, self._send, parts)
             return
         self._send(parts)
-        if due:  # sent late, as all connections waited for answers: that is waiting too
+        if due:  # sent late because all connections were busy: that delay counts too
             self._started = due
 
     def _send(self, parts: list[bytes]) -> None:
@@ -134,11 +134,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._work is not None:
-            self._work.fail(f"the server hung up: {exc}")
+            self._work.fail(f"the server closed the connection: {exc}")
 
 
 async def connect(port: int, count: int) -> list[Connection]:
-    """``count`` open connections to a port of this machine."""
+    """Open ``count`` connections to a port of this machine."""
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(Connection, "127.0.0.1", port) for _ in range(count)]
     return [connection for _, connection in opened]

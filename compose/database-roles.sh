@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs once, when the database volume is empty. Two logins: the owner migrates
-# the schema; the server may only add to the trail and read it.
+# Runs once, when the database volume is empty. Creates two logins: the owner
+# migrates the schema; the server can only add to the trail and read it.
 set -eu
 
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'

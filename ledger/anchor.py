@@ -1,9 +1,9 @@
 """Leaves of the anchor log: commitments to checkpoints that name no tenant.
 
 The anchor log is public. Its leaf for a checkpoint is a hash under a random
-nonce, so that it tells nothing of the org or its volume to whoever does not
-know the nonce; with the nonce it commits to the checkpoint's note. What stays
-public is how many checkpoints all orgs together got, and when.
+nonce: without the nonce it reveals neither the org nor its volume, with the
+nonce it commits to the checkpoint's note. The number of checkpoints of all orgs
+together, and their times, remain public.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ NONCE_BYTES: Final = 32
 
 
 def blind(nonce: bytes, note: bytes) -> bytes:
-    """The anchor log's leaf for a checkpoint: SHA-256(label || nonce || note), 32 bytes.
+    """Return the anchor log's leaf for a checkpoint: SHA-256(label || nonce || note), 32 bytes.
 
-    ``note`` is the signed note as it was published, signatures included.
+    ``note`` is the signed note as published, signatures included.
     Raises FormatError for a nonce that is not 32 bytes.
     """
     if len(nonce) != NONCE_BYTES:

@@ -2,7 +2,7 @@
 
 Each leaf holds the hash of the leaf before it, so an entry fixes all of its
 past. :func:`extend` is the only code that makes entries; :func:`check_entry`
-is the reference for what makes one right.
+is the reference for a correct entry.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ EMPTY_HEAD: Final = ChainHead(EMPTY_SEQ, b"", 0)
 
 
 class Draft(msgspec.Struct, gc=False):
-    """An event ready for its place: all of an entry that does not depend on the chain.
+    """An event ready for the chain: all fields of an entry that do not depend on the chain.
 
-    Actor and subject are as they will stand in the leaf (refs where the org
-    seals), ``payload`` is as it will be stored.
+    Actor and subject are the values of the leaf (refs where the org seals),
+    ``payload`` holds the bytes to store.
     """
 
     action: str | None
@@ -80,7 +80,7 @@ class StoredEntry(NamedTuple):
 
 
 class TrailFault(msgspec.Struct, frozen=True):
-    """One thing wrong with a trail, at ``seq``; kinds are listed in docs/verification.md."""
+    """One fault of a trail, at ``seq``; docs/verification.md lists the kinds."""
 
     seq: int
     kind: str
@@ -90,10 +90,10 @@ class TrailFault(msgspec.Struct, frozen=True):
 def extend(
     org_id: int, org: str, head: ChainHead, drafts: Sequence[Draft], now_us: int, key: SigningKey
 ) -> tuple[list[StoredEntry], ChainHead]:
-    """Chain, hash and sign drafts onto a head; returns the entries and the new head.
+    """Chain, hash and sign drafts onto a head; return the entries and the new head.
 
-    All entries of one call share ``anchored_at``: ``now_us``, or the head's time
-    where the clock stands before it. Pure: the same input gives the same entries.
+    All entries of one call share ``anchored_at``: the later of ``now_us`` and the
+    head's time. Pure: the same input gives the same entries.
     """
     if not drafts:
         return [], head
@@ -145,10 +145,10 @@ def extend(
 def check_entry(
     row: StoredEntry, org: str, keyring: SigningKeyring, previous_hash: bytes | None
 ) -> list[TrailFault]:
-    """Everything that is wrong with one stored row, in the order it is found.
+    """Check one stored row and return its faults, in the order of the checks.
 
     ``previous_hash`` is the stored hash of the entry before (b"" for the first
-    entry of a trail), or None where it is not known and the link is not checked.
+    entry of a trail), or None if it is not known: then the link is not checked.
     """
     faults: list[TrailFault] = []
 
@@ -182,7 +182,7 @@ def _check_signature(
         fault("unknown_key", str(error))
         return
     if not key.verify(row.entry_hash, row.signature):
-        fault("signature_invalid", f"the signature is not key {leaf.key!r}'s over the entry hash")
+        fault("signature_invalid", f"key {leaf.key!r} did not make the signature of this entry")
 
 
 def _check_columns(

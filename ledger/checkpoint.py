@@ -31,7 +31,7 @@ __all__ = [
 
 
 class SignedTreeHead(NamedTuple):
-    """A tree head that is known to have been signed: size in leaves, 32-byte root."""
+    """The tree head of a checkpoint whose signature was verified: size in leaves, 32-byte root."""
 
     size: int
     root: bytes
@@ -39,7 +39,7 @@ class SignedTreeHead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenedCheckpoint:
-    """A checkpoint that known keys signed, and the note it was read from."""
+    """A checkpoint signed by known keys, and the note that contains it."""
 
     checkpoint: TreeHead
     note: OpenedNote
@@ -58,16 +58,18 @@ def open_checkpoint(
 ) -> OpenedCheckpoint:
     """Read a signed note as a checkpoint of the log with this origin.
 
-    At least one of the log's own keys must have signed it; ``others`` are keys,
-    such as those of witnesses, whose signatures are verified where they stand.
+    At least one of the log's own keys must have signed it; ``others`` are further
+    keys, such as those of witnesses, whose signatures are verified if present.
     Raises NoteError (InvalidSignature, UnsignedNote) for the note and its
-    signatures, CheckpointError for a text that is no checkpoint of that log.
+    signatures, CheckpointError for a text that is not a checkpoint of that log.
     """
     own = list(log)
     note = open_note(data, [*own, *others])
     if not any(signature.verifier in own for signature in note.verified):
-        raise CheckpointError(f"only keys of others signed the checkpoint, none of {origin!r}'s")
+        raise CheckpointError(f"no key of the log {origin!r} signed the checkpoint")
     checkpoint = parse_checkpoint(note.text)
     if checkpoint.origin != origin:
-        raise CheckpointError(f"this checkpoint is of log {checkpoint.origin!r}, not of {origin!r}")
+        raise CheckpointError(
+            f"the checkpoint belongs to the log {checkpoint.origin!r}, not to {origin!r}"
+        )
     return OpenedCheckpoint(checkpoint, note)

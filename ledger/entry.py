@@ -1,4 +1,4 @@
-"""The leaf: an entry's canonical bytes, and what is derived from them.
+"""The leaf: an entry's canonical bytes, and the values derived from them.
 
 The leaf is RFC 8785 canonical JSON. The chain and the Merkle tree commit to
 these bytes and nothing else: ``entry_hash = SHA-256(0x00 || leaf)``, which is
@@ -17,6 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from ledger.errors import MalformedLeaf, MalformedRecordId
+from ledger.malformed import json_fault
 
 LEAF_VERSION: Final = 1
 MAX_LEAF_BYTES: Final = 65_535
@@ -25,15 +26,15 @@ HASH_BYTES: Final = 32
 MAX_ORG_ID: Final = 2**32 - 1
 MAX_SEQ: Final = 2**40 - 1
 MAX_TIME_US: Final = 2**56 - 1
-"""4253-05-31T22:20:37.927935Z, the last instant that a record id can spell."""
+"""4253-05-31T22:20:37.927935Z, the last time that a record id can hold."""
 MAX_SIZE_BYTES: Final = 2**53 - 1
-"""The largest integer that RFC 8785 can write."""
+"""The largest integer that RFC 8785 can represent."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 class PayloadDigest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """What the leaf says of the payload: BLAKE3-256 as hex, seal ref, size in bytes."""
+    """The leaf's commitment to the payload: BLAKE3-256 as hex, seal ref, size in bytes."""
 
     blake3: str
     seal: str | None
@@ -43,8 +44,8 @@ class PayloadDigest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 class Leaf(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The fields of a version 1 leaf, declared in the order RFC 8785 sorts them.
 
-    The order is what makes :func:`encode_leaf` canonical without sorting;
-    a property test holds it against an independent implementation.
+    This order makes :func:`encode_leaf` canonical without sorting; a property
+    test compares it with an independent implementation.
     """
 
     action: str | None
@@ -65,29 +66,31 @@ class Leaf(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 encode_leaf_unchecked = msgspec.json.Encoder().encode
-"""Encode a leaf whose strings are known to hold no control characters."""
+"""Encode a leaf whose strings hold no control characters, as the caller has checked."""
 
 encode_leaf_into = msgspec.json.Encoder().encode_into
-"""The same into a buffer that is used again; cheaper where leaves are only compared."""
+"""Encode a leaf into a reusable buffer; cheaper if leaves are only compared."""
 
 _decode = msgspec.json.Decoder(Leaf).decode
 
 
 def has_control(text: str) -> bool:
-    """Whether the text holds a character of Unicode category Cc."""
+    """Return whether the text holds a character of Unicode category Cc."""
     return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def encode_leaf(leaf: Leaf) -> bytes:
     """Encode a leaf canonically (RFC 8785).
 
-    Raises MalformedLeaf for a leaf that :func:`decode_leaf` would not take back:
-    a control character, a number out of its bounds, more than 65,535 bytes.
+    Raises MalformedLeaf for a leaf that :func:`decode_leaf` would refuse: a
+    control character, a number out of its bounds, more than 65,535 bytes.
     """
     try:
         encoded = encode_leaf_unchecked(leaf)
-    except (UnicodeError, OverflowError) as error:
-        raise MalformedLeaf(f"not a leaf: {error}") from None
+    except UnicodeError:
+        raise MalformedLeaf("the leaf holds half of a surrogate pair") from None
+    except OverflowError:
+        raise MalformedLeaf("the leaf holds a number that is out of range") from None
     decode_leaf(encoded)
     return encoded
 
@@ -95,19 +98,19 @@ def encode_leaf(leaf: Leaf) -> bytes:
 def decode_leaf(leaf: bytes) -> Leaf:
     """Decode leaf bytes, accepting nothing but the canonical encoding.
 
-    Raises MalformedLeaf for other bytes, including JSON that means the same.
+    Raises MalformedLeaf for other bytes, including JSON with the same meaning.
     """
     if len(leaf) > MAX_LEAF_BYTES:
-        raise MalformedLeaf(f"leaf of {len(leaf)} bytes exceeds {MAX_LEAF_BYTES}")
+        raise MalformedLeaf(f"the leaf has {len(leaf)} bytes, more than {MAX_LEAF_BYTES}")
     try:
         decoded = _decode(leaf)
         canonical = encode_leaf_unchecked(decoded)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise MalformedLeaf(f"not a leaf: {error}") from None
+        raise MalformedLeaf(f"the leaf can't be read: {json_fault(leaf, error)}") from None
     if canonical != leaf:
-        raise MalformedLeaf("leaf is not in canonical form (RFC 8785)")
-    # In canonical JSON a control character below U+0020 shows as an escape, the
-    # others by their first byte, 7F or C2; few leaves need the closer look.
+        raise MalformedLeaf("the leaf is not in canonical form (RFC 8785)")
+    # Canonical JSON escapes a control character below U+0020; the others begin
+    # with the byte 7F or C2. Few leaves need the full check.
     if b"\\" in leaf or b"\x7f" in leaf or b"\xc2" in leaf:
         _check_strings(decoded)
     if (decoded.previous_hash is None) != (decoded.seq == 0):
@@ -122,22 +125,22 @@ def _check_strings(leaf: Leaf) -> None:
         for name in part.__struct_fields__:
             value = getattr(part, name)
             if isinstance(value, str) and has_control(value):
-                raise MalformedLeaf(f"leaf field {name!r} holds a control character")
+                raise MalformedLeaf(f'the field "{name}" of the leaf holds a control character')
 
 
 def entry_hash(leaf: bytes) -> bytes:
-    """The RFC 6962 leaf hash of the leaf: 32 bytes."""
+    """Return the RFC 6962 leaf hash of the leaf: 32 bytes."""
     return sha256(b"\x00" + leaf).digest()
 
 
 def payload_digest(payload: bytes, seal: str | None) -> PayloadDigest:
-    """The leaf's commitment to the stored payload bytes."""
+    """Return the leaf's commitment to the stored payload bytes."""
     return PayloadDigest(blake3(payload).hexdigest(), seal, len(payload))
 
 
 @lru_cache(maxsize=16_384)
 def search_tag(value: str | None) -> int:
-    """The signed 64-bit tag under which an actor or subject is indexed; 0 when absent.
+    """Return the signed 64-bit tag that indexes an actor or subject; 0 if it is absent.
 
     The first 8 bytes of SHA-256 over the UTF-8 value, big-endian. Zero is
     reserved for "absent", so a hash that starts with eight zero bytes counts as 1.
@@ -151,17 +154,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_datetime(time_us: int) -> datetime:
-    """Microseconds since the Unix epoch as an aware datetime in UTC."""
+    """Convert microseconds since the Unix epoch to an aware datetime in UTC."""
     return _EPOCH + timedelta(microseconds=time_us)
 
 
 def from_datetime(moment: datetime) -> int:
-    """An aware datetime as microseconds since the Unix epoch, exactly."""
+    """Convert an aware datetime to microseconds since the Unix epoch, exactly."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def format_time(time_us: int) -> str:
-    """Microseconds since the Unix epoch as RFC 3339 UTC with six decimals."""
+    """Format microseconds since the Unix epoch as RFC 3339 UTC with six decimals."""
     return to_datetime(time_us).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
@@ -171,7 +174,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 class RecordId(NamedTuple):
-    """What a record id spells out: enough to find the row by primary key alone."""
+    """The parts of a record id: enough to find the row by its primary key."""
 
     org_id: int
     anchored_us: int
@@ -182,17 +185,17 @@ _RECORD_ID = re.compile(r"rec_([0-9a-f]{8})([0-9a-f]{14})([0-9a-f]{10})")
 
 
 def record_id(org_id: int, anchored_us: int, seq: int) -> str:
-    """The public id of an entry: ``rec_`` and 32 hex digits."""
+    """Return the public id of an entry: ``rec_`` and 32 hex digits."""
     return f"{record_id_prefix(org_id, anchored_us)}{seq:010x}"
 
 
 def record_id_prefix(org_id: int, anchored_us: int) -> str:
-    """All of a record id but its seq; entries of one batch share it."""
+    """Return a record id without its seq; the entries of one batch share this prefix."""
     return f"rec_{org_id:08x}{anchored_us:014x}"
 
 
 def parse_record_id(text: str) -> RecordId:
-    """Read a record id back. Raises MalformedRecordId."""
+    """Parse a record id. Raises MalformedRecordId."""
     match = _RECORD_ID.fullmatch(text)
     if match is None:
         raise MalformedRecordId('a record id is "rec_" and 32 lower-case hex digits')

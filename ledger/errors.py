@@ -3,55 +3,55 @@
 ::
 
     QuireError
-    ├── FormatError                 bytes that are not what they should be
-    │   ├── CheckpointError         text that is no checkpoint, or another log's
+    ├── FormatError                 bytes that do not follow their format
+    │   ├── CheckpointError         text that is not a checkpoint, or is another log's
     │   ├── EvidenceError           an evidence bundle that can't be read or written
     │   ├── KeyHistoryError         a log's key history that does not verify
-    │   │   └── ForeignHistory      of another log than the one that was pinned
-    │   ├── InvalidTime             text that names no time, or none that can be compared
+    │   │   └── ForeignHistory      a history of another log than the pinned one
+    │   ├── InvalidTime             text that is not a time, or a time out of range
     │   ├── MalformedLeaf
     │   ├── MalformedRecordId
     │   ├── MalformedSealedPayload
-    │   ├── NoteError               bytes that are no signed note, or no key of one
+    │   ├── NoteError               bytes that are not a signed note, or not a note key
     │   │   ├── InvalidSignature    a known key's signature that does not verify
-    │   │   └── UnsignedNote        no signature of a key that is known
+    │   │   └── UnsignedNote        no signature by a known key
     │   ├── ProofError              a tlog-proof file that can't be read or written
-    │   ├── SubmissionError         a request to a witness that is not in its form
-    │   ├── TrustPolicyError        a tlog-policy file that can't be used as it is
-    │   └── TileError               a tile, entry bundle or path that is not what it should be
-    ├── MerkleError                 a proof that does not hold, or a tree that can't be
-    ├── TimestampError              an RFC 3161 token that does not prove what it should
-    ├── InvalidEvent                an event the caller must correct
+    │   ├── SubmissionError         a malformed request to a witness
+    │   ├── TrustPolicyError        a tlog-policy file that can't be used
+    │   └── TileError               a malformed tile, entry bundle or path
+    ├── MerkleError                 a proof that does not hold, or an impossible tree
+    ├── TimestampError              an RFC 3161 token that does not prove its time
+    ├── InvalidEvent                an event that the caller must correct
     │   └── PayloadTooLarge
     ├── KeyringError                signing or master keys that can't be used
     │   ├── MissingKey
     │   ├── WeakKey
     │   ├── AmbiguousActiveKey
-    │   ├── LogKeyError             keys of the logs that can't be used
+    │   ├── LogKeyError             log keys that can't be used
     │   └── UnknownKey
-    ├── SealingError                a payload or key that does not open
-    ├── StorageError                the database can't do what was asked
+    ├── SealingError                a payload or key that can't be decrypted
+    ├── StorageError                a database operation failed
     │   ├── MigrationError
     │   ├── DatabaseUnavailable
-    │   └── OutcomeUnknown          a commit that nobody could read back yet
-    ├── ArchiveError                an archive's target can't do what was asked
-    │   ├── ArchiveMisconfigured    the target as it is set up can't be used
+    │   └── OutcomeUnknown          a commit whose outcome is not known yet
+    ├── ArchiveError                an operation on an archive's target failed
+    │   ├── ArchiveMisconfigured    the target's configuration can't be used
     │   ├── ArchiveDenied           the target refused the credentials
-    │   ├── ArchiveUnavailable      network, throttling, full disk: trying again may help
-    │   ├── ArchiveMismatch         the target holds, or answered, other than it should
-    │   ├── ArchiveRefused          the trail itself is not right: it is not archived like this
+    │   ├── ArchiveUnavailable      network, throttling, full disk: a retry may help
+    │   ├── ArchiveMismatch         the target's content or answer differs from the expected one
+    │   ├── ArchiveRefused          the trail is faulty and is not archived in this state
     │   ├── ArchiveObjectMissing    nothing is stored under the key
     │   └── RestoreRefused          an org can't be restored here, or not from this archive
     ├── RetentionRefused            a month stays in the database, and why
-    └── AppendRefused               nothing was written; the trail is as it was
-        ├── ClockUnsteady           the time is not to be trusted now
+    └── AppendRefused               nothing was written; the trail is unchanged
+        ├── ClockUnsteady           the server's clock can't be trusted now
         ├── OrgFrozen
         ├── IdempotencyMismatch
         ├── QueueFull
         └── ShuttingDown
 
-Some modules define errors of their own below these: MalformedQwedRow,
-QwedSourceError, VerificationFailed, StaleSeal, those of ``ledger.client``.
+Some modules define further errors below these: MalformedQwedRow,
+QwedSourceError, VerificationFailed, StaleSeal, the errors of ``ledger.client``.
 The message is for a person and says what to do next.
 """
 
@@ -61,7 +61,7 @@ from typing import ClassVar, Final, NamedTuple
 
 
 class ProblemType(NamedTuple):
-    """The problem (RFC 9457) that the API answers an error with: its stable type, status, title."""
+    """The problem (RFC 9457) by which the API reports an error: its stable type, status, title."""
 
     slug: str
     status: int
@@ -77,8 +77,8 @@ UNAVAILABLE: Final = ProblemType("unavailable", 503, "Temporarily unavailable")
 class QuireError(Exception):
     """Base of all errors that Quire raises on purpose.
 
-    ``problem_type`` is what the API answers; a class without one has that of its base. None: an error
-    that callers are told nothing of.
+    ``problem_type`` is the API's answer; subclasses inherit it. None: the API
+    does not describe the error to callers.
     """
 
     problem_type: ClassVar[ProblemType | None] = None
@@ -89,11 +89,11 @@ class FormatError(QuireError):
 
 
 class EvidenceError(FormatError):
-    """An evidence bundle, or a part of one, that can't be read, or can't be written."""
+    """An evidence bundle, or a part of a bundle, that can't be read or written."""
 
 
 class InvalidTime(FormatError):
-    """Text that names no time, or one outside of the years 1 to 9999 in UTC."""
+    """Text that is not a time, or a time outside of the years 1 to 9999 in UTC."""
 
 
 class MalformedLeaf(FormatError):
@@ -109,11 +109,11 @@ class MalformedSealedPayload(FormatError):
 
 
 class ProofError(FormatError):
-    """A transparency log proof that can't be read, or could not be written so that it can."""
+    """A transparency log proof that can't be read, or values that no proof file can hold."""
 
 
 class TileError(FormatError):
-    """A tile, an entry bundle or a path of theirs that is not what it should be."""
+    """A malformed tile, entry bundle or path."""
 
 
 class MerkleError(QuireError):
@@ -121,7 +121,7 @@ class MerkleError(QuireError):
 
 
 class NoteError(FormatError):
-    """Bytes that are no signed note, or a key of one that can't be read."""
+    """Bytes that are not a signed note, or a note key that can't be read."""
 
 
 class InvalidSignature(NoteError):
@@ -129,42 +129,42 @@ class InvalidSignature(NoteError):
 
 
 class UnsignedNote(NoteError):
-    """A note that carries no signature of any key that is known."""
+    """A note without a signature by a known key."""
 
 
 class CheckpointError(FormatError):
-    """Text that is no checkpoint, or a checkpoint of another log."""
+    """Text that is not a checkpoint, or a checkpoint of another log."""
 
 
 class TrustPolicyError(FormatError):
-    """A tlog-policy file that can't be used as it is; the message names the line."""
+    """A tlog-policy file that can't be used; the message names the line."""
 
 
 class SubmissionError(FormatError):
-    """A request to a witness that is not in the form of C2SP tlog-witness."""
+    """A request to a witness that does not follow C2SP tlog-witness."""
 
 
 class TimestampError(QuireError):
-    """A timestamp response or token that can't be read, or does not prove what it should."""
+    """A timestamp response or token that can't be read, or does not prove its time."""
 
 
 class KeyHistoryError(FormatError):
-    """A history of a log's keys, or pins of one, that can't be read or does not verify."""
+    """A history of a log's keys, or its pins, that can't be read or does not verify."""
 
 
 class ForeignHistory(KeyHistoryError):
-    """A key history that verifies but is not the one that was pinned."""
+    """A key history that verifies but differs from the pinned one."""
 
 
 class HistoryBeforePins(ForeignHistory):
-    """A key history that ends before the first key that was pinned: neither right nor wrong."""
+    """A key history that ends before the first pinned key: neither confirmed nor refuted."""
 
 
 class InvalidEvent(QuireError):
-    """An event that can't be recorded as it is.
+    """An event that the caller must correct before it can be recorded.
 
     ``index`` is the event's 0-based place in its request, ``field`` the name of
-    the offending field; both are None where they do not apply.
+    the offending field; both are None if they do not apply.
     """
 
     problem_type = ProblemType("invalid-event", 400, "Invalid event")
@@ -182,11 +182,11 @@ class PayloadTooLarge(InvalidEvent):
 
 
 class KeyringError(QuireError):
-    """Signing or master keys that can't be used as they are."""
+    """Signing or master keys that can't be used."""
 
 
 class MissingKey(KeyringError):
-    """A key that must be configured is not."""
+    """A required key is not configured."""
 
 
 class WeakKey(KeyringError):
@@ -194,11 +194,11 @@ class WeakKey(KeyringError):
 
 
 class AmbiguousActiveKey(KeyringError):
-    """A keyring in which not exactly one key is active."""
+    """A keyring with no active key, or with several."""
 
 
 class LogKeyError(KeyringError):
-    """Keys that sign checkpoints and anchors that can't be used as they are."""
+    """Keys for checkpoints and anchors that can't be used."""
 
 
 class UnknownKey(KeyringError):
@@ -213,75 +213,75 @@ class UnknownKey(KeyringError):
 
 
 class SealingError(QuireError):
-    """A sealed payload or wrapped key that does not open under the key given."""
+    """A sealed payload or wrapped key that the given key does not open."""
 
 
 class KeyNotRestored(QuireError):
-    """The key of a sealed payload did not come back when its org was restored from the archive."""
+    """The key of a sealed payload is missing since its org was restored from the archive."""
 
 
 class StorageError(QuireError):
-    """The database can't do what was asked of it."""
+    """A database operation failed."""
 
 
 class MigrationError(StorageError):
-    """The schema can't be brought to, or is not at, the version this code needs."""
+    """The schema is not at the version that this code needs, or can't be migrated to it."""
 
 
 class DatabaseUnavailable(StorageError):
-    """The database can't be reached, or refused the work, before anything was written."""
+    """The database could not be reached, or refused the operation, before anything was written."""
 
     problem_type = UNAVAILABLE
 
 
 class DatabaseUnfit(DatabaseUnavailable):
-    """The database, or the way to it, is set up so that it can't keep what is promised here."""
+    """The configuration of the database, or of a proxy before it, breaks Quire's guarantees."""
 
 
 class OutcomeUnknown(StorageError):
     """A commit whose outcome could not be read back in time.
 
-    The entries are either all there or all absent. Retrying with the same
-    idempotency key is safe and tells which.
+    Either all of the entries are stored or none is. A retry with the same
+    idempotency key is safe and shows which.
     """
 
     problem_type = ProblemType("outcome-unknown", 503, "Outcome not known yet")
 
 
 class ArchiveError(QuireError):
-    """The target of an archive can't do what was asked of it; nothing counts as archived."""
+    """An operation on an archive's target failed; nothing counts as archived."""
 
 
 class ArchiveMisconfigured(ArchiveError):
-    """The target as it is set up can't be used: its URL, its bucket, a missing package."""
+    """The target's configuration can't be used: its URL, its bucket, a missing package."""
 
 
 class ArchiveDenied(ArchiveError):
-    """The target refused the credentials, or they do not allow what was asked."""
+    """The target refused the credentials, or they do not permit the operation."""
 
 
 class ArchiveUnavailable(ArchiveError):
-    """The target could not be reached, or would not work now; trying again may help."""
+    """The target could not be reached, or refused to work for now; a retry may help."""
 
 
 class ArchiveMismatch(ArchiveError):
-    """What the target holds differs from what it should hold: bytes, version, retention or hold."""
+    """The target's object differs from the expected one: bytes, version, retention or hold."""
 
 
 class ArchiveRefused(ArchiveError):
-    """What is to be archived is not what was signed: it would be wrong for ever."""
+    """The data to archive differs from the signed data: the archive could never be corrected."""
 
 
 class ArchiveObjectMissing(ArchiveError):
-    """Nothing is stored under the key asked for."""
+    """Nothing is stored under the requested key."""
 
 
 class RestoreRefused(ArchiveError):
-    """An org can't be restored into this database, or what is archived is not what was signed."""
+    """An org can't be restored into this database, or its archive differs from the signed data."""
 
 
 class RetentionRefused(QuireError):
-    """A month stays in the database: a condition for dropping it does not hold."""
+    """A month can't be dropped from the database: a condition does not hold."""
 
 
 class AppendRefused(QuireError):
@@ -303,7 +303,7 @@ class OrgFrozen(AppendRefused):
 
 
 class IdempotencyMismatch(AppendRefused):
-    """An idempotency key that was used before with another body."""
+    """An idempotency key that an earlier request used with another body."""
 
     problem_type = ProblemType("idempotency-mismatch", 422, "Idempotency key reused")
 
@@ -313,7 +313,7 @@ class IdempotencyMismatch(AppendRefused):
 
 
 class QueueFull(AppendRefused):
-    """Too much is waiting, of this org or (``everyone``) of all; ``retry_after`` is in seconds."""
+    """Too many entries wait, of this org or (``everyone``) of all; ``retry_after`` in seconds."""
 
     problem_type = ProblemType("too-many-requests", 429, "Too many requests")
 
@@ -324,9 +324,9 @@ class QueueFull(AppendRefused):
 
 
 class ClockUnsteady(AppendRefused):
-    """The server's clock leapt: no time is given out; ``retry_after`` is in seconds."""
+    """The server's clock leapt, so entries get no time; ``retry_after`` is in seconds."""
 
-    problem_type = ProblemType("clock-unsteady", 503, "The server's clock is not to be trusted")
+    problem_type = ProblemType("clock-unsteady", 503, "The server's clock can't be trusted")
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
@@ -334,6 +334,6 @@ class ClockUnsteady(AppendRefused):
 
 
 class ShuttingDown(AppendRefused):
-    """The server is draining and takes no new entries."""
+    """The server is shutting down and accepts no new entries."""
 
     problem_type = UNAVAILABLE

@@ -1,9 +1,9 @@
 """Events as callers send them: one JSON object, an array, NDJSON or MessagePack.
 
 The payload is the event's exact bytes. Nine names are recognised at the top
-level of the object; everything else is payload only. What could be read in two
-ways (a name that stands twice in one object at any depth, text that is not
-UTF-8) is refused, and so is what common readers could not read back (nesting
+level of the object; everything else is payload only. Refused are events that
+readers could interpret differently (a repeated name in an object at any depth,
+text that is not UTF-8) and events that common readers could not read (nesting
 beyond 128 levels).
 """
 
@@ -13,7 +13,7 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, Final
@@ -27,18 +27,18 @@ from ledger.misspelt import KnownNames, Misspelling
 from ledger.times import EXAMPLE, is_time
 
 RESERVED_PREFIX: Final = "quire."
-"""Event types of the server's own entries, such as a thaw or an erasure."""
+"""Prefix of the event types of the server's own entries, such as a thaw or an erasure."""
 MAX_FIELD_CHARS: Final = 1_024
-"""Bound of each recognised field; eight of them always fit in a leaf."""
+"""Limit of each recognised field; eight fields of this length always fit in a leaf."""
 MAX_DEPTH: Final = 128
-"""Levels of objects and arrays, the event itself being the first."""
-_TOO_DEEP: Final = f"it nests too deeply; at most {MAX_DEPTH} levels are taken"
+"""Levels of objects and arrays; the event itself is the first level."""
+_TOO_DEEP: Final = f"it nests too deeply; at most {MAX_DEPTH} levels are allowed"
 _COMMAS_PER_EVENT: Final = 32
-"""Up to so many, an array of the most events allowed is split without counting first."""
+"""An array with at most this many commas per allowed event is split without counting first."""
 
 
 class EventFields(msgspec.Struct, gc=False):
-    """The recognised fields of an event; unknown ones are skipped."""
+    """The recognised fields of an event; unknown fields are skipped."""
 
     event_type: str | None = None
     actor: str | None = None
@@ -52,24 +52,24 @@ class EventFields(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event: its recognised fields, its bytes as sent, and names that look misspelt."""
+    """One event: its recognised fields, its bytes as received, and names that may be misspelt."""
 
     fields: EventFields
     payload: bytes
-    misspelt: tuple[Misspelling, ...] = ()
+    unfamiliar: tuple[str, ...] = ()
 
 
-_seen: ContextVar[int] = ContextVar("_seen")
-_most: ContextVar[int] = ContextVar("_most")
+_element_count: ContextVar[int] = ContextVar("_element_count")
+_element_limit: ContextVar[int] = ContextVar("_element_limit")
 
 
 class _Element(msgspec.Struct, gc=False):
-    """An element of an array that must be an object: skipped over and counted."""
+    """An array element that must be an object: its members are skipped, the element is counted."""
 
     def __post_init__(self) -> None:
-        _seen.set(_seen.get() + 1)
-        if _seen.get() > _most.get():
-            raise _too_many(_most.get())
+        _element_count.set(_element_count.get() + 1)
+        if _element_count.get() > _element_limit.get():
+            raise _too_many(_element_limit.get())
 
 
 FIELD_NAMES: Final = EventFields.__struct_fields__
@@ -98,7 +98,7 @@ _NOT_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+', re.DOTALL)
 
 
 def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[Event], bool]:
-    """Events of a JSON body, and whether it was one object rather than an array.
+    """Return the events of a JSON body, and whether it was one object rather than an array.
 
     Raises InvalidEvent (with the index of the event at fault) or PayloadTooLarge.
     """
@@ -109,17 +109,19 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
     if not start:
         raise InvalidEvent("the body is empty; send a JSON object or an array of objects")
     if start != b"[":
-        raise InvalidEvent(f"the body must be a JSON object or an array of objects{_odd(body)}")
+        raise InvalidEvent(
+            f"the body must be a JSON object or an array of objects{_encoding_hint(body)}"
+        )
     _bound_array(body, max_events)
     try:
         parts = _array_from_json(body)
     except _UNREADABLE as error:
-        raise InvalidEvent(f"the body is not valid JSON: {_say(error, body)}") from None
+        raise InvalidEvent(f"the body is not valid JSON: {_decoding_fault(error, body)}") from None
     return _events(map(bytes, parts), max_events, max_payload, _read_json), False
 
 
 def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
-    """Events of an NDJSON body: one JSON object a line; blank lines are skipped."""
+    """Return the events of an NDJSON body: one JSON object a line; blank lines are skipped."""
     _require_utf8(body)
     lines = (match[0].strip(b" \t\r") for match in re.finditer(rb"[^\n]+", body))
     try:
@@ -137,22 +139,33 @@ def parse_ndjson(body: bytes, *, max_events: int, max_payload: int) -> list[Even
 
 
 def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Event]:
-    """Events of a MessagePack body: one array of maps with string keys."""
+    """Return the events of a MessagePack body: one array of maps with string keys."""
     if body[:1] in {b"\xdc", b"\xdd"} and (count := _size(body)) > max_events:
-        if count > len(body):  # each event takes a byte at least
+        if count > len(body):  # each event takes at least one byte
             raise InvalidEvent(
-                f"the body is not a MessagePack array: it declares {count} elements and ends early; send the whole of it"
+                f"the body is not a complete MessagePack array: it declares {count} elements "
+                "and ends early; send the whole array"
             )
         raise _too_many(max_events)
     try:
         parts = _array_from_msgpack(body)
     except _UNREADABLE as error:
-        raise InvalidEvent(f"the body is not a MessagePack array: {_say(error)}") from None
+        raise InvalidEvent(
+            f"the body is not a MessagePack array: {_decoding_fault(error)}"
+        ) from None
     return _events(map(bytes, parts), max_events, max_payload, _read_msgpack)
 
 
+def misspelt_fields(events: Sequence[Event]) -> list[tuple[int, Misspelling]]:
+    """Return the fields that look like a recognised field misspelt, with the index of the event."""
+    names = [(index, event.unfamiliar) for index, event in enumerate(events) if event.unfamiliar]
+    if not names:
+        return []
+    return _known_names.misspelt((index, name) for index, some in names for name in some)
+
+
 def is_json_payload(payload: bytes) -> bool:
-    """Whether payload bytes are JSON (an object) rather than a MessagePack map."""
+    """Return whether payload bytes are JSON (an object) rather than a MessagePack map."""
     return payload.lstrip()[:1] == b"{"
 
 
@@ -167,32 +180,33 @@ def _events(parts: Iterable[bytes], max_events: int, max_payload: int, read: _Re
 
 def _too_many(max_events: int) -> PayloadTooLarge:
     return PayloadTooLarge(
-        f"too many events in one request; at most {max_events} are taken, send several requests"
+        f"too many events in one request; at most {max_events} are allowed, send several requests"
     )
 
 
 def _bound_array(body: bytes, max_events: int) -> None:
-    """Refuse an array of too many elements before memory is taken for each of them.
+    """Refuse an array of too many elements before memory is allocated for each element.
 
-    A body of 16 MiB can hold eight million; few bodies need the look.
+    A body of 16 MiB can hold eight million; few bodies need the check.
     """
     if body.count(b",") <= _COMMAS_PER_EVENT * max_events:
         return
-    _seen.set(0)
-    _most.set(max_events)
+    _element_count.set(0)
+    _element_limit.set(max_events)
     try:
         _elements_from_json(body)
     except msgspec.ValidationError as error:
-        said = misfit(error, what="an event")
-        raise InvalidEvent(f"the event does not fit: {said}", index=_seen.get()) from None
+        reason = misfit(error, what="an event")
+        index = _element_count.get()
+        raise InvalidEvent(f"the event is not valid: {reason}", index=index) from None
     except _UNREADABLE as error:
-        raise InvalidEvent(f"the body is not valid JSON: {_say(error, body)}") from None
+        raise InvalidEvent(f"the body is not valid JSON: {_decoding_fault(error, body)}") from None
 
 
 def _event(payload: bytes, index: int | None, max_payload: int, read: _Read) -> Event:
     if len(payload) > max_payload:
         raise PayloadTooLarge(
-            f"the event has {len(payload)} bytes; at most {max_payload} are taken", index=index
+            f"the event has {len(payload)} bytes; at most {max_payload} are allowed", index=index
         )
     try:
         fields, names = read(payload)
@@ -200,15 +214,15 @@ def _event(payload: bytes, index: int | None, max_payload: int, read: _Read) -> 
         error.index = index
         raise
     except msgspec.ValidationError as error:
-        field, said = _field_at_fault(error), misfit(error, what="an event")
-        raise InvalidEvent(f"the event does not fit: {said}", field=field, index=index) from None
+        field, reason = _field_at_fault(error), misfit(error, what="an event")
+        raise InvalidEvent(f"the event is not valid: {reason}", field=field, index=index) from None
     except _UNREADABLE as error:
-        said = _say(error, payload if read is _read_json else None)
-        raise InvalidEvent(f"the event can't be read: {said}", index=index) from None
+        reason = _decoding_fault(error, payload if read is _read_json else None)
+        raise InvalidEvent(f"the event can't be read: {reason}", index=index) from None
     _check_fields(fields, index)
     if _known_names.unremarkable.issuperset(names):
         return Event(fields, payload)
-    return Event(fields, payload, _known_names.misspelt(names))
+    return Event(fields, payload, _known_names.unfamiliar(names))
 
 
 def _read_json(payload: bytes) -> tuple[EventFields, Iterable[str]]:
@@ -218,21 +232,21 @@ def _read_json(payload: bytes) -> tuple[EventFields, Iterable[str]]:
 
 
 def refuse_repeated_names(document: bytes) -> Any:
-    """Return what JSON holds, numbers perhaps as text.
+    """Return the decoded JSON, its numbers perhaps as text.
 
-    Raises InvalidEvent where an object has a name twice: readers differ on it. Decoding keeps one
-    of two equal names, so JSON that encodes back to itself has none; that is told at the speed of
-    C. Unusual spellings of numbers and text are left to the slow look.
+    Raises InvalidEvent where an object repeats a name: readers disagree on it. Decoding keeps one
+    of two equal names, so JSON that encodes back to itself repeats none, which is checked at the
+    speed of C. Unusual spellings of numbers and text need the slow check.
     """
     try:
-        held = _any_from_json(document)
-        again = _encode_json(held)
+        decoded = _any_from_json(document)
+        again = _encode_json(decoded)
     except msgspec.MsgspecError:
         pass
     else:
         if again == document or again == msgspec.json.format(document, indent=-1):
-            return held
-    return json.loads(document, object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str)
+            return decoded
+    return json.loads(document, object_pairs_hook=_refuse_repeats, parse_int=str, parse_float=str)
 
 
 def _bound_depth(payload: bytes) -> None:
@@ -245,15 +259,15 @@ def _bound_depth(payload: bytes) -> None:
             raise InvalidEvent(_TOO_DEEP)
 
 
-def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     names = dict(pairs)
     if len(names) != len(pairs):
         counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
-        shown = "".join(char if char.isprintable() else "\ufffd" for char in twice[:64])
+        repeated = next(name for name, count in counts.items() if count > 1)
+        shown = "".join(char if char.isprintable() else "\ufffd" for char in repeated[:64])
         raise InvalidEvent(
-            f'the name "{shown}" stands twice in one object; give each name once',
-            field=twice if twice in FIELD_NAMES else None,
+            f'the name "{shown}" appears twice in one object; give each name once',
+            field=repeated if repeated in FIELD_NAMES else None,
         )
     return names
 
@@ -264,18 +278,18 @@ def _read_msgpack(payload: bytes) -> tuple[EventFields, Iterable[str]]:
         names: dict[str, Any] = _flat_from_msgpack(payload)
     except msgspec.ValidationError:
         return fields, _check_packed(payload, 1)
-    _refuse_fewer(payload, len(names))
+    _refuse_lost_names(payload, len(names))
     return fields, names
 
 
 def _check_packed(value: bytes, depth: int) -> Iterable[str]:
-    """Hold a MessagePack value of any kind to the rules for JSON; returns a map's names."""
+    """Check a MessagePack value of any kind by the rules for JSON; returns the names of a map."""
     first = value[0]
     parts: Iterable[msgspec.Raw] = ()
     names: Mapping[str, msgspec.Raw] = {}
     if first >> 4 == 0x8 or first in {0xDE, 0xDF}:
         names = _names_from_msgpack(value)
-        _refuse_fewer(value, len(names))
+        _refuse_lost_names(value, len(names))
         parts = names.values()
     elif first >> 4 == 0x9 or first in {0xDC, 0xDD}:
         parts = _array_from_msgpack(value)
@@ -293,7 +307,7 @@ def _check_packed(value: bytes, depth: int) -> Iterable[str]:
 
 
 def _check_extension(value: bytes) -> None:
-    """Refuse a timestamp (type -1) that the MessagePack specification does not have."""
+    """Refuse a timestamp (type -1) that does not follow the MessagePack specification."""
     first = value[0]
     if 0xD4 <= first <= 0xD8:
         kind, data = value[1], value[2:]
@@ -311,17 +325,19 @@ def _check_extension(value: bytes) -> None:
     }
     if nanoseconds.get(len(data), _SECOND_NS) >= _SECOND_NS:
         raise InvalidEvent(
-            "a timestamp extension holds 4, 8 or 12 bytes, and less than a second of ns"
+            "a MessagePack timestamp extension must have 4, 8 or 12 bytes, and fewer than "
+            "1,000,000,000 nanoseconds"
         )
 
 
-def _refuse_fewer(packed_map: bytes, count: int) -> None:
+def _refuse_lost_names(packed_map: bytes, count: int) -> None:
+    """Refuse a map of which decoding kept fewer names than it declares: a name was repeated."""
     if count != _size(packed_map):
-        raise InvalidEvent("a name stands twice in the event; give each name once")
+        raise InvalidEvent("a name appears twice in an object of the event; give each name once")
 
 
 def _size(packed: bytes) -> int:
-    """Elements that a MessagePack array or map declares (fix, 16 or 32 bit form)."""
+    """Return the number of elements that a MessagePack array or map (any form) declares."""
     first = packed[0]
     if first in {0xDC, 0xDE}:
         return int.from_bytes(packed[1:3], "big")
@@ -335,14 +351,15 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
         if value is None:
             continue
         if len(value) > MAX_FIELD_CHARS:
-            raise _misfit(
-                place, f"holds {len(value)} characters; at most {MAX_FIELD_CHARS} are taken", index
+            raise _field_fault(
+                place, f"has {len(value)} characters; at most {MAX_FIELD_CHARS} are allowed", index
             )
         if not value.isprintable() and has_control(value):
-            raise _misfit(place, "holds a control character; remove it", index)
+            raise _field_fault(place, "holds a control character; remove it", index)
     if fields.event_type is not None and fields.event_type.startswith(RESERVED_PREFIX):
         raise InvalidEvent(
-            f'event types that begin with "{RESERVED_PREFIX}" are written by the server alone',
+            f'event types that begin with "{RESERVED_PREFIX}" are reserved for the server; '
+            "use another event_type",
             field="event_type",
             index=index,
         )
@@ -354,9 +371,9 @@ def _check_fields(fields: EventFields, index: int | None) -> None:
         )
 
 
-def _misfit(place: int, said: str, index: int | None) -> InvalidEvent:
+def _field_fault(place: int, reason: str, index: int | None) -> InvalidEvent:
     name = FIELD_NAMES[place]
-    return InvalidEvent(f"{name} {said}", field=name, index=index)
+    return InvalidEvent(f"{name} {reason}", field=name, index=index)
 
 
 def _require_utf8(body: bytes) -> None:
@@ -366,14 +383,14 @@ def _require_utf8(body: bytes) -> None:
         raise InvalidEvent(f"the body can't be read: {json_fault(body, error)}") from None
 
 
-def _say(error: Exception, json_bytes: bytes | None = None) -> str:
+def _decoding_fault(error: Exception, json_bytes: bytes | None = None) -> str:
     if isinstance(error, RecursionError):
         return _TOO_DEEP
     return msgpack_fault(error) if json_bytes is None else json_fault(json_bytes, error)
 
 
 def _is_one_json(body: bytes) -> bool:
-    """Whether a refused NDJSON body of modest size is pretty-printed JSON."""
+    """Return whether a refused NDJSON body of modest size is pretty-printed JSON."""
     if len(body) > EXPLAINED_BYTES or body.count(b"\n") < 1 or body.lstrip()[:1] not in b"{[":
         return False
     try:
@@ -383,8 +400,8 @@ def _is_one_json(body: bytes) -> bool:
     return b"\n" in body.strip()
 
 
-def _odd(body: bytes) -> str:
-    """Why bytes that begin neither an object nor an array may have been meant as one."""
+def _encoding_hint(body: bytes) -> str:
+    """Return a hint for a body whose encoding hides its JSON: a byte order mark, or UTF-16."""
     if body[:3] == codecs.BOM_UTF8 or b"\x00" in body[:4]:
         return f"; {json_fault(body, ValueError())}"
     return ""

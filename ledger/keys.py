@@ -1,7 +1,7 @@
-"""The signing keyring: HMAC-SHA256 keys by id, exactly one of them active.
+"""The signing keyring: HMAC-SHA256 keys by id, exactly one active.
 
 ``signature = HMAC-SHA256(key, entry_hash)`` (RFC 2104, FIPS 198-1). Rotation
-adds a key and activates it; every older key stays, so all history verifies.
+adds a key and activates it; all older keys stay, so that all history verifies.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ _KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class SigningKey:
-    """One HMAC-SHA256 key, keyed once.
+    """One HMAC-SHA256 key with its keyed hash state.
 
-    Copying the keyed state costs a third of ``hmac.digest``; the secret itself
-    never shows in a repr.
+    Copying the keyed state costs a third of ``hmac.digest``. The secret never
+    appears in a repr.
     """
 
     __slots__ = ("_keyed", "key_id", "secret")
 
     def __init__(self, key_id: str, secret: bytes) -> None:
         if not _KEY_ID.fullmatch(key_id):
-            # The id is not shown: it may be the secret, put into the wrong place.
-            raise KeyringError("a signing key id must be 1 to 64 of a-z, 0-9, '.', '_', '-'")
+            # The message omits the id: it may be the secret, written into the wrong field.
+            raise KeyringError(
+                "a signing key id must have 1 to 64 characters of a-z, 0-9, '.', '_' and '-'"
+            )
         if len(secret) < MIN_KEY_BYTES:
             raise WeakKey(
                 f"signing key {key_id!r} has {len(secret)} bytes; it needs at least "
@@ -50,13 +52,13 @@ class SigningKey:
         return f"SigningKey({self.key_id!r})"
 
     def sign(self, entry_hash: bytes) -> bytes:
-        """HMAC-SHA256 over the 32-byte entry hash: 32 bytes."""
+        """Return the HMAC-SHA256 of the 32-byte entry hash: 32 bytes."""
         keyed = self._keyed.copy()
         keyed.update(entry_hash)
         return keyed.finalize()
 
     def verify(self, entry_hash: bytes, signature: bytes) -> bool:
-        """Whether the signature is this key's over the hash, in constant time."""
+        """Return whether this key made the signature of the hash, compared in constant time."""
         return hmac.compare_digest(self.sign(entry_hash), signature)
 
 
@@ -66,22 +68,24 @@ HOW_TO_MAKE_A_KEY: Final = (
 
 
 def env_key_id(secret: bytes) -> str:
-    """The id of a key given as a bare secret: stable, and telling nothing of it."""
+    """Return the id of a key given as a bare secret: stable, and revealing nothing about it."""
     return "env-" + hashlib.sha256(b"quire signing key id\x00" + secret).hexdigest()[:12]
 
 
 class SigningKeyring:
     """Signing keys by id, one active.
 
-    Raises MissingKey for an empty ring, AmbiguousActiveKey where not exactly
-    one key is active, KeyringError for an id that stands twice or too many keys.
+    Raises MissingKey for an empty ring, AmbiguousActiveKey unless exactly one key
+    is active, KeyringError for a repeated id or too many keys.
     """
 
     def __init__(self, keys: Iterable[SigningKey], active: Iterable[str]) -> None:
         self._keys: dict[str, SigningKey] = {}
         for key in keys:
             if key.key_id in self._keys:
-                raise KeyringError(f"signing key id {key.key_id!r} stands twice in the keyring")
+                raise KeyringError(
+                    f"the keyring has two keys with the id {key.key_id!r}; give each its own id"
+                )
             self._keys[key.key_id] = key
         if len(self._keys) > MAX_KEYS:
             raise KeyringError(f"a keyring holds at most {MAX_KEYS} keys, not {len(self._keys)}")
@@ -97,40 +101,40 @@ class SigningKeyring:
 
     @classmethod
     def from_secret(cls, secret: bytes, key_id: str | None = None) -> SigningKeyring:
-        """A ring of one key, from a bare secret of at least 32 bytes (else WeakKey)."""
+        """Make a ring of one key from a bare secret. Raises WeakKey below 32 bytes."""
         key = SigningKey(key_id or env_key_id(secret), secret)
         return cls([key], [key.key_id])
 
     def get(self, key_id: str) -> SigningKey:
-        """The key with this id. Raises UnknownKey."""
+        """Return the key with this id. Raises UnknownKey."""
         key = self._keys.get(key_id)
         if key is None:
             raise UnknownKey(key_id)
         return key
 
     def ids(self) -> list[str]:
-        """All key ids, oldest first."""
+        """Return all key ids, oldest first."""
         return list(self._keys)
 
     def keys(self) -> list[SigningKey]:
-        """All keys, oldest first."""
+        """Return all keys, oldest first."""
         return list(self._keys.values())
 
     def rotated(self, new: SigningKey) -> SigningKeyring:
-        """A ring with the new key added and active; this one is unchanged."""
+        """Return a ring with the new key added and active; this ring is unchanged."""
         return SigningKeyring([*self._keys.values(), new], [new.key_id])
 
     def with_key(self, extra: SigningKey) -> SigningKeyring:
-        """A ring that also verifies with the extra key; the active key stays.
+        """Return a ring that also verifies with the extra key; the active key stays.
 
-        Raises KeyringError where the ring holds another secret under that id.
+        Raises KeyringError if the ring holds another secret under that id.
         """
         known = self._keys.get(extra.key_id)
         if known is not None:
             if not hmac.compare_digest(known.secret, extra.secret):
                 raise KeyringError(
-                    f"signing key {extra.key_id!r} is in the keyring with another secret; "
-                    "give one of the two another id"
+                    f"the keyring already has a signing key {extra.key_id!r} with another "
+                    "secret; give one of the two keys another id"
                 )
             return self
         return SigningKeyring([extra, *self._keys.values()], [self.active.key_id])
@@ -147,7 +151,7 @@ class _KeyringFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def parse_keyring(data: bytes) -> SigningKeyring:
-    """Read a keyring file: ``{"keys": [{"id", "secret" (base64), "active"}, …]}``.
+    """Parse a keyring file: ``{"keys": [{"id", "secret" (base64), "active"}, …]}``.
 
     Raises KeyringError or one of its subclasses; no message holds a secret.
     """
@@ -155,14 +159,15 @@ def parse_keyring(data: bytes) -> SigningKeyring:
         records = msgspec.json.decode(data, type=_KeyringFile).keys
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise KeyringError(
-            'a keyring file is JSON: {"keys": [{"id": "…", "secret": "<base64>", "active": true}]}'
+            "the keyring file can't be read; it must be JSON of this form: "
+            '{"keys": [{"id": "…", "secret": "<base64>", "active": true}]}'
         ) from None
     keys = [SigningKey(record.id, _secret(record, n)) for n, record in enumerate(records, 1)]
     return SigningKeyring(keys, [record.id for record in records if record.active])
 
 
 def dump_keyring(ring: SigningKeyring) -> bytes:
-    """The keyring as the file that :func:`parse_keyring` reads."""
+    """Return the keyring as the file that :func:`parse_keyring` reads."""
     records = [
         _KeyRecord(key.key_id, base64.b64encode(key.secret).decode(), key is ring.active)
         for key in ring.keys()
@@ -175,5 +180,5 @@ def _secret(record: _KeyRecord, number: int) -> bytes:
         return base64.b64decode(record.secret, validate=True)
     except ValueError:
         raise KeyringError(
-            f"the secret of key number {number} in the keyring is not base64"
+            f"the secret of key number {number} in the keyring file is not base64"
         ) from None

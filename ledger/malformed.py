@@ -1,7 +1,8 @@
-"""What is wrong with a body that did not decode, in words for the person who sent it.
+"""Explain to the sender why a body did not decode.
 
-Decoders name types and byte offsets of their own; nothing here decides whether a
-body is taken. It runs once a body was refused, so it may be slow.
+Decoders report their own type names and byte offsets; this module translates
+them. It never decides whether a body is accepted, and it runs only after a
+refusal, so it may be slow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 EXPLAINED_BYTES: Final = 1 << 20
-"""Larger bodies are not read a second time to explain them."""
+"""Larger bodies are not parsed a second time for an explanation."""
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x00\x00\xfe\xff")
 _SURROGATE: Final = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _AT: Final = re.compile(r"(.*?)(?: - at (.*))?", re.DOTALL)
@@ -30,13 +31,17 @@ _KINDS: Final = {
     "array": "an array",
     "bytes": "binary data",
     "ext": "an extension value",
+    "datetime": "an RFC 3339 time",
+    "date": "a date",
+    "uuid": "a UUID",
+    "decimal": "a decimal number",
 }
 _BOUNDS: Final = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
-_UNITS: Final = {"str": "characters", "array": "elements", "object": "members", "bytes": "bytes"}
+_UNITS: Final = {"str": "character", "array": "element", "object": "member", "bytes": "byte"}
 
 
 def json_fault(body: bytes, error: Exception) -> str:
-    """Why these bytes are not JSON, as the end of a sentence about them."""
+    """Explain why these bytes are not JSON: the end of a sentence with them as "it"."""
     if body.startswith(codecs.BOM_UTF8):
         return "it begins with a byte order mark; send it without"
     if body.startswith(_UTF_16) or b"\x00" in body[:4]:
@@ -50,7 +55,7 @@ def json_fault(body: bytes, error: Exception) -> str:
 
 
 def _syntax_fault(text: str) -> str | None:
-    """What another reader finds, which says where; None where it finds nothing."""
+    """Return the fault that Python's reader finds, with its position; None if it finds none."""
     try:
         json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=str)
     except _NotJson as fault:
@@ -63,36 +68,42 @@ def _syntax_fault(text: str) -> str | None:
         return None
     return (
         "it holds half of a surrogate pair (an escape from \\ud800 to \\udfff without its other "
-        "half), which is no character"
+        "half), which is not a character"
     )
 
 
 def msgpack_fault(error: Exception) -> str:
-    """Why bytes are not MessagePack, as the end of a sentence about them."""
+    """Explain why bytes are not MessagePack: the end of a sentence with them as "it"."""
     if isinstance(error, UnicodeError):
         return "a text in it is not UTF-8"
     return _plain(error)
 
 
 def misfit(error: msgspec.ValidationError, kind: Any = None, *, what: str = "it") -> str:
-    """Which part of a decoded body is not as it should be: a whole sentence.
+    """Explain which part of a decoded body is not valid: a whole sentence.
 
-    With the type that was asked for, the values of a choice are named, and the
-    description of a form. ``what`` names the body where no part is at fault.
+    ``kind`` is the type of the whole body: with it the message lists the values
+    of a choice and gives the description of a form. ``what`` names the body if
+    no part is at fault.
     """
     match = _AT.fullmatch(str(error))
     assert match is not None
-    said, place = match[1], match[2] or ""
+    message, place = match[1], match[2] or ""
     path = place.strip("`").removeprefix("$").removeprefix(".")
     if place.startswith("`key`"):
-        return f"the names in an object must be text, {_got(said)}"
-    name = path or what
-    if "matching regex" in said or said.startswith("Invalid enum value"):
+        return f"the names in an object must be text, {_received(message)}"
+    name = _part_name(path) or what
+    if "matching regex" in message or message.startswith("Invalid enum value"):
         return f"{name} must be {_form(kind, path)}"
-    for form, word in _FORMS:
-        if found := form.fullmatch(said):
-            return word(name, path, found)
-    return f"{name}: {said[:1].lower()}{said[1:]}".replace("`", "")
+    for pattern, explain in _EXPLANATIONS:
+        if found := pattern.fullmatch(message):
+            return explain(name, path, found)
+    return f"{name} is not valid here"
+
+
+def _part_name(path: str) -> str:
+    parent = path.removesuffix("[...]")
+    return path if parent == path else f"a value in {parent or 'the object'}"
 
 
 def _missing(name: str, path: str, found: re.Match[str]) -> str:
@@ -100,38 +111,62 @@ def _missing(name: str, path: str, found: re.Match[str]) -> str:
 
 
 def _unknown(_: str, path: str, found: re.Match[str]) -> str:
-    return f'"{_shown(found[1])}" is no member {f"of {path}" if path else "here"}'
+    return f'"{_printable(found[1])}" is not a member {f"of {path}" if path else "here"}'
 
 
 def _length(name: str, _: str, found: re.Match[str]) -> str:
-    unit = _UNITS.get(found[1], "bytes")
-    return f"{name} must have {_BOUNDS[found[2]]} {found[3]} {unit}"
+    kind, operator, count = found.groups()
+    plural = "" if count == "1" else "s"
+    bound = f"{_BOUNDS[operator]} " if operator else ""
+    return f"{name} must have {bound}{count} {_UNITS.get(kind, 'byte')}{plural}"
 
 
 def _limit(name: str, _: str, found: re.Match[str]) -> str:
-    return f"{name} must be {_BOUNDS[found[1]]} {found[2]}"
+    return f"{name} must be {_BOUNDS[found[1]]} {found[2].removesuffix('.0')}"
 
 
-def _kind(name: str, _: str, found: re.Match[str]) -> str:
-    kinds = " or ".join(_KINDS.get(one, one) for one in found[1].split(" | "))
-    return f"{name} must be {kinds}, {_got(found[0])}"
+def _multiple(name: str, _: str, found: re.Match[str]) -> str:
+    return f"{name} must be a multiple of {found[1]}"
 
 
-_FORMS: Final = (
+def _range(name: str, _: str, __: re.Match[str]) -> str:
+    return f"{name} is out of range"
+
+
+def _encoding(name: str, _: str, found: re.Match[str]) -> str:
+    return f"{name} must be {_ENCODINGS[found[1]]}"
+
+
+def _type(name: str, _: str, found: re.Match[str]) -> str:
+    kinds = " or ".join(_KINDS.get(kind, kind) for kind in found[1].split(" | "))
+    return f"{name} must be {kinds}, {_received(found[0])}"
+
+
+_ENCODINGS: Final = {
+    "base64 encoded string": "base64",
+    "RFC3339 encoded datetime": "an RFC 3339 time",
+    "RFC3339 encoded date": "a date such as 2026-01-31",
+    "UUID": "a UUID",
+    "decimal string": "a decimal number",
+}
+_EXPLANATIONS: Final = (
     (re.compile(r"Object missing required field `(.+)`"), _missing),
     (re.compile(r"Object contains unknown field `(.*)`", re.DOTALL), _unknown),
-    (re.compile(r"Expected `(\w+)` of length (>=|<=) (\d+)"), _length),
+    (re.compile(r"Expected `(\w+)` of length (?:(>=|<=) )?(\d+)(?:, got \d+)?"), _length),
     (re.compile(r"Expected `\w+` (>=|<=|>|<) (\S+)"), _limit),
-    (re.compile(r"Expected `([\w |]+)`, got `.*`"), _kind),
+    (re.compile(r"Expected `\w+` that's a multiple of (\S+)"), _multiple),
+    (re.compile(r"Expected `([\w |]+)`, got `.*`"), _type),
+    (re.compile(r"(?:Number|Integer value) out of range"), _range),
+    (re.compile(rf"Invalid ({'|'.join(_ENCODINGS)})"), _encoding),
 )
 
 
 class _NotJson(Exception):
-    """A word that Python's reader takes and JSON has not."""
+    """A constant that Python's reader accepts and JSON does not have."""
 
 
 def _no_constant(word: str) -> Any:
-    raise _NotJson(f"{word} is no number in JSON; send null or a text instead")
+    raise _NotJson(f"{word} is not a number in JSON; send null or a text instead")
 
 
 def _located(text: str, fault: json.JSONDecodeError) -> str:
@@ -140,59 +175,63 @@ def _located(text: str, fault: json.JSONDecodeError) -> str:
         place = f"character {fault.colno}"
     if fault.pos >= len(text.rstrip()) or fault.msg.startswith("Unterminated string"):
         return f"it ends before it is complete ({place})"
-    said = fault.msg.removesuffix(" at")
-    return f"{said[:1].lower()}{said[1:]} ({place})"
+    message = fault.msg.removesuffix(" at")
+    return f"{message[:1].lower()}{message[1:]} ({place})"
 
 
 def _plain(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it nests too deeply"
-    said = str(error)
-    if said == "Input data was truncated":
+    message = str(error)
+    if message == "Input data was truncated":
         return "it ends before it is complete"
-    if found := re.search(r"invalid opcode '\\x(\w\w)' \(byte (\d+)\)", said):
+    if found := re.search(r"invalid opcode '\\x(\w\w)' \(byte (\d+)\)", message):
         return f"byte {found[2]} (0x{found[1]}) begins no value"
     if isinstance(error, msgspec.ValidationError):
         return misfit(error)
-    said = said.rpartition("malformed: ")[2]
-    return said.replace("(byte ", "(at byte ")
+    message = message.rpartition("malformed: ")[2]
+    return message.replace("(byte ", "(at byte ")
 
 
-def _got(said: str) -> str:
-    kind = said.rpartition("got `")[2].rstrip("`")
+def _received(message: str) -> str:
+    kind = message.rpartition("got `")[2].rstrip("`")
     return "not a fraction" if kind == "float" else f"not {_KINDS.get(kind, kind)}"
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in name[:64])
 
 
 def _form(kind: Any, path: str) -> str:
-    """What a text may be: its choices, or the description of its form."""
-    found = None if kind is None else _type_at(msgspec.inspect.type_info(kind), path)
-    if isinstance(found, msgspec.inspect.LiteralType):
-        return " or ".join(f'"{value}"' for value in found.values)
-    if isinstance(found, msgspec.inspect.Metadata) and found.extra_json_schema:
-        return str(found.extra_json_schema["description"])
-    return "one of the values that are taken here"
+    """Return the allowed values of the type at this path, or the description of its form."""
+    info = None if kind is None else _type_at(msgspec.inspect.type_info(kind), path)
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return " or ".join(_json_text(value) for value in info.values)
+    if isinstance(info, msgspec.inspect.Metadata) and info.extra_json_schema:
+        return str(info.extra_json_schema["description"])
+    return "one of the values that are allowed here"
 
 
-def _type_at(found: Any, path: str) -> Any:
-    """The type of a member of a type, by the path in which msgspec names it."""
+def _json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _type_at(info: Any, path: str) -> Any:
+    """Return the type of a member, by msgspec's path to it; None if there is none."""
     for name in filter(None, _INDEX.sub(".[]", path).split(".")):
-        found = next((one for one in _choices(found) if _inside(one, name) is not None), None)
-        found = None if found is None else _inside(found, name)
-    choices = [one for one in _choices(found) if not isinstance(one, msgspec.inspect.NoneType)]
-    return choices[0] if choices else None
+        members = (_member(branch, name) for branch in _branches(info))
+        info = next((member for member in members if member is not None), None)
+    branches = (b for b in _branches(info) if not isinstance(b, msgspec.inspect.NoneType))
+    return next(branches, None)
 
 
-def _choices(found: Any) -> tuple[Any, ...]:
-    return tuple(found.types) if isinstance(found, msgspec.inspect.UnionType) else (found,)
+def _branches(info: Any) -> tuple[Any, ...]:
+    return tuple(info.types) if isinstance(info, msgspec.inspect.UnionType) else (info,)
 
 
-def _inside(found: Any, name: str) -> Any:
-    if isinstance(found, msgspec.inspect.ListType):
-        return found.item_type if name == "[]" else None
-    if not isinstance(found, msgspec.inspect.StructType):
+def _member(info: Any, name: str) -> Any:
+    if isinstance(info, msgspec.inspect.ListType):
+        return info.item_type if name == "[]" else None
+    if not isinstance(info, msgspec.inspect.StructType):
         return None
-    return next((one.type for one in found.fields if one.encode_name == name), None)
+    return next((field.type for field in info.fields if field.encode_name == name), None)

@@ -1,7 +1,7 @@
-"""Trust policies: which logs are known, and whose cosignatures are enough (C2SP tlog-policy).
+"""Trust policies: the known logs, and the cosignatures a checkpoint needs (C2SP tlog-policy).
 
 A policy file is lines of ``log``, ``witness``, ``group`` and exactly one ``quorum``.
-A checkpoint is valid under it when a listed log signed it and the quorum of
+A checkpoint is valid under a policy if a listed log signed it and the quorum of
 witnesses cosigned it.
 """
 
@@ -39,7 +39,7 @@ _COSIGNATURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A known log: its key, whose name is the log's origin, and where the log is."""
+    """A known log: its key, whose name is the log's origin, and the log's URL."""
 
     verifier: Verifier
     url: str | None = None
@@ -47,7 +47,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A known witness under the policy's own name for it; ``url`` is its submission prefix."""
+    """A known witness; ``name`` is the policy's name for it, ``url`` its submission prefix."""
 
     name: str
     verifier: Verifier
@@ -65,7 +65,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Cosigned:
-    """A checkpoint that a listed log signed: which witnesses cosigned it, and are they enough."""
+    """A checkpoint signed by a listed log: the witnesses that cosigned it, and if they suffice."""
 
     checkpoint: TreeHead
     note: OpenedNote
@@ -75,7 +75,7 @@ class Cosigned:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A trust policy. ``groups`` stand in the order of the file; ``quorum`` names the rule."""
+    """A trust policy. ``groups`` have the order of the file; ``quorum`` names the rule."""
 
     logs: tuple[Log, ...]
     witnesses: tuple[Witness, ...]
@@ -83,25 +83,26 @@ class Policy:
     quorum: str
 
     def satisfied_by(self, cosigned: Collection[str]) -> bool:
-        """Whether cosignatures of the witnesses with these names are enough."""
+        """Return whether the cosignatures of these witnesses, by name, meet the quorum."""
         if self.quorum == NO_QUORUM:
             return True
         known = {witness.name for witness in self.witnesses}
         satisfied = known.intersection(cosigned)
-        for group in self.groups:  # members stand before their group
+        for group in self.groups:  # the file defines members before their group
             if len(satisfied.intersection(group.members)) >= group.threshold:
                 satisfied.add(group.name)
         return self.quorum in satisfied
 
     def cosigners(self, note: OpenedNote) -> frozenset[str]:
-        """Names of the witnesses among those whose signatures in a note verified."""
+        """Return the names of the witnesses whose signatures in a note verified."""
         keys = {signature.verifier for signature in note.verified}
-        return frozenset(one.name for one in self.witnesses if one.verifier in keys)
+        return frozenset(w.name for w in self.witnesses if w.verifier in keys)
 
     def cosigned_by(self, note: Note, lines: bytes) -> set[str]:
-        """Names of the witnesses whose signature lines these are; those of others are left aside.
+        """Verify signature lines and return the names of their witnesses.
 
-        Raises NoteError for a line that is no signature, or InvalidSignature.
+        Lines by other keys are ignored. Raises NoteError for a malformed line,
+        InvalidSignature for a signature that does not verify.
         """
         names: set[str] = set()
         for signature in parse_signatures(lines):
@@ -113,16 +114,18 @@ class Policy:
         return names
 
     def keys_of(self, origin: str) -> list[Verifier]:
-        """The keys of the log with this origin; none where the policy does not list it."""
+        """Return the keys of the log with this origin; empty if the policy does not list it."""
         return [log.verifier for log in self.logs if log.verifier.name == origin]
 
     def open(self, data: bytes, log: Iterable[Verifier] | None = None) -> Cosigned:
         """Read a checkpoint and verify its signatures under this policy.
 
-        ``log``: keys of logs where they are known otherwise, in place of the listed
-        ones; those of another name than the checkpoint's origin do not count. Raises NoteError (InvalidSignature, UnsignedNote) and CheckpointError as
-        :func:`~ledger.checkpoint.open_checkpoint` does, also for a log that is not
-        listed. Too few cosignatures are no error but ``quorum`` False.
+        ``log``: log keys known from elsewhere, which replace the listed keys; keys
+        whose name is not the checkpoint's origin are ignored. Raises NoteError
+        (InvalidSignature, UnsignedNote) and CheckpointError as
+        :func:`~ledger.checkpoint.open_checkpoint` does, and CheckpointError for a
+        log that is not listed. Too few cosignatures raise no error: ``quorum`` is
+        False.
         """
         origin = parse_checkpoint(parse_note(data).text).origin
         keys = self.keys_of(origin) if log is None else _named(log, origin)
@@ -135,30 +138,32 @@ class Policy:
 
 
 def parse_policy(data: bytes) -> Policy:
-    """Read a policy file. Raises TrustPolicyError, which names the line.
+    """Parse a policy file. Raises TrustPolicyError, which names the line.
 
-    Names are octets to the specification; here they are text with surrogate
-    escapes, so that two are equal when their octets are.
+    Names are octets in the specification. Here they are text with surrogate
+    escapes, so that two names are equal if and only if their octets are.
     """
     if len(data) > POLICY_BYTES_MAX:
         raise TrustPolicyError(f"a policy has at most {POLICY_BYTES_MAX} bytes, not {len(data)}")
     forbidden = _FORBIDDEN.search(data)
     if forbidden:
         number = data.count(b"\n", 0, forbidden.start()) + 1
-        raise TrustPolicyError(f"line {number}: a policy holds no control character but the tab")
+        raise TrustPolicyError(
+            f"line {number}: a policy must not contain control characters other than the tab"
+        )
     if not data.endswith(b"\n"):
         raise TrustPolicyError("the policy's last line must end in a newline; was the file cut?")
-    reading = _Reading()
+    definitions = _Definitions()
     for number, line in enumerate(data[:-1].split(b"\n"), 1):
         try:
-            reading.line(line.decode("utf-8", "surrogateescape"))
+            definitions.add_line(line.decode("utf-8", "surrogateescape"))
         except (TrustPolicyError, NoteError) as error:
             raise TrustPolicyError(f"line {number}: {error}") from error
-    return reading.policy()
+    return definitions.policy()
 
 
-class _Reading:
-    """What the lines so far have defined."""
+class _Definitions:
+    """The definitions of the lines read so far."""
 
     def __init__(self) -> None:
         self._logs: list[Log] = []
@@ -170,12 +175,12 @@ class _Reading:
     def policy(self) -> Policy:
         if self._quorum is None:
             raise TrustPolicyError(
-                'the policy has no quorum line; "quorum none" asks for no cosignatures'
+                'the policy has no quorum line; "quorum none" requires no cosignatures'
             )
         witnesses, groups = tuple(self._witnesses.values()), tuple(self._groups.values())
         return Policy(tuple(self._logs), witnesses, groups, self._quorum)
 
-    def line(self, line: str) -> None:
+    def add_line(self, line: str) -> None:
         line = line.strip(" \t")
         if not line or line.startswith("#"):
             return
@@ -190,12 +195,12 @@ class _Reading:
                 self._set_quorum(name)
             case _:
                 raise TrustPolicyError(
-                    "a line is: log VKEY [URL], witness NAME VKEY [URL], "
+                    "the line must be: log VKEY [URL], witness NAME VKEY [URL], "
                     "group NAME all|any|K NAME..., or quorum NAME"
                 )
 
     def _log(self, verifier: Verifier, url: str | None = None) -> None:
-        _refuse_twice(verifier, (log.verifier for log in self._logs))
+        _refuse_known_key(verifier, (log.verifier for log in self._logs))
         self._logs.append(Log(verifier, url))
         self._check_number()
 
@@ -206,7 +211,7 @@ class _Reading:
                 f"the key of witness {name!r} has type 0x{verifier.kind:02x}; "
                 "a witness cosigns with 0x04 or 0x06"
             )
-        _refuse_twice(verifier, (witness.verifier for witness in self._witnesses.values()))
+        _refuse_known_key(verifier, (witness.verifier for witness in self._witnesses.values()))
         self._witnesses[name] = Witness(name, verifier, url)
         self._check_number()
 
@@ -215,21 +220,23 @@ class _Reading:
         for member in members:
             self._check_defined(member)
             if member in self._grouped:
-                raise TrustPolicyError(f"{member!r} can be a member of one group only, once")
+                raise TrustPolicyError(
+                    f"{member!r} is a member of a group already; list it in one group, once"
+                )
             self._grouped.add(member)
         self._groups[name] = Group(name, _threshold(threshold, len(members)), tuple(members))
         self._check_number()
 
     def _set_quorum(self, name: str) -> None:
         if self._quorum is not None:
-            raise TrustPolicyError("a policy has one quorum line, and this is the second")
+            raise TrustPolicyError("this is a second quorum line; a policy must have exactly one")
         if name != NO_QUORUM:
             self._check_defined(name)
         self._quorum = name
 
     def _check_new(self, name: str) -> None:
         if name == NO_QUORUM or name in self._witnesses or name in self._groups:
-            raise TrustPolicyError(f"the name {name!r} is taken")
+            raise TrustPolicyError(f"the name {name!r} is taken; choose another name")
 
     def _check_defined(self, name: str) -> None:
         if name not in self._witnesses and name not in self._groups:
@@ -237,23 +244,25 @@ class _Reading:
 
     def _check_number(self) -> None:
         if len(self._logs) + len(self._witnesses) + len(self._groups) > DEFINITIONS_MAX:
-            raise TrustPolicyError(f"a policy defines at most {DEFINITIONS_MAX} things")
+            raise TrustPolicyError(
+                f"a policy defines at most {DEFINITIONS_MAX} logs, witnesses and groups"
+            )
 
 
 def _named(keys: Iterable[Verifier], origin: str) -> list[Verifier]:
-    """The keys of the log with this origin. Raises CheckpointError where all are of others."""
+    """Return the keys of the log with this origin. Raises CheckpointError if there is none."""
     known = list(keys)
     named = [key for key in known if key.name == origin]
     if known and not named:
         raise CheckpointError(
-            f"the checkpoint is of {origin!r}, the key known is of {known[0].name!r}"
+            f"the checkpoint belongs to the log {origin!r}, but the known key to {known[0].name!r}"
         )
     return named
 
 
-def _refuse_twice(verifier: Verifier, known: Iterable[Verifier]) -> None:
-    if any(one.public_key == verifier.public_key for one in known):
-        raise TrustPolicyError(f"the public key of {verifier.name!r} stands there already")
+def _refuse_known_key(verifier: Verifier, known: Iterable[Verifier]) -> None:
+    if any(other.public_key == verifier.public_key for other in known):
+        raise TrustPolicyError(f"an earlier line has the public key of {verifier.name!r} already")
 
 
 def _threshold(text: str, members: int) -> int:

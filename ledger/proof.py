@@ -1,8 +1,8 @@
-"""Proofs that a log holds an entry, as a file of text (C2SP tlog-proof).
+"""Proofs that a log holds an entry, as a text file (C2SP tlog-proof).
 
-The file carries all but the entry: its index, its inclusion proof and the
-signed checkpoint. Nothing is verified here: the note, the origin and the proof
-are checked by who knows the entry and the keys (``docs/format.md`` says how).
+The file holds the entry's index, its inclusion proof and the signed checkpoint,
+but not the entry. Nothing is verified here: a caller that has the entry and the
+keys checks the note, the origin and the proof (``docs/format.md`` describes how).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ledger.merkle import HASH_BYTES, MAX_SIZE
 
 HEADER: Final = b"c2sp.org/tlog-proof@v1"
 MAX_PROOF_HASHES: Final = 64
-"""More than any tree is high."""
+"""More than the height of any tree."""
 MAX_EXTRA_BYTES: Final = 2**16
 MAX_PROOF_BYTES: Final = 2**20
-"""A whole file; a checkpoint with many cosignatures has some kilobytes."""
+"""Limit of a whole file; a checkpoint with many cosignatures has some kilobytes."""
 
 _INDEX: Final = re.compile(rb"index (0|[1-9][0-9]{0,19})")
 _EXTRA: Final = b"extra "
@@ -30,11 +30,11 @@ _encode = partial(binascii.b2a_base64, newline=False)
 
 
 class TlogProof(msgspec.Struct, frozen=True):
-    """What a proof file says.
+    """The content of a proof file.
 
-    ``index`` is the entry's, 0-based; ``hashes`` the inclusion proof, its sibling
-    first, 32 bytes each; ``checkpoint`` the signed note, byte for byte;
-    ``extra`` whatever the application added, which nothing authenticates.
+    ``index`` is the entry's 0-based index; ``hashes`` the inclusion proof, the
+    leaf's sibling first, 32 bytes each; ``checkpoint`` the signed note, byte for
+    byte; ``extra`` unauthenticated data of the application.
     """
 
     index: int
@@ -43,7 +43,7 @@ class TlogProof(msgspec.Struct, frozen=True):
     extra: bytes | None = None
 
     def format(self) -> bytes:
-        """The file. Raises ProofError for what could not be read back."""
+        """Return the file. Raises ProofError for values that no proof file can hold."""
         _check(self)
         lines = [HEADER]
         if self.extra is not None:
@@ -56,14 +56,14 @@ class TlogProof(msgspec.Struct, frozen=True):
 
 
 def parse_proof(data: bytes) -> TlogProof:
-    """Read a proof file. Raises ProofError for every spelling but the one of the standard."""
+    """Parse a proof file. Raises ProofError for every spelling but the standard's."""
     _check_length(data)
     head, found, checkpoint = data.partition(b"\n\n")
     if not found:
         raise ProofError("the proof has no empty line between its hashes and the checkpoint")
     lines = head.split(b"\n")
     if lines[0] != HEADER:
-        raise ProofError(f"a proof begins with the line {HEADER.decode()!r}")
+        raise ProofError(f'a proof must begin with the line "{HEADER.decode()}"')
     extra: bytes | None = None
     rest = lines[1:]
     if rest and rest[0].startswith(_EXTRA):
@@ -71,7 +71,7 @@ def parse_proof(data: bytes) -> TlogProof:
         rest = rest[1:]
     match = _INDEX.fullmatch(rest[0]) if rest else None
     if match is None:
-        raise ProofError("the proof has no line that says the index in decimal digits")
+        raise ProofError('the proof has no line "index" with the index in decimal digits')
     hashes = tuple(_decode(line, f"hash {at}") for at, line in enumerate(rest[1:]))
     proof = TlogProof(int(match[1]), hashes, checkpoint, extra)
     _check(proof)
@@ -85,7 +85,7 @@ def _check_length(data: bytes) -> None:
 
 def _check(proof: TlogProof) -> None:
     if not 0 <= proof.index < MAX_SIZE:
-        raise ProofError(f"no log has an entry {proof.index}")
+        raise ProofError(f"the index {proof.index} is beyond the largest log")
     if len(proof.hashes) > MAX_PROOF_HASHES:
         raise ProofError(f"a proof has at most {MAX_PROOF_HASHES} hashes, not {len(proof.hashes)}")
     for at, each in enumerate(proof.hashes):
@@ -94,18 +94,18 @@ def _check(proof: TlogProof) -> None:
     if proof.extra is not None and not 0 < len(proof.extra) <= MAX_EXTRA_BYTES:
         raise ProofError(
             f"extra data has 1 to {MAX_EXTRA_BYTES} bytes, not {len(proof.extra)}; "
-            "where there is none, leave it out"
+            "leave the line out if there is no extra data"
         )
     if not proof.checkpoint.endswith(b"\n"):
         raise ProofError("the checkpoint is missing, or does not end with a newline")
 
 
-def _decode(line: bytes, what: str) -> bytes:
-    """Base64 in its one canonical spelling (RFC 4648 section 4)."""
+def _decode(line: bytes, name: str) -> bytes:
+    """Decode base64 in its one canonical spelling (RFC 4648 section 4)."""
     try:
         decoded = binascii.a2b_base64(line, strict_mode=True)
     except binascii.Error as error:
-        raise ProofError(f"{what} is not base64: {error}") from error
+        raise ProofError(f"{name} is not base64") from error
     if _encode(decoded) != line:
-        raise ProofError(f"{what} is not base64 as it is written: stray bits at its end")
+        raise ProofError(f"{name} is not canonical base64: unused bits at its end are set")
     return decoded

@@ -1,15 +1,16 @@
-"""Sealing: a payload encrypted under the key of the person it is about.
+"""Sealing: a payload is encrypted under the key of the person it concerns.
 
-Key ladder: master key, org key, subject key, each wrapping the next with
+Key ladder: master key, org key, subject key; each wraps the next with
 AES-256-GCM (NIST SP 800-38D). A payload's own key is
-``HMAC-SHA256(data key, label || salt)`` with a fresh 32-byte salt, so one
-payload can be opened for an auditor without opening another; as no such key
-encrypts twice, its nonce is zero. Sealed bytes are
+``HMAC-SHA256(data key, label || salt)`` with a fresh 32-byte salt, so that one
+payload can be opened for an auditor without opening another. Each payload key
+encrypts once, so its nonce is zero. Sealed bytes are
 ``version (1) || salt (32) || commitment (32) || AES-256-GCM ciphertext and tag``.
 
 The commitment, ``SHA-256(label || payload key)``, is checked before opening:
 GCM alone does not bind a ciphertext to one key, so a dishonest server could
-otherwise show two plaintexts for one digest. ``docs/format.md`` has the bytes.
+otherwise show two plaintexts for one digest. ``docs/format.md`` describes the
+bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ HEADER_BYTES: Final = 1 + SALT_BYTES + 32
 SEALED_OVERHEAD_BYTES: Final = HEADER_BYTES + TAG_BYTES
 SEAL_VERSION: Final = b"\x01"
 ORG_SEAL: Final = "org"
-"""The leaf's ``payload.seal`` where the event names no subject."""
+"""The leaf's ``payload.seal`` if the event names no subject."""
 REF_PREFIX: Final = "ref:"
 
 _PAYLOAD_KEY: Final = b"quire/v1/payload-key\x00"
@@ -45,17 +46,17 @@ _ZERO_NONCE: Final = bytes(NONCE_BYTES)
 
 
 def derive(key: bytes, purpose: str) -> bytes:
-    """A 32-byte key for one purpose: HMAC-SHA256(key, label || purpose)."""
+    """Derive a 32-byte key for one purpose: HMAC-SHA256(key, label || purpose)."""
     return hmac.digest(key, _DERIVE + purpose.encode(), "sha256")
 
 
 def org_data_key(org_key: bytes) -> bytes:
-    """The data key for payloads of an org's events that name no subject."""
+    """Return the data key for payloads of an org's events that name no subject."""
     return derive(org_key, "org-data")
 
 
 class DataKey:
-    """A data key, keyed once for all its payload keys."""
+    """A data key with its keyed hash state, shared by all its payload keys."""
 
     __slots__ = ("_keyed",)
 
@@ -64,62 +65,62 @@ class DataKey:
         self._keyed.update(_PAYLOAD_KEY)
 
     def payload_key(self, salt: bytes) -> bytes:
-        """The same as :func:`payload_key`, at a third of its cost."""
+        """Return the same key as :func:`payload_key`, at a third of its cost."""
         keyed = self._keyed.copy()
         keyed.update(salt)
         return keyed.finalize()
 
 
 def payload_key(data_key: bytes, salt: bytes) -> bytes:
-    """The key of one payload; disclosing it opens that payload and no other."""
+    """Return the key of one payload; disclosing it opens that payload and no other."""
     return hmac.digest(data_key, _PAYLOAD_KEY + salt, "sha256")
 
 
 def payload_aad(org: str, seal: str) -> bytes:
-    """Associated data of a payload: binds the org's slug and the seal ref."""
+    """Return a payload's associated data, which binds the org's slug and the seal ref."""
     return _PAYLOAD_AAD + org.encode() + b"\x00" + seal.encode()
 
 
 def seal_payload(data_key: DataKey, salt: bytes, aad: bytes, plaintext: bytes) -> bytes:
-    """Seal one payload under a fresh random 32-byte salt, never used before."""
+    """Seal one payload under a random 32-byte salt, which must never have been used before."""
     key = data_key.payload_key(salt)
     commitment = sha256(_COMMITMENT + key).digest()
     return SEAL_VERSION + salt + commitment + AESGCM(key).encrypt(_ZERO_NONCE, plaintext, aad)
 
 
 def sealed_salt(sealed: bytes) -> bytes:
-    """The salt of a sealed payload. Raises MalformedSealedPayload."""
+    """Return the salt of a sealed payload. Raises MalformedSealedPayload."""
     if len(sealed) < SEALED_OVERHEAD_BYTES or sealed[:1] != SEAL_VERSION:
         raise MalformedSealedPayload(
-            f"{len(sealed)} bytes are not a sealed payload of version {SEAL_VERSION[0]}"
+            f"the {len(sealed)} bytes are not a sealed payload of version {SEAL_VERSION[0]}"
         )
     return sealed[1 : 1 + SALT_BYTES]
 
 
 def open_payload(data_key: bytes, aad: bytes, sealed: bytes) -> bytes:
-    """Open a sealed payload with the data key it was sealed under.
+    """Open a sealed payload with its data key.
 
-    Raises MalformedSealedPayload for bytes of another form, SealingError where
-    the key, the org or the ref is not the one it was sealed with.
+    Raises MalformedSealedPayload for bytes of another form, SealingError if the
+    payload was sealed with another key, org or ref.
     """
     return open_with_payload_key(payload_key(data_key, sealed_salt(sealed)), aad, sealed)
 
 
 def open_with_payload_key(key: bytes, aad: bytes, sealed: bytes) -> bytes:
-    """Open a sealed payload with its own key (what an auditor is given)."""
+    """Open a sealed payload with its own key, such as one disclosed to an auditor."""
     sealed_salt(sealed)
     commitment = sealed[1 + SALT_BYTES : HEADER_BYTES]
     committed = hmac.compare_digest(sha256(_COMMITMENT + key).digest(), commitment)
     if len(key) != KEY_BYTES or not committed:
-        raise SealingError("the payload is committed to another key")
+        raise SealingError("the payload was sealed with another key")
     try:
         return AESGCM(key).decrypt(_ZERO_NONCE, sealed[HEADER_BYTES:], aad)
     except InvalidTag:
-        raise SealingError("the payload does not open: it was altered or moved") from None
+        raise SealingError("the payload can't be decrypted: it was altered or moved") from None
 
 
 def wrap_key(wrapping_key: bytes, nonce: bytes, key: bytes, purpose: str) -> bytes:
-    """Wrap a key, or a short secret, under another: ``nonce (12) || ciphertext and tag``."""
+    """Wrap a key or a short secret under another key: ``nonce (12) || ciphertext and tag``."""
     return nonce + AESGCM(wrapping_key).encrypt(nonce, key, _WRAP_AAD + purpose.encode())
 
 
@@ -130,5 +131,6 @@ def unwrap_key(wrapping_key: bytes, wrapped: bytes, purpose: str) -> bytes:
         return AESGCM(wrapping_key).decrypt(nonce, ciphertext, _WRAP_AAD + purpose.encode())
     except (InvalidTag, ValueError):
         raise SealingError(
-            f"the wrapped key for {purpose} does not open; is QUIRE_MASTER_KEY the one it was made with?"
+            f"the wrapped key for {purpose} can't be decrypted; check that QUIRE_MASTER_KEY is "
+            "the master key it was wrapped with"
         ) from None

@@ -1,4 +1,4 @@
-"""What a log sends to a witness: the body of add-checkpoint (C2SP tlog-witness)."""
+"""The request by which a log submits a checkpoint to a witness (C2SP tlog-witness)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OLD = re.compile(rb"old (0|[1-9][0-9]{0,18})")
 class Submission:
     """A checkpoint for a witness: its note, and the proof that it extends ``old_size``.
 
-    ``proof`` holds 32-byte hashes; the note is as it came, verified by nobody yet.
+    ``proof`` holds 32-byte hashes; the note is unverified.
     """
 
     old_size: int
@@ -30,19 +30,21 @@ class Submission:
     note: bytes
 
     def body(self) -> bytes:
-        """The bytes that are sent."""
+        """Return the request's body."""
         assert len(self.proof) <= PROOF_HASHES_MAX
         hashes = map(binascii.b2a_base64, self.proof)  # each with its newline
         return b"".join((b"old %d\n" % self.old_size, *hashes, b"\n", self.note))
 
 
 def parse_submission(body: bytes) -> Submission:
-    """Read the body of an add-checkpoint request. Raises SubmissionError."""
+    """Parse the body of an add-checkpoint request. Raises SubmissionError."""
     if len(body) > SUBMISSION_BYTES_MAX:
         raise SubmissionError(f"a submission has at most {SUBMISSION_BYTES_MAX} bytes")
     head, blank, note = body.partition(b"\n\n")
     if not blank:
-        raise SubmissionError("a submission is an old size, proof lines, a blank line and a note")
+        raise SubmissionError(
+            "a submission must be an old size, proof lines, a blank line and a note"
+        )
     old, *lines = head.split(b"\n", PROOF_HASHES_MAX + 1)
     found = _OLD.fullmatch(old)
     if found is None or int(found[1]) > SIZE_MAX:
@@ -61,7 +63,7 @@ def _hash(number: int, line: bytes) -> bytes:
         found = binascii.a2b_base64(line, strict_mode=True)
     except binascii.Error:
         found = b""
-    # Encoded again: base64 has several spellings of one hash, and one of them is right.
+    # The comparison admits one spelling only: base64 can spell one hash in several ways.
     if len(found) != HASH_BYTES or binascii.b2a_base64(found, newline=False) != line:
         raise SubmissionError(f"line {number} of the proof is not the base64 of a 32-byte hash")
     return found

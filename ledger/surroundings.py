@@ -1,8 +1,8 @@
-"""What the environment says: where the server is, which proxy and certificates are used.
+"""Environment variables of an HTTP client: the server's URL, proxies and TLS certificates.
 
-httpx2 reads the proxy variables and those of the TLS library by itself. Here they are named in
-what goes wrong because of them: its own errors do not say where a value came from. No value
-is shown, as a proxy's URL may hold a password.
+httpx2 reads the variables for proxies and the TLS library itself, but its errors do not name
+the variable at fault. The errors raised here do. They omit a proxy's URL, which may hold a
+password.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from ledger.errors import QuireError
 URL_VARIABLE = "QUIRE_URL"
 DEFAULT_URL = "http://127.0.0.1:8080"
 _PROXY_SCHEMES = ("http", "https")
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 def server_url(given: str | None) -> str:
-    """Return the server's address: the given one, that of QUIRE_URL, or this machine's."""
+    """Return the server's URL: the given one, or QUIRE_URL, or the default of this machine."""
     return given if given is not None else os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
 
 @contextmanager
 def blaming_surroundings(kind: type[QuireError]) -> Iterator[None]:
-    """Turn what fails while an HTTP client is made into this error, naming the variable."""
+    """Turn errors that occur while an HTTP client is made into ``kind``, naming the variable."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise kind(
-            f"the certificates that servers are trusted by can't be loaded: {_tls_at_fault()}"
-            f"{reason}"
+            f"the trusted certificates can't be loaded: {_tls_at_fault()}{reason}"
         ) from error
-    except Exception as error:  # ImportError, ValueError, InvalidURL: what proxies can be
+    except Exception as error:  # ImportError, ValueError or InvalidURL for an unusable proxy
         variable = _unusable_proxy()
         if variable is None:
-            raise kind(f"no connection can be set up: {error}") from error
+            raise kind(f"the HTTP client can't be set up: {error}") from error
         raise kind(
             f"the proxy that {variable} names can't be used: it must be http://host:port or "
             "https://host:port. Correct the variable, or unset it"
@@ -49,7 +49,7 @@ def blaming_surroundings(kind: type[QuireError]) -> Iterator[None]:
 
 
 def proxy_variable(url: str) -> str | None:
-    """Return the name of the variable whose proxy requests to this URL go through, or None."""
+    """Return the name of the variable that sets the proxy for this URL, or None."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -63,12 +63,11 @@ def proxy_variable(url: str) -> str | None:
 
 
 def _proxies() -> Mapping[str, str]:
-    """The variables that name a proxy, by their lower-case names; lower case wins, as in httpx2."""
+    """Map lower-case names to the proxy variables that are set; lower case wins, as in httpx2."""
     names = sorted(name for name, value in os.environ.items() if value)  # upper case comes first
-    wanted = ("http_proxy", "https_proxy", "all_proxy")
-    found = {name.lower(): name for name in names if name.lower() in wanted}
+    found = {name.lower(): name for name in names if name.lower() in _PROXY_VARIABLES}
     if "REQUEST_METHOD" in os.environ and found.get("http_proxy") == "HTTP_PROXY":
-        del found["http_proxy"]  # in a CGI script it is a header of the caller's request
+        del found["http_proxy"]  # in a CGI script a caller sets HTTP_PROXY by a request header
     return found
 
 
@@ -77,7 +76,7 @@ def _unusable_proxy() -> str | None:
 
 
 def _is_proxy(value: str) -> bool:
-    import httpx2  # noqa: PLC0415 - slow to load, and loaded where a client was to be made
+    import httpx2  # noqa: PLC0415 - slow to load, and loaded already if a client was being made
 
     url = value if "://" in value else f"http://{value}"
     try:
@@ -87,7 +86,7 @@ def _is_proxy(value: str) -> bool:
 
 
 def _tls_at_fault() -> str:
-    """The variables that name files of the TLS library: those without a file, else all."""
+    """Describe the variables that name TLS files: those whose file is missing, else all."""
     given = {name: os.environ[name] for name in _TLS_VARIABLES if os.environ.get(name)}
     missing = {name: value for name, value in given.items() if not Path(value).exists()}
     named = ", ".join(f"{name} names {value!r}" for name, value in (missing or given).items())

@@ -1,7 +1,8 @@
-"""Times that callers write: RFC 3339, and of ISO 8601 what is often sent in its place.
+"""Times that callers write: RFC 3339, and the forms of ISO 8601 that are often sent instead.
 
-A date alone, a time without seconds and a time without an offset are taken too;
-without an offset a time is UTC. A space may stand for the "T" (RFC 3339, section 5.6).
+A date alone, a time without seconds and a time without an offset are accepted
+too; a time without an offset is UTC. A space may replace the "T" (RFC 3339,
+section 5.6).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def is_time(text: str) -> bool:
-    """Whether the text names a time; a leap second is one where a leap second can be."""
+    """Return whether the text is a time; a leap second must be one that can exist."""
     match = _TIME.fullmatch(text)
     if match is None:
         return False
@@ -36,11 +37,11 @@ def is_time(text: str) -> bool:
 
 
 def bound(text: str) -> datetime:
-    """The first microsecond, in UTC, that is not before this time.
+    """Return the first microsecond, in UTC, that is not before this time.
 
-    Entries are anchored at whole microseconds, so "before the bound" and "at the
-    bound or later" say of each of them what they say of the time itself, however
-    many digits its fraction has. A leap second is after 23:59:59.999999 and before
+    Entries are anchored at whole microseconds, so comparing an entry with this
+    bound gives the same result as comparing it with the time itself, whatever the
+    digits of its fraction. A leap second lies after 23:59:59.999999 and before
     00:00:00. Raises InvalidTime.
     """
     match = _TIME.fullmatch(text)
@@ -50,7 +51,7 @@ def bound(text: str) -> datetime:
     try:
         minute -= _offset(match)
     except OverflowError:
-        raise InvalidTime("is out of range: the years 1 to 9999 (UTC) are taken") from None
+        raise InvalidTime("is out of range: the year must be 1 to 9999 (UTC)") from None
     if match[4] == "60":
         return _plus(minute, timedelta(minutes=1))
     fraction = match[5] or ""
@@ -61,7 +62,7 @@ def bound(text: str) -> datetime:
 
 
 def _plus(moment: datetime, span: timedelta) -> datetime:
-    """The moment after this span, at most the last one there is: no entry is as late."""
+    """Add the span, but stop at the last time that Python has: no entry is as late."""
     try:
         return moment + span
     except OverflowError:
@@ -76,8 +77,8 @@ def _offset(match: re.Match[str]) -> timedelta:
 
 
 def _may_be_leap(match: re.Match[str]) -> bool:
-    """Whether the minute is the last one of a month in UTC (RFC 3339, section 5.7)."""
-    # The day alone decides, so a year of the same calendar stands in for the rim of all years.
+    """Return whether the minute is the last of a month in UTC (RFC 3339, section 5.7)."""
+    # Only the day matters. A year with the same calendar avoids overflows at the first and last.
     year = 2000 + int(match[1][:4]) % 400
     minute = datetime.fromisoformat(f"{year}{match[1][4:]}T{match[2]}:{match[3]}+00:00")
     minute -= _offset(match)

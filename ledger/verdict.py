@@ -1,13 +1,13 @@
-"""Verdicts: one vocabulary, and one rule by which single checks become a verdict.
+"""Verdicts: one vocabulary, and one rule that combines checks into a verdict.
 
 Every command, answer and page of Quire that gives a verdict takes its words and
-its exit code from here, so that none can call "verified" what another calls
-"incomplete". docs/verification.md explains the words.
+its exit code from this module, so that no two of them give different verdicts on
+the same checks. docs/verification.md explains the words.
 
-A *check* is one question about one thing ("do the signatures verify?") and has
-the answer True, False or ``"not_checked"``. A check of which a part was not made
-is ``"not_checked"`` or False, never True. A *verdict* is what all checks together
-say about what the caller asked for.
+A *check* is one question about one subject ("do the signatures verify?") and has
+the answer True, False or ``"not_checked"``. A check that was made only in part
+is ``"not_checked"`` or False, never True. A *verdict* combines the answers of all
+checks with the list of checks that the caller required.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ Check: TypeAlias = bool | Literal["not_checked"]
 NOT_CHECKED: Final = "not_checked"
 
 NO_VERDICT_EXIT: Final = 2
-"""Exit code where no verdict was reached: wrong usage, unreadable input, no connection."""
+"""Exit code if no verdict was reached: wrong usage, unreadable input, no connection."""
 
 
 class Verdict(StrEnum):
-    """What a verification says as a whole; the value is the word in JSON."""
+    """The result of a whole verification; the value is the word in JSON."""
 
     VERIFIED = "verified"
-    """All that was asked for was checked and holds."""
+    """Every required check was made and is true."""
     REFUTED = "refuted"
-    """At least one thing that was checked is false."""
+    """At least one check is false."""
     INCOMPLETE = "incomplete"
-    """Nothing that was checked is false, but something asked for was not checked, or is not
-    there yet."""
+    """No check is false, but a required check was not made, or not possible yet."""
 
     @property
     def exit_code(self) -> int:
@@ -50,27 +49,27 @@ _EXIT_CODES: Final = {Verdict.VERIFIED: 0, Verdict.REFUTED: 1, Verdict.INCOMPLET
 
 
 def combine(
-    checks: Mapping[str, object], asked: Collection[str], *, fault_count: int = 0
+    checks: Mapping[str, object], required: Collection[str], *, fault_count: int = 0
 ) -> Verdict:
-    """Combine checks, by name, into the verdict on what was ``asked`` for.
+    """Combine checks, by name, into a verdict; ``required`` names the required checks.
 
-    A check that is False refutes, whether it was asked for or not, and so does any
-    fault. A check that was asked for and is anything but True, or absent from
-    ``checks``, leaves the verdict incomplete; so does asking for nothing.
+    A check that is False refutes, required or not, and so does any fault. A
+    required check that is not True, or absent from ``checks``, makes the verdict
+    incomplete; so does an empty ``required``.
     """
     if fault_count or any(answer is False for answer in checks.values()):
         return Verdict.REFUTED
-    if not asked or unchecked(checks, asked):
+    if not required or unchecked(checks, required):
         return Verdict.INCOMPLETE
     return Verdict.VERIFIED
 
 
-def worse_of(one: Verdict, other: Verdict) -> Verdict:
-    """The verdict on two things together: refuted before incomplete before verified."""
+def worse_of(first: Verdict, second: Verdict) -> Verdict:
+    """Return the worse of two verdicts: refuted before incomplete before verified."""
     order = (Verdict.VERIFIED, Verdict.INCOMPLETE, Verdict.REFUTED)
-    return max(one, other, key=order.index)
+    return max(first, second, key=order.index)
 
 
-def unchecked(checks: Mapping[str, object], asked: Collection[str]) -> tuple[str, ...]:
-    """Name the checks that were asked for and have no answer, in the order of ``asked``."""
-    return tuple(name for name in asked if not isinstance(checks.get(name), bool))
+def unchecked(checks: Mapping[str, object], required: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the required checks without an answer, in the order of ``required``."""
+    return tuple(name for name in required if not isinstance(checks.get(name), bool))

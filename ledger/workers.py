@@ -1,9 +1,9 @@
-"""Worker processes over pipes: started, asked, ended.
+"""Worker processes over pipes: starting them, exchanging messages, ending them.
 
-They are subprocesses and no forks, so a worker is small whatever started it, and their
-stdin is a pipe of ours, so that they end when we do, however we end. A message is a body
-behind its 32-bit big-endian length; what the bodies mean is the callers' affair. Secrets
-travel in messages and nowhere else: not in arguments, the environment or files.
+Workers are subprocesses, not forks, so a worker is small even if its parent is large. Their
+stdin is a pipe from the parent, so that they end when the parent ends, even if it is killed.
+A message is a body after its 32-bit big-endian length; the callers define the bodies. Secrets
+travel in messages only: not in arguments, the environment or files.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ import ledger
 from ledger.errors import QuireError
 
 NICENESS: Final = 10
-"""Of a worker: appends come first."""
+"""The niceness of a worker, so that appends get the processor first."""
 _LENGTH = Struct(">I")
 
 
 class WorkerKind(NamedTuple):
-    """Workers of one kind: ``module`` is run by each, with its packages and nothing else.
+    """One kind of worker: each runs ``module``, and imports that module's packages only.
 
-    ``name`` is what messages call one, as "a verification worker"; ``error`` is raised with a
-    message where one is lost. An answer of more than ``answer_bytes_max`` bytes loses it.
+    ``name`` is the name in messages, like "a verification worker". ``error`` makes the error that
+    is raised when a worker is lost. A worker whose answer has more than ``answer_bytes_max``
+    bytes counts as lost.
     """
 
     module: str
@@ -41,7 +42,7 @@ class WorkerKind(NamedTuple):
 
 
 class WorkerProcess:
-    """One worker process, for one caller at a time. Methods raise its kind's error where it is lost."""
+    """One worker process, for one caller at a time. Methods raise its kind's error if it is lost."""
 
     def __init__(self, kind: WorkerKind, process: asyncio.subprocess.Process) -> None:
         self._kind = kind
@@ -49,7 +50,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, kind: WorkerKind) -> WorkerProcess:
-        """Start a process; it waits for its first message."""
+        """Start a process, which waits for its first message."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -77,7 +78,7 @@ class WorkerProcess:
             raise await self.lost() from None
 
     async def receive(self) -> bytes:
-        """The body of its next message."""
+        """Receive the body of the worker's next message."""
         stdout = self._process.stdout
         assert stdout is not None
         body = await receive(stdout, self._kind.answer_bytes_max)
@@ -86,39 +87,39 @@ class WorkerProcess:
         return body
 
     async def end(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process and wait until it has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def lost(self) -> QuireError:
-        """End the process; returns the error that says that it ended before its work was done."""
+        """End the process; returns the error to raise for a worker that ended before its work."""
         await self.end()
         return self._kind.error(
             f"{self._kind.name} ended (status {self._process.returncode}) before its work was "
-            "done; was it killed, or is the machine out of memory?"
+            "done; check whether it was killed, or the machine ran out of memory"
         )
 
 
 @asynccontextmanager
 async def worker_processes(kind: WorkerKind, count: int) -> AsyncIterator[list[WorkerProcess]]:
-    """So many processes of a kind; none is left when the block ends."""
+    """Start ``count`` processes of a kind; all of them are ended when the block ends."""
     workers: list[WorkerProcess] = []
     try:
         for _ in range(count):
-            workers.append(await WorkerProcess.start(kind))  # noqa: PERF401 - those so far are ended
+            workers.append(await WorkerProcess.start(kind))  # noqa: PERF401 - if one fails, end all
         yield workers
     finally:
         await asyncio.shield(asyncio.gather(*(worker.end() for worker in workers)))
 
 
 def frame(body: bytes) -> bytes:
-    """One message as it travels."""
+    """One message as it is sent: its length and its body."""
     return _LENGTH.pack(len(body)) + body
 
 
 async def receive(stream: asyncio.StreamReader, bytes_max: int) -> bytes | None:
-    """The body of the next message; None where the other side is gone, or sends too much."""
+    """Receive the body of the next message; None if the pipe is closed or the body too large."""
     try:
         (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
         return None if length > bytes_max else await stream.readexactly(length)
@@ -127,7 +128,7 @@ async def receive(stream: asyncio.StreamReader, bytes_max: int) -> bytes | None:
 
 
 def read_message(stream: IO[bytes]) -> bytes | None:
-    """The body of the next message, read without an event loop; None at the end."""
+    """Read the body of the next message without an event loop; None at the end of the stream."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -137,8 +138,8 @@ def read_message(stream: IO[bytes]) -> bytes | None:
 
 
 def answers_of_worker() -> int:
-    """Called once by a worker: a descriptor for its answers; what else it prints goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    """Set up a worker, once: returns a descriptor for answers; other output goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     os.nice(NICENESS)
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

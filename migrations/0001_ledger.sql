@@ -1,7 +1,7 @@
 -- The ledger: orgs, their trails, and the keys around them.
 --
--- Two roles. The owner runs migrations and owns everything. quire_server is
--- what the server connects as: on the trail it may only INSERT and SELECT.
+-- There are two roles. The owner runs migrations and owns all objects. The server
+-- connects as quire_server, which may only INSERT and SELECT on the trail.
 
 DO $$
 BEGIN
@@ -22,14 +22,14 @@ CREATE TABLE orgs (
     privacy     text NOT NULL CHECK (privacy IN ('sealed', 'plain')),
     wrapped_key bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    -- What a verification found that froze the org, and what an operator accepted by
-    -- thawing it, so that the same old faults do not freeze it again:
+    -- The faults for which a verification froze the org, and the faults that an operator
+    -- accepted by thawing it, so that they do not freeze it again:
     -- {"count": n, "seqs": […]}
     found_faults    jsonb,
     accepted_faults jsonb
 );
 
--- org_id NULL: a platform key, which administers all orgs.
+-- org_id NULL means a platform key, which administers all orgs.
 CREATE TABLE api_keys (
     id          text PRIMARY KEY,
     org_id      bigint REFERENCES orgs (id),
@@ -42,7 +42,7 @@ CREATE TABLE api_keys (
 );
 CREATE INDEX api_keys_org ON api_keys (org_id);
 
--- The only link between a ref in the trail and a person. Erasing is deleting.
+-- The only link between a ref in the trail and a person. Erasing a person deletes the row.
 CREATE TABLE subjects (
     org_id      bigint NOT NULL,
     lookup      bytea NOT NULL,     -- HMAC of the name under a key of the org
@@ -63,7 +63,7 @@ CREATE TABLE heads (
     seq           bigint NOT NULL DEFAULT -1,
     entry_hash    bytea NOT NULL DEFAULT '',
     anchored_at   timestamptz NOT NULL DEFAULT 'epoch',
-    -- Counts erasures. An append sealed before the newest one is sealed again.
+    -- Number of erasures. An append sealed before the newest erasure is sealed again.
     erasures      bigint NOT NULL DEFAULT 0,
     frozen_at     timestamptz,
     frozen_reason text
@@ -82,13 +82,13 @@ CREATE TABLE entries (
     PRIMARY KEY (org_id, seq, anchored_at)
 ) PARTITION BY RANGE (anchored_at);
 
--- Sealed payloads do not compress, and plain ones are mostly small.
+-- Sealed payloads do not compress, and plain payloads are mostly small.
 ALTER TABLE entries ALTER COLUMN payload SET STORAGE EXTERNAL;
 
--- Search by actor and subject. Within one stretch of 16,384 seqs the tags are in order;
--- so appends touch the few hundred pages of the newest stretch, which stay in cache, and
--- not a page of their own for every person: a third of the cost. A search looks into each
--- stretch in turn, newest first.
+-- Search by actor and subject. The tags are ordered within each stretch of 16,384 seqs, so
+-- appends touch only the few hundred pages of the newest stretch, which stay in cache,
+-- instead of another page for every person: a third of the cost. A search reads one stretch
+-- after the other, newest first.
 CREATE INDEX entries_actor ON entries (org_id, (seq >> 14), actor_tag, seq) WHERE actor_tag <> 0;
 CREATE INDEX entries_subject ON entries (org_id, (seq >> 14), subject_tag, seq) WHERE subject_tag <> 0;
 
@@ -111,9 +111,9 @@ CREATE TRIGGER worm BEFORE UPDATE OR DELETE ON entries
 CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON entries
     FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
 
--- Creates the partition of the month that holds the given time; true when it was missing.
+-- Creates the partition of the month of the given time; returns true if it was missing.
 -- Attaching, unlike CREATE … PARTITION OF, does not wait for readers of the parent,
--- so a long verification can't hold up appends behind it.
+-- so a long verification can't delay appends.
 CREATE FUNCTION quire_create_entries_partition(at timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -131,8 +131,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Refuses further INSERTs into partitions whose month ended more than a day ago;
--- returns how many were sealed by this call.
+-- Seals the partitions whose month ended more than a day ago, so that they refuse INSERTs;
+-- returns the number of partitions that this call sealed.
 CREATE FUNCTION quire_seal_partitions(now timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -155,8 +155,8 @@ END $$;
 
 -- ---------------------------------------------------------------- idempotency
 
--- Uniqueness of (org_id, key) across days comes from the org's head row lock.
--- seqs is set only where the entries of one request do not follow each other.
+-- The lock on the org's head row makes (org_id, key) unique across days.
+-- seqs is set only if the entries of one request do not have consecutive seqs.
 CREATE TABLE idempotency (
     day         date NOT NULL,
     org_id      bigint NOT NULL,
@@ -182,7 +182,7 @@ BEGIN
     RETURN true;
 END $$;
 
--- Drops the days before the given one; returns how many partitions went.
+-- Drops the partitions of the days before the given day; returns their number.
 CREATE FUNCTION quire_drop_idempotency_before(oldest date) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -212,7 +212,7 @@ CREATE TABLE security_events (
     detail  text NOT NULL
 );
 
--- ---------------------------------------------------------------- what the server may do
+-- ---------------------------------------------------------------- rights of the server
 
 REVOKE ALL ON FUNCTION quire_create_entries_partition(timestamptz), quire_seal_partitions(timestamptz),
     quire_create_idempotency_partition(date), quire_drop_idempotency_before(date) FROM PUBLIC;

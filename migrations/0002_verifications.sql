@@ -1,10 +1,10 @@
--- Verification jobs. They live in a table so that every process of the server can
--- answer about a job, whichever runs it, and so that one that died is noticed.
+-- Verification jobs. They are in a table so that every server process can answer for
+-- any job, and so that the jobs of a dead process are detected.
 
 CREATE TABLE verifications (
     id           text PRIMARY KEY,
     org_id       bigint NOT NULL REFERENCES orgs (id),
-    -- NULL: from the first entry, or up to the head.
+    -- NULL means from the first entry, or up to the head.
     from_seq     bigint,
     to_seq       bigint,
     state        text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
@@ -12,7 +12,7 @@ CREATE TABLE verifications (
     total        bigint NOT NULL DEFAULT 0,
     rate         double precision NOT NULL DEFAULT 0,    -- entries a second
     fault_count  bigint NOT NULL DEFAULT 0,
-    faults       jsonb NOT NULL DEFAULT '[]',            -- the first ones, bounded
+    faults       jsonb NOT NULL DEFAULT '[]',            -- the first faults, a limited number
     result       jsonb,
     error        text,
     owner        text NOT NULL,                          -- the process that runs it

@@ -1,4 +1,4 @@
--- When an operator last decided what the head of a trail is. A server process that
--- remembers a head from before lets go of it then, whichever process did the thawing.
+-- The time at which an operator last set the head of a trail by thawing it. Every server
+-- process that has an older head in memory then discards it.
 
 ALTER TABLE heads ADD COLUMN thawed_us bigint NOT NULL DEFAULT 0;    -- µs since the epoch

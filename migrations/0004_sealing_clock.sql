@@ -1,5 +1,5 @@
--- A server whose clock runs ahead must not seal the month that all others write to:
--- the database's own clock has the last word on which months are over.
+-- A server whose clock is ahead must not seal the month to which all others write:
+-- a month counts as over only if the database's own clock says so too.
 
 CREATE OR REPLACE FUNCTION quire_seal_partitions(now timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$

@@ -4,21 +4,21 @@
 -- A public org's log is read without a key.
 ALTER TABLE orgs ADD COLUMN log_public boolean NOT NULL DEFAULT false;
 
--- One row per tree: what the signer locks before it signs. All else here is only ever added to.
+-- One row per tree, which the signer locks before it signs. The other tables are append-only.
 CREATE TABLE trees (
     org_id         bigint PRIMARY KEY,
     size           bigint NOT NULL DEFAULT 0,
     root           bytea NOT NULL,
-    -- Time of the newest entry in the tree: what comes after it is no earlier.
+    -- Time of the newest entry in the tree: later entries have the same time or a later one.
     anchored_at    timestamptz NOT NULL DEFAULT 'epoch',
-    -- When its newest checkpoint went into the anchor log.
+    -- When its newest checkpoint was added to the anchor log.
     signed_at      timestamptz NOT NULL DEFAULT 'epoch',
     stopped_at     timestamptz,
     stopped_reason text
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05);
 
--- Tiles (C2SP tlog-tiles) as they grew: a tile is its parts in the order of start. Parts are
--- never changed and no row is ever rewritten, so a checkpoint costs what it adds.
+-- Tiles (C2SP tlog-tiles) in parts: a tile consists of its parts in the order of start. No row
+-- is ever changed, so the cost of a checkpoint is that of the hashes it adds.
 CREATE TABLE tile_parts (
     org_id bigint NOT NULL,
     level  smallint NOT NULL,
@@ -38,7 +38,7 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (org_id, size)
 );
 
--- The leaves of the anchor log. The nonce blinds: who does not know it learns nothing of the org.
+-- The leaves of the anchor log. Without the nonce a leaf reveals nothing about the org.
 CREATE TABLE anchor_leaves (
     idx    bigint PRIMARY KEY,
     org_id bigint NOT NULL,
@@ -48,7 +48,8 @@ CREATE TABLE anchor_leaves (
 );
 CREATE INDEX anchor_leaves_of ON anchor_leaves (org_id, size, idx);
 
--- What was obtained for an anchor after it was signed, each beside the older ones.
+-- Tokens and cosignatures obtained for an anchor after it was signed; new rows never replace
+-- older ones.
 CREATE TABLE anchor_tokens (
     size     bigint NOT NULL,
     added_at timestamptz NOT NULL DEFAULT clock_timestamp(),

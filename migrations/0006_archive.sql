@@ -1,4 +1,5 @@
--- What is archived: added to when everything up to a checkpoint is stored, read back and right.
+-- The archived part of each org: a row is added once everything up to a checkpoint is stored
+-- and was read back correctly.
 
 CREATE TABLE archived (
     target      text NOT NULL,          -- URL of the target it is stored in
@@ -6,13 +7,13 @@ CREATE TABLE archived (
     size        bigint NOT NULL,        -- of the checkpoint up to which all is archived
     leaves      bigint NOT NULL,        -- anchor leaves with a lower idx, of this org, are archived
     root        bytea NOT NULL CHECK (octet_length(root) = 32),
-    objects     bigint NOT NULL,        -- written, or found written, for this row
+    objects     bigint NOT NULL,        -- number of objects for this row, new or already stored
     bytes       bigint NOT NULL,
     archived_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (target, org_id, size, leaves)
 );
 
--- Tokens and cosignatures of anchors that are archived: they come after their anchor, in no order.
+-- The archived tokens and cosignatures of anchors: they arrive after their anchor, in any order.
 CREATE TABLE archived_attestations (
     target      text NOT NULL,
     kind        text NOT NULL CHECK (kind IN ('token', 'cosignature')),
@@ -22,7 +23,7 @@ CREATE TABLE archived_attestations (
     PRIMARY KEY (target, kind, size, witness, added_at)
 );
 
--- What keeps an org from being archived now; gone once it is.
+-- The reason why an org can't be archived at present; the row is deleted once it is archived.
 CREATE TABLE archive_problems (
     target      text NOT NULL,
     org_id      bigint NOT NULL,

@@ -1,7 +1,7 @@
--- Retention: a month that is archived may leave the database; and restoring what was archived.
+-- Retention: archived months can be dropped from the database; and restoring from the archive.
 
--- How many months stay after their end. Only the owner may change it: without its word the
--- server's role can drop nothing. NULL: all stay for ever.
+-- For how many months entries stay after the end of their month. Only the owner may change it:
+-- the server's role can drop nothing unless the owner permits it. NULL: entries stay for ever.
 CREATE TABLE retention (
     single      boolean PRIMARY KEY DEFAULT true CHECK (single),
     keep_months integer CHECK (keep_months >= 1)
@@ -9,8 +9,8 @@ CREATE TABLE retention (
 INSERT INTO retention DEFAULT VALUES;
 GRANT SELECT ON retention TO quire_server;
 
--- What left: of each org the entries of one month. Its trail goes on in the table from the one
--- after the last of them. Written by the function below and nobody else.
+-- The dropped entries, by org and month. The org's trail in the table entries continues with the
+-- entry after the last dropped one. Only the function below writes to this table.
 CREATE TABLE departed (
     org_id      bigint NOT NULL,
     first_seq   bigint NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE departed (
     last_hash   bytea NOT NULL,
     month       date NOT NULL,
     target      text NOT NULL,          -- URL of the target that has them
-    record_seq  bigint NOT NULL,        -- the entry of the trail "system" that says so
+    record_seq  bigint NOT NULL,        -- the entry of the trail "system" that records the drop
     departed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (org_id, first_seq),
     CONSTRAINT departed_whole CHECK (first_seq >= 0 AND entries = last_seq - first_seq + 1)
@@ -32,12 +32,12 @@ CREATE TRIGGER worm_truncate BEFORE TRUNCATE ON departed
     FOR EACH STATEMENT EXECUTE FUNCTION quire_refuse_change();
 GRANT SELECT ON departed TO quire_server;
 
--- Drops the partition of a month and keeps what it held of whom, all or nothing. Refuses unless
--- the policy allows it, the month is sealed and the oldest there is, each org's entries in it
--- follow on from what left before, are archived in the target, are followed by newer ones, and
--- an entry of the trail "system", after that month, says all this. Returns how many entries went;
--- NULL where there is no such partition. Appends queue behind it while it waits for readers, so
--- it gives up soon.
+-- Drops the partition of a month and records the dropped ranges of each org, all or nothing.
+-- Refuses unless the policy permits it, the month is sealed and the oldest in the database, the
+-- entries of each org directly follow its dropped ones, are archived in the target and followed
+-- by newer entries, and an entry of the trail "system", written after that month, records the
+-- drop. Returns the number of dropped entries; NULL if there is no such partition. Appends queue
+-- behind it while it waits for readers, so it has a short lock_timeout.
 CREATE FUNCTION quire_drop_entries_partition(at timestamptz, archive text, entry bigint)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
@@ -95,7 +95,7 @@ BEGIN
     RETURN coalesce(gone, 0);
 END $$;
 
--- What must hold of each org of a month that is to go. `next`: the end of the month.
+-- Checks the conditions for each org of a month to drop. `next` is the end of the month.
 CREATE FUNCTION quire_check_departed(part text, of_month date, next timestamptz, entry bigint, told jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -142,9 +142,8 @@ REVOKE ALL ON FUNCTION quire_check_departed(text, date, timestamptz, bigint, jso
 REVOKE ALL ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION quire_drop_entries_partition(timestamptz, text, bigint) TO quire_server;
 
--- A restore knows all leaves of the anchor log, but only of the restored orgs whose they are. The
--- others stand there under org -1, and may be told whose they are once: by the owner alone, as the
--- server's role may not update.
+-- A restore knows all leaves of the anchor log, but the orgs of its own leaves only. The other
+-- leaves have org -1. The owner may set their org once; the server's role may not update.
 DROP TRIGGER worm ON anchor_leaves;
 CREATE TRIGGER worm BEFORE DELETE ON anchor_leaves
     FOR EACH ROW EXECUTE FUNCTION quire_refuse_change();

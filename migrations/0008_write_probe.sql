@@ -1,7 +1,7 @@
--- A write that needs what an append needs (a database that takes writes, a free page on the disk,
--- a commit that is durable everywhere), so that a server can say that appends would fail.
+-- A test write with the needs of an append (a database that accepts writes, a free page on the
+-- disk, a commit that is durable everywhere), so that a server can report that appends would fail.
 --
--- And slugs in byte order, whatever the collation of the database: pages of orgs follow it.
+-- And slugs in byte order, whatever the collation of the database: lists of orgs use this order.
 
 ALTER TABLE orgs ALTER COLUMN slug TYPE text COLLATE "C";
 
@@ -12,11 +12,11 @@ CREATE FUNCTION quire_probe_write() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET lock_timeout = '200ms' AS $$
 BEGIN
-    -- A page that was freed before would do for an INSERT alone, with no space left on the disk.
+    -- Without TRUNCATE the INSERT could use a page freed before, although the disk is full.
     TRUNCATE public.write_probe;
     INSERT INTO public.write_probe VALUES (repeat('x', 8000));
 EXCEPTION WHEN lock_not_available THEN
-    -- Another server probes at this moment, or a backup reads the table: the commit is the probe.
+    -- Another server is probing, or a backup reads the table: the commit serves as the probe.
     PERFORM pg_logical_emit_message(true, 'quire', 'probe');
 END $$;
 

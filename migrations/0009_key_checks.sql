@@ -1,7 +1,8 @@
--- Which keys this database was made with, so that a start with those of another is refused.
+-- Check values of the keys that belong to this database, so that a start with other keys is
+-- refused.
 --
 -- One row for the master key (key_id is empty) and one for each signing key that was ever in use:
--- a value computed under the key, from which the key can't be found. Written by the first start.
+-- a value computed under the key, which does not reveal the key. The first start writes it.
 CREATE TABLE key_checks (
     kind     text NOT NULL CHECK (kind IN ('master', 'signing')),
     key_id   text NOT NULL CHECK ((kind = 'master') = (key_id = '')),

@@ -1,9 +1,9 @@
--- Finished verification jobs expire: the server deletes those older than QUIRE_VERIFICATION_DAYS.
+-- Finished verification jobs expire: the server deletes jobs older than QUIRE_VERIFICATION_DAYS.
 CREATE INDEX verifications_finished ON verifications (finished_at) WHERE finished_at IS NOT NULL;
 
 GRANT DELETE ON verifications TO quire_server;
 
--- What archiving in a target has cost so far, for the metrics: one row per target, added to.
+-- The total cost of archiving in a target, for the metrics: one row per target, which is updated.
 CREATE TABLE archiver_cost (
     target      text PRIMARY KEY,
     cpu_seconds double precision NOT NULL DEFAULT 0 CHECK (cpu_seconds >= 0),

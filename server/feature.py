@@ -27,6 +27,13 @@ class EntryKind(NamedTuple):
     says: str
 
 
+class DataFile(NamedTuple):
+    """A file in the data directory, or a folder whose name ends in ``/``, and its content."""
+
+    name: str
+    content: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feature:
     """One domain of the server.
@@ -38,6 +45,7 @@ class Feature:
     dataclasses (:mod:`server.settings.section`). ``tasks`` name coroutine functions that a worker
     runs with its services until it ends. ``metrics`` name modules that add metrics to
     ``server.metrics.REGISTRY``.
+    ``data_files`` are the files that the domain writes into the data directory.
     """
 
     name: str
@@ -50,6 +58,7 @@ class Feature:
     tasks: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     entry_kinds: tuple[EntryKind, ...] = ()
+    data_files: tuple[DataFile, ...] = ()
 
 
 def load(target: str) -> Any:

@@ -1,4 +1,4 @@
-"""Loads every fixture module of `tests/plugins`; under CI=true, turns what did not run into failure."""
+"""Loads every fixture module of `tests/plugins`; with CI=true a skipped test is a failure."""
 
 import os
 import signal
@@ -13,18 +13,18 @@ pytest_plugins = sorted(
     if module.stem != "__init__"
 )
 
-# A shell ignores SIGINT for what it runs in the background, and children inherit that:
-# tests that press Ctrl-C would press in vain.
+# A shell makes background commands ignore SIGINT, and their children inherit that:
+# in tests that send Ctrl-C the signal would have no effect.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Locally a skip is a convenience; in CI it would be a green run that proved nothing.
+# Locally a skip is a convenience; in CI it would be a green run without the test.
 MUST_RUN = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test skipped, or expected to fail, is a failed one."""
+    """Make a test fail that was skipped, or that failed as expected."""
     report = yield
     if MUST_RUN and report.skipped:
         _fail(report)
@@ -33,7 +33,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """A module skipped while it is collected is a failed one."""
+    """Make a module fail that was skipped while it was collected."""
     report = yield
     if MUST_RUN and report.skipped:
         _fail(report)

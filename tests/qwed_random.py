@@ -1,7 +1,7 @@
-"""Writes random QWED trails of each release's form, from docs/qwed.md alone.
+"""Writes random QWED trails in each release's form, following docs/qwed.md alone.
 
-It shares no code with the reader that it tests: it hashes and signs by the
-standard library. A trail is a list of rows, a row the columns as they are stored.
+It shares no code with the reader under test: it hashes and signs with the
+standard library. A trail is a list of rows, a row a dict of its stored columns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, Final
 
 FORMS: Final = ("admission", "caller", "current", "legacy")
-"""Twelve, eleven, nine and eight hashed fields."""
+"""The forms with twelve, eleven, nine and eight hashed fields."""
 NEWER: Final = ("api_key_id", "verifier_version", "admission")
 LEFT_OUT: Final = {
     "admission": (),
@@ -27,11 +27,11 @@ LETTERS: Final = "abc 0189 <>'\"\\/=%,:{}[]\n\t äßé€≥日本\u2028\U0001f6
 
 
 def trail(random: Random, form: str, secret: bytes, *, unsigned: int = 0) -> list[dict[str, Any]]:
-    """A chain of two to four rows of one form, behind so many unsigned rows."""
+    """A chain of two to four rows of one form, after ``unsigned`` unsigned rows."""
     rows = [_row(random, number + 1, "legacy") for number in range(unsigned)]
     row_id, previous_hash = len(rows), None
     for _ in range(random.randint(2, 4)):
-        row_id += random.randint(1, 3)  # other organizations have rows in between
+        row_id += random.randint(1, 3)  # rows of other organizations lie in between
         row = _row(random, row_id, form)
         row["previous_hash"] = previous_hash
         _seal(row, form, secret)
@@ -65,12 +65,12 @@ def _row(random: Random, row_id: int, form: str) -> dict[str, Any]:
     for column in LEFT_OUT[form]:
         row[column] = None
         if random.random() < 0.5:
-            del row[column]  # the table of an older release lacks it
+            del row[column]  # an older release's table lacks this column
     return row
 
 
 def _seal(row: dict[str, Any], form: str, secret: bytes) -> None:
-    """Hash and sign the row as the release of the form does."""
+    """Hash and sign the row as the form's release does."""
     left_out = (*NOT_HASHED, *LEFT_OUT[form])
     hashed = {name: value for name, value in row.items() if name not in left_out}
     hashed["result"] = json.loads(row["result"])

@@ -1,7 +1,7 @@
-"""Writes QWED audit trails the way QWED's logger does, for tests to read.
+"""Writes QWED audit trails as QWED's logger does, for tests to read.
 
-The logger hashes and signs, and SQLModel creates the table; both are written
-here anew from what docs/qwed.md says of them.
+QWED's logger hashes and signs, and SQLModel creates the table; this module
+reimplements both from docs/qwed.md.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def entry(
     result: object = None,
     **fields: Any,
 ) -> QwedRow:
-    """One row that the logger would write after the row with this hash."""
+    """The row that the logger would write after the row with this hash."""
     hashed: dict[str, Any] = {
         "organization_id": 1,
         "user_id": 7,
@@ -75,7 +75,7 @@ def entry(
 
 
 def trail(count: int, *, first_id: int = 1, **fields: Any) -> list[QwedRow]:
-    """An organization's rows from its first on."""
+    """An organization's first ``count`` rows."""
     rows: list[QwedRow] = []
     for row_id in range(first_id, first_id + count):
         previous_hash = str(rows[-1].entry_hash) if rows else None
@@ -100,7 +100,7 @@ def write_sqlite(path: Path, rows: list[QwedRow]) -> str:
 
 
 def insert(*marks: str) -> str:
-    """An INSERT for a whole row, with one placeholder for all columns or one for each."""
+    """An INSERT of a whole row, with one placeholder for every column, or one for each."""
     placeholders = marks if len(marks) > 1 else marks * len(COLUMNS)
     return f"INSERT INTO verificationlog ({','.join(COLUMNS)}) VALUES ({','.join(placeholders)})"
 

@@ -1,4 +1,4 @@
-"""What the project ships: a wheel that is complete, lock files that cover it, assets as they were published."""
+"""The distribution: a complete wheel, lock files that cover it, and assets as published."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ SWAGGER_UI = ROOT / "server" / "http" / "static" / "swagger-ui"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of the files in the wheel that this checkout builds."""
+    """The names of the files in the wheel built from this checkout."""
     directory = tmp_path_factory.mktemp("wheel")
     command = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([sys.executable, "-m", *command, "-w", str(directory), str(ROOT)], check=True)
@@ -84,7 +84,7 @@ def test_vendored_files_are_as_published() -> None:
         ("requirements-s3.txt", (ROOT / "requirements-s3.in").read_text().splitlines()),
     ],
 )
-def test_a_lock_file_satisfies_what_it_was_made_from(lock: str, requirements: list[str]) -> None:
+def test_a_lock_file_satisfies_its_requirements(lock: str, requirements: list[str]) -> None:
     pins = _pins(lock)
     for requirement in map(Requirement, requirements):
         assert requirement.name in pins
@@ -92,7 +92,7 @@ def test_a_lock_file_satisfies_what_it_was_made_from(lock: str, requirements: li
 
 
 def test_the_lock_files_agree() -> None:
-    """One virtual environment takes all three."""
+    """All three can be installed into one virtual environment."""
     dev = _pins("requirements-dev.txt")
     assert _pins("requirements.txt").items() <= dev.items()
     for name, version in _pins("requirements-build.txt").items():

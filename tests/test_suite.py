@@ -1,4 +1,4 @@
-"""The rules of the suite itself: what imports what, names of fixtures, case files, the map."""
+"""The rules of the suite itself: imports, names of fixtures, case files, the map in README.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAYS_NOTHING = {"one", "two", "common", "window", "start", "trail", "module_data
 
 
 def _imports(tree: ast.Module) -> set[str]:
-    """Dotted names of all that a module imports, and of what it takes from there."""
+    """The dotted names of the modules that a module imports, and of the names from them."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -54,7 +54,7 @@ def _is_a_module(name: str) -> bool:
     return TESTS.parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
 
 
-def test_fixtures_are_named_for_what_they_are() -> None:
+def test_fixtures_have_telling_names() -> None:
     vague = {
         (module, name)
         for module, tree in MODULES.items()
@@ -74,7 +74,7 @@ def test_a_shared_fixture_is_defined_once() -> None:
     assert {name for name, count in shared.items() if count > 1} == set()
 
 
-def test_case_files_are_read_in_modules_named_so_and_by_one_reader() -> None:
+def test_case_files_are_read_by_one_reader_in_modules_named_cases() -> None:
     readers = {
         module for module, tree in MODULES.items() if "tests.support.cases" in _imports(tree)
     }

@@ -1,9 +1,9 @@
 """`python -m bench.pairs --base COMMIT`: CPU per event of this checkout over that of a commit.
 
 Both sides run `quire serve` with their own embedded database. A pair is one
-session of each, and the sides take turns in going first, so that the drift of a
-shared machine meets both alike. What is counted is the CPU of the server, of
-PostgreSQL and of the signer, until the signer has signed what was appended.
+session of each; the sides take turns in going first, so that the drift of a
+shared machine affects both equally. It counts the CPU of the server, of
+PostgreSQL and of the signer, until the signer has signed all appended entries.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench.stage import reaped_directory
 ITSELF: Final = "."
 PAIRS: Final = 9
 COLUMNS: Final = 150
-"""Width of the table where it is not printed to a terminal."""
+"""Width of the table if it is not printed to a terminal."""
 RESULTS: Final = Path(__file__).parents[1] / "results" / "pairs.json"
 
 
@@ -47,7 +47,7 @@ class Compared(msgspec.Struct):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write bench/results/pairs.json; 1 where a bound is passed."""
+    """Measure, print the table, write bench/results/pairs.json; return 1 above --at-most."""
     options = _options(argv)
     console = Console(stderr=True)
     try:
@@ -116,16 +116,22 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--base",
         required=True,
         metavar="COMMIT",
-        help=f"what is compared with; {ITSELF}: this checkout itself, which shows the noise",
+        help=f"the commit to compare with; {ITSELF}: this checkout itself, which shows the noise",
     )
-    parser.add_argument("--after", metavar="COMMIT", help="instead of this checkout as it is")
     parser.add_argument(
-        "--rows", type=_keys, default=list(ROWS), metavar="ROW[,ROW]", help=f"of {', '.join(ROWS)}"
+        "--after", metavar="COMMIT", help="the commit to measure, instead of this checkout"
     )
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"how many pairs; {PAIRS}")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies all amounts of work")
-    parser.add_argument("--at-most", type=float, help="exit 1 where a row's ratio is larger")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON's file")
+    parser.add_argument(
+        "--rows",
+        type=_keys,
+        default=list(ROWS),
+        metavar="ROW[,ROW]",
+        help=f"measure these rows only: {', '.join(ROWS)}",
+    )
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"number of pairs; {PAIRS}")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply all amounts of work")
+    parser.add_argument("--at-most", type=float, help="exit 1 if a row's ratio is larger")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="file for the JSON")
     return parser.parse_args(argv)
 
 
@@ -134,7 +140,7 @@ def _keys(text: str) -> list[str]:
     unknown = sorted(set(keys) - set(ROWS))
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"unknown row {', '.join(unknown)}; there are: {', '.join(ROWS)}"
+            f"unknown row {', '.join(unknown)}; the rows are: {', '.join(ROWS)}"
         )
     return keys
 

@@ -1,4 +1,4 @@
-"""The two sides of a pair: this checkout as it is, and another commit with an environment of its own."""
+"""The two sides of a pair: this checkout, and another commit with its own environment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 
 REPOSITORY: Final = Path(__file__).parents[2]
 COMMITS: Final = REPOSITORY / ".bench-commits"
-"""Other commits are unpacked here, each with its `.venv`, and stay for the next run."""
+"""Folder of other commits, each unpacked with its `.venv` and kept for the next run."""
 RUNTIME: Final = ".venv/.runtime"
 
 
 class Checkout(NamedTuple):
-    """A tree of the project and what it is called in the table."""
+    """A tree of the project, and its name in the table."""
 
     name: str
     directory: Path
@@ -31,12 +31,12 @@ class NoSuchCommit(Exception):
 
 
 def working_tree() -> Checkout:
-    """This checkout, uncommitted changes included."""
+    """Return this checkout, including uncommitted changes."""
     return Checkout("this checkout", REPOSITORY, Path(sys.executable).with_name("quire"))
 
 
 def commit(revision: str) -> Checkout:
-    """A commit, unpacked and installed from its own locks. Raises NoSuchCommit."""
+    """Unpack a commit and install it from its own locks. Raises NoSuchCommit."""
     try:
         sha = _git("rev-parse", "--verify", f"{revision}^{{commit}}").decode().strip()
     except NoSuchCommit as error:

@@ -1,4 +1,4 @@
-"""CPU seconds, user and system, of a running server: its own processes, PostgreSQL and the signer."""
+"""CPU seconds, user and system, of a running server: its processes, PostgreSQL and the signer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psutil
 
 
 class Cpu(NamedTuple):
-    """CPU seconds by part; processes that ended count with the parent that waited for them."""
+    """CPU seconds by part; an ended process counts for the parent that waited for it."""
 
     server: float
     postgres: float
@@ -20,16 +20,16 @@ class Cpu(NamedTuple):
         return self.server + self.postgres + self.signer
 
     def since(self, earlier: Cpu) -> Cpu:
-        """What was used after an earlier reading."""
+        """Return the CPU used since an earlier reading."""
         return Cpu(*(now - then for now, then in zip(self, earlier, strict=True)))
 
     def per(self, events: int) -> Cpu:
-        """Microseconds per event."""
+        """Return microseconds per event."""
         return Cpu(*(seconds / events * 1e6 for seconds in self))
 
     @classmethod
     def read(cls, supervisor: int, data_directory: Path) -> Self:
-        """The reading of `quire serve` with this process id and data directory."""
+        """Read the CPU of `quire serve` with this process id and data directory."""
         postmaster = _postmaster(data_directory)
         server, signer = 0.0, 0.0
         for process in _tree(supervisor):
@@ -59,5 +59,5 @@ def _postmaster(data_directory: Path) -> int:
 def _seconds(process: psutil.Process) -> float:
     try:
         return sum(process.cpu_times()[:4])
-    except psutil.NoSuchProcess:  # ended just now: its parent has its time
+    except psutil.NoSuchProcess:  # it has just ended: its time counts for its parent
         return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bench.load import BATCH_EVENTS, LoadClient, Target, VerificationSetup
+from bench.load import BATCH_EVENTS, LoadClient, LoadOrder, Target
 from bench.pairs.cpu import Cpu
 from bench.pairs.serving import Session
 
@@ -14,25 +14,25 @@ SINGLE_CONNECTIONS: Final = 64
 WARM_SHARE: Final = 10
 """Each session does a tenth of the work before the clock runs."""
 SIGNED_SAMPLE: Final = 20
-"""Of many orgs so many, the last that were written to, are waited for until signed."""
+"""Number of orgs, the last ones written to, whose signing is waited for."""
 
 
 class Row(NamedTuple):
-    """A kind of work: how many orgs it goes to, and what does it."""
+    """A kind of work: the number of its orgs, and the function that does it."""
 
     orgs: int
     privacy: str
     size: int
     """Events, or entries, of one measurement at full scale."""
     work: Callable[[Session, LoadClient, list[Target], int], int]
-    """Does about so much; gives how many events it was."""
+    """Does about the given amount of work; returns the number of events."""
 
 
 def batches(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
-    """Batches of a thousand events."""
+    """Append batches of a thousand events."""
     requests = max(events // BATCH_EVENTS, 1)
     client.run(
-        VerificationSetup(
+        LoadOrder(
             port=session.port,
             targets=targets,
             requests=requests,
@@ -45,10 +45,10 @@ def batches(session: Session, client: LoadClient, targets: list[Target], events:
 
 
 def singles(session: Session, client: LoadClient, targets: list[Target], events: int) -> int:
-    """Single events, spread over the orgs in turn; each org gets one at least."""
+    """Append single events, spread over the orgs in turn; each org gets at least one."""
     requests = max(events, len(targets))
     client.run(
-        VerificationSetup(
+        LoadOrder(
             port=session.port, targets=targets, requests=requests, connections=SINGLE_CONNECTIONS
         )
     )
@@ -56,7 +56,7 @@ def singles(session: Session, client: LoadClient, targets: list[Target], events:
 
 
 def verification(session: Session, client: LoadClient, targets: list[Target], entries: int) -> int:
-    """A full verification of a trail of so many entries, which the first session appends."""
+    """Verify a whole trail of ``entries`` entries, which the first session appends."""
     (org,) = targets
     missing = entries - session.size(org)
     if missing > 0:
@@ -75,7 +75,7 @@ ROWS: Final = {
 
 
 def measure(key: str, session: Session, client: LoadClient, scale: float) -> Cpu:
-    """Do a row's work once, after some to warm up; gives its CPU in microseconds per event."""
+    """Do a row's work once, after a warm-up; return its CPU in microseconds per event."""
     row = ROWS[key]
     orgs = max(round(row.orgs * min(scale, 1)), 1)
     targets = session.side.targets.setdefault(key, [])

@@ -1,4 +1,4 @@
-"""`quire serve` of one side: its own embedded database, one worker, and its public API."""
+"""`quire serve` of one side, with its own embedded database and one worker, and its public API."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ POLL_S: Final = 0.05
 
 
 class Side:
-    """One side of all pairs: a checkout and the data directory it keeps from session to session."""
+    """One side of all pairs: a checkout, and a data directory that all its sessions use."""
 
     def __init__(self, checkout: Checkout, directory: Path) -> None:
         self.checkout = checkout
         self.data_directory = directory
         self.targets: dict[str, list[Target]] = {}
-        """What each row works on, made in its first session."""
+        """The orgs of each row, created in its first session."""
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """The server, started; stopped when the block ends."""
+        """Start the server; stop it at the end of the block."""
         self.data_directory.mkdir(parents=True, exist_ok=True)
         log = self.data_directory.with_suffix(".log")
         port = free_port()
@@ -79,11 +79,11 @@ class Session:
         self._pid = pid
 
     def cpu(self) -> Cpu:
-        """CPU seconds that the server has used so far."""
+        """Return the CPU seconds that the server has used so far."""
         return Cpu.read(self._pid, self.side.data_directory)
 
     def await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Return once the server can be appended to. Raises StageFailed."""
+        """Wait until the server accepts appends. Raises StageFailed."""
         deadline = time.monotonic() + START_S
         while process.poll() is None and time.monotonic() < deadline:
             try:
@@ -95,7 +95,7 @@ class Session:
         raise StageFailed("a server did not start")
 
     def new_org(self, slug: str, privacy: str) -> Target:
-        """Make an org and a key that may append to it; gives where its entries go."""
+        """Create an org and a key that may append to it; return the target of its entries."""
         platform = (self.side.data_directory / "platform.key").read_text().strip()
         self._json("POST", "/v1/orgs", {"slug": slug, "name": slug, "privacy": privacy}, platform)
         key = self._json(
@@ -104,7 +104,7 @@ class Session:
         return Target(f"/v1/orgs/{slug}/entries", key["key"])
 
     def verify(self, org: Target) -> int:
-        """Verify a whole trail; gives how many entries were verified. Raises StageFailed."""
+        """Verify a whole trail; return the number of verified entries. Raises StageFailed."""
         base = org.path.removesuffix("/entries")
         job = self._json("POST", f"{base}/verifications?wait=30", {}, org.key)
         deadline = time.monotonic() + SETTLE_S
@@ -117,12 +117,12 @@ class Session:
         return self.size(org)
 
     def size(self, org: Target) -> int:
-        """How many entries the trail has."""
+        """Return the number of the trail's entries."""
         base = org.path.removesuffix("/entries")
         return int(self._json("GET", f"{base}/head", None, org.key)["seq"]) + 1
 
     def settle(self, orgs: list[Target]) -> None:
-        """Return once the newest entries of these orgs are signed. Raises StageFailed."""
+        """Wait until the newest entries of these orgs are signed. Raises StageFailed."""
         deadline = time.monotonic() + SETTLE_S
         for org in orgs:
             size = self.size(org)

@@ -1,4 +1,4 @@
-"""The client of a Quire server, for plain code and for asyncio.
+"""The client of a Quire server, synchronous and for asyncio.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The client for asyncio; ``sync`` has the same for plain code."""
+"""The client for asyncio; ``sync`` has the same without asyncio."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ T = TypeVar("T")
 class AsyncLedgerClient:
     """A connection to a Quire server for one org's trail, for one event loop.
 
-    Without ``url`` the server is at the address of ``QUIRE_URL``, or on this machine.
-    ``org`` may be left out for a key that belongs to an org: the server is asked
-    once. ``timeout`` is in seconds, for connecting and for each wait on the
-    network; ``attempts`` is how often a call is sent at most. Every method
-    raises the errors of ``ledger.client.errors`` and nothing else of the network.
+    ``url`` defaults to ``QUIRE_URL``, and then to this machine. ``org`` may be omitted for a key
+    that belongs to an org: the client asks the server once. ``timeout`` is in seconds, for
+    connecting and for each wait on the network; ``attempts`` is the most times that a call is
+    sent. The network errors of all methods are those of ``ledger.client.errors``.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class AsyncLedgerClient:
 
         ``event`` is a mapping, or the bytes of a JSON object, sent as they are.
         Repeating with the same ``idempotency_key`` and event returns the first
-        receipt again; a key is made up where none is given.
+        receipt again; the default is a new random key.
         """
         encoded = encode(event)
         return await self._run(routes.append(await self._slug(), encoded, idempotency_key))
@@ -120,10 +119,10 @@ class AsyncLedgerClient:
     ) -> list[models.Receipt] | list[models.BatchSummary]:
         """Append events in order and return one receipt for each.
 
-        Up to 10,000 events and 16 MiB go in one request, which is atomic. More
-        go in several, each atomic by itself: if a later one fails,
-        PartialAppendError says what is durable and how to go on. ``minimal``
-        returns one short summary for each request instead of receipts.
+        One request has up to 10,000 events and 16 MiB, and is atomic. More events take several
+        requests, each atomic by itself: if a later one fails, PartialAppendError says which
+        events are durable and how to continue. ``minimal`` returns one short summary for each
+        request instead of receipts.
         """
         slug = await self._slug()
         if minimal:
@@ -134,7 +133,7 @@ class AsyncLedgerClient:
         return [receipt for answer in answers for receipt in answer.entries]
 
     async def _append_all(self, bulk: BulkAppend[A]) -> list[A]:
-        with bulk.partly():
+        with bulk.partial_errors():
             for call in bulk.calls():
                 bulk.answers.append(await self._run(call))
         return bulk.answers
@@ -150,10 +149,9 @@ class AsyncLedgerClient:
     ) -> Batching:
         """Return a context whose concurrent ``append`` calls share requests.
 
-        At most ``in_flight`` requests of ``max_events`` and ``max_bytes`` are
-        under way, and ``queue_events`` and ``queue_bytes`` wait behind them. With
-        ``in_flight=1``, and while the queue has room, entries keep the order in which
-        ``append`` was called.
+        At most ``in_flight`` requests, each of ``max_events`` and ``max_bytes`` at most, are in
+        progress; up to ``queue_events`` and ``queue_bytes`` wait. With ``in_flight=1``, and while
+        the queue has room, entries keep the order in which ``append`` was called.
         Leaving the context waits for all calls; keep the client open until then.
         """
         return Batching(
@@ -180,7 +178,7 @@ class AsyncLedgerClient:
                 yield entry
             if page.next_cursor is None:
                 return
-            cursor = routes.moved(cursor, page.next_cursor)
+            cursor = routes.advanced(cursor, page.next_cursor)
 
     async def get(self, record_id: str) -> models.Entry:
         """Return one entry. Raises NotFoundError."""
@@ -191,7 +189,7 @@ class AsyncLedgerClient:
         return await self._run(routes.payload(await self._slug(), record_id))
 
     async def head(self) -> models.Head:
-        """Return the trail's newest entry's place and hash."""
+        """Return the seq and hash of the trail's newest entry."""
         return await self._run(routes.head(await self._slug()))
 
     # Signed trees
@@ -199,9 +197,9 @@ class AsyncLedgerClient:
     async def proof(
         self, record_id: str, *, size: int | None = None, anchored: bool = False
     ) -> models.Proof:
-        """Return the proof that an entry is in a checkpoint: the newest unless said otherwise.
+        """Return the proof that an entry is in the checkpoint of ``size``, by default the newest.
 
-        It is not verified. Waits some seconds for an entry that was just appended,
+        The proof is not verified. Waits some seconds for an entry that was just appended,
         then raises NotYetSignedError.
         """
         slug = await self._slug()
@@ -210,12 +208,12 @@ class AsyncLedgerClient:
     async def proof_file(
         self, record_id: str, *, size: int | None = None, anchored: bool = False
     ) -> bytes:
-        """Return the same as a C2SP tlog-proof file."""
+        """Return the proof as a C2SP tlog-proof file."""
         slug = await self._slug()
         return await self._run(routes.proof_file(slug, record_id, size, anchored))
 
     async def checkpoints(self) -> AsyncIterator[models.Checkpoint]:
-        """Yield every checkpoint ever signed of the trail, newest first."""
+        """Yield every signed checkpoint of the trail, newest first."""
         slug, cursor = await self._slug(), None
         while True:
             page = await self._run(routes.checkpoints(slug, cursor))
@@ -223,7 +221,7 @@ class AsyncLedgerClient:
                 yield checkpoint
             if page.next_cursor is None:
                 return
-            cursor = routes.moved(cursor, str(page.next_cursor))
+            cursor = routes.advanced(cursor, str(page.next_cursor))
 
     async def log_checkpoint(self) -> bytes:
         """Return the newest checkpoint, a signed note. Raises NotFoundError before the first."""
@@ -232,15 +230,15 @@ class AsyncLedgerClient:
     # Evidence
 
     async def export_evidence_bundle(
-        self, **asked: Unpack[models.BundleRequest]
+        self, **request: Unpack[models.BundleRequest]
     ) -> AsyncEvidenceBundle:
-        """Return a bundle of entries with all that proves them, to be saved.
+        """Return a bundle of entries with their proofs, to be saved.
 
-        Say which entries: ``record_ids=``, ``from_seq=`` and ``to_seq=``, or filters as
-        ``entries`` has them. The server is asked when the bundle is saved; it waits some
+        Select the entries by ``record_ids=``, by ``from_seq=`` and ``to_seq=``, or by the
+        filters of ``entries``. The request is sent when the bundle is saved; it waits some
         seconds for entries that were just appended, then raises NotYetSignedError.
         """
-        call = routes.bundle(await self._slug(), asked)
+        call = routes.bundle(await self._slug(), request)
         return AsyncEvidenceBundle(partial(self._save, call))
 
     # Verifying
@@ -248,7 +246,7 @@ class AsyncLedgerClient:
     async def verify_entry(self, record_id: str | int) -> models.EntryVerification:
         """Have the server check one entry. Raises NotFoundError.
 
-        An imported QWED row may be named by QWED's own integer id, with a key of the org.
+        With a key of the org, ``record_id`` may be the integer id of an imported QWED row.
         """
         return await self._run(routes.verify_entry(record_id))
 
@@ -271,16 +269,16 @@ class AsyncLedgerClient:
             job = await self._run(routes.verification(slug, job.id))
         return verification.verdict(job)
 
-    # Administration: an org's own unless ``org`` names another
+    # Administration: of the client's org unless ``org`` names another
 
     async def whoami(self) -> models.Identity:
-        """Return whose API key this is."""
+        """Return the identity of this API key."""
         return await self._run(routes.whoami())
 
     async def create_org(
         self, slug: str, name: str | None = None, privacy: models.Privacy = "sealed"
     ) -> models.Org:
-        """Create an org, named like its slug if not said otherwise. Raises ConflictError."""
+        """Create an org; its name defaults to its slug. Raises ConflictError."""
         return await self._run(routes.create_org(slug, name or slug, privacy))
 
     async def orgs(self) -> AsyncIterator[models.Org]:
@@ -292,7 +290,7 @@ class AsyncLedgerClient:
                 yield org
             if page.next_cursor is None:
                 return
-            cursor = routes.moved(cursor, page.next_cursor)
+            cursor = routes.advanced(cursor, page.next_cursor)
 
     async def org(self, org: str | None = None) -> models.Org:
         """Return an org. Raises NotFoundError."""
@@ -301,7 +299,7 @@ class AsyncLedgerClient:
     async def update_org(
         self, *, name: str | None = None, log_public: bool | None = None, org: str | None = None
     ) -> models.Org:
-        """Rename an org (its slug stays), or let everybody read its log, or no longer."""
+        """Rename an org (its slug stays), or make its log public or private."""
         slug = await self._slug(org)
         return await self._run(routes.update_org(slug, name, log_public))
 
@@ -312,7 +310,7 @@ class AsyncLedgerClient:
     async def create_key(
         self, name: str, role: models.Role, *, org: str | None = None
     ) -> models.CreatedApiKey:
-        """Create an API key; ``.key`` is shown this once."""
+        """Create an API key; the server returns ``.key`` only this once."""
         return await self._run(routes.create_key(await self._slug(org), name, role))
 
     async def keys(self, *, org: str | None = None) -> list[models.ApiKey]:
@@ -332,17 +330,17 @@ class AsyncLedgerClient:
         return await self._run(routes.erase_subject(await self._slug(org), subject))
 
     async def archive(self, *, org: str | None = None, wait_seconds: int = 30) -> models.Archive:
-        """Archive a trail up to its newest checkpoint; answers when it is, or when the wait ends.
+        """Archive a trail up to its newest checkpoint; return when it is done or the wait ends.
 
-        Raises ConflictError where the server archives nothing.
+        Raises ConflictError where the server has no archive.
         """
         return await self._run(routes.archive(await self._slug(org), wait_seconds))
 
     async def archive_status(self, *, org: str | None = None) -> models.Archive:
-        """How far a trail is archived. Raises ConflictError as :meth:`archive` does."""
+        """Return how far a trail is archived. Raises ConflictError as :meth:`archive` does."""
         return await self._run(routes.archive_status(await self._slug(org)))
 
-    # The shell
+    # Sending
 
     async def _slug(self, org: str | None = None) -> str:
         if org is not None:

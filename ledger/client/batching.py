@@ -1,4 +1,4 @@
-"""Coalescing: many concurrent appends, few requests."""
+"""Batching: sends many concurrent appends in few requests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ DEFAULT_IN_FLIGHT = 2
 class Batching:
     """Appends that share requests; made by ``AsyncLedgerClient.batching()``.
 
-    While requests are under way (``in_flight`` at most), what arrives waits and
-    becomes the next batch: no timer delays a lone event, and batches grow by
-    themselves under load. Each ``append`` returns only once its own event is
-    durable. A full queue makes ``append`` wait.
+    While requests are in progress (``in_flight`` at most), new events wait and become the next
+    batch: no timer delays a single event, and batches grow under load. Each ``append`` returns
+    only once its own event is durable. A full queue makes ``append`` wait.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Batching:
         if not (1 <= max_events <= MAX_REQUEST_EVENTS and 1 <= max_bytes <= MAX_REQUEST_BYTES):
             raise InvalidArgumentError("a batch holds 1 to 10,000 events and at most 16 MiB")
         if min(queue_events, queue_bytes, in_flight) < 1:
-            raise InvalidArgumentError("queue_events, queue_bytes and in_flight start at 1")
+            raise InvalidArgumentError("queue_events, queue_bytes and in_flight must be at least 1")
         self._send = send
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -63,10 +62,9 @@ class Batching:
     async def append(self, event: Event) -> Receipt:
         """Append one event and return its receipt once it is durable.
 
-        An event the server refuses fails only its own caller. A caller that is
-        cancelled takes its event back if it was not sent yet; one that is on its
-        way goes on. To repeat an append after an unknown outcome, give the event
-        a ``unique_key``.
+        An event that the server refuses fails only its own call. Cancelling the call withdraws
+        an event that was not sent yet, but not one in a request in progress. To repeat an
+        append after an unknown outcome, give the event a ``unique_key``.
         """
         if self._closed:
             raise ClientClosedError("this batching context is closed")
@@ -83,10 +81,10 @@ class Batching:
         return await waiting.receipt
 
     async def close(self) -> None:
-        """Take no more calls, and wait until those made before are answered.
+        """Refuse new calls, and wait until all earlier calls are answered.
 
-        If this wait is cancelled, what is under way is abandoned: its callers get
-        ClientClosedError, and whether their events were written is unknown.
+        If this wait is cancelled, the earlier calls raise ClientClosedError, and whether their
+        events were written is unknown.
         """
         self._closed = True
         try:
@@ -116,14 +114,14 @@ class Batching:
         )
 
     async def _room_for(self, size_bytes: int) -> None:
-        """Wait for room. While anyone waits, the queue is not empty and a sender runs."""
+        """Wait for room in the queue. While a call waits, the queue has events and a sender runs."""
         while not self._fits(size_bytes):
             turn = asyncio.get_running_loop().create_future()
             self._turns.append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
-                self._give_turns()  # this one may have been given and is not used
+                self._give_turns()  # this call may have had a turn that it does not use
                 raise
 
     def _give_turns(self) -> None:
@@ -143,9 +141,8 @@ class Batching:
     async def _send_queued(self) -> None:
         """Send batch after batch until nothing waits.
 
-        The task leaves the set itself, in the same step in which it finds the
-        queue empty: otherwise an event could arrive between the two and find
-        nobody to send it.
+        The task leaves the set of senders itself, in the same step in which it finds the queue
+        empty: otherwise an event that arrives in between would have no sender.
         """
         sender = asyncio.current_task()
         assert sender is not None
@@ -156,7 +153,7 @@ class Batching:
             self._senders.discard(sender)
 
     def _take(self) -> list[PendingEvent]:
-        """Return the next batch, without those whose callers have gone away."""
+        """Return the next batch, without the events of cancelled calls."""
         batch: list[PendingEvent] = []
         size_bytes = 2  # the array's brackets; each event brings itself and a comma
         while self._queue and len(batch) < self._max_events:

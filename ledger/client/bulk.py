@@ -1,4 +1,4 @@
-"""Appending any number of events in as many requests as the limits need."""
+"""Appends any number of events in as many requests as the limits require."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ Route: TypeAlias = Callable[[list[bytes], str], Call[A]]
 
 
 class BulkAppend(Generic[A]):
-    """One ``append_many``: its calls in order, and what they answered.
+    """One ``append_many``: its calls in order, and their answers.
 
-    Each request is atomic and has an idempotency key of its own, derived from
-    the caller's key and the request's place. Repeating the whole with the same
-    events and key therefore sends the same requests, and the server answers
-    those it has already taken with their first answers.
+    Each request is atomic and has its own idempotency key, derived from the caller's key and the
+    request's number. Repeating the whole with the same events and key therefore sends the same
+    requests, and the server repeats its first answer to each request that it has written.
     """
 
     def __init__(
@@ -35,14 +34,14 @@ class BulkAppend(Generic[A]):
         self.answers: list[A] = []
 
     def calls(self) -> Iterator[Call[A]]:
-        """Yield the calls; the next one is asked for only after an answer."""
+        """Yield the calls; ask for the next one only after the last one was answered."""
         for number, encoded in enumerate(requests(self._events)):
             yield self._route(encoded, f"{self._key}.{number}" if number else self._key)
             self._durable += len(encoded)
 
     @contextmanager
-    def partly(self) -> Iterator[None]:
-        """Say of an error what was durable before it."""
+    def partial_errors(self) -> Iterator[None]:
+        """Turn an error of the block into PartialAppendError where events are durable already."""
         try:
             yield
         except LedgerError as error:
@@ -57,7 +56,7 @@ class BulkAppend(Generic[A]):
 def receipts(
     answers: Iterable[BatchReceipt] | Iterable[BatchSummary],
 ) -> list[Receipt | BatchSummary]:
-    """Return the receipts of all answers in order; a summary stands for itself."""
+    """Return the receipts of all answers in order; a summary is returned as it is."""
     found: list[Receipt | BatchSummary] = []
     for answer in answers:
         found.extend(answer.entries if isinstance(answer, BatchReceipt) else [answer])

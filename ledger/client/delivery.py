@@ -1,4 +1,4 @@
-"""Sending one coalesced batch so that a bad event fails its own caller and no other."""
+"""Sends one batch so that a refused event fails its own caller and no other."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ledger.client.models import Receipt
 Send: TypeAlias = Callable[[Sequence[bytes]], Awaitable[list[Receipt]]]
 
 MAX_SINGLED_OUT = 16
-"""So many bad events are taken out of a batch one by one; then it is halved each time."""
+"""Refused events that are removed from a batch one by one; then the batch is halved each time."""
 
-# What one event can do to the batch it is in: wrong by itself, too large, or a
-# unique_key used before with another body. Every other error concerns them all.
+# The errors that a single event can cause: it is invalid or too large, or its unique_key was
+# used before with another body. Every other error concerns the whole batch.
 REFUSALS = (
     errors.InvalidRequestError,
     errors.ConflictError,
@@ -32,13 +32,13 @@ REFUSALS = (
 
 @dataclass(slots=True, eq=False)
 class PendingEvent:
-    """One caller's event, and where the caller waits for its receipt."""
+    """One caller's event, and the future on which the caller waits."""
 
     event: bytes
     receipt: asyncio.Future[Receipt]
 
     def resolve(self, receipt: Receipt) -> None:
-        if not self.receipt.done():  # else the caller has gone away
+        if not self.receipt.done():  # else the call was cancelled
             self.receipt.set_result(receipt)
 
     def fail(self, error: Exception) -> None:
@@ -47,10 +47,10 @@ class PendingEvent:
 
 
 def _own(error: Exception) -> Exception:
-    """Return ``error`` for one caller of a batch.
+    """Return a copy of ``error`` for one caller of a batch.
 
-    A copy, since one instance raised in many tasks gathers all their tracebacks;
-    and without the batch's key and the place in it, which mean nothing to a caller.
+    One instance raised in many tasks would collect all their tracebacks. The copy has neither
+    the batch's idempotency key nor the index in the batch, which mean nothing to a caller.
     """
     if not isinstance(error, LedgerError):
         return error
@@ -64,7 +64,7 @@ def _own(error: Exception) -> Exception:
 
 
 class BatchDelivery:
-    """A batch on its way. Every one of its callers is answered before ``run`` ends."""
+    """The delivery of one batch. All its callers are answered before ``run`` ends."""
 
     def __init__(self, batch: list[PendingEvent], send: Send) -> None:
         self._groups = deque([batch])
@@ -78,7 +78,7 @@ class BatchDelivery:
         except Exception as error:  # noqa: BLE001 - it is raised again in every caller
             self._fail(error)
         except BaseException:
-            self._fail(errors.ClientClosedError("closed while the event was on its way"))
+            self._fail(errors.ClientClosedError("closed while the event was being sent"))
             raise
 
     async def _send_next(self) -> None:
@@ -98,9 +98,9 @@ class BatchDelivery:
     def _without_refused(
         self, group: list[PendingEvent], error: ProblemError
     ) -> list[list[PendingEvent]]:
-        """Fail who is to blame and return what is to be sent again, in order.
+        """Fail the refused event and return the groups to be sent again, in order.
 
-        The refusal was atomic: nothing of the group was written.
+        A refusal is atomic: nothing of the group was written.
         """
         index = 0 if len(group) == 1 else error.index
         if index is None or not 0 <= index < len(group):

@@ -3,13 +3,13 @@
 ::
 
     QuireError                          base of all of Quire's errors
-    └── LedgerError                     base of all of the client's
+    └── LedgerError                     base of all the client's errors
         ├── InvalidArgumentError        a call that can't be sent as it is (also a ValueError)
         │   └── EventEncodingError      an event that is not one JSON object
         ├── ClientClosedError           the client or the batching context is closed
         ├── ConnectFailedError          no connection: nothing was sent
-        ├── ConnectionLostError         the line broke after sending: the outcome is unknown
-        ├── ProtocolError               an answer that is not one of Quire's
+        ├── ConnectionLostError         the connection broke after sending: outcome unknown
+        ├── ProtocolError               an answer that is not from Quire
         ├── PartialAppendError          append_many failed after some requests succeeded
         ├── VerificationFailedError     a verification job that could not run to its end
         └── ProblemError                the server refused, with an RFC 9457 problem document
@@ -28,7 +28,7 @@
             ├── TooManyRequestsError        429, with retry_after
             └── ServerError                 5xx
                 ├── UnavailableError        503, with retry_after: nothing was written
-                ├── OutcomeUnknownError     503: written or not, nobody could tell yet
+                ├── OutcomeUnknownError     503: whether it was written is not known yet
                 └── InternalError           500
 
 All of them can be copied and pickled, and none holds the API key.
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 class LedgerError(QuireError):
     """Base of the client's errors.
 
-    ``idempotency_key`` is the key that a failed append carried, None for other
-    calls. Appending the same again with this key can't write it twice.
+    ``idempotency_key`` is the key of a failed append, None for other calls. Repeating the
+    append with this key can't write it twice.
     """
 
     idempotency_key: str | None = None
@@ -65,7 +65,7 @@ class InvalidArgumentError(LedgerError, ValueError):
 class EventEncodingError(InvalidArgumentError):
     """An event that is not one JSON object; nothing of its request was sent.
 
-    ``index`` is its 0-based place among the events given, None for a single one.
+    ``index`` is its 0-based index among the given events, None for a single event.
     """
 
     def __init__(self, reason: str, index: int | None = None) -> None:
@@ -89,21 +89,21 @@ class ConnectFailedError(LedgerError):
 class ConnectionLostError(LedgerError):
     """The connection broke, or the answer did not come in time, after sending began.
 
-    Whether the server did what was asked is unknown.
+    Whether the server carried out the call is unknown.
     """
 
 
 class ProtocolError(LedgerError):
-    """An answer that is not one of Quire's: another server, a proxy, or a bug."""
+    """An answer that is not from Quire: another server, a proxy, or a bug."""
 
 
 class PartialAppendError(LedgerError):
     """``append_many`` failed after earlier requests of the same call succeeded.
 
-    ``done`` holds what these answered: these events are durable. ``first_missing``
-    is the 0-based place of the first event that is not known to be. The cause is
-    ``__cause__``. Calling again with the same events and this error's
-    ``idempotency_key`` writes only what is missing.
+    ``done`` holds the answers to these requests: their events are durable. ``first_missing``
+    is the 0-based index of the first event that is not known to be durable. ``__cause__`` is
+    the error. Calling again with the same events and this error's ``idempotency_key`` writes
+    only the missing events.
     """
 
     def __init__(self, done: Sequence[Receipt | BatchSummary], first_missing: int) -> None:
@@ -113,17 +113,16 @@ class PartialAppendError(LedgerError):
 
     def __str__(self) -> str:
         return (
-            f"the first {self.first_missing} events are durable, the rest may not be: "
+            f"the first {self.first_missing} events are durable, the others may not be: "
             f"{self.__cause__}. Call again with the same events and "
-            f"idempotency_key={self.idempotency_key!r} to write what is missing"
+            f"idempotency_key={self.idempotency_key!r} to write the missing ones"
         )
 
 
 class VerificationFailedError(LedgerError):
-    """A verification job that ended without a verdict, or stopped moving.
+    """A verification job that ended without a verdict, or made no more progress.
 
-    This says nothing about the trail: it was not verified. ``job`` is the job's
-    last known state.
+    The trail was not verified; it may be right or wrong. ``job`` is the job's last known state.
     """
 
     def __init__(self, job: VerificationJob, reason: str) -> None:
@@ -136,7 +135,7 @@ class VerificationFailedError(LedgerError):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """What a refusal said: an RFC 9457 problem document and its Retry-After.
+    """The content of a refusal: an RFC 9457 problem document and its Retry-After.
 
     ``extras`` are the document's other members; ``retry_after`` is in seconds.
     """
@@ -150,7 +149,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemError(LedgerError):
-    """The server refused. ``problem`` is what it said."""
+    """The server refused the call. ``problem`` has its reason."""
 
     hint = ""
 
@@ -159,8 +158,8 @@ class ProblemError(LedgerError):
         self.problem = problem
 
     def __str__(self) -> str:
-        said = self.problem.detail or self.problem.title or "the server gave no reason"
-        text = f"{said} ({self.problem.status})"
+        reason = self.problem.detail or self.problem.title or "the server gave no reason"
+        text = f"{reason} ({self.problem.status})"
         return f"{text}. {self.hint}" if self.hint else text
 
     @property
@@ -170,7 +169,7 @@ class ProblemError(LedgerError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the server asked to wait, None where it did not."""
+        """The seconds to wait that the server asked for, None where it did not."""
         return self.problem.retry_after
 
     def _text(self, name: str) -> str | None:
@@ -179,13 +178,13 @@ class ProblemError(LedgerError):
 
     @property
     def index(self) -> int | None:
-        """The refused event's 0-based place in its request, where one event is to blame."""
+        """The refused event's 0-based index in its request; None where no single event is at fault."""
         value = self.problem.extras.get("index")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class InvalidRequestError(ProblemError):
-    """400: a request the server can't take as it is."""
+    """400: a request that the server can't process as it is."""
 
 
 class InvalidEventError(InvalidRequestError):
@@ -197,7 +196,7 @@ class InvalidEventError(InvalidRequestError):
 
     @property
     def field(self) -> str | None:
-        """The name of the offending field, None where it is the event as a whole."""
+        """The name of the invalid field, None where the event as a whole is invalid."""
         return self._text("field")
 
 
@@ -208,11 +207,11 @@ class UnauthorizedError(ProblemError):
 
 
 class ForbiddenError(ProblemError):
-    """403: a key whose role may not do this."""
+    """403: a key whose role does not allow this call."""
 
 
 class NotFoundError(ProblemError):
-    """404: no such thing, or it belongs to somebody else."""
+    """404: the object does not exist, or belongs to another tenant."""
 
 
 class MethodNotAllowedError(ProblemError):
@@ -220,7 +219,7 @@ class MethodNotAllowedError(ProblemError):
 
 
 class ConflictError(ProblemError):
-    """409: the state of things does not allow this."""
+    """409: the current state does not allow this call."""
 
 
 class NotYetSignedError(ConflictError):
@@ -232,7 +231,7 @@ class PayloadTooLargeError(ProblemError):
 
 
 class UnsupportedMediaTypeError(ProblemError):
-    """415: a content type the server does not take."""
+    """415: a content type that the server does not accept."""
 
 
 class IdempotencyMismatchError(ProblemError):
@@ -261,9 +260,9 @@ class UnavailableError(ServerError):
 
 
 class OutcomeUnknownError(ServerError):
-    """503: the server could not learn in time whether its commit happened."""
+    """503: the server does not know yet whether its commit succeeded."""
 
-    hint = "Append the same again with the same idempotency key to find out"
+    hint = "Repeat the append with the same idempotency key to find out"
 
 
 class InternalError(ServerError):

@@ -1,8 +1,8 @@
-"""What the server answers, as typed and frozen structs.
+"""The server's answers as typed, frozen structs.
 
-Members this version does not know are ignored, and open sets (roles, states,
-kinds of fault) are plain strings, so that a newer server can be read. All times
-are aware. Hashes and signatures are lower-case hex.
+Unknown members are ignored, and open sets (roles, states, kinds of fault) are plain strings, so
+that the answers of a newer server can be read. All times have a time zone. Hashes and
+signatures are lower-case hex.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ledger.client.errors import ProtocolError
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Verdict: TypeAlias = bool | Literal["not_checked"]
-"""True and False are findings; nothing that was not looked at is ever True."""
+"""True and False are findings; a check that was not made is never True."""
 
 Privacy: TypeAlias = Literal["sealed", "plain"]
 Role: TypeAlias = Literal["admin", "member", "viewer"]
@@ -25,7 +25,7 @@ Order: TypeAlias = Literal["desc", "asc"]
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof of an append: the entry is durable and has its place forever.
+    """The receipt of an append: the entry is durable and its seq is final.
 
     ``previous_hash`` is None for the first entry of a trail. ``warnings`` name fields of the event
     that look like a recognised field misspelt; of a batch only the first ten.
@@ -40,7 +40,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """A trail's newest entry; ``seq`` is -1 and the rest None while it is empty."""
+    """A trail's newest entry; in an empty trail ``seq`` is -1 and the other fields are None."""
 
     seq: int
     entry_hash: str | None = None
@@ -72,7 +72,7 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One record of a trail as a reader sees it.
+    """One entry of a trail, as this key may read it.
 
     ``payload_raw`` is the event's JSON exactly as it was sent, and ``payload``
     the same decoded: None for an erased entry, for one this key may not open or
@@ -105,10 +105,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def payload(self) -> Any:
-        """The event, decoded.
+        """The decoded event.
 
-        Raises ProtocolError for JSON that Python has no value for; fetch the
-        bytes with ``client.payload(record_id)`` then.
+        Raises ProtocolError for JSON without a Python value; use
+        ``client.payload(record_id)`` for the bytes then.
         """
         try:
             return msgspec.json.decode(self.payload_raw)
@@ -117,10 +117,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryFilters(TypedDict, total=False):
-    """What ``entries`` may be narrowed by; ``since`` and ``until`` need a time zone.
+    """The filters of ``entries``; ``since`` and ``until`` need a time zone.
 
-    ``order`` is newest first ("desc") unless said otherwise, and ``page_size``
-    is how many entries are fetched at a time, at most 1,000.
+    ``order`` defaults to newest first ("desc"); ``page_size`` is the number of entries that are
+    fetched at a time, at most 1,000.
     """
 
     event_type: str | None
@@ -136,18 +136,18 @@ class EntryFilters(TypedDict, total=False):
 
 
 class BundleDisclosure(TypedDict, total=False):
-    """What a bundle may open: ``fields`` (the payload), of all its ``records`` or of these."""
+    """The plaintext that a bundle discloses: ``fields`` (the payload) of all or these ``records``."""
 
     fields: Sequence[Literal["payload", "actor", "subject"]]
     records: Literal["all"] | Sequence[str]
 
 
 class BundleRequest(TypedDict, total=False):
-    """What ``export_evidence_bundle`` may be asked for.
+    """The arguments of ``export_evidence_bundle``.
 
-    Which entries: ``record_ids``, or ``from_seq`` and ``to_seq`` (both included; without
-    one, from the first or to the newest), or filters as ``entries`` has them. Proofs,
-    anchor and payloads are included unless said otherwise; nothing is disclosed.
+    Select the entries by ``record_ids``, by ``from_seq`` and ``to_seq`` (both included; they
+    default to the first and the newest entry), or by the filters of ``entries``. By default
+    proofs, anchor and payloads are included, and nothing is disclosed.
     ``include_quantum_attestation`` is another name of ``include_pq_attestation``: the anchor,
     with its post-quantum signature (ML-DSA) beside the classical one, and its timestamps.
     """
@@ -170,14 +170,14 @@ class BundleRequest(TypedDict, total=False):
 
 
 class EntryPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of entries; it may be short or empty and still have a next one."""
+    """A page of entries; even a short or empty page may have a next one."""
 
     entries: list[Entry]
     next_cursor: str | None = None
 
 
 class EntryChecks(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of one entry, check by check."""
+    """The findings about one entry, check by check."""
 
     hash_valid: Verdict = "not_checked"
     signature_valid: Verdict = "not_checked"
@@ -187,7 +187,7 @@ class EntryChecks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportedRowVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on an imported QWED row; ``corrected_by`` is the entry that replaced an earlier."""
+    """The verdict on an imported QWED row; ``corrected_by`` is the entry that corrected it."""
 
     organization_id: int
     row_id: int
@@ -199,7 +199,7 @@ class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on one entry, with reasons in ``errors``. True exactly when valid.
 
     ``verdict`` is "verified", "refuted" or "incomplete", ``valid`` True for "verified" alone.
-    ``row`` is the QWED row that the entry carries, where it was asked for by the row's id.
+    ``row`` is the entry's QWED row, where the entry was requested by the row's id.
     """
 
     valid: bool
@@ -216,7 +216,7 @@ class EntryVerification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignedHead(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint: ``note`` is the C2SP signed note, ``root`` the tree's as hex."""
+    """A checkpoint: ``note`` is the C2SP signed note, ``root`` the tree's root in hex."""
 
     size: int
     root: str
@@ -225,7 +225,7 @@ class SignedHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(SignedHead, frozen=True, kw_only=True):
-    """A checkpoint as listed; ``anchor_index`` is None until it is anchored."""
+    """A checkpoint in a list; ``anchor_index`` is None until it is anchored."""
 
     anchor_index: int | None = None
 
@@ -245,7 +245,7 @@ class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Anchoring(msgspec.Struct, frozen=True, kw_only=True):
-    """How the anchor log commits to a checkpoint: ``leaf`` at ``index``, included in ``anchor``."""
+    """A checkpoint's place in the anchor log: ``leaf`` at ``index``, included in ``anchor``."""
 
     index: int
     nonce: str
@@ -256,7 +256,7 @@ class Anchoring(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry's inclusion in a checkpoint (RFC 6962), as the server gave it: not verified.
+    """The proof of an entry's inclusion in a checkpoint (RFC 6962); it is not verified here.
 
     ``anchoring`` is None while no anchor includes the checkpoint.
     """
@@ -270,7 +270,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing wrong with a trail, at ``seq`` (-1: no entry's, but the anchor log's)."""
+    """A fault of a trail at ``seq``; -1 is a fault of the anchor log and not of an entry."""
 
     seq: int | None
     kind: str
@@ -278,7 +278,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of a trail, check by check."""
+    """The findings about a trail, check by check."""
 
     hashes: Verdict = "not_checked"
     links: Verdict = "not_checked"
@@ -300,8 +300,8 @@ class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):
 
     ``verdict`` is "verified", "refuted" or "incomplete", ``valid`` True for "verified"
     alone. ``errors`` is bounded by the server, ``fault_count`` is exact;
-    ``failed_entries`` counts entries with at least one fault, ``unsigned_entries`` those
-    that no checkpoint covers yet. ``reasons`` says why a check was not made.
+    ``failed_entries`` counts entries with at least one fault, ``unsigned_entries`` entries
+    that no checkpoint covers yet. ``reasons`` has the reason of each check that was not made.
     """
 
     valid: bool
@@ -322,7 +322,7 @@ class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerificationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A verification on its way; ``rate`` is in entries a second.
+    """The state of a verification job; ``rate`` is in entries per second.
 
     ``verdict`` and ``valid`` are None until it is done.
     """
@@ -349,7 +349,7 @@ class VerificationJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Freeze(msgspec.Struct, frozen=True, kw_only=True):
-    """When and why an org was frozen."""
+    """The time and reason of an org's freezing."""
 
     at: Time
     reason: str
@@ -358,7 +358,7 @@ class Freeze(msgspec.Struct, frozen=True, kw_only=True):
 class Org(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant; ``head`` is None while its trail is empty.
 
-    ``warnings`` say what a change just made brings with it.
+    ``warnings`` describe consequences of the change that was just made.
     """
 
     slug: str
@@ -389,7 +389,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CreatedApiKey(ApiKey, frozen=True, kw_only=True):
-    """A new API key. ``key`` is shown this once; it is left out of the repr."""
+    """A new API key. The server returns ``key`` only this once; the repr omits it."""
 
     key: str
 
@@ -404,7 +404,7 @@ class ApiKeyList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose key this is; ``org`` is None for a platform key."""
+    """The identity of an API key; ``org`` is None for a platform key."""
 
     org: str | None
     role: str
@@ -412,16 +412,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArchiveProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """Since when an org can't be archived; ``reason`` is told to the platform's key only."""
+    """Why and since when archiving an org fails; only a platform key receives ``reason``."""
 
     since: datetime
     reason: str | None = None
 
 
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a trail is archived: up to ``size`` entries, of ``signed`` that a checkpoint covers.
+    """The state of a trail's archive: ``size`` entries of the ``signed`` ones are archived.
 
-    ``target`` is "folder" or "bucket"; ``retain_days`` and ``legal_hold`` say how a bucket locks.
+    ``target`` is "folder" or "bucket"; ``retain_days`` and ``legal_hold`` are a bucket's lock.
     """
 
     target: str
@@ -436,7 +436,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A person's data made unreadable; ``record_id`` is the entry that says so."""
+    """The erasure of a person's data; ``record_id`` is the entry that records it."""
 
     subject: str
     erased: bool

@@ -1,7 +1,7 @@
-"""The protocol without I/O: what to send, what an answer means, when to send again.
+"""The protocol without I/O: requests, the meaning of answers, and when to retry.
 
-A ``Call`` is one request together with what its answer is read as. The shells in
-``sync`` and ``aio`` carry calls out and pass what came back through ``read``.
+A ``Call`` is a request with the parser of its answer. The clients in ``sync`` and ``aio`` send
+calls and pass the replies to ``read``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import msgspec
 
 from ledger.client import errors
 from ledger.client.errors import LedgerError, Problem, ProblemError, ProtocolError
+from ledger.malformed import misfit
 
 T = TypeVar("T")
 
 PROBLEM_TYPES = "https://quire.dev/problems/"
 MAX_RETRY_AFTER_SECONDS = 30.0
-"""A server that asks for a longer wait is not waited for: its error is raised."""
+"""The longest wait for a retry; where the server asks for a longer one, its error is raised."""
 
 _BY_SLUG: dict[str, type[ProblemError]] = {
     "invalid-request": errors.InvalidRequestError,
@@ -42,8 +43,8 @@ _BY_SLUG: dict[str, type[ProblemError]] = {
     "internal": errors.InternalError,
 }
 
-# For refusals without one of Quire's types: a newer problem, or a proxy's answer.
-# 503 is not here: only Quire's own "unavailable" says that nothing was written.
+# For refusals without a problem type of Quire: a newer type, or a proxy's answer.
+# 503 is missing here: only Quire's own "unavailable" means that nothing was written.
 _BY_STATUS: dict[int, type[ProblemError]] = {
     400: errors.InvalidRequestError,
     401: errors.UnauthorizedError,
@@ -59,7 +60,7 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, read to its end; header names are lower case."""
+    """A complete HTTP answer; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -68,11 +69,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request and how to read its answer.
+    """One request and the parser of its answer.
 
-    ``repeatable`` says that sending it twice does no more than sending it once:
-    reads, and appends under an idempotency key. ``query`` values are text. The server
-    may take ``patience_seconds`` to begin its answer, where that is longer than usual.
+    ``repeatable``: sending it twice has the same effect as sending it once, as for reads and
+    for appends with an idempotency key. ``query`` values are text. The server may take
+    ``patience_seconds`` to begin its answer, where that is longer than the client's timeout.
     """
 
     method: str
@@ -92,25 +93,26 @@ def reader(answer: type[T]) -> Callable[[bytes], T]:
 
 
 def read(call: Call[T], reply: Reply) -> T:
-    """Return what ``reply`` answers to ``call``.
+    """Return the parsed answer to ``call``.
 
-    Raises ProblemError for a refusal and ProtocolError for anything else.
+    Raises ProblemError for a refusal and ProtocolError for any other answer.
     """
     if not 200 <= reply.status < 300:
         raise refusal(reply)
     try:
         return call.parse(reply.body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        reason = misfit(error) if isinstance(error, msgspec.ValidationError) else error
         raise ProtocolError(
-            f"{call.method} {call.path} was answered {reply.status} with a body that is not "
-            f"Quire's ({error}). Check the URL, and that server and client versions fit"
+            f"{call.method} {call.path} was answered {reply.status} with a body that is not from "
+            f"Quire ({reason}). Check the URL, and that the versions of server and client match"
         ) from error
 
 
 def check_stream(reply: Reply, media: str) -> None:
-    """Raise what ``reply`` stands for, unless its body is a stream of this media type.
+    """Raise the error of ``reply`` unless its body is a stream of this media type.
 
-    Only a refusal's body must have been read.
+    Only the body of a refusal must have been read.
     """
     if not 200 <= reply.status < 300:
         raise refusal(reply)
@@ -118,15 +120,15 @@ def check_stream(reply: Reply, media: str) -> None:
     if found != media:
         raise ProtocolError(
             f"the server answered with {found or 'no content type'} instead of {media}. Check "
-            "the URL, and that server and client versions fit"
+            "the URL, and that the versions of server and client match"
         )
 
 
 def refusal(reply: Reply) -> LedgerError:
-    """Return the error that an answer other than 2xx stands for."""
+    """Return the error for an answer other than 2xx."""
     if reply.status < 400:
         return ProtocolError(
-            f"the server answered {reply.status}, which Quire never does. "
+            f"the server answered with status {reply.status}, which Quire never does. "
             "Check the URL (http or https?); redirects are not followed"
         )
     problem = _problem(reply)
@@ -154,7 +156,7 @@ def _problem(reply: Reply) -> Problem:
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    """Return a problem document's members, none for a body that is not one."""
+    """Return a problem document's members; empty for any other body."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -166,10 +168,10 @@ def _text(value: object) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return what Retry-After asks for (RFC 9110, section 10.2.3), None if nothing usable.
+    """Return the wait of Retry-After (RFC 9110, section 10.2.3); None without a usable one.
 
-    A date is taken relative to the answer's own Date: the two come from one
-    clock, ours may be wrong.
+    A date is compared with the answer's own Date: both come from one clock, while the client's
+    clock may be wrong.
     """
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
@@ -182,10 +184,10 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def retry(error: Exception, *, repeatable: bool) -> bool | float:
-    """Return whether to send again after ``error``: no, yes, or yes after so many seconds.
+    """Return whether to retry after ``error``: no, yes, or yes after so many seconds.
 
-    What surely changed nothing may always be sent again. After anything else the
-    outcome is unknown, and only what is repeatable is.
+    A call that certainly changed nothing is always retried. After any other error the outcome
+    is unknown, and only a repeatable call is retried.
     """
     match error:
         case errors.ConnectFailedError():

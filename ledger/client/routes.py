@@ -1,4 +1,4 @@
-"""One function for each route of the server, returning the call to make."""
+"""One function for each route of the server; it returns the call to send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 JSON = "application/json"
 TLOG_PROOF = "text/x-tlog-proof"
 BUNDLE_SECONDS = 120.0
-"""A bundle may search for its entries, and wait until they are signed, before it begins."""
+"""The longest wait for a bundle to begin: the server may search entries and wait for the signer."""
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTED_CHARS = 80
@@ -49,14 +49,14 @@ def whoami() -> Call[models.Identity]:
 
 
 def append(org: str, event: bytes, idempotency_key: str | None) -> Call[models.Receipt]:
-    """``event`` is encoded; a key is made up where none is given."""
+    """Append one encoded event; the idempotency key defaults to a new random one."""
     return _append(org, event, idempotency_key, _receipt)
 
 
 def append_batch(
     org: str, encoded: Sequence[bytes], idempotency_key: str | None
 ) -> Call[models.BatchReceipt]:
-    """The answer holds as many receipts as there were events, or is refused here."""
+    """Append several encoded events; the answer must have one receipt for each."""
 
     def parse(body: bytes) -> models.BatchReceipt:
         receipt = _batch(body)
@@ -85,10 +85,12 @@ def _append(
     parse: Callable[[bytes], T],
     headers: Mapping[str, str] | None = None,
 ) -> Call[T]:
-    # Every append carries a key, so that one whose answer got lost can be sent again.
+    # Every append has a key, so that it can be sent again when its answer was lost.
     key = uuid4().hex if idempotency_key is None else idempotency_key
     if not key or not key.isascii() or not key.isprintable():
-        raise InvalidArgumentError("an idempotency key is one or more printable ASCII characters")
+        raise InvalidArgumentError(
+            "an idempotency key must be one or more printable ASCII characters"
+        )
     return Call(
         "POST",
         f"/v1/orgs/{segment(org)}/entries",
@@ -102,7 +104,7 @@ def _append(
 
 def _expect(answered: int, sent: int) -> None:
     if answered != sent:
-        raise ValueError(f"{answered} entries answered for {sent} events sent")
+        raise ValueError(f"its number of entries is {answered}, but {sent} events were sent")
 
 
 def head(org: str) -> Call[models.Head]:
@@ -118,7 +120,7 @@ def payload(org: str, record_id: str) -> Call[bytes]:
 
 
 def entries(org: str, filters: models.EntryFilters, cursor: str | None) -> Call[models.EntryPage]:
-    """Raises TypeError for a filter there is none of: ignored, it would show too much."""
+    """Read a page. Raises TypeError for an unknown filter: ignoring it would show too much."""
     if unknown := filters.keys() - models.EntryFilters.__annotations__.keys():
         raise TypeError(f"entries() has no filter {', '.join(sorted(unknown))}")
     query: dict[str, object] = {**filters, "cursor": cursor}
@@ -132,7 +134,7 @@ def proof(
     size: int | None,
     anchored: bool,
 ) -> Call[models.Proof]:
-    """Repeated while no checkpoint includes the entry, as often as any call is."""
+    """Read a proof; the call is retried while no checkpoint includes the entry."""
     path = f"/v1/orgs/{segment(org)}/entries/{segment(record_id)}/proof"
     return _get(path, _proof, query_of({"size": size, "anchored": "true" if anchored else None}))
 
@@ -157,20 +159,22 @@ def log_checkpoint(org: str) -> Call[bytes]:
     return _get(f"/v1/orgs/{segment(org)}/log/checkpoint", bytes)
 
 
-def bundle(org: str, asked: models.BundleRequest) -> Call[None]:
-    """The answer is a stream, and not parsed. Asking twice records a disclosure twice.
+def bundle(org: str, request: models.BundleRequest) -> Call[None]:
+    """Request a bundle; the answer is a stream and not parsed.
 
-    Raises TypeError for a name that says nothing here: ignored, it would show too much.
+    Every request records its disclosures. Raises TypeError for an unknown argument: ignoring it
+    would show too much.
     """
-    if unknown := asked.keys() - models.BundleRequest.__annotations__.keys():
+    if unknown := request.keys() - models.BundleRequest.__annotations__.keys():
         raise TypeError(f"export_evidence_bundle() takes no {', '.join(sorted(unknown))}")
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = {name: value for name, value in request.items() if value is not None}
     attestation = given.pop("include_quantum_attestation", None)
     if attestation is not None and given.setdefault("include_pq_attestation", attestation) != (
         attestation
     ):
         raise InvalidArgumentError(
-            "include_quantum_attestation and include_pq_attestation are one thing: give one of them"
+            "include_quantum_attestation and include_pq_attestation are two names of one option: "
+            "give one of them"
         )
     document = {name: value for name, value in given.items() if name not in _BUNDLE_FILTERS}
     where = query_of({name: given[name] for name in _BUNDLE_FILTERS if name in given})
@@ -194,11 +198,11 @@ def verify_entry(record_id: str | int) -> Call[models.EntryVerification]:
 def start_verification(
     org: str, from_seq: int | None, to_seq: int | None, wait_seconds: int
 ) -> Call[models.VerificationJob]:
-    """Not repeatable: each one starts a job. ``wait_seconds`` 0 answers at once."""
-    asked = {"from_seq": from_seq, "to_seq": to_seq}
+    """Start a job; not repeatable, as each call starts one. ``wait_seconds`` 0 returns at once."""
+    given = {"from_seq": from_seq, "to_seq": to_seq}
     path = f"/v1/orgs/{segment(org)}/verifications"
     query = {"wait": str(wait_seconds)} if wait_seconds else {}
-    return _send("POST", path, _job, {k: v for k, v in asked.items() if v is not None}, query)
+    return _send("POST", path, _job, {k: v for k, v in given.items() if v is not None}, query)
 
 
 def verification(org: str, job_id: str) -> Call[models.VerificationJob]:
@@ -218,7 +222,7 @@ def org(slug: str) -> Call[models.Org]:
 
 
 def update_org(slug: str, name: str | None, log_public: bool | None) -> Call[models.Org]:
-    """None leaves a thing as it is."""
+    """Change an org; None leaves a field as it is."""
     given = {"name": name, "log_public": log_public}
     changes = {field: value for field, value in given.items() if value is not None}
     return _send("PATCH", f"/v1/orgs/{segment(slug)}", _org, changes, repeatable=True)
@@ -229,7 +233,7 @@ def thaw(slug: str, reason: str) -> Call[models.Org]:
 
 
 def create_key(slug: str, name: str, role: str) -> Call[models.CreatedApiKey]:
-    """Not repeatable: a lost answer may leave a key behind that nobody holds."""
+    """Create a key; not repeatable: after a lost answer a key may exist that no one has."""
     path = f"/v1/orgs/{segment(slug)}/keys"
     return _send("POST", path, _created_key, {"name": name, "role": role})
 
@@ -243,28 +247,28 @@ def revoke_key(slug: str, key_id: str) -> Call[None]:
 
 
 def erase_subject(slug: str, subject: str) -> Call[models.Erasure]:
-    """The name is in the body: a proxy may change what is in a path.
+    """Erase a subject, named in the body, as a proxy may change a path.
 
-    An answer that names another person raises ProtocolError.
+    Parsing an answer that names another subject raises ProtocolError.
     """
 
     def parse(body: bytes) -> models.Erasure:
         erasure = _erasure(body)
         if erasure.subject != subject:
             raise ProtocolError(
-                f"{quoted(subject)} was to be erased from org {slug}, and the answer says that "
-                f"{quoted(erasure.subject)} is. Something between this client and the server "
-                "changes requests: find out what before anything else is erased"
+                f"{quoted(subject)} was to be erased from org {slug}, but the server answered that "
+                f"{quoted(erasure.subject)} is erased. A proxy between this client and the server "
+                "may change requests: find out before you erase anything else"
             )
         return erasure
 
     if not subject:
-        raise InvalidArgumentError("the subject to erase has no name")
+        raise InvalidArgumentError("the subject to erase is empty: give its name")
     return _send("POST", f"/v1/orgs/{segment(slug)}/erasures", parse, {"subject": subject})
 
 
 def archive(org: str, wait_seconds: int) -> Call[models.Archive]:
-    """Repeatable: what is archived already is not archived again."""
+    """Archive a trail; an entry that is archived already is not archived again."""
     path = f"/v1/orgs/{segment(org)}/archive"
     return _send("POST", path, reader(models.Archive), {}, {"wait": str(wait_seconds)})
 
@@ -274,28 +278,28 @@ def archive_status(org: str) -> Call[models.Archive]:
 
 
 def own_org(identity: models.Identity) -> str:
-    """Return the org a key belongs to."""
+    """Return the org that a key belongs to."""
     if identity.org is None:
-        raise InvalidArgumentError("this API key belongs to no org: say which one with org=")
+        raise InvalidArgumentError("this API key belongs to no org: name an org with org=")
     return identity.org
 
 
-def moved(cursor: str | None, next_cursor: str) -> str:
-    """Return the cursor to go on with; one that stands still would never end."""
+def advanced(cursor: str | None, next_cursor: str) -> str:
+    """Return the next cursor; raise ProtocolError where it is the same, which would never end."""
     if next_cursor == cursor:
-        raise ProtocolError("the server's pages do not move on; please report this")
+        raise ProtocolError("the server returned the same page twice; please report this")
     return next_cursor
 
 
 def segment(value: str) -> str:
-    """Return ``value`` as one path segment, refusing what could name another path.
+    """Return ``value`` as one path segment; refuse a value that could lead to another path.
 
-    A proxy on the way may decode what was percent-encoded, and then resolve it: the id
-    "../subjects/bob" of a key would name a person. No slug and no id needs encoding.
+    A proxy may decode a percent-encoded segment and resolve it: a key with the id
+    "../subjects/bob" would name a person. No slug and no id needs encoding.
     """
     if _SEGMENT.fullmatch(value) is None or not value.strip("."):
         raise InvalidArgumentError(
-            f"{quoted(value)} can't be an org or an id: these have only letters, digits and - _ . ~"
+            f"{quoted(value)} can't be an org or an id: use only letters, digits and - _ . ~"
         )
     return value
 
@@ -303,7 +307,7 @@ def segment(value: str) -> str:
 def quoted(text: str) -> str:
     """Return ``text`` for a message: in quotes, on one line, cut where it is long."""
     shown = text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"
-    return repr(shown)  # with escapes for all that does not print
+    return repr(shown)  # which escapes characters that do not print
 
 
 def query_of(values: Mapping[str, object]) -> dict[str, str]:
@@ -315,14 +319,16 @@ def _query_text(name: str, value: object) -> str:
     if not isinstance(value, datetime):
         return _unicode(name, str(value))
     if value.utcoffset() is None:
-        raise InvalidArgumentError(f"{name} needs a time zone: which {value} is meant?")
+        raise InvalidArgumentError(f"{name} needs a time zone: {value} has none")
     return value.isoformat()
 
 
 def _unicode(name: str, text: str) -> str:
     """Return ``text``. Raises InvalidArgumentError for half a surrogate pair, which UTF-8 lacks."""
     if _SURROGATE.search(text) is not None:
-        raise InvalidArgumentError(f"{name} is no Unicode text: {quoted(text)} holds a surrogate")
+        raise InvalidArgumentError(
+            f"{name} is not valid Unicode: {quoted(text)} holds half of a surrogate pair"
+        )
     return text
 
 
@@ -331,12 +337,12 @@ def _encoded(document: Mapping[str, object]) -> bytes:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:
         raise InvalidArgumentError(
-            f"{_not_unicode(document)} is no Unicode text: it holds a surrogate"
+            f"{_not_unicode(document)} is not valid Unicode: it holds half of a surrogate pair"
         ) from None
 
 
 def _not_unicode(document: Mapping[str, object]) -> str:
-    """Name the member of a body that can't be encoded."""
+    """Return the name of the member that can't be encoded."""
     for name, value in document.items():
         try:
             msgspec.json.encode(value)

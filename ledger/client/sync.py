@@ -1,4 +1,4 @@
-"""The client for plain code; ``aio`` has the same for asyncio."""
+"""The synchronous client; ``aio`` has the same for asyncio."""
 
 from __future__ import annotations
 
@@ -39,11 +39,10 @@ T = TypeVar("T")
 class LedgerClient:
     """A connection to a Quire server for one org's trail, safe to share between threads.
 
-    Without ``url`` the server is at the address of ``QUIRE_URL``, or on this machine.
-    ``org`` may be left out for a key that belongs to an org: the server is asked
-    once. ``timeout`` is in seconds, for connecting and for each wait on the
-    network; ``attempts`` is how often a call is sent at most. Every method
-    raises the errors of ``ledger.client.errors`` and nothing else of the network.
+    ``url`` defaults to ``QUIRE_URL``, and then to this machine. ``org`` may be omitted for a key
+    that belongs to an org: the client asks the server once. ``timeout`` is in seconds, for
+    connecting and for each wait on the network; ``attempts`` is the most times that a call is
+    sent. The network errors of all methods are those of ``ledger.client.errors``.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class LedgerClient:
 
         ``event`` is a mapping, or the bytes of a JSON object, sent as they are.
         Repeating with the same ``idempotency_key`` and event returns the first
-        receipt again; a key is made up where none is given.
+        receipt again; the default is a new random key.
         """
         encoded = encode(event)
         return self._run(routes.append(self._slug(), encoded, idempotency_key))
@@ -112,10 +111,10 @@ class LedgerClient:
     ) -> list[models.Receipt] | list[models.BatchSummary]:
         """Append events in order and return one receipt for each.
 
-        Up to 10,000 events and 16 MiB go in one request, which is atomic. More
-        go in several, each atomic by itself: if a later one fails,
-        PartialAppendError says what is durable and how to go on. ``minimal``
-        returns one short summary for each request instead of receipts.
+        One request has up to 10,000 events and 16 MiB, and is atomic. More events take several
+        requests, each atomic by itself: if a later one fails, PartialAppendError says which
+        events are durable and how to continue. ``minimal`` returns one short summary for each
+        request instead of receipts.
         """
         slug = self._slug()
         if minimal:
@@ -126,7 +125,7 @@ class LedgerClient:
         return [receipt for answer in answers for receipt in answer.entries]
 
     def _append_all(self, bulk: BulkAppend[A]) -> list[A]:
-        with bulk.partly():
+        with bulk.partial_errors():
             for call in bulk.calls():
                 bulk.answers.append(self._run(call))
         return bulk.answers
@@ -141,7 +140,7 @@ class LedgerClient:
             yield from page.entries
             if page.next_cursor is None:
                 return
-            cursor = routes.moved(cursor, page.next_cursor)
+            cursor = routes.advanced(cursor, page.next_cursor)
 
     def get(self, record_id: str) -> models.Entry:
         """Return one entry. Raises NotFoundError."""
@@ -152,7 +151,7 @@ class LedgerClient:
         return self._run(routes.payload(self._slug(), record_id))
 
     def head(self) -> models.Head:
-        """Return the trail's newest entry's place and hash."""
+        """Return the seq and hash of the trail's newest entry."""
         return self._run(routes.head(self._slug()))
 
     # Signed trees
@@ -160,9 +159,9 @@ class LedgerClient:
     def proof(
         self, record_id: str, *, size: int | None = None, anchored: bool = False
     ) -> models.Proof:
-        """Return the proof that an entry is in a checkpoint: the newest unless said otherwise.
+        """Return the proof that an entry is in the checkpoint of ``size``, by default the newest.
 
-        It is not verified. Waits some seconds for an entry that was just appended,
+        The proof is not verified. Waits some seconds for an entry that was just appended,
         then raises NotYetSignedError.
         """
         slug = self._slug()
@@ -171,19 +170,19 @@ class LedgerClient:
     def proof_file(
         self, record_id: str, *, size: int | None = None, anchored: bool = False
     ) -> bytes:
-        """Return the same as a C2SP tlog-proof file."""
+        """Return the proof as a C2SP tlog-proof file."""
         slug = self._slug()
         return self._run(routes.proof_file(slug, record_id, size, anchored))
 
     def checkpoints(self) -> Iterator[models.Checkpoint]:
-        """Yield every checkpoint ever signed of the trail, newest first."""
+        """Yield every signed checkpoint of the trail, newest first."""
         slug, cursor = self._slug(), None
         while True:
             page = self._run(routes.checkpoints(slug, cursor))
             yield from page.checkpoints
             if page.next_cursor is None:
                 return
-            cursor = routes.moved(cursor, str(page.next_cursor))
+            cursor = routes.advanced(cursor, str(page.next_cursor))
 
     def log_checkpoint(self) -> bytes:
         """Return the newest checkpoint, a signed note. Raises NotFoundError before the first."""
@@ -191,14 +190,14 @@ class LedgerClient:
 
     # Evidence
 
-    def export_evidence_bundle(self, **asked: Unpack[models.BundleRequest]) -> EvidenceBundle:
-        """Return a bundle of entries with all that proves them, to be saved.
+    def export_evidence_bundle(self, **request: Unpack[models.BundleRequest]) -> EvidenceBundle:
+        """Return a bundle of entries with their proofs, to be saved.
 
-        Say which entries: ``record_ids=``, ``from_seq=`` and ``to_seq=``, or filters as
-        ``entries`` has them. The server is asked when the bundle is saved; it waits some
+        Select the entries by ``record_ids=``, by ``from_seq=`` and ``to_seq=``, or by the
+        filters of ``entries``. The request is sent when the bundle is saved; it waits some
         seconds for entries that were just appended, then raises NotYetSignedError.
         """
-        call = routes.bundle(self._slug(), asked)
+        call = routes.bundle(self._slug(), request)
         return EvidenceBundle(partial(self._save, call))
 
     # Verifying
@@ -206,7 +205,7 @@ class LedgerClient:
     def verify_entry(self, record_id: str | int) -> models.EntryVerification:
         """Have the server check one entry. Raises NotFoundError.
 
-        An imported QWED row may be named by QWED's own integer id, with a key of the org.
+        With a key of the org, ``record_id`` may be the integer id of an imported QWED row.
         """
         return self._run(routes.verify_entry(record_id))
 
@@ -229,16 +228,16 @@ class LedgerClient:
             job = self._run(routes.verification(slug, job.id))
         return verification.verdict(job)
 
-    # Administration: an org's own unless ``org`` names another
+    # Administration: of the client's org unless ``org`` names another
 
     def whoami(self) -> models.Identity:
-        """Return whose API key this is."""
+        """Return the identity of this API key."""
         return self._run(routes.whoami())
 
     def create_org(
         self, slug: str, name: str | None = None, privacy: models.Privacy = "sealed"
     ) -> models.Org:
-        """Create an org, named like its slug if not said otherwise. Raises ConflictError."""
+        """Create an org; its name defaults to its slug. Raises ConflictError."""
         return self._run(routes.create_org(slug, name or slug, privacy))
 
     def orgs(self) -> Iterator[models.Org]:
@@ -249,7 +248,7 @@ class LedgerClient:
             yield from page.orgs
             if page.next_cursor is None:
                 return
-            cursor = routes.moved(cursor, page.next_cursor)
+            cursor = routes.advanced(cursor, page.next_cursor)
 
     def org(self, org: str | None = None) -> models.Org:
         """Return an org. Raises NotFoundError."""
@@ -258,7 +257,7 @@ class LedgerClient:
     def update_org(
         self, *, name: str | None = None, log_public: bool | None = None, org: str | None = None
     ) -> models.Org:
-        """Rename an org (its slug stays), or let everybody read its log, or no longer."""
+        """Rename an org (its slug stays), or make its log public or private."""
         slug = self._slug(org)
         return self._run(routes.update_org(slug, name, log_public))
 
@@ -269,7 +268,7 @@ class LedgerClient:
     def create_key(
         self, name: str, role: models.Role, *, org: str | None = None
     ) -> models.CreatedApiKey:
-        """Create an API key; ``.key`` is shown this once."""
+        """Create an API key; the server returns ``.key`` only this once."""
         return self._run(routes.create_key(self._slug(org), name, role))
 
     def keys(self, *, org: str | None = None) -> list[models.ApiKey]:
@@ -289,17 +288,17 @@ class LedgerClient:
         return self._run(routes.erase_subject(self._slug(org), subject))
 
     def archive(self, *, org: str | None = None, wait_seconds: int = 30) -> models.Archive:
-        """Archive a trail up to its newest checkpoint; answers when it is, or when the wait ends.
+        """Archive a trail up to its newest checkpoint; return when it is done or the wait ends.
 
-        Raises ConflictError where the server archives nothing.
+        Raises ConflictError where the server has no archive.
         """
         return self._run(routes.archive(self._slug(org), wait_seconds))
 
     def archive_status(self, *, org: str | None = None) -> models.Archive:
-        """How far a trail is archived. Raises ConflictError as :meth:`archive` does."""
+        """Return how far a trail is archived. Raises ConflictError as :meth:`archive` does."""
         return self._run(routes.archive_status(self._slug(org)))
 
-    # The shell
+    # Sending
 
     def _slug(self, org: str | None = None) -> str:
         if org is not None:

@@ -1,4 +1,4 @@
-"""What both shells share of HTTP: settings, the key, and what went wrong on the wire."""
+"""The HTTP parts that both clients share: settings, the API key, and connection errors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ledger.surroundings import proxy_variable, server_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Where a program sets up no logging, Python would print stamina's note on each retry.
+# Without this, Python prints stamina's message on each retry in a program without logging.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_ATTEMPTS = 8
 CHUNK_BYTES = 1 << 20
-"""Of a stream, on its way to a file."""
+"""Bytes of a stream that are written to a file at a time."""
 RETRY_SECONDS = 60.0
 """No attempt begins later than this after the first one."""
 
@@ -47,14 +47,14 @@ _NO_CONNECTION = (
     httpx2.UnsupportedProtocol,
 )
 BEFORE_SENDING = (httpx2.InvalidURL, UnicodeError)
-"""What httpx2 raises, beside its RequestError, for a host that it can't even look up."""
+"""Raised by httpx2, beside its RequestError, for a host that can't be resolved at all."""
 
-# Identity: a compressed answer could grow without bound when it is unpacked.
+# Identity: a compressed answer could grow without bound when it is decompressed.
 _HEADERS = {"user-agent": f"quire-client/{__version__}", "accept-encoding": "identity"}
 
 
 class ClientOptions(TypedDict):
-    """What an httpx2 client, sync or async, is made with."""
+    """The arguments of an httpx2 client, sync or async."""
 
     base_url: str
     auth: httpx2.Auth
@@ -63,7 +63,7 @@ class ClientOptions(TypedDict):
 
 
 class BearerAuth(httpx2.Auth):
-    """Adds the API key to requests, and shows it to nobody else."""
+    """Adds the API key to requests and keeps it out of any repr."""
 
     def __init__(self, api_key: str) -> None:
         self._authorization = f"Bearer {api_key}"
@@ -77,7 +77,7 @@ class BearerAuth(httpx2.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server is, and how to speak to it. The key is not part of the repr."""
+    """The server's address and the connection's settings. The repr omits the key."""
 
     url: str
     auth: BearerAuth
@@ -92,14 +92,14 @@ class Server:
 def server_at(
     url: str | None, api_key: str | None, timeout_seconds: float, attempts: int
 ) -> Server:
-    """Check what a client was given. Raises InvalidArgumentError, without the key in it."""
+    """Check a client's arguments. Raises InvalidArgumentError, whose text never has the key."""
     if api_key is None:
         raise InvalidArgumentError("give the client an API key: api_key=…")
     key = api_key.strip()  # a key read from a file ends with a newline
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidArgumentError("the API key is empty or holds characters no key has")
+        raise InvalidArgumentError("the API key is empty or has characters that no key has")
     if attempts < 1 or timeout_seconds <= 0:
-        raise InvalidArgumentError("attempts must be at least 1 and the timeout positive")
+        raise InvalidArgumentError("attempts must be at least 1, and timeout more than 0")
     return Server(checked_url(server_url(url)), BearerAuth(key), timeout_seconds, attempts)
 
 
@@ -119,17 +119,17 @@ def checked_url(url: str) -> str:
             "the server's URL must be http://host or https://host, with :port where it needs one"
         )
     if parsed.userinfo or parsed.query or parsed.fragment:
-        raise InvalidArgumentError("the server's URL may have no user, query or fragment")
+        raise InvalidArgumentError("the server's URL must have no user, query or fragment")
     if not _is_host(parsed) or not (parsed.port is None or 0 < parsed.port <= _PORT_MAX):
         raise InvalidArgumentError(
-            "the server's URL names no host that can exist: check the name (at most 63 characters "
-            f"between two dots) and the port (1 to {_PORT_MAX})"
+            "the server's URL has an invalid host: check the name (at most 63 characters between "
+            f"two dots) and the port (1 to {_PORT_MAX})"
         )
     return str(parsed).rstrip("/")
 
 
 def _is_host(url: httpx2.URL) -> bool:
-    """Whether the system's resolver can be asked for this host; a bad label makes it raise."""
+    """Return whether the system's resolver takes this host; it raises for an invalid label."""
     host = url.raw_host.decode("ascii")
     try:
         host.encode("idna")
@@ -162,37 +162,42 @@ def reply_of(response: httpx2.Response) -> Reply:
 
 
 def head_of(response: httpx2.Response) -> Reply:
-    """A reply whose body is a stream; that of a refusal is there, as it was read."""
+    """Return a reply without its body, which is a stream; a refusal has its body, read before."""
     body = response.content if response.is_closed else b""
     return Reply(response.status_code, response.headers, body)
 
 
 def wire_error(error: Exception, server: Server) -> LedgerError:
-    """Return what a failure on the wire means for the caller."""
+    """Return the error that a connection error means for the caller."""
     variable = proxy_variable(server.url)
     by = f" through the proxy that {variable} names" if variable else ""
     if isinstance(error, BEFORE_SENDING):
-        return InvalidArgumentError(f"can't connect to {server.url}{by}: this host can't exist")
+        return InvalidArgumentError(
+            f"can't connect to {server.url}{by}: the host's name is not valid"
+        )
     if isinstance(error, _NO_CONNECTION):
-        reason = _ERRNO.sub("", str(error)) or f"no answer within {server.timeout_seconds:g} s"
+        reason = _ERRNO.sub("", str(error)) or f"no connection within {server.timeout_seconds:g} s"
         return ConnectFailedError(f"can't connect to {server.url}{by}: {reason}")
-    # Without the error's message: that of a LocalProtocolError may quote a header.
+    # Not the error's own message: that of a LocalProtocolError may quote a header.
+    fault = "timed out" if isinstance(error, httpx2.TimeoutException) else "broke"
     return ConnectionLostError(
-        f"the connection to {server.url}{by} broke before the answer was complete; the server may "
-        "have done what was requested"
+        f"the connection to {server.url}{by} {fault} before the answer was complete; the server "
+        "may have carried out the call"
     )
 
 
 def name_proxy(error: LedgerError, server: Server) -> None:
-    """Let an error that is no answer of Quire's name the proxy that it may come from."""
+    """Add to an error that is not from Quire the name of the proxy that may have caused it."""
     if isinstance(error, ProblemError) and not error.problem.type.startswith(PROBLEM_TYPES):
         variable = proxy_variable(server.url)
         if variable is not None:
-            error.hint = f"This is no answer of Quire's; the proxy that {variable} names may refuse"
+            error.hint = (
+                f"This answer is not from Quire; the proxy that {variable} names may have refused"
+            )
 
 
 class Retries(TypedDict):
-    """What stamina's ``retry_context`` is given."""
+    """The arguments of stamina's ``retry_context``."""
 
     on: Callable[[Exception], bool | float]
     attempts: int
@@ -203,7 +208,7 @@ class Retries(TypedDict):
 
 
 def retries(call: Call[Any], server: Server) -> Retries:
-    """Return when ``call`` is sent again: what the protocol says, in growing steps."""
+    """Return the retry settings of ``call``: after the protocol's errors, with growing waits."""
     return {
         "on": lambda error: retry(error, repeatable=call.repeatable),
         "attempts": server.attempts,

@@ -1,1 +1,1 @@
-"""What turns storage and formats into a ledger: the sequencer and full verification."""
+"""The ledger's core, on storage and formats: appending, signing, proving, reading, verifying."""

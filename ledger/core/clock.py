@@ -1,13 +1,14 @@
-"""The wall clock, given out only while it agrees with the clocks beside it.
+"""The wall clock, which returns a time only while it agrees with two other clocks.
 
-A machine's wall clock is set by others: a wrong time server, the resumption of a virtual
-machine, a person. An entry that is written in such a moment keeps that time for ever, and as
-time never decreases in a trail, so do all after it. So each reading is held against
-CLOCK_BOOTTIME, which nobody sets and which counts on while the machine sleeps, and now and
-then against the database's clock. While one disagrees, no time is given out. It is given out
-again once the clock is back, or once it has been steady for so long that it is believed.
+A machine's wall clock can be set wrong by a time server, the resumption of a virtual
+machine, or a person. An entry written at such a moment keeps that time for ever, and as
+time never decreases in a trail, so do all later entries. So each reading is compared with
+CLOCK_BOOTTIME, which can't be set and which runs on while the machine sleeps, and now and
+then with the database's clock. While one of them disagrees, no time is returned. Times are
+returned again once the clock is right again, or once it has been steady for the hold time and
+is trusted.
 
-No I/O but the reading of the clocks, which a test replaces.
+There is no I/O except the reading of the clocks, which tests replace.
 """
 
 from __future__ import annotations
@@ -22,42 +23,42 @@ from ledger.errors import ClockUnsteady
 
 SECOND_US: Final = 1_000_000
 SLEW_PPM: Final = 1_000
-"""A clock that runs faster or slower by this much is followed: NTP slews by half of it."""
+"""The clock rate error (parts per million) that is followed as drift: NTP slews by half of it."""
 FOLLOW_EVERY_US: Final = SECOND_US
-"""How often a slow clock is followed at most: its way in less time is less than a microsecond."""
+"""The least time between two adjustments to drift."""
 GAP_US: Final = 10 * SECOND_US
-"""The most that one look at the clock adds to the time for which it was steady."""
+"""The most that one reading of the clock adds to the time for which it was steady."""
 RETRY_MAX_S: Final = 10
-"""A clock may be back any second: nobody is sent away for longer."""
+"""The longest ``retry_after``: a clock may be right again at any second."""
 _STEADY_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 class ClockReading(NamedTuple):
-    """The wall clock (µs since the Unix epoch) and the steady one (µs since the boot)."""
+    """The wall clock (µs since the Unix epoch) and the steady clock (µs since the boot)."""
 
     wall_us: int
     steady_us: int
 
     @property
     def difference_us(self) -> int:
-        """What stays the same while nobody sets the wall clock."""
+        """Wall time minus steady time, which is constant while the wall clock is not set."""
         return self.wall_us - self.steady_us
 
 
 def read_clocks() -> ClockReading:
-    """Both clocks of this machine, one right after the other."""
+    """Read both clocks of this machine, one right after the other."""
     return ClockReading(time.time_ns() // 1_000, steady_us())
 
 
 def steady_us() -> int:
-    """CLOCK_BOOTTIME; where the system has none, the monotonic clock."""
+    """CLOCK_BOOTTIME in µs; the monotonic clock on systems without it."""
     if _STEADY_CLOCK is None:
         return time.monotonic_ns() // 1_000
     return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000
 
 
 class Tolerance(NamedTuple):
-    """How far two clocks may be apart, and for how long a clock that leapt must be steady."""
+    """How far apart two clocks may be, and how long a clock must be steady after a leap."""
 
     apart_us: int = 5 * SECOND_US
     hold_us: int = 300 * SECOND_US
@@ -65,9 +66,10 @@ class Tolerance(NamedTuple):
 
 @dataclass(frozen=True)
 class Leap:
-    """A clock that is not where it should be, since it was last there.
+    """A wall clock that disagrees with the clock ``against``.
 
-    ``off_us`` is by how much, ``wall_us`` what the clock said when that was noticed.
+    ``off_us`` is by how much; ``wall_us`` and ``began_us`` are the wall and the steady time when
+    that was noticed.
     """
 
     against: str
@@ -78,7 +80,7 @@ class Leap:
 
 @dataclass(frozen=True)
 class LeapEnd:
-    """A leap that is over; ``back`` says whether the clock came back, or was steady for long."""
+    """A leap that ended; ``back``: True if the clock is right again, False if it is now trusted."""
 
     leap: Leap
     back: bool
@@ -86,7 +88,7 @@ class LeapEnd:
 
 
 class _FollowedDifference:
-    """A difference of two clocks, followed as far as a slow clock can have moved it."""
+    """The difference of two clocks, adjusted to drift within the slew rate."""
 
     def __init__(self, value_us: int, at_us: int, apart_us: int, slew_ppm: int) -> None:
         self.value_us = value_us
@@ -95,13 +97,13 @@ class _FollowedDifference:
         self._slew_ppm = slew_ppm
 
     def off_us(self, difference_us: int, at_us: int) -> int:
-        """How far away a difference is; it is followed only where it is near."""
+        """How far a new difference is from the followed one, which is adjusted if that is drift."""
         off, elapsed = difference_us - self.value_us, at_us - self._at_us
         if elapsed < FOLLOW_EVERY_US:
             return off
-        # Bounded, so that nobody can leap far after a machine slept for a month.
-        way = min(elapsed * self._slew_ppm // 1_000_000, self._apart_us)
-        step = max(-way, min(off, way))
+        # Bounded: after a month of sleep the drift allowance would cover a large leap.
+        drift = min(elapsed * self._slew_ppm // 1_000_000, self._apart_us)
+        step = max(-drift, min(off, drift))
         if abs(off - step) > self._apart_us:
             return off
         self.value_us += step
@@ -109,14 +111,14 @@ class _FollowedDifference:
         return off - step
 
     def agrees(self, difference_us: int, at_us: int) -> bool:
-        """Whether a difference is near enough."""
+        """True if a difference is near enough to the followed one."""
         return abs(self.off_us(difference_us, at_us)) <= self._apart_us
 
 
 class ClockDifference:
-    """Judges the difference of the wall clock and one other, reading by reading.
+    """Checks the difference of the wall clock and one other clock, reading by reading.
 
-    ``trusted_us`` is what it should be. All times are in µs, ``at_us`` on the steady clock.
+    ``trusted_us`` is the expected difference. All times are in µs, ``at_us`` on the steady clock.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class ClockDifference:
     ) -> None:
         self.leap: Leap | None = None
         self.back = True
-        """How the last leap ended: the clock came back, or was steady for long."""
+        """How the last leap ended: True if the clock is right again, False if it is now trusted."""
         self._against = against
         self._tolerance = tolerance
         self._slew_ppm = slew_ppm
@@ -141,21 +143,21 @@ class ClockDifference:
 
     @property
     def trusted_us(self) -> int:
-        """What the difference should be."""
+        """The expected difference."""
         return self._trusted.value_us
 
     @property
     def left_us(self) -> int:
-        """For how long it must still be steady before it is believed."""
+        """How long the difference must still be steady before it is trusted."""
         return max(self._tolerance.hold_us - self._steady_for_us, 0)
 
     def near(self, difference_us: int) -> bool:
-        """Whether the clocks agree for certain: what most readings cost."""
+        """True if the clocks agree, by a cheap check that suffices for most readings."""
         apart_us = self._tolerance.apart_us
         return self.leap is None and abs(difference_us - self._trusted.value_us) <= apart_us
 
     def judge(self, difference_us: int, at_us: int, wall_us: int) -> bool:
-        """Whether the clocks agree."""
+        """Check one reading; returns True if the clocks agree, or agree again."""
         passed, self._seen_us = max(at_us - self._seen_us, 0), max(at_us, self._seen_us)
         off_us = self._trusted.off_us(difference_us, at_us)
         if abs(off_us) <= self._tolerance.apart_us:
@@ -163,10 +165,10 @@ class ClockDifference:
             return True
         if self.leap is None:
             self.leap = Leap(self._against, off_us, wall_us, at_us)
-        return self._believed(difference_us, at_us, passed)
+        return self._trust_if_steady(difference_us, at_us, passed)
 
-    def _believed(self, difference_us: int, at_us: int, passed_us: int) -> bool:
-        """Whether a clock that leapt has been steady for long enough since."""
+    def _trust_if_steady(self, difference_us: int, at_us: int, passed_us: int) -> bool:
+        """Trust a clock that leapt once it was steady for the hold time; returns True if so."""
         if self._candidate is None or not self._candidate.agrees(difference_us, at_us):
             self._candidate = self._followed(difference_us, at_us)
             self._steady_for_us = 0
@@ -179,7 +181,7 @@ class ClockDifference:
         return True
 
     def trust(self, difference_us: int, at_us: int) -> None:
-        """Take the word of another process of this machine, which waited for long enough."""
+        """Trust a difference that another process of this machine trusts after its own wait."""
         self._trusted = self._followed(difference_us, at_us)
 
     def _end(self, *, back: bool) -> None:
@@ -195,8 +197,8 @@ class ClockDifference:
 class WallClock:
     """The wall clock of this process. Call it for the time in µs; raises ClockUnsteady.
 
-    ``boot`` judges it against the steady clock, ``database`` against the database's, which
-    :meth:`compare` is told: both must agree. Somebody must :meth:`look` about once a second.
+    ``boot`` checks it against the steady clock, ``database`` against the database's clock, whose
+    time :meth:`compare` receives; both must agree. Call :meth:`check` about once a second.
     """
 
     def __init__(
@@ -209,17 +211,17 @@ class WallClock:
     ) -> None:
         self.tolerance = tolerance or Tolerance()
         self.leap: Leap | None = None
-        """Why no time is given out now, as it was when that began."""
+        """The leap because of which no time is returned now, as it was when it began."""
         self._ended: list[LeapEnd] = []
         self._read = read
         now = read()
         self.boot = ClockDifference(
-            "what passed since this machine started",
+            "the time that passed since this machine started",
             self.tolerance,
             trusted_us=now.difference_us if boot_trusted_us is None else boot_trusted_us,
             at_us=now.steady_us,
         )
-        # Not followed: two machines that drift apart slowly are far apart in the end.
+        # Drift is not followed: two machines that drift apart slowly end up far apart.
         self.database = ClockDifference(
             "the database's clock",
             self.tolerance,
@@ -227,48 +229,48 @@ class WallClock:
             trusted_us=database_trusted_us,
             at_us=now.steady_us,
         )
-        self.look()
+        self.check()
 
     def __call__(self) -> int:
         """The time in µs since the Unix epoch. Raises ClockUnsteady."""
         now = self._read()
         if self.leap is None and self.boot.near(now.wall_us - now.steady_us):
             return now.wall_us
-        now = self.look()
+        now = self.check()
         if self.leap is not None:
             raise self._unsteady(self.leap)
         return now.wall_us
 
-    def look(self) -> ClockReading:
-        """Read the clocks, and judge them."""
+    def check(self) -> ClockReading:
+        """Read the clocks and check them against each other; returns the reading."""
         now = self._read()
         if not self.boot.judge(now.difference_us, now.steady_us, now.wall_us):
-            # A process that was stopped between its two looks saw a leap that was none.
+            # Read again: a process that was paused between the two readings sees a false leap.
             now = self._read()
             self.boot.judge(now.difference_us, now.steady_us, now.wall_us)
         self._conclude(now)
         return now
 
     def compare(self, database_us: int, asked: ClockReading, answered: ClockReading) -> None:
-        """Judge the database's clock, which was read between two readings of ours."""
+        """Check the database's clock, which was read between two readings of this machine's."""
         low, high = asked.wall_us - database_us, answered.wall_us - database_us
         nearest = max(min(low, high), min(self.database.trusted_us, max(low, high)))
         self.database.judge(nearest, answered.steady_us, answered.wall_us)
         self._conclude(answered)
 
     def trust(self, boot_us: int, database_us: int) -> None:
-        """Take the word of another process of this machine, which waited for long enough."""
+        """Trust differences that another process of this machine trusts after its own wait."""
         now = self._read()
         self.boot.trust(boot_us, now.steady_us)
         self.database.trust(database_us, now.steady_us)
 
     def ended(self) -> list[LeapEnd]:
-        """The leaps that ended since this was asked last."""
+        """Return the leaps that ended since the last call."""
         found, self._ended = self._ended, []
         return found
 
     def _conclude(self, now: ClockReading) -> None:
-        """Hold the time back, or give it out again, after what was judged."""
+        """Begin or end the leap of this clock, after a check of one of the differences."""
         differences = (self.boot, self.database)
         off = [one for one in differences if one.leap is not None]
         if off and self.leap is None:
@@ -286,6 +288,6 @@ class WallClock:
         return ClockUnsteady(
             f"the server's clock is {abs(leap.off_us) / SECOND_US:,.1f} s "
             f"{'ahead of' if leap.off_us > 0 else 'behind'} {leap.against}. Nothing was written: "
-            f"appends wait until it is right, or has been steady for another {left_s} s",
+            f"appends wait until the clock is right, or has been steady for another {left_s} s",
             retry_after=min(max(left_s, 1), RETRY_MAX_S),
         )

@@ -1,6 +1,6 @@
-"""Conditions that last: reported once, then at growing intervals, then once when they end.
+"""Lasting conditions: logged once, then at growing intervals, then once when they end.
 
-Whoever sees the beginning sees the end: both are logged at the same level.
+The end is logged at the level of the last report, so a reader of that level sees both.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Final
 from weakref import WeakSet
 
 FIRST_S: Final = 60.0
-"""From the first report to the second; each interval is twice the one before."""
+"""The interval from the first report to the second; each later interval is twice as long."""
 LONGEST_S: Final = 3_600.0
 QUIET_S: Final = 5.0
-"""For how long a condition must be gone to have ended: one that comes and goes is one."""
+"""How long a condition must be absent before it has ended; a shorter absence does not end it."""
 GRACE_S: Final = 10.0
-"""What passes sooner is no trouble: a database that is restarted is away for seconds."""
+"""How long a condition may last before it is reported: a database restart takes seconds."""
 SILENT_S: Final = 60.0
-"""The same for conditions that only requests meet, which nobody sees end."""
+"""How long a condition must not be met before it has ended, if only requests can meet it."""
 MAX_KEYS: Final = 1_000
 
 Report = Callable[..., Any]
@@ -27,11 +27,12 @@ Report = Callable[..., Any]
 
 
 class Lasting:
-    """One condition, logged as ``event``, and as ``over`` when it ends. Call :meth:`failed` each time it is met, :meth:`fine` when it is not.
+    """One condition, logged as ``event``, and as ``over`` when it ends.
 
-    ``grace_s``: for so long it is no trouble yet, and only ``early`` is told, once.
-    ``silent_s``: it ends by itself when it was not met for so long (see :func:`end_silent`),
-    for conditions that only those who meet them notice.
+    Call :meth:`failed` each time the condition is met, :meth:`fine` each time it is not.
+    ``grace_s``: within this time the condition is logged once, by ``early`` only.
+    ``silent_s``: the condition ends when it was not met for this time (see :func:`end_silent`);
+    for conditions whose absence no caller notices.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class Lasting:
 
     @property
     def lasts(self) -> bool:
-        """Whether it was met and has not ended."""
+        """True if the condition was met and has not ended."""
         return self._lasts
 
     def failed(
         self, report: Report, reason: str, *, early: Report | None = None, **fields: Any
     ) -> None:
-        """It is met: logged when it is new, and when it is due again, with the newest reason."""
+        """The condition is met: log it if it is new or due again, with the newest reason."""
         now = self._clock()
         if not self._lasts:
             self._lasts = True
@@ -89,12 +90,12 @@ class Lasting:
         report(self._event, reason=reason, **fields)
 
     def fine(self) -> None:
-        """It is not met: the end is logged once that lasts."""
+        """The condition is not met: log its end if it was not met for ``quiet_s``."""
         if self._lasts and self._clock() - self._last >= self._quiet_s:
             self._end()
 
     def silent(self) -> None:
-        """Nobody says that it is met: it ends when that lasts."""
+        """Log the end of the condition if it was not met for ``silent_s``."""
         silent_s = self._silent_s
         if self._lasts and silent_s is not None and self._clock() - self._last >= silent_s:
             self._end()
@@ -108,7 +109,7 @@ class Lasting:
 
 
 class LastingByKey:
-    """One condition of many things, each of which may meet it; the oldest are forgotten."""
+    """One condition that each of many keys may meet; the oldest of more than MAX_KEYS are dropped."""
 
     def __init__(self, event: str, over: str, **options: Any) -> None:
         self._event = event
@@ -117,7 +118,7 @@ class LastingByKey:
         self._by_key: OrderedDict[Any, Lasting] = OrderedDict()
 
     def failed(self, key: Any, report: Report, reason: str, **fields: Any) -> None:
-        """This one meets it."""
+        """The condition is met for this key."""
         found = self._by_key.get(key)
         if found is None:
             if len(self._by_key) >= MAX_KEYS:
@@ -126,7 +127,7 @@ class LastingByKey:
         found.failed(report, reason, **fields)
 
     def fine(self, key: Any) -> None:
-        """This one does not."""
+        """The condition is not met for this key."""
         found = self._by_key.get(key)
         if found is not None:
             found.fine()
@@ -134,13 +135,13 @@ class LastingByKey:
                 del self._by_key[key]
 
     def all_fine(self) -> None:
-        """All that did not meet it lately do not meet it any more."""
+        """Log the end of the condition for every key that did not meet it lately."""
         for key in list(self._by_key):
             self.fine(key)
 
 
 def plain(log: Callable[..., Any]) -> Report:
-    """A method of the standard library's loggers, which takes no fields, as a report."""
+    """Adapt a method of the standard library's loggers, which takes no fields, to a report."""
 
     def report(event: str, **fields: Any) -> None:
         log("%s (%s)", event, ", ".join(f"{name}: {value}" for name, value in fields.items()))
@@ -152,6 +153,6 @@ _SILENT: WeakSet[Lasting] = WeakSet()
 
 
 def end_silent() -> None:
-    """Report the end of conditions that nobody has met for long; to be called now and then."""
+    """Log the end of conditions that were not met for their ``silent_s``; call it now and then."""
     for one in list(_SILENT):
         one.silent()

@@ -1,4 +1,4 @@
-"""An org, as what appends to its trail and reads it knows it."""
+"""The facts about an org that appending and reading need."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class OrgFacts(NamedTuple):
-    """What appending and reading need to know of an org; none of it ever changes.
+    """The unchanging facts about an org.
 
-    Entries below seq ``keys_lost_below`` are sealed under keys that were not restored,
-    but for those of persons whose rows are there.
+    Entries below seq ``keys_lost_below`` are sealed with keys that were not restored,
+    except those of persons whose rows exist.
     """
 
     id: int

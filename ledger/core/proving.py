@@ -1,7 +1,7 @@
-"""Proofs from stored tiles: an entry in a checkpoint, that checkpoint in an anchor.
+"""Proofs from stored tiles: of an entry in a checkpoint, of a checkpoint in an anchor.
 
-Every proof is held against the root that was signed before it is given away: a
-proof that does not hold would accuse the signer of what the storage lost.
+Every proof is verified against the signed root before it is returned: a
+wrong proof would accuse the signer of a fault of the storage.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ledger.storage.trees import ANCHOR_LOG, AnchorLeaf, StoredCheckpoint, Store
 
 ANCHORING_TTL_S: Final = 1.0
 MAX_ANCHORINGS: Final = 1_000
-"""Some kilobytes each, and more where witnesses and authorities are many."""
+"""Each takes some kilobytes, more with many witnesses and authorities."""
 
 
 class DamagedTree(StorageError):
-    """Stored tiles or hashes that do not fit what was signed."""
+    """Stored tiles, checkpoints or anchors do not match the signed roots."""
 
 
 class NotYetSigned(QuireError):
-    """What was asked for is not in a checkpoint yet; the signer follows within seconds."""
+    """The requested entry or size is not in a checkpoint yet; the signer follows within seconds."""
 
     problem_type = ProblemType("not-yet-signed", 409, "Not in a checkpoint yet")
 
 
 class SigningStopped(QuireError):
-    """What was asked for is in no checkpoint, and none is signed until an operator has looked.
+    """The requested entry is in no checkpoint, and none is signed before an operator intervenes.
 
     ``reason`` is why the signer stopped.
     """
@@ -46,14 +46,14 @@ class SigningStopped(QuireError):
 
 
 class NoSuchCheckpoint(QuireError):
-    """No checkpoint of this size was ever signed, or it does not include the entry."""
+    """No checkpoint of this size was signed, or it does not include the entry."""
 
 
 class AnchorInclusion(NamedTuple):
     """A checkpoint's leaf in the anchor log and the anchor that includes it.
 
-    ``cosignatures`` are the signature lines that witnesses gave the anchor, ``note`` is its
-    note with them.
+    ``cosignatures`` are the signature lines of witnesses for the anchor; ``note`` is the anchor's
+    note with these lines.
     """
 
     leaf: AnchorLeaf
@@ -65,7 +65,7 @@ class AnchorInclusion(NamedTuple):
 
 
 class Proven(NamedTuple):
-    """An entry's inclusion in a checkpoint; ``anchoring`` is None until that is anchored."""
+    """An entry's inclusion in a checkpoint; ``anchoring`` is None until the checkpoint is anchored."""
 
     seq: int
     leaf_hash: bytes
@@ -77,8 +77,8 @@ class Proven(NamedTuple):
 class Prover:
     """Proves entries in checkpoints that include them.
 
-    How a checkpoint is anchored is the same for all its entries, so it is kept for a
-    moment. Raises DamagedTree.
+    The anchoring of a checkpoint is the same for all its entries, so it is cached for
+    ANCHORING_TTL_S. Raises DamagedTree.
     """
 
     def __init__(self, database: Database) -> None:
@@ -95,7 +95,7 @@ class Prover:
     ) -> list[Proven]:
         """The proof of each of these entries (hash by seq), in their order.
 
-        ``anchored`` says that the checkpoint is, even where it was not a moment ago.
+        ``anchored``: the checkpoint is known to be anchored, even if the cache says it is not.
         """
         hashes = await inclusion(self._database, org_id, leaf_hashes, checkpoint)
         anchoring = await self._anchoring(org_id, checkpoint.size, anchored=anchored)
@@ -125,9 +125,9 @@ async def checkpoint_for(
     size: int | None,
     anchored: bool,
 ) -> StoredCheckpoint:
-    """The checkpoint to prove an entry in: the newest, the newest anchored, or that of a size.
+    """The checkpoint to prove an entry in: the newest, the newest anchored, or the one of ``size``.
 
-    Raises NotYetSigned or SigningStopped, and NoSuchCheckpoint for a size that was given.
+    Raises NotYetSigned or SigningStopped, and NoSuchCheckpoint for a given ``size``.
     """
     if size is not None:
         found = await trees.checkpoint_at(database, org_id, size)
@@ -147,18 +147,19 @@ async def not_covered(
     tree = await trees.tree(database, org_id)
     if tree is not None and tree.stopped is not None and tree.size <= seq:
         return SigningStopped(
-            f"entry {seq} is not signed: the tree of this org does not grow, as its trail was "
-            "found damaged",
+            f"entry {seq} is not signed: signing of this org stopped, as its trail was found "
+            "damaged",
             tree.stopped,
         )
-    what = "an anchored checkpoint" if anchored else "a checkpoint"
-    return NotYetSigned(f"entry {seq} is not in {what} yet; ask again in a moment")
+    kind = "an anchored checkpoint" if anchored else "a checkpoint"
+    return NotYetSigned(f"entry {seq} is not in {kind} yet; retry in a moment")
 
 
 async def anchoring_of(database: Database, org_id: int, size: int) -> AnchorInclusion | None:
-    """How the anchor log commits to a checkpoint, or None while no anchor does.
+    """The inclusion of a checkpoint in the anchor log, or None while no anchor includes it.
 
-    The anchor is the one that bundles show: the first that was timestamped, else cosigned.
+    The anchor is the one that bundles have: the first timestamped, else the first cosigned,
+    else the first.
     """
     leaf = await trees.anchor_leaf(database, org_id, size)
     if leaf is None:
@@ -170,7 +171,7 @@ async def anchoring_of(database: Database, org_id: int, size: int) -> AnchorIncl
 async def anchoring_by(
     database: Database, leaf: AnchorLeaf, anchor: StoredCheckpoint
 ) -> AnchorInclusion:
-    """How this anchor includes a leaf, and what others attested of it. Raises DamagedTree."""
+    """The inclusion of a leaf in this anchor, with the anchor's attestations. Raises DamagedTree."""
     leaf_hashes = {leaf.idx: merkle.leaf_hash(leaf.leaf)}
     hashes = await inclusion(database, ANCHOR_LOG, leaf_hashes, anchor)
     lines = await cosignature_lines(database, anchor)
@@ -190,7 +191,7 @@ async def cosigned(database: Database, anchor: StoredCheckpoint) -> bytes:
 
 
 async def cosignature_lines(database: Database, anchor: StoredCheckpoint) -> bytes:
-    """The newest cosignature of each witness for an anchor, as lines; b"" where there is none."""
+    """The newest cosignature of each witness for an anchor, as lines; b"" if there are none."""
     found = await trees.newest_cosignatures(database, anchor.size)
     return b"".join(one.line for one in found)
 
@@ -200,16 +201,16 @@ def _with_signatures(note: bytes, lines: bytes) -> bytes:
 
 
 async def consistency(database: Database, org_id: int, first: int, second: int) -> list[bytes]:
-    """The consistency proof between two sizes of a tree, ``first <= second`` and both signed over.
+    """The consistency proof between two sizes of a signed tree, ``first <= second``.
 
-    It is held against the roots of both where both were signed as checkpoints; between
-    other sizes there is no root to hold it against. Raises NotYetSigned for a size that
+    It is verified if both sizes have checkpoints; other sizes have no
+    signed root to verify it against. Raises NotYetSigned for a size that
     the signed tree does not have yet, and DamagedTree.
     """
     tree = await trees.tree(database, org_id)
     size = 0 if tree is None else tree.size
     if second > size:
-        raise NotYetSigned(f"the signed tree has size {size}, not {second} yet")
+        raise NotYetSigned(f"the signed tree has size {size} and does not reach {second} yet")
     if first in (0, second):  # no hash is needed
         return []
     stored = await trees.tiles(database, org_id, tiles.tiles_for_consistency(first, second))
@@ -221,8 +222,8 @@ async def consistency(database: Database, org_id: int, first: int, second: int) 
             merkle.verify_consistency(first, second, older.root, newer.root, hashes)
         except MerkleError as error:
             raise DamagedTree(
-                f"the stored tiles of org {org_id} do not lead from its checkpoint of size "
-                f"{first} to that of size {second}: {error}. Run a full verification of this trail"
+                f"the stored tiles do not lead from the checkpoint of size {first} to the one of "
+                f"size {second}: {error}. Run a full verification of this trail"
             ) from None
     return hashes
 
@@ -235,15 +236,15 @@ async def inclusion(
 ) -> dict[int, list[bytes]]:
     """The inclusion proof of each of these leaves (hash by index). Raises DamagedTree."""
     size = checkpoint.size
-    wanted = [tile for index in leaf_hashes for tile in tiles.tiles_for_inclusion(index, size)]
-    stored = await trees.tiles(database, org_id, wanted)
+    needed = [tile for index in leaf_hashes for tile in tiles.tiles_for_inclusion(index, size)]
+    stored = await trees.tiles(database, org_id, needed)
     found = {index: tiles.inclusion_proof(index, size, stored) for index in leaf_hashes}
     for index, hashes in found.items():
         try:
             merkle.verify_inclusion(index, size, leaf_hashes[index], hashes, checkpoint.root)
         except MerkleError as error:
             raise DamagedTree(
-                f"the stored tiles do not lead from entry {index} of org {org_id} to its "
-                f"checkpoint of size {size}: {error}. Run a full verification of this trail"
+                f"the stored tiles do not lead from leaf {index} to the checkpoint of size "
+                f"{size}: {error}. Run a full verification of this trail"
             ) from None
     return found

@@ -1,4 +1,4 @@
-"""Shares of a bounded whole: what all orgs hold at once is bounded, and what each org holds of it."""
+"""Bounds on what orgs hold at a time: a total for all orgs together, and a share for each org."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class OrgShares:
     """Places or bytes that orgs hold: at most ``total`` in all, at most ``of_org`` for one org.
 
     An org that holds nothing is bounded by ``total`` alone, so that one piece of any size has
-    room. ``full`` makes the error: its argument is True where ``total`` is reached, False where
-    the share of the org is. ``total`` None: only the shares are bounded.
+    room. ``full`` makes the error: its argument is True if ``total`` is reached, False if
+    the org's share is. ``total`` None: only the shares are bounded.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class OrgShares:
         self.total = total
         self.of_org = of_org
         self.held = 0
-        """What all orgs hold now."""
+        """The amount that all orgs hold now."""
         self._full = full
         self._by_org: Counter[int] = Counter()
 
@@ -38,7 +38,7 @@ class OrgShares:
         self.held += amount
 
     def release(self, org_id: int, amount: int = 1) -> None:
-        """Give back what an org holds; an org that holds nothing is forgotten."""
+        """Release an amount of an org; an org that holds nothing is dropped from the table."""
         self.held -= amount
         self._by_org[org_id] -= amount
         if not self._by_org[org_id]:

@@ -1,7 +1,7 @@
-"""``quire-verify``: evidence checked by whoever holds it.
+"""``quire-verify``: checks a bundle or a log without the server that made it.
 
-No server, no database, no secret, and no network but for a ``--log`` that is a
-URL. What is slow to load is loaded when it is needed. Exit codes: 0 verified,
+It needs no server, no database and no secret, and the network only where ``--log`` is a URL.
+Modules that are slow to load are imported when they are needed. Exit codes: 0 verified,
 1 refuted, 2 no verdict, 3 incomplete.
 """
 
@@ -22,33 +22,35 @@ if TYPE_CHECKING:
     from ledger.evidence.verdict import Judgement
 
 FILE_BYTES_MAX: Final = 1 << 21
-"""Of the files that say what to trust."""
+"""The most bytes of a file with keys, a policy or certificates."""
 
 _ERROR_CHARS_MAX: Final = 400
 
 _EPILOG: Final = """\
 exit codes:
-  0  verified: all that was asked for was checked and holds
+  0  verified: every check that was asked for was made and holds
   1  refuted: at least one thing that was checked is false
-  2  no verdict: this is no evidence, it was cut or packed anew, or wrong usage
-  3  incomplete: nothing that was checked is false, but something was not checked
+  2  no verdict: not a bundle or log, cut or packed again, or wrong usage
+  3  incomplete: nothing that was checked is false, but something that was
+     asked for was not checked
 
-Asked for are: hashes, payloads, tree, checkpoints, anchors, classical_signature,
-pq_signature and keys; external_time where --tsa-ca is given; witnesses where
---policy is given. The check "keys" needs --trust: without it the verdict is
-incomplete. The check "signatures" needs the operator's secret and is never made.
+These checks are always asked for: hashes, payloads, tree, checkpoints, anchors,
+classical_signature, pq_signature and keys. With --tsa-ca external_time is asked
+for too, with --policy witnesses. The check "keys" needs --trust: without it the
+verdict is incomplete. The check "signatures" needs the operator's secret and is
+never made.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code.
+    """Run the command; return the exit code.
 
-    It is 2 for whatever goes wrong here: Python's own for an exception, 1, says refuted.
+    An unexpected error ends with 2: Python's own exit code for exceptions, 1, means refuted.
     """
     try:
         return _run(arguments)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it refutes nothing
-        _tell_failure(error)
+    except Exception as error:  # noqa: BLE001 - no error of this program may refute a bundle
+        _report_failure(error)
         return 2
 
 
@@ -59,40 +61,40 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 0
     given = [place for place in (options.bundle, options.named, options.log) if place is not None]
     if len(given) != 1:
-        sys.stderr.write("quire-verify: name one bundle, or one log with --log (see --help)\n")
+        sys.stderr.write("quire-verify: name one bundle, or one log with --log; see --help\n")
         return 2
     options.bundle = options.bundle if options.named is None else options.named
     from ledger.evidence.report import as_json, as_text  # noqa: PLC0415 - not for --help
     from ledger.evidence.verdict import printable  # noqa: PLC0415
 
     judgement = _judge(options)
-    what = options.bundle if options.log is None else options.log
+    name = options.bundle if options.log is None else options.log
     if judgement.unreadable is not None:
-        _write(sys.stderr, f"quire-verify: {printable(what)}: {judgement.unreadable}\n")
+        _write(sys.stderr, f"quire-verify: {printable(name)}: {judgement.unreadable}\n")
     if options.json:
         _write(sys.stdout, as_json(judgement))
     elif judgement.unreadable is None:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        _write(sys.stdout, as_text(judgement, what, colour=colour))
+        _write(sys.stdout, as_text(judgement, name, colour=colour))
     return judgement.exit_code
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write text that the terminal's encoding may not know."""
+    """Write text as UTF-8, whatever the encoding of the terminal is."""
     stream.buffer.write(text.encode("utf-8", "backslashreplace"))
     stream.flush()
 
 
-def _tell_failure(error: Exception) -> None:
-    """Say why there is no verdict, as far as anything can be said."""
-    if isinstance(error, OSError):  # what is left in it would be written at the end, and fail again
+def _report_failure(error: Exception) -> None:
+    """Write to stderr, if that works, why there is no verdict."""
+    if isinstance(error, OSError):  # Python would write the rest of stdout at exit, and fail again
         with suppress(Exception):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    said = ascii(f"{type(error).__name__}: {error}"[:_ERROR_CHARS_MAX])[1:-1]
+    reason = ascii(f"{type(error).__name__}: {error}"[:_ERROR_CHARS_MAX])[1:-1]
     with suppress(Exception):
         sys.stderr.write(
-            f"quire-verify: nothing can be said of it: {said}. Where the output can be written, "
-            "please report this as a bug\n"
+            f"quire-verify: no verdict, because of an unexpected error ({reason}). If the output "
+            "could be written, please report this as a bug\n"
         )
 
 
@@ -105,10 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("bundle", nargs="?", metavar="BUNDLE", help="the evidence bundle, a .zip")
-    add("--bundle", dest="named", metavar="FILE", help="the same, by name")
-    add("--log", metavar="FOLDER|URL", help="check an archive or a tiled log instead, file by file")
+    add("--bundle", dest="named", metavar="FILE", help="another way to name the bundle")
+    add("--log", metavar="FOLDER|URL", help="check an archive or a tiled log instead of a bundle")
     add("--trust", metavar="FILE", help="pins of the log's keys (keys.json), or its key history")
-    add("--policy", metavar="FILE", help="whose cosignatures are enough (C2SP tlog-policy)")
+    add("--policy", metavar="FILE", help="the witnesses you trust, as a C2SP tlog-policy")
     add("--tsa-ca", metavar="PEM", help="certificates of the time-stamping authority you trust")
     add(
         "--key",
@@ -116,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="with --log: a key of the log, as name+id+key",
     )
-    add("--json", action="store_true", help="the verdict as one JSON object")
-    add("--version", action="store_true", help="show the version and stop")
+    add("--json", action="store_true", help="print the verdict as one JSON object")
+    add("--version", action="store_true", help="print the version and exit")
     return parser
 
 
@@ -142,7 +144,10 @@ def _judge(options: argparse.Namespace) -> Judgement:
 
 
 def _trust(options: argparse.Namespace) -> Trust:
-    """What the files say that were named. Raises OSError, and QuireError for what they hold."""
+    """Read the files of --trust, --policy and --tsa-ca.
+
+    Raises OSError for a file that can't be read, QuireError for content that is not valid.
+    """
     from ledger.errors import KeyHistoryError  # noqa: PLC0415
     from ledger.evidence.trust import Trust  # noqa: PLC0415
 
@@ -153,7 +158,7 @@ def _trust(options: argparse.Namespace) -> Trust:
         data = _read(options.trust)
         with _naming(options.trust):
             pins = parse_trust(data)
-        with suppress(KeyHistoryError):  # then they are pins, which were read
+        with suppress(KeyHistoryError):  # the file has pins instead, parsed above
             history = LogKeyHistory.parse(data)
     if options.policy is not None:
         from ledger.policy import parse_policy  # noqa: PLC0415
@@ -171,7 +176,7 @@ def _trust(options: argparse.Namespace) -> Trust:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Name the file in what is wrong with it: several may have been given."""
+    """Add the file's name to the block's errors: several files may be given."""
     from ledger.errors import EvidenceError, QuireError  # noqa: PLC0415
 
     try:
@@ -186,7 +191,9 @@ def _read(name: str) -> bytes:
     with Path(name).open("rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:
-        raise EvidenceError(f"{name} has more than {FILE_BYTES_MAX} bytes; is it the right file?")
+        raise EvidenceError(
+            f"{name} has more than {FILE_BYTES_MAX} bytes. Check that it is the right file"
+        )
     return data
 
 

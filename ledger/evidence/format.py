@@ -1,8 +1,7 @@
-"""What the JSON members of an evidence bundle say, and the bounds of all its parts.
+"""The JSON members of an evidence bundle, and the bounds of all its parts.
 
-All of it is canonical JSON (RFC 8785): fields are declared in the order it
-sorts them, all of them are always there, and a reader takes no other spelling. ``docs/format.md`` describes
-the format.
+They are canonical JSON (RFC 8785): fields are declared in their sorted order, every field is
+always present, and a reader takes no other form. ``docs/format.md`` describes the format.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from msgspec import Meta
 
 from ledger.entry import MAX_SEQ
 from ledger.errors import EvidenceError
+from ledger.malformed import misfit
 from ledger.sealing import REF_PREFIX
 
 FORMAT: Final = "quire-evidence-bundle"
@@ -23,24 +23,30 @@ ENTRIES_MAX: Final = 200_000
 MEMBERS_MAX: Final = 300_000
 BATCH_ENTRIES_MAX: Final = 1_000
 BATCH_BYTES: Final = 1 << 22
-"""Lines of one leaves or payloads member; only a single line may be longer."""
+"""The most bytes of one leaves or payloads member; only a single line may be longer."""
 MEMBER_BYTES_MAX: Final = 1 << 26
-"""Any member but the manifest; the largest holds one payload in base64."""
+"""The most bytes of any member but the manifest; the largest holds one payload in base64."""
 MANIFEST_BYTES_MAX: Final = 1 << 27
 TOKENS_MAX: Final = 16
 
 State = Literal["plain", "disclosed", "sealed", "erased", "withheld"]
-"""What became of a payload: ``plain`` in the clear in an org that does not seal;
-``disclosed`` with the key that opens it; ``sealed`` without; ``erased`` with no key left
-anywhere; ``withheld`` not in the bundle."""
+"""The state of a payload: ``plain`` in an org that does not seal; ``disclosed`` with the key
+that opens it; ``sealed`` without the key; ``erased``: the key no longer exists; ``withheld``:
+the payload is not in the bundle."""
 Field = Literal["payload", "actor", "subject"]
-_Hex = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Hex = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[0-9a-f]{64}\Z",
+        extra_json_schema={"description": "64 hex digits in lower case"},
+    ),
+]
 _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 _Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 
 
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Entries asked for by what they say; times are RFC 3339, ``since`` <= t < ``until``."""
+    """A selection of entries by their fields; times are RFC 3339, ``since`` <= t < ``until``."""
 
     action: str | None = None
     actor: str | None = None
@@ -52,16 +58,16 @@ class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Disclose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Whose plaintext was asked for: of which records, which fields."""
+    """The plaintext that was requested: the records, and the fields of each."""
 
     fields: tuple[Field, ...]
     records: Literal["all"] | tuple[str, ...]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """What was asked of the server. Exactly one of record ids, range and filter is given.
+    """The request for the bundle. Exactly one of record ids, range and filter is given.
 
-    ``from_seq`` and ``to_seq`` are both included in the range. Nothing signs a request.
+    The range includes ``from_seq`` and ``to_seq``. A request is not signed.
     """
 
     disclose: Disclose | None = None
@@ -75,7 +81,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
 
 
 class Entries(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """How many entries there are, and the ``seq`` of the first and the last."""
+    """The number of entries, and the ``seq`` of the first and the last."""
 
     count: Annotated[int, Meta(ge=1, le=ENTRIES_MAX)]
     first_seq: _Seq
@@ -92,9 +98,9 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """``manifest.json``: what the bundle is, and every other member in the zip's order.
+    """``manifest.json``: a description of the bundle, and the other members in the zip's order.
 
-    ``checkpoint`` and ``anchor`` are sizes; ``anchor`` is null in a bundle without one.
+    ``checkpoint`` and ``anchor`` are sizes; ``anchor`` is null in a bundle without an anchor.
     """
 
     anchor: _Count | None
@@ -109,7 +115,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
 
 
 class BundledLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """``checkpoints/<size>.json``: where and how the checkpoint stands in the anchor log."""
+    """``checkpoints/<size>.json``: the checkpoint's leaf in the anchor log, with its nonce."""
 
     anchor_index: _Count
     anchor_size: _Count
@@ -120,8 +126,8 @@ class BundledLeaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
 class PayloadLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One line of a payloads member.
 
-    ``payload`` is the stored bytes (base64 in the JSON), None where withheld; ``key``
-    is the payload's own key in hex where it is disclosed, else None.
+    ``payload`` is the stored bytes (base64 in the JSON), None where withheld; ``key`` is the
+    payload's own key in hex where the payload is disclosed, else None.
     """
 
     key: _Hex | None
@@ -132,33 +138,36 @@ class PayloadLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
-"""Canonical bytes of any of these (RFC 8785)."""
+"""Encodes any of these structs as canonical JSON (RFC 8785)."""
 
 
-def decode(decoder: msgspec.json.Decoder[T], data: bytes, what: str) -> T:
-    """Take canonical bytes back. Raises EvidenceError, which names ``what``, for all else."""
+def decode(decoder: msgspec.json.Decoder[T], data: bytes, name: str) -> T:
+    """Decode canonical JSON. Raises EvidenceError, which says ``name``, for any other bytes."""
     try:
         decoded = decoder.decode(data)
         canonical = encode(decoded)
+    except msgspec.ValidationError as error:
+        reason = misfit(error, decoder.type)
+        raise EvidenceError(f"{name} can't be read: {reason[:_REASON_CHARS_MAX]}") from None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise EvidenceError(f"{what} can't be read: {str(error)[:_WORDS_MAX]}") from None
+        raise EvidenceError(f"{name} can't be read: {str(error)[:_REASON_CHARS_MAX]}") from None
     if canonical != data:
-        raise EvidenceError(f"{what} is not in canonical form (RFC 8785)")
+        raise EvidenceError(f"{name} is not in canonical form (RFC 8785)")
     return decoded
 
 
-_WORDS_MAX: Final = 200
+_REASON_CHARS_MAX: Final = 200
 read_manifest: Final = msgspec.json.Decoder(Manifest)
 read_anchor_leaf: Final = msgspec.json.Decoder(BundledLeaf)
 read_payload: Final = msgspec.json.Decoder(PayloadLine)
 _read_names: Final = msgspec.json.Decoder(dict[str, str])
 
 
-def decode_names(data: bytes, what: str) -> dict[str, str]:
-    """Take ``names.json`` back: refs and their names. Raises EvidenceError."""
-    names = decode(_read_names, data, what)
+def decode_names(data: bytes, name: str) -> dict[str, str]:
+    """Decode ``names.json``: refs and their names. Raises EvidenceError."""
+    names = decode(_read_names, data, name)
     if not all(ref.startswith(REF_PREFIX) for ref in names):
-        raise EvidenceError(f"{what} names something that is no ref")
+        raise EvidenceError(f"{name} names something that is not a ref")
     if list(names) != sorted(names):
-        raise EvidenceError(f"{what} is not in canonical form (RFC 8785)")
+        raise EvidenceError(f"{name} is not in canonical form (RFC 8785)")
     return names

@@ -1,10 +1,9 @@
-"""A zip that may be hostile, taken apart: only the one form that a bundle has.
+"""Parses a zip that may be hostile; takes only the one form that a bundle has.
 
-The file is read from its end, within bounds that hold before anything is
-allocated. Members must lie one behind the other from byte 0 to the central
-directory, and every header is compared whole with the one that would have been
-written. So nothing can be hidden before, between or after the members, no two
-can overlap or share a name, and none can be a link or compressed.
+The file is read from its end, within bounds that are checked before anything is allocated.
+Members must follow one another from byte 0 to the central directory, and every header is
+compared whole with the one that the writer writes. So nothing can be hidden before, between or
+after the members, no two can overlap or share a name, and none can be a link or compressed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _ReadAt = Callable[[int, int], bytes]
 
 
 class StoredMember(NamedTuple):
-    """A member as the central directory describes it; ``offset`` is that of its header."""
+    """A member as the central directory describes it; its local header is at ``offset``."""
 
     name: str
     offset: int
@@ -38,9 +37,9 @@ class StoredMember(NamedTuple):
 
 
 class BundleFile:
-    """The members of a bundle's file, in order. Raises EvidenceError where it is no such zip.
+    """The members of a bundle's file, in order. Raises EvidenceError for any other file.
 
-    ``file`` is seekable and stays the caller's to close.
+    ``file`` is seekable; the caller closes it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -57,7 +56,7 @@ class BundleFile:
             raise EvidenceError(f"{explained} ({error})") from None
 
     def read(self, member: StoredMember) -> bytes:
-        """A member's bytes. Raises EvidenceError where its header is not the directory's."""
+        """Read a member. Raises EvidenceError where its header differs from the directory's."""
         header = zip_layout.local_header(member.name.encode(), member.crc, member.size)
         data = self._read_at(member.offset, len(header) + member.size)
         if not data.startswith(header):
@@ -67,7 +66,7 @@ class BundleFile:
         return data[len(header) :]
 
     def _read_at(self, offset: int, size: int) -> bytes:
-        if self._at != offset:  # asking the file where it stands would cost as much as a read
+        if self._at != offset:  # kept here, as file.tell() would cost as much as a read
             self._file.seek(offset)
         data = self._file.read(size)
         self._at = offset + len(data)
@@ -77,7 +76,7 @@ class BundleFile:
 
 
 def _find_directory(read_at: _ReadAt, size: int) -> ZipDirectory:
-    """What the end of the file says, once it is exactly what would have been written."""
+    """Parse the end of the file, which must be exactly the one that the writer writes."""
     if size < zip_layout.END_BYTES:
         raise EvidenceError(f"{size} bytes are no zip, and no evidence bundle")
     tail_bytes = min(size, zip_layout.END_BYTES + zip_layout.END64_BYTES)
@@ -100,7 +99,7 @@ def _find_directory(read_at: _ReadAt, size: int) -> ZipDirectory:
 
 
 def _members(data: bytes, directory: ZipDirectory) -> Iterator[StoredMember]:
-    """Each header of the central directory, which must be the only one possible."""
+    """Yield the members of the central directory; each header must have its only valid form."""
     at = offset = 0
     seen: set[bytes] = set()
     for _ in range(directory.members):

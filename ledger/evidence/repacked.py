@@ -1,4 +1,4 @@
-"""Explains files that are not a bundle any more, or not yet: packed anew, or packed into something."""
+"""Explains files that were a bundle or contain one: packed again, or packed into an archive."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _ARCHIVES: Final = {
 
 
 def explain(read_at: _ReadAt, size: int) -> str | None:
-    """What became of a bundle that can't be read, and what to do; None where that is not known.
+    """Explain why a bundle can't be read, and what to do; None for an unknown cause.
 
-    ``read_at`` reads so many bytes of the file from an offset on. Nothing is unpacked.
+    ``read_at(offset, size)`` reads bytes of the file. Nothing is unpacked.
     """
     head = read_at(0, min(size, 8))
     for magic, kind in _ARCHIVES.items():
@@ -53,7 +53,7 @@ def explain(read_at: _ReadAt, size: int) -> str | None:
 
 
 def _names(read_at: _ReadAt, size: int) -> list[bytes]:
-    """The names in a zip's directory, wherever that lies; as far as they can be told."""
+    """Return the names that can be found in a zip's directory, wherever it is in the file."""
     tail_bytes = min(size, _TAIL_BYTES)
     tail = read_at(size - tail_bytes, tail_bytes)
     at = tail.rfind(_END)

@@ -1,4 +1,4 @@
-"""A judgement as JSON for programs and as a table for people."""
+"""Formats a judgement as JSON for programs and as a table for people."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _COLOURS: Final[dict[Verdict | Check, str]] = {
 
 
 def as_json(judgement: Judgement) -> str:
-    """One object: verdict and exit code, every check, reasons, warnings."""
-    told = {
+    """Return one JSON object: verdict and exit code, every check, reasons, warnings."""
+    fields = {
         "verdict": judgement.verdict,
         "exit_code": judgement.exit_code,
         "checks": judgement.answers(),
@@ -42,13 +42,16 @@ def as_json(judgement: Judgement) -> str:
         "warnings": judgement.warnings,
         "unreadable": judgement.unreadable,
     }
-    return msgspec.json.format(msgspec.json.encode(told), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode() + "\n"
 
 
-def as_text(judgement: Judgement, what: str, *, colour: bool = False) -> str:
-    """The table of checks, as wide as the terminal, what to keep in mind, and the verdict."""
+def as_text(judgement: Judgement, name: str, *, colour: bool = False) -> str:
+    """Return the table of checks, as wide as the terminal, the warnings, and the verdict.
+
+    ``name`` is the file or URL that was verified.
+    """
     width = max(60, min(WIDTH_MAX, shutil.get_terminal_size((WIDTH_MAX, 24)).columns))
-    lines = [printable(what), *_about(judgement, width), ""]
+    lines = [printable(name), *_about(judgement, width), ""]
     lines += [f"{'check':{_CHECK}}{'result':{_RESULT}}why", "-" * width]
     for check, answer in judgement.answers().items():
         lines += _row(check, answer, judgement.reasons.get(check, ()), width, colour=colour)
@@ -58,17 +61,17 @@ def as_text(judgement: Judgement, what: str, *, colour: bool = False) -> str:
 
 
 def _about(judgement: Judgement, width: int) -> list[str]:
-    said = ", ".join(f"{name} {value}" for name, value in judgement.about.items())
-    return textwrap.wrap(printable(said), width, break_on_hyphens=False)
+    facts = ", ".join(f"{name} {value}" for name, value in judgement.about.items())
+    return textwrap.wrap(printable(facts), width, break_on_hyphens=False)
 
 
 def _row(
     check: str, answer: Check, reasons: tuple[str, ...], width: int, *, colour: bool
 ) -> list[str]:
-    told: list[str] = []
+    wrapped: list[str] = []
     for reason in reasons:
-        told += textwrap.wrap(reason, width - _CHECK - _RESULT, break_on_hyphens=False)
-    first, *rest = told or [""]
+        wrapped += textwrap.wrap(reason, width - _CHECK - _RESULT, break_on_hyphens=False)
+    first, *rest = wrapped or [""]
     result = _coloured(f"{_WORDS[answer]:{_RESULT}}", answer, colour=colour)
     return [f"{check:{_CHECK}}{result}{first}".rstrip()] + [
         " " * (_CHECK + _RESULT) + line for line in rest
@@ -78,8 +81,8 @@ def _row(
 def _verdict(judgement: Judgement, width: int, *, colour: bool) -> list[str]:
     assert judgement.verdict is not None
     missing = ", ".join(judgement.unchecked)
-    said = f"{judgement.verdict.upper()}: {_SUMMARY[judgement.verdict].format(missing)}"
-    lines = textwrap.wrap(said, width)
+    summary = f"{judgement.verdict.upper()}: {_SUMMARY[judgement.verdict].format(missing)}"
+    lines = textwrap.wrap(summary, width)
     return [_coloured(line, judgement.verdict, colour=colour) for line in lines]
 
 

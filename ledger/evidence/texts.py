@@ -1,4 +1,4 @@
-"""The two members of every bundle that are for a person to read. Both never vary."""
+"""The two members of every bundle that a person reads; their bytes never vary."""
 
 from __future__ import annotations
 

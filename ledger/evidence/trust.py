@@ -1,4 +1,4 @@
-"""What a verifier was told to trust, and what it therefore must check."""
+"""The trust that a verifier was given, and the checks that it requires."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ALWAYS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Explicit trust; without ``pins`` the keys are the bundle's own.
+    """Explicit trust; without ``pins`` the bundle's own keys are used.
 
-    ``policy`` names witnesses (and logs), ``tsa_ca`` is the PEM of the certificates
-    of time-stamping authorities. ``history`` is a whole key history that was trusted,
-    for logs that bring none; ``pins`` are then those of its keys.
+    ``policy`` names witnesses (and logs), ``tsa_ca`` is the PEM of the certificates of
+    time-stamping authorities. ``history`` is a whole trusted key history, for logs that have
+    none; ``pins`` then pin its keys.
     """
 
     pins: KeyPins | None = None

@@ -1,4 +1,4 @@
-"""Verdicts: what was checked, what holds, and why not where something does not."""
+"""Verdicts: the checks that were made, their answers, and the reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from ledger.verdict import NO_VERDICT_EXIT, NOT_CHECKED, Check, Verdict, combine, unchecked
 
 REASONS_MAX: Final = 10
-"""Reasons kept for one check; how many more there were is said."""
+"""The most reasons kept for one check; a last one counts the others."""
 _REASON_CHARS_MAX: Final = 400
 
 CHECKS: Final = (
@@ -31,11 +31,12 @@ CHECKS: Final = (
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """Everything that a verification found. Nothing that was not checked is ever True.
+    """The result of a verification. A check that was not made is never True.
 
-    ``outcome`` is the word of the verdict, or "unreadable" where no verdict was
-    reached. ``reasons`` says why by the name of the check, ``about`` what was verified,
-    ``warnings`` what to keep in mind; ``unreadable`` is why nothing could be checked.
+    ``outcome`` is the word of the verdict, or "unreadable" where no verdict was reached.
+    ``reasons`` has the reasons by the name of the check, ``about`` describes the verified
+    object, ``warnings`` need a person's attention; ``unreadable`` is the reason why nothing
+    could be checked.
     """
 
     outcome: Literal["verified", "refuted", "incomplete", "unreadable"]
@@ -74,12 +75,12 @@ class Judgement(msgspec.Struct, frozen=True):
         return unchecked(self.answers(), self.asked)
 
     def answers(self) -> dict[str, Check]:
-        """Every check with its answer, in order."""
+        """Return every check with its answer, in order."""
         return {check: getattr(self, check) for check in CHECKS}
 
 
 class Findings:
-    """What a verification has found so far. A check that failed once has failed."""
+    """Collects the findings of a verification. A check that failed once stays failed."""
 
     def __init__(self) -> None:
         self._answers: dict[str, Check] = {}
@@ -89,27 +90,27 @@ class Findings:
         self.warnings: list[str] = []
 
     def holds(self, check: str, reason: str) -> None:
-        """The check was made and holds, unless another part of it fails."""
+        """Record that a check was made and holds, unless another part of it fails."""
         if self._answers.setdefault(check, True) is True:
-            self._say(check, reason)
+            self._add_reason(check, reason)
 
     def fails(self, check: str, reason: str) -> None:
-        """The check was made and does not hold."""
+        """Record that a check was made and fails."""
         if self._answers.get(check) is not False:
             self._reasons.pop(check, None)
             self._answers[check] = False
-        self._say(check, reason)
+        self._add_reason(check, reason)
 
     def leaves_out(self, check: str, reason: str) -> None:
-        """The check, or a part of it, was not made: it is not True, but may be False."""
+        """Record that a check, or a part of it, was not made: it can't be True, but may be False."""
         if self._answers.get(check) is not False:
             if self._answers.get(check) is True:
                 self._reasons.pop(check, None)
             self._answers[check] = NOT_CHECKED
-            self._say(check, reason)
+            self._add_reason(check, reason)
 
     def leaves_out_the_rest(self, reasons: Mapping[str, str]) -> None:
-        """Checks of which nothing was found were not made, and this is why."""
+        """Record the checks without a finding as not made, each with its reason."""
         for check, reason in reasons.items():
             if check not in self._answers:
                 self.leaves_out(check, reason)
@@ -118,41 +119,46 @@ class Findings:
         return self._answers.get(check) is False
 
     def judgement(self, asked: frozenset[str]) -> Judgement:
-        """All findings and their verdict; a check in ``asked`` that was not made leaves it incomplete."""
+        """Return all findings with their verdict.
+
+        A check in ``asked`` that was not made leaves the verdict incomplete.
+        """
         answers = {check: self._answers.get(check, NOT_CHECKED) for check in CHECKS}
         return msgspec.convert(
             {
                 "outcome": combine(answers, asked).value,
                 "asked": [check for check in CHECKS if check in asked],
                 **answers,
-                "reasons": {check: self._told(check) for check in CHECKS if check in self._reasons},
+                "reasons": {
+                    check: self._all_reasons(check) for check in CHECKS if check in self._reasons
+                },
                 "about": {
-                    name: printable(said) if isinstance(said, str) else said
-                    for name, said in self.about.items()
+                    name: printable(value) if isinstance(value, str) else value
+                    for name, value in self.about.items()
                 },
                 "warnings": [printable(warning) for warning in self.warnings],
             },
             Judgement,
         )
 
-    def _say(self, check: str, reason: str) -> None:
+    def _add_reason(self, check: str, reason: str) -> None:
         reasons = self._reasons.setdefault(check, [])
         if len(reasons) < REASONS_MAX:
             reasons.append(printable(reason))
         else:
             self._more[check] = self._more.get(check, 0) + 1
 
-    def _told(self, check: str) -> tuple[str, ...]:
+    def _all_reasons(self, check: str) -> tuple[str, ...]:
         more = self._more.get(check)
         return (*self._reasons[check], *([f"and {more} more"] if more else []))
 
 
 def unreadable(reason: str) -> Judgement:
-    """What is said of bytes that can't be read: no verdict."""
+    """Return the judgement without a verdict, for bytes that can't be read."""
     return Judgement("unreadable", unreadable=printable(reason))
 
 
 def printable(text: str) -> str:
-    """Text from outside, fit for a terminal: no control characters, and not endless."""
+    """Make outside text safe for a terminal: no control characters, and a bounded length."""
     shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     return shown if len(shown) <= _REASON_CHARS_MAX else shown[: _REASON_CHARS_MAX - 1] + "…"

@@ -1,4 +1,4 @@
-"""A bundle written as a stream, its members in the order of the format.
+"""Writes a bundle as a stream, its members in the order of the format.
 
 ::
 
@@ -8,9 +8,8 @@
     for …: writer.add_entry(seq, leaf, proof, payload)
     writer.finish(names)
 
-What it is given is not verified: a caller that wants to give away nothing that
-does not verify checks before. Memory holds one batch of entries and what the
-manifest says of the members so far.
+The writer verifies nothing; a caller that must not hand out an invalid bundle checks the parts
+before. Memory holds one batch of entries and the manifest's list of the members so far.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ from ledger.proof import TlogProof
 
 @dataclass(frozen=True, slots=True)
 class BundledAnchoring:
-    """What ties a checkpoint to an anchor.
+    """The proof that a checkpoint is in an anchor, and the anchor's attestations.
 
-    ``note`` is the anchor as the log alone signed it, ``cosignatures`` the signature
-    lines of witnesses (b"" for none), ``hashes`` the inclusion proof of the blinded
-    leaf, ``tokens`` RFC 3161 tokens (DER) over ``note``.
+    ``note`` is the anchor as the log alone signed it, ``cosignatures`` the witnesses' signature
+    lines (b"" for none), ``hashes`` the inclusion proof of the blinded leaf, ``tokens`` RFC 3161
+    tokens (DER) for ``note``.
     """
 
     index: int
@@ -59,7 +58,7 @@ class BundledAnchoring:
 
 
 class _Batch:
-    """Entries that wait to be written together."""
+    """Entries that are written together."""
 
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
@@ -84,7 +83,7 @@ class _Batch:
 
 
 class BundleWriter:
-    """Writes one bundle. Raises EvidenceError for calls out of order and what has no place in it."""
+    """Writes one bundle. Raises EvidenceError for calls out of order and for unfit arguments."""
 
     def __init__(self, write: Write, org: str, origin: str, request: Request) -> None:
         self._zip = ZipWriter(write)
@@ -97,7 +96,7 @@ class BundleWriter:
         self._count, self._first_seq, self._last_seq = 0, -1, -1
 
     def begin(self, page: bytes, log_keys: bytes) -> None:
-        """The texts, the offline page and the key history (``LogKeyHistory.document()``)."""
+        """Write the texts, the offline page and the key history (``LogKeyHistory.document()``)."""
         if self._members:
             raise EvidenceError("the bundle has begun already")
         self._add(members.README, texts.README)
@@ -106,7 +105,7 @@ class BundleWriter:
         self._add(members.LOG_KEYS, log_keys)
 
     def add_checkpoint(self, size: int, note: bytes, anchoring: BundledAnchoring | None) -> None:
-        """The org's signed checkpoint that all proofs end in, and the anchor over it, if any."""
+        """Write the org's signed checkpoint, in which all proofs end, and its anchor, if any."""
         if not self._members or self._checkpoint is not None:
             raise EvidenceError("a bundle has one checkpoint, right after its keys")
         self._checkpoint = size, note
@@ -122,10 +121,10 @@ class BundleWriter:
         proof: Sequence[bytes] | None,
         payload: PayloadLine | None,
     ) -> None:
-        """The next entry, by ascending seq.
+        """Add the next entry, by ascending seq.
 
-        ``proof`` is its inclusion proof in the checkpoint, ``payload`` its line; each is
-        given for all entries, or for none where the request says so.
+        ``proof`` is its inclusion proof in the checkpoint, ``payload`` its line; the request
+        decides whether each is given for all entries or for none.
         """
         if self._checkpoint is None:
             raise EvidenceError("entries come after the checkpoint")
@@ -137,9 +136,9 @@ class BundleWriter:
         if self._count == ENTRIES_MAX:
             raise EvidenceError(f"a bundle has at most {ENTRIES_MAX} entries; ask for fewer")
         if (proof is not None) != self._request.include_merkle_proofs:
-            raise EvidenceError("proofs are given exactly when include_merkle_proofs asks for them")
+            raise EvidenceError("give proofs exactly when include_merkle_proofs is true")
         if (payload is not None) != self._request.include_payloads:
-            raise EvidenceError("payloads are given exactly when include_payloads asks for them")
+            raise EvidenceError("give payloads exactly when include_payloads is true")
         self._first_seq = seq if self._count == 0 else self._first_seq
         self._last_seq = seq
         self._count += 1
@@ -153,9 +152,9 @@ class BundleWriter:
             self._batch.proofs.append((members.proof(seq), file))
 
     def finish(self, names: Mapping[str, str] | None = None) -> Manifest:
-        """Write what is left and the manifest; returns it.
+        """Write the last batch, the names and the manifest; return the manifest.
 
-        ``names`` are the persons behind refs, None where they were not asked for.
+        ``names`` are the names of persons by their refs, None where they were not requested.
         """
         if self._checkpoint is None or self._count == 0:
             raise EvidenceError("a bundle has a checkpoint and at least one entry")
@@ -180,7 +179,7 @@ class BundleWriter:
     def _add_anchor(self, checkpoint: int, anchoring: BundledAnchoring) -> None:
         index, size = anchoring.index, anchoring.size
         if len(anchoring.tokens) > TOKENS_MAX:
-            raise EvidenceError(f"an anchor brings at most {TOKENS_MAX} timestamps")
+            raise EvidenceError(f"an anchor has at most {TOKENS_MAX} timestamps in a bundle")
         leaf = BundledLeaf(index, size, anchoring.nonce.hex(), checkpoint)
         self._add(members.checkpoint_leaf(checkpoint), encode(leaf))
         cosigned = anchoring.note + anchoring.cosignatures
@@ -203,5 +202,7 @@ class BundleWriter:
 
     def _add(self, name: str, data: bytes) -> None:
         if len(data) > MEMBER_BYTES_MAX:
-            raise EvidenceError(f"{name} would have {len(data)} bytes, over {MEMBER_BYTES_MAX}")
+            raise EvidenceError(
+                f"{name} would have {len(data)} bytes; the limit is {MEMBER_BYTES_MAX}"
+            )
         self._members.append(self._zip.add(name, data))

@@ -1,8 +1,8 @@
 """The one form of zip that a bundle has (PKWARE APPNOTE 6.3.9, sections 4.3 and 4.4).
 
-Members are stored, one behind the other from byte 0; what a zip can vary (time,
-mode, flags, extra fields, comments) has one value. So the same members make the
-same bytes, and a reader that compares headers whole sees every byte of the file.
+Members are stored uncompressed, one after another from byte 0; everything that a zip can vary
+(time, mode, flags, extra fields, comments) has one value. So the same members make the same
+bytes, and a reader that compares headers whole sees every byte of the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MADE_BY_UNIX: Final = 3 << 8 | 45
 _FLAGS: Final = 0
 _STORED: Final = 0
 _TIME, _DATE = 0, 1 << 5 | 1
-"""1980-01-01T00:00:00, the first that MS-DOS can say."""
+"""1980-01-01T00:00:00, the earliest MS-DOS time."""
 _MODE: Final = 0o100644 << 16
 
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
@@ -44,7 +44,7 @@ END64_BYTES: Final = _END64.size + _LOCATOR.size
 
 
 class ZipDirectory(NamedTuple):
-    """Where the central directory is: number of members, its size and offset in bytes."""
+    """The central directory: its number of members, its size and its offset in bytes."""
 
     members: int
     size: int
@@ -56,13 +56,13 @@ class ZipDirectory(NamedTuple):
 
 
 def local_header(name: bytes, crc: int, size: int) -> bytes:
-    """What stands before a member's bytes. ``size`` is below 4 GiB."""
+    """Return the header before a member's bytes. ``size`` is below 4 GiB."""
     fields = _VERSION, _FLAGS, _STORED, _TIME, _DATE, crc, size, size, len(name), 0
     return _LOCAL.pack(b"PK\x03\x04", *fields) + name
 
 
 def central_header(name: bytes, crc: int, size: int, offset: int) -> bytes:
-    """A member's entry in the central directory; ``offset`` is that of its local header."""
+    """Return a member's entry in the central directory; its local header is at ``offset``."""
     large = offset >= LIMIT_32
     extra = _EXTRA64.pack(1, 8, offset) if large else b""
     version = _VERSION_ZIP64 if large else _VERSION
@@ -72,7 +72,7 @@ def central_header(name: bytes, crc: int, size: int, offset: int) -> bytes:
 
 
 def end(directory: ZipDirectory) -> bytes:
-    """What ends the file behind the central directory; zip64 only where it must be."""
+    """Return the end of the file after the central directory; zip64 only where it is needed."""
     count, size, offset = directory
     parts = []
     if directory.needs_64:
@@ -86,9 +86,9 @@ def end(directory: ZipDirectory) -> bytes:
 
 
 def parse_central(data: bytes, at: int) -> tuple[bytes, int, int] | None:
-    """Name, CRC-32 and size in the header at ``at``, None where the bytes end before it does.
+    """Return name, CRC-32 and size of the header at ``at``; None where the bytes end inside it.
 
-    All else of it is for the caller to compare with :func:`central_header`.
+    The caller compares the other fields with :func:`central_header`.
     """
     if at + CENTRAL_BYTES > len(data):
         return None
@@ -99,7 +99,7 @@ def parse_central(data: bytes, at: int) -> tuple[bytes, int, int] | None:
 
 
 def parse_end(tail: bytes) -> ZipDirectory | None:
-    """What the last bytes of a file say, where they are exactly :func:`end` of it."""
+    """Parse the last bytes of a file; None unless they are exactly :func:`end` of the result."""
     if len(tail) < END_BYTES:
         return None
     found = _END.unpack_from(tail, len(tail) - END_BYTES)
@@ -120,7 +120,7 @@ Write = Callable[[bytes], object]
 class ZipWriter:
     """Writes members in the one form of this module.
 
-    It keeps the central directory in memory, some 80 bytes a member.
+    The central directory is kept in memory: about 80 bytes per member.
     """
 
     def __init__(self, write: Write) -> None:
@@ -129,7 +129,7 @@ class ZipWriter:
         self._directory: list[bytes] = []
 
     def add(self, name: str, data: bytes) -> Member:
-        """Write one member. Raises EvidenceError for one too many or too large."""
+        """Write one member. Raises EvidenceError for too many members, or a too large one."""
         if len(self._directory) > MEMBERS_MAX:
             raise EvidenceError(
                 f"a bundle has at most {MEMBERS_MAX} members; ask for fewer entries"
@@ -145,7 +145,7 @@ class ZipWriter:
         return Member(blake3(data).hexdigest(), name, sha256(data).hexdigest(), size)
 
     def finish(self) -> int:
-        """Write the central directory; nothing may follow. Returns the bytes of the whole file."""
+        """Write the central directory, which ends the file. Return the size of the whole file."""
         directory = b"".join(self._directory)
         tail = directory + end(ZipDirectory(len(self._directory), len(directory), self._at))
         self._write(tail)

@@ -1,4 +1,4 @@
-"""The keys that sign checkpoints and anchors, and the public history of them."""
+"""The keys that sign checkpoints and anchors, and their public history."""
 
 from __future__ import annotations
 

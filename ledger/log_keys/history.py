@@ -1,7 +1,8 @@
-"""The public history of a log's keys, verified: which keys are the log's own.
+"""The public history of a log's keys, and its verification.
 
-A history proves that each key was appointed by the one before it. That the
-first is the right one it can't prove; pins, obtained once by another way, do.
+A history proves that each key was appointed by its predecessor. It can't prove
+that the first key is the log's own; pins, obtained once through another channel,
+prove that.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ HISTORY_BYTES_MAX: Final = 1 << 20
 
 
 class PublicLogKey(NamedTuple):
-    """One key of a log. It signs until ``retired_us`` (microseconds; None: it is the newest).
+    """One key of a log. It signs until ``retired_us`` (microseconds; None: the newest key).
 
-    A signer needs a moment to take a new key up, so an older key may have signed
-    a little after it was retired.
+    A signer needs a moment to switch to a new key, so a key may have signed shortly
+    after it was retired.
     """
 
     id: str
@@ -43,11 +44,11 @@ class PublicLogKey(NamedTuple):
     ed25519: bytes
     ml_dsa_44: bytes
     digest: str
-    """Hex of SHA-256 over the key's statement, what a pin names."""
+    """Hex of SHA-256 over the key's statement; a pin holds this digest."""
 
 
 class LogKeyHistory:
-    """A verified history. Raises KeyHistoryError where it does not verify, or is empty."""
+    """A verified history. Raises KeyHistoryError if it does not verify, or is empty."""
 
     __slots__ = ("_anchor_verifiers", "keys", "origin", "statements")
 
@@ -63,79 +64,82 @@ class LogKeyHistory:
         self.origin = statements[0].statement.origin
         self.keys = tuple(map(_public, self.statements, created, [*created[1:], None]))
         if len({key.id for key in self.keys}) != len(self.keys):
-            raise KeyHistoryError("a key stands twice in the history: a retired key never returns")
+            raise KeyHistoryError(
+                "the key history contains a key twice; a retired key must not return"
+            )
         self._anchor_verifiers = tuple(
             verifier for key in self.keys for verifier in _anchor_pair(self.origin, key)
         )
 
     @classmethod
     def parse(cls, data: bytes) -> LogKeyHistory:
-        """Read and verify a history document. Raises KeyHistoryError."""
+        """Parse and verify a history document. Raises KeyHistoryError."""
         if len(data) > HISTORY_BYTES_MAX:
             raise KeyHistoryError(f"a key history has at most {HISTORY_BYTES_MAX} bytes")
         try:
             document = msgspec.json.decode(data, type=HistoryDocument)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             raise KeyHistoryError(
-                'a key history is JSON: {"origin": "…", "keys": [{"statement": …, "signatures": …}]}'
+                "the key history can't be read; it must be JSON of this form: "
+                '{"origin": "…", "keys": [{"statement": …, "signatures": …}]}'
             ) from None
         return document.history()
 
     @classmethod
     def of(cls, statements: Iterable[bytes]) -> LogKeyHistory:
-        """Verify statements that are stored one by one, oldest first. Raises KeyHistoryError."""
+        """Verify separately stored statements, oldest first. Raises KeyHistoryError."""
         return cls([parse_statement(data) for data in statements])
 
     def document(self) -> bytes:
-        """The history as one JSON document, on one line."""
+        """Return the history as one JSON document, on one line."""
         return msgspec.json.encode(self.as_document())
 
     def as_document(self) -> HistoryDocument:
         return HistoryDocument(self.origin, self.statements)
 
     def encoded_statements(self) -> list[bytes]:
-        """Each statement as it is stored, oldest first; its index is its position."""
+        """Return the stored form of each statement, oldest first; its index is its position."""
         return [statement.encode() for statement in self.statements]
 
     @property
     def newest(self) -> PublicLogKey:
-        """The key that signs now."""
+        """The key that signs at present."""
         return self.keys[-1]
 
     def org_origin(self, slug: str) -> str:
-        """Origin and key name of an org's log. Raises KeyHistoryError."""
+        """Return an org's log origin, which is also the key name. Raises KeyHistoryError."""
         return org_origin(self.origin, slug)
 
     @property
     def anchor_origin(self) -> str:
-        """Origin and key name of the anchor log."""
+        """The origin, which is also the key name, of the anchor log."""
         return anchor_origin(self.origin)
 
     def org_verifiers(self, slug: str) -> tuple[Verifier, ...]:
-        """Verifiers of an org's checkpoints, oldest key first. Raises KeyHistoryError."""
+        """Return the verifiers of an org's checkpoints, oldest first. Raises KeyHistoryError."""
         name = self.org_origin(slug)
         return tuple(Ed25519Verifier(name, key.ed25519) for key in self.keys)
 
     def anchor_verifiers(self) -> tuple[Verifier, ...]:
-        """Verifiers of anchors: of each key, oldest first, Ed25519 and ML-DSA-44."""
+        """Return the verifiers of anchors: for each key, oldest first, Ed25519 and ML-DSA-44."""
         return self._anchor_verifiers
 
     def check_extends(self, older: LogKeyHistory) -> None:
-        """Raises KeyHistoryError unless this history is the older one, or goes on from it."""
-        mine = [key.digest for key in self.keys[: len(older.keys)]]
-        if self.origin != older.origin or mine != [key.digest for key in older.keys]:
+        """Raise KeyHistoryError unless this history equals or extends the older history."""
+        beginning = [key.digest for key in self.keys[: len(older.keys)]]
+        if self.origin != older.origin or beginning != [key.digest for key in older.keys]:
             raise KeyHistoryError(
-                f"the key history of {self.origin!r} with {len(self.keys)} keys does not go on from "
-                f"that of {older.origin!r} with {len(older.keys)}: a key file of before the last "
-                "rotation, or of another log"
+                f"the key history of {self.origin!r} with {len(self.keys)} keys does not extend "
+                f"that of {older.origin!r} with {len(older.keys)}: the key file is older than the "
+                "last rotation, or belongs to another log"
             )
 
     def pins(self) -> KeyPins:
-        """Pins of every key of this history."""
+        """Return pins of every key of this history."""
         return KeyPins(self.origin, {key.position: key.digest for key in self.keys})
 
     def check_pins(self, pins: KeyPins) -> None:
-        """Raises ForeignHistory unless this is the history that was pinned, or goes on from it."""
+        """Raise ForeignHistory unless this history equals or extends the pinned history."""
         pins.check(self.origin, [key.digest for key in self.keys])
 
     def __repr__(self) -> str:
@@ -143,23 +147,24 @@ class LogKeyHistory:
 
 
 class HistoryDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The public document, not yet verified."""
+    """The public document, unverified."""
 
     origin: str
     keys: tuple[Statement, ...]
 
     def history(self) -> LogKeyHistory:
-        """Verify it. Raises KeyHistoryError."""
+        """Verify the document. Raises KeyHistoryError."""
         history = LogKeyHistory(self.keys)
         if history.origin != self.origin:
             raise KeyHistoryError(
-                f"the history says {self.origin[:200]!r}, its keys are of {history.origin!r}"
+                f"the key history names the log {self.origin[:200]!r}, but its keys belong to "
+                f"{history.origin!r}"
             )
         return history
 
 
 def parse_trust(data: bytes) -> KeyPins:
-    """Read what a verifier was told to trust: pins, or a whole history, which pins its keys.
+    """Parse the keys that a verifier trusts: pins, or a whole history, which pins its keys.
 
     Raises KeyHistoryError.
     """
@@ -170,7 +175,7 @@ def parse_trust(data: bytes) -> KeyPins:
             return LogKeyHistory.parse(data).pins()
         except KeyHistoryError as not_a_history:
             raise KeyHistoryError(
-                f"neither pins ({not_pins}) nor a key history ({not_a_history})"
+                f"the file is neither pins ({not_pins}) nor a key history ({not_a_history})"
             ) from None
 
 
@@ -199,9 +204,9 @@ class OpenedAnchor:
     checkpoint: TreeHead
     note: OpenedNote
     key: PublicLogKey
-    """The newest key of which both signatures stand."""
+    """The newest key with both signatures."""
     time_s: int
-    """POSIX seconds that its ML-DSA-44 signature states; 0: none."""
+    """POSIX seconds of its ML-DSA-44 signature; 0: no time."""
 
 
 def open_org_checkpoint(
@@ -214,21 +219,24 @@ def open_org_checkpoint(
 def open_anchor(
     note: bytes, history: LogKeyHistory, witnesses: Iterable[Verifier] = ()
 ) -> OpenedAnchor:
-    """Open an anchor: both signatures of one key of the log must stand and verify.
+    """Open an anchor: both signatures of one key of the log must be present and verify.
 
-    A note that lost one of the two is refused with UnsignedNote. Raises also as
-    :func:`ledger.checkpoint.open_checkpoint`, and CheckpointError for extension
-    lines, which ML-DSA-44 would not cover.
+    Raises UnsignedNote if one of the two is missing, CheckpointError for extension
+    lines, which ML-DSA-44 would not cover, and the errors of
+    :func:`ledger.checkpoint.open_checkpoint`.
     """
     verifiers = history.anchor_verifiers()
     opened = open_checkpoint(note, history.anchor_origin, verifiers, witnesses)
     if opened.checkpoint.extensions:
-        raise CheckpointError("an anchor has no extension lines: one of its signatures covers none")
+        raise CheckpointError(
+            "an anchor must not have extension lines: its ML-DSA-44 signature does not cover them"
+        )
     times = {signature.verifier: signature.time_s for signature in opened.verified}
     pairs = zip(verifiers[::2], verifiers[1::2], strict=True)
     for key, (classical, post_quantum) in reversed(list(zip(history.keys, pairs, strict=True))):
         if classical in times and post_quantum in times:
             return OpenedAnchor(opened.checkpoint, opened.note, key, times[post_quantum] or 0)
     raise UnsignedNote(
-        "an anchor needs an Ed25519 and an ML-DSA-44 signature of one key; this one lacks one of them"
+        "an anchor needs an Ed25519 and an ML-DSA-44 signature by the same key; this anchor "
+        "lacks one of the two"
     )

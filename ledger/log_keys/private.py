@@ -1,8 +1,8 @@
-"""The private keys of the logs: what the signer holds, and nobody else.
+"""The private keys of the logs, which only the signer has.
 
-An Ed25519 and an ML-DSA-44 key, made from 32-byte seeds, sign together. A key
-that was rotated out can only forge, so its seeds are not kept: the file holds
-the seeds of the active key and the public history, which ends with it.
+An Ed25519 and an ML-DSA-44 key, made from 32-byte seeds, sign together. A retired
+key is of use to forgers only, so its seeds are not kept: the file holds the seeds
+of the active key, and the public history, which ends with that key.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from ledger.note import Ed25519Key, Ed25519Signer, MlDsaKey, MlDsaSigner, Signer
 SEED_BYTES: Final = 32
 LOG_KEYS_BYTES_MAX: Final = (1 << 20) + 4_096
 _FORM: Final = (
-    'a log key file is JSON: {"active": {"id": "…", "ed25519_seed": "<base64>", '
+    "the log key file can't be read; it must be JSON of this form: "
+    '{"active": {"id": "…", "ed25519_seed": "<base64>", '
     '"ml_dsa_44_seed": "<base64>"}, "history": {…}}'
 )
 
 
 class KeySeeds:
-    """Fresh secret seeds of 32 bytes each, which never show. Raises LogKeyError."""
+    """Fresh secret seeds of 32 bytes each; a repr never shows them. Raises LogKeyError."""
 
     __slots__ = ("ed25519", "id", "ml_dsa_44")
 
@@ -44,7 +45,7 @@ class KeySeeds:
 
 
 class LogKeys:
-    """The active key and the history that ends with it; else LogKeyError."""
+    """The active key and the history. Raises LogKeyError unless it ends with the active key."""
 
     __slots__ = ("_active", "_anchor_signers", "_history")
 
@@ -52,7 +53,7 @@ class LogKeys:
         newest = history.newest
         if active.id != newest.id:
             raise LogKeyError(
-                f"the seeds are those of key {active.id}, but the history ends with {newest.id}: "
+                f"the seeds belong to key {active.id}, but the history ends with {newest.id}: "
                 "restore the log key file from your backup"
             )
         self._active = active
@@ -70,19 +71,19 @@ class LogKeys:
 
     @property
     def active_id(self) -> str:
-        """Id of the key that signs."""
+        """The id of the key that signs."""
         return self._active.id
 
     def org_signers(self, slug: str) -> tuple[Signer, ...]:
-        """What signs an org's checkpoints: Ed25519, under its origin. Raises KeyHistoryError."""
+        """Return an org's checkpoint signers: Ed25519 under its origin. Raises KeyHistoryError."""
         return (Ed25519Signer(org_origin(self.origin, slug), self._active.ed25519),)
 
     def anchor_signers(self) -> tuple[Signer, ...]:
-        """What signs anchors, always together: Ed25519, then ML-DSA-44."""
+        """Return the signers of anchors, always used together: Ed25519, then ML-DSA-44."""
         return self._anchor_signers
 
     def public(self) -> LogKeyHistory:
-        """The public history."""
+        """Return the public history."""
         return self._history
 
     def __repr__(self) -> str:
@@ -90,9 +91,9 @@ class LogKeys:
 
 
 def generate(origin: str, seeds: KeySeeds, now_us: int) -> LogKeys:
-    """The first key of a new log, at a time in microseconds since the Unix epoch.
+    """Make the first key of a new log, at a time in microseconds since the Unix epoch.
 
-    Raises KeyHistoryError for an origin that is none.
+    Raises KeyHistoryError for an invalid origin.
     """
     body = state(origin, seeds.ed25519, seeds.ml_dsa_44, now_us, None)
     own = sign(body, seeds.id, seeds.ed25519, seeds.ml_dsa_44)
@@ -100,10 +101,10 @@ def generate(origin: str, seeds: KeySeeds, now_us: int) -> LogKeys:
 
 
 def rotate(keys: LogKeys, seeds: KeySeeds, now_us: int) -> LogKeys:
-    """Appoint a new active key, signed by the one before it and by itself.
+    """Appoint a new active key, signed by its predecessor and by itself.
 
-    Its time is no earlier than that key's. Raises LogKeyError where the history
-    is full or has the key already.
+    Its time is not before its predecessor's. Raises LogKeyError if the history is
+    full or has the key already.
     """
     history, old = keys.public(), keys._active  # noqa: SLF001 - one module
     if len(history.keys) >= KEYS_MAX:
@@ -133,7 +134,7 @@ class _LogKeyFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def parse_log_keys(data: bytes) -> LogKeys:
-    """Read a log key file, its history verified. Raises LogKeyError; no message holds a seed."""
+    """Parse a log key file and verify its history. Raises LogKeyError; no message holds a seed."""
     if len(data) > LOG_KEYS_BYTES_MAX:
         raise LogKeyError(f"a log key file has at most {LOG_KEYS_BYTES_MAX} bytes")
     try:
@@ -147,7 +148,10 @@ def parse_log_keys(data: bytes) -> LogKeys:
     except KeyHistoryError as error:
         raise LogKeyError(str(error)) from None
     if file.active.id != keys.active_id:
-        raise LogKeyError(f"the active key's id is not that of its seeds, {keys.active_id}")
+        raise LogKeyError(
+            f"the active key's id does not fit its seeds, whose id is {keys.active_id}: restore "
+            "the log key file from your backup"
+        )
     return keys
 
 
@@ -156,7 +160,7 @@ class _PublicPart(msgspec.Struct):
 
 
 def history_of(data: bytes) -> LogKeyHistory:
-    """The history in a log key file, verified; for who verifies and has no use for the seeds.
+    """Return the verified history of a log key file, for callers that do not need the seeds.
 
     Raises LogKeyError.
     """
@@ -171,7 +175,7 @@ def history_of(data: bytes) -> LogKeyHistory:
 
 
 def dump_log_keys(keys: LogKeys) -> bytes:
-    """The keys as the file that :func:`parse_log_keys` reads."""
+    """Return the keys as the file that :func:`parse_log_keys` reads."""
     active = keys._active  # noqa: SLF001 - one module
     file = _LogKeyFile(
         _Active(active.id, active.ed25519.seed(), active.ml_dsa_44.seed()),

@@ -1,8 +1,8 @@
 """Merkle trees over leaf hashes: roots, the right edge, proofs built and verified.
 
-Hashing is that of RFC 6962 section 2.1 (the same as RFC 9162 section 2.1) with
+Hashing follows RFC 6962 section 2.1 (identical to RFC 9162 section 2.1) with
 SHA-256. Hashes are raw 32 bytes, indexes are 0-based, sizes count leaves.
-Verification returns nothing or raises MerkleError with the reason.
+Verification returns None or raises MerkleError with the reason.
 """
 
 from __future__ import annotations

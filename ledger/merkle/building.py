@@ -1,4 +1,4 @@
-"""Proofs of a tree whose leaf hashes are all in memory; ``ledger.tiles`` makes them from tiles."""
+"""Proofs of a tree whose leaf hashes are all in memory; ``ledger.tiles`` builds them from tiles."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from ledger.merkle.spans import Span, consistency_spans, inclusion_spans
 
 
 def inclusion_proof(index: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
-    """The proof that leaf ``index`` is in the tree, its sibling first (RFC 6962 section 2.1.1).
+    """Return the proof that leaf ``index`` is in the tree, its sibling first.
 
-    Raises MerkleError where there is no such leaf.
+    RFC 6962 section 2.1.1. Raises MerkleError if the tree has no leaf ``index``.
     """
     return _hashes(inclusion_spans(index, len(leaf_hashes)), leaf_hashes)
 
 
 def consistency_proof(size1: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
-    """The proof that the tree begins with that of ``size1`` leaves (RFC 6962 section 2.1.2).
+    """Return the proof that the tree extends the tree of its first ``size1`` leaves.
 
-    Raises MerkleError where ``size1`` is 0, which needs no proof, or beyond the tree.
+    RFC 6962 section 2.1.2. Raises MerkleError if ``size1`` is 0, which needs no
+    proof, or larger than the tree.
     """
     return subtree_consistency_proof(0, size1, leaf_hashes)
 
 
 def subtree_consistency_proof(start: int, end: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
-    """The proof that the tree holds the subtree [``start``, ``end``).
+    """Return the proof that the tree contains the subtree [``start``, ``end``).
 
     draft-ietf-plants-merkle-tree-certs, "Subtree Consistency Proofs". Raises
-    MerkleError where the tree has no such subtree.
+    MerkleError if the tree has no such subtree.
     """
     return _hashes(consistency_spans(start, end, len(leaf_hashes)), leaf_hashes)
 

@@ -1,8 +1,8 @@
 """Hashing of leaves and nodes (RFC 6962 section 2.1), and the right edge of a tree.
 
-The edge is all that must be kept to extend a tree and to know its root: a tree of n
-leaves is a row of perfect subtrees, one for each bit set in n, the largest first
-(RFC 9162 section 2.1.2, a "compact range" that begins at 0).
+The edge suffices to extend a tree and to compute its root: a tree of n leaves is a
+row of perfect subtrees, one for each bit set in n, the largest first (RFC 9162
+section 2.1.2, a "compact range" that begins at 0).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ledger.errors import MerkleError
 
 HASH_BYTES: Final = 32
 MAX_SIZE: Final = 2**64 - 1
-"""Leaves of a tree: what the uint64 of RFC 9162 section 4.10 can say."""
+"""Limit of a tree's leaves: the uint64 of RFC 9162 section 4.10."""
 
 EMPTY_ROOT: Final = sha256().digest()
-"""Root of the tree without leaves."""
+"""Root of a tree without leaves."""
 
 LEAF: Final = b"\x00"
 NODE: Final = b"\x01"
@@ -35,13 +35,13 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def parents(level: Sequence[bytes]) -> list[bytes]:
-    """The nodes over an even number of nodes that lie side by side."""
-    each = iter(level)
-    return [sha256(NODE + left + right).digest() for left, right in zip(each, each, strict=True)]
+    """Return the parents of an even number of adjacent nodes."""
+    nodes = iter(level)
+    return [sha256(NODE + left + right).digest() for left, right in zip(nodes, nodes, strict=True)]
 
 
 def perfect_root(hashes: bytes) -> bytes:
-    """The root over a power of two of hashes that follow one another, as in a tile."""
+    """Return the root over concatenated hashes, as in a tile; their number is a power of two."""
     pair = 2 * HASH_BYTES
     level = [hashes]
     if len(hashes) > HASH_BYTES:
@@ -53,7 +53,7 @@ def perfect_root(hashes: bytes) -> bytes:
 
 
 def fold(nodes: Sequence[bytes]) -> bytes:
-    """The root over perfect subtrees that lie side by side, the largest and leftmost first."""
+    """Return the root over adjacent perfect subtrees, the largest and leftmost first."""
     if not nodes:
         return EMPTY_ROOT
     digest = nodes[-1]
@@ -63,7 +63,7 @@ def fold(nodes: Sequence[bytes]) -> bytes:
 
 
 def root(leaf_hashes: Sequence[bytes]) -> bytes:
-    """The Merkle tree hash over leaf hashes. Raises MerkleError for one that is not 32 bytes."""
+    """Return the Merkle tree hash over leaf hashes. Raises MerkleError unless each is 32 bytes."""
     check_hashes(leaf_hashes, "leaf hash")
     level = list(leaf_hashes)
     edge: list[bytes] = []  # smallest subtree first
@@ -74,21 +74,21 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
     return fold(edge[::-1])
 
 
-def check_hashes(hashes: Sequence[bytes], what: str) -> None:
-    """Raises MerkleError unless each is 32 bytes; ``what`` names them in the message."""
+def check_hashes(hashes: Sequence[bytes], name: str) -> None:
+    """Raise MerkleError unless each hash has 32 bytes; ``name`` names them in the message."""
     for index, digest in enumerate(hashes):
         if len(digest) != HASH_BYTES:
-            raise MerkleError(f"{what} {index} has {len(digest)} bytes instead of {HASH_BYTES}")
+            raise MerkleError(f"{name} {index} has {len(digest)} bytes instead of {HASH_BYTES}")
 
 
 TILE_HEIGHT: Final = 8
 """Tree levels from one level of C2SP tiles to the next."""
 TILE_WIDTH: Final = 1 << TILE_HEIGHT
-"""Hashes of a full tile; as many leaves make a block, whose root is one hash of level 1."""
+"""Hashes of a full tile, and leaves of a block, whose root is one hash of level 1."""
 _FEW: Final = 32
-"""Below this number of leaves, one by one is faster (measured: 1.5 µs instead of 5 for one)."""
+"""Fewer leaves are appended one by one, which is faster (measured: 1.5 µs instead of 5 for one)."""
 _STRIDE: Final = 2**11
-"""Leaves hashed in one go: few enough that a level of them stays in the processor's cache."""
+"""Leaves hashed at a time: few enough that one level fits into the processor's cache."""
 
 
 class Edge:
@@ -97,9 +97,9 @@ class Edge:
     __slots__ = ("_nodes", "_size")
 
     def __init__(self, size: int = 0, nodes: Sequence[bytes] = ()) -> None:
-        """Take the roots of the perfect subtrees, the largest first.
+        """Start from the roots of the perfect subtrees, the largest first.
 
-        Raises MerkleError where they are not those of a tree of this size.
+        Raises MerkleError if their number does not fit a tree of this size.
         """
         if not 0 <= size <= MAX_SIZE:
             raise MerkleError(f"no tree has {size} leaves")
@@ -127,18 +127,18 @@ class Edge:
         return fold(self._nodes)
 
     def copy(self) -> Edge:
-        """Another edge of the same tree, to be extended by itself."""
-        twin = Edge()
-        twin._size, twin._nodes = self._size, self._nodes.copy()
-        return twin
+        """Return an independent edge of the same tree."""
+        copied = Edge()
+        copied._size, copied._nodes = self._size, self._nodes.copy()
+        return copied
 
     def extend(self, leaf_hashes: Sequence[bytes]) -> dict[int, list[bytes]]:
-        """Append leaves; returns the hashes that are new, in order, by level of their tiles.
+        """Append leaves; return the new hashes, in order, by level of their tiles.
 
-        Level 0 is the leaf hashes themselves, level 1 the roots of the runs of
-        256 leaves that they complete, level 2 those of 65,536, and so on; a
-        level without any is absent. Raises MerkleError, with nothing appended,
-        for a hash that is not 32 bytes.
+        Level 0 holds the leaf hashes themselves, level 1 the roots of completed
+        runs of 256 leaves, level 2 the roots of 65,536, and so on; a level without
+        new hashes is absent. Raises MerkleError, with nothing appended, for a hash
+        that is not 32 bytes.
         """
         if not set(map(len, leaf_hashes)) <= {HASH_BYTES}:
             check_hashes(leaf_hashes, "leaf hash")
@@ -154,7 +154,7 @@ class Edge:
         return new
 
     def _append_one(self, node: bytes, new: dict[int, list[bytes]]) -> None:
-        """As counting in binary: a node that finds its left sibling becomes their parent."""
+        """Append like counting in binary: a node with a complete left sibling becomes a parent."""
         size, nodes = self._size, self._nodes
         self._size += 1
         new.setdefault(0, []).append(node)
@@ -167,7 +167,7 @@ class Edge:
         nodes.append(node)
 
     def _append_many(self, level: list[bytes], new: dict[int, list[bytes]]) -> None:
-        """Level by level: what waits at the edge goes first, what has no sibling yet waits."""
+        """Append level by level: the edge's node comes first, a node without a sibling waits."""
         size, nodes = self._size, self._nodes
         self._size += len(level)
         waiting: list[bytes] = []  # smallest subtree first

@@ -1,7 +1,7 @@
-"""Which parts of a tree a proof is made of, without a hash in sight.
+"""The parts of a tree that a proof consists of, as ranges of leaves, without hashes.
 
-A span ``(start, end)`` stands for the hash over the leaves [start, end). Whoever
-holds the hashes, in memory or in tiles, makes the proof by looking them up.
+A span ``(start, end)`` represents the hash over the leaves [start, end). A caller
+with the hashes, in memory or in tiles, looks them up to build the proof.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ Span = tuple[int, int]
 
 
 def inclusion_spans(index: int, size: int) -> list[Span]:
-    """The proof that leaf ``index`` is in a tree of ``size``, its sibling first.
+    """Return the spans of the proof that leaf ``index`` is in a tree of ``size``, sibling first.
 
-    RFC 6962 section 2.1.1. Raises MerkleError where there is no such leaf.
+    RFC 6962 section 2.1.1. Raises MerkleError if the tree has no leaf ``index``.
     """
     if not 0 <= index < size <= MAX_SIZE:
         raise MerkleError(f"a tree of {size} leaves has no leaf {index}")
@@ -33,11 +33,11 @@ def inclusion_spans(index: int, size: int) -> list[Span]:
 
 
 def consistency_spans(start: int, end: int, size: int) -> list[Span]:
-    """The proof that the subtree [``start``, ``end``) is part of a tree of ``size``.
+    """Return the spans of the proof that a tree of ``size`` has the subtree [``start``, ``end``).
 
     With ``start`` 0 it is the consistency proof of RFC 6962 section 2.1.2, else
-    that of draft-ietf-plants-merkle-tree-certs for subtrees. Raises MerkleError
-    where the tree has no such subtree.
+    the proof of draft-ietf-plants-merkle-tree-certs for subtrees. Raises
+    MerkleError if the tree has no such subtree.
     """
     check_subtree(start, end)
     if not start < end <= size <= MAX_SIZE:
@@ -53,8 +53,8 @@ def consistency_spans(start: int, end: int, size: int) -> list[Span]:
             spans.append((low, middle))
             low = middle
         else:
-            # The subtree reaches over the middle: its left part is whole here,
-            # and from now on its hash is no node that the verifier holds.
+            # The subtree extends across the middle: its left part is a whole node here,
+            # and from now on the verifier does not have the hash of the rest.
             spans.append((low, middle))
             low = start = middle
             known = False
@@ -64,10 +64,10 @@ def consistency_spans(start: int, end: int, size: int) -> list[Span]:
 
 
 def perfect_spans(start: int, end: int) -> list[Span]:
-    """The perfect subtrees that [``start``, ``end``) consists of, the largest first.
+    """Return the perfect subtrees of [``start``, ``end``), the largest first.
 
-    ``start`` is a multiple of the least power of two that is not below
-    ``end - start``, as it is for every span of a proof.
+    ``start`` must be a multiple of the least power of two that is not below
+    ``end - start``, as in every span of a proof.
     """
     spans: list[Span] = []
     rest = end - start
@@ -79,7 +79,7 @@ def perfect_spans(start: int, end: int) -> list[Span]:
 
 
 def check_subtree(start: int, end: int) -> None:
-    """Raises MerkleError unless some tree has [``start``, ``end``) as a subtree, or it is empty.
+    """Raise MerkleError unless [``start``, ``end``) is empty or a subtree of some tree.
 
     ``start`` must be a multiple of the least power of two that is not below
     ``end - start`` (draft-ietf-plants-merkle-tree-certs, "Subtrees").
@@ -87,9 +87,11 @@ def check_subtree(start: int, end: int) -> None:
     if not 0 <= start <= end <= MAX_SIZE:
         raise MerkleError(f"[{start}, {end}) is not a range of leaves")
     if end > start and start & ((1 << (end - start - 1).bit_length()) - 1):
-        raise MerkleError(f"[{start}, {end}) is not a subtree: it begins at the wrong place")
+        raise MerkleError(
+            f"[{start}, {end}) is not a subtree: its start is not aligned to its size"
+        )
 
 
 def _left(size: int) -> int:
-    """Leaves of the left subtree: the greatest power of two below ``size``."""
+    """Return the leaves of the left subtree: the greatest power of two below ``size``."""
     return 1 << (size - 1).bit_length() - 1

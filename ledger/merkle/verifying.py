@@ -1,7 +1,8 @@
-"""Proofs verified: RFC 9162 sections 2.1.3.2 and 2.1.4.2, and their form for subtrees.
+"""Verification of proofs: RFC 9162 sections 2.1.3.2 and 2.1.4.2, and their form for subtrees.
 
-A proof of a tree is that of the subtree that begins at 0, so one walk serves
-both. Each walk ends with the proof, which has at most 64 hashes or is refused.
+A tree is the subtree that begins at 0, so one walk verifies proofs of both. Each
+walk ends with the proof; a proof with hashes beyond the root is refused, so no
+walk has more than 64 steps.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from ledger.merkle.spans import check_subtree
 def verify_inclusion(
     index: int, size: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes
 ) -> None:
-    """Leaf ``index`` of the tree of ``size`` with this root has this hash.
+    """Verify that leaf ``index`` of the tree of ``size`` with this root has this hash.
 
-    Raises MerkleError where the proof does not show it.
+    Raises MerkleError if the proof does not prove it.
     """
     verify_subtree_inclusion(index, 0, size, leaf_hash, proof, root)
 
@@ -26,33 +27,33 @@ def verify_inclusion(
 def verify_consistency(
     size1: int, size2: int, root1: bytes, root2: bytes, proof: Sequence[bytes]
 ) -> None:
-    """The tree of ``size2`` with ``root2`` begins with that of ``size1`` with ``root1``.
+    """Verify that the tree of ``size2`` with ``root2`` extends that of ``size1`` with ``root1``.
 
-    Raises MerkleError where the proof does not show it, and for ``size1`` 0: an
-    empty tree is the beginning of every other, and a proof of it says nothing.
+    Raises MerkleError if the proof does not prove it, and for ``size1`` 0: every
+    tree extends the empty tree, so the proof would prove nothing.
     """
     if size1 == 0:
-        raise MerkleError("nothing can be proved of the empty tree; compare later ones")
+        raise MerkleError("every tree extends the empty tree; use a size of at least 1")
     verify_subtree_consistency(0, size1, size2, root1, root2, proof)
 
 
 def verify_subtree_inclusion(
     index: int, start: int, end: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes
 ) -> None:
-    """Leaf ``index`` of the tree, in its subtree [``start``, ``end``) with this root, has this hash.
+    """Verify that leaf ``index`` of the subtree [``start``, ``end``) with this root has this hash.
 
-    ``index`` counts from the beginning of the tree. Raises MerkleError where the
-    proof does not show it (draft-ietf-plants-merkle-tree-certs).
+    ``index`` counts from the beginning of the tree. Raises MerkleError if the
+    proof does not prove it (draft-ietf-plants-merkle-tree-certs).
     """
     check_subtree(start, end)
     if not start <= index < end:
-        raise MerkleError(f"leaf {index} is not one of [{start}, {end})")
+        raise MerkleError(f"leaf {index} is not in [{start}, {end})")
     check_hashes([leaf_hash], "leaf hash")
     check_hashes(proof, "proof hash")
     node, last, digest = index - start, end - start - 1, leaf_hash
     for sibling in proof:
         if last == 0:
-            raise MerkleError("the proof goes on beyond the root")
+            raise MerkleError("the proof continues beyond the root")
         climb = 1
         if node & 1 or node == last:
             digest = node_hash(sibling, digest)
@@ -69,10 +70,10 @@ def verify_subtree_inclusion(
 def verify_subtree_consistency(
     start: int, end: int, size: int, subtree_root: bytes, root: bytes, proof: Sequence[bytes]
 ) -> None:
-    """The subtree [``start``, ``end``) of the tree of ``size`` with ``root`` has ``subtree_root``.
+    """Verify the root of the subtree [``start``, ``end``) in the tree of ``size`` with ``root``.
 
-    An empty subtree needs no proof and has no root but the empty one. Raises
-    MerkleError where the proof does not show it (draft-ietf-plants-merkle-tree-certs).
+    An empty subtree has the empty root and needs no proof. Raises MerkleError if
+    the proof does not prove it (draft-ietf-plants-merkle-tree-certs).
     """
     check_subtree(start, end)
     if not end <= size <= MAX_SIZE:
@@ -88,22 +89,22 @@ def verify_subtree_consistency(
 def _walk_to_root(
     first: int, last: int, edge: int, subtree_root: bytes, root: bytes, proof: Sequence[bytes]
 ) -> None:
-    """Climb from the subtree's right edge to its root and to the tree's, at once.
+    """Climb from the subtree's right edge to the subtree's root and the tree's root in one pass.
 
-    ``first`` and ``last`` are the subtree's outer leaves, ``edge`` the tree's
-    last; all three climb together.
+    ``first`` and ``last`` are the subtree's outer leaves, ``edge`` is the tree's
+    last leaf; all three climb together.
     """
     shared = _shared_climb(first, last, edge)
     first, last, edge = first >> shared, last >> shared, edge >> shared
-    # A subtree that is one node of the tree needs no proof of its own root; of
-    # another the proof gives the node where the walk begins.
+    # The walk begins at the subtree's root if the subtree is one node of the tree,
+    # else at the node that the proof gives first.
     given = first != last
     if given and not proof:
         raise MerkleError("the proof is empty")
     inner = outer = proof[0] if given else subtree_root
     for sibling in proof[given:]:
         if edge == 0:
-            raise MerkleError("the proof goes on beyond the root")
+            raise MerkleError("the proof continues beyond the root")
         climb = 1
         if last & 1 or last == edge:
             if first < last:
@@ -122,10 +123,10 @@ def _walk_to_root(
 
 
 def _shared_climb(first: int, last: int, edge: int) -> int:
-    """Levels from the leaves to the node where a walk begins.
+    """Return the levels from the leaves to the node where a walk begins.
 
-    It is the highest over ``last`` that is no left child, unless it lies on the
-    right edge of the tree, and not above the subtree's root.
+    It is the root of the largest perfect subtree that ends with ``last``, but not
+    above the subtree's root; on the right edge of the tree it is the subtree's root.
     """
     to_subtree_root = (first ^ last).bit_length()
     if last == edge:
@@ -135,5 +136,5 @@ def _shared_climb(first: int, last: int, edge: int) -> int:
 
 
 def _climb_to_parent(node: int) -> int:
-    """Levels to the parent of a right child, or of a node that moves up until it is one."""
+    """Return the levels to the parent of the first right child among a node and its ancestors."""
     return (node & -node).bit_length()

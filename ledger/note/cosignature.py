@@ -1,8 +1,8 @@
 """Cosignatures with Ed25519, type 0x04 (C2SP tlog-cosignature, "Ed25519 signed message").
 
-The blob is ``timestamp (u64) || Ed25519 signature (64)``. Signed is the whole
-checkpoint text behind two lines, ``cosignature/v1`` and ``time <timestamp>``.
-That message does not name the cosigner: one key serves one cosigner.
+The blob is ``timestamp (u64) || Ed25519 signature (64)``. The signature covers two
+lines, ``cosignature/v1`` and ``time <timestamp>``, and the whole checkpoint text
+after them. That message does not name the cosigner: one key serves one cosigner.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIME_MAX_S: Final = 2**63 - 1
 
 
 class CosignatureVerifier(Verifier):
-    """Verifies cosignatures of type 0x04, and that what they sign is a checkpoint."""
+    """Verifies cosignatures of type 0x04, and that the signed text is a checkpoint."""
 
     kind = SignatureType.ED25519_COSIGNATURE
     __slots__ = ("_key",)
@@ -42,7 +42,7 @@ class CosignatureVerifier(Verifier):
 
 
 class CosignatureSigner(Signer):
-    """Cosigns checkpoints with type 0x04, at a time that the caller states."""
+    """Cosigns checkpoints with type 0x04, at a time that the caller gives."""
 
     kind = SignatureType.ED25519_COSIGNATURE
     __slots__ = ("_key",)
@@ -53,13 +53,13 @@ class CosignatureSigner(Signer):
 
     @classmethod
     def from_seed(cls, name: str, seed: bytes) -> CosignatureSigner:
-        """A cosigner from a 32-byte seed. Raises NoteError."""
+        """Make a cosigner from a 32-byte seed. Raises NoteError."""
         return cls(name, Ed25519Key(seed))
 
     def sign(self, text: bytes, time_s: int = 0) -> bytes:
-        """Raises NoteError for a text that is no checkpoint or a time that is none."""
+        """Cosign a checkpoint text. Raises NoteError for another text, or an invalid time."""
         if time_s == 0:
-            raise NoteError("an Ed25519 cosignature states when it was made: give its time")
+            raise NoteError("an Ed25519 cosignature needs a time after 0 seconds")
         timestamp = encode_timestamp(time_s)
         checkpoint_to_sign(text)
         return timestamp + self._key.sign(_message(text, time_s))
@@ -72,14 +72,14 @@ class CosignatureSigner(Signer):
 
 
 def encode_timestamp(time_s: int) -> bytes:
-    """POSIX seconds as a u64. Raises NoteError out of 0 to 2^63-1."""
+    """Encode POSIX seconds as a u64. Raises NoteError outside of 0 to 2^63-1."""
     if not 0 <= time_s <= TIME_MAX_S:
-        raise NoteError(f"a cosignature's time is 0 to 2^63-1 seconds, not {time_s}")
+        raise NoteError(f"a cosignature's time must be 0 to 2^63-1 seconds, not {time_s}")
     return time_s.to_bytes(TIMESTAMP_BYTES, "big")
 
 
 def split_timestamp(name: str, blob: bytes, signature_bytes: int) -> tuple[int, bytes]:
-    """Time in seconds and signature of a cosignature's blob. Raises InvalidSignature."""
+    """Return time in seconds and signature of a cosignature's blob. Raises InvalidSignature."""
     if len(blob) != TIMESTAMP_BYTES + signature_bytes:
         raise InvalidSignature(
             f"the cosignature by {name!r} has {len(blob)} bytes, "
@@ -92,19 +92,21 @@ def split_timestamp(name: str, blob: bytes, signature_bytes: int) -> tuple[int, 
 
 
 def checkpoint_to_sign(text: bytes) -> TreeHead:
-    """The checkpoint a cosigner is about to sign. Raises NoteError."""
+    """Parse the checkpoint that a cosigner is about to sign. Raises NoteError."""
     try:
         return parse_checkpoint(text)
     except CheckpointError as error:
-        raise NoteError(f"a cosignature is for checkpoints only: {error}") from None
+        raise NoteError(f"only a checkpoint can be cosigned: {error}") from None
 
 
 def signed_checkpoint(name: str, text: bytes) -> TreeHead:
-    """The checkpoint under a cosignature. Raises InvalidSignature where it is none."""
+    """Parse the checkpoint under a cosignature. Raises InvalidSignature for any other text."""
     try:
         return parse_checkpoint(text)
     except CheckpointError as error:
-        raise InvalidSignature(f"{name!r} cosigned what is no checkpoint: {error}") from None
+        raise InvalidSignature(
+            f"{name!r} cosigned a text that is not a checkpoint: {error}"
+        ) from None
 
 
 def _message(text: bytes, time_s: int) -> bytes:

@@ -19,7 +19,7 @@ SIGNATURE_BYTES: Final = 64
 class Ed25519Key:
     """An Ed25519 private key, made once from its 32-byte seed (RFC 8032 section 5.1.5).
 
-    Shared by all signers of it: a log signs under as many names as it has trees.
+    Several signers share it: a log signs under as many names as it has trees.
     """
 
     __slots__ = ("_key", "public_key")
@@ -31,7 +31,7 @@ class Ed25519Key:
         self.public_key = self._key.public_key().public_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
-        """64 bytes, the same for the same message."""
+        """Return the signature: 64 bytes, deterministic."""
         return self._key.sign(message)
 
     def seed(self) -> bytes:
@@ -42,7 +42,7 @@ class Ed25519Key:
 
 
 def load_public_key(public_key: bytes) -> Ed25519PublicKey:
-    """Raises NoteError for bytes that are no Ed25519 public key."""
+    """Load an Ed25519 public key. Raises NoteError for bytes that are not one."""
     try:
         return Ed25519PublicKey.from_public_bytes(public_key)
     except ValueError:
@@ -52,7 +52,7 @@ def load_public_key(public_key: bytes) -> Ed25519PublicKey:
 
 
 def check_signature(key: Ed25519PublicKey, name: str, signature: bytes, message: bytes) -> None:
-    """Raises InvalidSignature, naming the key."""
+    """Verify a signature. Raises InvalidSignature, which names the key."""
     try:
         key.verify(signature, message)
     except _DoesNotVerify:
@@ -74,7 +74,7 @@ class Ed25519Verifier(Verifier):
 
 
 class Ed25519Signer(Signer):
-    """Signs note texts with type 0x01. Cheap to make from a key that is shared."""
+    """Signs note texts with type 0x01. Cheap to make from a shared key."""
 
     kind = SignatureType.ED25519
     __slots__ = ("_key",)
@@ -85,10 +85,10 @@ class Ed25519Signer(Signer):
 
     @classmethod
     def from_seed(cls, name: str, seed: bytes) -> Ed25519Signer:
-        """A signer from a 32-byte seed. Raises NoteError."""
+        """Make a signer from a 32-byte seed. Raises NoteError."""
         return cls(name, Ed25519Key(seed))
 
-    def sign(self, text: bytes, time_s: int = 0) -> bytes:  # noqa: ARG002 - states no time
+    def sign(self, text: bytes, time_s: int = 0) -> bytes:  # noqa: ARG002 - type has no time
         return self._key.sign(text)
 
     def verifier(self) -> Ed25519Verifier:

@@ -1,4 +1,4 @@
-"""What every key of a note has: a name, an id, and a way to sign or to verify."""
+"""The base classes of note keys: a name, a key id, and the operation to sign or verify."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ledger.note.signature import (
 
 
 class Verifier(ABC):
-    """A public key under a name; two are equal when both are.
+    """A public key under a name; verifiers are equal if type, name and key are.
 
-    Raises NoteError for a name that is no key name or a key of a wrong form.
+    Raises NoteError for an invalid key name or a malformed key.
     """
 
     kind: ClassVar[SignatureType]
@@ -32,14 +32,14 @@ class Verifier(ABC):
 
     @abstractmethod
     def verify(self, text: bytes, blob: bytes) -> int | None:
-        """Hold a signature line's blob against a note text.
+        """Verify a signature line's blob over a note text.
 
-        Returns the POSIX time that the signature states in seconds, None for a
-        type that states none. Raises InvalidSignature.
+        Returns the signature's POSIX time in seconds, None for a type without a
+        time. Raises InvalidSignature.
         """
 
     def vkey(self) -> str:
-        """The key as text: ``name+hex(key id)+base64(type || public key)``."""
+        """Return the key as text: ``name+hex(key id)+base64(type || public key)``."""
         key = binascii.b2a_base64(bytes([self.kind]) + self.public_key, newline=False)
         return f"{self.name}+{self.key_id.hex()}+{key.decode()}"
 
@@ -59,48 +59,48 @@ class Verifier(ABC):
 
 
 class Signer(ABC):
-    """A private key under a name. It never shows in a repr."""
+    """A private key under a name. A repr never shows the key."""
 
     kind: ClassVar[SignatureType]
     __slots__ = ("_prefix", "key_id", "name")
 
     def __init__(self, name: str, public_key: bytes) -> None:
         self.name = name
-        # Kept ready: a log under thousands of names signs thousands of notes a second.
+        # Computed once: a log with thousands of names signs thousands of notes a second.
         self._prefix = line_prefix(name)
         self.key_id = key_id(name.encode(), self.kind, public_key)
 
     @abstractmethod
     def sign(self, text: bytes, time_s: int = 0) -> bytes:
-        """The blob of a signature line over a note text.
+        """Return the blob of a signature line over a note text.
 
-        ``time_s`` is the POSIX time in seconds that a cosignature states; a plain
-        Ed25519 signature states none. Raises NoteError for what it may not sign.
+        ``time_s`` is the POSIX time of a cosignature in seconds; a plain Ed25519
+        signature has no time. Raises NoteError for a text or time it must not sign.
         """
 
     @abstractmethod
     def verifier(self) -> Verifier:
-        """The public side of this key."""
+        """Return the public side of this key."""
 
     @abstractmethod
     def seed(self) -> bytes:
-        """The 32 secret bytes that make this key."""
+        """Return the 32 secret bytes from which this key is made."""
 
     def vkey(self) -> str:
-        """The public side as text, see :meth:`Verifier.vkey`."""
+        """Return the public side as text, see :meth:`Verifier.vkey`."""
         return self.verifier().vkey()
 
     def skey(self) -> str:
-        """The private key as text, ``PRIVATE+KEY+name+hex(key id)+base64(type || seed)``."""
+        """Return the private key as text, ``PRIVATE+KEY+name+hex(key id)+base64(type || seed)``."""
         key = binascii.b2a_base64(bytes([self.kind]) + self.seed(), newline=False)
         return f"PRIVATE+KEY+{self.name}+{self.key_id.hex()}+{key.decode()}"
 
     def line(self, text: bytes, time_s: int = 0) -> bytes:
-        """The whole signature line over a text, with its newline."""
+        """Return the whole signature line over a text, with its newline."""
         return self._prefix + encode_blob(self.key_id + self.sign(text, time_s))
 
     def signature(self, text: bytes, time_s: int = 0) -> NoteSignature:
-        """The signature line as a value."""
+        """Return the signature line as a value."""
         return NoteSignature(self.name, self.key_id, self.sign(text, time_s))
 
     def __repr__(self) -> str:

@@ -1,17 +1,17 @@
 """Cosignatures with ML-DSA-44, type 0x06 (C2SP tlog-cosignature, "ML-DSA-44 signed message").
 
-The blob is ``timestamp (u64) || ML-DSA-44 signature (2420)``. Signed, with an
-empty context (FIPS 204 section 5.2), is::
+The blob is ``timestamp (u64) || ML-DSA-44 signature (2420)``. The signature, with an
+empty context (FIPS 204 section 5.2), covers::
 
     "subtree/v1\\n\\0"       12 bytes
     cosigner_name           1 length byte, 1 to 255 bytes
     timestamp               u64
     log_origin              1 length byte, 1 to 255 bytes
-    start, end              u64 each; of a checkpoint, 0 and its size
+    start, end              u64 each; for a checkpoint, 0 and its size
     hash                    32 bytes, the root
 
-Extension lines of a checkpoint are no part of it, so a checkpoint that has some
-is neither signed nor accepted: who reads a note believes the whole of its text.
+It does not cover extension lines, so a checkpoint with extension lines is neither
+signed nor accepted: readers of a note trust its whole text.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _NO_MLDSA: Final = (
 def cosigned_message(
     cosigner_name: str, time_s: int, log_origin: str, start: int, end: int, root: bytes
 ) -> bytes:
-    """The ``cosigned_message`` structure. Raises NoteError for what it can't hold."""
+    """Build the ``cosigned_message`` structure. Raises NoteError for values it can't hold."""
     if not 0 <= start <= end <= SIZE_MAX:
-        raise NoteError(f"[{start}, {end}) is no range of leaves")
+        raise NoteError(f"[{start}, {end}) is not a range of leaves")
     if start == end and root != _EMPTY_ROOT:
-        raise NoteError("the root of no leaves is SHA-256 of nothing (RFC 6962 section 2.1)")
+        raise NoteError("the root of an empty tree must be SHA-256 of nothing (RFC 6962)")
     if start and time_s:
-        raise NoteError("a subtree that does not begin at 0 is signed without a time")
+        raise NoteError("a subtree that does not begin at 0 must be signed without a time")
     if len(root) != ROOT_BYTES:
         raise NoteError(f"a root hash has {ROOT_BYTES} bytes, not {len(root)}")
     return b"".join(
@@ -84,7 +84,7 @@ class MlDsaKey:
         self.public_key = self._key.public_key().public_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
-        """2420 bytes, hedged: other ones each time (FIPS 204 section 3.4)."""
+        """Return the signature: 2420 bytes, hedged, so different each time (FIPS 204, 3.4)."""
         return self._key.sign(message)
 
     def seed(self) -> bytes:
@@ -95,7 +95,7 @@ class MlDsaKey:
 
 
 def load_public_key(public_key: bytes) -> MLDSA44PublicKey:
-    """Raises NoteError for bytes that are no ML-DSA-44 public key."""
+    """Load an ML-DSA-44 public key. Raises NoteError for bytes that are not one."""
     try:
         return MLDSA44PublicKey.from_public_bytes(public_key)
     except ValueError:
@@ -107,7 +107,7 @@ def load_public_key(public_key: bytes) -> MLDSA44PublicKey:
 
 
 def check_signature(key: MLDSA44PublicKey, name: str, signature: bytes, message: bytes) -> None:
-    """Raises InvalidSignature, naming the key."""
+    """Verify a signature. Raises InvalidSignature, which names the key."""
     try:
         key.verify(signature, message)
     except (_DoesNotVerify, ValueError):
@@ -115,7 +115,7 @@ def check_signature(key: MLDSA44PublicKey, name: str, signature: bytes, message:
 
 
 class MlDsaVerifier(Verifier):
-    """Verifies cosignatures of type 0x06  without extension lines."""
+    """Verifies cosignatures of type 0x06, over checkpoints without extension lines."""
 
     kind = SignatureType.ML_DSA_44_COSIGNATURE
     __slots__ = ("_key",)
@@ -131,15 +131,17 @@ class MlDsaVerifier(Verifier):
         try:
             message = _checkpoint_message(self.name, time_s, checkpoint)
         except NoteError as error:
-            raise InvalidSignature(f"{self.name!r} can't have signed this: {error}") from None
+            raise InvalidSignature(
+                f"{self.name!r} can't have signed this checkpoint: {error}"
+            ) from None
         check_signature(self._key, self.name, signature, message)
         return time_s
 
 
 class MlDsaSigner(Signer):
-    """Cosigns checkpoints with type 0x06; a log signs its own with it too.
+    """Cosigns checkpoints with type 0x06; a log also signs its own checkpoints with it.
 
-    A time of 0 says nothing about the tree being the largest at that time.
+    A time of 0 makes no statement that the tree was the largest known at a time.
     """
 
     kind = SignatureType.ML_DSA_44_COSIGNATURE
@@ -152,11 +154,11 @@ class MlDsaSigner(Signer):
 
     @classmethod
     def from_seed(cls, name: str, seed: bytes) -> MlDsaSigner:
-        """A cosigner from a 32-byte seed. Raises NoteError."""
+        """Make a cosigner from a 32-byte seed. Raises NoteError."""
         return cls(name, MlDsaKey(seed))
 
     def sign(self, text: bytes, time_s: int = 0) -> bytes:
-        """Raises NoteError for a text that is no checkpoint, or one with extension lines."""
+        """Cosign a checkpoint. Raises NoteError for another text, or for extension lines."""
         message = _checkpoint_message(self.name, time_s, checkpoint_to_sign(text))
         return encode_timestamp(time_s) + self._key.sign(message)
 
@@ -173,11 +175,11 @@ def _checkpoint_message(name: str, time_s: int, checkpoint: TreeHead) -> bytes:
     return cosigned_message(name, time_s, checkpoint.origin, 0, checkpoint.size, checkpoint.root)
 
 
-def _opaque(content: bytes, what: str) -> bytes:
-    """A vector ``<1..2^8-1>`` of RFC 8446 section 3.4. Raises NoteError."""
+def _opaque(content: bytes, name: str) -> bytes:
+    """Encode a vector ``<1..2^8-1>`` of RFC 8446 section 3.4. Raises NoteError."""
     if not 1 <= len(content) <= ORIGIN_BYTES_MAX:
         raise NoteError(
-            f"an ML-DSA-44 cosignature needs a {what} of 1 to {ORIGIN_BYTES_MAX} bytes, "
+            f"an ML-DSA-44 cosignature needs a {name} of 1 to {ORIGIN_BYTES_MAX} bytes, "
             f"not {len(content)}"
         )
     return bytes([len(content)]) + content

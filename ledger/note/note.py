@@ -1,10 +1,10 @@
 """Signed notes: text, a blank line, signature lines (C2SP signed-note, "Format").
 
-UTF-8 without control characters but newlines. The text keeps its last newline;
-the last blank line of a note ends it. A signature of an unknown key is left
-aside, one of a known key must verify, and at least one must be there. The
-limits are those of Go's ``golang.org/x/mod/sumdb/note``, so what is opened here
-opens there.
+A note is UTF-8 without control characters other than newlines. The text keeps its
+last newline; the last blank line of a note ends it. A signature by an unknown key
+is ignored, every signature by a known key must verify, and at least one known key
+must have signed. The limits are those of Go's ``golang.org/x/mod/sumdb/note``, so
+that both read the same notes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note that was read and not verified: nothing in it may be believed."""
+    """A parsed note, unverified: its content must not be trusted."""
 
     text: bytes
     signatures: tuple[NoteSignature, ...]
 
 
 class VerifiedSignature(NamedTuple):
-    """A signature that verified, and the time it states (POSIX seconds) if its type states one."""
+    """A signature that verified, and its time (POSIX seconds; None for a type without a time)."""
 
     signature: NoteSignature
     verifier: Verifier
@@ -43,8 +43,8 @@ class VerifiedSignature(NamedTuple):
 class OpenedNote:
     """A note whose text at least one known key signed.
 
-    ``verified`` holds each known key once, by its first line; ``unknown`` the
-    signatures of keys that nobody named.
+    ``verified`` holds each known key once, by its first line; ``unknown`` holds
+    the signatures by all other keys.
     """
 
     text: bytes
@@ -53,16 +53,16 @@ class OpenedNote:
 
 
 def parse_note(data: bytes) -> Note:
-    """Read a note without verifying it. Raises NoteError for all that is not one."""
+    """Parse a note without verifying it. Raises NoteError for any other bytes."""
     text, lines = _split(data)
     return Note(text, tuple(map(parse_line, lines)))
 
 
 def open_note(data: bytes, verifiers: Iterable[Verifier]) -> OpenedNote:
-    """Read a note and verify every signature in it by a key that is known.
+    """Parse a note and verify every signature by a known key.
 
-    Raises NoteError for all that is not a note, InvalidSignature where a known
-    key's signature does not verify, UnsignedNote where no known key signed.
+    Raises NoteError for bytes that are not a note, InvalidSignature if a known
+    key's signature does not verify, UnsignedNote if no known key signed.
     """
     known = _by_identity(verifiers)
     note = parse_note(data)
@@ -74,7 +74,7 @@ def open_note(data: bytes, verifiers: Iterable[Verifier]) -> OpenedNote:
         if verifier is None:
             unknown.append(signature)
             continue
-        # Also where the key signed before: a bad line by a known key refuses the note.
+        # Repeated lines are verified too: one bad line by a known key refuses the note.
         time_s = verifier.verify(note.text, signature.blob)
         verified.setdefault(identity, VerifiedSignature(signature, verifier, time_s))
     if not verified:
@@ -83,10 +83,10 @@ def open_note(data: bytes, verifiers: Iterable[Verifier]) -> OpenedNote:
 
 
 def sign_note(text: bytes, signers: Sequence[Signer], time_s: int = 0) -> bytes:
-    """A note over the text, signed in the order of the signers.
+    """Make a note over the text, signed in the order of the signers.
 
-    ``time_s`` is what the cosignatures among them state. Raises NoteError for a
-    text that no note can hold, or no signer.
+    ``time_s`` is the time of the cosignatures among them. Raises NoteError for a
+    text that no note can hold, or without a signer.
     """
     check_text(text)
     if not 1 <= len(signers) <= SIGNATURES_MAX:
@@ -96,10 +96,10 @@ def sign_note(text: bytes, signers: Sequence[Signer], time_s: int = 0) -> bytes:
 
 
 def add_signatures(note: bytes, signatures: Iterable[NoteSignature]) -> bytes:
-    """The note with more signature lines behind its own, a line that it has already left out.
+    """Append signature lines to a note, except lines that it has already.
 
-    Nothing is verified. Raises NoteError for what is not a note, or would grow
-    into one too large.
+    Nothing is verified. Raises NoteError for bytes that are not a note, or if the
+    result is too large.
     """
     found = list(parse_note(note).signatures)
     added = []
@@ -113,16 +113,16 @@ def add_signatures(note: bytes, signatures: Iterable[NoteSignature]) -> bytes:
 
 
 def parse_signatures(lines: bytes) -> tuple[NoteSignature, ...]:
-    """Read signature lines that stand alone, each ended by a newline, as witnesses answer.
+    """Parse signature lines without a note, each ended by a newline: a witness's answer.
 
-    Raises NoteError; no line at all is one too few.
+    Raises NoteError, also if there is no line.
     """
     _check_characters(lines)
     return tuple(map(parse_line, _lines(lines)))
 
 
 def check_text(text: bytes) -> None:
-    """Raises NoteError for bytes that can't be a note's text."""
+    """Raise NoteError for bytes that can't be a note's text."""
     if not text.endswith(b"\n"):
         raise NoteError("the text of a note must end in a newline")
     _check_characters(text)
@@ -132,19 +132,19 @@ def _check_characters(data: bytes) -> None:
     if len(data) > NOTE_BYTES_MAX:
         raise NoteError(f"a note has at most {NOTE_BYTES_MAX} bytes, not {len(data)}")
     if _CONTROL.search(data):
-        raise NoteError("a note holds no control character but the newline")
+        raise NoteError("a note must not contain control characters other than newlines")
     try:
         data.decode()
     except UnicodeDecodeError:
-        raise NoteError("a note is UTF-8") from None
+        raise NoteError("a note must be UTF-8") from None
 
 
 def _split(data: bytes) -> tuple[bytes, list[bytes]]:
-    """Text and signature lines."""
+    """Return the text and the signature lines."""
     _check_characters(data)
     end = data.rfind(b"\n\n")
     if end < 0:
-        raise NoteError("a note is text, a blank line, and signature lines")
+        raise NoteError("a note must be text, a blank line, and signature lines")
     return data[: end + 1], _lines(data[end + 2 :])
 
 
@@ -155,7 +155,7 @@ def _lines(data: bytes) -> list[bytes]:
     if rest:
         raise NoteError("the last signature line of a note must end in a newline")
     if not lines:
-        raise NoteError("a note has at least one signature line")
+        raise NoteError("a note must have at least one signature line")
     return lines
 
 
@@ -164,8 +164,8 @@ def _by_identity(verifiers: Iterable[Verifier]) -> Mapping[tuple[str, bytes], Ve
     for verifier in verifiers:
         if known.setdefault((verifier.name, verifier.key_id), verifier) != verifier:
             raise NoteError(
-                f"two keys of {verifier.name!r} share the id {verifier.key_id.hex()}: no line can "
-                "tell which of them signed. Give one of them another name"
+                f"two keys of {verifier.name!r} share the id {verifier.key_id.hex()}, so no "
+                "signature line can say which key signed. Give one key another name"
             )
     return known
 

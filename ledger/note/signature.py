@@ -23,7 +23,7 @@ _NAME = re.compile(r"[^\s+\x00-\x1f]+")
 
 
 class SignatureType(IntEnum):
-    """The signature types that are read and written here, by their identifier byte."""
+    """The supported signature types, by their identifier byte."""
 
     ED25519 = 0x01
     ED25519_COSIGNATURE = 0x04
@@ -32,9 +32,9 @@ class SignatureType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class NoteSignature:
-    """One signature line: ``blob`` is what follows the 4-byte key id, never empty.
+    """One signature line: ``blob`` holds the bytes after the 4-byte key id, never empty.
 
-    Nothing is known of the key or of the blob's form until a verifier has looked.
+    The key and the form of the blob are unknown until a verifier checks them.
     """
 
     name: str
@@ -42,14 +42,14 @@ class NoteSignature:
     blob: bytes
 
     def line(self) -> bytes:
-        """The line in a note, with its newline."""
+        """Return the line of a note, with its newline."""
         return line_prefix(self.name) + encode_blob(self.key_id + self.blob)
 
 
 def key_name(name: str) -> bytes:
-    """The UTF-8 bytes of a key name. Raises NoteError for what is not one."""
+    """Return the UTF-8 bytes of a key name. Raises NoteError for an invalid name."""
     if not _NAME.fullmatch(name):
-        raise NoteError(f"{name!r} is no key name: it must have characters, and no space or '+'")
+        raise NoteError(f'{name!r} is not a key name: it must not be empty or have a space or "+"')
     try:
         return name.encode()
     except UnicodeEncodeError:
@@ -57,27 +57,29 @@ def key_name(name: str) -> bytes:
 
 
 def key_id(name: bytes, kind: SignatureType, public_key: bytes) -> bytes:
-    """The 4-byte id of a key under a name, as the specification recommends."""
+    """Return the 4-byte id of a key under a name, as the specification recommends."""
     return sha256(name + b"\n" + kind.to_bytes(1, "big") + public_key).digest()[:KEY_ID_BYTES]
 
 
 def line_prefix(name: str) -> bytes:
-    """What stands in a signature line before the base64. Raises NoteError."""
+    """Return the part of a signature line before the base64. Raises NoteError."""
     return LINE_START + key_name(name) + b" "
 
 
 def encode_blob(blob: bytes) -> bytes:
-    """Base64 and the newline that ends a signature line."""
+    """Return the base64 and the newline that end a signature line."""
     return binascii.b2a_base64(blob)
 
 
 def parse_line(line: bytes) -> NoteSignature:
-    """Read one signature line, without its newline. Raises NoteError."""
+    """Parse one signature line, without its newline. Raises NoteError."""
     if not line.startswith(LINE_START):
-        raise NoteError("a signature line begins with an em dash and a space")
+        raise NoteError("a signature line must begin with an em dash and a space")
     name, space, encoded = line.removeprefix(LINE_START).partition(b" ")
     if not space:
-        raise NoteError("a signature line is an em dash, a key name and base64, one space between")
+        raise NoteError(
+            "a signature line must be an em dash, a key name and base64, separated by single spaces"
+        )
     try:
         text = name.decode()
     except UnicodeDecodeError:
@@ -85,20 +87,23 @@ def parse_line(line: bytes) -> NoteSignature:
     key_name(text)
     blob = decode_base64(encoded, f"the signature of {text!r}")
     if len(blob) <= KEY_ID_BYTES:
-        raise NoteError(f"the signature of {text!r} ends before it begins: {len(blob)} bytes")
+        raise NoteError(
+            f"the signature of {text!r} is cut short: it has {len(blob)} bytes in all, "
+            f"and the key id alone takes {KEY_ID_BYTES}"
+        )
     return NoteSignature(text, blob[:KEY_ID_BYTES], blob[KEY_ID_BYTES:])
 
 
-def decode_base64(encoded: bytes, what: str) -> bytes:
-    """RFC 4648 section 4, padded, and no second spelling of the same bytes.
+def decode_base64(encoded: bytes, name: str) -> bytes:
+    """Decode base64 (RFC 4648 section 4), padded, in its one canonical spelling.
 
-    Raises NoteError, naming what it was.
+    Raises NoteError; ``name`` names the value in the message.
     """
     try:
         decoded = binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError:
-        raise NoteError(f"{what} is not base64") from None
-    # Bits that padding leaves unused must be zero, or a note had many spellings.
+        raise NoteError(f"{name} is not base64") from None
+    # Bits that padding leaves unused must be zero, or one note would have many spellings.
     if binascii.b2a_base64(decoded, newline=False) != encoded:
-        raise NoteError(f"{what} is not base64 in its one canonical spelling")
+        raise NoteError(f"{name} is not canonical base64: unused bits at its end are set")
     return decoded

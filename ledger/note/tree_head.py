@@ -1,7 +1,8 @@
 """The text of a checkpoint: a log's tree head (C2SP tlog-checkpoint, "Note text").
 
-``ledger.checkpoint`` is where to import it from: it also opens signed ones. It
-stands here because a cosignature signs what a checkpoint says, not any text.
+Import it from ``ledger.checkpoint``, which also opens signed checkpoints. It is
+defined here because cosigning needs it: a cosignature signs a checkpoint's
+values, not any text.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from ledger.note.signature import decode_base64
 
 ROOT_BYTES: Final = 32
 SIZE_MAX: Final = 2**63 - 1
-"""Larger sizes fit no log that is read with signed 64-bit integers."""
+"""Readers with signed 64-bit integers can't represent larger sizes."""
 EXTENSIONS_MAX: Final = 64
 ORIGIN_BYTES_MAX: Final = 255
-"""What the cosigned message of type 0x06 can name (C2SP tlog-cosignature)."""
+"""Limit of the cosigned message of type 0x06 (C2SP tlog-cosignature)."""
 _SIZE = re.compile(rb"0|[1-9][0-9]{0,18}")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
@@ -28,7 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 class TreeHead:
     """A tree head: the log's origin, its size in leaves, its 32-byte RFC 6962 root.
 
-    Extension lines are opaque, and part of no ML-DSA-44 signature. Raises
+    Extension lines are opaque; ML-DSA-44 signatures do not cover them. Raises
     CheckpointError for values that no checkpoint can hold.
     """
 
@@ -49,22 +50,22 @@ class TreeHead:
             _check_line(extension, "extension line")
 
     def text(self) -> bytes:
-        """The note text, with the newline at its end."""
+        """Return the note text, with the newline at its end."""
         root = binascii.b2a_base64(self.root, newline=False).decode()
         return "\n".join((self.origin, str(self.size), root, *self.extensions, "")).encode()
 
 
 def parse_checkpoint(text: bytes) -> TreeHead:
-    """Read a note text as a checkpoint. Raises CheckpointError for any other text."""
+    """Parse a note text as a checkpoint. Raises CheckpointError for any other text."""
     *lines, rest = text.split(b"\n", EXTENSIONS_MAX + 4)
     if rest or len(lines) < 3:
         raise CheckpointError(
-            "a checkpoint is at least three lines, each ended by a newline: origin, size and root; "
-            f"of extension lines it has at most {EXTENSIONS_MAX}"
+            "a checkpoint must have three lines, each ended by a newline: origin, size and root; "
+            f"at most {EXTENSIONS_MAX} extension lines may follow"
         )
     origin, size, root, *extensions = lines
     if not _SIZE.fullmatch(size):
-        raise CheckpointError("the second line of a checkpoint is its size, in decimal digits")
+        raise CheckpointError("the second line of a checkpoint must be its size in decimal digits")
     try:
         return TreeHead(
             origin.decode(),
@@ -73,19 +74,19 @@ def parse_checkpoint(text: bytes) -> TreeHead:
             tuple(extension.decode() for extension in extensions),
         )
     except UnicodeDecodeError:
-        raise CheckpointError("a checkpoint is UTF-8") from None
+        raise CheckpointError("a checkpoint must be UTF-8") from None
     except NoteError as error:
         raise CheckpointError(str(error)) from None
 
 
-def _check_line(line: str, what: str) -> None:
+def _check_line(line: str, name: str) -> None:
     if not line:
-        raise CheckpointError(f"the {what} of a checkpoint must not be empty")
+        raise CheckpointError(f"the {name} of a checkpoint must not be empty")
     if _CONTROL.search(line):
-        raise CheckpointError(f"the {what} of a checkpoint holds a newline or control character")
+        raise CheckpointError(f"the {name} of a checkpoint holds a newline or control character")
     try:
         line.encode()
     except UnicodeEncodeError:
         raise CheckpointError(
-            f"the {what} of a checkpoint holds half of a surrogate pair"
+            f"the {name} of a checkpoint holds half of a surrogate pair"
         ) from None

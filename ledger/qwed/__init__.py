@@ -1,4 +1,4 @@
-"""QWED's audit log: its rows, their four hashed forms, and what verifies them.
+"""QWED's audit log: its rows, their four hashed forms, and their verification.
 
 QWED keeps a trail per organization in a table ``verificationlog``. A row's
 ``entry_hash`` is SHA-256, in hex, over JSON with sorted keys and Python's default
@@ -13,11 +13,11 @@ current
     domain, is_verified, organization_id, previous_hash, query, raw_llm_output,
     result, timestamp, user_id
 legacy
-    the same without ``raw_llm_output``: what a row stores there is not protected
+    the same without ``raw_llm_output``, which is not protected in such a row
 
 A form is accepted only for a row whose other columns of QWED 8 are null.
 
-``result`` enters as the JSON value, ``timestamp`` as ISO 8601, and
+``result`` is hashed as the JSON value, ``timestamp`` as ISO 8601, and
 ``hmac_signature`` is HMAC-SHA256, in hex, over the hex text of ``entry_hash``.
 ``previous_hash`` is the hash of the organization's row with the next lower id.
 """

@@ -1,4 +1,4 @@
-"""A QWED row as the Quire event that carries it on, and the event that corrects its verdict.
+"""The Quire event that imports a QWED row, and the event that corrects its verdict.
 
 ::
 
@@ -9,7 +9,7 @@
               "form": "admission", "caller", "current", "legacy" or null,
               "verdict": {"valid": …, "checks": {…}, "errors": […], "warnings": […]}}}
 
-A verdict that was wrong is corrected by a second event, which holds no content::
+A second event, which holds no content, corrects a wrong verdict::
 
     {"event_type": "qwed.corrected", "unique_key": "qwed:1:42:corrected:…",
      "action": "qwed:1:42", "outcome": …, "qwed": {"corrects": the record id of the first
@@ -17,12 +17,12 @@ A verdict that was wrong is corrected by a second event, which holds no content:
 
 The same row and verdict always give the same bytes, so sending it again is safe.
 
-Personal data: the row's user wrote its query and is who it tells of, so the user
-is ``actor`` and ``subject`` both. An org that seals encrypts the whole row under
-that user's key, and erasing ``qwed:user:7`` makes all of that user's rows
+Personal data: the row's user wrote its query and is the person concerned, so the
+user is both ``actor`` and ``subject``. An org that seals encrypts the whole row
+under that user's key, and erasing ``qwed:user:7`` makes all rows of that user
 unreadable. A row without a user is sealed under the org's key. ``action`` names
-the original row in the leaf, where it stays readable after an erasure. A correction
-names nobody: it must not bring back a person who was erased meanwhile.
+the original row in the leaf, where it remains readable after an erasure. A
+correction names no person: it must not bring back a person who has been erased.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ CORRECTION_TYPE: Final = "qwed.corrected"
 
 
 def row_reference(organization_id: int, row_id: int) -> str:
-    """The name of an original row: its ``unique_key`` and ``action``."""
+    """Return the reference to an original row: its ``unique_key`` and ``action``."""
     return f"qwed:{organization_id}:{row_id}"
 
 
 def referenced_row(organization_id: int, reference: str | None) -> int | None:
-    """The row id that a reference of this organization names, None for any other text."""
+    """Return the row id in a reference of this organization, None for any other text."""
     _, _, row_id = (reference or "").rpartition(":")
     if row_id.isdecimal() and reference == row_reference(organization_id, int(row_id)):
         return int(row_id)
@@ -56,7 +56,7 @@ def referenced_row(organization_id: int, reference: str | None) -> int | None:
 
 
 def imported_event(organization_id: int, row: QwedRow, verdict: QwedVerdict) -> dict[str, Any]:
-    """The event for a row of this QWED organization's trail."""
+    """Return the event for a row of this QWED organization's trail."""
     user = f"qwed:user:{row.user_id}" if type(row.user_id) is int else None
     reference = row_reference(organization_id, row.id)
     return {
@@ -80,7 +80,10 @@ def imported_event(organization_id: int, row: QwedRow, verdict: QwedVerdict) -> 
 def correcting_event(
     organization_id: int, corrected_record: str, verdict: QwedVerdict
 ) -> dict[str, Any]:
-    """The event that replaces the verdict of an imported row; ``corrected_record`` carries the row."""
+    """Return the event that replaces an imported row's verdict.
+
+    ``corrected_record`` is the record id of the entry that imported the row.
+    """
     reference = row_reference(organization_id, verdict.row_id)
     judgement = {
         "corrects": corrected_record,
@@ -107,7 +110,7 @@ def _verdict_members(verdict: QwedVerdict) -> dict[str, Any]:
 
 
 def claimed_time(timestamp: Column) -> str | None:
-    """The row's time as RFC 3339; QWED's clock is UTC. None for what is no time."""
+    """Return the row's time as RFC 3339 (QWED's clock is UTC), None if it is not a time."""
     if not isinstance(timestamp, str):
         return None
     try:
@@ -120,12 +123,12 @@ def claimed_time(timestamp: Column) -> str | None:
 
 
 def json_columns(columns: Mapping[str, Column]) -> dict[str, object]:
-    """The columns as JSON holds them."""
+    """Return the columns as JSON values."""
     return {name: _json_value(value) for name, value in columns.items()}
 
 
 def _json_value(value: Column) -> object:
-    """The value itself, or for what JSON has no value for an object that holds it."""
+    """Return the value itself, or an object that encodes a value that JSON does not have."""
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""A row as an earlier import recorded it: whether it is the same row, and judged rightly."""
+"""A row recorded by an earlier import, and its comparison with the present row and verdict."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from ledger.qwed.verdict import QwedVerdict
 
 @dataclass(frozen=True, slots=True)
 class RecordedVerdict:
-    """A verdict as an entry holds it: its word, and the names of the checks that hold."""
+    """A verdict recorded in an entry: its outcome, and the names of the checks that passed."""
 
     outcome: str | None
-    held: frozenset[str]
+    passed: frozenset[str]
 
     @classmethod
     def recorded(cls, outcome: str | None, payload: object) -> RecordedVerdict:
-        """From an entry's ``outcome`` and its payload, None where that can't be read."""
+        """Read an entry's ``outcome`` and payload; the payload is None if it can't be read."""
         checks = _member(_member(_member(payload, "qwed"), "verdict"), "checks")
-        held = checks.items() if isinstance(checks, Mapping) else ()
-        return cls(outcome, frozenset(name for name, holds in held if holds is True))
+        return cls(outcome, _passed(checks if isinstance(checks, Mapping) else {}))
 
     def corrected_by(self, verdict: QwedVerdict) -> bool:
-        """Whether the verdict replaces this one.
+        """Return whether the verdict replaces this one.
 
-        Only a broken row is judged again. It stays broken while no further check
-        holds, so that imports with one secret and with another don't take turns.
+        Only a broken row is judged again. It stays broken unless a further check
+        passes, so that alternating imports with two secrets do not alternate the
+        verdict.
         """
         if self.outcome != "broken":
             return False
-        held = frozenset(name for name, holds in verdict.checks.items() if holds is True)
-        return verdict.outcome != "broken" or held > self.held
+        return verdict.outcome != "broken" or _passed(verdict.checks) > self.passed
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedRow:
-    """A row that an org holds. ``row`` is None where the payload can't be read: it was erased."""
+    """A row that an org has imported. ``row`` is None if its payload was erased."""
 
     row_id: int
     record_id: str
@@ -57,12 +56,12 @@ class ImportedRow:
         outcome: str | None,
         payload: object,
     ) -> ImportedRow:
-        """From an imported entry's fields and its payload."""
+        """Read an imported entry's fields and payload."""
         judgement = RecordedVerdict.recorded(outcome, payload)
-        return cls(row_id, record_id, timestamp, judgement, _kept_row(payload))
+        return cls(row_id, record_id, timestamp, judgement, _imported_columns(payload))
 
     def is_row(self, row: QwedRow) -> bool:
-        """Whether this is the row: by hash, without one by content, when erased by its time."""
+        """Compare the rows by hash, by content if there is no hash, by time if erased."""
         if self.row is None:
             return _instant(self.timestamp) == _instant(claimed_time(row.timestamp))
         if isinstance(self.row.entry_hash, str) and self.row.entry_hash:
@@ -70,12 +69,16 @@ class ImportedRow:
         return self.has_content(row)
 
     def has_content(self, row: QwedRow) -> bool:
-        """Whether every column that QWED knows is as it was imported; False when erased."""
-        again = QwedRow.from_columns(json_columns(row.columns))
-        return self.row is not None and _comparable(self.row) == _comparable(again)
+        """Return whether all columns known to QWED equal the imported ones; False if erased."""
+        present = QwedRow.from_columns(json_columns(row.columns))
+        return self.row is not None and _comparable(self.row) == _comparable(present)
 
 
-def _kept_row(payload: object) -> QwedRow | None:
+def _passed(checks: Mapping[str, object]) -> frozenset[str]:
+    return frozenset(name for name, answer in checks.items() if answer is True)
+
+
+def _imported_columns(payload: object) -> QwedRow | None:
     columns = _member(_member(payload, "qwed"), "row")
     if not isinstance(columns, dict):
         return None
@@ -90,7 +93,7 @@ def _member(value: object, name: str) -> Any:
 
 
 def _comparable(row: QwedRow) -> QwedRow:
-    # A database that was moved may have columns with a time zone now.
+    # After a database was moved, its columns may have a time zone.
     timestamp: Column = row.timestamp
     if isinstance(timestamp, str):
         timestamp = timestamp.removesuffix("+00:00")

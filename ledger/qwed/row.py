@@ -1,4 +1,4 @@
-"""A row of QWED's audit table, and the text that its hash is taken over."""
+"""A row of QWED's audit table, and the text that its hash covers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HASHED_COLUMNS: Final[Mapping[Form, tuple[str, ...]]] = {
     "current": (*_LEGACY_COLUMNS, "raw_llm_output"),
     "legacy": _LEGACY_COLUMNS,
 }
-"""The fields that each form hashes: 12, 11, 9 and 8 of them."""
+"""The fields that each form hashes: 12, 11, 9 and 8."""
 
 _STORED_TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:(Z)|([+-]\d\d)(?::?(\d\d))?)?",
@@ -62,16 +62,16 @@ _POSTGRES_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?(
 
 
 class MalformedQwedRow(FormatError):
-    """A row whose hashed text can't be built: a column missing, or a value that is not JSON."""
+    """A row whose hashed text can't be built: a column is missing, or a value is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class QwedRow:
-    """One row, as QWED hashes it; ``columns`` keeps every stored column as it was read.
+    """One row as QWED hashes it; ``columns`` keeps every stored column unchanged.
 
     ``timestamp`` is ISO 8601, ``is_verified`` a bool, ``result`` the stored JSON
-    text. A value of another type can stand in any field but ``id``: it is what
-    someone stored there, and it fails the hash.
+    text. Any field but ``id`` can have a value of another type, if the table holds
+    one; such a row fails the hash.
     """
 
     id: int
@@ -93,19 +93,19 @@ class QwedRow:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any]) -> QwedRow:
-        """A row from its stored columns, with the stored time and flag brought to hashed form.
+        """Make a row from its stored columns; time and flag are converted to their hashed form.
 
-        Raises MalformedQwedRow where a column is missing or ``id`` is no integer.
+        Raises MalformedQwedRow if a column is missing or ``id`` is not an integer.
         """
         missing = [name for name in REQUIRED_COLUMNS if name not in columns]
         if missing:
             raise MalformedQwedRow(f"a QWED audit row lacks the columns {', '.join(missing)}")
         hashed: dict[str, Any] = {name: columns[name] for name in REQUIRED_COLUMNS}
         if type(hashed["id"]) is not int:
-            raise MalformedQwedRow(f"a QWED audit row has {hashed['id']!r} for an id, no integer")
+            raise MalformedQwedRow("a QWED audit row has an id that is not an integer")
         if isinstance(hashed["timestamp"], str):
             hashed["timestamp"] = iso_time(hashed["timestamp"])
-        # SQLite has no booleans. Anything but 0 and 1 stays, and fails the hash.
+        # SQLite has no booleans. Other values than 0 and 1 remain, and fail the hash.
         if hashed["is_verified"] in (0, 1):
             hashed["is_verified"] = bool(hashed["is_verified"])
         hashed |= {name: columns.get(name) for name in LATER_COLUMNS}
@@ -113,7 +113,7 @@ class QwedRow:
 
     @property
     def written_by_qwed_8(self) -> bool:
-        """Whether a column is set that only QWED 8 writes, which chains all its rows."""
+        """Whether a column is set that only QWED 8 writes; QWED 8 chains all its rows."""
         return (self.api_key_id, self.verifier_version, self.admission) != (None, None, None)
 
     @property
@@ -127,9 +127,9 @@ class QwedRow:
 
 
 def iso_time(stored: str) -> str:
-    """A stored time (``2026-05-08 00:00:00.000000``) in the ISO 8601 form that is hashed.
+    """Convert a stored time (``2026-05-08 00:00:00.000000``) to the hashed ISO 8601 form.
 
-    Text that is no such time comes back unchanged; its row then fails the hash.
+    Other text is returned unchanged; its row then fails the hash.
     """
     match = _STORED_TIME.fullmatch(stored)
     if match is None:
@@ -143,10 +143,10 @@ def iso_time(stored: str) -> str:
 
 
 def time_as_stored(columns: Mapping[str, Column]) -> bool:
-    """Whether a row's stored time reads as its database writes times, in UTC.
+    """Return whether a row's stored time has its database's own notation, in UTC.
 
     Other notations of the same instant give the same hash. Only PostgreSQL has
-    booleans, so the flag tells the databases apart.
+    booleans, so the type of the flag identifies the database.
     """
     stored = columns.get("timestamp")
     notation = _POSTGRES_TIME if isinstance(columns.get("is_verified"), bool) else _SQLITE_TIME
@@ -154,7 +154,7 @@ def time_as_stored(columns: Mapping[str, Column]) -> bool:
 
 
 def canonical_json(fields: Mapping[str, object]) -> str:
-    """The text that QWED hashes. Raises MalformedQwedRow for a value that is not JSON."""
+    """Return the text that QWED hashes. Raises MalformedQwedRow for a value that is not JSON."""
     try:
         return json.dumps(fields, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
@@ -162,20 +162,20 @@ def canonical_json(fields: Mapping[str, object]) -> str:
 
 
 def hash_fields(fields: Mapping[str, object]) -> str:
-    """The ``entry_hash`` of fields in either form: 64 hex digits."""
+    """Return the ``entry_hash`` of the fields of any form: 64 hex digits."""
     return hashlib.sha256(canonical_json(fields).encode("ascii")).hexdigest()
 
 
 def sign_hash(secret: bytes, entry_hash: str) -> str:
-    """The ``hmac_signature`` over an ``entry_hash``: 64 hex digits (RFC 2104)."""
+    """Return the ``hmac_signature`` over an ``entry_hash``: 64 hex digits (RFC 2104)."""
     return hmac.digest(secret, entry_hash.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def decode_result(stored: object) -> object:
-    """The JSON value of a stored result.
+    """Return the JSON value of a stored result.
 
-    A key that stands twice in one object is refused: the hash would cover one of
-    the two values only. Raises MalformedQwedRow.
+    Raises MalformedQwedRow, also for an object with a repeated key: the hash would
+    cover only one of its two values.
     """
     reason = "it is not text"
     if isinstance(stored, str):
@@ -189,16 +189,16 @@ def decode_result(stored: object) -> object:
 
 
 def possible_hashes(row: QwedRow, result: object) -> Iterator[tuple[Form, str]]:
-    """The hashes the row may rightly carry, the likeliest first.
+    """Yield the hashes that are valid for the row, the likeliest first.
 
-    A column without a time zone loses the offset that was hashed, and one with it
-    adds an offset, so the same instant is tried in both notations.
+    A column without a time zone loses the offset that was hashed, and a column with
+    a time zone adds an offset, so both notations of the instant are tried.
     Raises MalformedQwedRow for a value that is not JSON.
     """
     forms = possible_forms(row)
     notations = _notations(row.timestamp)
     if row.written_by_qwed_8:
-        notations = notations[::-1]  # its times have an offset when they are hashed
+        notations = notations[::-1]  # QWED 8 hashes times with an offset
     for timestamp in notations:
         hashed = {name: getattr(row, name) for name in HASHED_COLUMNS["admission"]}
         hashed |= {"result": result, "timestamp": timestamp}
@@ -207,10 +207,10 @@ def possible_hashes(row: QwedRow, result: object) -> Iterator[tuple[Form, str]]:
 
 
 def possible_forms(row: QwedRow) -> tuple[Form, ...]:
-    """The forms whose hash may be accepted for the row.
+    """Return the forms whose hash is acceptable for the row.
 
-    A form that leaves a column out is possible only while that column is null.
-    Else an older row could gain a caller or an admission that no hash covers.
+    A form that omits a column is possible only if that column is null. Otherwise
+    someone could add a caller or an admission, which no hash covers, to an older row.
     ``raw_llm_output`` is the exception: QWED stored it before it hashed it.
     """
     if not row.written_by_qwed_8:
@@ -227,7 +227,7 @@ def _notations(timestamp: Column) -> tuple[Column, ...]:
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    distinct = dict(pairs)
+    if len(distinct) != len(pairs):
         raise ValueError("a key stands twice in one object")
-    return found
+    return distinct

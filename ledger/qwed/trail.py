@@ -1,4 +1,4 @@
-"""What verifies a whole QWED trail: one pass, constant memory, on past every fault."""
+"""Verification of a whole QWED trail: one pass, constant memory, continuing after every fault."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_FAULTS_LISTED: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TrailEnd:
-    """What is known of a trail's end from elsewhere: a backup, an export, an earlier report.
+    """A trail's end as known from another source: a backup, an export, an earlier report.
 
-    ``count`` rows were there once, the last of them with ``entry_hash``. The trail
-    may have grown since.
+    The trail once had ``count`` rows, the last with ``entry_hash``. It may have grown
+    since.
     """
 
     count: int | None = None
@@ -32,11 +32,11 @@ NO_END: Final = TrailEnd()
 
 @dataclass(slots=True)
 class QwedReport:
-    """The verdict over a trail.
+    """The verdict on a trail.
 
-    ``errors`` names rows, ``trail_errors`` what is wrong with the trail as a whole.
-    ``complete`` says whether the known end was reached, and is ``"not_checked"``
-    where none was given: a trail that lost its last rows looks like a shorter one.
+    ``errors`` holds faults of rows, ``trail_errors`` faults of the whole trail.
+    ``complete`` states whether the known end was reached, and is ``"not_checked"``
+    without a known end: a trail that lost its last rows looks like a shorter trail.
     ``unsigned_entries`` were written before the chain began and can't be checked.
     """
 
@@ -55,21 +55,21 @@ class QwedReport:
 
     @property
     def verdict(self) -> TrailVerdict:
-        """Refuted: a row failed or is known to be missing. Incomplete: some can't be checked."""
+        """Refuted: a row failed or is known to be missing. Incomplete: rows can't be checked."""
         if self.failed_count or self.trail_errors:
             return "refuted"
         return "incomplete" if self.unsigned_count else "verified"
 
     @property
     def valid(self) -> bool:
-        """Every row was checked and holds, and nothing is known to be missing."""
+        """Whether every row was checked and is valid, and no row is known to be missing."""
         return self.verdict == "verified"
 
 
 class TrailVerifier:
-    """Takes an organization's rows in the order of their ids, one at a time.
+    """Verifies an organization's rows one at a time, in the order of their ids.
 
-    Holds only the row before in the chain; ``report`` is what was counted so far.
+    Keeps only the previous row of the chain; ``report`` counts the rows so far.
     Raises MissingKey without a secret.
     """
 
@@ -85,7 +85,7 @@ class TrailVerifier:
         self.report = QwedReport(organization_id)
 
     def check(self, row: QwedRow) -> QwedVerdict:
-        """The verdict over the next row, which is also counted into the report."""
+        """Return the verdict on the next row, and count it in the report."""
         verdict = verify_row(row, self._previous, self._secrets)
         if self._previous is not None or not row.outside_chain:
             self._previous = row
@@ -100,10 +100,10 @@ class TrailVerifier:
 
     @property
     def wrong_secrets(self) -> tuple[int, ...]:
-        """The places of the secrets that signed no row, where rows fail by their signature only.
+        """The indexes of the secrets that signed no row, if some rows fail by signature only.
 
-        Such a row has the hash of its content, so its secret is likelier to be wrong
-        than the row. A signature that was altered beside others that hold is a fault.
+        Such a row has the hash of its content, so a wrong secret is likelier than an
+        altered row. An altered signature among valid ones is a fault.
         """
         return tuple(sorted(self._unused)) if self._signature_faults else ()
 
@@ -119,20 +119,20 @@ class TrailVerifier:
             report.verified_entries += 1
         elif verdict.unsigned:
             report.unsigned_count += 1
-            _list(report.unsigned_entries, verdict.row_id)
+            _append_bounded(report.unsigned_entries, verdict.row_id)
         else:
             report.failed_count += 1
-            _list(report.failed_entries, verdict.row_id)
+            _append_bounded(report.failed_entries, verdict.row_id)
         for error in verdict.errors:
-            _list(report.errors, f"row {verdict.row_id}: {error}")
+            _append_bounded(report.errors, f"row {verdict.row_id}: {error}")
         for warning in verdict.warnings:
-            _list(report.warnings, f"row {verdict.row_id}: {warning}")
+            _append_bounded(report.warnings, f"row {verdict.row_id}: {warning}")
 
     def finish(self, *lost: str, changed: Iterable[str] = ()) -> QwedReport:
-        """The report, once no row is left.
+        """Complete and return the report after the last row.
 
-        ``lost`` is what the caller knows to be missing, ``changed`` what it knows to
-        have been otherwise.
+        ``lost`` describes rows that the caller knows to be missing, ``changed`` rows
+        that it knows to have been altered.
         """
         report = self.report
         missing = [*lost, *self._end_faults()]
@@ -151,7 +151,7 @@ class TrailVerifier:
                 "the trail was wiped, or never existed"
             )
         elif count is not None and total < count:
-            yield f"Trail cut short: {total} rows, where {count} were known"
+            yield f"Trail cut short: {total} rows, but {count} were known"
         if self._end.entry_hash is not None and not self._end_seen:
             yield (
                 f"Known head {self._end.entry_hash} is not in its place: "
@@ -167,7 +167,7 @@ def verify_trail(
 ) -> QwedReport:
     """Verify an organization's rows, given in the order of their ids.
 
-    Raises MissingKey without a secret; what the rows hold is in the report.
+    Raises MissingKey without a secret; faults of rows are in the report.
     """
     verifier = TrailVerifier(organization_id, secrets, end)
     for row in rows:
@@ -175,6 +175,6 @@ def verify_trail(
     return verifier.finish()
 
 
-def _list(faults: list[_T], fault: _T) -> None:
+def _append_bounded(faults: list[_T], fault: _T) -> None:
     if len(faults) < MAX_FAULTS_LISTED:
         faults.append(fault)

@@ -1,4 +1,4 @@
-"""What verifies one QWED row: its hash, its signature, its link to the row before."""
+"""Verification of one QWED row: its hash, its signature, its link to the previous row."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Check: TypeAlias = bool | Literal["not_checked"]
 
 @dataclass(frozen=True, slots=True)
 class QwedVerdict:
-    """What holds for one row. ``form`` is the form whose hash matched, or None.
+    """The verdict on one row. ``form`` is the form whose hash matched, or None.
 
-    A warning names a change that none of QWED's hashes covers; ``valid`` ignores it.
-    ``unsigned`` rows were written before the chain began: nothing of them can be
-    checked, so they are neither valid nor broken. ``secret`` is the place of the
-    secret that signed the row among those given, None where none of them did.
+    A warning names a change that QWED's hashes do not cover; ``valid`` ignores it.
+    ``unsigned`` rows were written before the chain began and can't be checked, so
+    they are neither valid nor broken. ``secret`` is the index of the given secret
+    that signed the row, None if none did.
     """
 
     row_id: int
@@ -59,7 +59,7 @@ class QwedVerdict:
 
     @property
     def checks(self) -> dict[str, Check]:
-        """The three checks by the names QWED gives them."""
+        """The three checks, by QWED's names."""
         if self.unsigned:
             return dict.fromkeys(("hash_valid", "signature_valid", "chain_valid"), "not_checked")
         return {
@@ -70,26 +70,26 @@ class QwedVerdict:
 
 
 def usable_secrets(secrets: Iterable[bytes]) -> tuple[bytes, ...]:
-    """The secrets a trail was signed with: several where QWED's was changed on the way.
+    """Return the secrets that signed a trail; several if QWED's secret was changed.
 
-    A short one is taken, for history can't be signed again with a better one.
-    No secret, or an empty one, raises MissingKey.
+    A short secret is accepted: history can't be signed again with a longer one.
+    Raises MissingKey without a secret, or for an empty one.
     """
-    kept = tuple(secrets)
-    if not kept or not all(kept):
+    usable = tuple(secrets)
+    if not usable or not all(usable):
         raise MissingKey(
             "QWED_AUDIT_SECRET_KEY must be set: the signatures of a QWED trail can only be "
             "checked with the secret that made them"
         )
-    return kept
+    return usable
 
 
 def verify_row(row: QwedRow, previous: QwedRow | None, secrets: Sequence[bytes]) -> QwedVerdict:
-    """Check a row against itself and the row before it in its organization.
+    """Check a row by itself and against the previous row of its organization.
 
-    ``previous`` is None where no row of the chain comes before: for the first row,
-    and for the first one after unsigned rows. Never raises over the content of a
-    row: its faults are in the verdict.
+    ``previous`` is None if the chain has no earlier row: for the first row, and for
+    the first row after unsigned rows. Faults of a row never raise: they are in the
+    verdict.
     """
     if previous is None and row.outside_chain:
         return _unsigned(row)
@@ -108,7 +108,7 @@ def verify_row(row: QwedRow, previous: QwedRow | None, secrets: Sequence[bytes])
 
 
 def _unsigned(row: QwedRow) -> QwedVerdict:
-    """The verdict on a row without hash, signature and link before the chain begins."""
+    """Return the verdict on a row without hash, signature and link, before the chain begins."""
     if not row.written_by_qwed_8:
         return QwedVerdict(row.id, None, False, False, (), unsigned=True)
     reason = (
@@ -134,8 +134,8 @@ def _matching_form(row: QwedRow, errors: list[str]) -> Form | None:
 
 
 def _unhashed_changes(row: QwedRow) -> Iterator[str]:
-    # QWED stores json.dumps(result) and hashes the value, not this text. It writes
-    # a result that it cut at 64,000 characters without escapes.
+    # QWED stores json.dumps(result) and hashes the value, not this text. A result that
+    # it cut at 64,000 characters is stored without escapes.
     result = decode_result(row.result)
     if row.result not in (json.dumps(result), json.dumps(result, ensure_ascii=False)):
         yield "Result holds the value that was hashed, in text that QWED did not write"
@@ -144,7 +144,7 @@ def _unhashed_changes(row: QwedRow) -> Iterator[str]:
 
 
 def _signing_secret(row: QwedRow, secrets: Sequence[bytes]) -> int | None:
-    """The place of the secret that signed the row's hash, None where none of them did."""
+    """Return the index of the secret that signed the row's hash, None if none did."""
     if not isinstance(row.entry_hash, str) or not isinstance(row.hmac_signature, str):
         return None
     if not row.entry_hash:

@@ -1,5 +1,5 @@
 """PostgreSQL: the only place that imports asyncpg.
 
-One module per table or flow, each with its SQL beside the code that runs it.
-Callers see the error tree of ledger.errors, never asyncpg's.
+One module per table or workflow, each with its SQL next to the code that runs it.
+Callers get the errors of ledger.errors, never asyncpg's.
 """

@@ -1,7 +1,7 @@
-"""What the archive reads of trails and signed trees, and the account of what is archived.
+"""The archiver's reads of trails and signed trees, and its accounts of archived data.
 
-All that is read here is only ever added to, so no snapshot is held while objects are on their
-way to a target: it would keep the database from tidying up behind appends.
+The tables read here are append-only, so no snapshot is held while objects are written to a
+target: a snapshot would keep the database from vacuuming behind appends.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ledger.storage.tree_out import MAX_NOTE_BYTES, MAX_TOKEN_BYTES
 from ledger.storage.trees import ANCHOR_LOG
 
 CHANNEL: Final = "quire_archive"
-"""Notified with the id of an org that is to be archived at once."""
+"""Channel whose notifications hold the id of an org to archive at once."""
 ARCHIVER_LOCK: Final = 7_305_804_404
 MAX_PAYLOAD_BYTES: Final = (64 << 20) + 1024
-"""What a payload can have, with its seal."""
+"""Largest size of a stored payload, including its seal."""
 MAX_DUE: Final = 1_000
 
 ARCHIVED: Final = """
@@ -34,8 +34,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"""
 TOTALS: Final = """
 SELECT coalesce(sum(objects), 0)::bigint, coalesce(sum(bytes), 0)::bigint
 FROM archived WHERE target = $1 AND org_id = $2"""
-# One probe of each index per org; those that waited longest come first. Leaves of the anchor log
-# count once its archive has them.
+# One probe of each index per org; the orgs that waited longest come first. Leaves of the anchor
+# log count only once the anchor log's archive has them.
 DUE: Final = f"""
 SELECT t.org_id FROM trees t
 LEFT JOIN LATERAL (
@@ -66,7 +66,7 @@ _NOTE: Final = f"CASE WHEN octet_length(note) <= {MAX_NOTE_BYTES} THEN note END"
 CHECKPOINTS: Final = f"""
 SELECT size, {_NOTE}, signed_at FROM checkpoints
 WHERE org_id = $1 AND size > $2 AND size <= $3 ORDER BY size LIMIT $4"""
-# The one to archive next: the largest within reach, or the next one where none is.
+# The checkpoint to archive next: the largest within reach, or the next larger one.
 NEXT_CHECKPOINT: Final = f"""
 (SELECT size, {_NOTE}, signed_at FROM checkpoints
  WHERE org_id = $1 AND size > $2 AND size <= $3 ORDER BY size DESC LIMIT 1)
@@ -115,7 +115,7 @@ VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"""
 
 
 class ArchivedUpTo(NamedTuple):
-    """Everything up to the checkpoint of ``size`` is archived, and anchor leaves below ``leaves``."""
+    """The archived part: all up to the checkpoint of ``size``, anchor leaves below ``leaves``."""
 
     size: int
     leaves: int
@@ -124,7 +124,7 @@ class ArchivedUpTo(NamedTuple):
 
 
 class SignedRow(NamedTuple):
-    """A checkpoint as it is stored; ``note`` None where it is too long to be one."""
+    """A stored checkpoint; ``note`` is None if it is too long to be valid."""
 
     size: int
     note: bytes | None
@@ -132,7 +132,7 @@ class SignedRow(NamedTuple):
 
 
 class AttestedRow(NamedTuple):
-    """A token (``witness`` empty) or signature line, None where it is too long to be one."""
+    """A token (``witness`` empty) or signature line; ``data`` is None if too long to be valid."""
 
     size: int
     added_at: datetime
@@ -141,7 +141,7 @@ class AttestedRow(NamedTuple):
 
 
 async def archived(database: Database, target: str, org_id: int) -> ArchivedUpTo | None:
-    """How far the org is archived in this target."""
+    """Return how far the org is archived in this target, None if nothing is archived."""
     row = await database.fetchrow(ARCHIVED, target, org_id)
     return None if row is None else ArchivedUpTo(*row)
 
@@ -151,21 +151,23 @@ async def add_archived(
     target: str,
     org_id: int,
     upto: tuple[int, int, bytes],
-    much: tuple[int, int],
+    cost: tuple[int, int],
 ) -> None:
-    """Account for what is stored now: (size, leaves, root), by so many (objects, bytes)."""
-    await database.execute(ADD_ARCHIVED, target, org_id, *upto, *much)
+    """Record that an org is archived up to (size, leaves, root), at a cost of (objects, bytes)."""
+    await database.execute(ADD_ARCHIVED, target, org_id, *upto, *cost)
     await database.execute(CLEAR_PROBLEM, target, org_id)
 
 
 async def totals(database: Database, target: str, org_id: int) -> tuple[int, int]:
-    """Objects and bytes that were archived of an org."""
+    """Return the number of archived objects and bytes of an org."""
     row = await database.fetchrow(TOTALS, target, org_id)
     return (0, 0) if row is None else (row[0], row[1])
 
 
 async def due(database: Database, target: str, pace_s: float, retry_s: float) -> list[int]:
-    """Orgs that have something new and were not archived, nor failed, so lately."""
+    """Return the orgs with new data, except those archived within ``pace_s`` or failed within
+    ``retry_s``.
+    """
     return [
         row[0]
         for row in await database.fetch(
@@ -175,27 +177,26 @@ async def due(database: Database, target: str, pace_s: float, retry_s: float) ->
 
 
 async def problem(database: Database, target: str, org_id: int) -> tuple[str, datetime] | None:
-    """What keeps an org from being archived, and since when."""
+    """Return the reason why an org can't be archived, and since when."""
     row = await database.fetchrow(PROBLEM, target, org_id)
     return None if row is None else (row[0], row[1])
 
 
 async def keep_problem(database: Database, target: str, org_id: int, reason: str) -> None:
-    """Keep why an org was not archived."""
-    told = storable(reason)
-    await database.execute(KEEP_PROBLEM, target, org_id, told)
+    """Store the reason why an org could not be archived."""
+    await database.execute(KEEP_PROBLEM, target, org_id, storable(reason))
 
 
 async def checkpoints(
     database: Database, org_id: int, above: int, until: int, limit: int
 ) -> list[SignedRow]:
-    """Checkpoints of sizes above ``above`` up to ``until``, smallest first."""
+    """Return the checkpoints of sizes above ``above`` up to ``until``, smallest first."""
     rows = await database.fetch(CHECKPOINTS, org_id, above, until, limit)
     return [SignedRow(*row) for row in rows]
 
 
 async def checkpoint_at(database: Database, org_id: int, size: int) -> SignedRow | None:
-    """The checkpoint of exactly this size."""
+    """Return the checkpoint of exactly this size, or None."""
     row = await database.fetchrow(CHECKPOINT_AT, org_id, size)
     return None if row is None else SignedRow(*row)
 
@@ -203,15 +204,18 @@ async def checkpoint_at(database: Database, org_id: int, size: int) -> SignedRow
 async def next_checkpoint(
     database: Database, org_id: int, size: int, reach: int
 ) -> SignedRow | None:
-    """The largest checkpoint beyond ``size`` by ``reach`` at most; else the next; None: no more."""
+    """Return the largest checkpoint above ``size`` within ``reach``, else the next larger one.
+
+    None if there is no larger checkpoint.
+    """
     row = await database.fetchrow(NEXT_CHECKPOINT, org_id, size, size + reach)
     return None if row is None else SignedRow(*row)
 
 
 async def leaves_end(database: Database, org_id: int, size: int, below: int) -> tuple[int, int]:
-    """Of checkpoints up to ``size``, the newest anchor leaf that has a place below ``below``.
+    """Find the newest anchor leaf with an index below ``below``, for checkpoints up to ``size``.
 
-    Returns the place after it and its checkpoint's size; (0, 0) where there is none.
+    Returns the index after it and its checkpoint's size; (0, 0) if there is none.
     """
     row = await database.fetchrow(NEWEST_LEAF, org_id, size, below) if below else None
     return (0, 0) if row is None else (row[0] + 1, row[1])
@@ -220,7 +224,7 @@ async def leaves_end(database: Database, org_id: int, size: int, below: int) -> 
 async def leaves_of(
     database: Database, org_id: int, sizes: tuple[int, int], first: int, limit: int
 ) -> list[tuple[int, int, bytes | None]]:
-    """Anchor leaves (idx, size, nonce) from ``first`` on, of checkpoints of these sizes."""
+    """Return anchor leaves (idx, size, nonce) from ``first`` on, of checkpoints of these sizes."""
     rows = await database.fetch(LEAVES_OF, org_id, *sizes, first, limit)
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -228,14 +232,14 @@ async def leaves_of(
 async def sizes_of_rows(
     database: Database, org_id: int, first: int, last: int
 ) -> list[tuple[int, int, bool]]:
-    """Of each entry: seq, bytes of leaf and payload, and whether they are within all limits."""
+    """Return for each entry: seq, bytes of leaf and payload, and whether both keep their limits."""
     limit = last - first + 2
     rows = await database.fetch(SIZES_OF_ROWS, org_id, first, last, limit)
     return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def rows(database: Database, org_id: int, first: int, last: int) -> list[StoredEntry]:
-    """The entries of these seqs that are there."""
+    """Return the stored entries of these seqs."""
     return [
         StoredEntry(*row)
         for row in await database.fetch(ROWS, org_id, first, last, last - first + 2)
@@ -243,7 +247,7 @@ async def rows(database: Database, org_id: int, first: int, last: int) -> list[S
 
 
 async def anchor_log(database: Database, first: int, last: int) -> list[tuple[int, bytes | None]]:
-    """Leaves of the anchor log with their index."""
+    """Return leaves of the anchor log with their index."""
     found = await database.fetch(ANCHOR_LEAVES, first, last, last - first + 1)
     return [(row[0], row[1]) for row in found]
 
@@ -251,7 +255,7 @@ async def anchor_log(database: Database, first: int, last: int) -> list[tuple[in
 async def new_attestations(
     database: Database, target: str, size: int, limit: int
 ) -> list[AttestedRow]:
-    """Tokens and cosignatures of anchors up to ``size`` that are not archived yet."""
+    """Return the tokens and cosignatures of anchors up to ``size`` that are not archived yet."""
     tokens = await database.fetch(NEW_TOKENS, target, size, limit)
     lines = await database.fetch(NEW_COSIGNATURES, target, size, limit)
     return [AttestedRow(row[0], row[1], "", row[2]) for row in tokens] + [
@@ -259,44 +263,47 @@ async def new_attestations(
     ]
 
 
-async def add_attestation(database: Database, target: str, one: AttestedRow) -> None:
-    """Account for a token or cosignature that is stored now."""
-    kind = "cosignature" if one.witness else "token"
-    await database.execute(ADD_ATTESTATION, target, kind, one.size, one.witness, one.added_at)
+async def add_attestation(database: Database, target: str, row: AttestedRow) -> None:
+    """Record that a token or cosignature is archived."""
+    kind = "cosignature" if row.witness else "token"
+    await database.execute(ADD_ATTESTATION, target, kind, row.size, row.witness, row.added_at)
 
 
 async def ask(database: Database, org_id: int) -> None:
-    """Ask the archiver to archive an org at once."""
+    """Request the archiver to archive an org at once."""
     await database.execute("SELECT pg_notify($1, $2)", CHANNEL, str(org_id))
 
 
 ARCHIVER: Final = "quire archiver"
-"""As which its session shows in pg_stat_activity."""
+"""The session's application name in pg_stat_activity."""
 
 
 class ArchiverLock:
-    """A session that keeps the lock, so that one process archives at a time."""
+    """A session that holds the advisory lock under which one process at a time archives."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @classmethod
     async def connect(cls, url: str) -> ArchiverLock:
-        """Raises DatabaseUnavailable."""
+        """Open the session. Raises DatabaseUnavailable."""
         return cls(await connect(url, name=ARCHIVER))
 
     async def take(self) -> bool:
-        """Take or keep it; False while another has it. Raises DatabaseUnavailable."""
+        """Acquire or keep the lock; False while another process holds it.
+
+        Raises DatabaseUnavailable.
+        """
         async with explained():
-            held: Any = await self._connection.fetchval(
+            acquired: Any = await self._connection.fetchval(
                 "SELECT pg_try_advisory_lock($1)", ARCHIVER_LOCK
             )
-        return bool(held)
+        return bool(acquired)
 
     async def holder(self) -> str:
-        """Who has it instead, in words."""
+        """Describe the session that holds the lock."""
         return await holders(self._connection, ARCHIVER_LOCK)
 
     def close(self) -> None:
-        """Let it go."""
+        """Release the lock by closing the session."""
         self._connection.terminate()

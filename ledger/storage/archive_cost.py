@@ -1,7 +1,7 @@
-"""What archiving costs and how far it is behind, for the metrics.
+"""The cost and the lag of archiving, for the metrics.
 
-The archiver is a process of its own, perhaps on another machine: it adds its cost to a row of its
-target, and the lag is read from the accounts, so that it grows while no archiver runs.
+The archiver is a separate process, perhaps on another machine: it adds its cost to the row of its
+target. The lag is computed from the archive accounts, so that it grows while no archiver runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEFT JOIN LATERAL (
 
 
 class ArchiverCost(NamedTuple):
-    """What was spent on a target: seconds of CPU, and objects and bytes that were stored."""
+    """The cost of a target: seconds of CPU, and the number of stored objects and bytes."""
 
     cpu_seconds: float
     objects: int
@@ -44,24 +44,24 @@ class ArchiverCost(NamedTuple):
 
 
 class ArchiverLag(NamedTuple):
-    """Signed entries that are not archived, and seconds since the oldest of their checkpoints."""
+    """The number of signed entries not archived, and seconds since their oldest checkpoint."""
 
     entries: int
     seconds: float
 
 
 async def add_cost(database: Database, target: str, cost: ArchiverCost) -> None:
-    """Add to what a target has cost. Raises DatabaseUnavailable."""
+    """Add to the cost of a target. Raises DatabaseUnavailable."""
     await database.execute(ADD_COST, target, *cost)
 
 
 async def cost(database: Database, target: str) -> ArchiverCost:
-    """What a target has cost since its first object. Raises DatabaseUnavailable."""
+    """Return the total cost of a target. Raises DatabaseUnavailable."""
     row = await database.fetchrow(COST, target)
     return ArchiverCost(0.0, 0, 0) if row is None else ArchiverCost(*row)
 
 
 async def lag(database: Database, target: str) -> ArchiverLag:
-    """How far archiving in a target is behind signing. Raises DatabaseUnavailable."""
+    """Return how far archiving in a target lags behind signing. Raises DatabaseUnavailable."""
     row = await database.fetchrow(LAG, target)
     return ArchiverLag(0, 0.0) if row is None else ArchiverLag(row[0], max(row[1], 0.0))

@@ -1,4 +1,4 @@
-"""What others attested of anchors: stored as it comes, each beside the older ones."""
+"""Timestamp tokens and cosignatures of anchors; each new one is added to the older ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ADD_COSIGNATURE: Final = """
 INSERT INTO anchor_cosignatures (size, witness, line) VALUES ($1, $2, $3)"""
 NEWEST_STAMPED: Final = "SELECT size FROM anchor_tokens ORDER BY size DESC LIMIT 1"
 WITNESSES_OF: Final = "SELECT DISTINCT witness FROM anchor_cosignatures WHERE size = $1"
-# A token that grows old is renewed before its authority's certificate ends: of each day the
-# last stamped anchor's, which commits to those before it.
+# Old tokens are renewed before their authority's certificate expires. For each day the last
+# timestamped anchor is renewed; it commits to the earlier ones.
 OLD_STAMPS: Final = f"""
 SELECT c.size, c.root, c.note, c.signed_at
 FROM (SELECT DISTINCT ON (day) size, newest
@@ -27,32 +27,32 @@ WHERE t.newest < now() - $1::interval ORDER BY t.newest LIMIT $2"""
 
 
 async def add_token(database: Database, size: int, gen_time: datetime, token: bytes) -> None:
-    """Keep a verified RFC 3161 token over the note of the anchor of this size."""
+    """Store a verified RFC 3161 token over the note of the anchor of this size."""
     await database.execute(ADD_STAMP, size, gen_time, token)
 
 
 async def add_cosignature(database: Database, size: int, witness: str, line: bytes) -> None:
-    """Keep a verified signature line; ``witness`` is its key's name and id."""
+    """Store a verified signature line; ``witness`` is its key's name and id."""
     await database.execute(ADD_COSIGNATURE, size, witness, line)
 
 
 async def add_alarm(database: Database, kind: str, detail: str) -> None:
-    """Keep a security event that concerns all orgs."""
+    """Store a security event that concerns all orgs."""
     await security_events.add(database, None, kind, detail)
 
 
 async def newest_stamped(database: Database) -> int:
-    """The size of the newest anchor that has a token; 0 where none has."""
+    """Return the size of the newest anchor with a token; 0 if there is none."""
     row = await database.fetchrow(NEWEST_STAMPED)
     return row[0] if row else 0
 
 
 async def witnesses_of(database: Database, size: int) -> set[str]:
-    """The witnesses (key name and id) whose cosignature of this anchor is stored."""
+    """Return the witnesses (key name and id) whose cosignatures of this anchor are stored."""
     return {row[0] for row in await database.fetch(WITNESSES_OF, size)}
 
 
 async def old_tokens(database: Database, days: int, limit: int) -> list[StoredCheckpoint]:
-    """Anchors whose newest token is older than this, the oldest first."""
+    """Return the anchors whose newest token is older than ``days``, oldest first."""
     rows = await database.fetch(OLD_STAMPS, timedelta(days=days), limit)
     return [StoredCheckpoint(*row) for row in rows]

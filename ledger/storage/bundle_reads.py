@@ -1,4 +1,4 @@
-"""What evidence bundles are made from: entries by their places, and what was signed over them."""
+"""The reads of evidence bundles: entries, and the checkpoints and anchors that cover them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ledger.storage.search import PAGE_BYTES
 from ledger.storage.trail import ENTRY_COLUMNS
 from ledger.storage.trees import StoredCheckpoint
 
-# LATERAL with LIMIT pins the plan: one primary key probe for each place.
+# LATERAL with LIMIT pins the plan: one primary key probe for each (seq, time).
 PRESENT: Final = """
 SELECT w.seq FROM unnest($2::bigint[], $3::timestamptz[]) AS w (seq, anchored_at)
 CROSS JOIN LATERAL (
     SELECT FROM entries e
     WHERE e.org_id = $1 AND e.seq = w.seq AND e.anchored_at = w.anchored_at LIMIT 1
 ) AS present"""
-# OFFSET pins it too, and leaves both where two entries have one place. Before version 17 PostgreSQL
-# may read all of an org to find some of its entries by `seq = ANY (...)`.
+# OFFSET pins the plan too, and returns both rows if two have the same seq. Before version 17
+# PostgreSQL may read all entries of an org to find a few by `seq = ANY (...)`.
 TIMES: Final = """
 SELECT e.seq, e.anchored_at FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
 CROSS JOIN LATERAL (
     SELECT seq, anchored_at FROM entries WHERE org_id = $1 AND seq = w.seq OFFSET 0
 ) AS e"""
-# The times bound which partitions are looked into. The sizes of payloads are known
-# without reading them, so that large ones end a batch before they are in memory.
+# The times limit the partitions to search. The sizes of payloads are known without
+# reading them, so that large payloads end a batch before they are in memory.
 ENTRIES: Final = f"""
 SELECT {ENTRY_COLUMNS} FROM (
     SELECT e.*, sum(octet_length(payload)) OVER (ORDER BY w.seq) - octet_length(payload) AS bytes
@@ -44,8 +44,8 @@ FROM (SELECT size FROM anchor_leaves
       WHERE org_id = $1 AND size > $2 AND idx < (SELECT size FROM trees WHERE org_id = 0)
       ORDER BY size, idx LIMIT 1) AS l
 JOIN checkpoints c ON c.org_id = $1 AND c.size = l.size"""
-# Every later anchor includes the leaf too, so the first that says when is the one to show; what
-# attests an anchor that is not there shows nothing.
+# Every later anchor includes the leaf too, so the first anchor with an external time is the best
+# evidence. Attestations of anchors that are missing are ignored.
 ATTESTED_ANCHOR: Final = """
 SELECT size, root, note, signed_at FROM checkpoints
 WHERE org_id = 0 AND size = coalesce(
@@ -63,23 +63,23 @@ JOIN checkpoints c ON c.org_id = 0 AND c.size = a.size ORDER BY c.size"""
 
 
 async def present(database: Database, org_id: int, places: Sequence[RecordId]) -> set[int]:
-    """The seqs of those places at which an entry stands."""
+    """Return the seqs of the given places at which an entry is stored."""
     times = [to_datetime(place.anchored_us) for place in places]
     rows = await database.fetch(PRESENT, org_id, [place.seq for place in places], times)
     return {row[0] for row in rows}
 
 
 async def times(database: Database, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]:
-    """When the entries of these few seqs were anchored; those that are not there are left out."""
+    """Return the anchoring times of the entries with these few seqs; missing ones are left out."""
     return {row[0]: row[1] for row in await database.fetch(TIMES, org_id, list(seqs))}
 
 
 async def entries(
     database: Database, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
 ) -> list[StoredEntry]:
-    """The first of these entries, by ascending seq; fewer than asked for where they are large.
+    """Return the first of these entries by ascending seq; fewer of them if they are large.
 
-    All of them were anchored from ``since`` to ``until``, both included.
+    All must have been anchored between ``since`` and ``until``, both included.
     """
     rows = await database.fetch(ENTRIES, org_id, list(seqs), since, until)
     return [StoredEntry(*row) for row in rows]
@@ -88,13 +88,13 @@ async def entries(
 async def first_anchored_above(
     database: Database, org_id: int, seq: int
 ) -> StoredCheckpoint | None:
-    """The smallest checkpoint that includes this entry and that a signed anchor commits to."""
+    """Return the smallest anchored checkpoint that includes this entry."""
     row = await database.fetchrow(FIRST_ANCHORED_ABOVE, org_id, seq)
     return None if row is None else StoredCheckpoint(*row)
 
 
 async def attested_anchor(database: Database, index: int) -> StoredCheckpoint | None:
-    """The first anchor with this leaf that was timestamped, else cosigned, else the first."""
+    """Return the first anchor with this leaf that is timestamped, else cosigned, else any."""
     row = await database.fetchrow(ATTESTED_ANCHOR, index)
     return None if row is None else StoredCheckpoint(*row)
 
@@ -102,6 +102,6 @@ async def attested_anchor(database: Database, index: int) -> StoredCheckpoint | 
 async def cosigned_anchors(
     database: Database, index: int, limit: int
 ) -> list[tuple[StoredCheckpoint, bool]]:
-    """The first anchors with this leaf that have cosignatures, and whether each is timestamped."""
+    """Return the first cosigned anchors with this leaf, and whether each is timestamped."""
     rows = await database.fetch(COSIGNED_ANCHORS, index, limit)
     return [(StoredCheckpoint(*row[:4]), row[4]) for row in rows]

@@ -1,4 +1,4 @@
-"""The database's own clock."""
+"""The database's clock."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ NOW_US: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigin
 
 
 async def now_us(queries: Queryable) -> int:
-    """The database's time in µs since the Unix epoch. Raises DatabaseUnavailable."""
+    """Return the database's time in µs since the Unix epoch. Raises DatabaseUnavailable."""
     (row,) = await queries.fetch(NOW_US)
     return int(row[0])

@@ -1,7 +1,7 @@
-"""Entries as PostgreSQL's binary COPY takes them.
+"""Encoding of entries for PostgreSQL's binary COPY.
 
-The columns are few and fixed, and all rows of an org in a batch share their
-first and third: packed here they cost a seventh of what a general encoder does.
+The columns are few and fixed, and all rows of an org in a batch share the first
+and third column: this encoder takes a seventh of the time of a general one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HASH = _LENGTH.pack(HASH_BYTES)
 
 
 async def copy_stream(entries: Iterable[StoredEntry]) -> AsyncIterator[bytes]:
-    """The entries as a COPY stream, a slice at a time, so that each is sent while the next is made."""
+    """Yield the entries as a COPY stream in slices; one is sent while the next is encoded."""
     yield _HEADER
     remaining = iter(entries)
     while rows := list(islice(remaining, SLICE_ROWS)):
@@ -37,7 +37,7 @@ async def copy_stream(entries: Iterable[StoredEntry]) -> AsyncIterator[bytes]:
 
 
 def pack_rows(rows: Iterable[StoredEntry]) -> bytes:
-    """Rows of the table ``entries``; hashes and signatures are 32 bytes, as :func:`extend` makes them."""
+    """Encode rows of the table ``entries``; hashes and signatures must have 32 bytes."""
     parts: list[bytes] = []
     add = parts.append
     pack, length = _ROW.pack, _LENGTH.pack

@@ -1,7 +1,7 @@
-"""Reading a trail whole: one snapshot for many connections, rows by binary COPY.
+"""Reading a whole trail: one snapshot for many connections, rows by binary COPY.
 
-The exporting transaction stays open while the snapshot is in use, so every
-reader sees the trail of one moment while appends go on.
+The exporting transaction stays open while the snapshot is in use, so that every
+reader sees the trail of the same moment while appends continue.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ledger.storage.database import Connection, connect, explained
 from ledger.storage.tree_out import TreeReader
 
 MAX_CELL_BYTES: Final = 32 * 1024 * 1024
-"""A larger value arrives as NULL: no writer of ours made it, and it must not fill our memory."""
+"""A larger value is read as NULL: Quire never writes such a value, and it must not fill memory."""
 COPY_TIMEOUT_S: Final = 86_400.0
 
-# Taken before the snapshot: no month leaves while it is read, so a snapshot that does not know
-# of it finds all its rows.
+# Acquired before the snapshot: no month is dropped while the trail is read, so the snapshot finds
+# all rows of the months that were not dropped before.
 HOLD_MONTHS: Final = "LOCK TABLE entries IN ACCESS SHARE MODE"
-# Rows come straight from the primary key: sorting a segment would spill to disk.
+# Rows are read in the order of the primary key: sorting a segment would spill to disk.
 FROM_THE_INDEX: Final = """
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
@@ -39,13 +39,13 @@ SELECT org_id, seq, anchored_at, actor_tag, subject_tag,
 FROM entries
 WHERE org_id = {{org_id:d}} AND seq BETWEEN {{lower:d}} AND {{upper:d}}
 ORDER BY seq, anchored_at"""
-# A time that no datetime holds reads as NULL.
+# A time that Python's datetime can't hold is read as NULL.
 HEAD: Final = """
 SELECT seq, entry_hash,
        CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
             THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END
 FROM heads WHERE org_id = $1"""
-# An oversized value reads as NULL: no leaf and no hash that could be right is that long.
+# An oversized value is read as NULL: no valid leaf or hash is that long.
 NEWEST: Final = """
 SELECT seq, CASE WHEN octet_length(entry_hash) = 32 THEN entry_hash END,
        CASE WHEN octet_length(leaf) < 65536 THEN leaf END
@@ -54,7 +54,7 @@ LIVE_FROM: Final = """
 SELECT coalesce(max(last_seq) + 1, 0), max(target) FROM departed WHERE org_id = $1"""
 PLANTED: Final = """
 SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"""
-# Beside the entry there may be rows that were planted: the one written first tells.
+# Rows may have been planted with the same seq: the earliest time counts.
 WRITTEN: Final = """
 SELECT min(CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
            THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END)
@@ -65,7 +65,7 @@ Sink = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 class HeadRow(NamedTuple):
-    """The head row as it stands; the time is None where it is beyond years 1970 to 9999."""
+    """The stored head row; the time is None if it is outside of the years 1970 to 9999."""
 
     seq: int
     entry_hash: bytes
@@ -73,7 +73,7 @@ class HeadRow(NamedTuple):
 
 
 class NewestRow(NamedTuple):
-    """The row with the highest seq, whatever it is worth."""
+    """The row with the highest seq, unverified."""
 
     seq: int
     entry_hash: bytes | None
@@ -81,59 +81,59 @@ class NewestRow(NamedTuple):
 
 
 class Snapshot:
-    """The trail of one moment, for as long as :func:`open_snapshot` keeps it."""
+    """The trail at one moment, valid inside the block of :func:`open_snapshot`."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
         self._trees = TreeReader(connection)
-        self._free = asyncio.Lock()  # readers of several segments may ask at once
+        self._lock = asyncio.Lock()  # readers of several segments may query at the same time
         self.name = name
 
     @asynccontextmanager
     async def trees(self) -> AsyncIterator[TreeReader]:
-        """The signed trees of that moment, for one reader at a time."""
-        async with self._free:
+        """Give the signed trees of that moment to one reader at a time."""
+        async with self._lock:
             yield self._trees
 
     async def head(self, org_id: int) -> HeadRow | None:
-        """The org's head row, or None where it has none."""
+        """Return the org's head row, or None."""
         async with explained():
             row = await self._connection.fetchrow(HEAD, org_id)
         return None if row is None else HeadRow(*row)
 
     async def newest(self, org_id: int) -> NewestRow | None:
-        """The row with the highest seq, or None where there is none."""
+        """Return the row with the highest seq, or None."""
         async with explained():
             row = await self._connection.fetchrow(NEWEST, org_id)
         return None if row is None else NewestRow(*row)
 
     async def live_from(self, org_id: int) -> tuple[int, str | None]:
-        """The seq at which the org's entries in the database begin, and who has those before."""
+        """Return the first seq of the org in the database, and the target with earlier entries."""
         async with explained():
             rows = await self._connection.fetch(LIVE_FROM, org_id)
         return rows[0][0], rows[0][1]
 
     async def written_us(self, org_id: int, seq: int) -> int | None:
-        """When an entry was written; None where it is not in the database."""
+        """Return the time at which an entry was written; None if it is not in the database."""
         async with explained():
             written: int | None = await self._connection.fetchval(WRITTEN, org_id, seq)
         return written
 
     async def planted(self, org_id: int, live_from: int, limit: int) -> list[int]:
-        """Seqs of rows that stand where all entries left."""
+        """Return the seqs of rows below ``live_from``, where all entries were dropped."""
         async with explained():
             rows = await self._connection.fetch(PLANTED, org_id, live_from, limit)
         return [row[0] for row in rows]
 
     async def next_seq(self, org_id: int, after: int) -> int | None:
-        """The lowest seq above ``after`` at which a row stands."""
-        async with self._free, explained():
+        """Return the lowest seq of a row above ``after``, or None."""
+        async with self._lock, explained():
             seq: int | None = await self._connection.fetchval(NEXT_SEQ, org_id, after)
         return seq
 
 
 class SegmentReader:
-    """One connection that reads under a snapshot another one exported."""
+    """A connection that reads under the snapshot of another connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -162,9 +162,9 @@ async def open_snapshot(url: str) -> AsyncIterator[Snapshot]:
 
 @asynccontextmanager
 async def reader_of(url: str, snapshot: str) -> AsyncIterator[SegmentReader]:
-    """Another connection on an exported snapshot. Raises DatabaseUnavailable."""
+    """Open another connection on an exported snapshot. Raises DatabaseUnavailable."""
     if not snapshot.replace("-", "").isalnum():
-        raise ValueError("a snapshot's name holds hexadecimal digits and dashes")
+        raise ValueError("a snapshot's name must have hexadecimal digits and dashes only")
     async with _reading(url) as connection:
         async with explained():
             await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")

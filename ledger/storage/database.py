@@ -1,4 +1,4 @@
-"""Connections: a pool under the server role, and asyncpg's errors in our words."""
+"""Connections: a pool under the server role, and the translation of asyncpg's errors."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ledger.storage.session import prepare_session
 
 SERVER_ROLE: Final = "quire_server"
 APPLICATION: Final = "quire"
-"""As which a connection shows in pg_stat_activity; what it is for may follow."""
+"""A connection's application name in pg_stat_activity; its purpose may follow."""
 CONNECT_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 60.0
 
-# Generic only in its type stubs, hence the quotes.
+# The class is generic only in its type stubs, hence the quotes.
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 CONNECTION_LOST: Final = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.InterfaceError,
-    # Beside garbled streams: TargetServerAttributeNotMatched, which says for some
-    # seconds of a failover that no host of the URL is the primary.
+    # Besides garbled streams this includes TargetServerAttributeNotMatched: for some seconds
+    # of a failover no host of the URL is the primary.
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
@@ -35,21 +35,27 @@ CONNECTION_LOST: Final = (
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
 )
-"""What a lost, refused or demoted connection raises."""
+"""The errors of a lost, refused or demoted connection."""
 
 
 def explain(error: BaseException) -> StorageError:
-    """An asyncpg or socket error in the words of the caller."""
-    # PostgreSQL's details and hints stand in lines of their own; a log has one.
-    text = " ".join(str(error).split("\n")) or type(error).__name__
+    """Translate an asyncpg or socket error to DatabaseUnavailable."""
+    # PostgreSQL puts details and hints on further lines; a log message has one line.
+    text = " ".join(str(error).split("\n")) or _without_text(error)
     if isinstance(error, asyncpg.DiskFullError):
         return DatabaseUnavailable(f"the database has no disk space left: {text}")
     return DatabaseUnavailable(f"the database can't do this now: {text}")
 
 
+def _without_text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    return "the connection failed"
+
+
 @asynccontextmanager
 async def explained() -> AsyncIterator[None]:
-    """Raise DatabaseUnavailable for whatever asyncpg or the socket raises."""
+    """Turn the errors of asyncpg and the socket into DatabaseUnavailable."""
     try:
         yield
     except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
@@ -59,7 +65,7 @@ async def explained() -> AsyncIterator[None]:
 async def connect(
     url: str, *, timeout: float = CONNECT_TIMEOUT_S, name: str = APPLICATION
 ) -> Connection:
-    """One connection as the server role. Raises DatabaseUnavailable.
+    """Open one connection as the server role. Raises DatabaseUnavailable.
 
     ``url`` may name several hosts and ``target_session_attrs``.
     """
@@ -70,7 +76,7 @@ async def connect(
 async def connect_as_owner(
     url: str, *, name: str = APPLICATION, command_timeout: float | None = None
 ) -> Connection:
-    """One connection as whoever the URL names. Raises DatabaseUnavailable."""
+    """Open one connection as the user of the URL. Raises DatabaseUnavailable."""
     async with explained():
         return await _open(url, name=name, command_timeout=command_timeout)
 
@@ -82,12 +88,15 @@ async def _open(
     timeout: float = CONNECT_TIMEOUT_S,
     command_timeout: float | None = COMMAND_TIMEOUT_S,
 ) -> Connection:
-    """The one place where connections to our database are made. Raises what asyncpg raises."""
+    """Open a connection; all connections to Quire's database are opened here.
+
+    Raises asyncpg's errors.
+    """
     connection: Connection = await asyncpg.connect(
         url,
         timeout=timeout,
         command_timeout=command_timeout,
-        # A pooler takes this one. It refuses most others, so they are set after.
+        # A pooler accepts this setting but refuses most others, which are set afterwards.
         server_settings={"application_name": name},
     )
     try:
@@ -101,7 +110,7 @@ async def _open(
 
 
 async def _become_server_role(connection: Connection) -> None:
-    """Give up every right on the trail but INSERT and SELECT."""
+    """Give up all rights on the trail except INSERT and SELECT."""
     if await connection.fetchval("SELECT current_user") != SERVER_ROLE:
         try:
             await connection.execute(f"SET ROLE {SERVER_ROLE}")
@@ -130,7 +139,7 @@ class Database:
         size: int = 10,
         name: str = APPLICATION,
     ) -> Database:
-        """Open the pool; raises DatabaseUnavailable where the database can't be reached."""
+        """Open the pool. Raises DatabaseUnavailable if the database can't be reached."""
 
         async def opener() -> Connection:
             return await _open(url, _become_server_role, name=name)
@@ -143,9 +152,10 @@ class Database:
     def pool_beside(
         self, prepare: Callable[[Connection], Awaitable[None]], *, size: int, name: str
     ) -> Pool:
-        """Another pool for one kind of work, still empty; ``prepare`` gets each new connection.
+        """Make another, still empty pool for one kind of work.
 
-        Where there are connections for one of both only, this one has it.
+        ``prepare`` is called with each new connection. If the database allows too few
+        connections for both pools, the other pool gives up connections to this one.
         """
 
         async def opener() -> Connection:
@@ -154,32 +164,32 @@ class Database:
         return Pool(opener, size, lender=self._pool)
 
     async def close(self) -> None:
-        """Close the pool, cutting connections that do not end in a few seconds."""
+        """Close the pool; connections that do not close within a few seconds are terminated."""
         await self._pool.close(5)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool; database errors come out as DatabaseUnavailable."""
+        """Use a connection of the pool; database errors become DatabaseUnavailable."""
         async with explained(), self._pool.connection(CONNECT_TIMEOUT_S) as connection:
             yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction that commits when the block ends."""
+        """Use a connection in a transaction that commits at the end of the block."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
-        """All rows of one query."""
+        """Return all rows of one query."""
         async with self.connection() as connection:
             return await connection.fetch(query, *args)
 
     async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
-        """The first row of one query, or None."""
+        """Return the first row of one query, or None."""
         async with self.connection() as connection:
             return await connection.fetchrow(query, *args)
 
     async def execute(self, query: str, *args: object) -> str:
-        """Run one statement; returns its command tag."""
+        """Run one statement and return its command tag."""
         async with self.connection() as connection:
             return await connection.execute(query, *args)

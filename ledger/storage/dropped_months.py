@@ -1,8 +1,8 @@
-"""What left the live database: months that were archived and dropped, and the policy for it.
+"""Months that were archived and dropped from the live database, and the policy for dropping.
 
-This is the one place that knows where an org's live entries begin. A drop removes rows and
-adds to the table ``departed`` in one transaction: who misses a row and looks here after that
-finds it named.
+Only this module knows where an org's live entries begin. A drop removes rows and adds to the
+table ``departed`` in one transaction: a reader that misses a row and then reads ``departed``
+finds the dropped range there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ledger.chain import ChainHead
 from ledger.entry import from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage.database import Database, connect, connect_as_owner, explained
-from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.lock_waits import log_lock_waits
 
 RETENTION_LOCK: Final = 7_305_804_406
 MAX_MONTHS: Final = 12_000
 MAX_ORGS: Final = 200_000
-"""Orgs with entries in one month that one drop takes."""
+"""Limit of the orgs with entries in a month that can be dropped."""
 DROP_TIMEOUT_S: Final = 3_600.0
 _REFUSED: Final = "QR001"
 
@@ -34,10 +34,10 @@ SELECT first_seq, last_seq, first_at, last_at FROM departed WHERE org_id = $1 OR
 LAST: Final = """
 SELECT last_seq, last_hash, last_at FROM departed WHERE org_id = $1
 ORDER BY first_seq DESC LIMIT 1"""
-GONE: Final = """
+MONTHS_DROPPED: Final = """
 SELECT month, sum(entries)::bigint, count(*), min(target), min(departed_at)
 FROM departed GROUP BY month, record_seq ORDER BY month LIMIT $1"""
-# Times in their text: the names of partitions say months.
+# The months come from the names of the partitions.
 MONTHS: Final = f"""
 SELECT to_date(substr(c.relname, 9), 'YYYY_MM') AS month,
        EXISTS (SELECT FROM pg_trigger t
@@ -49,7 +49,7 @@ WHERE i.inhparent = 'entries'::regclass AND c.relname ~ '^entries_\\d{{4,}}_\\d{
 ORDER BY month LIMIT {MAX_MONTHS}"""
 KEEP: Final = "SELECT keep_months FROM retention"
 SET_KEEP: Final = "UPDATE retention SET keep_months = $1 WHERE keep_months IS DISTINCT FROM $1"
-# The times leave one partition to look into.
+# The times restrict the search to one partition.
 RANGES: Final = """
 SELECT r.org_id, o.slug, r.first_seq, r.last_seq, e.entry_hash, h.seq IS NOT DISTINCT FROM r.last_seq
 FROM (SELECT org_id, min(seq) AS first_seq, max(seq) AS last_seq FROM entries
@@ -64,7 +64,7 @@ DROP: Final = "SELECT quire_drop_entries_partition($1, $2, $3)"
 
 
 class DroppedEntries(NamedTuple):
-    """Entries of one org and month that left: the archive has them."""
+    """Dropped entries of one org and month, which the archive has."""
 
     first_seq: int
     last_seq: int
@@ -73,7 +73,7 @@ class DroppedEntries(NamedTuple):
 
 
 class Month(NamedTuple):
-    """A month in the database: its first day, whether it is sealed, and whether it may go."""
+    """A month in the database: its first day, whether it is sealed, and whether to drop it."""
 
     month: date
     sealed: bool
@@ -81,7 +81,7 @@ class Month(NamedTuple):
 
 
 class DroppedMonthSummary(NamedTuple):
-    """A month that left: its first day, how much of how many orgs, where to, and when."""
+    """A dropped month: its first day, numbers of entries and orgs, archive target, drop time."""
 
     month: date
     entries: int
@@ -91,7 +91,7 @@ class DroppedMonthSummary(NamedTuple):
 
 
 class DroppedRange(NamedTuple):
-    """What a month holds of one org; ``slug`` None where there is no such org."""
+    """The entries of one org in a month; ``slug`` is None if the org does not exist."""
 
     org_id: int
     slug: str | None
@@ -102,86 +102,96 @@ class DroppedRange(NamedTuple):
 
 
 async def live_from(database: Database, org_id: int) -> int:
-    """The lowest seq of an org whose entry is in the database; 0 where none has left."""
+    """Return the first seq of an org's entries in the database; 0 if none was dropped."""
     row = await database.fetchrow(LIVE_FROM, org_id)
     return 0 if row is None else row[0]
 
 
 async def of_org(database: Database, org_id: int) -> list[DroppedEntries]:
-    """What left of an org, oldest first."""
+    """Return the dropped entries of an org, oldest first."""
     return [DroppedEntries(*row) for row in await database.fetch(OF_ORG, org_id)]
 
 
 async def last(queries: Any, org_id: int) -> ChainHead | None:
-    """The newest entry of an org that left; ``queries`` is what has asyncpg's ``fetchrow``."""
+    """Return the newest dropped entry of an org; ``queries`` must have asyncpg's ``fetchrow``."""
     row = await queries.fetchrow(LAST, org_id)
     return None if row is None else ChainHead(row[0], row[1], from_datetime(row[2]))
 
 
 @asynccontextmanager
 async def exclusive(url: str) -> AsyncIterator[bool]:
-    """Whether nobody else lets months go while the block lasts. Raises DatabaseUnavailable."""
+    """Try to hold the retention lock during the block: True if no other process drops months.
+
+    Raises DatabaseUnavailable.
+    """
     connection = await connect(url)
     try:
         async with explained():
-            first = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RETENTION_LOCK)
-        yield bool(first)
+            locked = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RETENTION_LOCK)
+        yield bool(locked)
     finally:
         connection.terminate()
 
 
 async def gone(database: Database) -> list[DroppedMonthSummary]:
-    """The months that left, oldest first."""
-    return [DroppedMonthSummary(*row) for row in await database.fetch(GONE, MAX_MONTHS)]
+    """Return the dropped months, oldest first."""
+    return [DroppedMonthSummary(*row) for row in await database.fetch(MONTHS_DROPPED, MAX_MONTHS)]
 
 
 async def months(database: Database) -> list[Month]:
-    """The months that are in the database, oldest first."""
+    """Return the months in the database, oldest first."""
     return [Month(row[0], row[1], bool(row[2])) for row in await database.fetch(MONTHS)]
 
 
 async def keep_months(database: Database) -> int | None:
-    """How many months stay after their end; None: all, for ever."""
+    """Return for how many months entries stay after their month; None: for ever."""
     row = await database.fetchrow(KEEP)
     return None if row is None else row[0]
 
 
 async def set_keep_months(owner_url: str, keep: int | None) -> None:
-    """Set the policy, which only the owner may. Raises RetentionRefused, DatabaseUnavailable."""
+    """Set the policy, as the owner of the database.
+
+    Raises RetentionRefused for another user, DatabaseUnavailable.
+    """
     name = f"quire policy {os.getpid()}"
     connection = await connect_as_owner(owner_url, name=name)
     try:
-        async with explained(), told_when_waiting(owner_url, name):
+        async with explained(), log_lock_waits(owner_url, name):
             if await connection.fetchval(KEEP) == keep:
                 return
             try:
                 await connection.execute(SET_KEEP, keep)
             except asyncpg.InsufficientPrivilegeError:
                 raise RetentionRefused(
-                    "only the owner of the database sets how long entries stay in it: give its "
-                    "URL as QUIRE_DATABASE_OWNER_URL"
+                    "only the owner of the database can set how long entries stay in it: give "
+                    "the owner's URL as QUIRE_DATABASE_OWNER_URL"
                 ) from None
     finally:
         await connection.close(timeout=5)
 
 
 async def ranges(database: Database, month: date) -> list[DroppedRange]:
-    """What a month holds, by org. Raises RetentionRefused where it holds more than can go."""
+    """Return the entries of a month, by org. Raises RetentionRefused for too many orgs."""
     start = _start(month)
     end = (start + timedelta(days=31)).replace(day=1)
     async with database.connection() as connection:
         rows = await connection.fetch(RANGES, start, end, MAX_ORGS + 1, timeout=DROP_TIMEOUT_S)
     if len(rows) > MAX_ORGS:
-        raise RetentionRefused(f"{month:%Y-%m} has entries of more than {MAX_ORGS} orgs")
+        raise RetentionRefused(
+            f"{month:%Y-%m} has entries of more than {MAX_ORGS} orgs and can't be dropped"
+        )
     return [DroppedRange(*row) for row in rows]
 
 
 async def drop(url: str, month: date, target: str, record_seq: int) -> int | None:
-    """Drop a month from the database, all or nothing; how many entries went, None: it was gone.
+    """Drop a month from the database in one transaction; return the number of dropped entries.
 
-    ``record_seq`` is the entry of the system trail that says what goes. Raises RetentionRefused
-    where a condition does not hold, DatabaseUnavailable while readers are in the way.
+    None if the month had been dropped before. ``record_seq`` is the entry of the system trail
+    that records the drop. Raises RetentionRefused if a condition does not hold,
+    DatabaseUnavailable while readers hold a lock on the table.
     """
+    # A crash here leaves either the whole month, or its rows in `departed`: one transaction.
     connection = await connect(url)
     try:
         async with explained():

@@ -1,7 +1,7 @@
-"""One resource of a log at a time, as tlog-tiles serves it: a tile, or a bundle of entries.
+"""Single resources of a log for tlog-tiles: a tile, or a bundle of entries.
 
-Nothing is computed: hashes and leaves are read as they were stored. None says
-that the signed tree has no such resource, or not yet.
+Nothing is computed: hashes and leaves are returned as stored. None means that the
+signed tree does not have the resource, or not yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ledger.tiles import Tile
 TILE = """
 SELECT level, tile, start, hashes FROM tile_parts
 WHERE org_id = $1 AND level = $2 AND tile = $3 AND start < $4 ORDER BY start LIMIT 256"""
-# A trail is longer than its signed tree most of the time: leaves come from the tree only.
+# A trail is usually longer than its signed tree: only leaves inside the tree are returned.
 LEAVES = """
 SELECT seq, leaf FROM entries
 WHERE org_id = $1 AND seq >= $2 AND seq < $3
@@ -28,26 +28,26 @@ ORDER BY idx"""
 
 
 class DamagedTrail(StorageError):
-    """Entries that a signed tree commits to are gone, or stand there twice."""
+    """Entries that a signed tree commits to are missing, or stored twice."""
 
 
-async def tile(database: Database, org_id: int, wanted: Tile) -> bytes | None:
-    """The hashes of one tile at its width."""
-    rows = await database.fetch(TILE, org_id, wanted.level, wanted.index, wanted.width)
-    data = join_parts(rows).get((wanted.level, wanted.index), b"")
-    wanted_bytes = wanted.width * HASH_BYTES
-    return data[:wanted_bytes] if len(data) >= wanted_bytes else None
+async def tile(database: Database, org_id: int, tile: Tile) -> bytes | None:
+    """Return the hashes of one tile at its width."""
+    rows = await database.fetch(TILE, org_id, tile.level, tile.index, tile.width)
+    data = join_parts(rows).get((tile.level, tile.index), b"")
+    size = tile.width * HASH_BYTES
+    return data[:size] if len(data) >= size else None
 
 
 async def leaves(database: Database, org_id: int, first: int, count: int) -> list[bytes] | None:
-    """Leaves ``first`` to ``first + count - 1`` of a log. Raises DamagedTrail."""
+    """Return the leaves ``first`` to ``first + count - 1`` of a log. Raises DamagedTrail."""
     query = ANCHOR_LEAVES if org_id == ANCHOR_LOG else LEAVES
     rows = await database.fetch(query, org_id, first, first + count)
     if not rows:
         return None
     if [row[0] for row in rows] != list(range(first, first + count)):
         raise DamagedTrail(
-            f"entries {first} to {first + count - 1} of org {org_id} are signed but not stored as "
-            "they were. Run a full verification of this trail"
+            f"of entries {first} to {first + count - 1} of org number {org_id}, which are signed, "
+            "some are missing or stored twice. Run a full verification of this trail"
         )
     return [row[1] for row in rows]

@@ -1,4 +1,4 @@
-"""The history of signed trees as it is listed and proven: checkpoints and anchors."""
+"""The history of signed trees for lists and proofs: checkpoints and anchors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ListedCheckpoint(NamedTuple):
 
 
 async def listed(database: Database, org_id: int, below: int, limit: int) -> list[ListedCheckpoint]:
-    """Checkpoints smaller than ``below``, newest first."""
+    """Return the checkpoints smaller than ``below``, newest first."""
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
         return [
@@ -53,20 +53,20 @@ async def listed(database: Database, org_id: int, below: int, limit: int) -> lis
 
 
 async def newest_anchored(database: Database, org_id: int) -> StoredCheckpoint | None:
-    """The newest checkpoint that a signed anchor commits to, or None before the first."""
+    """Return the newest checkpoint that a signed anchor commits to, or None before the first."""
     row = await database.fetchrow(NEWEST_ANCHORED, org_id)
     return None if row is None else StoredCheckpoint(*row)
 
 
 async def sizes(database: Database, org_ids: Collection[int]) -> dict[int, int]:
-    """How long the signed trees of these orgs are; those without any are left out."""
+    """Return the sizes of the signed trees of these orgs; orgs without a tree are left out."""
     return {row[0]: row[1] for row in await database.fetch(SIZES, list(org_ids))}
 
 
 async def entry_and_newest(
     database: Database, place: RecordId
 ) -> tuple[bytes, StoredCheckpoint | None] | None:
-    """The stored hash of the entry that a record id names, and its org's newest checkpoint."""
+    """Return the stored hash of the entry of a record id, and its org's newest checkpoint."""
     row = await database.fetchrow(
         ENTRY_AND_NEWEST, place.org_id, place.seq, to_datetime(place.anchored_us)
     )

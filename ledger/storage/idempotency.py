@@ -11,9 +11,9 @@ from ledger.storage.trail import ENTRY_COLUMNS, AppendTransaction
 
 
 class KeyUse(NamedTuple):
-    """One use of a key: digests of key and body, and the seqs it was answered with.
+    """One use of a key: digests of key and body, and the seqs of the answer.
 
-    ``seqs`` is None where they are ``first_seq`` and the ``events - 1`` after it.
+    ``seqs`` is None if they are ``first_seq`` and the following ``events - 1``.
     """
 
     org_id: int
@@ -24,7 +24,7 @@ class KeyUse(NamedTuple):
     seqs: list[int] | None
 
     def all_seqs(self) -> Sequence[int]:
-        """Every seq of the first answer, in its order."""
+        """Return every seq of the first answer, in its order."""
         return self.seqs or range(self.first_seq, self.first_seq + self.events)
 
 
@@ -36,19 +36,17 @@ ENTRIES = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = ANY 
 
 
 async def find(
-    transaction: AppendTransaction, wanted: Sequence[tuple[int, bytes]]
+    transaction: AppendTransaction, keys: Sequence[tuple[int, bytes]]
 ) -> dict[tuple[int, bytes], KeyUse]:
-    """Earlier uses of these (org_id, key) pairs; the orgs' heads must be locked."""
+    """Return earlier uses of these (org_id, key) pairs; the orgs' heads must be locked."""
     rows = await transaction.run(
-        transaction.connection.fetch(
-            FIND, [org_id for org_id, _ in wanted], [key for _, key in wanted]
-        )
+        transaction.connection.fetch(FIND, [org_id for org_id, _ in keys], [key for _, key in keys])
     )
     return {(row[0], row[1]): KeyUse(*row) for row in rows}
 
 
 async def record(transaction: AppendTransaction, day: date, uses: Sequence[KeyUse]) -> None:
-    """Remember these uses, under the given day."""
+    """Store these uses under the given day."""
     await transaction.run(
         transaction.connection.copy_records_to_table(
             "idempotency",
@@ -61,7 +59,7 @@ async def record(transaction: AppendTransaction, day: date, uses: Sequence[KeyUs
 async def entries_of(
     transaction: AppendTransaction, org_id: int, seqs: Sequence[int]
 ) -> dict[int, StoredEntry]:
-    """Stored entries by seq; asks the database only where there is something to ask."""
+    """Return the stored entries by seq; without seqs there is no query."""
     if not seqs:
         return {}
     rows = await transaction.run(transaction.connection.fetch(ENTRIES, org_id, list(seqs)))

@@ -1,6 +1,6 @@
-"""What a database knows of the keys that belong to it, and the rows that say it.
+"""The stored check values by which a database recognises its keys.
 
-The values are computed by the server; this module only stores and reads them.
+The server computes the values; this module only stores and reads them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class KeyCheck(NamedTuple):
 
 
 class KnownKeys(NamedTuple):
-    """What a database knows of its keys; all of it is empty in a new database.
+    """The information that a database has about its keys; empty in a new database.
 
-    ``org`` is the slug and the wrapped key of any org; ``log`` are the signed statements of the
-    log keys, oldest first.
+    ``org`` is the slug and the wrapped key of any org; ``log`` holds the signed statements of
+    the log keys, oldest first.
     """
 
     checks: list[KeyCheck]
@@ -47,19 +47,19 @@ class KnownKeys(NamedTuple):
 
 
 async def known_keys(database: Queries) -> KnownKeys:
-    """What the database knows, whatever version of the schema it has."""
+    """Read what the database knows of its keys, for any version of the schema."""
     checks, orgs, logs = (await database.fetch(_TABLES))[0]
     rows = await database.fetch(_READ) if checks else []
-    found = await database.fetch(_ORG) if orgs else []
+    any_org = await database.fetch(_ORG) if orgs else []
     return KnownKeys(
         [KeyCheck(*row) for row in rows],
-        tuple(found[0]) if found else None,
+        tuple(any_org[0]) if any_org else None,
         await log_keys.statements(database) if logs else [],
     )
 
 
 async def known_keys_at(url: str) -> KnownKeys:
-    """The same by a connection of its own, which changes nothing. Raises DatabaseUnavailable."""
+    """Read the same on a new connection, without changes. Raises DatabaseUnavailable."""
     async with explained():
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
         try:
@@ -69,19 +69,19 @@ async def known_keys_at(url: str) -> KnownKeys:
 
 
 async def add_checks(
-    database: Database, wanted: Iterable[KeyCheck], refuse: Callable[[KnownKeys], None]
+    database: Database, checks: Iterable[KeyCheck], refuse: Callable[[KnownKeys], None]
 ) -> list[KeyCheck]:
-    """Store the rows that the database does not have, in one transaction; returns them.
+    """Store the rows that the database does not have, in one transaction; return them.
 
-    ``refuse`` is called first with what the database knows, and raises where these are not its
-    keys. Of two first starts with different keys the second is refused.
+    ``refuse`` is called first with the database's own information, and raises if the keys are
+    not its keys. If two servers start first with different keys, the second is refused.
     """
     async with database.transaction() as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         known = await known_keys(connection)
         refuse(known)
         stored = {(check.kind, check.key_id) for check in known.checks}
-        new = [check for check in wanted if (check.kind, check.key_id) not in stored]
+        new = [check for check in checks if (check.kind, check.key_id) not in stored]
         for check in new:
             await connection.execute(_ADD, *check)
     return new

@@ -1,4 +1,4 @@
-"""LISTEN on a connection of its own, kept open for as long as the task runs."""
+"""LISTEN on a dedicated connection, kept open while the task runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ RETRY_S: Final = 1.0
 async def follow(
     url: str, channels: Mapping[str, Callable[[str], None]], on_gap: Callable[[], None]
 ) -> None:
-    """Call what is given for a channel with the payload of each notification, for ever.
+    """Call a channel's function with the payload of each notification; never returns.
 
     ``on_gap`` is called whenever notifications may have been missed: after each
-    loss of the connection, and before listening begins again.
+    loss of the connection, and once listening has begun again.
     """
 
-    def hear(*notification: object) -> None:
+    def deliver(*notification: object) -> None:
         channel, payload = notification[-2:]
         channels[str(channel)](str(payload))
 
@@ -36,11 +36,11 @@ async def follow(
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
             async with explained():
                 for channel in channels:
-                    await connection.add_listener(channel, hear)
+                    await connection.add_listener(channel, deliver)
             on_gap()
             await lost.wait()
         except StorageError:
-            pass  # it was lost before it listened
+            pass  # the connection was lost before it listened
         finally:
             connection.terminate()
         on_gap()

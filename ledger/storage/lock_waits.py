@@ -1,4 +1,4 @@
-"""What keeps a start waiting: locks held by others, a standby; told to the log after some seconds."""
+"""Logs what a start waits for, after some seconds: locks of other sessions, or a standby."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ledger.storage.database import Connection, connect_as_owner, explained
 
 _log = logging.getLogger("quire")
 
-FIRST_WORD_S: Final = 5.0
-# Of one of ours that waits: each session that holds what it waits for.
+FIRST_REPORT_S: Final = 5.0
+# The sessions that hold the locks for which sessions of this application name wait.
 IN_THE_WAY: Final = """
 SELECT DISTINCT b.pid, b.usename, b.application_name, b.client_addr, b.backend_start, b.state,
        CASE WHEN l.locktype = 'advisory' THEN 'an advisory lock'
@@ -27,12 +27,12 @@ JOIN pg_locks l ON l.pid = w.pid AND NOT l.granted
 CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocking (pid)
 JOIN pg_stat_activity b ON b.pid = blocking.pid
 WHERE w.application_name = $1 AND w.datname = current_database()"""
-# Of one of ours whose COMMIT waits for a standby.
+# Whether the COMMIT of a session of this application name waits for a standby.
 _WAITS_FOR_STANDBY: Final = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
                WHERE application_name = $1 AND datname = current_database()
                  AND wait_event_type = 'IPC' AND wait_event = 'SyncRep')"""
-# Of an advisory lock that is tried, not waited for; its number in two halves.
+# The holders of an advisory lock, which nobody waits for; pg_locks has its number in two halves.
 HOLDERS: Final = """
 SELECT a.pid, a.usename, a.application_name, a.client_addr, a.backend_start, a.state
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -42,9 +42,9 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 
 class GrowingIntervals:
-    """Says when a condition that lasts is told: after five seconds, ten, twenty, forty …"""
+    """Determines when to report a lasting condition: after 5, 10, 20, 40 … seconds."""
 
-    def __init__(self, first_s: float = FIRST_WORD_S) -> None:
+    def __init__(self, first_s: float = FIRST_REPORT_S) -> None:
         self._began = time.monotonic()
         self._next_s = first_s
 
@@ -55,11 +55,11 @@ class GrowingIntervals:
 
     @property
     def due_in_s(self) -> float:
-        """Seconds until it is to be told again."""
+        """Seconds until the next report is due."""
         return max(self._next_s - self.lasted_s, 0.0)
 
     def due(self) -> bool:
-        """Whether it is to be told now; True once for each interval."""
+        """Return whether a report is due; True once for each interval."""
         if self.lasted_s < self._next_s:
             return False
         while self._next_s <= self.lasted_s:
@@ -68,10 +68,11 @@ class GrowingIntervals:
 
 
 @asynccontextmanager
-async def told_when_waiting(url: str, name: str) -> AsyncIterator[None]:
-    """Log who is in the way while sessions of this application name wait for locks in the block.
+async def log_lock_waits(url: str, name: str) -> AsyncIterator[None]:
+    """Log the blocking sessions while sessions of this application name wait during the block.
 
-    A connection of its own looks. Where that can't be had, the wait is told without a culprit.
+    A separate connection queries them. Without that connection the wait is logged, but not the
+    blocking sessions.
     """
     watching = asyncio.create_task(_watch(url, name))
     try:
@@ -88,15 +89,15 @@ async def _watch(url: str, name: str) -> None:
         await asyncio.sleep(intervals.due_in_s)
         if intervals.due():
             try:
-                found, standby = await _in_the_way(url, name)
+                blockers, standby = await _blockers(url, name)
             except StorageError as error:
                 _log.warning(
-                    "the start takes %.0f s; who holds it up can't be looked up: %s",
+                    "the start has taken %.0f s; the sessions that block it can't be read: %s",
                     intervals.lasted_s,
                     error,
                 )
                 continue
-            for row in found:
+            for row in blockers:
                 _log.warning(
                     "the start has waited %.0f s for %s, held by %s",
                     intervals.lasted_s,
@@ -111,35 +112,35 @@ async def _watch(url: str, name: str) -> None:
                 )
 
 
-async def _in_the_way(url: str, name: str) -> tuple[list[Any], bool]:
-    """The sessions that hold what is waited for, and whether a standby is waited for."""
-    connection = await connect_as_owner(url, name="quire watch", command_timeout=FIRST_WORD_S)
+async def _blockers(url: str, name: str) -> tuple[list[Any], bool]:
+    """Return the blocking sessions, and whether a COMMIT waits for a standby."""
+    connection = await connect_as_owner(url, name="quire watch", command_timeout=FIRST_REPORT_S)
     try:
         async with explained():
-            found = list(await connection.fetch(IN_THE_WAY, name))
-            return found, await connection.fetchval(_WAITS_FOR_STANDBY, name)
+            blockers = list(await connection.fetch(IN_THE_WAY, name))
+            return blockers, await connection.fetchval(_WAITS_FOR_STANDBY, name)
     finally:
         connection.terminate()
 
 
 async def holders(connection: Connection, number: int) -> str:
-    """Who holds an advisory lock of this number, in words."""
+    """Describe the sessions that hold the advisory lock of this number."""
     async with explained():
         rows = await connection.fetch(HOLDERS, number)
     return "; ".join(described(row) for row in rows) or "a session that has just ended"
 
 
 def described(row: Any) -> str:
-    """A session in words: its process id, user, application, address, and since when it is there."""
+    """Describe a session: its process id, application, user, address, start and state."""
     pid, user, application, address, since, state = row[:6]
-    words = [f"process {pid} of PostgreSQL"]
+    parts = [f"process {pid} of PostgreSQL"]
     if application:
-        words.append(f'application "{application}"')
+        parts.append(f'application "{application}"')
     if user:
-        words.append(f'user "{user}"')
-    words.append(f"client {address}" if address else "client address not shown or a local socket")
+        parts.append(f'user "{user}"')
+    parts.append(f"client {address}" if address else "client address not shown or a local socket")
     if since:
-        words.append(f"connected since {since:%Y-%m-%dT%H:%M:%SZ}")
+        parts.append(f"connected since {since:%Y-%m-%dT%H:%M:%SZ}")
     if state:
-        words.append(state)
-    return ", ".join(words)
+        parts.append(state)
+    return ", ".join(parts)

@@ -1,7 +1,8 @@
 """The migration runner: numbered plain-SQL files, forward only, checksummed.
 
-Each file runs in a transaction of its own under one advisory lock, so servers
-that start together migrate once. A crash leaves whole files only.
+Each file runs in its own transaction under one advisory lock, so servers that
+start together migrate once. A crash leaves each file applied either whole or not
+at all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ledger.storage.database import (
     explain,
     explained,
 )
-from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.pooler import require_sessions
 
 _ADVISORY_LOCK: Final = 7_305_804_402
@@ -51,7 +52,7 @@ class Migration(NamedTuple):
 
 
 def migrations_folder() -> Path:
-    """Where the files are: beside the packages in a checkout, inside them when installed."""
+    """Return the folder of the files: next to the packages in a checkout, inside if installed."""
     package = Path(__file__).parents[1]
     for folder in (package / "_migrations", package.parent / "migrations"):
         if folder.is_dir():
@@ -60,17 +61,18 @@ def migrations_folder() -> Path:
 
 
 def load(folder: Path | None = None) -> list[Migration]:
-    """All migrations, oldest first. Raises MigrationError where numbers are not 1, 2, 3, …"""
-    found = []
+    """Load all migrations, oldest first. Raises MigrationError unless numbered 1, 2, 3, …"""
+    migrations = []
     for path in sorted((folder or migrations_folder()).glob("*.sql")):
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
-            raise MigrationError(f"{path.name}: a migration is named 0001_what_it_does.sql")
+            raise MigrationError(f"{path.name}: a migration must be named 0001_what_it_does.sql")
         text = path.read_bytes()
-        found.append(Migration(int(match[1]), match[2], text.decode(), sha256(text).hexdigest()))
-    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        checksum = sha256(text).hexdigest()
+        migrations.append(Migration(int(match[1]), match[2], text.decode(), checksum))
+    if [migration.version for migration in migrations] != list(range(1, len(migrations) + 1)):
         raise MigrationError("migrations must be numbered 0001, 0002, … without gaps")
-    return found
+    return migrations
 
 
 async def migrate(
@@ -80,26 +82,27 @@ async def migrate(
     folder: Path | None = None,
     setting: str = "QUIRE_DATABASE_OWNER_URL",
 ) -> list[str]:
-    """Bring the schema to this code's version; returns the names of what ran (or would).
+    """Bring the schema to this code's version; return the names of the applied migrations.
 
-    ``setting`` has the URL. Raises MigrationError where the database is newer than the code, a
-    file that ran was changed since, or PostgreSQL is older than 15; DatabaseUnfit where the
-    database or a pooler before it can't keep our promises.
+    With ``dry_run`` nothing is applied. ``setting`` is the setting that has the URL. Raises
+    MigrationError if the database is newer than the code, an applied file was changed since, or
+    PostgreSQL is older than 15; DatabaseUnfit if the database, or a pooler before it, breaks
+    Quire's guarantees.
     """
-    wanted = load(folder)
+    migrations = load(folder)
     await require_sessions(owner_url, setting)
     name = f"quire migrate {os.getpid()}"
     connection = await connect_as_owner(owner_url, name=name)
     try:
         _require_version(connection)
-        async with told_when_waiting(owner_url, name):
-            return await _migrate(connection, wanted, dry_run)
+        async with log_lock_waits(owner_url, name):
+            return await _migrate(connection, migrations, dry_run)
     finally:
         await _release(connection)
 
 
 async def _release(connection: Connection) -> None:
-    """Unlock before the end: a pooler may keep the session of a connection that just goes."""
+    """Unlock before closing: a pooler may keep the session of a connection that only closes."""
     try:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock_all()", timeout=5)
@@ -116,11 +119,11 @@ def _require_version(connection: Connection) -> None:
         )
 
 
-async def _migrate(connection: Connection, wanted: list[Migration], dry_run: bool) -> list[str]:
+async def _migrate(connection: Connection, migrations: list[Migration], dry_run: bool) -> list[str]:
     async with explained():
         await connection.execute("SET statement_timeout = '10min'")
         await connection.execute("SELECT pg_advisory_lock($1)", _ADVISORY_LOCK)
-        pending = pending_of(await _history(connection), wanted)
+        pending = pending_of(await _history(connection), migrations)
         if pending and not dry_run:
             await connection.execute(CREATE_HISTORY)
     for migration in pending:
@@ -138,26 +141,27 @@ async def _history(connection: Connection) -> list[tuple[int, str, str]]:
     return [tuple(row) for row in await connection.fetch(READ_HISTORY)]
 
 
-def pending_of(applied: list[tuple[int, str, str]], wanted: list[Migration]) -> list[Migration]:
-    """What is still to run, after checking that what ran is what this code has."""
-    if len(applied) > len(wanted):
+def pending_of(applied: list[tuple[int, str, str]], migrations: list[Migration]) -> list[Migration]:
+    """Return the pending migrations, after checking that the applied ones match this code's."""
+    if len(applied) > len(migrations):
         raise MigrationError(
             f"the database is at schema version {applied[-1][0]}, newer than this code's "
-            f"{len(wanted)}; upgrade quire on this machine"
+            f"{len(migrations)}; upgrade quire on this machine"
         )
-    for (version, name, checksum), migration in zip(applied, wanted, strict=False):
+    for (version, name, checksum), migration in zip(applied, migrations, strict=False):
         if (version, checksum) != (migration.version, migration.checksum):
             raise MigrationError(
-                f"migration {version:04d}_{name} was applied with other content than this "
-                "code's file; restore the released file"
+                f"migration {version:04d}_{name} was applied with other content than the file of "
+                "this version of quire; restore the released file"
             )
-    return wanted[len(applied) :]
+    return migrations[len(applied) :]
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL lock_timeout = '10s'")
+            # A crash before the end of this transaction rolls the whole file back.
             await connection.execute(migration.sql)
             await connection.execute(RECORD, migration.version, migration.name, migration.checksum)
     except CONNECTION_LOST as error:

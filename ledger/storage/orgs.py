@@ -32,7 +32,7 @@ class OrgRecord(NamedTuple):
 
 
 class ApiKeyRecord(NamedTuple):
-    """One API key; the secret is only there as a keyed hash."""
+    """One API key; of its secret only a keyed hash is stored."""
 
     id: str
     org_id: int | None
@@ -46,7 +46,7 @@ class ApiKeyRecord(NamedTuple):
 SELECT_ORG = """
 SELECT o.id, o.slug, o.name, o.privacy, o.wrapped_key, o.created_at, o.accepted_faults,
        coalesce(h.seq, -1), coalesce(h.entry_hash, ''),
-       -- An edited time that Python can't hold must not hide the org, nor all of them.
+       -- An edited time that Python can't hold must not hide this org or fail the query for all.
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at ELSE 'epoch' END,
        h.frozen_at, h.frozen_reason, h.org_id IS NOT NULL, o.log_public,
        o.keys_lost_below
@@ -83,7 +83,7 @@ SELECT id, at, kind, detail FROM security_events WHERE org_id = $1 ORDER BY id D
 async def insert_org(
     database: Database, org_id: int, slug: str, name: str, privacy: str, wrapped_key: bytes
 ) -> str | None:
-    """Create an org with an empty trail; returns what stands in the way: "slug", "id" or None."""
+    """Create an org with an empty trail; return what is taken already: "slug", "id" or None."""
     async with database.connection() as connection:
         try:
             await connection.execute(INSERT_ORG, org_id, slug, name, privacy, wrapped_key)
@@ -93,19 +93,19 @@ async def insert_org(
 
 
 async def org_by_slug(database: Database, slug: str) -> OrgRecord | None:
-    """The org with this slug."""
+    """Return the org with this slug, or None."""
     row = await database.fetchrow(f"{SELECT_ORG} WHERE o.slug = $1", slug)
     return None if row is None else OrgRecord(*row)
 
 
 async def org_by_id(database: Database, org_id: int) -> OrgRecord | None:
-    """The org with this id."""
+    """Return the org with this id, or None."""
     row = await database.fetchrow(f"{SELECT_ORG} WHERE o.id = $1", org_id)
     return None if row is None else OrgRecord(*row)
 
 
 async def list_orgs(database: Database, after_slug: str, limit: int) -> list[OrgRecord]:
-    """Orgs in the order of their slugs, after one of them."""
+    """Return orgs in the order of their slugs, after ``after_slug``."""
     rows = await database.fetch(
         f"{SELECT_ORG} WHERE o.slug > $1 ORDER BY o.slug LIMIT $2", after_slug, limit
     )
@@ -113,12 +113,12 @@ async def list_orgs(database: Database, after_slug: str, limit: int) -> list[Org
 
 
 async def any_org(database: Database) -> bool:
-    """Whether the database holds any org."""
+    """Return whether the database has any org."""
     return await database.fetchrow("SELECT 1 FROM orgs LIMIT 1") is not None
 
 
 async def public_org(database: Database, slug: str) -> OrgRecord | None:
-    """The org with this slug if its log is public; a private one is answered as none is."""
+    """Return the org with this slug if its log is public; None for a private or missing org."""
     row = await database.fetchrow(f"{SELECT_ORG} WHERE o.slug = $1 AND o.log_public", slug)
     return None if row is None else OrgRecord(*row)
 
@@ -126,7 +126,7 @@ async def public_org(database: Database, slug: str) -> OrgRecord | None:
 async def change_org(
     database: Database, org_id: int, *, name: str | None, log_public: bool | None
 ) -> None:
-    """Change what is not None and tell every server; slug and privacy are for ever."""
+    """Change the values that are not None and notify every server; slug and privacy are fixed."""
     async with database.transaction() as connection:
         slug = await connection.fetchval(CHANGE_ORG, org_id, name, log_public)
         if slug is not None:
@@ -141,13 +141,13 @@ async def insert_key(
 
 
 async def key_by_id(database: Database, key_id: str) -> ApiKeyRecord | None:
-    """The API key with this id, revoked or not."""
+    """Return the API key with this id, revoked or not, or None."""
     row = await database.fetchrow(f"{SELECT_KEY} WHERE id = $1", key_id)
     return None if row is None else ApiKeyRecord(*row)
 
 
 async def list_keys(database: Database, org_id: int | None) -> list[ApiKeyRecord]:
-    """All API keys of an org (or the platform's, for None), oldest first."""
+    """Return all API keys of an org (None: of the platform), oldest first."""
     rows = await database.fetch(
         f"{SELECT_KEY} WHERE org_id IS NOT DISTINCT FROM $1 ORDER BY created_at, id LIMIT 10000",
         org_id,
@@ -156,7 +156,7 @@ async def list_keys(database: Database, org_id: int | None) -> list[ApiKeyRecord
 
 
 async def revoke_key(database: Database, key_id: str, org_id: int | None) -> bool:
-    """Revoke a key and tell every server; False where there is no such live key."""
+    """Revoke a key and notify every server; False if there is no such valid key."""
     async with database.transaction() as connection:
         if await connection.execute(REVOKE_KEY, key_id, org_id) != "UPDATE 1":
             return False
@@ -164,13 +164,13 @@ async def revoke_key(database: Database, key_id: str, org_id: int | None) -> boo
     return True
 
 
-async def freeze_org(database: Database, org_id: int, reason: str, found: str) -> None:
-    """Freeze an org whose trail was found damaged; ``found`` is JSON, see the schema."""
+async def freeze_org(database: Database, org_id: int, reason: str, faults: str) -> None:
+    """Freeze an org whose trail is damaged; ``faults`` is JSON, see the schema."""
     async with database.transaction() as connection:
-        await connection.execute(FREEZE_ORG, org_id, reason, found)
+        await connection.execute(FREEZE_ORG, org_id, reason, faults)
         await add_event(connection, org_id, "org_frozen", reason)
 
 
 async def security_events(database: Database, org_id: int) -> list[tuple[int, datetime, str, str]]:
-    """The newest 100 security events of an org, newest first: id, time, kind, detail."""
+    """Return the newest 100 security events of an org, newest first: id, time, kind, detail."""
     return [tuple(row) for row in await database.fetch(SELECT_EVENTS, org_id)]

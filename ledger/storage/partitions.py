@@ -1,6 +1,6 @@
 """Partitions: created ahead of time, sealed when their month is over, dropped by age.
 
-The work is done by functions of the owner, so the server role needs no DDL.
+Functions of the owner do the work, so the server role needs no right to DDL.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ DROP_DAYS = "SELECT quire_drop_idempotency_before($1)"
 
 
 async def create_for(database: Database, moments: Iterable[datetime]) -> None:
-    """Make sure the partitions that hold these moments exist."""
-    wanted = list(moments)
+    """Create the partitions for these moments where they are missing."""
+    all_moments = list(moments)
     async with database.connection() as connection:
-        for month in sorted({moment.replace(day=1, hour=0) for moment in wanted}):
+        for month in sorted({moment.replace(day=1, hour=0) for moment in all_moments}):
             await connection.execute(CREATE_MONTH, month)
-        for day in sorted({moment.date() for moment in wanted}):
+        for day in sorted({moment.date() for moment in all_moments}):
             await connection.execute(CREATE_DAY, day)
 
 
 async def prepare(database: Database, now: datetime) -> None:
-    """Create what the coming months and days need; safe to run anywhere, any time."""
+    """Create the partitions of the coming months and days; safe to run at any time."""
     month = now.astimezone(UTC).replace(day=1)
     months = [month]
     for _ in range(MONTHS_AHEAD):
@@ -45,7 +45,7 @@ async def prepare(database: Database, now: datetime) -> None:
 
 
 async def retire(database: Database, now: datetime, idempotency_days: int) -> None:
-    """Seal the months that are over and drop idempotency keys past their age."""
+    """Seal the months that are over, and drop expired idempotency keys."""
     async with database.connection() as connection:
         await connection.execute(SEAL, now)
         await connection.execute(DROP_DAYS, now.date() - timedelta(days=idempotency_days))

@@ -1,8 +1,8 @@
-"""A bounded pool of connections that makes do with those it can get.
+"""A bounded pool of connections that works with as many as the database allows.
 
-A database may allow fewer connections than the pool wants: of a role, of a database, of a whole
-cluster, of a pooler. Whoever asks then waits, for a bounded time, for a connection that is open;
-opening more is tried again at growing intervals.
+A role, a database, a cluster or a pooler may allow fewer connections than the pool's size. A
+caller then waits, for a bounded time, for an open connection; the pool retries to open more at
+growing intervals.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[Any]
 
 IDLE_S: Final = 300.0
-"""A connection that nobody needed for so long is closed."""
+"""A connection that is idle for this long is closed."""
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 30.0
 HANDOVER_S: Final = 2.0
-"""After its last connection was given up for another pool, one tries to open one again."""
+"""A pool that gave up its last connection for another pool retries after this time."""
 NO_MORE: Final = (
     asyncpg.TooManyConnectionsError,
     # PgBouncer's "no more connections allowed (max_client_conn)".
@@ -36,25 +36,25 @@ NO_MORE: Final = (
 UNFIT: Final = (
     asyncio.CancelledError,
     OSError,  # and TimeoutError
-    # "Another operation is in progress": whoever gets the connection next would be told the same.
+    # "Another operation is in progress": the next user of the connection would get it too.
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-"""After these nobody can say what a connection is at: it is not used again."""
+"""After these errors the state of a connection is unknown, so it is not used again."""
 
 
 class PoolClosed(asyncpg.InterfaceError):
-    """The pool was closed while a connection was asked for."""
+    """The pool was closed while a connection was requested."""
 
     def __init__(self) -> None:
         super().__init__("the pool of connections is closed")
 
 
 class Pool:
-    """At most ``size`` connections, opened by ``opener`` when they are needed.
+    """At most ``size`` connections, which ``opener`` opens when they are needed.
 
-    ``kept``: so many stay open however long nobody needs them. ``lender``: another pool of the same
-    database, which gives one up when this one has none and gets none.
+    ``kept``: the number of connections that stay open when idle. ``lender``: another pool of the
+    same database, which gives up a connection when this pool has none and can't open one.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Pool:
         self._lender = lender
         self._size = size
         self._kept = kept
-        self._idle: deque[tuple[Connection, float]] = deque()  # the one used last is on the right
+        self._idle: deque[tuple[Connection, float]] = deque()  # last used on the right
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._in_use: set[Connection] = set()
         self._opening = 0
@@ -81,17 +81,17 @@ class Pool:
 
     @property
     def open_count(self) -> int:
-        """Connections that are open now, idle ones and those in use."""
+        """The number of open connections, idle or in use."""
         return len(self._idle) + len(self._in_use)
 
     async def fill(self) -> None:
-        """Open the connections that are kept. Raises what opening raises."""
+        """Open the connections that are kept. Raises the opener's errors."""
         while self.open_count < self._kept:
             self._put(await self._opener())
 
     @asynccontextmanager
     async def connection(self, timeout_s: float) -> AsyncIterator[Connection]:
-        """A connection for the block. Raises TimeoutError, or what opening one raises."""
+        """Use a connection in the block. Raises TimeoutError, or the opener's errors."""
         connection = await self.acquire(timeout_s)
         try:
             yield connection
@@ -102,7 +102,7 @@ class Pool:
             self.release(connection)
 
     async def acquire(self, timeout_s: float) -> Connection:
-        """A connection, to be released. Raises TimeoutError, or what opening one raises."""
+        """Return a connection, to be released. Raises TimeoutError, or the opener's errors."""
         deadline = time.monotonic() + timeout_s
         while True:
             if self._closed:
@@ -129,11 +129,11 @@ class Pool:
         return (
             self.open_count + self._opening < self._size
             and time.monotonic() >= self._grow_at
-            and not (self._refusal and self._opening)  # after a refusal, one tries for all
+            and not (self._refusal and self._opening)  # after a refusal, one caller retries
         )
 
     async def _open(self, timeout_s: float) -> Connection | None:
-        """A new connection; None where the database allows no more, and waiting may help."""
+        """Open a connection; None if the database allows no more, but waiting may help."""
         self._opening += 1
         try:
             async with asyncio.timeout(max(timeout_s, 0.01)):
@@ -154,16 +154,16 @@ class Pool:
         now = time.monotonic()
         self._refusal = error
         if now < self._grow_at:
-            return  # another that was under way at the same time
+            return  # a concurrent attempt was refused already
         self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         if not self.open_count:
-            self._pause_s = FIRST_PAUSE_S  # there is none to wait for
+            self._pause_s = FIRST_PAUSE_S  # no connection will be released
             if self._lender is not None:
                 self._lender.give_up_one()
         self._grow_at = now + self._pause_s
 
     async def _wait(self, deadline: float) -> Connection | None:
-        """A connection that is handed on; None: look again. Raises what refused the last one."""
+        """Wait for a released connection; None: check again. Raises the last refusal."""
         now = time.monotonic()
         if now >= deadline:
             if self._refusal is not None:
@@ -190,7 +190,7 @@ class Pool:
             self.release(connection)
 
     def release(self, connection: Connection) -> None:
-        """Give a connection back; one that is in a transaction still is closed."""
+        """Return a connection to the pool; it is closed if it is still in a transaction."""
         self._in_use.discard(connection)
         if self._to_give_up:
             self._to_give_up -= 1
@@ -200,17 +200,17 @@ class Pool:
         self._put(connection)
 
     def give_up_one(self) -> None:
-        """Close a connection for the sake of others, at once or when the next is released."""
+        """Close a connection for another pool, at once or when the next one is released."""
         if self._idle:
             self._idle.popleft()[0].terminate()
         elif len(self._in_use) > 1:
             self._to_give_up = 1
-        # One that has none left tries soon: the other has long taken what there was.
+        # A pool without connections retries soon: the other pool has its connection by then.
         self._pause_s = LONGEST_PAUSE_S if self.open_count else HANDOVER_S
         self._grow_at = time.monotonic() + self._pause_s
 
     def _put(self, connection: Connection) -> None:
-        """Hand a connection to who waits longest, or keep it."""
+        """Hand a connection to the longest waiting caller, or keep it idle."""
         if self._closed or connection.is_closed():
             connection.terminate()
             self._wake(None)
@@ -218,7 +218,7 @@ class Pool:
             self._idle.append((connection, time.monotonic()))
 
     def _wake(self, connection: Connection | None) -> bool:
-        """Wake who waits longest; False where nobody does."""
+        """Wake the longest waiting caller; False if there is none."""
         if not self._waiting:
             return False
         if connection is not None:
@@ -232,7 +232,7 @@ class Pool:
             self._idle.popleft()[0].terminate()
 
     async def close(self, timeout_s: float) -> None:
-        """Close all; those in use, or that do not end in time, are cut."""
+        """Close all connections; those in use, or not closed in time, are terminated."""
         self._closed = True
         while self._wake(None):
             pass
@@ -240,7 +240,8 @@ class Pool:
         self._idle.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await asyncio.gather(*(each.close() for each in idle), return_exceptions=True)
+                closing = (connection.close() for connection in idle)
+                await asyncio.gather(*closing, return_exceptions=True)
                 while self._in_use:  # noqa: ASYNC110 - bounded by the timeout
                     await asyncio.sleep(0.01)
         for connection in [*idle, *self._in_use]:

@@ -1,9 +1,9 @@
-"""Whether a URL leads to sessions: found out by what its connections do, not by what they are.
+"""Checks whether a URL leads to sessions of PostgreSQL, by the behaviour of its connections.
 
 Session locks (of migrations, the signer, the archiver), LISTEN, prepared statements and settings
-belong to one session. A pooler that gives each transaction to whichever server connection is free
-breaks all of them, some only under load, and leaves locks behind that nobody holds. So does one
-that hands a used session on as it is. PgBouncer in its session mode is fine.
+belong to one session. A pooler that gives each transaction to any free server connection breaks
+all of them, some only under load, and leaves locks without a holder. So does a pooler that hands
+on a used session without a reset. PgBouncer in its session mode works.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ledger.storage.session import prepare_session
 
 _NAME: Final = f"{APPLICATION} start"
 _ANSWER_S: Final = 5.0
-"""For an answer to a statement that takes no time."""
+"""Timeout of a statement that should be answered at once."""
 _FREED_S: Final = 10.0
-"""For a session lock to go with its session."""
+"""Time for a session lock to be released after its session ended."""
 _ROUNDS: Final = 2
 
-# Nothing here may rest on a session: statements have no names, and each stands in a transaction.
-# A lock in pg_locks has its number in two halves.
+# These checks must not depend on a session: statements have no names, and each runs in a
+# transaction. pg_locks has the number of a lock in two halves.
 LOCK_IS_HELD: Final = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
                WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND objsubid = 2
@@ -45,7 +45,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
 
 
 async def require_sessions(url: str, setting: str) -> None:
-    """Raise DatabaseUnfit where connections of the URL are no sessions; ``setting`` has the URL."""
+    """Raise DatabaseUnfit unless connections of the URL are sessions; ``setting`` has the URL."""
     async with explained():
         try:
             async with _connected(url) as first:
@@ -58,28 +58,28 @@ async def require_sessions(url: str, setting: str) -> None:
                     if not direct:
                         raise
         except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
-            said = error.__cause__ or error  # PgBouncer closes the connection with its last word
-            if not isinstance(said, asyncpg.ProtocolViolationError):
+            cause = error.__cause__ or error  # PgBouncer sends its reason and closes the connection
+            if not isinstance(cause, asyncpg.ProtocolViolationError):
                 raise
-            raise DatabaseUnfit(_refusal(setting, f"it says: {said}")) from error
+            raise DatabaseUnfit(_refusal(setting, f"it reports: {cause}")) from error
 
 
 async def _require_one_backend_each(
     first: Connection, second: Connection, direct: bool, setting: str
 ) -> None:
-    """Each connection keeps its own server process, whichever asks first, whatever others do."""
-    found: dict[Connection, set[int]] = {first: set(), second: set()}
+    """Raise DatabaseUnfit unless each connection keeps its own server process in any order."""
+    pids: dict[Connection, set[int]] = {first: set(), second: set()}
     for _ in range(_ROUNDS):
         for order in ((first, second), (second, first)):
             try:
-                await _transactions(order, found)
+                await _transactions(order, pids)
             except TimeoutError:
                 if direct:
                     raise
                 raise DatabaseUnfit(
                     _refusal(setting, "a second connection waits while the first has a transaction")
                 ) from None
-    if any(len(pids) != 1 for pids in found.values()) or found[first] & found[second]:
+    if any(len(of_one) != 1 for of_one in pids.values()) or pids[first] & pids[second]:
         raise DatabaseUnfit(
             _refusal(
                 setting,
@@ -90,18 +90,18 @@ async def _require_one_backend_each(
 
 
 async def _transactions(
-    order: tuple[Connection, Connection], found: dict[Connection, set[int]]
+    order: tuple[Connection, Connection], pids: dict[Connection, set[int]]
 ) -> None:
-    """A transaction on each, open at the same time, begun and ended in this order."""
+    """Run overlapping transactions, begun and ended in this order, and collect the process ids."""
     for connection in order:
         await connection.execute("BEGIN", timeout=_ANSWER_S)
-        found[connection].add(await connection.fetchval("SELECT pg_catalog.pg_backend_pid()"))
+        pids[connection].add(await connection.fetchval("SELECT pg_catalog.pg_backend_pid()"))
     for connection in order:
         await connection.execute("COMMIT", timeout=_ANSWER_S)
 
 
 async def _require_locks_that_go(url: str, observer: Connection, setting: str) -> None:
-    """A session lock is free again soon after its connection closed."""
+    """Raise DatabaseUnfit unless a session lock is released soon after its connection closed."""
     number = secrets.randbits(31), secrets.randbits(31)
     async with _connected(url) as holder:
         await holder.execute("SELECT pg_catalog.pg_advisory_lock({}, {})".format(*number))
@@ -111,7 +111,7 @@ async def _require_locks_that_go(url: str, observer: Connection, setting: str) -
             raise DatabaseUnfit(
                 _refusal(
                     setting,
-                    "the lock of a connection that was closed is still held (PgBouncer: "
+                    "the lock of a closed connection is still held (PgBouncer: "
                     "server_reset_query must be DISCARD ALL)",
                 )
             )
@@ -119,10 +119,10 @@ async def _require_locks_that_go(url: str, observer: Connection, setting: str) -
 
 
 async def _is_direct(connection: Connection) -> bool:
-    """Whether the process that works is the one that greeted us; a pooler makes a number up."""
-    greeted = connection.get_server_pid()
-    here = f"SELECT WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {greeted}"
-    return await connection.execute(here) == "SELECT 1"
+    """Return whether the connection's process id is the server's own; a pooler invents one."""
+    announced = connection.get_server_pid()
+    query = f"SELECT WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {announced}"
+    return await connection.execute(query) == "SELECT 1"
 
 
 async def _in_transaction(connection: Connection, query: str, *args: object) -> object:
@@ -134,7 +134,7 @@ async def _in_transaction(connection: Connection, query: str, *args: object) -> 
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connection]:
-    """A connection that sets nothing before a pooler: it could stay with somebody else's session."""
+    """Connect without changing settings behind a pooler: they could stay in another's session."""
     connection: Connection = await asyncpg.connect(
         url,
         timeout=CONNECT_TIMEOUT_S,
@@ -144,7 +144,7 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
     )
     try:
         if await _is_direct(connection):
-            await prepare_session(connection)  # no timeout of the role's may end it
+            await prepare_session(connection)  # switches off the role's timeouts
         yield connection
     finally:
         with contextlib.suppress(*CONNECTION_LOST, asyncpg.PostgresError):
@@ -153,8 +153,8 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
 
 def _refusal(setting: str, reason: str) -> str:
     return (
-        f"{setting} leads to a pooler whose connections are no sessions of PostgreSQL: {reason}. "
+        f"{setting} leads to a pooler whose connections are not sessions of PostgreSQL: {reason}. "
         "Quire needs sessions for its locks, its notifications and its prepared statements: set "
-        f"{setting} to the address of PostgreSQL itself, or let the pooler give whole sessions "
-        "(PgBouncer: pool_mode = session) for this database."
+        f"{setting} to the address of PostgreSQL itself, or configure the pooler to give whole "
+        "sessions for this database (PgBouncer: pool_mode = session)."
     )

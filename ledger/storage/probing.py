@@ -1,4 +1,4 @@
-"""A write that is no entry, and what its failure says to somebody who may not know the details."""
+"""A test write that is not an entry, and the public reason for a failed write."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 import asyncpg
 
 PROBE: Final = "SELECT quire_probe_write()"
-"""Needs what an append needs; see the migration that makes it."""
+"""Needs the same rights and resources as an append; see the migration that creates it."""
 _SCHEMA_ERRORS: Final = "42"
-"""Class of SQLSTATE: a right was revoked, a table or a function is gone."""
+"""Class of SQLSTATE: a right was revoked, a table or a function is missing."""
 
 _REASONS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     ((asyncpg.DiskFullError,), "the database has no disk space left"),
@@ -24,8 +24,8 @@ _REASONS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
 
 
 def public_reason(error: BaseException) -> str:
-    """Why nothing can be written, without hosts, users and tables."""
-    # A timeout of ours has the cancelled work as its cause.
+    """Return why nothing can be written, without names of hosts, users and tables."""
+    # The cause of Quire's own timeout is the cancelled operation.
     cause = error if isinstance(error, TimeoutError) else error.__cause__ or error
     for kinds, reason in _REASONS:
         if isinstance(cause, kinds):
@@ -34,5 +34,5 @@ def public_reason(error: BaseException) -> str:
 
 
 def is_of_the_schema(error: BaseException) -> bool:
-    """Whether a write failed as long as nobody repairs rights or tables."""
+    """Return whether a write fails until someone repairs rights or tables."""
     return str(getattr(error.__cause__, "sqlstate", "")).startswith(_SCHEMA_ERRORS)

@@ -1,29 +1,29 @@
-"""The database and its two roles, made by a superuser before the first migration.
+"""The database and its two roles, created by a superuser before the first migration.
 
-`quire_owner` owns the database and runs the migrations; it is no superuser. `quire_server` is the
-role of the running server: it may connect, and what else it may do is granted by the migrations.
+`quire_owner` owns the database and runs the migrations; it is not a superuser. `quire_server` is
+the role of the running server: it may connect, and the migrations grant its other rights.
 Neither gets a password here. The embedded PostgreSQL needs none; an operator sets one with
-``ALTER ROLE … PASSWORD`` or maps another way of authentication.
+``ALTER ROLE … PASSWORD`` or configures another method of authentication.
 """
 
 import os
 
 import asyncpg
 
-from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.session import prepare_session
 
 OWNER_ROLE = "quire_owner"
 SERVER_ROLE = "quire_server"
 DATABASE = "quire"
 
-# Two servers may provision at once; the number only has to differ from other advisory locks.
+# Two servers may provision at once; the number must differ from other advisory locks.
 _LOCK = 0x7175697265  # "quire"
 
 _ROLE_EXISTS = "SELECT true FROM pg_roles WHERE rolname = $1"
 _CREATE_ROLE = "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
 _DATABASE_EXISTS = "SELECT true FROM pg_database WHERE datname = $1"
-# Byte order: the same on every machine, and indexes outlive an upgrade of the C library.
+# Byte order is the same on every machine, and indexes stay valid after an upgrade of the C library.
 _CREATE_DATABASE = (
     "CREATE DATABASE {database} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8' "
     "LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
@@ -33,23 +33,23 @@ _OPEN_TO_SERVER = "GRANT CONNECT ON DATABASE {database} TO {server}"
 
 
 async def provision(superuser_url: str, database: str = DATABASE) -> None:
-    """Create the roles and the database where they are missing; run it as often as you like.
+    """Create the roles and the database where they are missing; it can be run repeatedly.
 
-    Works on PostgreSQL 15 to 18. Raises asyncpg.PostgresError, say InsufficientPrivilegeError
-    for a role that is no superuser.
+    Works on PostgreSQL 15 to 18. Raises asyncpg.PostgresError, such as
+    InsufficientPrivilegeError for a role that is not a superuser.
     """
     name = f"quire provision {os.getpid()}"
     connection = await asyncpg.connect(superuser_url, server_settings={"application_name": name})
     try:
         await prepare_session(connection)
-        async with told_when_waiting(superuser_url, name):
+        async with log_lock_waits(superuser_url, name):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
             for role in (OWNER_ROLE, SERVER_ROLE):
                 if not await connection.fetchval(_ROLE_EXISTS, role):
                     await connection.execute(_CREATE_ROLE.format(role=_identifier(role)))
             await _provide_database(connection, database)
     finally:
-        await connection.close()  # and with it goes the lock
+        await connection.close()  # releases the lock
 
 
 async def _provide_database(

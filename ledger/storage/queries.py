@@ -1,4 +1,4 @@
-"""What runs a query, whatever it is: a pool, or one connection."""
+"""Protocols of objects that run queries: a pool, or one connection."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, Protocol
 
 
 class Queryable(Protocol):
-    """What can be asked: a pool, or one connection."""
+    """Fetches rows: a pool, or one connection."""
 
     async def fetch(self, query: str, *args: object) -> list[Any]:
-        """All rows of one query."""
+        """Return all rows of one query."""
 
 
 class Queries(Queryable, Protocol):
-    """What runs any one query: a pool, or a connection of the caller's own."""
+    """Runs any single query: a pool, or the caller's own connection."""
 
     async def execute(self, query: str, *args: object) -> str:
-        """Its command tag."""
+        """Run one statement and return its command tag."""

@@ -1,9 +1,9 @@
-"""Where the rows of QWED trails stand in an org's trail, by QWED's own row ids.
+"""Finds the entries of imported QWED rows in an org's trail, by QWED's own row ids.
 
-No index of the database has them, for an append must not pay for it. So each process
-keeps a coarse one in memory: for each stretch of STRETCH seqs the lowest and highest
-row id that its entries name. It is read from the leaves once, and only grows, for a
-trail is append-only; then a row is found by reading one stretch.
+The database has no index of them, so that appends do not pay for it. Instead each
+process keeps a coarse index in memory: for each stretch of 2**STRETCH_BITS seqs the
+lowest and highest row id of its entries. It is read from the leaves once and only
+extended, as a trail is append-only. A row is then found by reading few stretches.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ledger.storage.trail import ENTRY_COLUMNS
 
 STRETCH_BITS: Final = 10
 WINDOW_SEQS: Final = 100_000
-"""Seqs whose leaves one statement reads."""
+"""Number of seqs whose leaves one statement reads."""
 MAX_ORGS: Final = 256
-"""Orgs whose index is kept; the one asked least recently makes room."""
+"""Number of orgs with an index in memory; the least recently used one is dropped."""
 MAX_ROW_DIGITS: Final = 18
-"""Longer ids do not fit a bigint, and QWED gives none."""
+"""Longer ids do not fit a bigint, and QWED does not assign any."""
 
-# A leaf is canonical JSON, where these bytes can't occur inside a string. What follows
-# them is at most two numbers and their quote.
+# A leaf is canonical JSON, where these bytes can't occur inside a string. At most two
+# numbers and the closing quote follow them.
 _ABOUT_ROWS: Final = """
 org_id = $1 AND seq >= $2 AND seq <= $3
   AND position('"event_type":"qwed.'::bytea IN leaf) > 0
@@ -60,7 +60,7 @@ class _Index:
     growing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def add(self, new: _RowRange) -> None:
-        """Take a stretch, or a further part of the last one."""
+        """Add a stretch, or a further part of the last stretch."""
         last = self.stretches[-1] if self.stretches else None
         if last is not None and last.number == new.number:
             self.stretches.pop()
@@ -70,16 +70,17 @@ class _Index:
 
 
 class QwedRows:
-    """Finds entries by the row they are about. Methods raise StorageError."""
+    """Finds entries by the QWED row that they import or correct. Methods raise StorageError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._indexes: OrderedDict[int, _Index] = OrderedDict()
 
     async def naming(self, org_id: int, row_id: int) -> list[StoredEntry]:
-        """The live entries that may be about rows of this id, of any organization, oldest first.
+        """Return the live entries that may concern rows of this id, oldest first.
 
-        Their leaves hold the id at the end of a string; the caller looks where.
+        The rows may be of any organization. The entries' leaves hold the id at the end of
+        a string; the caller checks which string.
         """
         index = self._index(org_id)
         async with index.growing:
@@ -101,7 +102,7 @@ class QwedRows:
         return index
 
     async def _grow(self, org_id: int, index: _Index) -> None:
-        """Read what was appended since; what is read is kept when the caller gives up."""
+        """Index the entries appended since; progress is kept if the caller is cancelled."""
         head = await self._database.fetchrow(HEAD, org_id)
         newest = -1 if head is None else head[0]
         while index.next_seq <= newest:
@@ -113,5 +114,5 @@ class QwedRows:
 
 
 def named_by(row_id: int) -> bytes:
-    """The bytes of every leaf about a row of this id."""
+    """Return the bytes that every leaf about a row of this id contains."""
     return f':{row_id}"'.encode()

@@ -1,8 +1,8 @@
-"""QWED's own database, read only: SQLite through the standard library, PostgreSQL by asyncpg.
+"""Read-only access to QWED's own database: SQLite by the standard library, PostgreSQL by asyncpg.
 
-Rows come an organization at a time, in the order of their ids and in pages, each
-column as it is stored: times and JSON as the database's text, text that is not
-UTF-8 as bytes. Nothing is ever written there.
+Rows are read one organization at a time, in the order of their ids and in pages.
+Columns keep their stored form: times and JSON as the database's text, text that is
+not UTF-8 as bytes. Nothing is ever written.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ MAX_ORGANIZATIONS_LISTED: Final = 1_000
 BUSY_TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 10.0
 
-# To SQLite $1 is a parameter with the name "1"; see _fetch.
+# For SQLite $1 is a parameter with the name "1"; see _fetch.
 _ORGANIZATIONS: Final = (
     "SELECT DISTINCT organization_id FROM verificationlog ORDER BY organization_id LIMIT $1"
 )
 _NEWEST: Final = "SELECT max(id) AS id FROM verificationlog WHERE organization_id = $1"
-# A page by key: the writer of a live file never waits for longer than a page takes.
+# Pages by key: the writer of a live file waits no longer than one page takes.
 _SQLITE_PAGE: Final = (
     "SELECT * FROM verificationlog WHERE organization_id = $1 AND id > $2 ORDER BY id LIMIT $3"
 )
-# One cursor in one snapshot: the trail as it was at one moment, sorted once.
+# One cursor in one snapshot: the trail at one moment, sorted once.
 _POSTGRES_ROWS: Final = "SELECT * FROM verificationlog WHERE organization_id = $1 ORDER BY id"
 _POSTGRES_TEXT_TYPES: Final = ("timestamp", "timestamptz", "json", "jsonb", "numeric", "uuid")
 _BEFORE_ANY_ID: Final = -(2**63)
@@ -49,22 +49,22 @@ _POSTGRES: Final = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(?P<rest>.+)", re.DO
 
 
 class QwedSourceError(StorageError):
-    """A QWED database that can't be read; the message says what to look at."""
+    """A QWED database that can't be read; the message says what to check."""
 
 
 class QwedSource(Protocol):
     """An open QWED database. Reading raises QwedSourceError."""
 
     async def organizations(self) -> list[int]:
-        """The organizations that have rows, at most MAX_ORGANIZATIONS_LISTED."""
+        """Return the organizations with rows, at most MAX_ORGANIZATIONS_LISTED."""
         ...
 
     async def newest(self, organization_id: int) -> int | None:
-        """The highest row id of an organization, None where it has no rows."""
+        """Return the highest row id of an organization, None if it has no rows."""
         ...
 
     def rows(self, organization_id: int) -> AsyncGenerator[QwedRow, None]:
-        """An organization's rows in the order of their ids. Also raises MalformedQwedRow."""
+        """Yield an organization's rows in the order of their ids. Also raises MalformedQwedRow."""
         ...
 
 
@@ -72,7 +72,7 @@ def open_source(dsn: str) -> AbstractAsyncContextManager[QwedSource]:
     """Open ``sqlite:///path`` (a fourth slash makes it absolute) or ``postgresql://…``.
 
     The DSN may be QWED's own: SQLAlchemy's driver names (``postgresql+psycopg2``)
-    are taken and ignored. Raises QwedSourceError.
+    are accepted and ignored. Raises QwedSourceError.
     """
     if match := _SQLITE.fullmatch(dsn):
         return _open_sqlite(Path(match["path"]))
@@ -85,11 +85,11 @@ def open_source(dsn: str) -> AbstractAsyncContextManager[QwedSource]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turns what the two drivers raise into QwedSourceError."""
+    """Turn the errors of the two drivers into QwedSourceError."""
     try:
         yield
     except (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        reason = str(error) or type(error).__name__
+        reason = str(error) or "the connection failed without a reason"
         raise QwedSourceError(f"the QWED database can't be read: {reason}") from error
 
 
@@ -105,7 +105,7 @@ async def _open_sqlite(path: Path) -> AsyncIterator[QwedSource]:
 
 def _connect_sqlite(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise QwedSourceError(f"there is no SQLite file {path}")
+        raise QwedSourceError(f"the SQLite file {path} does not exist")
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro",
         uri=True,
@@ -153,7 +153,7 @@ class _SqliteSource:
                 return
 
     def _fetch(self, query: str, *arguments: int) -> list[sqlite3.Row]:
-        # By name: Python 3.12 warns of a sequence for parameters that have names or numbers.
+        # Named: Python 3.12 warns if named or numbered parameters are given as a sequence.
         named = {str(number): value for number, value in enumerate(arguments, 1)}
         return self._connection.execute(query, named).fetchall()
 
@@ -187,7 +187,7 @@ async def _open_postgres(dsn: str) -> AsyncIterator[QwedSource]:
 def _well_formed_dsn() -> Iterator[None]:
     try:
         yield
-    except ValueError as error:  # asyncpg's own, and those of the address parser below it
+    except ValueError as error:  # raised by asyncpg, and by its address parser
         raise QwedSourceError(f"the QWED database's address can't be read: {error}") from None
 
 
@@ -217,7 +217,7 @@ class _PostgresSource:
 
 
 def _plain(value: object) -> Column:
-    """A column of a type of its own as its text; QWED's columns have plain types."""
+    """Return the value, or the text of a value of another type than QWED's columns have."""
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     return str(value)

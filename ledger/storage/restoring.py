@@ -1,7 +1,7 @@
-"""The transaction in which an org comes back: all of it or nothing, by the owner of the tables.
+"""The transaction that restores orgs, all or nothing, as the owner of the tables.
 
-Nobody reads any of it before it commits. What is restored is only added: the triggers that
-refuse changes stay as they are, but that sealed months take the rows they had.
+Other sessions see nothing of it before it commits. A restore only adds rows: the triggers that
+refuse changes stay active, except that sealed months accept the rows that they had.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ledger.storage.trail import ENTRY_COLUMNS
 
 _LOCK: Final = 7_305_804_405
 
-# What stands in the way of an org; entries by one probe per partition.
+# The first obstacle to restoring an org; entries are found by one probe per partition.
 IN_THE_WAY: Final = """
 SELECT CASE
     WHEN EXISTS (SELECT FROM orgs WHERE slug = $2 AND id <> $1) THEN 'an org of this slug'
@@ -41,7 +41,7 @@ ADD_ORG: Final = """
 INSERT INTO orgs (id, slug, name, privacy, wrapped_key, created_at, log_public, keys_lost_below)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""
 _NOW_US: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-# Processes that remember an older state of this trail let go of it.
+# Processes that have an older state of this trail in memory discard it.
 SET_HEAD: Final = f"""
 INSERT INTO heads (org_id, seq, entry_hash, anchored_at, erasures, thawed_us)
 VALUES ($1, $2, $3, $4, {_NOW_US}, {_NOW_US})
@@ -72,9 +72,9 @@ class RestoredCheckpoint(NamedTuple):
 
 
 class NewOrg(NamedTuple):
-    """The row of an org that comes back.
+    """The row of a restored org.
 
-    ``keys_lost_below`` counts the entries that are sealed under keys which do not.
+    ``keys_lost_below`` counts the entries sealed under keys that are not restored.
     """
 
     id: int
@@ -88,7 +88,7 @@ class NewOrg(NamedTuple):
 
 
 class RestoreTransaction:
-    """What a restore reads and writes. Methods raise DatabaseUnavailable and RestoreRefused."""
+    """The reads and writes of a restore. Methods raise DatabaseUnavailable and RestoreRefused."""
 
     def __init__(self, connection: Connection, beside: Connection) -> None:
         self._connection = connection
@@ -97,29 +97,29 @@ class RestoreTransaction:
         self.anchors = AnchorRows(connection)
 
     async def in_the_way(self, org_id: int, slug: str, privacy: str) -> str | None:
-        """What of the org is in the database already; None: its row at most, and its keys."""
-        found: str | None = await self._connection.fetchval(IN_THE_WAY, org_id, slug, privacy)
-        return found
+        """Name the data of the org in the database; None: at most its row and its keys."""
+        obstacle: str | None = await self._connection.fetchval(IN_THE_WAY, org_id, slug, privacy)
+        return obstacle
 
     async def head_seq(self, org_id: int) -> int:
-        """The seq of a head row that a backup brought back; -1 where there is none."""
+        """Return the seq of a head row that a backup brought back; -1 if there is none."""
         seq: int = await self._connection.fetchval(HEAD_SEQ, org_id)
         return seq
 
     async def statements(self) -> list[bytes]:
-        """The key history that is in the database."""
+        """Return the key history in the database."""
         return [row[0] for row in await self._connection.fetch(STATEMENTS)]
 
     async def add_statements(self, first: int, statements: Sequence[bytes]) -> None:
-        """Add statements of keys from position ``first`` on."""
+        """Add key statements, from position ``first`` on."""
         await self._connection.executemany(ADD_STATEMENT, list(enumerate(statements, first)))
 
     async def add_org(self, org: NewOrg) -> bool:
-        """Add the org's row; False where it is there, with its keys."""
+        """Add the org's row; False if the row exists, with its keys."""
         return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
 
     async def add_entries(self, entries: Sequence[StoredEntry]) -> None:
-        """Add rows to the months they belong to, which are made where they are missing."""
+        """Add rows to their months, which are created if they are missing."""
         for month in sorted({row.anchored_at.replace(day=1, hour=0) for row in entries}):
             await self._open(month)
         await self._connection.copy_to_table(
@@ -134,14 +134,14 @@ class RestoreTransaction:
         part = f"entries_{month:%Y_%m}"
         if part in self._months:
             return
-        # On a connection of its own: the lock that it takes is held to the end of a transaction.
+        # On a separate connection: the lock that it acquires lasts until the transaction ends.
         await self._beside.execute(CREATE_MONTH, month)
         self._months[part] = await self._connection.fetchval(SEALED, f"public.{part}")
         if self._months[part]:
             await self._connection.execute(f"ALTER TABLE public.{part} DISABLE TRIGGER sealed")
 
     async def seal_again(self) -> None:
-        """Let the months that were sealed refuse rows again."""
+        """Enable the triggers of sealed months again, so that they refuse rows."""
         for part, sealed in self._months.items():
             if sealed:
                 await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
@@ -154,14 +154,14 @@ class RestoreTransaction:
         await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
     async def set_head(self, org_id: int, head: ChainHead) -> None:
-        """Say where the trail ends."""
+        """Set the head of the trail."""
         at = to_datetime(head.anchored_us)
         await self._connection.execute(SET_HEAD, org_id, head.seq, head.entry_hash, at)
 
     async def set_tree(
         self, org_id: int, size: int, root: bytes, anchored_at: datetime, signed_at: datetime
     ) -> None:
-        """Say where a tree ends."""
+        """Set size and root of a tree."""
         await self._connection.execute(SET_TREE, org_id, size, root, anchored_at, signed_at)
 
     async def _copy(self, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:
@@ -173,24 +173,25 @@ class RestoreTransaction:
 
 @asynccontextmanager
 async def restoring(owner_url: str) -> AsyncIterator[RestoreTransaction]:
-    """One transaction, committed when the block ends and rolled back where it raises.
+    """Open one transaction, committed at the end of the block and rolled back if it raises.
 
-    Raises RestoreRefused where another restore is under way or this role does not own the tables.
+    Raises RestoreRefused if another restore is running or this role does not own the tables.
     """
+    # A crash before the commit leaves nothing but empty months.
     try:
         async with _connected(owner_url) as connection, _connected(owner_url) as beside:
             if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
-                raise RestoreRefused("another restore is under way in this database")
+                raise RestoreRefused("another restore is running in this database")
             async with connection.transaction():
                 yield RestoreTransaction(connection, beside)
     except asyncpg.InsufficientPrivilegeError as error:
         raise RestoreRefused(
-            f"a restore is the owner's work, and this login may not do it: {error}. Give the "
-            "owner's URL as QUIRE_DATABASE_OWNER_URL"
+            f"only the owner of the database can restore, and this login is not it: {error}. "
+            "Give the owner's URL as QUIRE_DATABASE_OWNER_URL"
         ) from error
     except asyncpg.UniqueViolationError as error:
         raise RestoreRefused(
-            f"rows stand in {error.table_name} where restored ones belong: {error}"
+            f"the table {error.table_name} has other rows in the place of restored ones: {error}"
         ) from error
     except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
         raise explain(error) from error

@@ -1,4 +1,4 @@
-"""The rows of the anchor log in a restore: its leaves, whose they are, and what attests anchors."""
+"""The rows of the anchor log in a restore: its leaves, their orgs, tokens and cosignatures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ledger.storage.trees import ANCHOR_LOG
 
 BATCH_TIMEOUT_S: Final = 600.0
 UNKNOWN_ORG: Final = -1
-"""Whose leaves of the anchor log are of orgs that were not restored."""
+"""The org id of leaves of the anchor log whose org was not restored."""
 
-# The signer adds leaves to this table; nobody may while its old ones come back.
+# The signer adds leaves to this table; the lock keeps it out while old leaves are restored.
 HOLD_ANCHORS: Final = "LOCK TABLE anchor_leaves IN SHARE ROW EXCLUSIVE MODE"
 ANCHORS: Final = """
 SELECT coalesce((SELECT size FROM trees WHERE org_id = 0), 0),
@@ -61,31 +61,31 @@ class StoredLeaf(NamedTuple):
 
 
 class AnchorRows:
-    """Reads and writes them, in the transaction of a restore."""
+    """Reads and writes rows of the anchor log, in the transaction of a restore."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def begun(self) -> tuple[int, bytes, bool]:
-        """Size and root of the anchor log that is there, and whether anything of it is."""
+        """Return size and root of the stored anchor log, and whether it has any rows."""
         await self._connection.execute(HOLD_ANCHORS)
         row: Any = await self._connection.fetchrow(ANCHORS)
         return row[0], row[1], row[2]
 
     async def anew(self, org_ids: Sequence[int]) -> None:
-        """Let the signer add to the anchor log those newest checkpoints of these that it lacks."""
+        """Make the signer add the newest checkpoints of these orgs if the anchor log lacks them."""
         await self._connection.execute(ANCHOR_ANEW, list(org_ids))
 
     async def add_account(self, target: str, org_id: int, leaves: int) -> None:
-        """What came back from a target is archived there."""
+        """Record that the data restored from a target is archived there."""
         await self._connection.execute(ADD_ACCOUNT, target, org_id, leaves)
 
     async def add_attested(self, target: str) -> None:
-        """So are the tokens and cosignatures."""
+        """Record that the restored tokens and cosignatures are archived in a target."""
         await self._connection.execute(ADD_ATTESTED, target)
 
     async def note(self, size: int) -> bytes | None:
-        """The note of the anchor of a size that is there."""
+        """Return the note of the stored anchor of this size, or None."""
         note: bytes | None = await self._connection.fetchval(NOTE_AT, ANCHOR_LOG, size)
         return note
 
@@ -98,14 +98,14 @@ class AnchorRows:
     async def leaves_at(
         self, org_id: int, places: Sequence[tuple[int, int]]
     ) -> list[tuple[StoredLeaf, int, bytes]]:
-        """Leaves at these (idx, size), each with that size and the org's note of it."""
+        """Return the leaves at these (idx, size), each with the size and the org's note of it."""
         rows = await self._connection.fetch(
             LEAVES_AT, org_id, [idx for idx, _ in places], [size for _, size in places]
         )
         return [(StoredLeaf(*row[:5]), row[5], row[6]) for row in rows]
 
     async def claim(self, org_id: int, leaves: Sequence[tuple[int, int, bytes]]) -> None:
-        """Say whose leaves (idx, size, nonce) these are, where nobody knew."""
+        """Assign leaves (idx, size, nonce) to an org, if their org is unknown."""
         await self._connection.execute(CLAIM, org_id, *map(list, zip(*leaves, strict=True)))
 
     async def add_tokens(self, rows: Sequence[tuple[int, datetime, datetime, bytes]]) -> None:

@@ -1,10 +1,11 @@
 """Reading a trail: one entry, and pages of entries by filter.
 
-Actor and subject are found by their index, which is looked into stretch by
-stretch (migrations/0001_ledger.sql), newest or oldest first. The other fields stand in the leaf only: canonical JSON, in which the bytes
-``"event_type":"login"`` can't occur inside a string (its quotes would be
-escaped), so a byte search is exact. Such a scan is bounded by a window of seqs
-per page; the cursor goes on from there. All reads see every committed entry.
+Actor and subject are found by their index, which is searched stretch by stretch
+(migrations/0001_ledger.sql), newest or oldest first. The other fields are in the
+leaf only: canonical JSON, in which the bytes ``"event_type":"login"`` can't occur
+inside a string (its quotes would be escaped), so a byte search is exact. Such a
+scan is limited to a window of seqs per page; the cursor continues from there. All
+reads see every committed entry.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from ledger.storage.database import Connection, Database
 from ledger.storage.trail import ENTRY_COLUMNS, HEAD_ENTRY
 
 SCAN_WINDOW: Final = 100_000
-"""Seqs that one page of a filter without actor or subject looks at."""
+"""Number of seqs that one page of a filter without actor or subject scans."""
 STRETCH_BITS: Final = 14
 TAG_WINDOW: Final = 2_048 << STRETCH_BITS
-"""Seqs, in whole stretches, that one page of a search by actor or subject looks into."""
+"""Number of seqs, in whole stretches, that one page of a search by actor or subject covers."""
 PAGE_BYTES: Final = 8 << 20
-"""Payload bytes after which a page ends early; its last entry may go beyond."""
+"""Payload bytes after which a page ends early; its last entry may exceed them."""
 
 
 class EntrySearch(NamedTuple):
-    """What to look for: tags (0 for any), byte patterns of the leaf, a time range, seq bounds."""
+    """A filter: tags (0: any), byte patterns of the leaf, a time range."""
 
     actor_tag: int
     subject_tag: int
@@ -38,16 +39,16 @@ class EntrySearch(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Entries in order, and the seq to go on from (None at the end of the trail)."""
+    """Entries in order, and the seq at which the next page starts (None at the end)."""
 
     entries: list[StoredEntry]
     next_seq: int | None
 
 
-# Index order or nothing: where the planner knows too little of a busy actor (a plan
-# for any value, statistics that lag), it would collect all its entries and sort them.
+# Forces the order of the index: a planner with too little information about a busy actor
+# (a generic plan, old statistics) would collect all its entries and sort them.
 IN_ORDER = "SET LOCAL enable_sort = off"
-# A time that no datetime holds was written by no server of ours.
+# A time that Python's datetime can't hold was not written by Quire.
 HEAD = """
 SELECT seq, entry_hash,
        CASE WHEN anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN anchored_at ELSE 'epoch' END
@@ -64,11 +65,11 @@ ROWS_AT: Final = "SELECT count(*) FROM entries WHERE org_id = $1 AND seq = $2"
 
 
 def page_query(where: EntrySearch, *, descending: bool) -> tuple[str, list[object]]:
-    """SQL and arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
+    """Return SQL and the arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
     order = "DESC" if descending else "ASC"
     source, arguments = _matching(where, ENTRY_COLUMNS, descending=descending)
-    # The sizes of payloads are known without reading them, so a page of large
-    # ones ends before they are in memory. The last column counts the rows found.
+    # The sizes of payloads are known without reading them, so a page of large payloads
+    # ends before they are in memory. The last column counts the matching rows.
     query = f"""
 SELECT {ENTRY_COLUMNS}, found FROM (
     SELECT *, count(*) OVER () AS found,
@@ -79,7 +80,7 @@ SELECT {ENTRY_COLUMNS}, found FROM (
 
 
 def _matching(where: EntrySearch, columns: str, *, descending: bool) -> tuple[str, list[object]]:
-    """These columns of the rows that match, in order, with the arguments of page_query."""
+    """Return SQL for these columns of the matching rows, in order, and page_query's arguments."""
     conditions = ["org_id = $1", "seq >= $2", "seq <= $3"]
     arguments: list[object] = []
 
@@ -108,10 +109,10 @@ SELECT {columns} FROM entries WHERE {" AND ".join(conditions)} ORDER BY seq {ord
 
 
 def _by_stretch(source: str, *, descending: bool) -> str:
-    """The same rows, found in one stretch of the index after the other.
+    """Return SQL for the same rows, which searches one stretch of the index after the other.
 
-    A nested loop is the only plan there is for LATERAL, and it keeps the order
-    of its outer side: LIMIT ends it with the stretch that fills the page.
+    LATERAL forces a nested loop, which keeps the order of its outer side: LIMIT
+    ends it at the stretch that fills the page.
     """
     bounds = f"$3::bigint >> {STRETCH_BITS}, $2::bigint >> {STRETCH_BITS}, -1::bigint"
     if not descending:
@@ -123,13 +124,13 @@ CROSS JOIN LATERAL ({found}) AS found LIMIT $4"""
 
 
 async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
-    """The head row: seq (-1 when empty), hash, time."""
+    """Return the head row: seq (-1 for an empty trail), hash, time."""
     row = await database.fetchrow(HEAD, org_id)
     return (-1, b"", to_datetime(0)) if row is None else (row[0], row[1], row[2])
 
 
 async def entry(database: Database, place: RecordId) -> StoredEntry | None:
-    """The entry a record id names, by primary key."""
+    """Return the entry of a record id, by primary key, or None."""
     row = await database.fetchrow(
         HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
     )
@@ -137,19 +138,19 @@ async def entry(database: Database, place: RecordId) -> StoredEntry | None:
 
 
 async def standing_at(database: Database, org_id: int, seq: int) -> StoredEntry | None:
-    """Whatever row stands at a seq, whenever it says that it was written."""
+    """Return the row at a seq, whatever its time; the earliest if there are several."""
     row = await database.fetchrow(STANDING_AT, org_id, seq)
     return None if row is None else StoredEntry(*row)
 
 
 async def rows_at(database: Database, org_id: int, seq: int) -> int:
-    """How many rows stand at a seq."""
+    """Return the number of rows at a seq."""
     row = await database.fetchrow(ROWS_AT, org_id, seq)
     return 0 if row is None else int(row[0])
 
 
 async def entry_before(database: Database, this: StoredEntry) -> StoredEntry | None:
-    """The entry one seq before this one."""
+    """Return the entry one seq before this entry, or None."""
     row = await database.fetchrow(ENTRY_AT_SEQ, this.org_id, this.seq - 1, this.anchored_at)
     return None if row is None else StoredEntry(*row)
 
@@ -164,7 +165,7 @@ async def page(
     limit: int,
     floor: int = 0,
 ) -> Page:
-    """One page from ``from_seq`` (None: the start of the order) on, down to seq ``floor``."""
+    """Return one page from ``from_seq`` on (None: from the start), with no seq below ``floor``."""
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
         low, high = await _bounds(connection, org_id, where, floor)
@@ -197,9 +198,10 @@ async def places(
     limit: int,
     floor: int = 0,
 ) -> tuple[list[tuple[int, datetime]], int | None]:
-    """Where entries that match stand, from ``from_seq`` to ``to_seq``: seq and time, oldest first.
+    """Return seq and time of matching entries from ``from_seq`` to ``to_seq``, oldest first.
 
-    With them the seq to go on from, None at the end. None below ``floor`` is looked for.
+    The second value is the seq to continue from, None at the end. Seqs below
+    ``floor`` are not searched.
     """
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
@@ -230,7 +232,7 @@ def _window(low: int, high: int, size: int | None, *, descending: bool) -> tuple
 async def _bounds(
     connection: Connection, org_id: int, where: EntrySearch, floor: int
 ) -> tuple[int, int]:
-    """The seqs that can match: anchored_at never decreases along a trail."""
+    """Return the range of seqs that can match: anchored_at never decreases along a trail."""
     row = await connection.fetchrow(HEAD, org_id)
     newest = -1 if row is None else row[0]
     low, high = floor, newest
@@ -244,7 +246,7 @@ async def _bounds(
 async def _first_at(
     connection: Connection, org_id: int, moment: datetime, floor: int, newest: int
 ) -> int:
-    """The first seq from ``floor`` on anchored at or after a moment, by bisection over the key."""
+    """Return the first seq from ``floor`` on anchored at or after a moment, by bisection."""
     low, high = floor, newest + 1
     while low < high:
         middle = (low + high) // 2

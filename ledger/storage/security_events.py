@@ -1,4 +1,4 @@
-"""Security events: what an operator must look at, kept beside what it concerns."""
+"""Security events, which an operator must examine, stored in the database that they concern."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ ADD: Final = "INSERT INTO security_events (org_id, kind, detail) VALUES ($1, $2,
 
 
 async def add(to: Connection | Database, org_id: int | None, kind: str, detail: str) -> None:
-    """Keep an event of an org, or one that concerns all orgs (None); see :func:`storable`."""
+    """Store an event of an org, or of all orgs (None); see :func:`storable` for ``detail``."""
     await to.execute(ADD, org_id, kind, detail)
 
 
 def storable(text: str) -> str:
-    """A reason as it can be kept, of 1,000 characters at most.
+    """Return a reason that PostgreSQL can store, at most 1,000 characters.
 
-    It quotes what it found: PostgreSQL's text holds no NUL, and UTF-8 no half a pair.
+    A reason may quote any text, but PostgreSQL's text can't hold NUL, and UTF-8 no
+    half of a surrogate pair; both are replaced.
     """
     text = text.replace("\x00", "\ufffd")[:MAX_REASON_CHARS]
     return text.encode("utf-8", "replace").decode()

@@ -1,8 +1,9 @@
-"""The signer's own connection: leadership, the signing transaction, and what it reads.
+"""The signer's connection: leadership, the signing transaction, and the signer's reads.
 
-Leadership is a session lock of this very connection, and each signing
-transaction runs on it: a signer that lost its connection lost both, so two can
-never sign at once. The tree rows are locked as well before anything is signed.
+Leadership is a session lock of this connection, and each signing transaction runs
+on the same connection: a signer that loses its connection loses both, so two
+signers can never sign at the same time. The tree rows are also locked before
+anything is signed.
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ from ledger.storage.signing_transaction import (
     TREE,
     LockedTree,
     SigningTransaction,
-    rows_in_the_way,
+    unexpected_rows,
 )
 
 APPLICATION: Final = "quire signer"
 LEADER_LOCK: Final = 7_305_804_403
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 MAX_PENDING: Final = 200_000
-"""Orgs looked at in one round; those left over come in the next."""
+"""Limit of the orgs in one round; the others follow in the next round."""
 MAX_NOTE_BYTES: Final = 65_536
-"""A longer note reads as none: ours have a few hundred bytes, an anchor's some thousand."""
+"""A longer note is read as NULL: Quire's have a few hundred bytes, an anchor's some thousand."""
 COPY_TIMEOUT_S: Final = 600.0
-"""For one batch of leaves: a line that is dead without a word must not hold leadership for long."""
+"""Timeout of one batch of leaves: a silently dead connection must not keep leadership for long."""
 
-# A head beyond all seqs was edited; adding one to it must not fail the query for all orgs.
+# A head beyond the largest seq was edited; adding 1 to it must not fail the query for all orgs.
 _LENGTH = f"least(coalesce(h.seq, -1), {MAX_SEQ}) + 1"
-# Neither stopped, nor stopped so lately that it need not be looked at again. Later than now: the
-# clock was set back.
+# Trees that are not stopped, or whose stop is old enough to check them again. A stop in the future
+# means that the clock was set back; such a tree is checked too.
 _DUE = "(t.stopped_at IS NULL OR t.stopped_at NOT BETWEEN now() - {0}::interval AND now())"
-# A trail whose tree was never signed, also an empty one, which has no root then.
+# Trails whose tree was never signed; the tree has no root then. An empty trail is signed too.
 _UNSIGNED = "coalesce(t.size, 0) = 0 AND octet_length(coalesce(t.root, '')) = 0"
-# What grew, what is shorter than its tree, and what was never signed. A frozen org is not signed; one that was
-# stopped is looked at again after a while, as it may have been repaired. Those that waited
-# longest come first, so that the limit leaves nobody out for ever.
+# Trails that grew, that are shorter than their tree, or that were never signed. A frozen org is not
+# signed. A stopped tree is checked again after a while, as it may have been repaired. The trails
+# that waited longest come first, so that the limit never excludes a trail for ever.
 PENDING = f"""
 SELECT h.org_id, o.slug, {_LENGTH}, coalesce(t.size, 0), t.root, t.stopped_reason,
        CASE WHEN t.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN t.anchored_at ELSE 'epoch' END
@@ -52,7 +53,7 @@ JOIN orgs o ON o.id = h.org_id
 LEFT JOIN trees t ON t.org_id = h.org_id
 WHERE (({_LENGTH}) <> coalesce(t.size, 0) OR {_UNSIGNED}) AND h.frozen_reason IS NULL AND {_DUE.format("$1")}
 ORDER BY t.signed_at NULLS FIRST LIMIT {MAX_PENDING}"""
-# Trees whose trail is gone, or shorter than what the caller remembers as signed.
+# Trees whose trail is missing, or shorter than the signed size that the caller remembers.
 SHORTER = f"""
 SELECT w.org_id, w.size, {_LENGTH}
 FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, size)
@@ -63,7 +64,7 @@ WITHOUT_TRAIL = f"""
 SELECT t.org_id, t.size FROM trees t
 WHERE t.org_id <> 0 AND NOT EXISTS (SELECT FROM heads h WHERE h.org_id = t.org_id)
   AND {_DUE.format("$1")}"""
-# Trees that may be signed, as their rows say.
+# Trees that were signed and may be signed again, according to their rows.
 SIGNED_TREES = f"""
 SELECT t.org_id, o.slug, t.size, t.root FROM trees t
 JOIN orgs o ON o.id = t.org_id JOIN heads h ON h.org_id = t.org_id
@@ -76,8 +77,8 @@ LEFT JOIN checkpoints c ON c.org_id = t.org_id AND c.size = t.size
 WHERE t.size > 0 AND t.signed_at < now() - $1::interval AND t.stopped_at IS NULL
 ORDER BY t.signed_at LIMIT $2"""
 # COPY takes no parameters; the format admits integers only. LATERAL pins one primary key
-# probe per org and partition, and the least time leaves out the partitions before it. A value
-# that no writer of ours made arrives as NULL: it must not fill our memory.
+# probe per org and partition, and the lower time excludes earlier partitions. A value of an
+# impossible size is read as NULL: it must not fill memory.
 COPY_LEAVES = f"""
 SELECT e.org_id, e.seq, e.entry_hash, e.signature, e.leaf
 FROM unnest('{{{{{{org_ids}}}}}}'::bigint[], '{{{{{{lower}}}}}}'::bigint[],
@@ -111,7 +112,7 @@ WHERE a.idx >= $1 ORDER BY a.idx LIMIT $2"""
 
 
 class PendingOrg(NamedTuple):
-    """An org whose trail (of ``length`` entries) is not as long as its signed tree, or unsigned."""
+    """An org whose trail (of ``length`` entries) and signed tree differ in size, or unsigned."""
 
     org_id: int
     slug: str
@@ -123,7 +124,7 @@ class PendingOrg(NamedTuple):
 
 
 class AnchorRow(NamedTuple):
-    """A leaf of the anchor log with the note it commits to (None where that is gone)."""
+    """A leaf of the anchor log with the note it commits to (None if the note is missing)."""
 
     idx: int
     org_id: int
@@ -133,7 +134,7 @@ class AnchorRow(NamedTuple):
 
 
 class SignedTree(NamedTuple):
-    """An org's tree as its row says it was last signed."""
+    """An org's tree as last signed, according to its row."""
 
     org_id: int
     slug: str
@@ -142,7 +143,7 @@ class SignedTree(NamedTuple):
 
 
 class IdleTree(NamedTuple):
-    """A tree whose newest checkpoint was anchored longest ago; ``note`` None where that is gone."""
+    """A tree whose newest checkpoint was anchored long ago; ``note`` is None if it is missing."""
 
     org_id: int
     slug: str
@@ -152,7 +153,7 @@ class IdleTree(NamedTuple):
 
 
 class SignerConnection:
-    """One session of the database. Every method raises DatabaseUnavailable; then open another."""
+    """One session of the database. All methods raise DatabaseUnavailable; then open a new one."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -160,7 +161,7 @@ class SignerConnection:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[SignerConnection]:
-        """Connect, with plans pinned to primary key probes."""
+        """Connect, with query plans pinned to primary key probes."""
         connection = await connect(url, name=APPLICATION)
         try:
             async with explained():
@@ -169,7 +170,7 @@ class SignerConnection:
                     "SET max_parallel_workers_per_gather = 0; SET enable_bitmapscan = off;"
                     "SET enable_seqscan = off;"
                     "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';"
-                    # A leader whose machine is gone must not hold the lock for hours.
+                    # If the leader's machine fails, its lock must not last for hours.
                     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"
                     "SET tcp_keepalives_count = 3"
                 )
@@ -178,50 +179,50 @@ class SignerConnection:
             connection.terminate()
 
     async def lead(self) -> bool:
-        """Become the leader; False while another signer is."""
+        """Try to become the leader; False while another signer is the leader."""
         return bool(await self._value("SELECT pg_try_advisory_lock($1)", LEADER_LOCK))
 
     async def leader(self) -> str:
-        """Who leads instead, in words."""
+        """Describe the session of the current leader."""
         return await holders(self._connection, LEADER_LOCK)
 
     async def fetch(self, query: str, *args: object) -> list[Any]:
-        """All rows of one query."""
+        """Return all rows of one query."""
         return await self._rows(query, *args)
 
     async def execute(self, query: str, *args: object) -> str:
-        """Run one statement; returns its command tag."""
+        """Run one statement and return its command tag."""
         return str(await self._run(self._connection.execute(query, *args)))
 
     async def pending(self, retry_s: float) -> list[PendingOrg]:
-        """Orgs that are to be signed or whose trail is shorter than its tree."""
+        """Return the orgs to sign, and those whose trail is shorter than its tree."""
         return [PendingOrg(*row) for row in await self._rows(PENDING, _seconds(retry_s))]
 
     async def shorter(
         self, sizes: Sequence[tuple[int, int]], retry_s: float
     ) -> list[tuple[int, int, int]]:
-        """Of these (org_id, size) pairs, those whose trail is shorter: with its length."""
+        """Return (org_id, size, length) of those (org_id, size) pairs whose trail is shorter."""
         rows = await self._rows(
             SHORTER, [org for org, _ in sizes], [size for _, size in sizes], _seconds(retry_s)
         )
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def without_trail(self, retry_s: float) -> list[tuple[int, int]]:
-        """Trees (org_id, size) of which no head row is left."""
+        """Return the trees (org_id, size) whose head row is missing."""
         return [(row[0], row[1]) for row in await self._rows(WITHOUT_TRAIL, _seconds(retry_s))]
 
     async def signed_trees(self, retry_s: float) -> list[SignedTree]:
-        """All trees of orgs that were signed and may be."""
+        """Return all trees of orgs that were signed and may be signed again."""
         return [SignedTree(*row) for row in await self._rows(SIGNED_TREES, _seconds(retry_s))]
 
     async def idle(self, seconds: float, limit: int) -> list[IdleTree]:
-        """Trees whose newest checkpoint was anchored longest ago."""
+        """Return trees whose newest checkpoint was anchored over ``seconds`` ago, oldest first."""
         return [IdleTree(*row) for row in await self._rows(IDLE, _seconds(seconds), limit)]
 
     async def copy_leaves(
         self, ranges: Sequence[tuple[int, int, int]], since_us: int, sink: Sink
     ) -> None:
-        """Stream leaves as binary COPY: for each (org_id, lower, upper) the seqs lower to upper-1."""
+        """Stream leaves as binary COPY: for each (org_id, lower, upper) seqs lower to upper-1."""
         query = COPY_LEAVES.format(
             org_ids=_integers(org for org, _, _ in ranges),
             lower=_integers(lower for _, lower, _ in ranges),
@@ -237,7 +238,7 @@ class SignerConnection:
     async def tile_parts(
         self, places: Sequence[tuple[int, int, int]]
     ) -> dict[int, list[tuple[int, int, int, bytes]]]:
-        """Parts (level, tile, start, hashes) by org, for these (org_id, level, tile)."""
+        """Return parts (level, tile, start, hashes) by org, for these (org_id, level, tile)."""
         rows = await self._rows(
             EDGE_TILES,
             [org for org, _, _ in places],
@@ -250,40 +251,41 @@ class SignerConnection:
         return parts
 
     async def notes_at(self, sizes: Sequence[tuple[int, int]]) -> dict[int, bytes]:
-        """The checkpoints' notes by org, for these (org_id, size)."""
+        """Return the checkpoints' notes by org, for these (org_id, size)."""
         rows = await self._rows(NOTES_AT, [org for org, _ in sizes], [size for _, size in sizes])
         return {row[0]: row[1] for row in rows}
 
     async def tree(self, org_id: int) -> LockedTree:
-        """A tree row as it stands, not locked; an empty tree where there is none."""
+        """Return a tree row without locking it; an empty tree if there is no row."""
         rows = await self._rows(TREE, [org_id])
         return LockedTree(*rows[0][:4]) if rows else LockedTree(0, b"", None, _EPOCH)
 
     async def anchor_rows(self, first: int, limit: int) -> list[AnchorRow]:
-        """Leaves of the anchor log from index ``first`` on, with their notes."""
+        """Return leaves of the anchor log from index ``first`` on, with their notes."""
         return [AnchorRow(*row) for row in await self._rows(ANCHOR_ROWS, first, limit)]
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SigningTransaction]:
-        """A transaction that commits when the block ends.
+        """Open a transaction that commits at the end of the block.
 
-        Raises DatabaseUnavailable, UnexpectedRows. A warning at COMMIT says that the wait for a
-        synchronous standby was cut, and counts as an error too. After an error while COMMIT was under way nobody
-        knows whether it took effect: read the trees back before signing on.
+        Raises DatabaseUnavailable, UnexpectedRows. A warning at COMMIT means that the wait for a
+        synchronous standby was cut short, and counts as an error. After an error during COMMIT
+        its outcome is unknown: read the trees back before signing again.
         """
         warnings: list[str] = []
 
-        def note(_: object, message: Any) -> None:
+        def collect_warning(_: object, message: Any) -> None:
             if message.severity_en == "WARNING":
                 warnings.append(message.message)
 
-        async with explained(), rows_in_the_way():
-            self._connection.add_log_listener(note)
+        async with explained(), unexpected_rows():
+            self._connection.add_log_listener(collect_warning)
             try:
                 async with self._connection.transaction():
                     yield SigningTransaction(self._connection)
+                # A crash before COMMIT took effect leaves no row of this transaction.
             finally:
-                self._connection.remove_log_listener(note)
+                self._connection.remove_log_listener(collect_warning)
         if warnings:
             raise DatabaseUnavailable(f"COMMIT was answered with a warning: {warnings[0]}")
 

@@ -1,4 +1,4 @@
-"""What a signer writes in one transaction: locked trees, tiles, checkpoints, anchor leaves, doubts."""
+"""The signer's writes in one transaction: tree rows, tiles, checkpoints, anchor leaves, stops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ledger.storage.security_events import storable
 from ledger.storage.trail import AppendTransaction, NotWritten
 
 MAX_TAKEN: Final = 100_000_000
-"""Places of the anchor log that are passed over in search of a free one."""
+"""Number of taken indexes of the anchor log that the search for a free one skips."""
 
 ADD_TREES = """
 INSERT INTO trees (org_id, root) SELECT unnest($1::bigint[]), ''::bytea
@@ -39,8 +39,8 @@ WHERE t.org_id = n.org_id"""
 TOUCH_TREES = "UPDATE trees SET signed_at = clock_timestamp() WHERE org_id = ANY ($1::bigint[])"
 STOP_TREE = """
 UPDATE trees SET stopped_at = now(), stopped_reason = $2 WHERE org_id = $1"""
-# The first places that are free, from one on below which all are taken. Whoever planted a row
-# further up has not made a gap before it.
+# The first free indexes, from an index on below which all are taken. A planted row further up
+# causes no gap below it.
 FREE_ANCHOR_LEAVES = f"""
 SELECT place FROM (
     SELECT generate_series(f.first, f.first + {MAX_TAKEN}) AS place
@@ -51,7 +51,7 @@ WHERE NOT EXISTS (SELECT FROM anchor_leaves a WHERE a.idx = p.place) LIMIT $2"""
 
 
 class LockedTree(NamedTuple):
-    """A tree row; ``stopped`` says why it is not signed, or None."""
+    """A tree row; ``stopped`` is the reason why it is not signed, or None."""
 
     size: int
     root: bytes
@@ -60,7 +60,7 @@ class LockedTree(NamedTuple):
 
 
 class TilePart(NamedTuple):
-    """New hashes of one tile, as its row is stored."""
+    """One row of the table ``tile_parts``: new hashes of one tile."""
 
     org_id: int
     level: int
@@ -70,7 +70,7 @@ class TilePart(NamedTuple):
 
 
 class NewCheckpoint(NamedTuple):
-    """A checkpoint to be stored, with the time of the newest entry it covers."""
+    """A checkpoint to store, with the time of the newest entry that it covers."""
 
     org_id: int
     size: int
@@ -80,28 +80,30 @@ class NewCheckpoint(NamedTuple):
 
 
 class UnexpectedRows(StorageError):
-    """Rows of ``table`` stand where the signer was about to add some: it did not write them."""
+    """Rows of ``table``, not written by the signer, have the keys of rows that it was adding."""
 
     def __init__(self, table: str | None, detail: str | None) -> None:
-        super().__init__(f"a row of {table} stands where the signer was about to add one: {detail}")
+        super().__init__(
+            f"the table {table} already has a row that the signer was adding: {detail}"
+        )
         self.table = table
 
 
 class SigningTransaction:
-    """What is written together: parts of tiles, checkpoints, anchor leaves, tree rows."""
+    """Writes parts of tiles, checkpoints, anchor leaves and tree rows in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def lock_trees(self, org_ids: Sequence[int]) -> dict[int, LockedTree]:
-        """Lock the tree rows, made where they are missing, in the order of their ids."""
+        """Lock the tree rows, in the order of their ids; missing rows are created."""
         ordered = sorted(org_ids)
         await self._connection.execute(ADD_TREES, ordered)
         rows = await self._connection.fetch(LOCK_TREES, ordered)
         return {row[4]: LockedTree(*row[:4]) for row in rows}
 
     async def frozen(self, org_ids: Sequence[int]) -> set[int]:
-        """Of these, the orgs that are frozen by now."""
+        """Return those of the orgs that are frozen."""
         return {row[0] for row in await self._connection.fetch(FROZEN, org_ids)}
 
     async def add_parts(self, parts: Iterable[TilePart]) -> None:
@@ -114,21 +116,21 @@ class SigningTransaction:
         """Store checkpoints and move their tree rows."""
         await self._connection.copy_records_to_table(
             "checkpoints",
-            records=[(one.org_id, one.size, one.root, one.note) for one in signed],
+            records=[(new.org_id, new.size, new.root, new.note) for new in signed],
             columns=("org_id", "size", "root", "note"),
         )
         await self._connection.execute(
             MOVE_TREES,
-            [one.org_id for one in signed],
-            [one.size for one in signed],
-            [one.root for one in signed],
-            [one.anchored_at for one in signed],
+            [new.org_id for new in signed],
+            [new.size for new in signed],
+            [new.root for new in signed],
+            [new.anchored_at for new in signed],
         )
 
     async def free_anchor_leaves(self, first: int | None, count: int) -> list[int]:
-        """The next ``count`` free indexes of the anchor log, where all below ``first`` are taken.
+        """Return the next ``count`` free indexes of the anchor log; all below ``first`` are taken.
 
-        None: look from its signed size on.
+        None: search from the log's signed size on.
         """
         rows = await self._connection.fetch(FREE_ANCHOR_LEAVES, first, count)
         return [row[0] for row in rows]
@@ -140,11 +142,11 @@ class SigningTransaction:
         )
 
     async def touch(self, org_ids: Sequence[int]) -> None:
-        """Note that the newest checkpoints of these trees were anchored again."""
+        """Record that the newest checkpoints of these trees were anchored again."""
         await self._connection.execute(TOUCH_TREES, org_ids)
 
     async def stop(self, org_id: int, reason: str) -> None:
-        """Keep why a tree is not signed; signing it again clears this."""
+        """Store the reason why a tree is not signed; signing it again clears the reason."""
         await self._connection.execute(STOP_TREE, org_id, storable(reason))
 
     async def freeze(self, org_id: int, reason: str) -> None:
@@ -155,16 +157,17 @@ class SigningTransaction:
             raise DatabaseUnavailable(str(error)) from error
 
     async def add_event(self, org_id: int | None, kind: str, detail: str) -> None:
-        """Keep a security event."""
+        """Store a security event."""
         await security_events.add(self._connection, org_id, kind, storable(detail))
 
     async def announce(self) -> None:
-        """Tell listeners, when this commits, that trees have grown."""
+        """Notify listeners, once this commits, that trees have grown."""
         await self._connection.execute("NOTIFY quire_checkpoints")
 
 
 @asynccontextmanager
-async def rows_in_the_way() -> AsyncIterator[None]:
+async def unexpected_rows() -> AsyncIterator[None]:
+    """Turn a violation of a unique constraint into UnexpectedRows."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
@@ -172,12 +175,12 @@ async def rows_in_the_way() -> AsyncIterator[None]:
 
 
 def parts_of(org_id: int, size: int, new: Mapping[int, Sequence[bytes]]) -> Iterator[TilePart]:
-    """The rows that hold what extending a tree of ``size`` leaves added, by level of its tiles."""
+    """Yield the rows for the hashes that extending a tree of ``size`` leaves added, by level."""
     for level, hashes in new.items():
         at, index = 0, size >> TILE_HEIGHT * level
         while at < len(hashes):
             tile, start = divmod(index, TILE_WIDTH)
-            some = hashes[at : at + TILE_WIDTH - start]
-            yield TilePart(org_id, level, tile, start, b"".join(some))
-            at += len(some)
-            index += len(some)
+            part = hashes[at : at + TILE_WIDTH - start]
+            yield TilePart(org_id, level, tile, start, b"".join(part))
+            at += len(part)
+            index += len(part)

@@ -38,9 +38,9 @@ COUNT_ERASURE = "UPDATE heads SET erasures = erasures + 1 WHERE org_id = $1"
 async def find(
     database: Database, org_id: int, lookups: Sequence[bytes]
 ) -> tuple[int, list[SubjectRecord]]:
-    """The org's erasure count and the rows there are for these lookups.
+    """Return the org's erasure count, and the stored rows for these lookups.
 
-    The count is read first, so that rows are at least as new as it says.
+    The count is read first, so that the rows are at least as new as the count.
     """
     async with database.connection() as connection:
         erasures = await connection.fetchval(ERASURES, org_id)
@@ -49,12 +49,12 @@ async def find(
 
 
 async def by_refs(database: Database, org_id: int, refs: Sequence[str]) -> list[SubjectRecord]:
-    """The rows these refs stand for; an erased ref has none."""
+    """Return the rows of these refs; an erased ref has no row."""
     return [SubjectRecord(*row) for row in await database.fetch(SELECT_REFS, org_id, refs)]
 
 
 async def create(database: Database, org_id: int, subjects: Sequence[SubjectRecord]) -> None:
-    """Insert the subjects that are not there yet; read back with :func:`find`."""
+    """Insert the subjects that are not stored yet; read them back with :func:`find`."""
     ordered = sorted(subjects)
     await database.execute(
         INSERT_MANY,
@@ -69,7 +69,7 @@ async def create(database: Database, org_id: int, subjects: Sequence[SubjectReco
 async def erase(transaction: AppendTransaction, org_id: int, lookup: bytes) -> bool:
     """Delete a subject inside the append transaction that holds the org's head row.
 
-    Counting the erasure makes every append that was sealed before it seal again.
+    The new erasure count makes every append that was sealed before it seal again.
     """
     connection = transaction.connection
     if await transaction.run(connection.execute(DELETE_ONE, org_id, lookup)) != "DELETE 1":

@@ -1,9 +1,9 @@
 """The append transaction: lock the heads, COPY the entries, move the heads, commit.
 
-A crash before COMMIT leaves nothing; after it, everything. An error before
-COMMIT was sent means nothing was written (:class:`NotWritten`); an error while
-COMMIT was under way means nobody knows yet (:class:`CommitUnknown`), and
-:func:`settle` reads the truth back.
+A crash before COMMIT leaves nothing; a crash after it leaves everything. An error
+before COMMIT was sent means that nothing was written (:class:`NotWritten`). An
+error during COMMIT means that its outcome is unknown (:class:`CommitUnknown`);
+:func:`settle` reads the outcome back.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ ENTRY_COLUMNS = (
 )
 _COPY_COLUMNS = ENTRY_COLUMNS.split(", ")
 
-# Heads are locked in the order of org_id in every process, so two never deadlock.
-# A time that Python can't hold is read as NULL: one edited row must not fail the
-# batch of all the others.
+# Every process locks heads in the order of org_id, so that no two deadlock. A time
+# that Python can't hold is read as NULL: one edited row must not fail the whole batch.
 LOCK_HEADS = """
 SELECT h.org_id, h.seq, h.entry_hash,
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at END,
@@ -42,8 +41,8 @@ LEFT JOIN entries e ON e.org_id = h.org_id AND e.seq = h.seq AND e.anchored_at =
 WHERE h.org_id = ANY ($1::bigint[])
 ORDER BY h.org_id
 FOR UPDATE OF h"""
-# After waiting for a lock the join above still shows the entry of the old head:
-# this second look has a snapshot of its own.
+# After waiting for a lock the join above still returns the entry of the old head; this
+# second query has its own snapshot.
 HEAD_ENTRY = f"""
 SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
 ENTRIES_BETWEEN = f"""
@@ -66,8 +65,8 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], 
      AS n (org_id, old_seq, old_hash, seq, entry_hash, anchored_at)
 WHERE h.org_id = n.org_id AND h.seq = n.old_seq AND h.entry_hash = n.old_hash"""
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-# A head row that was removed comes back with a count of erasures that no process
-# has met, so that whatever was sealed before is sealed again.
+# A removed head row is created again with an erasure count that no process has seen, so
+# that all events sealed before are sealed again.
 FREEZE = f"""
 INSERT INTO heads (org_id, erasures, frozen_at, frozen_reason)
 VALUES ($1, {_NOW_US}, now(), $2)
@@ -88,21 +87,21 @@ RETURNING thawed_us"""
 class NotWritten(QuireError):
     """The transaction failed before COMMIT was sent: nothing was written.
 
-    ``connection_lost`` tells whether the connection is gone, ``missing_partition``
-    whether only a partition was missing.
+    ``connection_lost`` states whether the connection was lost, ``missing_partition``
+    whether the only cause was a missing partition.
     """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(explain(error)))
         self.connection_lost = isinstance(error, CONNECTION_LOST)
-        # Not by its words, which the database may say in any language.
+        # The message can't be used: the database may write it in any language.
         self.missing_partition = (
             isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None
         )
 
 
 class CommitUnknown(QuireError):
-    """The connection broke while COMMIT was under way: its outcome is not known."""
+    """The connection broke during COMMIT: its outcome is unknown."""
 
 
 class HeadConflict(QuireError):
@@ -113,9 +112,9 @@ IMPOSSIBLE_US: Final = -1
 
 
 class LockedHead(NamedTuple):
-    """A head row under lock, with the persisted entry it points to (None when absent).
+    """A locked head row, with the stored entry that it points to (None if absent).
 
-    ``head.anchored_us`` is :data:`IMPOSSIBLE_US` where the row's time can't be one of ours.
+    ``head.anchored_us`` is :data:`IMPOSSIBLE_US` if Quire can't have written the row's time.
     """
 
     head: ChainHead
@@ -134,9 +133,9 @@ class HeadMove(NamedTuple):
 
 
 class AppendTransaction:
-    """One transaction on one connection. Use begin, the rest, then commit or roll back.
+    """One transaction on one connection: call begin, other methods, then commit or rollback.
 
-    Every method but :meth:`commit` raises NotWritten on any database error.
+    Every method except :meth:`commit` raises NotWritten on any database error.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -160,20 +159,20 @@ class AppendTransaction:
         return locked
 
     async def head_entry(self, org_id: int, seq: int, at: datetime) -> StoredEntry | None:
-        """The stored entry at this place, in a snapshot of its own."""
+        """Return the stored entry at this seq and time, read in a new snapshot."""
         row = await self.run(self.connection.fetchrow(HEAD_ENTRY, org_id, seq, at))
         return None if row is None else StoredEntry(*row)
 
     async def departed(self, org_id: int) -> ChainHead | None:
-        """The newest entry of an org that left the database, None where none did."""
+        """Return the newest dropped entry of an org, None if none was dropped."""
         return await self.run(dropped_months.last(self.connection, org_id))  # type: ignore[no-any-return]
 
     async def entry_at(self, org_id: int, head: ChainHead) -> StoredEntry | None:
-        """The stored entry a head points to."""
+        """Return the stored entry that a head points to."""
         return await self.head_entry(org_id, head.seq, to_datetime(head.anchored_us))
 
     async def thaw(self, org_id: int, head: ChainHead) -> int:
-        """Unfreeze an org and state what its head is; returns the new ``thawed_us``."""
+        """Unfreeze an org and set its head; return the new ``thawed_us``."""
         thawed_us: int = await self.run(
             self.connection.fetchval(
                 THAW, org_id, head.seq, head.entry_hash, to_datetime(head.anchored_us)
@@ -184,7 +183,7 @@ class AppendTransaction:
     async def entries_between(
         self, org_id: int, after: ChainHead, upto: ChainHead, limit: int
     ) -> list[StoredEntry]:
-        """Entries after one head up to another, oldest first, at most ``limit``."""
+        """Return the entries after one head up to another, oldest first, at most ``limit``."""
         rows = await self.run(
             self.connection.fetch(
                 ENTRIES_BETWEEN,
@@ -199,7 +198,7 @@ class AppendTransaction:
         return [StoredEntry(*row) for row in rows]
 
     async def orgs_beyond(self, heads: Sequence[tuple[int, int]]) -> set[int]:
-        """Of these (org_id, seq) pairs, the orgs that hold entries after that seq."""
+        """Return the orgs of those (org_id, seq) pairs that have entries after the seq."""
         if not heads:
             return set()
         rows = await self.run(
@@ -210,7 +209,7 @@ class AppendTransaction:
         return {row[0] for row in rows}
 
     async def newest(self, org_id: int) -> StoredEntry | None:
-        """The stored entry with the highest seq that an entry can have."""
+        """Return the stored entry with the highest valid seq, or None."""
         row = await self.run(self.connection.fetchrow(NEWEST, org_id, MAX_SEQ - 1))
         return None if row is None else StoredEntry(*row)
 
@@ -220,13 +219,13 @@ class AppendTransaction:
 
     async def _copy(self, entries: Iterable[StoredEntry]) -> None:
         if self.connection.is_closed():
-            raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not look
+            raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not check
         await self.connection.copy_to_table(
             "entries", source=copy_stream(entries), columns=_COPY_COLUMNS, format="binary"
         )
 
     async def move_heads(self, moves: Sequence[HeadMove]) -> None:
-        """Compare-and-set the heads. Raises HeadConflict where one is not as it was."""
+        """Compare-and-set the heads. Raises HeadConflict if one has changed."""
         status = await self.run(
             self.connection.execute(
                 MOVE_HEADS,
@@ -239,12 +238,14 @@ class AppendTransaction:
             )
         )
         if status != f"UPDATE {len(moves)}":
-            raise HeadConflict(f"{len(moves)} heads were to move, but the database says {status}")
+            raise HeadConflict(
+                f"{len(moves)} heads were to be moved, but the database reports {status}"
+            )
 
     async def freeze(self, org_id: int, reason: str) -> str:
-        """Freeze an org in this transaction and keep the security event.
+        """Freeze an org in this transaction and store the security event.
 
-        Returns the reason as it is stored.
+        Returns the stored reason.
         """
         reason = storable(reason)
         await self.run(self.connection.execute(FREEZE, org_id, reason))
@@ -252,19 +253,21 @@ class AppendTransaction:
         return reason
 
     async def commit(self) -> None:
-        """Commit. Raises CommitUnknown where the outcome is not known.
+        """Commit. Raises NotWritten, or CommitUnknown if the outcome is unknown.
 
-        PostgreSQL answers a COMMIT whose wait for a synchronous standby was cut
-        short with a warning only: the entries are on one machine then.
+        If the wait for a synchronous standby was cut short, PostgreSQL answers COMMIT
+        with a warning only: the entries are then on one machine.
         """
         warnings: list[str] = []
 
-        def note(_: object, message: Any) -> None:
+        def collect_warning(_: object, message: Any) -> None:
             if message.severity_en == "WARNING":
                 warnings.append(message.message)
 
         try:
-            self.connection.add_log_listener(note)
+            self.connection.add_log_listener(collect_warning)
+            # A crash before this line leaves nothing. A crash after it leaves all entries or
+            # none; a retry under the same idempotency key finds out.
             status = await self.connection.execute("COMMIT")
         except Exception as error:
             if _is_refusal(error):
@@ -272,14 +275,14 @@ class AppendTransaction:
             self.connection.terminate()
             raise CommitUnknown(str(explain(error))) from error
         finally:
-            self.connection.remove_log_listener(note)
+            self.connection.remove_log_listener(collect_warning)
         if warnings:
             raise CommitUnknown(f"COMMIT was answered with a warning: {warnings[0]}")
         if status != "COMMIT":
             raise NotWritten(asyncpg.InFailedSQLTransactionError(f"COMMIT answered {status}"))
 
     async def rollback(self) -> None:
-        """Roll back; a connection that can't is closed, which does the same."""
+        """Roll back; a connection that can't is closed, which has the same effect."""
         try:
             await self.connection.execute("ROLLBACK", timeout=5)
         except (*CONNECTION_LOST, asyncpg.PostgresError):
@@ -296,9 +299,9 @@ class AppendTransaction:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether an error of COMMIT is the server's own word that it rolled back.
+    """Return whether an error of COMMIT is the server's confirmation that it rolled back.
 
-    FATAL and PANIC are not: the commit record may be on disk by then.
+    FATAL and PANIC are not: the commit record may already be on disk.
     """
     return (
         isinstance(error, asyncpg.PostgresError)
@@ -308,10 +311,10 @@ def _is_refusal(error: Exception) -> bool:
 
 
 async def prepare_connection(connection: Connection) -> None:
-    """Settings of a connection that appends.
+    """Apply the settings of a connection that appends.
 
-    Plans are pinned to primary key probes, whatever the statistics say of a
-    table that was empty a minute ago.
+    Plans are pinned to primary key probes, even if the statistics still describe an
+    empty table.
     """
     async with explained():
         await connection.execute(
@@ -321,14 +324,13 @@ async def prepare_connection(connection: Connection) -> None:
 
 
 async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
-    """Whether a commit of unknown outcome took effect, read back under the heads' locks.
+    """Return whether a commit of unknown outcome took effect, read under the heads' locks.
 
-    Waiting for the locks waits for the lost backend to end its transaction, so
-    the answer is final. What is found may still be on one machine only, where its
-    COMMIT was cut while it waited for a synchronous standby: committing the locks,
-    which are behind it in the WAL, waits for the standby once more.
-    Raises DatabaseUnavailable when it can't be read yet, HeadConflict where some moves
-    are there and others not.
+    Acquiring the locks waits until the lost backend has ended its transaction, so the
+    answer is final. If the wait of its COMMIT for a synchronous standby was cut short,
+    the entries may still be on one machine only: committing the locks, which come later
+    in the WAL, waits for the standby again. Raises DatabaseUnavailable if the outcome
+    can't be read yet, HeadConflict if some moves took effect and others did not.
     """
     connection = await connect(url)
     try:
@@ -336,15 +338,15 @@ async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
         transaction = AppendTransaction(connection)
         await transaction.begin()
         await transaction.lock_heads([move.org_id for move in moves])
-        found = {await _is_persisted(transaction, move) for move in moves}
+        outcomes = {await _is_persisted(transaction, move) for move in moves}
         await transaction.commit()
     except (NotWritten, CommitUnknown) as error:
         raise explain(error) from error
     finally:
         await asyncio.shield(_close(connection))
-    if len(found) != 1:
+    if len(outcomes) != 1:
         raise HeadConflict("one transaction is persisted for some orgs and absent for others")
-    return found.pop()
+    return outcomes.pop()
 
 
 async def _is_persisted(transaction: AppendTransaction, move: HeadMove) -> bool:

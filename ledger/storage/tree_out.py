@@ -1,8 +1,7 @@
-"""Reading signed trees whole, under the snapshot of a verification.
+"""Reading whole signed trees, under the snapshot of a verification.
 
-What stands in the tables is not believed here: values too large for what they
-should be read as NULL, ranges are taken in order, and nothing is held but the
-tiles of one segment.
+The tables are not trusted here: values that are too large are read as NULL, ranges
+are read in order, and only the tiles of one segment are kept in memory.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from ledger.storage.database import Connection, explained
 ANCHOR_LOG: Final = 0
 """The org_id under which the anchor log keeps its tree, tiles and checkpoints."""
 MAX_NOTE_BYTES: Final = 65_536
-"""A larger note is none of ours: an anchor with both signatures has some 3,500 bytes."""
+"""Quire writes no larger note: an anchor with both signatures has some 3,500 bytes."""
 MAX_TOKEN_BYTES: Final = 262_144
-AT_ONCE: Final = 200
+PREFETCH_ROWS: Final = 200
 
 _NOTE: Final = f"CASE WHEN octet_length(c.note) <= {MAX_NOTE_BYTES} THEN c.note END"
 TILE_PARTS: Final = """
@@ -66,9 +65,9 @@ NEWEST_COSIGNATURES: Final = COSIGNATURES.replace("ORDER BY s.size,", "ORDER BY 
 
 
 class StoredHead(NamedTuple):
-    """A checkpoint as it stands, and one leaf by which the anchor log commits to it.
+    """A stored checkpoint, and one leaf by which the anchor log commits to it.
 
-    Repeated for each of its leaves; ``idx``, ``nonce`` and ``leaf`` are None where it has none.
+    Repeated for each of its leaves; without a leaf ``idx``, ``nonce`` and ``leaf`` are None.
     """
 
     size: int
@@ -80,7 +79,7 @@ class StoredHead(NamedTuple):
 
 
 class Attestation(NamedTuple):
-    """What someone else said of an anchor, and the anchor's note; None for what is gone."""
+    """A token or cosignature of an anchor, and the anchor's note; None for a missing value."""
 
     size: int
     note: bytes | None
@@ -88,13 +87,13 @@ class Attestation(NamedTuple):
 
 
 class TreeReader:
-    """Reads trees on a connection that is in a snapshot; one call at a time."""
+    """Reads trees on a connection with a snapshot; one call at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def tiles(self, org_id: int, level: int, first: int, last: int) -> dict[int, bytes]:
-        """Tiles by index, each as far as its parts follow each other."""
+        """Return tiles by index, each up to the first gap between its parts."""
         whole: dict[int, list[bytes]] = {}
         widths: dict[int, int] = {}
         async for tile, start, hashes in self._rows(TILE_PARTS, org_id, level, first, last):
@@ -104,67 +103,67 @@ class TreeReader:
         return {tile: b"".join(parts) for tile, parts in whole.items()}
 
     async def tile_beyond(self, org_id: int, level: int, first: int) -> int | None:
-        """The first tile of a level that stands at this index or after it."""
+        """Return the index of a level's first tile at or after ``first``, or None."""
         async with explained():
             tile: int | None = await self._connection.fetchval(BEYOND, org_id, level, first)
         return tile
 
     async def heads(self, org_id: int, above: int, until: int) -> AsyncIterator[StoredHead]:
-        """Checkpoints of sizes above ``above`` up to ``until``, smallest first."""
+        """Yield the checkpoints of sizes above ``above`` up to ``until``, smallest first."""
         async for row in self._rows(HEADS, org_id, above, until):
             yield StoredHead(*row)
 
     async def newest(
         self, org_id: int, below: int, limit: int
     ) -> list[tuple[int, bytes, bytes | None]]:
-        """Size, root and note of the largest checkpoints below a size, largest first."""
+        """Return size, root and note of the largest checkpoints below a size, largest first."""
         async with explained():
             rows = await self._connection.fetch(NEWEST, org_id, below, limit)
         return [(size, root, note) for size, root, note in rows]
 
     async def tree(self, org_id: int) -> tuple[int, bytes] | None:
-        """Size and root in the tree's own row."""
+        """Return size and root of the tree's row, or None."""
         async with explained():
             row = await self._connection.fetchrow(TREE, org_id)
         return None if row is None else (row["size"], row["root"])
 
     async def leaves(self, first: int, last: int) -> AsyncIterator[tuple[int, bytes | None]]:
-        """Index and leaf in the anchor log."""
+        """Yield index and leaf of the anchor log, in order."""
         async for idx, leaf in self._rows(LEAVES, first, last):
             yield idx, leaf
 
     async def last_leaf(self, below: int) -> int:
-        """The index of the anchor log's last leaf below one, -1 where there is none."""
+        """Return the index of the anchor log's last leaf below an index, -1 if there is none."""
         async with explained():
             idx: int | None = await self._connection.fetchval(LAST_LEAF, below)
         return -1 if idx is None else idx
 
     async def leaf_count(self, below: int) -> int:
-        """How many leaves the anchor log has below an index."""
+        """Return the number of the anchor log's leaves below an index."""
         async with explained():
             count: int = await self._connection.fetchval(LEAF_COUNT, below)
         return count
 
     async def orphans(self, org_id: int, limit: int) -> list[tuple[int, int]]:
-        """Size and anchor-log index of checkpoints that the anchor log commits to and that are gone."""
+        """Return size and anchor-log index of anchored checkpoints that are missing."""
         async with explained():
             rows = await self._connection.fetch(ORPHANS, org_id, limit)
         return [(size, idx) for size, idx in rows]
 
     async def is_anchored(self, org_id: int, anchor_size: int) -> bool:
-        """Whether an anchor of this size covers a checkpoint of the org."""
+        """Return whether an anchor of this size covers a checkpoint of the org."""
         async with explained():
-            found: bool = await self._connection.fetchval(ANCHORED, org_id, anchor_size)
-        return found
+            anchored: bool = await self._connection.fetchval(ANCHORED, org_id, anchor_size)
+        return anchored
 
     async def covered(self, org_id: int, anchor_size: int, most: int) -> int:
-        """The largest checkpoint, up to ``most``, that an anchor of this size covers; 0: none."""
+        """Return the size of the largest checkpoint up to ``most`` in this anchor; 0 if none."""
         async with explained():
             size: int | None = await self._connection.fetchval(COVERED, org_id, anchor_size, most)
         return size or 0
 
     async def first_leaf(self, org_id: int, above: int) -> int | None:
-        """The index of the first leaf for the smallest checkpoint above this size, if there is one."""
+        """Return the index of the first leaf for the smallest checkpoint above a size, or None."""
         async with explained():
             idx: int | None = await self._connection.fetchval(FIRST_LEAF, org_id, above)
         return idx
@@ -172,19 +171,19 @@ class TreeReader:
     async def tokens(
         self, above: int, until: int, *, newest_first: bool = False
     ) -> AsyncGenerator[Attestation]:
-        """Timestamp tokens of the anchors of sizes above ``above`` up to ``until``."""
+        """Yield the timestamp tokens of anchors of sizes above ``above`` up to ``until``."""
         async for row in self._rows(NEWEST_TOKENS if newest_first else TOKENS, above, until):
             yield Attestation(*row)
 
     async def cosignatures(
         self, above: int, until: int, *, newest_first: bool = False
     ) -> AsyncGenerator[Attestation]:
-        """Witnesses' signature lines for the anchors of sizes above ``above`` up to ``until``."""
+        """Yield the witnesses' lines for anchors of sizes above ``above`` up to ``until``."""
         query = NEWEST_COSIGNATURES if newest_first else COSIGNATURES
         async for row in self._rows(query, above, until):
             yield Attestation(*row)
 
     async def _rows(self, query: str, *values: Any) -> AsyncIterator[Any]:
         async with explained():
-            async for row in self._connection.cursor(query, *values, prefetch=AT_ONCE):
+            async for row in self._connection.cursor(query, *values, prefetch=PREFETCH_ROWS):
                 yield row

@@ -1,8 +1,7 @@
 """Reading signed trees: tiles, checkpoints, anchors.
 
-Nothing here computes a hash: what is served is what was stored when the
-checkpoint that covers it was signed. Readers who must not trust the database
-verify what they get.
+Nothing here computes a hash: the data is returned as stored when its checkpoint
+was signed. Readers that must not trust the database verify the data.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ CROSS JOIN LATERAL (
     ORDER BY start LIMIT 256
 ) AS p"""
 _CHECKPOINT = "SELECT size, root, note, signed_at FROM checkpoints WHERE org_id = $1"
-# Up to where the tree is signed: a row planted beyond that is no checkpoint.
+# Up to the signed size: a row planted beyond it is not a checkpoint.
 _SIGNED = "size <= (SELECT size FROM trees WHERE org_id = $1)"
 NEWEST_CHECKPOINT = f"{_CHECKPOINT} AND {_SIGNED} ORDER BY size DESC LIMIT 1"
 CHECKPOINT_AT = f"{_CHECKPOINT} AND size = $2"
@@ -56,7 +55,7 @@ FROM heads h LEFT JOIN trees t ON t.org_id = h.org_id"""
 
 
 class SigningState(NamedTuple):
-    """How signing stands over all orgs: entries unsigned, trees stopped, newest anchor (POSIX s)."""
+    """The state of signing over all orgs; ``anchored_s`` is the newest anchor's POSIX time."""
 
     unsigned: int
     stopped: int
@@ -64,7 +63,7 @@ class SigningState(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """The signed state of one tree; ``stopped`` says why signing stopped, or None."""
+    """The signed state of one tree; ``stopped`` is the reason why signing stopped, or None."""
 
     size: int
     root: bytes
@@ -107,36 +106,36 @@ class StoredCosignature(NamedTuple):
 
 
 class MissingTile(StorageError):
-    """A tile that the signed size calls for is absent or shorter than it must be."""
+    """A tile that the signed size requires is missing or too short."""
 
 
 async def signing_state(database: Database) -> SigningState:
-    """How signing stands, for those who watch it."""
+    """Return the state of signing over all orgs, for monitoring."""
     row = await database.fetchrow(SIGNING_STATE)
     return SigningState(*row) if row else SigningState(0, 0, 0.0)
 
 
 async def tree(database: Database, org_id: int) -> Tree | None:
-    """The signed state of a tree, or None before its first checkpoint."""
+    """Return the signed state of a tree, or None before its first checkpoint."""
     row = await database.fetchrow(TREE, org_id)
     return None if row is None else Tree(*row)
 
 
-async def tiles(database: Database, org_id: int, wanted: Iterable[Tile]) -> dict[Tile, bytes]:
-    """These tiles, each cut to its width. Raises MissingTile."""
-    asked = list(dict.fromkeys(wanted))
-    places = sorted({(tile.level, tile.index) for tile in asked})
+async def tiles(database: Database, org_id: int, requested: Iterable[Tile]) -> dict[Tile, bytes]:
+    """Return these tiles, each cut to its width. Raises MissingTile."""
+    distinct = list(dict.fromkeys(requested))
+    places = sorted({(tile.level, tile.index) for tile in distinct})
     rows = await database.fetch(
         TILE_PARTS, org_id, [level for level, _ in places], [index for _, index in places]
     )
     whole = join_parts(rows)
-    return {tile: _cut(whole, tile) for tile in asked}
+    return {tile: _cut(whole, tile) for tile in distinct}
 
 
 def join_parts(rows: Sequence[Any]) -> dict[tuple[int, int], bytes]:
-    """Tiles from their parts (level, tile, start, hashes) in order of start.
+    """Join tiles from their parts (level, tile, start, hashes) in order of start.
 
-    A part that does not begin where the one before it ended ends its tile.
+    A tile ends at the first gap between its parts.
     """
     whole: dict[tuple[int, int], bytes] = {}
     for level, index, start, hashes in rows:
@@ -150,50 +149,50 @@ def _cut(whole: dict[tuple[int, int], bytes], tile: Tile) -> bytes:
     data = whole.get((tile.level, tile.index), b"")[: tile.width * HASH_BYTES]
     if len(data) != tile.width * HASH_BYTES:
         raise MissingTile(
-            f"{tile.path()} is not stored whole: {len(data) // HASH_BYTES} of {tile.width} hashes. "
-            "Run a full verification of this trail"
+            f"{tile.path()} is incomplete: {len(data) // HASH_BYTES} of {tile.width} hashes are "
+            "stored. Run a full verification of this trail"
         )
     return data
 
 
 async def newest_checkpoint(database: Database, org_id: int) -> StoredCheckpoint | None:
-    """The newest checkpoint of a tree, or None before its first."""
-    return _one(await database.fetchrow(NEWEST_CHECKPOINT, org_id))
+    """Return the newest checkpoint of a tree, or None before its first."""
+    return _checkpoint(await database.fetchrow(NEWEST_CHECKPOINT, org_id))
 
 
 async def checkpoint_at(database: Database, org_id: int, size: int) -> StoredCheckpoint | None:
-    """The checkpoint of exactly this size, or None."""
-    return _one(await database.fetchrow(CHECKPOINT_AT, org_id, size))
+    """Return the checkpoint of exactly this size, or None."""
+    return _checkpoint(await database.fetchrow(CHECKPOINT_AT, org_id, size))
 
 
 async def first_checkpoint_above(
     database: Database, org_id: int, index: int
 ) -> StoredCheckpoint | None:
-    """The first checkpoint that includes the leaf of this index, or None until it is signed."""
-    return _one(await database.fetchrow(FIRST_CHECKPOINT_ABOVE, org_id, index))
+    """Return the first checkpoint that includes the leaf of this index, or None."""
+    return _checkpoint(await database.fetchrow(FIRST_CHECKPOINT_ABOVE, org_id, index))
 
 
 async def anchor_leaf(database: Database, org_id: int, size: int) -> AnchorLeaf | None:
-    """The first leaf by which the anchor log commits to this checkpoint, or None."""
+    """Return the first leaf by which the anchor log commits to this checkpoint, or None."""
     row = await database.fetchrow(ANCHOR_LEAF, org_id, size)
     return None if row is None else AnchorLeaf(*row)
 
 
 async def tokens(database: Database, anchor_size: int) -> list[StoredToken]:
-    """The timestamp tokens of an anchor, oldest first."""
+    """Return the timestamp tokens of an anchor, oldest first."""
     return [StoredToken(*row) for row in await database.fetch(TOKENS, anchor_size)]
 
 
 async def cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:
-    """The witnesses' signature lines for an anchor, oldest first."""
+    """Return the witnesses' signature lines for an anchor, oldest first."""
     return [StoredCosignature(*row) for row in await database.fetch(COSIGNATURES, anchor_size)]
 
 
 async def newest_cosignatures(database: Database, anchor_size: int) -> list[StoredCosignature]:
-    """The newest cosignature of each witness of an anchor, by name."""
+    """Return the newest cosignature of each witness of an anchor, by name."""
     rows = await database.fetch(NEWEST_COSIGNATURES, anchor_size)
     return [StoredCosignature(*row) for row in rows]
 
 
-def _one(row: Any) -> StoredCheckpoint | None:
+def _checkpoint(row: Any) -> StoredCheckpoint | None:
     return None if row is None else StoredCheckpoint(*row)

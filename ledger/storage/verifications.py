@@ -1,4 +1,4 @@
-"""The table of verification jobs, which any process of the server may answer from."""
+"""The table of verification jobs; any server process can answer for any job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from ledger.storage.database import Database
 
 ABANDONED_AFTER_S: Final = 30
-"""Without a heartbeat for so long, the process that ran a job is gone."""
+"""Seconds without a heartbeat after which the process of a job counts as dead."""
 
 CREATE: Final = """
 INSERT INTO verifications (id, org_id, from_seq, to_seq, owner) VALUES ($1, $2, $3, $4, $5)"""
@@ -35,7 +35,7 @@ SET state = $2, processed = $3, total = $4, rate = $5, fault_count = $6, faults 
 WHERE id = $1 AND state IN ('queued', 'running')"""
 
 EXPIRED_AT_ONCE: Final = 1_000
-# Those that nobody ran to their end, too: their process is gone.
+# This includes unfinished jobs whose process is dead.
 EXPIRE: Final = f"""
 DELETE FROM verifications WHERE id IN (
     (SELECT id FROM verifications WHERE finished_at < $1 ORDER BY finished_at
@@ -46,7 +46,7 @@ DELETE FROM verifications WHERE id IN (
 
 
 class JobRow(NamedTuple):
-    """One job as stored; ``faults`` and ``result`` are JSON text."""
+    """One stored job; ``faults`` and ``result`` are JSON text."""
 
     id: str
     state: str
@@ -65,7 +65,7 @@ class JobRow(NamedTuple):
 
 
 class JobAdvance(NamedTuple):
-    """How far a job is; ``rate`` is in entries a second, ``faults`` JSON text."""
+    """The progress of a job; ``rate`` is in entries per second, ``faults`` is JSON text."""
 
     processed: int
     total: int
@@ -75,7 +75,7 @@ class JobAdvance(NamedTuple):
 
 
 class VerificationTable:
-    """Jobs by id. Every method raises DatabaseUnavailable where the database is away."""
+    """Jobs by id. Every method raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -87,20 +87,20 @@ class VerificationTable:
         await self._database.execute(CREATE, job_id, org_id, from_seq, to_seq, owner)
 
     async def find(self, job_id: str, org_id: int) -> JobRow | None:
-        """An org's job, or None where the org has no such job."""
+        """Return an org's job, or None if the org has no such job."""
         row = await self._database.fetchrow(FIND, job_id, org_id)
         return None if row is None else JobRow(*row)
 
     async def start(self, job_id: str) -> None:
-        """A queued job is running now."""
+        """Record that a queued job is running."""
         await self._database.execute(START, job_id)
 
     async def beat(self, owner: str) -> None:
-        """The owner lives: so do all its jobs."""
+        """Record a heartbeat for all jobs of a live process."""
         await self._database.execute(BEAT, owner)
 
     async def advance(self, job_id: str, advance: JobAdvance) -> None:
-        """Store how far a running job is."""
+        """Store the progress of a running job."""
         await self._database.execute(ADVANCE, job_id, *advance)
 
     async def finish(
@@ -110,11 +110,11 @@ class VerificationTable:
         await self._database.execute(FINISH, job_id, state, *advance, result, error)
 
     async def expire(self, now: datetime, days: int) -> int:
-        """Delete jobs that ended more than so many days before ``now``; returns how many."""
+        """Delete the jobs that ended over ``days`` before ``now``; return their number."""
         deleted = 0
         while True:
             tag = await self._database.execute(EXPIRE, now - timedelta(days=days))
-            some = int(tag.rpartition(" ")[2])
-            deleted += some
-            if some < EXPIRED_AT_ONCE:
+            batch = int(tag.rpartition(" ")[2])
+            deleted += batch
+            if batch < EXPIRED_AT_ONCE:
                 return deleted

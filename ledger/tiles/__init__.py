@@ -1,8 +1,8 @@
-"""Tiled logs: a tree and its entries as a finite set of files that never change.
+"""Tiled logs: a tree and its entries as a finite set of immutable files.
 
-C2SP tlog-tiles; ``docs/format.md`` names the version. Coordinates, entry
-bundles, proofs made from tiles, and the verification of a whole log, all
-without I/O: whoever reads the files passes their bytes in.
+C2SP tlog-tiles; ``docs/format.md`` names the version. The package has coordinates,
+entry bundles, proofs made from tiles, and the verification of a whole log, all
+without I/O: the caller reads the files and passes their bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Entry bundles: entries behind their lengths, one after the other (C2SP tlog-tiles)."""
+"""Entry bundles: a sequence of entries, each after its length (C2SP tlog-tiles)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ledger.merkle import TILE_WIDTH
 LENGTH_BYTES: Final = 2
 MAX_ENTRY_BYTES: Final = 2 ** (8 * LENGTH_BYTES) - 1
 MAX_BUNDLE_BYTES: Final = TILE_WIDTH * (LENGTH_BYTES + MAX_ENTRY_BYTES)
-"""A full bundle of the largest entries, unpacked."""
+"""Size of a full bundle of the largest entries, decompressed."""
 
 _GZIP: Final = b"\x1f\x8b\x08"
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
 def pack_entries(entries: Iterable[bytes]) -> bytes:
-    """The bundle of these entries. Raises TileError for one of more than 65,535 bytes."""
+    """Return the bundle of these entries. Raises TileError for an entry over 65,535 bytes."""
     parts: list[bytes] = []
     for index, entry in enumerate(entries):
         if len(entry) > MAX_ENTRY_BYTES:
@@ -32,9 +32,9 @@ def pack_entries(entries: Iterable[bytes]) -> bytes:
 
 
 def unpack_entries(data: bytes, limit: int = TILE_WIDTH) -> list[bytes]:
-    """The entries of a bundle, of which there may be ``limit``.
+    """Return the entries of a bundle.
 
-    Raises TileError where the bytes end inside an entry, and for more entries.
+    Raises TileError if the bytes end inside an entry, or for more than ``limit`` entries.
     """
     entries: list[bytes] = []
     at = 0
@@ -50,28 +50,28 @@ def unpack_entries(data: bytes, limit: int = TILE_WIDTH) -> list[bytes]:
 
 
 def gunzip_bounded(data: bytes, limit: int) -> bytes:
-    """One gzip stream unpacked, to at most ``limit`` bytes (RFC 1952).
+    """Decompress one gzip stream to at most ``limit`` bytes (RFC 1952).
 
-    Raises TileError for anything else, for more, and for what follows the stream.
+    Raises TileError for other bytes, a larger result, or bytes after the stream.
     """
     stream = zlib.decompressobj(_GZIP_WINDOW)
     try:
         unpacked = stream.decompress(data, limit + 1)
     except zlib.error as error:
-        raise TileError(f"the gzip stream is damaged: {error}") from error
+        raise TileError("the gzip stream is damaged") from error
     if len(unpacked) > limit:
-        raise TileError(f"the gzip stream unpacks to more than {limit} bytes")
+        raise TileError(f"the gzip stream decompresses to more than {limit} bytes")
     if not stream.eof:
-        raise TileError("the gzip stream ends too early")
+        raise TileError("the gzip stream is cut short")
     if stream.unused_data:
-        raise TileError("something follows the gzip stream")
+        raise TileError("bytes follow the end of the gzip stream")
     return unpacked
 
 
 def read_bundle(data: bytes, width: int) -> list[bytes]:
-    """The ``width`` entries of a bundle as it was stored, plain or in gzip.
+    """Return the ``width`` entries of a stored bundle, plain or compressed with gzip.
 
-    Raises TileError where the bytes are no bundle, or one of another width.
+    Raises TileError for bytes that are not a bundle, or a bundle of another width.
     """
     try:
         entries = unpack_entries(data)

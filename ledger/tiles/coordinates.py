@@ -1,4 +1,4 @@
-"""Where tiles and entry bundles lie, and what a path says (C2SP tlog-tiles)."""
+"""Coordinates of tiles and entry bundles, and their paths (C2SP tlog-tiles)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.merkle import HASH_BYTES, MAX_SIZE, TILE_HEIGHT, TILE_WIDTH
 MAX_TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
 MAX_LEVEL: Final = 63
 MAX_INDEX: Final = MAX_SIZE // TILE_WIDTH
-"""The last tile of level 0 that a tree can have."""
+"""Index of the last tile of level 0 that a tree can have."""
 
 _PATH: Final = re.compile(
     r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
@@ -22,35 +22,35 @@ _PATH: Final = re.compile(
 
 
 class Tile(msgspec.Struct, frozen=True):
-    """A row of ``width`` hashes, each over 256**level leaves; the tile's are from the left."""
+    """A tile: the leftmost ``width`` hashes of a row of 256, each over 256**level leaves."""
 
     level: int
     index: int
     width: int = TILE_WIDTH
 
     def path(self) -> str:
-        """As ``tile/0/x001/067.p/5``. Raises TileError for coordinates that no tile has."""
+        """Return the path, as ``tile/0/x001/067.p/5``. Raises TileError for invalid coordinates."""
         if not 0 <= self.level <= MAX_LEVEL:
-            raise TileError(f"no tile has level {self.level}; levels are 0 to {MAX_LEVEL}")
+            raise TileError(f"the tile level must be 0 to {MAX_LEVEL}, not {self.level}")
         return f"tile/{self.level}/{_numbered(self.index, self.width)}"
 
     def full(self) -> Tile:
-        """The same when the log has grown past it."""
+        """Return the full tile at the same place, which exists once the log has grown enough."""
         return Tile(self.level, self.index)
 
 
 class EntryTile(msgspec.Struct, frozen=True):
-    """A bundle of ``width`` entries, those of the level 0 tile with the same index."""
+    """A bundle of ``width`` entries: the entries of the level 0 tile with the same index."""
 
     index: int
     width: int = TILE_WIDTH
 
     def path(self) -> str:
-        """As ``tile/entries/x001/067.p/5``. Raises TileError for coordinates no bundle has."""
+        """Return the path, as ``tile/entries/x001/067.p/5``. Raises TileError."""
         return f"tile/entries/{_numbered(self.index, self.width)}"
 
     def full(self) -> EntryTile:
-        """The same when the log has grown past it."""
+        """Return the full bundle at the same place, which exists once the log has grown enough."""
         return EntryTile(self.index)
 
     @property
@@ -60,9 +60,9 @@ class EntryTile(msgspec.Struct, frozen=True):
 
 
 def parse_path(path: str) -> Tile | EntryTile:
-    """The tile or bundle that a path names, relative to the log's prefix.
+    """Parse a path, relative to the log's prefix, as a tile or bundle.
 
-    Raises TileError for every spelling but the one of the standard.
+    Raises TileError for every spelling but the standard's.
     """
     match = _PATH.fullmatch(path)
     if match is None:
@@ -72,14 +72,14 @@ def parse_path(path: str) -> Tile | EntryTile:
     width = int(partial) if partial else TILE_WIDTH
     tile = EntryTile(index, width) if kind == "entries" else Tile(int(kind), index, width)
     if tile.path() != path:
-        raise TileError(f"{path!r} is not how this path is written; ask for {tile.path()!r}")
+        raise TileError(f"{path!r} is not in canonical form; request {tile.path()!r}")
     return tile
 
 
 def tile_in(size: int, level: int, index: int) -> Tile:
-    """A tile at the width it has in a tree of ``size``.
+    """Return a tile at its width in a tree of ``size``.
 
-    Raises TileError where that tree has no such tile.
+    Raises TileError if that tree has no such tile.
     """
     hashes = size >> TILE_HEIGHT * level if 0 <= level <= MAX_LEVEL else 0
     if not 0 <= index * TILE_WIDTH < hashes:
@@ -88,7 +88,7 @@ def tile_in(size: int, level: int, index: int) -> Tile:
 
 
 def tiles_of(size: int) -> Iterator[Tile]:
-    """Every tile of a tree, level by level from the leaves, each from the left."""
+    """Yield every tile of a tree, level by level from the leaves, each from the left."""
     level = 0
     while hashes := size >> TILE_HEIGHT * level:
         for start in range(0, hashes, TILE_WIDTH):
@@ -97,7 +97,7 @@ def tiles_of(size: int) -> Iterator[Tile]:
 
 
 def bundles_of(size: int) -> Iterator[EntryTile]:
-    """Every entry bundle of a log of ``size`` entries, in order."""
+    """Yield every entry bundle of a log of ``size`` entries, in order."""
     for start in range(0, size, TILE_WIDTH):
         yield EntryTile(start // TILE_WIDTH, min(TILE_WIDTH, size - start))
 
@@ -113,9 +113,9 @@ def by_tile(first: int, last: int) -> Iterator[tuple[int, range]]:
 
 def _numbered(index: int, width: int) -> str:
     if not 0 <= index <= MAX_INDEX:
-        raise TileError(f"no tile has index {index}; the last is {MAX_INDEX}")
+        raise TileError(f"the tile index must be 0 to {MAX_INDEX}, not {index}")
     if not 1 <= width <= TILE_WIDTH:
-        raise TileError(f"no tile is {width} wide; widths are 1 to {TILE_WIDTH}")
+        raise TileError(f"the tile width must be 1 to {TILE_WIDTH}, not {width}")
     path = f"{index % 1000:03}"
     while index := index // 1000:
         path = f"x{index % 1000:03}/{path}"

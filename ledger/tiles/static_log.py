@@ -1,7 +1,7 @@
-"""A log that lies somewhere as files: read by path, proofs made from what is there.
+"""A log stored as files: files are read by path, and proofs are made from tiles.
 
-Nothing here is verified; a proof made from changed tiles is refused by whoever
-verifies it. :func:`ledger.tiles.verify_log` checks a log as a whole.
+Nothing is verified here: verifying a proof made from altered tiles fails.
+:func:`ledger.tiles.verify_log` verifies a whole log.
 """
 
 from __future__ import annotations
@@ -22,65 +22,65 @@ from ledger.tiles.proofs import (
 )
 
 Read = Callable[[str], bytes | None]
-"""The bytes at a path below the log's prefix, None where nothing is.
+"""Returns the bytes at a path below the log's prefix, None if there is no file.
 
-It bounds what it reads: tiles have at most ``MAX_TILE_BYTES``, bundles
-``MAX_BUNDLE_BYTES``, and gzip makes neither longer by more than a little.
+The function must limit the size: tiles have at most ``MAX_TILE_BYTES``, bundles
+``MAX_BUNDLE_BYTES``; gzip adds only a few bytes.
 """
 
 
 class StaticLog:
-    """A log of ``size`` entries behind a function that reads its files."""
+    """A log of ``size`` entries, whose files a function reads."""
 
     def __init__(self, read: Read, size: int) -> None:
         self._read = read
         self._size = size
 
     def tile(self, tile: Tile) -> bytes:
-        """The hashes of a tile, exactly as wide as asked. Raises TileError."""
+        """Return the hashes of a tile, exactly ``tile.width`` of them. Raises TileError."""
         width, data = self._file(tile, tile_in(self._size, tile.level, tile.index))
         return check_tile(data, width)[: tile.width * HASH_BYTES]
 
     def entries(self, bundle: EntryTile) -> list[bytes]:
-        """The entries of a bundle, exactly as many as asked. Raises TileError."""
+        """Return the entries of a bundle, exactly ``bundle.width`` of them. Raises TileError."""
         stored = EntryTile(bundle.index, tile_in(self._size, 0, bundle.index).width)
         width, data = self._file(bundle, stored)
         return read_bundle(data, width)[: bundle.width]
 
     def edge(self, size: int | None = None) -> Edge:
-        """The right edge when the log had ``size`` entries, now by default.
+        """Return the right edge of the log at ``size`` entries; default: its present size.
 
-        Raises TileError where a tile can't be had.
+        Raises TileError for a missing or malformed tile.
         """
         size = self._size if size is None else size
         return edge_from_tiles(size, self._tiles(tiles_for_edge(size)))
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
-        """Raises MerkleError where there is no such entry, TileError for a tile not to be had."""
+        """Prove an entry. Raises MerkleError without such an entry, TileError for a bad tile."""
         size = self._size if size is None else size
         return inclusion_proof(index, size, self._tiles(tiles_for_inclusion(index, size)))
 
     def consistency_proof(self, size1: int, size2: int | None = None) -> list[bytes]:
-        """Raises MerkleError where ``size1`` can't be proved, TileError for a tile not to be had."""
+        """Prove ``size1``. Raises MerkleError for an impossible size, TileError for a bad tile."""
         size2 = self._size if size2 is None else size2
         return consistency_proof(size1, size2, self._tiles(tiles_for_consistency(size1, size2)))
 
     def _tiles(self, tiles: Iterable[Tile]) -> dict[Tile, bytes]:
         return {tile: self.tile(tile) for tile in tiles}
 
-    def _file(self, asked: Tile | EntryTile, stored: Tile | EntryTile) -> tuple[int, bytes]:
-        """Width and bytes of the file; of the full one where a log that grew dropped the partial."""
-        if asked.width > stored.width:
-            raise TileError(f"a log of {self._size} entries has no {asked.path()}")
-        for unit in dict.fromkeys((stored, stored.full())):
-            data = self._read(unit.path())
+    def _file(self, unit: Tile | EntryTile, stored: Tile | EntryTile) -> tuple[int, bytes]:
+        """Return a file's width and bytes: the full file if a grown log dropped the partial one."""
+        if unit.width > stored.width:
+            raise TileError(f"a log of {self._size} entries has no {unit.path()}")
+        for candidate in dict.fromkeys((stored, stored.full())):
+            data = self._read(candidate.path())
             if data is not None:
-                return unit.width, data
+                return candidate.width, data
         raise TileError(f"{stored.path()} is missing")
 
 
 def check_tile(data: bytes, width: int) -> bytes:
-    """The bytes of a tile, when they are as many as it is wide. Raises TileError."""
+    """Return a tile's bytes if they have the size for its width. Raises TileError."""
     if len(data) != width * HASH_BYTES:
         raise TileError(f"the tile has {len(data)} bytes instead of {width * HASH_BYTES}")
     return data

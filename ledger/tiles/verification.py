@@ -1,9 +1,10 @@
-"""A whole log verified: every tile, every bundle, and the root of its checkpoint.
+"""Verification of a whole log: every tile, every bundle, and the root of its checkpoint.
 
-From the top down, so that what is wrong is told from what lies below it: the
-partial tiles at the right edge must lead to the checkpoint's root, every full
-tile must hash to its place in the tile above, and the entries of a bundle to
-its level 0 tile. The order of reading needs a few tiles in memory at a time.
+It proceeds from the top down, so that a fault is located where it occurs, not in
+the files below it: the partial tiles at the right edge must lead to the
+checkpoint's root, every full tile must hash to its place in the tile above, and
+the entries of a bundle to its level 0 tile. This order keeps only a few tiles in
+memory.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from ledger.tiles.proofs import edge_from_tiles, tiles_for_edge
 from ledger.tiles.static_log import Read, check_tile
 
 MAX_FAULTS: Final = 1_000
-"""Faults after which a verification ends: what is gone need not be listed file by file."""
+"""Number of faults at which a verification ends: a lost log is not listed file by file."""
 BATCH: Final = 16
-"""Tiles asked for at once, with their bundles: at most 32 files."""
+"""Tiles requested at a time, with their bundles: at most 32 files."""
 
 T = TypeVar("T")
 Steps = Generator[Sequence[str], Mapping[str, bytes | None], T]
-"""Yields paths to read, takes their bytes (None where nothing is)."""
+"""Yields paths to read and receives their bytes (None if there is no file)."""
 _Unit = Tile | EntryTile
 OnBundle = Callable[[EntryTile, Sequence[bytes]], None]
 OnTile = Callable[[Tile, bytes], None]
 
 
 class LogFault(msgspec.Struct, frozen=True):
-    """One thing wrong with a log.
+    """One fault of a log.
 
-    ``path`` is the file's (``checkpoint`` for the root). ``kind`` is one of
+    ``path`` names the file (``checkpoint`` for the root). ``kind`` is one of
     ``missing``, ``malformed``, ``hash_mismatch`` and ``root_mismatch``.
     """
 
@@ -46,10 +47,10 @@ class LogFault(msgspec.Struct, frozen=True):
 
 
 class LogReport(msgspec.Struct, frozen=True):
-    """What a verification found; the log is as its checkpoint says where ``faults`` is empty.
+    """The result of a verification; without ``faults`` the log matches its checkpoint.
 
-    ``tiles`` and ``entries`` count those that were proved to belong to the
-    checkpoint's root. ``complete`` is False where it ended at ``MAX_FAULTS``.
+    ``tiles`` and ``entries`` count the tiles and entries proved to belong to the
+    checkpoint's root. ``complete`` is False if it ended at ``MAX_FAULTS``.
     """
 
     size: int
@@ -63,7 +64,7 @@ def verify_log(read: Read, size: int, root: bytes, on_bundle: OnBundle | None = 
     """Verify a log of ``size`` entries against the root of its checkpoint.
 
     ``on_bundle`` is called in order with each bundle whose entries are proved.
-    The checkpoint's signatures are the caller's to verify.
+    The caller verifies the checkpoint's signatures.
     """
     steps = verification(size, root, on_bundle)
     try:
@@ -83,13 +84,12 @@ def verification(
     on_tile: OnTile | None = None,
     lowest: int = 0,
 ) -> Steps[LogReport]:
-    """The steps of :func:`verify_log`, for a caller that reads in its own way.
+    """Return the steps of :func:`verify_log`, for a caller that reads the files itself.
 
-    Each yields the paths to read next, at most 32 of them, and takes a mapping
-    from path to bytes, in which a file that isn't there is None or absent.
-    ``on_tile`` is called with each tile that is proved, level by level from the
-    top. Whoever verifies the tiles of the lower levels elsewhere, by those
-    above, says by ``lowest`` at which level to end.
+    Each step yields the paths to read next, at most 32, and receives a mapping
+    from path to bytes, in which a missing file is None or absent. ``on_tile`` is
+    called with each proved tile, level by level from the top. Verification ends
+    with the level ``lowest``: the caller verifies the levels below it.
     """
     return _Verification(size, root, on_bundle, on_tile, lowest).steps()
 
@@ -99,14 +99,14 @@ class _EnoughFaultsError(Exception):
 
 
 class _File(NamedTuple):
-    """What was read for a tile or bundle: it, or the full one in its place."""
+    """The file of a tile or bundle, or the full file in place of a partial one."""
 
     width: int
     data: bytes
 
 
 class _Row(NamedTuple):
-    """What a tile says of the 256 below it: nothing where it can't be read."""
+    """The hashes of a tile for the 256 tiles below it: empty if it can't be read."""
 
     tile: Tile | None
     hashes: bytes
@@ -143,19 +143,19 @@ class _Verification:
         return LogReport(self._size, self._tiles, self._entries, tuple(self._faults), complete)
 
     def _check_root(self) -> Steps[None]:
-        """The partial tiles prove each other: the root covers every hash in them."""
+        """Check the partial tiles together: the root covers every hash in them."""
         edge = tiles_for_edge(self._size)
         files = yield from _read(edge)
-        held = {tile: files[tile].data for tile in edge if tile in files}
+        available = {tile: files[tile].data for tile in edge if tile in files}
         try:
-            found = edge_from_tiles(self._size, held).root()
+            found = edge_from_tiles(self._size, available).root()
         except TileError:
-            found = None  # its level names the file that is missing or short
+            found = None  # _check_level reports the file that is missing or short
         if found == self._root:
             return
         self._unproven.update((tile.level, tile.index) for tile in edge)
         if found is not None:
-            reason = f"the tiles lead to root {found.hex()}, it says {self._root.hex()}"
+            reason = f"the tiles lead to root {found.hex()}, not to {self._root.hex()}"
             self._fault("checkpoint", "root_mismatch", reason)
 
     def _check_level(self, level: int) -> Steps[None]:
@@ -185,7 +185,7 @@ class _Verification:
                         self._on_bundle(bundle, entries)
 
     def _row_above(self, first: Tile) -> Steps[_Row]:
-        """What the tile above ``first`` says; what is wrong with it has been named already."""
+        """Read the tile above ``first``; its own faults have been reported already."""
         above = tile_in(self._size, first.level + 1, first.index // TILE_WIDTH)
         files = yield from _read([above])
         try:
@@ -195,7 +195,7 @@ class _Verification:
 
     def _hashes(self, tile: Tile, file: _File | None) -> bytes | None:
         if file is None:
-            self._fault(tile.path(), "missing", "there is no such file")
+            self._fault(tile.path(), "missing", "the file is missing")
             return None
         try:
             return _tile_hashes(tile, file)
@@ -204,7 +204,7 @@ class _Verification:
             return None
 
     def _in_place(self, tile: Tile, hashes: bytes, row: _Row) -> bool:
-        """Whether the checkpoint's root covers the tile."""
+        """Return whether the checkpoint's root covers the tile."""
         if tile.width < TILE_WIDTH:
             return (tile.level, tile.index) not in self._unproven
         at = tile.index % TILE_WIDTH * HASH_BYTES
@@ -214,7 +214,7 @@ class _Verification:
         proven = (row.tile.level, row.tile.index) not in self._unproven
         if place == perfect_root(hashes):
             return proven
-        doubt = "" if proven else ", which is not right itself"
+        doubt = "" if proven else ", which does not match the checkpoint itself"
         reason = f"it does not hash to its place in {row.tile.path()}{doubt}"
         self._fault(tile.path(), "hash_mismatch", reason)
         return False
@@ -222,9 +222,9 @@ class _Verification:
     def _check_bundle(
         self, bundle: EntryTile, file: _File | None, hashes: bytes | None
     ) -> list[bytes] | None:
-        """The entries, where they are those of their level 0 tile."""
+        """Return the entries if they match their level 0 tile, else None."""
         if file is None:
-            self._fault(bundle.path(), "missing", "there is no such file")
+            self._fault(bundle.path(), "missing", "the file is missing")
             return None
         try:
             entries = read_bundle(file.data, file.width)[: bundle.width]
@@ -252,7 +252,7 @@ def _tile_hashes(tile: Tile, file: _File) -> bytes:
 
 
 def _read(units: Sequence[_Unit]) -> Steps[dict[_Unit, _File]]:
-    """What is there of these; the full file in place of a partial one that a log dropped."""
+    """Read the available files; a full file replaces a partial one that the log dropped."""
     found = yield from _read_once({unit: unit for unit in units})
     partial = [unit for unit in units if unit not in found and unit.width < TILE_WIDTH]
     return found | (yield from _read_once({unit: unit.full() for unit in partial}))

@@ -1,6 +1,6 @@
-"""Reading the outline of DER (ITU-T X.690): just enough to find the parts of a token.
+"""A minimal reader of DER (ITU-T X.690), sufficient to find the parts of a token.
 
-Definite lengths and one-byte tags only, which is all that RFC 3161 and CMS use.
+It reads definite lengths and one-byte tags only; RFC 3161 and CMS use nothing else.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ SET: Final = 0x31
 OCTET_STRING: Final = 0x04
 OBJECT_IDENTIFIER: Final = 0x06
 PARTS_MAX: Final = 64
-"""Elements directly inside one element; the longest list in a token is of certificates."""
+"""Limit of the elements directly inside one element; a token's longest list is certificates."""
 _LENGTH_BYTES_MAX: Final = 4
 _LONG_FORM: Final = 0x80
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element: its tag, and where it and its content stand in the bytes it was read from."""
+    """One element: its tag, and the offsets of the element and its content in ``source``."""
 
     source: bytes
     tag: int
@@ -40,7 +40,7 @@ class Element:
         return self.source[self.inside : self.end]
 
     def parts(self) -> list[Element]:
-        """The elements inside. Raises TimestampError where the content is none, or too many."""
+        """Return the elements inside. Raises TimestampError for other content, or too many."""
         found: list[Element] = []
         at = self.inside
         while at < self.end:
@@ -53,7 +53,7 @@ class Element:
 
 
 def read(source: bytes, start: int, limit: int) -> Element:
-    """The element at ``start``, which must end at or before ``limit``. Raises TimestampError."""
+    """Read the element at ``start``, which must end by ``limit``. Raises TimestampError."""
     if start + 2 > limit or source[start] & 0x1F == 0x1F:
         raise _malformed(start)
     length, inside = source[start + 1], start + 2
@@ -69,7 +69,7 @@ def read(source: bytes, start: int, limit: int) -> Element:
 
 
 def whole(source: bytes) -> Element:
-    """The one element that the bytes are. Raises TimestampError."""
+    """Read bytes that are exactly one element. Raises TimestampError."""
     element = read(source, 0, len(source))
     if element.end != len(source):
         raise TimestampError("bytes follow the end of the token or response")
@@ -77,7 +77,7 @@ def whole(source: bytes) -> Element:
 
 
 def wrapped(tag: int, content: bytes) -> bytes:
-    """An element with this content."""
+    """Encode an element with this content."""
     size = len(content)
     if size < _LONG_FORM:
         return bytes((tag, size)) + content
@@ -86,4 +86,4 @@ def wrapped(tag: int, content: bytes) -> bytes:
 
 
 def _malformed(at: int) -> TimestampError:
-    return TimestampError(f"no DER element stands at byte {at}; the token or response is damaged")
+    return TimestampError(f"the token or response is damaged: byte {at} begins no DER element")

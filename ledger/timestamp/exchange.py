@@ -1,4 +1,4 @@
-"""The two messages of RFC 3161: the request that is sent, the response that comes back."""
+"""The two messages of RFC 3161: the request and the response."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _FAILURES: Final = {
     14: "its source of time is not available",
     15: "it does not know the policy; check QUIRE_TSA_POLICY",
     16: "it does not know the extension",
-    17: "it has no more information than that",
-    25: "it had a failure of its own",
+    17: "it does not have the requested additional information",
+    25: "it had an internal failure",
 }
-_WORDS_MAX: Final = 200
+_REASONS_MAX: Final = 200
 
 
 @asn1.sequence
@@ -79,23 +79,28 @@ def query(message: bytes, nonce: int, policy: str | None) -> bytes:
 
 
 def oid(dotted: str) -> ObjectIdentifier:
-    """An object identifier. Raises TimestampError for text that is none."""
+    """Parse an object identifier. Raises TimestampError."""
     try:
         return ObjectIdentifier(dotted)
     except ValueError:
         raise TimestampError(
-            f"{dotted!r} is no object identifier; write a policy like 1.3.6.1.4.1.13762.3"
+            f"{dotted!r} is not an object identifier; write a policy like 1.3.6.1.4.1.13762.3"
         ) from None
 
 
 def granted(response: bytes) -> bytes:
     """See :func:`ledger.timestamp.granted`."""
     if len(response) > TOKEN_BYTES_MAX:
-        raise TimestampError(f"the response has {len(response)} bytes, over {TOKEN_BYTES_MAX}")
+        raise TimestampError(
+            f"the response has {len(response)} bytes; at most {TOKEN_BYTES_MAX} are allowed"
+        )
     outer = der.whole(response)
     parts = outer.parts()
     if outer.tag != der.SEQUENCE or not 1 <= len(parts) <= 2:
-        raise TimestampError("the response is no TimeStampResp; is the URL that of an authority?")
+        raise TimestampError(
+            "the response is not a timestamp response (RFC 3161); check that the URL is the "
+            "authority's"
+        )
     status = _status(parts[0].encoded)
     if status.status != _GRANTED or len(parts) == 1:
         raise TimestampError(f"the authority granted no token: {_reasons(status)}")
@@ -106,16 +111,16 @@ def _status(encoded: bytes) -> _PKIStatusInfo:
     try:
         return asn1.decode_der(_PKIStatusInfo, encoded)
     except ValueError:
-        raise TimestampError("the response has no status that can be read") from None
+        raise TimestampError("the status of the response can't be read") from None
 
 
 def _reasons(status: _PKIStatusInfo) -> str:
-    said = [_STATUS.get(status.status, f"status {status.status}")]
+    reasons = [_STATUS.get(status.status, f"status {status.status}")]
     if status.fail_info is not None:
-        said += [words for bit, words in _FAILURES.items() if _is_set(status.fail_info, bit)]
-    said += status.status_string or []
-    shown = "".join(char if char.isprintable() else " " for char in "; ".join(said))
-    return shown[:_WORDS_MAX]
+        reasons += [text for bit, text in _FAILURES.items() if _is_set(status.fail_info, bit)]
+    reasons += status.status_string or []
+    printable = "".join(char if char.isprintable() else " " for char in "; ".join(reasons))
+    return printable[:_REASONS_MAX]
 
 
 def _is_set(bits: asn1.BitString, number: int) -> bool:

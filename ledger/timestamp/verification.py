@@ -1,4 +1,4 @@
-"""Verifying a token: the signature and its chain through rfc3161-client, the rest around it."""
+"""Verification of a token: rfc3161-client checks signature and chain, this module the rest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ledger.timestamp.exchange import oid
 CA_CERTIFICATES_MAX: Final = 32
 _CONTEXT_0: Final = 0xA0  # SignedData.certificates, and SignerInfo.signedAttrs
 _GRANTED_STATUS: Final = bytes.fromhex("3003020100")
-# id-aa-signingCertificate (RFC 2634) and id-aa-signingCertificateV2 (RFC 5035), as content.
+# Content bytes of id-aa-signingCertificate (RFC 2634) and id-aa-signingCertificateV2 (RFC 5035).
 _SIGNING_CERTIFICATE: Final = bytes.fromhex("2a864886f70d010910020c")
 _SIGNING_CERTIFICATE_V2: Final = bytes.fromhex("2a864886f70d010910022f")
 _DIGESTS: Final = {
@@ -42,9 +42,9 @@ _DIGESTS: Final = {
 }
 
 _VERSIONS: Final = {b"\x03", b"\x04", b"\x05"}
-"""Of SignedData that holds no plain data (RFC 5652, section 5.1)."""
-# What SignerInfo.signatureAlgorithm may say of a key, and of which digest (None: of any). It is
-# outside the signature, and rfc3161-client goes by the key.
+"""Versions of SignedData whose content is not plain data (RFC 5652, section 5.1)."""
+# Valid values of SignerInfo.signatureAlgorithm, with the type of key and the digest (None: any).
+# The signature does not cover this field, and rfc3161-client uses the key's type instead.
 _RSA: Final = "2a864886f70d0101"
 _ECDSA: Final = "2a8648ce3d0403"
 _SIGNATURES: Final[dict[bytes, tuple[type, str | None]]] = {
@@ -76,7 +76,7 @@ def verify(
 ) -> VerifiedTimestamp:
     """See :func:`ledger.timestamp.verify`."""
     if len(token) > TOKEN_BYTES_MAX:
-        raise TimestampError(f"the token has {len(token)} bytes, over {TOKEN_BYTES_MAX}")
+        raise _too_long(token)
     verifier = VerifierBuilder(
         policy_id=None if policy is None else oid(policy),
         roots=list(ca_certificates(ca_pem)),
@@ -88,7 +88,7 @@ def verify(
         verifier.verify_message(response, message)
         signer = _signer(response)
         info = response.tst_info
-        said = VerifiedTimestamp(
+        verified = VerifiedTimestamp(
             gen_time=info.gen_time.astimezone(UTC),
             accuracy=_accuracy(info),
             serial=info.serial_number,
@@ -97,51 +97,58 @@ def verify(
         )
         _check_signing_certificate(token, signer)
         _check_form(token, signer)
-    return said
+    return verified
 
 
 def stated_time(token: bytes, message: bytes | None) -> datetime:
     """See :func:`ledger.timestamp.stated_time`."""
     if len(token) > TOKEN_BYTES_MAX:
-        raise TimestampError(f"the token has {len(token)} bytes, over {TOKEN_BYTES_MAX}")
+        raise _too_long(token)
     with _own_errors():
         token = sorted_certificates(token)
         response = decode_timestamp_response(der.wrapped(der.SEQUENCE, _GRANTED_STATUS + token))
         imprint = response.tst_info.message_imprint
         if message is not None and imprint.message != _digest(message, imprint.hash_algorithm):
-            raise TimestampError("the timestamp is not over this message")
+            raise TimestampError("the timestamp covers another message")
         return response.tst_info.gen_time.astimezone(UTC)
 
 
+def _too_long(token: bytes) -> TimestampError:
+    return TimestampError(
+        f"the token has {len(token)} bytes; at most {TOKEN_BYTES_MAX} are allowed"
+    )
+
+
 def _digest(message: bytes, algorithm: x509.ObjectIdentifier) -> bytes | None:
-    """The message's digest by an algorithm; None for one that is not SHA-2."""
+    """Return the message's digest; None for an algorithm that is not SHA-2."""
     name = _DIGEST_NAMES.get(algorithm.dotted_string)
     return None if name is None else hashlib.new(name, message).digest()
 
 
 @lru_cache(maxsize=8)
 def ca_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
-    """The certificates of a PEM file. Raises TimestampError for none, or for a bad one."""
+    """Read the certificates of a PEM file. Raises TimestampError unless there is at least one."""
     try:
         found = tuple(x509.load_pem_x509_certificates(pem))
     except ValueError:
         raise TimestampError(
-            "the authority's CA certificates can't be read: a PEM file with at least one "
-            "certificate is needed (QUIRE_TSA_CA)"
+            "the authority's CA certificates can't be read; give a PEM file with at least one "
+            "certificate (QUIRE_TSA_CA)"
         ) from None
     if len(found) > CA_CERTIFICATES_MAX:
         raise TimestampError(
-            f"{len(found)} CA certificates are too many; name the one authority that is trusted"
+            f"{len(found)} CA certificates are too many (at most {CA_CERTIFICATES_MAX}); give "
+            "those of the trusted authority only"
         )
     return found
 
 
 def sorted_certificates(token: bytes) -> bytes:
-    """The token with its certificates in the order of DER.
+    """Return the token with its certificates in the order of DER.
 
     They are a set, which DER sorts (X.690 section 11.6), but large authorities and
-    OpenSSL write them as a list, and rfc3161-client refuses that. No signature
-    covers their order.
+    OpenSSL do not sort them, and rfc3161-client refuses that. No signature covers
+    their order.
     """
     signed_data = _signed_data(token)
     for element in signed_data.parts():
@@ -155,25 +162,21 @@ def sorted_certificates(token: bytes) -> bytes:
 def _own_errors() -> Iterator[None]:
     try:
         yield
-    except (
-        VerificationError,
-        ValueError,
-        TypeError,
-        LookupError,
-        OverflowError,
-        StopIteration,
-    ) as error:
+    except VerificationError as error:
         raise TimestampError(f"the timestamp does not verify: {error}") from error
+    except (ValueError, TypeError, LookupError, OverflowError, StopIteration) as error:
+        # These come from parsing; their texts name Python's or Rust's values.
+        raise TimestampError("the timestamp does not verify: its structure is not valid") from error
 
 
 def _signer(response: TimeStampResponse) -> x509.Certificate:
-    """The certificate that the signature names; rfc3161-client has checked that it is there."""
+    """Return the certificate that the signature names; rfc3161-client has checked it exists."""
     (info,) = response.signed_data.signer_infos
     for encoded in response.signed_data.certificates:
         certificate = x509.load_der_x509_certificate(encoded)
         if (certificate.issuer, certificate.serial_number) == (info.issuer, info.serial_number):
             return certificate
-    raise VerificationError("the signer's certificate is not in it")
+    raise VerificationError("the token does not contain the signer's certificate")
 
 
 def _accuracy(info: TimeStampTokenInfo) -> timedelta | None:
@@ -188,21 +191,21 @@ def _accuracy(info: TimeStampTokenInfo) -> timedelta | None:
 
 
 def _signed_data(token: bytes) -> der.Element:
-    """SignedData of a ContentInfo (RFC 5652 sections 3 and 5.1)."""
+    """Return the SignedData of a ContentInfo (RFC 5652 sections 3 and 5.1)."""
     parts = der.whole(token).parts()
     if len(parts) != 2:
-        raise TimestampError("the token is no signed content")
+        raise TimestampError("the token is not signed content (CMS)")
     inner = parts[1].parts()
     if len(inner) != 1:
-        raise TimestampError("the token is no signed content")
+        raise TimestampError("the token is not signed content (CMS)")
     return inner[0]
 
 
 def _check_signing_certificate(token: bytes, signer: x509.Certificate) -> None:
-    """Hold the signer's certificate against its hash under the signature.
+    """Compare the signer's certificate with its hash in the signed attributes.
 
-    RFC 3161 section 2.4.1 demands it: otherwise another certificate for the same
-    key, with another name or validity, could be put in its place.
+    RFC 3161 section 2.4.1 requires it: otherwise another certificate for the same
+    key, with another name or validity, could replace it.
     """
     for kind, values in _signed_attributes(token):
         if kind in {_SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2}:
@@ -210,13 +213,13 @@ def _check_signing_certificate(token: bytes, signer: x509.Certificate) -> None:
             encoded = signer.public_bytes(Encoding.DER)
             found = hashlib.new(algorithm, encoded, usedforsecurity=False).digest()
             if not hmac.compare_digest(found, expected):
-                raise TimestampError("the timestamp was signed under another certificate")
+                raise TimestampError("the timestamp was signed with another certificate")
             return
-    raise TimestampError("the timestamp does not say which certificate it was signed under")
+    raise TimestampError("the timestamp does not name the certificate it was signed with")
 
 
 def _check_form(token: bytes, signer: x509.Certificate) -> None:
-    """Hold what no signature covers, the versions and the algorithm, against what was signed by."""
+    """Check the fields that no signature covers, versions and algorithm, against the signer."""
     signed_data = _signed_data(token).parts()
     (signer_info,) = signed_data[-1].parts()
     version, identifier, digest, *rest = signer_info.parts()
@@ -224,18 +227,18 @@ def _check_form(token: bytes, signer: x509.Certificate) -> None:
     if version.content != (b"\x01" if by_issuer else b"\x03") or (
         signed_data[0].content not in _VERSIONS
     ):
-        raise TimestampError("the timestamp states a version that its form does not have")
+        raise TimestampError("the timestamp's version does not fit its form")
     named = next(part for part in rest if part.tag == der.SEQUENCE).parts()[0]
     key_type, of_digest = _SIGNATURES.get(named.content, (None, None))
     if named.tag != der.OBJECT_IDENTIFIER or key_type is None:
-        raise TimestampError("the timestamp names a signature algorithm that is not known")
+        raise TimestampError("the timestamp names an unknown signature algorithm")
     found = _DIGESTS.get(digest.parts()[0].content)
     if not isinstance(signer.public_key(), key_type) or of_digest not in {None, found}:
-        raise TimestampError("the timestamp names another signature algorithm than it was made by")
+        raise TimestampError("the timestamp names another signature algorithm than the signer's")
 
 
 def _signed_attributes(token: bytes) -> Iterator[tuple[bytes, der.Element]]:
-    """The attributes under the signature: the content of their type, and their values."""
+    """Yield the signed attributes: the content of their type, and their values."""
     (signer_info,) = _signed_data(token).parts()[-1].parts()
     for element in signer_info.parts():
         if element.tag == _CONTEXT_0:
@@ -245,7 +248,7 @@ def _signed_attributes(token: bytes) -> Iterator[tuple[bytes, der.Element]]:
 
 
 def _first_hash(values: der.Element, kind: bytes) -> tuple[str, bytes]:
-    """Algorithm and value of the first certificate hash, which is the signer's."""
+    """Return algorithm and value of the first certificate hash, which is the signer's."""
     (signing_certificate,) = values.parts()
     identifier = signing_certificate.parts()[0].parts()[0].parts()
     if kind == _SIGNING_CERTIFICATE:
@@ -254,5 +257,5 @@ def _first_hash(values: der.Element, kind: bytes) -> tuple[str, bytes]:
         return "sha256", identifier[0].content
     algorithm = _DIGESTS.get(identifier[0].parts()[0].content)
     if algorithm is None:
-        raise TimestampError("the timestamp names its certificate by a hash that is not SHA-2")
+        raise TimestampError("the timestamp identifies its certificate by a hash that is not SHA-2")
     return algorithm, identifier[1].content

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from server.feature import Command, Feature
+from server.feature import Command, DataFile, Feature
 
 FEATURE: Final = Feature(
     name="access",
@@ -13,4 +13,8 @@ FEATURE: Final = Feature(
         "orgs": Command("server.cli.trails.orgs:orgs", "Create and manage orgs."),
         "keys": Command("server.cli.keys.group:keys", "API keys of an org, and the signing keys."),
     },
+    data_files=(
+        DataFile("platform.key", "The API key that administers orgs."),
+        DataFile("demo-admin.key", "The API key of the org `demo`, which the first start creates."),
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.event import Event
+from ledger.misspelt import Misspelling
 
 WARNINGS_MAX: Final = 10
 """Warnings of one answer; a further one has the number of those left out."""
@@ -20,19 +20,15 @@ class AppendWarnings(NamedTuple):
     of_event: dict[int, str]
 
 
-def warnings_of(events: Sequence[Event], *, single: bool) -> AppendWarnings | None:
-    """Return the warnings of a request, None if none; those of a batch name the event's index."""
-    warned = [(index, event.misspelt) for index, event in enumerate(events) if event.misspelt]
-    if not warned:
-        return None
-    found = [(index, str(field)) for index, misspelt in warned for field in misspelt]
-    named = found[:WARNINGS_MAX]
+def warnings_of(misspelt: Sequence[tuple[int, Misspelling]], *, single: bool) -> AppendWarnings:
+    """Return the warnings for misspelt fields, each given with the index of its event."""
+    named = [(index, str(field)) for index, field in misspelt[:WARNINGS_MAX]]
     of_event: dict[int, list[str]] = {}
     for index, text in named:
         of_event.setdefault(index, []).append(text)
     of_request = [text if single else f"event {index}: {text}" for index, text in named]
-    if len(found) > WARNINGS_MAX:
-        of_request.append(f"{len(found) - WARNINGS_MAX} more fields look misspelt")
+    if len(misspelt) > WARNINGS_MAX:
+        of_request.append(f"{len(misspelt) - WARNINGS_MAX} more fields look misspelt")
     return AppendWarnings(_json(of_request), {at: _json(texts) for at, texts in of_event.items()})
 
 

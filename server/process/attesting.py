@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 
 from ledger.core.attesting.anchors import AnchorAttestation, Attested
-from ledger.core.lasting import LastingByKey
-from ledger.errors import ClockUnsteady, QuireError
+from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
+from ledger.errors import ClockUnsteady, DatabaseUnavailable, QuireError
 from ledger.storage.database import Database
 from server.keys.attestors import attestors
 from server.refusal import StartupRefused
@@ -36,6 +36,9 @@ class AnchorAttesting:
         self._stamped = float("-inf")
         self._renewed = float("-inf")
         self._waits = LastingByKey("attestations wait", "attestations are made again")
+        self._away = Lasting(
+            "attestations wait for the database", "attestations are made again", grace_s=GRACE_S
+        )
 
     async def run(self) -> None:
         """Run until cancelled; return at once if the settings name no attestor."""
@@ -44,6 +47,8 @@ class AnchorAttesting:
         while True:
             try:
                 await self._attest()
+            except DatabaseUnavailable as error:
+                self._away.failed(log.warning, str(error), early=log.info)
             except (QuireError, StartupRefused) as error:
                 self._waits.failed("", log.warning, str(error))
             await asyncio.sleep(AGAIN_S)
@@ -77,10 +82,8 @@ class AnchorAttesting:
 
     def _report(self, done: Attested) -> None:
         for problem in done.problems:
-            # "no timestamp for anchor 7: AUTHORITY REASON" is logged once for each authority.
-            missing, _, reason = problem.partition(": ")
-            key = (missing.split()[1], reason.partition(" ")[0])
-            self._waits.failed(key, log.warning, problem)
+            self._waits.failed(problem.peer, log.warning, problem.reason)
         for alarm in done.alarms:
             log.error("a witness contradicts this log", reason=alarm)
         self._waits.all_fine()
+        self._away.fine()

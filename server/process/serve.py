@@ -28,7 +28,7 @@ from ledger.core.checkpointing import MEMORY_FILE
 from ledger.storage import partitions
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
-from ledger.storage.lock_waits import told_when_waiting
+from ledger.storage.lock_waits import log_lock_waits
 from server.access.beginnings import DEMO_KEY, PLATFORM_KEY, begin
 from server.access.platform_keys import KeyFile
 from server.http.protocol.listening import listen
@@ -107,7 +107,7 @@ async def prepare(settings: Settings, url: str) -> KeyFile:
     Returns the state of this machine's platform key file.
     """
     name = f"quire start {os.getpid()}"
-    async with told_when_waiting(url, name):
+    async with log_lock_waits(url, name):
         return await _prepare(settings, url, name)
 
 

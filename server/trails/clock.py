@@ -157,7 +157,7 @@ class ServerClock:
 
     def poll(self) -> None:
         """Read the clocks once, and report new leaps."""
-        now = self.wall.look()
+        now = self.wall.check()
         keeps = self._may_report and self._file.keep()
         if self.wall.leap is not None and not keeps:
             self._adopt()
@@ -196,7 +196,7 @@ class ServerClock:
         ):
             self._believed_us = note.believed_us
             self.wall.trust(note.boot_us, note.database_us)
-            self.wall.look()
+            self.wall.check()
 
     def _note(self, now: ClockReading) -> None:
         due = now.steady_us - self._written_us >= NOTE_S * SECOND_US or not self._written_us

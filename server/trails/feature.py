@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from server.feature import Command, Feature
+from server.feature import Command, DataFile, Feature
 from server.trails.entry_kinds import ENTRY_KINDS
 
 FEATURE: Final = Feature(
@@ -52,4 +52,11 @@ FEATURE: Final = Feature(
         "server.trails.tasks:retain",
     ),
     entry_kinds=ENTRY_KINDS,
+    data_files=(
+        DataFile(
+            "clock.json",
+            "The last known time, so that a start with a wrong clock is noticed. It may be deleted.",
+        ),
+        DataFile("archive/", "The archive, unless `QUIRE_ARCHIVE_URL` names another place."),
+    ),
 )

@@ -9,8 +9,8 @@ from typing import Any, Final
 import structlog
 
 from ledger.archive.retention.run import DroppedMonth, Recorder, Retention
-from ledger.core.lasting import Lasting
-from ledger.errors import QuireError, RetentionRefused
+from ledger.core.lasting import GRACE_S, Lasting
+from ledger.errors import DatabaseUnavailable, QuireError, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import dropped_months
 from ledger.storage.database import Database
@@ -23,6 +23,8 @@ from server.trails.guarding import TrailGuard
 log = structlog.get_logger("quire")
 
 POLL_INTERVAL_S: Final = 3_600.0
+RETRY_S: Final = 5.0
+"""The same after the database did not answer."""
 
 
 class RetentionTask:
@@ -73,15 +75,23 @@ class RetentionTask:
     async def watch(self) -> None:
         """Drop due months every hour until cancelled; log what prevents it."""
         trouble = Lasting("due months are not dropped", "due months are dropped again")
+        away = Lasting(
+            "due months wait for the database", "due months are dropped again", grace_s=GRACE_S
+        )
         while True:
+            pause_s = POLL_INTERVAL_S
             try:
                 if any(month.due for month in await dropped_months.months(self._database)):
                     await self.run(_log_dropped)
+            except DatabaseUnavailable as error:
+                away.failed(log.warning, str(error), early=log.info)
+                pause_s = RETRY_S
             except QuireError as error:
                 trouble.failed(log.warning, str(error))
             else:
                 trouble.fine()
-            await asyncio.sleep(POLL_INTERVAL_S)
+                away.fine()
+            await asyncio.sleep(pause_s)
 
     async def _system(self, event: Mapping[str, Any]) -> int:
         org = await self._directory.system()

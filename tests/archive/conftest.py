@@ -1,4 +1,4 @@
-"""Fixtures: a trail to be archived, and a folder to archive it in."""
+"""Fixtures: a trail, and a folder target to archive it in."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def folder(tmp_path: Path) -> AsyncIterator[Target]:
 
 @pytest.fixture
 async def sealed_records(server: Server, folder: Target) -> list[str]:
-    """Record ids of three sealed events, signed and archived: about Ada, Bob, and nobody."""
+    """Record ids of three sealed events, signed and archived: on Ada, on Bob, and without a subject."""
     records = []
     for event in (
         {"event_type": "note", "subject": "Ada", "text": "of Ada"},

@@ -1,4 +1,4 @@
-"""A trail archived in object storage that enforces its locks."""
+"""A trail is archived in object storage that enforces Object Lock."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ async def test_every_object_is_locked_and_the_archive_is_right(
     assert {version["Key"].split("/")[1] for version in listed} == {ORG, ANCHORS}
     for version in listed:
         at = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
-        told = await s3.head_object(**at)  # type: ignore[arg-type]
-        assert told["ObjectLockMode"] == "COMPLIANCE"
-        assert told["ObjectLockRetainUntilDate"] > until
-        assert told["ObjectLockLegalHoldStatus"] == "ON"
+        shown = await s3.head_object(**at)  # type: ignore[arg-type]
+        assert shown["ObjectLockMode"] == "COMPLIANCE"
+        assert shown["ObjectLockRetainUntilDate"] > until
+        assert shown["ObjectLockLegalHoldStatus"] == "ON"
         with pytest.raises(ClientError, match="AccessDenied"):
             await s3.delete_object(**at)  # type: ignore[arg-type]
     pointers = {"checkpoint", "log-keys.json", "org.json"}
@@ -63,7 +63,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
 ) -> None:
     await archived_trail.grow(3)
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
-        with pytest.raises(ArchiveMisconfigured, match="retention or a legal hold"):
+        with pytest.raises(ArchiveMisconfigured, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await archived_trail.archive(target)
         assert await archive_accounts.archived(archived_trail.server, target.url, ORG_ID) is None
 
@@ -77,7 +77,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
         (Fault.DENIED, ArchiveDenied),
     ],
 )
-async def test_a_target_that_fails_counts_nothing_and_the_next_run_goes_on(
+async def test_a_failing_target_records_nothing_and_the_next_run_continues(
     archived_trail: ArchivedFilesCheck,
     s3_proxy: S3Proxy,
     s3_environ: ObjectStorage,

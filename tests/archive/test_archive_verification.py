@@ -1,4 +1,4 @@
-"""An archive verified by itself: right when it is, and every alteration found."""
+"""Archive verification without the database: an intact archive verifies, each alteration is found."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def archived(archived_trail: ArchivedFilesCheck, folder: Target) -> Archiv
 
 @contextmanager
 def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
-    """One bit of a file changed."""
+    """Change one bit of a file while the block runs."""
     before = path.read_bytes()
     path.chmod(0o644)
     changed = bytearray(before)
@@ -74,7 +74,7 @@ def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-async def test_a_right_archive_is_right(
+async def test_an_intact_archive_is_verified(
     archived: ArchivedFilesCheck, folder: Target, processes: int
 ) -> None:
     trail, anchors = await verified(folder, RING, processes=processes)
@@ -115,7 +115,7 @@ async def test_keys_other_than_the_pinned_ones_are_refused(
 async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_another(
     archived: ArchivedFilesCheck, folder: Target
 ) -> None:
-    """Its folder keeps the key history of its own last archiving; the anchors are signed anew."""
+    """The idle trail's folder keeps an older key history than the anchors are signed with."""
     later = rotate(KEYS, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
     await publish_history(archived.server, later.public())
     await orgs.insert_org(archived.server, ORG_ID + 1, "busy", "Busy", "plain", b"")
@@ -138,7 +138,7 @@ async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_anoth
     for pins in (PINS, later.public().pins()):
         for found in await verified(folder, RING, pins=pins):
             assert (found.verdict, found.faults) == ("verified", ())
-    # A history that does not go on from the trail's own is nobody's.
+    # A history that does not continue the trail's own history is not trusted.
     path = Path(folder.url.removeprefix("file://")) / ANCHORS / "log-keys.json"
     path.chmod(0o644)
     path.write_bytes(log_keys(5).public().document())
@@ -153,7 +153,7 @@ async def test_every_flipped_bit_is_found(
     files = [path for org in (ORG, ANCHORS) for path in sorted((root / org).rglob("*"))]
     files = [path for path in files if path.is_file()]
     choose = random.Random(4)
-    # Every object some times, long ones and short ones alike.
+    # Each object is damaged several times, whatever its length.
     for number in range(POSITIONS):
         path = files[number % len(files)]
         position, bit = choose.randrange(path.stat().st_size), choose.randrange(8)
@@ -219,7 +219,7 @@ async def against_database(archived: ArchivedFilesCheck, folder: Target) -> Arch
 async def test_the_live_database_holds_the_same(
     archived: ArchivedFilesCheck, folder: Target
 ) -> None:
-    await archived.grow(7)  # what is not archived yet is no fault
+    await archived.grow(7)  # entries that are not archived yet are no fault
     verdict = await against_database(archived, folder)
     assert (verdict.valid, verdict.database) == (True, True)
 
@@ -231,12 +231,12 @@ async def test_the_live_database_holds_the_same(
         ("UPDATE entries SET leaf = 'other' WHERE seq = 5", "entry 5 has another leaf"),
         ("UPDATE entries SET signature = leaf WHERE seq = 599", "entry 599 has another"),
         ("DELETE FROM entries WHERE seq = 256", "entry 256 is not in the database"),
-        ("DELETE FROM checkpoints WHERE size = 260 AND org_id = 7", "size 260 is not the one"),
-        ("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = 7", "size 600 is not"),
+        ("DELETE FROM checkpoints WHERE size = 260 AND org_id = 7", "size 260 differs"),
+        ("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = 7", "size 600 differs"),
         (
             "INSERT INTO checkpoints SELECT org_id, 599, root, note FROM checkpoints "
             "WHERE size = 600 AND org_id = 7",
-            "a checkpoint of size 599, the archive none",
+            "the checkpoint of size 599 in the database is not archived",
         ),
     ],
 )
@@ -253,7 +253,7 @@ async def test_a_database_that_was_altered_differs(
 async def test_an_archive_that_was_set_back(
     archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
-    """To its own earlier checkpoint, alone or with the objects after it."""
+    """The archive is set back to an earlier checkpoint, with or without its later objects."""
     root = tmp_path / "archive" / ORG
     for path in root.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -261,8 +261,8 @@ async def test_an_archive_that_was_set_back(
     (root / "checkpoint").write_bytes(older.read_bytes())
     alone, _ = await verified(folder, RING)
     assert (alone.verdict, alone.checkpoint, alone.faults) == ("incomplete", "not_checked", ())
-    assert "were not looked at" in alone.warnings[-1]
-    newest.unlink()  # the history has it too
+    assert "was not checked" in alone.warnings[-1]
+    newest.unlink()  # the history has this checkpoint too
     assert (await verified(folder, RING))[0].verdict == "incomplete"
     held = await against_database(archived, folder)
     assert (held.verdict, held.database) == ("refuted", False)

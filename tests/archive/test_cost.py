@@ -1,4 +1,4 @@
-"""What archiving costs and how far it is behind, as the metrics read it."""
+"""The metrics report the cost of archiving and the archive's lag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ledger.storage.archive_cost import ArchiverCost, ArchiverLag
 from tests.support.archives import ArchivedFilesCheck
 
 
-async def test_the_lag_is_of_what_was_signed_and_is_not_archived(
+async def test_the_lag_counts_signed_entries_that_are_not_archived(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     database = archived_trail.server

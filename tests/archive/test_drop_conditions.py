@@ -1,4 +1,4 @@
-"""The database's own conditions for dropping a month, asked by the server's role itself."""
+"""The database refuses to drop a month, even to the server role, unless its conditions hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.trails import ORG_ID
 
 
 async def recorded(archived_trail: ArchivedFilesCheck, folder: Target, /, **changes: Any) -> int:
-    """An entry of the system trail that says what of January goes, or something else."""
+    """Append the system entry that records the drop of January, with changes; returns its seq."""
     (held,) = await dropped_months.ranges(archived_trail.server, JANUARY)
     one = {
         "org_id": ORG_ID,
@@ -75,7 +75,7 @@ async def test_all_conditions_hold(archived_trail: ArchivedFilesCheck, folder: T
         ({"last_hash": "00" * 32}, "the record says something else of org 7"),
     ],
 )
-async def test_the_record_must_say_it(
+async def test_the_record_must_name_the_dropped_entries(
     archived_trail: ArchivedFilesCheck, folder: Target, changes: dict[str, Any], why: str
 ) -> None:
     await load(archived_trail, folder, 30, 5)
@@ -91,7 +91,9 @@ async def test_an_entry_of_another_trail_is_no_record(
     await refused(archived_trail, folder, 31, "no entry of the trail")
 
 
-async def test_it_must_be_archived(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
+async def test_the_month_must_be_archived(
+    archived_trail: ArchivedFilesCheck, folder: Target
+) -> None:
     await load(archived_trail, folder, 30, 5)
     await keep(archived_trail, 1)
     record = await recorded(archived_trail, folder)
@@ -115,7 +117,9 @@ async def test_the_month_must_be_sealed(archived_trail: ArchivedFilesCheck, fold
     await refused(archived_trail, folder, record, "it is not sealed")
 
 
-async def test_it_must_not_hold_a_head(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
+async def test_the_month_must_not_contain_a_head(
+    archived_trail: ArchivedFilesCheck, folder: Target
+) -> None:
     await load(archived_trail, folder, 30)
     await keep(archived_trail, 1)
     await refused(
@@ -123,7 +127,7 @@ async def test_it_must_not_hold_a_head(archived_trail: ArchivedFilesCheck, folde
     )
 
 
-async def test_it_must_be_the_oldest_and_whole(
+async def test_the_month_must_be_the_oldest_and_complete(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 30, 5, 5)

@@ -1,4 +1,4 @@
-"""The checkpoint of size 0 in an archive: kept in the history, and back after a restore."""
+"""The checkpoint of size 0 is archived in the history, and a restore brings it back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def _signed_empty(trail: ArchivedFilesCheck) -> None:
         assert (await signer.round()).checkpoints == 1
 
 
-async def test_it_is_archived_verified_and_restored(
+async def test_a_checkpoint_of_size_0_is_archived_verified_and_restored(
     archived_trail: ArchivedFilesCheck, folder: Target, database_of_module: Database
 ) -> None:
     await _signed_empty(archived_trail)

@@ -1,4 +1,4 @@
-"""Lost lines, throttling, wrong credentials, bytes that change: retried or reported, never counted."""
+"""Lost connections, throttling, wrong credentials, changed bytes: retried or reported, never archived."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def through(proxy: S3Proxy, storage: ObjectStorage) -> TargetSettings:
 async def target(
     s3_proxy: S3Proxy, s3_environ: ObjectStorage, bucket: str
 ) -> AsyncIterator[Target]:
-    """A target behind the proxy."""
+    """A bucket target behind the proxy."""
     async with open_target(f"s3://{bucket}/acme", through(s3_proxy, s3_environ)) as opened:
         yield opened
 
@@ -101,10 +101,10 @@ async def test_other_bytes_than_were_sent_are_found_by_reading_back(
         await target.put(KEY, BUNDLE, tomorrow())
 
 
-async def test_other_bytes_that_a_server_took_unseen_never_count(
+async def test_other_bytes_accepted_unnoticed_are_found(
     target: Target, s3_proxy: S3Proxy, s3_environ: ObjectStorage
 ) -> None:
-    if s3_environ.checks_credentials:  # it also sees, by the signature, that digests are gone
+    if s3_environ.checks_credentials:  # the signature covers the digests
         s3_proxy.decide = always("PUT", Fault.BODY_REPLACED)
         with pytest.raises(ArchiveDenied):
             await target.put(KEY, BUNDLE, tomorrow())
@@ -120,15 +120,13 @@ async def test_a_lock_that_the_server_dropped_is_found_by_reading_back(
     target: Target, s3_proxy: S3Proxy
 ) -> None:
     s3_proxy.drop_answer_headers = ("x-amz-object-lock-",)
-    with pytest.raises(ArchiveMismatch, match="the server tells retention until nothing"):
+    with pytest.raises(ArchiveMismatch, match="the server reports no retention"):
         await target.put(KEY, BUNDLE, tomorrow())
-    with pytest.raises(ArchiveMismatch, match="legal hold off"):
+    with pytest.raises(ArchiveMismatch, match="no legal hold"):
         await target.put("held", BUNDLE, legal_hold=True)
 
 
-async def test_an_answer_without_a_version_does_not_count(
-    target: Target, s3_proxy: S3Proxy
-) -> None:
+async def test_an_answer_without_a_version_is_a_failure(target: Target, s3_proxy: S3Proxy) -> None:
     s3_proxy.drop_answer_headers = ("x-amz-version-id",)
     with pytest.raises(ArchiveMismatch, match="without a version"):
         await target.put(KEY, BUNDLE, tomorrow())
@@ -170,7 +168,7 @@ async def test_attempts_end_when_their_time_is_over(
             await asyncio.wait_for(target.head(KEY), 5)
 
 
-async def test_nobody_listening_is_unavailable(s3_environ: ObjectStorage, bucket: str) -> None:
+async def test_a_refused_connection_is_unavailable(s3_environ: ObjectStorage, bucket: str) -> None:
     nowhere = msgspec.structs.replace(
         s3_environ.settings, s3_endpoint=f"http://127.0.0.1:{_free_port()}"
     )
@@ -196,13 +194,13 @@ async def test_unknown_credentials_are_denied_and_not_tried_again(
     assert len(s3_proxy.requests) == 2
 
 
-async def test_credentials_refused_midway_do_not_count(target: Target, s3_proxy: S3Proxy) -> None:
+async def test_credentials_refused_midway_store_nothing(target: Target, s3_proxy: S3Proxy) -> None:
     s3_proxy.decide = in_turn("GET", [Fault.NONE, Fault.DENIED])
     with pytest.raises(ArchiveDenied):
         await target.put(KEY, BUNDLE, tomorrow())
 
 
-async def test_no_credentials_say_what_to_set(
+async def test_missing_credentials_are_reported_with_the_variables(
     s3_environ: ObjectStorage, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -212,7 +210,7 @@ async def test_no_credentials_say_what_to_set(
             await target.check()
 
 
-async def test_an_endpoint_that_is_none_is_misconfigured() -> None:
+async def test_an_invalid_endpoint_is_misconfigured() -> None:
     settings = TargetSettings(s3_endpoint="not an endpoint")
     with pytest.raises(ArchiveMisconfigured, match="not an endpoint"):
         async with open_target("s3://quire-bucket", settings):
@@ -236,6 +234,6 @@ async def test_two_writers_of_one_key_leave_one_version(
                 assert isinstance(result, StoredObject | ArchiveMismatch)
             else:
                 assert isinstance(result, ArchiveMismatch)
-        # Whoever comes later is told of the other bytes by any server.
+        # Any server reports the other bytes to the later writer.
         with pytest.raises(ArchiveMismatch):
             await target.put(KEY, b"third", until)

@@ -1,4 +1,4 @@
-"""A folder as a target: whole files or none, never overwritten, nothing outside it reached."""
+"""A folder target writes whole files or none, overwrites none, and reaches nothing outside itself."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_writers_of_one_pointer_each_get_a_version(target: Target) -> None
     assert len(await target.versions("checkpoint")) == 8
 
 
-async def test_get_is_bounded_and_tells_a_missing_object(target: Target) -> None:
+async def test_get_is_bounded_and_reports_a_missing_object(target: Target) -> None:
     await target.put("tile/0/000", TILE)
     with pytest.raises(ArchiveMismatch, match="longer than the 8191 bytes"):
         await target.get("tile/0/000", len(TILE) - 1)
@@ -149,7 +149,7 @@ async def test_listing_streams_in_the_order_of_object_storage(
     assert [each.key async for each in target.list("none")] == []
 
 
-async def test_what_a_killed_writer_left_is_not_listed_and_is_cleared(
+async def test_remains_of_a_killed_writer_are_not_listed_and_are_removed(
     target: Target, root: Path
 ) -> None:
     for name, age in (("old", 2 * 86_400), ("new", 0)):
@@ -167,7 +167,7 @@ async def test_what_a_killed_writer_left_is_not_listed_and_is_cleared(
     ["", "/etc/passwd", "../x", "a/../x", "a/./x", "a//b", "a/", ".versions/x", "a/.x", "a\0b",
      "a\\b", "a\nb", "ä", "x" * 701, "a/" * 300 + "a" * 200],
 )  # fmt: skip
-async def test_a_key_that_is_no_plain_path_is_refused(target: Target, key: str) -> None:
+async def test_a_key_that_is_not_a_plain_path_is_refused(target: Target, key: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: target.put(key, b""),
         lambda: target.put_pointer(key, b""),
@@ -175,12 +175,12 @@ async def test_a_key_that_is_no_plain_path_is_refused(target: Target, key: str) 
         lambda: target.head(key),
     ]
     for call in calls:
-        with pytest.raises(ArchiveMisconfigured, match="no key"):
+        with pytest.raises(ArchiveMisconfigured, match="not a valid key"):
             await call()  # type: ignore[misc]
 
 
 @given(st.text(max_size=40))
-def test_no_key_that_is_accepted_leaves_the_folder(key: str) -> None:
+def test_no_accepted_key_leads_out_of_the_folder(key: str) -> None:
     try:
         checked_key(key)
     except ArchiveMisconfigured:
@@ -195,7 +195,7 @@ async def test_links_are_not_followed(target: Target, root: Path, key: str) -> N
     outside.mkdir()
     (outside / "x").write_bytes(b"secret")
     (root / "out").symlink_to(outside if key == "out/x" else outside / "x")
-    with pytest.raises(ArchiveMismatch, match="in the way"):
+    with pytest.raises(ArchiveMismatch, match="not part of the archive"):
         await target.get(key, 100)
     with pytest.raises(ArchiveMismatch):
         await target.put(key, b"secret")
@@ -208,7 +208,7 @@ async def test_a_file_where_a_folder_should_be_and_the_reverse(
     target: Target, existing: str
 ) -> None:
     await target.put(existing, b"")
-    with pytest.raises(ArchiveMismatch, match="in the way"):
+    with pytest.raises(ArchiveMismatch, match="not part of the archive"):
         await target.put("a/b", b"x")
     with pytest.raises(ArchiveMismatch):
         await target.get("a/b", 10)
@@ -241,7 +241,7 @@ async def test_a_folder_that_vanished_is_unavailable_not_empty(target: Target, r
     ids=["full", "broken", "forbidden", "read-only"],
 )
 @pytest.mark.parametrize("call", ["fsync", "link", "fchmod", "mkdir"])
-async def test_a_failing_disk_never_counts_and_leaves_no_half_object(
+async def test_a_failing_disk_stores_nothing_and_leaves_no_half_object(
     target: Target,
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -249,7 +249,7 @@ async def test_a_failing_disk_never_counts_and_leaves_no_half_object(
     number: int,
     error: type[ArchiveError],
 ) -> None:
-    """A double for the disk, as none fails at a system call of our choice."""
+    """A double for the disk: a real one can't be made to fail at a chosen system call."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""An archive that grows while it is verified is never refuted for it."""
+"""The verification of an archive that grows meanwhile never refutes it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HOW = ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0)
 
 
 class Growing:
-    """A target that calls ``grow`` once, right before a read that is called ``at``.
+    """A target that calls ``grow`` once, right before the read with the name ``at``.
 
-    A read is called by what it does where, and by its number among those alike.
+    A read's name has the operation, the folder, and the read's number among equal ones.
     """
 
     def __init__(self, target: Target, grow: Grow, at: str = "") -> None:
@@ -91,10 +91,10 @@ async def test_growth_between_any_two_reads_refutes_nothing(
 
 
 @pytest.mark.parametrize("against_database", [True, False])
-async def test_what_was_not_archived_yet_is_incomplete(
+async def test_a_trail_not_archived_yet_is_incomplete(
     archived_trail: ArchivedFilesCheck, folder: Target, against_database: bool
 ) -> None:
-    """Neither is anything of it, nor its anchor log, which is archived at another time."""
+    """The trail and its anchor log, which is archived separately, both come out incomplete."""
     live = LiveTrail(archived_trail.server, ORG_ID) if against_database else None
     await archived_trail.grow(5)
     for _ in range(2):
@@ -107,7 +107,7 @@ async def test_what_was_not_archived_yet_is_incomplete(
 
 
 @pytest.mark.parametrize("log", [ORG, ANCHORS])
-async def test_an_archive_that_was_emptied_is_held_against_the_database(
+async def test_an_emptied_archive_is_refuted_by_the_database(
     archived: ArchivedFilesCheck, folder: Target, tmp_path: Path, log: str
 ) -> None:
     shutil.rmtree(tmp_path / "archive" / log)

@@ -1,4 +1,4 @@
-"""Object storage with Object Lock: what is archived there, nobody can delete or change."""
+"""Object storage with Object Lock: archived objects can't be deleted or changed."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ async def test_check_passes_on_a_bucket_that_locks(target: Target) -> None:
     assert target.locked
 
 
-async def test_what_is_stored_is_read_back_with_version_retention_hold_and_digest(
+async def test_a_stored_object_is_read_back_with_version_retention_hold_and_digest(
     target: Target, s3: S3Client, bucket: str
 ) -> None:
     until = in_days(1)
     stored = await target.put("tile/0/000", TILE, until, legal_hold=True)
     assert stored.sha256 == sha256(TILE).digest()
     assert (stored.size, stored.retain_until, stored.legal_hold) == (len(TILE), until, True)
-    told = await s3.head_object(Bucket=bucket, Key="acme/tile/0/000", VersionId=stored.version)
-    assert told["ObjectLockMode"] == "COMPLIANCE"
-    assert told["ObjectLockRetainUntilDate"] == until
-    assert told["ObjectLockLegalHoldStatus"] == "ON"
+    shown = await s3.head_object(Bucket=bucket, Key="acme/tile/0/000", VersionId=stored.version)
+    assert shown["ObjectLockMode"] == "COMPLIANCE"
+    assert shown["ObjectLockRetainUntilDate"] == until
+    assert shown["ObjectLockLegalHoldStatus"] == "ON"
 
 
 async def test_the_server_refuses_to_delete_a_locked_version(
@@ -170,8 +170,8 @@ async def test_a_fraction_of_a_second_rounds_retention_up(target: Target) -> Non
     assert stored.retain_until == until + timedelta(seconds=1)
 
 
-async def test_nothing_goes_unlocked_into_a_locked_target(target: Target) -> None:
-    with pytest.raises(ArchiveMisconfigured, match="retention or a legal hold"):
+async def test_a_locked_target_takes_no_unlocked_object(target: Target) -> None:
+    with pytest.raises(ArchiveMisconfigured, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
         await target.put("tile/0/000", TILE)
     assert await target.head("tile/0/000") is None
 
@@ -181,7 +181,7 @@ async def test_an_empty_object_is_stored_and_read(target: Target) -> None:
     assert await target.get("empty", 0) == b""
 
 
-async def test_get_is_bounded_and_tells_a_missing_object(target: Target) -> None:
+async def test_get_is_bounded_and_reports_a_missing_object(target: Target) -> None:
     await target.put("tile/0/000", TILE, in_days(1))
     with pytest.raises(ArchiveMismatch, match="longer than the 8191 bytes"):
         await target.get("tile/0/000", len(TILE) - 1)
@@ -231,7 +231,7 @@ async def test_versions_without_lock_are_refused(s3_environ: ObjectStorage, s3: 
     await s3.create_bucket(Bucket=name)
     await s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     async with open_target(f"s3://{name}", s3_environ.settings) as target:
-        with pytest.raises(ArchiveMisconfigured, match="nothing: Object Lock is not enabled"):
+        with pytest.raises(ArchiveMisconfigured, match="lock objects: Object Lock is not enabled"):
             await target.check()
 
 

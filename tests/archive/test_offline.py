@@ -1,4 +1,4 @@
-"""An archive as its writer leaves it, in the hands of an auditor with `quire-verify --log`."""
+"""An auditor verifies an archive with `quire-verify --log`, as its writer left it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verify(folder: Path) -> Judgement:
 
 
 async def archived(archived_trail: ArchivedFilesCheck, target: Target, folder: Path) -> Path:
-    """A trail that was archived in steps."""
+    """The folder of a trail that was archived in several steps."""
     for count in (3, 252, 1, 300, 44):
         await archived_trail.grow(count)
         await archived_trail.archive(target)
@@ -41,7 +41,7 @@ async def test_an_archive_verifies_offline(
     }
     answers = verdict.answers()
     assert {check for check, answer in answers.items() if answer is True} == held
-    assert verdict.reasons["payloads"][0].startswith("600 as their leaves say")
+    assert verdict.reasons["payloads"][0].startswith("600 payloads match their leaves")
     assert verdict.warnings == ()
     anchors = verify(here.parent / "_anchors")
     assert anchors.outcome == "verified", anchors.reasons
@@ -69,7 +69,7 @@ async def test_any_bit_of_an_archive(
     assert verify(here).outcome == "verified"
 
 
-async def test_payloads_that_are_gone(
+async def test_missing_payloads(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
@@ -77,15 +77,15 @@ async def test_payloads_that_are_gone(
     packs[-1].unlink()
     verdict = verify(here)
     assert (verdict.outcome, verdict.payloads) == ("refuted", False)
-    assert "are not there" in verdict.reasons["payloads"][0]
+    assert "are missing" in verdict.reasons["payloads"][0]
     for pack in packs[:-1]:
         pack.unlink()
     verdict = verify(here)
     assert (verdict.outcome, verdict.payloads) == ("refuted", False)
-    assert verdict.reasons["payloads"][0] == "those of 600 entries are not there"
+    assert verdict.reasons["payloads"][0] == "the payloads of 600 entries are missing"
 
 
-async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
+async def test_any_archive_file_requires_the_payloads_and_the_history(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
@@ -94,7 +94,7 @@ async def test_any_part_of_an_archive_asks_for_its_payloads_and_history(
     parts = ("org.json", "history", "nonces", "payloads")
     for part in parts:
         (here / part).rename(aside / part)
-    bare = verify(here)  # a log like any other
+    bare = verify(here)  # without payloads it is verified as an ordinary log
     assert (bare.outcome, bare.payloads) == ("verified", NOT_CHECKED)
     for part in parts:
         (aside / part).rename(here / part)
@@ -118,7 +118,7 @@ async def test_a_history_with_a_gap(
             verdict = verify(log)
             assert (verdict.outcome, verdict.checkpoints) == ("refuted", False), span
             first, last = (int(number) for number in span.name.split("-"))
-            expected = f"history: no span has the checkpoints of sizes {first + 1} to {last}"
+            expected = f"history: no file has the checkpoints of sizes {first + 1} to {last}"
             assert verdict.reasons["checkpoints"] == (expected,)
             span.write_bytes(data)
         assert verify(log).outcome == "verified"

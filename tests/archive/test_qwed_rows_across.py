@@ -1,4 +1,4 @@
-"""Imported QWED rows are found by their ids after their month has left the database."""
+"""Imported QWED rows are found by their ids after their month was dropped from the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.trails import KEY, ORG, ORG_ID, draft
 
 
 def about_row(row_id: int, kind: str, outcome: str) -> Draft:
-    """A draft as an import makes it for a row of organization 1."""
+    """The draft that an import makes for a row of organization 1."""
     payload = f"{kind} {row_id}".encode()
     return msgspec.structs.replace(
         draft(payload),
@@ -49,7 +49,7 @@ async def test_a_row_is_found_in_the_archive_with_its_live_correction(
         before = await all_rows(finder)
         await keep(archived_trail, 1)
         async with retaining(archived_trail, folder) as retention:
-            assert await retention.let_go(JANUARY) is not None
+            assert await retention.drop_month(JANUARY) is not None
         assert await all_rows(finder) == before
     finally:
         await asyncio.shield(reader.close())

@@ -1,4 +1,4 @@
-"""A server gives the same answers before and after months have left its database."""
+"""A server gives the same answers before and after months were dropped from its database."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def server(
 
 
 def pages(server: Server, query: str) -> list[dict[str, Any]]:
-    """All entries that a query lists, page by page."""
+    """All entries that a query returns, collected page by page."""
     entries: list[dict[str, Any]] = []
     cursor = ""
     for _ in range(1_000):
@@ -79,7 +79,7 @@ def pages(server: Server, query: str) -> list[dict[str, Any]]:
 
 
 def answers(server: Server, archived_trail: ArchivedFilesCheck) -> dict[str, Any]:
-    """What the server says of some entries, and of the trail."""
+    """The server's answers about some entries and about the whole trail."""
     said: dict[str, Any] = {query: pages(server, query) for query in QUERIES}
     listed = {entry["seq"]: entry["record_id"] for entry in said["limit=1000"]}
     assert sorted(listed) == list(range(640))
@@ -117,7 +117,7 @@ async def test_the_same_answers(
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         for month in (JANUARY, FEBRUARY):
-            assert await retention.let_go(month) is not None
+            assert await retention.drop_month(month) is not None
     after = await asyncio.to_thread(answers, server, archived_trail)
     for asked, said in before.items():
         assert after[asked] == said, asked
@@ -132,12 +132,12 @@ async def test_the_same_answers(
     assert verdict["result"]["verified_entries"] == 640
 
 
-async def test_an_altered_archive_is_not_given_out(
+async def test_entries_of_an_altered_archive_are_not_returned(
     server: Server, archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
+        await retention.drop_month(JANUARY)
     listed = await asyncio.to_thread(pages, server, "order=asc&limit=1000")
     for key, text in (("tile/entries/000", b"approve"), ("payloads/001/000-255", b"payload 300")):
         path = tmp_path / "archive" / ORG / key

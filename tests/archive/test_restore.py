@@ -1,4 +1,4 @@
-"""The drill: a database is destroyed, its orgs come back from the archive, bit for bit, and go on."""
+"""The restore drill: orgs of a lost database are restored from the archive, bit for bit, and go on."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ ACME = OrgFacts(ORG_ID, ORG, False, b"")
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database with nothing in it."""
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A migrated database without rows."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
 
 
 async def test_the_drill(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(1, 4, 300)
     await archived_trail.grow(255, 1, 700)
@@ -45,40 +45,40 @@ async def test_the_drill(
     told: list[int] = []
     restore = Restore(
         folder,
-        empty.owner_url,
+        migrated_database.owner_url,
         means(archived_trail.memory),
-        told=lambda _, done, of: told.append(done),
+        on_progress=lambda _, done, of: told.append(done),
     )
     (restored,) = await restore.run([ORG])
     assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
     assert told[-1] == 1_261
-    assert await contents(empty) == before
-    assert await verified(empty, archived_trail.memory) == []
-    async with process(empty.server_url) as running:
+    assert await contents(migrated_database) == before
+    assert await verified(migrated_database, archived_trail.memory) == []
+    async with process(migrated_database.server_url) as running:
         appended = await running.append(ACME, b"it goes on")
         assert appended.entries[0].seq == 1_261
-    async with checkpointer(empty.server_url, archived_trail.memory, KEYS) as signer:
+    async with checkpointer(migrated_database.server_url, archived_trail.memory, KEYS) as signer:
         await signer.sweep()
         report = await signer.round()
         assert (report.stopped, report.checkpoints) == ([], 1)
         assert await signer.anchor() == 7
-    assert await sound_history(empty, ACME, archived_trail.memory, HISTORY) == [
+    assert await sound_history(migrated_database, ACME, archived_trail.memory, HISTORY) == [
         1, 5, 305, 560, 561, 1_261, 1_262,
     ]  # fmt: skip
-    await sound_anchors(empty, archived_trail.memory, HISTORY)
-    await sound_trail(empty, ACME)
-    assert await verified(empty, archived_trail.memory) == []
-    with pytest.raises(RestoreRefused, match="entries already"):
-        await Restore(folder, empty.owner_url, means()).run([ORG])
+    await sound_anchors(migrated_database, archived_trail.memory, HISTORY)
+    await sound_trail(migrated_database, ACME)
+    assert await verified(migrated_database, archived_trail.memory) == []
+    with pytest.raises(RestoreRefused, match="already has entries"):
+        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
 
 
-async def test_it_is_archived_on_where_it_was(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+async def test_archiving_continues_in_the_same_archive(
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
-    await Restore(folder, empty.owner_url, means(archived_trail.memory)).run([ORG])
-    async with signed_trail_of(empty, archived_trail) as again:
+    await Restore(folder, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    async with signed_trail_of(migrated_database, archived_trail) as again:
         written = await again.archive(folder)
         assert (written.size, written.objects) == (320, 0)
         await again.grow(5)
@@ -93,31 +93,31 @@ async def test_it_is_archived_on_where_it_was(
 async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
     archived_trail: ArchivedFilesCheck,
     folder: Target,
-    empty: Database,
+    migrated_database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
-    nothing = await contents(empty)
+    nothing = await contents(migrated_database)
     steps = ["add_org", "add_entries", "set_tree", "set_head", "add_leaves", "claim", "seal_again"]
     for step in steps:
         with monkeypatch.context() as patch:
             owner = RestoreTransaction if hasattr(RestoreTransaction, step) else AnchorRows
             patch.setattr(owner, step, _killed)
             with pytest.raises(Killed):
-                await Restore(folder, empty.owner_url, means()).run([ORG])
-        assert await contents(empty) == nothing, step
-    await Restore(folder, empty.owner_url, means()).run([ORG])
-    assert await contents(empty) == before
+                await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        assert await contents(migrated_database) == nothing, step
+    await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+    assert await contents(migrated_database) == before
 
 
 async def test_a_tampered_archive_does_not_come_back(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 40)
     await archived_trail.archive(folder)
-    nothing = await contents(empty)
+    nothing = await contents(migrated_database)
     root = tmp_path / "archive"
     objects = [path for path in sorted(root.rglob("*")) if path.is_file()]
     refused = 0
@@ -128,57 +128,59 @@ async def test_a_tampered_archive_does_not_come_back(
         for at in sorted({0, len(data) // 3, len(data) // 2, len(data) - 2}):
             path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
             try:
-                await Restore(folder, empty.owner_url, means()).run([ORG])
+                await Restore(folder, migrated_database.owner_url, means()).run([ORG])
             except QuireError:
                 refused += 1
-                assert await contents(empty) == nothing, key
+                assert await contents(migrated_database) == nothing, key
             else:
-                # Tiles are made anew from the leaves, and older partial bundles are not read.
+                # A restore computes tiles from the leaves, and does not read older partial bundles.
                 assert "tile" in key.parts or "checkpoints" in key.parts, key
-                async with superuser(empty) as connection:
+                async with superuser(migrated_database) as connection:
                     await wipe(connection)
         path.write_bytes(data)
     assert refused > 20
 
 
 async def test_other_keys_than_the_pinned_ones_are_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
     others = means()._replace(pins=log_keys(2).public().pins())
     with pytest.raises(RestoreRefused, match="not the history of the log's keys"):
-        await Restore(folder, empty.owner_url, others).run([ORG])
+        await Restore(folder, migrated_database.owner_url, others).run([ORG])
 
 
-async def test_less_than_was_signed_is_refused_and_stays_unsigned_where_accepted(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepted(
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
     await archived_trail.grow(5)
     with pytest.raises(RestoreRefused, match="5 would be lost"):
-        await Restore(folder, empty.owner_url, means(archived_trail.memory)).run([ORG])
-    restore = Restore(folder, empty.owner_url, means(archived_trail.memory), shorter=True)
+        await Restore(folder, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    restore = Restore(
+        folder, migrated_database.owner_url, means(archived_trail.memory), shorter=True
+    )
     (restored,) = await restore.run([ORG])
     assert (restored.entries, restored.lost) == (30, 5)
-    async with process(empty.server_url) as running:
+    async with process(migrated_database.server_url) as running:
         await running.append(ACME, *[b"another entry 30"] * 5)
-    async with checkpointer(empty.server_url, archived_trail.memory, KEYS) as signer:
+    async with checkpointer(migrated_database.server_url, archived_trail.memory, KEYS) as signer:
         report = await signer.round()
         assert [doubt.kind for _, _, doubt in report.stopped] == ["history_rewritten"]
-    assert await sound_sizes(empty) == [30]
+    assert await sound_sizes(migrated_database) == [30]
 
 
 async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
-    database = await storage.Database.open(empty.server_url, size=1)
+    database = await storage.Database.open(migrated_database.server_url, size=1)
     try:
         await orgs.insert_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
-        (restored,) = await Restore(folder, empty.owner_url, means()).run([ORG])
+        (restored,) = await Restore(folder, migrated_database.owner_url, means()).run([ORG])
         assert restored.with_keys
         record = await orgs.org_by_id(database, ORG_ID)
     finally:
@@ -188,17 +190,17 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
     assert record.seq == 29
 
 
-async def test_sealed_months_take_what_comes_back_and_nothing_else(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+async def test_sealed_months_accept_only_restored_entries(
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
-    async with superuser(empty) as connection:
+    async with superuser(migrated_database) as connection:
         await connection.execute("SET session_replication_role = origin")
         month = archived_trail.rows[0].anchored_at
         await connection.execute("SELECT quire_create_entries_partition($1)", month)
         await connection.execute("SELECT quire_seal_partitions(now())")
-        await Restore(folder, empty.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="sealed"):
             await connection.execute(
                 "INSERT INTO entries SELECT org_id, 9, anchored_at, 0, 0, '', '', '', '' "
@@ -207,7 +209,7 @@ async def test_sealed_months_take_what_comes_back_and_nothing_else(
 
 
 async def sound_sizes(database: Database) -> list[int]:
-    """Sizes of the org's checkpoints."""
+    """The sizes of the org's checkpoints, after checking its history."""
     async with superuser(database) as connection:
         rows = await connection.fetch(
             "SELECT size FROM checkpoints WHERE org_id = $1 ORDER BY size", ORG_ID
@@ -216,21 +218,21 @@ async def sound_sizes(database: Database) -> list[int]:
 
 
 async def wipe(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Empty every table, for the next try in the same database."""
+    """Empty every table, for the next attempt in the same database."""
     for table in (*reversed(TABLES), "archived", "archived_attestations"):
         await connection.execute(f"DELETE FROM {table}")
 
 
 class Killed(Exception):
-    """Stands for a process that ended here."""
+    """Raised where a real process would have been killed."""
 
 
 def _killed(*_: object) -> None:
     raise Killed
 
 
-async def test_one_org_after_the_other(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+async def test_orgs_are_restored_one_after_another(
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(20)
     async with process(archived_trail.database.server_url) as running:
@@ -242,9 +244,9 @@ async def test_one_org_after_the_other(
     await archived_trail.archive(folder)
     await archived_trail.writer(folder).archive(record)
     before = await contents(archived_trail.database)
-    restore = Restore(folder, empty.owner_url, means())
+    restore = Restore(folder, migrated_database.owner_url, means())
     await restore.run([ORG])
-    async with superuser(empty) as connection:
+    async with superuser(migrated_database) as connection:
         unknown = "SELECT count(*) FROM anchor_leaves WHERE org_id = -1"
         assert await connection.fetchval(unknown) > 0
         await connection.execute("SET session_replication_role = origin")
@@ -252,10 +254,10 @@ async def test_one_org_after_the_other(
             await connection.execute("UPDATE anchor_leaves SET size = 9 WHERE org_id = 7")
         await restore.run([other.slug])
         assert await connection.fetchval(unknown) == 0
-    assert await contents(empty) == before
-    async with checkpointer(empty.server_url, archived_trail.memory, KEYS) as signer:
+    assert await contents(migrated_database) == before
+    async with checkpointer(migrated_database.server_url, archived_trail.memory, KEYS) as signer:
         assert (await signer.sweep()).stopped == []
-        async with process(empty.server_url) as running:
+        async with process(migrated_database.server_url) as running:
             await running.append(ACME, b"one more")
         assert (await signer.round()).stopped == []
         assert await signer.anchor() is not None

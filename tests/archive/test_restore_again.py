@@ -1,4 +1,4 @@
-"""What a restored database archives on is an archive that restores again."""
+"""The archive that a restored database continues can itself be restored."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ AGAIN = RoundLimits(retry_s=0, idle_s=3_600)
 
 
 @pytest.fixture
-def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
-    """Two migrated databases with nothing in them."""
+def two_databases(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
+    """Two migrated databases without rows."""
     made = postgres_cluster.migrated(), postgres_cluster.migrated()
     yield made
     for database in made:
@@ -37,8 +37,8 @@ def two_more(postgres_cluster: Cluster) -> Iterator[tuple[Database, Database]]:
 
 
 @pytest.fixture
-async def other(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
-    """Another org with 30 entries, signed once with Acme's first; the anchor covers both."""
+async def other_org(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
+    """Another org of 30 entries, signed in one round with Acme's first; one anchor covers both."""
     async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
         await running.append(made, *[b"of the other org"] * 30)
@@ -47,7 +47,7 @@ async def other(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
 
 
 async def archive(archived_trail: ArchivedFilesCheck, folder: Target, *others: OrgFacts) -> None:
-    """Archive the log of all checkpoints, then Acme and these."""
+    """Archive the anchor log, then Acme and the other orgs."""
     await archived_trail.archive(folder)
     for org in others:
         record = await orgs.org_by_id(archived_trail.server, org.id)
@@ -56,7 +56,7 @@ async def archive(archived_trail: ArchivedFilesCheck, folder: Target, *others: O
 
 
 async def go_on(database: Database, memory: Path, *all_orgs: OrgFacts) -> None:
-    """Append to each of these, sign, anchor, what waits since the restore included."""
+    """Append to each org, sign and anchor; checkpoints that wait since the restore are included."""
     async with process(database.server_url) as running:
         for org in all_orgs:
             await running.append(org, b"it goes on")
@@ -67,7 +67,7 @@ async def go_on(database: Database, memory: Path, *all_orgs: OrgFacts) -> None:
 
 
 async def faults_of(folder: Target, org: str) -> list[str]:
-    """What a verification of the archive finds, by its keys."""
+    """The faults that a verification of the archive finds with the log's keys."""
     trail, anchors = await verify_archive(
         folder, org, ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0), keyring=RING
     )
@@ -77,51 +77,52 @@ async def faults_of(folder: Target, org: str) -> list[str]:
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
     archived_trail: ArchivedFilesCheck,
     folder: Target,
-    other: OrgFacts,
-    two_more: tuple[Database, Database],
+    other_org: OrgFacts,
+    two_databases: tuple[Database, Database],
 ) -> None:
-    second, third = two_more
+    second, third = two_databases
     async with process(archived_trail.database.server_url) as running:
-        await running.append(other, b"signed, and in no anchor")
+        await running.append(other_org, b"signed, and in no anchor")
     await archived_trail.grow(5, 6, anchor=False)
-    await archive(archived_trail, folder, other)
-    for org in (ORG, other.slug):
+    await archive(archived_trail, folder, other_org)
+    for org in (ORG, other_org.slug):
         sizes = [row.idx async for row in ArchiveReader(folder, org).nonces()]
         assert len(sizes) == 1, "a nonce of a leaf that no archived anchor covers"
-    # The database is lost. Acme comes back, and its new leaves take the places of the lost ones.
+    # The database is lost. Acme is restored, and its new anchor leaves take the lost leaves' indexes.
     await Restore(folder, second.owner_url, means()).run([ORG])
     memory = archived_trail.memory.with_name("second.sqlite")
     await go_on(second, memory, ACME)
     async with signed_trail_of(second, archived_trail) as again:
         await archive(again, folder)
-        await Restore(folder, second.owner_url, means(memory)).run([other.slug])
-        await go_on(second, memory, ACME, other)
-        await archive(again, folder, other)
+        await Restore(folder, second.owner_url, means(memory)).run([other_org.slug])
+        await go_on(second, memory, ACME, other_org)
+        await archive(again, folder, other_org)
         leaves = "SELECT idx FROM anchor_leaves WHERE org_id = $1 ORDER BY idx"
-        for org_id, slug in ((ORG_ID, ORG), (other.id, other.slug)):
+        for org_id, slug in ((ORG_ID, ORG), (other_org.id, other_org.slug)):
             stored = [row[0] for row in await again.superuser.fetch(leaves, org_id)]
             archived = [row.idx async for row in ArchiveReader(folder, slug).nonces()]
             assert archived == stored
             assert await faults_of(folder, slug) == []
     await sound_anchors(second, memory, HISTORY)
-    await Restore(folder, third.owner_url, means(memory)).run([ORG, other.slug])
-    await go_on(third, memory, ACME, other)
+    await Restore(folder, third.owner_url, means(memory)).run([ORG, other_org.slug])
+    await go_on(third, memory, ACME, other_org)
     assert await verified(third, memory) == []
     await sound_anchors(third, memory, HISTORY)
 
 
-async def test_nonces_that_no_longer_stand_stop_nothing(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_more: tuple[Database, Database]
+async def test_nonces_of_lost_leaves_stop_nothing(
+    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
-    """Such a row, of a leaf that was lost, and one with a huge place, which somebody put there."""
-    second, third = two_more
+    """One nonce row of a lost anchor leaf, and one with a huge index that an attacker added."""
+    second, third = two_databases
     await archived_trail.grow(20)
     await archived_trail.archive(folder)
     lost = [AnchoredAt(0, b"\x07" * 32, 20), AnchoredAt(10**15, b"\x08" * 32, 20)]
     await put_nonces(folder, 0, lost)
     restore = Restore(folder, second.owner_url, means())
     await restore.run([ORG])
-    assert restore.warnings[0].startswith("2 archived place(s) of acme")
+    assert "archived leaves of acme" in restore.warnings[0]
+    assert "checkpoints: 2." in restore.warnings[0]
     memory = archived_trail.memory.with_name("second.sqlite")
     for _ in range(2):
         await go_on(second, memory, ACME)
@@ -145,9 +146,9 @@ async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None
 
 
 async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_more: tuple[Database, Database]
+    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
-    second, _ = two_more
+    second, _ = two_databases
     await archived_trail.grow(20)
     await archived_trail.grow(5, 6, anchor=False)
     await archived_trail.archive(folder)

@@ -1,4 +1,4 @@
-"""Timestamps and cosignatures come back when they are of the anchor they were archived for."""
+"""A restore brings back timestamps and cosignatures that fit the anchor they were archived with."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ POLICY = parse_policy(f"witness one {WITNESS.vkey()} https://one.test\nquorum on
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database with nothing in it."""
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A migrated database without rows."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
 
 
 @pytest.fixture
-async def notes(archived_trail: ArchivedFilesCheck, folder: Target) -> dict[int, bytes]:
-    """Three anchors' notes by their sizes, archived."""
+async def anchor_notes(archived_trail: ArchivedFilesCheck, folder: Target) -> dict[int, bytes]:
+    """The notes of three archived anchors by size."""
     for _ in range(3):
         await archived_trail.grow(5)
     await archived_trail.archive(folder)
@@ -58,25 +58,25 @@ async def put(folder: Target, place: TokenAt | CosignatureAt, data: bytes) -> No
 
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["trusting nobody", "trusting"])
-async def test_what_is_of_another_anchor_does_not_come_back(
+async def test_attestations_of_another_anchor_are_not_restored(
     archived_trail: ArchivedFilesCheck,
     folder: Target,
-    notes: dict[int, bytes],
-    empty: Database,
+    anchor_notes: dict[int, bytes],
+    migrated_database: Database,
     shared_authority: TimestampAuthority,
     trusting: bool,
 ) -> None:
-    assert sorted(notes) == [1, 2, 3]
-    await put(folder, TokenAt(1, 10), token(shared_authority, notes[3]))
-    await put(folder, TokenAt(2, 11), token(shared_authority, notes[2]))
-    await put(folder, TokenAt(3, 12), token(shared_authority, notes[3], Mode.OTHER_CA))
+    assert sorted(anchor_notes) == [1, 2, 3]
+    await put(folder, TokenAt(1, 10), token(shared_authority, anchor_notes[3]))
+    await put(folder, TokenAt(2, 11), token(shared_authority, anchor_notes[2]))
+    await put(folder, TokenAt(3, 12), token(shared_authority, anchor_notes[3], Mode.OTHER_CA))
     await put(folder, TokenAt(3, 13), b"no token")
-    await put(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), line(notes[2]))
-    await put(folder, CosignatureAt(3, 15, WITNESS.key_id.hex()), line(notes[2]))
+    await put(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), line(anchor_notes[2]))
+    await put(folder, CosignatureAt(3, 15, WITNESS.key_id.hex()), line(anchor_notes[2]))
     attestors = (
         TrustedAttestors(shared_authority.ca_pem, POLICY) if trusting else TrustedAttestors()
     )
-    restore = Restore(folder, empty.owner_url, means()._replace(attestors=attestors))
+    restore = Restore(folder, migrated_database.owner_url, means()._replace(attestors=attestors))
     await restore.run([ORG])
     left_out = [text.split(" ", 1)[0].removeprefix(f"{ANCHORS}/") for text in restore.warnings]
     wrong = [TokenAt(1, 10).key(), TokenAt(3, 13).key()]
@@ -84,7 +84,7 @@ async def test_what_is_of_another_anchor_does_not_come_back(
         wrong.insert(1, TokenAt(3, 12).key())
         wrong.append(CosignatureAt(3, 15, WITNESS.key_id.hex()).key())
     assert left_out == wrong
-    async with signed_trail_of(empty, archived_trail) as again:
+    async with signed_trail_of(migrated_database, archived_trail) as again:
         tokens = await again.superuser.fetch("SELECT size, token FROM anchor_tokens ORDER BY size")
         assert [row[0] for row in tokens] == ([2] if trusting else [2, 3])
         lines = await again.superuser.fetch("SELECT size FROM anchor_cosignatures ORDER BY size")
@@ -95,24 +95,24 @@ async def test_what_is_of_another_anchor_does_not_come_back(
 
 
 @pytest.mark.parametrize("lines", [0, 2])
-async def test_what_is_no_signature_line_is_refused(
-    folder: Target, notes: dict[int, bytes], empty: Database, lines: int
+async def test_a_malformed_signature_line_is_refused(
+    folder: Target, anchor_notes: dict[int, bytes], migrated_database: Database, lines: int
 ) -> None:
-    data = line(notes[2]) * lines or b"no line\n"
+    data = line(anchor_notes[2]) * lines or b"no line\n"
     await put(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), data)
     with pytest.raises(RestoreRefused, match="signature line"):
-        await Restore(folder, empty.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
 
 
 async def test_a_token_without_its_anchor_is_not_evidence(
     archived_trail: ArchivedFilesCheck,
-    notes: dict[int, bytes],
+    anchor_notes: dict[int, bytes],
     shared_authority: TimestampAuthority,
 ) -> None:
     await archived_trail.superuser.execute("DELETE FROM checkpoints WHERE org_id = 0 AND size = 1")
     await archived_trail.superuser.execute(
         "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, now(), $1)",
-        token(shared_authority, notes[1]),
+        token(shared_authority, anchor_notes[1]),
     )
     anchor = await bundle_reads.attested_anchor(archived_trail.server, 0)
     assert anchor is not None

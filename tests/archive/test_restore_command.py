@@ -1,4 +1,4 @@
-"""`quire archive restore` and `quire retention` as an operator runs them; kill -9 in the middle."""
+"""`quire archive restore` and `quire retention` as an operator runs them, also with kill -9."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from tests.support.trails import ORG, ORG_ID, RING
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A database without any table: a restore migrates it."""
+def unmigrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A database without tables: the restore migrates it."""
     database = postgres_cluster.empty()
     yield database
     postgres_cluster.drop(database)
 
 
 def operators(database: Database, target: Target, data_dir: Path) -> dict[str, str]:
-    """Settings of a machine that has the keys and nothing else."""
+    """The settings of a machine that has only the keys."""
     data_dir.mkdir(exist_ok=True)
     for name, content in (
         ("signing-keys.json", dump_keyring(RING)),
@@ -53,11 +53,14 @@ def operators(database: Database, target: Target, data_dir: Path) -> dict[str, s
 
 
 async def test_an_operator_restores(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: ArchivedFilesCheck,
+    folder: Target,
+    unmigrated_database: Database,
+    tmp_path: Path,
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
-    settings = operators(empty, folder, tmp_path / "data")
+    settings = operators(unmigrated_database, folder, tmp_path / "data")
     done = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert (done.returncode, done.stderr.decode()) == (
         0,
@@ -65,25 +68,28 @@ async def test_an_operator_restores(
         "Create new API keys for it.\n",
     )
     assert done.stdout == b"acme: 320 entries and 2 checkpoints restored and verified.\n"
-    assert await contents(empty) == await contents(archived_trail.database)
+    assert await contents(unmigrated_database) == await contents(archived_trail.database)
     again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert again.returncode == 2
-    assert b"entries already" in again.stderr
+    assert b"already has entries" in again.stderr
     unknown = await asyncio.to_thread(run, "archive", "restore", "nobody", settings=settings)
     assert unknown.returncode == 2
 
 
 async def test_kill_9_in_the_middle(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database, tmp_path: Path
+    archived_trail: ArchivedFilesCheck,
+    folder: Target,
+    unmigrated_database: Database,
+    tmp_path: Path,
 ) -> None:
     await archived_trail.grow(12_000)
     await archived_trail.archive(folder)
-    settings = operators(empty, folder, tmp_path / "data")
+    settings = operators(unmigrated_database, folder, tmp_path / "data")
     command = [*QUIRE, "archive", "restore", ORG]
     with subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE) as process:
-        await _copying(empty)
+        await _copying(unmigrated_database)
         process.send_signal(signal.SIGKILL)
-    connection = await asyncpg.connect(empty.superuser_url)
+    connection = await asyncpg.connect(unmigrated_database.superuser_url)
     try:
         for table in ("orgs", "entries", "checkpoints", "tile_parts", "anchor_leaves", "log_keys"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
@@ -91,11 +97,11 @@ async def test_kill_9_in_the_middle(
         await connection.close()
     again = await asyncio.to_thread(run, "archive", "restore", ORG, settings=settings)
     assert again.returncode == 0, again.stderr
-    assert await contents(empty) == await contents(archived_trail.database)
+    assert await contents(unmigrated_database) == await contents(archived_trail.database)
 
 
 async def _copying(database: Database) -> None:
-    """Return once a restore has written rows that it has not committed."""
+    """Wait until a restore has written rows and not yet committed them."""
     deadline = time.monotonic() + 60
     connection = await asyncpg.connect(database.superuser_url)
     try:
@@ -109,7 +115,7 @@ async def _copying(database: Database) -> None:
         await connection.close()
 
 
-async def test_an_operator_lets_months_go(
+async def test_an_operator_drops_months(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await load(archived_trail, folder, 30, 5, 5)

@@ -1,4 +1,4 @@
-"""A sealed org comes back: its trail from the archive, its keys from a backup or not at all."""
+"""A sealed org is restored: its trail from the archive, its keys only from a backup."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.restoring import restored
 from tests.support.serving import Server, start_server
 
 KEPT = ("orgs", "subjects")
-"""Tables that a backup keeps, without any entry: some kilobytes."""
+"""The tables of a backup without entries: a few kilobytes."""
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
@@ -29,7 +29,7 @@ def empty(postgres_cluster: Cluster) -> Iterator[Database]:
 async def read(
     server: Server, database: Database, data_dir: Path, records: list[str]
 ) -> list[dict[str, Any]]:
-    """The entries as a new server shows them, and one appended after them."""
+    """The entries as a new server returns them, and one entry appended after them."""
     again = await asyncio.to_thread(start_server, database, data_dir, checkpoints=False)
     try:
         path = f"/v1/orgs/{server.org}/entries"
@@ -61,11 +61,15 @@ async def read(
     return shown
 
 
-async def test_without_a_backup_what_was_sealed_stays_sealed(
-    server: Server, sealed_records: list[str], folder: Target, empty: Database, tmp_path: Path
+async def test_without_a_backup_sealed_payloads_stay_sealed(
+    server: Server,
+    sealed_records: list[str],
+    folder: Target,
+    migrated_database: Database,
+    tmp_path: Path,
 ) -> None:
-    assert not (await restored(server, folder, empty)).with_keys
-    shown = await read(server, empty, tmp_path / "again", sealed_records)
+    assert not (await restored(server, folder, migrated_database)).with_keys
+    shown = await read(server, migrated_database, tmp_path / "again", sealed_records)
     assert [entry["payload"] for entry in shown[:3]] == [None] * 3
     assert [entry["erased"] for entry in shown] == [False] * 4
     assert [entry["key_not_restored"] for entry in shown] == [True, True, True, False]
@@ -74,10 +78,14 @@ async def test_without_a_backup_what_was_sealed_stays_sealed(
 
 
 async def test_with_the_keys_of_a_backup_it_opens(
-    server: Server, sealed_records: list[str], folder: Target, empty: Database, tmp_path: Path
+    server: Server,
+    sealed_records: list[str],
+    folder: Target,
+    migrated_database: Database,
+    tmp_path: Path,
 ) -> None:
     source = await asyncpg.connect(server.database.superuser_url)
-    target = await asyncpg.connect(empty.superuser_url)
+    target = await asyncpg.connect(migrated_database.superuser_url)
     try:
         for table in KEPT:
             rows = await source.fetch(f"SELECT * FROM {table}")
@@ -85,8 +93,8 @@ async def test_with_the_keys_of_a_backup_it_opens(
     finally:
         await source.close()
         await target.close()
-    assert (await restored(server, folder, empty)).with_keys
-    shown = await read(server, empty, tmp_path / "again", sealed_records)
+    assert (await restored(server, folder, migrated_database)).with_keys
+    shown = await read(server, migrated_database, tmp_path / "again", sealed_records)
     texts = [entry["payload"]["text"] for entry in shown]
     assert texts == ["of Ada", "of Bob", "of nobody", "new"]
     assert [entry["subject"] for entry in shown] == ["Ada", "Bob", None, "Ada"]

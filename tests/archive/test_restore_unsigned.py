@@ -1,4 +1,4 @@
-"""What an archive's org.json says is signed by nobody: no privacy is lost by it."""
+"""An archive's org.json is not signed: altering it loses no privacy."""
 
 from __future__ import annotations
 
@@ -21,46 +21,48 @@ from tests.support.trails import ORG
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database with nothing in it."""
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
+    """A migrated database without rows."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
 
 
-async def say(folder: Target, org: str, **said: object) -> None:
-    """Put another org.json, as whoever writes to the target can."""
+async def replace_org_json(folder: Target, org: str, **said: object) -> None:
+    """Replace org.json, as anyone with write access to the target can."""
     about = await ArchiveReader(folder, org).about()
     changed = msgspec.structs.replace(about, **said)
     await folder.put_pointer(f"{org}/{ORG_KEY}", changed.encode(), None, False)
 
 
-async def test_a_sealed_org_does_not_come_back_plain(
-    server: Server, sealed_records: list[str], folder: Target, empty: Database
+async def test_a_sealed_org_is_not_restored_as_plain(
+    server: Server, sealed_records: list[str], folder: Target, migrated_database: Database
 ) -> None:
-    await say(folder, server.org, privacy="plain")
+    await replace_org_json(folder, server.org, privacy="plain")
     with pytest.raises(RestoreRefused, match="sealed"):
-        await restored(server, folder, empty)
-    await say(folder, server.org, privacy="sealed")
-    await restored(server, folder, empty)
+        await restored(server, folder, migrated_database)
+    await replace_org_json(folder, server.org, privacy="sealed")
+    await restored(server, folder, migrated_database)
 
 
-async def test_a_privacy_that_is_none_is_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+async def test_an_unknown_privacy_is_refused(
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
-    await say(folder, ORG, privacy="open")
+    await replace_org_json(folder, ORG, privacy="open")
     with pytest.raises(RestoreRefused, match="privacy"):
-        await Restore(folder, empty.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
 
 
-async def test_no_log_comes_back_public(
-    archived_trail: ArchivedFilesCheck, folder: Target, empty: Database
+async def test_no_log_is_restored_as_public(
+    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
-    await say(folder, ORG, log_public=True)
-    (one,) = await Restore(folder, empty.owner_url, means()).run([ORG])
+    await replace_org_json(folder, ORG, log_public=True)
+    (one,) = await Restore(folder, migrated_database.owner_url, means()).run([ORG])
     assert one.was_public
-    assert [row[0] for row in await fetch(empty, "SELECT log_public FROM orgs")] == [False]
+    assert [row[0] for row in await fetch(migrated_database, "SELECT log_public FROM orgs")] == [
+        False
+    ]

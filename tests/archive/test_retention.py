@@ -1,4 +1,4 @@
-"""Months leave the database: only when all conditions hold, and never an entry with them."""
+"""Retention drops a month only when all conditions hold, and loses no entry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def test_a_month_leaves_and_is_recorded(
+async def test_a_month_is_dropped_and_recorded(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
@@ -41,13 +41,13 @@ async def test_a_month_leaves_and_is_recorded(
     assert await orgs.org_by_slug(archived_trail.server, SYSTEM) is not None
 
 
-async def test_entries_that_left_are_read_from_the_archive(
+async def test_dropped_entries_are_read_from_the_archive(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
+        await retention.drop_month(JANUARY)
     reader = TrailReader(archived_trail.server, ArchivePast(archived_trail.server, folder.url))
     for row in (archived_trail.rows[0], archived_trail.rows[299], archived_trail.rows[300]):
         place = RecordId(ORG_ID, from_datetime(row.anchored_at), row.seq)
@@ -58,7 +58,7 @@ async def test_entries_that_left_are_read_from_the_archive(
     await reader.close()
 
 
-async def test_nothing_leaves_unless_the_policy_says_so(
+async def test_nothing_is_dropped_without_a_policy(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
@@ -66,11 +66,11 @@ async def test_nothing_leaves_unless_the_policy_says_so(
     async with retaining(archived_trail, folder) as retention:
         assert await retention.run() == []
         with pytest.raises(RetentionRefused, match="the policy keeps it"):
-            await retention.let_go(JANUARY)
+            await retention.drop_month(JANUARY)
     assert len(await rows_of(archived_trail.database, ORG_ID)) == 9
 
 
-async def test_nothing_leaves_that_is_not_archived_as_it_stands(
+async def test_no_entry_is_dropped_that_differs_from_the_archive(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
@@ -81,12 +81,12 @@ async def test_nothing_leaves_that_is_not_archived_as_it_stands(
     pack.chmod(0o600)
     pack.write_bytes(data)
     async with retaining(archived_trail, folder) as retention:
-        with pytest.raises(RetentionRefused, match="not archived as they stand"):
+        with pytest.raises(RetentionRefused, match="differ from the database"):
             await retention.run()
     assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == list(range(9))
 
 
-async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
+async def test_nothing_is_dropped_with_a_folder_unless_accepted(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 3, 3, 3)
@@ -98,7 +98,7 @@ async def test_nothing_leaves_for_a_folder_unless_that_was_accepted(
 
 
 @pytest.mark.parametrize("walked", [50_000, 1])
-async def test_a_process_that_saw_only_what_left_appends_on(
+async def test_a_process_that_saw_only_dropped_entries_appends(
     archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
@@ -135,33 +135,33 @@ async def test_killed_at_each_step_nothing_is_lost(
             with monkeypatch.context() as patch:
                 patch.setattr(Retention, step, _killed)
                 with pytest.raises(Killed):
-                    await retention.let_go(JANUARY)
+                    await retention.drop_month(JANUARY)
             assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == seqs
         assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
         assert len(await rows_of(archived_trail.database, SYSTEM_ID)) == 1, (
             "it was told, and not done"
         )
-        left = await retention.let_go(JANUARY)
+        left = await retention.drop_month(JANUARY)
     assert left is not None
     assert [row.seq for row in await rows_of(archived_trail.database, ORG_ID)] == seqs[30:]
-    assert await retention.let_go(JANUARY) is None
+    assert await retention.drop_month(JANUARY) is None
 
 
 class Killed(Exception):
-    """Stands for a process that ended here."""
+    """Raised where a real process would have been killed."""
 
 
 def _killed(*_: object) -> None:
     raise Killed
 
 
-async def test_it_is_archived_and_bundled_on_within_a_bundle_of_which_a_part_left(
+async def test_archiving_and_bundling_continue_in_a_partly_dropped_entry_bundle(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await load(archived_trail, folder, 300, 20, 5)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
+        await retention.drop_month(JANUARY)
     await archived_trail.grow(7)
     await archived_trail.archive(folder)
     await archived_trail.grow(200)

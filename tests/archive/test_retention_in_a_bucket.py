@@ -1,4 +1,4 @@
-"""Retention and restore with a bucket that locks what is in it."""
+"""Retention and restore with a bucket whose objects are locked."""
 
 from __future__ import annotations
 
@@ -46,14 +46,17 @@ async def target(s3_environ: ObjectStorage, bucket: str) -> AsyncIterator[Target
 
 
 @pytest.fixture
-def empty(postgres_cluster: Cluster) -> Iterator[Database]:
+def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
 
 
-async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_back(
-    archived_trail: ArchivedFilesCheck, target: Target, s3_environ: ObjectStorage, empty: Database
+async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
+    archived_trail: ArchivedFilesCheck,
+    target: Target,
+    s3_environ: ObjectStorage,
+    migrated_database: Database,
 ) -> None:
     await archived_trail.grow(300, now_us=moment(JANUARY))
     await archived_trail.grow(20, now_us=moment(FEBRUARY))
@@ -61,7 +64,7 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
     before = await contents(archived_trail.database)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, target) as retention:
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None
     past = ArchivePast(archived_trail.server, target.url, s3_environ.settings)
     reader = TrailReader(archived_trail.server, past)
     for row in (archived_trail.rows[0], archived_trail.rows[299]):
@@ -77,14 +80,14 @@ async def test_a_month_leaves_for_a_bucket_is_read_and_verified_there_and_comes_
         processes=1,
     )
     assert (result.errors, result.verified_entries) == ([], 320)
-    await Restore(target, empty.owner_url, means(archived_trail.memory)).run([ORG])
-    after = await contents(empty)
+    await Restore(target, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    after = await contents(migrated_database)
     assert after == before, "as it was before January left"
 
 
 @pytest.mark.parametrize("before", ["a day", "nothing"])
 @pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
-async def test_what_leaves_is_locked_from_then_on(
+async def test_dropped_entries_are_locked_from_then_on(
     archived_trail: ArchivedFilesCheck,
     s3_environ: ObjectStorage,
     s3: S3Client,
@@ -105,7 +108,7 @@ async def test_what_leaves_is_locked_from_then_on(
     asked = datetime.now(UTC)
     async with open_target(url, settings) as target:
         async with retaining(archived_trail, target, policy) as retention:
-            assert await retention.let_go(JANUARY) is not None
+            assert await retention.drop_month(JANUARY) is not None
         reader = ArchiveReader(target, ORG)
         keys = [listed.key async for listed in reader.objects()]
         short = []
@@ -115,7 +118,7 @@ async def test_what_leaves_is_locked_from_then_on(
             lasts = held.retain_until and held.retain_until >= asked + timedelta(days=30)
             if not (held.legal_hold if policy.legal_hold else lasts):
                 short.append(key)
-    # The last bundle holds nothing of January, and nonces stay in the database.
+    # The last entry bundle has no entry of January, and nonces stay in the database.
     packs = {"payloads/000/000-255", "payloads/001/000-255"}
     assert packs <= set(keys) - set(short)
     assert {"checkpoint", "log-keys.json", "org.json", "tile/0/000", "tile/0/001"}.isdisjoint(short)
@@ -128,7 +131,7 @@ async def test_what_leaves_is_locked_from_then_on(
         await s3.delete_object(Bucket=bucket, Key=PACK, VersionId=newest["VersionId"])
 
 
-async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
+async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
     archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
 ) -> None:
     url = f"s3://{bucket}/quire"
@@ -146,14 +149,16 @@ async def test_nothing_leaves_where_the_bucket_refuses_to_lock_it_for_longer(
         open_target(url, settings) as target,
         retaining(archived_trail, target, policy) as retention,
     ):
-        with pytest.raises(RetentionRefused, match=r"of acme stay: .*extend the retention"):
-            await retention.let_go(JANUARY)
+        with pytest.raises(
+            RetentionRefused, match=r"of acme stay in the database: .*extend the retention"
+        ):
+            await retention.drop_month(JANUARY)
         assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
         s3_proxy.decide = lambda _: Fault.NONE
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None
 
 
-async def test_nothing_leaves_for_a_bucket_without_a_policy(
+async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
     archived_trail: ArchivedFilesCheck, target: Target
 ) -> None:
     await archived_trail.grow(30, now_us=moment(JANUARY))
@@ -162,11 +167,11 @@ async def test_nothing_leaves_for_a_bucket_without_a_policy(
     await keep(archived_trail, 1)
     async with retaining(archived_trail, target, ObjectLock()) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
-            await retention.let_go(JANUARY)
+            await retention.drop_month(JANUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
 
-async def test_nothing_leaves_while_the_bucket_is_away(
+async def test_nothing_is_dropped_while_the_bucket_is_unreachable(
     archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     settings = s3_environ.settings
@@ -181,5 +186,5 @@ async def test_nothing_leaves_while_the_bucket_is_away(
     )
     async with open_target(url, away) as gone, retaining(archived_trail, gone) as retention:
         with pytest.raises(RetentionRefused):
-            await retention.let_go(JANUARY)
+            await retention.drop_month(JANUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0

@@ -1,4 +1,4 @@
-"""A full verification of a trail of which months have left the database."""
+"""Full verification of a trail of which months were dropped from the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def verified(
     first: int | None = None,
     last: int | None = None,
 ) -> Result:
-    """The verdict on the trail, or a range of it, by the log's own keys."""
+    """Verify the trail, or a range of it, with the log's own keys."""
     return await verify_trail(
         archived_trail.database.server_url,
         Verified(ORG_ID, ORG, first, last),
@@ -39,19 +39,23 @@ async def verified(
 
 
 @pytest.fixture
-async def cut(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
-    """A trail of 1,100 entries, of which the archive alone has the first 1,060."""
+async def trail_without_months(
+    archived_trail: ArchivedFilesCheck, folder: Target
+) -> ArchivedFilesCheck:
+    """A trail of 1,100 entries, the first 1,060 of which are only in the archive."""
     await load(archived_trail, folder, 1_050, 10, 40)
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
-        await retention.let_go(JANUARY)
-        await retention.let_go(FEBRUARY)
+        await retention.drop_month(JANUARY)
+        await retention.drop_month(FEBRUARY)
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 1_060
     return archived_trail
 
 
-async def test_all_of_it_is_verified(cut: ArchivedFilesCheck, folder: Target) -> None:
-    result = await verified(cut, folder)
+async def test_the_whole_trail_is_verified(
+    trail_without_months: ArchivedFilesCheck, folder: Target
+) -> None:
+    result = await verified(trail_without_months, folder)
     assert result.errors == []
     assert (result.total_entries, result.verified_entries) == (1_100, 1_100)
     checks = result.checks
@@ -61,15 +65,15 @@ async def test_all_of_it_is_verified(cut: ArchivedFilesCheck, folder: Target) ->
 
 @pytest.mark.parametrize(("first", "last"), [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])
 async def test_a_range_on_either_side(
-    cut: ArchivedFilesCheck, folder: Target, first: int, last: int | None
+    trail_without_months: ArchivedFilesCheck, folder: Target, first: int, last: int | None
 ) -> None:
-    result = await verified(cut, folder, first, last)
+    result = await verified(trail_without_months, folder, first, last)
     assert result.errors == []
     assert result.verified_entries == (1_099 if last is None else last) - first + 1
 
 
 async def test_a_damaged_archive_is_found(
-    cut: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    trail_without_months: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "archive" / ORG / "tile/entries/001"
     bundle.chmod(0o600)
@@ -78,7 +82,7 @@ async def test_a_damaged_archive_is_found(
     bundle.write_bytes(data)
     lost = tmp_path / "archive" / ORG / "payloads/003/000-255"
     lost.unlink()
-    result = await verified(cut, folder)
+    result = await verified(trail_without_months, folder)
     kinds = {(fault.seq, fault.kind) for fault in result.errors}
     assert (768, "archive_damaged") in kinds
     assert (768, "missing") in kinds
@@ -87,19 +91,25 @@ async def test_a_damaged_archive_is_found(
     assert all(256 <= seq < 1_024 for seq, _ in kinds)
 
 
-async def test_a_row_put_where_all_left_is_found(cut: ArchivedFilesCheck, folder: Target) -> None:
-    forged = cut.rows[5]._replace(anchored_at=cut.rows[-1].anchored_at)
-    await cut.superuser.copy_records_to_table("entries", records=[forged])
-    result = await verified(cut, folder)
+async def test_a_row_inserted_into_a_dropped_month_is_found(
+    trail_without_months: ArchivedFilesCheck, folder: Target
+) -> None:
+    forged = trail_without_months.rows[5]._replace(
+        anchored_at=trail_without_months.rows[-1].anchored_at
+    )
+    await trail_without_months.superuser.copy_records_to_table("entries", records=[forged])
+    result = await verified(trail_without_months, folder)
     assert [(fault.seq, fault.kind) for fault in result.errors] == [(5, "inserted")]
 
 
-async def test_without_the_archive_nothing_is_said_of_the_trail(cut: ArchivedFilesCheck) -> None:
-    with pytest.raises(VerificationFailed, match="name the archive"):
-        await verified(cut, None)
+async def test_without_the_archive_the_verdict_is_incomplete(
+    trail_without_months: ArchivedFilesCheck,
+) -> None:
+    with pytest.raises(VerificationFailed, match="set QUIRE_ARCHIVE_URL"):
+        await verified(trail_without_months, None)
 
 
-async def test_no_month_leaves_while_a_snapshot_reads(
+async def test_no_month_is_dropped_while_a_snapshot_reads(
     archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
@@ -107,7 +117,7 @@ async def test_no_month_leaves_while_a_snapshot_reads(
     await keep(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         async with open_snapshot(archived_trail.database.server_url) as snapshot:
-            with pytest.raises(RetentionRefused, match="stays for now"):
-                await asyncio.wait_for(retention.let_go(JANUARY), 30)
+            with pytest.raises(RetentionRefused, match="stays in the database for now"):
+                await asyncio.wait_for(retention.drop_month(JANUARY), 30)
             assert await snapshot.live_from(ORG_ID) == (0, None)
-        assert await retention.let_go(JANUARY) is not None
+        assert await retention.drop_month(JANUARY) is not None

@@ -1,4 +1,4 @@
-"""What is written: a static log that any client of tiles verifies, and rows bit for bit."""
+"""The archive is a static log that any tlog-tiles client verifies, and has the rows bit for bit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_every_archived_checkpoint_is_a_log_that_verifies(
     reader = ArchiveReader(folder, ORG)
     for size in sizes:
         opened = reader.opened(files[f"checkpoints/{size:016}"], HISTORY)
-        # Not the full tile in a partial one's place: each stands as it was at that size.
+        # A partial tile is not replaced by the full one: each file is kept as it was at that size.
         assert {tile.path() for tile in tiles_of(size)} <= files.keys()
         assert {bundle.path() for bundle in bundles_of(size)} <= files.keys()
         report = verify_log(files.get, size, opened.root)
@@ -84,7 +84,7 @@ async def test_the_second_run_writes_nothing(
     assert await archived_trail.archive(folder) == (300, 0, 0, True)
 
 
-async def test_every_key_has_a_place(
+async def test_the_reader_lists_every_written_object(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 300)
@@ -100,7 +100,7 @@ async def test_every_key_has_a_place(
             place_of(key.key)
 
 
-async def test_the_account_is_of_what_was_signed(
+async def test_the_account_has_the_signed_size(
     archived_trail: ArchivedFilesCheck, folder: Target
 ) -> None:
     await archived_trail.grow(300, 12)
@@ -116,13 +116,13 @@ async def test_the_account_is_of_what_was_signed(
 async def test_nothing_is_added_to_an_archive_that_was_lost(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
-    """A new folder in its place would look like a whole archive and hold the newest part only."""
+    """A new folder in the lost one's place would look like a whole archive, with only the newest part."""
     await archived_trail.grow(300)
     await archived_trail.archive(folder)
     shutil.rmtree(tmp_path / "archive")
     await archived_trail.grow(1)
     async with open_target(folder.url) as again:
-        await again.check()  # as the next start does, which makes the folder
+        await again.check()  # as the next start does, which creates the folder
         with pytest.raises(ArchiveObjectMissing, match=r"lost, emptied, or is not mounted.*backup"):
             await archived_trail.archive(again)
     assert not (tmp_path / "archive" / ORG).exists()

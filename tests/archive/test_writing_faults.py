@@ -1,4 +1,4 @@
-"""A writer that is stopped at any object, and trails that must not be archived as they are."""
+"""A writer that is stopped at any object, and trails that must not be archived in their state."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ HERE = ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0)
 
 
 class Ending(FolderTarget):
-    """A folder that serves so many writes and then fails, before or after the write is made.
+    """A folder that makes a number of writes and then fails, before or after the next write.
 
-    A double, since no disk can be asked to fail at the n-th object.
+    A double: a real disk can't be made to fail at the n-th object.
     """
 
     def __init__(self, url: str, root: Path, writes: int, *, persisted: bool) -> None:
@@ -71,7 +71,7 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
         except ArchiveUnavailable:
             account = await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID)
             assert account is not None
-            # Never counted before all of it is there; the anchor log comes after the trail.
+            # An archiving is recorded only once all its objects are written; the anchor log follows the trail.
             verdict = await ArchiveVerification(folder, ORG, HERE).run()
             assert verdict.size >= account.size
             if account.size == 3:
@@ -82,7 +82,7 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
     assert (verdict.valid, verdict.size) == (True, 312)
 
 
-async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
+async def test_growth_between_two_attempts_leaves_an_intact_archive(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(10)
@@ -120,7 +120,7 @@ async def test_growth_between_two_attempts_leaves_an_archive_that_is_right(
         "UPDATE anchor_leaves SET nonce = 'short' WHERE org_id = 7",
     ],
 )
-async def test_what_was_not_signed_is_not_archived(
+async def test_unsigned_entries_are_not_archived(
     archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path, tampering: str
 ) -> None:
     await archived_trail.grow(20)

@@ -1,4 +1,4 @@
-"""Timestamps over HTTP from OpenSSL's authority, and its faults."""
+"""Timestamps over HTTP from OpenSSL's authority, and the authority's faults."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ def tsa_of(authority: TimestampAuthority, policy: str | None = None) -> Tsa:
     return Tsa(authority.url, authority.ca_pem, policy, timeout_s=5)
 
 
-async def test_a_token_is_verified_and_kept_as_it_came(
+async def test_a_token_is_verified_and_kept_unchanged(
     shared_authority: TimestampAuthority,
 ) -> None:
     async with tsa_of(shared_authority) as tsa:
@@ -73,27 +73,27 @@ async def test_an_error_of_the_authority(timestamp_authority: TimestampAuthority
             await tsa.stamp(MESSAGE)
 
 
-async def test_an_answer_without_end(timestamp_authority: TimestampAuthority) -> None:
+async def test_an_endless_answer(timestamp_authority: TimestampAuthority) -> None:
     timestamp_authority.mode = Mode.ENDLESS
     async with tsa_of(timestamp_authority) as tsa:
         with pytest.raises(AttestationUnavailable, match="more than 65536 bytes"):
             await tsa.stamp(MESSAGE)
 
 
-async def test_an_authority_that_is_slow(timestamp_authority: TimestampAuthority) -> None:
+async def test_a_slow_authority(timestamp_authority: TimestampAuthority) -> None:
     timestamp_authority.mode = Mode.SLOW
     begun = time.monotonic()
     async with Tsa(timestamp_authority.url, timestamp_authority.ca_pem, timeout_s=0.5) as tsa:
-        with pytest.raises(AttestationUnavailable, match=r"within 0\.5 s|ReadTimeout"):
+        with pytest.raises(AttestationUnavailable, match=r"within 0\.5 s"):
             await tsa.stamp(MESSAGE)
     assert time.monotonic() - begun < 5
 
 
-async def test_an_authority_that_is_away(timestamp_authority: TimestampAuthority) -> None:
+async def test_an_unreachable_authority(timestamp_authority: TimestampAuthority) -> None:
     async with tsa_of(timestamp_authority) as tsa:
         await tsa.stamp(MESSAGE)
         timestamp_authority.stop()
-        with pytest.raises(AttestationUnavailable, match="could not be asked"):
+        with pytest.raises(AttestationUnavailable, match=r"can't be reached|the connection broke"):
             await tsa.stamp(MESSAGE)
 
 
@@ -106,19 +106,19 @@ async def test_redirects_are_not_followed(shared_authority: TimestampAuthority) 
 
 
 @pytest.mark.parametrize("url", ["", "tsa.example", "ftp://tsa.example", "http://", "http://[::"])
-def test_urls_that_are_none(shared_authority: TimestampAuthority, url: str) -> None:
+def test_invalid_urls(shared_authority: TimestampAuthority, url: str) -> None:
     with pytest.raises(AttestationError, match="URL"):
         Tsa(url, shared_authority.ca_pem)
 
 
-def test_trust_that_cannot_be_used_is_told_at_once(shared_authority: TimestampAuthority) -> None:
+def test_unusable_trust_is_reported_at_once(shared_authority: TimestampAuthority) -> None:
     with pytest.raises(TimestampError, match="QUIRE_TSA_CA"):
         Tsa(shared_authority.url, b"")
     with pytest.raises(TimestampError, match="object identifier"):
         Tsa(shared_authority.url, shared_authority.ca_pem, "any")
 
 
-async def test_messages_hold_no_password(shared_authority: TimestampAuthority) -> None:
+async def test_messages_contain_no_password(shared_authority: TimestampAuthority) -> None:
     async with Tsa("http://u:secret@127.0.0.1:9/tsr?k=secret", shared_authority.ca_pem) as tsa:
         with pytest.raises(AttestationUnavailable) as caught:
             await tsa.stamp(MESSAGE)

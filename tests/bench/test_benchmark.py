@@ -1,4 +1,4 @@
-"""The benchmark runs, says what it promises, and leaves nothing behind."""
+"""The benchmark runs, prints the documented figures, and leaves no process or file behind."""
 
 import json
 import os
@@ -43,9 +43,9 @@ def test_a_tiny_run_writes_every_figure_of_its_row(session_dir: Path, tmp_path: 
     )
     assert done.returncode == 0, done.stderr
     assert "append_batch" in done.stdout
-    told: dict[str, Any] = json.loads(output.read_bytes())
-    assert {"cores", "memory_gib", "quick"} <= told.keys()
-    batch, memory = told["append_batch"], told["verify_memory"]
+    report: dict[str, Any] = json.loads(output.read_bytes())
+    assert {"cores", "memory_gib", "quick"} <= report.keys()
+    batch, memory = report["append_batch"], report["verify_memory"]
     for figure in (batch, memory):
         assert figure["runs"] == len(figure["measured_runs"]) == len(figure["baseline_runs"]) >= 3
         assert figure["measured"] > 0
@@ -73,15 +73,15 @@ def test_a_tiny_run_of_the_rows_about_signed_trees(session_dir: Path, tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(output.read_bytes())
+    report: dict[str, Any] = json.loads(output.read_bytes())
     for key in keys:
-        assert told[key]["measured"] > 0
-        assert told[key]["baseline"] > 0
-    lag = told["checkpoint_lag"]
+        assert report[key]["measured"] > 0
+        assert report[key]["baseline"] > 0
+    lag = report["checkpoint_lag"]
     assert lag["value"] == lag["measured"] >= lag["baseline"]
     assert lag["extra"]["many_orgs_p99"] > 0
-    assert {"bundles", "p99_ms_at_200"} <= told["tiles"]["extra"].keys()
-    assert told["tree_rebuild"]["extra"]["unchecked"] > 0
+    assert {"bundles", "p99_ms_at_200"} <= report["tiles"]["extra"].keys()
+    assert report["tree_rebuild"]["extra"]["unchecked"] > 0
 
 
 def test_an_interrupted_run_leaves_nothing(session_dir: Path, tmp_path: Path) -> None:

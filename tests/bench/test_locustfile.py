@@ -13,7 +13,7 @@ NAMES = {"append one", "append a batch", "newest page", "by subject", "head", "v
 
 
 def test_every_user_is_answered(server: Server, tmp_path: Path) -> None:
-    # A verifier that finds an empty trail waits for seconds.
+    # A verifying user that finds an empty trail waits for seconds.
     server.request("POST", f"/v1/orgs/{server.org}/entries", {"n": 1}, key=server.admin_key)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", server.url]
     bounds = ["--headless", "-u", "18", "-r", "18", "-t", "6s", "--stop-timeout", "30"]

@@ -1,4 +1,4 @@
-"""`python -m bench.pairs` measures both sides, and says what cannot be compared."""
+"""`python -m bench.pairs` measures both commits, and names the rows that cannot be compared."""
 
 import json
 import subprocess

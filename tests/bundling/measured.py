@@ -1,4 +1,4 @@
-"""A bundle built in a process of its own: its order on stdin, what it took on stdout."""
+"""Builds a bundle in a process of its own: the order on stdin, its time and memory on stdout."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ledger.storage.database import Database
 KIB = 1024
 
 
-class VerificationSetup(msgspec.Struct):
-    """Bundle entries 0 to ``count - 1`` of an org into a file."""
+class BuildOrder(msgspec.Struct):
+    """The order: bundle entries 0 to ``count - 1`` of an org into a file."""
 
     url: str
     org: OrgFacts
@@ -29,8 +29,8 @@ class VerificationSetup(msgspec.Struct):
     path: str
 
 
-class AppendOutcome(msgspec.Struct):
-    """Seconds for the bundle, and the process's peak memory before and after it, in bytes."""
+class BuildOutcome(msgspec.Struct):
+    """The bundle's seconds, and the process's peak memory before and after it, in bytes."""
 
     seconds: float
     before: int
@@ -39,15 +39,15 @@ class AppendOutcome(msgspec.Struct):
 
 
 def peak() -> int:
-    """The most memory this process ever had, in bytes.
+    """The peak memory of this process, in bytes.
 
-    Not that of getrusage, which begins with what the parent had.
+    getrusage is not used: its peak starts with the parent's memory.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * KIB
 
 
-async def build(order: VerificationSetup) -> AppendOutcome:
+async def build(order: BuildOrder) -> BuildOutcome:
     """Carry out the order."""
     database = await Database.open(order.url, size=2)
     try:
@@ -68,11 +68,11 @@ async def build(order: VerificationSetup) -> AppendOutcome:
                 size += file.write(piece)
     finally:
         await database.close()
-    return AppendOutcome(time.perf_counter() - started, before, peak(), size)
+    return BuildOutcome(time.perf_counter() - started, before, peak(), size)
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=VerificationSetup)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=BuildOrder)
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(build(order))))
 
 

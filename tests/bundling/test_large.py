@@ -1,4 +1,4 @@
-"""Large bundles: built and verified in bounded memory, whatever their entries weigh."""
+"""Large bundles are built and verified in bounded memory, whatever the size of their entries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.core.org import OrgFacts
 from ledger.evidence.trust import Trust
 from ledger.evidence.verification import verify_bundle
 from ledger.storage.log_keys import publish_history
-from tests.bundling.measured import AppendOutcome, VerificationSetup
+from tests.bundling.measured import BuildOrder, BuildOutcome
 from tests.support import clusters
 from tests.support.appending import MASTER_KEY, new_org, process
 from tests.support.signing import checkpointer, log_keys
@@ -30,7 +30,7 @@ sizes = [
 
 
 async def fill(database: clusters.Database, memory: Path, count: int, payload: int) -> OrgFacts:
-    """A trail of this many entries with payloads of this many bytes, signed and anchored."""
+    """An org with ``count`` entries with payloads of ``payload`` bytes, signed and anchored."""
     async with process(database.server_url) as running:
         org = await new_org(running.database)
         for first in range(0, count, AT_ONCE):
@@ -44,9 +44,9 @@ async def fill(database: clusters.Database, memory: Path, count: int, payload: i
     return org
 
 
-def build(database: clusters.Database, org: OrgFacts, count: int, path: Path) -> AppendOutcome:
+def build(database: clusters.Database, org: OrgFacts, count: int, path: Path) -> BuildOutcome:
     """Build a bundle of the whole trail in a process of its own."""
-    order = VerificationSetup(database.server_url, org, MASTER_KEY, count, str(path))
+    order = BuildOrder(database.server_url, org, MASTER_KEY, count, str(path))
     done = subprocess.run(
         [sys.executable, "-m", "tests.bundling.measured"],
         cwd=ROOT,
@@ -54,7 +54,7 @@ def build(database: clusters.Database, org: OrgFacts, count: int, path: Path) ->
         stdout=subprocess.PIPE,
         check=True,
     )
-    return msgspec.json.decode(done.stdout, type=AppendOutcome)
+    return msgspec.json.decode(done.stdout, type=BuildOutcome)
 
 
 @pytest.mark.parametrize(("count", "payload", "most_mib"), sizes)

@@ -1,4 +1,4 @@
-"""Databases with orgs whose trees are signed."""
+"""Fixture: an org on a database of the test's own."""
 
 from collections.abc import AsyncIterator
 
@@ -11,6 +11,6 @@ from tests.support.clusters import Database
 
 @pytest.fixture
 async def one_org(database: Database) -> AsyncIterator[tuple[Process, OrgFacts]]:
-    """A sequencer on the test's database, and an org without entries."""
+    """A sequencer on the test's database, and an empty org."""
     async with process(database.server_url) as server:
         yield server, await new_org(server.database)

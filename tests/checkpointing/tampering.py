@@ -1,4 +1,4 @@
-"""One org whose trail is half signed, in the hands of somebody who may change every row."""
+"""An org with a partly signed trail, and an attacker who can change every row of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = ("entries", "heads", "trees", "tile_parts", "checkpoints")
 
 @dataclass
 class Victim:
-    """The org, a bystander that grows as well, and a superuser without triggers."""
+    """The org, another org that grows too, and a superuser for whom no trigger fires."""
 
     database: Database
     memory: Path
@@ -33,12 +33,12 @@ class Victim:
     connection: asyncpg.Connection[Any]
 
     async def run(self, statement: str, *args: object) -> None:
-        """Run a statement, $1 being the org's id; it must have changed something."""
+        """Run a statement, with the org's id as $1; it must change at least one row."""
         status = await self.connection.execute(statement, self.org.id, *args)
         assert not status.endswith(" 0"), f"{statement}: {status}"
 
     async def keep(self) -> None:
-        """Copy all rows of the org aside."""
+        """Copy all rows of the org into side tables."""
         for table in TABLES:
             await self.connection.execute(
                 f"CREATE TEMP TABLE kept_{table} AS SELECT * FROM {table} WHERE org_id = $1",
@@ -52,21 +52,21 @@ class Victim:
             await self.connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")
 
     async def thaw(self) -> None:
-        """What an operator does who says that it is all right now."""
+        """Thaw the org, as an operator does who takes the trail for repaired."""
         await self.connection.execute(
             "UPDATE heads SET frozen_reason = NULL, frozen_at = NULL WHERE org_id = $1",
             self.org.id,
         )
 
     async def frozen(self) -> str | None:
-        """Why the org is frozen."""
+        """Why the org is frozen; None if it is not."""
         rows = await fetch(
             self.database, "SELECT frozen_reason FROM heads WHERE org_id = $1", self.org.id
         )
         return rows[0][0] if rows else None
 
     async def events(self) -> list[str]:
-        """What security events say."""
+        """The kinds of the recorded security events."""
         rows = await fetch(
             self.database,
             "SELECT detail FROM security_events WHERE org_id = $1 AND kind = 'org_frozen'",
@@ -82,30 +82,30 @@ class Victim:
         return {(row[0], row[1]) for row in rows}
 
     async def round(self) -> RoundReport:
-        """One round, and a sweep, by a signer that has just started."""
+        """Run one round and a sweep with a newly started signer."""
         async with checkpointer(self.database.server_url, self.memory) as signer:
             report = await signer.round()
             report.stopped += (await signer.sweep()).stopped
             return report
 
     async def stopped(self) -> SigningDoubt:
-        """A round that signs all but this org; returns why not."""
+        """Run a round that signs all orgs but this one; returns why this one was stopped."""
         before = await self.notes()
         await self.server.append(self.bystander, b"grows")
         report = await self.round()
         assert await self.notes() == before, "it was signed"
         assert report.checkpoints == 1
-        # Where it is not frozen, the sweep after the round may say the same once more.
-        (told,) = {(org_id, doubt.kind) for org_id, _, doubt in report.stopped}
+        # If the org is not frozen, the sweep after the round may report the same again.
+        (stopped,) = {(org_id, doubt.kind) for org_id, _, doubt in report.stopped}
         doubt = report.stopped[0][2]
-        assert told == (self.org.id, doubt.kind)
+        assert stopped == (self.org.id, doubt.kind)
         await sound_history(self.database, self.bystander, self.memory)
         return doubt
 
 
 @asynccontextmanager
 async def victim(database: Database, memory: Path) -> AsyncIterator[Victim]:
-    """An org of 306 entries of which 300 are signed; put right again at the end."""
+    """An org of 306 entries of which 300 are signed; repaired when the block ends."""
     async with process(database.server_url) as server, superuser(database) as connection:
         org, bystander = await new_org(server.database), await new_org(server.database)
         await server.append(org, *[b"signed %d" % n for n in range(SIGNED)])

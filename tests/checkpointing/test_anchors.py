@@ -1,4 +1,4 @@
-"""The anchor log: nothing that was planted or changed enters an anchor; clocks and bounds."""
+"""The anchor log: no planted or changed row enters an anchor; clocks and bounds."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ HISTORY = log_keys().public()
 
 
 async def plant(server: Process, idx: int, org: OrgFacts, size: int, leaf: bytes) -> None:
-    """A row that somebody with the server's own rights adds."""
+    """Add an anchor leaf, as an attacker with the server role's rights can."""
     await server.database.execute(ADD, idx, org.id, size, NONCE, leaf)
 
 
 @pytest.mark.parametrize("place", [1, 2, 5, 2**63 - 1])
-async def test_a_planted_leaf_stops_anchors_when_its_turn_comes_and_checkpoints_never(
+async def test_a_planted_leaf_stops_anchors_but_no_checkpoint(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, place: int
 ) -> None:
     server, org = one_org
@@ -66,7 +66,7 @@ async def test_a_planted_leaf_stops_anchors_when_its_turn_comes_and_checkpoints_
     await sound_history(database, org, memory)
 
 
-async def test_a_second_leaf_of_our_own_checkpoint_is_none_the_worse(
+async def test_a_second_leaf_of_our_own_checkpoint_does_no_harm(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
@@ -159,7 +159,7 @@ async def test_each_change_stops_the_anchors_and_a_repair_starts_them(
 
 @pytest.mark.parametrize("size", [-(2**63), 100, 2**63 - 1])
 @pytest.mark.parametrize("lost", [False, True])
-async def test_the_row_of_the_anchor_log_holds_up_no_checkpoint(
+async def test_an_edited_anchor_log_row_stops_no_checkpoint(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path, size: int, lost: bool
 ) -> None:
     server, org = one_org
@@ -199,7 +199,7 @@ async def test_an_idle_org_is_anchored_again_but_not_with_another_checkpoint(
         assert await signer.anchor() is None
 
 
-async def test_a_clock_set_back_dates_nothing_back(
+async def test_a_clock_set_back_backdates_no_anchor(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
@@ -214,7 +214,7 @@ async def test_a_clock_set_back_dates_nothing_back(
                 assert size is not None
                 note = (await checkpoints_of(database, ANCHOR_LOG))[size]
                 dated.append(open_anchor(note, HISTORY).time_s - 2_000_000_000)
-        async with superuser(database) as connection:  # which nobody reads
+        async with superuser(database) as connection:  # which is not read
             await connection.execute(
                 "UPDATE trees SET anchored_at = '4000-01-01Z' WHERE org_id = 0"
             )

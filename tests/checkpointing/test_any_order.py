@@ -1,7 +1,7 @@
 """Appends, rounds, anchors, crashes and lost memories in any order.
 
-Whatever happened: every checkpoint is the root of a prefix of the trail, none is ever taken back,
-nobody is frozen, and in the end all is signed.
+After every step, each checkpoint is the root of a prefix of the trail, no checkpoint was removed
+and no org is frozen. In the end all entries are signed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEPS: Final = st.one_of(
 
 
 class Run:
-    """One org, its signers one after another, and what they must never break."""
+    """One org, its successive signers, and the checks that must hold after each step."""
 
     def __init__(self, database: Database, server: Process, org: OrgFacts, memory: Path) -> None:
         self._database = database
@@ -61,7 +61,7 @@ class Run:
         await self._check()
 
     def decide(self) -> SegmentHead:
-        """What becomes of a COMMIT: the first, or the second, is cut once after a crash."""
+        """Decide the fate of a COMMIT: a crash step cuts the first or the second COMMIT after it, once."""
         if self._after:
             self._after -= 1
             return SegmentHead.NOT

@@ -1,4 +1,4 @@
-"""Connections cut during COMMIT: also one that was carried out, of which nobody was told."""
+"""Connections cut during COMMIT, also when the COMMIT took effect and only its answer was lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PERSISTED = {SegmentHead.AFTER, SegmentHead.PANIC}
 
 
 def once(cut: SegmentHead, after: int = 0) -> Iterator[SegmentHead]:
-    """This cut at one COMMIT, none before and after."""
+    """Cut one COMMIT, the one after ``after`` others; forward all others."""
     return chain(repeat(SegmentHead.NOT, after), [cut], repeat(SegmentHead.NOT))
 
 
@@ -44,7 +44,7 @@ async def test_while_a_checkpoint_is_committed(
         async with checkpointer(proxy.url, memory) as signer:
             with pytest.raises(DatabaseUnavailable):
                 await signer.round()
-            with pytest.raises(DatabaseUnavailable):  # and it does not go on without its lock
+            with pytest.raises(DatabaseUnavailable):  # it stops without its lock
                 await signer.round()
         if cut is not SegmentHead.AT_ONCE:
             assert bool(await checkpoints_of(database, org.id)) == (cut in PERSISTED)
@@ -82,7 +82,7 @@ async def test_while_an_anchor_is_committed(
 
 
 async def test_while_leaves_are_read(database: Database, tmp_path: Path) -> None:
-    """At any moment of a round with many rows: the round ends, and the next signs all."""
+    """Cut at any moment of a round with many rows: the round ends, and the next one signs all."""
     org, memory = await org_of(database, 2_000), tmp_path / "memory"
     async with Proxy(database) as proxy:
         for fuse_s in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04):

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a trail or its tree stops its signature, is told, and freezes its org."""
+"""Any fault of a trail or its tree stops its signature, is reported, and freezes its org."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_each_change_stops_its_org_alone(
         assert doubt.kind.startswith(kind), doubt
         assert await org.frozen() == f"checkpoints stopped: {doubt}"
         assert await org.events() == [f"checkpoints stopped: {doubt}"]
-        # Thawed without repair: not frozen for the same again, nor signed.
+        # Thawed without repair: not frozen for the same reason again, and not signed.
         await org.thaw()
         assert (await org.stopped()).kind == doubt.kind
         assert await org.frozen() is None
@@ -128,10 +128,10 @@ async def test_a_tree_row_in_the_future_hides_entries_but_gets_no_signature(
         assert await org.notes() == before
 
 
-async def test_leaves_that_our_key_signed_but_do_not_belong(
+async def test_leaves_with_our_signature_in_the_wrong_place(
     database_of_module: Database, tmp_path: Path
 ) -> None:
-    """As by somebody who can sign entries: another link, another org, a key nobody knows."""
+    """An attacker who can sign entries uses another link, another org, or an unknown key."""
     async with victim(database_of_module, tmp_path / "memory") as org:
         for slug, key, kind in (
             (org.org.slug, KEY, "link_broken"),
@@ -148,7 +148,7 @@ async def test_leaves_that_our_key_signed_but_do_not_belong(
 async def test_no_bit_of_a_stored_leaf_can_flip(
     database_of_module: Database, tmp_path: Path
 ) -> None:
-    """A sample in the database; all bits of it without one: test_following."""
+    """A sample of the bits, in the database; test_following flips all bits, without a database."""
     async with victim(database_of_module, tmp_path / "memory") as org:
         (leaf,) = [
             row[0]
@@ -173,16 +173,16 @@ async def test_no_bit_of_a_stored_leaf_can_flip(
 
 
 async def put(org: Victim, forged: StoredEntry) -> None:
-    """Store an entry in place of the one at its seq."""
+    """Replace the stored entry at the forged entry's seq."""
     await org.run(f"DELETE FROM entries {ENTRY}")
     columns = ENTRY_COLUMNS.split(", ")
     await org.connection.copy_records_to_table("entries", records=[forged], columns=columns)
 
 
-async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
+async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_no_org(
     database_of_module: Database, tmp_path: Path
 ) -> None:
-    """As while a rotated keyring is on its way from one machine to the others."""
+    """A rotated keyring has reached one machine and not yet the others."""
     async with victim(database_of_module, tmp_path / "memory") as org:
         head = EMPTY_HEAD._replace(seq=NEW - 1, entry_hash=bytes(32))
         key = SigningKey("newer", bytes(32))
@@ -194,7 +194,7 @@ async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_nobody(
         assert (await org.round()).stopped == []
 
 
-async def test_a_checkpoint_planted_beyond_the_tree_is_nobodys_newest(
+async def test_a_checkpoint_planted_beyond_the_tree_is_not_the_newest(
     database_of_module: Database, tmp_path: Path
 ) -> None:
     async with victim(database_of_module, tmp_path / "memory") as org:

@@ -1,4 +1,4 @@
-"""The tree of an org without entries: signed once, at size 0, and then like any other."""
+"""The tree of an org without entries is signed once at size 0; later it grows like any other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_new_org_is_signed_at_size_0_once(
             assert await signer.anchor() is None
     first = await checkpoints_of(database, org.id)
     assert list(first) == [0]
-    # Neither does a signer that was restarted, nor one that remembers nothing.
+    # A restarted signer, and one with an empty memory, do not sign it again either.
     for again in (memory, tmp_path / "unknowing"):
         async with checkpointer(database.server_url, again) as signer:
             assert (await signer.sweep()).stopped == []
@@ -53,7 +53,7 @@ async def test_a_new_org_is_signed_at_size_0_once(
     await sound_anchors(database, memory)
 
 
-async def test_one_that_has_entries_before_the_first_round_needs_no_size_0(
+async def test_an_org_with_entries_before_the_first_round_needs_no_size_0(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org
@@ -74,7 +74,7 @@ async def test_a_crash_signs_no_two_notes(
     after: bool,
     grows: bool,
 ) -> None:
-    """The size is remembered, and COMMIT fails, or took effect without an answer."""
+    """The memory has the size, and COMMIT fails, or takes effect without an answer."""
     server, org = one_org
     memory = tmp_path / "memory"
     owner: Any = SignerConnection if after else SigningTransaction
@@ -112,7 +112,7 @@ async def test_a_crash_signs_no_two_notes(
     assert (await checkpoints_of(database, org.id)).items() >= stored.items()
 
 
-async def test_a_leader_that_looked_before_another_signed_signs_nothing(
+async def test_a_leader_that_read_before_another_signed_signs_nothing(
     database: Database,
     one_org: tuple[Process, OrgFacts],
     tmp_path: Path,
@@ -134,7 +134,7 @@ async def test_a_leader_that_looked_before_another_signed_signs_nothing(
         assert (report.checkpoints, report.stopped) == (0, [])
 
 
-async def test_a_frozen_org_is_not_signed_while_it_is(
+async def test_a_frozen_org_is_not_signed(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
     server, org = one_org

@@ -1,4 +1,4 @@
-"""What the checkpointer reads of a trail, without a database: every bit, cut anywhere."""
+"""The checkpointer's reading of a trail, without a database: every bit flipped, chunks cut anywhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = LeafRange(ORG_ID + 1, "other", 0, 1, None, 0)
 
 
 def stream(rows: Sequence[StoredEntry]) -> bytes:
-    """The rows as the database sends them; None is NULL."""
+    """The rows as the database's COPY sends them; None is NULL."""
     parts = [COPY_SIGNATURE, bytes(8)]
     for row in rows:
         values: list[bytes | None] = [
@@ -38,7 +38,7 @@ def stream(rows: Sequence[StoredEntry]) -> bytes:
 async def follow(
     data: bytes, places: Sequence[LeafRange] = (PLACE,), cut: int = 1 << 20
 ) -> FollowedRows:
-    """What is found of the first place."""
+    """Follow the stream, cut into chunks of ``cut`` bytes; returns the rows of the first range."""
     follower = Follower(places, RING)
     for start in range(0, len(data), cut):
         await follower.feed(data[start : start + cut])
@@ -60,7 +60,7 @@ async def test_no_bit_can_flip(seq: int, column: str) -> None:
 
 
 @given(st.integers(1, 700), st.permutations(range(len(ROWS))), st.integers(0, len(ROWS)))
-async def test_only_the_whole_trail_in_its_order_is_right(
+async def test_only_the_whole_trail_in_order_is_accepted(
     cut: int, order: list[int], count: int
 ) -> None:
     rows = [ROWS[place] for place in order[:count]]
@@ -91,15 +91,15 @@ async def test_values_of_any_width_are_doubts_of_their_own_org_only(
     assert found[ORG_ID].hashes == HASHES[:seq]
     doubt = found[OTHER.org_id].doubt
     assert doubt is not None
-    assert doubt.kind == "entry_moved"  # it names the first org
+    assert doubt.kind == "entry_moved"  # the row names the first org
 
 
-async def test_rows_of_no_org_asked_for_are_refused() -> None:
+async def test_rows_of_other_orgs_are_refused() -> None:
     with pytest.raises(OutOfOrder):
         await follow(stream([ROWS[0]._replace(org_id=99)]))
 
 
-async def test_nothing_at_all_is_a_trail_that_is_missing() -> None:
+async def test_an_empty_stream_is_a_missing_trail() -> None:
     found = await follow(stream([]), [PLACE, OTHER])
     assert found.doubt is not None
     assert found.doubt.kind == "entry_missing"

@@ -1,6 +1,6 @@
 """kill -9 of a signer at every write of a checkpoint and of an anchor, then the next signer.
 
-Nothing signed is inconsistent, nothing remembered is left out, and all is signed in the end.
+All signed trees stay consistent, every remembered size is signed, and in the end all is signed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMIT_S = 60
 
 
 def die(url: str, memory: Path, task: str, point: str) -> None:
-    """Run a signer until it kills itself there."""
+    """Run a signer until it kills itself at the point."""
     command = [sys.executable, "-m", signer_process.__name__, url, str(memory), task, point]
     done = subprocess.run(command, cwd=ROOT, timeout=LIMIT_S, capture_output=True, check=False)
     assert done.returncode == KILLED, done.stderr.decode()[-2_000:]
@@ -79,7 +79,7 @@ async def test_while_an_anchor_is_signed(
 async def first_signed(
     server: Process, database: Database, memory: Path, orgs: list[OrgFacts]
 ) -> None:
-    """A first checkpoint of two entries each, and an anchor."""
+    """Append two entries to each org, and sign their first checkpoints and an anchor."""
     for org in orgs:
         await server.append(org, b"one", b"two")
     async with checkpointer(database.server_url, memory) as signer:

@@ -1,4 +1,4 @@
-"""Two signers at once: one signs, and the other takes over when it dies."""
+"""Of two signers one signs; the other takes over when the first dies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUIET_S = 0.5
 
 @asynccontextmanager
 async def signer(url: str, memory: Path) -> AsyncIterator[Process]:
-    """A signer's process; killed at the end."""
+    """A signer process; killed when the block ends."""
     started = await asyncio.create_subprocess_exec(
         sys.executable, "-m", signer_process.__name__, url, str(memory), stdout=PIPE, cwd=ROOT
     )
@@ -35,8 +35,8 @@ async def signer(url: str, memory: Path) -> AsyncIterator[Process]:
         await started.wait()
 
 
-async def said(signers: list[Process], patience_s: float) -> list[Process]:
-    """Which of them say that they lead, within this time."""
+async def leading_signers(signers: list[Process], patience_s: float) -> list[Process]:
+    """The signers that report leadership within this time."""
     lines = [asyncio.create_task(line(each)) for each in signers]
     done, pending = await asyncio.wait(lines, timeout=patience_s, return_when="FIRST_COMPLETED")
     if done and pending:
@@ -54,7 +54,7 @@ async def line(started: Process) -> bytes:
 
 
 @pytest.mark.parametrize("memories", [1, 2], ids=["of one machine", "of two machines"])
-async def test_only_one_signs_and_the_other_takes_over(
+async def test_one_signer_signs_and_the_other_takes_over(
     database: Database, tmp_path: Path, memories: int
 ) -> None:
     paths = [tmp_path / f"memory {number % memories}" for number in range(2)]
@@ -64,14 +64,14 @@ async def test_only_one_signs_and_the_other_takes_over(
             signer(database.server_url, paths[0]) as one,
             signer(database.server_url, paths[1]) as two,
         ):
-            (leader,) = await said([one, two], TAKE_OVER_S)
+            (leader,) = await leading_signers([one, two], TAKE_OVER_S)
             (other,) = {one, two} - {leader}
             for number in range(10):
                 await server.append(org, *[b"%d" % n for n in range(number + 1)])
             await signed(database, org.id, 55)
             leader.kill()
             await server.append(org, b"left behind")
-            assert await said([other], TAKE_OVER_S) == [other]
+            assert await leading_signers([other], TAKE_OVER_S) == [other]
             await signed(database, org.id, 56)
     await sound_history(database, org)
     async with checkpointer(database.server_url, tmp_path / "third") as third:
@@ -80,7 +80,7 @@ async def test_only_one_signs_and_the_other_takes_over(
 
 
 async def test_leaders_that_die_all_the_time(database: Database, tmp_path: Path) -> None:
-    """Three signers, of which the one that leads is killed again and again while entries come."""
+    """Of three signers the leader is killed again and again while entries are appended."""
     memory = tmp_path / "memory"
     async with process(database.server_url) as server:
         orgs = [await new_org(server.database) for _ in range(3)]
@@ -97,11 +97,11 @@ async def test_leaders_that_die_all_the_time(database: Database, tmp_path: Path)
                 signer(database.server_url, memory) as one,
                 signer(database.server_url, memory) as two,
             ):
-                (leader,) = await said([one, two], TAKE_OVER_S)
+                (leader,) = await leading_signers([one, two], TAKE_OVER_S)
                 (other,) = {one, two} - {leader}
                 await asyncio.sleep(0.3)
                 leader.kill()
-                assert await said([other], TAKE_OVER_S) == [other]
+                assert await leading_signers([other], TAKE_OVER_S) == [other]
                 await asyncio.sleep(0.3)
         stop.set()
         await loading
@@ -116,7 +116,7 @@ async def test_leaders_that_die_all_the_time(database: Database, tmp_path: Path)
 
 
 async def signed(database: Database, org_id: int, size: int) -> None:
-    """Wait until a tree is signed at this size."""
+    """Wait until an org's tree is signed at this size."""
     async with asyncio.timeout(PATIENCE_S):
         while max(await checkpoints_of(database, org_id), default=0) != size:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

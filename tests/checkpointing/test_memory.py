@@ -1,4 +1,4 @@
-"""The signer's memory: lost, damaged, read-only, on a full disk. Nothing is signed without it."""
+"""The signer's memory is lost, damaged, read-only or on a full disk: nothing is signed without it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROOTS = [bytes([number]) * 32 for number in range(8)]
 FULL = """
 import resource, sys
 from pathlib import Path
-from ledger.core.checkpointing import Memory, MemoryUnavailable
-memory = Memory(Path(sys.argv[1]))
+from ledger.core.checkpointing import SignerMemory, SignerMemoryUnavailable
+memory = SignerMemory(Path(sys.argv[1]))
 memory.remember([(1, 10, bytes(32))])
 resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, resource.RLIM_INFINITY))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -31,7 +31,7 @@ try:
     while size < 100_000:
         memory.remember([(org, size + 1, bytes(32)) for org in range(1, 50)])
         size += 1
-except MemoryUnavailable as error:
+except SignerMemoryUnavailable as error:
     assert memory.get(1).size == size, "what could not be kept is not remembered"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     memory.remember([(1, size + 1, bytes(32))])
@@ -44,7 +44,7 @@ def remember(path: Path, *rows: tuple[int, int, bytes]) -> None:
         memory.remember(rows)
 
 
-def test_it_keeps_the_largest_of_each(tmp_path: Path) -> None:
+def test_the_memory_keeps_the_largest_size_of_each_tree(tmp_path: Path) -> None:
     path = tmp_path / "memory"
     remember(path, (1, 10, ROOTS[1]), (2, 5, ROOTS[2]))
     remember(path, (1, 9, ROOTS[3]), (2, 6, ROOTS[4]))
@@ -86,7 +86,7 @@ def test_a_flipped_bit_is_no_rewritten_history(tmp_path: Path) -> None:
             SignerMemory(path)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(SignerMemoryUnavailable):
         SignerMemory(tmp_path / "absent" / "memory")
 
@@ -98,10 +98,10 @@ def test_a_read_only_file(tmp_path: Path) -> None:
     path.chmod(0o444)
     script = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from ledger.core.checkpointing import Memory, MemoryUnavailable\n"
+        "from ledger.core.checkpointing import SignerMemory, SignerMemoryUnavailable\n"
         "if os.getuid() == 0: os.setgroups([]); os.setresuid(65534, 65534, 65534)\n"
-        "try: Memory(Path(sys.argv[1]))\n"
-        "except MemoryUnavailable: print('unavailable')\n"
+        "try: SignerMemory(Path(sys.argv[1]))\n"
+        "except SignerMemoryUnavailable: print('unavailable')\n"
     )
     for folder in (*tmp_path.parents, tmp_path):
         if folder.owner() != "root" or folder == tmp_path.parent:
@@ -117,8 +117,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(path)], capture_output=True, check=True, text=True
     )
-    size, told = done.stdout.split()
-    assert told == "True"
+    size, result = done.stdout.split()
+    assert result == "True"
     with contextlib.closing(SignerMemory(path)) as memory:
         found = memory.get(1)
         assert found is not None
@@ -174,10 +174,10 @@ async def test_signing_goes_on_after_it_was_lost(
     assert await sound_history(database, org, tmp_path / "memory 2") == [200, 400, 600]
 
 
-async def test_an_older_memory_holds_no_one_up(
+async def test_an_older_memory_delays_no_signature(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """As that of a second machine that led before, also where its last commit never came."""
+    """A second machine that led before has an older memory, also one whose last COMMIT was lost."""
     server, org = one_org
     old, new = tmp_path / "old", tmp_path / "new"
     await server.append(org, *[b"%d" % n for n in range(200)])
@@ -192,10 +192,10 @@ async def test_an_older_memory_holds_no_one_up(
     assert await sound_history(database, org, old) == [200, 400, 401]
 
 
-async def test_a_memory_that_says_otherwise_stops_the_org(
+async def test_a_contradicting_memory_stops_the_org(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """The tree of size 100 that this machine signed is none of which this one goes on."""
+    """The trail does not continue the tree of size 100 that this machine signed."""
     server, org = one_org
     await server.append(org, *[b"%d" % n for n in range(200)])
     async with checkpointer(database.server_url, tmp_path / "new") as signer:
@@ -208,10 +208,10 @@ async def test_a_memory_that_says_otherwise_stops_the_org(
     assert list(await checkpoints_of(database, org.id)) == [200]
 
 
-async def test_what_others_signed_is_remembered_from_the_first_sweep_on(
+async def test_sizes_signed_by_others_are_remembered_from_the_first_sweep_on(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """Once proven: a tree row that says more than was signed is not believed."""
+    """Only once proven: a tree row that claims more than was signed is not believed."""
     server, org = one_org
     liar = await new_org(server.database)
     for one in (org, liar):

@@ -1,4 +1,4 @@
-"""Which orgs a round takes, and when: frozen ones, many, old and new months, rotated keys."""
+"""Which orgs a round signs, and when: frozen orgs, many orgs, old and new months, rotated keys."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ async def test_a_frozen_org_is_not_signed_and_goes_on_where_it_was(
     assert await fetch(database, "SELECT FROM security_events") == []
 
 
-async def test_one_that_was_stopped_is_looked_at_again_after_a_while(
+async def test_a_stopped_org_is_checked_again_after_a_while(
     database: Database, one_org: tuple[Process, OrgFacts], tmp_path: Path
 ) -> None:
-    """Also where the database's clock was set back since."""
+    """Also if the database's clock was set back in between."""
     server, org = one_org
     await server.append(org, b"one")
     pace = RoundLimits(retry_s=3_600)
@@ -78,7 +78,7 @@ async def test_one_that_was_stopped_is_looked_at_again_after_a_while(
 async def test_more_orgs_than_a_round_takes(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that are left over come first in the next, however fast the others grow."""
+    """The orgs left over come first in the next round, however fast the others grow."""
     limited = signing.PENDING.replace(f"LIMIT {signing.MAX_PENDING}", "LIMIT 3")
     assert limited != signing.PENDING
     monkeypatch.setattr(signing, "PENDING", limited)
@@ -99,7 +99,7 @@ async def test_more_orgs_than_a_round_takes(
 async def test_a_trail_over_the_ends_of_months(database: Database, tmp_path: Path) -> None:
     ends = [datetime(2030, month, 1, tzinfo=UTC) for month in (1, 2, 3)]
     steps = [from_datetime(end) + offset for end in ends for offset in (-2, -1, 0, 1)]
-    now = iter([*steps, steps[0], steps[0]])  # at last it is set back by months
+    now = iter([*steps, steps[0], steps[0]])  # in the end the clock is set back by months
     async with process(database.server_url, clock=lambda: moment) as server:
         org, other = await new_org(server.database), await new_org(server.database)
         async with checkpointer(database.server_url, tmp_path / "memory") as signer:
@@ -143,7 +143,7 @@ async def test_foreign_log_keys_sign_nothing_more(
 
 
 async def test_entry_keys_rotated_while_the_signer_runs(database: Database, tmp_path: Path) -> None:
-    """It asks for the newest keys before it says that one is unknown."""
+    """The signer reads the newest keys before it reports a key as unknown."""
     newer = SigningKey("newer", bytes(32))
     both = SigningKeyring([KEY, newer], ["newer"])
     asked: list[bool] = []
@@ -163,7 +163,7 @@ async def test_entry_keys_rotated_while_the_signer_runs(database: Database, tmp_
 
 
 async def test_ten_thousand_orgs(database: Database, tmp_path: Path) -> None:
-    """All are signed in one round and anchored; a second signer reads all of them back."""
+    """One round signs and anchors all of them; a second signer reads all of them back."""
     memory, orgs = tmp_path / "memory", ORGS
     numbers = list(range(1_000_001, 1_000_001 + orgs))
     await laid(database, numbers, first=True)
@@ -191,7 +191,7 @@ _made: dict[int, ChainHead] = {}
 
 
 async def laid(database: Database, numbers: list[int], *, first: bool) -> None:
-    """One more entry for each org, by COPY."""
+    """Write one more entry for each org, by COPY."""
     now, rows = count(system_clock_us()), []
     for number in numbers:
         at = EMPTY_HEAD if first else _made[number]

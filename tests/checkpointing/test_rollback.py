@@ -1,4 +1,4 @@
-"""A database that went back: found at the next checkpoint, with nothing signed."""
+"""A database restored to an older state is found at the next checkpoint, and nothing is signed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def signed_in_steps(server: Process, signer: Checkpointer, org: OrgFacts, 
 
 
 async def refused(restored: Database, org: OrgFacts, memory: Path, kind: str) -> None:
-    """The next round, or sweep, signs nothing of this org, freezes it and tells why."""
+    """Check that the next round or sweep signs nothing of the org, freezes it and reports why."""
     before = await checkpoints_of(restored, org.id)
     async with checkpointer(restored.server_url, memory) as signer:
         stopped = (await signer.round()).stopped + (await signer.sweep()).stopped
@@ -80,7 +80,7 @@ async def test_a_copy_taken_100_entries_earlier(
             restored, "SELECT detail FROM security_events WHERE kind = 'anchoring_stopped'"
         )
         assert len(events) == 1
-        # The one that was not rolled back goes on.
+        # The signer of the database that was not rolled back goes on.
         async with process(database.server_url) as server:
             await append(server, org, 1)
         async with checkpointer(database.server_url, memory) as signer:
@@ -91,12 +91,12 @@ async def test_a_copy_taken_100_entries_earlier(
 async def test_the_anchor_log_rewritten_from_a_copy(
     postgres_cluster: Cluster, database: Database, tmp_path: Path
 ) -> None:
-    """Another org grows it past what was signed: a fork, as its leaves are others."""
+    """Another org grows the anchor log past the signed size with other leaves: a fork."""
     memory, unknowing = tmp_path / "memory", tmp_path / "unknowing"
     async with process(database.server_url) as server:
         one, other = await new_org(server.database), await new_org(server.database)
         async with checkpointer(database.server_url, memory) as signer:
-            assert (await signer.round()).checkpoints == 2  # both at size 0
+            assert (await signer.round()).checkpoints == 2  # both orgs at size 0
             await signed_in_steps(server, signer, one, 100)
     async with copied(postgres_cluster, database) as restored:
         async with (

@@ -1,4 +1,4 @@
-"""The checkpointer on real trails: what it signs is right, complete and consistent."""
+"""The checkpointer on real trails: its checkpoints are right, complete and consistent."""
 
 from pathlib import Path
 

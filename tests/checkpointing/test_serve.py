@@ -1,4 +1,4 @@
-"""`quire serve` keeps a signer: it starts one, starts another when that dies, leaves none behind."""
+"""`quire serve` runs a signer process: it starts it, replaces it when it dies, and ends it at its end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server(database: Database, data_dir: Path) -> Iterator[QuireProcess]:
 
 
 def signer_of(server: QuireProcess) -> int:
-    """The process id of the signer, once it runs."""
+    """Wait for the signer process; returns its id."""
     deadline = time.monotonic() + SIGNED_S
     while True:
         for child in psutil.Process(server.process.pid).children():
@@ -54,7 +54,7 @@ def append(server: QuireProcess, slug: str, key: str, events: object = EVENT) ->
 
 
 def signed(database: Database, size: int) -> None:
-    """Wait until the one org's trail, and an anchor over it, is signed."""
+    """Wait until the only org's trail is signed at this size and anchored."""
     deadline = time.monotonic() + SIGNED_S
     query = "SELECT max(size) FROM checkpoints WHERE org_id <> 0"
     while blocking(fetch(database, query))[0][0] != size:
@@ -84,7 +84,9 @@ def test_a_killed_signer_is_replaced_and_none_outlives_the_server(
     assert sizes[-1] == 3
 
 
-def test_it_does_not_outlive_a_killed_server(database: Database, server: QuireProcess) -> None:
+def test_the_signer_does_not_outlive_a_killed_server(
+    database: Database, server: QuireProcess
+) -> None:
     slug, key = server.create_org("sealed")
     append(server, slug, key)
     signed(database, 1)
@@ -128,7 +130,7 @@ def test_without_its_keys_nothing_is_signed_until_they_are_back(
     signed(database, 2)
 
 
-def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Path) -> None:
+def test_an_unusable_memory_is_reported(database: Database, data_dir: Path) -> None:
     make_data_dir(data_dir)
     (data_dir / "signed.sqlite").mkdir()
     server = QuireProcess(data_dir, database.server_url)
@@ -146,8 +148,8 @@ def test_a_memory_that_can_not_be_used_is_told(database: Database, data_dir: Pat
     gone(server)
 
 
-def test_a_backlog_is_caught_up_with_and_told_of(database: Database, data_dir: Path) -> None:
-    """A trail that nobody signed so far, longer than what one round takes of it."""
+def test_a_backlog_is_signed_and_reported(database: Database, data_dir: Path) -> None:
+    """An unsigned trail that is longer than one round signs."""
     server = QuireProcess(data_dir, database.server_url)
     server.settings(QUIRE_CHECKPOINTS="false", QUIRE_LOG_LEVEL="info")
     server.start()
@@ -159,6 +161,6 @@ def test_a_backlog_is_caught_up_with_and_told_of(database: Database, data_dir: P
     server.start()
     signed(database, 60_000)
     assert server.terminate() == 0
-    told = server.log.read_text()
-    assert "catching up" in told
-    assert "behind=10000" in told
+    logged = server.log.read_text()
+    assert "catching up" in logged
+    assert "behind=10000" in logged

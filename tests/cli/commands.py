@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 60
 
 
 class Leaf(NamedTuple):
-    """A command that does something: its words after `quire`, and itself."""
+    """A command that is not a group: its words after `quire`, and the click command."""
 
     path: tuple[str, ...]
     command: click.Command
@@ -40,7 +40,7 @@ def leaves(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[Le
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This environment with these of Quire's settings and no others, 80 columns wide."""
+    """The test's environment with only these of Quire's settings, and 80 columns."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUIRE_")}
     for name in ("AUDIT_SECRET_KEY", "QWED_AUDIT_SECRET_KEY"):
         kept.pop(name, None)
@@ -61,7 +61,7 @@ def run(
     stdin: bytes = b"",
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `quire` as a process of its own, its output in pipes."""
+    """Run `quire` as a process, with its output in pipes."""
     return subprocess.run(
         [*QUIRE, *arguments],
         env=environment(settings),

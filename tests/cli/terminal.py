@@ -1,4 +1,4 @@
-"""`quire` on a terminal of 80 columns: its output as a person's terminal gets it."""
+"""Runs `quire` on a pseudo-terminal of 80 columns and collects its output."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Session(NamedTuple):
-    """What the terminal got, and the exit code."""
+    """The output that the terminal received, and the exit code."""
 
     raw: str
     exit_code: int
@@ -35,7 +35,7 @@ class Session(NamedTuple):
 def on_terminal(
     *arguments: str, settings: Mapping[str, str], prompt: str = "", typed: str = ""
 ) -> Session:
-    """Run `quire` on a terminal of its own; `typed` is typed once the prompt is seen."""
+    """Run `quire` on a terminal of its own; `typed` is typed after the prompt has appeared."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(
@@ -53,17 +53,17 @@ def on_terminal(
 
 
 def _converse(ours: int, theirs: int, prompt: bytes, typed: bytes) -> bytes:
-    """Type after the prompt, and read until the terminal is left.
+    """Type after the prompt, and read until the command closes the terminal.
 
-    After a quiet second it is typed again: a ^C in the moment before Python begins to wait for
-    input is only noticed with the next key.
+    The input is typed again after a second without output: Python notices a ^C that arrives just
+    before it waits for input only with the next key.
     """
     received, deadline = b"", time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         ready, _, _ = select.select([ours], [], [], 1)
         seen = prompt in received
         if ready:
-            if theirs:  # something was written, so the other side has it open by itself
+            if theirs:  # the command has written, so it has opened the terminal itself
                 os.close(theirs)
                 theirs = 0
             try:

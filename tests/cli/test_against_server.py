@@ -1,4 +1,4 @@
-"""The client commands as processes, against a running server; every test in an org of its own."""
+"""The client commands as processes against a running server; each test uses an org of its own."""
 
 import asyncio
 import gzip
@@ -34,7 +34,7 @@ class Org:
         return done.stdout.decode()
 
     def said(self, *arguments: str, stdin: bytes = b"", expect: int = 0) -> str:
-        """Standard error of a command."""
+        """Run a command; returns its standard error."""
         done = run(*arguments, settings=self.settings, stdin=stdin)
         assert done.returncode == expect, done.stderr.decode()
         return done.stderr.decode()
@@ -52,7 +52,7 @@ class Org:
         return on_terminal(*arguments, settings={**self.settings, **settings})
 
     def erase(self, subject: str, *, typed: str) -> Session:
-        """Erase a subject on a terminal, with this answer to the question."""
+        """Run the erase command on a terminal, and answer its question with ``typed``."""
         command = ("subjects", "erase", self.slug, subject)
         return on_terminal(*command, settings=self.settings, prompt="[y/N]", typed=typed)
 
@@ -111,7 +111,7 @@ def test_an_api_key_works_until_it_is_revoked(org: Org, tmp_path: Path) -> None:
     assert found["id"] in org.quire("keys", "list", org.slug)
 
 
-def test_append_tells_count_seq_and_head(org: Org) -> None:
+def test_append_reports_count_seq_and_head(org: Org) -> None:
     result = org.append(*(event(n) for n in range(2_500)))
     assert (result["appended"], result["first_seq"], result["last_seq"]) == (2_500, 0, 2_499)
     assert result["head"]["seq"] == 2_499
@@ -330,7 +330,7 @@ def test_no_color(org: Org) -> None:
 
 
 def tamper(server: Server, slug: str, seq: int) -> None:
-    """Change an entry in the database, as somebody could who has switched the triggers off."""
+    """Change an entry in the database, as an attacker who disabled the triggers."""
 
     async def change() -> None:
         connection = await asyncpg.connect(server.database.superuser_url)

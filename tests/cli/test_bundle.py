@@ -39,7 +39,7 @@ class Desk(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(shared_server: Server) -> tuple[str, str, list[str]]:
+def signed_org(shared_server: Server) -> tuple[str, str, list[str]]:
     org, key = shared_server.create_org()
     events = [{"subject": f"s{n % 3}", "actor": "clerk", "n": n} for n in range(COUNT)]
     answer = shared_server.request("POST", f"/v1/orgs/{org}/entries", events, key=key)
@@ -50,8 +50,8 @@ def made(shared_server: Server) -> tuple[str, str, list[str]]:
 
 
 @pytest.fixture
-def desk(shared_server: Server, made: tuple[str, str, list[str]], tmp_path: Path) -> Desk:
-    org, key, records = made
+def desk(shared_server: Server, signed_org: tuple[str, str, list[str]], tmp_path: Path) -> Desk:
+    org, key, records = signed_org
     return Desk(org, {"QUIRE_URL": shared_server.url, "QUIRE_API_KEY": key}, records, tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_parts_are_left_out_and_payloads_opened(desk: Desk) -> None:
     assert set(states(named)) == {"sealed"}
 
 
-def test_the_file_is_named_and_one_that_exists_is_kept(desk: Desk) -> None:
+def test_the_file_is_named_and_an_existing_file_is_kept(desk: Desk) -> None:
     done = desk.create("--to", "0")
     (path,) = desk.place.iterdir()
     assert done.stdout.decode().strip() == path.name
@@ -100,11 +100,11 @@ def test_the_file_is_named_and_one_that_exists_is_kept(desk: Desk) -> None:
     said = desk.create("--to", "1", "--output", path.name, expect=2).stderr.decode()
     assert "exists" in said
     assert path.read_bytes() == before
-    told = json.loads(desk.create("--to", "1", "--output", "b.zip", "--json").stdout)
-    assert told == {"file": "b.zip", "bytes": (desk.place / "b.zip").stat().st_size}
+    report = json.loads(desk.create("--to", "1", "--output", "b.zip", "--json").stdout)
+    assert report == {"file": "b.zip", "bytes": (desk.place / "b.zip").stat().st_size}
 
 
-def test_what_is_not_there_leaves_no_file(desk: Desk) -> None:
+def test_a_failed_bundle_leaves_no_file(desk: Desk) -> None:
     said = desk.create("--from", "99999", "--output", "evidence.zip", expect=2).stderr.decode()
     assert "the trail has no entry 99999" in said
     assert not list(desk.place.iterdir())
@@ -122,7 +122,7 @@ def test_what_is_not_there_leaves_no_file(desk: Desk) -> None:
         ["--since", "yesterday"],
     ],
 )
-def test_contradictions_are_told_without_asking_the_server(options: list[str]) -> None:
+def test_contradictory_options_are_refused_without_the_server(options: list[str]) -> None:
     settings = {"QUIRE_URL": "http://127.0.0.1:1", "QUIRE_API_KEY": "unused"}
     result = invoke("bundle", "create", "demo", *options, settings=settings)
     assert result.exit_code == 2

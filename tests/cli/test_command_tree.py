@@ -1,4 +1,4 @@
-"""The commands as a whole: help, documentation, and what is imported for them."""
+"""All commands together: their help, their documentation, and the modules they import."""
 
 import re
 import subprocess
@@ -43,7 +43,7 @@ def test_every_command_has_help_that_fits_80_columns(leaf: Leaf) -> None:
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=words)
-def test_every_option_says_what_it_does(leaf: Leaf) -> None:
+def test_every_option_has_help(leaf: Leaf) -> None:
     for parameter in leaf.command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
@@ -82,7 +82,7 @@ def test_the_documentation_names_every_option(leaf: Leaf) -> None:
         assert re.search(rf"{option}\b", DOCS), option
 
 
-def test_the_documentation_names_no_option_that_is_gone() -> None:
+def test_the_documentation_names_no_unknown_option() -> None:
     existing = EVERYWHERE.union(*(options(leaf.command) for leaf in LEAVES))
     assert set(re.findall(r"--[a-z][a-z-]+", DOCS)) <= existing
 
@@ -91,7 +91,7 @@ def test_version() -> None:
     assert invoke("--version").stdout == f"quire {__version__}\n"
 
 
-def test_a_mistyped_command_is_answered_with_the_near_one() -> None:
+def test_a_mistyped_command_is_answered_with_the_nearest_one() -> None:
     result = invoke("ordgs")
     assert result.exit_code == 2
     assert "Did you mean 'orgs'?" in result.stderr

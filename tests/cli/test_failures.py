@@ -1,4 +1,4 @@
-"""What a person sees when something is wrong: one message, a fitting exit code, no traceback."""
+"""Failures of the commands: one message, a fitting exit code, no traceback."""
 
 import os
 import signal
@@ -17,16 +17,16 @@ KEY = "quire_live_a_secretsecret"
 
 
 @pytest.fixture
-def nowhere() -> Iterator[str]:
-    """URL of a port on which nobody listens, and nobody else will."""
+def refused_url() -> Iterator[str]:
+    """The URL of a bound port that does not listen, so that no other process can."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture
-def eavesdropper() -> Iterator[tuple[str, list[bytes]]]:
-    """URL of a listener that notes what it is sent, and hangs up."""
+def recording_listener() -> Iterator[tuple[str, list[bytes]]]:
+    """The URL of a listener that records the bytes it receives, and closes the connection."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -51,18 +51,18 @@ def error_line(stderr: str) -> str:
     return line
 
 
-def test_a_server_that_is_away_is_one_line(nowhere: str) -> None:
-    result = invoke("orgs", "list", "--url", nowhere, settings={"QUIRE_API_KEY": KEY})
+def test_an_unreachable_server_is_one_line(refused_url: str) -> None:
+    result = invoke("orgs", "list", "--url", refused_url, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
-    assert error_line(result.stderr).startswith(f"Error: can't connect to {nowhere}")
+    assert error_line(result.stderr).startswith(f"Error: can't connect to {refused_url}")
     assert KEY not in result.output
 
 
-def test_an_append_that_could_not_begin_says_that_nothing_is_known(nowhere: str) -> None:
+def test_an_append_with_an_unusable_key_is_refused(refused_url: str) -> None:
     settings = {"QUIRE_API_KEY": "no key at all"}
-    done = run("append", "demo", "--url", nowhere, settings=settings, stdin=b"{}\n")
+    done = run("append", "demo", "--url", refused_url, settings=settings, stdin=b"{}\n")
     assert done.returncode == 2
-    assert b"the API key is empty or holds characters no key has" in done.stderr
+    assert b"the API key is empty or has characters that no key has" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
@@ -75,9 +75,9 @@ def test_without_a_key_it_says_where_keys_come_from(tmp_path: Path) -> None:
 
 
 def test_the_platform_key_of_the_data_directory_is_used(
-    tmp_path: Path, eavesdropper: tuple[str, list[bytes]]
+    tmp_path: Path, recording_listener: tuple[str, list[bytes]]
 ) -> None:
-    url, heard = eavesdropper
+    url, heard = recording_listener
     (tmp_path / "platform.key").write_text(KEY + "\n")
     settings = {"QUIRE_DATA_DIR": str(tmp_path), "QUIRE_URL": url}
     assert invoke("orgs", "create", "x", settings=settings).exit_code == 2
@@ -96,9 +96,9 @@ def test_the_platform_key_is_not_shown_to_another_machine(tmp_path: Path, url: s
 
 
 def test_a_key_file_wins_over_the_environment(
-    tmp_path: Path, eavesdropper: tuple[str, list[bytes]]
+    tmp_path: Path, recording_listener: tuple[str, list[bytes]]
 ) -> None:
-    url, heard = eavesdropper
+    url, heard = recording_listener
     file = tmp_path / "key"
     file.write_text(KEY + "\n")
     arguments = ("orgs", "create", "x", "--url", url, "--api-key-file", str(file))
@@ -109,7 +109,7 @@ def test_a_key_file_wins_over_the_environment(
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"two words", "schlüssel".encode(), b"\xff" * 9000]
 )
-def test_a_file_that_holds_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "key"
     file.write_bytes(content)
     result = invoke("orgs", "list", "--api-key-file", str(file))
@@ -124,24 +124,24 @@ def test_settings_that_are_wrong_stop_a_command_of_this_machine(tmp_path: Path) 
     assert "Did you mean QUIRE_PORT?" in error_line(result.stderr)
 
 
-def test_a_range_that_ends_before_it_begins(nowhere: str) -> None:
-    arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", nowhere)
+def test_a_range_that_ends_before_it_begins(refused_url: str) -> None:
+    arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", refused_url)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
     assert "The range is empty: --from 5 is after --to 4." in result.stderr
 
 
-def test_a_time_that_is_none(nowhere: str) -> None:
-    arguments = ("entries", "list", "demo", "--since", "tomorrow", "--url", nowhere)
+def test_an_invalid_time(refused_url: str) -> None:
+    arguments = ("entries", "list", "demo", "--since", "tomorrow", "--url", refused_url)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
     assert "2026-01-31T12:00:00Z" in result.stderr
 
 
-def test_an_erasure_is_not_done_without_a_person_or_a_yes(
-    eavesdropper: tuple[str, list[bytes]],
+def test_an_erasure_needs_a_person_or_yes(
+    recording_listener: tuple[str, list[bytes]],
 ) -> None:
-    url, heard = eavesdropper
+    url, heard = recording_listener
     settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": url}
     done = run("subjects", "erase", "demo", "bob", settings=settings)
     assert done.returncode == 2
@@ -149,8 +149,8 @@ def test_an_erasure_is_not_done_without_a_person_or_a_yes(
     assert not heard
 
 
-def test_ctrl_c_ends_with_130_and_says_what_was_done(nowhere: str) -> None:
-    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": nowhere}
+def test_ctrl_c_exits_with_130_and_reports_the_appended_events(refused_url: str) -> None:
+    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": refused_url}
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*QUIRE, "append", "demo", "--keep-going"],
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_with_130_and_says_what_was_done(nowhere: str) -> None:
         assert process.stderr is not None
         process.stdin.write(b"[]\n")
         process.stdin.flush()
-        reported = process.stderr.readline()  # from here on it waits for the next line
+        reported = process.stderr.readline()  # from now on the command waits for the next line
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
     assert reported.startswith(b"line 1: ")

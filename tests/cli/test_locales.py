@@ -1,4 +1,4 @@
-"""One server and its commands under hostile locales, encodings and variables of other programs."""
+"""A server and its commands under hostile locales, encodings and environment variables."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ LOCALES = {
 
 
 @pytest.fixture(scope="module")
-def serving(session_dir: Path) -> Iterator[QuireProcess]:
-    """A first start in the ASCII locale, in a folder whose name is not ASCII."""
+def ascii_server(session_dir: Path) -> Iterator[QuireProcess]:
+    """A server first started in the ASCII locale, in a folder with a name beyond ASCII."""
     process = QuireProcess(session_dir / "Ort-é-€", workers=2)
     process.settings(**ASCII, **LIBPQ, TZ="Asia/Kolkata")
     process.start()
@@ -78,38 +78,38 @@ def command(serving: QuireProcess, locale: str, *arguments: str, stdin: bytes = 
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-def test_commands_mean_the_same_in_every_locale(serving: QuireProcess, locale: str) -> None:
+def test_commands_mean_the_same_in_every_locale(ascii_server: QuireProcess, locale: str) -> None:
     org = f"org-{list(LOCALES).index(locale)}"
-    command(serving, locale, "orgs", "create", org, "--name", NAME)
+    command(ascii_server, locale, "orgs", "create", org, "--name", NAME)
     event = json.dumps({"actor": NAME, "event_type": "I"}, ensure_ascii=False).encode()
-    command(serving, locale, "append", org, stdin=event + b"\n")
-    listed = command(serving, locale, "entries", "list", org, "--actor", NAME, "--json")
+    command(ascii_server, locale, "append", org, stdin=event + b"\n")
+    listed = command(ascii_server, locale, "entries", "list", org, "--actor", NAME, "--json")
     assert json.loads(listed)["payload"]["actor"] == NAME
-    table = command(serving, locale, "entries", "list", org)
+    table = command(ascii_server, locale, "entries", "list", org)
     if locale == "latin-1 terminal":
         assert "Größe \\u20ac".encode("latin-1") in table
     else:
         assert NAME in table.decode()
     if locale == "ascii":
-        assert b"VERIFIED" in command(serving, locale, "verify", org)
-        command(serving, locale, "keys", "platform", "list")
+        assert b"VERIFIED" in command(ascii_server, locale, "verify", org)
+        command(ascii_server, locale, "keys", "platform", "list")
 
 
-def test_the_embedded_database_is_the_same_in_every_locale(serving: QuireProcess) -> None:
-    said = command(serving, "turkish", "retention", "status", "--json")
+def test_the_embedded_database_is_the_same_in_every_locale(ascii_server: QuireProcess) -> None:
+    said = command(ascii_server, "turkish", "retention", "status", "--json")
     assert json.loads(said)["gone"] == []
-    log = serving.log.read_text()
+    log = ascii_server.log.read_text()
     assert "Traceback" not in log
     assert "is started again" not in log
-    assert f"{serving.data_dir}/platform.key" in log, "the banner"
-    config = (serving.data_dir / "postgres" / "data" / "postgresql.conf").read_text()
+    assert f"{ascii_server.data_dir}/platform.key" in log, "the banner"
+    config = (ascii_server.data_dir / "postgres" / "data" / "postgresql.conf").read_text()
     assert re.search(r"^lc_messages = '?C'?\b", config, re.MULTILINE)
-    environ = Path(f"/proc/{serving.postmaster()}/environ").read_bytes()
+    environ = Path(f"/proc/{ascii_server.postmaster()}/environ").read_bytes()
     assert b"TZ=UTC" in environ
     assert b"PGTZ" not in environ
 
 
-def test_a_process_is_told_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_receive_settings_of_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env(
         {
             "QUIRE_DATA_DIR": "/srv/\udcff",

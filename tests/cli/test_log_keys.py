@@ -53,7 +53,7 @@ def test_the_history_as_json_is_the_signed_one(key_file: Path) -> None:
     assert result.stdout_bytes.count(b"\n") == 1
 
 
-def test_the_pins_pin_it(key_file: Path) -> None:
+def test_the_pins_match_the_history(key_file: Path) -> None:
     result = invoke("keys", "log", "show", "--pins", "--data-dir", str(key_file.parent))
     keys(3).public().check_pins(KeyPins.parse(result.stdout_bytes))
 
@@ -72,7 +72,7 @@ def test_rotation_appoints_a_key_that_signs_and_the_old_notes_stay(key_file: Pat
     assert "keep a copy" in result.stderr
     history = rotated.public()
     history.check_extends(keys(2).public())
-    assert history.keys[:2] != keys(2).public().keys  # the second is retired now
+    assert history.keys[:2] != keys(2).public().keys  # the second key is retired now
     assert len(history.keys) == 3
     assert open_anchor(anchor_note(keys(2)), history).key.position == 1
     text = TreeHead(anchor_origin(ORIGIN), 4, bytes(32)).text()
@@ -131,9 +131,12 @@ def test_no_key_file_is_a_refusal(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", ["show", "rotate"])
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "a log key file is JSON"), (b'{"active": {}}', "a log key file is JSON")],
+    [
+        (b"{", "the log key file can't be read"),
+        (b'{"active": {}}', "the log key file can't be read"),
+    ],
 )
-def test_a_broken_key_file_is_left_as_it_is(
+def test_a_broken_key_file_is_not_changed(
     tmp_path: Path, command: str, content: bytes, message: str
 ) -> None:
     path = tmp_path / "log-keys.json"
@@ -144,7 +147,7 @@ def test_a_broken_key_file_is_left_as_it_is(
     assert path.read_bytes() == content
 
 
-def test_a_full_history_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_full_history_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "log-keys.json"
     content = dump_log_keys(keys(KEYS_MAX))
     create_private_file(path, content)
@@ -161,7 +164,7 @@ def test_a_key_file_that_others_may_read_is_refused(key_file: Path) -> None:
     assert "chmod 600" in result.stderr
 
 
-def test_keys_of_the_environment_are_not_rotated_out_of_sight() -> None:
+def test_keys_of_the_environment_are_not_rotated() -> None:
     settings = {"QUIRE_LOG_SIGNING_KEYS": dump_log_keys(keys(1)).decode()}
     result = invoke("keys", "log", "rotate", settings=settings)
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""`quire migrate` on a real PostgreSQL, given by URL and embedded."""
+"""`quire migrate` on a real PostgreSQL: one named by a URL, and the embedded one."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lines of a stream as events, and their batches."""
+"""NDJSON lines of a stream become events and batches."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""`quire keys platform` on a real server: a lost or leaked platform key is replaced."""
+"""`quire keys platform` replaces a lost or leaked platform key of a real server."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_lost_key_is_replaced(server: Server) -> None:
     assert len(run("keys", "platform", "list", settings=settings_of(server)).stdout.split()) > 12
 
 
-def test_a_leaked_key_is_revoked_and_the_last_one_is_not(server: Server) -> None:
+def test_a_leaked_key_can_be_revoked_but_not_the_last_key(server: Server) -> None:
     settings = settings_of(server)
     run("keys", "platform", "rotate", "--keep", settings=settings)
     listed = run("keys", "platform", "list", "--json", settings=settings).stdout.splitlines()
@@ -97,7 +97,7 @@ def state(server: Server) -> KeyFile:
     return found
 
 
-def test_the_start_says_what_the_file_is_worth(server: Server) -> None:
+def test_the_start_reports_whether_the_key_file_is_valid(server: Server) -> None:
     path = path_of(server)
     own = path.read_bytes()
     assert state(server) is KeyFile.VALID

@@ -104,12 +104,12 @@ def test_a_data_directory_that_does_not_exist_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "a keyring file is JSON"),
+        (b"{", "must be JSON of this form"),
         (b'{"keys": []}', "holds no key"),
         (b'{"keys": [{"id": "a", "secret": "AAAA", "active": true}]}', "needs at least 32"),
     ],
 )
-def test_a_broken_keyring_is_left_as_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_broken_keyring_is_not_changed(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "signing-keys.json"
     create_private_file(path, content)
     result = invoke("keys", "rotate-signing", "--data-dir", str(tmp_path))
@@ -118,7 +118,7 @@ def test_a_broken_keyring_is_left_as_it_is(tmp_path: Path, content: bytes, messa
     assert path.read_bytes() == content
 
 
-def test_a_full_keyring_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_full_keyring_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "signing-keys.json"
     content = dump_keyring(ring_of(MAX_KEYS))
     create_private_file(path, content)
@@ -136,7 +136,7 @@ def test_a_keyring_that_others_may_read_is_refused(keyring: Path) -> None:
 
 
 def test_the_owner_of_the_file_stays(keyring: Path) -> None:
-    # Without root there is only one owner it can have, and it has it.
+    # Without root a file can have only one owner, and this one has it.
     owner = 12345 if os.geteuid() == 0 else os.geteuid()
     os.chown(keyring, owner, -1)
     assert invoke("keys", "rotate-signing", "--data-dir", str(keyring.parent)).exit_code == 0

@@ -1,4 +1,4 @@
-"""Text from outside on its way to a terminal."""
+"""Text from outside is made safe before it is printed on a terminal."""
 
 import json
 
@@ -12,14 +12,14 @@ from server.cli.base.text import count, printable
 
 
 @given(st.text(st.characters(codec=None)))
-def test_what_is_printed_prints(text: str) -> None:
+def test_printed_text_is_printable(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert shown == text or not text.isprintable()
     assert printable(text, keep_lines=True).replace("\n", "").isprintable()
 
 
-def test_an_escape_sequence_is_shown_and_not_obeyed() -> None:
+def test_an_escape_sequence_is_shown_not_executed() -> None:
     assert printable("\x1b[31mred\u202e\r\n\ud800") == "\\x1b[31mred\\u202e\\r\\n\\ud800"
 
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one message and exit code 2: 1 says that a trail has a fault."""
+"""Every unexpected failure is one message and exit code 2; exit code 1 reports a fault of a trail."""
 
 import http.server
 import json
@@ -35,7 +35,7 @@ def quire(
     shell: str = "",
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `quire` as a process, with redirections of a shell."""
+    """Run `quire` as a process, with shell redirections."""
     command = ["sh", "-c", f'exec "$@" {shell}', "sh", *QUIRE, *arguments]
     return subprocess.run(
         command,
@@ -59,7 +59,7 @@ def assert_refused(done: subprocess.CompletedProcess[bytes], *said: str) -> None
 
 
 def _arguments(leaf: Leaf, at_fault: click.Parameter) -> list[str]:
-    """A call of a command in which one parameter is not UTF-8."""
+    """Arguments for a command, one of which is not UTF-8."""
     given = list(leaf.path)
     positional: list[str] = []
     for parameter in leaf.command.params:
@@ -154,11 +154,13 @@ def test_an_environment_that_can_t_be_used_is_a_message(
         {"SSL_CERT_FILE": "/none"},
     ],
 )
-def test_it_is_so_in_a_process_of_its_own(settings: dict[str, str]) -> None:
+def test_an_unusable_environment_is_refused_in_a_process_of_its_own(
+    settings: dict[str, str],
+) -> None:
     assert_refused(quire("verify", "demo", settings={"no_proxy": "", **settings}))
 
 
-def test_an_error_that_nobody_foresaw_is_a_message_and_its_traceback_on_demand(
+def test_an_unforeseen_error_is_a_message_with_its_traceback_on_demand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object) -> None:
@@ -194,7 +196,7 @@ def test_the_debug_variable_is_no_unknown_setting(tmp_path: Path) -> None:
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
     ],
 )
-def test_no_error_ends_with_what_says_that_a_trail_has_a_fault(
+def test_no_error_has_the_exit_code_of_a_faulty_trail(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -279,7 +281,7 @@ def test_a_proxy_that_refuses_is_named(proxy: str) -> None:
     assert_refused(quire("verify", "demo", settings=settings), "http_proxy")
 
 
-def test_a_server_that_is_away_behind_a_proxy_that_is_away_blames_the_proxy() -> None:
+def test_with_server_and_proxy_unreachable_the_proxy_is_blamed() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         settings = {
@@ -324,7 +326,7 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def test_what_the_database_refuses_is_a_message(database: Database) -> None:
+def test_a_refusal_of_the_database_is_a_message(database: Database) -> None:
     url = urlsplit(database.server_url)._replace(path="/no_such_database").geturl()
     refused = {"QUIRE_DATABASE_URL": url}
     for command in (["migrate"], ["serve"], ["retention", "status"]):

@@ -1,7 +1,7 @@
-"""A fault injector: a TCP server that plays one scripted answer for each request.
+"""A fault injector: a TCP server that gives one scripted answer to each request.
 
-It stands in for Quire only where the fault can't be had from a real server: a
-line cut in the middle of an answer, a 503 exactly once, an answer too late.
+It replaces Quire only for faults that a real server can't be made to show: a
+connection cut in the middle of an answer, a 503 exactly once, a late answer.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ RECEIPT = {
 
 @dataclass
 class Seen:
-    """One request as it arrived."""
+    """One received request."""
 
     line: str
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Seen:
 
 @dataclass
 class Injector:
-    """Plays ``script`` in order, one step for each request, and keeps what it saw."""
+    """Runs the steps of ``script`` in order, one for each request, and records the requests."""
 
     script: list[bytes | Fault]
     seen: list[Seen] = field(default_factory=list)
@@ -93,7 +93,7 @@ def problem(status: int, slug: str, *headers: str, **extras: object) -> bytes:
 
 
 async def cut_before_answering(writer: asyncio.StreamWriter) -> None:
-    """The request arrived, then the line broke."""
+    """Cut the connection after the request has arrived."""
 
 
 async def cut_within_the_answer(writer: asyncio.StreamWriter) -> None:

@@ -1,8 +1,7 @@
 """Both clients against a running server.
 
-The `server` fixture gives its `.url`, its `.platform_key`, and an org's slug and
-admin key as `.org` and `.admin_key`. Tests that count entries make an org of
-their own.
+The `server` fixture has `.url` and `.platform_key`, and the slug and admin key of
+an org as `.org` and `.admin_key`. Tests that count entries create their own org.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ class RunningServer(Protocol):
 
 @pytest.fixture
 def ledger(server: RunningServer) -> Iterator[LedgerClient]:
-    """A client of a new, empty org, with its admin key; the org is not told to the client."""
+    """A client with the admin key of a new, empty org; the client is not given the org's slug."""
     slug = f"client-{uuid4().hex[:12]}"
     with LedgerClient(server.url, server.platform_key) as platform:
         platform.create_org(slug, "Client tests")
@@ -52,7 +51,7 @@ def ledger(server: RunningServer) -> Iterator[LedgerClient]:
 
 @pytest.fixture
 async def aledger(server: RunningServer, ledger: LedgerClient) -> AsyncIterator[AsyncLedgerClient]:
-    """An asyncio client of the same org."""
+    """An asyncio client of the same org as ``ledger``."""
     key = ledger.create_key("aio", "admin").key
     async with AsyncLedgerClient(server.url, key) as client:
         yield client
@@ -88,7 +87,7 @@ def test_repeating_an_append_with_its_key_writes_it_once(ledger: LedgerClient) -
         ledger.append(event(1), idempotency_key="once")
 
 
-def test_many_and_short(ledger: LedgerClient) -> None:
+def test_many_with_minimal_receipts(ledger: LedgerClient) -> None:
     receipts = ledger.append_many([event(n) for n in range(250)], idempotency_key="many")
     assert [receipt.seq for receipt in receipts] == list(range(250))
     assert ledger.append_many([event(n) for n in range(250)], idempotency_key="many") == receipts
@@ -98,7 +97,7 @@ def test_many_and_short(ledger: LedgerClient) -> None:
     assert ledger.append_many([]) == []
 
 
-def test_more_than_one_request_holds(ledger: LedgerClient) -> None:
+def test_more_events_than_one_request_takes(ledger: LedgerClient) -> None:
     receipts = ledger.append_many([{"n": n} for n in range(10_050)])
     assert [receipt.seq for receipt in receipts] == list(range(10_050))
 
@@ -137,7 +136,7 @@ def test_verification(ledger: LedgerClient) -> None:
     assert part.total_entries == 10
 
 
-def test_proofs_of_what_was_just_appended(server: Server, ledger: LedgerClient) -> None:
+def test_proofs_of_new_entries(server: Server, ledger: LedgerClient) -> None:
     receipt = ledger.append(event(0))
     signing = threading.Timer(0.3, SignedTrees(server).sign)
     signing.start()
@@ -210,7 +209,7 @@ async def test_batching_is_durable_when_it_returns(aledger: AsyncLedgerClient) -
 
         async def append(n: int) -> Receipt:
             receipt = await batch.append(event(n))
-            if n % 50 == 0:  # it can be read as soon as it is acknowledged
+            if n % 50 == 0:  # an acknowledged entry can be read at once
                 assert (await aledger.get(receipt.record_id)).payload == event(n)
             return receipt
 
@@ -233,7 +232,7 @@ async def test_batching_fails_only_the_caller_with_the_bad_event(
     assert (await aledger.head()).seq == 57
 
 
-def test_what_json_has_no_type_for_is_written_as_text_and_verifies(ledger: LedgerClient) -> None:
+def test_values_without_a_json_type_are_written_as_text_and_verify(ledger: LedgerClient) -> None:
     at = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
     receipt = ledger.append({"event_type": "client.test", "result": {"at": at}})
     assert json.loads(ledger.payload(receipt.record_id))["result"] == {"at": "2026-01-31T12:00:00Z"}

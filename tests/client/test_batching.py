@@ -1,4 +1,4 @@
-"""Coalescing, without a network: `send` is played by the test, to refuse and stall at will."""
+"""Coalescing, without a network: the tests replace `send`, and make it refuse and stall."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Playing:
-    """Plays the server: refuses every batch with a "bad" event, as a whole.
+    """A double of the server that refuses each whole batch with a "bad" event in it.
 
-    ``names_index`` says whether the refusal names the event, as a server does for
-    an event that is wrong, or not, as for a body that is too large.
+    With ``names_index`` the refusal names the event, as a server's does for an
+    invalid event; without it does not, as for a body that is too large.
     """
 
     def __init__(self, *, names_index: bool = True) -> None:
@@ -78,7 +78,7 @@ async def test_a_lone_append_does_not_wait() -> None:
             assert (await batch.append({"n": 1})).seq == 1
 
 
-async def test_what_arrives_meanwhile_is_the_next_batch_and_requests_are_bounded() -> None:
+async def test_appends_during_a_request_are_the_next_batch_within_bounds() -> None:
     server = Playing()
     server.open.clear()
     async with Batching(server.send, in_flight=1) as batch:
@@ -133,7 +133,7 @@ async def test_a_bad_event_fails_only_its_own_caller(bad: set[int], names_index:
     for n, result in enumerate(results):
         if n in bad:
             assert isinstance(result, errors.ProblemError)
-            assert result.index is None  # its place in the shared request says nothing to a caller
+            assert result.index is None  # the index in the shared request is of no use to it
         else:
             assert isinstance(result, Receipt)
     assert server.written == [n for n in range(100) if n not in bad]
@@ -158,9 +158,9 @@ async def test_an_error_of_the_whole_reaches_every_caller() -> None:
         assert isinstance((await results_of(batch, [{}]))[0], errors.ConnectionLostError)
 
 
-async def test_an_unexpected_error_leaves_nobody_waiting() -> None:
+async def test_an_unexpected_error_leaves_no_caller_waiting() -> None:
     async def send(encoded: Sequence[bytes]) -> list[Receipt]:
-        return [receipt(0)]  # one receipt, however many were asked for
+        return [receipt(0)]  # one receipt, whatever the number of events
 
     async with asyncio.timeout(1):
         async with Batching(send) as batch:
@@ -168,13 +168,13 @@ async def test_an_unexpected_error_leaves_nobody_waiting() -> None:
     assert all(isinstance(result, ValueError) for result in results[1:])
 
 
-async def test_a_caller_that_goes_away_takes_back_what_was_not_sent_and_nothing_else() -> None:
+async def test_a_cancelled_caller_withdraws_only_its_unsent_events() -> None:
     server = Playing()
     server.open.clear()
     async with Batching(server.send, in_flight=1, max_events=2) as batch:
         calls = [asyncio.create_task(batch.append({"n": n})) for n in range(6)]
         await asyncio.sleep(0.01)
-        calls[0].cancel()  # on its way
+        calls[0].cancel()  # being sent
         calls[3].cancel()  # waiting
         await asyncio.sleep(0)
         server.open.set()
@@ -215,7 +215,7 @@ async def test_close_drains_then_refuses() -> None:
     assert [call.result().seq for call in calls] == list(range(20))
 
 
-async def test_a_close_that_is_cancelled_leaves_nobody_waiting() -> None:
+async def test_a_cancelled_close_leaves_no_caller_waiting() -> None:
     server = Playing()
     server.open.clear()
     batch = Batching(server.send, max_events=2, queue_events=3, in_flight=1)

@@ -1,4 +1,4 @@
-"""Saving evidence bundles: the file is whole and in its place, or there is none."""
+"""Saving evidence bundles leaves a complete file, or none."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ HALF = b"%x\r\n%s\r\n" % (50_000, BUNDLE[:50_000])
 
 
 def sending(*parts: bytes) -> Fault:
-    """An answer of these bytes, after which the line is cut."""
+    """Send these bytes as the answer, then cut the connection."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         for part in parts:
@@ -132,12 +132,12 @@ async def test_more_than_any_bundle_is_not_taken(
 ) -> None:
     monkeypatch.setattr(saving, "BUNDLE_BYTES_MAX", 50_000)
     async with injecting(WHOLE) as injector:
-        with pytest.raises(ProtocolError, match="more than any bundle"):
+        with pytest.raises(ProtocolError, match="more bytes than a bundle"):
             await save(injector.url, tmp_path / "evidence.zip")
     assert files(tmp_path) == []
 
 
-def test_what_it_does_not_know_is_not_asked_for() -> None:
+def test_an_unknown_option_is_refused() -> None:
     with LedgerClient("http://127.0.0.1:1", KEY, "demo") as ledger:
         unknown: Any = {"subjct": "bob"}
         with pytest.raises(TypeError, match="subjct"):

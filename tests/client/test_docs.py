@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "client.md"
 
 
 def test_the_examples_run(server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # where an example saves a file
+    monkeypatch.chdir(tmp_path)  # the examples save files in the working directory
     monkeypatch.setenv("QUIRE_URL", server.url)
     monkeypatch.setenv("QUIRE_API_KEY", server.admin_key)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -20,5 +20,5 @@ def test_the_examples_run(server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
-        SignedTrees(server).sign()  # what the signer does within a second
+        SignedTrees(server).sign()  # done by the signer within a second
     assert (tmp_path / "evidence.zip").stat().st_size

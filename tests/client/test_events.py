@@ -1,4 +1,4 @@
-"""Events on their way out."""
+"""How the client encodes events."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ def test_bytes_are_sent_as_they_are() -> None:
         b'{"a":' * 100_000, {"a": object()}, {"a": "\ud800"},
     ],
 )  # fmt: skip
-def test_what_is_not_one_json_object_is_refused_here(event: Any) -> None:
+def test_a_value_that_is_not_a_json_object_is_refused_by_the_client(event: Any) -> None:
     with pytest.raises(EventEncodingError, match="event 3 can't be sent"):
         encode(event, 3)
 
 
-def test_a_structure_within_itself_is_refused_here() -> None:
+def test_a_recursive_structure_is_refused_by_the_client() -> None:
     event: dict[str, Any] = {}
     event["self"] = event
     with pytest.raises(EventEncodingError):

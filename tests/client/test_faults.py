@@ -1,4 +1,4 @@
-"""What the clients do when the network or the server fails."""
+"""The clients' behaviour when the network or the server fails."""
 
 import asyncio
 import traceback
@@ -101,7 +101,7 @@ async def test_a_refusal_is_not_sent_again(refusal: bytes) -> None:
     assert caught.value.idempotency_key == "k1"
 
 
-async def test_a_call_that_is_not_repeatable_is_not_repeated() -> None:
+async def test_a_call_that_is_not_repeatable_is_not_retried() -> None:
     async with injecting(cut_before_answering) as injector, client_of(injector.url) as ledger:
         with pytest.raises(ConnectionLostError):
             await ledger.create_key("ci", "member")
@@ -125,7 +125,7 @@ async def test_retry_after_is_waited_for() -> None:
         assert asyncio.get_running_loop().time() - started >= 1.0
 
 
-async def test_nobody_listening() -> None:
+async def test_no_server_listens() -> None:
     async with injecting() as injector:
         pass
     async with client_of(injector.url, attempts=2) as ledger:
@@ -167,7 +167,7 @@ async def test_whoami_is_asked_once() -> None:
     assert paths == ["/v1/whoami", "/v1/orgs/acme/head", "/v1/orgs/acme/head"]
 
 
-async def test_part_of_many_is_said_to_be_durable() -> None:
+async def test_an_error_of_many_reports_the_durable_part() -> None:
     full = MAX_REQUEST_EVENTS
     batch = answer(201, {"entries": [RECEIPT] * full, "head": {"seq": 1, "entry_hash": "ab"}})
     bad = problem(400, "invalid-event", index=1, field="actor")
@@ -183,11 +183,11 @@ async def test_part_of_many_is_said_to_be_durable() -> None:
 async def test_fewer_receipts_than_events_is_an_error() -> None:
     batch = answer(201, {"entries": [RECEIPT], "head": {"seq": 0, "entry_hash": "ab"}})
     async with injecting(batch) as injector, client_of(injector.url) as ledger:
-        with pytest.raises(ProtocolError, match="1 entries answered for 2 events"):
+        with pytest.raises(ProtocolError, match="number of entries is 1, but 2 events were sent"):
             await ledger.append_many([{}, {}])
 
 
-async def test_pages_that_stand_still_end() -> None:
+async def test_pages_without_progress_end() -> None:
     page = answer(200, {"entries": [], "next_cursor": "same"})
     async with injecting(page, page) as injector, client_of(injector.url) as ledger:
         with pytest.raises(ProtocolError):

@@ -1,4 +1,4 @@
-"""The protocol without I/O: requests, answers, refusals, retries."""
+"""The client protocol without I/O: requests, answers, refusals, retries."""
 
 import copy
 import pickle
@@ -48,7 +48,7 @@ def test_refusals_that_are_not_quires(status: int, kind: type[LedgerError]) -> N
     assert type(refused(status, "of-a-newer-server")) is kind
 
 
-def test_what_a_refusal_says() -> None:
+def test_the_text_of_a_refusal() -> None:
     error = refused(400, "invalid-event", detail="too long", index=7, field="actor")
     assert isinstance(error, errors.InvalidEventError)
     assert (error.index, error.field, error.status) == (7, "actor", 400)
@@ -114,7 +114,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
-def test_what_is_sent_again(repeatable: bool) -> None:
+def test_which_requests_are_retried(repeatable: bool) -> None:
     assert retry(errors.ConnectFailedError(), repeatable=repeatable) is True
     assert retry(refused(503, "unavailable"), repeatable=repeatable) is True
     assert retry(refused(429, "too-many-requests"), repeatable=repeatable) is True
@@ -191,12 +191,12 @@ def test_paths_and_queries() -> None:
     "url",
     ["", "localhost:8080", "ftp://h", "http://", "http://u:p@h", "http://h/?q", "http://h:port"],
 )
-def test_urls_that_are_none(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         server_at(url, "key", 1.0, 1)
 
 
-def test_a_key_from_a_file_may_end_with_a_newline() -> None:
+def test_a_key_from_a_file_can_end_with_a_newline() -> None:
     server = server_at("https://h.example/quire/", " key\n", 1.0, 1)
     assert server.url == "https://h.example/quire"
     assert server.auth._authorization == "Bearer key"
@@ -223,7 +223,7 @@ def test_a_verification_without_a_verdict_is_an_error() -> None:
     running = models.VerificationJob(id="v", state="running", processed=1)
     for _ in range(MAX_IDLE_POLLS):
         watch.seconds(running)
-    with pytest.raises(errors.VerificationFailedError, match="stopped moving"):
+    with pytest.raises(errors.VerificationFailedError, match="makes no progress"):
         watch.seconds(running)
 
 

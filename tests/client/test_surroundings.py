@@ -1,4 +1,4 @@
-"""What the environment and the address hold, and what the clients say of it."""
+"""Unusable environment variables and addresses, and the clients' errors about them."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ CLIENTS = [LedgerClient, AsyncLedgerClient]
 
 
 def whoami(make: Callable[..., Any], url: str | None = None) -> Any:
-    """Ask a client of either kind who it is, and close it."""
+    """Call `whoami` of a client of either kind, and close the client."""
 
     async def ask() -> Any:
         async with AsyncLedgerClient(url, KEY, attempts=1, timeout=5) as ledger:
@@ -76,7 +76,7 @@ def test_a_client_made_with_a_key_alone_works(
 @pytest.mark.parametrize(
     "key", [None, "", " ", "clé", "a\nb", "a\r\nx: y", "a b", "\udcff", "\x00"]
 )
-def test_a_key_that_is_none_is_refused_and_not_shown(make: Callable[..., Any], key: Any) -> None:
+def test_an_invalid_key_is_refused_and_not_shown(make: Callable[..., Any], key: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="API key") as caught:
         make("http://127.0.0.1:9", key)
     assert not key or not key.strip() or key not in str(caught.value)
@@ -112,7 +112,7 @@ def test_a_key_that_is_none_is_refused_and_not_shown(make: Callable[..., Any], k
     ],
     ids=lambda url: ascii(url[:40]),
 )
-def test_an_address_that_is_none_is_refused(
+def test_an_invalid_address_is_refused(
     make: Callable[..., Any], url: str, from_environment: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if from_environment:
@@ -135,7 +135,7 @@ def test_an_address_that_is_none_is_refused(
         ("http_proxy", "http://host:port"),
     ],
 )
-def test_a_proxy_that_is_none_is_named_by_its_variable(
+def test_an_invalid_proxy_is_named_by_its_variable(
     make: Callable[..., Any], variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -145,7 +145,7 @@ def test_a_proxy_that_is_none_is_named_by_its_variable(
 
 
 @pytest.mark.parametrize("make", CLIENTS)
-def test_a_proxy_that_is_away_is_named(
+def test_an_unreachable_proxy_is_named(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as taken:
@@ -185,7 +185,7 @@ async def test_a_proxy_that_opens_no_tunnel_is_named(monkeypatch: pytest.MonkeyP
     "value", ["http://[::", "[::", ",,*.x,[::1", "\udcff", "a b", "http://h:x"]
 )
 @pytest.mark.parametrize("make", CLIENTS)
-def test_exceptions_from_proxies_that_are_none_raise_the_client_s_errors(
+def test_invalid_no_proxy_exceptions_raise_the_client_s_errors(
     make: Callable[..., Any], value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -246,7 +246,7 @@ def test_certificates_that_can_t_be_loaded_name_variable_and_file(
         lambda ledger: ledger.org(org="\udce9"),
     ],
 )
-def test_text_that_is_no_unicode_is_refused_before_anything_is_sent(
+def test_invalid_unicode_is_refused_before_anything_is_sent(
     make: Callable[..., Any], call: Callable[[Any], Any]
 ) -> None:
     ledger = make("http://127.0.0.1:9", KEY, "demo", attempts=1)

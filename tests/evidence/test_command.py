@@ -1,4 +1,4 @@
-"""`quire-verify` as its users run it: a process, files, an exit code."""
+"""`quire-verify` as a process, as its users run it: files in, exit code out."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_damaged_bundle(bundle: Path, tmp_path: Path) -> None:
     assert "leaves/000000.ndjson is not what the manifest says" in " ".join(done.stdout.split())
 
 
-def test_what_can_not_be_read(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "empty.zip").touch()
     for name in ("empty.zip", "missing.zip", "."):
         done = run(tmp_path / name)
@@ -89,7 +89,7 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca"])
-def test_a_file_of_trust_that_is_none_is_named(bundle: Path, tmp_path: Path, option: str) -> None:
+def test_a_malformed_file_of_trust_is_named(bundle: Path, tmp_path: Path, option: str) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_bytes(b"hi")
     done = run(bundle, option, wrong, "--json")
@@ -107,14 +107,14 @@ def test_nothing_or_two_things_to_verify(bundle: Path) -> None:
 
 def test_json_has_everything(bundle: Path) -> None:
     done = run(bundle, "--json")
-    told = json.loads(done.stdout)
-    assert list(told["checks"]) == list(CHECKS)
-    assert told["checks"]["tree"] is True
-    assert told["checks"]["signatures"] == "not_checked"
-    assert (told["verdict"], told["exit_code"]) == ("incomplete", done.returncode)
-    assert "keys" in told["asked"]
-    assert set(told["reasons"]) == set(CHECKS)
-    assert told["about"]["entries"] == 12
+    report = json.loads(done.stdout)
+    assert list(report["checks"]) == list(CHECKS)
+    assert report["checks"]["tree"] is True
+    assert report["checks"]["signatures"] == "not_checked"
+    assert (report["verdict"], report["exit_code"]) == ("incomplete", done.returncode)
+    assert "keys" in report["asked"]
+    assert set(report["reasons"]) == set(CHECKS)
+    assert report["about"]["entries"] == 12
 
 
 def test_trust_in_files(bundle: Path, tmp_path: Path, shared_authority: TimestampAuthority) -> None:
@@ -127,12 +127,12 @@ def test_trust_in_files(bundle: Path, tmp_path: Path, shared_authority: Timestam
     for document in (log_keys().public().pins().document(), log_keys().public().document()):
         pins.write_bytes(document)
         done = run(stamped, *trust, "--json")
-        told = json.loads(done.stdout)
-        assert done.returncode == 0, told
-        assert [name for name, answer in told["checks"].items() if answer is not True] == [
+        report = json.loads(done.stdout)
+        assert done.returncode == 0, report
+        assert [name for name, answer in report["checks"].items() if answer is not True] == [
             "signatures"
         ]
-        assert told["warnings"] == []
+        assert report["warnings"] == []
     assert run(bundle, *trust).returncode == 3
     pins.write_bytes(log_keys(2).public().pins().document())
     assert run(stamped, *trust).returncode == 1
@@ -158,22 +158,24 @@ def test_file_names_that_no_terminal_should_see(name: bytes, tmp_path: Path) -> 
         assert (done.returncode, done.stderr) == (3, ""), done
         assert "1 files are not covered" in " ".join(done.stdout.split())
         assert all(char.isprintable() or char == "\n" for char in done.stdout)
-        told = json.loads(done.stdout)["warnings"] if option else [done.stdout.replace("\n", "")]
-        assert all(warning.isprintable() for warning in told)
+        report = json.loads(done.stdout)["warnings"] if option else [done.stdout.replace("\n", "")]
+        assert all(warning.isprintable() for warning in report)
 
 
 @pytest.mark.parametrize("end", [">&-", "2>&- >&-", "> /dev/full"])
-def test_an_answer_that_can_not_be_told_refutes_nothing(end: str, bundle: Path) -> None:
+def test_an_answer_that_can_not_be_written_refutes_nothing(end: str, bundle: Path) -> None:
     for option in ("", "--json"):
         command = ["sh", "-c", f'"$0" "$1" {option} {end}', str(COMMAND), str(bundle)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 2, done
         if "2>" not in end:
-            assert done.stderr.startswith("quire-verify: nothing can be said of it: ")
+            assert done.stderr.startswith(
+                "quire-verify: no verdict, because of an unexpected error ("
+            )
             assert "Traceback" not in done.stderr
 
 
-def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
@@ -183,7 +185,7 @@ def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("quire-verify ")
 
 
-def test_it_loads_nothing_of_the_server(bundle: Path) -> None:
+def test_the_verifier_loads_no_server_module(bundle: Path) -> None:
     code = (
         "import sys; from ledger.evidence.cli import main; main(sys.argv[1:]);"
         "sys.stderr.write('\\n'.join(sys.modules))"
@@ -225,7 +227,7 @@ def test_the_bundle_may_be_named_by_an_option(bundle: Path) -> None:
         (["--trust", os.fsdecode(b"\xff"), "x.zip"], {}, "can't be read"),
     ],
 )
-def test_what_the_environment_or_an_argument_holds_is_unreadable(
+def test_bad_environments_and_arguments_are_unreadable(
     arguments: list[str],
     variables: dict[str, str],
     said: str,

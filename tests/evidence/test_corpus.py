@@ -1,4 +1,4 @@
-"""Bundles that releases have made are read for ever, and judged as they were then."""
+"""Bundles of earlier releases stay readable and get the same verdicts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ EXPECTED = json.loads((FOLDER / "expected.json").read_bytes())
 
 def test_every_bundle_of_the_corpus_is_expected() -> None:
     assert {path.stem for path in FOLDER.glob("*.zip")} == set(EXPECTED)
-    outcomes = {told["outcome"] for told in EXPECTED.values()}
+    outcomes = {judged["outcome"] for judged in EXPECTED.values()}
     assert outcomes == {"verified", "refuted", "unreadable", "incomplete"}
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_bundle_of_the_corpus(name: str) -> None:
     verdict = judge((FOLDER / f"{name}.zip").read_bytes(), trust())
-    told = {"outcome": verdict.outcome, "checks": verdict.answers()}
-    assert told == EXPECTED[name], (verdict.reasons, verdict.unreadable)
+    judged = {"outcome": verdict.outcome, "checks": verdict.answers()}
+    assert judged == EXPECTED[name], (verdict.reasons, verdict.unreadable)
 
 
 def test_a_bundle_that_a_server_made() -> None:
-    """By `quire serve` with an authority and a witness; the page in it is the one of its time."""
+    """Made by `quire serve` with an authority and a witness; it contains the page of its release."""
     data = (SERVED / "sealed.zip").read_bytes()
     verdict = judge(data, trust(SERVED))
     assert verdict.outcome == "verified"

@@ -1,4 +1,4 @@
-"""docs/verify-offline.md names every check and every exit code of quire-verify, and no other."""
+"""docs/verify-offline.md names exactly the checks and exit codes of quire-verify."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files that are no bundle, though they would like to be: each is refused, and quickly."""
+"""Hostile files in place of a bundle are refused in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BUNDLE = scene().bundle()
 MEMBERS = members_of(BUNDLE)
 END = len(BUNDLE) - zip_layout.END_BYTES
 DIRECTORY = struct.unpack_from("<I", BUNDLE, END + 16)[0]
-SECONDS_MAX = 30.0  # a bound on work, not a speed: what has none takes minutes
+SECONDS_MAX = 30.0  # a bound on work, not a speed: without one it takes minutes
 BYTES_MAX = 64 << 20
 
 
 def refused(bundle: bytes, why: str = "") -> None:
-    """Unreadable, within bounded time and memory."""
+    """Check that a file is refused as unreadable within bounded time and memory."""
     tracemalloc.start()
     started = time.perf_counter()
     verdict = judge(bundle)
@@ -48,12 +48,12 @@ def zipped(add: Callable[[zipfile.ZipFile], None]) -> bytes:
 
 
 def renamed(old: str, new: str) -> bytes:
-    """The bundle's members with one of them under another name, the manifest knowing."""
+    """The bundle with one member renamed, also in its manifest."""
     return repack({new if name == old else name: data for name, data in MEMBERS.items()})
 
 
 @pytest.mark.parametrize("length", [*range(40), END - 1, END, len(BUNDLE) - 1])
-def test_files_that_were_cut(length: int) -> None:
+def test_truncated_files(length: int) -> None:
     refused(BUNDLE[:length])
 
 
@@ -74,7 +74,7 @@ def test_bytes_before_between_and_after_the_members() -> None:
     refused(commented, "does not end")
 
 
-def test_a_zip_that_is_not_in_the_one_form() -> None:
+def test_a_zip_in_another_form() -> None:
     def rezip(compression: int) -> bytes:
         def add(file: zipfile.ZipFile) -> None:
             for name, data in MEMBERS.items():
@@ -108,7 +108,7 @@ def test_symlinks_and_folders() -> None:
     ["../evil.txt", "/etc/passwd", "leaves/../x.txt", "C:evil.txt", "a\\b.txt", "README.TXT\x00", "",
      "readme", "leaves/000000.ndjson/", "x" * 65 + ".txt", "R\u00c9ADME.txt"],
 )  # fmt: skip
-def test_names_that_no_member_has(name: str) -> None:
+def test_unknown_member_names(name: str) -> None:
     encoded = name.encode()
     header = local_header(encoded, 0, 0)
     central = central_header(encoded, 0, 0, 0)
@@ -116,7 +116,7 @@ def test_names_that_no_member_has(name: str) -> None:
     refused(header + central + end(directory), "no member of a bundle is named")
 
 
-def test_members_that_stand_twice() -> None:
+def test_duplicate_members() -> None:
     out = io.BytesIO()
     writer = ZipWriter(out.write)
     for name, data in [*MEMBERS.items(), (members.README, b"another")]:
@@ -143,8 +143,8 @@ def test_a_local_header_that_says_other_than_the_directory() -> None:
 def test_a_directory_that_lies_about_sizes() -> None:
     at = DIRECTORY + 20
     for size in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF):
-        told = struct.pack("<2I", size, size)
-        refused(BUNDLE[:at] + told + BUNDLE[at + 8 :])
+        sizes = struct.pack("<2I", size, size)
+        refused(BUNDLE[:at] + sizes + BUNDLE[at + 8 :])
 
 
 def test_the_end_that_lies_about_the_directory() -> None:
@@ -279,7 +279,7 @@ def test_a_request_that_hides_an_anchor_or_proofs() -> None:
         refused(with_manifest(msgspec.json.encode(changed)))
 
 
-def test_names_that_are_no_names() -> None:
+def test_malformed_names() -> None:
     named = {name: data for name, data in MEMBERS.items() if name != members.MANIFEST}
     for names in (b"[]", b'{"ref:x":1}', b'{"ref:x": "y"}', b'{"b":"","a":""}', b"{}\n"):
         bundle = {**named, members.NAMES: names, members.MANIFEST: MEMBERS[members.MANIFEST]}

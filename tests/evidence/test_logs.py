@@ -1,4 +1,4 @@
-"""`quire-verify --log`: a whole log where it lies, in a folder."""
+"""`quire-verify --log` on a whole log in a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TESSERA_KEY = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """An org's log that keeps older checkpoints and what it has grown past."""
+    """The folder of an org's log, with older checkpoints and the partial files of older sizes."""
     return write_log(tmp_path / "acme", entries(SIZE), OLDER)
 
 
@@ -55,13 +55,13 @@ def test_an_orgs_log_verifies(log: Path) -> None:
     answers = verdict.answers()
     held = {"hashes", "links", "tree", "checkpoints", "classical_signature", "keys"}
     assert {check for check, answer in answers.items() if answer is True} == held
-    assert f"{len(OLDER)} kept ones are of the same tree" in verdict.reasons["checkpoints"]
+    assert f"{len(OLDER)} older checkpoints are of the same tree" in verdict.reasons["checkpoints"]
     assert verdict.reasons["links"] == (f"{SIZE - 1} entries follow the one before them",)
     assert verdict.about["keys"] == "pinned"
     assert verdict.warnings == ()
 
 
-def test_whose_keys_it_is_verified_with(log: Path) -> None:
+def test_the_keys_used_for_verification(log: Path) -> None:
     own = verify(log, trust=Trust())
     assert (own.outcome, own.about["keys"], own.unchecked) == (
         "incomplete",
@@ -81,7 +81,7 @@ def test_whose_keys_it_is_verified_with(log: Path) -> None:
 
 
 def relabelled(note: bytes, key: Verifier) -> bytes:
-    """The note, its first signature said to be by this key: a signature covers the text alone."""
+    """The note with its first signature attributed to ``key``: a signature covers only the text."""
     opened = parse_note(note)
     line = b64encode(key.key_id + opened.signatures[0].blob).decode()
     return opened.text + f"\n\u2014 {key.name} {line}\n".encode()
@@ -100,7 +100,7 @@ def test_the_log_of_another_org_under_the_key_given(log: Path) -> None:
         assert f"of '{key.name}'" in why
         assert f"of '{keys.public().org_origin('acme')}'" in why
         assert verdict.witnesses is not True
-    # A key of the log beside it counts, and did not sign this.
+    # With a key of the log beside it the check is made, and fails: that key did not sign this.
     own = keys.org_signers("acme")[0].vkey()
     assert verify(log, key.vkey(), own).classical_signature is False
 
@@ -113,7 +113,7 @@ def test_keys_of_other_logs_beside_the_right_one(log: Path) -> None:
 def test_a_log_of_tessera_verifies() -> None:
     verdict = verify(TESSERA, TESSERA_KEY, trust=Trust())
     assert verdict.outcome == "verified"
-    assert "16 kept ones are of the same tree" in verdict.reasons["checkpoints"]
+    assert "16 older checkpoints are of the same tree" in verdict.reasons["checkpoints"]
     assert verdict.links == NOT_CHECKED
     assert any("LICENSE" in warning for warning in verdict.warnings)
 
@@ -151,11 +151,11 @@ def test_any_bit_of_any_file(log: Path) -> None:
     assert verify(log).outcome == "verified"
 
 
-def test_any_file_that_is_missing(log: Path) -> None:
+def test_any_missing_file(log: Path) -> None:
     needed = [path for path in log.rglob("*") if path.is_file() and ".p" not in str(path)]
     for path in needed:
         if path.parent.name == "checkpoints":
-            continue  # which older ones there were, nobody knows
+            continue  # nothing records which older checkpoints there were
         data = path.read_bytes()
         path.unlink()
         assert verify(log).outcome != "verified", path
@@ -194,7 +194,7 @@ def test_older_checkpoints_by_others(log: Path) -> None:
     note.write_bytes(sign_note(note.read_bytes().partition(b"\n\n")[0] + b"\n", [forger]))
     refuted(log, "checkpoints", "no known key")
     note.write_bytes((log / "checkpoints" / f"{300:016}").read_bytes())
-    refuted(log, "checkpoints", "with 300 entries")
+    refuted(log, "checkpoints", "at size 300")
 
 
 def test_signed_entries_that_are_no_trail(tmp_path: Path) -> None:
@@ -223,10 +223,10 @@ def test_old_partial_files_must_say_the_same(log: Path) -> None:
     old = log / "tile/entries/001.p/44"
     assert old.is_file()
     old.write_bytes(pack_entries([b"x"] * 44))
-    refuted(log, "tree", "differs from the bundle")
+    refuted(log, "tree", "differs from the start of the wider bundle")
 
 
-def test_what_is_no_log(tmp_path: Path) -> None:
+def test_folders_that_are_not_logs(tmp_path: Path) -> None:
     assert verify(tmp_path).outcome == "unreadable"
     assert verify(tmp_path / "missing").outcome == "unreadable"
     (tmp_path / "checkpoint").write_bytes(b"\xff" * 100)
@@ -234,9 +234,9 @@ def test_what_is_no_log(tmp_path: Path) -> None:
     assert verify(TESSERA, "no vkey").outcome == "unreadable"
 
 
-def test_files_too_large_are_not_read(log: Path) -> None:
+def test_too_large_files_are_not_read(log: Path) -> None:
     with (log / "checkpoint").open("ab") as file:
         file.truncate(1 << 30)
         verdict = verify(log)
     assert verdict.outcome == "unreadable"
-    assert "more than such a file can have" in (verdict.unreadable or "")
+    assert "the limit for this file" in (verdict.unreadable or "")

@@ -1,4 +1,4 @@
-"""`quire-verify --log` with a URL: a log behind a server that may be slow, endless or gone."""
+"""`quire-verify --log URL` against servers that are slow, never finish, or do not answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The URL of a server that answers so."""
+    """Run a server with this handler; yields its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
 
 @pytest.fixture
 def served(log: Path) -> Iterator[str]:
-    """The log behind an HTTP server of files."""
+    """The URL of an HTTP file server for the log."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -53,7 +53,7 @@ def test_a_log_behind_a_url(served: str, log: Path) -> None:
     verdict = verify_log_at(served, PINS)
     assert verdict == verify_log_at(f"{served}/", PINS)
     assert verdict.outcome == "verified", verdict
-    assert "older ones can't be listed below a URL" in verdict.reasons["checkpoints"]
+    assert "older checkpoints can't be listed below a URL" in verdict.reasons["checkpoints"]
     tile = log / "tile/0/000"
     tile.write_bytes(tile.read_bytes()[::-1])
     assert verify_log_at(served, PINS).tree is False
@@ -62,7 +62,7 @@ def test_a_log_behind_a_url(served: str, log: Path) -> None:
 
 
 class Dripping(BaseHTTPRequestHandler):
-    """Answers a byte at a time for as long as anyone listens, and large files in small chunks."""
+    """Answers byte by byte until the client disconnects, and sends large files in small chunks."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass

@@ -1,4 +1,4 @@
-"""The offline page: joined from its parts, byte for byte what the format says of its version."""
+"""The offline page, joined from its parts, has the digest that the format states for its version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.evidence.page import MARKUP, PARTS, verify_page
 FORMAT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
 
 
-def test_the_joined_page_is_the_one_that_the_format_states() -> None:
+def test_the_joined_page_has_the_digest_of_the_format() -> None:
     joined = verify_page()
     stated = re.findall(
         r"^\| ([0-9]+) \| ([0-9,]+) \| `([0-9a-f]{64})` \|$",
@@ -28,7 +28,7 @@ def test_the_joined_page_is_the_one_that_the_format_states() -> None:
     )
 
 
-def test_every_part_stands_whole_in_the_page_and_nothing_else_does() -> None:
+def test_the_page_consists_exactly_of_its_parts() -> None:
     joined = verify_page()
     rest = files(page).joinpath(MARKUP).read_bytes()
     for name, line in PARTS.items():
@@ -40,6 +40,6 @@ def test_every_part_stands_whole_in_the_page_and_nothing_else_does() -> None:
     assert joined == rest
 
 
-def test_there_is_no_part_that_is_not_joined() -> None:
+def test_every_part_is_joined() -> None:
     held = {each.name for each in files(page).iterdir() if each.name.rpartition(".")[2] != "py"}
     assert held - {"__pycache__"} == {MARKUP, *PARTS}

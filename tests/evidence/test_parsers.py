@@ -1,4 +1,4 @@
-"""Arbitrary and half-right bytes for every parser of bundles: refused in our own words, or read."""
+"""Every parser of bundles reads arbitrary and altered bytes, or raises one of our own errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ edits = st.lists(
 
 
 def edited(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """The bytes with some runs of them replaced."""
+    """The data with some runs of bytes replaced."""
     for place, length, inserted in changes:
         at = int(place * len(data))
         data = data[:at] + inserted + data[at + length :]
@@ -66,7 +66,7 @@ def test_no_edited_bundle_passes(changes: list[tuple[float, int, bytes]]) -> Non
 
 
 @given(st.sampled_from(sorted(MEMBERS)), edits)
-def test_no_edited_member_brings_an_error_of_others(
+def test_no_edited_member_raises_a_foreign_error(
     name: str, changes: list[tuple[float, int, bytes]]
 ) -> None:
     if name == members.MANIFEST:
@@ -75,7 +75,7 @@ def test_no_edited_member_brings_an_error_of_others(
 
 
 @given(st.sampled_from(sorted(MEMBERS)), st.binary(max_size=200))
-def test_no_exchanged_member_brings_an_error_of_others(name: str, data: bytes) -> None:
+def test_no_exchanged_member_raises_a_foreign_error(name: str, data: bytes) -> None:
     if name != members.MANIFEST:
         judge(forge(BUNDLE, {name: data}))
 
@@ -111,9 +111,9 @@ def test_names_have_one_spelling(names: dict[str, str] | None, data: bytes) -> N
 
 
 @pytest.mark.parametrize("key", ["", "ref", "Ref:x", "actor", " ref:x"])
-def test_names_are_those_of_refs(key: str) -> None:
+def test_names_of_anything_but_refs_are_refused(key: str) -> None:
     for names in ({key: "Ada"}, dict(sorted({key: "Ada", "ref:x": "Bob"}.items()))):
-        with pytest.raises(EvidenceError, match="no ref"):
+        with pytest.raises(EvidenceError, match="not a ref"):
             decode_names(encode(names), "names")
 
 
@@ -131,7 +131,7 @@ def test_every_end_is_read_back(count: int, size: int, offset: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_lines_are_split_as_they_were_joined(data: bytes) -> None:
+def test_joined_lines_are_split_again(data: bytes) -> None:
     try:
         lines = split_lines("lines", data)
     except EvidenceError:
@@ -141,7 +141,7 @@ def test_lines_are_split_as_they_were_joined(data: bytes) -> None:
 
 
 @given(st.text())
-def test_what_is_shown_can_be_shown(text: str) -> None:
+def test_shown_text_is_printable(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert len(shown) <= 400

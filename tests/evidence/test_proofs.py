@@ -1,4 +1,4 @@
-"""The quick way through many proofs says what the slow way says, of every proof."""
+"""The fast verification of many proofs agrees with the slow one on every proof."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_proofs_in_any_order_pass(size: int, data: st.DataObject) -> None:
 
 
 @given(sizes, st.data())
-def test_changed_proofs_fare_as_they_do_one_by_one(size: int, data: st.DataObject) -> None:
+def test_changed_proofs_get_the_same_answers_as_one_by_one(size: int, data: st.DataObject) -> None:
     hashes, checkpoint = tree(size)
     proofs = Proofs(checkpoint, NOTE)
     for _ in range(12):
@@ -62,7 +62,7 @@ def test_changed_proofs_fare_as_they_do_one_by_one(size: int, data: st.DataObjec
         assert passes(proofs, seq, digest, changed) == expected
 
 
-def test_a_walk_that_is_known_does_not_lend_itself_to_others() -> None:
+def test_a_proof_already_seen_does_not_verify_changed_ones() -> None:
     hashes, checkpoint = tree(64)
     proofs = Proofs(checkpoint, NOTE)
     for seq in range(64):

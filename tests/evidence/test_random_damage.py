@@ -1,4 +1,4 @@
-"""Whatever was damaged, or could not be looked at for it, is never called true or verified."""
+"""Damaged evidence, and checks that damage made impossible, are never called true or verified."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_damaged_bundles(shared_authority: TimestampAuthority, record_property: 
         verdicts[judgement.outcome] += 1
         assert all(type(answer) in {bool, str} for answer in judgement.answers().values())
         if judgement.verdict is Verdict.VERIFIED:
-            # Some of a token's outline (RFC 5652) is not signed; what it says is the same.
+            # Parts of a token's envelope (RFC 5652) are not signed; changing them changes no statement.
             assert damage.not_true == {"external_time"}, damage.what
             token = members_of(damage.bundle)["anchors/7.0.tst"]
             assert verify(token, note, trust.tsa_ca or b"") == said
@@ -58,7 +58,7 @@ def test_damaged_logs(tmp_path: Path, record_property: Record) -> None:
         judgement = verify_log_at(str(log), PINS)
         path.write_bytes(before)
         verdicts[judgement.outcome] += 1
-        # An older checkpoint or a part that the log has grown past may be gone: nothing needs it.
+        # Older checkpoints and outgrown partial files may be missing: nothing needs them.
         past = "checkpoints/" in what or ".p/" in what
         if judgement.verdict is Verdict.VERIFIED:
             assert what.startswith("lost"), (what, judgement)

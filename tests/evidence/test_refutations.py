@@ -1,4 +1,4 @@
-"""Bundles of a careful forger: digests and manifest fit, and still something does not."""
+"""Bundles of a careful forger, with matching digests and manifest, are refuted by other checks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PINS = Trust(SCENE.keys.public().pins())
 
 
 def refuted(bundle: bytes, *checks: str, trust: Trust | None = PINS) -> Judgement:
-    """The verdict, which must fail exactly these checks."""
+    """Judge the bundle; exactly these checks must fail."""
     verdict = judge(bundle, trust)
     failed = {check for check, answer in verdict.answers().items() if answer is False}
     assert failed == set(checks), (verdict.unreadable, verdict.reasons)
@@ -60,7 +60,7 @@ def changed_lines(name: str, lines: Mapping[int, bytes]) -> bytes:
     return b"".join(lines.get(at, line) for at, line in enumerate(found))
 
 
-def test_what_is_forged_is_forged_well() -> None:
+def test_the_unforged_bundle_is_verified() -> None:
     assert repack(MEMBERS) == BUNDLE
     assert judge(BUNDLE, PINS).outcome == "verified"
 
@@ -87,7 +87,7 @@ def test_a_leaf_of_another_org() -> None:
     )
 
 
-def test_a_whole_bundle_of_another_org_under_this_ones_name() -> None:
+def test_a_whole_bundle_of_another_org_under_this_org_s_name() -> None:
     other = scene(org="umbrella").bundle()
     origin = SCENE.keys.public().org_origin("acme")
     verdict = refuted(
@@ -133,7 +133,7 @@ def test_a_proof_with_other_hashes(hashes: tuple[bytes, ...]) -> None:
     refuted(forge(BUNDLE, {members.proof(3): proof}), "tree")
 
 
-def test_a_proof_with_more_in_it_than_a_proof() -> None:
+def test_a_proof_with_surplus_fields() -> None:
     proof = parse_proof(MEMBERS[members.proof(3)])
     more = msgspec.structs.replace(proof, extra=b"signed by nobody").format()
     refuted(forge(BUNDLE, {members.proof(3): more}), "tree")
@@ -150,7 +150,7 @@ def test_a_proof_that_brings_a_checkpoint_of_its_own() -> None:
 
 
 def with_note(note: bytes) -> bytes:
-    """The bundle with another checkpoint, in all proofs too; its anchor has the old one."""
+    """The bundle with another checkpoint, also in all proofs; its anchor covers the old one."""
     proofs = {
         members.proof(seq): msgspec.structs.replace(
             parse_proof(MEMBERS[members.proof(seq)]), checkpoint=note
@@ -188,7 +188,7 @@ def test_a_signature_that_does_not_verify() -> None:
 
 
 def with_anchoring(trail: Scene = SCENE, /, **changes: object) -> bytes:
-    """The bundle with some things of its anchor exchanged."""
+    """The bundle with these fields of its anchor replaced."""
     assert trail.anchoring is not None
     return replace(trail, anchoring=replace(trail.anchoring, **changes)).bundle()  # type: ignore[arg-type]
 
@@ -227,7 +227,7 @@ def test_an_anchor_whose_signatures_are_of_two_keys() -> None:
     text = parse_note(MEMBERS[ANCHOR]).text
     mixed = sign_note(text, [SCENE.keys.anchor_signers()[0], keys.anchor_signers()[1]])
     verdict = refuted(with_anchoring(scene(keys=keys), note=mixed), "pq_signature", "anchors")
-    assert "of one key" in verdict.reasons["pq_signature"][0]
+    assert "by the same key" in verdict.reasons["pq_signature"][0]
 
 
 def test_an_anchor_of_the_same_size_with_another_root() -> None:
@@ -244,7 +244,7 @@ def test_a_forged_cosignature() -> None:
     assert "does not verify" in verdict.reasons["witnesses"][0]
 
 
-def test_cosignatures_that_are_none() -> None:
+def test_malformed_cosignatures() -> None:
     for lines in (b"\n", b"not a line\n", b"\n\n" + WITNESS.line(parse_note(SCENE.note).text, 1)):
         refuted(with_anchoring(cosignatures=lines), "witnesses")
 
@@ -264,7 +264,7 @@ def test_a_bundle_wholly_forged_with_keys_of_ones_own() -> None:
     refuted(forged, "classical_signature", "pq_signature", "keys")
 
 
-def test_key_histories_that_are_none_or_of_another_log() -> None:
+def test_malformed_and_foreign_key_histories() -> None:
     other = log_keys(2).public().document()
     for history in (
         other,
@@ -277,7 +277,7 @@ def test_key_histories_that_are_none_or_of_another_log() -> None:
         refuted(forged, "classical_signature", "pq_signature", "keys")
 
 
-def test_payloads_that_are_not_what_their_leaves_say() -> None:
+def test_payloads_that_do_not_match_their_leaves() -> None:
     entry = SCENE.entries[0]
     line = payload_line(entry)
     assert line.payload is not None
@@ -305,11 +305,11 @@ def test_a_payload_sealed_again_for_an_auditor_does_not_pass() -> None:
 
 
 def test_a_manifest_that_counts_other_entries() -> None:
-    for told in (Entries(11, 0, 11), Entries(12, 1, 11), Entries(12, 0, 12)):
-        refuted(forge(BUNDLE, {}, entries=told), "hashes")
+    for claimed in (Entries(11, 0, 11), Entries(12, 1, 11), Entries(12, 0, 12)):
+        refuted(forge(BUNDLE, {}, entries=claimed), "hashes")
 
 
-def test_more_faults_than_are_told() -> None:
+def test_more_faults_than_are_reported() -> None:
     edited = MEMBERS[LEAVES].replace(b'"outcome":"success"', b'"outcome":"failure"')
     verdict = refuted(forge(BUNDLE, {LEAVES: edited}), "tree", "links")
     assert len(verdict.reasons["tree"]) == REASONS_MAX + 1

@@ -1,4 +1,4 @@
-"""A bundle that was packed anew, or into something else, is recognised; the message says what to ask for."""
+"""A repacked or wrapped bundle is recognised, and the message says which file to ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUNDLE = scene().bundle()
 def zipped(
     bundle: bytes, prefix: str = "", compression: int = zipfile.ZIP_DEFLATED, comment: bytes = b""
 ) -> bytes:
-    """The members of a bundle as an archive program packs them."""
+    """The members of a bundle as another zip program packs them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in members_of(bundle).items():
@@ -44,7 +44,7 @@ PACKED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("form", PACKED)
-def test_a_bundle_that_was_packed_anew(form: str) -> None:
+def test_a_repacked_bundle(form: str) -> None:
     judgement = judge(PACKED[form]())
     assert (judgement.verdict, judgement.exit_code) == (None, 2)
     assert judgement.unreadable is not None
@@ -63,14 +63,14 @@ def test_a_bundle_inside_another_archive() -> None:
     assert "this is a gzip file" in (judge(gzip.compress(BUNDLE)).unreadable or "")
 
 
-def test_a_cut_bundle_is_not_said_to_be_packed_anew() -> None:
+def test_a_cut_bundle_is_not_reported_as_repacked() -> None:
     for end in (len(BUNDLE) - 1, len(BUNDLE) // 2, 30, 1, 0):
         said = judge(BUNDLE[:end]).unreadable or ""
         assert said
         assert "packed again" not in said
 
 
-def test_zips_of_anything_else_are_not_said_to_be_bundles() -> None:
+def test_other_zips_are_not_reported_as_bundles() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("holiday.jpg", b"x")

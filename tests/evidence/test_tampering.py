@@ -1,4 +1,4 @@
-"""One bit at a time: every change of a bundle is refused, or outside what is signed."""
+"""Every single-bit change of a bundle is refused, or lies outside the signed bytes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.timestamp_authority import TimestampAuthority
 POSITIONS = 2_000
 REFUSED = {"refuted", "unreadable"}
 UNSIGNED = {members.README, members.STATEMENT, members.PAGE, members.NAMES}
-"""Members that a forger may exchange if the manifest is made to fit: nothing signs them."""
+"""Unsigned members: a forger can replace them together with the manifest."""
 
 
 @cache
 def stamped(authority: TimestampAuthority) -> tuple[bytes, Trust]:
-    """A bundle with all there can be, and trust in all of it."""
+    """A bundle with every optional part, and trust for each of them."""
 
     def stamp(note: bytes) -> bytes:
         return granted(authority.reply(query(note, 7)))
@@ -47,18 +47,18 @@ def test_any_bit_of_the_file(shared_authority: TimestampAuthority) -> None:
     request = range(start, bundle.index(b',"version":', start))
     bits = random.Random(7).sample(range(8 * len(bundle)), POSITIONS)
     outside = [bit for bit in bits if judge(flipped(bundle, bit), trust).outcome not in REFUSED]
-    # What was asked for is stated and not signed; all else is refused.
+    # The request is stated and not signed; every other change is refused.
     assert [bit for bit in outside if bit // 8 not in request] == []
 
 
-def test_any_bit_of_each_member_under_a_manifest_that_fits(
+def test_any_bit_of_each_member_with_a_matching_manifest(
     shared_authority: TimestampAuthority,
 ) -> None:
     bundle, trust = stamped(shared_authority)
     held = members_of(bundle)
     chance = random.Random(8)
     signed = [name for name in held if name not in UNSIGNED and name != members.MANIFEST]
-    places = [(name, chance.randrange(8 * len(held[name]))) for name in signed]  # each once
+    places = [(name, chance.randrange(8 * len(held[name]))) for name in signed]  # each bit once
     while len(places) < POSITIONS:
         name = chance.choice(signed)
         places.append((name, chance.randrange(8 * len(held[name]))))
@@ -68,12 +68,12 @@ def test_any_bit_of_each_member_under_a_manifest_that_fits(
         changed = {**held, name: flipped(held[name], bit)}
         if judge(repack(changed), trust).outcome in REFUSED:
             continue
-        # Some of a token's outline (RFC 5652) is not signed; what it says is the same.
+        # Parts of a token's envelope (RFC 5652) are not signed; changing them changes no statement.
         assert name == token, (name, bit)
         assert verify(changed[name], held[members.anchor_note(7)], trust.tsa_ca or b"") == said
 
 
-def test_what_nothing_signs_is_still_under_the_manifest(
+def test_unsigned_members_are_still_in_the_manifest(
     shared_authority: TimestampAuthority,
 ) -> None:
     bundle, trust = stamped(shared_authority)

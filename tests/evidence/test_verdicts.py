@@ -1,4 +1,4 @@
-"""Good bundles of every shape, and what a verdict says of each."""
+"""The verdicts on good bundles of every shape."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def stamp(authority: TimestampAuthority, mode: Mode = Mode.GOOD) -> Callable[[by
     return lambda note: granted(authority.reply(query(note, 7), mode))
 
 
-def test_everything_holds_where_everything_is_trusted(shared_authority: TimestampAuthority) -> None:
+def test_every_check_holds_with_full_trust(shared_authority: TimestampAuthority) -> None:
     bundle = scene().stamped(stamp(shared_authority)).bundle()
     verdict = judge(bundle, Trust(PINS, POLICY, shared_authority.ca_pem))
     assert (verdict.outcome, verdict.exit_code) == ("verified", 0), verdict.reasons
@@ -86,7 +86,7 @@ def test_erased_entries_still_prove_their_place() -> None:
         (False, False, {"tree", "payloads"}),
     ],
 )
-def test_what_is_left_out_is_not_checked(proofs: bool, payloads: bool, unchecked: set[str]) -> None:
+def test_omitted_parts_are_not_checked(proofs: bool, payloads: bool, unchecked: set[str]) -> None:
     verdict = judge(scene().bundle(proofs=proofs, payloads=payloads), Trust(PINS))
     assert (verdict.outcome, verdict.exit_code) == ("incomplete", 3)
     always = {"signatures", "external_time", "witnesses"}
@@ -101,7 +101,7 @@ def test_without_an_anchor_it_is_incomplete() -> None:
     assert (verdict.classical_signature, verdict.tree) == (True, True)
 
 
-def test_what_the_auditor_asked_for_and_is_missing_leaves_it_incomplete(
+def test_missing_parts_that_the_auditor_requires_leave_it_incomplete(
     shared_authority: TimestampAuthority,
 ) -> None:
     bundle = scene(anchored=False).bundle()
@@ -126,7 +126,7 @@ def test_keys_that_were_rotated_since_and_before_verify_under_the_first_pin() ->
     assert judge(scene(keys=first).bundle(), Trust(only_later)).outcome == "verified"
 
 
-def test_one_good_timestamp_is_enough_and_the_other_is_told(
+def test_one_good_timestamp_suffices_and_the_bad_one_is_reported(
     shared_authority: TimestampAuthority,
 ) -> None:
     other, good = stamp(shared_authority, Mode.OTHER_CA), stamp(shared_authority)

@@ -1,4 +1,4 @@
-"""Bundles as they are written: the same bytes each time, zips that any tool reads, in order."""
+"""Written bundles have the same bytes each time, members in order, and are zips that any tool reads."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def started(request: Request | None = None, size: int = 10_000) -> tuple[BundleW
     return writer, out
 
 
-def test_the_same_makes_the_same_bytes() -> None:
+def test_equal_inputs_make_equal_bytes() -> None:
     made = scene(300)
     assert made.bundle() == made.bundle()
 
 
-def test_members_stand_in_the_order_of_the_format() -> None:
+def test_members_are_in_the_order_of_the_format() -> None:
     made = scene(1_001).stamped(lambda note: b"token", lambda note: b"another")
     names = list(members_of(made.bundle([0, 1, 1_000])))
     assert names == [
@@ -100,7 +100,7 @@ def test_more_members_than_a_plain_zip_has() -> None:
 
 
 def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
-    """Headers as they are written there, in a file that is mostly a hole."""
+    """Headers beyond 4 GiB, written into a sparse file."""
     offset, data = 2**32 + 5, b"beyond"
     crc = zlib.crc32(data)
     path = tmp_path / "large.zip"
@@ -117,7 +117,7 @@ def test_members_beyond_four_gigabytes(tmp_path: Path) -> None:
         BundleFile(file)
 
 
-def test_the_manifest_says_what_was_asked_and_what_is_there() -> None:
+def test_the_manifest_states_the_request_and_the_contents() -> None:
     request = Request(record_ids=("rec_1",), disclose=bundle_format.Disclose(("payload",), "all"))
     writer, out = started(request)
     writer.add_entry(3, LEAF, [bytes(32)], PayloadLine(None, b"", 3, "plain"))
@@ -149,9 +149,9 @@ def test_calls_out_of_order_are_refused() -> None:
         writer.add_checkpoint(5, b"note\n", None)
     with pytest.raises(EvidenceError, match="5 signed entries"):
         writer.add_entry(5, LEAF, [], line)
-    with pytest.raises(EvidenceError, match="exactly when include_merkle_proofs"):
+    with pytest.raises(EvidenceError, match="when include_merkle_proofs is true"):
         writer.add_entry(2, LEAF, None, line)
-    with pytest.raises(EvidenceError, match="exactly when include_payloads"):
+    with pytest.raises(EvidenceError, match="when include_payloads is true"):
         writer.add_entry(2, LEAF, [], None)
     writer.add_entry(2, LEAF, [], line)
     for again in (1, 2):
@@ -159,7 +159,7 @@ def test_calls_out_of_order_are_refused() -> None:
             writer.add_entry(again, LEAF, [], line)
 
 
-def test_bounds_hold_for_writers_too() -> None:
+def test_the_writer_has_the_same_bounds() -> None:
     anchoring = BundledAnchoring(0, 1, bytes(32), [], b"note\n", b"", [b"t"] * (TOKENS_MAX + 1))
     writer = BundleWriter(BytesIO().write, "acme", "quire.test/orgs/acme", Request())
     writer.begin(PAGE, b"{}")
@@ -168,5 +168,5 @@ def test_bounds_hold_for_writers_too() -> None:
     large = PayloadLine(None, bytes(MEMBER_BYTES_MAX), 0, "plain")
     writer, _ = started()
     writer.add_entry(0, LEAF, [], large)
-    with pytest.raises(EvidenceError, match=f"over {MEMBER_BYTES_MAX}"):
+    with pytest.raises(EvidenceError, match=f"the limit is {MEMBER_BYTES_MAX}"):
         writer.finish()

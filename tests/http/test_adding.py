@@ -1,4 +1,4 @@
-"""Adding raw bytes to the log of one org, as load testers of tiled logs do."""
+"""Adding raw bytes to one org's log, as load testers of tlog-tiles do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN = {"content-type": "application/octet-stream"}
 
 
 @pytest.fixture
-def loaded(start_servers: StartServer) -> Server:
+def adding_server(start_servers: StartServer) -> Server:
     server = start_servers(add_org=LOAD, max_payload_bytes=1_000)
     server.org, server.admin_key = server.create_org("plain", LOAD)
     path = f"/v1/orgs/{LOAD}"
@@ -25,72 +25,76 @@ def loaded(start_servers: StartServer) -> Server:
     return server
 
 
-def test_bytes_are_added_and_their_index_is_answered(loaded: Server) -> None:
+def test_bytes_are_added_and_their_index_is_answered(adding_server: Server) -> None:
     prefix = f"/v1/orgs/{LOAD}/log"
     bodies = [b"", b"x", b"\x00\xff" * 100, b'{"a": 1}', "ä".encode()]
     for index, body in enumerate(bodies):
-        answer = loaded.request("POST", f"{prefix}/add", body, headers=PLAIN)
+        answer = adding_server.request("POST", f"{prefix}/add", body, headers=PLAIN)
         assert (answer.status, answer.body) == (200, b"%d" % index)
         assert answer.headers["content-type"].startswith("text/plain")
-    listed = loaded.request("GET", f"/v1/orgs/{LOAD}/entries?order=asc", key=loaded.admin_key)
+    listed = adding_server.request(
+        "GET", f"/v1/orgs/{LOAD}/entries?order=asc", key=adding_server.admin_key
+    )
     for body, entry in zip(bodies, listed.json()["entries"], strict=True):
         assert entry["event_type"] == "quire.added"
         assert base64.b64decode(entry["payload"]["data"]) == body
-    SignedTrees(loaded).sign()
-    checkpoint = loaded.request("GET", f"{prefix}/checkpoint").body
+    SignedTrees(adding_server).sign()
+    checkpoint = adding_server.request("GET", f"{prefix}/checkpoint").body
     assert open_org_checkpoint(checkpoint, LOAD, KEYS.public()).checkpoint.size == len(bodies)
-    assert loaded.request("GET", f"{prefix}/tile/entries/000.p/{len(bodies)}").status == 200
+    assert adding_server.request("GET", f"{prefix}/tile/entries/000.p/{len(bodies)}").status == 200
 
 
-def test_a_new_log_begins_with_a_checkpoint_of_size_0(loaded: Server) -> None:
-    """What a load tester starts from, before anybody appended."""
+def test_a_new_log_begins_with_a_checkpoint_of_size_0(adding_server: Server) -> None:
+    """A load tester starts from it, before the first append."""
     prefix = f"/v1/orgs/{LOAD}/log"
-    assert loaded.request("GET", f"{prefix}/checkpoint").status == 404
-    trees = SignedTrees(loaded)
+    assert adding_server.request("GET", f"{prefix}/checkpoint").status == 404
+    trees = SignedTrees(adding_server)
     trees.sign()
-    empty = loaded.request("GET", f"{prefix}/checkpoint")
+    empty = adding_server.request("GET", f"{prefix}/checkpoint")
     opened = open_org_checkpoint(empty.body, LOAD, KEYS.public()).checkpoint
     assert (empty.status, opened.size, opened.root) == (200, 0, EMPTY_ROOT)
     assert trees.sign() == 0
     assert trees.anchor() is None
-    assert loaded.request("GET", f"{prefix}/checkpoint").body == empty.body
+    assert adding_server.request("GET", f"{prefix}/checkpoint").body == empty.body
     path = f"/v1/orgs/{LOAD}"
-    key = loaded.admin_key
-    shown = loaded.request("GET", f"{path}/checkpoints/0", key=key).json()
+    key = adding_server.admin_key
+    shown = adding_server.request("GET", f"{path}/checkpoints/0", key=key).json()
     assert (shown["size"], shown["note"].encode(), shown["anchor_index"]) == (0, empty.body, None)
-    proof = loaded.request("GET", f"{path}/consistency?from=0", key=key).json()
+    proof = adding_server.request("GET", f"{path}/consistency?from=0", key=key).json()
     assert (proof["from"], proof["to"], proof["hashes"]) == (0, 0, [])
-    assert loaded.request("POST", f"{prefix}/add", b"x", headers=PLAIN).body == b"0"
+    assert adding_server.request("POST", f"{prefix}/add", b"x", headers=PLAIN).body == b"0"
     assert trees.sign() == 1
-    grown = loaded.request("GET", f"{prefix}/checkpoint").body
+    grown = adding_server.request("GET", f"{prefix}/checkpoint").body
     assert open_org_checkpoint(grown, LOAD, KEYS.public()).checkpoint.size == 1
-    listed = loaded.request("GET", f"{path}/checkpoints", key=key).json()
+    listed = adding_server.request("GET", f"{path}/checkpoints", key=key).json()
     assert [one["size"] for one in listed["checkpoints"]] == [1, 0]
     assert listed["next_cursor"] is None
 
 
-def test_too_much_is_refused(loaded: Server) -> None:
+def test_too_much_is_refused(adding_server: Server) -> None:
     path = f"/v1/orgs/{LOAD}/log/add"
     for size in (1_000, 70_000):
-        answer = loaded.request("POST", path, b"x" * size, headers=PLAIN)
+        answer = adding_server.request("POST", path, b"x" * size, headers=PLAIN)
         assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (
             413,
             "payload-too-large",
         )
 
 
-def test_a_private_log_takes_them_with_a_key_that_may_append(loaded: Server) -> None:
+def test_a_private_log_takes_them_with_a_key_that_may_append(adding_server: Server) -> None:
     path = f"/v1/orgs/{LOAD}"
-    loaded.request("PATCH", path, {"log_public": False}, key=loaded.admin_key)
-    viewer = loaded.create_key(LOAD, "viewer")
-    for key, status in ((None, 401), (viewer, 403), (loaded.admin_key, 200)):
-        assert loaded.request("POST", f"{path}/log/add", b"x", key=key).status == status
+    adding_server.request("PATCH", path, {"log_public": False}, key=adding_server.admin_key)
+    viewer = adding_server.create_key(LOAD, "viewer")
+    for key, status in ((None, 401), (viewer, 403), (adding_server.admin_key, 200)):
+        assert adding_server.request("POST", f"{path}/log/add", b"x", key=key).status == status
 
 
-def test_nothing_is_added_to_other_logs(loaded: Server) -> None:
-    org, key = loaded.create_org()
+def test_nothing_is_added_to_other_logs(adding_server: Server) -> None:
+    org, key = adding_server.create_org()
     body = {"log_public": True}
-    loaded.request("PATCH", f"/v1/orgs/{org}", body, key=key)
+    adding_server.request("PATCH", f"/v1/orgs/{org}", body, key=key)
     for caller in (None, key):
-        assert loaded.request("POST", f"/v1/orgs/{org}/log/add", b"x", key=caller).status == 404
-    assert loaded.request("POST", "/v1/orgs/no-such-org/log/add", b"x").status == 401
+        assert (
+            adding_server.request("POST", f"/v1/orgs/{org}/log/add", b"x", key=caller).status == 404
+        )
+    assert adding_server.request("POST", "/v1/orgs/no-such-org/log/add", b"x").status == 401

@@ -34,7 +34,7 @@ def test_the_route_tables_are_the_application_s() -> None:
     assert written == expected
 
 
-def test_routes_stand_under_their_part() -> None:
+def test_routes_are_listed_in_their_section() -> None:
     for part in PAGE.split("\n### ")[1:]:
         title = part.partition("\n")[0]
         for method, path in re.findall(r"^\| `([A-Z]+) (/\S*)` \|", part, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Appending over HTTP: every form of body, kept byte for byte, and what is refused."""
+"""Appending over HTTP: every form of body is kept byte for byte; bad bodies are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.posting import JSON, MSGPACK, NDJSON, append, head_seq, probl
 from tests.support.raw_http import Line, head
 from tests.support.serving import PeerAnswer, Server
 
-# Bytes that a decoder and an encoder in between would change.
+# Bytes that decoding and encoding again would change.
 EXACT = [
     b'{}',
     b'{"event_type":"a"}',
@@ -39,7 +39,7 @@ def payload_of(server: Server, record: str) -> PeerAnswer:
 
 @pytest.fixture(params=["sealed", "plain"], scope="module")
 def server(request: pytest.FixtureRequest, shared_server: Server) -> Server:
-    """The shared server with an org of one kind, and of the other."""
+    """The shared server with a sealed org, and then with a plain one."""
     shared_server.org, shared_server.admin_key = shared_server.create_org(request.param)
     return shared_server
 
@@ -124,7 +124,7 @@ def test_a_minimal_answer_has_the_bounds_only(server: Server, prefer: str) -> No
     ],
 )
 @pytest.mark.parametrize("content_type", [JSON, NDJSON, MSGPACK])
-def test_one_bad_event_refuses_its_batch_and_is_named(
+def test_a_bad_event_refuses_its_batch_and_is_named(
     server: Server, content_type: str, bad: dict[str, Any], field: str
 ) -> None:
     before = head_seq(server)
@@ -151,7 +151,7 @@ def test_one_bad_event_refuses_its_batch_and_is_named(
     b'{"a":' + b"[" * 100_000, b"[" * 100_000, b"[" * 1_000_000 + b"]" * 1_000_000,
     b'{"actor":"\\u0000"}', b'{"timestamp":""}', b'{"timestamp":"2026-13-01T00:00:00Z"}',
 ])  # fmt: skip
-def test_a_json_body_that_can_t_be_taken_is_refused_whole(server: Server, body: bytes) -> None:
+def test_a_bad_json_body_is_refused_whole(server: Server, body: bytes) -> None:
     before = head_seq(server)
     answer = append(server, body)
     assert (answer.status, problem_of(answer)) == (400, "invalid-event"), answer.body
@@ -162,7 +162,7 @@ def test_a_json_body_that_can_t_be_taken_is_refused_whole(server: Server, body: 
     b"", b"\n \r\n", b"null", b"{}\n[]", b"{}\n{", b"[{},{}]", b'{"a":\n1}', b"{}\xff\n",
     b"{} {}", b'{"a":1,"a":2}\n', b"\x1e{}",
 ])  # fmt: skip
-def test_ndjson_that_can_t_be_taken_is_refused(server: Server, body: bytes) -> None:
+def test_bad_ndjson_is_refused(server: Server, body: bytes) -> None:
     answer = append(server, body, NDJSON)
     assert (answer.status, problem_of(answer)) == (400, "invalid-event"), answer.body
 
@@ -172,12 +172,12 @@ def test_ndjson_that_can_t_be_taken_is_refused(server: Server, body: bytes) -> N
     b"\xdd\x00\x00\x27\x10", b"\xdd\x00\x00\x00\x02\x80", b"\x91\x80\x80", b"\x91\x81\xa1a\xa1\xff",
     b"\x91\xc1", b"\x91" * 100_000, b"\x91\x81\xa1a" + b"\x91" * 200 + b"\xc0",
 ])  # fmt: skip
-def test_messagepack_that_can_t_be_taken_is_refused(server: Server, body: bytes) -> None:
+def test_bad_messagepack_is_refused(server: Server, body: bytes) -> None:
     answer = append(server, body, MSGPACK)
     assert (answer.status, problem_of(answer)) == (400, "invalid-event"), answer.body
 
 
-def test_deep_but_not_too_deep_is_kept(server: Server) -> None:
+def test_nesting_within_the_bound_is_kept(server: Server) -> None:
     body = b'{"a":' * 128 + b"1" + b"}" * 128
     record = append(server, body).json()["record_id"]
     assert payload_of(server, record).body == body
@@ -248,7 +248,7 @@ almost_json = st.builds(
     ),
     content_type=st.sampled_from([JSON, NDJSON, MSGPACK]),
 )
-def test_any_body_is_taken_whole_or_refused_as_a_problem(
+def test_any_body_is_accepted_whole_or_refused_as_a_problem(
     server: Server, body: bytes, content_type: str
 ) -> None:
     before = head_seq(server)

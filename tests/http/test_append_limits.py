@@ -1,4 +1,4 @@
-"""How much one append may bring, and what happens beyond it."""
+"""The limits of one append, and the refusals beyond them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def many(count: int, content_type: str) -> bytes:
 
 
 @pytest.mark.parametrize("content_type", [JSON, NDJSON, MSGPACK])
-def test_ten_thousand_events_and_no_more(server: Server, content_type: str) -> None:
+def test_an_append_has_at_most_ten_thousand_events(server: Server, content_type: str) -> None:
     before = head_seq(server)
     full = append(server, many(MAX_EVENTS, content_type), content_type, prefer="return=minimal")
     assert (full.status, full.json()["count"]) == (201, MAX_EVENTS)
@@ -44,7 +44,7 @@ def test_a_full_batch_is_answered_in_full(server: Server) -> None:
     assert answer["head"]["seq"] == seqs[-1]
 
 
-def test_a_payload_of_a_mebibyte_and_no_more(server: Server) -> None:
+def test_a_payload_has_at_most_a_mebibyte(server: Server) -> None:
     largest = b'{"x":"' + b"y" * (MAX_PAYLOAD - 8) + b'"}'
     assert len(largest) == MAX_PAYLOAD
     assert append(server, largest).status == 201
@@ -52,7 +52,7 @@ def test_a_payload_of_a_mebibyte_and_no_more(server: Server) -> None:
     assert (over.status, problem_of(over), over.json()["index"]) == (413, "payload-too-large", 1)
 
 
-def test_a_body_of_sixteen_mebibytes_and_no_more(server: Server) -> None:
+def test_a_body_has_at_most_sixteen_mebibytes(server: Server) -> None:
     event = b'{"x":"' + b"y" * (MAX_PAYLOAD - 10) + b'"},'
     body = b"[" + event * 15 + event[:-1] + b"]"
     assert append(server, body + b" " * (MAX_BODY - len(body))).status == 201
@@ -71,7 +71,7 @@ def test_an_announced_body_over_the_limit_is_not_waited_for(server: Server) -> N
     assert (answer.status, problem_of(answer)) == (413, "payload-too-large")
 
 
-def test_a_chunked_body_is_taken_and_bounded_too(server: Server) -> None:
+def test_a_chunked_body_is_accepted_and_bounded_too(server: Server) -> None:
     path = f"/v1/orgs/{server.org}/entries"
     chunked = head("POST", path, server.admin_key, transfer_encoding="chunked", connection="close")
     with Line(server) as line:
@@ -86,7 +86,7 @@ def test_a_chunked_body_is_taken_and_bounded_too(server: Server) -> None:
                 line.send(piece)
             line.send(b"0\r\n\r\n")
         except ConnectionError:
-            pass  # the server may stop listening as soon as it has seen too much
+            pass  # the server may close as soon as the body exceeds the limit
         else:
             answer = line.answer()
             assert (answer.status, problem_of(answer)) == (413, "payload-too-large")

@@ -1,4 +1,4 @@
-"""Bundles that can't be finished: told as a problem, or broken off; never half a file that looks whole."""
+"""A bundle that can't be finished is a problem answer or an aborted one, never a truncated success."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
-def whole(shared_server: Server) -> Office:
+def intact_office(shared_server: Server) -> Office:
     return office(shared_server, count=COUNT)
 
 
@@ -80,7 +80,7 @@ def test_a_server_killed_in_the_middle_leaves_no_file(
             failures.append(error)
 
     with LedgerClient(server.url, key, org, attempts=2, timeout=10) as ledger:
-        # More than sockets hold: the server waits in the middle.
+        # More than the socket buffers hold: the server waits in the middle of the answer.
         ledger.append_many({"n": number, "text": "x" * 8_000} for number in range(2_000))
         while ledger.proof(ledger.append({}).record_id).checkpoint.size < 2_000:
             time.sleep(0.1)
@@ -104,7 +104,7 @@ def request_of(here: Office) -> bytes:
 
 
 def begun(here: Office) -> socket.socket:
-    """A connection on which a bundle has begun to arrive, of which nothing more is read."""
+    """A connection on which a bundle has begun to arrive; the rest is not read."""
     address = urlsplit(here.server.url)
     assert address.hostname is not None
     connection = socket.socket()
@@ -127,20 +127,20 @@ def wait_until_none_is_built(here: Office) -> None:
         time.sleep(0.01)
 
 
-def test_a_caller_that_goes_away_frees_its_place(whole: Office) -> None:
-    connection = begun(whole)
-    assert building(whole)
+def test_a_caller_that_disconnects_frees_its_place(intact_office: Office) -> None:
+    connection = begun(intact_office)
+    assert building(intact_office)
     connection.close()
-    wait_until_none_is_built(whole)
+    wait_until_none_is_built(intact_office)
 
 
-def test_a_caller_that_reads_nothing_is_given_up(
-    whole: Office, monkeypatch: pytest.MonkeyPatch
+def test_a_caller_that_reads_nothing_is_disconnected(
+    intact_office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streamed_response, "STALL_S", 0.3)
-    with begun(whole) as connection:
-        assert building(whole)
-        wait_until_none_is_built(whole)
+    with begun(intact_office) as connection:
+        assert building(intact_office)
+        wait_until_none_is_built(intact_office)
         connection.settimeout(PATIENCE_S)
         received = b""
         while piece := connection.recv(1 << 16):
@@ -148,7 +148,7 @@ def test_a_caller_that_reads_nothing_is_given_up(
     assert not received.endswith(b"0\r\n\r\n"), "an answer that was given up looks whole"
 
 
-def test_other_orgs_find_a_place_beside_one_that_takes_all_it_may(
+def test_other_orgs_get_places_beside_an_org_at_its_limit(
     start_servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start_servers(bundles_at_once=2)
@@ -174,7 +174,7 @@ def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -
     assert b"PK" not in refused.body
 
 
-def test_signing_that_stopped_is_told_at_once(shared_server: Server) -> None:
+def test_stopped_signing_is_reported_at_once(shared_server: Server) -> None:
     here = office(shared_server, count=5)
     here.append([event(5)])
     here.trees.execute(

@@ -1,4 +1,4 @@
-"""Evidence bundles over HTTP: each verified offline, with nothing but the log's pinned keys."""
+"""Evidence bundles over HTTP, each verified offline with only the log's pinned keys."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_records_come_in_the_trail_s_order_and_once(sealed: Office) -> None:
     assert bundle.manifest["request"]["record_ids"] == asked
 
 
-def test_a_filter_finds_all_that_match(sealed: Office) -> None:
+def test_a_filter_selects_all_matching_entries(sealed: Office) -> None:
     bundle = sealed.bundle(filter={"subject": BOB, "event_type": "case.1"})
     verified(bundle, *ANCHORED)
     assert bundle.seqs() == [n for n in range(COUNT) if n % 3 == 1 and n % 2 == 1]
@@ -85,7 +85,7 @@ def test_a_filter_finds_all_that_match(sealed: Office) -> None:
     assert BOB.encode() not in bundle.bytes
 
 
-def test_what_is_left_out_is_not_there(sealed: Office) -> None:
+def test_omitted_parts_are_not_in_the_bundle(sealed: Office) -> None:
     bare = sealed.bundle(
         from_seq=3,
         to_seq=9,
@@ -120,7 +120,7 @@ def test_disclosing_one_record_opens_exactly_that_one(sealed: Office) -> None:
     seal = leaves[4].payload.seal
     assert seal is not None
     assert json.loads(opened(sealed, lines[4], seal)) == event(4)
-    # The same person's other records stay closed to the key that was given.
+    # The disclosed key does not open the same person's other records.
     for seq in (1, 7, 10):
         assert leaves[seq].payload.seal == seal
         with pytest.raises(SealingError):
@@ -159,7 +159,7 @@ def test_a_disclosure_is_an_entry_of_the_trail(sealed: Office) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_every_entry_that_leaves_is_on_record_before_the_first_byte(
+def test_every_disclosed_entry_is_recorded_before_the_first_byte(
     sealed: Office, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     monkeypatch.setattr(disclosures, "RUNS_MAX", 100)
@@ -170,12 +170,12 @@ def test_every_entry_that_leaves_is_on_record_before_the_first_byte(
     asked = {"record_ids": records} if whole else {"from_seq": 0, "to_seq": 502}
     sealed.bundle(**asked, disclose={"records": "all" if whole else records, "fields": ["payload"]})
     page = sealed.server.request("GET", f"{path}/entries?limit=10", key=sealed.key).json()
-    told = [entry["payload"] for entry in reversed(page["entries"]) if entry["seq"] > head]
-    assert {part["event_type"] for part in told} == {"quire.bundle_disclosed"}
-    assert [(part["part"], part["parts"]) for part in told] == [(1, 3), (2, 3), (3, 3)]
-    named = [n for part in told for first, last in part["runs"] for n in range(first, last + 1)]
+    recorded = [entry["payload"] for entry in reversed(page["entries"]) if entry["seq"] > head]
+    assert {part["event_type"] for part in recorded} == {"quire.bundle_disclosed"}
+    assert [(part["part"], part["parts"]) for part in recorded] == [(1, 3), (2, 3), (3, 3)]
+    named = [n for part in recorded for first, last in part["runs"] for n in range(first, last + 1)]
     assert named == chosen
-    assert sum(part["count"] for part in told) == len(chosen)
+    assert sum(part["count"] for part in recorded) == len(chosen)
 
 
 def test_an_erased_subject_is_included_and_still_proves_its_place(shared_server: Server) -> None:
@@ -257,7 +257,7 @@ def test_a_viewer_gets_bundles_and_discloses_nothing(sealed: Office) -> None:
         ({"form_seq": 0}, 400),
     ],
 )
-def test_what_can_t_be_a_bundle_is_refused(sealed: Office, asked: Any, status: int) -> None:
+def test_an_invalid_bundle_request_is_refused(sealed: Office, asked: Any, status: int) -> None:
     answer = sealed.ask(**asked)
     assert answer.status == status, answer.body
     assert answer.headers["content-type"] == "application/problem+json"
@@ -273,7 +273,7 @@ def test_entries_that_are_not_anchored_are_waited_for(
 ) -> None:
     here = office(shared_server, count=2)
     here.append([event(2)])
-    monkeypatch.setattr(bundles, "POLL_INTERVAL_S", 10**6)  # the wait is over at once
+    monkeypatch.setattr(bundles, "POLL_INTERVAL_S", 10**6)  # the wait ends at once
     answer = here.ask(from_seq=0, to_seq=2)
     assert (answer.status, answer.headers["retry-after"]) == (409, "1")
     assert answer.json()["type"].endswith("/not-yet-signed")

@@ -1,4 +1,4 @@
-"""Hostile and broken connections: the server goes on, and nothing is half written."""
+"""Hostile and broken connections: the server goes on, and no batch is half written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT_S = 0.3
 
 @pytest.fixture(autouse=True)
 def server(shared_server: Server) -> Iterator[Server]:
-    """The shared server with a plain org of its own; it still serves after each test."""
+    """The shared server with a plain org of its own; checks after the test that it still serves."""
     shared_server.org, shared_server.admin_key = shared_server.create_org("plain")
     yield shared_server
     assert shared_server.request("GET", "/readyz").status == 200
@@ -43,9 +43,7 @@ def post(server: Server, length: int, **headers: str) -> bytes:
     )
 
 
-def test_a_body_that_does_not_come_is_given_up(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_body_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.services is not None
     monkeypatch.setattr(server.services.part(body_reads), "limit_s", SHORT_S)
     with Line(server) as line:
@@ -55,9 +53,7 @@ def test_a_body_that_does_not_come_is_given_up(
     assert count(server) == 0
 
 
-def test_a_head_that_does_not_come_is_given_up(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_head_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedProtocol, "head_timeout_s", 1.0)
     started = time.monotonic()
     with Line(server) as silent, Line(server) as slow, Line(server) as kept:
@@ -85,7 +81,7 @@ def test_a_connection_between_requests_is_kept(
     b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"x-many: 1\r\n" * 1_000 + b"x-big: ",
     b"GET /",
 ])  # fmt: skip
-def test_a_head_without_end_is_refused(server: Server, beginning: bytes) -> None:
+def test_an_endless_head_is_refused(server: Server, beginning: bytes) -> None:
     with Line(server) as line:
         line.send(beginning)
         received = flood(line)
@@ -93,7 +89,7 @@ def test_a_head_without_end_is_refused(server: Server, beginning: bytes) -> None
         assert parse(received).status == 431
 
 
-def test_trailers_without_end_are_refused(server: Server) -> None:
+def test_endless_trailers_are_refused(server: Server) -> None:
     with Line(server) as line:
         line.send(
             head("POST", entries_path(server), server.admin_key, transfer_encoding="chunked")
@@ -104,7 +100,7 @@ def test_trailers_without_end_are_refused(server: Server) -> None:
 
 
 def flood(line: Line) -> bytes:
-    """Send letters until the server has had enough; returns what it said."""
+    """Send letters until the server closes; returns its answer."""
     piece = b"a" * MAX_HEAD_BYTES
     for _ in range(1_000):
         try:
@@ -114,7 +110,7 @@ def flood(line: Line) -> bytes:
     pytest.fail("64 MB of a head were taken")
 
 
-def test_a_large_but_bounded_head_is_taken(server: Server) -> None:
+def test_a_large_head_within_the_bound_is_accepted(server: Server) -> None:
     with Line(server) as line:
         line.send(head("GET", "/livez", x_big="a" * 30_000, connection="close"))
         assert line.answer().status == 200
@@ -130,7 +126,7 @@ def test_a_large_but_bounded_head_is_taken(server: Server) -> None:
     b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"GET / HTTP/1.1\r\nx: a\x00b\r\n\r\n",
     b"CONNECT quire.dev:443 HTTP/1.1\r\nhost: quire.dev\r\n\r\n",
 ])  # fmt: skip
-def test_what_is_not_http_is_refused_as_a_problem(server: Server, garbage: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_as_a_problem(server: Server, garbage: bytes) -> None:
     with Line(server) as line:
         line.send(garbage)
         answer = line.answer()
@@ -157,13 +153,13 @@ def test_pipelined_requests_are_answered_in_their_order(server: Server) -> None:
     )
 
 
-def test_a_client_that_leaves_before_its_body_is_whole_leaves_nothing(server: Server) -> None:
+def test_a_disconnect_before_the_end_of_the_body_appends_nothing(server: Server) -> None:
     body = b"[" + b",".join([b"{}"] * 1_000) + b"]"
     for sent in (0, 1, 100, len(body) - 1):
         with Line(server) as line:
             line.send(post(server, len(body)) + body[:sent])
     for sent in (1, 1_000):
-        with Line(server) as line:  # half closed: nothing more will come, but it listens
+        with Line(server) as line:  # half closed: the client sends no more, but still reads
             line.send(post(server, len(body)) + body[:sent])
             line.socket.shutdown(socket.SHUT_WR)
             line.read()
@@ -172,7 +168,7 @@ def test_a_client_that_leaves_before_its_body_is_whole_leaves_nothing(server: Se
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.002, 0.01, 0.05])
-def test_a_client_that_leaves_leaves_a_whole_batch_or_none(server: Server, wait_s: float) -> None:
+def test_a_disconnect_leaves_a_whole_batch_or_none(server: Server, wait_s: float) -> None:
     body = b"[" + b",".join([b"{}"] * 5_000) + b"]"
     with Line(server) as line:
         line.send(post(server, len(body)) + body)
@@ -183,7 +179,7 @@ def test_a_client_that_leaves_leaves_a_whole_batch_or_none(server: Server, wait_
     assert count(server) in {0, 5_000}
 
 
-def test_appends_go_on_beside_five_hundred_idle_connections(server: Server) -> None:
+def test_appends_work_beside_five_hundred_idle_connections(server: Server) -> None:
     with ExitStack() as stack:
         for number in range(500):
             line = stack.enter_context(Line(server))
@@ -196,7 +192,7 @@ def test_appends_go_on_beside_five_hundred_idle_connections(server: Server) -> N
 
 
 def settled(server: Server) -> None:
-    """Wait until no request is under way and the trail has stopped growing."""
+    """Wait until no request is in progress and the trail has stopped growing."""
     assert server._server is not None
     deadline = time.monotonic() + 20
     while server._server.server_state.tasks:

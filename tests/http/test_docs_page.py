@@ -1,4 +1,4 @@
-"""The documentation page: everything it needs comes from the server itself."""
+"""The documentation page loads everything from the server itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_asset_of_the_page_is_served_here(shared_server: Server, page: str
             assert not [name for name in loaded if b"//" in name or not name.startswith(b"#")]
 
 
-def test_the_page_may_load_and_reach_nothing_else(shared_server: Server) -> None:
+def test_the_page_s_policy_forbids_all_other_connections(shared_server: Server) -> None:
     policy = shared_server.request("GET", "/docs").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert all("http" not in source for source in policy.split())

@@ -1,4 +1,4 @@
-"""The commands of the README and of the API's page, run as they stand."""
+"""Runs the commands of the README and of docs/api.md unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ADDRESS = "http://127.0.0.1:8080"
 
 
 def commands(page: str) -> str:
-    """All shell blocks of a page that call curl, as one script."""
+    """The shell blocks of a page that call curl, joined into one script."""
     blocks = re.findall(r"^```sh\n(.+?)^```", page, re.MULTILINE | re.DOTALL)
     return "\n".join(block for block in blocks if "curl" in block)
 
@@ -36,7 +36,7 @@ def demo_key(shared_server: Server) -> str:
 
 
 def run(script: str, server: Server, key: str, place: Path) -> list[dict[str, object]]:
-    """Run a script where `make serve` ran; the JSON documents that it prints."""
+    """Run a script in the folder of `make serve`; returns the JSON documents that it prints."""
     (place / ".quire").mkdir()
     (place / ".quire" / DEMO_KEY).write_text(key + "\n")
     environment = {"PATH": os.environ["PATH"], "QUIRE_URL": server.url, "QUIRE_API_KEY": key}
@@ -63,22 +63,16 @@ def run(script: str, server: Server, key: str, place: Path) -> list[dict[str, ob
     return printed
 
 
-def test_the_readme_appends_and_verifies(
-    shared_server: Server, demo_key: str, tmp_path: Path
-) -> None:
+def test_the_readme_appends(shared_server: Server, demo_key: str, tmp_path: Path) -> None:
     assert ADDRESS in README
-    appended, verified = run(commands(README), shared_server, demo_key, tmp_path)
+    (appended,) = run(commands(README), shared_server, demo_key, tmp_path)
     assert {"record_id", "seq", "entry_hash"} <= appended.keys()
-    result = verified["result"]
-    assert isinstance(result, dict)
-    assert result["valid"] is True
-    assert result["total_entries"] == int(str(appended["seq"])) + 1
 
 
 def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_path: Path) -> None:
     path = f"/v1/orgs/{DEMO_ORG}/entries"
     assert shared_server.request("POST", path, {}, key=demo_key).status == 201
-    trees = SignedTrees(shared_server)  # what the signer does within seconds
+    trees = SignedTrees(shared_server)  # done by the signer within seconds
     trees.sign()
     trees.anchor()
     appended, found, erased = run(commands(API), shared_server, demo_key, tmp_path)
@@ -90,7 +84,7 @@ def test_the_api_page_s_examples_run(shared_server: Server, demo_key: str, tmp_p
     assert entries[0]["actor"] == "ada"
 
 
-def test_the_readme_names_what_exists() -> None:
+def test_the_files_named_by_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
     assert {"serve", "test"} <= named <= targets

@@ -1,4 +1,4 @@
-"""Entry bundles that are large, and more readers of them than a server takes."""
+"""Large entry bundles, and more concurrent readers than a server admits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_S = 20
 
 @contextmanager
 def entries_locked(database: Database) -> Iterator[None]:
-    """Hold the table of entries as a migration would: who reads it waits."""
+    """Lock the table of entries, as a migration does: readers wait while the block runs."""
     locked, release = threading.Event(), threading.Event()
 
     async def hold() -> None:
@@ -46,7 +46,7 @@ def entries_locked(database: Database) -> Iterator[None]:
 
 
 class Leaves(list[bytes]):
-    """Leaves that remember on which threads they were gone through to be packed."""
+    """Leaves that record the threads that iterate over them to pack them."""
 
     def __init__(self, *leaves: bytes) -> None:
         super().__init__(leaves)
@@ -86,23 +86,23 @@ async def test_few_bundles_are_read_at_once_and_few_more_wait(
         return None if first else [b"leaf"]
 
     bundles = EntryBundles(read)
-    asked = [asyncio.create_task(bundles.read(1, WHOLE, gzipped=False)) for _ in range(6)]
+    reads = [asyncio.create_task(bundles.read(1, WHOLE, gzipped=False)) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as mine:
         await bundles.read(1, WHOLE, gzipped=False)
     assert (mine.value.everyone, mine.value.retry_after) == (False, 1)
-    asked += [asyncio.create_task(bundles.read(2, WHOLE, gzipped=False)) for _ in range(6)]
+    reads += [asyncio.create_task(bundles.read(2, WHOLE, gzipped=False)) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as all_of_them:
         await bundles.read(3, WHOLE, gzipped=False)
     assert all_of_them.value.everyone
     assert reading == AT_ONCE
-    asked.pop().cancel()
+    reads.pop().cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    asked += [asyncio.create_task(bundles.read(3, EntryTile(1), gzipped=False))]
+    reads += [asyncio.create_task(bundles.read(3, EntryTile(1), gzipped=False))]
     release.set()
-    assert await asyncio.gather(*asked) == [b"\x00\x04leaf"] * 11 + [None]
+    assert await asyncio.gather(*reads) == [b"\x00\x04leaf"] * 11 + [None]
     assert await bundles.read(1, WHOLE, gzipped=False) is not None
 
 
@@ -127,7 +127,7 @@ def test_a_large_bundle_is_served_whole(shared_server: Server) -> None:
     assert gzip.decompress(packed.body) == plain.body
 
 
-def test_readers_beyond_what_a_server_takes_are_told_to_come_back(
+def test_readers_beyond_the_limit_are_asked_to_retry(
     shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = shared_server
@@ -147,6 +147,6 @@ def test_readers_beyond_what_a_server_takes_are_told_to_come_back(
         refused = next(as_completed(answers, PATIENCE_S)).result()
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
         tile = server.request("GET", f"{path}/log/tile/0/000.p/1", key=key)
-        assert tile.status == 200  # everything else goes on
+        assert tile.status == 200  # all other requests go on
     assert sorted(one.result().status for one in answers) == [200, 200, 429]
     assert read().status == 200

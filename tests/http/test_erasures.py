@@ -1,4 +1,4 @@
-"""Erasing the person who was named, or nobody: directly, and through a proxy that rewrites paths."""
+"""An erasure erases the named person or no one, directly and through a proxy that rewrites paths."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SAFE = ["bob", "ada@example.com", "user:123", "a.b-c_d~e", "k=v", "1,2", "..a..b
 
 
 class ImportedTrail:
-    """A sealing org in which every name of a pair has an entry of its own."""
+    """A sealing org in which each name of a pair is the subject of one entry."""
 
     def __init__(self, server: Server, *names: str) -> None:
         self.server = server
@@ -76,13 +76,13 @@ class ImportedTrail:
         self.names = names
 
     def erased(self) -> set[str]:
-        """The names whose entries can't be opened any more."""
+        """The names whose entries can no longer be opened."""
         path = f"/v1/orgs/{self.org}/entries?order=asc"
         entries = self.server.request("GET", path, key=self.key).json()["entries"]
         return {name for name, entry in zip(self.names, entries, strict=False) if entry["erased"]}
 
     def delete(self, url: str, path: str) -> tuple[int, dict[str, Any]]:
-        """DELETE with a path that no library here touches."""
+        """Send a DELETE with exactly this path, which no library normalises."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
@@ -100,8 +100,8 @@ class ImportedTrail:
 
 
 @pytest.fixture(scope="module")
-def proxied(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server's address behind nginx with a path prefix, as its documentation shows it."""
+def proxied_url(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server's URL behind nginx with a path prefix, as documented."""
     locations = f"location /audit/ {{ proxy_pass {shared_server.url}/; }}"
     with nginx(tmp_path_factory.mktemp("nginx"), locations) as url:
         yield f"{url}/audit"
@@ -110,19 +110,21 @@ def proxied(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("named", [0, 1])
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: ascii(pair[0][:12]))
 def test_the_client_erases_the_person_it_names_through_a_proxy(
-    shared_server: Server, proxied: str, pair: tuple[str, str], named: int
+    shared_server: Server, proxied_url: str, pair: tuple[str, str], named: int
 ) -> None:
     trail, name = ImportedTrail(shared_server, *pair), pair[named]
-    with LedgerClient(proxied, trail.key) as ledger:
+    with LedgerClient(proxied_url, trail.key) as ledger:
         erasure = ledger.erase_subject(name)
     assert (erasure.subject, trail.erased()) == (name, {name})
 
 
-def test_the_asyncio_client_does_so_too(shared_server: Server, proxied: str) -> None:
+def test_the_asyncio_client_erases_the_person_it_names_too(
+    shared_server: Server, proxied_url: str
+) -> None:
     trail = ImportedTrail(shared_server, *PAIRS[0])
 
     async def erase() -> str:
-        async with AsyncLedgerClient(proxied, trail.key) as ledger:
+        async with AsyncLedgerClient(proxied_url, trail.key) as ledger:
             return (await ledger.erase_subject(PAIRS[0][0])).subject
 
     assert asyncio.run(erase()) == PAIRS[0][0]
@@ -131,10 +133,10 @@ def test_the_asyncio_client_does_so_too(shared_server: Server, proxied: str) -> 
 
 @pytest.mark.parametrize("name", ["team/../carol", "https://idp.example/u//7", "-- x", "..", "ü b"])
 def test_the_command_erases_the_person_it_names_through_a_proxy(
-    shared_server: Server, proxied: str, name: str
+    shared_server: Server, proxied_url: str, name: str
 ) -> None:
     trail = ImportedTrail(shared_server, name, "carol")
-    settings = {"QUIRE_URL": proxied, "QUIRE_API_KEY": trail.key}
+    settings = {"QUIRE_URL": proxied_url, "QUIRE_API_KEY": trail.key}
     done = run("subjects", "erase", "--yes", "--json", "--", trail.org, name, settings=settings)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["subject"] == name
@@ -144,13 +146,13 @@ def test_the_command_erases_the_person_it_names_through_a_proxy(
 @pytest.mark.parametrize("way", ["direct", "proxied"])
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
 def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
-    shared_server: Server, proxied: str, name: str, way: str
+    shared_server: Server, proxied_url: str, name: str, way: str
 ) -> None:
     names = [n for n in (name, "bob") if n.isprintable() or n == "\u202ebob"]
     trail = ImportedTrail(shared_server, *names)
-    url = shared_server.url if way == "direct" else proxied
+    url = shared_server.url if way == "direct" else proxied_url
     status, problem = trail.delete(url, f"subjects/{quote(name, safe='')}")
-    assert status in {400, 404, 405}  # a proxy may have made another route of it
+    assert status in {400, 404, 405}  # a proxy may have changed it into another route
     assert not trail.erased()
     if way == "direct" and name.strip("/."):
         assert status == 400
@@ -179,7 +181,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
         "subjects/bob?subject=ann",
     ],
 )
-def test_a_path_that_says_more_than_a_name_erases_nobody(shared_server: Server, path: str) -> None:
+def test_a_path_beyond_a_name_erases_no_one(shared_server: Server, path: str) -> None:
     trail = ImportedTrail(shared_server, "bob")
     status, problem = trail.delete(shared_server.url, path)
     assert status in {400, 404}, problem
@@ -188,13 +190,13 @@ def test_a_path_that_says_more_than_a_name_erases_nobody(shared_server: Server, 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
-    shared_server: Server, proxied: str, name: str
+    shared_server: Server, proxied_url: str, name: str
 ) -> None:
     for url, encoded in (
         (shared_server.url, name),
         (shared_server.url, quote(name, safe="")),
-        (proxied, name),
-        (proxied, quote(name, safe="")),
+        (proxied_url, name),
+        (proxied_url, quote(name, safe="")),
     ):
         trail = ImportedTrail(shared_server, name, f"{name}x")
         status, body = trail.delete(url, f"subjects/{encoded}")
@@ -222,14 +224,14 @@ def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
         b"subject=bob",
     ],
 )
-def test_a_body_that_is_not_one_name_erases_nobody(shared_server: Server, body: bytes) -> None:
+def test_a_body_without_exactly_one_name_erases_no_one(shared_server: Server, body: bytes) -> None:
     trail = ImportedTrail(shared_server, "bob")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, body, key=trail.key)
     assert (answer.status, trail.erased()) == (400, set())
 
 
-def test_the_answer_says_who_was_erased_and_where_that_is_recorded(shared_server: Server) -> None:
+def test_the_answer_names_the_erased_person_and_the_entry(shared_server: Server) -> None:
     trail = ImportedTrail(shared_server, "bob", "ann")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, {"subject": "bob"}, key=trail.key)
@@ -276,10 +278,10 @@ def test_a_revocation_with_an_unknown_query_revokes_nothing(shared_server: Serve
 
 
 def test_a_key_id_can_not_lead_to_a_person_through_a_proxy(
-    shared_server: Server, proxied: str, tmp_path: Path
+    shared_server: Server, proxied_url: str, tmp_path: Path
 ) -> None:
     trail = ImportedTrail(shared_server, "carol")
-    settings = {"QUIRE_URL": proxied, "QUIRE_API_KEY": trail.key}
+    settings = {"QUIRE_URL": proxied_url, "QUIRE_API_KEY": trail.key}
     done = run("keys", "revoke", trail.org, "../subjects/carol", settings=settings, cwd=tmp_path)
     assert done.returncode == 2
     assert not trail.erased()

@@ -1,4 +1,4 @@
-"""Route × role × own, foreign and unknown org × keys with a fault, generated from the application."""
+"""Route × role × own, foreign and unknown org × faulty keys, generated from the application."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_a_faulty_key_opens_nothing(matrix: Matrix, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in KEYED if case.of_org], ids=str)
-def test_an_org_of_others_is_answered_like_none(matrix: Matrix, case: Case) -> None:
+def test_another_s_org_is_answered_like_a_missing_one(matrix: Matrix, case: Case) -> None:
     others_look_like_none(matrix, case)
 
 
-def test_the_key_is_asked_for_before_parameters_are_looked_at(matrix: Matrix) -> None:
+def test_the_key_is_checked_before_the_parameters(matrix: Matrix) -> None:
     path = f"/v1/orgs/{matrix.org}/entries?limit=none"
     assert matrix.server.request("GET", path).status == 401
     assert matrix.server.request("GET", path, key=matrix.own["viewer"]).status == 400  # type: ignore[index]
@@ -58,12 +58,12 @@ def test_the_key_is_asked_for_before_parameters_are_looked_at(matrix: Matrix) ->
 
 @get("/silent")
 async def silent() -> None:
-    """A route that says nothing of who may call it."""
+    """A route without a right."""
 
 
 @get("/v1/orgs/{org:str}/lax", opt=any_key())
 async def lax(org: OrgSlug) -> None:
-    """A route of an org that asks for no right there."""
+    """A route of an org that requires no right in the org."""
 
 
 @get("/v1/orgs/{slug:str}/misnamed", opt=asks(May.READ))
@@ -73,22 +73,22 @@ async def misnamed(slug: OrgSlug) -> None:
 
 @get("/both", opt={"promise": RouteContract(right=May.READ, open=True)})
 async def both() -> None:
-    """A route that contradicts itself."""
+    """A route with a contradictory contract."""
 
 
 @post("/unclear", opt=asks(May.READ))
 async def unclear() -> None:
-    """A route that may write or not."""
+    """A route that does not say whether it writes."""
 
 
 @get("/writing", opt=asks(May.READ, writes=True))
 async def writing() -> None:
-    """A route that writes when it is read."""
+    """A GET route that writes."""
 
 
 @get("/odd", opt={"promise": "read"})
 async def odd() -> None:
-    """A route whose promise is none."""
+    """A route with an object of another type as its contract."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Heads of requests that can be read in several ways are refused, on every route."""
+"""Request heads that can be parsed in several ways are refused on every route."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def server(shared_server: Server) -> Server:
 
 
 @pytest.fixture(autouse=True)
-def no_harm(server: Server) -> Iterator[None]:
-    """Nothing is appended by a refused request, and none fails inside."""
+def nothing_appended(server: Server) -> Iterator[None]:
+    """Check that the refused requests of a test append nothing and cause no internal error."""
     before = count(server)
     yield
     assert count(server) == before
@@ -33,7 +33,7 @@ def count(server: Server) -> int:
 
 
 def answered(server: Server, request: bytes) -> PeerAnswer:
-    """The answer of a request by hand; the connection must end with it."""
+    """Send raw bytes; returns the answer, after which the connection must close."""
     with Line(server) as line:
         line.send(request)
         return line.answer()
@@ -72,7 +72,7 @@ def test_a_transfer_coding_other_than_chunked_is_refused(
     assert status in ({400, 501} if version == "1.1" else {400})
 
 
-def test_a_transfer_coding_that_is_not_known_is_named(server: Server) -> None:
+def test_an_unknown_transfer_coding_is_named(server: Server) -> None:
     answer = answered(server, append(server, "transfer-encoding: gzip, chunked\r\n", CHUNKED))
     assert problem_of(answer) == (501, "not-implemented")
     assert "gzip, chunked" in answer.json()["detail"]
@@ -110,7 +110,7 @@ def test_a_request_has_one_host(server: Server, route: str, host: str | None) ->
 @pytest.mark.parametrize(
     "host", ["", "a", "a.b:80", "[::1]:8080", "xn--e1afmkfd", "127.0.0.1", "a_b"]
 )
-def test_usual_hosts_are_taken(server: Server, host: str) -> None:
+def test_usual_hosts_are_accepted(server: Server, host: str) -> None:
     request = f"GET /livez HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
     assert answered(server, request.encode()).status == 200
 
@@ -118,7 +118,7 @@ def test_usual_hosts_are_taken(server: Server, host: str) -> None:
 @pytest.mark.parametrize("request_line", [
     b"GET http://test/livez HTTP/1.1", b"GET HTTP://other:80/livez?x=1 HTTP/1.1", b"OPTIONS http://test/livez HTTP/1.1",
 ])  # fmt: skip
-def test_the_absolute_form_is_taken(server: Server, request_line: bytes) -> None:
+def test_the_absolute_form_is_accepted(server: Server, request_line: bytes) -> None:
     answer = answered(server, request_line + b"\r\nhost: test\r\nconnection: close\r\n\r\n")
     assert answer.status in {200, 204}
 
@@ -150,7 +150,7 @@ def test_a_target_that_can_be_read_in_two_ways_is_refused(server: Server, target
     b"GET /livez HTTP/1.1\r\nhost: x\r\n: b\r\n\r\n", b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: \x00\r\n\r\n",
     b"GET /livez HTTP/1.2\r\nhost: x\r\n\r\n", b"GET /livez http/1.1\r\nhost: x\r\n\r\n", b"GET /livez HTTP/1.1 \r\nhost: x\r\n\r\n",
 ])  # fmt: skip
-def test_lines_that_others_end_elsewhere_are_refused(server: Server, request_bytes: bytes) -> None:
+def test_ambiguous_line_endings_are_refused(server: Server, request_bytes: bytes) -> None:
     answer = answered(server, request_bytes)
     assert problem_of(answer) == (400, "invalid-request")
     assert answer.json()["detail"].startswith("this is not an HTTP/1.1 request: ")
@@ -168,7 +168,7 @@ def test_other_versions_of_http_are_not_supported(server: Server, line: bytes) -
     "+2\r\n{}\r\n0\r\n\r\n", "0x2\r\n{}\r\n0\r\n\r\n", "2\n{}\n0\n\n", "2 \r\n{}\r\n0\r\n\r\n", " 2\r\n{}\r\n0\r\n\r\n",
     "-1\r\n{}\r\n0\r\n\r\n", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n", "2\r\n{}x\r\n0\r\n\r\n", "2\r\n{}0\r\n\r\n",
 ])  # fmt: skip
-def test_chunks_that_are_not_in_their_form_append_nothing(server: Server, chunks: str) -> None:
+def test_malformed_chunks_append_nothing(server: Server, chunks: str) -> None:
     request = append(server, "transfer-encoding: chunked\r\n", chunks)
     assert problem_of(answered(server, request)) == (400, "invalid-request")
 
@@ -191,7 +191,7 @@ HEADERS_ONCE = [
 
 @pytest.mark.parametrize("name", HEADERS_ONCE)
 @pytest.mark.parametrize("same", [True, False])
-def test_a_header_of_which_one_counts_stands_once(server: Server, name: str, same: bool) -> None:
+def test_a_duplicate_of_a_single_header_is_refused(server: Server, name: str, same: bool) -> None:
     headers = f"{name}: a\r\n{name.title()}: {'a' if same else 'b'}\r\ncontent-length: 2\r\n"
     if name == "x-api-key":
         headers = f"x-api-key: {server.admin_key if same else 'b'}\r\ncontent-length: 2\r\n"
@@ -200,7 +200,7 @@ def test_a_header_of_which_one_counts_stands_once(server: Server, name: str, sam
     assert name in answer.json()["detail"]
 
 
-def test_two_keys_in_two_headers_must_be_one(server: Server) -> None:
+def test_two_key_headers_must_agree(server: Server) -> None:
     viewer = server.create_key(server.org, "viewer")
     path = f"/v1/orgs/{server.org}/head"
     for bearer, status in ((server.admin_key, 200), (viewer, 400)):
@@ -208,7 +208,7 @@ def test_two_keys_in_two_headers_must_be_one(server: Server) -> None:
             "GET", path, key=server.admin_key, headers={"authorization": f"Bearer {bearer}"}
         )
         assert answer.status == status
-    basic = {"authorization": "Basic dTpw"}  # of a proxy in front
+    basic = {"authorization": "Basic dTpw"}  # added by a proxy in front
     assert server.request("GET", path, key=server.admin_key, headers=basic).status == 200
 
 
@@ -240,7 +240,7 @@ def test_a_refusal_waits_for_its_turn_and_ends_the_connection(server: Server) ->
     "actor=%ff", "actor=Ren%E9", "actor=n&actor=x", "since=2026-01-01&since=2026-01-02", "limit=1&limit=2", "actor=a%00",
     "order=asc&order=asc", "cursor=%zz", "actor=%", "actor=n&%61ctor=x", "event_type=%80", "actor=a#subject=b",
 ])  # fmt: skip
-def test_a_filter_that_can_t_be_read_never_finds_nothing(server: Server, query: str) -> None:
+def test_an_unreadable_filter_is_refused(server: Server, query: str) -> None:
     answer = answered(
         server,
         f"GET /v1/orgs/{server.org}/entries?{query} HTTP/1.1\r\nhost: x\r\n"

@@ -1,4 +1,4 @@
-"""HEAD is GET without the body, on every route; OPTIONS and Allow name it."""
+"""HEAD answers like GET without the body, on every route; OPTIONS and Allow name it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def here(shared_server: Server) -> Office:
 
 
 def fill(here: Office, path: str) -> str:
-    """A route's path with something that is there for each of its parameters."""
+    """A route's path, with an existing resource for each parameter."""
     log = "entries/000.p/3" if "orgs" in path else "entries/000.p/1"
     values = {
         "org": here.org,
@@ -47,8 +47,8 @@ def fill(here: Office, path: str) -> str:
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
 
 
-def asked(here: Office, method: str, path: str, key: str | None) -> http.client.HTTPResponse:
-    """An answer with its headers as they came; no redirect is followed."""
+def answered(here: Office, method: str, path: str, key: str | None) -> http.client.HTTPResponse:
+    """Send a request; returns the answer with its raw headers, without following redirects."""
     address = urlsplit(here.server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
     connection.request(method, path, headers={} if key is None else {"x-api-key": key})
@@ -63,7 +63,7 @@ def same(got: http.client.HTTPResponse, headed: http.client.HTTPResponse) -> Non
     assert headed.body == b""  # type: ignore[attr-defined]
     for name in got.headers:
         if name.lower() == "transfer-encoding":
-            continue  # RFC 9110, 9.3.2: what is known only once the body is made may be missing
+            continue  # RFC 9110, 9.3.2: fields that depend on generating the body may be missing
         assert headed.headers.get_all(name) is not None, name
         if name.lower() not in VARYING:
             assert headed.headers.get_all(name) == got.headers.get_all(name), name
@@ -75,7 +75,7 @@ def same(got: http.client.HTTPResponse, headed: http.client.HTTPResponse) -> Non
 def test_every_get_answers_head(here: Office, path: str) -> None:
     filled = fill(here, path)
     for key in (here.server.platform_key, here.key, None):
-        got, headed = asked(here, "GET", filled, key), asked(here, "HEAD", filled, key)
+        got, headed = answered(here, "GET", filled, key), answered(here, "HEAD", filled, key)
         same(got, headed)
         if path not in {"/metrics", "/readyz"} and "content-length" in got.headers:
             assert headed.headers["content-length"] == got.headers["content-length"]
@@ -84,8 +84,8 @@ def test_every_get_answers_head(here: Office, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/nothing", "/v1/orgs/none/head", "/static/none", "/v1/log/tile/9/000"]
 )
-def test_what_is_not_there_is_not_there_for_head(here: Office, path: str) -> None:
-    got, headed = asked(here, "GET", path, here.key), asked(here, "HEAD", path, here.key)
+def test_head_of_a_missing_resource_is_404(here: Office, path: str) -> None:
+    got, headed = answered(here, "GET", path, here.key), answered(here, "HEAD", path, here.key)
     assert got.status == 404
     same(got, headed)
     assert headed.headers["content-length"] == got.headers["content-length"]
@@ -113,7 +113,7 @@ def test_head_of_events_does_not_watch(here: Office) -> None:
     job = blocking(never_ending(server))
     assert server._server is not None
     tasks = server._server.server_state.tasks
-    answer = asked(here, "HEAD", f"/v1/orgs/{here.org}/verifications/{job}/events", here.key)
+    answer = answered(here, "HEAD", f"/v1/orgs/{here.org}/verifications/{job}/events", here.key)
     assert (answer.status, answer.headers["content-type"]) == (
         200,
         "text/event-stream; charset=utf-8",
@@ -122,15 +122,15 @@ def test_head_of_events_does_not_watch(here: Office) -> None:
 
 
 @pytest.mark.parametrize("path", sorted({path for _, path in routes(an_application())}))
-def test_options_and_allow_say_what_each_route_takes(here: Office, path: str) -> None:
+def test_options_and_allow_name_each_route_s_methods(here: Office, path: str) -> None:
     methods = {method for method, one in routes(an_application()) if one == path}
     expected = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
     filled = re.sub(r"{\w+}", "x", path)
-    options = asked(here, "OPTIONS", filled, None)
+    options = answered(here, "OPTIONS", filled, None)
     assert options.status == 204
     assert set(options.headers["allow"].split(", ")) == expected
     for method in {"GET", "HEAD", "PUT", "DELETE", "PATCH", "POST"} - expected:
-        refused = asked(here, method, filled, here.key)
+        refused = answered(here, method, filled, here.key)
         assert refused.status == 405, method
         assert set(refused.headers["allow"].split(", ")) == expected
         body: bytes = refused.body  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def test_options_of_the_server_are_answered(here: Office) -> None:
 @pytest.mark.parametrize("path", GETS)
 def test_a_content_type_says_each_parameter_once(here: Office, path: str) -> None:
     for key in (here.key, None):
-        answer = asked(here, "GET", fill(here, path), key)
+        answer = answered(here, "GET", fill(here, path), key)
         types = answer.headers.get_all("content-type") or []
         assert len(types) == 1
         kind, *parameters = [part.strip() for part in types[0].split(";")]
@@ -158,6 +158,6 @@ def test_a_content_type_says_each_parameter_once(here: Office, path: str) -> Non
         assert len(set(names)) == len(names)
         if kind.startswith("text/"):
             assert "charset=utf-8" in parameters
-    assert asked(here, "GET", "/metrics", None).headers["content-type"] == (
+    assert answered(here, "GET", "/metrics", None).headers["content-type"] == (
         "text/plain; version=1.0.0; charset=utf-8"
     )

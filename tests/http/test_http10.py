@@ -1,4 +1,4 @@
-"""Clients of HTTP/1.0: no chunks, one word about the connection, an end that can be told from a break."""
+"""HTTP/1.0 clients get no chunks, one Connection header, and an end that differs from an abort."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def request(key: str, method: str, path: str, body: bytes = b"", headers: str = 
 
 
 def connection_of(received: bytes) -> list[str]:
-    """What the head of an answer says about the connection, once for each header."""
+    """The values of the Connection headers of an answer's head."""
     lines = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")
     return [line.partition(": ")[2] for line in lines if line.startswith("connection:")]
 
@@ -39,11 +39,13 @@ def read(server: Server, sent: bytes) -> bytes:
         return line.read()
 
 
-@pytest.mark.parametrize("asked", ["", "connection: keep-alive\r\n", "connection: close\r\n"])
-def test_a_bundle_ends_with_the_connection(server: Server, asked: str) -> None:
+@pytest.mark.parametrize(
+    "connection_header", ["", "connection: keep-alive\r\n", "connection: close\r\n"]
+)
+def test_a_bundle_ends_with_the_connection(server: Server, connection_header: str) -> None:
     body = json.dumps({"from_seq": 0}).encode()
     path = f"/v1/orgs/{server.org}/bundles"
-    received = read(server, request(server.admin_key, "POST", path, body, asked))
+    received = read(server, request(server.admin_key, "POST", path, body, connection_header))
     head = received.partition(b"\r\n\r\n")[0].lower()
     assert head.startswith(b"http/1.1 200")
     assert b"transfer-encoding" not in head
@@ -53,11 +55,15 @@ def test_a_bundle_ends_with_the_connection(server: Server, asked: str) -> None:
         assert bundle.testzip() is None
 
 
-@pytest.mark.parametrize("asked", ["", "connection: keep-alive\r\n", "connection: close\r\n"])
-def test_events_end_with_the_connection(server: Server, asked: str) -> None:
+@pytest.mark.parametrize(
+    "connection_header", ["", "connection: keep-alive\r\n", "connection: close\r\n"]
+)
+def test_events_end_with_the_connection(server: Server, connection_header: str) -> None:
     path = f"/v1/orgs/{server.org}/verifications"
     job = server.request("POST", f"{path}?wait=30", {}, key=server.admin_key).json()["id"]
-    received = read(server, request(server.admin_key, "GET", f"{path}/{job}/events", headers=asked))
+    received = read(
+        server, request(server.admin_key, "GET", f"{path}/{job}/events", headers=connection_header)
+    )
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head.lower()
     assert connection_of(received) == ["close"]
@@ -65,13 +71,11 @@ def test_events_end_with_the_connection(server: Server, asked: str) -> None:
     assert body.endswith(b"}\r\n\r\n")
 
 
-@pytest.mark.parametrize("asked", ["close", "keep-alive", None])
-def test_http_1_1_is_told_once_whether_the_connection_is_kept(
-    server: Server, asked: str | None
-) -> None:
+@pytest.mark.parametrize("connection_header", ["close", "keep-alive", None])
+def test_http_1_1_gets_one_connection_header(server: Server, connection_header: str | None) -> None:
     path = f"/v1/orgs/{server.org}/verifications"
     job = server.request("POST", f"{path}?wait=30", {}, key=server.admin_key).json()["id"]
-    line_of = "" if asked is None else f"connection: {asked}\r\n"
+    line_of = "" if connection_header is None else f"connection: {connection_header}\r\n"
     with Line(server) as line:
         line.send(
             f"GET {path}/{job}/events HTTP/1.1\r\nhost: x\r\nx-api-key: {server.admin_key}\r\n"
@@ -80,7 +84,7 @@ def test_http_1_1_is_told_once_whether_the_connection_is_kept(
         received = b""
         while not received.endswith(b"\r\n0\r\n\r\n"):
             received += line._some()
-    assert connection_of(received) == (["close"] if asked == "close" else [])
+    assert connection_of(received) == (["close"] if connection_header == "close" else [])
 
 
 PATHS = ["/livez", "/readyz", "/metrics", "/docs", "/verify", "/openapi.json", "/v1/whoami", "/nothing",

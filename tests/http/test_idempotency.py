@@ -1,4 +1,4 @@
-"""Retries: one key, one body, one answer."""
+"""Retries: one key with one body has one answer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_keys_of_two_orgs_have_nothing_to_do_with_each_other(server: Server) -> 
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-def test_a_key_of_no_sensible_length_is_refused(server: Server, key: str) -> None:
+def test_a_key_of_an_invalid_length_is_refused(server: Server, key: str) -> None:
     answer = append(server, {}, idempotency_key=key)
     assert answer.status == 400
     assert "Idempotency-Key" in answer.json()["detail"]
@@ -69,7 +69,7 @@ def test_a_refused_request_leaves_its_key_free(server: Server) -> None:
     assert append(server, b'{"actor":"one"}', idempotency_key=key).status == 201
 
 
-def test_requests_that_race_become_one(server: Server) -> None:
+def test_concurrent_equal_requests_become_one(server: Server) -> None:
     key, before = token_hex(8), head_seq(server)
     with ThreadPoolExecutor(8) as pool:
         answers = [
@@ -83,7 +83,7 @@ def test_requests_that_race_become_one(server: Server) -> None:
     assert head_seq(server) == before + 1
 
 
-def test_an_event_with_a_key_of_its_own_is_there_once(server: Server) -> None:
+def test_an_event_with_its_own_key_is_written_once(server: Server) -> None:
     unique = token_hex(8)
     event, other = {"unique_key": unique, "n": 1}, {"n": 2}
     first = append(server, event).json()

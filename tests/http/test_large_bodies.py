@@ -1,4 +1,4 @@
-"""Large bodies have room per org and in all: one tenant's do not fill everybody's memory."""
+"""The room for large bodies is bounded per org and in total: one tenant can't fill the memory."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_room_is_bounded_per_org_and_in_all(monkeypatch: pytest.MonkeyPatch) -> 
             pass
         assert all_of_them.value.everyone
     full = BodyReads().room.holding
-    with full(1, 90 * MIB):  # one body always has room, whatever its size
+    with full(1, 90 * MIB):  # a single body always has room, whatever its size
         pass
 
 
-def test_an_org_that_holds_its_room_is_told_to_come_back_and_others_go_on(server: Server) -> None:
+def test_an_org_at_its_limit_is_asked_to_retry_and_others_go_on(server: Server) -> None:
     head = (
         f"POST /v1/orgs/{server.org}/entries HTTP/1.1\r\nhost: x\r\nx-api-key: {server.admin_key}\r\n"
         f"content-type: application/json\r\ncontent-length: {16 * MIB}\r\n\r\n["

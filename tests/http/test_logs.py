@@ -1,4 +1,4 @@
-"""Logs as tlog-tiles serves them: what is there, to whom, and nothing else."""
+"""Logs served as C2SP tlog-tiles: which resources exist, and who can read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BINARY = "application/octet-stream"
 
 
 class Log(NamedTuple):
-    """An org whose trail of 600 entries was signed at 10, 300 and 600, and anchored twice."""
+    """An org with 600 entries, signed at sizes 10, 300 and 600, and anchored twice."""
 
     server: Server
     signed: SignedTrees
@@ -59,7 +59,7 @@ def test_the_checkpoint_is_the_newest_and_opens(log: Log) -> None:
     assert answer.headers["cache-control"] == "private, max-age=1"
     opened = open_org_checkpoint(answer.body, log.org, KEYS.public())
     assert opened.checkpoint.size == LENGTH
-    # Spelt in a way that is not served directly.
+    # Spellings that are not served directly.
     assert log.get("checkpoint/").body == answer.body
 
 
@@ -97,14 +97,14 @@ def test_partial_tiles_of_older_sizes_stay(log: Log, size: int) -> None:
     "tile/0", "tile/", "tile", "", "checkpoint.0", "tile/0/x999/x999/x999/x999/999",
     "tile/0/%00", "tile/0/..%2f..%2f000", "tile/entries/x1099/511/627/776",
 ])  # fmt: skip
-def test_nothing_is_served_that_the_tree_does_not_have(log: Log, resource: str) -> None:
+def test_no_resource_beyond_the_tree_is_served(log: Log, resource: str) -> None:
     answer = log.get(resource)
     assert answer.status == 404
     assert answer.headers.get("cache-control") == "no-store"
     assert log.anchors(resource).status == 404
 
 
-def test_a_bundle_is_compressed_for_those_who_take_it(log: Log) -> None:
+def test_a_bundle_is_compressed_for_clients_that_accept_it(log: Log) -> None:
     plain = log.get("tile/entries/000")
     for accepted in ("gzip", "deflate, GZIP;q=0.5"):
         packed = log.get("tile/entries/000", **{"accept-encoding": accepted})
@@ -118,7 +118,7 @@ def test_a_bundle_is_compressed_for_those_who_take_it(log: Log) -> None:
         assert answer.body == plain.body
 
 
-def test_a_private_log_is_for_keys_of_its_org_and_looks_like_none_to_others(log: Log) -> None:
+def test_a_private_log_is_only_visible_to_keys_of_its_org(log: Log) -> None:
     server = log.server
     stranger = server.create_org()[1]
     viewer = server.create_key(log.org, "viewer")
@@ -138,7 +138,7 @@ def test_a_private_log_is_for_keys_of_its_org_and_looks_like_none_to_others(log:
         assert answers[0][0] == 404
 
 
-def test_a_log_without_checkpoints_has_nothing(shared_server: Server) -> None:
+def test_a_log_without_checkpoints_has_no_resource(shared_server: Server) -> None:
     org, key = shared_server.create_org()
     for resource in ("checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1"):
         answer = shared_server.request("GET", f"/v1/orgs/{org}/log/{resource}", key=key)
@@ -172,11 +172,11 @@ def test_a_log_is_made_public_and_private_again(log: Log) -> None:
     for resource in ("checkpoint", "tile/0/000", "tile/entries/000"):
         read = server.request("GET", f"{path}/log/{resource}")
         assert (read.status, read.body) == (200, log.get(resource).body)
-        # A cache must let go of it soon after the org has made it private.
+        # A cache must drop it soon after the org has made the log private.
         age = 1 if resource == "checkpoint" else 3600
         assert read.headers["cache-control"] == f"public, max-age={age}"
         assert "private" not in log.get(resource).headers["cache-control"]
-        # A key that means nothing here takes nothing away.
+        # A key of no use here does not hide a public log.
         assert log.get(resource, "quire_live_x").status == 200
     assert server.request("GET", f"{path}/head").status == 401
     renamed = server.request("PATCH", path, {"name": "Renamed"}, key=log.key).json()
@@ -189,7 +189,7 @@ def test_a_log_is_made_public_and_private_again(log: Log) -> None:
     assert again == "private, max-age=31536000, immutable"
 
 
-def test_a_sealing_org_that_is_made_public_is_told_of_caches_only(shared_server: Server) -> None:
+def test_making_a_sealing_org_public_warns_only_of_caches(shared_server: Server) -> None:
     org, key = shared_server.create_org()
     made = shared_server.request("PATCH", f"/v1/orgs/{org}", {"log_public": True}, key=key).json()
     (warning,) = made["warnings"]
@@ -199,13 +199,13 @@ def test_a_sealing_org_that_is_made_public_is_told_of_caches_only(shared_server:
     assert shared_server.request("PATCH", f"/v1/orgs/{org}", body, key=member).status == 403
 
 
-def test_another_server_learns_at_once_what_is_public(start_servers: StartServer) -> None:
+def test_another_server_knows_at_once_which_logs_are_public(start_servers: StartServer) -> None:
     here, there = start_servers(), start_servers()
     org, key = here.create_org()
     path = f"/v1/orgs/{org}/log/checkpoint"
 
     def until(status: int) -> None:
-        # Far below the half minute for which this is cached.
+        # Far below the half minute for which this setting is cached.
         for _ in range(500):
             if there.request("GET", path).status == status:
                 return

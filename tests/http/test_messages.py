@@ -1,4 +1,4 @@
-"""Any body and any parameter of the control routes: a clear refusal, and never a 500."""
+"""Control routes answer any body and any parameter with a clear refusal, never with a 500."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ BODIES = [
     ('{"a":1}'.encode("utf-16-le"), "UTF-16"), (b'{"a":"\xff"}', "UTF-8"), (b"{", "ends before"), (b'{"name":"a"', "ends before"),
     (b"{'name':1}", "double quotes"), (b'{"name":NaN}', "NaN"), (b"[]", "must be an object"), (b"null", "must be an object"),
     (b'"x"', "must be an object"), (b'{"nothing_of_ours":1}', "nothing_of_ours"), (b"[" * 20_000, "must be an object"),
-    (b'{"x":' * 5_000, '"x" is no member|nests too deeply'), (b"\x00", "NUL"), (b"\x81\xa1a\x01", "UTF-8"), (b"a=b", "not JSON"),
+    (b'{"x":' * 5_000, '"x" is not a member|nests too deeply'), (b"\x00", "NUL"), (b"\x81\xa1a\x01", "UTF-8"), (b"a=b", "not JSON"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "words"), BODIES, ids=range(len(BODIES)))
 @pytest.mark.parametrize("route", range(6))
-def test_a_body_is_told_what_is_wrong_with_it(
+def test_a_bad_body_is_refused_with_its_fault(
     here: Office, route: int, body: bytes, words: str
 ) -> None:
     method, path, key = control_routes(here)[route]
     detail = refused(here.server.request(method, path, body, key=key))
-    # What comes first is named: an unknown member, or bytes that can't be read.
-    assert re.search(f"{words}|is missing|is no member", detail)
+    # The first fault is named: an unknown member, or bytes that can't be decoded.
+    assert re.search(f"{words}|is missing|is not a member", detail)
 
 
 def test_half_a_surrogate_pair_is_named_as_such(here: Office) -> None:
@@ -71,7 +71,7 @@ def test_half_a_surrogate_pair_is_named_as_such(here: Office) -> None:
 
 @pytest.mark.parametrize("route", range(6))
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "gzip, identity"])
-def test_an_encoded_body_is_refused_with_the_coding_that_is_taken(
+def test_an_encoded_body_is_refused_with_the_accepted_coding(
     here: Office, route: int, coding: str
 ) -> None:
     method, path, key = control_routes(here)[route]
@@ -85,9 +85,9 @@ def test_an_encoded_body_is_refused_with_the_coding_that_is_taken(
     (0, {"slug": "a" * 64}, "at most 63 characters"), (0, {"slug": 5}, "slug must be text, not a whole number"),
     (0, {}, "slug is missing"), (0, {"slug": "x", "privacy": "no"}, 'privacy must be "plain" or "sealed"'),
     (2, {"name": "x", "role": "god"}, 'role must be "admin" or "member" or "viewer"'), (2, {"name": "x"}, "role is missing"),
-    (2, {"name": "", "role": "admin"}, "at least 1 characters"), (1, {"log_public": "yes"}, "log_public must be true or false"),
+    (2, {"name": "", "role": "admin"}, "at least 1 character"), (1, {"log_public": "yes"}, "log_public must be true or false"),
     (4, {"from_seq": -1}, "from_seq must be at least 0"), (4, {"from_seq": 1.5}, "from_seq must be a whole number"),
-    (4, {"filter": {"since": 5}}, "filter.since must be text"), (4, {"filter": {"acter": "x"}}, '"acter" is no member of filter'),
+    (4, {"filter": {"since": 5}}, "filter.since must be text"), (4, {"filter": {"acter": "x"}}, '"acter" is not a member of filter'),
     (4, {"from_seq": 0, "disclose": {"fields": ["name"]}}, 'disclose.fields[0] must be "actor" or "payload" or "subject"'),
     (4, {"from_seq": 2**70}, "from_seq"), (5, {"to_seq": 10**30}, "to_seq"), (5, {"to_seq": "1"}, "to_seq must be a whole number"),
     (4, {"filter": {"actor": "a\x00"}}, "actor has a control character"), (4, {"filter": {"until": "24:00"}}, "RFC 3339"),
@@ -104,9 +104,9 @@ def test_a_member_that_does_not_fit_is_named(
     (2, b'{"name":"a","role":"viewer","role":"admin"}'), (3, b'{"reason":"a","reason":"b"}'),
     (4, b'{"from_seq":0,"from_seq":1}'), (4, b'{"filter":{"actor":"a","actor":"b"}}'), (5, b'{"from_seq":0,"from_seq":1}'),
 ])  # fmt: skip
-def test_a_member_stands_once(here: Office, route: int, body: bytes) -> None:
+def test_a_duplicate_member_is_refused(here: Office, route: int, body: bytes) -> None:
     method, path, key = control_routes(here)[route]
-    assert "stands twice" in refused(here.server.request(method, path, body, key=key))
+    assert "appears twice" in refused(here.server.request(method, path, body, key=key))
 
 
 @pytest.mark.parametrize("query", [
@@ -123,7 +123,7 @@ def test_a_parameter_that_does_not_fit_is_named(here: Office, query: str) -> Non
     "query",
     ["anchored=maybe", "anchored=", "anchored=2", "size=0", "size=-1", "size=x"],
 )
-def test_a_proof_s_parameters_are_held_to_their_types(here: Office, query: str) -> None:
+def test_a_proof_s_parameters_have_types(here: Office, query: str) -> None:
     path = f"/v1/orgs/{here.org}/entries/{here.records[0]}/proof?{query}"
     assert query.partition("=")[0] in refused(here.server.request("GET", path, key=here.key))
 
@@ -140,7 +140,7 @@ def test_an_idempotency_key_is_printable_ascii(here: Office, key: str) -> None:
     path = f"/v1/orgs/{here.org}/entries"
     answer = here.server.request("POST", path, {}, key=here.key, headers={"idempotency-key": key})
     assert answer.status == 400
-    if answer.json()["type"].endswith("/invalid-event"):  # else the parser refuses the header
+    if answer.json()["type"].endswith("/invalid-event"):  # else the HTTP parser refused it
         assert "Idempotency-Key" in refused(answer)
 
 

@@ -1,4 +1,4 @@
-"""The description of the API: complete, and true to what the server does."""
+"""The API's description is complete, and the server behaves as it says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 @schemathesis.serializer("application/x-ndjson", "application/msgpack")
 def as_it_is(_: Any, value: Any) -> bytes:
-    """A generated body of a type that is no JSON: text or bytes already, or made JSON."""
+    """The bytes of a generated body that is not of a JSON type: text, bytes, or a value to encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     return value if isinstance(value, bytes) else msgspec.json.encode(getattr(value, "data", value))
@@ -51,7 +51,7 @@ def test_every_route_is_described() -> None:
     )
 
 
-def test_the_roles_described_are_those_let_in() -> None:
+def test_the_described_roles_are_let_in() -> None:
     for route, (expected, _) in ROUTES.items():
         let_in = sorted(role for role, status in expected.items() if status != 403)
         described = OPERATIONS[route]["description"].removesuffix(NO_KEY)
@@ -62,7 +62,7 @@ def test_the_roles_described_are_those_let_in() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda op: op["operationId"])
-def test_an_operation_says_all_there_is_to_say(operation: dict[str, Any]) -> None:
+def test_an_operation_is_completely_described(operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert operation["tags"]
     assert all(parameter.get("description") for parameter in operation.get("parameters", []))
@@ -79,14 +79,14 @@ def test_an_operation_says_all_there_is_to_say(operation: dict[str, Any]) -> Non
     assert ("401" in statuses) == bool(operation["security"])
 
 
-def test_no_reference_leads_nowhere() -> None:
+def test_every_reference_resolves() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     for part in json.dumps(DOCUMENT).split('"$ref": "#/components/schemas/')[1:]:
         assert part.partition('"')[0] in schemas
 
 
 class EntryLocation:
-    """An org with something of each kind in it, to put into generated requests."""
+    """An org with one resource of each kind, whose ids are put into generated requests."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -107,7 +107,7 @@ class EntryLocation:
 
 
 @pytest.fixture(scope="module")
-def place(shared_server: Server) -> EntryLocation:
+def org_resources(shared_server: Server) -> EntryLocation:
     return EntryLocation(shared_server)
 
 
@@ -115,9 +115,9 @@ def place(shared_server: Server) -> EntryLocation:
     "operation_id", sorted(operation["operationId"] for operation in OPERATIONS.values())
 )
 def test_generated_requests_are_answered_as_described(
-    operation_id: str, place: EntryLocation
+    operation_id: str, org_resources: EntryLocation
 ) -> None:
-    # Not schema.parametrize(): its tests share one node id, of which a parallel run keeps one.
+    # Not schema.parametrize(): its tests share one node id, and a parallel run keeps only one of them.
     operation = schema.find_operation_by_id(operation_id)
 
     @hypothesis.given(case=operation.as_strategy())
@@ -131,12 +131,15 @@ def test_generated_requests_are_answered_as_described(
         if case.operation.method == "post" and case.path.endswith("/verifications"):
             case.query = {**(case.query or {}), "wait": 0}
         for name in case.path_parameters or {}:
-            if name in place.things and len(str(case.path_parameters[name])) % 3:
-                case.path_parameters[name] = place.things[name]
-        case.headers.pop("Authorization", None)  # made up, and would win over the key
-        key = place.server.platform_key if case.path == "/v1/orgs" else place.key
+            if name in org_resources.things and len(str(case.path_parameters[name])) % 3:
+                case.path_parameters[name] = org_resources.things[name]
+        case.headers.pop("Authorization", None)  # generated, and would take precedence over the key
+        key = org_resources.server.platform_key if case.path == "/v1/orgs" else org_resources.key
         case.call_and_validate(
-            base_url=place.server.url, headers={"x-api-key": key}, checks=CONFORM, timeout=60
+            base_url=org_resources.server.url,
+            headers={"x-api-key": key},
+            checks=CONFORM,
+            timeout=60,
         )
 
     is_answered_as_described()

@@ -1,4 +1,4 @@
-"""Orgs and API keys from their making to their end, on one server and on two."""
+"""The life of orgs and API keys, on one server and on two."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_orgs_are_listed_page_by_page(shared_server: Server) -> None:
     b'{"slug":"' + b"a" * 64 + b'"}', b'{"slug":"okay","name":"' + b"x" * 201 + b'"}',
     b'{"slug":' + b"[" * 20_000, b'{"slug":"okay","name":' + b'{"a":' * 5_000,
 ])  # fmt: skip
-def test_an_org_that_can_t_be_made_is_refused(shared_server: Server, body: bytes) -> None:
+def test_an_invalid_org_is_refused(shared_server: Server, body: bytes) -> None:
     answer = shared_server.request("POST", "/v1/orgs", body, key=shared_server.platform_key)
     assert answer.status == 400, answer.body
     problem = answer.json()
@@ -72,7 +72,7 @@ def test_administrative_bodies_are_small_and_read_last(shared_server: Server) ->
     big = b'{"slug":"' + b"a" * 70_000 + b'"}'
     answer = shared_server.request("POST", "/v1/orgs", big, key=shared_server.platform_key)
     assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (413, "payload-too-large")
-    with Line(shared_server) as line:  # no key: answered before the body is there
+    with Line(shared_server) as line:  # no key: answered before the body has arrived
         line.send(head("POST", "/v1/orgs", content_length="100", connection="close"))
         assert line.answer().status == 401
 
@@ -105,13 +105,13 @@ def test_a_key_is_shown_once_and_listed_without_its_secret(shared_server: Server
     {"name": "x", "role": "platform"}, {"name": "x", "role": "owner"}, {"name": "x"},
     {"role": "admin"}, {"name": "x", "role": "admin", "org": "other"}, {"name": 5, "role": "admin"},
 ])  # fmt: skip
-def test_a_key_that_can_t_be_made_is_refused(shared_server: Server, body: Any) -> None:
+def test_an_invalid_key_request_is_refused(shared_server: Server, body: Any) -> None:
     server = shared_server
     answer = server.request("POST", f"/v1/orgs/{server.org}/keys", body, key=server.admin_key)
     assert answer.status == 400, answer.body
 
 
-def test_a_revoked_key_is_dead_at_once_here(shared_server: Server) -> None:
+def test_a_revoked_key_is_refused_at_once_by_its_server(shared_server: Server) -> None:
     server = shared_server
     org, admin = server.create_org()
     key = server.create_key(org, "member")
@@ -124,7 +124,7 @@ def test_a_revoked_key_is_dead_at_once_here(shared_server: Server) -> None:
     assert [row["revoked_at"] is None for row in listed] == [True, False]
 
 
-def test_a_revoked_key_is_dead_on_the_other_server(start_servers: StartServer) -> None:
+def test_a_revoked_key_is_refused_by_the_other_server(start_servers: StartServer) -> None:
     here, there = start_servers(), start_servers()
     org, admin = here.create_org()
     key = here.create_key(org, "member")
@@ -151,11 +151,11 @@ def test_a_key_read_before_its_revocation_is_not_cached_after_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(authenticator, "_check", revoked_meanwhile)
-        assert whoami(server, key) == 200  # it was valid when it was read
+        assert whoami(server, key) == 200  # the key was valid when it was cached
     assert authenticator.cached(key) is None
 
 
-def test_texts_that_are_no_key_take_no_memory(shared_server: Server) -> None:
+def test_texts_that_are_not_keys_take_no_memory(shared_server: Server) -> None:
     assert shared_server.services is not None
     cache = shared_server.services.authenticator._cache
     before = len(cache)

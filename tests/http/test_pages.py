@@ -1,4 +1,4 @@
-"""Pages of a trail: complete while it grows, bounded in bytes and in what is looked at."""
+"""Pages of a trail are complete while it grows, and bounded in bytes and in scanned entries."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_a_rare_value_is_found_window_by_window(
             pages += 1
             query["cursor"] = page["next_cursor"]
         assert found == expected
-        assert pages == 10  # each looked at a hundred entries, most found nothing
+        assert pages == 10  # each page scanned a hundred entries, most found none
 
 
 @pytest.fixture(scope="module")
-def large(shared_server: Server) -> ImportedTrail:
-    """A trail long enough for the planner to mind: many actors and subjects, one of each busy."""
+def large_trail(shared_server: Server) -> ImportedTrail:
+    """A trail long enough to matter for the planner: many actors and subjects, one of each frequent."""
     trail = empty_trail(shared_server)
     for start in range(0, 40_000, 10_000):
         append(
@@ -140,7 +140,7 @@ async def _analyze(url: str) -> None:
 
 
 def plan_of(server: Server, mode: str, query: str, *arguments: object) -> str:
-    """The plan of a prepared statement, as the server's connections use them."""
+    """The plan of a query as a prepared statement, as the server's connections run it."""
     literals = ", ".join(map(_literal, arguments))
 
     async def explain() -> str:
@@ -173,7 +173,7 @@ def org_id(served_trail: ImportedTrail) -> int:
 
 
 def rows_read(plan: str) -> int:
-    """The most rows that one step of a plan had in hand."""
+    """The most rows that one node of an executed plan returned."""
     return max(int(float(rows)) for rows in re.findall(r"actual rows=([\d.]+)", plan))
 
 
@@ -183,13 +183,13 @@ def rows_read(plan: str) -> int:
     ("name", "value"), [("actor", "a6"), ("subject", "s5"), ("actor", "busy"), ("subject", "busy")]
 )
 def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
-    large: ImportedTrail, name: str, value: str, descending: bool, mode: str
+    large_trail: ImportedTrail, name: str, value: str, descending: bool, mode: str
 ) -> None:
     pattern = f'"{name}":"{value}",'.encode()
     tags = {"actor": 0, "subject": 0} | {name: search_tag(value)}
     where = EntrySearch(tags["actor"], tags["subject"], [pattern], None, None)
     query, arguments = page_query(where, descending=descending)
-    plan = plan_of(large.server, mode, query, org_id(large), 0, 40_000, 10, *arguments)
+    plan = plan_of(large_trail.server, mode, query, org_id(large_trail), 0, 40_000, 10, *arguments)
     assert f"org_id_expr_{name}_tag_seq_idx" in plan, plan
     assert "Rows Removed by Filter" not in plan, plan
     assert rows_read(plan) <= 41, plan
@@ -198,19 +198,24 @@ def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("descending", [True, False])
 def test_a_page_reads_no_more_than_it_shows(
-    large: ImportedTrail, descending: bool, mode: str
+    large_trail: ImportedTrail, descending: bool, mode: str
 ) -> None:
     query, arguments = page_query(EntrySearch(0, 0, [], None, None), descending=descending)
-    plan = plan_of(large.server, mode, query, org_id(large), 0, 40_000, 100, *arguments)
+    plan = plan_of(large_trail.server, mode, query, org_id(large_trail), 0, 40_000, 100, *arguments)
     assert "_pkey" in plan, plan
     assert rows_read(plan) <= 100, plan
 
 
-def test_a_record_is_found_in_one_partition_by_primary_key(large: ImportedTrail) -> None:
-    place = parse_record_id(large.get("/entries", limit=1).json()["entries"][0]["record_id"])
+def test_a_record_is_found_in_one_partition_by_primary_key(large_trail: ImportedTrail) -> None:
+    place = parse_record_id(large_trail.get("/entries", limit=1).json()["entries"][0]["record_id"])
     for mode in ("force_generic_plan", "force_custom_plan"):
         plan = plan_of(
-            large.server, mode, HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
+            large_trail.server,
+            mode,
+            HEAD_ENTRY,
+            place.org_id,
+            place.seq,
+            to_datetime(place.anchored_us),
         )
         scans = [line for line in plan.splitlines() if " Scan" in line]
         assert len(scans) == 1, plan
@@ -220,7 +225,7 @@ def test_a_record_is_found_in_one_partition_by_primary_key(large: ImportedTrail)
 @pytest.mark.parametrize("stretches", [1, 2_048])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_search_goes_on_from_stretch_to_stretch(
-    large: ImportedTrail, order: str, stretches: int, monkeypatch: pytest.MonkeyPatch
+    large_trail: ImportedTrail, order: str, stretches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "TAG_WINDOW", stretches << search.STRETCH_BITS)
     people = {
@@ -229,9 +234,9 @@ def test_a_search_goes_on_from_stretch_to_stretch(
         "nobody": [],
     }
     for actor, seqs in people.items():
-        found = [entry["seq"] for entry in large.find(actor=actor, order=order, limit=1000)]
+        found = [entry["seq"] for entry in large_trail.find(actor=actor, order=order, limit=1000)]
         assert found == (seqs if order == "asc" else seqs[::-1])
-    both = large.find(actor="a6", subject="busy", order=order, limit=7)
+    both = large_trail.find(actor="a6", subject="busy", order=order, limit=7)
     assert [entry["seq"] for entry in both] == (
         people["a6"] if order == "asc" else people["a6"][::-1]
     )

@@ -1,4 +1,4 @@
-"""Behind a proxy that serves all of this under a path of its own: no address is absolute."""
+"""Behind a proxy with a path prefix: no address in any answer is absolute."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def test_the_api_page_finds_all_it_needs_below_the_prefix(shared_server: Server)
         assert get(shared_server, whole.removeprefix(PREFIX)).status == 200
 
 
-def test_the_description_s_server_is_where_it_was_read() -> None:
+def test_the_description_s_server_is_its_own_address() -> None:
     servers = json.loads(description())["servers"]
     assert [urljoin(PREFIX + "/openapi.json", one["url"]) for one in servers] == [PREFIX + "/"]
 
 
 @pytest.mark.parametrize("path", ["/docs/", "/docs//"])
-def test_the_page_is_where_its_addresses_are_relative_to(shared_server: Server, path: str) -> None:
+def test_the_page_s_relative_addresses_resolve(shared_server: Server, path: str) -> None:
     answer = get(shared_server, path)
     assert answer.status == 302
     assert urljoin(PREFIX + path, answer.headers["location"]).startswith(PREFIX + "/docs")
 
 
-def test_the_root_says_where_to_go_on(shared_server: Server) -> None:
+def test_the_root_links_to_the_other_pages(shared_server: Server) -> None:
     answer = get(shared_server, "/")
     assert answer.status == 404
     for word in re.findall(r"docs|readyz", answer.json()["detail"]):

@@ -1,4 +1,4 @@
-"""Proofs, checkpoints and anchors over HTTP, each verified by who trusts the log's keys only."""
+"""Proofs, checkpoints and anchors over HTTP, each verified with only the log's keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = (3, 300, 520)
 
 
 class SignedInclusion(NamedTuple):
-    """An org signed at three sizes, of which the last is not anchored, and one entry more."""
+    """An org signed at three sizes, the last of which is not anchored, with one unsigned entry."""
 
     server: Server
     trees: SignedTrees
@@ -53,7 +53,7 @@ def append(server: Server, org: str, key: str, count: int, query: str = "") -> A
 
 
 @pytest.fixture(scope="module")
-def signed(shared_server: Server) -> SignedInclusion:
+def signed_org(shared_server: Server) -> SignedInclusion:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org("plain")
     records: list[str] = []
@@ -72,7 +72,7 @@ def hashes_of(proof: Any) -> list[bytes]:
 
 
 def verify(org: str, proof: Any) -> None:
-    """Check a proof with nothing but the log's public keys."""
+    """Check a proof with only the log's public keys."""
     note = proof["checkpoint"]["note"].encode()
     opened = open_org_checkpoint(note, org, HISTORY).checkpoint
     assert proof["checkpoint"]["size"] == opened.size
@@ -94,59 +94,67 @@ def verify(org: str, proof: Any) -> None:
 
 
 @pytest.mark.parametrize("seq", [0, 1, 2, 255, 256, 299, 300, 511, 512, 519])
-def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedInclusion, seq: int) -> None:
-    answer = signed.proof(seq)
+def test_an_entry_is_proven_in_the_newest_checkpoint(signed_org: SignedInclusion, seq: int) -> None:
+    answer = signed_org.proof(seq)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     proof = answer.json()
-    assert (proof["record_id"], proof["index"]) == (signed.records[seq], seq)
-    entry = signed.get(f"entries/{signed.records[seq]}").json()
+    assert (proof["record_id"], proof["index"]) == (signed_org.records[seq], seq)
+    entry = signed_org.get(f"entries/{signed_org.records[seq]}").json()
     assert proof["leaf_hash"] == entry["entry_hash"]
     assert proof["checkpoint"]["size"] == SIZES[-1]
     assert proof["anchoring"] is None
-    verify(signed.org, proof)
+    verify(signed_org.org, proof)
 
 
 @pytest.mark.parametrize("query", ["?anchored=true", "?size=300"])
-def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedInclusion, query: str) -> None:
-    proof = signed.proof(299, query).json()
+def test_an_entry_is_proven_in_an_anchored_checkpoint(
+    signed_org: SignedInclusion, query: str
+) -> None:
+    proof = signed_org.proof(299, query).json()
     assert proof["checkpoint"]["size"] == 300
     assert proof["anchoring"]["anchor"]["size"] == 2
     assert proof["anchoring"]["timestamps"] == []
-    verify(signed.org, proof)
+    verify(signed_org.org, proof)
 
 
-def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(signed: SignedInclusion) -> None:
+def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(
+    signed_org: SignedInclusion,
+) -> None:
     for size in SIZES:
-        proof = signed.proof(2, f"?size={size}").json()
+        proof = signed_org.proof(2, f"?size={size}").json()
         assert proof["checkpoint"]["size"] == size
-        verify(signed.org, proof)
+        verify(signed_org.org, proof)
 
 
-def test_an_entry_that_is_not_signed_yet_may_be_asked_for_again(signed: SignedInclusion) -> None:
+def test_a_proof_of_an_unsigned_entry_can_be_retried(
+    signed_org: SignedInclusion,
+) -> None:
     for seq, query in ((520, ""), (519, "?anchored=true")):
-        answer = signed.proof(seq, query)
+        answer = signed_org.proof(seq, query)
         assert (answer.status, answer.headers["retry-after"]) == (409, "1")
         assert answer.json()["type"].endswith("/not-yet-signed")
     for query in ("?size=3", "?size=301", "?size=521"):
-        assert signed.proof(300, query).status == 404
+        assert signed_org.proof(300, query).status == 404
     for query in ("?size=0", "?size=x", "?size=3&anchored=true", "?sizes=3", f"?size={2**63}"):
-        assert signed.proof(0, query).status == 400, query
+        assert signed_org.proof(0, query).status == 400, query
 
 
-def test_a_record_id_that_is_not_quite_one_is_not_proven(signed: SignedInclusion) -> None:
-    record = signed.records[0]
+def test_an_altered_record_id_is_not_proven(signed_org: SignedInclusion) -> None:
+    record = signed_org.records[0]
     for other in (record[:-1] + "f", record[:12] + "0" * 14 + record[26:], "rec_0", "x"):
-        assert signed.get(f"entries/{other}/proof").status == 404
+        assert signed_org.get(f"entries/{other}/proof").status == 404
 
 
-def test_a_proof_as_a_tlog_proof_file(signed: SignedInclusion) -> None:
-    record = signed.records[1]
+def test_a_proof_as_a_tlog_proof_file(signed_org: SignedInclusion) -> None:
+    record = signed_org.records[1]
     for query, anchored in (("?size=3", True), ("", False)):
-        answer = signed.get(f"entries/{record}/proof{query}", accept="text/x-tlog-proof, */*;q=0.1")
+        answer = signed_org.get(
+            f"entries/{record}/proof{query}", accept="text/x-tlog-proof, */*;q=0.1"
+        )
         assert answer.headers["content-type"].partition(";")[0] == "text/x-tlog-proof"
         proof = parse_proof(answer.body)
-        opened = open_org_checkpoint(proof.checkpoint, signed.org, HISTORY).checkpoint
-        document = signed.proof(1, query).json()
+        opened = open_org_checkpoint(proof.checkpoint, signed_org.org, HISTORY).checkpoint
+        document = signed_org.proof(1, query).json()
         leaf_hash = bytes.fromhex(document["leaf_hash"])
         merkle.verify_inclusion(proof.index, opened.size, leaf_hash, proof.hashes, opened.root)
         extra = None if proof.extra is None else json.loads(proof.extra)
@@ -155,12 +163,12 @@ def test_a_proof_as_a_tlog_proof_file(signed: SignedInclusion) -> None:
 
 
 def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
-    signed: SignedInclusion,
+    signed_org: SignedInclusion,
 ) -> None:
     listed: list[Any] = []
     query = "?limit=2"
     while True:
-        page = signed.get(f"checkpoints{query}").json()
+        page = signed_org.get(f"checkpoints{query}").json()
         listed += page["checkpoints"]
         if page["next_cursor"] is None:
             break
@@ -168,7 +176,7 @@ def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
     assert [one["size"] for one in listed] == sorted(SIZES, reverse=True)
     assert [one["anchor_index"] is not None for one in listed] == [False, True, True]
     for newer, older in pairwise(listed):
-        answer = signed.get(f"consistency?from={older['size']}&to={newer['size']}").json()
+        answer = signed_org.get(f"consistency?from={older['size']}&to={newer['size']}").json()
         merkle.verify_consistency(
             older["size"],
             newer["size"],
@@ -177,28 +185,28 @@ def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
             hashes_of(answer),
         )
     for one in listed:
-        opened = open_org_checkpoint(one["note"].encode(), signed.org, HISTORY).checkpoint
+        opened = open_org_checkpoint(one["note"].encode(), signed_org.org, HISTORY).checkpoint
         assert (opened.size, opened.root.hex()) == (one["size"], one["root"])
-        assert signed.get(f"checkpoints/{one['size']}").json() == one
+        assert signed_org.get(f"checkpoints/{one['size']}").json() == one
     for size in ("0", "4", "03", "521", str(2**70), "x", "-3"):
-        assert signed.get(f"checkpoints/{size}").status == 404, size
+        assert signed_org.get(f"checkpoints/{size}").status == 404, size
 
 
 def test_consistency_is_proven_between_any_sizes_that_are_signed_over(
-    signed: SignedInclusion,
+    signed_org: SignedInclusion,
 ) -> None:
     for query in ("from=0&to=520", "from=300&to=300", "from=520"):
-        assert signed.get(f"consistency?{query}").json()["hashes"] == []
-    assert signed.get("consistency").json() == {"from": 0, "to": 520, "hashes": []}
-    assert signed.get("consistency?from=7&to=520").json()["hashes"]
-    assert signed.get("consistency?from=7&to=521").status == 409
+        assert signed_org.get(f"consistency?{query}").json()["hashes"] == []
+    assert signed_org.get("consistency").json() == {"from": 0, "to": 520, "hashes": []}
+    assert signed_org.get("consistency?from=7&to=520").json()["hashes"]
+    assert signed_org.get("consistency?from=7&to=521").status == 409
     for query in ("from=8&to=7", "from=521", "from=x", "to=-1", "form=1", f"to={2**63}"):
-        assert signed.get(f"consistency?{query}").status == 400, query
-    assert signed.get("consistency?from=a").json()["detail"] == "from must be a whole number"
+        assert signed_org.get(f"consistency?{query}").status == 400, query
+    assert signed_org.get("consistency?from=a").json()["detail"] == "from must be a whole number"
 
 
-def test_anchors_are_listed_and_continue_each_other(signed: SignedInclusion) -> None:
-    server = signed.server
+def test_anchors_are_listed_and_continue_each_other(signed_org: SignedInclusion) -> None:
+    server = signed_org.server
     anchors = server.request("GET", "/v1/log/anchors").json()
     assert anchors["next_cursor"] is None
     newer, older = anchors["anchors"]
@@ -217,11 +225,11 @@ def test_anchors_are_listed_and_continue_each_other(signed: SignedInclusion) -> 
     assert server.request("GET", "/v1/log/anchors/77").status == 404
 
 
-def test_an_anchor_carries_what_others_said_of_it(
-    signed: SignedInclusion, monkeypatch: pytest.MonkeyPatch
+def test_an_anchor_carries_its_attestations(
+    signed_org: SignedInclusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
-    server = signed.server
+    server = signed_org.server
     shown = server.request("GET", "/v1/log/anchors/1").json()
     assert (shown["note"], shown["timestamps"]) == (shown["signed"], [])
     witness = CosignatureSigner.from_seed("witness.example/w", b"\x07" * 32)
@@ -230,8 +238,8 @@ def test_an_anchor_carries_what_others_said_of_it(
     for time_s in (1_767_268_801, 1_767_268_802):
         blob = base64.b64encode(witness.key_id + witness.sign(text, time_s)).decode()
         line = f"— {witness.name} {blob}\n"
-        signed.trees.execute(insert, f"{witness.name}+{witness.key_id.hex()}", line.encode())
-    signed.trees.execute(
+        signed_org.trees.execute(insert, f"{witness.name}+{witness.key_id.hex()}", line.encode())
+    signed_org.trees.execute(
         "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, '2026-01-01Z', $1)", b"token"
     )
     shown = server.request("GET", "/v1/log/anchors/1").json()
@@ -243,16 +251,14 @@ def test_an_anchor_carries_what_others_said_of_it(
     (token,) = shown["timestamps"]
     assert base64.b64decode(token["token"]) == b"token"
     assert token["gen_time"] == "2026-01-01T00:00:00.000000Z"
-    proof = signed.proof(0, "?size=3").json()
+    proof = signed_org.proof(0, "?size=3").json()
     assert proof["anchoring"]["timestamps"] == shown["timestamps"]
     assert proof["anchoring"]["anchor"]["note"] == shown["note"]
-    verify(signed.org, proof)
+    verify(signed_org.org, proof)
 
 
-def test_a_proof_shows_the_anchor_of_which_others_said_something(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Attestors take the newest anchor, which is seldom the first over a leaf."""
+def test_a_proof_shows_the_attested_anchor(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attestors sign the newest anchor, which is seldom the first one over a leaf."""
     trees = SignedTrees(server)
     org, key = server.create_org()
     record = append(server, org, key, 1)["entries"][0]["record_id"]
@@ -282,7 +288,7 @@ def test_a_proof_shows_the_anchor_of_which_others_said_something(
         f"{witness.name}+{witness.key_id.hex()}",
         line.encode(),
     )
-    # What was told a moment ago is told for another moment.
+    # The answer is cached for a moment.
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
     assert anchoring() == (sizes[1], True, [])
     for size in sizes[2:]:
@@ -296,8 +302,8 @@ def test_a_proof_shows_the_anchor_of_which_others_said_something(
     assert base64.b64decode(token["token"]) == b"token of %d" % sizes[2]
 
 
-def test_the_history_of_the_log_s_keys_is_public(signed: SignedInclusion) -> None:
-    answer = signed.server.request("GET", "/v1/log/keys")
+def test_the_history_of_the_log_s_keys_is_public(signed_org: SignedInclusion) -> None:
+    answer = signed_org.server.request("GET", "/v1/log/keys")
     assert answer.headers["content-type"] == "application/json"
     LogKeyHistory.parse(answer.body).check_pins(HISTORY.pins())
 
@@ -335,7 +341,7 @@ def test_an_append_answers_with_its_proof_once_it_is_signed(shared_server: Serve
     assert brief["checkpoint"]["size"] > brief["last_seq"]
 
 
-def test_an_append_that_is_not_signed_in_time_says_so(
+def test_an_append_not_signed_in_time_reports_that(
     shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "WAIT_S", 0.1)
@@ -385,7 +391,7 @@ def test_an_entry_after_signing_stopped_is_not_proven(shared_server: Server) -> 
     "UPDATE entries SET entry_hash = sha256('x') WHERE org_id = $1 AND seq = 0",
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1",
 ])  # fmt: skip
-def test_a_proof_that_does_not_hold_is_not_given(shared_server: Server, statement: str) -> None:
+def test_an_invalid_proof_is_not_returned(shared_server: Server, statement: str) -> None:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org()
     record = append(shared_server, org, key, 1)["entries"][0]["record_id"]
@@ -406,7 +412,7 @@ def test_a_proof_that_does_not_hold_is_not_given(shared_server: Server, statemen
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 2",
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 3",
 ])  # fmt: skip
-def test_a_consistency_that_does_not_hold_is_not_given(
+def test_an_invalid_consistency_proof_is_not_returned(
     shared_server: Server, statement: str
 ) -> None:
     trees = SignedTrees(shared_server)

@@ -1,4 +1,4 @@
-"""Reading a trail over HTTP: filters, single entries, who sees what, and erasure."""
+"""Reading a trail over HTTP: filters, single entries, rights to read, and erasure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_every_filter_alone_and_combined_finds_what_fits(
+def test_every_filter_alone_and_combined_finds_the_matching_entries(
     served_trail: ImportedTrail, order: str
 ) -> None:
     for query in QUERIES:
@@ -177,7 +177,7 @@ def test_a_viewer_sees_no_sealed_payload_and_no_name(served_trail: ImportedTrail
     assert served_trail.get(f"/entries/{record}/payload", key=viewer).status == 403
 
 
-def test_an_erased_person_is_gone_and_the_trail_is_whole(shared_server: Server) -> None:
+def test_an_erased_person_can_not_be_read_and_the_trail_is_intact(shared_server: Server) -> None:
     org, key = shared_server.create_org()
     trail = ImportedTrail(shared_server, org, key, [])
     name = "Ünal/ 100%?#&"
@@ -207,7 +207,7 @@ def test_an_erased_person_is_gone_and_the_trail_is_whole(shared_server: Server) 
     verdict = shared_server.request("POST", f"/v1/orgs/{org}/verifications?wait=30", key=key)
     assert verdict.json()["result"]["valid"] is True
 
-    # The name may come back: as somebody new, whose key opens nothing of before.
+    # The name may be used again: it gets a new key, which opens no earlier entry.
     shared_server.request("POST", f"/v1/orgs/{org}/entries", events[0], key=key)
     assert [entry["seq"] for entry in trail.find(subject=name)] == [5]
     assert [entry["erased"] for entry in trail.find(order="asc")][:3] == [True, False, True]

@@ -1,4 +1,4 @@
-"""What /readyz says while no append can be written, and that it says so no longer than that."""
+"""/readyz reports that no append can be written, for exactly as long as that lasts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ready(server: Server) -> tuple[int, str]:
 
 
 def settled(server: Server, *expected: int) -> str:
-    """What readyz comes to say; a moment before, the last commit may still count."""
+    """Wait until /readyz answers with one of these; a recent commit may count for a moment before."""
     found: list[tuple[int, str]] = []
 
     def reached() -> bool:
@@ -71,7 +71,7 @@ def test_idle_and_under_load_it_is_ready(server: Server) -> None:
     assert settled(server, 200) == "ok"
 
 
-def test_a_read_only_role_writes_all_the_same(
+def test_a_role_set_to_read_only_still_writes(
     start_servers: StartServer, database: Database
 ) -> None:
     on(
@@ -91,7 +91,7 @@ def test_a_read_only_role_writes_all_the_same(
 
 
 @pytest.mark.slow
-def test_rights_that_are_gone(server: Server) -> None:
+def test_revoked_rights(server: Server) -> None:
     url = server.database.superuser_url
     on(url, "REVOKE INSERT ON entries FROM quire_server")
     answer = post(server, server.org, server.admin_key)
@@ -102,8 +102,8 @@ def test_rights_that_are_gone(server: Server) -> None:
     assert post(server, server.org, server.admin_key).status == 201
 
 
-def test_the_probe_waits_for_no_backup(server: Server) -> None:
-    """Who reads the table of the probe (pg_dump does) raises no alarm."""
+def test_the_probe_does_not_wait_for_a_backup(server: Server) -> None:
+    """A reader's lock on the probe's table (pg_dump takes one) raises no alarm."""
 
     async def held() -> None:
         connection = await asyncpg.connect(server.database.superuser_url)
@@ -113,7 +113,7 @@ def test_the_probe_waits_for_no_backup(server: Server) -> None:
                 assert ready(server)[0] == 200
                 assert server.services is not None
                 server.services.sequencer._committer.health._committed_at = float("-inf")
-                server.services.sequencer._committer.health._answer = (float("-inf"), None)
+                server.services.sequencer._committer.health._last_answer = (float("-inf"), None)
                 assert ready(server) == (200, "ok")
         finally:
             await connection.close()
@@ -121,8 +121,8 @@ def test_the_probe_waits_for_no_backup(server: Server) -> None:
     blocking(held())
 
 
-def test_no_connection_that_appends(own_server: Server, own_cluster: OwnCluster) -> None:
-    """The limit was lowered, and the connection that appends was lost."""
+def test_the_appending_connection_is_lost(own_server: Server, own_cluster: OwnCluster) -> None:
+    """The connection limit was lowered, and the connection that appends was lost."""
     on(own_cluster.superuser_url, "ALTER ROLE quire_server CONNECTION LIMIT 0")
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
     on(own_cluster.superuser_url, f"{cut} 'quire append'")
@@ -151,7 +151,7 @@ def many(call: Callable[[], int], times: int) -> set[int]:
 
 
 def test_a_standby_takes_no_writes(own_server: Server, own_cluster: OwnCluster) -> None:
-    """The primary became a standby, as after a failover to elsewhere: it answers reads only."""
+    """The primary became a standby, as after a failover to another host: it only answers reads."""
     data = own_cluster.postgres.data
     own_cluster.stop()
     (data / "standby.signal").touch()
@@ -165,9 +165,7 @@ def test_a_standby_takes_no_writes(own_server: Server, own_cluster: OwnCluster) 
     assert settled(own_server, 200) == "ok"
 
 
-async def test_a_synchronous_standby_that_is_silent(
-    own_cluster: OwnCluster, data_dir: Path
-) -> None:
+async def test_a_silent_synchronous_standby(own_cluster: OwnCluster, data_dir: Path) -> None:
     standby = Standby(own_cluster)
     await standby.start()
     try:
@@ -187,7 +185,7 @@ async def test_a_synchronous_standby_that_is_silent(
 
 @pytest.fixture
 def small_disk(session_dir: Path) -> Iterator[Path]:
-    """A file system of its own that can be filled."""
+    """A small file system of the test's own, to be filled."""
     folder = session_dir / "small"
     folder.mkdir(mode=0o711)
     mounted = ["mount", "-t", "tmpfs", "-o", "size=320m,mode=0711", "tmpfs", str(folder)]
@@ -197,7 +195,7 @@ def small_disk(session_dir: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Write until nothing more fits."""
+    """Write a file until the file system is full; returns its path."""
     path = folder / "ballast"
     with path.open("wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):
@@ -221,7 +219,7 @@ def on_a_full_disk(small_disk: Path, data_dir: Path) -> None:
             ballast = fill(small_disk)
             assert settled(server, 503) in {
                 "the database has no disk space left",
-                "the database can't be reached",  # it ran out of room for its own log
+                "the database can't be reached",  # the server ran out of room for its own log
             }
             ballast.unlink()
             assert settled(server, 200) == "ok"
@@ -232,7 +230,7 @@ def on_a_full_disk(small_disk: Path, data_dir: Path) -> None:
         cluster.stop()
 
 
-if os.geteuid() == 0:  # nobody else may mount a file system: then there is no such test
+if os.geteuid() == 0:  # only root can mount a file system: without it the test is not made
 
     def test_a_full_disk(small_disk: Path, data_dir: Path) -> None:
         on_a_full_disk(small_disk, data_dir)

@@ -1,4 +1,4 @@
-"""Who may call what: every route of the application, with every kind of caller."""
+"""Which callers each route of the application lets in, with every kind of caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OF_ORG = [route for route in ROUTES if "{org}" in route[1]]
 
 
 class Callers(NamedTuple):
-    """A server with an org, a key of each role, and things of the org by path parameter."""
+    """A server with an org, a key of each role, and the org's resources by path parameter."""
 
     server: Server
     keys: dict[str, str | None]
@@ -68,12 +68,12 @@ def callers(shared_server: Server) -> Callers:
 
 
 def test_every_route_here_is_one_of_the_application() -> None:
-    """A route of a new domain need not be here: ``test_every_route`` tries all there are."""
+    """Routes of new domains need no row here: ``test_every_route`` tries every route."""
     assert set(ROUTES) | OPEN | ANCHORS | {("GET", "/static/{name}")} <= routes(an_application())
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_each_role_may_what_it_may(callers: Callers, method: str, path: str) -> None:
+def test_each_role_has_its_rights(callers: Callers, method: str, path: str) -> None:
     expected = ROUTES[method, path].expected
     answered = {role: callers.call(method, path, callers.keys[role]).status for role in expected}
     assert answered == expected
@@ -81,7 +81,7 @@ def test_each_role_may_what_it_may(callers: Callers, method: str, path: str) -> 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("caller", ["none", "garbage", "unknown", "revoked"])
-def test_without_a_valid_key_there_is_nothing(
+def test_without_a_valid_key_nothing_is_returned(
     callers: Callers, caller: str, method: str, path: str
 ) -> None:
     answer = callers.call(method, path, callers.keys[caller])
@@ -92,7 +92,7 @@ def test_without_a_valid_key_there_is_nothing(
 
 @pytest.mark.parametrize(("method", "path"), OF_ORG)
 @pytest.mark.parametrize("role", ["viewer", "member", "admin"])
-def test_an_org_of_others_looks_like_none(
+def test_another_s_org_looks_like_a_missing_one(
     callers: Callers, role: str, method: str, path: str
 ) -> None:
     key = (
@@ -123,7 +123,7 @@ def _org_of(callers: Callers, caller: str) -> str:
     "/v1/orgs/{org}/verifications/{job_id}/events",
     "/admin/compliance/verify/{record}",
 ])  # fmt: skip
-def test_what_belongs_to_others_is_not_found_from_one_s_own_org(
+def test_resources_of_other_orgs_are_not_found_from_one_s_own_org(
     callers: Callers, path: str
 ) -> None:
     key = callers.keys["other tenant"]
@@ -167,12 +167,12 @@ def test_odd_names_in_a_path_are_not_found(
     for name in ("org", "record", "job_id", "key_id", "subject", "size", "tile"):
         if f"{{{name}}}" in path:
             answer = callers.call(method, path, callers.keys["admin"], **{name: thing})
-            # A person whose name a proxy may have changed is not looked for.
+            # No person is looked up by a name that a proxy may have changed.
             refused = 400 if name == "subject" and "%" in thing else 404
             assert answer.status in {refused, 405}, (name, answer.body)
 
 
-def test_a_method_that_is_not_there_is_refused_with_those_that_are(callers: Callers) -> None:
+def test_an_unknown_method_is_refused_with_the_allowed_ones(callers: Callers) -> None:
     answer = callers.server.request("PUT", "/v1/orgs/demo/entries", {})
     assert answer.status == 405
     assert {"GET", "POST"} <= set(answer.headers["allow"].replace(" ", "").split(","))

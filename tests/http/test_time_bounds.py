@@ -1,4 +1,4 @@
-"""Bounds of time over HTTP: exact in every place that takes one, wherever the entries are."""
+"""Time bounds over HTTP are exact in every parameter that takes one, wherever the entries are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNT = 50
 
 @pytest.fixture(scope="module")
 def here(shared_server: Any) -> Office:
-    """A signed trail of entries that one batch anchored at one time."""
+    """A signed trail whose entries were written in one batch, at one time."""
     return office(shared_server, count=COUNT)
 
 
@@ -32,7 +32,7 @@ def listed(here: Office, **bounds: str) -> int:
 
 
 def bundled(here: Office, **bounds: str) -> int:
-    """Entries of a bundle with these bounds; 0 where none matches."""
+    """The number of entries in a bundle with these bounds; 0 if none matches."""
     answer = here.ask(filter=bounds)
     if answer.status == 404:
         return 0
@@ -73,7 +73,7 @@ def test_the_time_itself_is_included_by_since_and_excluded_by_until(
         ("2024-02-29", "4253-01-01T00:00:00.0000001Z"),
     ],
 )
-def test_times_at_the_rims_bound_what_they_should(
+def test_times_at_the_ends_of_the_calendar_are_exact_bounds(
     here: Office, count: Any, early: str, late: str
 ) -> None:
     assert count(here, since=early, until=late) == COUNT
@@ -87,7 +87,7 @@ def test_times_at_the_rims_bound_what_they_should(
     "2025-02-29T00:00:00Z", "٢٠٢٦-٠١-٣١T12:00:00Z", "2026-01-31T12:00:00Z\n", "2026-W05-6", "20260131T120000Z",
     "2026-01-31T12", "2026-01-31T12:00:00Z2026-01-31T12:00:00Z", "2026-01-31T12:00:00." + "1" * 64 + "Z",
 ])  # fmt: skip
-def test_what_is_no_time_is_refused_in_every_place(here: Office, text: str) -> None:
+def test_an_invalid_time_is_refused_in_every_parameter(here: Office, text: str) -> None:
     for name in ("since", "until"):
         body = {"filter": {name: text}}
         answer = here.server.request("POST", f"/v1/orgs/{here.org}/bundles", body, key=here.key)

@@ -1,4 +1,4 @@
-"""When the trail or the database is not as it should be: refused, said why, nothing lost."""
+"""Requests are refused with a reason while the trail or the database has a fault; nothing is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _execute(url: str, statement: str, *arguments: object) -> None:
 
 @contextmanager
 def _head_locked(server: Server, org: str, release: threading.Event) -> Iterator[None]:
-    """Hold an org's head row, as a slow append of another server would, until released."""
+    """Lock an org's head row until ``release`` is set, as another server's slow append would."""
     locked = threading.Event()
 
     async def hold() -> None:
@@ -87,7 +87,7 @@ def test_a_damaged_trail_is_frozen_shown_and_thawed(server: Server) -> None:
     assert newest[1]["payload"]["reason"] == "seen and known"
 
 
-def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: OwnCluster) -> None:
+def test_a_lost_database_is_reported_until_it_is_back(own_cluster: OwnCluster) -> None:
     database = Database(
         "quire", own_cluster.owner_url, own_cluster.server_url, own_cluster.superuser_url
     )
@@ -105,7 +105,7 @@ def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: Own
         ):
             answer = server.request("GET", path, key=asked_with)
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-            # Where the database is and what it said are for the log, not for callers.
+            # The database's address and its error are for the log, not for callers.
             for secret in (str(own_cluster.port), "127.0.0.1", "Errno", "onnect"):
                 assert secret not in answer.json()["detail"], answer.json()
         own_cluster.start()
@@ -115,7 +115,7 @@ def test_without_its_database_the_server_says_so_and_comes_back(own_cluster: Own
         server.stop()
 
 
-def test_more_than_may_wait_is_told_to_come_back(start_servers: StartServer) -> None:
+def test_appends_beyond_the_queue_are_asked_to_retry(start_servers: StartServer) -> None:
     server = start_servers(max_events=5, queue_events=5)
     org, key = server.create_org("plain")
     assert post(server, org, key).status == 201
@@ -126,14 +126,14 @@ def test_more_than_may_wait_is_told_to_come_back(start_servers: StartServer) -> 
         asked = [pool.submit(post, server, org, key)]
         until(lambda: bool(server.services and server.services.sequencer._in_flight))
         asked += [pool.submit(post, server, org, key) for _ in range(11)]
-        # One is in its transaction, five wait; the others are told so at once.
+        # One append is in its transaction, five wait; the others are refused at once.
         until(lambda: sum(each.done() for each in asked) >= 6)
-        told = [each.result() for each in asked if each.done()]
-        assert {answer.status for answer in told} == {429}
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer in told)
-        assert told[0].json()["type"].endswith("/too-many-requests")
+        refused = [each.result() for each in asked if each.done()]
+        assert {answer.status for answer in refused} == {429}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert refused[0].json()["type"].endswith("/too-many-requests")
         release.set()
         answers = [each.result() for each in asked]
     written = [answer.json()["seq"] for answer in answers if answer.status == 201]
     assert sorted(written) == list(range(1, len(written) + 1))
-    assert len(written) + len(told) == 12
+    assert len(written) + len(refused) == 12

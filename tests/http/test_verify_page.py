@@ -1,4 +1,4 @@
-"""`/verify`: the page that lies in every bundle, and nothing around it that could reach out."""
+"""`/verify` serves the page of the bundles, with headers that forbid all other connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_it_is_the_page_of_the_bundles(shared_server: Server) -> None:
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_its_policy_is_the_one_it_states_itself(shared_server: Server) -> None:
+def test_the_header_has_the_page_s_own_policy(shared_server: Server) -> None:
     policy = shared_server.request("GET", "/verify").headers["content-security-policy"]
     assert policy == f"{POLICY}; frame-ancestors 'none'"
     assert f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">' in PAGE
@@ -33,8 +33,8 @@ def test_its_policy_is_the_one_it_states_itself(shared_server: Server) -> None:
     ]
 
 
-def test_it_names_no_other_place() -> None:
-    markup = re.sub(r"<code>.*?</code>", "", PAGE)  # where it speaks of http:// and https://
+def test_the_page_names_no_other_address() -> None:
+    markup = re.sub(r"<code>.*?</code>", "", PAGE)  # the page's text mentions http:// and https://
     assert "://" not in markup
     assert not re.search(r"""["'(]//\w""", markup)
     assert not re.search(r"<(link|img|iframe|object|embed|base|form|a)\b", markup)
@@ -46,5 +46,5 @@ def test_it_names_no_other_place() -> None:
     "DOMParser", "srcdoc", "fetch(", "XMLHttpRequest", "WebSocket", "EventSource", "sendBeacon",
     "localStorage", "sessionStorage", "indexedDB", "document.cookie", "import(", "window.open",
 ])  # fmt: skip
-def test_it_has_no_way_to_make_markup_or_to_reach_out(way: str) -> None:
+def test_the_page_can_neither_create_markup_nor_connect(way: str) -> None:
     assert way not in PAGE

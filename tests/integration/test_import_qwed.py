@@ -131,7 +131,7 @@ def test_a_trail_cut_after_its_import_is_reported(
     assert result["trail_errors"] == ["Row 6 was imported earlier and is missing now"]
 
 
-def test_each_organization_has_a_place_of_its_own(
+def test_each_organization_is_imported_separately(
     org: Org, rows: list[QwedRow], tmp_path: Path
 ) -> None:
     other = trail(3, first_id=10, organization_id=2)

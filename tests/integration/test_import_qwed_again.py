@@ -1,4 +1,4 @@
-"""``quire import qwed`` over a trail that the org holds already, wholly or in part."""
+"""``quire import qwed`` of a trail that the org already has, wholly or in part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NewOrg = Callable[[str], Org]
 
 @pytest.fixture
 def new_org(shared_server: Server) -> Iterator[NewOrg]:
-    """Makes new orgs of the running server, "plain" or "sealed"."""
+    """Create orgs of the running server, "plain" or "sealed"."""
     clients: list[LedgerClient] = []
 
     def make(privacy: str) -> Org:
@@ -57,7 +57,7 @@ def trail_of_8(count: int = 4) -> list[QwedRow]:
 
 
 def append_as_broken(org: Org, rows: list[QwedRow], *, unless: Callable[[QwedRow], bool]) -> None:
-    """Import the rows with the verdicts of a reader that does not know their form."""
+    """Import the rows with the verdicts of an older reader that does not know their form."""
     verifier = TrailVerifier(1, [SECRET])
     events = []
     for row in rows:
@@ -142,7 +142,7 @@ def test_a_broken_row_that_was_repaired_afterwards_keeps_its_verdict(
     assert corrections(org) == []
 
 
-def test_the_verdict_on_an_erased_row_stands(new_org: NewOrg, tmp_path: Path) -> None:
+def test_the_verdict_on_an_erased_row_is_kept(new_org: NewOrg, tmp_path: Path) -> None:
     org, rows = new_org("sealed"), trail(3)
     append_as_broken(org, rows, unless=lambda row: row.id == 3)
     org.client.erase_subject("qwed:user:7")
@@ -151,7 +151,7 @@ def test_the_verdict_on_an_erased_row_stands(new_org: NewOrg, tmp_path: Path) ->
 
 
 def other_database(kind: str) -> list[QwedRow]:
-    """Rows of organization 1 of another database than that of ``trail(6)``."""
+    """Rows of organization 1 from another database than the one of ``trail(6)``."""
     match kind:
         case "longer":
             return trail(8, query="another")
@@ -189,7 +189,7 @@ def test_another_database_with_the_same_organization_id_is_refused(
     assert org.client.head() == held
 
 
-def test_another_database_is_refused_though_what_was_imported_is_erased(
+def test_another_database_is_refused_after_the_erasure_of_imported_rows(
     new_org: NewOrg, tmp_path: Path
 ) -> None:
     org = new_org("sealed")
@@ -238,9 +238,7 @@ def test_a_wrong_secret_ends_the_import_before_anything_is_written(
     assert len(org.entries()) == 3
 
 
-def test_of_two_secrets_the_wrong_one_is_named_and_a_spare_one_is_no_fault(
-    org: Org, tmp_path: Path
-) -> None:
+def test_a_wrong_secret_is_named_and_a_spare_one_is_no_fault(org: Org, tmp_path: Path) -> None:
     rows = trail(2, secret=b"old")
     rows.append(entry(str(rows[1].entry_hash), row_id=3))
     dsn = write_sqlite(tmp_path / "qwed.db", rows)
@@ -253,9 +251,7 @@ def test_of_two_secrets_the_wrong_one_is_named_and_a_spare_one_is_no_fault(
     assert org.run_json(honest, *both, OLD_KEY="never used")[0] == 0
 
 
-def test_one_altered_signature_is_a_broken_row_and_no_wrong_secret(
-    org: Org, tmp_path: Path
-) -> None:
+def test_an_altered_signature_is_a_broken_row_not_a_wrong_secret(org: Org, tmp_path: Path) -> None:
     rows = trail(3)
     rows[0] = replace(rows[0], hmac_signature="0" * 64)
     code, result = org.run_json(write_sqlite(tmp_path / "qwed.db", rows))

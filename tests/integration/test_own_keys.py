@@ -1,4 +1,4 @@
-"""A start with the keys of another database is refused, and nothing is written before."""
+"""A start with the keys of another database is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def fetch(url: str, query: str) -> list[asyncpg.Record]:
 
 
 def serve_until_signed(data_dir: Path) -> None:
-    """A first start by the command, until the signer has its keys and a memory of its own."""
+    """Run a first `quire serve` until the signer has its keys and its memory."""
     with subprocess.Popen(
         [*QUIRE, "serve", "--port", free_port(), "--data-dir", str(data_dir)],
         env=environment({"QUIRE_LOG_FORMAT": "json", "QUIRE_ARCHIVE_URL": "off"}),
@@ -71,7 +71,7 @@ def free_port() -> str:
 
 @pytest.fixture(scope="module")
 def used_data_dirs(session_dir: Path) -> tuple[Path, Path]:
-    """Data directories of two databases that served once."""
+    """The data directories of two databases that were served once."""
     made = (session_dir / "own-a", session_dir / "own-b")
     for path in made:
         serve_until_signed(path)
@@ -79,8 +79,10 @@ def used_data_dirs(session_dir: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def swapped(used_data_dirs: tuple[Path, Path], data_dir: Path) -> Callable[[str], Path]:
-    """A copy of the first data directory with one file of the second."""
+def directory_with_foreign_file(
+    used_data_dirs: tuple[Path, Path], data_dir: Path
+) -> Callable[[str], Path]:
+    """Copy the first data directory with one file of the second in it; returns the copy."""
 
     def make(name: str) -> Path:
         subprocess.run(["cp", "-a", used_data_dirs[0], data_dir], check=True)
@@ -98,7 +100,7 @@ def contents(data_dir: Path) -> dict[str, bytes]:
 
 
 def rows(data_dir: Path) -> list[str]:
-    """Everything in the embedded database that a start could write."""
+    """Every row of the embedded database that a start could write."""
     postgres = EmbeddedPostgres(data_dir)
     postgres.start()
     try:
@@ -125,9 +127,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "command"), REFUSED)
 def test_a_file_of_another_database_is_refused_and_nothing_written(
-    swapped: Callable[[str], Path], name: str, command: tuple[str, ...]
+    directory_with_foreign_file: Callable[[str], Path], name: str, command: tuple[str, ...]
 ) -> None:
-    data_dir = swapped(name)
+    data_dir = directory_with_foreign_file(name)
     before, database = contents(data_dir), rows(data_dir)
     port = ("--port", free_port()) if command == SERVE else ()
     done = run(*command, *port, "--data-dir", str(data_dir))
@@ -176,7 +178,7 @@ def test_keys_of_the_environment_are_compared_too(database: Database, data_dir: 
     start(settings_of(database, data_dir))
 
 
-def test_of_two_first_starts_with_other_keys_one_is_refused(
+def test_one_of_two_first_starts_with_different_keys_is_refused(
     database: Database, session_dir: Path
 ) -> None:
     start(settings_of(database, session_dir / "one"))
@@ -191,7 +193,7 @@ def ring(*names: str) -> SigningKeyring:
 
 @pytest.fixture
 def keyring_start(database: Database, data_dir: Path) -> Callable[[SigningKeyring], None]:
-    """Starts on one database with these signing keys."""
+    """Start on one database with the given signing keys."""
     path = data_dir / "signing-keys.json"
 
     def begin(keys: SigningKeyring) -> None:
@@ -207,8 +209,8 @@ def test_a_keyring_that_has_fewer_or_more_keys_is_the_database_s(
 ) -> None:
     keyring_start(ring("k-1"))
     keyring_start(ring("k-1", "k-2"))  # rotated
-    keyring_start(ring("k-1"))  # a second machine that has not got the newest file yet
-    keyring_start(ring("k-2"))  # the oldest key was taken out
+    keyring_start(ring("k-1"))  # a second machine without the newest file
+    keyring_start(ring("k-2"))  # the oldest key was removed
     keyring_start(ring("k-0", "k-1", "k-2", "k-3"))
     keyring_start(ring("k-3"))
     with pytest.raises(ForeignKeys, match=r"k-9.* were signed with k-"):
@@ -249,7 +251,7 @@ def test_a_running_server_does_not_take_up_the_keyring_of_another_database(
         server.stop()
 
 
-def test_what_says_whose_database_it_is_stays(database: Database, data_dir: Path) -> None:
+def test_the_rows_that_identify_the_keys_are_kept(database: Database, data_dir: Path) -> None:
     start(settings_of(database, data_dir))
     checks = blocking(fetch(database.owner_url, "SELECT kind, key_id FROM key_checks"))
     assert {row["kind"] for row in checks} == {"master", "signing"}
@@ -287,7 +289,7 @@ asyncio.run(server.process.serve.prepare(settings, sys.argv[3]))
 """
 
 
-def test_a_first_start_that_is_killed_at_any_step_is_made_good(
+def test_a_first_start_killed_at_any_step_can_be_repeated(
     database: Database, data_dir: Path
 ) -> None:
     def killed_after(steps: int) -> int:
@@ -305,10 +307,10 @@ def test_a_first_start_that_is_killed_at_any_step_is_made_good(
 
 
 @pytest.mark.parametrize("lost", ["master.key", "signing-keys.json"])
-def test_a_key_that_is_lost_before_the_first_org_is_made_is_not_made_anew(
+def test_a_key_lost_before_the_first_org_is_not_made_again(
     database: Database, data_dir: Path, lost: str
 ) -> None:
-    steps = "3"  # two key files, and the rows that say whose database it is
+    steps = "3"  # two key files, and the rows that identify the database's keys
     subprocess.run(
         [sys.executable, "-c", KILLED, steps, str(data_dir), database.server_url], check=False
     )
@@ -320,10 +322,8 @@ def test_a_key_that_is_lost_before_the_first_org_is_made_is_not_made_anew(
     assert not (data_dir / lost).exists()
 
 
-def test_tables_of_a_backup_alone_say_whose_database_it_is(
-    database: Database, data_dir: Path
-) -> None:
-    """The documented restore of sealed orgs: `orgs` comes first, and nothing else."""
+def test_the_tables_of_a_backup_identify_the_keys(database: Database, data_dir: Path) -> None:
+    """In the documented restore of sealed orgs the table `orgs` is loaded first, alone."""
     start(settings_of(database, data_dir))
     server = start_server(database, data_dir, audit_secret_key="a" * 32, master_key="11" * 32)
     server.create_org()

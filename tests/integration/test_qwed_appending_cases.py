@@ -1,4 +1,4 @@
-"""The published cases of QWED's audit log that are about appending, on real servers.
+"""The published appending cases of QWED's audit log, on real servers.
 
 tests/unit/test_qwed_trail_cases.py has the others.
 """

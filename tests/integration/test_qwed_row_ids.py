@@ -48,12 +48,12 @@ def test_a_row_is_found_by_its_own_id(client: LedgerClient) -> None:
         assert (verdict.row.row_id, verdict.row.organization_id) == (row_id, 1)
         assert (verdict.row.outcome, verdict.row.corrected_by) == ("valid", None)
     assert client.verify_entry(records[0]).row is None
-    later = append(client, trail(14)[12:])  # what comes after the first look is found too
+    later = append(client, trail(14)[12:])  # rows imported after the first lookup are found too
     assert client.verify_entry("14").record_id == later[1]
 
 
 @pytest.mark.parametrize("name", ["0", "13", "9" * 18, "9" * 19, "9" * 400, "1.0", "-1", "٣"])
-def test_what_is_no_imported_row_is_not_found(client: LedgerClient, name: str) -> None:
+def test_other_entries_are_not_found_by_row_id(client: LedgerClient, name: str) -> None:
     append(client, trail(12))
     client.append({"event_type": "login", "action": "qwed:1:13"})
     client.append({"event_type": "qwed.imported", "action": "qwed:1:13:x"})
@@ -62,14 +62,14 @@ def test_what_is_no_imported_row_is_not_found(client: LedgerClient, name: str) -
         client.verify_entry(name)
 
 
-def test_a_broken_row_is_not_valid_though_its_entry_is(client: LedgerClient) -> None:
+def test_a_broken_row_is_invalid_although_its_entry_is_valid(client: LedgerClient) -> None:
     rows = trail(3)
     rows[1] = replace(rows[1], query="altered")
     records = append(client, rows)
     verdict = client.verify_entry(2)
     assert not verdict.valid
     assert verdict.errors == ["row: QWED's row 2 is broken"]
-    assert verdict.checks.hash_valid is True  # the entry's own
+    assert verdict.checks.hash_valid is True  # the entry's own record id
     assert client.verify_entry(records[1]).valid
 
 
@@ -144,7 +144,7 @@ async def _alter(url: str, slug: str) -> None:
 async def test_a_row_is_found_by_reading_one_stretch(
     shared_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the trail is, and in however small parts its index was read."""
+    """Whatever the trail's length, and however small the parts in which its index was read."""
     monkeypatch.setattr(qwed_rows, "WINDOW_SEQS", 700)  # no multiple of a stretch
     slug, key = shared_server.create_org("plain")
     with LedgerClient(shared_server.url, key, slug) as client:

@@ -1,4 +1,4 @@
-"""A task of a worker that fails is logged and begins again; what notifications say goes on."""
+"""A worker task that fails is logged and restarted; notifications are followed again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def fails_twice(_: Services) -> None:
         raise RuntimeError("a double that raises")
 
 
-async def test_a_task_that_fails_begins_again(
+async def test_a_failed_task_is_restarted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(services, "AGAIN_S", 0.0)
@@ -39,9 +39,9 @@ async def test_a_task_that_fails_begins_again(
 async def test_a_connection_lost_before_it_listens_is_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Revoked keys are told by notifications: who does not listen lets them in."""
+    """Notifications report revoked keys: a worker that does not listen would let them in."""
     monkeypatch.setattr(listen, "RETRY_S", 0.0)
-    heard = asyncio.Event()
+    notified = asyncio.Event()
     original = asyncpg.Connection.add_listener
     lost = iter([True, True, False])
 
@@ -53,12 +53,12 @@ async def test_a_connection_lost_before_it_listens_is_replaced(
     monkeypatch.setattr(asyncpg.Connection, "add_listener", add_listener)
     listening = asyncio.Event()
     following = asyncio.create_task(
-        listen.follow(database.server_url, {"here": lambda _: heard.set()}, listening.set)
+        listen.follow(database.server_url, {"here": lambda _: notified.set()}, listening.set)
     )
     connection = await asyncpg.connect(database.server_url)
     try:
         async with asyncio.timeout(60):
-            while not heard.is_set():
+            while not notified.is_set():
                 assert not following.done()
                 await connection.execute("NOTIFY here")
                 await asyncio.sleep(0.05)

@@ -1,7 +1,7 @@
-"""Checks a log's proofs with sigstore's code; runs in the environment that has it, without ours.
+"""Checks a log's proofs with sigstore's code, in an environment that has sigstore but not Quire.
 
-On stdin a JSON object: the log's Ed25519 public key and key id, and entries with
-their inclusion proofs. Prints for each entry what sigstore found wrong, or "ok".
+Reads a JSON object from stdin: the log's Ed25519 public key and key id, and entries with
+their inclusion proofs. Prints sigstore's finding for each entry, or "ok".
 """
 
 import json
@@ -28,7 +28,7 @@ def keyring(public_key: bytes) -> RekorKeyring:
 
 
 def entry(key_id: str, leaf: str, proof: dict[str, Any]) -> TransparencyLogEntry:
-    """A proof as GET …/proof answers it, with the leaf, as an entry of the Rekor log."""
+    """A leaf and its proof, as answered by GET …/proof, in the form of a Rekor log entry."""
     note = proof["checkpoint"]["note"]
     signed = SignedCheckpoint.from_text(note).checkpoint
     fields = {

@@ -1,4 +1,4 @@
-"""The page for those who check Quire with other tools: its commands, run as they stand."""
+"""Runs the commands of docs/check-with-others.md unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCRIPT_S = 250
 
 
 def sections() -> dict[str, list[str]]:
-    """The shell blocks of the page by the first words of their sections."""
+    """The page's shell blocks by the first words of their sections' titles."""
     parts = re.split(r"^## (.+)$", PAGE, flags=re.MULTILINE)[1:]
     return {
         title.partition(":")[0]: re.findall(r"^```sh\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
@@ -62,7 +62,7 @@ SETUP, WHOLE, LOAD, HISTORY, TIME = (
 
 @dataclass
 class Desk:
-    """Where an auditor works: a folder of its own, the page's tools, and a server to check."""
+    """An auditor's workplace: a folder, the page's tools, and a server to check."""
 
     server: QuireProcess
     key: str
@@ -70,7 +70,7 @@ class Desk:
     archive: Path
 
     def run(self, *scripts: str) -> subprocess.CompletedProcess[str]:
-        """The page's preparations, then these commands, in one shell."""
+        """Run the page's preparations and then these commands in one shell."""
         script = "\n".join([*BLOCKS[SETUP], *scripts]).replace(ADDRESS, self.server.url)
         return subprocess.run(
             ["bash", "-eu", "-o", "pipefail", "-c", script],
@@ -88,7 +88,7 @@ class Desk:
         )
 
     def get(self, path: str) -> Any:
-        """The JSON, or else the text, that the server answers; None where it refuses."""
+        """The server's answer, decoded if it is JSON, else as text; None if it is a refusal."""
         request = urllib.request.Request(self.server.url + path, headers={"x-api-key": self.key})
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -98,14 +98,14 @@ class Desk:
         return json.loads(content) if content.startswith(b"{") else content.decode()
 
     def wait(self, until: Callable[[], object]) -> None:
-        """Wait for what the signer or the authority does within seconds."""
+        """Wait for an act of the signer or the authority; either acts within seconds."""
         deadline = time.monotonic() + PATIENCE_S
         while not until():
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
     def size(self, org: str) -> int:
-        """The size of an org's newest checkpoint; 0 where there is none."""
+        """The size of an org's newest checkpoint; 0 if there is none."""
         note = self.get(f"/v1/orgs/{org}/log/checkpoint")
         return 0 if note is None else int(note.splitlines()[1])
 
@@ -191,11 +191,11 @@ def test_the_libraries_tests_exist() -> None:
     assert all((ROOT / name).is_file() for name in command.split())
 
 
-def test_fsck_finds_both_logs_right(desk: Desk) -> None:
+def test_fsck_accepts_both_logs(desk: Desk) -> None:
     done = desk.run(*BLOCKS[WHOLE])
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Successfully fsck'd log with size {ENTRIES} and root" in done.stdout
-    assert done.stdout.count("Successfully fsck'd log") == 4  # as logged, and as found
+    assert done.stdout.count("Successfully fsck'd log") == 4  # logged, and printed
 
 
 def test_fsck_refuses_a_key_of_another_log(desk: Desk) -> None:
@@ -229,13 +229,13 @@ def test_fsck_refuses_an_archive_that_was_altered(desk: Desk, path: str, tmp_pat
     assert "Successfully" not in bad.stdout
 
 
-def test_hammer_finds_a_log_that_grows_right(desk: Desk) -> None:
+def test_hammer_accepts_a_growing_log(desk: Desk) -> None:
     done = desk.run(*BLOCKS[LOAD])
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stderr.splitlines()
     assert any("Reached tree size goal of 501" in line for line in said)
     warned = [line for line in said if re.match(r"[EWF]\d{4} ", line)]
-    # At its goal it gives up what it is just asking for.
+    # At its goal the program cancels its pending requests.
     assert not [line for line in warned if "context canceled" not in line]
     assert desk.size("hammer") >= 501
 
@@ -260,7 +260,7 @@ def test_the_program_with_go_s_packages(desk: Desk) -> None:
     assert first == f"entry 17 is in size {ENTRIES}, its hash is {listed[17]['entry_hash']}"
 
 
-def test_the_program_finds_a_history_that_was_rewritten(desk: Desk) -> None:
+def test_the_program_finds_a_rewritten_history(desk: Desk) -> None:
     _save_program(desk)
     (signer,) = KEYS.org_signers("demo")
     other = TreeHead(KEYS.public().org_origin("demo"), 300, bytes(32))

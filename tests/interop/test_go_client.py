@@ -1,4 +1,4 @@
-"""Logs that this server wrote, verified with the go command's own packages for notes and tiles."""
+"""Logs of this server are verified with the Go project's own packages for notes and tiles."""
 
 import copy
 import json
@@ -18,23 +18,23 @@ pytestmark = pytest.mark.xdist_group("served_log")
 
 
 def check(program: Path, url: str, vkey: str, proofs: list[dict[str, Any]]) -> tuple[int, str]:
-    """Exit code and last words of the checker."""
-    told = "\n".join(map(json.dumps, proofs))
+    """Run the checker; returns its exit code and its last line."""
+    lines = "\n".join(map(json.dumps, proofs))
     done = subprocess.run(
-        [program, url, vkey], input=told, capture_output=True, text=True, timeout=120, check=False
+        [program, url, vkey], input=lines, capture_output=True, text=True, timeout=120, check=False
     )
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout.strip()
 
 
-def test_an_orgs_log_and_its_proofs_are_right(logchecker: Path, served_log: ServedLog) -> None:
+def test_an_orgs_log_and_its_proofs_verify(logchecker: Path, served_log: ServedLog) -> None:
     proofs = served_log.inclusions() + served_log.consistencies()
     assert len(proofs) > 30
     answer = check(logchecker, served_log.url, served_log.vkey, proofs)
     assert answer == (0, f"{SIZES[-1]} entries, {len(proofs)} proofs")
 
 
-def test_a_log_without_entries_is_right(logchecker: Path, served_log: ServedLog) -> None:
+def test_an_empty_log_verifies(logchecker: Path, served_log: ServedLog) -> None:
     org, key = served_log.server.create_org("plain")
     path = f"/v1/orgs/{org}"
     made = served_log.server.request("PATCH", path, {"log_public": True}, key=key)

@@ -1,4 +1,4 @@
-"""OpenSSL accepts the tokens that are kept, and refuses what we refuse."""
+"""OpenSSL accepts the stored tokens, and refuses the tokens that Quire refuses."""
 
 import subprocess
 from pathlib import Path
@@ -22,7 +22,7 @@ def openssl_verifies(directory: Path, token: bytes, message: bytes, ca_pem: byte
 
 
 @pytest.mark.parametrize("mode", [Mode.GOOD, Mode.CHAIN, Mode.SHA1_ID, Mode.NO_ACCURACY])
-async def test_openssl_verifies_the_tokens_that_are_kept(
+async def test_openssl_verifies_the_stored_tokens(
     tmp_path: Path, timestamp_authority: TimestampAuthority, mode: Mode
 ) -> None:
     timestamp_authority.mode = mode

@@ -1,4 +1,4 @@
-"""Roots and proofs against pymerkle, another writer's Merkle trees."""
+"""Roots and proofs compared with pymerkle, an independent implementation of Merkle trees."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def test_every_root_and_proof_of_small_trees() -> None:
     for size in range(1, len(leaves) + 1):
         assert tree.get_root(size) == merkle.root(hashes[:size])
         for index in range(size):
-            # Its path begins with the leaf itself, and it counts leaves from one.
+            # pymerkle's path begins with the leaf itself, and its leaf numbers begin at one.
             leaf_hash, *path = tree.prove_inclusion(index + 1, size).path
             assert leaf_hash == hashes[index]
             assert path == merkle.inclusion_proof(index, hashes[:size])

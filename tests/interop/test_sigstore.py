@@ -1,4 +1,4 @@
-"""Proofs of this server, verified by the code with which sigstore verifies Rekor's."""
+"""Proofs of this server are verified by the code with which sigstore verifies Rekor's proofs."""
 
 import copy
 import json
@@ -37,13 +37,13 @@ def findings(verifier: Verifier, entries: list[tuple[bytes, dict[str, Any]]]) ->
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_every_proof_is_right(served_log: ServedLog) -> None:
+def test_every_proof_verifies(served_log: ServedLog) -> None:
     (verifier,) = served_log.history.org_verifiers(served_log.org)
     entries = [(served_log.leaf(proof["index"]), proof) for proof in served_log.inclusions()]
     assert findings(verifier, entries) == ["ok"] * len(entries)
 
 
-def test_what_is_wrong_is_refused(served_log: ServedLog) -> None:
+def test_altered_proofs_are_refused(served_log: ServedLog) -> None:
     (verifier,) = served_log.history.org_verifiers(served_log.org)
     leaf, proof = served_log.leaf(17), served_log.inclusion(17, 300)
     elsewhere, longer, resigned = copy.deepcopy(proof), copy.deepcopy(proof), copy.deepcopy(proof)
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_refused(served_log: ServedLog) -> None:
     longer["hashes"].append("00" * 32)
     resigned["checkpoint"]["note"] = proof["checkpoint"]["note"].replace("\n300\n", "\n301\n")
     wrong = [(leaf + b" ", proof), (leaf, elsewhere), (leaf, longer), (leaf, resigned)]
-    assert [told.partition(":")[0] for told in findings(verifier, wrong)] == [
+    assert [finding.partition(":")[0] for finding in findings(verifier, wrong)] == [
         "inclusion proof contains invalid root hash",
         "inclusion proof contains invalid root hash",
         "inclusion proof has wrong size",

@@ -1,4 +1,4 @@
-"""A log that transparency-dev/tessera wrote, read and verified by our reader."""
+"""Our reader reads and verifies a log that transparency-dev/tessera wrote."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What an installation without the extra `server`, or with a part of it, says to its user."""
+"""Messages of an installation without the extra `server`, or with only a part of it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ USES = {"aiobotocore": TO_BUCKET, "rich": VERIFY}
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
-    """The wheel and what it requires without extras."""
+def base_install(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
+    """An environment with the wheel and its requirements without extras."""
     return Auditor(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
-    """The wheel and what it requires with the extra."""
+def server_install(tmp_path_factory: pytest.TempPathFactory) -> Auditor:
+    """An environment with the wheel and its requirements with the extra `server`."""
     machine = Auditor(tmp_path_factory.mktemp("whole"))
     machine.lend_extra("server")
     return machine
@@ -53,49 +53,56 @@ def refused(done: subprocess.CompletedProcess[str]) -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_quire_without_extras_names_the_extra(bare: Auditor, arguments: tuple[str, ...]) -> None:
-    refused(bare.run("quire", *arguments))
+def test_quire_without_extras_names_the_extra(
+    base_install: Auditor, arguments: tuple[str, ...]
+) -> None:
+    refused(base_install.run("quire", *arguments))
 
 
-def test_without_extras_there_are_the_client_and_the_verifier(bare: Auditor) -> None:
-    assert bare.run("quire-verify", "--version").stdout == f"quire-verify {PROJECT['version']}\n"
-    assert bare.run("python", "-c", "import ledger.client").returncode == 0
+def test_without_extras_the_client_and_the_verifier_work(base_install: Auditor) -> None:
+    assert (
+        base_install.run("quire-verify", "--version").stdout
+        == f"quire-verify {PROJECT['version']}\n"
+    )
+    assert base_install.run("python", "-c", "import ledger.client").returncode == 0
 
 
-def test_with_the_extra_there_is_the_server(whole: Auditor) -> None:
-    assert whole.run("quire", "--version").stdout == f"quire {PROJECT['version']}\n"
-    assert whole.run("quire", "settings").returncode == 0
+def test_with_the_extra_the_server_works(server_install: Auditor) -> None:
+    assert server_install.run("quire", "--version").stdout == f"quire {PROJECT['version']}\n"
+    assert server_install.run("quire", "settings").returncode == 0
 
 
 @pytest.fixture
-def serve(data_dir: Path) -> tuple[str, ...]:
+def serve_arguments(data_dir: Path) -> tuple[str, ...]:
     return ("serve", "--port", str(free_port()), "--data-dir", str(data_dir))
 
 
 @pytest.mark.parametrize("missing", EXTRA)
-def test_a_part_of_the_extra_that_is_missing_is_named(
-    whole: Auditor, serve: tuple[str, ...], missing: str
+def test_a_missing_part_of_the_extra_is_named(
+    server_install: Auditor, serve_arguments: tuple[str, ...], missing: str
 ) -> None:
-    with whole.without(missing):
-        refused(whole.run("quire", *USES.get(missing, serve)))
+    with server_install.without(missing):
+        refused(server_install.run("quire", *USES.get(missing, serve_arguments)))
 
 
 @pytest.mark.parametrize("missing", ["multidict", "msgspec"])
-def test_what_a_package_of_the_extra_needs_is_named_too(
-    whole: Auditor, serve: tuple[str, ...], missing: str
+def test_a_missing_indirect_requirement_is_named_too(
+    server_install: Auditor, serve_arguments: tuple[str, ...], missing: str
 ) -> None:
-    """A requirement of a package that we ask for, or one of the package without extras."""
-    with whole.without(missing):
-        refused(whole.run("quire", *serve))
+    """An indirect requirement of the extra, or a requirement of the package without extras."""
+    with server_install.without(missing):
+        refused(server_install.run("quire", *serve_arguments))
 
 
 def test_a_missing_module_of_ours_is_not_taken_for_an_extra(
-    whole: Auditor, serve: tuple[str, ...]
+    server_install: Auditor, serve_arguments: tuple[str, ...]
 ) -> None:
-    (module,) = Path(whole.home.parent).glob("venv/lib/*/site-packages/server/process/banner.py")
+    (module,) = Path(server_install.home.parent).glob(
+        "venv/lib/*/site-packages/server/process/banner.py"
+    )
     moved = module.rename(module.with_name("moved.py"))
     try:
-        done = whole.run("quire", *serve)
+        done = server_install.run("quire", *serve_arguments)
         assert done.returncode != 0
         assert "pip install" not in done.stderr
     finally:

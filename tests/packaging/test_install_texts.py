@@ -1,4 +1,4 @@
-"""Every text that says how to install names our distribution: `quire` on the public index is another's."""
+"""Every install instruction names our distribution; `quire` on the public index is another project."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ INSTALL = re.compile(
     r"\b(?:pip3?|pipx|uv(?: pip| tool)?|poetry|python3? -m pip)\s+(?:install|add|download)\b(?P<rest>[^\n`]*)"
 )
 OTHERS_NAMES = re.compile(r"(?<![\w./-])quire(?:\[\w+\])?(?:[=<>~!]=?[\w.]+)?(?=['\"\s)&;,.]|$)")
-"""The name `quire` as pip would take it, with extras and versions."""
-BUNDLES = "tests/vectors/"  # made by earlier versions, and kept as they are
+"""The name `quire` as a pip requirement, with extras and versions."""
+BUNDLES = "tests/vectors/"  # written by earlier versions and kept unchanged
 
 
 def tracked() -> list[str]:
@@ -30,7 +30,7 @@ def tracked() -> list[str]:
 
 
 def installs_of_quire(text: str) -> list[str]:
-    """The install commands of a text that name the distribution `quire`."""
+    """The install commands of a text that would install the distribution `quire`."""
     return [
         found[0].strip() for found in INSTALL.finditer(text) if OTHERS_NAMES.search(found["rest"])
     ]
@@ -52,7 +52,7 @@ def test_an_install_of_another_distribution_is_found(wrong: str) -> None:
     "right",
     ["pip install quire-ledger", "pip install 'quire-ledger[server]'", "pip install ./quire.whl"],
 )
-def test_an_install_of_ours_is_not(right: str) -> None:
+def test_an_install_of_our_distribution_is_not_found(right: str) -> None:
     assert installs_of_quire(f"Run `{right}` and then `quire serve`.\n") == []
 
 
@@ -77,7 +77,7 @@ def test_the_pages_on_the_server_and_its_command_name_the_extra(page: str) -> No
     assert f"'{NAME}[server]'" in (ROOT / page).read_text()
 
 
-def test_so_does_the_text_in_every_bundle() -> None:
+def test_the_text_in_every_bundle_says_how_to_install() -> None:
     assert f"pip install {NAME}\n".encode() in texts.README
 
 

@@ -1,7 +1,7 @@
-"""Locks are installed exactly as they stand, also when everything in them has a newer release.
+"""Locks are installed exactly, even if every package in them has a newer release.
 
-On a local index of made-up wheels, by the very commands of the Makefile; those of the Dockerfile are
-read, as no container runs here.
+The commands of the Makefile run on a local index of made-up wheels; those of the Dockerfile are
+only read, as no container runs here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from tests.support.made_up_index import NEWER, ROOT, LockedProject, MadeUpIndex, Release
 
-pytestmark = pytest.mark.xdist_group("locked_installs")  # one made-up project
+pytestmark = pytest.mark.xdist_group("locked_installs")  # these tests share one made-up project
 
 S3_SITE = next((ROOT / ".venv-s3" / "lib").glob("python*/site-packages"), ROOT / ".venv-s3")
 ENVIRONMENTS = {
@@ -49,7 +49,7 @@ def pins(lock: str) -> list[re.Match[str]]:
 
 
 def needed(pins: Iterable[re.Match[str]]) -> dict[str, str]:
-    """Those of the pins that this machine needs."""
+    """The pins that apply to this machine."""
     return {
         pin["name"]: pin["version"]
         for pin in pins
@@ -58,7 +58,7 @@ def needed(pins: Iterable[re.Match[str]]) -> dict[str, str]:
 
 
 def found(lock: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Version and requirements of what the lock's environment holds."""
+    """Version and requirements of each package in the lock's environment."""
     return {
         canonicalize_name(each.metadata["Name"]): (each.version, tuple(each.requires or ()))
         for each in distributions(path=ENVIRONMENTS[lock])
@@ -67,7 +67,7 @@ def found(lock: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> LockedProject:
-    """This project and its environments, from locks of the same names, versions and requirements."""
+    """A copy of this project and its environments, with locks of the same names and versions."""
     directory = tmp_path_factory.mktemp("locked")
     index = MadeUpIndex(directory / "index")
     project = LockedProject(directory / "project", index)
@@ -102,19 +102,19 @@ def test_newer_releases_of_everything_change_nothing(project: LockedProject) -> 
 def test_an_environment_that_lacks_a_package_is_refused(
     project: LockedProject, stamp: str, changed: str, package: str
 ) -> None:
-    """As if the lock did: what is there already does not come back."""
+    """A package removed from the lock is not left over from the environment before."""
     project.without(changed, package)
     project.run(".venv/bin/python", "-m", "pip", "uninstall", "--quiet", "--yes", package)
     refused(project.make(stamp), package)
-    refused(project.make(stamp), package)  # the stamp was not set
+    refused(project.make(stamp), package)  # the failed target set no stamp
 
 
-def test_a_lock_that_lacks_a_package_or_has_one_too_old_is_refused(tmp_path: Path) -> None:
+def test_a_lock_with_a_missing_or_too_old_package_is_refused(tmp_path: Path) -> None:
     index = MadeUpIndex(tmp_path / "index")
     project = LockedProject(tmp_path / "project", index)
     releases = [Release("alpha", "1.0", ("beta", "gamma>=2")), Release("gamma", "1.0")]
     project.write("requirements-s3.txt", index.lock(releases))
-    index.publish(Release("beta", "1.0"))  # it could be had, and is not in the lock
+    index.publish(Release("beta", "1.0"))  # the index has the package, and the lock does not
     refused(made := project.make(".venv-s3"), "beta")
     assert "gamma>=2" in made.stderr
     assert project.installed(".venv-s3") == {"alpha": "1.0", "gamma": "1.0"}
@@ -126,8 +126,8 @@ def refused(made: subprocess.CompletedProcess[str], package: str) -> None:
     assert "make lock" in made.stderr
 
 
-def test_every_install_of_a_lock_takes_it_as_it_stands() -> None:
-    """In the Makefile as `make` expands it, in the Dockerfile and in the scripts of .ci."""
+def test_every_install_of_a_lock_takes_it_exactly() -> None:
+    """In the Makefile as expanded by `make`, in the Dockerfile and in the scripts of .ci."""
     installs = [line for line in commands() if re.search(r"\bpip install\b", line)]
     assert len(installs) >= 7
     for line in installs:
@@ -137,7 +137,7 @@ def test_every_install_of_a_lock_takes_it_as_it_stands() -> None:
 
 
 def test_every_environment_is_checked_after_the_last_install() -> None:
-    """`pip check`, or the script that runs it, for each environment by its name."""
+    """By `pip check`, or by the script that runs it, for each environment by name."""
     last: dict[str, str] = {}
     for line in commands():
         environment = re.search(r"\.venv-s3|\.venv\b|/opt/quire|/opt/build", line)
@@ -149,7 +149,7 @@ def test_every_environment_is_checked_after_the_last_install() -> None:
 
 
 def commands() -> list[str]:
-    """One command a line: what `make` would run for every environment, and what the image runs."""
+    """The commands, one per line, that `make` would run for every environment and the image runs."""
     dry = ["make", "-n", "-B", ".venv", ".venv-s3"]
     made = subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, text=True)
     image = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
@@ -163,33 +163,35 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("requirements*")), ids=lambda path: path.name)
 def test_a_lock_names_no_package_index(path: Path) -> None:
-    """Everyone's own must do."""
+    """Each user's own index must do."""
     named = r"https?://|--(extra-)?index-url|--find-links|--trusted-host"
     assert not re.findall(named, path.read_text())
 
 
 @pytest.mark.parametrize("lock", ENVIRONMENTS)
-def test_an_environment_holds_what_its_lock_says(lock: str) -> None:
+def test_an_environment_has_the_packages_of_its_lock(lock: str) -> None:
     held = {name: version for name, (version, _) in found(lock).items()}
     assert needed(pins(lock)).items() <= held.items()
 
 
 @pytest.mark.parametrize(("lock", "roots"), ROOTS.items())
 def test_a_lock_has_all_that_its_packages_need(lock: str, roots: list[str]) -> None:
-    """Extras included, which `pip check` does not know of (`pydantic[email]`)."""
+    """Including extras, which `pip check` does not check (`pydantic[email]`)."""
     locked, held = needed(pins(lock)), found(lock)
     waiting = [Requirement(line) for line in roots]
     seen: set[str] = set()
     while waiting:
-        asked = waiting.pop()
-        name = canonicalize_name(asked.name)
-        if str(asked) in seen or not applies(asked, set()):
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if str(requirement) in seen or not applies(requirement, set()):
             continue
-        seen.add(str(asked))
-        assert name in locked, f"{lock} lacks {asked}"
-        assert asked.specifier.contains(locked[name], prereleases=True), f"{lock} has no {asked}"
+        seen.add(str(requirement))
+        assert name in locked, f"{lock} lacks {requirement}"
+        assert requirement.specifier.contains(locked[name], prereleases=True), (
+            f"{lock} has no {requirement}"
+        )
         needs = map(Requirement, held[name][1])
-        waiting += [strip(need) for need in needs if applies(need, asked.extras)]
+        waiting += [strip(need) for need in needs if applies(need, requirement.extras)]
 
 
 def applies(requirement: Requirement, extras: set[str]) -> bool:
@@ -198,6 +200,6 @@ def applies(requirement: Requirement, extras: set[str]) -> bool:
 
 
 def strip(requirement: Requirement) -> Requirement:
-    """Without the marker, which has been looked at."""
+    """The requirement without its marker, which was evaluated before."""
     requirement.marker = None
     return requirement

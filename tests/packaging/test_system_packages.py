@@ -1,4 +1,4 @@
-"""`.ci/system-packages` installs what a make target needs, or says what is missing and what brings it."""
+"""`.ci/system-packages` installs a make target's programs, or names those missing and their packages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROWS = [line.split() for line in TABLE.splitlines() if line and not line.startsw
 ON_EVERY_MACHINE = {"/bin/sh", "bash", "cp", "git", "make", "mount", "rm", "sh", "sleep", "umount"}
 """Programs of every Debian, and those that a checkout needs: git and make."""
 OWN_ASSERTION = {"curl", "unzip"}
-"""Tests use a program of the same kind where these are not installed."""
+"""If these are not installed, tests use another program of the same kind."""
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Path:
-    """A folder of programs, the only ones on the PATH: those that the script itself needs."""
+def program_folder(tmp_path: Path) -> Path:
+    """The only folder on the PATH, with just the programs that the script itself needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "env"):
@@ -50,19 +50,21 @@ def install(machine: Path, target: str = "test") -> subprocess.CompletedProcess[
     )
 
 
-def test_nothing_is_done_where_nothing_is_missing(machine: Path) -> None:
+def test_nothing_is_installed_if_nothing_is_missing(program_folder: Path) -> None:
     for target, name, _ in ROWS:
         if target == "test":
-            program(machine, name)
-    done = install(machine)
+            program(program_folder, name)
+    done = install(program_folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_who_may_not_install_is_told_what_is_missing_and_the_command(machine: Path) -> None:
-    program(machine, "id", "echo 1000")
-    program(machine, "apt-get", "echo called >&2")
-    program(machine, "openssl")
-    done = install(machine)
+def test_without_root_the_missing_programs_and_the_command_are_reported(
+    program_folder: Path,
+) -> None:
+    program(program_folder, "id", "echo 1000")
+    program(program_folder, "apt-get", "echo called >&2")
+    program(program_folder, "openssl")
+    done = install(program_folder)
     assert done.returncode == 1
     missing, command = done.stderr.splitlines()
     assert missing.startswith("make test needs chromium chromedriver")
@@ -70,47 +72,51 @@ def test_who_may_not_install_is_told_what_is_missing_and_the_command(machine: Pa
     assert "openssl" not in command
 
 
-def test_so_is_root_where_there_is_no_apt(machine: Path) -> None:
-    program(machine, "id", "echo 0")
-    done = install(machine)
+def test_without_apt_they_are_reported_to_root_too(program_folder: Path) -> None:
+    program(program_folder, "id", "echo 0")
+    done = install(program_folder)
     assert done.returncode == 1
     assert "there is no apt-get" in done.stderr
     assert "apt-get install --no-install-recommends openssl chromium" in done.stderr
 
 
-def test_root_installs_what_is_missing_and_nothing_else(machine: Path, tmp_path: Path) -> None:
-    program(machine, "id", "echo 0")
-    program(machine, "chromium")
+def test_root_installs_only_the_missing_programs(program_folder: Path, tmp_path: Path) -> None:
+    program(program_folder, "id", "echo 0")
+    program(program_folder, "chromium")
     programs = [name for target, name, _ in ROWS if target == "test" and name != "chromium"]
-    made = f'for name in {" ".join(programs)}; do : >"{machine}/$name"; {shutil.which("chmod")} 755 "{machine}/$name"; done'
+    made = f'for name in {" ".join(programs)}; do : >"{program_folder}/$name"; {shutil.which("chmod")} 755 "{program_folder}/$name"; done'
     program(
-        machine, "apt-get", f'echo "$@" >>"{tmp_path}/calls"; [ "$1" = update ] || {{ {made}; }}'
+        program_folder,
+        "apt-get",
+        f'echo "$@" >>"{tmp_path}/calls"; [ "$1" = update ] || {{ {made}; }}',
     )
-    done = install(machine)
+    done = install(program_folder)
     assert done.returncode == 0, done.stderr
     update, installed = (tmp_path / "calls").read_text().splitlines()
     assert update == "update -qq"
     assert installed.startswith("install -y -qq --no-install-recommends openssl chromium-driver ")
     assert "chromium" not in installed.split()
-    assert install(machine).stderr == ""
+    assert install(program_folder).stderr == ""
 
 
 @pytest.mark.parametrize(
     ("fails", "says"),
     [("exit 100", "could not install"), ("exit 0", "although apt-get reports success")],
 )
-def test_an_apt_that_installs_nothing_is_reported(machine: Path, fails: str, says: str) -> None:
-    program(machine, "id", "echo 0")
-    program(machine, "apt-get", fails)
-    done = install(machine)
+def test_an_apt_that_installs_nothing_is_reported(
+    program_folder: Path, fails: str, says: str
+) -> None:
+    program(program_folder, "id", "echo 0")
+    program(program_folder, "apt-get", fails)
+    done = install(program_folder)
     assert done.returncode == 1
     assert says in done.stderr
     assert "apt-get install --no-install-recommends openssl" in done.stderr
 
 
-def test_packages_of_another_target_are_not_asked_for(machine: Path) -> None:
-    program(machine, "id", "echo 1000")
-    done = install(machine, "test-ceph")
+def test_packages_of_another_target_are_not_asked_for(program_folder: Path) -> None:
+    program(program_folder, "id", "echo 1000")
+    done = install(program_folder, "test-ceph")
     assert "radosgw" in done.stderr
     assert "chromium" not in done.stderr
 
@@ -129,7 +135,7 @@ def test_ci_runs_two_make_targets_and_its_check_and_installs_nothing_itself() ->
 
 
 def programs_of_tests() -> Iterator[tuple[str, str]]:
-    """Programs that tests start or look for by a name that stands in their source."""
+    """Programs that tests start or search by a name in their source, each with its module."""
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args and path.name != Path(__file__).name:
@@ -147,14 +153,14 @@ def started(called: str, argument: ast.expr) -> Iterator[str]:
 
 
 def test_every_program_that_tests_start_is_in_the_table() -> None:
-    """So a machine that has none of them gets them by `make test`."""
+    """So `make test` installs each of them on a machine that lacks it."""
     listed = {row[1] for row in ROWS} | ON_EVERY_MACHINE | OWN_ASSERTION
     found = dict(programs_of_tests())
     assert {"openssl", "chromium", "sleep"} <= found.keys()
     assert {name: file for name, file in found.items() if name not in listed} == {}
 
 
-def test_this_machine_has_what_the_suite_needs() -> None:
+def test_this_machine_has_the_programs_of_the_suite() -> None:
     path = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
     for target, name, package in ROWS:
         if target == "test":

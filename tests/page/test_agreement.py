@@ -1,7 +1,7 @@
-"""The page and quire-verify: the same answers on the same bundles, good and bad.
+"""The page and quire-verify give the same answers on the same bundles, good and bad.
 
-The browser of the tests has all the algorithms, so nothing but the answers that
-need more trust than pins is left out: those are not checked by the verifier either.
+The tests' browser has all the algorithms. So only the answers that need more trust
+than pins are left out, and the verifier does not check those either.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Record = Callable[[str, object], None]
 
 
 def agreed(page: OfflinePage, bundle: bytes, keys: bytes | None = PINS) -> dict[str, object]:
-    """The page's answers, which must be those of the verifier."""
+    """The page's answers, after checking that they equal the verifier's."""
     trust = None if keys is None else Trust(parse_trust(keys))
     expected = judge(bundle, trust)
-    outcome, answers, told = page.judge(bundle, keys)
+    outcome, answers, reasons = page.judge(bundle, keys)
     assert (outcome, answers) == (expected.outcome, expected.answers()), (
-        told,
+        reasons,
         expected.reasons,
         expected.unreadable,
     )
@@ -52,10 +52,10 @@ def test_bundles_of_the_corpus(offline_page: OfflinePage, name: str) -> None:
     agreed(offline_page, bundle, None)
 
 
-def test_what_is_forged_is_forged_well(offline_page: OfflinePage) -> None:
+def test_the_unforged_bundle_is_verified(offline_page: OfflinePage) -> None:
     assert judge(BUNDLE, Trust(parse_trust(PINS))).outcome == "verified"
     agreed(offline_page, BUNDLE)
-    agreed(offline_page, BUNDLE, members_of(BUNDLE)[members.LOG_KEYS])  # a history pins its keys
+    agreed(offline_page, BUNDLE, members_of(BUNDLE)[members.LOG_KEYS])  # also pins
 
 
 @pytest.mark.parametrize("forgery", FORGERIES, ids=[forgery.name for forgery in FORGERIES])
@@ -86,7 +86,7 @@ def test_single_bits_of_the_file(offline_page: OfflinePage) -> None:
         agreed(offline_page, flipped(small, bit))
 
 
-def test_single_bits_of_members_under_a_manifest_that_fits(offline_page: OfflinePage) -> None:
+def test_single_bits_of_members_with_a_matching_manifest(offline_page: OfflinePage) -> None:
     held = members_of(scene(3).bundle())
     chance = random.Random(12)
     names = [name for name in held if name not in {members.MANIFEST, members.PAGE}]

@@ -1,4 +1,4 @@
-"""What the page computes by itself: BLAKE3, CRC-32, and the strict spellings it reads."""
+"""The page's own algorithms: BLAKE3, CRC-32, and its strict parsers."""
 
 from __future__ import annotations
 
@@ -37,31 +37,33 @@ def test_blake3_agrees_with_the_published_vectors(offline_page: OfflinePage) -> 
 
 
 @pytest.mark.parametrize("length", [63, 64, 65, 1 << 20, (1 << 20) + 1, 3_000_001, 5 << 20])
-def test_digests_of_inputs_around_every_border(offline_page: OfflinePage, length: int) -> None:
+def test_digests_of_inputs_around_every_block_border(
+    offline_page: OfflinePage, length: int
+) -> None:
     data = random.Random(length).randbytes(length)
     digest, crc = offline_page.window.run(DIGEST, base64.b64encode(data).decode())
     assert (digest, crc) == (blake3(data).hexdigest(), zlib.crc32(data))
 
 
 def refusal(page: OfflinePage, expression: str, *arguments: object) -> str | None:
-    """What an expression throws, None where it throws nothing."""
-    told: str | None = page.window.run(
+    """The error that an expression throws, None if it throws none."""
+    error: str | None = page.window.run(
         f"try {{ await ({expression}); return null; }} catch (error) {{ return error.message; }}",
         *arguments,
     )
-    return told
+    return error
 
 
 @pytest.mark.parametrize("text", ["", "AA==", "AAA=", "AAAA", "+/+/"])
-def test_base64_as_it_is_written(offline_page: OfflinePage, text: str) -> None:
+def test_canonical_base64(offline_page: OfflinePage, text: str) -> None:
     assert refusal(offline_page, "base64(arguments[0], 'it')", text) is None
 
 
 @pytest.mark.parametrize("text", ["AA", "AB==", "AAA", " AA==", "AA==\n", "A-_A", "====", "é"])
 def test_base64_in_another_spelling(offline_page: OfflinePage, text: str) -> None:
-    told = refusal(offline_page, "base64(arguments[0], 'it')", text)
-    assert told is not None
-    assert "base64" in told
+    error = refusal(offline_page, "base64(arguments[0], 'it')", text)
+    assert error is not None
+    assert "base64" in error
 
 
 @pytest.mark.parametrize("text", ['{"a":"\\ud800"}', '{"a":1,"a":1}', '{"a":1.0}', '{"a":-0}', '{ "a":1}',

@@ -1,4 +1,4 @@
-"""What an auditor sees: the verdict at one look, every entry, and nothing that a bundle runs."""
+"""The page shows an auditor the verdict at once and every entry, and runs nothing from a bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAMPERED = BUNDLE.replace(b'"outcome":"success"', b'"outcome":"failure"', 1)
 STAMPED = (FOLDER / "sealed.zip").read_bytes()
 
 
-def test_before_a_bundle_is_there(offline_page: OfflinePage) -> None:
+def test_before_a_bundle_is_chosen(offline_page: OfflinePage) -> None:
     shown = offline_page.window.run("return document.body.innerText")
     assert "Drop the bundle" in shown
     assert "Nothing is uploaded" in shown
@@ -27,58 +27,58 @@ def test_before_a_bundle_is_there(offline_page: OfflinePage) -> None:
     assert offline_page.window.console() == []
 
 
-def test_a_good_bundle_by_keys_that_are_trusted(offline_page: OfflinePage) -> None:
-    told = offline_page.check(STAMPED, (FOLDER / "keys.json").read_bytes())
-    assert (told.outcome, told.headline) == ("verified", "Verified")
-    assert told.warnings == told.causes == ""
-    assert tuple(told.answers) == CHECKS
-    here = {check for check, result in told.results.items() if result == "– not checked here"}
+def test_a_good_bundle_with_trusted_keys(offline_page: OfflinePage) -> None:
+    display = offline_page.check(STAMPED, (FOLDER / "keys.json").read_bytes())
+    assert (display.outcome, display.headline) == ("verified", "Verified")
+    assert display.warnings == display.causes == ""
+    assert tuple(display.answers) == CHECKS
+    here = {check for check, result in display.results.items() if result == "– not checked here"}
     assert here == {"external_time", "witnesses"}
-    assert "quire-verify --tsa-ca" in told.why["external_time"]
-    assert "quire-verify --policy" in told.why["witnesses"]
-    assert told.results["signatures"] == "– not checked"
-    assert {told.results[check] for check in told.answers if told.answers[check] == "true"} == {
-        "✓ true"
-    }
+    assert "quire-verify --tsa-ca" in display.why["external_time"]
+    assert "quire-verify --policy" in display.why["witnesses"]
+    assert display.results["signatures"] == "– not checked"
+    assert {
+        display.results[check] for check in display.answers if display.answers[check] == "true"
+    } == {"✓ true"}
     assert offline_page.window.console() == []
 
 
-def test_a_good_bundle_by_its_own_keys(offline_page: OfflinePage) -> None:
-    told = offline_page.check(BUNDLE)
-    assert (told.outcome, told.headline) == ("incomplete", "Incomplete")
-    assert "this was not checked" in told.meaning
-    assert "The keys are the bundle's own" in told.causes
-    assert f"ask the operator of {SCENE.keys.public().origin}" in told.causes
-    assert SCENE.keys.public().newest.digest in told.causes
+def test_a_good_bundle_with_only_its_own_keys(offline_page: OfflinePage) -> None:
+    display = offline_page.check(BUNDLE)
+    assert (display.outcome, display.headline) == ("incomplete", "Incomplete")
+    assert "this was not checked" in display.meaning
+    assert "The keys are the bundle's own" in display.causes
+    assert f"ask the operator of {SCENE.keys.public().origin}" in display.causes
+    assert SCENE.keys.public().newest.digest in display.causes
 
 
 def test_a_tampered_bundle(offline_page: OfflinePage) -> None:
-    told = offline_page.check(TAMPERED, PINS)
-    assert (told.outcome, told.headline) == ("refuted", "Refuted")
-    assert "Do not rely on it" in told.meaning
-    assert "Something in the bundle was altered" in told.causes
-    assert told.results["hashes"] == "✕ false"
-    assert "leaves/000000.ndjson is not what the manifest says" in told.why["hashes"]
+    display = offline_page.check(TAMPERED, PINS)
+    assert (display.outcome, display.headline) == ("refuted", "Refuted")
+    assert "Do not rely on it" in display.meaning
+    assert "Something in the bundle was altered" in display.causes
+    assert display.results["hashes"] == "✕ false"
+    assert "leaves/000000.ndjson is not what the manifest says" in display.why["hashes"]
     faulty = offline_page.window.run(
         "return [...document.querySelectorAll('.entry.faulty')].map(row => row.dataset.seq)"
     )
     assert faulty == ["0", "1"]
 
 
-def test_a_file_that_is_no_bundle(offline_page: OfflinePage) -> None:
-    told = offline_page.check(BUNDLE[:-1], PINS)
-    assert (told.outcome, told.headline) == ("unreadable", "Not readable")
-    assert "does not end as an evidence bundle does" in told.causes
+def test_a_file_that_is_not_a_bundle(offline_page: OfflinePage) -> None:
+    display = offline_page.check(BUNDLE[:-1], PINS)
+    assert (display.outcome, display.headline) == ("unreadable", "Not readable")
+    assert "does not end as an evidence bundle does" in display.causes
     assert not offline_page.window.run(
         "return document.getElementById('checked').checkVisibility()"
     )
 
 
-def test_a_bundle_that_leaves_something_out(offline_page: OfflinePage) -> None:
-    told = offline_page.check((FOLDER / "without-anchor.zip").read_bytes(), PINS)
-    assert (told.outcome, told.headline) == ("incomplete", "Incomplete")
-    assert told.results["anchors"] == "– not checked"
-    assert "The bundle has no anchor" in told.causes
+def test_a_bundle_without_some_parts(offline_page: OfflinePage) -> None:
+    display = offline_page.check((FOLDER / "without-anchor.zip").read_bytes(), PINS)
+    assert (display.outcome, display.headline) == ("incomplete", "Incomplete")
+    assert display.results["anchors"] == "– not checked"
+    assert "The bundle has no anchor" in display.causes
 
 
 def test_keys_chosen_pasted_wrong_and_removed(offline_page: OfflinePage) -> None:
@@ -95,12 +95,12 @@ def test_keys_chosen_pasted_wrong_and_removed(offline_page: OfflinePage) -> None
     window.wait("document.getElementById('headline').innerText === 'Verified'")
     window.run(paste, log_keys(2).public().pins().document().decode())
     window.wait("document.getElementById('headline').innerText === 'Refuted'")
-    assert "can't be believed" in offline_page.told().why["classical_signature"]
+    assert "can't be believed" in offline_page.display().why["classical_signature"]
     window.run(paste, "<b>nothing</b>")
     window.wait("!document.getElementById('trust-fault').hidden")
     fault = window.run("return document.getElementById('trust-fault').innerText")
     assert "No keys could be read from what you pasted" in fault
-    assert offline_page.told().headline == "Incomplete"
+    assert offline_page.display().headline == "Incomplete"
 
 
 def test_a_bundle_and_keys_that_are_dropped_together(offline_page: OfflinePage) -> None:
@@ -113,11 +113,11 @@ def test_a_bundle_and_keys_that_are_dropped_together(offline_page: OfflinePage) 
         [["evidence.zip", base64.b64encode(BUNDLE).decode()],
          ["keys.json", base64.b64encode(PINS).decode()]],
     )  # fmt: skip
-    assert offline_page.told().headline == "Verified"
+    assert offline_page.display().headline == "Verified"
 
 
 def opened(page: OfflinePage, seq: int) -> str:
-    """What an entry shows once it is opened."""
+    """Open an entry; returns the text that it shows."""
     row = f"document.querySelector('.entry[data-seq=\"{seq}\"]')"
     page.window.run(f"{row}.querySelector('summary').click()")
     page.window.wait(f"{row}.querySelector('.inside')")
@@ -125,7 +125,7 @@ def opened(page: OfflinePage, seq: int) -> str:
     return text
 
 
-def test_entries_open_to_what_was_recorded(offline_page: OfflinePage) -> None:
+def test_an_opened_entry_shows_the_recorded_event(offline_page: OfflinePage) -> None:
     names = {f"ref:{'actor':A<22}": "Ada Lovelace"}
     offline_page.check(replace(SCENE, names=names).bundle(), PINS)
     disclosed = opened(offline_page, 0)
@@ -134,10 +134,10 @@ def test_entries_open_to_what_was_recorded(offline_page: OfflinePage) -> None:
     assert "the server states the name: Ada Lovelace" in disclosed
     assert "no key for it was disclosed" in opened(offline_page, 1)
     assert "The content was erased" in opened(offline_page, 2)
-    assert "nothing proves them" in offline_page.told().warnings
+    assert "nothing proves them" in offline_page.display().warnings
 
 
-def test_many_entries_by_pages(offline_page: OfflinePage) -> None:
+def test_many_entries_are_shown_in_pages(offline_page: OfflinePage) -> None:
     window = offline_page.window
     offline_page.check((FOLDER / "two-batches.zip").read_bytes())
     shown = "[...document.querySelectorAll('.entry')].map(row => Number(row.dataset.seq))"
@@ -157,9 +157,9 @@ def test_many_entries_by_pages(offline_page: OfflinePage) -> None:
 def test_another_file_chosen_while_one_is_checked(offline_page: OfflinePage) -> None:
     offline_page.choose((FOLDER / "two-batches.zip").read_bytes(), "large.zip")
     offline_page.choose(TAMPERED, "small.zip")
-    assert offline_page.told().headline == "Refuted"
+    assert offline_page.display().headline == "Refuted"
     offline_page.window.run("await new Promise(resolve => setTimeout(resolve, 500))")
-    assert offline_page.told().headline == "Refuted"
+    assert offline_page.display().headline == "Refuted"
     assert "small.zip" in offline_page.window.run(
         "return document.getElementById('facts').innerText"
     )
@@ -173,7 +173,7 @@ return { scripts: document.scripts.length, images: document.images.length,
 
 
 def evil_bundle() -> bytes:
-    """A bundle whose every string that it may choose is markup."""
+    """A bundle in which every string under its maker's control is markup."""
     line = MEMBERS[LEAVES].splitlines(keepends=True)
     evil = line[0].replace(b"invoice.approved", EVIL.encode()).replace(b'"success"', b'"</td><td>"')
     names = {"ref:" + "A" * 22: EVIL, f"ref:{'actor':A<22}": EVIL}
@@ -185,8 +185,8 @@ def test_markup_in_a_bundle_is_shown_and_never_run(offline_page: OfflinePage) ->
     name = "<img src=x onerror=pwned()>.zip"
     window = offline_page.window
     window.run("window.before = document.scripts.length")
-    told = offline_page.check(evil_bundle(), name=name)
-    assert told.outcome == "refuted"
+    display = offline_page.check(evil_bundle(), name=name)
+    assert display.outcome == "refuted"
     shown = window.run("return document.getElementById('entries').innerText")
     assert "<img src=x onerror=pwned()><script>pwned()</script>⟨U+202E⟩gpj.exe" in shown
     inside = opened(offline_page, 0)
@@ -196,7 +196,7 @@ def test_markup_in_a_bundle_is_shown_and_never_run(offline_page: OfflinePage) ->
     assert window.console() == []
 
 
-def test_payloads_as_text_where_they_are_text(offline_page: OfflinePage) -> None:
+def test_text_payloads_are_shown_as_text(offline_page: OfflinePage) -> None:
     shown = offline_page.window.run(
         "return arguments[0].map(data => readable(base64(data, 'it')))",
         [base64.b64encode(data).decode() for data in (f"{EVIL}\n\0".encode(), b"\x01\xff" * 17)],

@@ -1,4 +1,4 @@
-"""The page where it is used: other browsers, no network, a keyboard, paper, much evidence."""
+"""The page in its surroundings: other browsers, no network, a keyboard, paper, large bundles."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from tests.support.serving import Server
 pytestmark = pytest.mark.xdist_group("browser")
 MANY = 10_000
 TASK_MS_MAX = 1_500
-"""The longest that the page may be deaf, on a machine that does other things too."""
+"""The longest task that may block the page, on a machine with other load."""
 
 
-def test_as_the_server_serves_it(
+def test_the_page_as_served_by_the_server(
     shared_server: Server, browser_window: Browser, offline_page: OfflinePage
 ) -> None:
     browser_window.open(f"{shared_server.url}/verify")
     offline_page.trust(PINS)
     offline_page.choose(BUNDLE)
-    told = offline_page.told()
-    assert (told.outcome, told.headline) == ("verified", "Verified")
+    display = offline_page.display()
+    assert (display.outcome, display.headline) == ("verified", "Verified")
     refused = [line for line in browser_window.console() if "favicon" not in line]
     assert refused == []
 
 
 @contextmanager
 def plain_http(body: bytes) -> Iterator[int]:
-    """The page over HTTP, from a port of this machine."""
+    """Serve the page over HTTP; yields the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -62,7 +62,7 @@ def plain_http(body: bytes) -> Iterator[int]:
         server.server_close()
 
 
-def test_where_the_browser_withholds_its_cryptography(browser_window: Browser) -> None:
+def test_a_browser_that_withholds_its_cryptography(browser_window: Browser) -> None:
     with plain_http(verify_page()) as port:
         browser_window.open(f"http://{ELSEWHERE}:{port}/")
         assert browser_window.run("return [isSecureContext, typeof crypto.subtle]") == [
@@ -82,10 +82,10 @@ def test_where_the_browser_withholds_its_cryptography(browser_window: Browser) -
 @pytest.mark.parametrize(
     ("missing", "check"), [("ML-DSA-44", "pq_signature"), ("Ed25519", "classical_signature")]
 )
-def test_where_the_browser_lacks_an_algorithm(
+def test_a_browser_that_lacks_an_algorithm(
     offline_page: OfflinePage, missing: str, check: str
 ) -> None:
-    # Every browser of the tests has both, so its own is taken away.
+    # The tests' browser has both algorithms, so its own are removed.
     offline_page.window.run(
         "const whole = crypto.subtle.importKey.bind(crypto.subtle), missing = arguments[0];"
         "crypto.subtle.importKey = (format, key, algorithm, ...rest) => algorithm.name === missing"
@@ -95,12 +95,12 @@ def test_where_the_browser_lacks_an_algorithm(
     )
     offline_page.trust(PINS)
     offline_page.choose(BUNDLE)
-    told = offline_page.told()
-    assert (told.outcome, told.headline) == ("incomplete", "Incomplete")
-    assert (told.answers[check], told.results[check]) == ("not_checked", "– not checked here")
-    assert f"this browser has no {missing}" in told.why[check]
+    display = offline_page.display()
+    assert (display.outcome, display.headline) == ("incomplete", "Incomplete")
+    assert (display.answers[check], display.results[check]) == ("not_checked", "– not checked here")
+    assert f"this browser has no {missing}" in display.why[check]
     others = {"pq_signature", "classical_signature"} - {check}
-    assert [told.answers[other] for other in others] == ["true"]
+    assert [display.answers[other] for other in others] == ["true"]
 
 
 def test_it_reaches_no_network(offline_page: OfflinePage) -> None:
@@ -123,7 +123,7 @@ def test_it_reaches_no_network(offline_page: OfflinePage) -> None:
             listener.accept()
 
 
-def test_ten_thousand_entries_without_freezing(offline_page: OfflinePage) -> None:
+def test_ten_thousand_entries_do_not_freeze_the_page(offline_page: OfflinePage) -> None:
     window = offline_page.window
     window.run(
         "window.longest = 0; window.shares = new Set();"
@@ -133,17 +133,17 @@ def test_ten_thousand_entries_without_freezing(offline_page: OfflinePage) -> Non
     )
     offline_page.trust(PINS)
     offline_page.choose(scene(MANY).bundle())
-    assert offline_page.told().outcome == "verified"
+    assert offline_page.display().outcome == "verified"
     assert window.run("return document.querySelectorAll('.entry').length") == 200
     longest, shares = window.run("return [longest, shares.size]")
     assert longest < TASK_MS_MAX
     assert shares > 5
 
 
-def test_all_of_it_by_keyboard(offline_page: OfflinePage) -> None:
+def test_the_whole_page_works_by_keyboard(offline_page: OfflinePage) -> None:
     window = offline_page.window
     offline_page.check(BUNDLE)
-    # The verdict has the focus, so that a reader of the screen says it first.
+    # The verdict has the focus, so that a screen reader says it first.
     focus = "document.activeElement"
     assert window.run(f"return {focus}.id") == "headline"
     window.press("\ue004")  # Tab
@@ -157,7 +157,7 @@ def test_all_of_it_by_keyboard(offline_page: OfflinePage) -> None:
     assert reached
 
 
-def test_what_assistive_technology_is_told(offline_page: OfflinePage) -> None:
+def test_the_accessibility_tree_names_everything(offline_page: OfflinePage) -> None:
     offline_page.check(BUNDLE)
     tree = offline_page.window.devtools("Accessibility.getFullAXTree")["nodes"]
     found = {
@@ -188,7 +188,7 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(offline_page: OfflinePage, scheme: str) -> None:
+def test_every_text_has_enough_contrast(offline_page: OfflinePage, scheme: str) -> None:
     window = offline_page.window
     window.devtools(
         "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]

@@ -1,1 +1,1 @@
-"""Fixtures, one module per thing they provide; `tests/conftest.py` loads them all."""
+"""Shared fixtures, one module for each resource; `tests/conftest.py` loads them all."""

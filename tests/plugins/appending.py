@@ -1,4 +1,4 @@
-"""Fixtures: sequencers in the test's own process, on a database that tests share by orgs."""
+"""Fixtures: sequencers in the test's own process, on a database shared by tests with own orgs."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,7 +11,7 @@ from tests.support.clusters import Cluster, Database
 
 @pytest.fixture(scope="session")
 def shared_database(postgres_cluster: Cluster) -> Iterator[Database]:
-    """One migrated database for all tests that keep to orgs of their own."""
+    """One migrated database for all tests that use only orgs of their own."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
@@ -35,5 +35,5 @@ async def second_process(
 
 @pytest.fixture
 async def org(first_process: Process) -> OrgFacts:
-    """An org that keeps plain identities, with an empty trail."""
+    """A plain org with an empty trail."""
     return await new_org(first_process.database)

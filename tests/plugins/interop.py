@@ -1,4 +1,4 @@
-"""Fixtures: a log written by this server, and clients of logs that are not ours.
+"""Fixtures: a log written by this server, and independent clients of logs.
 
 Tests of the served log carry `xdist_group("served_log")`, so that one worker process writes it.
 """
@@ -28,5 +28,5 @@ def _served_log(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Served
 
 @pytest.fixture(scope="session")
 def logchecker(session_dir: Path) -> Path:
-    """The client of logs in Go, compiled."""
+    """The compiled log client in Go."""
     return build(Path(__file__).parents[1] / "interop" / "logchecker.go", session_dir)

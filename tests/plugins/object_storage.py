@@ -46,7 +46,7 @@ def s3_environ(object_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 async def s3(s3_environ: ObjectStorage) -> AsyncIterator[S3Client]:
-    """A client of its own, for what an attacker or an operator would do."""
+    """A separate S3 client, for the acts of an attacker or an operator."""
     opening = _session().create_client(
         "s3",
         endpoint_url=s3_environ.endpoint,
@@ -59,8 +59,8 @@ async def s3(s3_environ: ObjectStorage) -> AsyncIterator[S3Client]:
 
 @cache
 def _session() -> AioSession:
-    """One for all clients, as each takes a quarter of a second to read what S3 is."""
-    # Here, as its import takes longer still, and most tests are of other things.
+    """One session for all clients: each takes a quarter of a second to load S3's description."""
+    # Imported here: the import takes even longer, and most tests do not need it.
     from aiobotocore.session import get_session  # noqa: PLC0415
 
     return get_session()

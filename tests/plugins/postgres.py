@@ -1,4 +1,4 @@
-"""Fixtures on a real PostgreSQL: the embedded one, with its production settings."""
+"""Fixtures: a real PostgreSQL, the embedded one with its production settings."""
 
 import subprocess
 import sys
@@ -17,15 +17,15 @@ other_postgres.use_named()
 
 
 def pytest_report_header() -> str | None:
-    """Say which PostgreSQL the clusters run, where it is another than usual."""
+    """Report which PostgreSQL the clusters run, if it is not the usual one."""
     major = other_postgres.named_major()
     return None if major is None else f"PostgreSQL {major}, from TEST_POSTGRES_BIN"
 
 
 @pytest.fixture(scope="session")
 def session_dir() -> Iterator[Path]:
-    """A short directory that PostgreSQL's own user can reach; gone with all its processes."""
-    # Not tmp_path: that is 0700, and long enough to push the socket elsewhere.
+    """A directory with a short path that PostgreSQL's user can enter; removed with its processes."""
+    # Not tmp_path: it has mode 0700, and its path is too long for the socket.
     directory = Path(tempfile.mkdtemp(prefix="quire-"))
     directory.chmod(0o711)
     with subprocess.Popen(
@@ -42,7 +42,7 @@ def session_dir() -> Iterator[Path]:
 def data_dir(session_dir: Path) -> Path:
     """Path of a data directory that does not exist yet.
 
-    Whatever a test starts with it on the command line or in the environment (`quire serve
+    Every process with this path on its command line or in its environment (`quire serve
     --data-dir …`, PostgreSQL) is killed when the session ends.
     """
     return session_dir / uuid4().hex[:8]
@@ -66,7 +66,7 @@ def database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def database_of_module(postgres_cluster: Cluster) -> Iterator[Database]:
-    """A migrated database that one module's tests use, and may tamper with, one after another."""
+    """A migrated database for one module's tests, which may tamper with it one after another."""
     database = postgres_cluster.migrated()
     yield database
     postgres_cluster.drop(database)
@@ -82,7 +82,7 @@ def empty_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 @pytest.fixture
 def own_cluster(data_dir: Path) -> Iterator[OwnCluster]:
-    """A private PostgreSQL to kill -9, with the database `quire` migrated, on TCP and socket."""
+    """A private PostgreSQL, to be killed, with the migrated database `quire`, on TCP and a socket."""
     cluster = OwnCluster(data_dir)
     cluster.start()
     cluster.provide()

@@ -28,7 +28,7 @@ def server(database: Database, data_dir: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def shared_server(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Server]:
-    """A server for a module's tests that each make orgs of their own."""
+    """A server shared by a module's tests, each of which creates its own orgs."""
     database = postgres_cluster.migrated()
     running = _with_org(
         start_server(database, session_dir / uuid4().hex[:8], bundle_wait_seconds=1.0)
@@ -40,7 +40,7 @@ def shared_server(postgres_cluster: Cluster, session_dir: Path) -> Iterator[Serv
 
 @pytest.fixture
 def start_servers(database: Database, session_dir: Path) -> Iterator[StartServer]:
-    """Start several servers on one fresh database, with settings by field name."""
+    """Start several servers on one fresh database, with settings given by field name."""
     running: list[Server] = []
     first_dir = session_dir / uuid4().hex[:8]
 

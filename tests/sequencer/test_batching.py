@@ -1,4 +1,4 @@
-"""What waits becomes the next batch: order, sharing, bounds, and callers that go away."""
+"""Waiting requests become the next batch: order, sharing, bounds, and cancelled callers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def in_flight(first_process: Process) -> None:
     await until(lambda: first_process.sequencer._in_flight, "a batch in flight")
 
 
-async def test_what_arrives_during_a_commit_becomes_one_batch(
+async def test_requests_during_a_commit_become_one_batch(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
@@ -122,7 +122,7 @@ async def test_too_many_bytes_in_all_refuse_everyone(shared_database: Database) 
         assert one.sequencer.waiting_bytes == 0
 
 
-async def test_a_caller_that_goes_away_cancels_nothing(
+async def test_a_cancelled_caller_cancels_no_append(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
@@ -139,7 +139,7 @@ async def test_a_caller_that_goes_away_cancels_nothing(
     assert first_process.sequencer.waiting_bytes == 0
 
 
-async def test_closing_drains_what_waits(
+async def test_closing_drains_the_queue(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     waiting = [first_process.soon(org, payload) for payload in payloads("w", 50)]
@@ -152,7 +152,7 @@ async def test_closing_drains_what_waits(
     assert len(await sound_trail(shared_database, org)) == 50
 
 
-async def test_past_its_limit_closing_tells_the_two_outcomes_apart(
+async def test_closing_past_its_limit_distinguishes_not_written_from_unknown(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
@@ -169,7 +169,7 @@ async def test_past_its_limit_closing_tells_the_two_outcomes_apart(
     assert await sound_trail(shared_database, org) == []
 
 
-async def test_lanes_of_idle_orgs_are_forgotten(
+async def test_lanes_of_idle_orgs_are_dropped(
     shared_database: Database,
     first_process: Process,
     org: OrgFacts,

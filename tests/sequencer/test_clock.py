@@ -1,4 +1,4 @@
-"""Time: never backwards in a trail, over the ends of months, and with a clock that is wrong."""
+"""Times in a trail never decrease, at the ends of months and with a wrong clock."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def timed(database: Database, clock: Clock) -> AsyncIterator[Process]:
-    """A process on that clock."""
+async def timed_process(database: Database, clock: Clock) -> AsyncIterator[Process]:
+    """A process with the test's clock."""
     async with process(database.server_url, clock=clock) as running:
         yield running
 
@@ -50,22 +50,22 @@ def key(name: str) -> KeyDigest:
 
 
 async def test_time_never_decreases_in_a_trail(
-    database: Database, timed: Process, clock: Clock
+    database: Database, timed_process: Process, clock: Clock
 ) -> None:
-    org = await new_org(timed.database)
+    org = await new_org(timed_process.database)
     times = []
     for step_us in (0, 5, -MINUTE_US, -1, 2 * MINUTE_US, -3 * MINUTE_US):
         clock.now_us += step_us
-        times.append((await timed.append(org, b"x")).receipts()[0].anchored_us)
+        times.append((await timed_process.append(org, b"x")).receipts()[0].anchored_us)
     assert times == sorted(times)
     assert len(set(times)) == 3
     assert len(await sound_trail(database, org)) == len(times)
 
 
 async def test_an_append_needs_no_partition_made_beforehand(
-    database: Database, timed: Process, clock: Clock
+    database: Database, timed_process: Process, clock: Clock
 ) -> None:
-    org, other = await new_org(timed.database), await new_org(timed.database)
+    org, other = await new_org(timed_process.database), await new_org(timed_process.database)
     moments = [
         datetime(2031, 1, 31, 23, 59, 59, 999_999, UTC),
         datetime(2031, 2, 1, tzinfo=UTC),
@@ -74,16 +74,17 @@ async def test_an_append_needs_no_partition_made_beforehand(
         datetime(2032, 12, 31, 23, 59, 59, 999_999, UTC),
         datetime(2033, 1, 1, tzinfo=UTC),
         datetime(2199, 7, 14, 12, tzinfo=UTC),
-        datetime(2031, 1, 15, tzinfo=UTC),  # long before: the trail's time stays
+        datetime(2031, 1, 15, tzinfo=UTC),  # a time long before: the trail keeps its newest time
     ]
     for number, moment in enumerate(moments):
         clock.set(moment)
         both = await asyncio.gather(
-            timed.append(org, b"x", idempotency=key(f"k{number}")), timed.append(other, b"y")
+            timed_process.append(org, b"x", idempotency=key(f"k{number}")),
+            timed_process.append(other, b"y"),
         )
         for appended in both:
             assert appended.entries[0].anchored_at == max(moments[: number + 1])
-    assert (await timed.append(org, b"x", idempotency=key("k0"))).replayed
+    assert (await timed_process.append(org, b"x", idempotency=key("k0"))).replayed
     assert await sound_trail(database, org) == [b"x"] * len(moments)
     assert await sound_trail(database, other) == [b"y"] * len(moments)
     async with superuser(database) as connection:
@@ -94,14 +95,14 @@ async def test_an_append_needs_no_partition_made_beforehand(
     assert [row["part"] for row in parts] == [f"entries_{month}" for month in months]
 
 
-async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock: Clock) -> None:
+async def test_a_past_month_takes_no_more_entries(database: Database, clock: Clock) -> None:
     clock.set(datetime(2026, 3, 10, tzinfo=UTC))
     async with process(
         database.server_url, clock=clock, limits=SequencerLimits(retry_s=0.2)
     ) as timed:
         org = await new_org(timed.database)
         await timed.append(org, b"in March")
-        # One day into April a late clock may still write to March, two days on no more.
+        # One day into April a slow clock may still write to March, after two days no longer.
         for now, sealed in (
             (datetime(2026, 4, 1, 23, tzinfo=UTC), 0),
             (datetime(2026, 4, 2, 1, tzinfo=UTC), 1),
@@ -117,7 +118,7 @@ async def test_a_month_that_is_over_takes_nothing_more(database: Database, clock
 
 
 class Leaping(Clock):
-    """A clock that gives out no time while it is told so."""
+    """A clock that refuses to give a time while ``wrong`` is set."""
 
     wrong = False
 
@@ -148,7 +149,7 @@ async def test_nothing_is_written_while_the_clock_is_wrong(database: Database) -
         assert [type(error) for error in refused] == [ClockUnsteady] * 4
         assert effects == []
         clock.wrong = False
-        # The key was not used up, and the connections are as they were.
+        # The idempotency key is still unused, and the connections are as before.
         again = await timed.append(orgs[0], b"wrong", b"wrong too", idempotency=key("k"))
         assert not again.replayed
         assert await sound_trail(database, orgs[0]) == [b"right", b"wrong", b"wrong too"]

@@ -1,4 +1,4 @@
-"""A server whose wall clock leaps: appends wait, nothing is written, and it is reported once."""
+"""The wall clock of a server leaps: appends wait, nothing is written, and it is reported once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def clock(data_dir: Path) -> WrongClock:
 
 
 class Served:
-    """A server on that clock, with an org."""
+    """A server with the test's clock, and an org."""
 
     def __init__(self, server: QuireProcess, database: Database) -> None:
         self.server = server
@@ -54,7 +54,7 @@ class Served:
         return self.request("POST", f"/v1/orgs/{self.slug}/entries", {"action": "approve"})
 
     def appended(self) -> datetime:
-        """The time of an entry that is appended now."""
+        """Append an entry; returns its time."""
         status, body, _ = self.append()
         assert status == 201, body
         return datetime.fromisoformat(body["anchored_at"])
@@ -66,7 +66,7 @@ class Served:
             time.sleep(0.05)
 
     def until_appends_go_on(self) -> datetime:
-        """In all workers: each judges for itself, a second or two apart."""
+        """Wait until all workers append again: each judges by itself, a second or two apart."""
         self.until(lambda: all(self.append()[0] == 201 for _ in range(20)), "appends go on")
         return self.appended()
 
@@ -146,7 +146,7 @@ def test_appends_wait_until_the_clock_is_back(
 
 
 @pytest.mark.slow
-def test_a_clock_that_stays_is_believed_and_nothing_is_sealed_by_it(
+def test_a_lasting_difference_is_believed_and_seals_no_month(
     start_with_clock: Callable[..., Served], clock: WrongClock
 ) -> None:
     served = start_with_clock(workers=2, hold_s=3)
@@ -156,7 +156,7 @@ def test_a_clock_that_stays_is_believed_and_nothing_is_sealed_by_it(
     assert near(served.until_appends_go_on(), 40 * DAY_S)
     clock.set(0)
     refused(served.append())
-    assert served.until_appends_go_on() > before + timedelta(days=39)  # it never decreases
+    assert served.until_appends_go_on() > before + timedelta(days=39)  # the time never decreases
     served.until(lambda: len(served.events()) == 4, "the security events")
     details = [detail for kind, detail in served.events() if kind == "clock_steady"]
     assert all("believed" in detail for detail in details)
@@ -190,7 +190,7 @@ def test_a_server_that_starts_while_the_clock_is_wrong_waits(
     assert len(served.events()) == 2
 
 
-def test_a_clock_that_differs_from_the_database_s_waits_at_the_first_start(
+def test_a_first_start_waits_while_its_clock_differs_from_the_database_s(
     start_with_clock: Callable[..., Served], clock: WrongClock, database: Database, data_dir: Path
 ) -> None:
     clock.set(3_600)
@@ -204,7 +204,7 @@ def test_a_clock_that_differs_from_the_database_s_waits_at_the_first_start(
         assert "the database's clock" in served.events()[0][1]
         assert server.terminate() == 0
         server.settings(QUIRE_CLOCK_HOLD_SECONDS="600")
-        server.start()  # what was believed once is not doubted at each start
+        server.start()  # a difference once believed is not doubted again at each start
         assert near(served.appended(), 3_600)
     finally:
         server.terminate()

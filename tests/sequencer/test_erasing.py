@@ -1,6 +1,6 @@
-"""Erasing a person while others append: nothing is acknowledged under a key that is gone.
+"""Erasing a person during appends: no entry is acknowledged under an erased key.
 
-Each process has its own sealer with its own cache, as two servers have.
+Each process has its own sealer with its own cache, like two servers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.support.clusters import Database
 
 @dataclass
 class Office:
-    """What a server seals, appends and erases with."""
+    """The sequencer, sealer and eraser of one server process."""
 
     sealer: Sealer
     appender: Appender
@@ -66,7 +66,7 @@ def event(subject: str) -> Event:
 
 
 @pytest.fixture
-async def sealing(first_process: Process) -> OrgFacts:
+async def sealing_org(first_process: Process) -> OrgFacts:
     """An org that seals."""
     return await new_org(first_process.database, seals=True)
 
@@ -77,48 +77,48 @@ async def offices(first_process: Process, second_process: Process) -> tuple[Offi
 
 
 async def refs(shared_database: Database, org: OrgFacts) -> list[tuple[str, str | None]]:
-    """Kind and sealing ref of each entry of the trail, in order."""
+    """Kind and sealing ref of each entry of the trail, in order of seq."""
     leaves = [decode_leaf(row.leaf) for row in await rows_of(shared_database, org.id)]
     return [(leaf.event_type or "", leaf.payload.seal) for leaf in leaves]
 
 
 async def test_a_request_sealed_before_an_erasure_is_sealed_again(
-    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
+    shared_database: Database, offices: tuple[Office, Office], sealing_org: OrgFacts
 ) -> None:
     here, there = offices
     for each in offices:
-        await each.append(sealing, "bob")
-    await here.guard.erase(sealing, "bob", "key")
-    await there.append(sealing, "bob")  # its cache still holds what is erased
-    kinds = await refs(shared_database, sealing)
+        await each.append(sealing_org, "bob")
+    await here.guard.erase(sealing_org, "bob", "key")
+    await there.append(sealing_org, "bob")  # its cache still has the erased key
+    kinds = await refs(shared_database, sealing_org)
     assert [kind for kind, _ in kinds] == ["met", "met", ERASED, "met"]
     assert kinds[0] == kinds[1] != kinds[3]
-    await sound_trail(shared_database, sealing)
+    await sound_trail(shared_database, sealing_org)
 
 
 async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
-    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
+    shared_database: Database, offices: tuple[Office, Office], sealing_org: OrgFacts
 ) -> None:
     for each in offices:
-        await each.append(sealing, "bob")
+        await each.append(sealing_org, "bob")
     stop = asyncio.Event()
 
     async def load(by: Office) -> int:
         appended = 0
         while not stop.is_set():
-            await by.append(sealing, "bob", 3)
+            await by.append(sealing_org, "bob", 3)
             appended += 3
         return appended
 
     loads = [asyncio.create_task(load(by)) for by in offices for _ in range(4)]
     for round_number in range(10):
-        await offices[round_number % 2].guard.erase(sealing, "bob", "key")
-        await offices[round_number % 2].append(sealing, "bob")
+        await offices[round_number % 2].guard.erase(sealing_org, "bob", "key")
+        await offices[round_number % 2].append(sealing_org, "bob")
     stop.set()
     appended = sum(await asyncio.gather(*loads))
-    kinds = await refs(shared_database, sealing)
+    kinds = await refs(shared_database, sealing_org)
     assert len(kinds) == appended + 2 + 10 + 10
-    # Each erasure closes the refs before it: none may come back after.
+    # An erasure ends all refs before it: none of them may be used after it.
     eras: list[set[str | None]] = [set()]
     for kind, ref in kinds:
         if kind == ERASED:
@@ -132,26 +132,26 @@ async def test_nothing_is_acknowledged_under_an_erased_key_after_its_erasure(
         assert not era & seen, "a payload under an erased ref after the erasure's own entry"
         seen |= era
     async with superuser(shared_database) as connection:
-        kept = await connection.fetch("SELECT ref FROM subjects WHERE org_id = $1", sealing.id)
+        kept = await connection.fetch("SELECT ref FROM subjects WHERE org_id = $1", sealing_org.id)
     assert eras[-1] <= {row[0] for row in kept}
-    await sound_trail(shared_database, sealing)
+    await sound_trail(shared_database, sealing_org)
 
 
-async def test_an_erasure_and_its_entry_are_one(
-    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
+async def test_an_erasure_commits_with_its_entry(
+    shared_database: Database, offices: tuple[Office, Office], sealing_org: OrgFacts
 ) -> None:
     here, there = offices
-    await here.append(sealing, "bob")
+    await here.append(sealing_org, "bob")
     results = await asyncio.gather(
-        *(by.guard.erase(sealing, "bob", "key") for by in offices for _ in range(3)),
+        *(by.guard.erase(sealing_org, "bob", "key") for by in offices for _ in range(3)),
         return_exceptions=True,
     )
     done = [result for result in results if not isinstance(result, BaseException)]
     assert len(done) == 1
     assert all(isinstance(r, NothingToErase) for r in results if isinstance(r, BaseException))
-    assert [kind for kind, _ in await refs(shared_database, sealing)] == ["met", ERASED]
+    assert [kind for kind, _ in await refs(shared_database, sealing_org)] == ["met", ERASED]
     with pytest.raises(NothingToErase):
-        await there.guard.erase(sealing, "bob", "key")
+        await there.guard.erase(sealing_org, "bob", "key")
 
 
 async def test_an_effect_commits_with_its_entry_or_not_at_all(
@@ -192,37 +192,37 @@ async def test_an_effect_commits_with_its_entry_or_not_at_all(
 
 
 async def test_a_lost_head_row_brings_no_old_seal_back(
-    shared_database: Database, offices: tuple[Office, Office], sealing: OrgFacts
+    shared_database: Database, offices: tuple[Office, Office], sealing_org: OrgFacts
 ) -> None:
-    """The count of erasures goes with the head row; what it counted must stay erased."""
+    """The erasure count is lost with the head row; the erased keys must stay erased."""
     here, there = offices
     for each in offices:
-        await each.append(sealing, "bob")
-    await here.guard.erase(sealing, "bob", "key")
-    await here.append(sealing, "bob")
+        await each.append(sealing_org, "bob")
+    await here.guard.erase(sealing_org, "bob", "key")
+    await here.append(sealing_org, "bob")
     async with superuser(shared_database) as connection:
-        await connection.execute("DELETE FROM heads WHERE org_id = $1", sealing.id)
+        await connection.execute("DELETE FROM heads WHERE org_id = $1", sealing_org.id)
     with pytest.raises(OrgFrozen):
-        await here.append(sealing, "bob")
-    await here.guard.thaw(sealing, "looked at it", "key")
-    await here.append(sealing, "bob")
-    await there.append(sealing, "bob")
-    seals = [ref for kind, ref in await refs(shared_database, sealing) if kind == "met"]
+        await here.append(sealing_org, "bob")
+    await here.guard.thaw(sealing_org, "looked at it", "key")
+    await here.append(sealing_org, "bob")
+    await there.append(sealing_org, "bob")
+    seals = [ref for kind, ref in await refs(shared_database, sealing_org) if kind == "met"]
     assert seals[0] == seals[1]
     assert len(set(seals[2:])) == 1
     assert seals[0] not in seals[2:]
 
 
 async def test_a_seal_of_another_count_is_refused(
-    shared_database: Database, first_process: Process, sealing: OrgFacts
+    shared_database: Database, first_process: Process, sealing_org: OrgFacts
 ) -> None:
     with pytest.raises(StaleSeal) as stale:
-        await first_process.append(sealing, b"x", erasures=7)
+        await first_process.append(sealing_org, b"x", erasures=7)
     assert stale.value.erasures == 0
-    await first_process.append(sealing, b"x", erasures=0)
+    await first_process.append(sealing_org, b"x", erasures=0)
     async with superuser(shared_database) as connection:
-        await connection.execute(subjects.COUNT_ERASURE, sealing.id)
+        await connection.execute(subjects.COUNT_ERASURE, sealing_org.id)
     with pytest.raises(StaleSeal):
-        await first_process.append(sealing, b"x", erasures=0)
+        await first_process.append(sealing_org, b"x", erasures=0)
     async with process(shared_database.server_url) as other:
-        await other.append(sealing, b"x", erasures=1)
+        await other.append(sealing_org, b"x", erasures=1)

@@ -1,7 +1,7 @@
-"""Every step of the append transaction broken twice: failed, and failed but took effect.
+"""Every step of the append transaction is broken twice: failed, and failed but took effect.
 
-Whatever breaks, each caller gets the right answer, and the trail holds each acknowledged
-entry once. Where a fault needs a double (a step that breaks its own connection), it says so.
+After each fault every caller has the right answer, and the trail has each acknowledged
+entry once. Faults that need a double (a step that breaks its own connection) say so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.appending import Process, new_org, process, sound_trail, supe
 from tests.support.clusters import Database
 from tests.support.proxy import Proxy, SegmentHead
 
-# In the order a batch takes them.
+# In the order in which a batch takes them.
 STEPS: list[tuple[Any, str]] = [
     (AppendTransaction, "begin"),
     (AppendTransaction, "lock_heads"),
@@ -45,7 +45,7 @@ def key(name: str) -> KeyDigest:
 def broken(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool, times: int = 1
 ) -> list[str]:
-    """A double of one step that cuts its connection before or after the real one ran."""
+    """A double of one step that cuts its connection before or after the real step ran."""
     original: Callable[..., Awaitable[Any]] = getattr(owner, name)
     breaks: list[str] = []
 
@@ -67,7 +67,7 @@ def broken(
 
 
 async def mixed_load(shared_database: Database, first_process: Process, org: OrgFacts) -> None:
-    """Plain, keyed, replayed and effect requests of two orgs at once; all must succeed."""
+    """Append plain, keyed, replayed and effect requests of two orgs at once; all must succeed."""
     other = await new_org(first_process.database)
     answers = await asyncio.gather(
         first_process.append(org, b"keyed", idempotency=key("before")),
@@ -88,7 +88,7 @@ async def mixed_load(shared_database: Database, first_process: Process, org: Org
 
 @pytest.mark.parametrize("after", [False, True], ids=["failed", "failed but took effect"])
 @pytest.mark.parametrize("step", STEPS, ids=IDS)
-async def test_a_step_that_breaks_once_is_nobodys_loss(
+async def test_a_step_that_breaks_once_costs_no_caller_an_answer(
     shared_database: Database,
     first_process: Process,
     org: OrgFacts,
@@ -145,7 +145,7 @@ async def test_an_unknown_outcome_is_asked_for_until_it_is_known(
     connect = storage.connect
 
     async def troubled(url: str) -> Any:
-        """A double of connecting: no real server gives all these errors in a row."""
+        """A double of connecting: no real server gives all these errors in turn."""
         trouble = next(troubles, None)
         if trouble is not None:
             raise trouble
@@ -165,7 +165,7 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def contradicting(url: str, moves: Any) -> bool:
-        """A double: half a transaction takes tampering at the very moment."""
+        """A double: only tampering at this exact moment would apply half a transaction."""
         raise HeadConflict("persisted for some orgs and absent for others")
 
     with monkeypatch.context() as patched:
@@ -192,7 +192,7 @@ async def test_a_commit_cut_on_its_way_is_resolved(
         assert proxy.commits >= 3
 
 
-async def test_one_org_that_breaks_its_transaction_stops_no_other(
+async def test_an_org_that_breaks_its_transaction_stops_no_other(
     shared_database: Database,
     first_process: Process,
     org: OrgFacts,
@@ -202,13 +202,13 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
     await first_process.append(org, b"a")
 
     async def check(*args: Any) -> str | None:
-        """A double for a bug that one org's rows bring out."""
+        """A double for a bug that only one org's rows trigger."""
         if args[1] == org.id:
             raise RuntimeError("a bug")
         return None
 
     with monkeypatch.context() as patched:
-        patched.setattr("ledger.core.sequencer.batch.why_not", check)
+        patched.setattr("ledger.core.sequencer.batch.head_fault", check)
         bad, good = first_process.soon(org, b"b"), first_process.soon(other, b"c")
         with pytest.raises(RuntimeError):
             await bad
@@ -222,10 +222,10 @@ async def test_one_org_that_breaks_its_transaction_stops_no_other(
 @pytest.mark.parametrize(
     ("state", "told"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
 )
-async def test_an_error_of_the_server_is_its_word_that_nothing_was_written(
+async def test_an_error_of_postgresql_means_that_nothing_was_written(
     shared_database: Database, org: OrgFacts, when: str, state: str, told: str
 ) -> None:
-    """A trigger stands for the full disk; a deferred one fails inside COMMIT."""
+    """A trigger raises the full disk's error; a deferred trigger fails inside COMMIT."""
     async with superuser(shared_database) as connection:
         await connection.execute(
             f"""

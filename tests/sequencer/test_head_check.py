@@ -1,6 +1,6 @@
-"""The check before each batch fails closed: every tampering freezes its org, and only that.
+"""The check before each batch fails closed: tampering freezes the org concerned and no other.
 
-A thaw lets each of those orgs go on, in every process.
+After a thaw every process appends to that org again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def bit(column: str, number: int) -> str:
     return f"{column} = set_bit({column}, {number}, 1 - get_bit({column}, {number}))"
 
 
-# What the process that wrote the trail refuses, as does one that never saw it.
+# Refused by the process that wrote the trail, and by a process that never saw it.
 SEEN_BY_ALL = {
     "entry: hash": [ENTRY.format(bit("entry_hash", 77))],
     "entry: signature": [ENTRY.format(bit("signature", 255))],
@@ -94,7 +94,7 @@ SEEN_BY_ALL = {
     ],
     "head removed, entries too": [REMOVED, ALL_GONE],
 }
-# What only a process that remembers the trail can refuse: an older state put back whole.
+# Only a process that remembers the trail can refuse these: a complete older state is restored.
 SEEN_BY_MEMORY = {
     "rolled back": [BACK_TO_2, CUT_TWO],
     "wiped": [RESET, ALL_GONE],
@@ -102,7 +102,7 @@ SEEN_BY_MEMORY = {
 
 
 @pytest.fixture
-async def stranger(shared_database: Database) -> AsyncIterator[Process]:
+async def unaware_process(shared_database: Database) -> AsyncIterator[Process]:
     """A process that has never seen any trail."""
     async with process(shared_database.server_url) as running:
         yield running
@@ -135,7 +135,7 @@ async def frozen_in_database(shared_database: Database, org: OrgFacts) -> str:
 
 
 async def refused_beside_another(shared_database: Database, by: Process, org: OrgFacts) -> None:
-    """An append is refused in the same transaction that takes another org's."""
+    """Check that an append is refused in the transaction that commits another org's append."""
     other = await new_org(by.database)
     before = len(await rows_of(shared_database, org.id))
     reports = len(by.reports)
@@ -147,7 +147,7 @@ async def refused_beside_another(shared_database: Database, by: Process, org: Or
     assert by.reports[reports].frozen
     assert await sound_trail(shared_database, other) == [b"taken"]
     assert len(await rows_of(shared_database, org.id)) == before
-    for _ in range(2):  # and stays so, without another event
+    for _ in range(2):  # the org stays frozen, without another event
         with pytest.raises(OrgFrozen):
             await by.append(org, b"refused")
     assert await frozen_in_database(shared_database, org) in str(error.value)
@@ -156,7 +156,7 @@ async def refused_beside_another(shared_database: Database, by: Process, org: Or
 async def thawed(
     shared_database: Database, by: Process, others: list[Process], org: OrgFacts
 ) -> None:
-    """After one thaw by one process, every process appends, and links to what it adds."""
+    """Check that after a thaw by one process every process appends, each linking to the newest entry."""
     before = len(await rows_of(shared_database, org.id))
     appended = await by.sequencer.append(request(org, b"thawed", thaw=True))
     for each in [*others, by, *others]:
@@ -177,58 +177,58 @@ def year(row: StoredEntry) -> int:
 async def test_tampering_freezes_the_org_where_its_trail_is_known(
     shared_database: Database,
     first_process: Process,
-    stranger: Process,
+    unaware_process: Process,
     org: OrgFacts,
     statements: list[str],
 ) -> None:
     await tampered(shared_database, first_process, org, statements)
     await refused_beside_another(shared_database, first_process, org)
-    await thawed(shared_database, stranger, [first_process], org)
+    await thawed(shared_database, unaware_process, [first_process], org)
 
 
 @pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
 async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
     shared_database: Database,
     first_process: Process,
-    stranger: Process,
+    unaware_process: Process,
     org: OrgFacts,
     statements: list[str],
 ) -> None:
     await tampered(shared_database, first_process, org, statements)
-    await refused_beside_another(shared_database, stranger, org)
-    await thawed(shared_database, first_process, [stranger], org)
+    await refused_beside_another(shared_database, unaware_process, org)
+    await thawed(shared_database, first_process, [unaware_process], org)
 
 
 @pytest.mark.parametrize("statements", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY.keys())
-async def test_an_older_state_put_back_is_refused_by_whoever_saw_the_newer(
+async def test_a_restored_older_state_is_refused_by_processes_that_saw_the_newer(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
-    stranger: Process,
+    unaware_process: Process,
     org: OrgFacts,
     statements: list[str],
 ) -> None:
     await second_process.append(org, b"seen by two as well")
     await tampered(shared_database, first_process, org, statements)
     await refused_beside_another(shared_database, first_process, org)
-    # Thawed by a process that saw nothing; the two that did let go of what they saw.
-    await thawed(shared_database, stranger, [second_process, first_process], org)
+    # Thawed by a process that saw nothing; the two others drop their remembered heads.
+    await thawed(shared_database, unaware_process, [second_process, first_process], org)
 
 
-async def test_an_entry_inserted_after_the_head_freezes_where_the_trail_is_new(
-    shared_database: Database, first_process: Process, stranger: Process, org: OrgFacts
+async def test_an_entry_inserted_after_the_head_freezes_a_trail_not_seen_before(
+    shared_database: Database, first_process: Process, unaware_process: Process, org: OrgFacts
 ) -> None:
     insert = f"""
         INSERT INTO entries SELECT org_id, seq + 1, anchored_at, actor_tag, subject_tag,
         entry_hash, signature, leaf, payload FROM entries WHERE {NEWEST}"""
     await tampered(shared_database, first_process, org, [insert])
-    await refused_beside_another(shared_database, stranger, org)
-    await thawed(shared_database, stranger, [first_process], org)
+    await refused_beside_another(shared_database, unaware_process, org)
+    await thawed(shared_database, unaware_process, [first_process], org)
     async with process(shared_database.server_url) as newcomer:
         await newcomer.append(org, b"nothing is left beyond the head")
 
 
-async def test_processes_accept_what_another_wrote(
+async def test_processes_accept_the_entries_of_another(
     shared_database: Database, first_process: Process, second_process: Process, org: OrgFacts
 ) -> None:
     expected = []

@@ -1,4 +1,4 @@
-"""Idempotency keys of requests and of single events, inside a batch, across batches and processes."""
+"""Idempotency keys of requests and single events, within a batch, across batches and processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_the_same_key_with_another_body_is_refused_alone(
     assert await sound_trail(shared_database, org) == [b"a", b"b"]
 
 
-async def test_a_key_that_stands_twice_in_one_batch_counts_once(
+async def test_a_key_twice_in_one_batch_counts_once(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
@@ -75,7 +75,7 @@ async def test_a_key_that_stands_twice_in_one_batch_counts_once(
     assert await sound_trail(shared_database, org) == [b"first", b"a", b"b"]
 
 
-async def test_keys_of_one_org_mean_nothing_to_another(
+async def test_keys_of_one_org_have_no_effect_in_another(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     other = await new_org(first_process.database)
@@ -148,7 +148,7 @@ async def test_the_same_key_from_two_processes_at_once_gives_one_entry(
     assert await sound_trail(shared_database, org) == [b"once"]
 
 
-async def test_keys_go_with_their_day_and_not_before(database: Database) -> None:
+async def test_keys_are_dropped_with_their_day_and_not_before(database: Database) -> None:
     ten_days_us = 10 * 86_400 * 1_000_000
     now = datetime.now(UTC)
     async with (

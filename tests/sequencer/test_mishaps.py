@@ -1,4 +1,4 @@
-"""Exceptions beside a commit: no committer ends by one, and every caller has its answer."""
+"""Exceptions around a commit end no committer, and every caller gets its answer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.appending import new_org, process, sound_trail
 from tests.support.clusters import Database
 
 ROUNDS = COMMITTERS + 2
-"""More than there are committers, so that none would be left."""
-MESSAGE = "an append transaction met an internal error beside its commit"
+"""More rounds than committers: if exceptions ended committers, none would be left."""
+MESSAGE = "an append transaction met an internal error before or after its commit"
 
 
 def _raises(*_: Any) -> None:
@@ -47,7 +47,7 @@ async def test_a_metrics_callback_that_raises_ends_no_committer(
         assert running.sequencer.healthy
         assert len(await sound_trail(shared_database, org)) == ROUNDS
     assert counted == ["observe"] * ROUNDS * counts
-    (report,) = _reports(caplog)  # it lasts: once, then at growing intervals
+    (report,) = _reports(caplog)  # a lasting mishap is reported once, then at growing intervals
     assert report.levelno == logging.ERROR
     assert report.exc_info is not None
     assert "a double that raises" in report.getMessage()
@@ -56,7 +56,7 @@ async def test_a_metrics_callback_that_raises_ends_no_committer(
 @pytest.mark.parametrize(
     ("owner", "name"), [(BatchOutcome, "settle"), (SeenHeads, "set")], ids=["settle", "heads"]
 )
-async def test_a_settle_that_raises_leaves_nobody_waiting(
+async def test_a_settle_that_raises_leaves_no_caller_waiting(
     shared_database: Database,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -68,7 +68,7 @@ async def test_a_settle_that_raises_leaves_nobody_waiting(
         org = await new_org(running.database)
         monkeypatch.setattr(owner, name, _raises)
         for number in range(ROUNDS):
-            # The entry is durable and its receipt is known: that is the answer.
+            # The entry is durable and its receipt known: the receipt is the answer.
             answer = await asyncio.wait_for(running.append(org, b"%d" % number), 60)
             assert [receipt.seq for receipt in answer.receipts()] == [number]
         assert running.sequencer.healthy
@@ -81,14 +81,14 @@ async def test_a_settle_that_raises_leaves_nobody_waiting(
 @pytest.mark.parametrize(
     ("owner", "name", "step"), [(AppendHealth, "committed", "health"), (Pool, "release", "release")]
 )
-async def test_what_raises_after_the_commit_does_not_run_a_batch_again(
+async def test_an_exception_after_the_commit_does_not_repeat_the_batch(
     shared_database: Database,
     monkeypatch: pytest.MonkeyPatch,
     owner: type,
     name: str,
     step: str,
 ) -> None:
-    """Of one batch with two orgs: an error of one would have been an error of each."""
+    """In one batch with two orgs, where an error for one org would be an error for both."""
     counted: list[str] = []
     limits = SequencerLimits(committers=1)
     async with process(
@@ -109,7 +109,7 @@ async def test_what_raises_after_the_commit_does_not_run_a_batch_again(
     assert step in counted
 
 
-async def test_an_answer_that_raises_is_the_matter_of_its_own_caller(
+async def test_an_answer_that_raises_concerns_only_its_caller(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original: Callable[..., None] = AppendRequest.answer
@@ -137,7 +137,7 @@ async def test_an_answer_that_raises_is_the_matter_of_its_own_caller(
     assert set(counted) == {"settle"}
 
 
-async def test_whatever_else_a_turn_raises_ends_no_committer(
+async def test_any_exception_of_a_turn_ends_no_committer(
     shared_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []

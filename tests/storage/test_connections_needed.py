@@ -1,4 +1,4 @@
-"""The connections that a server takes under load: as many as the operations page says, no more."""
+"""Under load a server opens no more connections than the page on the database states."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.support.clusters import OwnCluster
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import server_settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "database.md").read_text()
 OPEN = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE usename = 'quire_server' GROUP BY application_name"""
 
 
 async def most_at_once(cluster: OwnCluster, load: asyncio.Future[None]) -> dict[str, int]:
-    """Of each purpose, the most connections that were open at once while the load went on."""
+    """The largest number of open connections by purpose while the load ran."""
     watcher = await asyncpg.connect(cluster.superuser_url)
     most: dict[str, int] = {}
     try:
@@ -44,7 +44,7 @@ async def most_at_once(cluster: OwnCluster, load: asyncio.Future[None]) -> dict[
 
 
 def put_load_on(server: QuireProcess) -> None:
-    """More reads at once than the pool has connections, appends to several orgs, a verification."""
+    """Run more reads than the pool has connections, appends to several orgs, and a verification."""
     orgs = [server.create_org("plain") for _ in range(4)]
 
     def call(number: int) -> None:
@@ -87,7 +87,7 @@ async def test_a_server_under_load(own_cluster: OwnCluster, data_dir: Path) -> N
     verification = most.pop("quire verification", 0)
     assert verification <= 1 + (os.cpu_count() or 1)
     settings = server_settings(data_dir, database_url=own_cluster.server_url, archive_url=archive)
-    # The start's own are closed before the first request.
+    # The connections of the start are closed before the first request.
     lasting = sum(count for name, count in most.items() if not name.startswith("quire start"))
     assert lasting <= connections_needed(settings)
 
@@ -121,7 +121,7 @@ def test_the_page_has_the_numbers(changes: dict[str, object], row: str) -> None:
         ("ALTER DATABASE quire CONNECTION LIMIT 12", "CONNECTION LIMIT of the database quire"),
     ],
 )
-async def test_a_limit_that_is_too_low_is_told_at_the_start(
+async def test_a_too_low_limit_is_reported_at_the_start(
     own_cluster: OwnCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     statement: str, name: str,
 ) -> None:  # fmt: skip
@@ -135,9 +135,9 @@ async def test_a_limit_that_is_too_low_is_told_at_the_start(
         await connection.execute(statement)
         assert await tightest_limit(pool) == (name, 12)
         await warn_of_few_connections(server_settings(tmp_path), pool)
-        told = capsys.readouterr()
-        assert "fewer connections" in told.out + told.err
-        assert name in told.out + told.err
+        output = capsys.readouterr()
+        assert "fewer connections" in output.out + output.err
+        assert name in output.out + output.err
     finally:
         await pool.close()
         await connection.close()

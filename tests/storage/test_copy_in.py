@@ -1,4 +1,4 @@
-"""What is packed for COPY is what PostgreSQL reads."""
+"""PostgreSQL reads exactly the values that were packed for COPY."""
 
 from __future__ import annotations
 

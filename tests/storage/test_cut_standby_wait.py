@@ -1,4 +1,4 @@
-"""A COMMIT whose wait for a synchronous standby is cut is not acknowledged before one has it."""
+"""A COMMIT whose wait for a standby was cut is not acknowledged before a standby has it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_cancelled_wait_is_no_acknowledgement(own_cluster: OwnCluster) -
                 await asyncio.sleep(0.01)
             append = one.soon(org, b'{"n":1}')
             cut: set[int] = set()
-            # The first wait is the append's own; later ones are of asking what became of it.
+            # The first wait is the append's; later ones are of the queries for its outcome.
             while len(cut) < 2:
                 for row in await operator.fetch(WAITING):
                     cut.add(row["pid"])

@@ -1,4 +1,4 @@
-"""A URL of several hosts: the primary is found, and found again after a failover."""
+"""With several hosts in the URL the primary is found, also after a failover."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_appends_go_on_at_the_promoted_standby(
         clients = [asyncio.create_task(client(name)) for name in range(CLIENTS)]
         await until(lambda: len(acknowledged) > 200, "appends at the primary")
         await asyncio.to_thread(own_cluster.kill)
-        # Between the two there is no primary at all, and outcomes are unknown.
+        # Between the two primaries there is none, and outcomes are unknown.
         before = len(acknowledged)
         await asyncio.sleep(0.3)
         assert not any(task.done() for task in clients)
@@ -85,10 +85,10 @@ async def test_hosts_that_are_no_primary_are_unavailable(standby: Standby) -> No
         await Pool.open(url(1, standby.port))
 
 
-async def test_what_no_standby_has_is_not_acknowledged(
+async def test_an_entry_no_standby_has_is_not_acknowledged(
     own_cluster: OwnCluster, standby: Standby
 ) -> None:
-    """A COMMIT cut while it waits for the standby is visible at the primary all the same."""
+    """A COMMIT that is cut while it waits for the standby is nevertheless visible at the primary."""
     hosts = url(own_cluster.port, standby.port)
     async with process(hosts) as one, process(hosts) as two:
         org = await new_org(one.database)
@@ -102,7 +102,7 @@ async def test_what_no_standby_has_is_not_acknowledged(
             await one.sequencer.close(0.1)
             with pytest.raises(OutcomeUnknown):
                 await appending
-            # Nor does a retry get the entry that is visible as its answer.
+            # A retry does not get the visible entry as its answer either.
             retrying = two.soon(org, b"b", idempotency=KEY)
             done, _ = await asyncio.wait([retrying], timeout=1)
             assert not done, "a replay answered with what is on one machine only"
@@ -113,7 +113,7 @@ async def test_what_no_standby_has_is_not_acknowledged(
 
 
 async def cut_waiting(cluster: OwnCluster) -> None:
-    """Cut the backend that waits for the standby, once there is one."""
+    """Wait for a backend that waits for the standby, and cut its wait."""
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     async with asyncio.timeout(PATIENCE_S), superuser(primary(cluster)) as operator:
         while not await operator.fetch(cut):  # noqa: ASYNC110 - PostgreSQL tells nobody

@@ -1,4 +1,4 @@
-"""Settings of a role, a database or postgresql.conf that break what the server takes for granted."""
+"""Settings of a role, a database or postgresql.conf that break the server's assumptions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HOSTILE = {
     "jit_above_cost": "0",
     "default_table_access_method": "heap",
     "default_tablespace": "pg_default",
-    # These are the operator's to choose, and stay as they are.
+    # The operator chooses these; the server leaves them unchanged.
     "work_mem": "64kB",
     "check_function_bodies": "off",
     "random_page_cost": "1000",
@@ -94,8 +94,8 @@ def altered(scope: str, role: str, database: str, verb: str) -> str:
 
 
 @pytest.fixture(params=SCOPES)
-def hostile(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
-    """An empty database on which everything is set against us, in one of the ways there are."""
+def hostile_database(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
+    """An empty database with every hostile setting, set in one of the possible ways."""
     database = postgres_cluster.empty()
     values = {
         name: value if name == "search_path" else f"'{value}'" for name, value in HOSTILE.items()
@@ -119,7 +119,7 @@ def hostile(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def reloaded(url: str, superuser: str, work_mem: str) -> None:
-    """Have the files read again; returns when new connections have what they say."""
+    """Reload the configuration files; returns when new connections have their values."""
     await execute(superuser, "SELECT pg_reload_conf()")
     while True:
         connection = await asyncpg.connect(url)
@@ -131,7 +131,7 @@ async def reloaded(url: str, superuser: str, work_mem: str) -> None:
 
 
 def quiet() -> str:
-    """Settings of the test's own connection, which the hostile ones must not reach."""
+    """Connection options that keep the hostile settings from the test's own connection."""
     mild = {**SESSION, "transaction_timeout": "0"}
     return "".join(
         f"-c%20{name}%3D{value.replace(' ', '%5C%20')}%20"
@@ -157,33 +157,33 @@ def assert_ours(found: dict[str, str], *changed: str) -> None:
     assert found["work_mem"] == "64", "what is the operator's stays"
 
 
-async def test_every_connection_has_ours(hostile: Database) -> None:
-    await migrate(hostile.owner_url)
-    owner = await connect_as_owner(hostile.owner_url)
-    server = await connect(hostile.server_url)
+async def test_every_connection_has_our_settings(hostile_database: Database) -> None:
+    await migrate(hostile_database.owner_url)
+    owner = await connect_as_owner(hostile_database.owner_url)
+    server = await connect(hostile_database.server_url)
     try:
         assert_ours(await settings_of(owner))
         assert_ours(await settings_of(server))
     finally:
         await owner.close()
         await server.close()
-    pool = await Pool.open(hostile.server_url, size=2)
+    pool = await Pool.open(hostile_database.server_url, size=2)
     try:
         async with pool.connection() as first, pool.connection() as second:
             assert_ours(await settings_of(first))
             assert_ours(await settings_of(second))
     finally:
         await pool.close()
-    async with SignerConnection.open(hostile.server_url) as signer:
+    async with SignerConnection.open(hostile_database.server_url) as signer:
         planned = [name for name in SESSION if name.startswith("enable_")]
         timeouts = ("lock_timeout", "idle_in_transaction_session_timeout")
         assert_ours(await settings_of(signer), *planned, *timeouts)
 
 
-async def test_a_verification_reads_for_as_long_as_it_takes(hostile: Database) -> None:
-    await migrate(hostile.owner_url)
-    async with open_snapshot(hostile.server_url) as snapshot:
-        async with reader_of(hostile.server_url, snapshot.name):
+async def test_no_timeout_ends_a_long_verification(hostile_database: Database) -> None:
+    await migrate(hostile_database.owner_url)
+    async with open_snapshot(hostile_database.server_url) as snapshot:
+        async with reader_of(hostile_database.server_url, snapshot.name):
             await asyncio.sleep(0.5)  # longer than each of the timeouts
         await asyncio.sleep(0.5)
         assert await snapshot.head(1) is None
@@ -196,9 +196,11 @@ async def test_a_verification_reads_for_as_long_as_it_takes(hostile: Database) -
         )
 
 
-def test_a_server_works_as_ever(hostile: Database, data_dir: Path) -> None:
-    blocking(migrate(hostile.owner_url))
-    server = start_server(hostile, data_dir)
+def test_a_server_works_despite_hostile_settings(
+    hostile_database: Database, data_dir: Path
+) -> None:
+    blocking(migrate(hostile_database.owner_url))
+    server = start_server(hostile_database, data_dir)
     try:
         for privacy in ("sealed", "plain"):
             org, key = server.create_org(privacy)
@@ -251,7 +253,7 @@ async def test_a_weaker_commit_is_made_durable(database: Database, weak: str) ->
     ],
 )
 @pytest.mark.parametrize("role", ["quire_server", "quire_owner"])
-async def test_what_a_superuser_set_is_refused(
+async def test_settings_of_a_superuser_are_refused(
     database: Database, role: str, name: str, value: str
 ) -> None:
     scope = f"ALTER ROLE {role} IN DATABASE {database.name}"
@@ -282,7 +284,7 @@ async def test_a_database_that_loses_commits_is_refused(own_cluster: OwnCluster,
 
 
 async def eventually_off(cluster: OwnCluster, name: str) -> None:
-    """A reload reaches new connections when the postmaster has read the file."""
+    """Wait for a reload: new connections have it once the postmaster has read the file."""
     while True:
         connection = await asyncpg.connect(cluster.superuser_url)
         try:

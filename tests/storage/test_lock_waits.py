@@ -1,4 +1,4 @@
-"""A start that waits for a lock says so, and who holds it."""
+"""A start that waits for a lock reports the wait and the lock's holder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOLDER = "left behind"
 
 @asynccontextmanager
 async def held(url: str, *statements: str) -> AsyncIterator[int]:
-    """A session that holds what these statements lock; its process id."""
+    """Hold the locks that these statements take in a session; yields its process id."""
     connection = await asyncpg.connect(url, server_settings={"application_name": HOLDER})
     try:
         for statement in statements:
@@ -34,13 +34,13 @@ async def held(url: str, *statements: str) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first word after a moment instead of five seconds."""
+def early_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report the first wait after a moment instead of five seconds."""
     monkeypatch.setattr("ledger.storage.lock_waits.GrowingIntervals.__init__.__defaults__", (0.2,))
 
 
-async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
-    """What was logged of the wait, once it names this process."""
+async def logged_wait(caplog: pytest.LogCaptureFixture, pid: int) -> str:
+    """Wait until the log names this process as the holder; returns the logged text."""
     async with asyncio.timeout(60):
         while f"process {pid} of PostgreSQL" not in caplog.text:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -54,7 +54,7 @@ async def told(caplog: pytest.LogCaptureFixture, pid: int) -> str:
         (("BEGIN", "LOCK TABLE schema_migrations"), "a lock on schema_migrations"),
     ],
 )
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("early_reports")
 async def test_migrations(
     database: Database,
     caplog: pytest.LogCaptureFixture,
@@ -64,14 +64,14 @@ async def test_migrations(
     caplog.set_level(logging.WARNING)
     async with held(database.owner_url, *statements) as pid:
         waiting = asyncio.create_task(migrate.migrate(database.owner_url))
-        words = await told(caplog, pid)
+        words = await logged_wait(caplog, pid)
         assert not waiting.done()
     assert await waiting == []
     assert f"for {what}, held by process {pid}" in words
     assert f'application "{HOLDER}", user "quire_owner", client' in words
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("early_reports")
 async def test_the_policy_of_retention(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -79,7 +79,7 @@ async def test_the_policy_of_retention(
     lock = ("BEGIN", "SELECT FROM retention FOR UPDATE")
     async with held(database.owner_url, *lock) as pid:
         waiting = asyncio.create_task(dropped_months.set_keep_months(database.owner_url, 3))
-        await told(caplog, pid)
+        await logged_wait(caplog, pid)
     await waiting
 
 
@@ -98,7 +98,7 @@ async def test_the_holder_of_a_lock_is_found_among_others(database: Database) ->
         )
 
 
-async def test_a_server_says_it_of_its_start_and_of_its_signer(
+async def test_a_server_reports_lock_waits_of_its_start_and_its_signer(
     own_cluster: OwnCluster, data_dir: Path
 ) -> None:
     server = QuireProcess(data_dir, own_cluster.server_url)
@@ -121,7 +121,7 @@ async def logged(server: QuireProcess, words: str) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("early_reports")
 async def test_a_standby_that_confirms_nothing(
     own_cluster: OwnCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

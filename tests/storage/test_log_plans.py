@@ -1,4 +1,4 @@
-"""What is served of signed trees is found by key, however much was signed before."""
+"""Queries on signed trees find rows by key, however many were signed before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.clusters import Cluster, Database, blocking
 ORG = 7
 CHECKPOINTS = 5_000
 MOST_ROWS = 600
-"""A bundle has 256 rows, a proof's tiles a few hundred parts."""
+"""An entry bundle has 256 rows, the tiles of a proof a few hundred parts."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
     "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
@@ -40,8 +40,10 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
 
 
 @pytest.fixture(scope="module", params=["fresh", "analyzed"])
-def signed(postgres_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A database in which an org was signed after each of 5,000 entries, with statistics or none."""
+def signed_database(
+    postgres_cluster: Cluster, request: pytest.FixtureRequest
+) -> Iterator[Database]:
+    """A database with an org signed after each of 5,000 entries, with or without statistics."""
     database = postgres_cluster.migrated()
     blocking(_fill(database))
     if request.param == "analyzed":
@@ -101,9 +103,9 @@ def _literal(value: object) -> str:
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("name", QUERIES)
-def test_what_is_served_is_found_by_key(signed: Database, name: str, mode: str) -> None:
+def test_served_rows_are_found_by_key(signed_database: Database, name: str, mode: str) -> None:
     query, arguments = QUERIES[name]
-    plan = blocking(_plan(signed, query, arguments, mode))
+    plan = blocking(_plan(signed_database, query, arguments, mode))
     read = max(int(rows) for rows in re.findall(r"rows=(\d+)", plan))
     assert read <= MOST_ROWS, plan
     dropped = sum(int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan))

@@ -1,6 +1,6 @@
-"""The same schema and the same server on the oldest PostgreSQL at hand: the bundled 16.
+"""The schema and the server on the oldest PostgreSQL at hand: the bundled 16.
 
-Or on the one that `make test-postgres` names.
+With `make test-postgres`: on the PostgreSQL that it names.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.serving import start_server
 
 @pytest.fixture
 def older_cluster(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A cluster of PostgreSQL 16, which the same distribution brings, or of the one named."""
+    """A cluster of the PostgreSQL 16 in the same distribution, or of the named PostgreSQL."""
     monkeypatch.setattr(binaries, "_INSTALL", "pginstall")
     monkeypatch.setattr(binaries, "MAJOR_VERSION", 16)
     postgres = EmbeddedPostgres(data_dir)

@@ -1,4 +1,4 @@
-"""Partitions come and go without holding up who reads or appends."""
+"""Partitions are created and dropped without blocking readers or appends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.clusters import Database
 
 @asynccontextmanager
 async def long_reader(database: Database) -> AsyncIterator[None]:
-    """Somebody who reads all of the trail in one snapshot, as a verification does."""
+    """Read the whole trail in one snapshot while the block runs, as a verification does."""
     connection = await asyncpg.connect(database.server_url)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):

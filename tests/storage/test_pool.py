@@ -1,4 +1,4 @@
-"""A pool on a database that allows fewer connections than the pool would open."""
+"""The pool on a database that allows fewer connections than the pool would open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from ledger.core.sequencer import SequencerLimits
 from ledger.errors import DatabaseUnavailable
-from ledger.storage.database import CONNECT_TIMEOUT_S
+from ledger.storage.database import CONNECT_TIMEOUT_S, explain
 from ledger.storage.database import Database as Pool
 from ledger.storage.lock_waits import GrowingIntervals
 from ledger.storage.pool import HANDOVER_S
@@ -35,7 +35,7 @@ async def pool(own_cluster: OwnCluster) -> AsyncIterator[Pool]:
 
 
 async def slow_reads(pool: Pool, count: int) -> set[int]:
-    """Backends that answered; each statement takes a moment, so that all are in demand."""
+    """Run slow reads at once, so that all connections are in use; returns the backends' ids."""
     rows = await asyncio.gather(
         *(pool.fetch("SELECT pg_backend_pid(), pg_sleep(0.01)") for _ in range(count))
     )
@@ -43,7 +43,7 @@ async def slow_reads(pool: Pool, count: int) -> set[int]:
 
 
 @pytest.mark.parametrize("allowed", [1, 3, 9])
-async def test_callers_wait_for_the_connections_there_are(
+async def test_callers_wait_for_the_existing_connections(
     own_cluster: OwnCluster, pool: Pool, allowed: int
 ) -> None:
     await allow(own_cluster, allowed)
@@ -52,20 +52,18 @@ async def test_callers_wait_for_the_connections_there_are(
 
 
 async def test_refusals_are_few(own_cluster: OwnCluster, pool: Pool) -> None:
-    """Growing is tried again at growing intervals: no storm of connections, nor of log lines."""
+    """The pool retries to grow at growing intervals: few refused connections and few log lines."""
     await allow(own_cluster, 2)
     began = time.monotonic()
     for _ in range(10):
         await slow_reads(pool, 60)
     lasted = time.monotonic() - began
     log = "".join(path.read_text() for path in own_cluster.postgres.data.parent.rglob("*.log"))
-    # Those that were opened at once before the first refusal was known, and those of the pauses.
+    # Those opened before the first refusal was known, and one after each pause.
     assert log.count("too many connections for role") <= 10 + lasted / 0.25
 
 
-async def test_all_that_are_allowed_are_used_once_more_are_allowed(
-    own_cluster: OwnCluster, pool: Pool
-) -> None:
+async def test_a_raised_limit_is_used(own_cluster: OwnCluster, pool: Pool) -> None:
     await allow(own_cluster, 2)
     assert len(await slow_reads(pool, 40)) <= 2
     await allow(own_cluster, -1)
@@ -91,7 +89,7 @@ async def test_a_wait_is_bounded(pool: Pool, monkeypatch: pytest.MonkeyPatch) ->
     assert all(task.done() for task in held)
 
 
-async def test_a_caller_that_goes_takes_no_connection_with_it(pool: Pool) -> None:
+async def test_a_cancelled_caller_keeps_no_connection(pool: Pool) -> None:
     for _ in range(5):
         tasks = [asyncio.create_task(pool.fetch("SELECT pg_sleep(0.05)")) for _ in range(30)]
         await asyncio.sleep(0.03)
@@ -103,7 +101,7 @@ async def test_a_caller_that_goes_takes_no_connection_with_it(pool: Pool) -> Non
     assert len(await slow_reads(pool, 50)) <= 10
 
 
-async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
+async def test_a_connection_in_an_open_transaction_is_not_handed_on(pool: Pool) -> None:
     async with pool.connection() as connection:
         await connection.execute("BEGIN")
     assert (await pool.fetch("SELECT pg_current_xact_id_if_assigned()"))[0][0] is None
@@ -111,8 +109,8 @@ async def test_a_transaction_that_was_left_open_is_no_ones(pool: Pool) -> None:
         assert not connection.is_in_transaction()
 
 
-async def test_a_connection_that_is_at_something_else_is_no_ones(pool: Pool) -> None:
-    """The next one to get it would be refused too, and the next: it is always the last one used."""
+async def test_a_busy_connection_is_not_handed_on(pool: Pool) -> None:
+    """Every later user would be refused too: the pool gives out the last used connection first."""
     others: list[asyncio.Task[str]] = []
 
     async def two_at_once() -> None:
@@ -148,8 +146,8 @@ async def test_lost_connections_are_replaced(own_cluster: OwnCluster, pool: Pool
             return
 
 
-async def test_appends_get_one_although_reads_took_all(own_cluster: OwnCluster) -> None:
-    """The connection that appends was lost, and reads have all that are allowed."""
+async def test_appends_get_a_connection_although_reads_took_all(own_cluster: OwnCluster) -> None:
+    """The connection that appends was lost, and reads use all allowed connections."""
     async with process(own_cluster.server_url, limits=SequencerLimits(retry_s=30)) as server:
         org = await new_org(server.database)
         await server.append(org, b"0")
@@ -178,12 +176,24 @@ async def test_the_last_connection_is_given_up_for_a_moment_only(pool: Pool) -> 
     assert len(await pool.fetch("SELECT 1")) == 1
 
 
-def test_what_lasts_is_told_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lasting_refusal_is_reported_at_growing_intervals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr("ledger.storage.lock_waits.time.monotonic", lambda: now[0])
-    intervals, told = GrowingIntervals(), []
+    intervals, reported = GrowingIntervals(), []
     for second in range(200):
         now[0] = float(second)
         if intervals.due():
-            told.append(second)
-    assert told == [5, 10, 20, 40, 80, 160]
+            reported.append(second)
+    assert reported == [5, 10, 20, 40, 80, 160]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(TimeoutError(), "it did not answer in time"), (ConnectionError(), "the connection failed")],
+)
+def test_an_error_without_a_text_is_described_without_its_class(
+    error: BaseException, words: str
+) -> None:
+    assert str(explain(error)) == f"the database can't do this now: {words}"

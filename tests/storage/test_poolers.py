@@ -1,4 +1,4 @@
-"""Poolers before the database: whole sessions are fine, anything else is refused at the start."""
+"""Poolers before the database: session pooling works, other modes are refused at the start."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ async def locks(cluster: OwnCluster) -> int:
 async def test_a_pooler_without_sessions_is_refused(
     own_cluster: OwnCluster, mode: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooler, "_ANSWER_S", 1.0)  # what never comes is not waited for as long
+    monkeypatch.setattr(pooler, "_ANSWER_S", 1.0)  # shorter, as the reply never comes
     monkeypatch.setattr(pooler, "_FREED_S", 1.0)
     with pgbouncer(own_cluster, mode, **options) as pooled:
-        for _ in range(2):  # also where server connections are there already
+        for _ in range(2):  # also if the pooler already has server connections
             with pytest.raises(DatabaseUnfit, match=NO_SESSIONS):
                 await require_sessions(pooled.server_url, SETTING)
         with pytest.raises(DatabaseUnfit, match="QUIRE_DATABASE_OWNER_URL leads to a pooler"):

@@ -1,4 +1,4 @@
-"""The trail is written once: refused to the server role by privilege, to its owner by trigger."""
+"""The trail is written once: privileges refuse changes by the server role, triggers by the owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sequencer of its own in a test, as a server process has it, and what its trail must be."""
+"""Sequencers in a test, as in server processes, and the checks of the trails that they write."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def system_clock_us() -> int:
 
 @dataclass
 class Process:
-    """What one server process has to append with; several may share a database."""
+    """The appending part of one server process; several may share a database."""
 
     database: Database
     sequencer: Sequencer
@@ -48,12 +48,12 @@ class Process:
         return await self.sequencer.append(request(org, *payloads, **options))
 
     def soon(self, org: OrgFacts, *payloads: bytes, **options: Any) -> asyncio.Task[Appended]:
-        """Append in a task; the request is waiting once the loop has turned."""
+        """Append in a task; the request is queued after one turn of the event loop."""
         return asyncio.create_task(self.append(org, *payloads, **options))
 
 
 def request(org: OrgFacts, *payloads: bytes, **options: Any) -> AppendRequest:
-    """A request of plain events."""
+    """An append request for plain events."""
     return AppendRequest(org.id, org.slug, [draft(payload) for payload in payloads], **options)
 
 
@@ -67,7 +67,7 @@ async def process(
     observe: Callable[[BatchReport], None] | None = None,
     on_mishap: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Process]:
-    """A started sequencer on a database; drained and closed at the end."""
+    """A started sequencer on a database; drained and closed when the block ends."""
     database = await Database.open(url, size=4)
     reports: list[BatchReport] = []
     sequencer = Sequencer(
@@ -87,7 +87,7 @@ async def process(
 
 
 async def new_org(database: Database, *, seals: bool = False) -> OrgFacts:
-    """An org with an empty trail, and partitions for now."""
+    """Create an org with an empty trail, and the partitions for the current time."""
     number = next(_ids)
     org = OrgFacts(number, f"org-{number}", seals, new_org_key(MASTER_KEY, f"org-{number}"))
     privacy = "sealed" if seals else "plain"
@@ -101,7 +101,7 @@ async def new_org(database: Database, *, seals: bool = False) -> OrgFacts:
 
 @asynccontextmanager
 async def superuser(database: clusters.Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A superuser's connection with the triggers off: the one who tampers."""
+    """A superuser's connection with the triggers disabled, for tampering."""
     connection = await asyncpg.connect(
         database.superuser_url, server_settings={"session_replication_role": "replica"}
     )
@@ -113,7 +113,7 @@ async def superuser(database: clusters.Database) -> AsyncIterator[asyncpg.Connec
 
 @asynccontextmanager
 async def held_head(database: clusters.Database, *held: OrgFacts) -> AsyncIterator[None]:
-    """The head rows of these orgs locked, as by another process in its transaction."""
+    """Lock the head rows of these orgs, as another process does in its transaction."""
     connection = await asyncpg.connect(database.server_url)
     try:
         async with connection.transaction():
@@ -127,7 +127,7 @@ async def held_head(database: clusters.Database, *held: OrgFacts) -> AsyncIterat
 
 
 async def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Turn the loop until the condition holds; fails after a generous time."""
+    """Let the event loop run until the condition holds; fails after ``patience_s``."""
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"not in {patience_s:.0f} s: {what}"
@@ -148,7 +148,7 @@ async def rows_of(database: clusters.Database, org_id: int) -> list[StoredEntry]
 
 
 async def head_of(database: clusters.Database, org_id: int) -> ChainHead:
-    """The head row."""
+    """The head row of an org."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
         row = await connection.fetchrow(
@@ -163,7 +163,7 @@ async def head_of(database: clusters.Database, org_id: int) -> ChainHead:
 async def sound_trail(
     database: clusters.Database, org: OrgFacts, keyring: SigningKeyring = RING
 ) -> list[bytes]:
-    """The payloads of a trail that has no fork, gap, duplicate or other fault, in order."""
+    """Check that a trail has no fork, gap, duplicate or other fault; returns its payloads in order."""
     rows = await rows_of(database, org.id)
     at = EMPTY_HEAD
     for seq, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A trail in a real database, signed in steps by the real checkpointer, and its archive."""
+"""A trail in a real database, signed in steps by the real checkpointer, and archived."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HISTORY: Final = KEYS.public()
 def rows_after(
     head: ChainHead, count: int, *, payload_bytes: int = 40, now_us: int = NOW_US
 ) -> tuple[list[StoredEntry], ChainHead]:
-    """The next rows of the trail; they all differ."""
+    """The trail's next ``count`` rows, all different, and the head after them."""
     first = head.seq + 1
     drafts = [
         draft(b"payload %d " % number * (payload_bytes // 11 + 1), subject="ü")
@@ -42,7 +42,7 @@ def rows_after(
 
 @dataclass
 class ArchivedFilesCheck:
-    """The trail of org 7, and what signs and archives it."""
+    """The trail of org 7, with methods that append to it, sign it and archive it."""
 
     database: clusters.Database
     server: Database
@@ -52,7 +52,7 @@ class ArchivedFilesCheck:
     head: ChainHead = EMPTY_HEAD
 
     async def grow(self, *counts: int, anchor: bool = True, **how: Any) -> None:
-        """Append so many entries and sign a checkpoint, for each count; anchor in the end."""
+        """For each count append so many entries and sign a checkpoint; anchor at the end."""
         async with checkpointer(self.database.server_url, self.memory, KEYS) as signer:
             for count in counts:
                 rows, self.head = rows_after(self.head, count, **how)
@@ -64,7 +64,7 @@ class ArchivedFilesCheck:
                 await signer.anchor()
 
     async def put_rows(self, rows: Sequence[StoredEntry]) -> None:
-        """Rows as the sequencer would have written them."""
+        """Write rows as the sequencer would have written them."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.superuser.execute("SELECT quire_create_entries_partition($1)", month)
         await self.superuser.copy_records_to_table(
@@ -88,7 +88,7 @@ class ArchivedFilesCheck:
         return ArchiveWriter(target, self.server, lambda _: RING, policy)
 
     async def archive(self, target: Target, policy: ObjectLock | None = None) -> WrittenArchive:
-        """Archive the anchor log and the trail as they are signed now."""
+        """Archive the anchor log and the trail up to their newest checkpoints."""
         writer = self.writer(target, policy)
         await writer.archive_anchors()
         return await writer.archive(await self.org())

@@ -1,4 +1,4 @@
-"""An auditor's machine: a virtual environment with the built wheel and its base dependencies only."""
+"""An auditor's machine: a virtual environment with only the built wheel and its base dependencies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Auditor:
-    """Made in an empty directory, from this checkout, without a package index."""
+    """The environment, made in an empty directory from this checkout, without a package index."""
 
     def __init__(self, directory: Path) -> None:
         self.home = directory / "home"
@@ -37,13 +37,13 @@ class Auditor:
             self._lend(distribution(name))
 
     def lend_extra(self, extra: str) -> None:
-        """Add what an extra brings, as `pip install 'quire-ledger[EXTRA]'` would."""
+        """Add an extra's packages, as `pip install 'quire-ledger[EXTRA]'` would."""
         for name in dependencies(extra):
             self._lend(distribution(name))
 
     @contextmanager
     def without(self, name: str) -> Iterator[None]:
-        """One distribution is not installed for a while."""
+        """Remove one distribution while the block runs."""
         taken = [place for place in self._places(distribution(name)) if place.is_symlink()]
         assert taken, f"{name} is not installed"
         away = self.home.with_name("away")
@@ -86,12 +86,12 @@ class Auditor:
 
 
 def base_dependencies() -> set[str]:
-    """The distributions that the package without extras needs, and those that these need."""
+    """The distributions that the package without extras needs, directly and indirectly."""
     return dependencies("")
 
 
 def dependencies(extra: str) -> set[str]:
-    """The same for the package with an extra."""
+    """The distributions that the package with this extra needs, directly and indirectly."""
     needed: set[str] = set()
     waiting = [Requirement(f"quire-ledger[{extra}]" if extra else "quire-ledger")]
     while waiting:

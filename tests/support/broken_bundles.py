@@ -6,11 +6,11 @@ from tests.support.appending import superuser
 from tests.support.clusters import Database, blocking
 
 BROKEN = 1_700
-"""An entry that is not in the first batch: the answer has begun when it is read."""
+"""The seq of an entry outside the first batch: the answer has begun when it is read."""
 
 
 def tamper(database: Database, statement: str, org: str, seq: int) -> None:
-    """Change what is stored, as only somebody who disables the triggers can."""
+    """Change stored rows, as only an attacker who disables the triggers can."""
 
     async def run() -> None:
         async with superuser(database) as connection:

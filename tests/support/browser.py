@@ -1,4 +1,4 @@
-"""Real headless Chromium, through its driver's W3C WebDriver interface."""
+"""A real headless Chromium, driven through the W3C WebDriver interface of its driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any, Final
 _STARTS_WITHIN_S: Final = 30
 _ANSWERS_WITHIN_S: Final = 120
 ELSEWHERE: Final = "elsewhere.test"
-"""A name of this machine that the browser does not take for it."""
+"""A host name of this machine that the browser does not treat as local."""
 _ARGUMENTS: Final = (
     "--headless",
     "--no-sandbox",  # the tests may run as root, and load only pages of ours
@@ -36,7 +36,7 @@ _ARGUMENTS: Final = (
 
 
 class Browser:
-    """One window. Every call raises AssertionError with the driver's words when it fails."""
+    """One window. A call that fails raises AssertionError with the driver's message."""
 
     def __init__(self, port: int, session: str) -> None:
         self._port = port
@@ -46,7 +46,7 @@ class Browser:
         self.command("POST", "url", {"url": url})
 
     def run(self, script: str, *arguments: object) -> Any:
-        """The value of a function body, which may await."""
+        """Run a function body, which may await; returns its value."""
         body = (
             "const done = arguments[arguments.length - 1]; "
             f"(async function () {{ {script} }}).apply(null, arguments)"
@@ -57,7 +57,7 @@ class Browser:
         return answer.get("value")
 
     def wait(self, condition: str, *arguments: object, seconds: float = 60) -> Any:
-        """The first true value of an expression."""
+        """Wait until an expression is true; returns its value."""
         deadline = time.monotonic() + seconds
         while not (value := self.run(f"return {condition}", *arguments)):
             assert time.monotonic() < deadline, f"never came true: {condition}"
@@ -65,7 +65,7 @@ class Browser:
         return value
 
     def choose_file(self, css: str, *paths: Path) -> None:
-        """Give files to a file input, as a person does in its dialog."""
+        """Give files to a file input, as its dialog does."""
         found = self.command("POST", "element", {"using": "css selector", "value": css})
         element = next(iter(found.values()))
         self.command("POST", f"element/{element}/value", {"text": "\n".join(map(str, paths))})
@@ -76,11 +76,11 @@ class Browser:
         self.command("POST", "actions", {"actions": [{"type": "key", "id": "k", "actions": keys}]})
 
     def devtools(self, command: str, **parameters: object) -> Any:
-        """A command of the Chrome DevTools Protocol."""
+        """Run a command of the Chrome DevTools Protocol."""
         return self.command("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def console(self) -> list[str]:
-        """What the console said since it was last asked: errors, refused loads."""
+        """The console's messages since the last call: errors, refused loads."""
         entries = self.command("POST", "se/log", {"type": "browser"})
         return [entry["message"] for entry in entries]
 
@@ -94,7 +94,7 @@ class Browser:
 
 @contextmanager
 def browser(directory: Path) -> Iterator[Browser]:
-    """A browser with an empty profile below this directory, gone when the block ends."""
+    """A browser with an empty profile below this directory; killed when the block ends."""
     driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     assert driver is not None, "apt-get install chromium-driver"
     assert chromium is not None, "apt-get install chromium"

@@ -1,8 +1,8 @@
 """The bundles of this release, as files that every later verifier must read and judge alike.
 
-``python -m tests.support.bundle_corpus`` writes ``tests/vectors/bundles`` anew: the bundles,
-what an auditor is given beside them, and ``expected.json``. What a released version wrote is
-never written again; a later format gets a folder of its own.
+``python -m tests.support.bundle_corpus`` rewrites ``tests/vectors/bundles``: the bundles, an
+auditor's files of trust, and ``expected.json``. Files of a released version are never rewritten;
+a later format gets a folder of its own.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from tests.support.trails import NOW_US
 
 FOLDER: Final = Path(__file__).parent.parent / "vectors" / "bundles"
 SERVED: Final = FOLDER / "served"
-"""What a whole server made, with its page; :func:`write` leaves it alone."""
+"""Made by a complete server, with its page; :func:`write` does not change it."""
 POLICY: Final = f"witness w1 {WITNESS.vkey()}\nquorum w1\n".encode()
 LARGE: Final = 1_200
-"""More than a batch."""
+"""More entries than a batch has."""
 
 
 def trust(folder: Path = FOLDER) -> Trust:
-    """What the bundles of a folder are verified with: all three files of trust beside them."""
+    """The trust for a folder's bundles, from the three files of trust beside them."""
     pins = parse_trust((folder / "keys.json").read_bytes())
     policy = parse_policy((folder / "policy").read_bytes())
     return Trust(pins, policy, (folder / "tsa-ca.pem").read_bytes())
 
 
 def bundles(stamp: object) -> Iterator[tuple[str, bytes]]:
-    """Every bundle of the corpus by its name."""
+    """Every bundle of the corpus with its file name."""
     assert callable(stamp)
 
     def made(length: int = 12, **changes: object) -> Scene:
@@ -90,7 +90,7 @@ def _forged(sealed: Scene) -> Iterator[tuple[str, bytes]]:
 
 
 def write() -> None:
-    """Write the corpus anew."""
+    """Rewrite the corpus."""
     for path in FOLDER.glob("*.zip"):
         path.unlink()
     (FOLDER / "keys.json").write_bytes(PINS.pins.document() if PINS.pins else b"")
@@ -102,8 +102,8 @@ def write() -> None:
             (FOLDER / f"{name}.zip").write_bytes(data)
             verdict = judge(data, trust())
             expected[name] = {"outcome": verdict.outcome, "checks": verdict.answers()}
-    told = msgspec.json.format(msgspec.json.encode(expected), indent=1)
-    (FOLDER / "expected.json").write_bytes(told + b"\n")
+    text = msgspec.json.format(msgspec.json.encode(expected), indent=1)
+    (FOLDER / "expected.json").write_bytes(text + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An HTTP server that answers every request with one fixed answer: for answers no real peer gives."""
+"""An HTTP server that gives every request one fixed answer, for answers that no real peer gives."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-POLL_S = 0.02  # between looks at whether to stop
+POLL_S = 0.02  # interval of the checks whether to stop
 
 
 @dataclass
 class Canned:
-    """What is answered (it may be changed between requests), and what was asked."""
+    """The fixed answer, which may be changed between requests, and the received requests."""
 
     status: int = 200
     body: bytes = b""

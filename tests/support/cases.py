@@ -1,4 +1,4 @@
-"""Published case files: one JSON object to a line, in the folder that CASES_DIR names, or in ours."""
+"""Published case files, one JSON object per line, in the folder CASES_DIR or in our own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OWN: Final = Path(__file__).parents[1] / "vectors" / "qwed"
 
 
 def read_cases(name: str) -> list[dict[str, Any]]:
-    """The cases of a file: that of CASES_DIR where it has one of this name, else ours."""
+    """The cases of the file with this name: CASES_DIR's if it has one, else ours."""
     given = os.environ.get("CASES_DIR")
     file = OWN / name
     if given and (Path(given) / name).is_file():

@@ -1,7 +1,7 @@
 """Ceph with its object gateway: one monitor, one storage daemon in memory, one gateway.
 
-`make test-ceph` runs the tests of object storage against it. It checks credentials as Amazon
-does, which LocalStack does not, and it is a server that people do lock archives in.
+`make test-ceph` runs the tests of object storage against it. Unlike LocalStack it checks
+credentials as Amazon S3 does, and it is a server that operators really lock archives in.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ keyring = {directory}/client.rgw.keyring
 
 
 class Ceph(ObjectStorage):
-    """A Ceph cluster in a directory, gone with it."""
+    """A Ceph cluster with all its files in one directory."""
 
     checks_credentials = True
     writes_conditionally = False  # Ceph 16, Debian 12's

@@ -43,9 +43,9 @@ def issue(
     purpose: x509.ObjectIdentifier | None = None,
     like: Issued | None = None,
 ) -> Issued:
-    """A certificate; without a purpose it is a CA's, without an issuer it signs itself.
+    """Issue a certificate: without a purpose for a CA, without an issuer self-signed.
 
-    `like`: with the key and serial number of another, and valid for a day longer.
+    With `like` it has the key and serial number of that certificate, and is valid a day longer.
     """
     key = like.key if like else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

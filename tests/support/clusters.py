@@ -1,4 +1,4 @@
-"""PostgreSQL for tests: databases cloned from a migrated template, and a cluster to be killed."""
+"""PostgreSQL for tests: databases cloned from a migrated template, and a private cluster to kill."""
 
 import asyncio
 import os
@@ -22,14 +22,14 @@ TEMPLATE = "quire_template"
 
 
 def blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from a synchronous fixture without touching the test's own event loop."""
+    """Run a coroutine from synchronous code, without using the test's own event loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 @dataclass(frozen=True)
 class Database:
-    """One database and the URLs of the three roles that may connect to it."""
+    """One database, with the URLs for its three roles."""
 
     name: str
     owner_url: str
@@ -38,7 +38,7 @@ class Database:
 
 
 class Cluster:
-    """A running embedded PostgreSQL with a template database that has the migrations applied."""
+    """A running embedded PostgreSQL with a migrated template database."""
 
     def __init__(self, postgres: EmbeddedPostgres) -> None:
         self.postgres = postgres
@@ -54,7 +54,7 @@ class Cluster:
         )
 
     def empty(self) -> Database:
-        """A new database with the roles but without any migration."""
+        """A new database with the roles and without migrations."""
         database = self.named(f"t_{uuid4().hex}")
         blocking(provision(self.superuser_url, database.name))
         return database
@@ -77,7 +77,7 @@ class Cluster:
 
     async def _clone(self, name: str) -> None:
         await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER_ROLE}")
-        await provision(self.superuser_url, name)  # rights on the database are not cloned
+        await provision(self.superuser_url, name)  # its rights are not cloned
 
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self.superuser_url)
@@ -88,7 +88,7 @@ class Cluster:
 
 
 class OwnCluster:
-    """A private cluster that a test may kill; on TCP at 127.0.0.1:`port` and on its socket."""
+    """A private cluster that a test may kill, on 127.0.0.1:`port` and on its socket."""
 
     def __init__(self, data_dir: Path) -> None:
         self.postgres = EmbeddedPostgres(data_dir)
@@ -101,11 +101,11 @@ class OwnCluster:
         self.postgres.ensure_running()
 
     def kill(self) -> None:
-        """kill -9 of the postmaster, and wait until it is dead; its backends go by themselves."""
+        """kill -9 the postmaster and wait until it is dead; its backends end by themselves."""
         pid = self.postgres.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it is for `start` to reap it
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # `start` reaps it
 
     def stop(self) -> None:
         self.postgres.stop()

@@ -1,8 +1,8 @@
-"""Random damage to a signed trail in PostgreSQL, each with the checks that it must not leave true.
+"""Random damage to a signed trail in PostgreSQL, each with the checks that it must make fail.
 
-Damages are made as a superuser for whom no trigger fires. Left out is what nobody could
-find, as nothing says that it ever was: an anchor that is not the newest (every larger one
-covers what it covered).
+The damage is done as a superuser for whom no trigger fires. Damage to anchors other than
+the newest is left out: nothing else refers to them (every larger anchor covers the same
+checkpoints), so their loss can't be found.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ CHECK_OF_COLUMN: Final = {
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done, by SQL on the org with the id ``{org}``.
+    """One damage: SQL statements for the org with the id ``{org}``.
 
-    ``seqs`` are the entries damaged. ``anywhere``: every range must find it, as it is in
-    what each range is held against. ``checks`` must not be true where it is found.
+    ``seqs`` are the damaged entries. With ``anywhere`` the verification of every range must
+    find the damage, as every range is checked against the damaged row. Of ``checks`` none may
+    be true in a verification that finds it.
     """
 
     name: str
@@ -55,7 +56,7 @@ def _of(
 
 
 def _flip(column: str, bit: int) -> str:
-    """SQL for a bytea with one bit changed, wherever it ends."""
+    """SQL for a bytea with one bit flipped; ``bit`` is taken modulo the value's length."""
     at = f"({bit} % (8 * octet_length({column})))"
     return f"set_bit({column}, {at}, 1 - get_bit({column}, {at}))"
 

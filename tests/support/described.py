@@ -1,4 +1,4 @@
-"""The description of the API, as the application gives it."""
+"""The application's OpenAPI description."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Evidence bundles without a server: a trail, its signed trees, and bundles of them.
 
-Everything is made by the code that makes it in production; the same arguments
-make the same bytes but for ML-DSA signatures, which are random.
+All parts are made by the production code. Equal arguments give equal bytes, except
+for ML-DSA signatures, which are random.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ ORG_DATA_KEY = sha256(b"org data key").digest()
 WITNESS = CosignatureSigner.from_seed("witness.example/w1", bytes([9]) * 32)
 COSIGNED_AT_S = 1_767_268_900
 OTHER_CHECKPOINTS = 6
-"""Leaves of others in the anchor log, half of them before ours."""
+"""Leaves of other orgs in the anchor log, half of them before ours."""
 
 Stamp = Callable[[bytes], bytes]
 PINS = Trust(log_keys().public().pins())
-"""Trust in the keys that these trails are signed with by default."""
+"""Trust in the default keys of these trails."""
 
 
 def data_key(seal: str) -> bytes:
@@ -59,7 +59,7 @@ def data_key(seal: str) -> bytes:
 
 
 def state_of(leaf: Leaf) -> State:
-    """What becomes of a payload in these bundles, by its seq: a little of everything."""
+    """The state of a payload in these bundles, chosen by its seq so that every state occurs."""
     if leaf.payload.seal is None:
         return "plain"
     states: tuple[State, ...] = ("disclosed", "sealed", "erased", "disclosed")
@@ -78,7 +78,7 @@ def payload_line(entry: StoredEntry, state: State | None = None) -> PayloadLine:
 
 
 def entries(length: int, *, sealed: bool = True, org: str = ORG) -> list[StoredEntry]:
-    """A trail; of a sealed org every third payload is under the org's own key."""
+    """The entries of a trail; in a sealed org every third payload is sealed with the org's key."""
     drafts = [_draft(number, sealed, org) for number in range(length)]
     return extend(ORG_ID, org, EMPTY_HEAD, drafts, NOW_US, KEY)[0]
 
@@ -99,7 +99,7 @@ def _draft(number: int, sealed: bool, org: str) -> Draft:
 
 @dataclass(frozen=True)
 class Scene:
-    """A trail, its checkpoint and the anchor over it; what a bundle is made from."""
+    """The inputs of a bundle: a trail, its checkpoint, and the anchor over it."""
 
     keys: LogKeys
     entries: list[StoredEntry]
@@ -114,7 +114,7 @@ class Scene:
         return len(self.entries)
 
     def stamped(self, *stamps: Stamp) -> Scene:
-        """The same with tokens over the anchor."""
+        """A copy of the scene with timestamp tokens over the anchor."""
         assert self.anchoring is not None
         tokens = [stamp(self.anchoring.note) for stamp in stamps]
         return replace(self, anchoring=replace(self.anchoring, tokens=tokens))
@@ -128,7 +128,7 @@ class Scene:
         line: Callable[[StoredEntry], PayloadLine] = payload_line,
         origin: str | None = None,
     ) -> bytes:
-        """A bundle of these entries, of all by default."""
+        """A bundle of these entries, by default of all."""
         chosen = list(range(self.size) if seqs is None else seqs)
         request = Request(
             from_seq=chosen[0],
@@ -159,7 +159,7 @@ def scene(
     anchored: bool = True,
     witnesses: Iterable[Signer] = (WITNESS,),
 ) -> Scene:
-    """A trail of this length that was signed, and by default anchored and cosigned."""
+    """A signed trail of this length, by default also anchored and cosigned."""
     keys = keys or log_keys()
     made = entries(length, sealed=sealed, org=org)
     files, root = log_files([entry.leaf for entry in made])
@@ -170,7 +170,7 @@ def scene(
 
 
 def anchor(keys: LogKeys, note: bytes, witnesses: Iterable[Signer] = ()) -> BundledAnchoring:
-    """An anchor over this checkpoint and some of others."""
+    """An anchor over this checkpoint and some checkpoints of other orgs."""
     nonce = sha256(b"nonce" + note).digest()
     leaves = [sha256(b"other %d" % number).digest() for number in range(OTHER_CHECKPOINTS)]
     index = OTHER_CHECKPOINTS // 2
@@ -189,33 +189,33 @@ def judge(bundle: bytes, trust: Trust | None = None) -> Judgement:
 
 
 def members_of(bundle: bytes) -> dict[str, bytes]:
-    """Every member by its name, in order, the manifest last."""
+    """Every member's bytes by name, in order, the manifest last."""
     file = BundleFile(BytesIO(bundle))
     return {member.name: file.read(member) for member in file.members}
 
 
 def repack(changed: Mapping[str, bytes], **manifest: object) -> bytes:
-    """A bundle of these members whose manifest fits them: what a careful forger makes.
+    """A bundle of these members with a matching manifest, as a careful forger makes it.
 
-    ``manifest`` replaces fields of it.
+    ``manifest`` replaces fields of the manifest.
     """
     out = BytesIO()
     zip_writer = ZipWriter(out.write)
-    told = [zip_writer.add(name, data) for name, data in changed.items() if name != MANIFEST]
+    added = [zip_writer.add(name, data) for name, data in changed.items() if name != MANIFEST]
     original = decode(read_manifest, changed[MANIFEST], MANIFEST)
-    fitting = msgspec.structs.replace(original, members=tuple(told))
+    fitting = msgspec.structs.replace(original, members=tuple(added))
     zip_writer.add(MANIFEST, encode(msgspec.structs.replace(fitting, **manifest)))
     zip_writer.finish()
     return out.getvalue()
 
 
 def forge(bundle: bytes, changes: Mapping[str, bytes], **manifest: object) -> bytes:
-    """A bundle with some members exchanged, and a manifest that fits."""
+    """A bundle with some members replaced, and a matching manifest."""
     return repack({**members_of(bundle), **changes}, **manifest)
 
 
 def write_log(folder: Path, made: list[StoredEntry], older: Iterable[int] = ()) -> Path:
-    """A trail's log as files, with checkpoints and partial files of older sizes."""
+    """Write a trail's log as files, with checkpoints and partial files of older sizes."""
     leaves = [entry.leaf for entry in made]
     keys = log_keys()
     written = {"log-keys.json": keys.public().document()}

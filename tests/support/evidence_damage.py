@@ -1,6 +1,6 @@
-"""Random damage to evidence: to a bundle under a manifest that fits it, and to the files of a log.
+"""Random damage to evidence: to a bundle with a matching manifest, and to the files of a log.
 
-Each damage names the checks that it must keep from being true; the verdict is never verified.
+Each damage names the checks that it must make fail; the verdict is never verified.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ledger.evidence import members
 from tests.support.evidence import members_of, repack
 
 SCALE = int(os.environ.get("DAMAGES", "1"))
-"""How many times as much damage is tried as in the suite: `make test-damage` asks for more."""
+"""A factor on the number of damages tried in the suite; `make test-damage` raises it."""
 _UNSIGNED = {members.README, members.STATEMENT, members.PAGE, members.MANIFEST, members.NAMES}
 
 
@@ -34,7 +34,7 @@ _CHECKS = {
 
 
 class Damage(NamedTuple):
-    """What was done, the damaged bundle, and checks none of which may be true."""
+    """The damage's description, the damaged bundle, and groups of checks that must not all hold."""
 
     what: str
     bundle: bytes
@@ -42,7 +42,7 @@ class Damage(NamedTuple):
 
 
 def bundle_damages(bundle: bytes, count: int, seed: int) -> Iterator[Damage]:
-    """So many damaged bundles, each with one to three of its members changed."""
+    """``count`` damaged bundles, each with one to three members changed."""
     chance = random.Random(seed)
     held = members_of(bundle)
     names = [name for name in held if name not in _UNSIGNED]
@@ -89,24 +89,24 @@ def _changed(
 
 
 def _checks_of(name: str) -> set[str]:
-    """Groups of checks; where this member is damaged, one of each group is not true."""
+    """Groups of checks for a member: if it is damaged, at least one check of each group is not true."""
     return next(checks for pattern, checks in _CHECKS.items() if fnmatch(name, pattern))
 
 
 def holds(not_true: frozenset[str], answers: Mapping[str, object]) -> bool:
-    """Whether of each group of checks one is not true."""
+    """Whether at least one check of each group is not true."""
     return all(any(answers[check] is not True for check in one.split("|")) for one in not_true)
 
 
 def flipped(data: bytes, bit: int) -> bytes:
-    """The data with one bit changed."""
+    """The data with one bit flipped."""
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
 
 
 def damage_files(root: Path, files: list[Path], chance: random.Random) -> tuple[str, Path, bytes]:
-    """Damage one file in place; gives what was done, where, and the bytes to put back."""
+    """Damage one file in place; returns the description, the file, and its original bytes."""
     while True:
         path = chance.choice(files)
         before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Bundles of a careful forger, whose digests and manifest fit: each with a check that must fail."""
+"""Bundles of a careful forger, with matching digests and manifest, each with a check that must fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ORIGIN: Final = SCENE.keys.public().org_origin("acme")
 
 
 class Forgery(NamedTuple):
-    """A bundle, and the check that it must fail at least."""
+    """A forged bundle, and a check that must fail on it."""
 
     name: str
     bundle: bytes
@@ -44,7 +44,7 @@ class Forgery(NamedTuple):
 
 
 def forgeries() -> Iterator[Forgery]:
-    """Every check that a browser can make fails in one of them."""
+    """Forgeries that together make every check of a browser fail."""
     yield from _leaves()
     yield from _payloads()
     yield from _proofs()
@@ -194,7 +194,7 @@ def _keys() -> Iterator[Forgery]:
 
 
 def _swapped(lines: bytes) -> bytes:
-    """The fourth and the fifth line in each other's place."""
+    """The lines with the fourth and the fifth swapped."""
     found = lines.splitlines(keepends=True)
     found[3], found[4] = found[4], found[3]
     return b"".join(found)
@@ -206,7 +206,7 @@ def _anchored(trail: Scene, **changes: object) -> bytes:
 
 
 def _with_note(note: bytes) -> bytes:
-    """The bundle with another checkpoint, in all its proofs too."""
+    """The bundle with another checkpoint, also in all its proofs."""
     changed = {NOTE: note}
     for seq in range(SCENE.size):
         proof = parse_proof(MEMBERS[members.proof(seq)])

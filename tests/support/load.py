@@ -1,4 +1,4 @@
-"""Clients that append through HTTP while servers die, and what must be true afterwards."""
+"""Clients that append over HTTP while servers are killed, and the checks afterwards."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ PAUSE_S = 0.02
 PATIENCE_S = 120.0
 REQUEST_TIMEOUT_S = 30
 BATCH = 3
-# A refusal that says "not now", or "not known": to be sent again under the same key.
+# Refusals that mean "not now" or "outcome unknown": sent again under the same key.
 RETRYABLE = {429, 503}
 
 
 @dataclass
 class Ledger:
-    """What the clients were told, by the names of their events."""
+    """The answers that the clients received, by the names of their events."""
 
     acknowledged: dict[str, int] = field(default_factory=dict)  # name -> seq
     batches: list[list[str]] = field(default_factory=list)  # every request that was sent
     keyed: set[str] = field(default_factory=set)
     surprises: list[str] = field(default_factory=list)
     refusal: str = ""
-    """The last answer that was none, or asks to try again."""
+    """The last failed request's error, or the last answer that asks for a retry."""
 
     def check(self, rows: Sequence[StoredEntry]) -> None:
-        """Every acknowledged event is there once, in its place; batches are whole."""
+        """Check that each acknowledged event is stored once at its seq, and that batches are whole."""
         assert not self.surprises, self.surprises[:3]
         names = [decode_leaf(row.leaf).action or "" for row in rows]
         found = Counter(names)
@@ -57,7 +57,7 @@ class Ledger:
 
 
 class Load:
-    """Threads that append until stopped: some retry under a key, some send once without."""
+    """Threads that append until stopped: some retry under a key, some send once without one."""
 
     def __init__(self, url: str, org: str, key: str, *, keyed: int = 4, bare: int = 2) -> None:
         self._address = urlsplit(url).netloc
@@ -65,7 +65,7 @@ class Load:
         self._key = key
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self.told = Ledger()
+        self.ledger = Ledger()
         self._threads = [
             threading.Thread(target=self._run, args=(number, number < keyed), daemon=True)
             for number in range(keyed + bare)
@@ -73,7 +73,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[Load]:
-        """Append meanwhile; at the end every keyed request is carried through."""
+        """Append while the block runs; at its end every keyed request is retried until it succeeds."""
         for thread in self._threads:
             thread.start()
         try:
@@ -82,19 +82,19 @@ class Load:
             self.stop()
 
     def stop(self) -> None:
-        """Send nothing new, and wait for what is under way (servers must run, or be gone)."""
+        """Send no new request and wait for those in progress (servers must run, or have ended)."""
         self._stop.set()
         for thread in self._threads:
             thread.join(PATIENCE_S)
-            assert not thread.is_alive(), f"a client got no answer: {self.told.refusal}"
+            assert not thread.is_alive(), f"a client got no answer: {self.ledger.refusal}"
 
     def wait_for(self, more: int) -> None:
-        """Until so many more events are acknowledged."""
-        target = len(self.told.acknowledged) + more
+        """Wait until so many more events are acknowledged."""
+        target = len(self.ledger.acknowledged) + more
         deadline = time.monotonic() + PATIENCE_S
-        while len(self.told.acknowledged) < target:
+        while len(self.ledger.acknowledged) < target:
             assert time.monotonic() < deadline, (
-                f"nothing is acknowledged any more; {self.told.surprises[-3:]}; {self.told.refusal}"
+                f"nothing is acknowledged any more; {self.ledger.surprises[-3:]}; {self.ledger.refusal}"
             )
             time.sleep(PAUSE_S)
 
@@ -103,9 +103,9 @@ class Load:
             if self._stop.is_set():
                 break
             names = [f"{client}-{number}-{part}" for part in range(1 if number % 3 else BATCH)]
-            self.told.batches.append(names)
+            self.ledger.batches.append(names)
             if keyed:
-                self.told.keyed.update(names)
+                self.ledger.keyed.update(names)
             while not self._send(names, keyed) and keyed:
                 time.sleep(PAUSE_S)
 
@@ -113,7 +113,7 @@ class Load:
         headers = {"x-api-key": self._key, "content-type": "application/json"}
         if keyed:
             headers["idempotency-key"] = names[0]
-        # The action stands in the leaf as it is, whatever the org seals.
+        # The leaf has the action in plain text, whatever the org seals.
         body = json.dumps([{"action": name, "subject": f"person {len(name)}"} for name in names])
         connection = http.client.HTTPConnection(self._address, timeout=REQUEST_TIMEOUT_S)
         try:
@@ -121,7 +121,7 @@ class Load:
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            self.told.refusal = repr(error)
+            self.ledger.refusal = repr(error)
             return False
         finally:
             with contextlib.suppress(OSError):
@@ -129,11 +129,11 @@ class Load:
         if status == 201:
             entries = json.loads(content)["entries"]
             with self._lock:
-                self.told.acknowledged.update(
+                self.ledger.acknowledged.update(
                     (name, entry["seq"]) for name, entry in zip(names, entries, strict=True)
                 )
             return True
-        self.told.refusal = f"{status} {content[:300]!r}"
+        self.ledger.refusal = f"{status} {content[:300]!r}"
         if status not in RETRYABLE:
-            self.told.surprises.append(f"{status} {content[:300]!r}")
+            self.ledger.surprises.append(f"{status} {content[:300]!r}")
         return False

@@ -1,4 +1,4 @@
-"""Keys of the logs, and notes that they signed."""
+"""Log keys for tests, and notes signed with them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def seeds(number: int) -> KeySeeds:
 
 
 def keys(count: int = 1, origin: str = ORIGIN) -> LogKeys:
-    """Keys that were rotated until there are so many, a microsecond apart.
+    """Log keys with ``count`` keys, rotated a microsecond apart.
 
-    The same ones each time: the ML-DSA-44 signatures of two rotations would differ.
+    Cached: the ML-DSA-44 signatures of two equal rotations would differ.
     """
     return _keys(count, origin)
 

@@ -1,7 +1,7 @@
-"""A folder of made-up wheels that pip takes for a package index, and a project locked to them.
+"""A folder of made-up wheels that pip uses as a package index, and a project locked to them.
 
-The wheels are empty but for their metadata. The one of `hatchling` holds a build backend, as the
-project is built with what its locks name.
+The wheels contain only metadata, except that of `hatchling`: it has a build backend, as the
+project is built with the packages that its locks name.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Release(NamedTuple):
     version: str
     requires: tuple[str, ...] = ()
     marker: str = ""
-    """Where the lock says that it is needed only there."""
+    """The environment marker of the package in the lock."""
 
 
 class MadeUpIndex:
-    """A folder of wheels, empty at first."""
+    """An initially empty folder of wheels."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +83,7 @@ class MadeUpIndex:
         return hashlib.sha256(wheel_bytes).hexdigest()
 
     def lock(self, releases: Iterable[Release]) -> str:
-        """Publish releases, and a newer one of each; returns the lock file of the former."""
+        """Publish releases, and a newer version of each; returns a lock file of the older ones."""
         lines = []
         for release in releases:
             digest = self.publish(release)
@@ -96,7 +96,7 @@ class MadeUpIndex:
 
 
 class LockedProject:
-    """A copy of what this checkout is installed with, for locks of one's own."""
+    """A copy of this checkout's installation files, with replaceable locks."""
 
     def __init__(self, directory: Path, index: MadeUpIndex) -> None:
         self.directory = directory
@@ -110,13 +110,13 @@ class LockedProject:
         (self.directory / name).write_text(text)
 
     def without(self, name: str, package: str) -> None:
-        """Take a package's lines out of a file, which counts as changed in any case."""
+        """Remove a package's lines from a file; the file gets a new modification time in any case."""
         whole = (self.directory / name).read_text()
         pin = rf"^{package}==.*(\n    --hash.*)*\n"
         self.write(name, re.sub(pin, "", whole, flags=re.MULTILINE))
 
     def make(self, *targets: str) -> subprocess.CompletedProcess[str]:
-        """Run `make` here as a user does, with no packages in reach but those of the index."""
+        """Run `make` here as a user does; only packages of the index can be reached."""
         return self.run("make", "--no-print-directory", *targets)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -132,7 +132,7 @@ class LockedProject:
         )
 
     def installed(self, venv: str) -> dict[str, str]:
-        """Name and version of what a virtual environment holds, but for what it comes with."""
+        """Name and version of a virtual environment's packages, without those every one has."""
         listed = self.run(f"{venv}/bin/python", "-m", "pip", "list", "--format=freeze")
         pairs = (line.split("==") for line in listed.stdout.splitlines())
         return {name: version for name, version in pairs if name not in {"pip", "setuptools"}}

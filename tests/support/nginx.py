@@ -1,4 +1,4 @@
-"""A real nginx in front of a server, on a free port of loopback, with its files in one folder."""
+"""A real nginx in front of a server, on a free loopback port, with its files in one folder."""
 
 from __future__ import annotations
 

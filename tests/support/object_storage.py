@@ -34,7 +34,7 @@ class ObjectStorage:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a client of it needs in its environment."""
+        """The environment variables that a client needs."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -46,13 +46,13 @@ class ObjectStorage:
 
     @property
     def settings(self) -> TargetSettings:
-        """Settings of a target on it, with short waits."""
+        """Settings of a target on this server, with short waits."""
         return TargetSettings(
             s3_endpoint=self.endpoint, read_timeout_s=20.0, attempts=4, attempts_wait_s=0.01
         )
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start the server; returns when it answers."""
         raise NotImplementedError
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""An org with a signed and anchored trail, and the bundles that are asked of it."""
+"""An org with a signed and anchored trail on a server, and bundles requested from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNT = 620
 
 
 class Office(NamedTuple):
-    """An org with a signed and anchored trail, and what is needed to ask for bundles of it."""
+    """An org with a signed and anchored trail, its key, and requests for bundles."""
 
     server: Server
     trees: SignedTrees
@@ -46,7 +46,7 @@ class Office(NamedTuple):
 
 
 class Bundle:
-    """A bundle taken apart by another reader than ours."""
+    """A bundle read by Python's zip reader instead of ours."""
 
     def __init__(self, answer: PeerAnswer) -> None:
         self.bytes, self.headers = answer.body, answer.headers

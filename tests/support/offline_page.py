@@ -1,4 +1,4 @@
-"""The offline page as an auditor has it: a file, opened in a browser, given other files."""
+"""The offline page as auditors use it: a file, opened in a browser, with files chosen in it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ return { outcome: document.getElementById('main').dataset.outcome, headline: tex
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the page shows of a bundle."""
+class PageDisplay:
+    """The page's display for a bundle."""
 
     outcome: str
     headline: str
@@ -43,12 +43,12 @@ class Told:
     answers: dict[str, str]
     """"true", "false" or "not_checked" by check."""
     results: dict[str, str]
-    """The same as it is worded."""
+    """The displayed text by check."""
     why: dict[str, str]
 
 
 class OfflinePage:
-    """The page in a browser's window, from a file below ``folder``."""
+    """The page, loaded from a file below ``folder`` in a browser's window."""
 
     def __init__(self, window: Browser, folder: Path) -> None:
         self.window = window
@@ -57,32 +57,34 @@ class OfflinePage:
         self._page.write_bytes(verify_page())
 
     def open(self) -> None:
-        """The page anew, with nothing chosen."""
+        """Load the page again, with nothing chosen."""
         self.window.open(self._page.as_uri())
 
     def choose(self, bundle: bytes, name: str = "bundle.zip") -> None:
-        """Give it a bundle and do not wait."""
+        """Choose a bundle, without waiting for the verdict."""
         self.window.choose_file("#bundle-file", self.file(bundle, name))
 
     def trust(self, keys: bytes, name: str = "keys.json") -> None:
-        """Give it keys, and wait until it has judged by them."""
+        """Choose the keys to trust, and wait until the page has judged with them."""
         self.window.choose_file("#trust-file", self.file(keys, name))
         self.window.wait("!document.getElementById('trust-drop').hidden")
 
-    def check(self, bundle: bytes, keys: bytes | None = None, name: str = "bundle.zip") -> Told:
-        """Open the page, give it keys and a bundle, and read what it shows."""
+    def check(
+        self, bundle: bytes, keys: bytes | None = None, name: str = "bundle.zip"
+    ) -> PageDisplay:
+        """Open the page, choose keys and a bundle, and read the display."""
         self.open()
         if keys is not None:
             self.trust(keys)
         self.choose(bundle, name)
-        return self.told()
+        return self.display()
 
-    def told(self) -> Told:
-        """What the page shows once it is done."""
+    def display(self) -> PageDisplay:
+        """Wait until the page is done; returns its display."""
         self.window.wait(_DONE)
         shown: dict[str, Any] = self.window.run(_TOLD)
         checks = shown.pop("checks")
-        return Told(
+        return PageDisplay(
             **shown,
             answers={check: answer for check, answer, _, _ in checks},
             results={check: result for check, _, result, _ in checks},
@@ -90,18 +92,18 @@ class OfflinePage:
         )
 
     def judge(self, bundle: bytes, keys: bytes | None = None) -> tuple[str, dict[str, Check], str]:
-        """Outcome, answers, and all reasons in one text, without showing anything."""
+        """Judge without display; returns the outcome, the answers, and all reasons in one text."""
         encoded = [
             None if data is None else base64.b64encode(data).decode() for data in (bundle, keys)
         ]
         verdict = self.window.run(_ASK, *encoded)
-        told = " / ".join(
+        reasons = " / ".join(
             [str(verdict["unreadable"] or ""), *map(str, verdict["reasons"].values())]
         )
-        return verdict["outcome"], verdict["answers"], told
+        return verdict["outcome"], verdict["answers"], reasons
 
     def file(self, data: bytes, name: str) -> Path:
-        """A file of this name in a folder of its own."""
+        """Write a file with this name into a folder of its own."""
         folder = self._folder / uuid4().hex[:8]
         folder.mkdir()
         path = folder / name

@@ -1,4 +1,4 @@
-"""The PostgreSQL of a folder in place of the one that the distribution brings (`make test-postgres`)."""
+"""Runs the PostgreSQL of another folder instead of the bundled one (`make test-postgres`)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _FOLDER: Final = os.environ.get("TEST_POSTGRES_BIN")
 
 
 def named_major() -> int | None:
-    """The major version of the PostgreSQL that TEST_POSTGRES_BIN names, None where it names none."""
+    """The major version of the PostgreSQL in TEST_POSTGRES_BIN; None if that is not set."""
     if _FOLDER is None:
         return None
-    told = subprocess.run(
+    version = subprocess.run(
         [Path(_FOLDER) / "postgres", "--version"], check=True, capture_output=True, text=True
     ).stdout
-    found = re.search(r"\d+", told)
-    assert found is not None, f"{_FOLDER}: {told}"
+    found = re.search(r"\d+", version)
+    assert found is not None, f"{_FOLDER}: {version}"
     return int(found[0])
 
 
 def use_named() -> None:
-    """From now on the clusters of this process run the programs of TEST_POSTGRES_BIN."""
+    """Make this process's clusters run the programs of TEST_POSTGRES_BIN."""
     major = named_major()
     if _FOLDER is None or major is None:
         return

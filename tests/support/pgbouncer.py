@@ -1,6 +1,6 @@
 """PgBouncer before a private cluster, as a child of the test.
 
-The one of Debian 12 (1.18) is found by its name; PGBOUNCER names another to run the tests with.
+Debian 12's PgBouncer (1.18) is found on the PATH; PGBOUNCER names another one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ START_S = 20.0
 
 @contextmanager
 def pgbouncer(cluster: OwnCluster, mode: str, **options: str) -> Iterator[Database]:
-    """The database `quire` of the cluster through a pooler in this mode."""
+    """The cluster's database `quire`, reached through a pooler in this mode."""
     program = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
     assert program is not None, "the tests need PgBouncer (Debian: apt-get install pgbouncer)"
     port = _free_port()
     config = _configure(cluster, port, {"pool_mode": mode, **options})
-    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
+    user = "nobody" if os.geteuid() == 0 else None  # PgBouncer refuses to run as root
     log = config.with_suffix(".log").open("ab")
     with (
         log,
@@ -44,7 +44,7 @@ def pgbouncer(cluster: OwnCluster, mode: str, **options: str) -> Iterator[Databa
 
 
 def _configure(cluster: OwnCluster, port: int, options: dict[str, str]) -> Path:
-    # Below the directory of the session, which other accounts may enter.
+    # Below the session's directory, which other accounts may enter.
     config = cluster.postgres.data.parent.parent / f"pgbouncer-{port}.ini"
     users = config.with_suffix(".users")
     users.write_text("".join(f'"{role}" ""\n' for role in (OWNER_ROLE, SERVER_ROLE, SUPERUSER)))

@@ -1,4 +1,4 @@
-"""Appending over HTTP in a test, and its answers."""
+"""Appending over HTTP in a test, and reading the answers."""
 
 from __future__ import annotations
 

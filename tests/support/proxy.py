@@ -14,14 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 from ledger.storage.database import SERVER_ROLE
 from tests.support.clusters import Database
 
-COMMITS = (b"COMMIT\x00", b"COMMIT;\x00")  # ours, and that of asyncpg's own transactions
+COMMITS = (b"COMMIT\x00", b"COMMIT;\x00")  # our COMMIT, and the one of asyncpg's own transactions
 CHUNK = 65_536
-# ErrorResponse: PANIC, disk full, as when the WAL can't be written.
+# ErrorResponse with PANIC, disk full: PostgreSQL's answer if the WAL can't be written.
 PANIC = b"SPANIC\x00VPANIC\x00C53100\x00Mcould not write to file: No space left on device\x00\x00"
 
 
 class SegmentHead(Enum):
-    """What happens to a COMMIT on its way."""
+    """What the proxy does with a COMMIT."""
 
     NOT = "forwarded, and its answer too"
     BEFORE = "lost before it reached the server"
@@ -34,7 +34,7 @@ Decide = Callable[[], SegmentHead]
 
 
 class Proxy:
-    """Forwards TCP connections to a PostgreSQL socket; `decide` is asked at each COMMIT."""
+    """Forwards TCP connections to a PostgreSQL socket; calls `decide` at each COMMIT."""
 
     def __init__(self, database: Database, decide: Decide = lambda: SegmentHead.NOT) -> None:
         address = parse_qs(urlsplit(database.server_url).query)
@@ -59,11 +59,18 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         assert self._server is not None
+        # A server that closes loses the connections that it has just accepted: they reach `_accept`
+        # two turns of the loop later. So it first accepts no more.
+        for listener in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(2):
+            await asyncio.sleep(0)
         self._server.close()
         self.cut_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn
 
     @property
     def url(self) -> str:
@@ -71,15 +78,18 @@ class Proxy:
         return f"postgresql://{SERVER_ROLE}@127.0.0.1:{self.port}/{self._name}"
 
     def cut_all(self) -> None:
-        """Cut every line that is open now."""
+        """Cut all open connections."""
         for writer in list(self._open):
             writer.transport.abort()
 
-    async def _accept(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        # asyncio calls this with each connection, so none is open that has no task yet.
+        task = asyncio.create_task(self._forward(client, back))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: back.transport.abort())
+
+    async def _forward(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             async with self._upstream() as (server, forth), _tracked(self._open, back, forth):
                 line = _Line(self, server, back)
@@ -88,7 +98,6 @@ class Proxy:
                     await line.carry_forth(client, forth)
                 finally:
                     answers.cancel()
-        back.transport.abort()
 
     @asynccontextmanager
     async def _upstream(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:

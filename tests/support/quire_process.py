@@ -36,7 +36,7 @@ SHUTDOWN_S = 10
 
 
 class QuireProcess:
-    """One `quire serve` on a port of its own; without a database URL, on the embedded database."""
+    """A `quire serve` on a port of its own, without a database URL on the embedded database."""
 
     def __init__(self, data_dir: Path, database_url: str | None = None, workers: int = 1) -> None:
         self.data_dir = data_dir
@@ -56,7 +56,7 @@ class QuireProcess:
             self._environ["QUIRE_DATABASE_URL"] = database_url
 
     def settings(self, **values: str) -> None:
-        """More settings by their names, for the next start."""
+        """Set more settings by name, for the next start."""
         self._environ |= values
 
     def start(self) -> None:
@@ -95,7 +95,7 @@ class QuireProcess:
         return self._process
 
     def kill(self) -> None:
-        """kill -9 of the server (with several workers: of their supervisor)."""
+        """kill -9 the server (with several workers: their supervisor)."""
         self.process.kill()
         self.process.wait(STOP_S)
 
@@ -105,7 +105,7 @@ class QuireProcess:
         return self.process.wait(STOP_S)
 
     def pids(self) -> list[int]:
-        """Processes of this server that run: supervisor, workers, embedded PostgreSQL."""
+        """The server's running processes: supervisor, workers, embedded PostgreSQL."""
         return processes_of(str(self.data_dir))
 
     def workers(self) -> list[int]:
@@ -122,7 +122,7 @@ class QuireProcess:
         return int(self._postmaster_file()[0])
 
     def embedded(self) -> Database:
-        """The embedded database, for the three roles."""
+        """The embedded database, with the URLs of its three roles."""
         lines = self._postmaster_file()
         address = f"host={quote(lines[4], safe='')}&port={lines[3]}"
         owner, server, superuser = (
@@ -135,7 +135,7 @@ class QuireProcess:
         return pid_file.read_text().splitlines()
 
     def keyring(self) -> SigningKeyring:
-        """The keys it signs with."""
+        """The keys with which the server signs entries."""
         settings = server_settings(self.data_dir)
         return load_secrets(settings, database_is_new=False).keyring
 
@@ -168,7 +168,7 @@ GONE_S = 20.0
 
 
 def gone(server: QuireProcess) -> None:
-    """Wait until no process of the server is left."""
+    """Wait until all processes of the server have ended."""
     deadline = time.monotonic() + GONE_S
     while server.pids():
         assert time.monotonic() < deadline, f"still running: {server.pids()}"

@@ -13,7 +13,7 @@ from tests.support.serving import PeerAnswer, Server
 
 
 class _Bytes:
-    """What `http.client` wants of a socket, over bytes that were read before."""
+    """The socket interface that `http.client` needs, over bytes that were read before."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -45,7 +45,7 @@ class Line:
         self.socket.sendall(data)
 
     def read(self) -> bytes:
-        """Everything until the server closes; a reset counts as closing."""
+        """Read until the server closes the connection; a reset counts as closing."""
         received = bytearray()
         try:
             while piece := self.socket.recv(65_536):
@@ -55,7 +55,7 @@ class Line:
         return bytes(received)
 
     def next_answer(self) -> PeerAnswer:
-        """The next answer of a connection that stays open."""
+        """Read the next answer on a connection that stays open."""
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._some()
@@ -71,12 +71,12 @@ class Line:
         return piece
 
     def answer(self) -> PeerAnswer:
-        """The answer of a request that asked for the connection to be closed."""
+        """Read the answer to a request with `connection: close`."""
         return parse(self.read())
 
 
 def parse(received: bytes, *, body: bool = True) -> PeerAnswer:
-    """One answer from its bytes, or from its head alone."""
+    """Parse one answer from its bytes; without ``body`` from its head alone."""
     response = http.client.HTTPResponse(cast("socket.socket", _Bytes(received)))
     response.begin()
     return PeerAnswer(response.status, dict(response.headers), response.read() if body else b"")

@@ -9,7 +9,7 @@ from tests.support.serving import PeerAnswer, Server
 
 
 class ImportedTrail(NamedTuple):
-    """An org with entries of many kinds, as they were sent."""
+    """An org on a server, with entries of many kinds, and the events that were sent."""
 
     server: Server
     org: str
@@ -21,7 +21,7 @@ class ImportedTrail(NamedTuple):
         return self.server.request("GET", f"/v1/orgs/{self.org}{path}{tail}", key=key or self.key)
 
     def find(self, **query: Any) -> list[dict[str, Any]]:
-        """Every entry of a query, page by page."""
+        """All entries that a query returns, collected page by page."""
         found: list[dict[str, Any]] = []
         while True:
             answer = self.get("/entries", **query)

@@ -1,8 +1,8 @@
 """Ends every process of a test session and removes its directory, however the session ends.
 
-Started as a child with its standard input on a pipe that the test session holds: when that closes,
-by teardown, by a crash or by kill -9, everything that names the directory on its command line or
-in its environment is killed (PostgreSQL, servers that tests started), then the directory goes.
+It is a child process whose standard input is a pipe of the test session. When the pipe closes, by
+teardown, by a crash or by kill -9, it kills every process that names the directory on its command
+line or in its environment (PostgreSQL, servers that tests started), then removes the directory.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ def _words(entry: Path) -> bytes:
 
 def main(directory: str) -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)  # Ctrl-C is for the session; its end is ours
+        signal.signal(name, signal.SIG_IGN)  # Ctrl-C is for the session; this process ends after it
     sys.stdin.buffer.read()
     for _ in range(ROUNDS_MAX):
         pids = processes_of(directory)

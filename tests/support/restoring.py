@@ -1,4 +1,4 @@
-"""A restore in a test: what an operator has for it, and what a database holds before and after."""
+"""Restores in tests: an operator's inputs, and the contents of a database before and after."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ TABLES = {
     "anchor_cosignatures": "*",
     "log_keys": "position, statement",
 }
-"""What comes back, but keys, and counters that a restore moves on so that processes look anew."""
+"""Restored columns, without keys and the counters that a restore raises so that processes reread."""
 
 
 async def contents(database: Database) -> dict[str, bytes]:
-    """A COPY of each table, in an order that its rows give."""
+    """A COPY of each table, ordered by its columns."""
     connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
     copies = {}
     try:
@@ -60,7 +60,7 @@ async def contents(database: Database) -> dict[str, bytes]:
 
 
 def means(memory: Path | None = None) -> RestoreInputs:
-    """What an operator has who kept the keys, and perhaps the signer's memory."""
+    """The inputs of an operator who kept the keys, and optionally the signer's memory."""
     return RestoreInputs(
         RING,
         HISTORY.pins(),
@@ -73,7 +73,7 @@ def means(memory: Path | None = None) -> RestoreInputs:
 async def signed_trail_of(
     database: Database, before: ArchivedFilesCheck
 ) -> AsyncIterator[ArchivedFilesCheck]:
-    """The trail in the database that it came back in."""
+    """The trail in the database that it was restored into."""
     server = await storage.Database.open(database.server_url, size=4)
     try:
         async with superuser(database) as connection:
@@ -85,7 +85,7 @@ async def signed_trail_of(
 
 
 async def verified(database: Database, memory: Path) -> list[str]:
-    """Kinds of faults of a full verification, by the log's keys and the signer's memory."""
+    """The kinds of fault found by a full verification with the log's keys and the signer's memory."""
     heads = {
         org_id: [SignedTreeHead(*head)]
         for org_id, head in recall(memory, (ORG_ID, ANCHOR_LOG)).items()

@@ -1,4 +1,4 @@
-"""Retention in a test: a trail over several months, archived, and the server's own entries."""
+"""Retention in tests: an archived trail over several months, and the server's own entries."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ MARCH: Final = date(2026, 3, 1)
 
 
 def moment(month: date) -> int:
-    """A moment in a month, µs."""
+    """A time in a month, in µs."""
     return from_datetime(datetime(month.year, month.month, 5, 12, tzinfo=UTC))
 
 
 async def load(trail: ArchivedFilesCheck, target: Target, *counts: int) -> None:
-    """So many entries in January, February and March of 2026, signed and archived."""
+    """Append so many entries in January, February and March of 2026; sign and archive them."""
     for month, count in zip((JANUARY, FEBRUARY, MARCH), counts, strict=False):
         await trail.grow(count, now_us=moment(month))
     await trail.archive(target)
 
 
 async def keep(trail: ArchivedFilesCheck, months: int | None) -> None:
-    """Set the policy, seal the months that are over, and provide for those to come."""
+    """Set the retention policy, seal the past months, and create partitions for those to come."""
     await dropped_months.set_keep_months(trail.database.owner_url, months)
     await partitions.prepare(trail.server, datetime.now(UTC))
     await partitions.retire(trail.server, datetime.now(UTC), 7)
@@ -53,9 +53,9 @@ async def retaining(
     *,
     unlocked: bool = True,
 ) -> AsyncIterator[Retention]:
-    """Retention of a trail, with a sequencer for the entries that it makes.
+    """Retention of a trail, with a sequencer for its own entries.
 
-    Objects are locked for a day where nothing is said, and a folder will do.
+    By default objects are locked for a day, and a folder is allowed as the target.
     """
     async with process(trail.database.server_url) as running:
         recorder = Recorder(
@@ -69,7 +69,7 @@ async def retaining(
 async def append_to_system(
     running: Process, trail: ArchivedFilesCheck, event: Mapping[str, Any]
 ) -> int:
-    """Record an event in the server's own trail, made at first need; its seq."""
+    """Append an event to the server's own trail, created if needed; returns its seq."""
     if await orgs.org_by_slug(trail.server, SYSTEM) is None:
         await orgs.insert_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")
     return await _append(running, SYSTEM_ID, SYSTEM, event)

@@ -1,4 +1,4 @@
-"""Which role each route lets in, and with which answer."""
+"""The roles that each route lets in, and the answers that they get."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Route(NamedTuple):
     body: Any = None
 
 
-# Where an answer is 404 or 409, the caller was let in and what was asked for is not there.
+# A 404 or 409 means: the caller was let in, and the requested resource does not exist.
 ROUTES = {
     ("GET", "/v1/whoami"): Route(reads()),
     ("GET", "/v1/orgs"): Route(allowed(200, "platform")),

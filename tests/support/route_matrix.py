@@ -1,7 +1,7 @@
-"""Every route of an application with every kind of caller, generated from what the routes promise.
+"""Every route of an application with every kind of caller, generated from the routes' contracts.
 
-The expected answer of a route is computed from its promise alone, so that a route of a new domain
-is tried like all others without a line written for it.
+The expected answer of a route is computed from its contract alone, so that the routes of a new
+domain are tested without a line written for them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.support.serving import PeerAnswer, Server
 ROLES: Final = tuple(Role)
 ORG_ROLES: Final = tuple(role for role in Role if role is not Role.PLATFORM)
 NO_KEYS: Final = ("none", "malformed", "unknown", "wrong secret", "revoked")
-"""Keys that open nothing, by what is wrong with them."""
+"""Keys without any right, by their fault."""
 REFUSED: Final = frozenset({401, 403})
 
 
 class Case(NamedTuple):
-    """One route of an application, and what it promises."""
+    """One route of an application, and its contract."""
 
     method: str
     path: str
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
 
 def cases(features: Sequence[Feature] = FEATURES) -> list[Case]:
-    """Every route; HEAD is a route of its own wherever there is GET."""
+    """Every route; HEAD is a route of its own beside each GET."""
     found = []
     for route in an_application(features).routes:
         assert isinstance(route, HTTPRoute)
@@ -59,7 +59,7 @@ def cases(features: Sequence[Feature] = FEATURES) -> list[Case]:
 
 
 class Matrix:
-    """A server with two orgs, and a key of each role and of each fault."""
+    """A server with two orgs, a key of each role, and a key with each fault."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -88,7 +88,7 @@ class Matrix:
         }
 
     def call(self, case: Case, key: str | None, *, org: str = "", body: Any = None) -> PeerAnswer:
-        """Call the route with the body of its example, by default in the keys' own org."""
+        """Call the route with its example's body, by default in the keys' own org."""
         things = {"org": org or self.org, "record": getattr(self, "_record", ""), "subject": "x"}
         path = re.sub(r"{(\w+)}", lambda name: things.get(name[1], "0" * 16), case.path)
         body = case.promise.example if body is None else body
@@ -102,12 +102,12 @@ class Matrix:
 
 
 def roles_promised(promise: RouteContract) -> set[Role]:
-    """The roles that a route lets in by its promise."""
+    """The roles that a route lets in by its contract."""
     return set(ROLES) if promise.right is None else set(promise.right.roles)
 
 
 def let_in_as_promised(matrix: Matrix, case: Case) -> None:
-    """Each role of the own org is let in, or refused with 403, as the route's right says."""
+    """Check that the route lets in exactly the own org's roles with its right; others get 403."""
     promised = roles_promised(case.promise)
     answers = matrix.answers(case)
     assert {role for role, status in answers.items() if status not in REFUSED} == promised
@@ -115,7 +115,7 @@ def let_in_as_promised(matrix: Matrix, case: Case) -> None:
 
 
 def closed_without_a_valid_key(matrix: Matrix, case: Case) -> None:
-    """A key with a fault is answered 401, and any key or none is let in where a route is open."""
+    """Check that faulty keys get 401, except on an open route, which lets in any key and none."""
     for fault, key in matrix.faulty.items():
         answer = matrix.call(case, key)
         if case.promise.open:
@@ -126,7 +126,7 @@ def closed_without_a_valid_key(matrix: Matrix, case: Case) -> None:
 
 
 def others_look_like_none(matrix: Matrix, case: Case) -> None:
-    """An org of others is answered exactly as one that does not exist, whatever the role."""
+    """Check that another's org is answered exactly like one that does not exist, for every role."""
     nothing = f"no-{secrets.token_hex(4)}"
     for role in ORG_ROLES:
         key = matrix.of_others[role]

@@ -1,4 +1,4 @@
-"""The routes an application has, as (method, path) with `{name}` for parameters."""
+"""The routes of an application, as (method, path) with `{name}` for parameters."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.serving import server_settings
 
 
 def an_application(features: Sequence[Feature] = FEATURES) -> Litestar:
-    """The application, not started: it has its routes but opens nothing."""
+    """The application, not started: it has its routes and opens no resource."""
     settings = server_settings(Path("unused"), features)
     return application(settings, "postgresql://unused/unused", features)
 
 
 def routes(app: Litestar) -> set[tuple[str, str]]:
-    """Every route but the answers to OPTIONS that come with each path."""
+    """Every route, without the automatic OPTIONS of each path."""
     return {
         (method, re.sub(r":\w+}", "}", route.path_format))
         for route in app.routes

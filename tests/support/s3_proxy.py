@@ -1,6 +1,6 @@
-"""An HTTP proxy before object storage that loses, cuts, throttles and corrupts what passes it.
+"""An HTTP proxy before object storage that loses, cuts, throttles and corrupts requests.
 
-The server behind it is real; only the fault is made here, as no server can be asked for it.
+The server behind it is real. Only the fault is made here: no real server makes it on demand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Fault(Enum):
 
 
 class Request(NamedTuple):
-    """One request, as it came."""
+    """One request, as received."""
 
     method: str
     path: str
@@ -49,12 +49,12 @@ Decide = Callable[[Request], Fault]
 
 
 def once(method: str, fault: Fault) -> Decide:
-    """The fault for the first request of a method, and none thereafter."""
+    """The fault for the first request of a method, none for later requests."""
     return in_turn(method, [fault])
 
 
 def in_turn(method: str, faults: Iterable[Fault]) -> Decide:
-    """Faults for the first requests of a method, one each; none for what follows."""
+    """One fault for each of the first requests of a method, none for later requests."""
     remaining = iter(faults)
 
     def decide(request: Request) -> Fault:
@@ -69,12 +69,12 @@ def always(method: str, fault: Fault) -> Decide:
 
 
 class S3Proxy:
-    """Forwards one request per connection; `decide` is asked at each."""
+    """Forwards one request per connection; calls `decide` for each."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
         self.decide: Decide = lambda _: Fault.NONE
-        self.drop_answer_headers: tuple[str, ...] = ()  # by the beginnings of their names
+        self.drop_answer_headers: tuple[str, ...] = ()  # by name prefix
         self.requests: list[Request] = []
         self.endpoint = ""
         self._server: asyncio.Server | None = None
@@ -107,7 +107,7 @@ class S3Proxy:
         writer.transport.abort() if writer.transport.is_closing() else writer.close()
 
     async def _answered(self, request: Request, fault: Fault) -> bytes:
-        """What goes back to the client; nothing where the line is cut."""
+        """The bytes for the client; none if the connection is cut."""
         match fault:
             case Fault.LOST:
                 return b""
@@ -124,7 +124,7 @@ class S3Proxy:
                 return _spoilt(_without(answer, self.drop_answer_headers), fault)
 
     async def _carried(self, request: Request, body: bytes) -> bytes:
-        """The server's answer to a request with this body."""
+        """Forward the request with this body; returns the server's answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream)
         try:
             lines = [f"{request.method} {request.path} HTTP/1.1"]
@@ -155,7 +155,7 @@ async def _received(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 def _unchecked(request: Request) -> Request:
-    """The same request without the digests by which a server would see a changed body."""
+    """The request without the digest headers, by which a server would notice a changed body."""
     headers = tuple(
         ("x-amz-content-sha256", "UNSIGNED-PAYLOAD") if name.lower() == "x-amz-content-sha256"
         else (name, value)

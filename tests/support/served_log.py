@@ -1,4 +1,4 @@
-"""A log that this server wrote, signed and serves over HTTP: what clients that are not ours are given."""
+"""A log that a server wrote, signed and serves over HTTP, for independent clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.serving import Server
 from tests.support.signing import checkpointer, log_keys
 
 GROWTH: Final = (1, 1, 254, 1, 43, 700, 64_600)
-"""Entries between checkpoints: over the ends of tiles, and up to three levels of them."""
+"""Entries between checkpoints: across the ends of tiles, and up to three levels of tiles."""
 SIZES: Final = tuple(accumulate(GROWTH))
 _BATCH: Final = 1_000
 
@@ -32,33 +32,33 @@ class ServedLog:
 
     @property
     def url(self) -> str:
-        """Where the org's log is."""
+        """The URL of the org's log."""
         return f"{self.server.url}/v1/orgs/{self.org}/log"
 
     @property
     def anchors_url(self) -> str:
-        """Where the anchor log is."""
+        """The URL of the anchor log."""
         return f"{self.server.url}/v1/log"
 
     @property
     def vkey(self) -> str:
-        """The key of the org's log, as signed notes spell it."""
+        """The verifier key of the org's log, in the text form of signed notes."""
         (verifier,) = self.history.org_verifiers(self.org)
         return verifier.vkey()
 
     @property
     def anchors_vkey(self) -> str:
-        """The Ed25519 key of the anchor log."""
+        """The Ed25519 verifier key of the anchor log."""
         return self.history.anchor_verifiers()[0].vkey()
 
     def read(self, path: str) -> bytes:
-        """A resource of the org's log, without a key."""
+        """Read a resource of the org's log, without an API key."""
         answer = self.server.request("GET", f"/v1/orgs/{self.org}/log/{path}")
         assert answer.status == 200, (path, answer.body)
         return answer.body
 
     def leaf(self, index: int) -> bytes:
-        """The bytes of an entry, from its bundle."""
+        """The bytes of an entry, read from its entry bundle."""
         whole = EntryTile(index // 256, tile_in(SIZES[-1], 0, index // 256).width)
         return read_bundle(self.read(whole.path()), whole.width)[index % 256]
 
@@ -92,7 +92,7 @@ class ServedLog:
         return body
 
     def grow(self, directory: Path) -> None:
-        """Append, sign and anchor as GROWTH says."""
+        """Append, sign and anchor, once for each number of GROWTH."""
         blocking(self._grow(directory))
 
     async def _grow(self, directory: Path) -> None:

@@ -44,7 +44,7 @@ class PeerAnswer:
 
 @dataclass
 class Server:
-    """A running server with an org of its own; `.org` seals unless said otherwise."""
+    """A running server with an org; `.org` seals by default."""
 
     url: str
     platform_key: str
@@ -67,7 +67,7 @@ class Server:
         headers: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> PeerAnswer:
-        """One request; dicts and lists are sent as JSON, bytes as they are."""
+        """Send one request; dicts and lists are sent as JSON, bytes unchanged."""
         sent = dict(headers or {})
         if key is not None:
             sent["x-api-key"] = key
@@ -86,7 +86,7 @@ class Server:
             return PeerAnswer(error.code, dict(error.headers), error.read())
 
     def create_org(self, privacy: str = "sealed", slug: str | None = None) -> tuple[str, str]:
-        """A new org and an admin key of it."""
+        """Create an org; returns its slug and an admin key."""
         slug = slug or f"org-{secrets.token_hex(4)}"
         made = self.request(
             "POST", "/v1/orgs", {"slug": slug, "privacy": privacy}, key=self.platform_key
@@ -95,7 +95,7 @@ class Server:
         return slug, self.create_key(slug, "admin")
 
     def create_key(self, org: str, role: str) -> str:
-        """A new API key of an org."""
+        """Create an API key of an org."""
         made = self.request(
             "POST", f"/v1/orgs/{org}/keys", {"name": role, "role": role}, key=self.platform_key
         )

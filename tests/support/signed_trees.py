@@ -1,4 +1,4 @@
-"""The signer of a server's trees, at work when a test says so instead of by the clock."""
+"""The signer of a server's trees, run by calls of a test instead of by the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS: Final = log_keys()
 
 @dataclass(frozen=True)
 class SignedTrees:
-    """Signs what is in the database of one server."""
+    """Signs the trees in one server's database."""
 
     server: Server
 
@@ -55,7 +55,7 @@ class SignedTrees:
             return await signer.anchor()
 
     async def _publish(self) -> None:
-        """The history of the keys, as whoever leads publishes it before signing."""
+        """Publish the key history, as the leading signer does before it signs."""
         database = await Database.open(self.server.database.server_url, size=1)
         try:
             await publish_history(database, KEYS.public())

@@ -1,8 +1,8 @@
-"""A signer as a process of its own, that can be told to kill -9 itself at a given point.
+"""A signer as a process of its own that can kill -9 itself at a given point.
 
 Arguments: database URL, memory file, and optionally "round" or "anchor" with the point where
-it dies: "before:NAME" or "after:NAME" with a name of POINTS. Says "leads" when it does, and
-the number of checkpoints after each round that signed some.
+it dies: "before:NAME" or "after:NAME" with a name of POINTS. Prints "leads" when it leads, and
+the number of checkpoints after each round that signed any.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ POINTS = (
     "COMMIT",
 )
 ROUND_POINTS = (*POINTS, "frozen", "free_anchor_leaves", "add_anchor_leaves")
-"""What a round does beside: the anchor's leaves are added with the checkpoints."""
+"""The points of a round, which also adds the anchor's leaves."""
 
 
 class Fuse:
-    """Kills this process at its point, once it is lit."""
+    """Kills this process at its point, once ``lit`` is set."""
 
     def __init__(self, when: str, name: str) -> None:
         self._when = when
@@ -53,7 +53,7 @@ class Fuse:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def wrap(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The coroutine method, with the fuse before and after it."""
+        """The coroutine method, with the fuse checked before and after it."""
 
         async def wrapped(*args: Any, **options: Any) -> Any:
             self.strike("before", name)
@@ -65,7 +65,7 @@ class Fuse:
 
 
 class File:
-    """The memory's SQLite connection with a fuse at each of its writes."""
+    """The memory's SQLite connection, with the fuse checked at each write."""
 
     def __init__(self, file: sqlite3.Connection, fuse: Fuse) -> None:
         self._file = file
@@ -88,7 +88,7 @@ class File:
 
 
 def lay(fuse: Fuse, memory: SignerMemory) -> None:
-    """Put the fuse at every point."""
+    """Install the fuse at every point."""
     for name in ROUND_POINTS:
         if hasattr(SigningTransaction, name):
             setattr(SigningTransaction, name, fuse.wrap(name, getattr(SigningTransaction, name)))
@@ -105,7 +105,7 @@ async def main(url: str, path: str, task: str, point: str) -> None:
         async with SignerConnection.open(url) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is another process
                 await asyncio.sleep(PAUSE_S)
-            say("leads")
+            print_line("leads")
             signer = Checkpointer(
                 connection, log_keys(), lambda _: RING, memory, RoundLimits(retry_s=0)
             )
@@ -113,14 +113,14 @@ async def main(url: str, path: str, task: str, point: str) -> None:
             while True:
                 report = await signer.round()
                 if report.checkpoints:
-                    say(str(report.checkpoints))
+                    print_line(str(report.checkpoints))
                 fuse.lit = fuse.lit or task == "anchor"
                 await signer.anchor()
                 await asyncio.sleep(PAUSE_S)
 
 
-def say(line: str) -> None:
-    """One line to the test that started this process."""
+def print_line(line: str) -> None:
+    """Print one line for the test that started this process."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

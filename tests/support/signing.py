@@ -1,4 +1,4 @@
-"""A checkpointer in a test, as the signer's process has it, and what its history must be."""
+"""Checkpointers in tests, as in the signer's process, and the checks of the history they sign."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ORIGIN = "quire.test/ledger"
 
 
 def log_keys(number: int = 1) -> LogKeys:
-    """Log keys of a test: the same number gives the same keys."""
+    """Log keys for tests; equal numbers give equal keys."""
     return generate(ORIGIN, KeySeeds(bytes([number]) * 32, bytes([number + 100]) * 32), NOW_US)
 
 
@@ -49,7 +49,7 @@ async def checkpointer(
     pace: RoundLimits | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Checkpointer]:
-    """A checkpointer that leads."""
+    """A checkpointer that has the leadership."""
     with contextlib.closing(SignerMemory(memory)) as remembered:
         async with SignerConnection.open(url) as connection:
             deadline = time.monotonic() + 30  # a session that was cut ends a moment later
@@ -64,7 +64,7 @@ async def checkpointer(
 async def copied(
     cluster: clusters.Cluster, database: clusters.Database
 ) -> AsyncIterator[clusters.Database]:
-    """A whole copy of a database as it is now: the backup that somebody restores later."""
+    """A copy of a whole database in its present state, as a backup to be restored later."""
     copy = cluster.named(f"t_{uuid4().hex}")
     connection = await asyncpg.connect(cluster.superuser_url)
     try:
@@ -81,13 +81,13 @@ async def copied(
 
 
 async def checkpoints_of(database: clusters.Database, org_id: int) -> dict[int, bytes]:
-    """Every checkpoint of a tree: its note by its size."""
+    """The notes of all checkpoints of a tree by size."""
     rows = await fetch(database, "SELECT size, note FROM checkpoints WHERE org_id = $1", org_id)
     return {row[0]: row[1] for row in rows}
 
 
 async def fetch(database: clusters.Database, query: str, *args: object) -> list[asyncpg.Record]:
-    """Rows, as the superuser sees them."""
+    """Run a query as the superuser."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
         return await connection.fetch(query, *args)
@@ -101,10 +101,10 @@ async def sound_history(
     memory: Path | None = None,
     history: LogKeyHistory | None = None,
 ) -> list[int]:
-    """The sizes of an org's checkpoints, all of which are right.
+    """Check all checkpoints of an org; returns their sizes.
 
-    Each is signed, its root that of the trail's first leaves, and so consistent with every other;
-    the newest is the tree row; the tiles hold the tree; what a signer remembers is there.
+    Each is signed and has the root of the trail's first leaves, so all are consistent. The tree
+    row equals the newest one, the tiles contain the tree, and the signer's memory equals the newest.
     """
     history = history or log_keys().public()
     hashes = [entry_hash(row.leaf) for row in await rows_of(database, org.id)]
@@ -118,7 +118,7 @@ async def sound_history(
     leaves = await fetch(
         database, "SELECT size, nonce, leaf FROM anchor_leaves WHERE org_id = $1", org.id
     )
-    anchored = set(sizes) - {0}  # nothing is told apart by the tree of no leaves
+    anchored = set(sizes) - {0}  # the tree without leaves is not anchored
     assert {row[0] for row in leaves} == anchored, "a checkpoint that the anchor log lacks"
     assert all(blind(nonce, notes[size]) == leaf for size, nonce, leaf in leaves)
     _remembered(memory, org.id, notes)
@@ -128,7 +128,7 @@ async def sound_history(
 async def sound_anchors(
     database: clusters.Database, memory: Path | None = None, history: LogKeyHistory | None = None
 ) -> list[int]:
-    """The sizes of the anchors, all of which are right (as :func:`sound_history` means it)."""
+    """Check all anchors as :func:`sound_history` checks checkpoints; returns their sizes."""
     history = history or log_keys().public()
     rows = await fetch(database, "SELECT idx, leaf FROM anchor_leaves ORDER BY idx")
     assert [row[0] for row in rows] == list(range(len(rows))), "the anchor log has a gap"

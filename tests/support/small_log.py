@@ -1,4 +1,4 @@
-"""A log in memory that signs whatever a test asks of it, honest or not."""
+"""A log in memory that signs any tree a test asks for, honest or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.submission import Submission
 
 
 class SmallLog:
-    """A log of `leaves` numbered leaves; another `branch` is another history of the same log."""
+    """A log of `leaves` numbered leaves; each `branch` is a different history of the same log."""
 
     def __init__(self, origin: str = "log.example/anchors", leaves: int = 300) -> None:
         self.origin = origin
@@ -24,7 +24,7 @@ class SmallLog:
 
     @property
     def policy(self) -> str:
-        """The lines of a policy by which a witness knows this log."""
+        """The policy lines by which a witness knows this log."""
         return "".join(f"log {signer.vkey()}\n" for signer in self.signers)
 
     def hashes(self, size: int, branch: int = 0) -> list[bytes]:
@@ -33,7 +33,7 @@ class SmallLog:
         return [leaf_hash(b"%d %d" % (n, branch if n >= 5 else 0)) for n in range(size)]
 
     def text(self, size: int, branch: int = 0) -> bytes:
-        """The checkpoint's text."""
+        """The text of the checkpoint."""
         return TreeHead(self.origin, size, root(self.hashes(size, branch)), ()).text()
 
     def note(self, size: int, branch: int = 0) -> bytes:

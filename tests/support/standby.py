@@ -19,19 +19,19 @@ START_S = 60.0
 
 
 class Standby:
-    """Streams from the primary, which acknowledges no commit that is not here too."""
+    """A standby; the primary acknowledges a commit only once the standby has it."""
 
     def __init__(self, primary: OwnCluster) -> None:
         self.port = _free_port()
         self._primary = primary
-        # Beside the primary's data, where the account of both may write.
+        # Beside the primary's data, where the account of both servers may write.
         self._data = primary.postgres.data.with_name("standby")
         _, self._account = primary.postgres._claim()
         self._programs = program_folder(self._account)
         self._postmaster: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Copy the primary, start, and make the primary wait for this standby from now on."""
+        """Copy the primary, start, and make the primary wait for this standby."""
         rules = self._primary.postgres.data / "pg_hba.conf"
         rules.write_text(rules.read_text() + "host replication all 127.0.0.1/32 trust\n")
         await self._on_primary("SELECT pg_reload_conf()")
@@ -57,7 +57,7 @@ class Standby:
             await asyncio.sleep(0.05)
 
     async def promote(self) -> None:
-        """Make it the primary; it waits for no standby of its own."""
+        """Make this server the primary, without a standby of its own."""
         connection = await asyncpg.connect(self.database.superuser_url)
         try:
             assert await connection.fetchval("SELECT pg_promote()")
@@ -68,7 +68,7 @@ class Standby:
 
     @contextmanager
     def asleep(self) -> Iterator[None]:
-        """Stopped in the middle of whatever it does: alive, but silent."""
+        """Suspend all its processes while the block runs: alive, but silent."""
         assert self._postmaster is not None
         postmaster = psutil.Process(self._postmaster.pid)
         processes = [postmaster, *postmaster.children()]
@@ -81,14 +81,14 @@ class Standby:
                 each.resume()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         if self._postmaster is not None:
             self._postmaster.terminate()
             self._postmaster.wait(START_S)
 
     @property
     def database(self) -> Database:
-        """The database `quire` here, for the three roles."""
+        """This server's database `quire`, with the URLs of its three roles."""
         address = f"127.0.0.1:{self.port}/quire"
         return Database(
             "quire",

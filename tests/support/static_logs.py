@@ -1,20 +1,20 @@
-"""Logs as files, made by the code that makes them in production."""
+"""Logs as files, made by the production code."""
 
 from ledger.merkle import Edge, leaf_hash
 from ledger.tiles import bundles_of, pack_entries, tiles_of
 
 
 def entries_of(size: int) -> list[bytes]:
-    """Entries that differ, some of them empty or long."""
+    """Entries that all differ, some of them empty or long."""
     return [b"entry %d" % index * (index % 7) for index in range(size)]
 
 
 def nothing(_path: str) -> None:
-    """Reads a log of which no file is there."""
+    """Read a log without any file: None for every path."""
 
 
 def grown_files(entries: list[bytes], size: int) -> dict[str, bytes]:
-    """The same, grown from ``size``; of then it keeps the partial tiles that are not full yet."""
+    """The files of a log that grew from ``size``, with the partial tiles of then that still aren't full."""
     files, _ = log_files(entries)
     then, _ = log_files(entries[:size])
     kept = {path: data for path, data in then.items() if path.partition(".p/")[0] not in files}
@@ -22,7 +22,7 @@ def grown_files(entries: list[bytes], size: int) -> dict[str, bytes]:
 
 
 def log_files(entries: list[bytes]) -> tuple[dict[str, bytes], bytes]:
-    """Every file of the log of these entries by its path, and the root."""
+    """Every file of these entries' log by its path, and the root."""
     edge = Edge()
     levels = edge.extend([leaf_hash(entry) for entry in entries])
     files = {

@@ -1,7 +1,7 @@
 """A real RFC 3161 authority for tests: `openssl ts -reply` behind a small HTTP server.
 
-Its faults are those of real ones: not there, slow, of another CA, answering another request,
-refusing, or not an authority at all.
+Its faults are those of real authorities: unreachable, slow, of another CA, answering another
+request, refusing, or not an authority at all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.certificates import Issued, issue
 POLICY = "1.3.6.1.4.1.99999.1"
 OTHER_POLICY = "1.3.6.1.4.1.99999.2"
 DELAY_S = 30.0
-POLL_S = 0.02  # between looks at whether to stop
+POLL_S = 0.02  # interval of the checks whether to stop
 _STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
 _TRIES = 1_000
 
@@ -64,7 +64,7 @@ class Mode(Enum):
 class TimestampAuthority:
     """An authority with a root, an intermediate and a signing certificate, on loopback.
 
-    ``ca_pem`` is what its clients trust; ``mode`` may be changed at any time.
+    Its clients trust ``ca_pem``; ``mode`` may be changed at any time.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -96,7 +96,7 @@ class TimestampAuthority:
         self.root_pem = root.pem()
 
     def reissued(self) -> Issued:
-        """Another certificate for the authority's key, of as many bytes."""
+        """Another certificate for the authority's key, with the same length in bytes."""
         for _ in range(_TRIES):  # an ECDSA signature has 70 to 72
             again = issue("Test TSA", self._intermediate, _STAMPING, self.tsa)
             if len(again.der()) == len(self.tsa.der()):
@@ -130,9 +130,9 @@ class TimestampAuthority:
             return (self.directory / "reply").read_bytes()
 
     def forge(self, token: bytes, certificate: str, *options: str) -> bytes:
-        """What a token says, signed anew with another certificate, by `openssl cms`.
+        """A token with the same content, signed with another certificate by `openssl cms`.
 
-        `openssl ts` would refuse to stamp with a certificate that is not for it.
+        `openssl ts` refuses to sign with a certificate that is not for time stamping.
         """
         path = self.directory / "info"
         path.write_bytes(_tst_info(token))
@@ -150,7 +150,7 @@ class TimestampAuthority:
         threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stop listening; from now on it can't be reached."""
+        """Stop listening: the authority can no longer be reached."""
         self._stopping.set()
         self._server.shutdown()
         self._server.server_close()
@@ -194,7 +194,7 @@ class TimestampAuthority:
                 handler.wfile.write(bytes(1 << 16))
                 time.sleep(0.001)
         except OSError:
-            pass  # the client had enough, as it should
+            pass  # the client closed the connection, as it should
 
 
 def _send(
@@ -208,7 +208,7 @@ def _send(
 
 
 def _tst_info(token: bytes) -> bytes:
-    """The TSTInfo that a token's signature covers."""
+    """The TSTInfo of a token, which its signature covers."""
     signed_data = whole(token).parts()[1].parts()[0]
     (octets,) = signed_data.parts()[2].parts()[1].parts()
     return octets.content

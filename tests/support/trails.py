@@ -27,7 +27,7 @@ digests = st.builds(
 
 @st.composite
 def leaves(draw: st.DrawFn) -> Leaf:
-    """Leaves of every content: null or text in each field, first entries and later ones."""
+    """Arbitrary leaves: null or text in each field, first and later entries."""
     seq = draw(st.just(0) | st.integers(1, MAX_SEQ))
     previous = None if seq == 0 else draw(st.binary(min_size=32, max_size=32)).hex()
     return Leaf(
@@ -69,7 +69,7 @@ def draft(payload: bytes, actor: str | None = "ada", subject: str | None = None)
 def trail(
     length: int, head: ChainHead, key: SigningKey = KEY
 ) -> tuple[list[StoredEntry], ChainHead]:
-    """A trail of entries that all differ."""
+    """``length`` rows that all differ, after ``head``, and the head after them."""
     payloads = [sha256(b"%d" % n).hexdigest().encode() for n in range(length)]
     return extend(ORG_ID, ORG, head, [draft(p, subject="ü") for p in payloads], NOW_US, key)
 
@@ -84,7 +84,7 @@ def flips(data: bytes) -> list[bytes]:
 
 
 def raises_only(expected: type[Exception], read: Callable[[], object]) -> None:
-    """Call a parser; anything but a result or the expected error propagates."""
+    """Call a parser and swallow the expected error; any other error propagates."""
     try:
         read()
     except expected:

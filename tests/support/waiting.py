@@ -1,4 +1,4 @@
-"""Waiting for a condition in a test, within a bound."""
+"""Waiting for a condition in a test, with a deadline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PATIENCE_S = 60.0
 
 
 def until(reached: Callable[[], Any], what: str = "it did not come") -> None:
-    """Wait for something that comes by itself; ``what`` is said where it does not."""
+    """Wait until ``reached`` is true; at the deadline it fails with the message ``what``."""
     deadline = time.monotonic() + PATIENCE_S
     while not reached():
         assert time.monotonic() < deadline, what

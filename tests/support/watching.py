@@ -1,4 +1,4 @@
-"""A verification job that never ends, to be watched."""
+"""A verification job that never ends, for tests that watch jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.serving import Server
 
 
 async def never_ending(server: Server) -> str:
-    """A job that some other process seems to run for ever."""
+    """Insert a job that another process seems to run for ever; returns its id."""
     job = f"ver_{secrets.token_hex(16)}"
     connection = await asyncpg.connect(server.database.superuser_url)
     await connection.execute(

@@ -28,8 +28,8 @@ STOP_S = 30.0
 class WitnessProcess:
     """A witness of some logs, in a directory that must not exist yet.
 
-    ``logs``: lines of its policy, `log VKEY`; `SmallLog.policy` is such. ``program`` is what runs
-    `quire witness`, for tests that change it.
+    ``logs`` are the lines `log VKEY` of its policy, such as `SmallLog.policy`. ``program`` is the
+    command that runs `quire witness`, for tests that change it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class WitnessProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def policy(self, name: str = "w") -> str:
-        """Lines of a policy for logs that use it: its keys, and a group `name` of any of them."""
+        """Policy lines for logs that use this witness: its keys, and a group `name` of any of them."""
         keys = [
             f"witness {name}-{n} {key.vkey()} {self.url}\n" for n, key in enumerate(self.verifiers)
         ]
@@ -59,7 +59,7 @@ class WitnessProcess:
         return "".join([*keys, f"group {name} any {members}\n"])
 
     def start(self) -> None:
-        """Start it, and wait until it listens; a second time on the same port."""
+        """Start it, and wait until it listens; a restart uses the same port."""
         arguments = ["witness", "serve", "--dir", str(self.home.directory)]
         environ = {name: value for name, value in os.environ.items() if name[:6] != "QUIRE_"}
         log = (self.home.directory / "log").open("ab")
@@ -107,12 +107,12 @@ class WitnessProcess:
         return self.process.wait(STOP_S)
 
     def stop(self) -> None:
-        """Kill it if it runs."""
+        """Kill the process if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
     def add(self, body: bytes, timeout: float = 30) -> PeerAnswer:
-        """POST add-checkpoint. Raises OSError where there is no answer."""
+        """POST add-checkpoint. Raises OSError if there is no answer."""
         request = urllib.request.Request(f"{self.url}/add-checkpoint", body, method="POST")
         return _answer(request, timeout)
 

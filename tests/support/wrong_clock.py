@@ -1,7 +1,7 @@
 """A wall clock that a test sets, for all Python processes of one server.
 
-A machine's clock can't be set for a test. The folder goes onto PYTHONPATH, and the module in it,
-which Python imports at its start, moves ``time.time`` by what the file beside it says.
+A test can't set the machine's clock. So a folder is put on PYTHONPATH; Python imports the module
+in it at its start, and that moves ``time.time`` by the seconds in the file beside it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ time.time = lambda: time_ns() / 1_000_000_000
 
 
 class WrongClock:
-    """By how much the wall clock is off, for processes that are started with ``environ``."""
+    """The wall clock of processes that are started with ``environ``, off by a settable time."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -40,7 +40,7 @@ class WrongClock:
         self.environ = {"PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else str(folder)}
 
     def set(self, seconds: float) -> None:
-        """Set the clock, at once and in place."""
+        """Set the offset; running processes have it at once."""
         file = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         os.pwrite(file, struct.pack("<q", int(seconds * 1_000_000_000)), 0)
         os.close(file)

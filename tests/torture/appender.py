@@ -1,8 +1,8 @@
 """One of several processes that append to the same trails; run by test_processes.
 
-Arguments: database URL, name of this process, events per org, events at once, and the
-orgs as ``id:slug``. Says "ready", starts at a line on its input, then prints as JSON
-which seq each of its events got, by org and in the order of its events.
+Arguments: database URL, name of this process, events per org, concurrent events, and the
+orgs as ``id:slug``. Prints "ready", starts when it reads a line, then prints as JSON the
+seqs of its events, by org and in the order of the events.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from tests.support.appending import Process, process
 BATCH = 5
 
 
-def say(line: str) -> None:
-    """One line to the test that started this process."""
+def print_line(line: str) -> None:
+    """Print one line for the test that started this process."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 async def main(url: str, name: str, events: int, at_once: int, orgs: list[OrgFacts]) -> None:
     async with process(url) as mine:
-        say("ready")
+        print_line("ready")
         await asyncio.to_thread(sys.stdin.readline)
         seqs = await asyncio.gather(*(append_all(mine, org, name, events, at_once) for org in orgs))
-    say(json.dumps({str(org.id): got for org, got in zip(orgs, seqs, strict=True)}))
+    print_line(json.dumps({str(org.id): got for org, got in zip(orgs, seqs, strict=True)}))
 
 
 async def append_all(
     mine: Process, org: OrgFacts, name: str, events: int, at_once: int
 ) -> list[int]:
-    """Append ``events`` events, singly and in requests of five, many at once."""
+    """Append ``events`` events, singly and in requests of five, ``at_once`` at a time."""
     got = [-1] * events
-    # A single event, then a request of five, and so on; the last one takes what is left.
+    # Alternately a single event and a request of five; the last request has the rest.
     starts = [number for number in range(events) if number % (BATCH + 1) in (0, 1)]
     pairs = iter(pairwise([*starts, events]))
 

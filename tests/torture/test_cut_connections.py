@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL cut at random, also during COMMIT, by a proxy in between."""
+"""A proxy cuts connections to PostgreSQL at random, also during COMMIT."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST_FUSE_S = 0.03
 
 
 class Clients:
-    """Clients of one process: some send under a key until it is taken, some send once."""
+    """Clients of one process: some retry under a key until they are answered, some send once."""
 
     def __init__(self, mine: Process, name: str, orgs: list[OrgFacts]) -> None:
         self._mine = mine
@@ -57,7 +57,7 @@ class Clients:
 
 
 async def lines_cut(proxy: Proxy, luck: random.Random, stop: asyncio.Event) -> int:
-    """Cut all lines at random moments, with some COMMITs in between; returns how often."""
+    """Cut all connections at random moments, after some COMMITs each; returns the number of cuts."""
     for cuts in count():
         through = proxy.commits + luck.randrange(5)
         while proxy.commits < through and not stop.is_set():  # noqa: ASYNC110 - at random
@@ -107,14 +107,14 @@ async def test_no_acknowledged_loss_and_no_duplicate(
         stop.set()
         await asyncio.gather(*running, cutting)
         assert one.sequencer.waiting_bytes == two.sequencer.waiting_bytes == 0
-    told = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
-    assert all(cuts[cut] for cut in SegmentHead), told
+    details = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
+    assert all(cuts[cut] for cut in SegmentHead), details
     acknowledged = clients[0].acknowledged | clients[1].acknowledged
     for org in orgs:
         payloads = await sound_trail(shared_database, org)
-        assert len(set(payloads)) == len(payloads), told
+        assert len(set(payloads)) == len(payloads), details
         mine = {payload: seq for (org_id, payload), seq in acknowledged.items() if org_id == org.id}
-        assert all(payloads[seq] == payload for payload, seq in mine.items()), told
-        # Nobody was told that something is not written which then was.
-        assert len(mine) == len(payloads), told
-    assert len(acknowledged) > COMMITS // 3, told
+        assert all(payloads[seq] == payload for payload, seq in mine.items()), details
+        # No client got the answer "not written" for an event that was written.
+        assert len(mine) == len(payloads), details
+    assert len(acknowledged) > COMMITS // 3, details

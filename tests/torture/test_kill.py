@@ -1,7 +1,7 @@
 """kill -9 under load: of the server, of PostgreSQL, and of both, again and again.
 
-Every acknowledged entry is there once and in its place, keyed or not; no batch is half
-there; no lock is left; the trail verifies. `make torture CYCLES=…` does more rounds.
+Every acknowledged entry is stored once at its seq, keyed or not; no batch is half written;
+no lock remains; the trail verifies. `make torture CYCLES=…` runs more rounds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def torture(
     database: Callable[[], Database],
     strike: Callable[[], None],
 ) -> None:
-    """Load, and a strike at a random moment of it in each cycle; `strike` also repairs."""
+    """Run load, and call `strike` at a random moment of each cycle; `strike` also repairs."""
     server.start()
     slug, key = server.create_org("sealed")
     with Load(server.url, slug, key).running() as load:
@@ -75,17 +75,17 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
         await connection.close()
     org = OrgFacts(org_id, slug, True, b"")
     await sound_trail(database, org, server.keyring())
-    load.told.check(await rows_of(database, org_id))
+    load.ledger.check(await rows_of(database, org_id))
     result = await verify_trail(
         database.server_url, TrailRange(org_id, slug), server.keyring(), processes=1
     )
     assert result.valid, result.errors[:3]
-    assert result.total_entries >= len(load.told.acknowledged)
+    assert result.total_entries >= len(load.ledger.acknowledged)
 
 
 @pytest.fixture
 def server_dir(session_dir: Path) -> Path:
-    """The data directory of a server whose database is elsewhere."""
+    """The data directory of a server with a separate database."""
     return session_dir / uuid4().hex[:8]
 
 

@@ -1,4 +1,4 @@
-"""Trouble that lasts: the log of a real server says so once, and once that it is over."""
+"""A lasting fault: a real server logs its beginning once and its end once."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.support.quire_process import QuireProcess, eager_process
 from tests.support.waiting import until
 
 ROUNDS = 4
-"""So often at least the same thing went wrong, which stands in the line about its end."""
+"""The least number of repetitions of a fault; the log line about its end states the number."""
 
 
 def lines(server: QuireProcess) -> list[dict[str, Any]]:
-    """What it logged, without the banner."""
+    """The server's log lines, without the banner."""
     text = server.log.read_text().splitlines()
     return [json.loads(line) for line in text if line.startswith("{")]
 
 
 def times(server: QuireProcess, event: str) -> int:
-    """How often an event was logged."""
+    """The number of log lines with this event."""
     return Counter(line["event"] for line in lines(server))[event]
 
 
@@ -52,9 +52,9 @@ def append(server: QuireProcess, slug: str, key: str) -> int:
 
 
 def rounds(server: QuireProcess, event: str, over: str, mend: Callable[[], Any]) -> None:
-    """The trouble is logged once however often it is met; then it is mended, and that is logged."""
+    """Check that a repeated fault is logged once; mend it, and check that its end is logged."""
     until(lambda: times(server, event), event)
-    time.sleep(ROUNDS + 2)  # of the signer's rounds, one a second
+    time.sleep(ROUNDS + 2)  # the signer runs a round every second
     assert times(server, event) == 1
     mend()
     until(lambda: times(server, over), over)
@@ -65,7 +65,7 @@ def rounds(server: QuireProcess, event: str, over: str, mend: Callable[[], Any])
     assert (times(server, event), times(server, over)) == (1, 1)
 
 
-def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
+def test_lost_log_keys(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url)
     server.start()
     slug, key = server.create_org("plain")
@@ -81,7 +81,7 @@ def test_log_keys_that_are_lost(database: Database, data_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path) -> None:
+def test_an_unreachable_archive_for_all_orgs(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url)
     server.start()
     orgs = [server.create_org("plain") for _ in range(4)]
@@ -105,7 +105,7 @@ def test_an_archive_that_is_away_for_all_orgs(database: Database, data_dir: Path
 
 
 @pytest.mark.slow
-def test_a_database_that_is_away(own_cluster: OwnCluster, data_dir: Path) -> None:
+def test_an_unreachable_database(own_cluster: OwnCluster, data_dir: Path) -> None:
     server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url)
     server.start()
     slug, key = server.create_org("plain")
@@ -129,14 +129,14 @@ def test_a_database_that_is_away(own_cluster: OwnCluster, data_dir: Path) -> Non
     over = "checkpoints are signed again"
     until(lambda: times(server, over), over)
     assert last(server, over)["times"] >= ROUNDS
-    # Once when it began, once when it was trouble; nothing else said so more often.
+    # Once at the first failure, and once when it became lasting; not more often.
     assert max(Counter(line["event"] for line in lines(server)).values()) <= 2
     assert server.terminate() == 0
 
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """A file system of this size at a folder."""
+    """Mount a file system of this size at a folder."""
     folder.mkdir(mode=0o711)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", "tmpfs", folder], check=True
@@ -148,7 +148,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 
 
 def fill(file: Path) -> None:
-    """Leave no byte free."""
+    """Fill the file system to the last byte."""
     with file.open("wb", buffering=0) as out, contextlib.suppress(OSError):
         while True:
             out.write(bytes(1 << 16))
@@ -163,11 +163,11 @@ def disk_that_is_full(database: Database, data_dir: Path) -> None:
         assert append(server, slug, key) == 201
         fill(data_dir / "full")
         for _ in range(3):
-            assert append(server, slug, key) == 201  # appends wait for no signer
+            assert append(server, slug, key) == 201  # appends do not wait for the signer
         over = "checkpoints are signed again"
         rounds(server, "checkpoints wait", over, (data_dir / "full").unlink)
         assert server.terminate() == 0
 
 
-if os.geteuid() == 0:  # only root mounts
+if os.geteuid() == 0:  # only root can mount
     test_a_disk_that_is_full = disk_that_is_full

@@ -1,4 +1,4 @@
-"""Many processes on one trail: no fork, no gap, no duplicate, and each receipt is right."""
+"""Many processes on one trail make no fork, gap or duplicate, and each receipt is right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 async def race(
     database: Database, processes: int, events: int, at_once: int, orgs: list[OrgFacts]
 ) -> list[dict[str, list[int]]]:
-    """Start the processes, let them go at the same moment, and return what each was told."""
+    """Start the processes, release them at the same moment, and return the seqs that each got."""
     arguments = [str(events), str(at_once), *(f"{org.id}:{org.slug}" for org in orgs)]
     async with asyncio.timeout(LIMIT_S):
         running = await asyncio.gather(
@@ -52,9 +52,11 @@ async def start(url: str, name: str, arguments: list[str]) -> Process:
     return started
 
 
-def check_receipts(payloads: list[bytes], org: OrgFacts, told: list[dict[str, list[int]]]) -> None:
-    assert sum(len(answers[str(org.id)]) for answers in told) == len(payloads)
-    for number, answers in enumerate(told):
+def check_receipts(
+    payloads: list[bytes], org: OrgFacts, receipts: list[dict[str, list[int]]]
+) -> None:
+    assert sum(len(answers[str(org.id)]) for answers in receipts) == len(payloads)
+    for number, answers in enumerate(receipts):
         for event, seq in enumerate(answers[str(org.id)]):
             assert payloads[seq] == b"p%d-%d" % (number, event)
 
@@ -65,10 +67,10 @@ async def test_four_processes_append_25_000_each_to_one_org(database: Database) 
         org = await new_org(pool)
     finally:
         await pool.close()
-    told = await race(database, 4, 25_000, 400, [org])
+    receipts = await race(database, 4, 25_000, 400, [org])
     payloads = await sound_trail(database, org)
     assert len(payloads) == 100_000
-    check_receipts(payloads, org, told)
+    check_receipts(payloads, org, receipts)
     result = await verify_trail(database.server_url, TrailRange(org.id, org.slug), RING)
     assert (result.valid, result.total_entries) == (True, 100_000)
 
@@ -79,8 +81,8 @@ async def test_eight_processes_race_for_the_first_entry(database: Database) -> N
         orgs = [await new_org(pool) for _ in range(25)]
     finally:
         await pool.close()
-    told = await race(database, 8, 3, 3, orgs)
+    receipts = await race(database, 8, 3, 3, orgs)
     for org in orgs:
         payloads = await sound_trail(database, org)
         assert len(payloads) == 8 * 3
-        check_receipts(payloads, org, told)
+        check_receipts(payloads, org, receipts)

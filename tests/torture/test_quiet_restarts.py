@@ -1,4 +1,4 @@
-"""A normal restart is no alarm: nothing is logged as a warning, no event, no metric, no 503."""
+"""A normal restart raises no alarm: no warning in the log, no security event, no metric, no 503."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALARMS = ("quire_orgs_frozen_total", "quire_stopped_trees", "quire_clock_leaps_t
 
 
 def alarms(server: QuireProcess) -> list[str]:
-    """The lines of its log that call for somebody."""
+    """The log lines that call for an operator."""
     return [line for line in server.log.read_text().splitlines() if _is_loud(line)]
 
 
@@ -42,7 +42,7 @@ def _is_loud(line: str) -> bool:
     try:
         return json.loads(line)["level"] in LOUD
     except ValueError:
-        return True  # a traceback, or what else nobody meant to log
+        return True  # a traceback, or another line not written by the logger
 
 
 def metrics(server: QuireProcess) -> dict[str, float]:
@@ -56,7 +56,7 @@ def metrics(server: QuireProcess) -> dict[str, float]:
 
 
 def quiet(server: QuireProcess, database: Database | OwnCluster) -> None:
-    """Nothing calls for anybody."""
+    """Check that no log line, event or metric calls for an operator."""
     assert alarms(server) == []
     assert blocking(fetch(database, "SELECT kind, detail FROM security_events")) == []  # type: ignore[arg-type]
 
@@ -67,7 +67,7 @@ def no_metric(server: QuireProcess) -> None:
 
 @contextmanager
 def watched(server: QuireProcess) -> Iterator[list[int]]:
-    """What /readyz answers meanwhile, once it was ready."""
+    """Collect the statuses of /readyz while the block runs, from the first 200 on."""
     stop, found = threading.Event(), list[int]()
 
     def watch() -> None:
@@ -78,7 +78,7 @@ def watched(server: QuireProcess) -> Iterator[list[int]]:
             except urllib.error.HTTPError as error:
                 found.append(error.code)
             except OSError:
-                continue  # down: a balancer goes elsewhere
+                continue  # down: a load balancer uses another server
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -174,7 +174,7 @@ def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: P
 
 
 @pytest.mark.slow
-def test_processes_of_a_server_that_somebody_ends(database: Database, data_dir: Path) -> None:
+def test_killed_processes_of_a_server(database: Database, data_dir: Path) -> None:
     server = eager_process(data_dir, database.server_url, 2)
     server.start()
     slug, key = server.create_org("sealed")

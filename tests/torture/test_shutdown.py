@@ -1,4 +1,4 @@
-"""SIGTERM under load: every 201 is durable, the process ends with 0, and nothing runs on."""
+"""SIGTERM under load: every 201 is durable, the exit code is 0, and no process is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACKNOWLEDGED = 60
 async def check(database: Database, server: QuireProcess, slug: str, load: Load) -> None:
     org = await org_of(database, slug)
     await sound_trail(database, org, server.keyring())
-    load.told.check(await rows_of(database, org.id))
+    load.ledger.check(await rows_of(database, org.id))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -31,7 +31,7 @@ def test_under_load_every_answer_is_durable(
     server = QuireProcess(data_dir, database.server_url, workers)
     server.start()
     slug, key = server.create_org("sealed")
-    # Nobody retries for ever here: the server does not come back.
+    # No client retries for ever here: the server is not restarted.
     with Load(server.url, slug, key, keyed=0, bare=8).running() as load:
         load.wait_for(ACKNOWLEDGED)
         started = time.monotonic()

@@ -1,1 +1,1 @@
-"""A domain that is plugged into the server from here, and from nowhere else."""
+"""A domain that is plugged into the server without a change outside this folder."""

@@ -5,5 +5,5 @@ import click
 
 @click.command()
 def toys() -> None:
-    """Say what toys are there."""
+    """List the toys."""
     click.echo("a tin frog")

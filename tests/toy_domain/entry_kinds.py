@@ -1,4 +1,4 @@
-"""The entries that the toys write."""
+"""The entry kinds of the toys."""
 
 from typing import Final
 

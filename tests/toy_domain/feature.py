@@ -1,4 +1,4 @@
-"""The toys as the server sees them."""
+"""The toys' FEATURE."""
 
 from typing import Final
 

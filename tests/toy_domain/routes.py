@@ -18,13 +18,13 @@ from tests.toy_domain.rules import WIND, ToyBox
 
 
 class WindToy(Struct, forbid_unknown_fields=True):
-    """By how many turns to wind."""
+    """The number of turns to wind."""
 
     turns: Annotated[int, Meta(ge=1)]
 
 
 class ToyBody(Struct):
-    """How far the toys of an org are wound, and whether somebody looks after them."""
+    """The turns of an org's toys, and whether the watch task runs."""
 
     turns: int
     watched: bool
@@ -53,7 +53,7 @@ async def wind_toy(request: HttpRequest, org: OrgSlug) -> ToyBody:
 
 @get("/v1/orgs/{org:str}/toys", operation_id="getToys", opt=asks(May.READ))
 async def get_toys(request: HttpRequest, org: OrgSlug) -> ToyBody:
-    """How far the toys of an org are wound."""
+    """Return the turns of an org's toys."""
     tenant, _ = org_of(request, org)
     box = services_of(request).part(ToyBox)
     return ToyBody(box.turns[tenant.id], box.watched)

@@ -1,4 +1,4 @@
-"""The toys of an org, and how far they may be wound."""
+"""The toys of an org, and the limit of their turns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WIND: Final = right("wind up toys", Role.MEMBER)
 
 
 class Overwound(QuireError):
-    """A toy was to be wound further than it can be."""
+    """A toy can't be wound that far."""
 
     problem_type = ProblemType("toy-overwound", 409, "The spring would break")
 
 
 class ToyBox:
-    """The toys of this process: how far each org has wound them."""
+    """The toys of this process: the turns by org."""
 
     def __init__(self, services: Services) -> None:
         self.turns: Counter[int] = Counter()
@@ -28,7 +28,7 @@ class ToyBox:
         self._most = services.settings.of(ToySettings).toy_turns
 
     def wind(self, org_id: int, turns: int) -> int:
-        """Wind further; returns all turns. Raises Overwound."""
+        """Add turns; returns the sum. Raises Overwound."""
         if self.turns[org_id] + turns > self._most:
             raise Overwound(f"a toy takes {self._most} turns at most")
         self.turns[org_id] += turns

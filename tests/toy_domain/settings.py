@@ -8,7 +8,7 @@ from msgspec import Meta
 
 @dataclass(frozen=True, kw_only=True)
 class ToySettings:
-    """How far toys may be wound, and who made them."""
+    """The limit of turns, and the toys' maker."""
 
     toy_turns: Annotated[int, Meta(ge=1, le=100, description="Turns that a toy takes")] = 7
     toy_maker: Annotated[

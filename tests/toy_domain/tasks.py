@@ -1,4 +1,4 @@
-"""What a worker does for the toys."""
+"""The worker tasks of the toys."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from tests.toy_domain.rules import ToyBox
 
 
 async def watch_toys(services: Services) -> None:
-    """Look after the toy box."""
+    """Watch the toy box."""
     services.part(ToyBox).watched = True

@@ -1,4 +1,4 @@
-"""A domain is one folder: what it brings is there once it is plugged in, without another change."""
+"""A domain is one folder: plugged in, all its parts work without a change elsewhere."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def matrix(toy_server: Server) -> Matrix:
 
 
 def wind(server: Server, turns: int) -> tuple[str, str, Any]:
-    """Wind the toys of a new org; its slug, a member's key, the answer."""
+    """Wind the toys of a new org; returns its slug, a member's key, and the answer."""
     org, _ = server.create_org()
     key = server.create_key(org, "member")
     return org, key, server.request("POST", f"/v1/orgs/{org}/toys", {"turns": turns}, key=key)
 
 
-def test_nothing_outside_of_this_folder_names_it() -> None:
+def test_nothing_outside_this_folder_names_the_domain() -> None:
     here = Path(__file__).parent
     named = [
         path
@@ -73,7 +73,7 @@ def test_nothing_outside_of_this_folder_names_it() -> None:
     assert named == []
 
 
-def test_it_brings_its_routes() -> None:
+def test_the_routes_are_served() -> None:
     assert [str(case) for case in CASES] == [
         "GET /v1/orgs/{org}/toys",
         "HEAD /v1/orgs/{org}/toys",
@@ -82,13 +82,13 @@ def test_it_brings_its_routes() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_its_routes_let_in_by_its_own_right(matrix: Matrix, case: Case) -> None:
+def test_the_routes_use_the_domain_s_right(matrix: Matrix, case: Case) -> None:
     let_in_as_promised(matrix, case)
     closed_without_a_valid_key(matrix, case)
     others_look_like_none(matrix, case)
 
 
-def test_its_right_has_the_roles_that_it_names(matrix: Matrix) -> None:
+def test_the_right_has_its_named_roles(matrix: Matrix) -> None:
     (winding,) = [case for case in CASES if case.method == "POST"]
     answers = matrix.answers(winding)
     assert {role for role in Role if answers[role] == 200} == {Role.MEMBER, Role.PLATFORM}
@@ -99,20 +99,20 @@ def test_its_right_has_the_roles_that_it_names(matrix: Matrix) -> None:
     )
 
 
-def test_its_task_runs_beside_the_requests(toy_server: Server) -> None:
+def test_the_task_runs_beside_the_requests(toy_server: Server) -> None:
     org, key, wound = wind(toy_server, 2)
     assert wound.json() == {"turns": 2, "watched": True}
     assert toy_server.request("GET", f"/v1/orgs/{org}/toys", key=key).json()["turns"] == 2
 
 
-def test_its_entry_is_in_the_trail(toy_server: Server) -> None:
+def test_the_entry_is_in_the_trail(toy_server: Server) -> None:
     org, key, _ = wind(toy_server, 3)
     entries = toy_server.request("GET", f"/v1/orgs/{org}/entries", key=key).json()["entries"]
     assert [entry["event_type"] for entry in entries] == [WOUND.event_type]
     assert WOUND in [kind for feature in WITH_TOYS for kind in feature.entry_kinds]
 
 
-def test_its_error_is_answered_with_its_problem(toy_server: Server) -> None:
+def test_the_error_is_answered_with_its_problem(toy_server: Server) -> None:
     _, _, answer = wind(toy_server, 51)
     assert answer.status == 409
     assert answer.json() == {
@@ -138,7 +138,7 @@ def test_a_part_of_a_query_that_would_be_ignored_is_refused(toy_server: Server) 
     assert answer.status == 400
 
 
-def test_its_metric_is_counted(toy_server: Server) -> None:
+def test_the_metric_is_counted(toy_server: Server) -> None:
     def turns() -> float:
         lines = toy_server.request("GET", "/metrics").body.decode().splitlines()
         assert "# HELP quire_toy_turns_total Turns by which toys were wound" in lines
@@ -150,7 +150,7 @@ def test_its_metric_is_counted(toy_server: Server) -> None:
     assert turns() == before + 4
 
 
-def test_its_settings_are_read_checked_and_documented() -> None:
+def test_the_settings_are_read_checked_and_documented() -> None:
     sections = added_settings(WITH_TOYS)
     environ = {"QUIRE_TOY_TURNS": "9", "QUIRE_TOY_MAKER": "ada"}
     settings = Settings.from_env(environ, added=sections)
@@ -170,14 +170,14 @@ def test_its_settings_are_read_checked_and_documented() -> None:
         ("QUIRE_TOY_TURN", "1", "Did you mean QUIRE_TOY_TURNS?"),
     ],
 )
-def test_a_wrong_setting_of_it_is_explained(variable: str, value: str, said: str) -> None:
+def test_a_wrong_setting_is_explained(variable: str, value: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({variable: value}, added=added_settings(WITH_TOYS))
     assert said in str(caught.value)
     assert variable in str(caught.value)
 
 
-def test_without_it_its_settings_are_unknown() -> None:
+def test_without_the_domain_its_settings_are_unknown() -> None:
     with pytest.raises(SettingsError, match="QUIRE_TOY_TURNS is not a setting of this version"):
         Settings.from_env({"QUIRE_TOY_TURNS": "9"})
 
@@ -188,21 +188,21 @@ def test_two_sections_can_t_have_one_setting() -> None:
         documented(twice)
 
 
-def test_its_settings_reach_the_processes_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_reach_the_server_s_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env({"QUIRE_TOY_TURNS": "9"}, added=added_settings(WITH_TOYS))
     monkeypatch.setenv(CONTEXT, ProcessContext(settings, "postgresql://h/d", 1).encoded())
     assert ProcessContext.from_environment().settings.of(ToySettings).toy_turns == 9
     assert ProcessContext.from_environment().settings == replace(settings)
 
 
-def test_its_command_is_listed_and_runs() -> None:
+def test_the_command_is_listed_and_runs() -> None:
     program = RootGroup("quire", lazy=commands(WITH_TOYS))
     listed = CliRunner().invoke(program, ["--help"]).output
     assert "toys          Say what toys are there." in listed
     assert CliRunner().invoke(program, ["toys"]).output == "a tin frog\n"
 
 
-def test_the_description_of_the_api_shows_it(toy_server: Server) -> None:
+def test_the_api_s_description_has_the_domain(toy_server: Server) -> None:
     served = toy_server.request("GET", "/openapi.json").json()
     assert served == json.loads(description(WITH_TOYS))
     names = [tag["name"] for tag in served["tags"]]
@@ -221,5 +221,5 @@ def test_the_description_of_the_api_shows_it(toy_server: Server) -> None:
     assert "toy-overwound" in problem_types["description"]
 
 
-def test_without_it_nothing_of_it_is_described() -> None:
+def test_without_the_domain_the_description_lacks_it() -> None:
     assert b"toy" not in description()

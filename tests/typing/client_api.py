@@ -1,4 +1,4 @@
-"""The client's public API as a user would call it; `test_client_api` has it type-checked."""
+"""The client's public API, called as users call it; `test_client_api` type-checks this file."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

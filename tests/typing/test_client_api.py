@@ -1,4 +1,4 @@
-"""The client's types hold for its users, mistakes included."""
+"""The client's types accept its users' code and refuse their mistakes."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_public_api_type_checks_as_a_user_calls_it(tmp_path: Path) -> None:
-    # Every `type: ignore` in the file stands on a mistake: unused ones are errors.
+    # Each `type: ignore` in the file marks a mistake; an unused one is an error.
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", os.fspath(tmp_path)]
     checked = subprocess.run(
         [*command, "--warn-unused-ignores", "tests/typing/client_api.py"],

@@ -1,4 +1,4 @@
-"""The timestamp authority and the witnesses, from the settings."""
+"""The timestamp authority and the witnesses are read from the settings."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def policy(tmp_path: Path) -> Path:
     return path
 
 
-async def test_none_of_them() -> None:
+async def test_neither_authority_nor_witnesses() -> None:
     async with attestors(Settings()) as found:
         assert found.tsa is None
         assert found.tsa_ca is None
@@ -35,7 +35,7 @@ async def test_none_of_them() -> None:
         assert found.policy.satisfied_by([])
 
 
-async def test_all_of_them(ca: Path, policy: Path) -> None:
+async def test_authority_and_witnesses(ca: Path, policy: Path) -> None:
     settings = Settings(
         tsa_url="https://tsa.example/tsr", tsa_ca=ca, tsa_policy="1.2.3", witness_policy=policy
     )

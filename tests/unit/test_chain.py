@@ -1,4 +1,4 @@
-"""Entries made by `extend`, and everything `check_entry` must find wrong with them."""
+"""Entries made by `extend`, and all the faults that `check_entry` must find."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -25,12 +25,12 @@ def kinds(
 
 
 def put(row: StoredEntry, column: str, value: Any) -> StoredEntry:
-    """The row with another value in one column."""
+    """A copy of the row with another value in one column."""
     return row._replace(**{column: value})
 
 
 def resigned(row: StoredEntry, leaf: Leaf) -> StoredEntry:
-    """The row around another leaf, hashed and signed by someone who holds the key."""
+    """The row with another leaf, hashed and signed by a holder of the key."""
     encoded = encode_leaf(leaf)
     digest = entry_hash(encoded)
     return row._replace(leaf=encoded, entry_hash=digest, signature=KEY.sign(digest))
@@ -47,7 +47,9 @@ def test_a_trail_is_right_from_its_first_entry() -> None:
 
 
 @given(st.lists(st.tuples(st.binary(), maybe_texts, maybe_texts), min_size=1, max_size=5))
-def test_whatever_is_appended_checks_out(parts: list[tuple[bytes, str | None, str | None]]) -> None:
+def test_every_appended_entry_passes_the_checks(
+    parts: list[tuple[bytes, str | None, str | None]],
+) -> None:
     rows, head = extend(ORG_ID, ORG, HEAD, [draft(*part) for part in parts], NOW_US, KEY)
     previous = HEAD.entry_hash
     for row, (payload, actor, subject) in zip(rows, parts, strict=True):
@@ -112,7 +114,7 @@ def test_every_removed_or_added_byte_is_detected(column: str) -> None:
         ("leaf", b"", "leaf_malformed"),
     ],
 )
-def test_other_columns_are_held_against_the_leaf(column: str, value: Any, kind: str) -> None:
+def test_other_columns_are_checked_against_the_leaf(column: str, value: Any, kind: str) -> None:
     assert kind in kinds(put(ROWS[1], column, value), ROWS[0].entry_hash)
 
 
@@ -143,7 +145,7 @@ def test_a_wrong_payload_size_is_a_payload_fault() -> None:
     assert kinds(resigned(ROWS[0], leaf), b"") == ["payload_mismatch"]
 
 
-def test_keys_of_before_and_after_a_rotation_verify_and_others_do_not() -> None:
+def test_only_keys_of_before_and_after_a_rotation_verify() -> None:
     new = SigningKey("k2", b"2" * 32)
     ring = RING.rotated(new)
     rows, _ = extend(ORG_ID, ORG, HEAD, [draft(b"x")], NOW_US, ring.active)

@@ -1,4 +1,4 @@
-"""Checkpoints: their text, and opening those of one log."""
+"""Checkpoints: their text, and opening the checkpoints of one log."""
 
 import pytest
 from hypothesis import given
@@ -77,7 +77,7 @@ def test_the_text_of_a_checkpoint() -> None:
         b"log\n1\n" + ROOT_LINE + b"\xff\n",
     ],
 )
-def test_what_is_no_checkpoint(text: bytes) -> None:
+def test_malformed_checkpoints_are_refused(text: bytes) -> None:
     with pytest.raises(CheckpointError):
         parse_checkpoint(text)
 
@@ -101,7 +101,7 @@ def test_the_largest_checkpoint() -> None:
         ("log", 1, ROOT, ("x",) * (EXTENSIONS_MAX + 1)),
     ],
 )
-def test_values_that_no_checkpoint_holds(
+def test_values_no_checkpoint_can_have(
     origin: str, size: int, root: bytes, extensions: tuple[str, ...]
 ) -> None:
     with pytest.raises(CheckpointError):
@@ -120,13 +120,13 @@ def test_a_checkpoint_of_the_log_opens() -> None:
 
 def test_a_checkpoint_of_another_log_is_refused() -> None:
     note = sign_note(CHECKPOINT.text(), [LOG])
-    with pytest.raises(CheckpointError, match=r"of log 'log\.example/7', not of 'log\.example/8'"):
+    with pytest.raises(CheckpointError, match=r"the log 'log\.example/7', not to 'log\.example/8'"):
         open_checkpoint(note, "log.example/8", [LOG.verifier()])
 
 
 def test_witnesses_alone_make_no_checkpoint() -> None:
     note = sign_note(CHECKPOINT.text(), [WITNESS], 1)
-    with pytest.raises(CheckpointError, match=r"none of 'log\.example/7'"):
+    with pytest.raises(CheckpointError, match=r"no key of the log 'log\.example/7'"):
         open_checkpoint(note, "log.example/7", [LOG.verifier()], [WITNESS.verifier()])
     with pytest.raises(UnsignedNote):
         open_checkpoint(note, "log.example/7", [LOG.verifier()])
@@ -144,7 +144,7 @@ def test_a_bad_witness_refuses_a_checkpoint() -> None:
         open_checkpoint(stale, "log.example/7", [LOG.verifier()], [WITNESS.verifier()])
 
 
-def test_a_signed_text_that_is_no_checkpoint_is_refused() -> None:
+def test_a_signed_text_that_is_not_a_checkpoint_is_refused() -> None:
     with pytest.raises(CheckpointError):
         open_checkpoint(sign_note(b"hello\n", [LOG]), "log.example/7", [LOG.verifier()])
 

@@ -1,4 +1,4 @@
-"""The judge of the wall clock: any sequence of readings, slow clocks, leaps, and their end."""
+"""The judge of the wall clock: any sequence of readings, slow clocks, leaps, and the end of leaps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY_US = 86_400 * SECOND_US
 
 
 class Clocks:
-    """Two clocks that a test sets; the steady one only goes on."""
+    """Two clocks that a test sets; the steady clock only advances."""
 
     def __init__(self) -> None:
         self.off_us = 0.0
@@ -55,16 +55,16 @@ def given_out(clock: WallClock) -> bool:
 
 STEPS = st.lists(
     st.tuples(
-        st.integers(0, GAP_US),  # passes
-        st.one_of(st.just(0), st.integers(-800 * DAY_US, 800 * DAY_US)),  # is set by
-        st.booleans(),  # an append asks, or only the watch looks
+        st.integers(0, GAP_US),  # time passes
+        st.one_of(st.just(0), st.integers(-800 * DAY_US, 800 * DAY_US)),  # the clock is set by
+        st.booleans(),  # an append reads the clock, or only the watch does
     ),
     max_size=60,
 )
 
 
 @given(STEPS)
-def test_no_time_is_given_out_that_disagrees(steps: list[tuple[int, int, bool]]) -> None:
+def test_no_disagreeing_time_is_given_out(steps: list[tuple[int, int, bool]]) -> None:
     clocks = Clocks()
     clock = made(clocks)
     trusted, steady_since, last = 0.0, clocks.steady_us, 0.0
@@ -77,7 +77,7 @@ def test_no_time_is_given_out_that_disagrees(steps: list[tuple[int, int, bool]])
         right = abs(clocks.off_us - trusted) <= 2 * TOLERANCE.apart_us
         waited = clocks.steady_us - steady_since >= TOLERANCE.hold_us
         if not asks:
-            clock.look()
+            clock.check()
         elif given_out(clock):
             assert right or waited
             trusted = clocks.off_us
@@ -94,11 +94,11 @@ def test_a_clock_that_is_steady_is_believed_in_the_end(
     for passes, leap, _ in steps:
         clocks.pass_us(passes)
         clocks.off_us += leap
-        clock.look()
+        clock.check()
     began = clocks.steady_us
     for passes in cycle(passing):
         clocks.pass_us(passes)
-        clock.look()
+        clock.check()
         if clocks.steady_us - began >= TOLERANCE.hold_us:
             break
     assert given_out(clock)
@@ -124,7 +124,7 @@ def test_a_slow_clock_is_followed_however_often_it_is_read(slew_ppm: int, look_u
     clocks.pass_us(SECOND_US)
     for _ in range(2_000):
         clocks.pass_us(look_us, slew_ppm)
-        clock.look()
+        clock.check()
     assert clock.boot.trusted_us == pytest.approx(
         clocks().difference_us, abs=2 * SECOND_US * 500 / 1_000_000 + look_us / 1_000
     )
@@ -166,7 +166,7 @@ def test_a_leap_is_believed_when_it_was_steady_and_not_earlier() -> None:
     assert not given_out(clock)
 
 
-def test_time_in_which_nobody_looked_is_not_steady() -> None:
+def test_time_without_readings_is_not_steady() -> None:
     clocks = Clocks()
     clock = made(clocks)
     clocks.off_us = DAY_US
@@ -191,7 +191,7 @@ def test_steps_that_add_up_are_a_leap() -> None:
         assert given_out(clock) is expected
 
 
-def test_a_process_that_was_stopped_between_its_two_looks_saw_no_leap() -> None:
+def test_a_process_stopped_between_two_readings_saw_no_leap() -> None:
     clocks = Clocks()
     stopped_us = [0]
 
@@ -205,11 +205,11 @@ def test_a_process_that_was_stopped_between_its_two_looks_saw_no_leap() -> None:
 
     clock = WallClock(TOLERANCE, read=read)
     stopped_us[0] = 60 * SECOND_US
-    clock.look()
+    clock.check()
     assert clock.leap is None
 
 
-def test_the_database_s_clock_is_compared_within_what_the_question_took() -> None:
+def test_the_database_s_clock_is_compared_within_the_query_s_duration() -> None:
     clocks = Clocks()
     clock = made(clocks)
     asked = clocks()
@@ -238,7 +238,7 @@ def test_a_leap_against_both_is_held_once() -> None:
     assert [ended.back for ended in clock.ended()] == [False]
 
 
-def test_a_process_that_starts_in_a_leap_knows_by_what_was_noted_before() -> None:
+def test_a_process_started_during_a_leap_knows_it_from_the_note() -> None:
     clocks = Clocks()
     noted = clocks().difference_us
     clocks.off_us = 400 * DAY_US

@@ -1,4 +1,4 @@
-"""Cosignatures: what they sign, what they refuse to sign, and that nothing else verifies."""
+"""Cosignatures: the signed message, refusals to sign, and that no other message verifies."""
 
 import hashlib
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_a_time_after_the_last_is_refused(signer: Signer) -> None:
 
 def test_no_time_is_a_statement_only_of_the_type_that_has_it() -> None:
     assert POST_QUANTUM.verifier().verify(TEXT, POST_QUANTUM.sign(TEXT)) == 0
-    with pytest.raises(NoteError, match="give its time"):
+    with pytest.raises(NoteError, match="needs a time"):
         CLASSICAL.sign(TEXT)
 
 
@@ -116,10 +116,12 @@ def test_no_time_is_a_statement_only_of_the_type_that_has_it() -> None:
         TEXT + b"\n",
     ],
 )
-def test_what_is_no_checkpoint_is_neither_signed_nor_accepted(signer: Signer, text: bytes) -> None:
-    with pytest.raises(NoteError, match="for checkpoints only"):
+def test_a_text_that_is_not_a_checkpoint_is_neither_signed_nor_accepted(
+    signer: Signer, text: bytes
+) -> None:
+    with pytest.raises(NoteError, match="only a checkpoint can be cosigned"):
         signer.sign(text, TIME_S)
-    with pytest.raises(InvalidSignature, match="no checkpoint"):
+    with pytest.raises(InvalidSignature, match="not a checkpoint"):
         signer.verifier().verify(text, signer.sign(TEXT, TIME_S))
 
 
@@ -145,9 +147,9 @@ def test_the_empty_tree_has_one_root() -> None:
     empty = TreeHead("log.example", 0, EMPTY_ROOT).text()
     assert POST_QUANTUM.verifier().verify(empty, POST_QUANTUM.sign(empty, TIME_S)) == TIME_S
     false = TreeHead("log.example", 0, ROOT).text()
-    with pytest.raises(NoteError, match="no leaves"):
+    with pytest.raises(NoteError, match="root of an empty tree"):
         POST_QUANTUM.sign(false, TIME_S)
-    with pytest.raises(InvalidSignature, match="no leaves"):
+    with pytest.raises(InvalidSignature, match="root of an empty tree"):
         POST_QUANTUM.verifier().verify(false, POST_QUANTUM.sign(empty, TIME_S))
 
 
@@ -178,14 +180,16 @@ def test_the_longest_names(length: int) -> None:
         (0, 1, 0, ROOT[1:]),
     ],
 )
-def test_what_no_cosigned_message_holds(start: int, end: int, time_s: int, root: bytes) -> None:
+def test_values_no_cosigned_message_can_have(
+    start: int, end: int, time_s: int, root: bytes
+) -> None:
     with pytest.raises(NoteError):
         cosigned_message("c", time_s, "o", start, end, root)
     with pytest.raises(NoteError):
         cosigned_message("c", 0, "", 0, 1, ROOT)
 
 
-def test_the_same_key_signs_for_neither_type_of_the_other() -> None:
+def test_a_key_of_one_type_never_signs_as_the_other() -> None:
     plain = Ed25519Signer.from_seed("w.example/1", b"c" * 32)
     with pytest.raises(InvalidSignature):
         plain.verifier().verify(TEXT, CLASSICAL.sign(TEXT, TIME_S)[8:])

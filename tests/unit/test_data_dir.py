@@ -1,4 +1,4 @@
-"""The data directory: whom it lets in, under any umask, and what is said of one that is too wide."""
+"""The data directory: its permissions under any umask, and the warnings about wider ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def umask(request: pytest.FixtureRequest) -> object:
     os.umask(before)
 
 
-def test_what_is_made_has_its_mode_under_any_umask(tmp_path: Path, umask: int) -> None:
+def test_created_files_have_their_mode_under_any_umask(tmp_path: Path, umask: int) -> None:
     made = make_data_dir(tmp_path / "new" / "a" / "b")
     assert mode_of(made) == OWN
     for parent in (made.parent, made.parent.parent):
@@ -115,7 +115,7 @@ def status(mode: int, uid: int, gid: int) -> os.stat_result:
     return os.stat_result((stat.S_IFREG | mode, 0, 0, 1, uid, gid, 1, 0, 0, 0))
 
 
-def test_whose_group_may_read_a_key() -> None:
+def test_the_groups_that_may_read_a_key() -> None:
     ours, theirs = os.getegid(), max(os.getgroups(), default=0) + ANOTHER
     assert exposure(status(0o440, ANOTHER, ours)) is None
     assert exposure(status(0o640, ANOTHER, ours)) is None, "what fsGroup makes of 0600"
@@ -124,7 +124,7 @@ def test_whose_group_may_read_a_key() -> None:
     assert exposure(status(0o660, ANOTHER, ours)) is not None
 
 
-def test_an_empty_key_file_is_named_with_the_way_on(tmp_path: Path) -> None:
+def test_an_empty_key_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "key"
     for content in (b"", b"\n", b"  \n"):
         path.write_bytes(content)
@@ -135,7 +135,7 @@ def test_an_empty_key_file_is_named_with_the_way_on(tmp_path: Path) -> None:
 
 
 class TestAsRoot:
-    """What only root can arrange."""
+    """Tests that need root."""
 
     __test__ = ROOT
 
@@ -150,7 +150,7 @@ class TestAsRoot:
     def test_a_key_file_of_root_for_the_group_of_the_server(
         self, session_dir: Path, group: int, taken: bool
     ) -> None:
-        """As Kubernetes mounts a secret: owned by root, mode 0440, its group by fsGroup."""
+        """As Kubernetes mounts a secret: owned by root, mode 0440, with the group of fsGroup."""
         path = session_dir / f"secret-{group}"
         path.write_bytes(b"k")
         os.chown(path, 0, ANOTHER)

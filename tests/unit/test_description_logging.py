@@ -1,4 +1,4 @@
-"""Making the API's description leaves the logging of the process as it was set up."""
+"""Generating the API's description does not change the logging of the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.settings import Settings
 
 
 @pytest.fixture
-def root() -> Iterator[logging.Logger]:
+def root_logger() -> Iterator[logging.Logger]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield root
@@ -22,10 +22,10 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_the_first_request_for_the_description_leaves_the_log_as_it_is(
-    root: logging.Logger, tmp_path: Path
+    root_logger: logging.Logger, tmp_path: Path
 ) -> None:
     logs.configure(Settings(data_dir=tmp_path, log_format="json"))
-    handlers, level = root.handlers[:], root.level
+    handlers, level = root_logger.handlers[:], root_logger.level
     description()
-    assert (root.handlers, root.level) == (handlers, level)
+    assert (root_logger.handlers, root_logger.level) == (handlers, level)
     assert not logging.getLogger("litestar").handlers

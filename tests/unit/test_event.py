@@ -1,4 +1,4 @@
-"""Events in their four body forms: what is kept, what is recognised, what is refused."""
+"""Events in their four body forms: the bytes kept, the fields recognised, the refusals."""
 
 import gzip
 import json
@@ -134,22 +134,24 @@ TWICE = [
 
 @pytest.mark.parametrize("text", TWICE)
 @pytest.mark.parametrize("white", ["", " ", "\n\t"])
-def test_a_name_stands_once_at_every_depth_and_in_every_spelling(text: str, white: str) -> None:
+def test_a_duplicate_name_is_refused_at_every_depth_and_in_every_spelling(
+    text: str, white: str
+) -> None:
     body = text.replace(":", f":{white}").replace(",", f",{white}").encode()
     for parse, wrapped in ((one, body), (array, b"[" + body + b"]")):
-        assert "stands twice" in str(refused(parse, wrapped))
+        assert "appears twice" in str(refused(parse, wrapped))
 
 
 @pytest.mark.parametrize(
     "body", [b'{"actor":"a","actor":"b"}', b'{"\\u0061ctor":"a", "actor":"b"}']
 )
-def test_a_field_that_stands_twice_is_named(body: bytes) -> None:
+def test_a_duplicate_field_is_named(body: bytes) -> None:
     error = refused(array, b'[{"actor":"x"},' + body + b"]")
     assert (error.index, error.field) == (1, "actor")
 
 
 @given(objects, st.sampled_from(["a", "actor", 'q"\\', "é"]), spellings, st.integers(0, 3))
-def test_what_the_standard_library_finds_twice_is_refused(
+def test_duplicates_found_by_the_standard_library_are_refused(
     value: dict[str, Any], name: str, style: dict[str, Any], depth: int
 ) -> None:
     value = {key: inner for key, inner in value.items() if key != name}
@@ -157,7 +159,7 @@ def test_what_the_standard_library_finds_twice_is_refused(
     twice = inner.rstrip("}\n ") + f",{json.dumps(name)}: 1.0}}"
     for level in range(depth):
         twice = f'{{"n":{twice}}}' if level % 2 else f'{{"n":[{twice}]}}'
-    assert "stands twice" in str(refused(one, twice.encode())) or name == "actor"
+    assert "appears twice" in str(refused(one, twice.encode())) or name == "actor"
 
 
 PACKED_TWICE = [
@@ -171,9 +173,9 @@ PACKED_TWICE = [
 
 
 @pytest.mark.parametrize("packed", PACKED_TWICE)
-def test_a_name_stands_once_in_messagepack_too(packed: bytes) -> None:
+def test_a_duplicate_name_is_refused_in_messagepack_too(packed: bytes) -> None:
     error = refused(msgpack, b"\x92\x80" + packed)
-    assert "stands twice" in str(error)
+    assert "appears twice" in str(error)
     assert error.index == 1
 
 
@@ -450,7 +452,7 @@ def test_a_payload_has_a_bound() -> None:
     assert error.index == 1
 
 
-def test_bytes_tell_json_from_messagepack() -> None:
+def test_the_first_byte_distinguishes_json_from_messagepack() -> None:
     assert is_json_payload(b' \r\n{"a":1}')
     assert not is_json_payload(b"\x80")
     assert not is_json_payload(b"\xde\x00\x00")

@@ -1,4 +1,4 @@
-"""Keys: made once for a new embedded database, never again, and never readable by others."""
+"""Keys are made once, for a new embedded database, and are never readable by others."""
 
 import base64
 import stat
@@ -57,7 +57,7 @@ def test_the_second_key_is_made_when_a_crash_came_between(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("lost", ["master_key_path", "signing_keyring_path"])
-def test_a_lost_key_is_never_made_anew(tmp_path: Path, lost: str) -> None:
+def test_a_lost_key_is_never_made_again(tmp_path: Path, lost: str) -> None:
     settings = embedded(tmp_path)
     load_secrets(settings, database_is_new=True)
     path: Path = getattr(settings, lost)
@@ -87,7 +87,7 @@ def test_a_private_file_is_never_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 @pytest.mark.parametrize("name", ["master.key", "signing-keys.json"])
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+def test_a_key_readable_by_others_is_refused(tmp_path: Path, name: str, mode: int) -> None:
     settings = embedded(tmp_path)
     load_secrets(settings, database_is_new=True)
     (settings.data_dir / name).chmod(mode)

@@ -1,4 +1,4 @@
-"""The public history of the logs' keys: what verifies, what is pinned, and every alteration."""
+"""The public history of the logs' keys: its verification, its pins, and every alteration."""
 
 import base64
 import hashlib
@@ -57,25 +57,31 @@ def cross_keys(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("origin", value="other.example"), "the history says"),
+        (put("origin", value="other.example"), "the key history names the log"),
         (put("keys", value=[]), "1 to 100 keys"),
-        (reverse, "does not begin with its first key"),
-        (drop(0), "does not begin with its first key"),
+        (reverse, "not the log's first key"),
+        (drop(0), "not the log's first key"),
         (drop(1), "does not follow"),
         (put("keys", 0, "statement", "created_at", value="2026-01-01T12:00:00.000001Z"), "verify"),
         (put("keys", 1, "statement", "created_at", value="2026-01-01T11:59:59.000000Z"), "older"),
-        (put("keys", 0, "statement", "created_at", value="2026-01-01T12:00:00Z"), "no time"),
-        (put("keys", 0, "statement", "created_at", value="2026-02-30T12:00:00.000000Z"), "no time"),
-        (put("keys", 0, "statement", "position", value=1), "does not begin"),
+        (put("keys", 0, "statement", "created_at", value="2026-01-01T12:00:00Z"), "not a time"),
+        (
+            put("keys", 0, "statement", "created_at", value="2026-02-30T12:00:00.000000Z"),
+            "not a time",
+        ),
+        (put("keys", 0, "statement", "position", value=1), "not the log's first key"),
         (put("keys", 1, "statement", "position", value=2), "does not follow"),
-        (put("keys", 0, "statement", "previous", value="00" * 32), "does not begin"),
+        (put("keys", 0, "statement", "previous", value="00" * 32), "not the log's first key"),
         (put("keys", 1, "statement", "previous", value=None), "does not follow"),
         (put("keys", 1, "statement", "previous", value="00" * 32), "does not follow"),
-        (put("keys", 1, "statement", "origin", value="other.example"), "is of log"),
+        (put("keys", 1, "statement", "origin", value="other.example"), "belongs to the log"),
         (put("keys", 0, "statement", "origin", value="no origin"), "without scheme"),
-        (put("keys", 0, "statement", "id", value="lk-0000000000000000"), "not that of the keys"),
+        (
+            put("keys", 0, "statement", "id", value="lk-0000000000000000"),
+            "does not fit the public keys",
+        ),
         (put("keys", 0, "statement", "v", value=2), "version 1, not 2"),
-        (cross_keys, "not that of the keys"),
+        (cross_keys, "does not fit the public keys"),
         (swap_signatures, "in this order"),
         (lose_own_signature, "in this order"),
         (lose_signature_of_the_one_before, "in this order"),
@@ -85,10 +91,10 @@ def cross_keys(document: dict[str, Any]) -> None:
         (put("keys", 1, "signatures", 0, "ml_dsa_44", value=""), "ML-DSA-44"),
         (put("keys", 1, "signatures", 1, "ed25519", value="AAAA"), "Ed25519"),
         (put("keys", 1, "signatures", 1, "ml_dsa_44", value="AAAA"), "ML-DSA-44"),
-        (put("keys", 0, "signatures", 0, "ed25519", value="!"), "is JSON"),
-        (put("keys", 0, "statement", "extra", value=1), "is JSON"),
-        (put("keys", 0, "extra", value=1), "is JSON"),
-        (put("extra", value=1), "is JSON"),
+        (put("keys", 0, "signatures", 0, "ed25519", value="!"), "must be JSON"),
+        (put("keys", 0, "statement", "extra", value=1), "must be JSON"),
+        (put("keys", 0, "extra", value=1), "must be JSON"),
+        (put("extra", value=1), "must be JSON"),
     ],
 )
 def test_an_altered_history_is_refused(change: Change, message: str) -> None:
@@ -154,7 +160,7 @@ def test_another_history_is_foreign() -> None:
     forged = generate(ORIGIN, seeds(50), NOW_US)
     with pytest.raises(ForeignHistory, match="key number 0"):
         forged.public().check_pins(pins)
-    with pytest.raises(ForeignHistory, match="pinned is"):
+    with pytest.raises(ForeignHistory, match="but the pins to"):
         keys(2, "other.example").public().check_pins(pins)
     forked = rotate(keys(1), seeds(51), NOW_US)
     with pytest.raises(ForeignHistory, match="key number 1"):
@@ -177,7 +183,7 @@ def test_another_history_is_foreign() -> None:
         b" " * 70_000,
     ],
 )
-def test_what_are_no_pins(data: bytes) -> None:
+def test_malformed_pins_are_refused(data: bytes) -> None:
     with pytest.raises(KeyHistoryError):
         KeyPins.parse(data)
     with pytest.raises(KeyHistoryError, match="neither pins"):

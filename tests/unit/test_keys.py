@@ -111,10 +111,10 @@ def test_an_empty_ring_is_a_missing_key() -> None:
         parse_keyring(b'{"keys": []}')
 
 
-def test_an_id_stands_once() -> None:
-    with pytest.raises(KeyringError, match="twice"):
+def test_a_duplicate_id_is_refused() -> None:
+    with pytest.raises(KeyringError, match="two keys with the id"):
         SigningKeyring([ONE, SigningKey("one", b"x" * 32)], ["one"])
-    with pytest.raises(KeyringError, match="twice"):
+    with pytest.raises(KeyringError, match="two keys with the id"):
         SigningKeyring([ONE], ["one"]).rotated(SigningKey("one", b"x" * 32))
 
 
@@ -140,7 +140,7 @@ def test_an_extra_key_never_passes_for_another_of_its_id() -> None:
         SigningKeyring([ONE], ["one"]).with_key(SigningKey("one", b"x" * 32))
 
 
-def test_a_ring_never_outgrows_the_file_that_holds_it() -> None:
+def test_a_ring_never_outgrows_its_file() -> None:
     keys = [SigningKey(f"k{n}", b"1" * 32) for n in range(MAX_KEYS)]
     full = SigningKeyring(keys, ["k0"])
     assert parse_keyring(dump_keyring(full)).ids() == full.ids()
@@ -184,7 +184,7 @@ def test_a_keyring_file_reads_back(by_id: dict[str, bytes]) -> None:
         b'{"keys": ' + b"[" * 100_000,
     ],
 )
-def test_other_bytes_are_no_keyring(data: bytes) -> None:
+def test_other_bytes_are_not_a_keyring(data: bytes) -> None:
     with pytest.raises(KeyringError):
         parse_keyring(data)
 

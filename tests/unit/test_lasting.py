@@ -1,4 +1,4 @@
-"""Conditions that last: one line, then fewer and fewer, then one when they end."""
+"""Lasting conditions are logged once, then at growing intervals, and once at their end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_its_end_says_how_long_it_lasted_and_how_often_it_failed() -> None:
     assert log.events() == ["it fails", "it works", "it fails"]
 
 
-def test_what_comes_and_goes_is_one_condition() -> None:
+def test_an_intermittent_fault_is_one_condition() -> None:
     now, log = Time(), Log()
     condition = Lasting("it fails", "it works", clock=now)
     for _ in range(30):
@@ -78,7 +78,7 @@ def test_what_comes_and_goes_is_one_condition() -> None:
     assert log.events() == ["it fails"]
 
 
-def test_what_never_failed_has_no_end() -> None:
+def test_a_condition_that_never_failed_has_no_end() -> None:
     log = Log()
     condition = Lasting("it fails", "it works")
     condition.fine()
@@ -86,7 +86,7 @@ def test_what_never_failed_has_no_end() -> None:
     assert log.lines == []
 
 
-def test_what_passes_soon_is_no_trouble() -> None:
+def test_a_short_fault_is_no_lasting_condition() -> None:
     now, log, early = Time(), Log(), Log()
     condition = Lasting("it fails", "it works", grace_s=10, clock=now)
     for _ in range(9):
@@ -104,12 +104,12 @@ def test_what_passes_soon_is_no_trouble() -> None:
     assert log.events() == ["it fails", "it works"]
 
 
-def test_what_nobody_meets_any_more_ends_by_itself() -> None:
+def test_a_fault_not_met_any_more_ends_by_itself() -> None:
     now, log = Time(), Log()
     silent = Lasting("requests fail", "requests work", silent_s=10, clock=now)
-    told = Lasting("it fails", "it works", clock=now)
+    condition = Lasting("it fails", "it works", clock=now)
     silent.failed(log, "why")
-    told.failed(log, "why")
+    condition.failed(log, "why")
     end_silent()
     assert log.events() == ["requests fail", "it fails"]
     now.now_s += 10

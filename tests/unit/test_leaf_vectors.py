@@ -33,7 +33,7 @@ def vector(request: pytest.FixtureRequest) -> dict[str, Any]:
     return loaded
 
 
-def test_the_files_are_what_the_script_makes() -> None:
+def test_the_script_makes_exactly_these_files() -> None:
     made = {f"{case.name}.json": make_leaf_vectors.text(case) for case in make_leaf_vectors.CASES}
     assert made == {file.name: file.read_text(encoding="utf-8") for file in FILES}
 
@@ -116,7 +116,7 @@ def reproduce(vector: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_another_implementation_comes_to_the_same(vector: dict[str, Any]) -> None:
+def test_another_implementation_gets_the_same_result(vector: dict[str, Any]) -> None:
     expected = vector["expected"]
     expected["stored_payload"] = b64decode(expected["stored_payload"])
     assert reproduce(vector) == expected

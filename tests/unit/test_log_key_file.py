@@ -1,4 +1,4 @@
-"""The keys of the logs at a start: made once, read from file or environment, never replaced."""
+"""The log keys at a start: made once, read from file or environment, never replaced."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +41,7 @@ def test_a_new_log_gets_a_key_that_only_its_owner_reads(
         assert load_log_keys(settings, log_is_new=log_is_new).active_id == made.active_id
 
 
-def test_a_log_that_nobody_named_gets_a_random_name(tmp_path: Path) -> None:
+def test_a_log_without_a_configured_name_gets_a_random_one(tmp_path: Path) -> None:
     one = load_log_keys(settings_of(tmp_path / "1"), log_is_new=True)
     two = load_log_keys(settings_of(tmp_path / "2"), log_is_new=True)
     assert one.origin.startswith("quire.local/")
@@ -69,7 +69,7 @@ def test_a_named_file_in_no_directory_is_refused(tmp_path: Path) -> None:
     assert "cannot be written" in refusal(settings, log_is_new=True)
 
 
-def test_a_lost_key_is_never_made_anew(tmp_path: Path) -> None:
+def test_a_lost_key_is_never_made_again(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     load_log_keys(settings, log_is_new=True)
     settings.log_keys_path.unlink()
@@ -98,7 +98,7 @@ def test_keys_of_the_environment_need_no_file(tmp_path: Path) -> None:
 def test_broken_keys_of_the_environment_are_refused_by_name(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, log_signing_keys="do-not-show\udcff")
     message = refusal(settings, log_is_new=True)
-    assert message.startswith("QUIRE_LOG_SIGNING_KEYS: a log key file is JSON")
+    assert message.startswith("QUIRE_LOG_SIGNING_KEYS: the log key file can't be read")
     assert "do-not-show" not in message
 
 
@@ -107,7 +107,7 @@ def test_broken_keys_of_the_environment_are_refused_by_name(tmp_path: Path) -> N
     [b"", b"{}", CONTENT[:-10], CONTENT.replace(b'"v": 1', b'"v": 2')],
     ids=["empty", "no keys", "cut", "another version"],
 )
-def test_a_broken_file_is_refused_and_left(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_file_is_refused_and_not_changed(tmp_path: Path, content: bytes) -> None:
     settings = settings_of(tmp_path)
     settings.data_dir.mkdir()
     create_private_file(settings.log_keys_path, content)
@@ -116,7 +116,7 @@ def test_a_broken_file_is_refused_and_left(tmp_path: Path, content: bytes) -> No
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
-def test_log_keys_that_others_can_read_are_refused(tmp_path: Path, mode: int) -> None:
+def test_log_keys_readable_by_others_are_refused(tmp_path: Path, mode: int) -> None:
     settings = settings_of(tmp_path)
     load_log_keys(settings, log_is_new=True)
     settings.log_keys_path.chmod(mode)
@@ -139,7 +139,7 @@ def test_the_settings_of_the_logs() -> None:
     "origin",
     ["q", "a.b:1/c", "A", "a/", "/a", "a//b", "https://a", "a b", "a\n", "a" * 180, "a" * 181, "ä"],
 )
-def test_the_setting_takes_what_the_format_takes(origin: str) -> None:
+def test_the_setting_accepts_exactly_the_names_of_the_format(origin: str) -> None:
     try:
         check_base_origin(origin)
     except KeyHistoryError:

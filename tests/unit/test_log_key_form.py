@@ -1,4 +1,4 @@
-"""The file of the log keys: its form, its limits, and nothing secret on show."""
+"""The log key file: its form, its limits, and no secret in any output."""
 
 import base64
 import json
@@ -91,7 +91,7 @@ def file_of(count: int = 2) -> dict[str, Any]:
             put("active", "ml_dsa_44_seed", value=base64.b64encode(b"x" * 32).decode()),
             "history ends",
         ),
-        (put("active", "ed25519_seed", value="do-not-show"), "is JSON"),
+        (put("active", "ed25519_seed", value="do-not-show"), "must be JSON"),
         (
             put("active", "ed25519_seed", value=base64.b64encode(b"do-not-show").decode()),
             "32 bytes",
@@ -100,7 +100,7 @@ def file_of(count: int = 2) -> dict[str, Any]:
         (put("history", value=json.loads(keys(1).public().document())), "history ends"),
         (put("history", value=json.loads(keys(3).public().document())), "history ends"),
         (put("history", "keys", 1, "statement", "v", value=2), "version 1"),
-        (put("more", value=1), "is JSON"),
+        (put("more", value=1), "must be JSON"),
     ],
 )
 def test_an_altered_file_is_refused_without_showing_a_seed(change: Change, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What asyncio reports of a lost connection is left out of the log; what else it reports is not."""
+"""asyncio's reports of lost connections are left out of the log; its other reports are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log verified as a whole: right at every size, and each change found where it is."""
+"""The verification of a whole log: logs of every size verify, and each change is located."""
 
 import gzip
 import tracemalloc
@@ -27,7 +27,7 @@ FILES, ROOT = log_files(ENTRIES)
 
 
 def changed(path: str, data: bytes | None) -> LogReport:
-    """The report on the log with one file changed, or without it."""
+    """The report on the log with one file changed or removed."""
     return verify_log({**FILES, path: data}.get, SIZE, ROOT)
 
 
@@ -40,7 +40,7 @@ def named(report: LogReport) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 255, 256, 257, 512, 4_096, 4_097, 65_535, 65_536, SIZE])
-def test_a_right_log_is_proved_whole(size: int) -> None:
+def test_an_intact_log_is_proved_completely(size: int) -> None:
     files, root = log_files(ENTRIES[:size])
     seen: list[bytes] = []
 
@@ -111,12 +111,12 @@ def test_entry_and_leaf_hash_changed_together_are_found_by_the_tile_above() -> N
     assert (report.tiles, report.entries) == (len(FILES) - 258 - 1, SIZE - 256)
 
 
-def test_a_changed_upper_tile_is_told_from_what_lies_below() -> None:
+def test_a_changed_upper_tile_is_distinguished_from_the_tiles_below() -> None:
     report = changed("tile/1/000", flipped(FILES["tile/1/000"], 5 * 32))
     first, second = report.faults
     assert (first.path, first.kind) == ("tile/1/000", "hash_mismatch")
     assert (second.path, second.kind) == ("tile/0/005", "hash_mismatch")
-    assert "tile/1/000, which is not right itself" in second.reason
+    assert "tile/1/000, which does not match the checkpoint itself" in second.reason
     assert report.entries == SIZE - 65_536
 
 

@@ -1,7 +1,8 @@
-"""Messages about bodies that did not decode: what is wrong, and no name of a decoder's own."""
+"""Messages about undecodable bodies name the fault, without a decoder's internal names."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -37,8 +38,8 @@ def said(parse: Any, body: bytes) -> str:
         ('[{"a":1}]'.encode("utf-16-le"), "UTF-16"),
         ('{"a":1}'.encode("utf-32"), "UTF-32"),
         (b'{"a":"\xe9"}', "not UTF-8: byte 6"),
-        (b'{"a":NaN}', "NaN is no number"),
-        (b'[{"a":-Infinity}]', "-Infinity is no number"),
+        (b'{"a":NaN}', "NaN is not a number"),
+        (b'[{"a":-Infinity}]', "-Infinity is not a number"),
         (b'{"a":1', "ends before it is complete"),
         (b'{"a":"x', "ends before it is complete"),
         (b'[{"a":1}', "ends before it is complete"),
@@ -53,7 +54,7 @@ def said(parse: Any, body: bytes) -> str:
         (b"[" * 100_000, "nests too deeply"),
     ],
 )
-def test_a_json_body_is_told_what_is_wrong_with_it(body: bytes, words: str) -> None:
+def test_a_bad_json_body_is_named_with_its_fault(body: bytes, words: str) -> None:
     assert words in said(parse_json, body)
 
 
@@ -83,7 +84,7 @@ def test_pretty_printed_json_is_known_among_ndjson(body: bytes) -> None:
         (b"\x91\x81\xa1a\xdb\xff\xff\xff\xff", "ends before it is complete"),
     ],
 )
-def test_a_messagepack_body_is_told_what_is_wrong_with_it(body: bytes, words: str) -> None:
+def test_a_bad_messagepack_body_is_named_with_its_fault(body: bytes, words: str) -> None:
     assert words in said(parse_msgpack, body)
 
 
@@ -101,6 +102,13 @@ class Inner(msgspec.Struct, forbid_unknown_fields=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=9)] = 1
     name: Annotated[str, msgspec.Meta(max_length=3)] = ""
     tag: Annotated[str, msgspec.Meta(pattern="^x$", description="the letter x")] = "x"
+    step: Annotated[int, msgspec.Meta(multiple_of=5)] = 5
+    pair: tuple[int, int] = (1, 1)
+    sizes: dict[str, int] = msgspec.field(default_factory=dict)
+    level: Literal[1, 2] = 1
+    at: datetime | None = None
+    data: bytes = b""
+    span: timedelta | None = None
 
 
 class Outer(msgspec.Struct):
@@ -113,7 +121,7 @@ class Outer(msgspec.Struct):
     [
         (b"[]", "the body must be an object, not an array"),
         (b"{}", "inner is missing"),
-        (b'{"inner":{"x":1}}', '"x" is no member of inner'),
+        (b'{"inner":{"x":1}}', '"x" is not a member of inner'),
         (b'{"inner":{"kinds":["c"]}}', 'inner.kinds[0] must be "a" or "b"'),
         (b'{"inner":{"count":0}}', "inner.count must be at least 1"),
         (b'{"inner":{"count":10}}', "inner.count must be at most 9"),
@@ -121,11 +129,24 @@ class Outer(msgspec.Struct):
         (b'{"inner":{"count":true}}', "inner.count must be a whole number, not true or false"),
         (b'{"inner":{"name":"abcd"}}', "inner.name must have at most 3 characters"),
         (b'{"inner":{"tag":"y"}}', "inner.tag must be the letter x"),
+        (b'{"inner":{"step":3}}', "inner.step must be a multiple of 5"),
+        (b'{"inner":{"pair":[1]}}', "inner.pair must have 2 elements"),
+        (b'{"inner":{"pair":[1,"a"]}}', "inner.pair[1] must be a whole number, not text"),
+        (
+            b'{"inner":{"sizes":{"a":"b"}}}',
+            "a value in inner.sizes must be a whole number, not text",
+        ),
+        (b'{"inner":{"level":3}}', "inner.level must be 1 or 2"),
+        (b'{"inner":{"count":1e400}}', "inner.count is out of range"),
+        (b'{"inner":{"at":"noon"}}', "inner.at must be an RFC 3339 time"),
+        (b'{"inner":{"at":1}}', "inner.at must be an RFC 3339 time or null, not a whole number"),
+        (b'{"inner":{"data":"*"}}', "inner.data must be base64"),
+        (b'{"inner":{"span":"P"}}', "inner.span is not valid here"),
         (b'{"inner":{},"role":"x"}', 'role must be "admin" or "viewer"'),
         (b'{"inner":null}', "inner must be an object, not null"),
     ],
 )
-def test_a_member_that_does_not_fit_is_named_with_what_it_may_be(body: bytes, words: str) -> None:
+def test_a_bad_member_is_named_with_its_valid_values(body: bytes, words: str) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.json.decode(body, type=Outer)
     assert misfit(caught.value, Outer, what="the body") == words

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import misspelt
-from ledger.event import FIELD_NAMES, parse_json, parse_msgpack, parse_ndjson
-from ledger.misspelt import KnownNames
+from ledger.event import FIELD_NAMES, misspelt_fields, parse_json, parse_msgpack, parse_ndjson
+from ledger.misspelt import KnownNames, Misspelling
 
 LIKE = [
     ("Actor", "actor"),
@@ -31,9 +31,13 @@ LIKE = [
 UNLIKE = ["actor_id", "user", "outcom_s_s", "type", "key", "", "Zoë", "a" * 10_000, "tcaor"]
 
 
+def judged(name: str) -> list[Misspelling]:
+    return [found for _, found in KnownNames(FIELD_NAMES).misspelt([(0, name)])]
+
+
 @pytest.mark.parametrize(("sent", "known"), LIKE)
 def test_case_separators_and_one_slip_are_seen(sent: str, known: str) -> None:
-    [found] = KnownNames(FIELD_NAMES).misspelt([sent])
+    [found] = judged(sent)
     assert (found.sent, found.known) == (sent, known)
     assert str(found).startswith(f'"{sent}" is no recognised field')
     assert str(found).endswith(f'did you mean "{known}"?')
@@ -41,7 +45,7 @@ def test_case_separators_and_one_slip_are_seen(sent: str, known: str) -> None:
 
 @pytest.mark.parametrize("sent", [*FIELD_NAMES, *UNLIKE])
 def test_other_names_are_left_alone(sent: str) -> None:
-    assert KnownNames(FIELD_NAMES).misspelt([sent]) == ()
+    assert judged(sent) == []
 
 
 @given(st.sampled_from(FIELD_NAMES), st.data())
@@ -59,7 +63,7 @@ def test_every_slip_is_seen(name: str, data: st.DataObject) -> None:
         )
     )
     if slip not in FIELD_NAMES:
-        assert len(KnownNames(FIELD_NAMES).misspelt([slip])) == 1
+        assert len(judged(slip)) == 1
 
 
 def test_an_answer_is_remembered_and_the_memory_is_bounded(
@@ -68,20 +72,36 @@ def test_an_answer_is_remembered_and_the_memory_is_bounded(
     monkeypatch.setattr(misspelt, "NAMES_MAX", 50)
     names = KnownNames(FIELD_NAMES)
     for number in range(500):
-        names.misspelt([f"field-{number}", f"actor{number}", "Actor"])
+        names.misspelt([(0, f"field-{number}"), (0, f"actor{number}"), (0, "Actor")])
         assert len(names.unremarkable) + len(names._misspelt) <= 50
     assert names.unremarkable.issuperset(FIELD_NAMES)
-    names.misspelt(["amount"])
+    names.misspelt([(0, "amount")])
     assert "amount" in names.unremarkable
     monkeypatch.setattr(misspelt, "_one_slip", None)  # nothing is compared again
-    assert names.misspelt(["amount"]) == ()
-    assert len(names.misspelt(["Actor"])) == 1
+    assert names.misspelt([(0, "amount")]) == []
+    assert len(names.misspelt([(0, "Actor")])) == 1
+
+
+def test_no_request_costs_more_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = KnownNames(FIELD_NAMES)
+    compared = []
+
+    def compare(one: str, _other: str) -> bool:
+        compared.append(one)
+        return False
+
+    monkeypatch.setattr(misspelt, "_one_slip", compare)
+    many = [(0, f"actor {number}") for number in range(misspelt.REQUEST_NAMES_MAX + 1)]
+    assert names.misspelt([*many, (1, "Actor")]) == []
+    assert len(set(compared)) == misspelt.JUDGED_MAX
+    event = [f"name {number}" for number in range(misspelt.EVENT_NAMES_MAX + 1)]
+    assert names.unfamiliar([*FIELD_NAMES, *event]) == tuple(event[:-1])
 
 
 def test_what_no_terminal_should_get_is_not_repeated() -> None:
-    [found] = KnownNames(FIELD_NAMES).misspelt(["acto\u202er"])
+    [found] = judged("acto\u202er")
     assert "\u202e" not in str(found)
-    [lone] = KnownNames(FIELD_NAMES).misspelt(["acto\ud800r"])
+    [lone] = judged("acto\ud800r")
     str(lone).encode()
 
 
@@ -95,5 +115,5 @@ def test_each_form_of_a_body_tells_them() -> None:
         batch, _ = parse_json(b"[" + body + b"]", **bounds)
         lines = parse_ndjson(json.dumps(one).encode(), **bounds)
         packed = parse_msgpack(msgspec.msgpack.encode([one]), **bounds)
-        for [parsed] in (single, batch, lines, packed):
-            assert [found.sent for found in parsed.misspelt] == ["Actor"]
+        for events in (single, batch, lines, packed):
+            assert [(at, found.sent) for at, found in misspelt_fields(events)] == [(0, "Actor")]

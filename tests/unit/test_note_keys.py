@@ -1,4 +1,4 @@
-"""Keys of notes as text: what Go and other readers of C2SP vkeys take, and nothing else."""
+"""The text form of note keys: exactly the vkeys that Go and other C2SP readers accept."""
 
 import base64
 import hashlib
@@ -60,11 +60,11 @@ def test_one_public_key_has_an_id_for_each_type_and_name() -> None:
     assert SIGNERS[0].verifier() != "a string"
 
 
-def test_a_private_key_is_told_from_a_verifier_key() -> None:
+def test_a_private_key_is_distinguished_from_a_verifier_key() -> None:
     with pytest.raises(NoteError, match="private key: keep it secret") as caught:
         parse_vkey(SKEY)
     assert SKEY.split("+")[-1] not in str(caught.value)
-    with pytest.raises(NoteError, match=r"begins with PRIVATE\+KEY\+"):
+    with pytest.raises(NoteError, match=r"must begin with PRIVATE\+KEY\+"):
         parse_skey(VKEY)
 
 
@@ -75,7 +75,9 @@ def encoded(kind: int, public: bytes) -> str:
 
 @pytest.mark.parametrize("kind", [0, 2, 3, 5, 7, 0xFA, 0xFF])
 def test_another_type_is_named_and_refused(kind: int) -> None:
-    with pytest.raises(NoteError, match=f"type 0x{kind:02x}; this version reads 0x01, 0x04, 0x06"):
+    with pytest.raises(
+        NoteError, match=f"type 0x{kind:02x}; this version supports 0x01, 0x04, 0x06"
+    ):
         parse_vkey(encoded(kind, PUBLIC))
     with pytest.raises(NoteError, match=f"type 0x{kind:02x}"):
         parse_skey("PRIVATE+KEY+" + encoded(kind, SEED))
@@ -111,7 +113,7 @@ def test_a_key_of_another_length_is_refused(kind: int, size: int, off: int) -> N
         f"{NAME}+00000000+AQ==",
     ],
 )
-def test_what_is_no_verifier_key(text: str) -> None:
+def test_malformed_verifier_keys_are_refused(text: str) -> None:
     with pytest.raises(NoteError):
         parse_vkey(text)
     with pytest.raises(NoteError):

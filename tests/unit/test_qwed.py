@@ -1,4 +1,4 @@
-"""QWED's rows one by one: both forms, every check, every change found."""
+"""Single QWED rows: both forms, every check, and every change found."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def verify(row: QwedRow, previous: QwedRow | None = None) -> QwedVerdict:
     timestamp=st.datetimes().map(datetime.isoformat),
     form=st.sampled_from(["current", "legacy"]),
 )
-def test_what_qwed_writes_is_valid_and_names_its_form(form: Any, **fields: Any) -> None:
+def test_rows_of_qwed_are_valid_and_name_their_form(form: Any, **fields: Any) -> None:
     verdict = verify(entry(form=form, **fields))
     assert verdict.valid
     assert (verdict.form, verdict.errors, verdict.warnings) == (form, (), ())
@@ -71,7 +71,7 @@ def test_every_changed_byte_is_found(
     assert verify(row, first).valid
     verdict = verify(_with_changed_byte(row, field, place, flip), first)
     if field == "result" and verdict.valid:
-        # White space, or 1E+16 for 1e+16: the hashed value stands, its text does not.
+        # White space, or 1E+16 for 1e+16: the hashed value is equal, its text is not.
         assert verdict.warnings
     else:
         assert not verdict.valid
@@ -88,7 +88,7 @@ def _with_changed_byte(row: QwedRow, field: str, place: int, flip: int) -> QwedR
     try:
         return changed(row, **{field: stored.decode()})
     except UnicodeDecodeError:
-        return changed(row, **{field: bytes(stored)})  # as a source gives it
+        return changed(row, **{field: bytes(stored)})  # as a source returns it
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_column_that_lost_or_gained_the_zone_still_verifies(hashed: str, store
     assert not verify(QwedRow.from_columns(other_hour)).hash_valid
 
 
-def test_what_is_not_json_is_refused_with_a_type_of_its_own() -> None:
+def test_a_value_that_is_not_json_is_refused_with_its_own_error() -> None:
     with pytest.raises(MalformedQwedRow, match="datetime"):
         canonical_json({"result": datetime.now(UTC)})
 
@@ -274,7 +274,7 @@ def test_a_broken_row_is_carried_on_as_it_is(stored: dict[str, Any], read_back: 
 
 
 @pytest.mark.parametrize("timestamp", [None, 5, "soon", "2026-05-08\n00:00:00"])
-def test_what_is_no_time_stays_out_of_the_leaf(timestamp: Any) -> None:
+def test_an_invalid_time_is_not_put_in_the_leaf(timestamp: Any) -> None:
     row = _as_stored(entry(), timestamp=timestamp)
     event = imported_event(1, row, verify(row))
     assert event["timestamp"] in (None, "2026-05-08T00:00:00Z")

@@ -17,7 +17,7 @@ VERDICTS: Final = {"verified": "VERIFIED", "refuted": "REFUTED", "incomplete": "
 
 
 def verified(given: dict[str, Any]) -> QwedReport:
-    """The report over the trail of a case."""
+    """The report on a case's trail."""
     end = TrailEnd(given.get("expect_count"), given.get("expect_head"))
     rows = map(QwedRow.from_columns, given["rows"])
     return verify_trail(rows, given["organization_id"], [given["secret"].encode()], end)

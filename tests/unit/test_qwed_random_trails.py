@@ -1,7 +1,7 @@
 """Random QWED trails of each form verify, and each of their one-byte changes is located.
 
-``QWED_TRAILS`` says how many trails of each form: 1000 in the large ring, which
-takes some minutes.
+``QWED_TRAILS`` is the number of trails of each form: 1000 for a long run of some
+minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests import qwed_random
 TRAILS: Final = int(os.environ.get("QWED_TRAILS", "4"))
 SECRET: Final = b"random-trails-value"
 UNCOVERED: Final = {"id"}
-"""Columns that no form hashes. An id is held by the order of the links."""
+"""Columns that no form hashes. The order of the links fixes the id."""
 
 
 def verified(rows: list[dict[str, Any]]) -> QwedReport:
@@ -50,14 +50,14 @@ def test_each_one_byte_change_is_located(
     form: str, record_property: Callable[[str, object], None]
 ) -> None:
     changes = sum(located_changes(random, rows, form) for random, rows in trails(form))
-    record_property("one_byte_changes", changes)  # for a report by --junitxml
+    record_property("one_byte_changes", changes)  # for the report of --junitxml
 
 
 def located_changes(random: Random, rows: list[dict[str, Any]], form: str) -> int:
-    """How many one-byte changes a trail has. Asserts that each is found in its row.
+    """Check that each one-byte change of a trail is found in its row; returns their number.
 
-    The verdicts on the rows before it do not depend on it, so its row is the first
-    that a report of the whole trail names.
+    The verdicts on earlier rows do not depend on a changed row, so it is the first
+    row that a report on the whole trail names.
     """
     changes, previous = 0, None
     for row in rows:
@@ -83,12 +83,12 @@ def _warned(report: QwedReport) -> list[int]:
 
 
 def difference(row: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
-    """The columns that differ, before and after."""
+    """The columns that differ, with their values before and after."""
     return {name: (row.get(name), new) for name, new in changed.items() if new != row.get(name)}
 
 
 def one_byte_changes(random: Random, row: dict[str, Any], form: str) -> Iterator[dict[str, Any]]:
-    """The row with each byte of each covered column changed, and each null set."""
+    """The row with each byte of each covered column changed, and with each null replaced."""
     covered = set(row) | set(qwed_random.NEWER)
     covered -= UNCOVERED | ({"raw_llm_output"} if form == "legacy" else set())
     for column in sorted(covered):
@@ -110,4 +110,4 @@ def other_values(random: Random, stored: Any) -> Iterator[Any]:
         try:
             yield raw.decode()
         except UnicodeDecodeError:
-            yield bytes(raw)  # as a source gives text that is not UTF-8
+            yield bytes(raw)  # as a source returns text that is not UTF-8

@@ -1,4 +1,4 @@
-"""QWED's trails as a whole, and the published cases of its audit log."""
+"""Whole QWED trails, and the published cases of QWED's audit log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.qwed_writer import SECRET, entry, trail
 from tests.support.cases import read_cases
 
 CASES: dict[str, Any] = {case["id"]: case for case in read_cases("audit_cases.jsonl")}
-# What happens when entries are written: tests/integration/test_qwed_appending_cases.py.
+# The cases about appending are in tests/integration/test_qwed_appending_cases.py.
 ABOUT_APPENDING = {"audit-0016", "audit-0026"}
 
 
@@ -268,7 +268,7 @@ def test_lists_are_bounded_and_counts_exact() -> None:
 
 
 def unsigned(row_id: int, **fields: Any) -> QwedRow:
-    """A row as the API of QWED 7 wrote it."""
+    """A row as written by the API of QWED 7."""
     return replace(
         entry(row_id=row_id, form="legacy", raw_llm_output=None),
         entry_hash=None,

@@ -45,7 +45,7 @@ def test_it_opens_only_with_its_key_org_and_ref() -> None:
     st.text(st.characters(codec="utf-8", exclude_characters="\x00")),
     st.text(st.characters(codec="utf-8")),
 )
-def test_associated_data_tells_org_and_ref_apart(org: str, ref: str) -> None:
+def test_associated_data_distinguishes_org_and_ref(org: str, ref: str) -> None:
     aad = sealing.payload_aad(org, ref)
     head, org_bytes, ref_bytes = aad.split(b"\x00", 2)
     assert (head, org_bytes, ref_bytes) == (b"quire/v1/payload", org.encode(), ref.encode())
@@ -58,7 +58,7 @@ def test_every_changed_bit_of_a_sealed_payload_is_refused() -> None:
 
 
 def test_a_payload_key_opens_nothing_changed_but_the_salt_it_replaces() -> None:
-    # Whoever has the payload's own key needs no salt; the leaf's digest covers it.
+    # A holder of the payload's own key needs no salt; the leaf's digest covers the payload.
     own = sealing.payload_key(KEY, SALT)
     salt_bits = range(8, 8 * (1 + sealing.SALT_BYTES))
     for bit, changed in enumerate(flips(SEALED)):
@@ -78,8 +78,8 @@ def test_truncated_or_longer_bytes_are_refused() -> None:
 
 
 def test_the_commitment_protects_a_payload_that_opens_under_two_keys() -> None:
-    # What a dishonest server would do: bytes whose ciphertext opens under one key
-    # while the commitment is to another. Neither key opens them.
+    # A dishonest server could make bytes whose ciphertext opens under one key while the
+    # commitment is to another key. Neither key opens them.
     own = sealing.payload_key(OTHER, SALT)
     forged = SEALED[: sealing.HEADER_BYTES] + AESGCM(own).encrypt(bytes(12), b"lie", AAD)
     with pytest.raises(SealingError, match="another key"):

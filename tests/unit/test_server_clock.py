@@ -1,4 +1,4 @@
-"""The clock of a server process: what it remembers over a restart, and what it lets be done."""
+"""The clock of a server process: its memory across restarts, and when it lets entries be written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clocks:
 
 
 class Answers:
-    """A database whose clock is off by so much."""
+    """A database whose clock is off by a settable time."""
 
     def __init__(self, clocks: Clocks, off_us: int = 0) -> None:
         self.clocks = clocks
@@ -92,7 +92,9 @@ def test_only_one_process_keeps_the_note_and_a_wrong_time_is_never_noted(
     assert NoteFile(settings.data_dir).read() == noted
 
 
-def test_what_the_keeper_believes_the_others_believe(settings: Settings, clocks: Clocks) -> None:
+def test_the_other_processes_believe_what_the_keeper_believes(
+    settings: Settings, clocks: Clocks
+) -> None:
     keeper = made(settings, clocks)
     keeper.poll()
     other = made(settings, clocks, reports=False)
@@ -101,7 +103,7 @@ def test_what_the_keeper_believes_the_others_believe(settings: Settings, clocks:
         clocks.steady_us += SECOND_US
         keeper.poll()
     assert not wrong(keeper)
-    started = made(settings, clocks, reports=False)  # in the middle of it
+    started = made(settings, clocks, reports=False)  # in the middle of the leap
     assert not wrong(started)
     assert not wrong(other)
 
@@ -129,14 +131,14 @@ def test_after_another_boot_time_may_have_passed_but_not_gone_back(
         assert wrong(clock) is is_wrong
 
 
-def test_a_folder_that_takes_no_file_is_no_obstacle(clocks: Clocks, data_dir: Path) -> None:
+def test_an_unwritable_folder_is_no_obstacle(clocks: Clocks, data_dir: Path) -> None:
     clock = made(Settings(data_dir=data_dir / "missing"), clocks)
     assert not wrong(clock)
     clocks.off_us = DAY_US
     assert wrong(clock)
 
 
-def test_for_a_day_after_a_leap_nothing_is_done_for_good(
+def test_for_a_day_after_a_leap_nothing_irreversible_is_done(
     settings: Settings, clocks: Clocks
 ) -> None:
     clock = made(settings, clocks)
@@ -144,11 +146,11 @@ def test_for_a_day_after_a_leap_nothing_is_done_for_good(
     clocks.off_us = DAY_US
     passing(clock, clocks, 5)
     clocks.off_us = 0
-    clock.settled()  # it came back, so nothing was believed
+    clock.settled()  # the clock came back, so the difference was not believed
     clocks.off_us = DAY_US
     passing(clock, clocks, 25)
     clock.moment()
-    for one in (clock, made(settings, clocks, reports=False)):  # a restart forgets nothing
+    for one in (clock, made(settings, clocks, reports=False)):  # a restart loses nothing
         with pytest.raises(ClockUnsteady, match="less than a day ago"):
             one.settled()
     clocks.steady_us += SETTLED_US
@@ -169,5 +171,5 @@ async def test_a_difference_to_the_database_is_believed_once(
     await again.tick(database)
     assert not wrong(again)
     moved = made(settings, clocks, reports=False)
-    await moved.tick(Answers(clocks))  # to a database whose clock is right
+    await moved.tick(Answers(clocks))  # a database whose clock is right
     assert not wrong(moved)

@@ -1,4 +1,4 @@
-"""Any text in any setting: it is taken, or the message says what is valid; and service links."""
+"""Any text in any setting is accepted, or the message says which values are valid; service links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.settings.section import settings_of
 
 VARIABLES = [row.name for row in documented()]
 INTERNAL = ("Expected", "`", "regex", "$", "[0-9", "msgspec", "<class", "NoneType", "\\A", "Enum")
-# What an environment can hold: anything but NUL, other bytes than UTF-8 as surrogates.
+# Values an environment can have: no NUL; bytes that are not UTF-8 are surrogates.
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\udc80\udcff"),
     min_size=1,
@@ -45,7 +45,7 @@ AWKWARD = st.sampled_from(
 
 
 @given(st.sampled_from(VARIABLES), TEXT | AWKWARD)
-def test_any_text_is_taken_or_explained(variable: str, text: str) -> None:
+def test_any_text_is_accepted_or_explained(variable: str, text: str) -> None:
     try:
         Settings.from_env({variable: text})
     except SettingsError as error:
@@ -83,21 +83,21 @@ def test_any_text_is_taken_or_explained(variable: str, text: str) -> None:
         ("QUIRE_CHECKPOINTS", "\udcff", "not UTF-8 text"),
     ],
 )
-def test_what_is_said_of_a_value(variable: str, value: str, said: str) -> None:
+def test_the_explanation_of_a_bad_value(variable: str, value: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({variable: value})
     assert str(caught.value).startswith(f"{variable} (")
     assert said in str(caught.value)
 
 
-def test_every_form_has_words() -> None:
+def test_every_form_is_described() -> None:
     for setting in settings_of(SECTIONS).values():
         if "pattern" in repr(setting.type) and "Path" not in repr(setting.type):
             assert setting.form, setting.name
 
 
 @pytest.mark.parametrize("level", ["INFO", "Info", "info", "iNfO"])
-def test_words_are_taken_in_any_case(level: str) -> None:
+def test_words_are_accepted_in_any_case(level: str) -> None:
     settings = Settings.from_env({"QUIRE_LOG_LEVEL": level, "QUIRE_LOG_FORMAT": "JSON"})
     assert (settings.log_level, settings.log_format) == ("info", "json")
 
@@ -112,7 +112,7 @@ def test_words_are_taken_in_any_case(level: str) -> None:
         "postgresql:///d",
     ],
 )
-def test_urls_of_a_database_that_are_taken(url: str) -> None:
+def test_accepted_urls_of_a_database(url: str) -> None:
     assert Settings.from_env({"QUIRE_DATABASE_URL": url}).database_url == url
 
 
@@ -158,7 +158,7 @@ def test_service_links_change_nothing(
     assert ("QUIRE_PORT is a service link" in caplog.text) is ("QUIRE_PORT" in links)
 
 
-def test_a_setting_that_is_given_properly_counts_beside_links() -> None:
+def test_a_proper_setting_counts_beside_service_links() -> None:
     assert Settings.from_env({**KUBERNETES, "QUIRE_PORT": "9000"}).port == 9000
     assert Settings.from_env(KUBERNETES, {"port": 9001}).port == 9001
     url = "postgresql://u@10.43.0.6:5432/d"
@@ -183,7 +183,7 @@ def test_a_setting_that_is_given_properly_counts_beside_links() -> None:
         ("QUIREDB_PORT_X", "y"),
     ],
 )
-def test_a_name_that_is_no_link_is_refused(name: str, value: str) -> None:
+def test_a_name_that_is_not_a_service_link_is_refused(name: str, value: str) -> None:
     if not name.startswith("QUIRE_"):
         assert Settings.from_env({name: value}) == Settings()
         return

@@ -1,4 +1,4 @@
-"""Settings: defaults, bounds, unknown names, and nothing secret on show."""
+"""Settings: defaults, bounds, unknown names, and no secret in any output."""
 
 import logging
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_values_are_converted() -> None:
     assert settings.master_key_path == Path("/srv/q/master.key")
 
 
-def test_an_option_wins_over_the_environment_unless_it_is_none() -> None:
+def test_an_option_overrides_the_environment_unless_it_is_none() -> None:
     settings = Settings.from_env(
         {"QUIRE_PORT": "9000", "QUIRE_HOST": "::1"}, {"port": 9001, "host": None}
     )

@@ -1,4 +1,4 @@
-"""Submissions to witnesses: read and written as C2SP tlog-witness says."""
+"""Submissions to witnesses, read and written in the form of C2SP tlog-witness."""
 
 import contextlib
 
@@ -45,7 +45,7 @@ def test_the_specifications_example() -> None:
     st.lists(st.binary(min_size=32, max_size=32), max_size=PROOF_HASHES_MAX),
     st.binary(max_size=200),
 )
-def test_what_is_written_is_read(old_size: int, proof: list[bytes], note: bytes) -> None:
+def test_a_written_submission_is_read_back(old_size: int, proof: list[bytes], note: bytes) -> None:
     submission = Submission(old_size, tuple(proof), note)
     assert parse_submission(submission.body()) == submission
 

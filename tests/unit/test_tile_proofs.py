@@ -1,4 +1,4 @@
-"""Proofs made from tiles are those made from all leaves, and need only the tiles they name."""
+"""Proofs made from tiles equal those made from all leaves, and need only the tiles they name."""
 
 import pytest
 from hypothesis import given
@@ -97,7 +97,7 @@ def test_edge_from_tiles(size: int) -> None:
     assert (edge.size, edge.nodes) == (size, grown.nodes)
 
 
-def test_what_no_tree_has_is_refused() -> None:
+def test_proofs_that_no_tree_has_are_refused() -> None:
     assert edge_from_tiles(0, {}).size == 0
     with pytest.raises(MerkleError):
         tiles_for_inclusion(5, 5)
@@ -125,7 +125,7 @@ def test_a_static_log_proves_from_its_files(size: int) -> None:
 
 
 def test_a_static_log_that_has_grown_is_read_as_it_was() -> None:
-    """Partial files may go once the full ones are there (C2SP tlog-tiles, "Partial Tiles")."""
+    """A log may remove partial files once the full ones exist (C2SP tlog-tiles, "Partial Tiles")."""
     files = grown_files(ENTRIES[:512], 300)
     assert "tile/0/001.p/44" not in files
     log = StaticLog(files.get, 300)

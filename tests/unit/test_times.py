@@ -1,4 +1,4 @@
-"""Times as callers write them: one parser, exact at every rim."""
+"""The one parser of callers' times is exact at every bound."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_bound_is_the_first_microsecond_not_before_the_time(text: str, expecte
     "٢٠٢٦-٠١-٣١T١٢:٠٠:٠٠Z", "2026-01-31T12:00:00.٥Z", "２０２６-01-31", "2026\u201001\u201031", "2026-01-31T12:00:00\u00a0Z",
     "2026-01-31T12:00:00UTC", "2026-01-31Z", "2026-01-31T", "2026-01-31T12Z", "2026-01-31T12:00:00Z\x00",
 ])  # fmt: skip
-def test_other_text_is_no_time(text: str) -> None:
+def test_other_text_is_not_a_time(text: str) -> None:
     assert not is_time(text)
     with pytest.raises(InvalidTime, match="RFC 3339"):
         bound(text)
@@ -68,7 +68,7 @@ def test_other_text_is_no_time(text: str) -> None:
     "text", ["9999-12-31T23:59:59-00:01", "9999-12-31T12:00:00-23:59", "0001-01-01T00:00:00+00:01"]
 )
 def test_a_year_beyond_the_calendar_is_out_of_range(text: str) -> None:
-    assert is_time(text)  # an event may say so: its text is kept, never compared
+    assert is_time(text)  # an event may have this time: its text is kept, never compared
     with pytest.raises(InvalidTime, match="out of range"):
         bound(text)
 
@@ -79,7 +79,7 @@ def test_a_year_beyond_the_calendar_is_out_of_range(text: str) -> None:
     offset=st.integers(-1439, 1439),
     before=st.integers(-3, 3),
 )
-def test_every_microsecond_is_on_the_side_of_a_bound_that_the_time_says(
+def test_every_microsecond_is_on_the_right_side_of_a_bound(
     moment: datetime, digits: str, offset: int, before: int
 ) -> None:
     local = moment.replace(microsecond=0)

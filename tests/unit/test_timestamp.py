@@ -1,4 +1,4 @@
-"""Timestamps: what OpenSSL's authority grants verifies, and nothing else does."""
+"""Timestamps granted by OpenSSL's authority verify; all other tokens are refused."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def token(shared_authority: TimestampAuthority) -> bytes:
     return granted(shared_authority.reply(query(MESSAGE, NONCE)))
 
 
-def test_a_verifier_that_meets_no_token_does_not_load_what_reads_them() -> None:
+def test_a_verifier_without_tokens_does_not_load_their_parser() -> None:
     program = (
         "import sys, ledger.timestamp\n"
         "sys.exit(str([name for name in ('rfc3161_client', 'cryptography') if name in sys.modules]))"
@@ -37,7 +37,7 @@ def test_a_verifier_that_meets_no_token_does_not_load_what_reads_them() -> None:
     assert done.stderr.strip() == b"[]"
 
 
-def test_a_token_says_when_by_whom_and_under_which_policy(
+def test_a_token_states_time_authority_and_policy(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
     said = verify(token, MESSAGE, shared_authority.ca_pem, policy=POLICY, nonce=NONCE)
@@ -79,7 +79,7 @@ def test_the_policy_asked_for_is_granted(shared_authority: TimestampAuthority) -
         verify(token, MESSAGE, shared_authority.ca_pem, policy=POLICY)
 
 
-def test_a_refusal_carries_the_authoritys_words(shared_authority: TimestampAuthority) -> None:
+def test_a_refusal_contains_the_authoritys_text(shared_authority: TimestampAuthority) -> None:
     response = shared_authority.reply(query(MESSAGE, NONCE, "1.2.3.4.5"))
     with pytest.raises(TimestampError, match=r"rejected.*QUIRE_TSA_POLICY.*policy"):
         granted(response)
@@ -118,14 +118,14 @@ def test_a_certificate_for_another_purpose(
 def test_a_signature_that_does_not_name_its_certificate(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
-    with pytest.raises(TimestampError, match="which certificate"):
+    with pytest.raises(TimestampError, match="the certificate it was signed with"):
         verify(shared_authority.forge(token, "tsa"), MESSAGE, shared_authority.ca_pem)
 
 
 def test_another_certificate_for_the_same_key(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
-    """Same names, serial and key, but longer valid: the signature does not cover it."""
+    """A certificate with the same names, serial and key but longer validity: not the signed one."""
     other = token.replace(shared_authority.tsa.der(), shared_authority.reissued().der())
     assert other != token
     with pytest.raises(TimestampError, match="another certificate"):
@@ -162,7 +162,7 @@ def test_too_large(shared_authority: TimestampAuthority) -> None:
 def test_every_bit_of_a_token_counts_or_is_covered_elsewhere(
     shared_authority: TimestampAuthority, token: bytes
 ) -> None:
-    """A flipped bit is refused, or changes nothing of what the token says."""
+    """A flipped bit is refused, or changes no statement of the token."""
     genuine = verify(token, MESSAGE, shared_authority.ca_pem, nonce=NONCE)
     for position in range(len(token)):
         changed = bytearray(token)
@@ -206,7 +206,7 @@ def test_a_token_with_bytes_replaced(
 
 
 def test_no_bit_of_a_token_can_change(shared_authority: TimestampAuthority, token: bytes) -> None:
-    """Nor those of the versions and of the algorithm's name, which no signature covers."""
+    """Also not the bits of the versions and of the algorithm's name, which no signature covers."""
     taken = []
     for bit in range(8 * len(token)):
         changed = bytearray(token)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger.errors import ProofError
 from ledger.proof import MAX_PROOF_BYTES, TlogProof, parse_proof
 
-# The example of the standard, its cut signatures put in full length.
+# The standard's example, with its shortened signatures replaced by full ones.
 EXAMPLE = b"""c2sp.org/tlog-proof@v1
 extra YWdlLXYxLjIuMS1kYXJ3aW4tYXJtNjQudGFyLmd6
 index 73894
@@ -48,7 +48,7 @@ def test_the_example_of_the_standard() -> None:
         st.none() | st.binary(min_size=1, max_size=100),
     )
 )
-def test_what_is_written_is_read(proof: TlogProof) -> None:
+def test_a_written_proof_is_read_back(proof: TlogProof) -> None:
     assert parse_proof(proof.format()) == proof
 
 
@@ -59,23 +59,23 @@ HEADER = b"c2sp.org/tlog-proof@v1\n"
     ("data", "reason"),
     [
         (b"", "no empty line"),
-        (EXAMPLE.replace(b"@v1", b"@v2"), "begins with the line"),
-        (b" " + EXAMPLE, "begins with the line"),
+        (EXAMPLE.replace(b"@v1", b"@v2"), "begin with the line"),
+        (b" " + EXAMPLE, "begin with the line"),
         (EXAMPLE.replace(b"\n", b"\r\n"), "no empty line"),
-        (EXAMPLE.replace(b"index", b"Index"), "says the index"),
-        (EXAMPLE.replace(b"73894", b"073894"), "says the index"),
-        (EXAMPLE.replace(b"73894", b"-1"), "says the index"),
-        (EXAMPLE.replace(b"73894", b"73894 "), "says the index"),
-        (EXAMPLE.replace(b"73894", "٧".encode()), "says the index"),
-        (EXAMPLE.replace(b"73894", b"9" * 20), "no log has an entry"),
-        (EXAMPLE.replace(b"73894", b"9" * 5000), "says the index"),
+        (EXAMPLE.replace(b"index", b"Index"), 'no line "index"'),
+        (EXAMPLE.replace(b"73894", b"073894"), 'no line "index"'),
+        (EXAMPLE.replace(b"73894", b"-1"), 'no line "index"'),
+        (EXAMPLE.replace(b"73894", b"73894 "), 'no line "index"'),
+        (EXAMPLE.replace(b"73894", "٧".encode()), 'no line "index"'),
+        (EXAMPLE.replace(b"73894", b"9" * 20), "beyond the largest log"),
+        (EXAMPLE.replace(b"73894", b"9" * 5000), 'no line "index"'),
         (EXAMPLE.replace(b"extra YWdl", b"extra @@@@"), "extra data is not base64"),
-        (HEADER + b"extra \nindex 0\n\nx\n", "leave it out"),
-        (HEADER + b"extra YQ==\nextra YQ==\nindex 0\n\nx\n", "says the index"),
+        (HEADER + b"extra \nindex 0\n\nx\n", "leave the line out"),
+        (HEADER + b"extra YQ==\nextra YQ==\nindex 0\n\nx\n", 'no line "index"'),
         (HEADER + b"index 0\nextra YQ==\n\nx\n", "hash 0 is not base64"),
-        (HEADER + b"\nx\n", "says the index"),
+        (HEADER + b"\nx\n", 'no line "index"'),
         (HEADER + b"index 0\nYQ==\n\nx\n", "hash 0 has 1 bytes"),
-        (HEADER + b"index 0\n" + HASH[:-2] + b"B=\n\nx\n", "stray bits"),
+        (HEADER + b"index 0\n" + HASH[:-2] + b"B=\n\nx\n", "unused bits"),
         (HEADER + b"index 0\n" + HASH + b" \n\nx\n", "hash 0 is not base64"),
         (HEADER + b"index 0\n" + (HASH + b"\n") * 65 + b"\nx\n", "at most 64 hashes"),
         (HEADER + b"index 0\n" + HASH + b"\n", "no empty line"),
@@ -102,7 +102,7 @@ def test_any_other_file_is_refused(data: bytes, reason: str) -> None:
         TlogProof(0, (), b"\n" * MAX_PROOF_BYTES),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(proof: TlogProof) -> None:
+def test_an_unreadable_proof_is_not_written(proof: TlogProof) -> None:
     with pytest.raises(ProofError):
         proof.format()
 

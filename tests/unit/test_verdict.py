@@ -1,4 +1,4 @@
-"""The rule by which checks become a verdict."""
+"""The rule that combines checks into a verdict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_fault_refutes_whatever_the_checks_say(
     assert combine(checks, asked, fault_count=faults) is Verdict.REFUTED
 
 
-def test_a_check_that_is_not_there_was_not_made() -> None:
+def test_a_missing_check_was_not_made() -> None:
     assert unchecked({"hashes": True, "tree": NOT_CHECKED}, ("hashes", "tree", "head")) == (
         "tree",
         "head",

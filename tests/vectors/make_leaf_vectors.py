@@ -137,7 +137,7 @@ def _draft(case: Case, fields: EventFields, event: bytes) -> Draft:
 
 
 def vector(case: Case) -> dict[str, Any]:
-    """One vector as it stands in its file."""
+    """One vector in the form of its file."""
     is_json = is_json_payload(case.body)
     (event,) = (
         parse_json(case.body, **LIMITS)[0]

@@ -1,4 +1,4 @@
-"""A database that a module's tests tamper with one after another."""
+"""Fixtures: a module's database for tampering, with a plain and a signed trail."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.verification.signed import SignedInclusion
 
 @pytest.fixture
 async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
-    """A superuser at the module's database, with the trail laid anew."""
+    """A superuser's connection to the module's database, with the trail written again."""
     superuser = await Superuser.of(database_of_module)
     await superuser.lay()
     yield superuser
@@ -21,7 +21,7 @@ async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
 
 @pytest.fixture
 async def signed(superuser: Superuser, tmp_path: Path) -> SignedInclusion:
-    """The module's trail, signed and anchored anew."""
+    """The module's trail, signed and anchored again."""
     signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
     await signed.sign()
     return signed

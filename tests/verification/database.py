@@ -1,4 +1,4 @@
-"""A trail in a real database, and the superuser who tampers with it, triggers disabled."""
+"""A trail in a real database, and a superuser without triggers who tampers with it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.trails import ORG, ORG_ID, RING, trail
 
 COUNT = 3_500
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
-"""Two processes cut it into segments that begin at 0, 1024, 2048 and 3072."""
+"""Two processes verify it in segments that begin at 0, 1024, 2048 and 3072."""
 PLACES = (0, 500, 1_023, 1_024, 2_049, COUNT - 1)
 TREES = (
     "trees, tile_parts, checkpoints, anchor_leaves, anchor_tokens, anchor_cosignatures, log_keys"
@@ -24,7 +24,7 @@ COLUMNS = ENTRY_COLUMNS.split(", ")
 
 
 class Superuser:
-    """One connection for which the trail's triggers do not fire."""
+    """A connection for which the trail's triggers do not fire."""
 
     def __init__(self, connection: Any, database: Database) -> None:
         self.connection = connection
@@ -37,7 +37,7 @@ class Superuser:
         return cls(connection, database)
 
     async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
-        """Make the org's trail exactly these rows and this head."""
+        """Replace the org's trail by these rows and this head."""
         await self.connection.execute(f"TRUNCATE entries, heads, {TREES}")
         await self.connection.execute(
             "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) "
@@ -46,7 +46,7 @@ class Superuser:
         await self.put_rows(rows, head)
 
     async def put_rows(self, rows: Sequence[StoredEntry], head: ChainHead | None) -> None:
-        """Write these rows and this head into an empty trail."""
+        """Write rows and a head into an empty trail."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
         await self.connection.copy_records_to_table("entries", records=rows, columns=COLUMNS)
@@ -59,7 +59,7 @@ class Superuser:
             )
 
     async def put(self, seq: int, column: str, value: Any) -> None:
-        """Alter one column of one row."""
+        """Set one column of one row."""
         status = await self.connection.execute(
             f"UPDATE entries SET {column} = $3 WHERE org_id = $1 AND seq = $2", ORG_ID, seq, value
         )
@@ -69,7 +69,7 @@ class Superuser:
         await self.connection.execute(statement)
 
     async def verify(self, ring: SigningKeyring = RING, **how: Any) -> Result:
-        """The verdict, by two processes, as the server role."""
+        """Verify as the server role, with two processes."""
         seqs = {name: how.pop(name, None) for name in ("from_seq", "to_seq")}
         return await verify_trail(
             self.database.server_url, TrailRange(ORG_ID, ORG, **seqs), ring, processes=2, **how

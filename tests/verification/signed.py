@@ -1,4 +1,4 @@
-"""A trail with its signed tree, anchored, as the real checkpointer leaves it; and its tampering."""
+"""A trail signed and anchored by the real checkpointer, for tampering."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEP = 700
 SIZES = (700, 1_400, 2_100, 2_800, 3_500)
 TRUST = TrailTrust.of(KEYS.public(), ORG)
 FAR = SigningLimits(1e12, 1e12, 1e12)
-"""Limits that no entry has waited for: all are young."""
+"""Limits that no entry has reached: all entries count as young."""
 
 
 class SignedInclusion:
@@ -35,7 +35,7 @@ class SignedInclusion:
         self.memory = memory
 
     async def sign(self, rounds: int = len(SIZES)) -> None:
-        """Let the checkpointer sign so many times, and anchor each time."""
+        """Run the checkpointer for so many rounds, and anchor after each."""
         url, pace = self.superuser.database.server_url, RoundLimits(entries_per_org=STEP, retry_s=0)
         async with checkpointer(url, self.memory, KEYS, pace=pace) as signer:
             for _ in range(rounds):
@@ -44,7 +44,7 @@ class SignedInclusion:
                 await signer.anchor()
 
     def trust(self) -> TrailTrust:
-        """The keys, and what the signer's memory says."""
+        """The log's keys, with the sizes of the signer's memory."""
         memory = SignerMemory(self.memory)
         try:
             trail, anchors = memory.get(ORG_ID), memory.get(ANCHOR_LOG)
@@ -58,7 +58,7 @@ class SignedInclusion:
         )
 
     async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
-        """Other entries under the same signed tree."""
+        """Replace the entries under the unchanged signed tree."""
         await self.superuser.connection.execute("TRUNCATE entries, heads")
         await self.superuser.put_rows(rows, head)
 
@@ -66,15 +66,15 @@ class SignedInclusion:
         return await self.superuser.connection.fetch(query, *values)
 
     async def verify(self, trust: TrailTrust | None = TRUST, **how: Any) -> Result:
-        """The verdict; by default with the keys alone, without the signer's memory."""
+        """Verify, by default with only the keys, without the signer's memory."""
         return await self.superuser.verify(trust=trust, **how)
 
 
 def kinds(result: Result) -> set[str]:
-    """Every kind of fault that is named."""
+    """The kinds of the named faults."""
     return {fault.kind for fault in result.errors}
 
 
 def faults(result: Result) -> list[tuple[int, str]]:
-    """Where which fault was found."""
+    """The named faults, as seq and kind."""
     return [(fault.seq, fault.kind) for fault in result.errors]

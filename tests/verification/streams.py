@@ -1,4 +1,4 @@
-"""Trails as binary COPY streams, and their verdict by the pure part of verification."""
+"""Trails as binary COPY streams, judged by the pure part of verification."""
 
 from collections.abc import Sequence
 from struct import pack
@@ -57,7 +57,7 @@ def scan(
 def judge(
     rows: list[StoredEntry], head: ChainHead | None, *, size: int = 4, ring: SigningKeyring = RING
 ) -> Result:
-    """The verdict on a whole trail, in segments of ``size``."""
+    """Verify a whole trail in segments of ``size``."""
     newest = max(rows, key=lambda row: row.seq) if rows else None
     head_row = None if head is None else HeadRow(*head)
     ending = find_ending(
@@ -76,7 +76,7 @@ def judge(
 
 
 def blame(result: Result) -> dict[int, set[str]]:
-    """The kinds of fault by seq."""
+    """The kinds of fault at each seq."""
     found: dict[int, set[str]] = {}
     for fault in result.errors:
         found.setdefault(fault.seq, set()).add(fault.kind)

@@ -1,4 +1,4 @@
-"""The anchor log under verification: forked, cut, edited, forged; and what others said of it."""
+"""Verification of a forked, cut, edited or forged anchor log, and of its attestations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anchor_of(size: int, root: bytes, signers: tuple[Signer, ...]) -> bytes:
 
 
 async def replace(signed: SignedInclusion, size: int, note: bytes, root: bytes) -> None:
-    """Put another anchor in the place of the one of this size."""
+    """Replace the anchor of this size."""
     status = await signed.superuser.connection.execute(
         "UPDATE checkpoints SET note = $2, root = $3 WHERE org_id = 0 AND size = $1",
         size,
@@ -44,7 +44,7 @@ async def leaves(signed: SignedInclusion) -> list[bytes]:
 
 
 async def test_a_forked_system_log(signed: SignedInclusion) -> None:
-    """An anchor signed with the right keys over a tree that is not the one stored."""
+    """An anchor is signed with the right keys over another tree than the stored one."""
     other = merkle.root([merkle.leaf_hash(b"x" * 32)] * 3)
     await replace(signed, 3, anchor_of(3, other, KEYS.anchor_signers()), other)
     result = await signed.verify()
@@ -87,7 +87,7 @@ async def test_leaves_that_were_removed(signed: SignedInclusion) -> None:
 async def test_removed_leaves_are_missed_from_ranges_of_young_entries(
     signed: SignedInclusion,
 ) -> None:
-    """A checkpoint without a leaf may wait for its anchor, but not where leaves are missing."""
+    """A checkpoint without an anchor leaf may wait for its anchor, unless leaves are missing."""
     await signed.execute("DELETE FROM anchor_leaves WHERE idx = 4")
     for table in ("checkpoints", "trees", "tile_parts", "anchor_leaves"):
         result = await signed.verify(from_seq=100, to_seq=3_400, limits=FAR)
@@ -204,7 +204,7 @@ async def test_cosignatures(signed: SignedInclusion) -> None:
     await add_cosignature(signed, 3, await line_over(signed, 3, OTHER))
     assert (await signed.verify(watched)).checks.witnesses == "not_checked"
     await add_cosignature(signed, 3, await line_over(signed, 3))
-    old = await signed.verify(watched)  # the entries after the cosigned ones wait for long
+    old = await signed.verify(watched)  # the entries after the cosigned ones have waited for long
     assert (old.verdict, old.checks.witnesses) == ("incomplete", "not_checked")
     assert "2100" in old.reasons["witnesses"]
     part = await signed.verify(watched, from_seq=1_500, to_seq=2_099)

@@ -1,4 +1,4 @@
-"""docs/verification.md names every kind of fault and the checks it fails, and no other."""
+"""docs/verification.md names exactly the kinds of fault, each with the checks that it fails."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A checkpoint of size 0 under verification: it covers no entry, so no check holds by it."""
+"""Verification with a checkpoint of size 0: it covers no entry, so no check holds because of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.verification.signed import FAR, KEYS, SignedInclusion, kinds
 
 
 @pytest.fixture
-async def empty(superuser: Superuser, signed: SignedInclusion) -> SignedInclusion:
-    """A trail without entries, signed."""
+async def empty_trail(superuser: Superuser, signed: SignedInclusion) -> SignedInclusion:
+    """A signed trail without entries."""
     await superuser.lay([], EMPTY_HEAD)
     await signed.execute("TRUNCATE checkpoints, trees, tile_parts, anchor_leaves")
     signed.memory.unlink()
@@ -26,35 +26,37 @@ async def empty(superuser: Superuser, signed: SignedInclusion) -> SignedInclusio
     return signed
 
 
-async def test_a_trail_without_entries_stays_incomplete(empty: SignedInclusion) -> None:
-    for trust in (empty.trust(), None):
-        result = await empty.verify(trust)
+async def test_a_trail_without_entries_stays_incomplete(empty_trail: SignedInclusion) -> None:
+    for trust in (empty_trail.trust(), None):
+        result = await empty_trail.verify(trust)
         assert (result.verdict, result.errors) == ("incomplete", [])
         held = {name for name in CHECKS if getattr(result.checks, name) != "not_checked"}
         assert held <= {"seq", "head"}, held
 
 
-async def test_entries_that_only_it_precedes_are_not_signed(empty: SignedInclusion) -> None:
-    await empty.lay(ROWS, HEAD)
-    result = await empty.verify(empty.trust(), limits=FAR)
+async def test_entries_after_only_size_0_are_not_signed(empty_trail: SignedInclusion) -> None:
+    await empty_trail.lay(ROWS, HEAD)
+    result = await empty_trail.verify(empty_trail.trust(), limits=FAR)
     assert result.errors == []
     assert result.unsigned_entries == COUNT
     for name in ("tree", "checkpoints", "classical_signature", "anchors"):
         assert getattr(result.checks, name) == "not_checked"
 
 
-async def test_a_forged_one_is_named(empty: SignedInclusion) -> None:
+async def test_a_forged_checkpoint_of_size_0_is_named(empty_trail: SignedInclusion) -> None:
     text = TreeHead(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
     forged = sign_note(text, log_keys(2).org_signers(ORG))
-    await empty.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
-    result = await empty.verify(empty.trust())
+    await empty_trail.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
+    result = await empty_trail.verify(empty_trail.trust())
     assert result.verdict == "refuted"
     assert kinds(result)
 
 
-async def test_a_trail_that_went_on_is_verified_with_it(empty: SignedInclusion) -> None:
-    await empty.lay(ROWS, HEAD)
-    await empty.sign()
-    result = await empty.verify(empty.trust())
+async def test_a_grown_trail_is_verified_with_its_checkpoint_of_size_0(
+    empty_trail: SignedInclusion,
+) -> None:
+    await empty_trail.lay(ROWS, HEAD)
+    await empty_trail.sign()
+    result = await empty_trail.verify(empty_trail.trust())
     assert (result.valid, result.errors) == (True, [])
-    assert 0 in await checkpoints_of(empty.superuser.database, ORG_ID)
+    assert 0 in await checkpoints_of(empty_trail.superuser.database, ORG_ID)

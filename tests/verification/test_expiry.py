@@ -1,4 +1,4 @@
-"""Finished verification jobs expire; those that wait, run or ended lately stay."""
+"""Finished verification jobs expire; waiting, running and recently finished ones stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSERT INTO verifications (id, org_id, state, owner, heartbeat_at, finished_at)
 VALUES ($1, $2, $3, 'gone', $4::timestamptz, $5::timestamptz)"""
 
 
-async def test_what_ended_long_ago_is_deleted(superuser: Superuser) -> None:
+async def test_jobs_finished_long_ago_are_deleted(superuser: Superuser) -> None:
     now = datetime.now(UTC)
     old, young = now - timedelta(days=DAYS, hours=1), now - timedelta(days=DAYS, hours=-1)
     jobs: list[tuple[str, str, datetime, datetime | None]]
@@ -40,7 +40,7 @@ async def test_what_ended_long_ago_is_deleted(superuser: Superuser) -> None:
 
 
 def test_the_server_deletes_them_by_its_setting(start_servers: StartServer) -> None:
-    """The upkeep does it, when a server starts and every hour, with the days of the setting."""
+    """The upkeep deletes them at a server's start and every hour, after the setting's days."""
     server = start_servers()
     server.org, server.admin_key = server.create_org()
     path = f"/v1/orgs/{server.org}/verifications"

@@ -1,4 +1,4 @@
-"""Whether one entry is in the signed tree."""
+"""The check that one entry is in the signed tree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_every_entry_is_included(server: Database, seq: int) -> None:
     assert (await check_inclusion(server, ROWS[seq], TRUST)).verdict is True
 
 
-async def test_without_keys_or_a_checkpoint_nothing_is_said(
+async def test_without_keys_or_a_checkpoint_inclusion_is_not_checked(
     server: Database, signed: SignedInclusion
 ) -> None:
     assert (await check_inclusion(server, ROWS[0], None)).verdict == "not_checked"
@@ -46,7 +46,7 @@ async def why(server: Database, row: StoredEntry, trust: TrailTrust = TRUST) -> 
     return found.fault.kind
 
 
-async def test_what_is_not_included(server: Database, signed: SignedInclusion) -> None:
+async def test_entries_that_are_not_included(server: Database, signed: SignedInclusion) -> None:
     leaf = ROWS[7].leaf.replace(b"success", b"failure")
     assert await why(server, ROWS[7]._replace(leaf=leaf)) == "not_included"
     assert await why(server, ROWS[8]._replace(seq=7)) == "not_included"

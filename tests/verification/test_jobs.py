@@ -1,4 +1,4 @@
-"""Verification jobs: their states, their bounds, and what is answered when their server dies."""
+"""Verification jobs: their states, their bounds, and the answers after their server died."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ WHOLE = TrailRange(ORG_ID, ORG)
 
 
 class Frozen(list[tuple[int, Result]]):
-    """Collects what the jobs report as faulty."""
+    """Records the orgs that the jobs report for freezing."""
 
     async def note(self, org_id: int, result: Result) -> None:
         self.append((org_id, result))
@@ -32,7 +32,7 @@ def frozen() -> Frozen:
 
 
 @pytest.fixture
-async def table(superuser: Superuser) -> AsyncIterator[VerificationTable]:
+async def jobs_table(superuser: Superuser) -> AsyncIterator[VerificationTable]:
     database = await Database.open(superuser.database.server_url, size=3)
     yield VerificationTable(database)
     await database.close()
@@ -40,9 +40,9 @@ async def table(superuser: Superuser) -> AsyncIterator[VerificationTable]:
 
 @pytest.fixture
 async def jobs(
-    superuser: Superuser, table: VerificationTable, frozen: Frozen
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> AsyncIterator[VerificationJobs]:
-    jobs = runner(superuser, table, frozen)
+    jobs = runner(superuser, jobs_table, frozen)
     jobs.start()
     yield jobs
     await jobs.close()
@@ -86,7 +86,7 @@ async def test_faults_are_reported_and_answered(
     assert [(org_id, result.valid) for org_id, result in frozen] == [(ORG_ID, False)]
 
 
-async def test_jobs_of_another_org_and_unknown_ones_are_not_there(jobs: VerificationJobs) -> None:
+async def test_jobs_of_another_org_and_unknown_jobs_are_not_found(jobs: VerificationJobs) -> None:
     job = await jobs.submit(WHOLE)
     assert await jobs.find(ORG_ID + 1, job.id) is None
     assert await jobs.wait(ORG_ID, "ver_none", 5) is None
@@ -102,9 +102,9 @@ async def test_watching_ends_with_the_verdict(jobs: VerificationJobs) -> None:
 
 
 async def test_waiting_gives_up_in_time(
-    superuser: Superuser, table: VerificationTable, frozen: Frozen
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> None:
-    idle = runner(superuser, table, frozen)
+    idle = runner(superuser, jobs_table, frozen)
     job = await idle.submit(WHOLE)
     seen = await idle.wait(ORG_ID, job.id, 0.3)
     assert seen is not None
@@ -121,9 +121,9 @@ async def _other_org(superuser: Superuser, number: int) -> TrailRange:
 
 
 async def test_the_queue_is_bounded(
-    superuser: Superuser, table: VerificationTable, frozen: Frozen
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> None:
-    idle = runner(superuser, table, frozen)
+    idle = runner(superuser, jobs_table, frozen)
     waiting = [await idle.submit(WHOLE) for _ in range(MAX_PER_ORG)]
     with pytest.raises(QueueFull, match="of this org"):
         await idle.submit(WHOLE)
@@ -138,10 +138,10 @@ async def test_the_queue_is_bounded(
 
 
 async def test_another_process_answers_and_notices_that_the_owner_died(
-    superuser: Superuser, table: VerificationTable, frozen: Frozen
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> None:
-    job = await runner(superuser, table, frozen).submit(WHOLE)
-    other = runner(superuser, table, frozen)
+    job = await runner(superuser, jobs_table, frozen).submit(WHOLE)
+    other = runner(superuser, jobs_table, frozen)
     seen = await other.find(ORG_ID, job.id)
     assert seen is not None
     assert seen.state == "queued"
@@ -159,9 +159,9 @@ async def test_waiting_jobs_are_kept_alive(superuser: Superuser, jobs: Verificat
 
 
 async def test_closing_fails_the_running_job(
-    superuser: Superuser, table: VerificationTable, frozen: Frozen
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> None:
-    jobs = runner(superuser, table, frozen)
+    jobs = runner(superuser, jobs_table, frozen)
     jobs.start()
     job = await jobs.submit(WHOLE)
     async with asyncio.timeout(20):
@@ -175,12 +175,12 @@ async def test_closing_fails_the_running_job(
     assert (end.result is None) == (end.error == STOPPED)
 
 
-async def test_a_job_that_can_not_run_fails_and_the_next_one_runs(
-    superuser: Superuser, table: VerificationTable, frozen: Frozen
+async def test_a_job_that_can_not_run_fails_and_the_next_job_runs(
+    superuser: Superuser, jobs_table: VerificationTable, frozen: Frozen
 ) -> None:
-    jobs = runner(superuser, table, frozen)
+    jobs = runner(superuser, jobs_table, frozen)
     job = await jobs.submit(TrailRange(ORG_ID, ORG, 0, COUNT - 1))
-    # The end of the range was there when the job was taken, and is gone when its turn comes.
+    # The end of the range existed when the job was accepted, and is removed before it runs.
     await superuser.lay(ROWS[:5], HEAD._replace(seq=4, entry_hash=ROWS[4].entry_hash))
     jobs.start()
     bad = await finished(jobs, job)
@@ -202,7 +202,7 @@ async def test_a_range_beyond_the_trail_makes_no_job(
     assert await superuser.connection.fetchval(count) == before
 
 
-async def test_an_incomplete_verdict_freezes_nobody(
+async def test_an_incomplete_verdict_freezes_no_org(
     jobs: VerificationJobs, superuser: Superuser, frozen: Frozen
 ) -> None:
     await superuser.lay([], EMPTY_HEAD)

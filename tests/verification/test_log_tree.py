@@ -1,4 +1,4 @@
-"""The tree of a log, put together from segments, against trees computed naively."""
+"""The tree of a log, combined from segments, compared with naively computed trees."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tree_of(
     size: int,
     wrong: dict[int, bytes] | None = None,
 ) -> LogTree:
-    """The verdict on rows and tiles, in segments of ``size``; the largest head is the signed one."""
+    """Judge rows and tiles in segments of ``size``; the largest of ``heads`` is the signed head."""
     signed = max((head.size for head in heads), default=0)
     tree = LogTree(TRAIL_KINDS, signed)
     tiles = {
@@ -69,8 +69,8 @@ steps = st.sampled_from([256, 512, 1_024, 2_048])
 
 
 @given(sizes, steps, st.integers(0, 600))
-def test_every_signed_root_of_a_right_log_holds(at: set[int], step: int, more: int) -> None:
-    """Whatever the sizes, the segments, and the entries that are not signed yet."""
+def test_every_signed_root_of_an_intact_log_holds(at: set[int], step: int, more: int) -> None:
+    """For all sizes, segments, and numbers of unsigned entries."""
     signed = max(at)
     tree = tree_of(LEAVES[: signed + more], LEAVES[:signed], heads_of(list(at)), step)
     assert (found(tree), tree.matched, tree.unknown) == ([], len(at), False)
@@ -99,7 +99,7 @@ def test_another_leaf_in_a_row_is_the_rows_fault(
 
 
 @given(sizes, steps, st.data())
-def test_rows_that_are_missing_or_wrong_leave_it_to_the_tiles(
+def test_missing_or_wrong_rows_are_replaced_by_the_tiles(
     at: set[int], step: int, data: st.DataObject
 ) -> None:
     signed = max(at)
@@ -123,7 +123,7 @@ def test_a_root_of_something_else_is_a_fork(at: set[int], step: int, data: st.Da
 
 
 @given(sizes, steps, st.data())
-def test_tiles_cut_short_are_missing_and_the_rows_stand_in(
+def test_shortened_tiles_are_missing_and_the_rows_replace_them(
     at: set[int], step: int, data: st.DataObject
 ) -> None:
     signed = max(at)
@@ -145,7 +145,7 @@ def test_tiles_cut_short_are_missing_and_the_rows_stand_in(
     assert (tree.matched, tree.unknown) == (len(at), False)
 
 
-def test_a_leaf_that_is_nowhere_is_not_guessed() -> None:
+def test_a_leaf_missing_in_rows_and_tiles_is_not_guessed() -> None:
     rows = [*LEAVES[:300], None, *LEAVES[301:600]]
     tree = tree_of(rows, LEAVES[:290], heads_of([200, 300, 600]), 1_024)
     assert (tree.matched, tree.unknown) == (2, True)

@@ -1,8 +1,8 @@
-"""No damage and nothing unread ever yields true, valid, verified or exit code 0.
+"""No damaged and no unread trail ever yields true, valid, verified or exit code 0.
 
-Random damage of every kind is done to a signed trail, sealed and plain, in a real
-database; then the whole trail, a range and single entries are verified by a real server,
-over HTTP and by the command. QUIRE_DAMAGES says how many damages are tried.
+Random damage of every kind is done to a signed trail, sealed and plain, in a real database;
+then a real server verifies the whole trail, a range and single entries, over HTTP and by
+the command. QUIRE_DAMAGES is the number of damages tried.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.signed_trees import KEYS, SignedTrees
 TRIES = int(os.environ.get("QUIRE_DAMAGES", "12"))
 SEED = int(os.environ.get("QUIRE_DAMAGE_SEED", "1"))
 AT_ONCE = 5
-"""Damages that one test tries."""
+"""The number of damages that one test tries."""
 ALL_TRIED: Counter[str] = Counter()
 CODES = {"verified": 0, "refuted": 1, "incomplete": 3}
 
 
 class ImportedTrail(NamedTuple):
-    """A signed and anchored trail of a running server, and how it was before any damage."""
+    """A signed and anchored trail of a running server, with a copy of its undamaged rows."""
 
     server: Server
     org: str
@@ -51,30 +51,30 @@ class ImportedTrail(NamedTuple):
         )
 
     def damage(self, damage: Damage) -> bool:
-        """Do a damage; False where it changed nothing."""
+        """Apply a damage; returns False if it changed no row."""
         statements = [s.replace("{org}", str(self.org_id)) for s in damage.statements]
         return blocking(execute(self.server.database, *statements))
 
     def restore(self) -> None:
-        """Undo all damage, and thaw."""
+        """Undo all damage, and thaw the org."""
         copies = [f"INSERT INTO {table} SELECT * FROM kept_{table}" for table in KEPT]
         self.run(f"TRUNCATE {', '.join(KEPT)}", *copies)
 
     def verify(self, first: int | None = None, last: int | None = None) -> dict[str, Any]:
-        """The result, by the command: its exit code is that of its verdict."""
+        """Verify by the command, and check its exit code; returns the result."""
         ends = [] if first is None else ["--from", str(first)]
         ends += [] if last is None else ["--to", str(last)]
         settings = {"QUIRE_URL": self.server.url, "QUIRE_API_KEY": self.key}
         ended = invoke("verify", self.org, "--json", *ends, settings=settings)
         if ended.exit_code == 2:
             return {"verdict": "none", "valid": False, "checks": {}, "said": ended.output}
-        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])  # the log is before it
+        result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])  # after log lines
         assert CODES[result["verdict"]] == ended.exit_code
         assert result["valid"] is (result["verdict"] == "verified")
         return result
 
     def verify_range(self, first: int, last: int) -> dict[str, Any]:
-        """The result of a range, over HTTP; a refusal is no verdict."""
+        """Verify a range over HTTP; returns the result. A refusal gives no verdict."""
         path = f"/v1/orgs/{self.org}/verifications?wait=60"
         body = {"from_seq": first, "to_seq": last}
         answer = self.server.request("POST", path, body, key=self.key)
@@ -97,7 +97,7 @@ class ImportedTrail(NamedTuple):
 
 
 async def execute(database: Database, *statements: str) -> bool:
-    """Run statements as a superuser, triggers off; whether rows were changed."""
+    """Run statements as a superuser without triggers; returns whether they changed rows."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
         await connection.execute("SET session_replication_role = replica")
@@ -109,7 +109,7 @@ async def execute(database: Database, *statements: str) -> bool:
 
 @pytest.fixture(scope="module")
 def trails(postgres_cluster: Cluster, session_dir: Any) -> Iterator[list[ImportedTrail]]:
-    """A sealed and a plain trail, signed and anchored at three sizes."""
+    """A sealed and a plain trail, both signed and anchored at three sizes."""
     database = postgres_cluster.migrated()
     keys = dump_log_keys(KEYS).decode()
     server = start_server(database, session_dir / uuid4().hex[:8], log_signing_keys=keys)
@@ -148,7 +148,7 @@ def org_id_of(database: Database, slug: str) -> int:
     return blocking(find())
 
 
-def test_undamaged_everything_is_verified(trails: list[ImportedTrail]) -> None:
+def test_an_undamaged_trail_is_verified(trails: list[ImportedTrail]) -> None:
     for trail in trails:
         for ends in ((), (0, 599), (0, 100), (255, 257), (300, 599), (599, 599), (450,)):
             result = trail.verify(*ends)
@@ -188,7 +188,7 @@ def test_no_damage_is_ever_called_verified(
 
 
 def try_verdicts(random: Random, damage: Damage, trail: ImportedTrail, tried: Counter[str]) -> None:
-    """Verify a damaged trail whole, a range of it, and an entry, and count the verdicts."""
+    """Verify a damaged trail, a range of it, and an entry, and count the verdicts."""
     whole = trail.verify()
     tried[f"whole trail: {whole['verdict']}"] += 1
     not_called_true(damage, whole)
@@ -205,7 +205,7 @@ def try_verdicts(random: Random, damage: Damage, trail: ImportedTrail, tried: Co
 
 
 def a_range(random: Random, damage: Damage) -> tuple[int, int]:
-    """A random range; mostly one that the damage lies in, wholly or in part."""
+    """A random range, mostly one that contains the damage, wholly or in part."""
     a, b = random.randrange(COUNT), random.randrange(COUNT)
     if damage.seqs and random.random() < 0.7:
         a = random.choice(sorted(damage.seqs))
@@ -218,6 +218,6 @@ def not_called_true(
     assert result["verdict"] != "verified", (damage, ends, result)
     checks = damage.checks
     if ends and damage.seqs and not any(ends[0] <= seq <= ends[1] for seq in damage.seqs):
-        checks = checks & {"head"} or checks  # all that a range beside the damage can tell
+        checks = checks & {"head"} or checks  # a range beside the damage can show only this
     called = {name for name in checks if result["checks"].get(name) is True}
     assert not called, (damage, ends, result)

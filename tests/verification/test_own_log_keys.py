@@ -1,4 +1,4 @@
-"""Log keys, or a signer's memory, of another database accuse no trail of a running server."""
+"""Log keys or a signer's memory of another database never make a running server refute a trail."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_memory_beside_log_keys_of_another_log_is_refused_in_a_new_database(
     memory = SignerMemory(settings.data_dir / MEMORY_FILE)
     memory.belong(first(OWN))
     memory.belong(first(OWN))
-    with pytest.raises(SignerMemoryUnavailable, match="of other logs"):
+    with pytest.raises(SignerMemoryUnavailable, match="belongs to another log"):
         memory.belong(first(OTHER))
     memory.close()
     new = KnownKeys([], None, [])
@@ -70,7 +70,7 @@ def test_a_memory_beside_log_keys_of_another_log_is_refused_in_a_new_database(
         require_own_keys(new, PresentKeys.of(settings), settings)
 
 
-def test_what_only_the_signer_needs_stops_no_start_where_it_is_broken(settings: Settings) -> None:
+def test_files_only_the_signer_needs_do_not_stop_a_start_if_broken(settings: Settings) -> None:
     settings.log_keys_path.chmod(0o644)
     (settings.data_dir / MEMORY_FILE).write_bytes(b"torn")
     present = PresentKeys.of(settings)

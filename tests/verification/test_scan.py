@@ -1,4 +1,4 @@
-"""The pure check of streams: equal to the reference on every altered row, wherever chunks are cut."""
+"""The check of streams agrees with the reference on every altered row, wherever chunks are cut."""
 
 from datetime import timedelta
 from typing import Any
@@ -29,7 +29,7 @@ def flip(data: bytes, bit: int) -> bytes:
 
 @st.composite
 def altered_columns(draw: st.DrawFn) -> StoredEntry:
-    """The row with one or two columns altered, or none."""
+    """A row with none, one or two columns altered."""
     row = ROWS[PLACE]
     for _ in range(draw(st.integers(0, 2))):
         column = draw(st.sampled_from(StoredEntry._fields[2:]))
@@ -46,7 +46,7 @@ def altered_columns(draw: st.DrawFn) -> StoredEntry:
 
 
 def signed(leaf: bytes, key: SigningKey = KEY) -> StoredEntry:
-    """The row around other leaf bytes, hashed and signed by someone who holds the key."""
+    """The row with other leaf bytes, hashed and signed by a holder of the key."""
     digest = entry_hash(leaf)
     return ROWS[PLACE]._replace(leaf=leaf, entry_hash=digest, signature=key.sign(digest))
 
@@ -57,7 +57,7 @@ FIELDS = list(type(decode_leaf(LEAF)).__struct_fields__)
 
 @st.composite
 def forged_leaves(draw: st.DrawFn) -> StoredEntry:
-    """The row around a leaf that means something else, or the same in other bytes, well signed."""
+    """The row with a rightly signed leaf that has another meaning, or the same in other bytes."""
     leaf = decode_leaf(LEAF)
     name = draw(st.sampled_from([name for name in FIELDS if name not in ("payload", "v")]))
     texts = st.sampled_from([None, "", "é", "\\", "\x7f", "\x85", '"', "\n", "ada", "b" * 64])

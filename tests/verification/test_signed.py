@@ -1,4 +1,4 @@
-"""Signed trees under verification: what is right is called so, and every tampering by its name."""
+"""Verification of signed trees: intact trees verify, and each tampering is named by its kind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OF_TREES = CHECKS[6:]
 
 
 def head_at(seq: int) -> ChainHead:
-    """The head row when this was the last entry."""
+    """The head row as it was when this was the last entry."""
     return HEAD._replace(seq=seq, entry_hash=ROWS[seq].entry_hash) if seq >= 0 else EMPTY_HEAD
 
 
@@ -64,7 +64,7 @@ async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedInclusion)
     assert (part.verdict, part.unsigned_entries) == ("verified", 0)
 
 
-async def test_nothing_signed_is_nothing_checked(signed: SignedInclusion) -> None:
+async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedInclusion) -> None:
     await signed.superuser.lay()
     result = await signed.verify()
     assert (result.verdict, result.unsigned_entries) == ("incomplete", COUNT)
@@ -104,7 +104,7 @@ async def test_a_wiped_org_and_its_tree(signed: SignedInclusion) -> None:
 
 @asynccontextmanager
 async def restored_later(signed: SignedInclusion, size: int) -> AsyncIterator[None]:
-    """A backup of the whole database, taken at this size, restored when the block ends."""
+    """When the block ends, restore the whole database to its state at the start, of this size."""
     tables = ["trees", "tile_parts", "checkpoints", "anchor_leaves"]
     copies = {table: await signed.fetch(f"SELECT * FROM {table}") for table in tables}
     yield
@@ -123,14 +123,14 @@ async def test_a_database_restored_from_an_old_backup(signed: SignedInclusion) -
     result = await signed.verify(signed.trust())
     assert faults(result) == [(-1, "anchor_rolled_back"), (1_400, "rolled_back")]
     assert (result.checks.tree, result.checks.anchors) == (False, False)
-    # Right as of then: what stands in the database can't tell.
+    # Consistent as of then: the database alone shows nothing.
     assert (await signed.verify()).valid
 
 
-async def test_what_the_signer_remembers_is_held_against_the_entries(
+async def test_the_signer_s_memory_is_checked_against_the_entries(
     signed: SignedInclusion,
 ) -> None:
-    """The newest checkpoint is gone, the entries that it covered are others now."""
+    """The newest checkpoint is removed, and the entries that it covered are replaced."""
     prefix, head = trail(3_000, EMPTY_HEAD)
     other, head = extend(ORG_ID, ORG, head, [draft(b"other")] * 500, NOW_US, KEY)
     await signed.lay([*prefix, *other], head)
@@ -181,7 +181,7 @@ async def test_a_checkpoint_forged_with_a_foreign_key(signed: SignedInclusion, s
 @pytest.mark.parametrize(
     "note", [b"", b"\n", b"\xff\n\n", b"quire\n1\nAAAA\n\n\xe2\x80\x94 quire AAAA\n", b"x" * 70_000]
 )
-async def test_a_checkpoint_that_is_none(signed: SignedInclusion, note: bytes) -> None:
+async def test_an_unreadable_checkpoint(signed: SignedInclusion, note: bytes) -> None:
     await signed.execute(f"UPDATE checkpoints SET note = '\\x{note.hex()}' WHERE size = 700")
     result = await signed.verify()
     assert (
@@ -237,14 +237,14 @@ async def test_a_missing_tile(signed: SignedInclusion, level: int, tile: int) ->
     assert (result.fault_count, result.checks.tree, result.checks.checkpoints) == (1, False, True)
 
 
-async def test_tiles_beyond_what_was_signed(signed: SignedInclusion) -> None:
+async def test_tiles_beyond_the_signed_size(signed: SignedInclusion) -> None:
     for level, tile in ((0, 13), (0, 14), (1, 1), (5, 0)):
         await signed.execute(
             f"INSERT INTO tile_parts VALUES ({ORG_ID}, {level}, {tile}, 255, '\\x{bytes(32).hex()}')"
         )
     found = faults(await signed.verify())
     assert {kind for _, kind in found} == {"tile_mismatch"}
-    assert len(found) == 3  # the part in tile 13 does not follow the one before it
+    assert len(found) == 3  # the part in tile 13 does not continue the part before it
 
 
 async def test_a_tree_row_set_back(signed: SignedInclusion) -> None:
@@ -256,7 +256,7 @@ async def test_a_tree_row_set_back(signed: SignedInclusion) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 699, 700, 3_000])
-async def test_a_trail_rewritten_by_who_holds_the_signing_key(
+async def test_a_trail_rewritten_by_a_holder_of_the_signing_key(
     signed: SignedInclusion, first: int
 ) -> None:
     prefix, head = trail(first, EMPTY_HEAD)
@@ -273,7 +273,7 @@ async def test_a_trail_rewritten_by_who_holds_the_signing_key(
 
 
 async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None:
-    """What every password of the operator can do: only the signatures contradict it."""
+    """An attacker with all database passwords does this: only the signatures contradict it."""
     prefix, head = trail(2_000, EMPTY_HEAD)
     rest, head = extend(ORG_ID, ORG, head, [draft(b"x")] * (COUNT - 2_000), NOW_US, KEY)
     rows = [*prefix, *rest]
@@ -305,7 +305,7 @@ async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: Signed
     assert (result.checks.tree, result.checks.checkpoints) == (False, True)
 
 
-async def test_leaves_that_are_nowhere_leave_the_rest_unchecked(signed: SignedInclusion) -> None:
+async def test_leaves_missing_everywhere_leave_the_rest_unchecked(signed: SignedInclusion) -> None:
     await signed.execute("DELETE FROM entries WHERE seq BETWEEN 1000 AND 1200")
     await signed.execute(
         f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = 0 AND tile = 4"
@@ -346,14 +346,14 @@ async def test_a_rotated_key_and_the_one_before_it(signed: SignedInclusion) -> N
     assert foreign.checks.hashes is True
 
 
-async def test_a_size_that_the_signer_remembers_first_is_no_loss_and_not_verified(
+async def test_a_size_only_in_the_signer_s_memory_is_neither_a_loss_nor_verified(
     superuser: Superuser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its memory is written before the checkpoint is in the database.
+    """The memory is written before the checkpoint is in the database.
 
-    Nor is it verified, where the checkpoint does not come: it may have been removed.
+    If the checkpoint does not appear, the trail is not verified: it may have been removed.
     """
-    monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # what never comes is not waited for as long
+    monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # shorter, as the checkpoint never appears
     signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
     ahead = SignedTreeHead(2_800, merkle.root(HASHES[:2_800]))

@@ -1,4 +1,4 @@
-"""The checks of one entry."""
+"""The checks of a single entry."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_altered_entries(row: StoredEntry, expected: list[object]) -> None:
     assert {fault.seq for fault in result.errors} == {2}
 
 
-def test_what_could_not_be_checked_is_not_called_valid() -> None:
+def test_an_entry_with_an_unmade_check_is_not_valid() -> None:
     result = verify(ROWS[2]._replace(leaf=b"{}"))
     assert verdicts(result) == [False, *["not_checked"] * 3]
 

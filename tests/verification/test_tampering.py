@@ -1,4 +1,4 @@
-"""Everything that can be done to a trail's rows: each found at its seq, and nothing else blamed."""
+"""Each possible tampering with a trail's rows is found at its seq, and no other row is blamed."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.verification.streams import blame, judge
 COUNT = 12
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
 LAST = COUNT - 1
-PLACES = range(COUNT)  # in segments of 4: both ends, the borders and all between
+PLACES = range(COUNT)  # in segments of 4: both ends, the borders, and rows in between
 
 Blame = dict[int, set[str]]
 
@@ -121,13 +121,13 @@ def test_swapped_contents(a: int, b: int, column: str) -> None:
 @pytest.mark.parametrize("days", [-1, 0, 1])
 def test_a_duplicated_row(seq: int, days: int) -> None:
     copy = ROWS[seq]._replace(anchored_at=ROWS[seq].anchored_at + timedelta(days=days))
-    wanted = {"duplicate_seq"} | ({"column_mismatch"} if days else set())
-    assert found([*ROWS, copy]) == {seq: wanted}
+    expected = {"duplicate_seq"} | ({"column_mismatch"} if days else set())
+    assert found([*ROWS, copy]) == {seq: expected}
 
 
 @pytest.mark.parametrize("seq", PLACES)
 @pytest.mark.parametrize("days", [-1, 1])
-def test_an_inserted_row_is_the_intruder_whichever_stands_first(seq: int, days: int) -> None:
+def test_an_inserted_row_is_blamed_whichever_comes_first(seq: int, days: int) -> None:
     forged = ROWS[seq]._replace(
         anchored_at=ROWS[seq].anchored_at + timedelta(days=days),
         leaf=ROWS[seq].leaf.replace(b"success", b"failure"),
@@ -212,19 +212,19 @@ def test_wrong_and_unknown_keys() -> None:
     assert found(ROWS, ring=unknown) == {seq: {"unknown_key"} for seq in PLACES}
 
 
-def test_a_fork_by_someone_who_holds_the_key() -> None:
+def test_a_fork_by_a_holder_of_the_key() -> None:
     prefix, head = trail(6, EMPTY_HEAD)
     del prefix
     from ledger.chain import extend  # noqa: PLC0415 - only here
 
     fork, _head = extend(ORG_ID, "acme", head, [draft(b"other")] * 3, HEAD.anchored_us, KEY)
     assert found(ROWS[:6] + fork + ROWS[9:]) == {9: {"link_broken"}}
-    assert found(ROWS + fork)  # both branches stand side by side
+    assert found(ROWS + fork)  # both branches are stored
 
 
 @st.composite
 def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
-    """A trail tampered with at one to three places, apart from each other; and those places."""
+    """A trail tampered with at one to three separate seqs, and those seqs."""
     rows = {row.seq: [row] for row in ROWS}
     places = draw(st.sets(st.sampled_from(range(0, COUNT, 2)), min_size=1, max_size=3))
     for seq in places:
@@ -252,13 +252,13 @@ def tamperings(draw: st.DrawFn) -> tuple[list[StoredEntry], set[int]]:
 
 
 @given(tamperings(), st.integers(1, 13))
-def test_any_tampering_is_found_where_it_was_done(
+def test_any_tampering_is_found_at_its_seq(
     tampered: tuple[list[StoredEntry], set[int]], size: int
 ) -> None:
     rows, places = tampered
     blamed = found(rows, size=size)
-    # Adjacent removals are one fault; these are never adjacent. A leaf and hash lost
-    # together leave the next entry nothing to link to, and only then is it named too.
+    # Adjacent removals are one fault; these are never adjacent. If a row lost its leaf and
+    # hash, the next entry has no predecessor to link to; only then is that entry named too.
     lost = {row.seq + 1 for row in rows if row.leaf == b"\xff" and row.seq < LAST}
     assert places <= set(blamed) <= places | lost
 

@@ -1,4 +1,4 @@
-"""Whole trails in PostgreSQL, verified by processes: tampering, ranges, concurrency, endings."""
+"""Whole trails in PostgreSQL, verified by processes: tampering, ranges, concurrency, aborts."""
 
 import asyncio
 import os
@@ -224,7 +224,7 @@ async def test_appends_during_a_verification_are_not_part_of_it(superuser: Super
 
 
 def workers() -> list[int]:
-    """Worker processes of this process."""
+    """The process ids of this process's verification workers."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     command = b"ledger.core.verification.worker"
     return [pid for pid in map(int, children) if command in _command(pid)]
@@ -316,7 +316,7 @@ def test_secrets_are_in_no_argument_and_no_representation() -> None:
     assert "secret" not in repr(order)
 
 
-async def test_a_database_that_is_away_is_an_error(superuser: Superuser) -> None:
+async def test_an_unreachable_database_is_an_error(superuser: Superuser) -> None:
     url = superuser.database.server_url.replace(superuser.database.name, "nowhere")
     with pytest.raises(DatabaseUnavailable):
         await verify_trail(url, TrailRange(ORG_ID, ORG), RING)

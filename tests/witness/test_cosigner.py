@@ -1,4 +1,4 @@
-"""What a witness answers, rule by rule of C2SP tlog-witness."""
+"""The answers of a witness, for each rule of C2SP tlog-witness."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,7 +64,7 @@ def cosigner(tmp_path: Path, clock: Clock) -> Iterator[Cosigner]:
 
 
 def times(verdict: CosignerAnswer, text: bytes) -> list[int | None]:
-    """The times of the cosignatures, each verified."""
+    """Verify the cosignatures of an answer; returns their times."""
     assert verdict.status == 200, verdict.body
     note = add_signatures(sign_note(text, LOG.signers), parse_signatures(verdict.body))
     return [found.time_s for found in open_note(note, VERIFIERS).verified]
@@ -90,14 +90,14 @@ def test_from_the_empty_tree(cosigner: Cosigner) -> None:
     assert times(add(cosigner, 0, 3), LOG.text(3)) == [NOW_S, NOW_S]
 
 
-def test_a_clock_that_is_set_back_takes_no_word_back(cosigner: Cosigner, clock: Clock) -> None:
+def test_a_clock_set_back_revokes_no_cosignature(cosigner: Cosigner, clock: Clock) -> None:
     add(cosigner, 0, 7)
     clock.now_s = 0
     assert times(add(cosigner, 7, 8), LOG.text(8)) == [NOW_S, NOW_S]
 
 
 @pytest.mark.parametrize("old", [0, 6, 8])
-def test_409_tells_the_size_to_go_on_from(cosigner: Cosigner, old: int) -> None:
+def test_409_has_the_size_to_go_on_from(cosigner: Cosigner, old: int) -> None:
     add(cosigner, 0, 7)
     verdict = add(cosigner, old, 9)
     assert (verdict.status, verdict.body, verdict.media_type) == (409, b"7\n", "text/x.tlog.size")
@@ -138,7 +138,7 @@ def test_422_for_a_proof_from_nothing(cosigner: Cosigner) -> None:
 
 def test_422_for_an_empty_tree_with_a_root(cosigner: Cosigner) -> None:
     assert bytes(32) != EMPTY_ROOT
-    # The log's other key, ML-DSA-44, would not sign it.
+    # The log's other key, ML-DSA-44, refuses to sign it.
     note = sign_note(TreeHead(LOG.origin, 0, bytes(32), ()).text(), LOG.signers[:1])
     assert cosigner.add_checkpoint(Submission(0, (), note).body()).status == 422
 
@@ -160,11 +160,11 @@ def test_400_for_an_old_size_above_the_new(cosigner: Cosigner) -> None:
     ],
     ids=["empty", "cut", "no size", "no note", "unsigned", "no checkpoint"],
 )
-def test_400_for_what_is_no_submission(cosigner: Cosigner, body: bytes) -> None:
+def test_400_for_malformed_submissions(cosigner: Cosigner, body: bytes) -> None:
     assert cosigner.add_checkpoint(body).status == 400
 
 
-def test_404_for_a_log_that_is_not_known(cosigner: Cosigner) -> None:
+def test_404_for_an_unknown_log(cosigner: Cosigner) -> None:
     assert cosigner.add_checkpoint(SmallLog("stranger.example").body(0, 7)).status == 404
 
 
@@ -186,7 +186,7 @@ def test_403_for_a_known_key_that_did_not_sign_this(cosigner: Cosigner) -> None:
     assert cosigner.add_checkpoint(Submission(0, (), beside_a_good_one).body()).status == 403
 
 
-def test_one_known_key_is_enough_and_strangers_are_ignored(cosigner: Cosigner) -> None:
+def test_one_known_key_suffices_and_unknown_keys_are_ignored(cosigner: Cosigner) -> None:
     stranger = Ed25519Signer.from_seed("stranger", b"s" * 32)
     note = sign_note(LOG.text(7), [stranger, LOG.signers[1]], 1)
     verdict = cosigner.add_checkpoint(Submission(0, (), note).body())
@@ -227,7 +227,7 @@ def test_monitors_get_the_checkpoint_with_all_signatures(cosigner: Cosigner) -> 
 def test_no_order_of_submissions_makes_two_histories(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, int, int]]
 ) -> None:
-    """Whatever is submitted: what was cosigned lies on one history, and never goes back."""
+    """For all submissions: the cosigned trees are on one history, and never get smaller."""
     cosigner, heads = cosigner_of(tmp_path_factory.mktemp("w"), Clock())
     size = 0
     history: set[int] = {0, 1}
@@ -236,7 +236,7 @@ def test_no_order_of_submissions_makes_two_histories(
         if cosigner.add_checkpoint(body).status == 200:
             assert new >= size
             size = new
-            if new > 5:  # there the branches part
+            if new > 5:  # the branches differ from here on
                 history &= {branch}
             assert history
     heads.close()

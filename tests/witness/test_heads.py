@@ -1,4 +1,4 @@
-"""The memory of a witness: never back, never lost, whole or as it was."""
+"""The memory of a witness never goes back, loses nothing, and is never half written."""
 
 import multiprocessing
 import os
@@ -22,14 +22,14 @@ def head(size: int, root: bytes = ROOT, origin: str = "log") -> LogHead:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def heads_file(tmp_path: Path) -> Path:
     WitnessHeads.create(tmp_path / "heads.db")
     return tmp_path / "heads.db"
 
 
 @pytest.fixture
-def heads(path: Path) -> Iterator[WitnessHeads]:
-    opened = WitnessHeads(path)
+def heads(heads_file: Path) -> Iterator[WitnessHeads]:
+    opened = WitnessHeads(heads_file)
     yield opened
     opened.close()
 
@@ -39,11 +39,11 @@ def keep(heads: WitnessHeads, one: LogHead) -> None:
         heads.keep(one)
 
 
-def test_what_was_kept_is_there_after_opening_again(heads: WitnessHeads, path: Path) -> None:
+def test_kept_heads_are_there_after_reopening(heads: WitnessHeads, heads_file: Path) -> None:
     keep(heads, head(3))
     keep(heads, head(5))
     keep(heads, head(1, origin="another"))
-    again = WitnessHeads(path)
+    again = WitnessHeads(heads_file)
     assert again.find("log") == head(5)
     assert again.find("nobody") is None
     assert [one.origin for one in again.all()] == ["another", "log"]
@@ -52,18 +52,21 @@ def test_what_was_kept_is_there_after_opening_again(heads: WitnessHeads, path: P
 
 @pytest.mark.parametrize("back", [head(4), head(0), head(5, bytes(32))])
 def test_the_database_itself_lets_no_head_go_back(
-    heads: WitnessHeads, path: Path, back: LogHead
+    heads: WitnessHeads, heads_file: Path, back: LogHead
 ) -> None:
     keep(heads, head(5))
     with pytest.raises(sqlite3.IntegrityError, match="never goes back"):
         keep(heads, back)
-    with sqlite3.connect(path) as direct, pytest.raises(sqlite3.IntegrityError, match="never"):
+    with (
+        sqlite3.connect(heads_file) as direct,
+        pytest.raises(sqlite3.IntegrityError, match="never"),
+    ):
         direct.execute("DELETE FROM heads")
     direct.close()
     assert heads.find("log") == head(5)
 
 
-def test_an_exception_leaves_the_memory_as_it_was(heads: WitnessHeads, path: Path) -> None:
+def test_an_exception_leaves_the_memory_as_it_was(heads: WitnessHeads, heads_file: Path) -> None:
     keep(heads, head(5))
 
     def fail() -> None:
@@ -77,8 +80,8 @@ def test_an_exception_leaves_the_memory_as_it_was(heads: WitnessHeads, path: Pat
     keep(heads, head(7))
 
 
-def test_a_second_writer_waits(heads: WitnessHeads, path: Path) -> None:
-    other = WitnessHeads(path)
+def test_a_second_writer_waits(heads: WitnessHeads, heads_file: Path) -> None:
+    other = WitnessHeads(heads_file)
     other._database.execute("PRAGMA busy_timeout = 10")
     with heads.exclusively():
         with pytest.raises(sqlite3.OperationalError, match="locked"), other.exclusively():
@@ -97,11 +100,11 @@ def _die_in_the_transaction(path: Path) -> None:
 
 
 def test_a_death_before_the_commit_leaves_the_memory_as_it_was(
-    heads: WitnessHeads, path: Path
+    heads: WitnessHeads, heads_file: Path
 ) -> None:
     keep(heads, head(5))
     process = multiprocessing.get_context("spawn").Process(
-        target=_die_in_the_transaction, args=(path,)
+        target=_die_in_the_transaction, args=(heads_file,)
     )
     process.start()
     process.join(60)
@@ -110,28 +113,28 @@ def test_a_death_before_the_commit_leaves_the_memory_as_it_was(
     keep(heads, head(6))
 
 
-def test_a_memory_that_is_missing_is_not_made_anew(tmp_path: Path) -> None:
+def test_a_missing_memory_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(StartupRefused, match="Restore it"):
         WitnessHeads(tmp_path / "heads.db")
     assert not (tmp_path / "heads.db").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
-def test_a_memory_that_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_memory(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "heads.db").write_bytes(content)
     with pytest.raises(StartupRefused, match=r"heads\.db"):
         WitnessHeads(tmp_path / "heads.db")
 
 
-def test_a_damaged_memory_is_refused(heads: WitnessHeads, path: Path) -> None:
+def test_a_damaged_memory_is_refused(heads: WitnessHeads, heads_file: Path) -> None:
     for size in range(200):
         keep(heads, LogHead(f"log{size}", size, ROOT, 1, bytes(1_000)))
     heads.close()
-    content = bytearray(path.read_bytes())
+    content = bytearray(heads_file.read_bytes())
     content[8_192:12_288] = b"\xff" * 4_096
-    path.write_bytes(content)
+    heads_file.write_bytes(content)
     with pytest.raises(StartupRefused):
-        WitnessHeads(path)
+        WitnessHeads(heads_file)
 
 
 def test_a_witness_is_made_once(tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_a_witness_is_made_once(tmp_path: Path) -> None:
     assert not home.heads.exists()
 
 
-def test_an_attempt_to_make_one_that_was_cut_is_finished(tmp_path: Path) -> None:
+def test_an_interrupted_creation_is_finished(tmp_path: Path) -> None:
     create(tmp_path / "w", "w1")
     home = WitnessDirectory(tmp_path / "w")
     home.keys.unlink()
@@ -157,7 +160,7 @@ def test_an_attempt_to_make_one_that_was_cut_is_finished(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "x" * 256, "a\nb"])
-def test_names_that_no_key_can_have(tmp_path: Path, name: str) -> None:
+def test_invalid_key_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(StartupRefused, match="A name is"):
         create(tmp_path / "w", name)
 

@@ -1,4 +1,4 @@
-"""A witness as a process: killed, raced, flooded, and asked for what it must not do."""
+"""A witness process that is killed, raced, flooded, and sent forbidden requests."""
 
 import contextlib
 import http.client
@@ -32,7 +32,7 @@ from tests.support.wrong_clock import WrongClock
 LOG = SmallLog()
 MONITOR = f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint"
 MAIN = "import sys, os\n{change}\nfrom server.cli.main import main\nmain(prog_name='quire')"
-# A death that nothing outside can time: these change the program at that line.
+# Nothing outside can time these crashes: the program is changed at the line.
 DIE_BEFORE_COMMIT = """
 from server.witness.heads import WitnessHeads
 keep = WitnessHeads.keep
@@ -56,8 +56,8 @@ def witness(start_witness: StartWitness) -> WitnessProcess:
 
 
 @pytest.fixture
-def changed(session_dir: Path) -> Iterator[WitnessProcess]:
-    """A witness that is not started yet, to be given a changed program."""
+def changeable_witness(session_dir: Path) -> Iterator[WitnessProcess]:
+    """A witness that is not started yet, for a changed program."""
     made = WitnessProcess(session_dir / f"w-{uuid4().hex[:8]}", LOG.policy)
     yield made
     made.stop()
@@ -71,7 +71,7 @@ def start_with(witness: WitnessProcess, change: str) -> None:
 
 
 def size_of(witness: WitnessProcess) -> int:
-    """The size on disk."""
+    """The size in the witness's memory on disk."""
     heads = WitnessHeads(witness.home.heads)
     head = heads.find(LOG.origin)
     heads.close()
@@ -79,7 +79,7 @@ def size_of(witness: WitnessProcess) -> int:
 
 
 def check(witness: WitnessProcess, answer: PeerAnswer, size: int) -> None:
-    """The answer holds a good cosignature of every key of the witness."""
+    """Check that the answer has a valid cosignature of every key of the witness."""
     assert answer.status == 200, answer.body
     note = add_signatures(LOG.note(size), parse_signatures(answer.body))
     verified = open_note(note, witness.verifiers).verified
@@ -103,18 +103,18 @@ def test_over_http(witness: WitnessProcess) -> None:
 
 
 def test_nothing_is_cosigned_while_the_clock_is_wrong(
-    changed: WitnessProcess, session_dir: Path
+    changeable_witness: WitnessProcess, session_dir: Path
 ) -> None:
     clock = WrongClock(session_dir / f"clock-{uuid4().hex[:8]}")
-    start_with(changed, f"exec(open({str(clock.module)!r}).read())")
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+    start_with(changeable_witness, f"exec(open({str(clock.module)!r}).read())")
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
     clock.set(400 * 86_400)
     for _ in range(2):
-        refused = changed.add(LOG.body(7, 100))
+        refused = changeable_witness.add(LOG.body(7, 100))
         assert (refused.status, b"clock" in refused.body) == (503, True)
-    assert size_of(changed) == 7
+    assert size_of(changeable_witness) == 7
     clock.set(0)
-    check(changed, changed.add(LOG.body(7, 100)), 100)
+    check(changeable_witness, changeable_witness.add(LOG.body(7, 100)), 100)
 
 
 def test_other_paths_and_methods(witness: WitnessProcess) -> None:
@@ -125,7 +125,7 @@ def test_other_paths_and_methods(witness: WitnessProcess) -> None:
     assert witness.get("/../witness.keys").status == 404
 
 
-def test_what_was_cosigned_is_known_after_a_restart(witness: WitnessProcess) -> None:
+def test_cosigned_heads_are_known_after_a_restart(witness: WitnessProcess) -> None:
     witness.add(LOG.body(0, 100))
     assert witness.terminate() == 0
     witness.start()
@@ -133,25 +133,25 @@ def test_what_was_cosigned_is_known_after_a_restart(witness: WitnessProcess) -> 
     check(witness, witness.add(LOG.body(100, 101)), 101)
 
 
-def test_killed_between_the_commit_and_the_answer(changed: WitnessProcess) -> None:
-    start_with(changed, DIE_BEFORE_ANSWER)
+def test_killed_between_the_commit_and_the_answer(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, DIE_BEFORE_ANSWER)
     with pytest.raises(OSError):  # noqa: PT011 - a closed connection, by any of its names
-        changed.add(LOG.body(0, 7))
-    assert changed.process.wait(30) == 9
-    assert size_of(changed) == 7
-    changed.start()
-    assert changed.add(LOG.body(0, 6)).body == b"7\n"
-    check(changed, changed.add(LOG.body(7, 7)), 7)
+        changeable_witness.add(LOG.body(0, 7))
+    assert changeable_witness.process.wait(30) == 9
+    assert size_of(changeable_witness) == 7
+    changeable_witness.start()
+    assert changeable_witness.add(LOG.body(0, 6)).body == b"7\n"
+    check(changeable_witness, changeable_witness.add(LOG.body(7, 7)), 7)
 
 
-def test_killed_between_the_write_and_the_commit(changed: WitnessProcess) -> None:
-    start_with(changed, DIE_BEFORE_COMMIT)
+def test_killed_between_the_write_and_the_commit(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, DIE_BEFORE_COMMIT)
     with pytest.raises(OSError):  # noqa: PT011
-        changed.add(LOG.body(0, 7))
-    assert changed.process.wait(30) == 9
-    assert size_of(changed) == 0
-    changed.start()
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+        changeable_witness.add(LOG.body(0, 7))
+    assert changeable_witness.process.wait(30) == 9
+    assert size_of(changeable_witness) == 0
+    changeable_witness.start()
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
 def test_killed_at_any_moment_it_never_forgets_what_it_released(witness: WitnessProcess) -> None:
@@ -172,7 +172,7 @@ def test_killed_at_any_moment_it_never_forgets_what_it_released(witness: Witness
     assert released > 0
 
 
-def test_of_submissions_at_once_from_one_size_one_is_cosigned(witness: WitnessProcess) -> None:
+def test_one_of_concurrent_submissions_from_one_size_is_cosigned(witness: WitnessProcess) -> None:
     check(witness, witness.add(LOG.body(0, 7)), 7)
     sizes = range(8, 40)
     with ThreadPoolExecutor(16) as pool:
@@ -198,24 +198,24 @@ def test_two_processes_on_one_memory_do_not_fork_a_log(
                     range(16),
                 )
             )
-        # The first to come may be asked for again from 20; from 0 there is one.
+        # The first accepted submission may be repeated from size 20; from 0 there is only one.
         assert sorted({answer.status for answer in answers}) == [200, 409]
         assert [answer.status for answer in answers].count(200) == 1
     finally:
         second.stop()
 
 
-def test_a_memory_that_cannot_be_written_now(changed: WitnessProcess) -> None:
-    start_with(changed, IMPATIENT)
-    blocking = sqlite3.connect(changed.home.heads, isolation_level=None)
+def test_a_memory_that_cannot_be_written_now(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, IMPATIENT)
+    blocking = sqlite3.connect(changeable_witness.home.heads, isolation_level=None)
     blocking.execute("BEGIN IMMEDIATE")
-    assert changed.add(LOG.body(0, 7)).status == 503
+    assert changeable_witness.add(LOG.body(0, 7)).status == 503
     blocking.execute("ROLLBACK")
     blocking.close()
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
-def test_bodies_that_are_too_large(witness: WitnessProcess) -> None:
+def test_too_large_bodies(witness: WitnessProcess) -> None:
     before = psutil.Process(witness.process.pid).memory_info().rss
     assert witness.add(bytes(SUBMISSION_BYTES_MAX + 1)).status == 413
     for _ in range(8):
@@ -225,7 +225,7 @@ def test_bodies_that_are_too_large(witness: WitnessProcess) -> None:
 
 
 def _status_of_an_endless_body(witness: WitnessProcess) -> int:
-    """Send chunks until the witness answers."""
+    """Send chunks until the witness answers; returns the status."""
     port = int(witness.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(
@@ -240,9 +240,9 @@ def _status_of_an_endless_body(witness: WitnessProcess) -> int:
         return reply.status
 
 
-def test_a_body_that_does_not_come(changed: WitnessProcess) -> None:
-    start_with(changed, IMPATIENT)
-    port = int(changed.url.rpartition(":")[2])
+def test_a_missing_body(changeable_witness: WitnessProcess) -> None:
+    start_with(changeable_witness, IMPATIENT)
+    port = int(changeable_witness.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
         reply = http.client.HTTPResponse(line)
@@ -250,7 +250,7 @@ def test_a_body_that_does_not_come(changed: WitnessProcess) -> None:
         assert reply.status == 408
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(b"POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold 0")
-    check(changed, changed.add(LOG.body(0, 7)), 7)
+    check(changeable_witness, changeable_witness.add(LOG.body(0, 7)), 7)
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

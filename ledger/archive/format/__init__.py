@@ -1,1 +1,1 @@
-"""What the objects of an archive are called and hold: names, rows, packs, records."""
+"""The format of archive objects: their keys, payload packs, record files and row decoding."""

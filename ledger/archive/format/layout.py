@@ -1,8 +1,8 @@
-"""Where the objects of an archive lie below its prefix; docs/format.md, "The archive".
+"""The keys of an archive's objects below its prefix; docs/format.md, "The archive".
 
-A trail's prefix is the org's slug, that of the log of all checkpoints is ``_anchors``, which
-is no slug. Below it, everything under a key is a function of the key alone: whoever writes it
-again writes the same bytes. Only the three pointers change.
+The prefix of a trail is the org's slug. The prefix of the anchor log, which holds all
+checkpoints, is ``_anchors``; no slug has an underscore. Below the prefix the bytes of an object
+depend on its key alone: a second write stores the same bytes. Only the three pointers change.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _COSIGNATURE: Final = re.compile(f"cosignatures/({_NUMBER})-({_NUMBER})-([0-9a-f
 
 
 class Pack(NamedTuple):
-    """Signatures and payloads of some entries of one bundle, both ends included."""
+    """The pack of entries ``first`` to ``last`` (inclusive) of one bundle: signatures, payloads."""
 
     tile: int
     first: int
     last: int
 
     def key(self) -> str:
-        """As ``payloads/x001/067/000-255``, the entries counted within their bundle."""
+        """Return the key, like ``payloads/x001/067/000-255``; entries count from their bundle."""
         return f"{pack_folder(self.tile)}{self.first:03}-{self.last:03}"
 
     @property
     def start(self) -> int:
-        """Seq of the first entry."""
+        """The seq of the first entry."""
         return self.tile * TILE_WIDTH + self.first
 
     @property
     def end(self) -> int:
-        """Seq after the last entry."""
+        """The seq after the last entry."""
         return self.tile * TILE_WIDTH + self.last + 1
 
 
@@ -63,15 +63,15 @@ class CheckpointAt(NamedTuple):
     size: int
 
     def key(self) -> str:
-        """As ``checkpoints/0000000000001234``."""
+        """Return the key, like ``checkpoints/0000000000001234``."""
         return f"{CHECKPOINTS}{self.size:016}"
 
 
 class Span(NamedTuple):
-    """Rows of one kind whose numbers are above ``after`` and up to ``last``.
+    """Rows of one kind with numbers above ``after`` and up to ``last``.
 
-    In ``history`` the numbers are sizes of checkpoints, in ``nonces`` places in the anchor log
-    counted from 1.
+    In ``history`` a number is the size of a checkpoint; in ``nonces`` it is an index in the
+    anchor log, counted from 1.
     """
 
     kind: str
@@ -79,11 +79,11 @@ class Span(NamedTuple):
     last: int
 
     def key(self) -> str:
-        """As ``history/0000000000000000-0000000000001234``."""
+        """Return the key, like ``history/0000000000000000-0000000000001234``."""
         return f"{self.kind}/{self.after:016}-{self.last:016}"
 
     def holds(self, number: int) -> bool:
-        """Whether a row of this number has its place here.
+        """Return whether a row with this number belongs to this span.
 
         The first span of ``history`` also holds the checkpoint of size 0.
         """
@@ -92,7 +92,7 @@ class Span(NamedTuple):
 
 
 class TokenAt(NamedTuple):
-    """A timestamp token of the anchor of this size, stored at this time (POSIX µs)."""
+    """A timestamp token for the anchor of this size, stored at ``added_us`` (POSIX µs)."""
 
     size: int
     added_us: int
@@ -102,7 +102,10 @@ class TokenAt(NamedTuple):
 
 
 class CosignatureAt(NamedTuple):
-    """A signature line for the anchor of this size, by this key id (hex), stored at this time."""
+    """A witness's signature line for the anchor of this size.
+
+    ``added_us`` is the time of storing (POSIX µs), ``key_id`` the witness key's id in hex.
+    """
 
     size: int
     added_us: int
@@ -113,31 +116,31 @@ class CosignatureAt(NamedTuple):
 
 
 Place = Tile | EntryTile | Pack | CheckpointAt | Span | TokenAt | CosignatureAt | None
-"""What lies under a key; None for a pointer."""
+"""The parsed form of a key; None for a pointer."""
 
 
 def pack_folder(tile: int) -> str:
-    """What the keys of all packs of one bundle begin with."""
+    """Return the common prefix of the keys of one bundle's packs."""
     return f"{PAYLOADS}{EntryTile(tile).path().removeprefix('tile/entries/')}/"
 
 
 def place_of(key: str) -> Place:
-    """What lies under a key of an archive, given without its prefix.
+    """Parse a key of an archive, given without the archive's prefix.
 
-    Raises ArchiveMismatch for a key that no archive has.
+    Raises ArchiveMismatch for a key that is not part of the archive format.
     """
     if key in POINTERS:
         return None
     try:
-        place = _read(key)
+        place = _parse(key)
     except TileError:
         place = None
-    if place is None or _written(place) != key:
-        raise ArchiveMismatch(f"{key[:200]!r} is no object of an archive")
+    if place is None or _key_of(place) != key:
+        raise ArchiveMismatch(f"{key[:200]!r} is not the key of an archive object")
     return place
 
 
-def _read(key: str) -> Place:
+def _parse(key: str) -> Place:
     if key.startswith(TILES):
         return parse_path(key)
     if found := _PACK.fullmatch(key):
@@ -146,10 +149,10 @@ def _read(key: str) -> Place:
         return pack if pack.first <= pack.last < TILE_WIDTH else None
     if found := _SPAN.fullmatch(key):
         return Span(found[1], int(found[2]), int(found[3]))
-    return _signed_place(key)
+    return _parse_signed(key)
 
 
-def _signed_place(key: str) -> Place:
+def _parse_signed(key: str) -> Place:
     if found := _CHECKPOINT.fullmatch(key):
         return CheckpointAt(int(found[1]))
     if found := _TOKEN.fullmatch(key):
@@ -159,5 +162,5 @@ def _signed_place(key: str) -> Place:
     return None
 
 
-def _written(place: Tile | EntryTile | Pack | CheckpointAt | Span | TokenAt | CosignatureAt) -> str:
+def _key_of(place: Tile | EntryTile | Pack | CheckpointAt | Span | TokenAt | CosignatureAt) -> str:
     return place.path() if isinstance(place, Tile | EntryTile) else place.key()

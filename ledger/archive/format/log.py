@@ -1,4 +1,4 @@
-"""A log that is archived, and what its own keys signed."""
+"""A log that is archived: an org's trail or the anchor log, with the keys that sign it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ class ArchivedLog:
     history: LogKeyHistory
 
     def opened(self, note: bytes | None, size: int) -> TreeHead:
-        """A checkpoint that our key signed. Raises ArchiveRefused for any other."""
+        """Verify a stored note with the log's own keys and return its checkpoint.
+
+        ``note`` is None where it was too long to be read. Raises ArchiveRefused for a note that
+        the log's key did not sign, or that states another size.
+        """
         try:
             if note is None:
-                raise FormatError("it is too long to be one")
+                raise FormatError("it is too long for a checkpoint")
             if self.prefix == ANCHORS:
                 checkpoint = open_anchor(note, self.history).checkpoint
             else:
                 checkpoint = open_org_checkpoint(note, self.prefix, self.history).checkpoint
         except FormatError as error:
             raise ArchiveRefused(
-                f"the checkpoint of {self.prefix} at size {size} is not ours: {error}. Run a full "
-                "verification of this trail"
+                f"the checkpoint of {self.prefix} at size {size} was not signed by this log: "
+                f"{error}. Run a full verification of this trail"
             ) from error
         if checkpoint.size != size:
             raise ArchiveRefused(
-                f"the checkpoint of {self.prefix} stored for size {size} is one of size "
+                f"the checkpoint of {self.prefix} stored for size {size} states size "
                 f"{checkpoint.size}. Run a full verification of this trail"
             )
         return checkpoint

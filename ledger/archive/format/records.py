@@ -1,7 +1,7 @@
-"""The small text objects of an archive: rows as JSON lines under a digest, and what an org is.
+"""The small text objects of an archive: rows as JSON lines under a digest, and ``org.json``.
 
-The digest tells damage. What proves a row is another thing: notes are signed, and places and
-nonces lead from a note to a leaf of the anchor log, which is signed too.
+The digest only reveals damage; it proves nothing about a row. Notes are signed, and an index
+with its nonce leads from a note to a leaf of the anchor log, which is signed too.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from msgspec import Meta
 from ledger.errors import ArchiveMismatch
 
 ROWS_MAX: Final = 10_000
-"""Rows of one object."""
+"""The most rows of one object."""
 RECORDS_BYTES_MAX: Final = 64 << 20
 ORG_BYTES_MAX: Final = 65_536
 NOTE_BYTES_MAX: Final = 65_536
 TOKEN_BYTES_MAX: Final = 262_144
 LINE_BYTES_MAX: Final = 65_536
-"""Of a witness's signature line."""
+"""The most bytes of a witness's signature line."""
 Row = TypeVar("Row", bound=msgspec.Struct)
 _Number = Annotated[int, Meta(ge=0, le=10**16 - 1)]
 
 
 class ArchivedCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A checkpoint as it was signed: its note, its size, and when (POSIX µs)."""
+    """A checkpoint as it was signed: its note, its size, and the time of signing (POSIX µs)."""
 
     note: bytes
     signed_us: _Number
@@ -44,7 +44,7 @@ class AnchoredAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ArchivedOrg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an archive says of its org. No key is in it: erasing must stay possible.
+    """The description of the archived org. It holds no key: erasure must stay possible.
 
     ``name`` and ``log_public`` are as they were when the archive was last written.
     """
@@ -58,15 +58,17 @@ class ArchivedOrg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     v: int = 1
 
     def encode(self) -> bytes:
-        """The object, with its digest as a second line."""
+        """Encode the object, with its digest as a second line."""
         return encode_rows([self])
 
     @classmethod
     def decode(cls, data: bytes) -> ArchivedOrg:
-        """Raises ArchiveMismatch."""
+        """Decode the object. Raises ArchiveMismatch."""
         (org,) = decode_rows(data, cls) or (None,)
         if org is None or org.v != 1:
-            raise ArchiveMismatch("it says nothing of an org that this version understands")
+            raise ArchiveMismatch(
+                "it does not describe an org in a format that this version of Quire knows"
+            )
         return org
 
 
@@ -75,17 +77,17 @@ class _Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode_rows(rows: Iterable[msgspec.Struct]) -> bytes:
-    """Rows as JSON, a line each, and BLAKE3-256 over them in the last line."""
+    """Encode rows as JSON, one per line, with their BLAKE3-256 digest in the last line."""
     body = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     return body + msgspec.json.encode(_Digest(blake3(body).hexdigest())) + b"\n"
 
 
 def decode_rows(data: bytes, kind: type[Row]) -> list[Row]:
-    """The rows of an object. Raises ArchiveMismatch."""
+    """Decode the rows of an object. Raises ArchiveMismatch."""
     body, newline, digest = data.removesuffix(b"\n").rpartition(b"\n")
     body += newline
     if not data.endswith(b"\n") or digest != _digest_line(body):
-        raise ArchiveMismatch("it is damaged: its rows are not what its digest says")
+        raise ArchiveMismatch("it is damaged: its digest does not match its rows")
     lines = body.split(b"\n")[:-1]
     if len(lines) > ROWS_MAX:
         raise ArchiveMismatch(f"it has more than {ROWS_MAX} rows")

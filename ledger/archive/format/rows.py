@@ -1,4 +1,4 @@
-"""Rows put together from what an archive holds of them: the leaf here, all else in a pack."""
+"""Rebuilds stored rows from an archive: the leaf from a bundle, all else from a pack."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ledger.errors import ArchiveMismatch, MalformedLeaf
 
 
 def widest_at(packs: Sequence[Pack], at: int) -> Pack | None:
-    """Of the packs that hold this entry of their bundle, the one that goes furthest."""
-    holding = [pack for pack in packs if pack.first <= at <= pack.last]
-    return max(holding, key=lambda pack: pack.last, default=None)
+    """Return the pack that holds entry ``at`` of its bundle and reaches furthest, or None."""
+    candidates = [pack for pack in packs if pack.first <= at <= pack.last]
+    return max(candidates, key=lambda pack: pack.last, default=None)
 
 
 def entry_of(org_id: int, leaf: bytes, row: Packed) -> StoredEntry:
-    """The stored row of an entry, all of whose other columns are in its leaf.
+    """Build the stored row of an entry from its leaf and its row in a pack.
 
-    Raises ArchiveMismatch for what is no leaf.
+    Raises ArchiveMismatch where the leaf can't be read.
     """
     try:
-        said = decode_leaf(leaf)
-        anchored_at = datetime.fromisoformat(said.anchored_at)
+        content = decode_leaf(leaf)
+        anchored_at = datetime.fromisoformat(content.anchored_at)
     except (MalformedLeaf, ValueError) as error:
         raise ArchiveMismatch(f"an archived leaf can't be read: {error}") from error
     return StoredEntry(
         org_id,
-        said.seq,
+        content.seq,
         anchored_at,
-        search_tag(said.actor),
-        search_tag(said.subject),
+        search_tag(content.actor),
+        search_tag(content.subject),
         entry_hash(leaf),
         row.signature,
         leaf,
@@ -42,5 +42,5 @@ def entry_of(org_id: int, leaf: bytes, row: Packed) -> StoredEntry:
 
 
 def unpacked(pack: Pack, data: bytes) -> list[Packed]:
-    """The rows of a pack, read from its object. Raises ArchiveMismatch."""
+    """Decode the rows of a pack from its object. Raises ArchiveMismatch."""
     return unpack_rows(data, pack.start, pack.end - pack.start)

@@ -1,1 +1,1 @@
-"""Reading an archive: one object, or many from a process that does nothing else."""
+"""Reads an archive: single objects, or many at once in a dedicated process."""

@@ -1,4 +1,4 @@
-"""Reading many objects of a target from a process that does nothing else meanwhile."""
+"""Reads many objects of a target, blocking: for a process without other work."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from ledger.archive.targets.folder import FolderTarget, ReadingFolder
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 
 AT_ONCE: Final = 32
-"""Objects asked for at once, where each needs a round trip."""
+"""Objects requested at once, where each needs a round trip."""
 NAMES_MAX: Final = 65_536
-"""More than all packs that one bundle can have."""
+"""The most keys of one listing: more than the packs that one bundle can have."""
 
 
 class Fetch(Protocol):
-    """Reads objects; raises the target's errors where it can't be read."""
+    """Reads objects. Raises the target's errors where the target can't be read."""
 
     def __call__(self, keys: Sequence[str], limit: int) -> list[bytes | None]:
-        """The objects under these keys, of ``limit`` bytes at most.
+        """Return the objects under these keys, in their order.
 
-        None for one that is not there or longer: a fault of that object, and of no other.
+        None stands for an object that is missing or longer than ``limit`` bytes: a fault of
+        that object alone.
         """
 
     def names(self, prefix: str) -> Sequence[str]:
-        """Keys that begin with ``prefix``, NAMES_MAX at most."""
+        """Return the keys that begin with ``prefix``, at most NAMES_MAX."""
 
 
 class FromFolder:
-    """Implements `Fetch` on a folder, without a thread in between: a file takes microseconds."""
+    """Implements `Fetch` on a folder, without threads: reading a file takes microseconds."""
 
     def __init__(self, reading: ReadingFolder) -> None:
         self._reading = reading
@@ -85,7 +86,7 @@ class FromTarget:
 
 @contextmanager
 def fetching(url: str, settings: TargetSettings) -> Iterator[Fetch]:
-    """Open a target for reading, outside of any event loop."""
+    """Open a target for blocking reads, outside of any event loop."""
     target = open_target(url, settings)
     if isinstance(target, FolderTarget):
         with closing(target.reading()) as reading:

@@ -1,7 +1,7 @@
-"""Reading the archive of one log, object by object. Nothing here is verified.
+"""Reads the archive of one log, object by object. Nothing is verified here.
 
-Whoever must not trust the target verifies what comes out: leaves by the tiles, payloads by
-their leaves, notes by the key history. :mod:`ledger.archive.verification.run` does it for a whole
+A caller that must not trust the target verifies the results: leaves by the tiles, payloads by
+their leaves, notes by the key history. :mod:`ledger.archive.verification.run` verifies a whole
 archive.
 """
 
@@ -57,13 +57,13 @@ from ledger.tiles import (
 )
 
 KEY_HISTORY_BYTES_MAX = 1 << 20
-NONCES_HELD_MAX = 1_000_000
-"""Of spans that reach over each other, until they are in order."""
+NONCES_BUFFERED_MAX = 1_000_000
+"""The most rows of overlapping spans that are buffered to be sorted."""
 Row = TypeVar("Row", ArchivedCheckpoint, AnchoredAt)
 
 
 class ArchivedToken(NamedTuple):
-    """A timestamp token of the anchor of this size, and when it was stored (POSIX µs)."""
+    """A timestamp token for the anchor of this size, stored at ``added_us`` (POSIX µs)."""
 
     size: int
     added_us: int
@@ -71,12 +71,12 @@ class ArchivedToken(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its key below the prefix."""
+        """The key below the archive's prefix."""
         return TokenAt(self.size, self.added_us).key()
 
 
 class ArchivedCosignature(NamedTuple):
-    """A witness's signature line for the anchor of this size, and when it was stored."""
+    """A witness's signature line for the anchor of this size, stored at ``added_us`` (POSIX µs)."""
 
     size: int
     added_us: int
@@ -85,7 +85,7 @@ class ArchivedCosignature(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its key below the prefix."""
+        """The key below the archive's prefix."""
         return CosignatureAt(self.size, self.added_us, self.key_id).key()
 
 
@@ -101,56 +101,59 @@ class ArchiveReader:
 
     @classmethod
     def of_anchors(cls, target: Readable) -> ArchiveReader:
-        """The archive of the log of all checkpoints, which all orgs share."""
+        """Return a reader of the anchor log, which all orgs share."""
         return cls(target, ANCHORS)
 
     def key(self, key: str) -> str:
-        """The key in the target of what lies under ``key`` here."""
+        """Return the target's key for ``key`` of this archive."""
         return f"{self.org}/{key}"
 
     async def find(self, key: str, limit: int) -> bytes | None:
-        """An object of at most ``limit`` bytes; None where there is none."""
+        """Read an object of at most ``limit`` bytes; None where it is missing."""
         try:
             return await self._target.get(self.key(key), limit)
         except ArchiveObjectMissing:
             return None
 
     async def read(self, key: str, limit: int) -> bytes:
-        """An object that must be there. Raises ArchiveObjectMissing."""
+        """Read an object that must exist. Raises ArchiveObjectMissing."""
         return await self._target.get(self.key(key), limit)
 
     async def objects(self, prefix: str = "") -> AsyncIterator[ListedObject]:
-        """All objects whose keys here begin with ``prefix``, in order."""
+        """Yield the archive's objects whose keys begin with ``prefix``, in the order of keys."""
         async for listed in self._target.list(self.key(prefix)):
             yield ListedObject(listed.key.removeprefix(f"{self.org}/"), listed.size)
 
     async def checkpoint(self) -> bytes | None:
-        """The note up to which all is archived; None where nothing is."""
+        """Read the newest archived checkpoint's note; None where nothing is archived.
+
+        Everything that this checkpoint covers is archived.
+        """
         return await self.find(CHECKPOINT, NOTE_BYTES_MAX)
 
     async def key_history(self) -> LogKeyHistory:
-        """The public history of the log's keys. Raises KeyHistoryError."""
+        """Read the public history of the log's keys. Raises KeyHistoryError."""
         return LogKeyHistory.parse(await self.read(LOG_KEYS, KEY_HISTORY_BYTES_MAX))
 
     def opened(self, note: bytes, history: LogKeyHistory) -> TreeHead:
-        """What a note of this log says, its signatures verified. Raises FormatError."""
+        """Verify the signatures of a note of this log; return its tree head. Raises FormatError."""
         if self.org == ANCHORS:
             return open_anchor(note, history).checkpoint
         return open_org_checkpoint(note, self.org, history).checkpoint
 
     async def about(self) -> ArchivedOrg:
-        """What the archive says of its org."""
+        """Read the description of the archived org."""
         return ArchivedOrg.decode(await self.read(ORG, ORG_BYTES_MAX))
 
     async def tile(self, tile: Tile) -> bytes:
-        """The hashes of a tile, or of the full one cut to its width."""
-        data = await self._unit(tile, MAX_TILE_BYTES)
+        """Read a tile's hashes; without a partial tile, the full tile's, cut to the width."""
+        data = await self._read_or_full(tile, MAX_TILE_BYTES)
         if len(data) < tile.width * HASH_BYTES:
-            raise ArchiveMismatch(f"{tile.path()} is shorter than its width says")
+            raise ArchiveMismatch(f"{tile.path()} is shorter than its width requires")
         return data[: tile.width * HASH_BYTES]
 
     async def leaves(self, bundle: EntryTile) -> list[bytes]:
-        """The leaves of a bundle, or of the full one cut to its width."""
+        """Read a bundle's leaves; without a partial bundle, the full one's, cut to the width."""
         limit = MAX_BUNDLE_BYTES
         data = await self.find(bundle.path(), limit)
         width = bundle.width
@@ -161,16 +164,17 @@ class ArchiveReader:
         except TileError as error:
             raise ArchiveMismatch(f"{bundle.path()}: {error}") from error
 
-    async def _unit(self, unit: Tile | EntryTile, limit: int) -> bytes:
+    async def _read_or_full(self, unit: Tile | EntryTile, limit: int) -> bytes:
         data = await self.find(unit.path(), limit)
         return data if data is not None else await self.read(unit.full().path(), limit)
 
     async def packed(
         self, tile: int, first: int, last: int
     ) -> AsyncIterator[tuple[int, list[Packed]]]:
-        """Signatures and payloads of entries ``first`` to ``last`` of a bundle, a pack at a time.
+        """Yield signatures and payloads of entries ``first`` to ``last`` of a bundle.
 
-        Yields the place of the first in its bundle, and them. Raises ArchiveObjectMissing.
+        Each item is one pack's part: the place of its first entry in the bundle, and the rows.
+        Raises ArchiveObjectMissing where no pack holds an entry.
         """
         whole = Pack(tile, 0, TILE_WIDTH - 1)
         data = await self.find(whole.key(), PACK_BYTES_MAX)
@@ -198,9 +202,9 @@ class ArchiveReader:
     async def entries(
         self, org_id: int, first: int, last: int, size: int
     ) -> AsyncIterator[StoredEntry]:
-        """The rows ``first`` to ``last``, bit for bit as they were stored.
+        """Yield the rows ``first`` to ``last``, bit for bit as they were stored.
 
-        ``size`` is that of an archived checkpoint: it tells the width of the last bundle.
+        ``size`` is the size of an archived checkpoint; it determines the last bundle's width.
         """
         for tile, seqs in by_tile(first, last):
             width = tile_in(size, 0, tile).width
@@ -211,7 +215,7 @@ class ArchiveReader:
                     yield entry_of(org_id, leaves[place], row)
 
     async def history(self) -> AsyncIterator[ArchivedCheckpoint]:
-        """Every checkpoint that was ever signed and is archived, smallest first."""
+        """Yield every archived checkpoint, smallest first."""
         covered = -1
         async for span, rows in self._spans(HISTORY, ArchivedCheckpoint):
             for row in rows:
@@ -220,24 +224,24 @@ class ArchiveReader:
             covered = max(covered, span.last)
 
     async def nonces(self) -> AsyncIterator[AnchoredAt]:
-        """Where the anchor log commits to checkpoints of this org, in its order.
+        """Yield the leaves of the anchor log that commit to this org's checkpoints, in its order.
 
-        A place comes more than once where different things were archived of it: one leaf stands
-        there at most, and the others are superseded or forged.
+        An index comes more than once where different rows were archived for it: at most one of
+        them is the leaf's, the others are superseded or forged.
         """
-        held: set[AnchoredAt] = set()
+        buffered: set[AnchoredAt] = set()
         async for span, rows in self._spans(NONCES, AnchoredAt):
-            before = {row for row in held if row.idx < span.after}
+            before = {row for row in buffered if row.idx < span.after}
             for row in sorted(before, key=_place):
                 yield row
-            held = (held - before).union(rows)
-            if len(held) > NONCES_HELD_MAX:
-                raise ArchiveMismatch(f"too many spans of {self.org}/{NONCES} hold the same places")
-        for row in sorted(held, key=_place):
+            buffered = (buffered - before).union(rows)
+            if len(buffered) > NONCES_BUFFERED_MAX:
+                raise ArchiveMismatch(f"too many objects below {self.org}/{NONCES} overlap")
+        for row in sorted(buffered, key=_place):
             yield row
 
     async def _spans(self, prefix: str, kind: type[Row]) -> AsyncIterator[tuple[Span, list[Row]]]:
-        """The rows of all spans, which may reach over each other, but leave no gap."""
+        """Yield the rows of all spans; spans may overlap. Raises ArchiveMismatch for a gap."""
         covered = 0
         async for listed in self.objects(prefix):
             span = place_of(listed.key)
@@ -245,16 +249,18 @@ class ArchiveReader:
                 continue
             if span.after > covered:
                 raise ArchiveMismatch(
-                    f"{self.org}/{prefix} has nothing of {covered + 1} to {span.after}"
+                    f"{self.org}/{prefix} has no rows for {covered + 1} to {span.after}"
                 )
             rows = decode_rows(await self.read(listed.key, RECORDS_BYTES_MAX), kind)
             if not all(span.holds(_number(row)) for row in rows):
-                raise ArchiveMismatch(f"{self.org}/{listed.key} has rows of another span")
+                raise ArchiveMismatch(
+                    f"{self.org}/{listed.key} has rows outside the range in its name"
+                )
             yield span, rows
             covered = max(covered, span.last)
 
     async def tokens(self) -> AsyncIterator[ArchivedToken]:
-        """Timestamp tokens of anchors, in the order of their sizes."""
+        """Yield the timestamp tokens of anchors, in the order of anchor sizes."""
         async for listed in self.objects(TOKENS):
             place = place_of(listed.key)
             if isinstance(place, TokenAt):
@@ -262,7 +268,7 @@ class ArchiveReader:
                 yield ArchivedToken(place.size, place.added_us, token)
 
     async def cosignatures(self) -> AsyncIterator[ArchivedCosignature]:
-        """Witnesses' signature lines for anchors, in the order of their sizes."""
+        """Yield the witnesses' signature lines for anchors, in the order of anchor sizes."""
         async for listed in self.objects(COSIGNATURES):
             place = place_of(listed.key)
             if isinstance(place, CosignatureAt):
@@ -271,7 +277,7 @@ class ArchiveReader:
 
 
 def _number(row: ArchivedCheckpoint | AnchoredAt) -> int:
-    """What the names of spans count: sizes of checkpoints, or places in the anchor log from 1."""
+    """Return a row's number in span names: a checkpoint's size, or an anchor log index plus 1."""
     return row.size if isinstance(row, ArchivedCheckpoint) else row.idx + 1
 
 

@@ -1,1 +1,1 @@
-"""Restoring a database from an archive."""
+"""Restores orgs into a database from an archive."""

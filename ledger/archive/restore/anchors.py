@@ -1,4 +1,4 @@
-"""The log of all checkpoints comes back with the first org, and each org's part in it with it."""
+"""Restores the anchor log with the first org, and assigns each org its leaves in the log."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from ledger.storage.restoring_anchors import UNKNOWN_ORG, StoredLeaf
 from ledger.storage.trees import ANCHOR_LOG
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 
-PLACES_AT_ONCE: Final = 1_000
+LEAVES_AT_ONCE: Final = 1_000
 
 
 class AnchorsRestore:
-    """Restores the anchor log into a database that has none of it, or has at least as much.
+    """Restores the anchor log into a database that has nothing of it, or at least as much.
 
-    ``end`` is the size and root that the database's log then has signed. Raises RestoreRefused.
+    ``end`` is the size and root of the newest signed anchor in the database afterwards. Raises
+    RestoreRefused.
     """
 
     def __init__(
@@ -41,28 +42,28 @@ class AnchorsRestore:
     ) -> None:
         self.end = (0, b"")
         self.warnings: list[str] = []
-        """What of the archive did not come back, and why."""
-        self._begun = False
+        """The parts of the archive that were not restored, and why."""
+        self._had_log = False
         self._transaction = transaction
         self._reader = reader
         self._pins = pins
         self._attestors = attestors
 
     async def restore(self, orgs: Sequence[tuple[str, int]], target: Target) -> None:
-        """Restore the log, and whose leaves these orgs' are: (slug, org_id)."""
+        """Restore the log and assign the leaves of these orgs, each given as (slug, org_id)."""
         note = await self._reader.checkpoint()
         if note is not None:
-            await self._log(note)
+            await self._restore_log(note)
         for slug, org_id in orgs:
             end = await self._claim(ArchiveReader(target, slug), org_id)
             await self._transaction.anchors.add_account(target.url, org_id, end)
-        # Their leaves were in no archived anchor: the newest checkpoints get new ones.
+        # A checkpoint whose leaf is in no archived anchor gets a new leaf, if it is the newest.
         await self._transaction.anchors.anew([org_id for _, org_id in orgs])
-        if not self._begun:
+        if not self._had_log:
             await self._transaction.anchors.add_account(target.url, ANCHOR_LOG, 0)
             await self._transaction.anchors.add_attested(target.url)
 
-    async def _log(self, note: bytes) -> None:
+    async def _restore_log(self, note: bytes) -> None:
         history = await self._reader.key_history()
         history.check_pins(self._pins)
         opened = self._opened(note, history)
@@ -71,11 +72,11 @@ class AnchorsRestore:
         if begun:
             if stored < size or await self._transaction.anchors.note(size) != note:
                 raise RestoreRefused(
-                    "the database has another log of all checkpoints than the archive, or less of "
-                    "it: restore into a new database, before a server signs in it"
+                    "the log of all checkpoints in the database differs from the archived one, or "
+                    "is shorter: restore into a new database before a server signs in it"
                 )
             self.end = (stored, stored_root)
-            self._begun = True
+            self._had_log = True
             return
         tree = TreeRestore(
             self._transaction,
@@ -86,7 +87,10 @@ class AnchorsRestore:
         for tile in range(-(-size // TILE_WIDTH)):
             leaves = await self._reader.leaves(EntryTile(tile, tile_in(size, 0, tile).width))
             if any(len(leaf) != HASH_BYTES for leaf in leaves):
-                raise RestoreRefused(f"bundle {tile} of the log of all checkpoints is none")
+                raise RestoreRefused(
+                    f"bundle {tile} of the log of all checkpoints has a leaf that is not "
+                    f"{HASH_BYTES} bytes long"
+                )
             await self._transaction.anchors.add_leaves(
                 [
                     StoredLeaf(idx, UNKNOWN_ORG, 0, bytes(NONCE_BYTES), leaf)
@@ -104,20 +108,22 @@ class AnchorsRestore:
         try:
             return open_anchor(note, history)
         except FormatError as error:
-            raise RestoreRefused(f"an archived anchor: {error}") from error
+            raise RestoreRefused(f"an archived anchor can't be verified: {error}") from error
 
     def _root(self, row: ArchivedCheckpoint, history: LogKeyHistory) -> bytes:
         checkpoint = self._opened(row.note, history).checkpoint
         if checkpoint.size != row.size:
-            raise RestoreRefused(f"the anchor of size {row.size} says size {checkpoint.size}")
+            raise RestoreRefused(
+                f"the anchor archived for size {row.size} states size {checkpoint.size}"
+            )
         return checkpoint.root
 
     async def _claim(self, reader: ArchiveReader, org_id: int) -> int:
-        """Say which leaves are this org's: those that commit to its checkpoints.
+        """Assign this org the leaves that commit to its checkpoints.
 
-        Returns the place in the log after the last of them: nonces are archived from there on. A
-        row that names another leaf, or a place beyond the archived log, proves nothing: its leaf
-        was lost with a database, and the place was given again.
+        Returns the index after the last of them: the next archiving of nonces begins there. A
+        row is superseded where its leaf commits to something else or its index is beyond the
+        archived log: the leaf was lost with a database, and its index was used again.
         """
         batch: list[AnchoredAt] = []
         end = superseded = 0
@@ -126,28 +132,28 @@ class AnchorsRestore:
                 superseded += 1
                 continue
             batch.append(row)
-            if len(batch) == PLACES_AT_ONCE:
-                standing = await self._claim_some(org_id, batch)
-                superseded += len(batch) - len(standing)
-                end, batch = max([end, *standing]), []
-        standing = await self._claim_some(org_id, batch)
-        superseded += len(batch) - len(standing)
-        end = max([end, *standing])
+            if len(batch) == LEAVES_AT_ONCE:
+                claimed = await self._claim_some(org_id, batch)
+                superseded += len(batch) - len(claimed)
+                end, batch = max([end, *claimed]), []
+        claimed = await self._claim_some(org_id, batch)
+        superseded += len(batch) - len(claimed)
+        end = max([end, *claimed])
         if superseded:
             self.warnings.append(
-                f"{superseded} archived place(s) of {reader.org} in the log of all checkpoints do "
-                "not stand; its newest checkpoint is anchored anew where that had no other"
+                f"archived leaves of {reader.org} that do not match the log of all checkpoints: "
+                f"{superseded}. Its newest checkpoint is anchored again where it has no other leaf"
             )
-            end = await _first_key(reader, end)
+            end = await _free_span_start(reader, end)
         return end
 
     async def _claim_some(self, org_id: int, rows: Sequence[AnchoredAt]) -> list[int]:
-        """Claim those that stand; returns the places after them."""
+        """Claim the rows whose leaves commit to their checkpoints; return the indexes after them."""
         found = await self._transaction.anchors.leaves_at(
             org_id, [(row.idx, row.size) for row in rows]
         )
         leaves = {(leaf.idx, size): (leaf, note) for leaf, size, note in found}
-        standing = []
+        confirmed = []
         for row in rows:
             leaf, note = leaves.get((row.idx, row.size), (None, b""))
             if (
@@ -155,16 +161,19 @@ class AnchorsRestore:
                 and leaf.org_id in {UNKNOWN_ORG, org_id}
                 and blind(row.nonce, note) == leaf.leaf
             ):
-                standing.append(row)
-        if standing:
+                confirmed.append(row)
+        if confirmed:
             await self._transaction.anchors.claim(
-                org_id, [(row.idx, row.size, row.nonce) for row in standing]
+                org_id, [(row.idx, row.size, row.nonce) for row in confirmed]
             )
-        return [row.idx + 1 for row in standing]
+        return [row.idx + 1 for row in confirmed]
 
 
-async def _first_key(reader: ArchiveReader, end: int) -> int:
-    """The place up to ``end`` from which no archived span goes on: its key is free."""
+async def _free_span_start(reader: ArchiveReader, end: int) -> int:
+    """Return the largest index up to ``end`` at which no archived span of nonces begins.
+
+    A new span that began where an old one does could have the old one's key and other bytes.
+    """
     while end and [listed async for listed in reader.objects(f"{NONCES}{end:016}-")]:
         end -= 1
     return end

@@ -1,4 +1,4 @@
-"""What others attested of anchors comes back: each proved to be of the anchor it is stored for."""
+"""Restores timestamps and cosignatures; each is checked to belong to its anchor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ WARNINGS_MAX: Final = 100
 class AttestedRestore:
     """Restores timestamps and cosignatures of anchors that were restored before.
 
-    Those of nobody who is trusted here are held against their anchor as far as that goes without.
+    Without trusted authorities or witnesses, only what needs no trust is checked: that a token
+    states a time for its anchor, and that a cosignature is one signature line.
     """
 
     def __init__(
@@ -33,28 +34,29 @@ class AttestedRestore:
         self._warnings: list[str] = []
 
     async def restore(self, size: int) -> list[str]:
-        """Restore those of anchors up to ``size``; tells which were left out, and why.
+        """Restore the attestations of anchors up to ``size``.
 
-        Raises RestoreRefused for an object that is none.
+        Returns a warning for each that was not restored. Raises RestoreRefused for an object
+        that is not a signature line.
         """
         await self._tokens(size)
         await self._cosignatures(size)
         if self._skipped > WARNINGS_MAX:
-            self._warnings.append(f"{self._skipped - WARNINGS_MAX} more were left out")
+            self._warnings.append(f"{self._skipped - WARNINGS_MAX} more were not restored")
         return self._warnings
 
     async def _tokens(self, size: int) -> None:
         rows = []
         async for one in self._reader.tokens():
-            if one.size <= size and (stated := await self._token(one)) is not None:
+            if one.size <= size and (stated := await self._stated_time(one)) is not None:
                 rows.append((one.size, to_datetime(one.added_us), stated, one.token))
             if len(rows) == AT_ONCE:
                 await self._rows.add_tokens(rows)
                 rows = []
         await self._rows.add_tokens(rows)
 
-    async def _token(self, one: ArchivedToken) -> datetime | None:
-        """The time it states of its anchor, None where it is not of it."""
+    async def _stated_time(self, one: ArchivedToken) -> datetime | None:
+        """Return the time that a token states for its anchor; None for another anchor's token."""
         note = await self._rows.note(one.size)
         if note is None:
             self._skip(one.key, f"there is no anchor of size {one.size}")
@@ -78,14 +80,14 @@ class AttestedRestore:
         await self._rows.add_cosignatures(rows)
 
     async def _witness(self, one: ArchivedCosignature) -> str | None:
-        """Who signed its anchor; None where that is wrong."""
+        """Return the name and key id of the signing witness; None for a wrong cosignature."""
         key = self._reader.key(one.key)
         try:
             signatures = parse_signatures(one.line)
         except (FormatError, ValueError) as error:
-            raise RestoreRefused(f"{key} is no signature line: {error}") from error
+            raise RestoreRefused(f"{key} is not a signature line: {error}") from error
         if len(signatures) != 1:
-            raise RestoreRefused(f"{key} has {len(signatures)} signature lines, and not one")
+            raise RestoreRefused(f"{key} has {len(signatures)} signature lines instead of one")
         note = await self._rows.note(one.size)
         if note is None:
             self._skip(one.key, f"there is no anchor of size {one.size}")
@@ -102,4 +104,4 @@ class AttestedRestore:
     def _skip(self, key: str, reason: str) -> None:
         self._skipped += 1
         if self._skipped <= WARNINGS_MAX:
-            self._warnings.append(f"{self._reader.key(key)} was left out: {reason}")
+            self._warnings.append(f"{self._reader.key(key)} was not restored: {reason}")

@@ -1,9 +1,9 @@
-"""Restoring orgs into a database from their archives alone.
+"""Restores orgs into a database from their archives alone.
 
-All that comes back is verified before it is committed, by keys from outside the archive: the
-key history by the operator's own, checkpoints and anchors by that history, each entry by its
-signing key, the tree over the entries by every checkpoint there ever was. One transaction
-holds it all: what a crash leaves is a database without these orgs.
+Everything is verified before it is committed, with keys from outside the archive: the key
+history with the operator's pins, checkpoints and anchors with that history, each entry with its
+signing key, the tree over the entries with every archived checkpoint. One transaction does it
+all: a crash leaves a database without these orgs.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ BYTES_AT_ONCE: Final = 32 << 20
 _PLAIN: Final = "plain"
 _SEALED: Final = "sealed"
 _UNSEALED: Final = b',"seal":null,'
-"""In a leaf, which is canonical JSON: inside a string its quotes would be escaped."""
+"""The member of an unsealed leaf, which is canonical JSON: strings in it escape their quotes."""
 
 
 class RestoreResult(NamedTuple):
-    """What came back of an org; ``lost`` entries were signed or appended and not archived.
+    """The outcome of restoring one org; ``lost`` entries were signed or appended, not archived.
 
-    ``with_keys``: its row, and so the key that opens sealed payloads, was in the database.
-    ``was_public``: its log was, as the archive says, which makes none public.
+    ``with_keys``: the org's row was in the database, and with it the key that opens sealed
+    payloads. ``was_public``: according to the archive its log was public; the restored log is
+    not.
     """
 
     org: str
@@ -57,11 +58,11 @@ class RestoreResult(NamedTuple):
 
 
 class RestoreInputs(NamedTuple):
-    """What a restore works with, from outside the archive and the database.
+    """The inputs of a restore from outside the archive and the database.
 
-    ``pins`` are of the log's keys; ``new_key`` makes a wrapped key for an org of this slug;
-    ``recall`` tells what a signer remembers to have signed of these orgs; ``attestors`` are
-    trusted for timestamps and cosignatures.
+    ``pins`` pin the log's keys; ``new_key`` makes a wrapped key for the org with this slug;
+    ``recall`` returns the tree heads that a signer remembers as its last of these orgs;
+    ``attestors`` are trusted for timestamps and cosignatures.
     """
 
     keyring: SigningKeyring
@@ -74,67 +75,74 @@ class RestoreInputs(NamedTuple):
 class Restore:
     """Restores orgs of one target into one database.
 
-    ``shorter`` accepts that less is archived than was signed. ``told`` hears of entries as they
-    come back. :meth:`run` raises RestoreRefused, other ArchiveErrors, DatabaseUnavailable.
+    ``shorter`` accepts an archive with fewer entries than were signed. ``on_progress`` is called
+    with a slug, the entries restored so far, and all its entries. :meth:`run` raises
+    RestoreRefused, other ArchiveErrors, DatabaseUnavailable.
     """
 
     def __init__(
         self,
         target: Target,
         owner_url: str,
-        means: RestoreInputs,
+        inputs: RestoreInputs,
         *,
         shorter: bool = False,
-        told: Callable[[str, int, int], None] = lambda *_: None,
+        on_progress: Callable[[str, int, int], None] = lambda *_: None,
     ) -> None:
         self._target = target
         self._url = owner_url
-        self._means = means
+        self._inputs = inputs
         self._shorter = shorter
-        self._told = told
+        self._on_progress = on_progress
         self.warnings: list[str] = []
-        """What did not come back of the archive although it was there, and why."""
+        """The parts of the archive that were not restored, and why."""
 
     async def run(self, slugs: Sequence[str]) -> list[RestoreResult]:
         """Restore these orgs and the log of all checkpoints, all or none."""
+        # A crash before the transaction commits leaves the database as it was, except for empty
+        # partitions of months, which are made outside the transaction.
         async with restoring(self._url) as transaction:
             anchors = AnchorsRestore(
                 transaction,
                 ArchiveReader.of_anchors(self._target),
-                self._means.pins,
-                self._means.attestors,
+                self._inputs.pins,
+                self._inputs.attestors,
             )
             restored = []
             for slug in dict.fromkeys(slugs):
                 reader = ArchiveReader(self._target, slug)
                 history = await self._history(reader, transaction)
                 restored.append(await self._org(transaction, reader, history))
-            await anchors.restore([(one.org, one.org_id) for one in restored], self._target)
+            await anchors.restore([(org.org, org.org_id) for org in restored], self._target)
             self._check_memory(ANCHOR_LOG, "the log of all checkpoints", *anchors.end)
             await transaction.seal_again()
+        # A crash from here on leaves the orgs restored; a second run is refused, as they exist.
         self.warnings = anchors.warnings
         return restored
 
     async def _history(
         self, reader: ArchiveReader, transaction: RestoreTransaction
     ) -> LogKeyHistory:
-        """The archived key history, which goes on from the pinned keys and the stored ones."""
+        """Read the archived key history and add to the database the statements it lacks.
+
+        The history must agree with the pins and begin with the stored statements.
+        """
         try:
             history = await reader.key_history()
-            history.check_pins(self._means.pins)
+            history.check_pins(self._inputs.pins)
         except (KeyHistoryError, ArchiveObjectMissing) as error:
             raise RestoreRefused(
                 f"{reader.key(LOG_KEYS)} is not the history of the log's keys: {error}"
             ) from error
-        wanted = history.encoded_statements()
+        archived = history.encoded_statements()
         stored = await transaction.statements()
-        shared = min(len(stored), len(wanted))
-        if stored[:shared] != wanted[:shared]:
+        shared = min(len(stored), len(archived))
+        if stored[:shared] != archived[:shared]:
             raise RestoreRefused(
-                f"the database holds the history of other log keys than those of {reader.org}: "
-                "restore into a new database"
+                f"the key history in the database differs from that of {reader.org}: restore into "
+                "a new database"
             )
-        await transaction.add_statements(len(stored), wanted[len(stored) :])
+        await transaction.add_statements(len(stored), archived[len(stored) :])
         return history
 
     async def _org(
@@ -145,7 +153,7 @@ class Restore:
         in_the_way = await transaction.in_the_way(about.org_id, about.org, about.privacy)
         if in_the_way is not None:
             raise RestoreRefused(
-                f"the database has {in_the_way} already: {about.org} is restored into a database "
+                f"the database already has {in_the_way}: restore {about.org} into a database "
                 "without it"
             )
         lost = self._lost(about, checkpoint, await transaction.head_seq(about.org_id))
@@ -155,9 +163,9 @@ class Restore:
                 about.org,
                 about.name,
                 about.privacy,
-                self._means.new_key(about.org),
+                self._inputs.new_key(about.org),
                 to_datetime(about.created_us),
-                False,  # nobody signed what the archive says of it
+                False,  # org.json is not signed: it must not make a log public
                 checkpoint.size if about.privacy == _SEALED else 0,
             )
         )
@@ -185,49 +193,53 @@ class Restore:
         checkpoint: TreeHead,
         tree: TreeRestore,
     ) -> ChainHead:
-        """Write the entries, each checked against its key and the one before it."""
-        head, rows, held = EMPTY_HEAD, [], 0
+        """Write the entries, each checked with its signing key and against the entry before it."""
+        head, rows, volume = EMPTY_HEAD, [], 0
         async for entry in reader.entries(about.org_id, 0, checkpoint.size - 1, checkpoint.size):
             at_us = from_datetime(entry.anchored_at)
-            faults = check_entry(entry, about.org, self._means.keyring, head.entry_hash)
+            faults = check_entry(entry, about.org, self._inputs.keyring, head.entry_hash)
             if faults or entry.seq != head.seq + 1 or at_us < head.anchored_us:
-                reason = faults[0].reason if faults else "it is not in its place"
-                raise RestoreRefused(f"entry {entry.seq} of {about.org} is not right: {reason}")
+                reason = faults[0].reason if faults else "it is out of order"
+                raise RestoreRefused(f"entry {entry.seq} of {about.org} is not valid: {reason}")
             if about.privacy == _PLAIN and _UNSEALED not in entry.leaf:
                 raise RestoreRefused(
                     f"{reader.key(ORG)} says that {about.org} is plain, but its entry {entry.seq} "
-                    "is sealed: new events would be stored unsealed. Put the org.json back that "
+                    "is sealed: new events would be stored unsealed. Put back the org.json that "
                     "says sealed"
                 )
             head = ChainHead(entry.seq, entry.entry_hash, at_us)
             rows.append(entry)
-            held += len(entry.payload) + len(entry.leaf)
+            volume += len(entry.payload) + len(entry.leaf)
             await tree.add(entry.entry_hash)
-            if len(rows) == ENTRIES_AT_ONCE or held >= BYTES_AT_ONCE:
+            if len(rows) == ENTRIES_AT_ONCE or volume >= BYTES_AT_ONCE:
                 await transaction.add_entries(rows)
-                self._told(about.org, head.seq + 1, checkpoint.size)
-                rows, held = [], 0
+                self._on_progress(about.org, head.seq + 1, checkpoint.size)
+                rows, volume = [], 0
         await transaction.add_entries(rows)
-        self._told(about.org, head.seq + 1, checkpoint.size)
+        self._on_progress(about.org, head.seq + 1, checkpoint.size)
         return head
 
     async def _about(self, reader: ArchiveReader) -> ArchivedOrg:
         try:
             about = await reader.about()
         except ArchiveObjectMissing as error:
-            raise RestoreRefused(
-                f"there is no archive of {reader.org!r} in {self._target.url}"
-            ) from error
+            raise RestoreRefused(f"{self._target.url} has no archive of {reader.org!r}") from error
         if about.org != reader.org or not about.org_id:
-            raise RestoreRefused(f"the archive of {reader.org} says that it is of {about.org!r}")
+            raise RestoreRefused(
+                f"{reader.key(ORG)} describes the org {about.org!r} instead of {reader.org}"
+            )
         if about.privacy not in {_PLAIN, _SEALED}:
             raise RestoreRefused(
-                f"{reader.key(ORG)} names a privacy that is none: {about.privacy[:40]!r}"
+                f"{reader.key(ORG)} states the privacy {about.privacy[:40]!r}; it must be plain or "
+                "sealed"
             )
         return about
 
     def _lost(self, about: ArchivedOrg, checkpoint: TreeHead, head_seq: int) -> int:
-        """How many entries are known of that the archive does not have."""
+        """Return how many signed or appended entries are not archived.
+
+        Raises RestoreRefused where there are any and ``shorter`` was not given.
+        """
         lost = self._check_memory(about.org_id, about.org, checkpoint.size, checkpoint.root)
         lost = max(lost, head_seq + 1 - checkpoint.size)
         if lost and not self._shorter:
@@ -235,18 +247,19 @@ class Restore:
         return lost
 
     def _check_memory(self, org_id: int, name: str, size: int, root: bytes) -> int:
-        """How many leaves were signed beyond this size, as the signer remembers it.
+        """Return how many leaves beyond this size the signer remembers as signed.
 
-        Raises RestoreRefused where it remembers something else of this size, or more.
+        Raises RestoreRefused where it remembers another root at this size, or, unless ``shorter``
+        was given, a larger size.
         """
-        known = self._means.recall((org_id,)).get(org_id)
+        known = self._inputs.recall((org_id,)).get(org_id)
         if known is None or known.size < size:
             return 0
         if known.size == size:
             if known.root != root:
                 raise RestoreRefused(
-                    f"the signer signed another tree of {name} at size {size} than the archived "
-                    "one: find out which is right before anything is signed on"
+                    f"at size {size} the signer signed another tree of {name} than the archived "
+                    "one: find out which is right before you sign any further"
                 )
             return 0
         if not self._shorter:
@@ -257,9 +270,9 @@ class Restore:
 def _too_short(name: str, size: int, signed: int) -> RestoreRefused:
     return RestoreRefused(
         f"the archive of {name} has {size} entries, but {signed} were signed or appended: "
-        f"{signed - size} would be lost. Restore a backup of the database if there is one; "
-        "--shorter restores what is archived, which then stays unsigned from there on, as nothing "
-        "is ever signed twice"
+        f"{signed - size} would be lost. Restore a backup of the database if you have one. "
+        "--shorter restores the archived entries; later entries of this trail are then not "
+        "signed, because no size is signed twice"
     )
 
 
@@ -270,17 +283,21 @@ async def _checkpoint(reader: ArchiveReader, history: LogKeyHistory) -> TreeHead
     try:
         return reader.opened(note, history)
     except FormatError as error:
-        raise RestoreRefused(f"the archived checkpoint of {reader.org}: {error}") from error
+        raise RestoreRefused(
+            f"the archived checkpoint of {reader.org} can't be verified: {error}"
+        ) from error
 
 
 def _root(reader: ArchiveReader, history: LogKeyHistory, row: ArchivedCheckpoint) -> bytes:
-    """The root that an archived checkpoint states, its signature verified."""
+    """Verify an archived checkpoint's signature and return the root that it states."""
     try:
         opened = reader.opened(row.note, history)
     except FormatError as error:
         raise RestoreRefused(
-            f"the checkpoint of {reader.org} of size {row.size}: {error}"
+            f"the checkpoint of {reader.org} at size {row.size} can't be verified: {error}"
         ) from error
     if opened.size != row.size:
-        raise RestoreRefused(f"the checkpoint of {reader.org} of size {row.size} says otherwise")
+        raise RestoreRefused(
+            f"the checkpoint of {reader.org} archived for size {row.size} states size {opened.size}"
+        )
     return opened.root

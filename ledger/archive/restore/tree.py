@@ -1,4 +1,4 @@
-"""A tree that grows again as it once grew: the same checkpoints, the same parts of tiles."""
+"""Rebuilds a log's tree from its leaf hashes, with the archived checkpoints and tile parts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ledger.storage.signing_transaction import TilePart, parts_of
 
 ROWS_AT_ONCE: Final = 1_000
 LEAVES_AT_ONCE: Final = 1 << 20
-"""Leaves between two checkpoints: more than a signer takes at once."""
+"""The most leaves between two checkpoints: more than a signer takes at once."""
 
 
 class TreeRestore:
-    """Takes leaf hashes in order, and holds the tree against each checkpoint when it is reached.
+    """Takes leaf hashes in order and compares the tree's root with each checkpoint on the way.
 
-    ``opened`` gives the root of a checkpoint whose signature it verified. Methods raise
+    ``opened`` verifies a checkpoint's signature and returns its root. Methods raise
     RestoreRefused.
     """
 
@@ -45,7 +45,7 @@ class TreeRestore:
         self._rows: list[RestoredCheckpoint] = []
 
     async def add(self, leaf_hash: bytes) -> None:
-        """The next leaf."""
+        """Add the next leaf's hash."""
         if not self._edge.size and not self._hashes:
             self._next = await anext(self._signed, None)
             if self._next is not None and self._next.size == 0:
@@ -54,7 +54,7 @@ class TreeRestore:
         self._hashes.append(leaf_hash)
         size = self._edge.size + len(self._hashes)
         if len(self._hashes) > LEAVES_AT_ONCE or (self._next and self._next.size < size):
-            raise RestoreRefused(f"the archived checkpoints do not go on at size {size}")
+            raise RestoreRefused(f"an archived checkpoint is missing before size {size}")
         if self._next is not None and self._next.size == size:
             await self._grow(self._next)
             self._next = await anext(self._signed, None)
@@ -78,11 +78,11 @@ class TreeRestore:
             await self._write()
 
     async def end(self, size: int, root: bytes, anchored_at: datetime) -> None:
-        """All leaves are in: the tree ends in the archive's newest checkpoint."""
+        """Finish after the last leaf; the tree must end in the archive's newest checkpoint."""
         await self._write()
         if (self._edge.size, self._edge.root()) != (size, root) or self._hashes:
             raise RestoreRefused(
-                f"the archived checkpoints end at size {self._edge.size}, and not at {size}"
+                f"the archived checkpoints end at size {self._edge.size}, not at {size}"
             )
         await self._transaction.set_tree(self._org_id, size, root, anchored_at, self.signed_at)
 

@@ -1,1 +1,1 @@
-"""Retention: months that are archived leave the database when the policy says so."""
+"""Retention: drops archived months from the database once the policy no longer keeps them."""

@@ -1,6 +1,6 @@
-"""Whether an archive holds what the database holds: row by row, and proved by what was signed.
+"""Compares a trail's rows in the database with its archive and with the signed tree.
 
-And whether it goes on holding it: where the target locks, what was read is locked anew.
+Where the target locks objects, the locks of the objects that were read are extended.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from ledger.storage.database import Database
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, by_tile, tile_in, tiles_for_proofs
 
 BUNDLES_AT_ONCE: Final = 8
-LOOKED_AT_ONCE: Final = 100
+CHECKED_AT_ONCE: Final = 100
+"""Objects whose locks are checked before the short ones among them are extended."""
 MAX_UPPER: Final = 4_096
-"""Tiles above level 0 that are kept: 8 KiB each."""
+"""Tiles above level 0 that are cached: 8 KiB each."""
 
 
 class Holding:
     """Compares a range of one trail in the database with its archive.
 
-    Raises ArchiveError where they differ, or the archive can't be read, or something in either
-    is not what was signed.
+    Raises ArchiveError where they differ, where the archive can't be read, and where either
+    differs from the signed tree.
     """
 
     def __init__(
@@ -60,37 +61,38 @@ class Holding:
         self._upper: dict[Tile, bytes] = {}
 
     async def check(self, first: int, last: int) -> None:
-        """Entries ``first`` to ``last`` are archived bit for bit as they stand, and stay so."""
+        """Check that entries ``first`` to ``last`` are archived bit for bit, and lock the copies."""
         checkpoint = await self._checkpoint()
         if checkpoint.size <= last:
             raise ArchiveMismatch(
-                f"the archive of {self._reader.org} reaches to entry {checkpoint.size - 1} only"
+                f"the archive of {self._reader.org} ends at entry {checkpoint.size - 1}: archive "
+                "it first"
             )
         tiles = by_tile(first, last)
         while some := list(islice(tiles, BUNDLES_AT_ONCE)):
             await asyncio.gather(*(self._bundle(checkpoint, tile, seqs) for tile, seqs in some))
-            # Only what was found right: a lock can't be taken back.
-            await self._locks.settle()
+            # Only objects that were found right are locked: a lock can't be taken back.
+            await self._locks.extend()
         await self._lock_signed(checkpoint.size, first, last)
 
     async def _lock_signed(self, size: int, first: int, last: int) -> None:
-        """Lock what tells of the range beside its tiles: notes, keys, the org itself."""
+        """Lock the other objects that the range needs: notes, key history, ``org.json``."""
         reader = self._reader
         for key in (CHECKPOINT, CheckpointAt(size).key(), LOG_KEYS, ORG):
-            await self._locks.look(reader.key(key))
-        looked = 0
+            await self._locks.check(reader.key(key))
+        checked = 0
         async for listed in reader.objects(HISTORY):
             span = place_of(listed.key)
             # A checkpoint of size n has n - 1 as its last entry.
             if isinstance(span, Span) and span.after <= last and span.last > first:
-                await self._locks.look(reader.key(listed.key))
-                looked += 1
-                if looked % LOOKED_AT_ONCE == 0:
-                    await self._locks.settle()
-        await self._locks.settle()
+                await self._locks.check(reader.key(listed.key))
+                checked += 1
+                if checked % CHECKED_AT_ONCE == 0:
+                    await self._locks.extend()
+        await self._locks.extend()
 
     async def _checkpoint(self) -> TreeHead:
-        """The archived checkpoint, which is signed, and is the database's own."""
+        """Return the archived checkpoint: its signature is valid and the database has the same."""
         reader = self._reader
         note = await reader.checkpoint()
         if note is None:
@@ -99,12 +101,14 @@ class Holding:
             history = LogKeyHistory.of(await log_keys.statements(self._database))
             checkpoint = reader.opened(note, history)
         except FormatError as error:
-            raise ArchiveMismatch(f"the archived checkpoint of {reader.org}: {error}") from error
+            raise ArchiveMismatch(
+                f"the archived checkpoint of {reader.org} can't be verified: {error}"
+            ) from error
         stored = await trees.checkpoint_at(self._database, self._org_id, checkpoint.size)
         if stored is None or (stored.root, stored.note) != (checkpoint.root, note):
             raise ArchiveMismatch(
-                f"the archived checkpoint of {reader.org} of size {checkpoint.size} is not the "
-                "one that the database has"
+                f"the archived checkpoint of {reader.org} at size {checkpoint.size} differs from "
+                "the one in the database"
             )
         return checkpoint
 
@@ -115,7 +119,7 @@ class Holding:
         proofs = await self._proofs(checkpoint, tile)
         for seq, leaf in enumerate(leaves, start):
             if entry_hash(leaf) != proofs.leaf_hash(seq):
-                raise ArchiveMismatch(f"the archived entry {seq} is not the one that was signed")
+                raise ArchiveMismatch(f"the archived entry {seq} differs from the signed one")
         async for at, rows in self._reader.packed(tile, seqs[0] - start, seqs[-1] - start):
             places = range(start + at, start + at + len(rows))
             stored = await archive_accounts.rows(
@@ -127,24 +131,24 @@ class Holding:
             ]
             if archived != stored:
                 raise ArchiveMismatch(
-                    f"entries {places[0]} to {places[-1]} are not archived as they stand in the "
+                    f"the archived copies of entries {places[0]} to {places[-1]} differ from the "
                     "database"
                 )
             for row in stored:
                 faults = check_entry(row, self._reader.org, self._keyring, None)
                 if faults:
-                    raise ArchiveMismatch(f"entry {row.seq} is not right: {faults[0].reason}")
+                    raise ArchiveMismatch(f"entry {row.seq} is not valid: {faults[0].reason}")
 
     async def _proofs(self, checkpoint: TreeHead, tile: int) -> TileProofs:
         size = checkpoint.size
         stored = {}
-        for wanted in tiles_for_proofs(tile, size):
-            data = self._upper.get(wanted)
+        for needed in tiles_for_proofs(tile, size):
+            data = self._upper.get(needed)
             if data is None:
-                data = await self._reader.tile(wanted)
-                if wanted.level and len(self._upper) < MAX_UPPER:
-                    self._upper[wanted] = data
-            stored[wanted] = data
+                data = await self._reader.tile(needed)
+                if needed.level and len(self._upper) < MAX_UPPER:
+                    self._upper[needed] = data
+            stored[needed] = data
         try:
             proofs = TileProofs(tile, size, stored)
             proofs.check(checkpoint.root)

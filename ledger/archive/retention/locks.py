@@ -1,8 +1,8 @@
-"""What is read of a locked target stays locked: for as long from now as the policy says.
+"""Extends the locks of objects that were read, for as long from now as the policy says.
 
-A lock was set when an object was written, and may have ended since, or never have been: the
-target was another then, or somebody put the object back. What is to be the only copy needs one
-that holds from now on.
+A lock is set when an object is written. It may have ended since, or never have been set, as
+where the target was unlocked then or an operator restored the object. An object that is about to
+be the only copy needs a lock from now on.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ EXTENDED_AT_ONCE: Final = 8
 
 
 def unprotected(locked: bool, policy: ObjectLock, accepted: bool) -> str | None:
-    """Why nothing may leave the database for such an archive; None where it may.
+    """Return why the archive does not protect entries well enough to drop them, or None.
 
-    ``accepted``: the operator said that an archive which nothing locks will do.
+    ``accepted``: the operator accepts an archive without locks.
     """
     if not locked:
         return (
             None
             if accepted
-            else "nothing locks the archive, and what leaves the database is in no other place: "
-            "archive in a bucket with Object Lock, or accept it by QUIRE_RETENTION_UNLOCKED=true"
+            else "the archive has no locks, and dropped entries are in no other place: archive in "
+            "a bucket with Object Lock, or accept it with QUIRE_RETENTION_UNLOCKED=true"
         )
     if not policy.retain_days and not policy.legal_hold:
         return (
-            "the archive's bucket locks what is stored, but not for how long: set "
+            "no setting says how long the archive's bucket is to lock objects: set "
             "QUIRE_ARCHIVE_RETAIN_DAYS or QUIRE_ARCHIVE_LEGAL_HOLD"
         )
     return None
 
 
 class ObjectLocks:
-    """Reads objects of a target, each in the version whose lock was looked at.
+    """Reads objects of a target, each in the version whose lock was checked.
 
-    Those that are under no legal hold, and retained for less than the policy's days from
-    ``now_s`` (POSIX seconds), are remembered until :meth:`settle` locks them. Of an unlocked
-    target objects are read as they are. Raises the target's errors.
+    Objects without a legal hold, and retained for less than the policy's days from ``now_s``
+    (POSIX seconds), are remembered until :meth:`extend` locks them. On an unlocked target
+    objects are only read. Raises the target's errors.
     """
 
     def __init__(self, target: Target, policy: ObjectLock, now_s: float) -> None:
@@ -53,37 +53,39 @@ class ObjectLocks:
         self._short: dict[str, ObjectState] = {}
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
-        """As the target's."""
+        """Read an object as the target does, after checking its lock."""
         if not self._target.locked or version is not None:
             return await self._target.get(key, limit, version)
-        held = await self.look(key)
-        return await self._target.get(key, limit, held.version)
+        state = await self.check(key)
+        return await self._target.get(key, limit, state.version)
 
     def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
-        """As the target's."""
+        """List objects as the target does."""
         return self._target.list(prefix)
 
-    async def look(self, key: str) -> ObjectState:
-        """What the target says of an object; remembered where its lock is short."""
-        held = await self._target.head(key)
-        if held is None:
+    async def check(self, key: str) -> ObjectState:
+        """Return the state of an object; remember it where its lock is short."""
+        state = await self._target.head(key)
+        if state is None:
             raise ArchiveObjectMissing(f"nothing is stored under {key!r}")
-        if self._target.locked and not self._lasts(held):
-            self._short[key] = held
-        return held
+        if self._target.locked and not self._lasts(state):
+            self._short[key] = state
+        return state
 
-    async def settle(self) -> None:
-        """Lock what was looked at; returns once the target says that all of it is locked."""
+    async def extend(self) -> None:
+        """Lock the remembered objects; return once the target reports all of them as locked."""
         while self._short:
-            some = list(self._short.values())[:EXTENDED_AT_ONCE]
+            batch = list(self._short.values())[:EXTENDED_AT_ONCE]
+            # A crash here leaves some objects locked for longer. The next run checks them again
+            # and extends the locks that are short then.
             await asyncio.gather(
-                *(self._target.extend(held, self._until, self._hold) for held in some)
+                *(self._target.extend(state, self._until, self._hold) for state in batch)
             )
-            for held in some:
-                del self._short[held.key]
+            for state in batch:
+                del self._short[state.key]
 
-    def _lasts(self, held: ObjectState) -> bool:
-        if held.legal_hold:
+    def _lasts(self, state: ObjectState) -> bool:
+        if state.legal_hold:
             return True
-        until, wanted = held.retain_until, self._until
-        return until is not None and wanted is not None and until >= wanted
+        until, required = state.retain_until, self._until
+        return until is not None and required is not None and until >= required

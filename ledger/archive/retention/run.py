@@ -1,10 +1,15 @@
-"""Retention of the live database: months that are archived leave it, when the policy says so.
+"""Retention of the live database: drops archived months that the policy no longer keeps.
 
-In this order: an entry in each trail that ends in the month, so that none does any more; every
-row held against its archived copy and the signed tree, and that copy locked from now on; an entry of the trail ``system`` that
-says what goes; the drop, in which the database itself looks again and notes what left. The
-drop is one transaction. What a crash leaves is the month as it was, whole, and perhaps an entry
-that says what was about to go: the next run makes it go.
+For each month, in this order:
+
+1. append an entry to each trail that ends in the month, so that none ends there any more;
+2. compare every row with its archived copy and the signed tree, and lock the copies from now on;
+3. append an entry to the trail ``system`` that lists the entries to be dropped;
+4. drop the month in one transaction, in which the database checks its conditions again and adds
+   the ranges to the table ``departed``.
+
+A crash before the commit leaves the whole month in the database, and perhaps an entry of step 3:
+the next run drops the month.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from ledger.storage.database import Database
 from ledger.storage.dropped_months import DroppedRange, Month
 
 SYSTEM: Final = "system"
-"""Slug of the org whose trail holds what the server itself decided."""
+"""Slug of the org whose trail records the server's own decisions."""
 DROPPED: Final = "quire.partition_dropped"
 CONTINUED: Final = "quire.month_leaving"
 DROP_TRIES: Final = 20
@@ -34,7 +39,7 @@ DROP_PAUSE_S: Final = 3.0
 
 
 class DroppedMonth(NamedTuple):
-    """A month that left the database now."""
+    """A month that was dropped; ``record_seq`` is its entry in the trail ``system``."""
 
     month: date
     entries: int
@@ -43,19 +48,19 @@ class DroppedMonth(NamedTuple):
 
 
 class Recorder(NamedTuple):
-    """Appends entries of the server's own: to the system trail (returns its seq), to an org's."""
+    """Appends the server's own entries: to the system trail (returning the seq), or to an org's."""
 
     system: Callable[[Mapping[str, Any]], Awaitable[int]]
     org: Callable[[int, Mapping[str, Any]], Awaitable[None]]
 
 
 class Retention:
-    """Lets months leave one database that one target holds.
+    """Drops months from one database once they are archived in one target.
 
-    ``policy`` is what objects are locked for, from when their month leaves; ``unlocked`` says
-    that a target which locks nothing will do. ``clock`` is in POSIX seconds.
+    ``policy`` is the lock that objects get when their month is dropped; ``unlocked`` accepts a
+    target without locks. ``clock`` returns POSIX seconds.
 
-    Methods raise RetentionRefused where something keeps a month, ArchiveError, StorageError and
+    Methods raise RetentionRefused where a month can't be dropped, ArchiveError, StorageError and
     AppendRefused. Run it in one process at a time.
     """
 
@@ -79,68 +84,82 @@ class Retention:
         self._clock = clock
 
     async def due(self) -> list[Month]:
-        """The months that the policy lets go, oldest first."""
+        """Return the months that the policy no longer keeps, oldest first."""
         return [month for month in await dropped_months.months(self._database) if month.due]
 
     async def run(
-        self, told: Callable[[DroppedMonth], None] = lambda _: None
+        self, on_dropped: Callable[[DroppedMonth], None] = lambda _: None
     ) -> list[DroppedMonth]:
-        """Let go of all that is due, month by month."""
-        left = []
+        """Drop every month that is due, oldest first; call ``on_dropped`` after each."""
+        all_dropped = []
         for month in await self.due():
             if not month.sealed:
                 raise RetentionRefused(
                     f"{month.month:%Y-%m} is not sealed yet; the server does that within an hour"
                 )
-            gone = await self.let_go(month.month)
-            if gone is not None:
-                told(gone)
-                left.append(gone)
-        return left
+            dropped = await self.drop_month(month.month)
+            if dropped is not None:
+                on_dropped(dropped)
+                all_dropped.append(dropped)
+        return all_dropped
 
-    async def let_go(self, month: date) -> DroppedMonth | None:
-        """Let go of one month, the oldest; None where it is gone already."""
+    async def drop_month(self, month: date) -> DroppedMonth | None:
+        """Drop one month, the oldest; return None where it was dropped before."""
         reason = unprotected(self._target.locked, self._policy, self._unlocked)
         if reason is not None:
-            raise RetentionRefused(f"{month:%Y-%m} stays: {reason}")
-        held = await self._continued(month)
-        for one in held:
+            raise RetentionRefused(f"{month:%Y-%m} stays in the database: {reason}")
+        ranges = await self._continued_ranges(month)
+        # A crash here leaves trails continued after the month. The next run finds no trail that
+        # ends in it, and appends nothing.
+        for one in ranges:
             await self.verify(one)
+        # A crash here leaves, on a locked target, longer locks on the archived copies.
         record_seq = 0
-        if held:
-            record_seq = await self._recorder.system(self._record(month, held))
+        if ranges:
+            record_seq = await self._recorder.system(self._record(month, ranges))
+        # A crash here leaves an entry in `system` about a month that is still in the database.
+        # The next run appends another one and drops the month.
         entries = await self._drop(month, record_seq)
-        return None if entries is None else DroppedMonth(month, entries, len(held), record_seq)
+        # A crash here leaves the month dropped, with its ranges in `departed`: the next run does
+        # not list it as due.
+        return None if entries is None else DroppedMonth(month, entries, len(ranges), record_seq)
 
     async def verify(self, one: DroppedRange) -> None:
-        """Every row of a range is archived, bit for bit, in the signed tree, and stays archived."""
+        """Check that a range is archived bit for bit and signed, and lock the archived copies."""
         if one.slug is None:
-            raise RetentionRefused(f"entries of org {one.org_id} stand there, which is no org")
+            raise RetentionRefused(
+                f"the database has entries {one.first_seq} to {one.last_seq} of an org that does "
+                f"not exist (id {one.org_id})"
+            )
         locks = ObjectLocks(self._target, self._policy, self._clock())
         holding = Holding(locks, self._database, one.org_id, one.slug, self._keyring(True))
         try:
             await holding.check(one.first_seq, one.last_seq)
         except ArchiveError as error:
             raise RetentionRefused(
-                f"entries {one.first_seq} to {one.last_seq} of {one.slug} stay: {error}"
+                f"entries {one.first_seq} to {one.last_seq} of {one.slug} stay in the database: "
+                f"{error}"
             ) from error
 
-    async def _continued(self, month: date) -> list[DroppedRange]:
-        """What the month holds, once no trail ends in it."""
-        held = await dropped_months.ranges(self._database, month)
-        ending = [one for one in held if one.is_head]
+    async def _continued_ranges(self, month: date) -> list[DroppedRange]:
+        """Continue the trails that end in the month; return the month's ranges."""
+        ranges = await dropped_months.ranges(self._database, month)
+        ending = [one for one in ranges if one.is_head]
         if not ending:
-            return held
+            return ranges
         for one in ending:
-            what = {"month": f"{month:%Y-%m}", "last_seq": one.last_seq}
-            event = {"event_type": CONTINUED, "actor": "quire", "action": "continue", **what}
+            # A crash here leaves some trails continued; the next run continues the others.
+            end = {"month": f"{month:%Y-%m}", "last_seq": one.last_seq}
+            event = {"event_type": CONTINUED, "actor": "quire", "action": "continue", **end}
             await self._recorder.org(one.org_id, event)
-        held = await dropped_months.ranges(self._database, month)
-        if any(one.is_head for one in held):
-            raise RetentionRefused(f"trails end in {month:%Y-%m} although they were continued")
-        return held
+        ranges = await dropped_months.ranges(self._database, month)
+        if any(one.is_head for one in ranges):
+            raise RetentionRefused(
+                f"a trail still ends in {month:%Y-%m}, although an entry was appended to it"
+            )
+        return ranges
 
-    def _record(self, month: date, held: Sequence[DroppedRange]) -> dict[str, Any]:
+    def _record(self, month: date, ranges: Sequence[DroppedRange]) -> dict[str, Any]:
         return {
             "event_type": DROPPED,
             "actor": "quire",
@@ -148,7 +167,7 @@ class Retention:
             "outcome": "success",
             "month": f"{month:%Y-%m}",
             "target": self._target.url,
-            "entries": sum(one.last_seq - one.first_seq + 1 for one in held),
+            "entries": sum(one.last_seq - one.first_seq + 1 for one in ranges),
             "orgs": [
                 {
                     "org": one.slug,
@@ -157,22 +176,24 @@ class Retention:
                     "last_seq": one.last_seq,
                     "last_hash": one.last_hash.hex(),
                 }
-                for one in held
+                for one in ranges
             ],
         }
 
     async def _drop(self, month: date, record_seq: int) -> int | None:
-        """Drop it, when nobody reads for a moment."""
+        """Drop the month; retry while readers lock it. None where it was dropped before."""
         for tries in range(DROP_TRIES):
             try:
+                # One transaction: a crash here leaves the whole month, or none of its rows.
+                # Where it was committed and the answer was lost, the next try returns None.
                 return await dropped_months.drop(
                     self._database.url, month, self._target.url, record_seq
                 )
             except DatabaseUnavailable as error:
                 if tries == DROP_TRIES - 1:
                     raise RetentionRefused(
-                        f"{month:%Y-%m} stays for now: a verification or a backup reads the trail "
-                        f"({error}). Run it again later"
+                        f"{month:%Y-%m} stays in the database for now: a verification or a backup "
+                        f"is reading the trail ({error}). Run retention again later"
                     ) from error
                 await asyncio.sleep(DROP_PAUSE_S)
         raise AssertionError("unreachable")

@@ -1,8 +1,8 @@
-"""Where archives are kept: a folder, or a bucket whose objects nobody can delete or overwrite.
+"""The targets of archives: a folder, or a bucket that locks objects against any change.
 
 A target is opened by its URL and stores objects under keys. An object counts as stored when the
-target has read it back: version, retention, legal hold and digest. Nothing here knows what an
-archive consists of, a database or a server.
+target has read it back: version, retention, legal hold and digest. A target knows nothing of
+the contents of an archive, of a database or a server.
 """
 
 from ledger.archive.targets.objects import (

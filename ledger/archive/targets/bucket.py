@@ -1,4 +1,4 @@
-"""Single requests to one bucket of object storage, each bounded, none tried twice."""
+"""Single requests to one bucket of object storage, each bounded, none retried."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 16
 CONNECTIONS_MAX = 32
-FOUND_AT_ONCE = 5  # of which the first tells whether there is one
-LISTED_AT_ONCE = 1_000  # the most that servers give
+FOUND_AT_ONCE = 5  # versions that `find` requests; it needs the first of them
+LISTED_AT_ONCE = 1_000  # the most that servers return
 VERSION_PAGES_MAX = 100  # of 1,000 versions each, of one key
 
 
 class FoundObject(NamedTuple):
-    """The newest version of a key; `hidden` when a deletion stands before it."""
+    """The newest version of a key; `hidden` when a delete marker hides it."""
 
     version: str
     hidden: bool
 
 
 class Bucket:
-    """A bucket, its keys below a prefix. Opened by `connected`."""
+    """A bucket with all keys below one prefix. Opened by `connected`."""
 
     def __init__(self, client: S3Client, name: str, prefix: str) -> None:
         self._s3 = client
@@ -56,7 +56,7 @@ class Bucket:
     async def connected(
         cls, name: str, prefix: str, settings: TargetSettings
     ) -> AsyncIterator[Self]:
-        """A bucket with connections of its own; nothing is sent yet."""
+        """Open a bucket with its own connections; nothing is sent yet."""
         endpoint = {"endpoint_url": settings.s3_endpoint} if settings.s3_endpoint else {}
         with explained(f"s3://{name}", "set up the client"):
             try:
@@ -70,13 +70,13 @@ class Bucket:
             await client.__aexit__(None, None, None)
 
     async def lock_faults(self) -> list[str]:
-        """What keeps the bucket from locking objects; none when nothing does."""
+        """Return the reasons why the bucket does not lock objects; empty when it does."""
         faults = []
-        with explained(self._where, "tell whether it keeps versions"):
+        with explained(self._where, "read the bucket's versioning"):
             versioning = await self._s3.get_bucket_versioning(Bucket=self._name)
         if versioning.get("Status") != "Enabled":
             faults.append("versioning is not enabled")
-        with explained(self._where, "tell whether Object Lock is on"):
+        with explained(self._where, "read the bucket's Object Lock settings"):
             try:
                 answer = await self._s3.get_object_lock_configuration(Bucket=self._name)
                 enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled")
@@ -89,8 +89,8 @@ class Bucket:
         return faults
 
     async def reach(self) -> None:
-        """Raises unless the bucket exists and may be read."""
-        with explained(self._where, "answer for the bucket"):
+        """Raise an ArchiveError unless the bucket exists and may be read."""
+        with explained(self._where, "reach the bucket"):
             try:
                 await self._s3.head_bucket(Bucket=self._name)
             except ClientError as error:
@@ -101,54 +101,56 @@ class Bucket:
                     "versioning and Object Lock, or correct the target's URL"
                 ) from error
 
-    async def put(self, wanted: ExpectedObject, *, locked: bool, only_new: bool) -> str:
-        """Write an object by one request; returns its version, empty where there are none.
+    async def put(self, expected: ExpectedObject, *, locked: bool, only_new: bool) -> str:
+        """Write an object by one request; return its version, empty where there are none.
 
-        `only_new` makes the server refuse to write over another writer's object; one that
-        knows no conditional writes (Ceph 16) keeps both as versions.
+        `only_new` makes the server refuse to write over another writer's object; a server
+        without conditional writes (Ceph 16) keeps both as versions.
         """
         options: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
-        if locked and wanted.retain_until is not None:
+        if locked and expected.retain_until is not None:
             options["ObjectLockMode"] = "COMPLIANCE"
-            options["ObjectLockRetainUntilDate"] = wanted.retain_until
-        if locked and wanted.legal_hold:
+            options["ObjectLockRetainUntilDate"] = expected.retain_until
+        if locked and expected.legal_hold:
             options["ObjectLockLegalHoldStatus"] = "ON"
-        with explained(self._where, f"store {wanted.key!r}"):
+        with explained(self._where, f"store {expected.key!r}"):
             answer = await self._s3.put_object(
                 Bucket=self._name,
-                Key=self._prefix + wanted.key,
-                Body=wanted.data,
+                Key=self._prefix + expected.key,
+                Body=expected.data,
                 # Amazon demands a checksum with a lock; some servers ignore a wrong one.
-                ChecksumSHA256=base64.b64encode(wanted.sha256).decode("ascii"),
+                ChecksumSHA256=base64.b64encode(expected.sha256).decode("ascii"),
                 **options,
             )
         return _version(answer)
 
-    async def lock(self, wanted: ExpectedObject, held: ObjectState) -> None:
-        """Bring retention and legal hold of a version up to what is wanted; never down."""
-        at = self._at(wanted.key, held.version)
-        until = wanted.retain_until
-        if until is not None and (held.retain_until is None or held.retain_until < until):
-            with explained(self._where, f"extend the retention of {wanted.key!r}"):
+    async def lock(self, expected: ExpectedObject, state: ObjectState) -> None:
+        """Raise retention and legal hold of a version to those expected; never lower them."""
+        at = self._at(expected.key, state.version)
+        until = expected.retain_until
+        if until is not None and (state.retain_until is None or state.retain_until < until):
+            with explained(self._where, f"extend the retention of {expected.key!r}"):
                 await self._s3.put_object_retention(
                     **at, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until}
                 )
-        if wanted.legal_hold and not held.legal_hold:
-            with explained(self._where, f"put {wanted.key!r} under legal hold"):
+        # A crash here leaves the retention extended without the legal hold: the next `put` or
+        # `extend` of the object sets the hold.
+        if expected.legal_hold and not state.legal_hold:
+            with explained(self._where, f"put {expected.key!r} under legal hold"):
                 await self._s3.put_object_legal_hold(**at, LegalHold={"Status": "ON"})
 
     async def head(self, key: str, version: str = "") -> ObjectState:
-        """What the bucket says of a version, or of the newest; ArchiveObjectMissing."""
-        with explained(self._where, f"find under {key!r}"):
-            return _held(key, await self._s3.head_object(**self._at(key, version)))
+        """Return the state of a version, or of the newest. Raises ArchiveObjectMissing."""
+        with explained(self._where, f"find {key!r}"):
+            return _state(key, await self._s3.head_object(**self._at(key, version)))
 
     async def find(self, key: str) -> FoundObject | None:
-        """The newest version of a key, also of a deleted one; None if there never was any.
+        """Return the newest version of a key, also of a deleted one; None if there never was any.
 
-        By a listing, as not every server says of a missing key that it was deleted.
+        Uses a listing, as some servers do not report that a missing key was deleted.
         """
         path = self._prefix + key
-        with explained(self._where, f"look for {key!r}"):
+        with explained(self._where, f"find {key!r}"):
             page = await self._s3.list_object_versions(
                 Bucket=self._name, Prefix=path, MaxKeys=FOUND_AT_ONCE
             )
@@ -161,7 +163,7 @@ class Bucket:
         return FoundObject(older[0], hidden=True) if older else None
 
     async def digest(self, key: str, version: str) -> StoredObject:
-        """A version as it is read back: everything in one answer."""
+        """Read a version back; its digest, size and lock come from one answer."""
         hashed = sha256()
         size = 0
         with explained(self._where, f"read {key!r} back"):
@@ -172,18 +174,18 @@ class Bucket:
                     size += len(chunk)
                     if size > OBJECT_BYTES_MAX:
                         raise too_long(key, OBJECT_BYTES_MAX)
-        held = _held(key, answer)
+        state = _state(key, answer)
         return StoredObject(
             key=key,
-            version=held.version,
+            version=state.version,
             size=size,
-            retain_until=held.retain_until,
-            legal_hold=held.legal_hold,
+            retain_until=state.retain_until,
+            legal_hold=state.legal_hold,
             sha256=hashed.digest(),
         )
 
     async def read(self, key: str, limit: int, version: str = "") -> bytes:
-        """The bytes of a version, or of the newest."""
+        """Read the bytes of a version, or of the newest."""
         data = bytearray()
         with explained(self._where, f"read {key!r}"):
             answer = await self._s3.get_object(**self._at(key, version))
@@ -195,7 +197,7 @@ class Bucket:
         return bytes(data)
 
     async def versions(self, key: str) -> tuple[str, ...]:
-        """All versions of a key, newest first; empty where the bucket keeps none."""
+        """Return all versions of a key, newest first; empty where the bucket keeps none."""
         path, found = self._prefix + key, []
         after: dict[str, Any] = {}
         for _ in range(VERSION_PAGES_MAX):
@@ -212,7 +214,7 @@ class Bucket:
         raise ArchiveMismatch(f"{key!r} has more than {len(found)} versions")
 
     async def list_after(self, prefix: str, after: str) -> tuple[ListedObject, ...]:
-        """A page of up to LISTED_AT_ONCE objects whose keys follow `after`; none at the end."""
+        """Return up to LISTED_AT_ONCE objects whose keys follow `after`; empty at the end."""
         start: dict[str, Any] = {"StartAfter": self._prefix + after} if after else {}
         with explained(self._where, "list its objects"):
             page = await self._s3.list_objects_v2(
@@ -237,18 +239,18 @@ def _config(settings: TargetSettings) -> AioConfig:
         read_timeout=settings.read_timeout_s,
         max_pool_connections=CONNECTIONS_MAX,
         retries={"total_max_attempts": 1},
-        # We send a SHA-256 of our own; servers other than Amazon's know no CRC-64 trailers.
+        # `put` sends a SHA-256 itself; servers other than Amazon's know no CRC-64 trailers.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={
             "payload_signing_enabled": True,
-            # Behind an endpoint of one's own there is seldom a name for every bucket.
+            # A private endpoint seldom has a DNS name for every bucket.
             "addressing_style": "path" if settings.s3_endpoint else "auto",
         },
     )
 
 
-def _held(key: str, answer: Any) -> ObjectState:
+def _state(key: str, answer: Any) -> ObjectState:
     compliance = answer.get("ObjectLockMode") == "COMPLIANCE"
     until: datetime | None = answer.get("ObjectLockRetainUntilDate")
     return ObjectState(
@@ -261,7 +263,7 @@ def _held(key: str, answer: Any) -> ObjectState:
 
 
 def _version(answer: Any) -> str:
-    """A version id; unversioned buckets say none, or `null`."""
+    """Return the version id; unversioned buckets state none, or `null`."""
     version = answer.get("VersionId") or ""
     return "" if version == "null" else version
 

@@ -1,9 +1,9 @@
 """Files below one folder that are written whole or not at all, and never overwritten.
 
-A file is written under a name of its own in `.incoming`, synced, and only then linked to its
-place, which fails where something stands already. A crash leaves the whole file, or nothing but
-a name in `.incoming`. Folders are walked one segment at a time from the top without following
-links, so nothing outside can be reached.
+A file is written under a random name in `.incoming`, synced, and only then linked to its place;
+the link fails where a file exists. A crash leaves the whole file, or a file in `.incoming`.
+Folders are opened one segment at a time from the top without following links, so that no path
+leads outside.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from typing import Final
 from ledger.archive.targets.objects import ListedObject
 
 CHUNK_BYTES = 1 << 20
-DEPTH_MAX = 64  # folders within each other that a listing enters
+DEPTH_MAX = 64  # nested folders that a listing enters
 SYNCED_MAX = 100_000  # folders remembered as durable
-ABANDONED_S = 86_400  # after which a name in `.incoming` is of a writer that is gone
+ABANDONED_S = 86_400  # a file in `.incoming` older than this has no writer any more
 INCOMING = ".incoming"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-FOLDERS_OPEN: Final = 16  # that a reader of many files keeps open
+FOLDERS_OPEN: Final = 16  # folders that a reader of many files keeps open
 
 
 class ParallelFileReader:
-    """Reads many files below one folder, most of them beside each other; for one thread.
+    """Reads many files below one folder, most of them in few folders; for one thread.
 
-    As :meth:`FolderFiles.read`, but the folders last gone through stay open.
+    Reads as :meth:`FolderFiles.read` does, but keeps the last used folders open.
     """
 
     def __init__(self, root: Path) -> None:
@@ -46,13 +46,13 @@ class ParallelFileReader:
         self._open: dict[tuple[str, ...], int] = {}
 
     def read(self, key: str, limit: int) -> bytes | None:
-        """The bytes of a file; None when they are more than `limit`. Raises OSError."""
+        """Read a file; None when it has more than `limit` bytes. Raises OSError."""
         *parents, name = key.split("/")
         file = os.open(name, _READ, dir_fd=self._folder(tuple(parents)))
         try:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "no regular file", key)
+                raise IsADirectoryError(errno.EISDIR, "not a regular file", key)
             if status.st_size > limit:
                 return None
             return _whole(file, status.st_size)
@@ -60,7 +60,7 @@ class ParallelFileReader:
             os.close(file)
 
     def close(self) -> None:
-        """Let go of the folders."""
+        """Close the folders."""
         while self._open:
             os.close(self._open.popitem()[1])
 
@@ -78,7 +78,7 @@ class ParallelFileReader:
 
 
 def _whole(file: int, size: int) -> bytes:
-    """What is in a file of this size; less where it was shortened meanwhile."""
+    """Read a file of this size; return less where it was shortened meanwhile."""
     data = os.read(file, size)
     while len(data) < size and (more := os.read(file, size - len(data))):
         data += more
@@ -93,7 +93,7 @@ class FolderFiles:
         self._synced: set[tuple[str, ...]] = set()
 
     def check(self) -> None:
-        """Make the folder if it is missing, clear what a crash left, and try a write."""
+        """Make the folder if it is missing, remove abandoned files, and try a write."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._folder((INCOMING,), create=True) as incoming:
             for name in os.listdir(incoming):  # noqa: PTH208 - a descriptor, no path
@@ -104,14 +104,17 @@ class FolderFiles:
                 pass
 
     def create(self, key: str, data: bytes) -> None:
-        """Write a new file; FileExistsError when there is one already."""
+        """Write a new file durably. Raises FileExistsError where a file exists."""
         *parents, name = key.split("/")
         with (
             self._folder((INCOMING,), create=True) as incoming,
             self._folder(parents, create=True) as folder,
             self._written(incoming, data) as written,
         ):
+            # A crash here leaves a file in `.incoming`, which `check` removes after a day.
             os.link(written, name, src_dir_fd=incoming, dst_dir_fd=folder, follow_symlinks=False)
+            # A crash here leaves the whole file, whose name may not be durable: the next writer
+            # of the key finds it and syncs the folder, or writes it again.
             os.fsync(folder)
 
     def point(self, key: str, version: str) -> None:
@@ -124,28 +127,30 @@ class FolderFiles:
             self._folder(parents, create=True) as folder,
             self._linked(versions, version_name, incoming) as linked,
         ):
+            # A crash here leaves the pointer as it was, and a name in `.incoming`.
             os.replace(linked, name, src_dir_fd=incoming, dst_dir_fd=folder)
+            # A crash here leaves the pointer at the old or the new version.
             os.fsync(folder)
 
     def read(self, key: str, limit: int) -> bytes | None:
-        """The bytes of a file; None when they are more than `limit`."""
+        """Read a file; None when it has more than `limit` bytes."""
         with (
             self._opened(key) as (file, status),
             os.fdopen(file, "rb", closefd=False) as stream,
         ):
-            # No more than there is: a buffer of the limit's size costs more than a small file.
+            # At most the file's size: a buffer of the limit's size costs more than a small file.
             data = stream.read(min(limit, status.st_size) + 1)
         return data if len(data) <= limit else None
 
     def size(self, key: str) -> int:
-        """Bytes of a file."""
+        """Return the size of a file in bytes."""
         with self._opened(key) as (_, status):
             return status.st_size
 
     def settle(self, key: str) -> tuple[int, bytes]:
-        """Size and SHA-256 of a file, read after it was made durable and read-only.
+        """Make a file durable and read-only, read it, and return its size and SHA-256.
 
-        Also of one whose writer failed between giving it its name and syncing the folder.
+        Its writer may have failed between linking the file and syncing the folder.
         """
         *parents, _ = key.split("/")
         digest = sha256()
@@ -162,7 +167,7 @@ class FolderFiles:
         return size, digest.digest()
 
     def names(self, key: str) -> list[str]:
-        """The names within a folder; none when there is no such folder."""
+        """Return the names in a folder; empty when there is no such folder."""
         try:
             with self._folder(key.split("/")) as folder:
                 return os.listdir(folder)  # noqa: PTH208 - a descriptor, no path
@@ -170,7 +175,7 @@ class FolderFiles:
             return []
 
     def walk(self, prefix: str) -> Iterator[ListedObject]:
-        """All files whose keys begin with `prefix`, in the order of their keys."""
+        """Yield all files whose keys begin with `prefix`, in the order of their keys."""
         yield from self._walk((), prefix)
 
     def _walk(self, parents: tuple[str, ...], prefix: str) -> Iterator[ListedObject]:
@@ -186,7 +191,8 @@ class FolderFiles:
                 for key, entry in found
                 if entry.is_file(follow_symlinks=False) and key.startswith(prefix)
             }
-        # A folder counts with its slash: `a.b` comes before what is in `a`, as in object storage.
+        # A folder is sorted with its slash: `a.b` comes before the files in `a`, as in object
+        # storage.
         for key, entry in sorted(found, key=lambda each: each[0]):
             if key in sizes:
                 yield ListedObject(key, sizes[key])
@@ -197,7 +203,7 @@ class FolderFiles:
 
     @contextmanager
     def _folder(self, segments: Sequence[str], create: bool = False) -> Iterator[int]:
-        """A descriptor of a folder below the root."""
+        """Open a folder below the root; yield its descriptor."""
         folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for depth, segment in enumerate(segments, 1):
@@ -211,7 +217,7 @@ class FolderFiles:
             os.close(folder)
 
     def _make(self, parent: int, path: tuple[str, ...]) -> None:
-        """Make a folder durably. One that another writer made may not be synced yet."""
+        """Make a folder durably; an existing one is synced too, as its maker may not have done it."""
         if path in self._synced:
             return
         with contextlib.suppress(FileExistsError):
@@ -223,21 +229,21 @@ class FolderFiles:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[tuple[int, os.stat_result]]:
-        """A regular file for reading, with its status."""
+        """Open a regular file for reading; yield its descriptor and status."""
         *parents, name = key.split("/")
         with self._folder(parents) as folder:
             file = os.open(name, _READ, dir_fd=folder)
         try:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "no regular file", key)
+                raise IsADirectoryError(errno.EISDIR, "not a regular file", key)
             yield file, status
         finally:
             os.close(file)
 
     @contextmanager
     def _written(self, incoming: int, data: bytes) -> Iterator[str]:
-        """The name in `.incoming` of a file that is whole, read-only and synced; gone after."""
+        """Write a file in `.incoming`, read-only and synced; yield its name; unlink it at the end."""
         name = token_hex(16)
         file = os.open(name, _CREATE, 0o600, dir_fd=incoming)
         try:
@@ -252,7 +258,7 @@ class FolderFiles:
 
     @contextmanager
     def _linked(self, folder: int, name: str, incoming: int | None = None) -> Iterator[str]:
-        """A second name, in `.incoming`, of a file; gone after unless it was moved."""
+        """Link a file to a new name in `.incoming`; yield the name; unlink it unless it was moved."""
         incoming = folder if incoming is None else incoming
         linked = token_hex(16)
         os.link(name, linked, src_dir_fd=folder, dst_dir_fd=incoming, follow_symlinks=False)

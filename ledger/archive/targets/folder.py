@@ -1,7 +1,7 @@
-"""A folder as the target of archives. Nothing locks it: it is for trying out, and for copies.
+"""A folder as the target of archives, without locks: for trials and for copies.
 
 Every object is a read-only file at its key. The versions of a pointer are files in
-`.versions/<key>/`, numbered from 0000000001; the pointer is one more name of the newest.
+`.versions/<key>/`, numbered from 0000000001; the pointer is a hard link to the newest.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from ledger.errors import (
 )
 
 LISTED_AT_ONCE = 1_000
-RACES_MAX = 100  # writers that may each take the number another one wanted
+RACES_MAX = 100  # tries of a writer, each of which another writer may win
 _VERSION = re.compile(r"[0-9]{10}")
 
 
 class FolderTarget:
-    """Implements `Target` on a folder; see there."""
+    """Implements `Target` on a folder; `Target` documents the methods."""
 
     locked = False
 
@@ -67,8 +67,8 @@ class FolderTarget:
         retain_until: datetime | None = None,
         legal_hold: bool = False,
     ) -> StoredObject:
-        wanted = ExpectedObject.of(key, data, retain_until, legal_hold)
-        return await asyncio.to_thread(self._put, wanted)
+        expected = ExpectedObject.of(key, data, retain_until, legal_hold)
+        return await asyncio.to_thread(self._put, expected)
 
     async def put_pointer(
         self,
@@ -77,8 +77,8 @@ class FolderTarget:
         retain_until: datetime | None = None,
         legal_hold: bool = False,
     ) -> StoredObject:
-        wanted = ExpectedObject.of(key, data, retain_until, legal_hold)
-        return await asyncio.to_thread(self._put_pointer, wanted)
+        expected = ExpectedObject.of(key, data, retain_until, legal_hold)
+        return await asyncio.to_thread(self._put_pointer, expected)
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
         file = _version_key(key, version) if version else checked_key(key)
@@ -91,15 +91,15 @@ class FolderTarget:
         return await asyncio.to_thread(self._head, checked_key(key))
 
     async def extend(
-        self, held: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
+        self, state: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
     ) -> ObjectState:
-        del retain_until, legal_hold  # nothing here locks
-        return held
+        del retain_until, legal_hold  # a folder has no locks
+        return state
 
     async def versions(self, key: str) -> tuple[str, ...]:
-        held = await self.head(key)
+        state = await self.head(key)
         with self.explained(key):
-            return self._versions(key) or (("",) if held else ())
+            return self._versions(key) or (("",) if state else ())
 
     async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         found = self._files.walk(checked_prefix(prefix))
@@ -108,11 +108,11 @@ class FolderTarget:
                 yield listed
 
     def reading(self) -> ReadingFolder:
-        """A reader of many objects, for a thread that may wait."""
+        """Return a reader of many objects, for a thread that may block."""
         return ReadingFolder(self, ParallelFileReader(self._root))
 
     def names(self, prefix: str, limit: int) -> Sequence[str]:
-        """As `list`, for a process that may wait; the first `limit` keys."""
+        """Return the first `limit` keys of `list`; for a process that may block."""
         with self.explained(prefix):
             return [each.key for each in islice(self._files.walk(checked_prefix(prefix)), limit)]
 
@@ -120,25 +120,27 @@ class FolderTarget:
         with self.explained("the folder"):
             self._files.check()
 
-    def _put(self, wanted: ExpectedObject) -> StoredObject:
-        with self.explained(wanted.key):
-            # What stands there already is held against what is wanted, as after a write.
+    def _put(self, expected: ExpectedObject) -> StoredObject:
+        with self.explained(expected.key):
+            # An existing file is compared with the expected bytes, as a new one is.
             with contextlib.suppress(FileExistsError):
-                self._files.create(wanted.key, wanted.data)
-            stored = self._settled(wanted.key, wanted.key)
-        wanted.must_be(stored)
+                self._files.create(expected.key, expected.data)
+            stored = self._settled(expected.key, expected.key)
+        expected.must_be(stored)
         return stored
 
-    def _put_pointer(self, wanted: ExpectedObject) -> StoredObject:
-        with self.explained(wanted.key):
-            stored = self._newest_version(wanted)
-            self._name_newest(wanted.key)
+    def _put_pointer(self, expected: ExpectedObject) -> StoredObject:
+        with self.explained(expected.key):
+            stored = self._newest_version(expected)
+            # A crash here leaves a new version that the pointer does not name: the next
+            # `put_pointer` finds it and links the pointer to the newest version.
+            self._link_newest(expected.key)
         return stored
 
-    def _name_newest(self, key: str) -> None:
-        """Make the pointer name its newest version, be it another writer's by now.
+    def _link_newest(self, key: str) -> None:
+        """Link the pointer to its newest version, which may be another writer's by now.
 
-        Whoever names an older one, being slow, finds that out here and names the newer.
+        A slow writer that linked an older version sees the newer one here and links that.
         """
         for _ in range(RACES_MAX):
             newest = self._versions(key)[0]
@@ -146,7 +148,7 @@ class FolderTarget:
             if self._digest(key) == self._digest(version) and self._versions(key)[0] == newest:
                 return
             self._files.point(key, version)
-        raise ArchiveUnavailable(f"{key!r} is written by too many at once; try again")
+        raise ArchiveUnavailable(f"too many writers store {key!r} at once; try again")
 
     def _digest(self, file: str) -> bytes | None:
         try:
@@ -154,20 +156,20 @@ class FolderTarget:
         except FileNotFoundError:
             return None
 
-    def _newest_version(self, wanted: ExpectedObject) -> StoredObject:
-        """The version of a pointer with the wanted bytes, made if the newest has others."""
+    def _newest_version(self, expected: ExpectedObject) -> StoredObject:
+        """Return a pointer's newest version, made anew unless it has the expected bytes."""
         for _ in range(RACES_MAX):
-            newest = next(iter(self._versions(wanted.key)), None)
+            newest = next(iter(self._versions(expected.key)), None)
             if newest is not None:
-                stored = self._settled(wanted.key, _version_key(wanted.key, newest), newest)
-                if stored.sha256 == wanted.sha256:
+                stored = self._settled(expected.key, _version_key(expected.key, newest), newest)
+                if stored.sha256 == expected.sha256:
                     return stored
             number = f"{int(newest or 0) + 1:010}"
             try:
-                self._files.create(_version_key(wanted.key, number), wanted.data)
+                self._files.create(_version_key(expected.key, number), expected.data)
             except FileExistsError:
                 continue
-        raise ArchiveUnavailable(f"{wanted.key!r} is written by too many at once; try again")
+        raise ArchiveUnavailable(f"too many writers store {expected.key!r} at once; try again")
 
     def _settled(self, key: str, file: str, version: str = "") -> StoredObject:
         size, digest = self._files.settle(file)
@@ -198,7 +200,7 @@ class FolderTarget:
 
     @contextmanager
     def explained(self, what: str) -> Iterator[None]:
-        """Turn what the operating system says into errors of this project."""
+        """Turn OSErrors of the block into ArchiveErrors; `what` is the key or thing at fault."""
         try:
             yield
         except FileNotFoundError as error:
@@ -207,21 +209,24 @@ class FolderTarget:
                 raise ArchiveUnavailable(message) from error
             raise ArchiveObjectMissing(f"nothing is stored under {what!r}") from error
         except PermissionError as error:
-            message = f"{self._root} can't be read or written: {error}. Give this user the folder"
+            message = (
+                f"{self._root} can't be read or written: {error}. Make this process's user the "
+                "owner of the folder"
+            )
             raise ArchiveDenied(message) from error
         except OSError as error:
             raise _explanation(self._root, what, error) from error
 
 
 class ReadingFolder:
-    """Reads objects one after the other; made by `FolderTarget.reading`."""
+    """Reads objects one after another; made by `FolderTarget.reading`."""
 
     def __init__(self, target: FolderTarget, files: ParallelFileReader) -> None:
         self._target = target
         self._files = files
 
     def read(self, key: str, limit: int) -> bytes | None:
-        """As `FolderTarget.get`; None where there is no such object."""
+        """Read an object as `FolderTarget.get` does; None where it is missing."""
         try:
             data = self._files.read(checked_key(key), min(limit, OBJECT_BYTES_MAX))
         except FileNotFoundError:
@@ -234,11 +239,11 @@ class ReadingFolder:
         return data
 
     def names(self, prefix: str, limit: int) -> Sequence[str]:
-        """As `FolderTarget.list`: the first `limit` keys."""
+        """Return the first `limit` keys of `FolderTarget.list`."""
         return self._target.names(prefix, limit)
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close the open folders."""
         self._files.close()
 
 
@@ -252,8 +257,8 @@ def _explanation(root: Path, what: str, error: OSError) -> Exception:
     match error.errno:
         case errno.ENOTDIR | errno.EISDIR | errno.ELOOP | errno.EEXIST:
             return ArchiveMismatch(
-                f"in {root}, something other than a file or folder of the archive is in the way "
-                f"of {what!r}: {error}"
+                f"in {root}, a file, folder or link that is not part of the archive is in the "
+                f"place of {what!r}: {error}"
             )
         case errno.EROFS | errno.ENOTSUP | errno.ENAMETOOLONG:
             return ArchiveMisconfigured(f"{root} can't hold an archive: {error}")

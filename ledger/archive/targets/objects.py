@@ -1,4 +1,4 @@
-"""What every target has in common: its interface, what it says of an object, which keys it takes."""
+"""The common parts of all targets: the interface, the states of objects, the valid keys."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from msgspec import Meta
 
 from ledger.errors import ArchiveMisconfigured, ArchiveMismatch
 
-OBJECT_BYTES_MAX = 256 << 20  # of one object; each is written by one request and held in memory
+OBJECT_BYTES_MAX = 256 << 20  # of one object; each is written by one request and kept in memory
 KEY_CHARS_MAX = 700  # S3 takes 1,024 bytes, of which a target's prefix needs some
-# A key is a path: no segment begins with a dot, so none is `..` or one of a target's own.
+# A key is a path: no segment begins with a dot, so that none is `..` or a target's own folder.
 _KEY = re.compile(
     r"[A-Za-z0-9_+=@:-][A-Za-z0-9_.+=@:-]{0,199}(/[A-Za-z0-9_+=@:-][A-Za-z0-9_.+=@:-]{0,199})*"
 )
 
 
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach object storage; credentials and region come from the AWS_* environment."""
+    """Settings of object storage; credentials and region come from the AWS_* environment."""
 
     s3_endpoint: str | None = None  # http(s)://…; None: AWS_ENDPOINT_URL_S3, or Amazon's own
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 5.0
@@ -33,7 +33,7 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObjectState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the target says of a stored object, without having read it."""
+    """The target's statement about a stored object, without reading it."""
 
     key: str
     version: str  # empty where the target keeps no versions
@@ -49,14 +49,14 @@ class StoredObject(ObjectState, frozen=True, kw_only=True):
 
 
 class ListedObject(msgspec.Struct, frozen=True):
-    """One object of a listing: its key, and its size in bytes."""
+    """An object of a listing: its key, and its size in bytes."""
 
     key: str
     size: int
 
 
 class ExpectedObject(msgspec.Struct, frozen=True, kw_only=True):
-    """An object as it shall be stored; what is read back is measured against it."""
+    """An object as it is to be stored; the object read back is compared with it."""
 
     key: str
     data: bytes
@@ -66,7 +66,7 @@ class ExpectedObject(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, key: str, data: bytes, retain_until: datetime | None, legal_hold: bool) -> Self:
-        """Raises ArchiveMisconfigured for a key, size or time that no target takes."""
+        """Make one. Raises ArchiveMisconfigured for a key, size or time that no target takes."""
         if len(data) > OBJECT_BYTES_MAX:
             raise ArchiveMisconfigured(
                 f"{key!r} has {len(data)} bytes; an archive object has {OBJECT_BYTES_MAX} at most"
@@ -80,7 +80,7 @@ class ExpectedObject(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def must_be(self, stored: StoredObject) -> None:
-        """Raises ArchiveMismatch, with both digests, when other bytes are stored under the key."""
+        """Raise ArchiveMismatch, with both digests, when other bytes are stored under the key."""
         if stored.sha256 != self.sha256:
             raise ArchiveMismatch(
                 f"{self.key!r} holds {stored.size} bytes with SHA-256 {stored.sha256.hex()}"
@@ -89,26 +89,25 @@ class ExpectedObject(msgspec.Struct, frozen=True, kw_only=True):
                 "find out which is right before archiving on"
             )
 
-    def is_locked_by(self, held: ObjectState) -> bool:
-        """Whether retention and legal hold are at least what is wanted."""
-        return held.legal_hold >= self.legal_hold and (
+    def is_locked_by(self, state: ObjectState) -> bool:
+        """Return whether retention and legal hold are at least those expected."""
+        return state.legal_hold >= self.legal_hold and (
             self.retain_until is None
-            or (held.retain_until is not None and held.retain_until >= self.retain_until)
+            or (state.retain_until is not None and state.retain_until >= self.retain_until)
         )
 
-    def must_be_locked_by(self, held: ObjectState) -> None:
-        """Raises ArchiveMismatch when retention or legal hold are less than what is wanted."""
-        if not self.is_locked_by(held):
+    def must_be_locked_by(self, state: ObjectState) -> None:
+        """Raise ArchiveMismatch when retention or legal hold are less than those expected."""
+        if not self.is_locked_by(state):
             raise ArchiveMismatch(
-                f"{self.key!r}{_version(held)} is to be retained until {_told(self.retain_until)} "
-                f"with legal hold {_on(self.legal_hold)}, but the server tells retention until "
-                f"{_told(held.retain_until)} and legal hold {_on(held.legal_hold)}. Check that "
-                "the credentials may set and read both, and that the server enforces Object Lock"
+                f"{self.key!r}{_version(state)} is to be locked with {_lock(self)}, but the server "
+                f"reports {_lock(state)}. Check that the credentials may set and read both, and "
+                "that the server enforces Object Lock"
             )
 
 
 class Readable(Protocol):
-    """What reading an archive takes of a target; see there."""
+    """The methods of `Target` that reading an archive needs."""
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes: ...
 
@@ -116,25 +115,25 @@ class Readable(Protocol):
 
 
 class Target(Protocol):
-    """Keeps the objects of archives; every method may raise any ArchiveError.
+    """Stores the objects of archives; every method may raise any ArchiveError.
 
-    Used as an async context manager. Any number of calls may be under way at once.
+    Used as an async context manager. Any number of calls may run at once.
     """
 
     @property
     def url(self) -> str:
-        """What it was opened by."""
+        """The URL by which it was opened."""
 
     @property
     def locked(self) -> bool:
-        """Whether what is stored can't be deleted or overwritten before its retention ends."""
+        """Whether objects can't be deleted or overwritten before their retention ends."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     async def check(self) -> None:
-        """Raises unless the target can be reached and keeps objects as its URL promises."""
+        """Raise an ArchiveError unless the target is reachable and locks as its URL says."""
 
     async def put(
         self,
@@ -143,12 +142,12 @@ class Target(Protocol):
         retain_until: datetime | None = None,
         legal_hold: bool = False,
     ) -> StoredObject:
-        """Store an object for good; returns once it was read back as it should be.
+        """Store an object permanently; return once it was read back and found right.
 
-        The same bytes under the same key count as already stored, their retention is extended
+        The same bytes under the same key count as already stored; their retention is extended
         where it is short. Other bytes raise ArchiveMismatch and overwrite nothing. A locked
-        target demands a retention or a legal hold. An unlocked one keeps neither; `StoredObject`
-        tells what holds.
+        target demands a retention or a legal hold. An unlocked target keeps neither. The
+        returned `StoredObject` has the lock that is in force.
         """
 
     async def put_pointer(
@@ -158,74 +157,72 @@ class Target(Protocol):
         retain_until: datetime | None = None,
         legal_hold: bool = False,
     ) -> StoredObject:
-        """Store the new state of the one mutable object of a static log, its `checkpoint`.
+        """Store the new state of a pointer, an object that changes, like `checkpoint`.
 
-        Older versions remain. The new one is never locked for less long than the one before.
+        Older versions remain. The new version's retention never ends before the last one's.
         """
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
-        """The newest, or the given, version of an object of at most `limit` bytes.
+        """Read the newest, or the given, version of an object of at most `limit` bytes.
 
-        Raises ArchiveObjectMissing, and ArchiveMismatch for one that is longer.
+        Raises ArchiveObjectMissing, and ArchiveMismatch for a longer object.
         """
 
     async def head(self, key: str) -> ObjectState | None:
-        """What the target says of the newest version; None when nothing is stored there."""
+        """Return the state of the newest version; None when nothing is stored under the key."""
 
     async def extend(
-        self, held: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
+        self, state: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
     ) -> ObjectState:
-        """Lock that version of an object for longer; never for less long. What then holds.
+        """Extend the lock of a version, never shorten it; return the state then in force.
 
-        Returns once the target says so. An unlocked one locks nothing.
+        Returns once the target reports the lock. An unlocked target does nothing.
         """
 
     async def versions(self, key: str) -> tuple[str, ...]:
-        """Versions of a key, newest first, also of one that was hidden by a deletion."""
+        """Return the versions of a key, newest first, also of a deleted one."""
 
     def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
-        """All objects whose keys begin with `prefix`, in the order of their keys, as a stream."""
+        """Stream all objects whose keys begin with `prefix`, in the order of their keys."""
 
 
 def checked_key(key: str) -> str:
-    """The key itself. Raises ArchiveMisconfigured for one that is no plain relative path."""
+    """Return the key. Raises ArchiveMisconfigured unless it is a plain relative path."""
     if len(key) > KEY_CHARS_MAX or not _KEY.fullmatch(key):
         raise ArchiveMisconfigured(
-            f"{key[:80]!r} is no key of an archive object: segments of letters, digits and "
-            "_ . + = @ : - joined by single slashes, none beginning with a dot"
+            f"{key[:80]!r} is not a valid key of an archive object. A key has segments of letters, "
+            "digits and _ . + = @ : - joined by single slashes, none beginning with a dot"
         )
     return key
 
 
 def checked_prefix(prefix: str) -> str:
-    """The prefix itself. Raises ArchiveMisconfigured for one with which no key can begin."""
+    """Return the prefix. Raises ArchiveMisconfigured unless a key can begin with it."""
     if prefix:
         checked_key(prefix.removesuffix("/"))
     return prefix
 
 
 def too_long(key: str, limit: int) -> ArchiveMismatch:
-    """The error for an object that is longer than who asked can take."""
+    """Return the error for an object that is longer than the reader's limit."""
     return ArchiveMismatch(f"{key!r} is longer than the {limit} bytes that it may have")
 
 
 def _whole_seconds(moment: datetime | None) -> datetime | None:
-    """The moment, or the next whole second after it: servers keep no less than seconds."""
+    """Round a moment up to whole seconds, the resolution that servers keep."""
     if moment is None:
         return None
     if moment.tzinfo is None:
-        raise ArchiveMisconfigured("a retention must say its time zone")
+        raise ArchiveMisconfigured("the end of a retention needs a time zone")
     rounded = moment.astimezone(UTC).replace(microsecond=0)
     return rounded if rounded == moment else rounded + timedelta(seconds=1)
 
 
-def _version(held: ObjectState) -> str:
-    return f" in version {held.version}" if held.version else ""
+def _version(state: ObjectState) -> str:
+    return f" in version {state.version}" if state.version else ""
 
 
-def _told(moment: datetime | None) -> str:
-    return "nothing" if moment is None else moment.isoformat()
-
-
-def _on(hold: bool) -> str:
-    return "on" if hold else "off"
+def _lock(lock: ExpectedObject | ObjectState) -> str:
+    until = lock.retain_until
+    retention = "no retention" if until is None else f"retention until {until.isoformat()}"
+    return f"{retention} and {'a' if lock.legal_hold else 'no'} legal hold"

@@ -1,4 +1,4 @@
-"""A bucket as the target of archives: written once, locked, read back, and only then counted."""
+"""A bucket as the target of archives: an object counts once it was locked and read back."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ T = TypeVar("T")
 
 
 class S3Target:
-    """Implements `Target` on a bucket; see there.
+    """Implements `Target` on a bucket; `Target` documents the methods.
 
-    A call begins anew when the network or the server fails. It looks first at what is there, so
-    an answer that was lost costs a second look. The HTTP client below may send a request twice
-    by itself; that can leave a second version of a pointer, with the same bytes and lock.
+    A call is retried when the network or the server fails. It first reads what is stored, so
+    that a lost answer costs one more read and no second version. The HTTP client may send a
+    request twice by itself; that can leave a second version of a pointer, with the same bytes
+    and lock.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class S3Target:
         await self._open.aclose()
 
     async def check(self) -> None:
-        await self._tried(self._bucket.reach)
-        faults = await self._tried(self._bucket.lock_faults) if self.locked else []
+        await self._retried(self._bucket.reach)
+        faults = await self._retried(self._bucket.lock_faults) if self.locked else []
         if faults:
             raise ArchiveMisconfigured(
-                f"bucket {self._name!r} locks nothing: {' and '.join(faults)}. Enable both "
+                f"bucket {self._name!r} does not lock objects: {' and '.join(faults)}. Enable both "
                 "(Object Lock is chosen when a bucket is made), or declare the target unlocked "
-                "by ?lock=none"
+                "with ?lock=none"
             )
 
     async def put(
@@ -77,8 +78,8 @@ class S3Target:
         retain_until: datetime | None = None,
         legal_hold: bool = False,
     ) -> StoredObject:
-        wanted = self._wanted(key, data, retain_until, legal_hold)
-        return await self._tried(lambda: self._put(wanted))
+        expected = self._expected(key, data, retain_until, legal_hold)
+        return await self._retried(lambda: self._put(expected))
 
     async def put_pointer(
         self,
@@ -87,119 +88,122 @@ class S3Target:
         retain_until: datetime | None = None,
         legal_hold: bool = False,
     ) -> StoredObject:
-        wanted = self._wanted(key, data, retain_until, legal_hold)
-        return await self._tried(lambda: self._put_pointer(wanted))
+        expected = self._expected(key, data, retain_until, legal_hold)
+        return await self._retried(lambda: self._put_pointer(expected))
 
     async def get(self, key: str, limit: int, version: str | None = None) -> bytes:
         checked_key(key)
-        return await self._tried(lambda: self._bucket.read(key, limit, version or ""))
+        return await self._retried(lambda: self._bucket.read(key, limit, version or ""))
 
     async def head(self, key: str) -> ObjectState | None:
         checked_key(key)
         try:
-            return await self._tried(lambda: self._bucket.head(key))
+            return await self._retried(lambda: self._bucket.head(key))
         except ArchiveObjectMissing:
             return None
 
     async def extend(
-        self, held: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
+        self, state: ObjectState, retain_until: datetime | None = None, legal_hold: bool = False
     ) -> ObjectState:
-        wanted = self._wanted(held.key, b"", retain_until, legal_hold)
-        return await self._tried(lambda: self._extended(wanted, held))
+        expected = self._expected(state.key, b"", retain_until, legal_hold)
+        return await self._retried(lambda: self._extended(expected, state))
 
     async def versions(self, key: str) -> tuple[str, ...]:
         checked_key(key)
-        return await self._tried(lambda: self._bucket.versions(key))
+        return await self._retried(lambda: self._bucket.versions(key))
 
     async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
         checked_prefix(prefix)
         after = ""
-        while page := await self._tried(partial(self._bucket.list_after, prefix, after)):
+        while page := await self._retried(partial(self._bucket.list_after, prefix, after)):
             for listed in page:
-                # Keys that only grow make the listing end, whatever the server answers.
+                # Strictly ascending keys make the listing end, whatever the server answers.
                 if listed.key <= after or not listed.key.startswith(prefix):
                     raise ArchiveMismatch(
-                        f"{self.url} lists {listed.key!r} after {after!r}, out of order"
+                        f"{self.url} lists {listed.key!r} after {after!r}, which is out of order. "
+                        "Check that the server lists keys in the order of their bytes"
                     )
                 after = listed.key
                 yield listed
 
-    async def _put(self, wanted: ExpectedObject) -> StoredObject:
-        found = await self._bucket.find(wanted.key)
+    async def _put(self, expected: ExpectedObject) -> StoredObject:
+        found = await self._bucket.find(expected.key)
         if found is not None:
-            stored = await self._bucket.digest(wanted.key, found.version)
-            wanted.must_be(stored)
+            stored = await self._bucket.digest(expected.key, found.version)
+            expected.must_be(stored)
             if not found.hidden:
-                return await self._locked(wanted, stored)
-        # A key that somebody deleted gets a new version, with the bytes it always had.
-        return await self._written(wanted, only_new=True)
+                return await self._locked(expected, stored)
+        # A deleted key gets a new version, with the bytes that it always had.
+        return await self._written(expected, only_new=True)
 
-    async def _put_pointer(self, wanted: ExpectedObject) -> StoredObject:
-        found = await self._bucket.find(wanted.key)
+    async def _put_pointer(self, expected: ExpectedObject) -> StoredObject:
+        found = await self._bucket.find(expected.key)
         if found is None:
-            return await self._written(wanted, only_new=True)
-        stored = await self._bucket.digest(wanted.key, found.version)
-        wanted = self._no_shorter(wanted, stored)
-        if stored.sha256 == wanted.sha256 and not found.hidden:
-            return await self._locked(wanted, stored)
-        return await self._written(wanted, only_new=False)
+            return await self._written(expected, only_new=True)
+        stored = await self._bucket.digest(expected.key, found.version)
+        expected = self._no_shorter(expected, stored)
+        if stored.sha256 == expected.sha256 and not found.hidden:
+            return await self._locked(expected, stored)
+        return await self._written(expected, only_new=False)
 
-    def _no_shorter(self, wanted: ExpectedObject, before: ObjectState) -> ExpectedObject:
-        """The same object, retained for as long as the version before it at least."""
-        moments = [each for each in (wanted.retain_until, before.retain_until) if each]
-        return msgspec.structs.replace(wanted, retain_until=max(moments, default=None))
+    def _no_shorter(self, expected: ExpectedObject, before: ObjectState) -> ExpectedObject:
+        """Return the object with a retention at least as long as that of the version before."""
+        moments = [each for each in (expected.retain_until, before.retain_until) if each]
+        return msgspec.structs.replace(expected, retain_until=max(moments, default=None))
 
-    async def _written(self, wanted: ExpectedObject, *, only_new: bool) -> StoredObject:
-        version = await self._bucket.put(wanted, locked=self.locked, only_new=only_new)
+    async def _written(self, expected: ExpectedObject, *, only_new: bool) -> StoredObject:
+        version = await self._bucket.put(expected, locked=self.locked, only_new=only_new)
+        # A crash here leaves a version that was not read back. The next call finds it and
+        # reads it back instead of writing it.
         if self.locked and not version:
             raise ArchiveMismatch(
-                f"{wanted.key!r} was stored without a version, so nothing keeps it from being "
-                f"overwritten; bucket {self._name!r} must keep versions"
+                f"{expected.key!r} was stored without a version, so that it can be overwritten. "
+                f"Enable versioning for bucket {self._name!r}"
             )
-        stored = await self._bucket.digest(wanted.key, version)
-        wanted.must_be(stored)
+        stored = await self._bucket.digest(expected.key, version)
+        expected.must_be(stored)
         if stored.version != version:
             raise ArchiveMismatch(
-                f"{wanted.key!r} was stored as version {version!r} and read back as "
+                f"{expected.key!r} was stored as version {version!r} and read back as "
                 f"{stored.version!r}"
             )
         if self.locked:
-            wanted.must_be_locked_by(stored)
+            expected.must_be_locked_by(stored)
         return stored
 
-    async def _locked(self, wanted: ExpectedObject, stored: StoredObject) -> StoredObject:
-        """The same stored object, its retention and legal hold brought up to what is wanted."""
-        held = await self._extended(wanted, stored)
+    async def _locked(self, expected: ExpectedObject, stored: StoredObject) -> StoredObject:
+        """Extend a stored object's retention and legal hold to those expected; return it."""
+        state = await self._extended(expected, stored)
         return msgspec.structs.replace(
-            stored, retain_until=held.retain_until, legal_hold=held.legal_hold
+            stored, retain_until=state.retain_until, legal_hold=state.legal_hold
         )
 
-    async def _extended(self, wanted: ExpectedObject, held: ObjectState) -> ObjectState:
-        """What the server says of a version that is locked at least as is wanted."""
-        if not self.locked or wanted.is_locked_by(held):
-            return held
-        await self._bucket.lock(wanted, held)
-        after = await self._bucket.head(wanted.key, held.version)
-        wanted.must_be_locked_by(after)
+    async def _extended(self, expected: ExpectedObject, state: ObjectState) -> ObjectState:
+        """Extend a version's lock where it is short; return the state that the server reports."""
+        if not self.locked or expected.is_locked_by(state):
+            return state
+        await self._bucket.lock(expected, state)
+        after = await self._bucket.head(expected.key, state.version)
+        expected.must_be_locked_by(after)
         return after
 
-    def _wanted(
+    def _expected(
         self, key: str, data: bytes, retain_until: datetime | None, legal_hold: bool
     ) -> ExpectedObject:
         if self.locked and retain_until is None and not legal_hold:
             raise ArchiveMisconfigured(
-                f"{key!r} would be stored unlocked in {self.url}; the archive's policy must name "
-                "a retention or a legal hold"
+                f"{key!r} would be stored unlocked in {self.url}: set QUIRE_ARCHIVE_RETAIN_DAYS or "
+                "QUIRE_ARCHIVE_LEGAL_HOLD"
             )
         return ExpectedObject.of(key, data, retain_until, legal_hold)
 
     @property
     def _bucket(self) -> Bucket:
-        assert self._connected is not None, "a target is used within `async with`"
+        assert self._connected is not None, "use the target within `async with`"
         return self._connected
 
-    async def _tried(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The call's result, of as many attempts as the settings allow."""
+    async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the call's result; retry it as often as the settings allow."""
         async for attempt in stamina.retry_context(
             on=ArchiveUnavailable,
             attempts=self._settings.attempts,

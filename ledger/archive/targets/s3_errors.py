@@ -1,4 +1,4 @@
-"""What object storage and the way to it answer, in terms of this project's errors."""
+"""Turns the errors of object storage, and of the connection to it, into ArchiveErrors."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ _NO_CONNECTION = (
     ConnectionError,
     HTTPClientError,
     ProxyConnectionError,
-    ResponseParserError,  # an answer cut off or changed on its way
+    ResponseParserError,  # an answer that was cut off or changed in transit
     asyncio.TimeoutError,
     OSError,
 )
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
-# Among them what a server says of bytes that changed on their way: sent again, they may not.
+# Faults that may pass. Among them the codes for bytes that changed in transit: a second request
+# may arrive intact.
 _PASSING = frozenset(
     {
         "BadDigest",
@@ -85,32 +86,33 @@ _DENIED = frozenset(
 
 
 @contextmanager
-def explained(where: str, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong within into an ArchiveError; `where` is the bucket."""
+def explained(where: str, action: str) -> Iterator[None]:
+    """Turn errors of the block into ArchiveErrors; `where` names the bucket, `action` the request."""
     try:
         yield
     except ClientError as error:
-        raise _answered(where, what, error) from error
+        raise _answered(where, action, error) from error
     except _NO_CREDENTIALS as error:
         raise ArchiveDenied(
-            f"{where}: no usable credentials to {what} ({error}). Set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or whatever else gives this process its role"
+            f"{where}: no usable credentials to {action} ({error}). Set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or give this process a role"
         ) from error
     except SSLError as error:
         raise ArchiveMisconfigured(
-            f"{where}: no TLS connection to {what} ({error}). AWS_CA_BUNDLE names the "
-            "certificates to trust"
+            f"{where}: no TLS connection to {action} ({error}). Set AWS_CA_BUNDLE to a file with "
+            "the certificates to trust"
         ) from error
     except _NO_CONNECTION as error:
         raise ArchiveUnavailable(
-            f"{where} could not be reached to {what}: {error or type(error).__name__}"
+            f"{where} could not be reached to {action}: "
+            f"{error or 'the connection ended without an answer'}"
         ) from error
     except BotoCoreError as error:
-        raise ArchiveMisconfigured(f"{where}: can't {what}: {error}") from error
+        raise ArchiveMisconfigured(f"{where}: can't {action}: {error}") from error
 
 
 def status_of(error: ClientError) -> int:
-    """The HTTP status of an answer."""
+    """Return the HTTP status of an answer."""
     return int(_metadata(error).get("HTTPStatusCode", 0))
 
 
@@ -119,17 +121,19 @@ def _metadata(error: ClientError) -> dict[str, Any]:
     return metadata
 
 
-def _answered(where: str, what: str, error: ClientError) -> ArchiveError:
+def _answered(where: str, action: str, error: ClientError) -> ArchiveError:
     detail = error.response.get("Error", {})
     code, status = str(detail.get("Code", "")), status_of(error)
-    told = f"{code or status}: {detail.get('Message', '')}"
+    reason = f"{code or status}: {detail.get('Message', '')}"
     if code in _PASSING or status in {409, 412, 429} or (status >= 500 and status != 501):
-        return ArchiveUnavailable(f"{where} did not {what} ({told}); it may later")
+        return ArchiveUnavailable(f"{where}: could not {action} ({reason}). Try again later")
     if code in _DENIED or status in {401, 403}:
         return ArchiveDenied(
-            f"{where} refused to {what} ({told}). Check the credentials, the clock, and what "
-            "the bucket's policy allows them"
+            f"{where}: not allowed to {action} ({reason}). Check the credentials, the clock, and "
+            "the bucket's policy"
         )
     if code in _MISSING:
-        return ArchiveObjectMissing(f"{where}: nothing to {what}")
-    return ArchiveMisconfigured(f"{where} can't {what} ({told}). Check bucket, region and endpoint")
+        return ArchiveObjectMissing(f"{where}: could not {action}: there is no such object")
+    return ArchiveMisconfigured(
+        f"{where}: can't {action} ({reason}). Check bucket, region and endpoint"
+    )

@@ -1,4 +1,4 @@
-"""Opens a target by its URL: `file:///folder` or `s3://bucket/prefix`, with `?lock=none`."""
+"""Opens a target by its URL: `file:///folder`, `s3://bucket/prefix`, either with `?lock=none`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FORMS = "file:///folder, s3://bucket/prefix or s3://bucket/prefix?lock=none"
 
 
 def open_target(url: str, settings: TargetSettings | None = None) -> Target:
-    """The target of a URL, not yet connected or checked.
+    """Return the target of a URL, not yet connected or checked.
 
-    `file:///folder` is a folder, which nothing locks. `s3://bucket/prefix` is object storage
+    `file:///folder` is a folder, which has no locks. `s3://bucket/prefix` is object storage
     with Object Lock; `?lock=none` declares it unlocked. Raises ArchiveMisconfigured.
     """
     parts = _split(url)
@@ -29,13 +29,13 @@ def open_target(url: str, settings: TargetSettings | None = None) -> Target:
         case "file":
             if locked:
                 raise ArchiveMisconfigured(
-                    f"{url}: nothing locks a folder; use ?lock=none or leave it out"
+                    f"{url}: a folder can't lock objects; use ?lock=none or leave ?lock out"
                 )
             return FolderTarget(url, _folder(parts))
         case "s3":
             return _s3(parts, settings or TargetSettings(), locked=locked is not False)
         case _:
-            raise ArchiveMisconfigured(f"{url!r} is no archive target; use {_FORMS}")
+            raise ArchiveMisconfigured(f"{url!r} is not an archive target; use {_FORMS}")
 
 
 def _split(url: str) -> SplitResult:
@@ -45,17 +45,18 @@ def _split(url: str) -> SplitResult:
         port = parts.port
     except ValueError as error:
         raise ArchiveMisconfigured(f"the archive target's URL can't be read: {error}") from error
-    # Not repeated in the message: what stands there may be a password.
+    # The message does not repeat the URL, which may hold a password.
     if credentials or port or parts.fragment or len(url) > URL_CHARS_MAX:
         raise ArchiveMisconfigured(
-            f"an archive target's URL has no user, password, port or fragment: {_FORMS}. "
-            "Credentials belong in the AWS_* environment, a server's address in its endpoint"
+            "the archive target's URL must have no user, password, port or fragment, and at most "
+            f"{URL_CHARS_MAX} characters: {_FORMS}. Set credentials in the AWS_* environment "
+            "variables, and a server's address in QUIRE_ARCHIVE_S3_ENDPOINT"
         )
     return parts
 
 
 def _declared_locked(parts: SplitResult) -> bool | None:
-    """What `?lock=` says: True, False, or None without it."""
+    """Return the value of `?lock=`: True, False, or None without it."""
     match parts.query:
         case "":
             return None
@@ -65,30 +66,34 @@ def _declared_locked(parts: SplitResult) -> bool | None:
             return True
         case _:
             raise ArchiveMisconfigured(
-                f"?{parts.query}: an archive target knows ?lock=compliance and ?lock=none only"
+                f"?{parts.query}: an archive target takes only ?lock=compliance or ?lock=none"
             )
 
 
 def _folder(parts: SplitResult) -> Path:
-    path = os.fsdecode(unquote_to_bytes(parts.path))  # as as_uri() spelled it, in any locale
+    path = os.fsdecode(unquote_to_bytes(parts.path))  # the inverse of as_uri(), in any locale
     folder = Path(path)
     if parts.netloc not in {"", "localhost"} or "\0" in path or not folder.is_absolute():
-        raise ArchiveMisconfigured("a folder is named by its absolute path: file:///srv/archive")
+        raise ArchiveMisconfigured("give a folder by its absolute path: file:///srv/archive")
     if ".." in folder.parts or folder == Path("/"):
-        raise ArchiveMisconfigured(f"{folder} can't be an archive's folder; name one of its own")
+        raise ArchiveMisconfigured(f"{folder} can't hold an archive; name a folder only for it")
     return folder
 
 
 def _s3(parts: SplitResult, settings: TargetSettings, *, locked: bool) -> Target:
     if not _BUCKET.fullmatch(parts.netloc):
-        raise ArchiveMisconfigured(f"{parts.netloc!r} is no bucket's name: s3://bucket/prefix")
+        raise ArchiveMisconfigured(
+            f"{parts.netloc!r} is not a bucket's name; use s3://bucket/prefix"
+        )
     prefix = unquote(parts.path).strip("/")
     if prefix:
         checked_key(prefix)
     if len(prefix) > PREFIX_CHARS_MAX:
-        raise ArchiveMisconfigured(f"an archive's prefix has {PREFIX_CHARS_MAX} characters at most")
+        raise ArchiveMisconfigured(
+            f"an archive's prefix must have at most {PREFIX_CHARS_MAX} characters"
+        )
     try:
-        # Here, as it takes a third of a second and only the server extra brings the client.
+        # Imported here: it takes a third of a second, and only the server extra has the client.
         from ledger.archive.targets.s3 import S3Target  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ArchiveMisconfigured(

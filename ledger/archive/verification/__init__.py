@@ -1,1 +1,1 @@
-"""Verification of an archive: each object, the tree over all, and the live database beside it."""
+"""Verifies an archive: each object, the tree over all entries, and the live database."""

@@ -1,4 +1,4 @@
-"""How an archived trail is dated: its checkpoints in the anchor log, and what others attested."""
+"""Checks the dating of an archived trail: its leaves in the anchor log, and the attestations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Attested = TypeVar("Attested", ArchivedToken, ArchivedCosignature)
 
 
 class TrustedAttestors(NamedTuple):
-    """Who is trusted for time and for witnessing; None: nobody, and nothing is checked."""
+    """The trusted timestamp authorities (PEM) and witnesses; None: these are not checked."""
 
     authorities: bytes | None = None
     policy: Policy | None = None
@@ -50,7 +50,8 @@ async def check_anchoring(
 ) -> None:
     """Check that the archived anchor log commits to a trail's checkpoints of sizes up to ``until``.
 
-    Larger ones are written while this reads, history and places in any order.
+    Larger checkpoints are ignored: they may be written during the check, their history and their
+    anchor log indexes in any order.
     """
     anchors = ArchiveReader.of_anchors(target)
     try:
@@ -61,36 +62,36 @@ async def check_anchoring(
         found.fault(f"{anchors.org}/{CHECKPOINT}", "anchors", str(error))
         return
     leaves = _Leaves(anchors, size)
-    standing, wrong = -1, None
+    confirmed, wrong = -1, None
     try:
         until_us = await _signed_until(anchors, size)
         async for row, signed in _paired(reader, until, found, until_us):
-            if row.idx >= size:  # places are archived after the anchor that covers them
+            if row.idx >= size:  # an index is archived after the anchor that covers it
                 if row.idx >= await _size_now(anchors, newest):
-                    _set_back(row, size, found)
+                    _add_set_back(row, size, found)
                 continue
             if wrong is not None and wrong.idx != row.idx:
-                _not_standing(wrong, found)
+                _add_wrong_leaf(wrong, found)
                 wrong = None
             if len(row.nonce) == NONCE_BYTES and await leaves.at(row.idx) == leaf_hash(
                 blind(row.nonce, signed.note)
             ):
-                standing, wrong = row.idx, None
-            elif row.idx != standing:
+                confirmed, wrong = row.idx, None
+            elif row.idx != confirmed:
                 wrong = row
             found.checked.add("anchors")
     except (ArchiveMismatch, ArchiveObjectMissing) as error:
         found.fault(NONCES, "anchors", str(error))
     if wrong is not None:
-        _not_standing(wrong, found)
+        _add_wrong_leaf(wrong, found)
 
 
 async def _newest_history(anchors: ArchiveReader, history: LogKeyHistory) -> LogKeyHistory:
-    """The longer one of a trail's key history and the anchor log's.
+    """Return the longer of the key histories of a trail and of the anchor log.
 
-    Each is written with its own log: after a rotation an org without new entries keeps the
-    shorter one, while the anchor that other orgs brought about is signed by the new key. Raises
-    KeyHistoryError where neither goes on from the other.
+    Each is archived with its own log: after a rotation an org without new entries keeps the
+    shorter history, while the new key signs the anchors that other orgs cause. Raises
+    KeyHistoryError where neither history extends the other.
     """
     try:
         shared = await anchors.key_history()
@@ -104,7 +105,7 @@ async def _newest_history(anchors: ArchiveReader, history: LogKeyHistory) -> Log
 
 
 async def _size_now(anchors: ArchiveReader, history: LogKeyHistory) -> int:
-    """The size of the anchor log that is archived by now: it may have grown meanwhile."""
+    """Return the current size of the archived anchor log, which may have grown since."""
     note = await anchors.checkpoint()
     try:
         return 0 if note is None else anchors.opened(note, history).size
@@ -112,18 +113,21 @@ async def _size_now(anchors: ArchiveReader, history: LogKeyHistory) -> int:
         return 0
 
 
-def _set_back(row: AnchoredAt, size: int, found: ArchiveFindings) -> None:
-    reason = f"leaf {row.idx}, for size {row.size}, is beyond the archived anchor log of {size}: "
-    found.fault(NONCES, "anchors", reason + "that log was set back")
+def _add_set_back(row: AnchoredAt, size: int, found: ArchiveFindings) -> None:
+    reason = (
+        f"leaf {row.idx}, for size {row.size}, is beyond the archived anchor log of {size} leaves: "
+        "that log was set back"
+    )
+    found.fault(NONCES, "anchors", reason)
 
 
-def _not_standing(row: AnchoredAt, found: ArchiveFindings) -> None:
+def _add_wrong_leaf(row: AnchoredAt, found: ArchiveFindings) -> None:
     reason = f"leaf {row.idx} of the anchor log does not commit to size {row.size}"
     found.fault(NONCES, "anchors", reason)
 
 
 async def _signed_until(anchors: ArchiveReader, size: int) -> int:
-    """When the newest archived anchor was signed (POSIX µs); 0 where there is none."""
+    """Return when the newest archived anchor was signed (POSIX µs); 0 where there is none."""
     last = None
     async for listed in anchors.objects(HISTORY):
         place = place_of(listed.key)
@@ -138,37 +142,37 @@ async def _signed_until(anchors: ArchiveReader, size: int) -> int:
 async def _paired(
     reader: ArchiveReader, until: int, found: ArchiveFindings, until_us: int
 ) -> AsyncIterator[tuple[AnchoredAt, ArchivedCheckpoint]]:
-    """Each place in the anchor log with its checkpoint; both come smallest first.
+    """Yield each archived anchor log leaf with its checkpoint; both come smallest first.
 
-    Checkpoints without a place are counted: no archived anchor covered their leaves yet, or the
-    leaves were lost before one did. One that a later anchored checkpoint follows is dated by that
-    one, being of the same tree; the others are overdue once an anchor was signed after them
-    (``until_us``). Raises ArchiveMismatch for a place without its checkpoint.
+    Checkpoints without a leaf are counted: no archived anchor has covered their leaves, or the
+    leaves were lost before. A later anchored checkpoint of the same tree dates the checkpoints
+    before it; the others are overdue once an anchor was signed after them (``until_us``). Raises
+    ArchiveMismatch for a leaf whose checkpoint is not archived.
     """
-    # Nothing anchors the checkpoint of size 0.
+    # The checkpoint of size 0 is never anchored.
     history = (signed async for signed in reader.history() if 0 < signed.size <= until)
     signed = await anext(history, None)
-    placed = 0
+    anchored = 0
     async for row in reader.nonces():
         found.newest = max(found.newest, row.size)
         if row.size > until:
             continue
         while signed is not None and signed.size < row.size:
-            found.unanchored += signed.size != placed
+            found.unanchored += signed.size != anchored
             signed = await anext(history, None)
         if signed is None or signed.size > row.size:
             raise ArchiveMismatch(f"the checkpoint of size {row.size} is not in {HISTORY}")
-        placed = row.size
+        anchored = row.size
         yield row, signed
     while signed is not None:
-        if signed.size != placed:
+        if signed.size != anchored:
             found.unanchored += 1
             found.overdue += signed.signed_us <= until_us
         signed = await anext(history, None)
 
 
 class _Leaves:
-    """Leaf hashes of the anchor log, asked for in order."""
+    """Reads leaf hashes of the anchor log, in ascending order; one tile is cached."""
 
     def __init__(self, anchors: ArchiveReader, size: int) -> None:
         self._anchors = anchors
@@ -187,9 +191,11 @@ class _Leaves:
 async def check_attestations(
     reader: ArchiveReader, until: int, attestors: TrustedAttestors, found: ArchiveFindings
 ) -> None:
-    """Hold what attests anchors of sizes up to ``until`` against those who are trusted for it."""
+    """Check tokens and cosignatures of anchors of sizes up to ``until`` with the attestors."""
     if attestors.authorities is not None:
-        async for token, note in _noted(reader, reader.tokens(), until, found, "external_time"):
+        async for token, note in _with_notes(
+            reader, reader.tokens(), until, found, "external_time"
+        ):
             try:
                 verify(token.token, note, attestors.authorities)
                 found.checked.add("external_time")
@@ -203,7 +209,7 @@ async def _check_witnesses(
     reader: ArchiveReader, until: int, policy: Policy, found: ArchiveFindings
 ) -> None:
     size, names = 0, set[str]()
-    async for line, note in _noted(reader, reader.cosignatures(), until, found, "witnesses"):
+    async for line, note in _with_notes(reader, reader.cosignatures(), until, found, "witnesses"):
         if line.size != size:
             size, names = line.size, set()
         try:
@@ -214,14 +220,14 @@ async def _check_witnesses(
             found.checked.add("witnesses")
 
 
-async def _noted(
+async def _with_notes(
     reader: ArchiveReader,
     attested: AsyncIterator[Attested],
     until: int,
     found: ArchiveFindings,
     check: str,
 ) -> AsyncIterator[tuple[Attested, bytes]]:
-    """Each with the note of its anchor; both come smallest first."""
+    """Yield each attestation with its anchor's note; both come smallest first."""
     history = aiter(reader.history())
     signed: ArchivedCheckpoint | None = None
     ended = False

@@ -1,7 +1,7 @@
-"""Level 0 of an archive, checked a run of tiles at a time: hashes, leaves, payloads.
+"""Checks level 0 of an archive, a run of tiles at a time: hashes, leaves, payloads.
 
-What belongs to one tile is read and told right at the least cost; only where that fails is it
-looked at part by part, to name what is wrong.
+A fast check decides whether a tile and its objects are right; only where it fails are they
+checked part by part, to locate the faults.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from ledger.tiles import (
     read_bundle,
 )
 
-MISSING: Final = "it is not there, or longer than it may be"
+MISSING: Final = "it is missing, or longer than allowed"
 AT_ONCE: Final = 16
-"""Tiles whose objects are asked for together."""
+"""Tiles whose objects are read together."""
 _MEMBER: Final = b',"payload":{"blake3":"'
 _MEMBER_BYTES: Final = len(_MEMBER)
 HEX_BYTES: Final = 64
@@ -53,7 +53,7 @@ _QUOTE: Final = 0x22
 class TileBlock(msgspec.Struct, frozen=True, tag=True):
     """Tiles of level 0 from ``first`` on; ``proved`` has the root of each, None where unknown.
 
-    A partial tile comes by itself, with its ``width`` and its proved ``hashes``.
+    A partial tile is a block of its own, with its ``width`` and its proved ``hashes``.
     """
 
     org: str
@@ -66,7 +66,7 @@ class TileBlock(msgspec.Struct, frozen=True, tag=True):
 
 
 class BlockReport(msgspec.Struct, tag=True):
-    """What was found in a block; ``entries`` are those that belong to the checkpoint."""
+    """The result of checking a block; ``entries`` counts those that the checkpoint covers."""
 
     entries: int = 0
     bytes: int = 0
@@ -101,7 +101,7 @@ def _tile(block: TileBlock, index: int) -> Tile:
 def _read(
     fetch: Fetch, block: TileBlock, tiles: Sequence[Tile]
 ) -> list[tuple[bytes | None, bytes | None, bytes | None]]:
-    """Tile, bundle, and the pack with all its payloads where there is one."""
+    """Read each tile, its bundle, and the pack of all its payloads where one exists."""
     org = block.org
     hashes = fetch([f"{org}/{tile.path()}" for tile in tiles], MAX_TILE_BYTES)
     bundles = [EntryTile(tile.index, tile.width) for tile in tiles]
@@ -142,25 +142,27 @@ class _TileUnit:
                 if self._in_place(hashes):
                     checked.entries += width
                 return
-        self._look_closer(hashes, leaves, pack)
+        self._locate_faults(hashes, leaves, pack)
 
     def _in_place(self, hashes: bytes) -> bool:
-        """Whether the checkpoint's root covers the tile; a fault where it does not."""
+        """Return whether the checkpoint's root covers the tile; add a fault where it does not."""
         block, tile = self._block, self._tile
         if block.hashes is not None:
             right = hashes == block.hashes
         elif block.proved is None:
-            return False  # what is wrong is above, and named there
+            return False  # the fault is in a tile above, and reported there
         else:
             at = (tile.index - block.first) * HASH_BYTES
             right = perfect_root(hashes) == block.proved[at : at + HASH_BYTES]
         if not right:
-            reason = "it does not hash to its place in the tile above"
+            reason = "its root differs from its hash in the tile above"
             self._checked.fault(tile.path(), "tree", reason)
         return right
 
-    def _look_closer(self, hashes: bytes | None, leaves: bytes | None, pack: bytes | None) -> None:
-        """What is wrong, or why this could not be told at little cost."""
+    def _locate_faults(
+        self, hashes: bytes | None, leaves: bytes | None, pack: bytes | None
+    ) -> None:
+        """Check the tile's objects part by part, where the fast check failed or can't be made."""
         checked, tile = self._checked, self._tile
         proved = self._proved(hashes)
         if leaves is None:
@@ -176,7 +178,7 @@ class _TileUnit:
             at = place * HASH_BYTES
             if proved is not None and leaf_hash(entry) != proved[at : at + HASH_BYTES]:
                 wrong = True
-                reason = f"entry {self._bundle.start + place} does not hash to its place"
+                reason = f"entry {self._bundle.start + place} differs from its hash in the tile"
                 checked.fault(self._bundle.path(), "tree", reason)
         if self._block.payloads:
             self._check_packs(entries, pack)
@@ -184,15 +186,15 @@ class _TileUnit:
             checked.entries += tile.width
 
     def _proved(self, hashes: bytes | None) -> bytes | None:
-        """The hashes of the tile where the root covers them."""
+        """Return the tile's hashes where the root covers them, or else None."""
         if hashes is None:
             self._checked.fault(self._tile.path(), "tree", MISSING)
         elif len(hashes) != self._tile.width * HASH_BYTES:
-            reason = f"it has {len(hashes)} bytes, which are not {self._tile.width} hashes"
+            reason = f"it has {len(hashes)} bytes, not those of {self._tile.width} hashes"
             self._checked.fault(self._tile.path(), "tree", reason)
         elif self._in_place(hashes):
             return hashes
-        return self._block.hashes  # of a partial tile the root says them all
+        return self._block.hashes  # the root proves all hashes of a partial tile
 
     def _check_packs(self, leaves: Sequence[bytes], whole: bytes | None) -> None:
         last = len(leaves) - 1
@@ -216,12 +218,12 @@ class _TileUnit:
     def _packs(self) -> list[Pack]:
         folder = f"{self._block.org}/{pack_folder(self._tile.index)}"
         packs = packs_named(self._fetch.names(folder), self._block.org, self._tile.index)
-        # What reaches further was written for a checkpoint that is not archived yet.
+        # A longer pack was written for a checkpoint that is not archived yet.
         return [pack for pack in packs if pack.last < self._tile.width]
 
 
 def packs_named(keys: Sequence[str], org: str, tile: int) -> list[Pack]:
-    """The packs of a bundle among these keys; what is no pack is told by whoever lists all."""
+    """Return the packs of a bundle among these keys; other keys are reported by the full listing."""
     packs = []
     for key in keys:
         try:
@@ -240,7 +242,7 @@ def check_pack(
     leaves: Sequence[bytes],
     keyring: SigningKeyring | None,
 ) -> None:
-    """Hold a pack against the leaves of its bundle, and the signatures against their keys."""
+    """Compare a pack with the leaves of its bundle, and verify signatures with the keyring."""
     if data is None:
         checked.fault(pack.key(), "payloads", MISSING)
         return
@@ -257,7 +259,7 @@ def _check_row(
 ) -> None:
     if keyring is None:
         if digest_mark(row.payload) not in leaf:
-            reason = "a payload is not the one that its leaf says"
+            reason = "a payload differs from the digest in its leaf"
             checked.fault(pack.key(), "payloads", reason)
         return
     entry = entry_of(0, leaf, row)
@@ -267,16 +269,16 @@ def _check_row(
 
 
 def digest_mark(payload: bytes) -> bytes:
-    """What stands in a leaf that commits to this payload, and nowhere else in any leaf.
+    """Return the bytes that exactly the leaves committing to this payload contain.
 
-    A leaf is JSON: a quotation mark within one of its strings stands behind a backslash, so
-    these bytes can only be the member itself.
+    A leaf is JSON: a quotation mark inside a string is escaped by a backslash, so that these
+    bytes can only be the member itself.
     """
     return b'%b%b"' % (_MEMBER, hexlify(blake3(payload).digest()))
 
 
 def is_right(start: int, hashes: bytes, leaves: bytes, pack: bytes) -> bool:
-    """Whether a bundle has the leaves of its tile, and a whole pack their payloads.
+    """Return whether a bundle has the leaves of its tile, and a whole pack their payloads.
 
     ``pack`` is empty for a log without payloads; ``start`` is the seq of the first entry.
     """
@@ -306,9 +308,16 @@ def _has_leaves(count: int, hashes: bytes, leaves: bytes) -> bool:
 
 
 def _has_leaves_and_payloads(hashes: bytes, leaves: bytes, pack: bytes, table: bytes) -> bool:
-    """The speed of verification is the speed of this loop, so it is one piece."""
+    """Compare leaves with hashes and payloads with leaves.
+
+    The speed of verification depends on this loop, so it is not split into functions.
+    """
     found: list[bytes] = []
-    add, sha, blake = found.append, sha256, blake3()  # a hasher for each would cost as much again
+    add, sha, blake = (
+        found.append,
+        sha256,
+        blake3(),
+    )  # a hasher for each payload would double the cost
     reset, update, digest = blake.reset, blake.update, blake.digest
     leaf_at, at = 0, HEAD.size + len(table) + DIGEST_BYTES
     try:

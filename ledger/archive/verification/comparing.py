@@ -1,4 +1,4 @@
-"""An archive held against the live database: the same checkpoints, and the same entries."""
+"""Compares an archive with the live database: the same checkpoints, and the same entries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKPOINTS_AT_ONCE: Final = 1_000
 
 
 class DatabaseComparison:
-    """Compares the archive of one trail, up to the size it reaches, with a database."""
+    """Compares the archive of one trail, up to its verified size, with a database."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DatabaseComparison:
         self._live = 0
 
     async def run(self) -> None:
-        """Add what differs to the findings. Raises StorageError, and the target's errors."""
+        """Add the differences to the findings. Raises StorageError, and the target's errors."""
         self._found.checked.add("database")
         await self._extent()
         try:
@@ -53,7 +53,7 @@ class DatabaseComparison:
             self._found.fault(self._reader.org, "database", str(error))
 
     async def _extent(self) -> None:
-        """The archive must reach as far as the database says that it was written."""
+        """Check that the archive reaches as far as the database has recorded."""
         done = await archive_accounts.archived(self._database, self._target, self._org_id)
         written = max(
             0 if done is None else done.size,
@@ -61,13 +61,13 @@ class DatabaseComparison:
         )
         if self._size < written and await self._size_now() < written:
             reason = (
-                f"{written} entries were archived here, and the archive's checkpoint is of "
+                f"{written} entries were archived here, but the archive's checkpoint has size "
                 f"{self._size}: it was set back, or restored from an older copy"
             )
             self._found.fault(CHECKPOINT, "database", reason)
 
     async def _size_now(self) -> int:
-        """The size that the checkpoint says by now: the archive may have grown meanwhile."""
+        """Return the size of the current checkpoint: the archive may have grown since."""
         note = await self._reader.checkpoint()
         try:
             return 0 if note is None else parse_checkpoint(parse_note(note).text).size
@@ -75,27 +75,29 @@ class DatabaseComparison:
             return 0
 
     async def _first_tile(self) -> int:
-        """The first bundle with an entry that is still in the database."""
+        """Return the first bundle with an entry that is still in the database."""
         self._live = await dropped_months.live_from(self._database, self._org_id)
         return self._live // TILE_WIDTH
 
     async def _checkpoints(self) -> None:
-        ours = self._stored()
-        stored = await anext(ours, None)
+        rows = self._stored()
+        stored = await anext(rows, None)
         async for signed in self._reader.history():
             if signed.size > self._size:
                 break
             while stored is not None and stored.size < signed.size:
-                reason = f"the database has a checkpoint of size {stored.size}, the archive none"
+                reason = f"the checkpoint of size {stored.size} in the database is not archived"
                 self._found.fault(HISTORY, "database", reason)
-                stored = await anext(ours, None)
+                stored = await anext(rows, None)
             if stored is None or not _same(stored, signed):
-                reason = f"the checkpoint of size {signed.size} is not the one in the database"
+                reason = (
+                    f"the checkpoint of size {signed.size} differs from the one in the database"
+                )
                 self._found.fault(CHECKPOINT, "database", reason)
             if stored is not None and stored.size == signed.size:
-                stored = await anext(ours, None)
+                stored = await anext(rows, None)
         if stored is not None:
-            reason = f"the database has a checkpoint of size {stored.size}, the archive none"
+            reason = f"the checkpoint of size {stored.size} in the database is not archived"
             self._found.fault(HISTORY, "database", reason)
 
     async def _stored(self) -> AsyncIterator[SignedRow]:
@@ -115,19 +117,19 @@ class DatabaseComparison:
         rows = await archive_accounts.rows(self._database, self._org_id, first, start + width - 1)
         stored = {row.seq: row for row in rows}
         if len(rows) != len(stored):
-            reason = f"an entry of {first} to {start + width - 1} stands twice in the database"
+            reason = f"one of the entries {first} to {start + width - 1} is in the database twice"
             self._found.fault(EntryTile(tile, width).path(), "database", reason)
         async for at, packed in self._reader.packed(tile, first - start, width - 1):
             for place, row in enumerate(packed, at):
                 seq = start + place
-                ours = stored.get(seq)
-                if ours is None:
+                entry = stored.get(seq)
+                if entry is None:
                     reason = f"entry {seq} is not in the database"
                     self._found.fault(EntryTile(tile, width).path(), "database", reason)
-                elif ours.leaf != leaves[place]:
+                elif entry.leaf != leaves[place]:
                     reason = f"entry {seq} has another leaf in the database"
                     self._found.fault(EntryTile(tile, width).path(), "database", reason)
-                elif (ours.signature, ours.payload) != row:
+                elif (entry.signature, entry.payload) != row:
                     reason = f"entry {seq} has another payload or signature in the database"
                     self._found.fault(pack_folder(tile), "database", reason)
 

@@ -1,4 +1,4 @@
-"""Workers of an archive's verification: each opens the target itself and checks what it is given."""
+"""The workers of an archive's verification; each opens the target itself and checks its work."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ledger.workers import WorkerKind, WorkerProcess, worker_processes
 
 WORKERS: Final = WorkerKind(
     "ledger.archive.verification.worker",
-    "a process that verified the archive",
+    "a worker process of the archive verification",
     ArchiveUnavailable,
     64 << 20,
 )
 
 
 class Crew:
-    """Checks as many pieces of work at a time as there are workers."""
+    """Distributes work to workers, one piece to each at a time."""
 
     def __init__(self, members: list[Callable[[Work], Awaitable[BlockReport]]]) -> None:
         self._free: asyncio.Queue[Callable[[Work], Awaitable[BlockReport]]] = asyncio.Queue()
@@ -40,7 +40,10 @@ class Crew:
             self._free.put_nowait(member)
 
     async def check(self, work: Work) -> BlockReport:
-        """What is found. Raises the target's errors, ArchiveUnavailable for a lost process."""
+        """Check a piece of work on the next free worker.
+
+        Raises the target's errors, and ArchiveUnavailable for a lost process.
+        """
         member = await self._free.get()
         try:
             return await member(work)
@@ -49,24 +52,24 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(gear: ArchiveWorkerSetup, processes: int) -> AsyncIterator[Crew]:
-    """So many processes; with 0 the work is done in a thread of this one."""
+async def crew(setup: ArchiveWorkerSetup, processes: int) -> AsyncIterator[Crew]:
+    """Start a crew of worker processes; with 0 of them, of one thread of this process."""
     if processes == 0:
-        async with _thread(gear) as alone:
-            yield alone
+        async with _thread(setup) as one_thread:
+            yield one_thread
         return
     async with worker_processes(WORKERS, processes) as workers:
         for worker in workers:
-            await worker.send(encode(gear))
+            await worker.send(encode(setup))
         yield Crew([_Member(worker).check for worker in workers])
 
 
 @asynccontextmanager
-async def _thread(gear: ArchiveWorkerSetup) -> AsyncIterator[Crew]:
-    """One thread, to which the worker's event loop belongs."""
+async def _thread(setup: ArchiveWorkerSetup) -> AsyncIterator[Crew]:
+    """Start a crew of one thread, which owns the worker's event loop."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
-        worker = await loop.run_in_executor(thread, ArchiveWorker, gear)
+        worker = await loop.run_in_executor(thread, ArchiveWorker, setup)
 
         async def check(work: Work) -> BlockReport:
             return await loop.run_in_executor(thread, worker.check, work)

@@ -1,5 +1,6 @@
-"""What an archive holds beside the tiles of its newest checkpoint: older partial ones, packs of
-parts, and every checkpoint that was signed. Each is held against the tiles of now.
+"""Checks an archive's other objects: older partial tiles, partial packs, and all checkpoints.
+
+Each is compared with the tiles of the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -92,12 +93,12 @@ class _ExtrasCheck:
 
     def _check_prefix(self, key: str, data: bytes, whole: bytes) -> None:
         if data != whole[: len(data)] or not data:
-            self.checked.fault(key, "tree", "it is not what the tile or bundle begins with")
+            self.checked.fault(key, "tree", "it differs from the start of the newest tile")
 
     def _check_bundle(self, key: str, place: EntryTile) -> None:
         entries = read_bundle(self._get(key, MAX_BUNDLE_BYTES), place.width)
         if entries != self._leaves(place.index)[: place.width]:
-            self.checked.fault(key, "tree", "it is not what the tile or bundle begins with")
+            self.checked.fault(key, "tree", "it differs from the start of the newest bundle")
 
     def _check_note(self, key: str, note: bytes, size: int) -> None:
         checkpoint = self._log.opened(note, size)
@@ -106,11 +107,12 @@ class _ExtrasCheck:
             self.checked.fault(key, "history", reason)
 
     def _check_exact(self, size: int) -> None:
-        """The partial tiles of an archived checkpoint must stand as they were."""
+        """Check that the partial tiles of an archived checkpoint are unchanged."""
         for tile in tiles_for_edge(size):
             data = self._get(tile.path(), MAX_TILE_BYTES)
             if data != self._tile(tile)[: tile.width * HASH_BYTES]:
-                self.checked.fault(tile.path(), "tree", "it is not what the tile begins with")
+                reason = "it differs from the start of the newest tile"
+                self.checked.fault(tile.path(), "tree", reason)
         if size % TILE_WIDTH:
             self._get(EntryTile(size // TILE_WIDTH, size % TILE_WIDTH).path(), MAX_BUNDLE_BYTES)
 
@@ -118,7 +120,7 @@ class _ExtrasCheck:
         after = span.after or -1
         for row in decode_rows(self._get(key, RECORDS_BYTES_MAX), ArchivedCheckpoint):
             if row.size <= after or not span.holds(row.size):
-                raise ArchiveMismatch(f"a checkpoint of size {row.size} is out of its place")
+                raise ArchiveMismatch(f"the checkpoint of size {row.size} is out of order")
             self._check_note(key, row.note, row.size)
             after = row.size
 
@@ -129,7 +131,7 @@ class _ExtrasCheck:
         return edge_from_tiles(size, tiles).root()
 
     def _tile(self, tile: Tile) -> bytes:
-        """A tile as it is now, which is at least as wide as it was."""
+        """Read a tile in its current width, which is at least the given one."""
         now = tile_in(self._size, tile.level, tile.index)
         if now not in self._tiles:
             if len(self._tiles) >= CACHED_TILES:
@@ -144,14 +146,17 @@ class _ExtrasCheck:
     def _get(self, key: str, limit: int) -> bytes:
         (data,) = self._fetch([f"{self._org}/{key}"], limit)
         if data is None:
-            raise ArchiveMismatch(f"{key} is not there, or longer than it may be")
+            raise ArchiveMismatch(f"{key} is missing, or longer than allowed")
         self.checked.objects += 1
         self.checked.bytes += len(data)
         return data
 
 
 def is_extra(place: Place, size: int) -> bool:
-    """Whether an object is none of the newest checkpoint's own tiles, bundles and whole packs."""
+    """Return whether an object is to be checked here.
+
+    The newest checkpoint's tiles, bundles and whole packs are checked elsewhere.
+    """
     match place:
         case Tile(level, index, _) if reaches(place, size):
             return place != tile_in(size, level, index)
@@ -167,7 +172,7 @@ def is_extra(place: Place, size: int) -> bool:
 
 
 def reaches(place: Place, size: int) -> bool:
-    """Whether what an object holds is within a log of this size."""
+    """Return whether an object's content is within a log of this size."""
     match place:
         case Tile(level, index, width):
             return index * TILE_WIDTH + width <= size >> TILE_HEIGHT * level
@@ -183,7 +188,7 @@ def reaches(place: Place, size: int) -> bool:
 
 
 def gaps(spans: Iterable[Span], until: int) -> list[tuple[int, int]]:
-    """What of 1 to ``until`` no span holds, where they come in the order of their keys."""
+    """Return the ranges of 1 to ``until`` that no span covers; spans come in the order of keys."""
     missing, covered = [], 0
     for span in spans:
         if span.after > covered:

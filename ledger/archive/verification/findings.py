@@ -1,4 +1,4 @@
-"""What a verification of an archive finds: faults located to their object, and the verdict."""
+"""The findings of an archive's verification: faults with their objects, and the verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine, unchecked
 
 FAULTS_MAX: Final = 1_000
-"""Faults that are listed; all are counted."""
+"""The most faults that are listed; all are counted."""
 CHECKS: Final = (
     "checkpoint",
     "tree",
@@ -25,11 +25,11 @@ CHECKS: Final = (
 )
 _OF_ENTRIES: Final = frozenset({"tree", "payloads", "signatures"})
 ALWAYS_ASKED: Final = ("checkpoint", "tree", "history", "keys")
-"""What every archive is asked for; a trail's is asked for payloads and anchors too."""
+"""The checks that are required of every archive; a trail's also needs payloads and anchors."""
 
 
 class ArchiveFault(msgspec.Struct, frozen=True):
-    """One thing wrong with an archive: under which key, which check it fails, and why."""
+    """A fault of an archive: the object's key, the check that it fails, and the reason."""
 
     key: str
     check: str
@@ -37,16 +37,17 @@ class ArchiveFault(msgspec.Struct, frozen=True):
 
 
 class ArchiveVerdict(msgspec.Struct, frozen=True):
-    """Whether an archive is right; what was not looked at reads ``not_checked``.
+    """The verdict on an archive; a check that was not made reads ``not_checked``.
 
-    ``checkpoint``: signed by the log's key. ``tree``: every tile and leaf belongs to its root.
-    ``payloads``: those that the leaves say, for every entry. ``signatures``: the entries', which
-    takes their keys. ``history``: every checkpoint is signed, and consistent with the tree.
-    ``anchors``: the log of all checkpoints is right and commits to those of the history.
-    ``external_time`` and ``witnesses``: what others attested of anchors. ``database``: the live
-    one holds the same. ``keys``: the log's keys are those that were pinned. ``asked`` names the
-    checks without which the verdict is incomplete. ``unanchored`` counts checkpoints of which nothing archived says where an
-    anchor covers them: not yet, or never where that was lost.
+    ``checkpoint``: the log's key signed it. ``tree``: every tile and leaf belongs to its root.
+    ``payloads``: every entry's payload has the digest in its leaf. ``signatures``: the entries'
+    signatures are valid, which takes their keys. ``history``: every checkpoint is signed and
+    consistent with the tree. ``anchors``: the anchor log is valid and commits to the checkpoints
+    of the history. ``external_time`` and ``witnesses``: the anchors' timestamps and cosignatures
+    are valid. ``database``: the live database holds the same. ``keys``: the log's keys are the
+    pinned ones. ``asked`` names the checks without which the verdict is incomplete.
+    ``unanchored`` counts checkpoints without an archived leaf in the anchor log: not anchored
+    yet, or their leaves were lost.
     """
 
     org: str
@@ -73,17 +74,17 @@ class ArchiveVerdict(msgspec.Struct, frozen=True):
 
     @property
     def valid(self) -> bool:
-        """Everything that was asked for was checked and holds."""
+        """Whether every required check was made and holds."""
         return self.verdict.valid
 
     @property
     def unchecked(self) -> tuple[str, ...]:
-        """The checks that were asked for and not made."""
+        """The required checks that were not made."""
         return unchecked({check: getattr(self, check) for check in CHECKS}, self.asked)
 
 
 class ArchiveFindings:
-    """Faults and counts as they come."""
+    """Collects faults and counts during a verification."""
 
     def __init__(self) -> None:
         self.faults: list[ArchiveFault] = []
@@ -95,25 +96,25 @@ class ArchiveFindings:
         self.objects = 0
         self.unanchored = 0
         self.overdue = 0
-        """Newest checkpoints that an archived anchor must cover, of which no place is archived."""
+        """Newest checkpoints that an archived anchor must cover, but without an archived leaf."""
         self.newest = 0
         """The largest size that an object of the archive belongs to."""
         self.behind = False
-        """Checkpoints lie there that are larger than the one that was verified."""
+        """Whether the archive has checkpoints larger than the verified one."""
         self.warnings: list[str] = []
 
     def fault(self, key: str, check: str, reason: str) -> None:
-        """Keep one; the first of them by their words, all by their number."""
+        """Add a fault; the first FAULTS_MAX are listed, all are counted."""
         self.add([ArchiveFault(key, check, reason)])
 
     def add(self, faults: list[ArchiveFault] | tuple[ArchiveFault, ...], count: int = 0) -> None:
-        """Keep several, of which ``count`` were found (as many as are listed, if more)."""
+        """Add listed faults, of which there were ``count`` in all, or as many as are listed."""
         self.faults += faults[: FAULTS_MAX - len(self.faults)]
         self.count += max(count, len(faults))
         self.failed.update(fault.check for fault in faults)
 
     def verdict(self, org: str, size: int, asked: Collection[str]) -> ArchiveVerdict:
-        """The verdict on what was found; a check in ``asked`` that was not made leaves it incomplete."""
+        """Return the verdict; a check in ``asked`` that was not made leaves it incomplete."""
         checks = {check: self._of(check, size) for check in CHECKS}
         return ArchiveVerdict(
             org=org,
@@ -134,7 +135,7 @@ class ArchiveFindings:
         if check in self.failed:
             return False
         if check in _OF_ENTRIES and self.entries < size:
-            return NOT_CHECKED  # some entries were not found where the tree has them
+            return NOT_CHECKED  # some entries were not found at their index in the tree
         if check == "checkpoint" and self.behind:
             return NOT_CHECKED
         if check == "anchors" and self.overdue:

@@ -1,7 +1,8 @@
-"""A whole archive verified by itself: nothing is asked but the target.
+"""Verifies a whole archive from the target alone; a database is optional.
 
-From the top down. The checkpoint is signed, its tiles lead to the root; from level 1 on down
-the work is cut into blocks for several processes. What else lies there is held against it.
+The verification goes from the top down: the checkpoint's signature, then the tiles down to
+level 1; level 0 is cut into blocks for several processes. All other objects are compared with
+these tiles.
 """
 
 from __future__ import annotations
@@ -66,21 +67,22 @@ from ledger.tiles import (
 BLOCK_TILES: Final = 64
 EXTRAS_AT_ONCE: Final = 256
 WAITING_MAX: Final = 16
-"""Pieces of work that are given out before one is awaited."""
+"""Pieces of work that are submitted before one is awaited."""
 SPANS_MAX: Final = 1_000_000
 OWN_KEYS: Final = (
-    "the keys are the archive's own, which shows that one log made all of this, not whose it is. Ask "
-    "the operator of {origin}, in another way, for keys.json (quire keys log show --pins) and verify "
-    "with --trust keys.json"
+    "the keys are the archive's own: they show that one log made all of this, not whose log it is. "
+    "Get keys.json (quire keys log show --pins) from the operator of {origin} in another way, and "
+    "verify with --trust keys.json"
 )
 
 
 class ArchiveVerificationOptions(NamedTuple):
-    """What to verify by. ``pins`` are the log's keys, without which the archive's own are trusted.
+    """The options of a verification.
 
-    ``settings`` reach the target; with ``processes`` 0 all is done in this one, with None there
-    is one for each core. ``against_database``: entries' signatures and the live database are asked
-    for. ``advance`` is called with the number of entries as they are done.
+    ``settings`` are those of the target. ``pins`` pin the log's keys; without them the archive's
+    own keys are used and the verdict is incomplete. ``processes``: 0 works in this process, None
+    starts one per core. ``against_database``: the entries' signatures and the live database are
+    required checks. ``advance`` is called with the number of newly checked entries.
     """
 
     settings: TargetSettings | None = None
@@ -92,7 +94,7 @@ class ArchiveVerificationOptions(NamedTuple):
 
 
 class LiveTrail(NamedTuple):
-    """The database to hold the archive against, and the org's id there."""
+    """The database to compare the archive with, and the org's id in it."""
 
     database: Database
     org_id: int
@@ -105,25 +107,25 @@ class ArchiveVerification:
         self,
         target: Target,
         org: str,
-        how: ArchiveVerificationOptions,
+        options: ArchiveVerificationOptions,
         *,
         keyring: SigningKeyring | None = None,
         live: LiveTrail | None = None,
     ) -> None:
         self._target = target
         self._reader = ArchiveReader(target, org)
-        self._how = how
+        self._options = options
         self._live = live
         keys = () if keyring is None else tuple((key.key_id, key.secret) for key in keyring.keys())
-        self._gear = ArchiveWorkerSetup(target.url, how.settings or TargetSettings(), keys)
-        self._processes = (os.cpu_count() or 1) if how.processes is None else how.processes
+        self._setup = ArchiveWorkerSetup(target.url, options.settings or TargetSettings(), keys)
+        self._processes = (os.cpu_count() or 1) if options.processes is None else options.processes
         self._findings = ArchiveFindings()
         self._work: set[asyncio.Task[BlockReport]] = set()
 
     async def run(self) -> ArchiveVerdict:
         """Verify everything. Raises ArchiveError where the target can't be read."""
-        # They take a moment to start, in which the checkpoint is opened.
-        async with crew(self._gear, self._processes) as team:
+        # The checkpoint is opened while the processes start.
+        async with crew(self._setup, self._processes) as team:
             return await self._verified(team)
 
     async def _verified(self, team: Crew) -> ArchiveVerdict:
@@ -137,19 +139,19 @@ class ArchiveVerification:
             return found.verdict(self._reader.org, 0, self._asked())
         found.checked |= {"checkpoint", "tree", "history"}
         if self._reader.org != ANCHORS:
-            found.checked |= {"payloads"} | ({"signatures"} if self._gear.keys else set())
+            found.checked |= {"payloads"} | ({"signatures"} if self._setup.keys else set())
             await self._about()
         try:
             async for work in self._pieces(checkpoint, history):
-                await self._give(team, work)
+                await self._submit(team, work)
             while self._work:
-                await self._take()
+                await self._collect()
         finally:
             for task in self._work:
                 task.cancel()
             await asyncio.gather(*self._work, return_exceptions=True)
         if self._reader.org == ANCHORS:
-            attestors = self._how.attestors or TrustedAttestors()
+            attestors = self._options.attestors or TrustedAttestors()
             await check_attestations(self._reader, checkpoint.size, attestors, found)
         else:
             await check_anchoring(self._target, self._reader, checkpoint.size, history, found)
@@ -162,31 +164,32 @@ class ArchiveVerification:
         return found.verdict(self._reader.org, checkpoint.size, self._asked())
 
     async def _is_unwritten(self) -> bool:
-        """Whether no archiving of this log has ended so far: the checkpoint is written last."""
+        """Return whether no archiving of this log has finished: the checkpoint is written last."""
         try:
             return await self._reader.checkpoint() is None
         except ArchiveMismatch:  # longer than a note may be
             return False
 
     async def _report_unwritten(self) -> None:
-        """An archive without pointers is not there yet, or was emptied: the database knows which."""
+        """Add a fault where the database knows of an earlier archive, and else a warning."""
         org = self._reader.org
         if self._live is not None:
             database, org_id = self._live
             done = await archive_accounts.archived(database, self._target.url, org_id)
             if done is not None and done.size:
-                reason = f"{done.size} entries were archived here, and no checkpoint is there"
+                reason = f"{done.size} entries were archived here, but the checkpoint is missing"
                 self._findings.fault(CHECKPOINT, "checkpoint", reason)
                 return
         self._findings.warnings.append(
-            f"no checkpoint of {org} is archived: archiving has not ended yet, or what it wrote was "
-            "taken away. Archive it (quire archive run) and verify again"
+            f"no checkpoint of {org} is archived: archiving has not finished yet, or its objects "
+            "were removed. Archive it (quire archive run) and verify again"
         )
 
     async def _check_pointer(self, size: int, history: LogKeyHistory) -> None:
-        """What lies beyond the checkpoint was not looked at: it may have been set back.
+        """Warn of objects beyond the checkpoint, which were not checked.
 
-        Or it is being written just now, or a crash left it: ``checkpoint`` is written last.
+        The checkpoint was set back, or the objects are being written, or a crash left them:
+        ``checkpoint`` is written last.
         """
         newest = self._findings.newest
         if newest <= size:
@@ -195,14 +198,14 @@ class ArchiveVerification:
         if checkpoint is None or checkpoint.size < newest:
             self._findings.behind = True
             self._findings.warnings.append(
-                f"{self._reader.org}/{CHECKPOINT} is of {size} entries, and the archive has "
-                f"checkpoints up to {newest}: those after {size} were not looked at. The "
-                "checkpoint was set back, or archiving has not ended: archive once more"
+                f"{self._reader.org}/{CHECKPOINT} has size {size}, but the archive has checkpoints "
+                f"up to size {newest}: everything after {size} was not checked. The checkpoint was "
+                "set back, or archiving has not finished: archive once more (quire archive run)"
             )
 
     def _asked(self) -> set[str]:
-        """The checks that this verification is asked for."""
-        attestors = self._how.attestors or TrustedAttestors()
+        """Return the checks that this verification requires."""
+        attestors = self._options.attestors or TrustedAttestors()
         if self._reader.org == ANCHORS:
             named = {
                 "external_time": attestors.authorities is not None,
@@ -212,28 +215,28 @@ class ArchiveVerification:
             named = {
                 "payloads": True,
                 "anchors": True,
-                "signatures": self._how.against_database or bool(self._gear.keys),
-                "database": self._how.against_database or self._live is not None,
+                "signatures": self._options.against_database or bool(self._setup.keys),
+                "database": self._options.against_database or self._live is not None,
             }
         return {*ALWAYS_ASKED, *(check for check, is_asked in named.items() if is_asked)}
 
     async def _history(self) -> LogKeyHistory | None:
         try:
             history = await self._reader.key_history()
-            self._hold_against_pins(history)
+            self._check_pins(history)
         except (KeyHistoryError, ArchiveMismatch, ArchiveObjectMissing) as error:
             check = "keys" if isinstance(error, ForeignHistory) else "checkpoint"
             self._findings.fault(LOG_KEYS, check, str(error))
             return None
         return history
 
-    def _hold_against_pins(self, history: LogKeyHistory) -> None:
-        """Raises ForeignHistory where the keys are others than the pinned ones."""
-        if self._how.pins is None:
+    def _check_pins(self, history: LogKeyHistory) -> None:
+        """Compare the key history with the pins. Raises ForeignHistory where they differ."""
+        if self._options.pins is None:
             self._findings.warnings.append(OWN_KEYS.format(origin=history.origin))
             return
         try:
-            history.check_pins(self._how.pins)
+            history.check_pins(self._options.pins)
         except HistoryBeforePins as error:
             self._findings.warnings.append(str(error))
         else:
@@ -243,7 +246,7 @@ class ArchiveVerification:
         try:
             note = await self._reader.checkpoint()
             if note is None:
-                raise ArchiveMismatch("it was there a moment ago, and is gone")
+                raise ArchiveMismatch("it was deleted during the verification")
             return self._reader.opened(note, history)
         except (FormatError, ArchiveMismatch) as error:
             self._findings.fault(CHECKPOINT, "checkpoint", str(error))
@@ -253,7 +256,7 @@ class ArchiveVerification:
         try:
             about = await self._reader.about()
             if about.org != self._reader.org:
-                raise ArchiveMismatch(f"it is of org {about.org!r}")
+                raise ArchiveMismatch(f"it describes the org {about.org!r}")
         except (ArchiveMismatch, ArchiveObjectMissing) as error:
             self._findings.fault(ORG, "history", str(error))
 
@@ -286,7 +289,7 @@ class ArchiveVerification:
             self._findings.fault("history/", "history", reason)
 
     async def _blocks(self, checkpoint: TreeHead) -> AsyncIterator[Work]:
-        """Level 0, as the proved tiles of level 1 say it must be."""
+        """Yield the blocks of level 0, with the roots from the proved tiles of level 1."""
         full, done = checkpoint.size >> 8, 0
         async for tile, hashes in self._rows(checkpoint):
             for work in [*self._unproved(done, tile.index * TILE_WIDTH), *self._row(tile, hashes)]:
@@ -298,7 +301,7 @@ class ArchiveVerification:
             yield await self._last(checkpoint)
 
     async def _rows(self, checkpoint: TreeHead) -> AsyncIterator[tuple[Tile, bytes]]:
-        """The tiles of level 1 that the root covers; what is wrong above level 0 is told."""
+        """Yield the tiles of level 1 that the root covers; add the faults above level 0."""
         proved: list[tuple[Tile, bytes]] = []
 
         def keep(tile: Tile, hashes: bytes) -> None:
@@ -321,7 +324,7 @@ class ArchiveVerification:
             self._findings.fault(fault.path, "tree", fault.reason)
 
     def _row(self, tile: Tile, hashes: bytes) -> Iterator[Work]:
-        """The level 0 tiles below one of level 1."""
+        """Yield the blocks of level 0 below a tile of level 1."""
         for at in range(0, tile.width, BLOCK_TILES):
             count = min(BLOCK_TILES, tile.width - at)
             roots = hashes[at * HASH_BYTES : (at + count) * HASH_BYTES]
@@ -329,13 +332,13 @@ class ArchiveVerification:
             yield TileBlock(self._reader.org, first, count, proved=roots, payloads=self._payloads)
 
     def _unproved(self, first: int, end: int) -> Iterator[Work]:
-        """Tiles below what is damaged itself: what they hold is looked at, and not counted."""
+        """Yield the blocks below a damaged tile: their objects are checked but not counted."""
         for at in range(first, end, BLOCK_TILES):
             count = min(BLOCK_TILES, end - at)
             yield TileBlock(self._reader.org, at, count, payloads=self._payloads)
 
     async def _last(self, checkpoint: TreeHead) -> Work:
-        """The partial tile, whose hashes the root covers with those of the other levels."""
+        """Return the block of the partial tile; the edge of the tree proves its hashes."""
         size = checkpoint.size
         edge = {tile: await self._find(tile.path()) for tile in tiles_for_edge(size)}
         tiles = {tile: data for tile, data in edge.items() if data is not None}
@@ -363,13 +366,13 @@ class ArchiveVerification:
         except ArchiveMismatch:  # longer than a tile
             return None
 
-    async def _give(self, team: Crew, work: Work) -> None:
+    async def _submit(self, team: Crew, work: Work) -> None:
         self._work.add(asyncio.create_task(team.check(work)))
         if len(self._work) >= WAITING_MAX:
-            await self._take()
+            await self._collect()
 
-    async def _take(self) -> None:
-        """Take what is done, of what was given out."""
+    async def _collect(self) -> None:
+        """Wait for submitted work and add its results to the findings."""
         done, self._work = await asyncio.wait(self._work, return_when=asyncio.FIRST_COMPLETED)
         found = self._findings
         for task in done:
@@ -378,11 +381,11 @@ class ArchiveVerification:
             found.entries += checked.entries
             found.objects += checked.objects
             found.bytes += checked.bytes
-            self._how.advance(checked.entries)
+            self._options.advance(checked.entries)
 
 
 def _signed_size(place: Place) -> int:
-    """The largest checkpoint that an object is of; 0 for others."""
+    """Return the size of the largest checkpoint that an object belongs to; 0 for other objects."""
     match place:
         case CheckpointAt(size) | Span("history", _, size):
             return size
@@ -394,7 +397,7 @@ def _signed_size(place: Place) -> int:
 async def verify_archive(
     target: Target,
     org: str,
-    how: ArchiveVerificationOptions,
+    options: ArchiveVerificationOptions,
     *,
     keyring: SigningKeyring | None = None,
     live: LiveTrail | None = None,
@@ -404,6 +407,7 @@ async def verify_archive(
     ``keyring`` has the entries' signing keys. Raises ArchiveError where the target can't be
     read, StorageError where the database can't.
     """
-    trail = await ArchiveVerification(target, org, how, keyring=keyring, live=live).run()
-    shared = None if live is None else LiveTrail(live.database, ANCHOR_LOG)
-    return trail, await ArchiveVerification(target, ANCHORS, how, live=shared).run()
+    trail = await ArchiveVerification(target, org, options, keyring=keyring, live=live).run()
+    anchors_live = None if live is None else LiveTrail(live.database, ANCHOR_LOG)
+    anchors = ArchiveVerification(target, ANCHORS, options, live=anchors_live)
+    return trail, await anchors.run()

@@ -1,7 +1,7 @@
 """A worker process: checks blocks and other objects of one archive.
 
-Started as ``python -m ledger.archive.verification.worker``, with its gear and then its work
-on stdin and its answers on stdout, in MessagePack. It ends when stdin does.
+Started as ``python -m ledger.archive.verification.worker``; it reads its setup and then its work
+from stdin and writes its answers to stdout, in MessagePack. It ends when stdin ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ledger.workers import answers_of_worker, frame, read_message
 
 
 class ArchiveWorkerSetup(msgspec.Struct, frozen=True, tag=True):
-    """What a worker needs once: where the target is, and the entries' signing keys if any."""
+    """The first message to a worker: the target, and the entries' signing keys if any."""
 
     url: str
     settings: TargetSettings
@@ -37,7 +37,7 @@ class ArchiveWorkerSetup(msgspec.Struct, frozen=True, tag=True):
 
 
 class TargetFailure(msgspec.Struct, frozen=True, tag=True):
-    """An error of the target, by the name of its class."""
+    """An error of the target: the name of its class, and its message."""
 
     kind: str
     message: str
@@ -45,18 +45,18 @@ class TargetFailure(msgspec.Struct, frozen=True, tag=True):
 
 Work = TileBlock | ExtraObjects
 encode = msgspec.msgpack.Encoder().encode
-_gear = msgspec.msgpack.Decoder(ArchiveWorkerSetup).decode
-_work = msgspec.msgpack.Decoder(Work).decode
+_decode_setup = msgspec.msgpack.Decoder(ArchiveWorkerSetup).decode
+_decode_work = msgspec.msgpack.Decoder(Work).decode
 decode_answer = msgspec.msgpack.Decoder(BlockReport | TargetFailure).decode
 
 
 class ArchiveWorker:
-    """Does the work, in this process."""
+    """Checks work in this process."""
 
-    def __init__(self, gear: ArchiveWorkerSetup) -> None:
+    def __init__(self, setup: ArchiveWorkerSetup) -> None:
         self._open = ExitStack()
-        self._fetch: Fetch = self._open.enter_context(fetching(gear.url, gear.settings))
-        self._keyring = gear.keyring()
+        self._fetch: Fetch = self._open.enter_context(fetching(setup.url, setup.settings))
+        self._keyring = setup.keyring()
 
     def check(self, work: Work) -> BlockReport:
         """Check a block of tiles, or other objects. Raises the target's errors."""
@@ -69,16 +69,16 @@ class ArchiveWorker:
 
 
 def main() -> None:
-    """Work until stdin ends; whatever else is printed goes to stderr."""
+    """Answer work until stdin ends; other output goes to stderr."""
     answers = os.fdopen(answers_of_worker(), "wb")
-    gear = read_message(sys.stdin.buffer)
-    if gear is None:
+    setup = read_message(sys.stdin.buffer)
+    if setup is None:
         return
-    worker = ArchiveWorker(_gear(gear))
+    worker = ArchiveWorker(_decode_setup(setup))
     while (body := read_message(sys.stdin.buffer)) is not None:
         answer: BlockReport | TargetFailure
         try:
-            answer = worker.check(_work(body))
+            answer = worker.check(_decode_work(body))
         except ArchiveError as error:
             answer = TargetFailure(type(error).__name__, str(error))
         try:

@@ -1,1 +1,1 @@
-"""Writing an archive: what a trail has grown by, as objects that are stored once and in order."""
+"""Writes an archive: the growth of a log, as objects that are stored once and in order."""

@@ -1,8 +1,8 @@
-"""What a tree grew by since it was last archived, proved before a byte of it is written.
+"""The growth of a tree since it was last archived, proved before any byte of it is written.
 
-The stored hashes of the new leaves, put to the edge that was archived, must lead to the root
-of a checkpoint that our own key signed. Tiles are made from them, entries are held against
-them: what is written to locked storage is what was signed, whatever stands in the tables.
+The stored hashes of the new leaves, appended to the archived edge, must lead to the root of a
+checkpoint that the log's own key signed. Tiles are made from these hashes and entries are
+compared with them: only signed data is written to locked storage, whatever the tables hold.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ledger.storage.trees import MissingTile
 from ledger.tiles import TILE_WIDTH, Tile, edge_from_tiles, tile_in, tiles_for_edge
 
 REACH: Final = 1 << 17
-"""Entries that one account covers, where a checkpoint lies within them: 4 MiB of hashes."""
+"""The most entries of one account, unless the next checkpoint is further: 4 MiB of hashes."""
 TILES_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
 class TreeGrowth:
-    """The tree from ``start`` to ``size``; ``tiles`` are those that are new, or wider than before."""
+    """The tree's growth from ``start`` to ``size``; ``tiles`` are the new and the widened tiles."""
 
     start: int
     size: int
@@ -37,7 +37,7 @@ class TreeGrowth:
     tiles: dict[Tile, bytes]
 
     def bundles(self) -> Iterator[tuple[Tile, bytes]]:
-        """The level 0 tiles that grew, in order, with their hashes."""
+        """Yield the level 0 tiles that grew, in order, with their hashes."""
         for index in range(self.start // TILE_WIDTH, -(-self.size // TILE_WIDTH)):
             tile = tile_in(self.size, 0, index)
             yield tile, self.tiles[tile]
@@ -46,9 +46,9 @@ class TreeGrowth:
 async def growth_of(
     database: Database, log: ArchivedLog, size: int, root: bytes, reach: int = REACH
 ) -> TreeGrowth | None:
-    """What a log grew by beyond an archived size and root; None where it did not.
+    """Return a log's growth beyond an archived size and root; None where it did not grow.
 
-    Raises ArchiveRefused where the stored tree is not what was signed.
+    Raises ArchiveRefused where the stored tree differs from the signed one.
     """
     row = await archive_accounts.next_checkpoint(database, log.org_id, size, reach)
     if row is None:
@@ -58,7 +58,7 @@ async def growth_of(
     try:
         tiles, edge = await _edge(database, log, size)
         if size and edge.root() != root:
-            raise _other(log, size)
+            raise _wrong_root(log, size)
         hashes = await _leaf_hashes(database, log, size, row.size)
         new = edge.extend(hashes)
     except (MissingTile, FormatError, MerkleError) as error:
@@ -66,12 +66,12 @@ async def growth_of(
             f"the tree of {log.prefix} can't be read: {error}. Run a full verification of it"
         ) from error
     if edge.root() != checkpoint.root:
-        raise _other(log, row.size)
-    grown = _tiles(size, row.size, tiles, new)
+        raise _wrong_root(log, row.size)
+    grown = _grown_tiles(size, row.size, tiles, new)
     return TreeGrowth(size, row.size, checkpoint.root, row.note, row.signed_at, grown)
 
 
-def _other(log: ArchivedLog, size: int) -> ArchiveRefused:
+def _wrong_root(log: ArchivedLog, size: int) -> ArchiveRefused:
     return ArchiveRefused(
         f"the stored tiles of {log.prefix} do not lead to the root signed at size {size}. Run a "
         "full verification of this trail"
@@ -84,24 +84,24 @@ async def _edge(database: Database, log: ArchivedLog, size: int) -> tuple[dict[T
 
 
 async def _leaf_hashes(database: Database, log: ArchivedLog, size: int, until: int) -> list[bytes]:
-    """The stored hashes of leaves ``size`` to ``until - 1``."""
+    """Read the stored hashes of leaves ``size`` to ``until - 1``."""
     hashes: list[bytes] = []
     last = -(-until // TILE_WIDTH)
     for first in range(size // TILE_WIDTH, last, TILES_AT_ONCE):
         some = range(first, min(first + TILES_AT_ONCE, last))
-        wanted = [tile_in(until, 0, index) for index in some]
-        found = await trees.tiles(database, log.org_id, wanted)
-        data = b"".join(found[tile] for tile in wanted)
+        tiles = [tile_in(until, 0, index) for index in some]
+        found = await trees.tiles(database, log.org_id, tiles)
+        data = b"".join(found[tile] for tile in tiles)
         skip = max(size - first * TILE_WIDTH, 0)
         starts = range(skip * HASH_BYTES, len(data), HASH_BYTES)
         hashes += [data[at : at + HASH_BYTES] for at in starts]
     return hashes
 
 
-def _tiles(
+def _grown_tiles(
     size: int, until: int, before: dict[Tile, bytes], new: dict[int, list[bytes]]
 ) -> dict[Tile, bytes]:
-    """Each tile that got hashes, from its first one on."""
+    """Return each tile that got new hashes, with all its hashes."""
     grown: dict[Tile, bytes] = {}
     for level, hashes in new.items():
         index, within = divmod(size >> TILE_HEIGHT * level, TILE_WIDTH)

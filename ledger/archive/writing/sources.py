@@ -1,7 +1,7 @@
-"""Where the leaves of an archive come from: a trail's rows, or the leaves of the anchor log.
+"""The sources of an archive's leaves: a trail's rows, or the leaves of the anchor log.
 
-Every row is checked as verification would check it, and held against the proved tree, before
-it is given out.
+Every row is checked as verification checks it, and compared with the proved tree, before it is
+archived.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
 
 
 class Object(NamedTuple):
-    """One object to be stored: its key below the archive's prefix, and its bytes."""
+    """An object to be stored: its key below the archive's prefix, and its bytes."""
 
     key: str
     data: bytes
 
 
 class LeafSource(Protocol):
-    """Gives what an archive holds beside its tiles."""
+    """Makes the objects of an archive that hold entries: bundles and packs."""
 
     def objects(self, growth: TreeGrowth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
-        """The entry bundle of a level 0 tile, and what is stored beside it."""
+        """Yield the packs, if any, and then the entry bundle of a level 0 tile."""
 
 
 class _Span(NamedTuple):
-    """Seqs that are read, and perhaps packed, together; ``stored`` tells whether they are rows."""
+    """Seqs that are read, and perhaps packed, together.
+
+    ``stored``: the database has their rows; otherwise the archive has them.
+    """
 
     first: int
     last: int
@@ -76,17 +79,23 @@ class TrailSource:
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
 
     async def _spans(self, start: int, fresh: int, end: int) -> tuple[list[_Span], bool]:
-        """What to read at once, and whether a bundle that is full now goes into one pack."""
+        """Return the spans to read, and whether a bundle that is full now goes into one pack.
+
+        Seqs below ``fresh`` are archived already.
+        """
         sizes = await archive_accounts.sizes_of_rows(self._database, self._org_id, start, end - 1)
         missing = end - start - len(sizes)
         seqs = [seq for seq, _, _ in sizes]
         if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
             raise ArchiveRefused(
-                f"entries {start} to {end - 1} do not stand in the trail as they were signed. Run "
-                "a full verification of it"
+                f"of entries {start} to {end - 1}, rows are missing or repeated in the database. "
+                "Run a full verification of this trail"
             )
         if not all(right for _, _, right in sizes):
-            raise ArchiveRefused(f"an entry of {start} to {end - 1} is larger than any can be")
+            raise ArchiveRefused(
+                f"one of the entries {start} to {end - 1} is larger than an entry may be. Run a "
+                "full verification of this trail"
+            )
         volumes = {seq: volume for seq, volume, _ in sizes}
         whole = sum(volumes.values()) <= PACK_BYTES and end - start == TILE_WIDTH
         if whole and not missing:
@@ -102,7 +111,8 @@ class TrailSource:
             rows = [entry async for entry in archived]
         if [row.seq for row in rows] != list(range(span.first, span.last + 1)):
             raise ArchiveRefused(
-                f"entries {span.first} to {span.last} changed while they were read"
+                f"entries {span.first} to {span.last} changed while they were read. Run a full "
+                "verification of this trail"
             )
         return rows
 
@@ -110,12 +120,12 @@ class TrailSource:
         faults = check_entry(row, self._reader.org, self._keyring, None)
         if faults:
             raise ArchiveRefused(
-                f"entry {row.seq} is not right ({faults[0].kind}: {faults[0].reason}). Run a full "
+                f"entry {row.seq} is not valid ({faults[0].kind}: {faults[0].reason}). Run a full "
                 "verification of this trail"
             )
         if row.entry_hash != proved:
             raise ArchiveRefused(
-                f"entry {row.seq} is another than the one in the signed tree. Run a full "
+                f"entry {row.seq} differs from the one in the signed tree. Run a full "
                 "verification of this trail"
             )
 
@@ -128,7 +138,7 @@ class AnchorSource:
 
     async def objects(
         self,
-        growth: TreeGrowth,  # noqa: ARG002 - the leaves tell all
+        growth: TreeGrowth,  # noqa: ARG002 - the whole bundle is read each time
         tile: Tile,
         hashes: bytes,
     ) -> AsyncIterator[Object]:
@@ -137,21 +147,21 @@ class AnchorSource:
         leaves = [leaf for _, leaf in rows if leaf is not None]
         if b"".join(map(leaf_hash, leaves)) != hashes:
             raise ArchiveRefused(
-                f"leaves {start} to {start + tile.width - 1} of the anchor log are not those that "
-                "were signed. Verify the database against your backups"
+                f"leaves {start} to {start + tile.width - 1} of the anchor log differ from the "
+                "signed ones. Verify the database against your backups"
             )
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
 
 
 def _cut(volumes: dict[int, int], start: int, end: int) -> Sequence[_Span]:
-    """Runs of seqs of no more than a pack's bytes, or of one entry."""
+    """Cut a range of seqs into spans of at most PACK_BYTES, or of one longer entry."""
     spans: list[_Span] = []
-    first, held = start, 0
+    first, volume = start, 0
     for seq in range(start, end):
-        if seq > first and held + volumes[seq] > PACK_BYTES:
+        if seq > first and volume + volumes[seq] > PACK_BYTES:
             spans.append(_Span(first, seq - 1, stored=True))
-            first, held = seq, 0
-        held += volumes[seq]
+            first, volume = seq, 0
+        volume += volumes[seq]
     if first < end:
         spans.append(_Span(first, end - 1, stored=True))
     return spans

@@ -1,11 +1,11 @@
-"""Writing archives: what was signed since the last time, object by object, then its account.
+"""Writes archives: the newly signed part of a log, object by object, then its account.
 
-In this order: packs, bundles and tiles, history and nonces; the checkpoint's note; the
-pointers, ``checkpoint`` last; the row in the database. What a crash leaves is a part of that,
-which the next run writes again, byte for byte, over what is there already.
+In this order: packs, bundles, tiles and history; the checkpoint's note and the nonces; the
+pointers, ``checkpoint`` last; the account, a row in the database. A crash leaves some of these,
+in this order; the next run stores the same bytes under the same keys and goes on.
 
-Nonces wait until the archive of the anchor log has their leaves: a place beyond it is free
-again after a restore, and would be another leaf's.
+A nonce waits until the archived anchor log has its leaf: a restore makes the indexes beyond the
+archived log free again, for other leaves.
 """
 
 from __future__ import annotations
@@ -50,12 +50,15 @@ from ledger.storage.orgs import OrgRecord
 from ledger.storage.trees import ANCHOR_LOG
 
 ACCOUNTS_MAX: Final = 1_000_000
-"""Accounts of one run: each covers a checkpoint at least."""
+"""The most accounts of one run; each covers at least one checkpoint."""
 ATTESTATIONS_AT_ONCE: Final = 500
 
 
 class WrittenArchive(NamedTuple):
-    """What a run wrote: up to this size, so many objects and bytes; ``done`` when all is."""
+    """The result of a run: the archived size, the objects and bytes that it stored.
+
+    ``done``: everything that is signed is archived.
+    """
 
     size: int
     objects: int
@@ -66,8 +69,8 @@ class WrittenArchive(NamedTuple):
 class ArchiveWriter:
     """Archives the logs of one database in one target, one log at a time or several at once.
 
-    Methods raise ArchiveError, of which ArchiveRefused says that the trail is not right, and
-    StorageError. Nothing counts as archived then but what was accounted for before.
+    Methods raise ArchiveError and StorageError; ArchiveRefused means that the trail itself is
+    not valid. After an error the accounts of earlier runs still hold, and no others.
     """
 
     def __init__(
@@ -83,10 +86,10 @@ class ArchiveWriter:
         self._keyring = keyring
         self._policy = policy or ObjectLock()
         self._clock = clock
-        self._pointed: dict[str, bytes] = {}
+        self._pointers: dict[str, bytes] = {}
 
     async def archive(self, org: OrgRecord, accounts: int = ACCOUNTS_MAX) -> WrittenArchive:
-        """Archive an org's trail up to its newest checkpoint, or as far as so many accounts go."""
+        """Archive an org's trail up to its newest checkpoint, by at most ``accounts`` accounts."""
         reader = ArchiveReader(self._target, org.slug)
         source = TrailSource(self._database, org.id, reader, self._keyring)
         about = ArchivedOrg(
@@ -100,7 +103,7 @@ class ArchiveWriter:
         return await self._archive(org.id, reader, source, Object(ORG, about.encode()), accounts)
 
     async def archive_anchors(self) -> WrittenArchive:
-        """Archive the log of all checkpoints, and what others attested of it since."""
+        """Archive the anchor log, and the new timestamps and cosignatures of its anchors."""
         reader = ArchiveReader.of_anchors(self._target)
         written = await self._archive(ANCHOR_LOG, reader, AnchorSource(self._database))
         attested = await self._attestations(written.size)
@@ -151,26 +154,28 @@ class ArchiveWriter:
             async for one in self._nonces(log, size, (before.leaves, end)):
                 await puts.add(one)
             if growth is not None:
-                await self._point(puts, log, growth, reader, about)
+                await self._put_pointers(puts, log, growth, reader, about)
         root = growth.root if growth else before.root
-        much = (puts.objects, puts.bytes)
+        volume = (puts.objects, puts.bytes)
+        # A crash here leaves an archive that is ahead of its account: the next run stores the
+        # same objects again, up to the same or a later checkpoint, and accounts for them.
         await archive_accounts.add_archived(
-            self._database, url, log.org_id, (size, end, root), much
+            self._database, url, log.org_id, (size, end, root), volume
         )
-        return WrittenArchive(size, *much)
+        return WrittenArchive(size, *volume)
 
     async def _require_earlier(self, log: ArchivedLog, size: int) -> None:
-        """Raise ArchiveObjectMissing where what was archived so far is not there any more.
+        """Raise ArchiveObjectMissing where the checkpoint archived last is no longer there.
 
-        What is added to a folder or bucket that was lost would look like a whole archive.
+        Objects added to a folder or bucket that was lost would look like a whole archive.
         """
         key = f"{log.prefix}/{CheckpointAt(size).key()}"
         if size and await self._target.head(key) is None:
             raise ArchiveObjectMissing(
-                f"the archive in {self._target.url} has no {key}, which was written there: it was "
-                "lost, emptied, or is not mounted, and nothing is added. Restore it from your "
-                "backup, or set QUIRE_ARCHIVE_URL to a new place: all that is in the database is "
-                "archived there again"
+                f"the archive in {self._target.url} has no {key}, which was written there: the "
+                "archive was lost, emptied, or is not mounted. Nothing was added to it. Restore it "
+                "from your backup, or set QUIRE_ARCHIVE_URL to a new place: everything in the "
+                "database is then archived there again"
             )
 
     async def _write(
@@ -183,11 +188,15 @@ class ArchiveWriter:
             await puts.add(Object(tile.path(), data))
         async for one in self._history(log, growth):
             await puts.add(one)
-        await puts.settled()
+        # A crash up to here leaves objects beyond `checkpoint`: verification warns of them at
+        # most, restore ignores them. The next run stores the same bytes again; if its checkpoint
+        # is larger, objects of partial width stay beside the wider ones, and both are valid.
+        await puts.drain()
+        # A crash here leaves a complete tree without its note: the next run writes the note.
         await puts.add(Object(CheckpointAt(growth.size).key(), growth.note))
 
     async def _history(self, log: ArchivedLog, growth: TreeGrowth) -> AsyncIterator[Object]:
-        """Every checkpoint since the last archived one."""
+        """Yield the spans of all checkpoints since the last archived one."""
         after = growth.start
         while after < growth.size:
             above = after or -1  # the first span holds the checkpoint of size 0 too
@@ -207,7 +216,10 @@ class ArchiveWriter:
     async def _nonces(
         self, log: ArchivedLog, size: int, places: tuple[int, int]
     ) -> AsyncIterator[Object]:
-        """Where the anchor log commits to checkpoints up to this size, and under which nonces."""
+        """Yield the spans of anchor log leaves that commit to checkpoints up to ``size``.
+
+        ``places`` are the indexes in the anchor log from which, and up to which, to archive.
+        """
         after, end = places
         while after < end:
             # Checkpoints go into the anchor log smallest first.
@@ -216,7 +228,7 @@ class ArchiveWriter:
                 self._database, log.org_id, (least, size), after, ROWS_MAX
             )
             rows = [
-                AnchoredAt(idx, _present(nonce, idx), size)
+                AnchoredAt(idx, _required(nonce, idx), size)
                 for idx, size, nonce in found
                 if idx < end
             ]
@@ -225,7 +237,7 @@ class ArchiveWriter:
             after = last
 
     async def _leaves_end(self, log: ArchivedLog, size: int) -> int:
-        """The place after this org's newest leaf in the anchor log, as far as that is archived."""
+        """Return the index after this org's newest leaf in the archived part of the anchor log."""
         if log.org_id == ANCHOR_LOG:
             return 0
         anchors = await archive_accounts.archived(self._database, self._target.url, ANCHOR_LOG)
@@ -233,7 +245,7 @@ class ArchiveWriter:
         end, _ = await archive_accounts.leaves_end(self._database, log.org_id, size, below)
         return end
 
-    async def _point(
+    async def _put_pointers(
         self,
         puts: ObjectWriter,
         log: ArchivedLog,
@@ -241,17 +253,20 @@ class ArchiveWriter:
         reader: ArchiveReader,
         about: Object | None,
     ) -> None:
-        """Bring the pointers up to date; neither ``checkpoint`` nor the key history goes back."""
-        await puts.settled()
+        """Update the pointers; neither ``checkpoint`` nor the key history goes back."""
+        await puts.drain()
+        # A crash here leaves everything but the pointers: readers see the checkpoint before.
         for one in [about, Object(LOG_KEYS, log.history.document())]:
-            if one is not None and self._pointed.get(reader.key(one.key)) != one.data:
+            if one is not None and self._pointers.get(reader.key(one.key)) != one.data:
                 if one.key == LOG_KEYS:
                     await _check_extends(reader, log.history)
-                await puts.point(one)
-                self._pointed[reader.key(one.key)] = one.data
+                await puts.put_pointer(one)
+                self._pointers[reader.key(one.key)] = one.data
+        # A crash here leaves a newer `org.json` and `log-keys.json` with the checkpoint before;
+        # the key history only extends, so that it still opens that checkpoint.
         note = await reader.checkpoint()
         if note is None or _size(reader, note, log.history) < growth.size:
-            await puts.point(Object(CHECKPOINT, growth.note))
+            await puts.put_pointer(Object(CHECKPOINT, growth.note))
 
     async def _attestations(self, size: int) -> WrittenArchive:
         """Archive tokens and cosignatures of anchors up to this size."""
@@ -263,6 +278,8 @@ class ArchiveWriter:
             async with ObjectWriter(self._target, ANCHORS, self._policy, self._clock()) as puts:
                 for one in found:
                     await puts.add(_attestation(one))
+            # A crash here leaves stored attestations that are not accounted for: the next run
+            # stores the same bytes under the same keys.
             for one in found:
                 await archive_accounts.add_attestation(self._database, self._target.url, one)
             wrote = WrittenArchive(size, wrote.objects + puts.objects, wrote.bytes + puts.bytes)
@@ -272,29 +289,33 @@ class ArchiveWriter:
 
 
 async def _check_extends(reader: ArchiveReader, history: LogKeyHistory) -> None:
-    """The keys that the archive knows must be the first of these: the tables could bring others."""
+    """Raise ArchiveRefused unless the history extends the archived one.
+
+    A tampered table could hold other keys.
+    """
     try:
         history.check_extends(await reader.key_history())
     except ArchiveObjectMissing:
         return
     except KeyHistoryError as error:
         raise ArchiveRefused(
-            f"{reader.key(LOG_KEYS)} and the database disagree about the log's keys: {error}"
+            f"{reader.key(LOG_KEYS)} and the database disagree about the log's keys: {error}. "
+            "Nothing more counts as archived until you find out which is right"
         ) from error
 
 
 def _size(reader: ArchiveReader, note: bytes, history: LogKeyHistory) -> int:
-    """The size that a note says; -1 for one that is none of ours, to be replaced."""
+    """Return the size that a note states; -1 for a note not signed by this log, to be replaced."""
     try:
         return reader.opened(note, history).size
     except FormatError:
         return -1
 
 
-def _present(nonce: bytes | None, idx: int) -> bytes:
+def _required(nonce: bytes | None, idx: int) -> bytes:
     if nonce is None:
         raise ArchiveRefused(
-            f"the nonce of leaf {idx} of the anchor log is not what was stored. Verify the "
+            f"the nonce of leaf {idx} of the anchor log does not have 32 bytes. Verify the "
             "database against your backups"
         )
     return nonce
@@ -302,7 +323,10 @@ def _present(nonce: bytes | None, idx: int) -> bytes:
 
 def _attestation(one: AttestedRow) -> Object:
     if one.data is None:
-        raise ArchiveRefused(f"what attests the anchor of size {one.size} is too large to be that")
+        raise ArchiveRefused(
+            f"a timestamp or cosignature of the anchor of size {one.size} is too long. Verify the "
+            "database against your backups"
+        )
     added_us = from_datetime(one.added_at)
     if not one.witness:
         return Object(TokenAt(one.size, added_us).key(), one.data)
@@ -310,7 +334,8 @@ def _attestation(one: AttestedRow) -> Object:
         (signature,) = parse_signatures(one.data)
     except (FormatError, ValueError) as error:
         raise ArchiveRefused(
-            f"a cosignature of the anchor of size {one.size} is none: {error}"
+            f"a cosignature of the anchor of size {one.size} is not a signature line: {error}. "
+            "Verify the database against your backups"
         ) from error
     return Object(CosignatureAt(one.size, added_us, signature.key_id.hex()).key(), one.data)
 

@@ -1,1 +1,1 @@
-"""What others attest: the time of an anchor (RFC 3161), and that witnesses saw it too."""
+"""Obtains attestations of anchors: timestamps (RFC 3161) and cosignatures of witnesses."""

@@ -1,8 +1,8 @@
-"""Getting anchors attested: the newest one stamped and cosigned, old stamps renewed.
+"""Has the newest anchor timestamped and cosigned, and old timestamps renewed.
 
-An authority or a witness that is away delays what it would have attested and
-nothing else: the next anchor commits to all before it. One that says it has seen
-more of the log than we have is no nuisance but an alarm.
+An unreachable authority or witness delays only its own attestation: the next anchor
+commits to all before it. A witness that saw more of the log than this database has,
+or another history, raises an alarm.
 """
 
 from __future__ import annotations
@@ -21,20 +21,27 @@ from ledger.tiles import consistency_proof, tiles_for_consistency
 
 RENEWED_AT_ONCE: Final = 50
 OTHER_HISTORY: Final = 422
-"""C2SP tlog-witness: the consistency proof does not hold from where the witness stands."""
+"""C2SP tlog-witness: the consistency proof from the witness's size does not verify."""
+
+
+class AttestationProblem(NamedTuple):
+    """A timestamp or cosignature that is missing: the peer that did not give it, and the reason."""
+
+    peer: str
+    reason: str
 
 
 class Attested(NamedTuple):
-    """What one turn obtained; ``problems`` are for the log, ``alarms`` are security events."""
+    """The outcome of one turn; ``problems`` are for the log, ``alarms`` are security events."""
 
     tokens: int
     cosignatures: int
-    problems: tuple[str, ...]
+    problems: tuple[AttestationProblem, ...]
     alarms: tuple[str, ...]
 
 
 class AnchorAttestation:
-    """Asks for timestamps and cosignatures of anchors. One object serves one event loop."""
+    """Requests timestamps and cosignatures of anchors. One object serves one event loop."""
 
     def __init__(
         self, database: Database, tsa: Tsa | None, witnesses: Sequence[WitnessClient]
@@ -42,14 +49,14 @@ class AnchorAttestation:
         self._database = database
         self._tsa = tsa
         self._witnesses = witnesses
-        self._told: set[str] = set()
+        self._alarmed: set[str] = set()
 
     async def attest(self, *, stamp: bool) -> Attested:
-        """Have the newest anchor cosigned and, where ``stamp``, stamped. Raises StorageError."""
+        """Have the newest anchor cosigned and, with ``stamp``, timestamped. Raises StorageError."""
         anchor = await trees.newest_checkpoint(self._database, ANCHOR_LOG)
         if anchor is None:
             return Attested(0, 0, (), ())
-        problems: list[str] = []
+        problems: list[AttestationProblem] = []
         tokens = 0
         if stamp and await attestations.newest_stamped(self._database) < anchor.size:
             tokens = await self._stamp(anchor, problems)
@@ -57,8 +64,8 @@ class AnchorAttestation:
         return Attested(tokens, cosignatures, tuple(problems), tuple(alarms))
 
     async def renew(self, days: int) -> Attested:
-        """Add a new token beside those that are older than this. Raises StorageError."""
-        problems: list[str] = []
+        """Add a token to anchors whose newest is older than ``days``. Raises StorageError."""
+        problems: list[AttestationProblem] = []
         tokens = 0
         for anchor in await attestations.old_tokens(self._database, days, RENEWED_AT_ONCE):
             tokens += await self._stamp(anchor, problems)
@@ -66,18 +73,21 @@ class AnchorAttestation:
                 break
         return Attested(tokens, 0, tuple(problems), ())
 
-    async def _stamp(self, anchor: StoredCheckpoint, problems: list[str]) -> int:
+    async def _stamp(self, anchor: StoredCheckpoint, problems: list[AttestationProblem]) -> int:
         if self._tsa is None:
             return 0
         try:
-            token, said = await self._tsa.stamp(anchor.note)
+            token, verified = await self._tsa.stamp(anchor.note)
         except (AttestationError, TimestampError) as error:
-            problems.append(f"no timestamp for anchor {anchor.size}: {error}")
+            reason = f"no timestamp for anchor {anchor.size}: {error}"
+            problems.append(AttestationProblem(self._tsa.name, reason))
             return 0
-        await attestations.add_token(self._database, anchor.size, said.gen_time, token)
+        await attestations.add_token(self._database, anchor.size, verified.gen_time, token)
         return 1
 
-    async def _cosign(self, anchor: StoredCheckpoint, problems: list[str]) -> tuple[int, list[str]]:
+    async def _cosign(
+        self, anchor: StoredCheckpoint, problems: list[AttestationProblem]
+    ) -> tuple[int, list[str]]:
         done = await attestations.witnesses_of(self._database, anchor.size)
         count = 0
         alarms: list[str] = []
@@ -90,7 +100,8 @@ class AnchorAttestation:
                 if _contradicts(error):
                     alarms += await self._alarm(witness, error)
                     continue
-                problems.append(f"no cosignature for anchor {anchor.size}: {error}")
+                reason = f"no cosignature for anchor {anchor.size}: {error}"
+                problems.append(AttestationProblem(witness.name, reason))
                 continue
             for signature, *_ in cosignatures:
                 key = _key_of(signature.name, signature.key_id)
@@ -100,25 +111,25 @@ class AnchorAttestation:
         return count, alarms
 
     async def _alarm(self, witness: WitnessClient, error: Exception) -> list[str]:
-        """A witness that contradicts us: a security event, once per witness and process."""
+        """Add a security event for a witness that contradicts this log, once per process."""
         text = f"{witness.name}: {error}"
-        if witness.name in self._told:
+        if witness.name in self._alarmed:
             return []
-        self._told.add(witness.name)
+        self._alarmed.add(witness.name)
         await attestations.add_alarm(self._database, "witness_refused", text)
         return [text]
 
     def _proof_to(self, size: int) -> Callable[[int], Awaitable[Sequence[bytes]]]:
         async def prove(old_size: int) -> Sequence[bytes]:
-            wanted = tiles_for_consistency(old_size, size)
-            tiles = await trees.tiles(self._database, ANCHOR_LOG, wanted)
+            needed = tiles_for_consistency(old_size, size)
+            tiles = await trees.tiles(self._database, ANCHOR_LOG, needed)
             return consistency_proof(old_size, size, tiles)
 
         return prove
 
 
 def _contradicts(error: Exception) -> bool:
-    """Whether a witness says it has seen another history, and not merely that it won't sign."""
+    """True if the witness reports another or a longer history, not merely a refusal."""
     if isinstance(error, WitnessAhead):
         return True
     return isinstance(error, WitnessRefused) and error.status == OTHER_HISTORY

@@ -1,12 +1,12 @@
-"""What goes wrong with authorities and witnesses, as one tree.
+"""Errors of timestamp authorities and witnesses, as one tree.
 
 ::
 
     AttestationError
-    ├── AttestationUnavailable      no answer, or one that asks for patience: try again later
-    └── WitnessRefused              a witness that answered and did not cosign
-        ├── WitnessConflict         it stands at another size; the submission goes on from there
-        └── WitnessAhead            it has seen more of this log than this log has
+    ├── AttestationUnavailable      no answer, or a temporary refusal: try again later
+    └── WitnessRefused              the witness answered and did not cosign
+        └── WitnessConflict         it last cosigned another size: submit again from there
+            └── WitnessAhead        it cosigned a larger tree of this log than this log has
 
 A token that does not verify is a TimestampError, as everywhere.
 """
@@ -17,17 +17,17 @@ from ledger.errors import QuireError
 
 
 class AttestationError(QuireError):
-    """An attestation that could not be had."""
+    """An attestation could not be obtained."""
 
 
 class AttestationUnavailable(AttestationError):
-    """An authority or witness that can't be reached, is late, or asks to be asked later."""
+    """The authority or witness can't be reached, is too slow, or asks to try again later."""
 
 
 class WitnessRefused(AttestationError):
-    """A witness that did not cosign; ``status`` is the HTTP status it answered with.
+    """The witness did not cosign; ``status`` is the HTTP status of its answer.
 
-    422 with a proof that we made means that it holds another history of the log:
+    422 for a proof made here means that the witness has another history of the log:
     the log was forked or rolled back.
     """
 
@@ -37,7 +37,7 @@ class WitnessRefused(AttestationError):
 
 
 class WitnessConflict(WitnessRefused):
-    """The witness last cosigned at ``size``, which is not the old size it was told."""
+    """The witness last cosigned at ``size``, which is not the old size of the submission."""
 
     def __init__(self, message: str, *, size: int) -> None:
         super().__init__(message, status=409)
@@ -45,7 +45,7 @@ class WitnessConflict(WitnessRefused):
 
 
 class WitnessAhead(WitnessConflict):
-    """The witness cosigned a larger tree of this log than the one that is submitted.
+    """The witness cosigned a larger tree of this log than the submitted one.
 
-    Either another signer of the log is further, or the log lost what it had signed.
+    Either another signer of the log is ahead, or the log lost entries that it had signed.
     """

@@ -14,15 +14,15 @@ from ledger import __version__
 from ledger.core.attesting.errors import AttestationError, AttestationUnavailable
 
 TIMEOUT_S: Final = 10.0
-"""For the whole exchange. Whoever is later is asked again later."""
-# Identity: a compressed answer could grow without bound when it is unpacked.
+"""For the whole exchange. A slower peer is asked again in a later turn."""
+# Identity: a compressed answer could grow without bound when it is decompressed.
 _HEADERS: Final = {"user-agent": f"quire/{__version__}", "accept-encoding": "identity"}
 _CONNECTIONS: Final = httpx2.Limits(max_connections=2, max_keepalive_connections=1)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerAnswer:
-    """A whole answer. ``media_type`` is lower-case and without parameters."""
+    """A complete answer. ``media_type`` is lower-case and without parameters."""
 
     status: int
     media_type: str
@@ -30,16 +30,16 @@ class PeerAnswer:
 
 
 class Peer:
-    """The far end of attestations, under one URL; ``what`` it is, for messages.
+    """A client of one authority or witness; ``role`` is what messages call that server.
 
-    Redirects are not followed. Raises AttestationError for a URL that can't be one.
+    Redirects are not followed. Raises AttestationError for an invalid URL.
     """
 
-    def __init__(self, what: str, url: str, timeout_s: float) -> None:
-        self._url = _checked(what, url)
+    def __init__(self, role: str, url: str, timeout_s: float) -> None:
+        self._url = _checked(role, url)
         port = f":{self._url.port}" if self._url.port else ""
         # Not the whole URL: it may hold a password or a token of the operator.
-        self.name = f"the {what} {self._url.scheme}://{self._url.host}{port}"
+        self.name = f"the {role} {self._url.scheme}://{self._url.host}{port}"
         self._timeout_s = timeout_s
         self._http = httpx2.AsyncClient(
             verify=_trusted(), timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS
@@ -57,7 +57,7 @@ class Peer:
     async def post(self, path: str, body: bytes, media_type: str, limit: int) -> PeerAnswer:
         """POST to a path under the URL and read an answer of at most ``limit`` bytes.
 
-        Raises AttestationUnavailable for all that is not a whole answer in time.
+        Raises AttestationUnavailable unless a complete answer arrives in time.
         """
         url = self._url.copy_with(path=self._url.path.rstrip("/") + path) if path else self._url
         try:
@@ -71,15 +71,12 @@ class Peer:
                 return PeerAnswer(
                     response.status_code, found.strip().lower(), await self._read(response, limit)
                 )
-        except TimeoutError:
+        except (TimeoutError, httpx2.TimeoutException):
             raise AttestationUnavailable(
                 f"{self.name} did not answer within {self._timeout_s:g} s"
             ) from None
         except httpx2.HTTPError as error:
-            # The type says enough; a message may quote what was sent.
-            raise AttestationUnavailable(
-                f"{self.name} could not be asked: {type(error).__name__}"
-            ) from error
+            raise AttestationUnavailable(f"{self.name} {_failure(error)}") from error
 
     async def _read(self, response: httpx2.Response, limit: int) -> bytes:
         received = bytearray()
@@ -92,15 +89,22 @@ class Peer:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """The certificates that HTTPS is trusted by, read once: that takes a tenth of a second."""
+    """The CA certificates for HTTPS, read once, as that takes a tenth of a second."""
     return httpx2.create_ssl_context()
 
 
-def _checked(what: str, text: str) -> httpx2.URL:
+def _failure(error: httpx2.HTTPError) -> str:
+    """How a request failed. The error's own text is left out: it may quote the request."""
+    if isinstance(error, httpx2.ConnectError):
+        return "can't be reached; check its URL, its certificate and the network"
+    return "gave no answer: the connection broke, or it does not speak HTTP"
+
+
+def _checked(role: str, text: str) -> httpx2.URL:
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
-        raise AttestationError(f"the URL of the {what} can't be read: {error}") from None
+        raise AttestationError(f"the URL of the {role} can't be read: {error}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise AttestationError(f"the URL of the {what} must be http://host or https://host")
+        raise AttestationError(f"the URL of the {role} must be http://host or https://host")
     return url

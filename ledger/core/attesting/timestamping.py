@@ -1,4 +1,4 @@
-"""Timestamps from an authority: asked over HTTP, and verified before anyone sees them."""
+"""Timestamps from an authority: requested over HTTP, and verified before they are returned."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _OK: Final = 200
 class Tsa(Peer):
     """A time-stamping authority (RFC 3161 over HTTP, section 3.4).
 
-    ``ca_pem``: the certificates it is trusted by; ``policy``: the OID that is asked
-    for and must be granted, or None for any. Raises TimestampError for those, and
-    AttestationError for a URL, that can't be used. One object serves one event loop.
+    ``ca_pem``: the CA certificates to trust it by; ``policy``: the OID that is requested
+    and must be granted, or None for any. Raises TimestampError if either can't be used,
+    AttestationError for an invalid URL. One object serves one event loop.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Tsa(Peer):
         self._policy = policy
 
     async def stamp(self, message: bytes) -> tuple[bytes, VerifiedTimestamp]:
-        """A token over the message (DER), wholly verified, and what it says.
+        """Returns a verified token over the message (DER), and its verified contents.
 
-        Raises AttestationUnavailable when there is no answer, TimestampError when it
+        Raises AttestationUnavailable without an answer, TimestampError if the answer
         is a refusal or does not verify.
         """
         nonce = secrets.randbits(NONCE_BITS)
@@ -52,5 +52,5 @@ class Tsa(Peer):
         if answer.status != _OK:
             raise AttestationUnavailable(f"{self.name} answered with HTTP {answer.status}")
         token = granted(answer.body)
-        said = verify(token, message, self._ca_pem, policy=self._policy, nonce=nonce)
-        return token, said
+        verified = verify(token, message, self._ca_pem, policy=self._policy, nonce=nonce)
+        return token, verified

@@ -27,10 +27,10 @@ from ledger.policy import Policy
 from ledger.submission import Submission
 
 Prove = Callable[[int], Awaitable[Sequence[bytes]]]
-"""The consistency proof from a size to the size that is being submitted."""
+"""Returns the consistency proof from a size to the submitted size."""
 
 ROUNDS_MAX: Final = 4
-"""Submissions of one checkpoint: a witness may move while we ask it."""
+"""Submissions of one checkpoint at most: the witness may cosign other sizes meanwhile."""
 SIZE_MEDIA_TYPE: Final = "text/x.tlog.size"
 _OK: Final = 200
 _CONFLICT: Final = 409
@@ -39,7 +39,7 @@ _SERVER_ERRORS: Final = 500
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 _REASONS: Final = {
     400: "it could not read the submission",
-    403: "it does not accept the log's signature; does it have the log's current keys?",
+    403: "it does not accept the log's signature; check that it has the log's current keys",
     404: "it does not know this log; its operator must add the log's keys",
     422: "it holds another history of this log, or the proof is wrong: "
     "the log may have been forked or rolled back",
@@ -47,10 +47,10 @@ _REASONS: Final = {
 
 
 class WitnessClient(Peer):
-    """A witness: its submission prefix, and its keys (one of each type, or several).
+    """A client of one witness: its submission prefix, and its keys (one or several of each type).
 
-    Remembers in memory at which size it stands. Raises AttestationError for a URL
-    that can't be one. One object serves one event loop.
+    Remembers in memory the size that the witness last cosigned. Raises AttestationError for
+    an invalid URL. One object serves one event loop.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class WitnessClient(Peer):
         self._size = 0
 
     async def cosign(self, note: bytes, prove: Prove) -> tuple[VerifiedSignature, ...]:
-        """Submit a checkpoint from wherever the witness stands, and return its cosignatures.
+        """Submit a checkpoint from the size that the witness last cosigned; returns cosignatures.
 
-        ``prove(old_size)`` is asked for 0 < old_size < the checkpoint's size. Raises
-        WitnessAhead where the witness has seen a larger tree, else as
-        :meth:`add_checkpoint` does.
+        ``prove(old_size)`` is called for 0 < old_size < the checkpoint's size. Raises
+        WitnessAhead if the witness cosigned a larger tree, AttestationUnavailable, WitnessRefused.
         """
         size = parse_checkpoint(parse_note(note).text).size
         for _ in range(ROUNDS_MAX):
             if self._size > size:
-                # Ask anew next time: it may be us who are behind now.
+                # Submitted from 0 next time: the witness then states its size again.
                 ahead, self._size = self._size, 0
                 raise WitnessAhead(
-                    f"{self.name} has cosigned size {ahead} of this log, which is at {size}",
+                    f"{self.name} has cosigned size {ahead} of this log, but the log has only "
+                    f"size {size}",
                     size=ahead,
                 )
             old_size = self._size
@@ -87,16 +87,17 @@ class WitnessClient(Peer):
             self._size = size
             return cosignatures
         raise AttestationUnavailable(
-            f"{self.name} stood at another size each of {ROUNDS_MAX} times; is it asked by others?"
+            f"{self.name} named another size at each of {ROUNDS_MAX} submissions; check whether "
+            "another server submits checkpoints of this log to it"
         )
 
     async def add_checkpoint(
         self, old_size: int, proof: Sequence[bytes], note: bytes
     ) -> tuple[VerifiedSignature, ...]:
-        """Submit a checkpoint with its consistency proof, and return verified cosignatures.
+        """Submit a checkpoint with its consistency proof; returns verified cosignatures.
 
-        Raises WitnessConflict with the size it should have gone from, WitnessRefused
-        with the reason, AttestationUnavailable where asking later may help.
+        Raises WitnessConflict with the size that the proof must start from, WitnessRefused
+        with the reason, AttestationUnavailable if a later attempt may succeed.
         """
         body = Submission(old_size, tuple(proof), note).body()
         answer = await self.post("/add-checkpoint", body, "text/plain", NOTE_BYTES_MAX)
@@ -105,21 +106,21 @@ class WitnessClient(Peer):
         if answer.status in _LATER or answer.status >= _SERVER_ERRORS:
             raise AttestationUnavailable(f"{self.name} answered with HTTP {answer.status}")
         if answer.status != _OK:
-            reason = _REASONS.get(answer.status, "it gave no reason that is known here")
+            reason = _REASONS.get(answer.status, "the reason is not known")
             raise self._refused(answer, reason)
         return self._cosignatures(answer, parse_note(note).text)
 
     def _conflict(self, answer: PeerAnswer, old_size: int) -> WitnessRefused:
         found = _SIZE.fullmatch(answer.body)
         if answer.media_type != SIZE_MEDIA_TYPE or not found or int(found[1]) > SIZE_MAX:
-            return self._refused(answer, "it names no size to go on from")
+            return self._refused(answer, "its answer names no valid size")
         size = int(found[1])
         if size == old_size:
-            return self._refused(answer, "it names the size that it was told")
-        return WitnessConflict(f"{self.name} stands at size {size}, not {old_size}", size=size)
+            return self._refused(answer, "its answer names the size that was submitted")
+        return WitnessConflict(f"{self.name} last cosigned size {size}, not {old_size}", size=size)
 
     def _cosignatures(self, answer: PeerAnswer, text: bytes) -> tuple[VerifiedSignature, ...]:
-        """The cosignatures by its keys; lines by other keys are not looked at."""
+        """The cosignatures by the witness's keys; lines by other keys are ignored."""
         try:
             found = tuple(
                 self._verified(line, text)
@@ -136,7 +137,7 @@ class WitnessClient(Peer):
         verifier = self._known[line.name, line.key_id]
         time_s = verifier.verify(text, line.blob)
         if not time_s:
-            raise InvalidSignature(f"the cosignature by {line.name!r} does not say when")
+            raise InvalidSignature(f"the cosignature by {line.name} has no time")
         return VerifiedSignature(line, verifier, time_s)
 
     def _refused(self, answer: PeerAnswer, reason: str) -> WitnessRefused:
@@ -146,9 +147,9 @@ class WitnessClient(Peer):
 
 
 def witnesses_of(policy: Policy, *, timeout_s: float = TIMEOUT_S) -> list[WitnessClient]:
-    """The policy's witnesses that have a URL; keys under one URL belong to one witness.
+    """Clients of the policy's witnesses that have a URL; keys under one URL are one witness's.
 
-    Raises AttestationError for a URL that can't be one.
+    Raises AttestationError for an invalid URL.
     """
     by_url: dict[str, list[Verifier]] = {}
     for witness in policy.witnesses:

@@ -1,7 +1,7 @@
-"""Evidence bundles made from a database: what goes in is settled first, then it is streamed.
+"""Makes evidence bundles from a database: a bundle is planned first, then streamed.
 
-``selection`` says which entries, ``covering`` which checkpoint and anchor, ``disclosure``
-what may be opened, ``builder`` makes the bytes. The format is :mod:`ledger.evidence`.
+``selection`` chooses the entries, ``covering`` the checkpoint and the anchor, ``disclosure``
+the payloads and names to open; ``builder`` makes the bytes. The format is :mod:`ledger.evidence`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A bundle as a stream of bytes: a batch of entries in memory, and what the zip says of the rest.
+"""Makes a bundle as a stream of bytes: one batch of entries, and the zip's directory, in memory.
 
-Every entry is held against the signed root before it is given away. Where something
-does not fit, the stream ends with an error in the middle, and a zip without its end
+Every entry is checked against the signed root before it is sent. If a check fails,
+the stream ends early with an error, and a zip without its end
 is no bundle.
 """
 
@@ -32,13 +32,13 @@ from ledger.tiles import TILE_WIDTH, Tile, TileProofs, tiles_for_proofs
 
 BATCH_ENTRIES: Final = 500
 CHUNK_BYTES: Final = 1 << 18
-"""Of what is handed on at once: what a connection buffers that takes no more."""
+"""Bytes yielded at once: a connection whose reader has stopped buffers one such piece."""
 MAX_WAITING: Final = 64
 RETRY_AFTER_S: Final = 5
 
 
 class BundlePlan(NamedTuple):
-    """All that decides what a bundle holds, settled before its first byte."""
+    """Everything that determines a bundle's contents, known before its first byte."""
 
     org: OrgFacts
     request: Request
@@ -48,9 +48,9 @@ class BundlePlan(NamedTuple):
 
 
 class BundleBuilder:
-    """Builds bundles over a database, a few at once: each is work for a core and memory.
+    """Builds bundles from a database, a few at a time: each takes one core and memory.
 
-    One org takes at most half of the places, so that another one finds some.
+    One org takes at most half of the places, so that other orgs get some.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class BundleBuilder:
 
     @property
     def building(self) -> int:
-        """How many bundles are being made."""
+        """The number of bundles being built."""
         return self._places.held
 
     def place(self, org_id: int) -> AbstractContextManager[None]:
-        """A place for one bundle of an org. Raises QueueFull."""
+        """Hold a place to build one bundle of an org during the block. Raises QueueFull."""
         return self._places.holding(org_id)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Room for one that waits until its entries are signed. Raises QueueFull."""
+        """Count a bundle that waits until its entries are signed. Raises QueueFull."""
         if self._waiting >= MAX_WAITING:
             raise _full(True)
         self._waiting += 1
@@ -85,8 +85,8 @@ class BundleBuilder:
     async def stream(self, contents: BundlePlan) -> AsyncGenerator[bytes]:
         """The bytes of a bundle, in pieces of at most CHUNK_BYTES.
 
-        The first comes when the first entries are found right. Raises StorageError where
-        something is damaged or the database is gone.
+        The first piece comes after the first batch was checked. Raises StorageError if
+        entries or tiles are damaged, or the database can't be reached.
         """
         pieces = ChunkBuffer()
         org, request, covering = contents.org, contents.request, contents.covering
@@ -117,8 +117,8 @@ class BundleBuilder:
                 taken, rest = rest[: len(found)], rest[len(found) :]
                 if not found or [entry.seq for entry in found] != taken:
                     raise DamagedTrail(
-                        f"entries from {(taken or rest)[0]} on of org {org.id} are not stored as "
-                        "they were. Run a full verification of this trail"
+                        f"entry {(taken or rest)[0]} of org {org.slug}, or one soon after it, is "
+                        "missing or doubled. Run a full verification of this trail"
                     )
                 yield [(entry, _leaf(org, entry)) for entry in found]
 
@@ -128,16 +128,16 @@ class BundleBuilder:
         if not contents.request.include_merkle_proofs:
             return {}
         size = contents.covering.checkpoint.size
-        wanted = {
+        needed = {
             tile
             for index in sorted({entry.seq // TILE_WIDTH for entry, _ in batch})
             for tile in tiles_for_proofs(index, size)
         }
-        return await trees.tiles(self._database, contents.org.id, wanted)
+        return await trees.tiles(self._database, contents.org.id, needed)
 
 
 class ChunkBuffer:
-    """Bytes that were written, handed on in pieces."""
+    """Collects written bytes and returns them in pieces."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
@@ -147,7 +147,7 @@ class ChunkBuffer:
         self._written.append(data)
 
     def taken(self) -> Iterator[bytes]:
-        """All that was written since the last time."""
+        """The bytes written since the last call, in pieces of at most CHUNK_BYTES."""
         written, self._written = b"".join(self._written), []
         for start in range(0, len(written), CHUNK_BYTES):
             yield written[start : start + CHUNK_BYTES]
@@ -155,7 +155,7 @@ class ChunkBuffer:
 
 def _full(everyone: bool) -> QueueFull:
     return QueueFull(
-        "as many bundles as this server takes are being made; ask again in a moment",
+        "this server is building as many bundles as it can; retry in a moment",
         retry_after=RETRY_AFTER_S,
         everyone=everyone,
     )
@@ -165,15 +165,15 @@ def _leaf(org: OrgFacts, entry: StoredEntry) -> Leaf:
     try:
         leaf = decode_leaf(entry.leaf)
     except FormatError as error:
-        raise _damaged(entry, str(error)) from None
+        raise _damaged(org, entry, str(error)) from None
     if (leaf.seq, leaf.org) != (entry.seq, org.slug):
-        raise _damaged(entry, f"it says entry {leaf.seq} of org {leaf.org!r}")
+        raise _damaged(org, entry, "it is the leaf of another entry or org")
     return leaf
 
 
-def _damaged(entry: StoredEntry, reason: str) -> DamagedTrail:
+def _damaged(org: OrgFacts, entry: StoredEntry, reason: str) -> DamagedTrail:
     return DamagedTrail(
-        f"the leaf of entry {entry.seq} of org {entry.org_id} is damaged: {reason}. Run a full "
+        f"the leaf of entry {entry.seq} of org {org.slug} is damaged: {reason}. Run a full "
         "verification of this trail"
     )
 
@@ -186,7 +186,7 @@ def _write(
     discloser: Discloser,
     lookup: SubjectLookup,
 ) -> None:
-    """Work for the processor alone: off the event loop."""
+    """Write one batch. It is work for the processor alone, so it runs off the event loop."""
     request = contents.request
     tile: tuple[int, TileProofs] | None = None
     for entry, leaf in batch:
@@ -198,7 +198,7 @@ def _write(
                 tile = index, _proofs_of(contents, index, stored)
             proof, signed = tile[1].proof(entry.seq), tile[1].leaf_hash(entry.seq)
         if digest != signed:
-            raise _damaged(entry, "it is not what was hashed and signed")
+            raise _damaged(contents.org, entry, "its hash is not the one that was signed")
         line = discloser.line(entry, leaf, lookup) if request.include_payloads else None
         writer.add_entry(entry.seq, entry.leaf, proof, line)
 
@@ -210,7 +210,7 @@ def _proofs_of(contents: BundlePlan, index: int, stored: Mapping[Tile, bytes]) -
         proofs.check(checkpoint.root)
     except MerkleError as error:
         raise DamagedTree(
-            f"tile {index} of org {contents.org.id} does not lead to its checkpoint of size "
+            f"tile {index} of org {contents.org.slug} does not lead to the checkpoint of size "
             f"{checkpoint.size}: {error}. Run a full verification of this trail"
         ) from None
     return proofs

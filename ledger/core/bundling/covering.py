@@ -1,8 +1,8 @@
-"""The signatures over a bundle's entries: which checkpoint, which anchor, whose keys.
+"""Chooses the checkpoint, the anchor and the keys that cover a bundle's entries.
 
-Of all that cover the entries the first are taken, not the newest: they bound the time
-best, and a bundle that is asked for again is the same, however long the trail has
-become. All of it is verified here, before any of it is given away.
+The first checkpoint and anchor that cover the entries are taken, not the newest: they bound
+the time best, and a bundle that is requested again is the same, even if the trail has
+grown. All of them are verified here, before a bundle has them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ledger.storage.database import Database
 from ledger.storage.trees import StoredCheckpoint, StoredToken
 
 COSIGNED_MAX: Final = 20
-"""Cosigned anchors that are looked at for one that satisfies the policy."""
+"""Cosigned anchors that are read, at most, to find one that satisfies the policy."""
 VERIFY: Final = "Run a full verification of this trail"
 
 
 class Covering(NamedTuple):
-    """A checkpoint, how it is anchored (None where that is not wanted), and the log's keys.
+    """A checkpoint, its anchoring (None if not requested), and the log's keys.
 
-    ``cosigned``: the anchor has the cosignatures that the policy asks for, or none asks.
+    ``cosigned``: the anchor has the cosignatures that the policy requires, or there is no policy.
     """
 
     checkpoint: StoredCheckpoint
@@ -48,11 +48,11 @@ class Covering(NamedTuple):
 async def covering(
     database: Database, org: OrgFacts, seq: int, *, anchored: bool, policy: Policy | None = None
 ) -> Covering:
-    """What was signed first over entry ``seq`` and all before it.
+    """Returns the first checkpoint over entry ``seq`` and all before it, with its anchoring.
 
-    Of the anchors the first is taken that has enough cosignatures for ``policy``, if there is
-    one. Raises NotYetSigned or SigningStopped, and DamagedTree where what is stored does not
-    verify.
+    The anchor is the first with enough cosignatures for ``policy``, if there is
+    one. Raises NotYetSigned or SigningStopped, and DamagedTree if a stored signature, checkpoint
+    or anchor does not verify.
     """
     if anchored:
         found = await bundle_reads.first_anchored_above(database, org.id, seq)
@@ -62,16 +62,20 @@ async def covering(
         raise await not_covered(database, org.id, seq, anchored=anchored)
     statements = await log_keys.statements(database)
     if not statements:
-        raise NotYetSigned("the keys that signed are not published yet; ask again in a moment")
+        raise NotYetSigned("the log's keys are not published yet; retry in a moment")
     try:
         keys = LogKeyHistory.of(statements)
         opened = open_org_checkpoint(found.note, org.slug, keys).checkpoint
     except (KeyHistoryError, NoteError, CheckpointError) as error:
         raise DamagedTree(
-            f"the checkpoint of size {found.size} of org {org.id} does not verify: {error}. {VERIFY}"
+            f"the checkpoint of size {found.size} of org {org.slug} does not verify: {error}. "
+            f"{VERIFY}"
         ) from None
     if (opened.size, opened.root) != (found.size, found.root):
-        raise DamagedTree(f"checkpoint {found.size} of org {org.id} says something else. {VERIFY}")
+        raise DamagedTree(
+            f"the checkpoint of size {found.size} of org {org.slug} names another size or root. "
+            f"{VERIFY}"
+        )
     if not anchored:
         return Covering(found, None, keys)
     anchoring, cosigned = await _anchoring(database, org, found, keys, policy)
@@ -85,7 +89,7 @@ async def _anchoring(
     keys: LogKeyHistory,
     policy: Policy | None,
 ) -> tuple[BundledAnchoring, bool]:
-    """The anchoring of a checkpoint, and whether its anchor satisfies the policy."""
+    """The anchoring of a checkpoint, and True if its anchor satisfies the policy."""
     leaf = await trees.anchor_leaf(database, org.id, checkpoint.size)
     anchor, cosigned = None, policy is None
     if leaf is not None and policy is not None:
@@ -94,7 +98,10 @@ async def _anchoring(
     if leaf is not None and anchor is None:
         anchor = await bundle_reads.attested_anchor(database, leaf.idx)
     if leaf is None or anchor is None:
-        raise DamagedTree(f"checkpoint {checkpoint.size} of org {org.id} lost its anchor. {VERIFY}")
+        raise DamagedTree(
+            f"the anchor of the checkpoint of size {checkpoint.size} of org {org.slug} is missing. "
+            f"{VERIFY}"
+        )
     try:
         opened = open_anchor(anchor.note, keys).checkpoint
     except (KeyHistoryError, NoteError, CheckpointError) as error:
@@ -106,14 +113,14 @@ async def _anchoring(
         anchor.root,
     ):
         raise DamagedTree(
-            f"anchor {anchor.size} does not commit to checkpoint {checkpoint.size} of org "
-            f"{org.id}. {VERIFY}"
+            f"the anchor of size {anchor.size} does not commit to the checkpoint of size "
+            f"{checkpoint.size} of org {org.slug}. {VERIFY}"
         )
     return _bundled(await anchoring_by(database, leaf, anchor)), cosigned
 
 
 def _bundled(found: AnchorInclusion) -> BundledAnchoring:
-    """An anchoring as a bundle holds it."""
+    """An anchoring in the form that bundles have."""
     return BundledAnchoring(
         found.leaf.idx,
         found.anchor.size,
@@ -128,7 +135,7 @@ def _bundled(found: AnchorInclusion) -> BundledAnchoring:
 async def _cosigned_anchor(
     database: Database, index: int, keys: LogKeyHistory, policy: Policy
 ) -> StoredCheckpoint | None:
-    """The first anchor with this leaf that satisfies the policy; a timestamped one if there is."""
+    """The first anchor with this leaf that satisfies the policy, preferably a timestamped one."""
     chosen: StoredCheckpoint | None = None
     for anchor, stamped in await bundle_reads.cosigned_anchors(database, index, COSIGNED_MAX):
         if chosen is not None and not stamped:
@@ -149,7 +156,7 @@ def _satisfies(policy: Policy, note: bytes, keys: LogKeyHistory) -> bool:
 
 
 def _chosen(tokens: list[StoredToken]) -> list[StoredToken]:
-    """As many as a bundle takes: the first, which says the earliest time, and the newest."""
+    """At most TOKENS_MAX tokens: the first, which has the earliest time, and the newest."""
     if len(tokens) <= TOKENS_MAX:
         return tokens
     return [tokens[0], *tokens[1 - TOKENS_MAX :]]

@@ -1,4 +1,4 @@
-"""Payloads as a bundle shows them: sealed, or with the one key that was asked for."""
+"""Payload lines of a bundle: sealed, or with the key that opens this one payload."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from ledger.storage.database import Database
 from ledger.storage.entry_bundles import DamagedTrail
 
 LINE_BYTES: Final = 512
-"""More than a payload line has beside the payload."""
+"""An upper bound of a payload line's bytes without its payload."""
 PAYLOAD_BYTES_MAX: Final = (MEMBER_BYTES_MAX - LINE_BYTES) // 4 * 3
-"""What fits into a member as base64; a larger payload is withheld."""
+"""The largest payload that fits into a member as base64; a larger one is withheld."""
 
 
 class Disclosure(NamedTuple):
-    """Whose plaintext may be shown: which fields, of which entries (None: of all)."""
+    """The fields whose plaintext may be shown, and the entries (None: all) for which it may."""
 
     fields: frozenset[Field]
     seqs: Collection[int] | None
 
     def shows(self, field: Field, seq: int) -> bool:
-        """Whether this field of this entry may be shown."""
+        """True if this field of this entry may be shown."""
         return field in self.fields and (self.seqs is None or seq in self.seqs)
 
 
 class Discloser:
-    """Makes payload lines of one org, and collects the names that were asked for.
+    """Makes payload lines of one org, and collects the requested names.
 
-    What is erased is looked up for each batch anew, never in a cache.
+    Erasures are read from the database for each batch, never from a cache.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Discloser:
 
     @property
     def names_asked(self) -> bool:
-        """Whether names of persons belong into the bundle."""
+        """True if the bundle is to have names of persons."""
         return bool(self._disclosure.fields & {"actor", "subject"})
 
     async def look_up(self, entries: Sequence[tuple[StoredEntry, Leaf]]) -> SubjectLookup:
-        """What is there of the persons behind these entries; adds the names to show."""
+        """Read the keys of the persons in these entries; adds the requested names to ``names``."""
         if self._keys is None:
             return SubjectLookup(None, frozenset())
         seals = {leaf.payload.seal for _, leaf in entries}
@@ -80,12 +80,12 @@ class Discloser:
         )
 
     def line(self, entry: StoredEntry, leaf: Leaf, lookup: SubjectLookup) -> PayloadLine:
-        """The line of one payload. Raises DamagedTrail where it is not what the leaf says."""
+        """The line of one payload. Raises DamagedTrail if the payload does not match its leaf."""
         payload, seal = entry.payload, leaf.payload.seal
         if blake3(payload).hexdigest() != leaf.payload.blake3 or len(payload) != leaf.payload.size:
             raise DamagedTrail(
-                f"the payload of entry {entry.seq} of org {entry.org_id} is not what its leaf "
-                "says. Run a full verification of this trail"
+                f"the payload of entry {entry.seq} of org {self._org.slug} does not have the "
+                "digest or size in its leaf. Run a full verification of this trail"
             )
         if len(payload) > PAYLOAD_BYTES_MAX:
             return PayloadLine(None, None, entry.seq, "withheld")
@@ -99,20 +99,20 @@ class Discloser:
         if seal is None:
             return "plain"
         if lookup.opener is not None and lookup.opener.is_lost(seal, leaf.seq):
-            # The format has no word for a key that was not restored; nobody erased it.
+            # The format has no state for a key that was not restored; "erased" would be wrong.
             if seal not in lookup.living or seal == sealing.ORG_SEAL:
                 return "sealed"
         elif seal not in lookup.living:
             return "erased"
         return "disclosed" if self._disclosure.shows("payload", leaf.seq) else "sealed"
 
-    @staticmethod
-    def _key(entry: StoredEntry, seal: str, opener: Opener) -> bytes | None:
+    def _key(self, entry: StoredEntry, seal: str, opener: Opener) -> bytes | None:
         try:
             return opener.payload_key(seal, entry.payload)
         except (SealingError, FormatError) as error:
             raise DamagedTrail(
-                f"the payload of entry {entry.seq} of org {entry.org_id} does not open: {error}"
+                f"the payload of entry {entry.seq} of org {self._org.slug} can't be opened: "
+                f"{error}. Run a full verification of this trail"
             ) from None
 
     @staticmethod
@@ -122,7 +122,7 @@ class Discloser:
 
 
 class SubjectLookup(NamedTuple):
-    """The persons behind a batch: what opens for those to disclose, and who is not erased."""
+    """The persons in a batch: an opener for those to disclose, and the seals that still have keys."""
 
     opener: Opener | None
     living: frozenset[str]

@@ -1,4 +1,4 @@
-"""Which entries go into a bundle: settled before its first byte, a few bytes for each."""
+"""Selects the entries of a bundle before its first byte; each takes a few bytes of memory."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ledger.storage.database import Database
 from ledger.storage.search import EntrySearch
 
 LOOKUP_PLACES: Final = 5_000
-"""Record ids that are looked up at once."""
+"""Record ids that are looked up in one query."""
 
 
 class NothingSelected(QuireError):
-    """An entry that was asked for is not there, or none matches."""
+    """A requested entry does not exist, or no entry matches."""
 
     problem_type = NOT_FOUND
 
 
 class TooManySelected(QuireError):
-    """More than one bundle takes, or more than can be searched through in time."""
+    """More entries than one bundle takes, or more than can be searched in time."""
 
     problem_type = INVALID_REQUEST
 
 
 class EntrySource(Protocol):
-    """Where entries are read, wherever they are: ``ledger.storage.bundle_reads`` says what each does."""
+    """Reads entries, live and archived; the methods are those of ``ledger.storage.bundle_reads``."""
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]: ...
 
@@ -49,7 +49,7 @@ class EntrySource(Protocol):
 
 
 class Selection(NamedTuple):
-    """Entries of one trail: ascending seqs, and the first and the last time of them."""
+    """Entries of one trail: ascending seqs, and the times of the first and the last entry."""
 
     seqs: Sequence[int]
     since: datetime
@@ -65,19 +65,19 @@ class Selection(NamedTuple):
 async def by_records(
     trail: EntrySource, org_id: int, places: Iterable[RecordId], limit: int
 ) -> Selection:
-    """The entries that record ids name, each once. Raises NothingSelected, TooManySelected."""
-    wanted = sorted(set(places), key=lambda place: (place.seq, place.anchored_us))
-    check_count(len(wanted), limit)
-    for start in range(0, len(wanted), LOOKUP_PLACES):
-        part = wanted[start : start + LOOKUP_PLACES]
+    """Select the entries with these record ids, each once. Raises NothingSelected, TooManySelected."""
+    distinct = sorted(set(places), key=lambda place: (place.seq, place.anchored_us))
+    check_count(len(distinct), limit)
+    for start in range(0, len(distinct), LOOKUP_PLACES):
+        part = distinct[start : start + LOOKUP_PLACES]
         found = (
             set()
             if any(place.org_id != org_id for place in part)
             else {*await trail.present(org_id, part)}
         )
         if len(found) != len(part):
-            raise NothingSelected("this org has no such entry as one of those that were named")
-    seqs = array("q", (place.seq for place in wanted))
+            raise NothingSelected("this org has no entry with one of the requested record ids")
+    seqs = array("q", (place.seq for place in distinct))
     return await _between(trail, org_id, seqs)
 
 
@@ -90,15 +90,15 @@ async def by_range(
     to_seq: int | None,
     limit: int,
 ) -> Selection:
-    """The entries ``from_seq`` to ``to_seq``, both included; None: to the newest.
+    """Select the entries ``from_seq`` to ``to_seq``, both included; None: to the newest.
 
-    Raises NothingSelected where the trail does not reach so far, and TooManySelected.
+    Raises NothingSelected if the trail ends before, and TooManySelected.
     """
     newest, _, _ = await search.head(database, org_id)
     last = newest if to_seq is None else to_seq
     if last > newest or from_seq > last:
         raise NothingSelected(
-            f"the trail has no entry {max(from_seq, last)}; its newest is {newest}"
+            f"the trail has no entry {max(from_seq, last)}; its newest entry is {newest}"
             if newest >= 0
             else "the trail has no entries yet"
         )
@@ -115,9 +115,9 @@ async def by_filter(
     limit: int,
     within_s: float,
 ) -> Selection:
-    """Every entry that matches now. Raises NothingSelected and TooManySelected.
+    """Select every entry that matches now. Raises NothingSelected and TooManySelected.
 
-    The search is given up after about ``within_s`` seconds.
+    The search ends after about ``within_s`` seconds, with TooManySelected.
     """
     deadline = time.monotonic() + within_s
     newest, _, _ = await search.head(database, org_id)
@@ -131,8 +131,8 @@ async def by_filter(
         check_count(len(seqs), limit)
         if at is not None and time.monotonic() > deadline:
             raise TooManySelected(
-                f"the search had come to entry {at} of {newest} when its time was up; narrow it "
-                "with since and until, or give a range"
+                f"the search reached entry {at} of {newest} when its time was up; narrow it "
+                "with since and until, or request a range"
             )
     if not seqs:
         raise NothingSelected("no entry matches")
@@ -143,7 +143,7 @@ def check_count(count: int, limit: int) -> None:
     """Raise TooManySelected for more than a bundle takes."""
     if count > limit:
         raise TooManySelected(
-            f"a bundle has at most {limit} entries here; ask for fewer, in several bundles"
+            f"a bundle of this server has at most {limit} entries; request several bundles"
         )
 
 

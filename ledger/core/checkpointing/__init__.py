@@ -1,4 +1,4 @@
-"""The checkpointer: follows every trail, keeps its tree, signs what it found right."""
+"""The checkpointer: checks the new entries of every trail, extends its tree, signs checkpoints."""
 
 from ledger.core.checkpointing.anchoring import AnchoringStopped
 from ledger.core.checkpointing.checkpointer import Checkpointer, RoundLimits, RoundReport

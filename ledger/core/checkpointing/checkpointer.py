@@ -1,8 +1,8 @@
-"""The checkpointer: which trees grew, how far each may be signed, and in what portions.
+"""The checkpointer: finds the trees that grew, plans how far to sign each, and signs in batches.
 
-Only one signs at a time (see :mod:`ledger.storage.signing`). A doubt about one
-org stops that org, freezes it and is told; the others go on. A database that
-can't be reached ends the round with nothing signed.
+Only one process signs at a time (see :mod:`ledger.storage.signing`). A doubt about one
+org stops and freezes that org and is reported; the others are still signed. If the database
+can't be reached, the round ends and the batch under way is not signed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ledger.storage.signing import PendingOrg, SignedTree, SignerConnection
 from ledger.storage.signing_transaction import UnexpectedRows
 
 MAX_AGAIN: Final = 1_000_000
-"""Entries beyond a tree that are signed again as remembered: a crash loses one portion at most."""
+"""Entries by which the memory may be ahead of a tree row: a crash loses one batch at most."""
 LEARN_AT_ONCE: Final = 5_000
-"""Trees that one sweep reads back to remember them: a few seconds' worth."""
+"""Trees that one sweep reads back and remembers at most: that takes a few seconds."""
 
 
 @dataclass(frozen=True)
 class RoundLimits:
-    """How much at a time, and how often to look again; the bounds are bounds on memory too."""
+    """Sizes of batches, which also bound memory, and the times after which trees are checked again."""
 
     entries_per_org: int = 50_000
     entries_per_batch: int = 100_000
@@ -44,7 +44,7 @@ class RoundLimits:
 
 @dataclass
 class RoundReport:
-    """What a round did; ``behind`` counts entries that wait for the next."""
+    """The outcome of a round; ``behind`` counts the entries left for the next one."""
 
     checkpoints: int = 0
     entries: int = 0
@@ -55,8 +55,8 @@ class RoundReport:
 class Checkpointer:
     """Signs the trees of all orgs, and the anchors over them.
 
-    ``connection`` leads. ``clock`` is in POSIX seconds. Methods raise DatabaseUnavailable and
-    MemoryUnavailable: make another on another connection then.
+    ``connection`` must be the leader. ``clock`` returns POSIX seconds. Methods raise
+    DatabaseUnavailable and SignerMemoryUnavailable: then make another one on a new connection.
     """
 
     def __init__(
@@ -65,52 +65,52 @@ class Checkpointer:
         keys: LogKeys,
         keyring: Callable[[bool], SigningKeyring],
         memory: SignerMemory,
-        pace: RoundLimits | None = None,
+        limits: RoundLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._history = keys.public()
         self._keyring = keyring
         self._memory = memory
-        self._pace = pace or RoundLimits()
+        self._limits = limits or RoundLimits()
         self._tips = Tips(connection, memory)
         anchoring = AnchorSigner(connection, keys, memory, self._tips, clock)
         self._anchoring = anchoring
         self._signing = Signing(connection, keys, memory, self._tips, anchoring)
 
     async def round(self) -> RoundReport:
-        """Sign every tree that has grown or was never signed, once, up to the bounds of the pace."""
+        """Sign every tree that has grown or was never signed, once, within the limits."""
         report = RoundReport()
-        for batch in self._batches(await self._connection.pending(self._pace.retry_s)):
+        for batch in self._batches(await self._connection.pending(self._limits.retry_s)):
             await self._sign(batch, report)
         return report
 
     async def sweep(self) -> RoundReport:
-        """Look for trails that are gone, or shorter than what was signed of them.
+        """Find trails that are missing, or shorter than their signed trees, and stop them.
 
-        The newest checkpoints of idle trees go into the anchor log once more. Trees that another
-        signer signed, or of which the memory was lost, are remembered from here on.
+        Also adds the newest checkpoints of idle trees to the anchor log again, and remembers
+        trees that another signer signed or that a lost memory held.
         """
         report = RoundReport()
-        retry_s = self._pace.retry_s
+        retry_s = self._limits.retry_s
         remembered = [pair for pair in self._memory.sizes() if pair[0] != 0]
         for org_id, size, length in await self._connection.shorter(remembered, retry_s):
             await self._stop(org_id, str(org_id), _shortened(length, size), report)
         for org_id, size in await self._connection.without_trail(retry_s):
             await self._stop(org_id, str(org_id), _shortened(0, size), report)
-        for tree, doubt in await self._anchoring.refresh(self._pace.idle_s):
+        for tree, doubt in await self._anchoring.refresh(self._limits.idle_s):
             await self._stop(tree.org_id, tree.slug, doubt, report)
         await self._learn(report)
         return report
 
     async def _learn(self, report: RoundReport) -> None:
-        """Remember trees that are larger than this machine knows, each once it is proven."""
+        """Remember trees that are larger than in this machine's memory, after proving each."""
         trees = {
             tree.org_id: tree
-            for tree in await self._connection.signed_trees(self._pace.retry_s)
+            for tree in await self._connection.signed_trees(self._limits.retry_s)
             if (known := self._memory.get(tree.org_id)) is None or known.size < tree.size
         }
-        for some in _portions(list(trees)[:LEARN_AT_ONCE], self._pace.orgs_per_batch):
+        for some in _portions(list(trees)[:LEARN_AT_ONCE], self._limits.orgs_per_batch):
             tips = await self._tips.of([self._signed(trees[org_id]) for org_id in some])
             for org_id, tip in tips.items():
                 if isinstance(tip, SigningDoubt):
@@ -122,9 +122,9 @@ class Checkpointer:
             )
 
     async def anchor(self) -> int | None:
-        """Sign an anchor over the checkpoints since the last; its size, None if there are none.
+        """Sign an anchor over the checkpoints since the last one; returns its size, None if no new.
 
-        Raises AnchoringStopped where the anchor log is in doubt.
+        Raises AnchoringStopped if the anchor log is in doubt.
         """
         return await self._anchoring.anchor()
 
@@ -132,9 +132,9 @@ class Checkpointer:
         batches: list[list[PendingOrg]] = []
         entries = orgs = 0
         for org in pending:
-            more = min(max(org.length - org.size, 0), self._pace.entries_per_org)
-            full = entries + more > self._pace.entries_per_batch
-            if not batches or full or orgs == self._pace.orgs_per_batch:
+            more = min(max(org.length - org.size, 0), self._limits.entries_per_org)
+            full = entries + more > self._limits.entries_per_batch
+            if not batches or full or orgs == self._limits.orgs_per_batch:
                 batches.append([])
                 entries = orgs = 0
             batches[-1].append(org)
@@ -155,7 +155,7 @@ class Checkpointer:
         found = await self._read([place for _, _, place in ranges.values()], refresh=False)
         for org, tip, place in ranges.values():
             leaves = found[org.org_id]
-            if leaves.doubt is not None:  # alone, in a new snapshot, with the keys of now
+            if leaves.doubt is not None:  # again alone, in a new snapshot, with the newest keys
                 leaves = (await self._read([place], refresh=True))[org.org_id]
             if leaves.doubt is not None:
                 await self._stop(org.org_id, org.slug, leaves.doubt, report)
@@ -167,16 +167,17 @@ class Checkpointer:
     def _plan(
         self, org: PendingOrg, tip: Tip | SigningDoubt
     ) -> tuple[Tip, LeafRange] | SigningDoubt | None:
-        """How far to follow this org's trail now."""
+        """The leaves of this org's trail to read now, and the tip to extend; or a doubt."""
         if isinstance(tip, SigningDoubt):
             return tip
         remembered = self._memory.get(org.org_id)
         signed = max(org.size, remembered.size if remembered else 0)
         if org.length < signed:
             return _shortened(org.length, signed)
-        upper = min(org.length, org.size + self._pace.entries_per_org)
+        upper = min(org.length, org.size + self._limits.entries_per_org)
         if remembered is not None and remembered.size > org.size:
-            # Signed before, and not in the database: exactly that again.
+            # The memory is ahead, as after a crash between its write and COMMIT: exactly that
+            # size is signed again. A difference that no crash can leave is a rollback.
             if remembered.size - org.size > MAX_AGAIN:
                 return _rolled_back(org.size, remembered.size)
             upper = remembered.size
@@ -202,7 +203,7 @@ class Checkpointer:
         try:
             signed, doubts = await self._signing.sign(grown)
         except UnexpectedRows as error:
-            if error.table == "anchor_leaves":  # not this org's: those of another place, next time
+            if error.table == "anchor_leaves":  # no org's fault: the next round finds another place
                 raise
             if len(grown) > 1:  # one planted row must not hold up the others
                 for one in grown:

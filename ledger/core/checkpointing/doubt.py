@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 UNKNOWN_KEY: Final = "unknown_key"
-"""The kind of doubt that says more of this machine's keyring than of the trail."""
+"""The kind of doubt whose cause may be this machine's keyring rather than the trail."""
 
 
 class SigningDoubt(NamedTuple):
-    """What stops the signing of one org: a kind, which stays the same, and a reason for people."""
+    """The reason why a tree is not signed: a stable kind, and a sentence for people."""
 
     kind: str
     reason: str

@@ -1,6 +1,6 @@
-"""From stored bytes to leaf hashes: each new row checked, link by link, before it is hashed in.
+"""Turns stored rows into leaf hashes: each new row is checked before its hash is used.
 
-Nothing that a row says of itself is believed: the leaf hash is computed from
+No column of a row is trusted: the leaf hash is computed from
 the leaf's bytes, its signature is checked, and the leaf must name its place
 and the leaf before it. A row that fails stops its trail.
 """
@@ -23,15 +23,15 @@ from ledger.keys import SigningKeyring
 _FIXED = struct.Struct(">hiqiqi32si32si")
 """A row up to its leaf: column count, org_id, seq, entry_hash, signature, length of the leaf."""
 _START = struct.Struct(">hiq")
-"""Its begin: column count, org_id."""
+"""The start of a row: column count, org_id."""
 _COLUMNS: Final = 5
 _TRAILER = struct.Struct(">h")
 _CHUNK_BYTES: Final = 1 << 18
-"""Bytes that are gathered before rows are looked at."""
+"""Bytes that are collected before rows are checked."""
 
 
 class _LeafPosition(msgspec.Struct, gc=False):
-    """What a leaf says of its place; the rest of the leaf is the tree's business, not ours."""
+    """The fields of a leaf that name its place; the others are covered by its hash alone."""
 
     anchored_at: str
     key: str
@@ -41,13 +41,13 @@ class _LeafPosition(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_LeafPosition).decode
-_NOT_PLAIN: Final = (struct.error, KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
+_MALFORMED: Final = (struct.error, KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class LeafRange(NamedTuple):
     """Leaves ``lower`` to ``upper - 1`` of one org; ``link`` is the hash before them, as hex.
 
-    None of them was anchored before ``since_us``.
+    All of them were anchored at or after ``since_us``.
     """
 
     org_id: int
@@ -59,7 +59,7 @@ class LeafRange(NamedTuple):
 
 
 class FollowedRows(NamedTuple):
-    """The leaf hashes of one range, in order, and when the last was anchored; or a doubt."""
+    """The leaf hashes of one range, in order, and the time of the last leaf; or a doubt."""
 
     hashes: list[bytes]
     anchored_at: str | None
@@ -67,15 +67,15 @@ class FollowedRows(NamedTuple):
 
 
 NOTHING: Final = FollowedRows([], None, None)
-"""What is found of an empty range."""
+"""The result for an empty range."""
 
 
 class OutOfOrder(QuireError):
-    """Rows of another org than the next came: the database did not keep to the plan."""
+    """The database sent rows that are not of the next range's org."""
 
 
 class Follower:
-    """Takes the bytes of a COPY of leaves and checks them against the ranges asked for."""
+    """Reads the bytes of a COPY of leaves and checks them against the requested ranges."""
 
     def __init__(self, ranges: Sequence[LeafRange], keyring: SigningKeyring) -> None:
         self.found: dict[int, FollowedRows] = {}
@@ -88,20 +88,20 @@ class Follower:
         self._next_range()
 
     async def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream, cut anywhere."""
+        """Add the next bytes of the stream, cut anywhere."""
         self._parts.append(bytes(chunk))
         self._waiting += len(chunk)
         if self._waiting >= _CHUNK_BYTES:
-            self._take()
+            self._check_rows()
 
     def finish(self) -> dict[int, FollowedRows]:
-        """What was found of each range, once the whole stream was fed."""
-        self._take()
+        """Returns the rows found of each range, after the whole stream was fed."""
+        self._check_rows()
         while self._range is not None:
             self._close_range()
         return self.found
 
-    def _take(self) -> None:
+    def _check_rows(self) -> None:
         buffer = b"".join(self._parts)
         position = 0
         if not self._started:
@@ -122,40 +122,40 @@ class Follower:
     def _close_range(self) -> None:
         if self._range is None:
             return
-        wanted = self._range.upper - self._range.lower
-        if self._doubt is None and len(self._hashes) != wanted:
+        expected = self._range.upper - self._range.lower
+        if self._doubt is None and len(self._hashes) != expected:
             seq = self._range.lower + len(self._hashes)
             self._doubt = SigningDoubt("entry_missing", f"entry {seq} is missing from the trail")
         self.found[self._range.org_id] = FollowedRows(self._hashes, self._anchored_at, self._doubt)
         self._next_range()
 
     def _follow(self, buffer: bytes, position: int) -> int:
-        """Go through the rows that are whole; returns where the first that is not begins."""
+        """Check the complete rows; returns the position of the first incomplete one."""
         end = len(buffer)
         while end - position >= _FIXED.size:
             columns, _, org_id = _START.unpack_from(buffer, position)
             if columns != _COLUMNS:
-                raise OutOfOrder(f"a row of {columns} columns came where {_COLUMNS} were asked for")
+                raise OutOfOrder(f"the database sent a row of {columns} columns, not {_COLUMNS}")
             while self._range is not None and org_id != self._range.org_id:
                 self._close_range()
             if self._range is None:
-                raise OutOfOrder(f"rows of org {org_id} came out of turn")
+                raise OutOfOrder("the database sent rows out of the requested order")
             if self._doubt is None:
-                position, whole = self._pass_over(buffer, position, self._range)
-                if whole and self._doubt is None:
+                position, complete = self._hash_range(buffer, position, self._range)
+                if complete and self._doubt is None:
                     continue
                 if self._doubt is None:
                     return position
-            position, whole = _skip(buffer, position)
-            if not whole:
+            position, complete = _skip(buffer, position)
+            if not complete:
                 return position
         return position
 
-    def _pass_over(self, buffer: bytes, position: int, place: LeafRange) -> tuple[int, bool]:
-        """Hash the rows of one range that are right.
+    def _hash_range(self, buffer: bytes, position: int, place: LeafRange) -> tuple[int, bool]:
+        """Check and hash rows of one range, up to its end or to the first wrong row.
 
-        Returns where the next row begins, and whether it is worth going on: False where a
-        row is not whole yet. The speed of the checkpointer is the speed of this loop.
+        Returns the position of the next row, and False if the buffer ends before that row is
+        complete. The speed of the checkpointer is the speed of this loop.
         """
         unpack, fixed_bytes, signers = _FIXED.unpack_from, _FIXED.size, self._signers
         add, org_id, slug = self._hashes.append, place.org_id, place.slug
@@ -176,22 +176,22 @@ class Follower:
                     return position, False
                 leaf = buffer[leaf_at:leaf_end]
                 digest = sha256(b"\x00" + leaf).digest()
-                said = _decode(leaf)
+                fields = _decode(leaf)
                 right = (
                     seq == expected
                     and seq < place.upper
                     and n3 == n4 == HASH_BYTES
                     and digest == stored
-                    and signers[said.key](digest) == signature
-                    and said.previous_hash == link
-                    and said.seq == seq
-                    and said.org == slug
+                    and signers[fields.key](digest) == signature
+                    and fields.previous_hash == link
+                    and fields.seq == seq
+                    and fields.org == slug
                 )
-                anchored_at = said.anchored_at
-            except _NOT_PLAIN:
+                anchored_at = fields.anchored_at
+            except _MALFORMED:
                 right = False
             if not right:
-                self._doubt = self._name(buffer, position, expected, place)
+                self._doubt = self._row_doubt(buffer, position, expected, place)
                 return position, True
             add(digest)
             self._anchored_at = anchored_at
@@ -200,17 +200,22 @@ class Follower:
             position = leaf_end
         return position, False
 
-    def _name(self, buffer: bytes, position: int, expected: int, place: LeafRange) -> SigningDoubt:
-        """Why the row at ``position`` is not the one expected."""
+    def _row_doubt(
+        self, buffer: bytes, position: int, expected: int, place: LeafRange
+    ) -> SigningDoubt:
+        """The reason why the row at ``position`` is not the one expected."""
         _, _, _, _, seq, n3, stored, n4, signature, leaf_bytes = _FIXED.unpack_from(
             buffer, position
         )
         if seq > expected:
             return SigningDoubt("entry_missing", f"entry {expected} is missing from the trail")
         if seq < expected:
-            return SigningDoubt("entry_inserted", f"entry {seq} stands there twice")
+            return SigningDoubt("entry_inserted", f"the trail has entry {seq} twice")
         if not (n3 == n4 == HASH_BYTES and 0 <= leaf_bytes <= MAX_LEAF_BYTES):
-            return SigningDoubt("entry_malformed", f"the row of entry {seq} is not one of ours")
+            return SigningDoubt(
+                "entry_malformed",
+                f"the hash, signature or leaf of entry {seq} is missing or has an impossible length",
+            )
         leaf_at = position + _FIXED.size
         leaf = buffer[leaf_at : leaf_at + leaf_bytes]
         if sha256(b"\x00" + leaf).digest() != stored:
@@ -218,30 +223,33 @@ class Follower:
                 "hash_mismatch", f"the leaf of entry {seq} does not hash to its entry hash"
             )
         try:
-            return self._name_said(_decode(leaf), seq, stored, signature, place)
-        except _NOT_PLAIN:
+            return self._leaf_doubt(_decode(leaf), seq, stored, signature, place)
+        except _MALFORMED:
             return SigningDoubt("leaf_malformed", f"the leaf of entry {seq} can't be read")
 
-    def _name_said(
-        self, said: _LeafPosition, seq: int, digest: bytes, signature: bytes, place: LeafRange
+    def _leaf_doubt(
+        self, leaf: _LeafPosition, seq: int, digest: bytes, signature: bytes, place: LeafRange
     ) -> SigningDoubt:
-        """Why a leaf that hashes to its entry hash is not the one expected."""
-        if said.key not in self._signers:
+        """The reason why a leaf that hashes to its entry hash is not the one expected."""
+        if leaf.key not in self._signers:
+            key = f'"{leaf.key}"' if leaf.key.isprintable() else "with an unprintable id"
             return SigningDoubt(
                 UNKNOWN_KEY,
-                f"entry {seq} was signed with key {said.key!r}, which is not in this machine's "
+                f"entry {seq} was signed with key {key}, which is not in this machine's "
                 "keyring: give it the newest signing-keys.json",
             )
-        if self._signers[said.key](digest) != signature:
-            return SigningDoubt("signature_invalid", f"the signature of entry {seq} is not right")
-        if said.seq != seq or said.org != place.slug:
-            # Not whose: the reason is shown to callers, and that org is not theirs.
-            return SigningDoubt("entry_moved", f"the leaf at {seq} is of another place or org")
+        if self._signers[leaf.key](digest) != signature:
+            return SigningDoubt("signature_invalid", f"the signature of entry {seq} is invalid")
+        if leaf.seq != seq or leaf.org != place.slug:
+            # The other org is not named: the reason is shown to callers who may not know it.
+            return SigningDoubt(
+                "entry_moved", f"the leaf of entry {seq} belongs to another place or org"
+            )
         return SigningDoubt("link_broken", f"entry {seq} does not name the entry before it")
 
 
 def _skip(buffer: bytes, position: int) -> tuple[int, bool]:
-    """Past one row, whatever stands in it; False while it is not whole."""
+    """The position after one row of any content, and True; False while the row is incomplete."""
     at = position + _TRAILER.size
     for _ in range(_COLUMNS):
         if len(buffer) - at < 4:

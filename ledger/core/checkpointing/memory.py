@@ -1,11 +1,9 @@
-"""What was signed, remembered outside the database.
+"""The signer's memory: the signed tree heads, stored outside the database.
 
-Before a checkpoint can become public its size and root are on disk here. A
-database that was rolled back has forgotten them, this file has not; so a tree
-is never signed again at that size with another root, nor found long enough
-when it is shorter. A crash between the two leaves a size here that the database
-does not have: the next round signs exactly that tree head again (of an org to the same note: Ed25519 signatures
-do not vary).
+Before a checkpoint can become public, its size and root are on disk here. A
+database that was rolled back has lost them, this file has not. So no tree is
+signed twice at one size with different roots, and a trail that is shorter than its
+signed tree is found.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ from ledger.checkpoint import SignedTreeHead
 from ledger.entry import HASH_BYTES
 from ledger.errors import QuireError
 
-# ``digest`` is over the rest of the row: a bit that fell over on this disk must not
-# pass for a history that was rewritten.
+# ``digest`` is over the rest of the row: a flipped bit on this disk must not look like
+# a rewritten history.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS signed (
     org_id INTEGER PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, digest BLOB NOT NULL
 ) STRICT"""
-# Which log the file is of: hex digest of the statement of the log's first key. One row.
+# The log that the file belongs to: hex digest of the statement of the log's first key. One row.
 _LOG_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1), first_key TEXT NOT NULL)
 STRICT"""
@@ -40,7 +38,7 @@ SET size = excluded.size, root = excluded.root, digest = excluded.digest
 WHERE excluded.size >= signed.size"""
 _READ: Final = "SELECT org_id, size, root, digest FROM signed"
 MEMORY_FILE: Final = "signed.sqlite"
-"""Its name in the data directory."""
+"""The file's name in the data directory."""
 BUSY_TIMEOUT_S: Final = 5.0
 
 
@@ -49,7 +47,7 @@ class SignerMemoryUnavailable(QuireError):
 
 
 class SignerMemory:
-    """The file; one process has it open. Raises MemoryUnavailable from every method."""
+    """The memory file, opened by one process. Every method raises SignerMemoryUnavailable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,14 +68,15 @@ class SignerMemory:
             raise self._unavailable(error) from error
 
     def __len__(self) -> int:
-        """How many trees are remembered; 0 for a file that was just made."""
+        """The number of trees remembered; 0 for a new file."""
         return len(self._signed)
 
     def belong(self, first_key: str) -> None:
-        """Say which log this is the memory of, once: hex digest of its first key's statement.
+        """Bind a new memory to a log: ``first_key`` is the hex digest of its first key's statement.
 
-        Raises MemoryUnavailable for the memory of another log.
+        Raises SignerMemoryUnavailable for the memory of another log.
         """
+        # A crash here leaves a memory bound to no log; the next start binds it.
         try:
             self._file.execute(_BELONG, (first_key,))
             (own,) = self._file.execute(_LOG).fetchone()
@@ -85,27 +84,30 @@ class SignerMemory:
             raise self._unavailable(error) from error
         if own != first_key:
             raise SignerMemoryUnavailable(
-                f"the signer's memory {self._path} is of other logs than the log keys: nothing is "
-                "signed. Restore the one that belongs to them, or move this one away"
+                f"the signer's memory {self._path} belongs to another log than the log keys: "
+                "nothing is signed. Restore the memory of these keys, or move this file away"
             )
 
     def get(self, org_id: int) -> SignedTreeHead | None:
-        """The largest tree head signed of this org, or None."""
+        """The largest signed tree head of this org, or None."""
         return self._signed.get(org_id)
 
     def sizes(self) -> list[tuple[int, int]]:
-        """All (org_id, size)."""
+        """(org_id, size) of every tree remembered."""
         return [(org_id, signed.size) for org_id, signed in self._signed.items()]
 
     def remember(self, heads: Iterable[tuple[int, int, bytes]]) -> None:
-        """Keep these (org_id, size, root); on disk when this returns."""
+        """Store these (org_id, size, root); they are on disk when this returns."""
         rows = list(heads)
         try:
-            if self._path.stat().st_ino != self._inode:  # or its name is gone: OSError
+            if self._path.stat().st_ino != self._inode:  # a missing file raises OSError here
                 raise OSError("another file has taken its place")
             self._file.execute("BEGIN IMMEDIATE")
             self._file.executemany(_REMEMBER, [(*row, _digest(*row)) for row in rows])
+            # A crash here leaves the memory as it was: SQLite drops the open transaction.
             self._file.execute("COMMIT")
+            # A crash here leaves all these heads remembered; see where they are signed
+            # (signing.py, anchoring.py) for what the next round does with them.
         except (sqlite3.Error, OSError) as error:
             if self._file.in_transaction:
                 self._file.rollback()
@@ -116,20 +118,20 @@ class SignerMemory:
                 self._signed[org_id] = SignedTreeHead(size, root)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _unavailable(self, error: Exception) -> SignerMemoryUnavailable:
         return SignerMemoryUnavailable(
-            f"the signer's memory {self._path} can't be used: {error}. Checkpoints are not signed "
-            "until it can; free the disk or restore the file from your newest backup"
+            f"the signer's memory {self._path} can't be used: {error}. No checkpoint is signed "
+            "until it can be; free disk space, or restore the file from your newest backup"
         )
 
 
 def log_of(path: Path) -> str | None:
-    """Which log a memory is of, as `belong` said it; None without a file, or before it was said.
+    """The log that a memory is bound to (see `belong`); None for an unbound or missing memory.
 
-    Raises MemoryUnavailable.
+    Raises SignerMemoryUnavailable.
     """
     try:
         with closing(_read_only(path)) as file:
@@ -144,9 +146,9 @@ def log_of(path: Path) -> str | None:
 
 
 def recall(path: Path, org_ids: Collection[int]) -> dict[int, SignedTreeHead]:
-    """The largest tree heads signed of these orgs, for who only reads; nothing without a file.
+    """The largest signed tree heads of these orgs, for readers of the file; empty without a file.
 
-    Raises MemoryUnavailable.
+    Raises SignerMemoryUnavailable.
     """
     marks = ", ".join("?" * len(org_ids))
     try:
@@ -160,7 +162,7 @@ def recall(path: Path, org_ids: Collection[int]) -> dict[int, SignedTreeHead]:
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
-    """Open a memory that exists. Raises FileNotFoundError."""
+    """Open an existing memory. Raises FileNotFoundError."""
     if not path.exists():
         raise FileNotFoundError(path)
     address = f"{path.absolute().as_uri()}?mode=ro"
@@ -169,8 +171,8 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def _unreadable(path: Path, error: Exception) -> SignerMemoryUnavailable:
     return SignerMemoryUnavailable(
-        f"the signer's memory {path} can't be read: {error}. Without it a database that was "
-        "set back can't be told; free the disk or restore the file from your newest backup"
+        f"the signer's memory {path} can't be read: {error}. Without it a rollback of the "
+        "database goes unnoticed; free disk space, or restore the file from your newest backup"
     )
 
 
@@ -181,5 +183,5 @@ def _digest(org_id: int, size: int, root: bytes) -> bytes:
 def _read(row: tuple[Any, ...]) -> tuple[int, SignedTreeHead]:
     org_id, size, root, digest = row
     if len(root) != HASH_BYTES or digest != _digest(org_id, size, root):
-        raise ValueError(f"what it says of org {org_id} is damaged")
+        raise ValueError("one of its rows is damaged")
     return org_id, SignedTreeHead(size, root)

@@ -1,9 +1,4 @@
-"""The signing transaction: what was signed last is read under a lock, then remembered, then signed.
-
-What a crash leaves: before the memory is written, nothing; after it and before
-COMMIT, a size remembered that the next round signs again exactly, to the same note;
-after COMMIT, all of it. A COMMIT of unknown outcome is the second or the third.
-"""
+"""The signing transaction: lock the tree rows, remember the new heads, sign and store them."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ from ledger.storage.signing_transaction import NewCheckpoint, SigningTransaction
 
 @dataclass(frozen=True)
 class ExtendedTree:
-    """A tree extended by new leaves, to be signed."""
+    """A tree extended by new leaves, to be signed; ``new`` holds the new hashes by tile level."""
 
     org: PendingOrg
     edge: Edge
@@ -36,7 +31,7 @@ class ExtendedTree:
 
     @classmethod
     def of(cls, org: PendingOrg, tip: Tip, found: FollowedRows) -> ExtendedTree:
-        """The tree at this tip with the leaves that were found."""
+        """The tree at this tip, extended by the leaves that were read."""
         edge = tip.edge.copy()
         new = edge.extend(found.hashes)
         link = found.hashes[-1].hex() if found.hashes else tip.link
@@ -44,7 +39,7 @@ class ExtendedTree:
 
 
 class Signing:
-    """Signs grown trees, many in one transaction."""
+    """Signs extended trees, many in one transaction."""
 
     def __init__(
         self,
@@ -63,19 +58,26 @@ class Signing:
     async def sign(
         self, grown: Sequence[ExtendedTree]
     ) -> tuple[list[ExtendedTree], list[tuple[PendingOrg, SigningDoubt]]]:
-        """Sign and store; returns those that were signed, and those that must not be, and why.
+        """Sign and store trees; returns the signed ones, and the refused orgs with their doubts.
 
-        A tree that moved, or an org that was frozen meanwhile, is left for the next
-        round. Raises DatabaseUnavailable, SignerMemoryUnavailable, UnexpectedRows.
+        A tree that another signer extended, or whose org was frozen meanwhile, is left for the
+        next round. Raises DatabaseUnavailable, SignerMemoryUnavailable, UnexpectedRows.
         """
         org_ids = [one.org.org_id for one in grown]
         try:
             async with self._connection.transaction() as transaction:
                 ready, doubts = await self._ready(transaction, grown)
+                # A crash here leaves nothing: PostgreSQL rolls back.
                 self._memory.remember(
                     (one.org.org_id, one.edge.size, one.edge.root()) for one in ready
                 )
+                # A crash here leaves heads in signed.sqlite that the database does not have:
+                # the next round finds them ahead of the tree rows (Checkpointer._plan) and signs
+                # exactly these sizes again, to the same notes (Ed25519 does not vary).
                 await self._store(transaction, ready)
+                # The block's end sends COMMIT. A crash before it leaves the same as above; a
+                # crash after it leaves tiles, checkpoints and anchor leaves stored together,
+                # and a lost answer leaves one or the other: the next round reads the tree rows.
         except BaseException:
             self._tips.forget(org_ids)
             self._anchoring.forget()
@@ -115,7 +117,7 @@ class Signing:
             part for one in ready for part in parts_of(one.org.org_id, one.org.size, one.new)
         )
         await transaction.add_checkpoints(signed)
-        # There is one tree of no leaves: nothing is told apart by anchoring its checkpoint.
+        # All empty trees are the same tree: anchoring the checkpoint of one proves nothing.
         to_anchor = [(one.org_id, one.size, one.note) for one in signed if one.size]
         if to_anchor:
             await self._anchoring.add_leaves(transaction, to_anchor)
@@ -128,11 +130,13 @@ class Signing:
         return NewCheckpoint(one.org.org_id, one.edge.size, root, note, one.anchored_at)
 
     async def stop(self, org_id: int, doubt: SigningDoubt) -> None:
-        """Stop an org: keep why, freeze it. Once thawed it is not frozen again for the same.
+        """Stop signing an org: store the doubt and freeze the org.
 
-        A key that this machine lacks is its own fault and not the trail's: nothing is signed,
-        nobody is frozen, and signing goes on once the key is here.
+        A thawed org is not frozen again for the same kind of doubt. A key missing from this
+        machine's keyring is no fault of the trail: the org is not frozen, and signing resumes
+        once the keyring has the key.
         """
+        # A crash in the block leaves the org as it was: the next round finds the same doubt.
         async with self._connection.transaction() as transaction:
             tree = (await transaction.lock_trees([org_id]))[org_id]
             known = (tree.stopped or "").partition(":")[0]

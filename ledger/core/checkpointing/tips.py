@@ -1,7 +1,7 @@
-"""Where each tree stands: its right edge and newest leaf, kept in memory, or read back and proven.
+"""The tip of each tree: its right edge and newest leaf, cached, or read back and proven.
 
-What is read back is believed only where it hashes to a root that our own key
-signed, and where it goes on from what this machine remembers to have signed.
+Tiles read back are trusted only if they hash to a root that our own key signed, and if
+that tree extends the tree head in this machine's memory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ledger.tiles import (
 )
 
 MAX_TIPS: Final = 50_000
-"""Trees whose edge is kept: some two kilobytes each."""
-_NOT_OURS: Final = (FormatError, MerkleError)
-"""What tiles raise that are not those of the tree."""
+"""Tips that are cached: about two kilobytes each."""
+_NOT_OF_TREE: Final = (FormatError, MerkleError)
+"""Errors raised for tiles that do not belong to the tree."""
 
 
 class Tip(NamedTuple):
@@ -40,7 +40,10 @@ class Tip(NamedTuple):
 
 
 class SignedTip(NamedTuple):
-    """A tree as its row says it was last signed, and how its checkpoint is opened."""
+    """A tree's size and root by its row, and the function that opens its checkpoint.
+
+    ``opened`` takes a note, verifies it and returns its tree head. Raises FormatError.
+    """
 
     org_id: int
     size: int
@@ -54,32 +57,35 @@ class Tips:
     def __init__(self, connection: SignerConnection, memory: SignerMemory) -> None:
         self._connection = connection
         self._memory = memory
-        self._kept: OrderedDict[int, Tip] = OrderedDict()
+        self._cached: OrderedDict[int, Tip] = OrderedDict()
 
     def keep(self, org_id: int, tip: Tip) -> None:
-        """Remember where a tree stands after it was signed."""
-        self._kept[org_id] = tip
-        self._kept.move_to_end(org_id)
-        if len(self._kept) > MAX_TIPS:
-            self._kept.popitem(last=False)
+        """Cache the tip of a tree after it was signed."""
+        self._cached[org_id] = tip
+        self._cached.move_to_end(org_id)
+        if len(self._cached) > MAX_TIPS:
+            self._cached.popitem(last=False)
 
     def forget(self, org_ids: Sequence[int]) -> None:
-        """Read these back before they are extended again."""
+        """Drop these tips: they are read back before their trees are extended again."""
         for org_id in org_ids:
-            self._kept.pop(org_id, None)
+            self._cached.pop(org_id, None)
 
     async def of(self, trees: Sequence[SignedTip]) -> dict[int, Tip | SigningDoubt]:
-        """The tips of these trees, or what is doubtful about them. Raises DatabaseUnavailable."""
+        """The tip of each of these trees, or the doubt about it. Raises DatabaseUnavailable."""
         tips: dict[int, Tip | SigningDoubt] = {}
         missing = []
         for tree in trees:
-            kept = self._kept.get(tree.org_id)
+            cached = self._cached.get(tree.org_id)
             if tree.size == 0:
                 tips[tree.org_id] = Tip(Edge(), None)
             elif not 0 < tree.size <= MAX_SEQ + 1:
                 tips[tree.org_id] = _impossible(tree.size)
-            elif kept is not None and (kept.edge.size, kept.edge.root()) == (tree.size, tree.root):
-                tips[tree.org_id] = kept
+            elif cached is not None and (cached.edge.size, cached.edge.root()) == (
+                tree.size,
+                tree.root,
+            ):
+                tips[tree.org_id] = cached
             else:
                 missing.append(tree)
         if missing:
@@ -88,7 +94,11 @@ class Tips:
 
     async def _read_back(self, trees: Sequence[SignedTip]) -> dict[int, Tip | SigningDoubt]:
         places = sorted(
-            {(tree.org_id, tile.level, tile.index) for tree in trees for tile in self._needed(tree)}
+            {
+                (tree.org_id, tile.level, tile.index)
+                for tree in trees
+                for tile in self._tiles_to_read(tree)
+            }
         )
         parts = await self._connection.tile_parts(places)
         notes = await self._connection.notes_at([(tree.org_id, tree.size) for tree in trees])
@@ -99,7 +109,7 @@ class Tips:
             for tree in trees
         }
 
-    def _needed(self, tree: SignedTip) -> list[Tile]:
+    def _tiles_to_read(self, tree: SignedTip) -> list[Tile]:
         newest = tree.size - 1
         tiles = [
             *tiles_for_edge(tree.size),
@@ -115,7 +125,9 @@ class Tips:
         self, tree: SignedTip, stored: dict[tuple[int, int], bytes], note: bytes | None
     ) -> Tip | SigningDoubt:
         if note is None or tree.root is None:
-            return SigningDoubt("checkpoint_missing", f"the checkpoint of size {tree.size} is gone")
+            return SigningDoubt(
+                "checkpoint_missing", f"the checkpoint of size {tree.size} is missing"
+            )
         try:
             opened = tree.opened(note)
         except FormatError as error:
@@ -124,22 +136,23 @@ class Tips:
             )
         if (opened.size, opened.root) != (tree.size, tree.root):
             return SigningDoubt(
-                "checkpoint_invalid", f"the checkpoint of size {tree.size} says otherwise"
+                "checkpoint_invalid",
+                f"the checkpoint of size {tree.size} names another size or root than the tree",
             )
         tip = _tip_of(tree.size, tree.root, stored)
-        return tip if isinstance(tip, SigningDoubt) else self._recalled(tree, stored) or tip
+        return tip if isinstance(tip, SigningDoubt) else self._memory_doubt(tree, stored) or tip
 
-    def _recalled(
+    def _memory_doubt(
         self, tree: SignedTip, stored: dict[tuple[int, int], bytes]
     ) -> SigningDoubt | None:
-        """Whether the tree contains what this machine remembers of it."""
+        """A doubt if the tree does not extend the tree head that this machine remembers."""
         remembered = self._memory.get(tree.org_id)
         if remembered is None or remembered.size > tree.size:
             return None
         try:
             edge = edge_from_tiles(remembered.size, _cut(stored, tiles_for_edge(remembered.size)))
             same = edge.root() == remembered.root
-        except _NOT_OURS:
+        except _NOT_OF_TREE:
             same = False
         if same or (remembered.size, remembered.root) == (tree.size, tree.root):
             return None
@@ -150,29 +163,33 @@ class Tips:
 
 
 def _tip_of(size: int, root: bytes, stored: dict[tuple[int, int], bytes]) -> Tip | SigningDoubt:
-    """The tip that these tiles make, where they hash to the root that was signed."""
+    """The tip that these tiles make, or a doubt if they do not hash to the signed root."""
     try:
         edge = edge_from_tiles(size, _cut(stored, tiles_for_edge(size)))
-    except _NOT_OURS as error:
-        return SigningDoubt("tile_missing", f"the tiles at size {size}: {error}")
+    except _NOT_OF_TREE as error:
+        return SigningDoubt("tile_missing", f"tiles of the tree of size {size}: {error}")
     if edge.root() != root:
-        return SigningDoubt("tile_changed", f"the tiles do not hash to the root signed at {size}")
+        return SigningDoubt(
+            "tile_changed", f"the tiles do not hash to the root signed at size {size}"
+        )
     newest, place = size - 1, _newest_leaves(size)
     tiles = _cut(stored, [*tiles_for_inclusion(newest, size), place])
     leaf_hash = tiles[place][-HASH_BYTES:]
     try:
         verify_inclusion(newest, size, leaf_hash, inclusion_proof(newest, size, tiles), root)
-    except _NOT_OURS:
-        return SigningDoubt("tile_changed", f"the hash of leaf {newest} is not in the tree signed")
+    except _NOT_OF_TREE:
+        return SigningDoubt("tile_changed", f"the hash of leaf {newest} is not in the signed tree")
     return Tip(edge, leaf_hash.hex())
 
 
 def _impossible(size: int) -> SigningDoubt:
-    return SigningDoubt("tree_row_changed", f"its row in the table trees says a size of {size}")
+    return SigningDoubt(
+        "tree_row_changed", f"its row in the table trees has the impossible size {size}"
+    )
 
 
 def _newest_leaves(size: int) -> Tile:
-    """The tile with the newest leaf hash of a tree that is not empty."""
+    """The tile that holds the newest leaf hash of a tree that is not empty."""
     return Tile(0, (size - 1) // TILE_WIDTH, (size - 1) % TILE_WIDTH + 1)
 
 

@@ -1,1 +1,1 @@
-"""Reading a trail wherever its entries are: in the database, or in the archive."""
+"""Reads a trail from the database and, for entries that were dropped from it, from the archive."""

@@ -1,8 +1,8 @@
-"""Entries that left the database, read from the archive as if they had not.
+"""Reads entries that were dropped from the database, from the archive.
 
-What is given out is what was signed: every leaf is held against the stored tile of its tree,
-every payload against its leaf. Only the signature of an entry is as the archive has it; to
-check that is verification's work, as it is for rows of the database.
+Every leaf is checked against the stored tile of its tree, and every payload against its leaf,
+so only signed entries are returned. The signature of an entry is returned as archived;
+verification checks it, as it does for rows of the database.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ MAX_SIZES: Final = 100_000
 
 
 class ArchivePast:
-    """Reads what left a database; opens the target when it is first needed.
+    """Reads dropped entries; opens the archive's target on first use.
 
-    Methods raise ArchiveError: ArchiveMisconfigured where no target is named.
+    Methods raise ArchiveError: ArchiveMisconfigured if no target is configured.
     """
 
     def __init__(
@@ -56,17 +56,18 @@ class ArchivePast:
         self._sizes: dict[int, int] = {}
 
     async def close(self) -> None:
-        """Let go of the target."""
+        """Close the target."""
         await self._stack.aclose()
 
     async def entry(self, org_id: int, seq: int) -> StoredEntry:
-        """The entry of a seq that left."""
+        """The entry at a seq, which must have been dropped."""
         async for entry in self.entries(org_id, seq, seq):
             return entry
-        raise ArchiveObjectMissing(f"entry {seq} of org {org_id} is not archived")
+        reader = await self._reader(org_id)
+        raise ArchiveObjectMissing(f"entry {seq} of org {reader.org} is not in the archive")
 
     async def entries(self, org_id: int, first: int, last: int) -> AsyncIterator[StoredEntry]:
-        """Entries ``first`` to ``last``, oldest first, all of which left."""
+        """Entries ``first`` to ``last``, oldest first; all must have been dropped."""
         for tile, seqs in by_tile(first, last):
             leaves = await self.leaves(org_id, seqs[0], seqs[-1])
             reader = await self._reader(org_id)
@@ -77,18 +78,18 @@ class ArchivePast:
                     yield entry_of(org_id, leaf, row)
 
     async def leaves(self, org_id: int, first: int, last: int) -> list[bytes]:
-        """The leaves of these seqs of one bundle."""
+        """The leaves ``first`` to ``last``, all of one entry bundle, checked against the tree."""
         reader = await self._reader(org_id)
         tile = first // TILE_WIDTH
         size = await self._size(org_id, reader, last)
         bundle = EntryTile(tile, tile_in(size, 0, tile).width)
         begin, end = first - bundle.start, last + 1 - bundle.start
         leaves = (await reader.leaves(bundle))[begin:end]
-        wanted = Tile(0, tile, end)
-        stored = (await trees.tiles(self._database, org_id, [wanted]))[wanted]
+        lowest = Tile(0, tile, end)
+        stored = (await trees.tiles(self._database, org_id, [lowest]))[lowest]
         if b"".join(map(leaf_hash, leaves)) != stored[begin * HASH_BYTES :]:
             raise ArchiveMismatch(
-                f"the archive's entries {first} to {last} of {reader.org} are not those in its "
+                f"the archived entries {first} to {last} of org {reader.org} are not those in its "
                 "signed tree. Verify the archive and the trail"
             )
         return leaves
@@ -98,7 +99,7 @@ class ArchivePast:
             target = await self._open()
             record = await orgs.org_by_id(self._database, org_id)
             if record is None:
-                raise StorageError(f"there is no org {org_id}")
+                raise StorageError("this org is no longer in the database")
             self._readers[org_id] = ArchiveReader(target, record.slug)
         return self._readers[org_id]
 
@@ -107,15 +108,15 @@ class ArchivePast:
             if self._target is None:
                 if self._url is None:
                     raise ArchiveMisconfigured(
-                        "entries of this org were archived and dropped from the database; name "
-                        "the archive that has them"
+                        "entries of this org were archived and dropped from the database; set "
+                        "QUIRE_ARCHIVE_URL to the archive that has them"
                     )
                 target = open_target(self._url, self._settings)
                 self._target = await self._stack.enter_async_context(target)
         return self._target
 
     async def _size(self, org_id: int, reader: ArchiveReader, last: int) -> int:
-        """The size of an archived checkpoint that covers ``last``: it tells widths of bundles."""
+        """The size of an archived checkpoint that covers ``last``; bundle widths depend on it."""
         size = self._sizes.get(org_id, 0)
         if size <= last:
             if len(self._sizes) >= MAX_SIZES:
@@ -123,26 +124,31 @@ class ArchivePast:
             size = self._sizes[org_id] = await archived_size(reader)
         if size <= last:
             raise ArchiveObjectMissing(
-                f"the archive of {reader.org} has {size} entries, and not entry {last}"
+                f"the archive of org {reader.org} has only {size} entries: entry {last} is missing"
             )
         return size
 
 
 async def archived_size(reader: ArchiveReader) -> int:
-    """What the pointer says: what is read by it is held against the signed tree."""
+    """The size of the archive's newest checkpoint. Its signature is not checked here.
+
+    Entries read at this size are checked against the signed tree.
+    """
     note = await reader.checkpoint()
     if note is None:
-        raise ArchiveObjectMissing(f"nothing of {reader.org} is archived")
+        raise ArchiveObjectMissing(f"the archive has no checkpoint of org {reader.org}")
     try:
         return parse_checkpoint(parse_note(note).text).size
     except FormatError as error:
-        raise ArchiveMismatch(f"the archived checkpoint of {reader.org}: {error}") from error
+        raise ArchiveMismatch(
+            f"the archived checkpoint of org {reader.org} can't be read: {error}"
+        ) from error
 
 
 def _check_payload(reader: ArchiveReader, leaf: bytes, payload: bytes) -> None:
-    said = decode_leaf(leaf)  # it is in the signed tree, so it is one
-    if said.payload.blake3 != blake3(payload).hexdigest():
+    fields = decode_leaf(leaf)  # the signed tree has it, so it decodes
+    if fields.payload.blake3 != blake3(payload).hexdigest():
         raise ArchiveMismatch(
-            f"the archive's payload of entry {said.seq} of {reader.org} is not the one that its "
-            "leaf says. Verify the archive"
+            f"the archived payload of entry {fields.seq} of org {reader.org} does not have the "
+            "digest in its leaf. Verify the archive"
         )

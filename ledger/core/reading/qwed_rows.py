@@ -17,14 +17,14 @@ from ledger.storage.search import EntrySearch
 ARCHIVE_PAGES: Final = 64
 """Pages of archived entries that one search reads at most."""
 _PAGE_ENTRIES: Final = 100
-# Read from the bytes, not by decoding: an entry that was altered is to be found as well.
+# Matched in the bytes, not decoded: an altered entry must be found as well.
 _ACTION: Final = re.compile(rb'"action":"qwed:([0-9]{1,18}):([0-9]{1,18})"')
 _TYPE: Final = re.compile(rb'"event_type":"qwed\.(imported|corrected)"')
 _OUTCOME: Final = re.compile(rb'"outcome":"([a-z]{1,32})"')
 
 
 class TooFarBack(QuireError):
-    """A row that was not found among the newest entries, in a trail too long to read all of it."""
+    """A row was not found in the entries that one search reads, in a trail with more of them."""
 
 
 class FoundRow(NamedTuple):
@@ -46,11 +46,11 @@ class QwedRowFinder:
         self._live = QwedRows(database)
 
     async def find(self, org_id: int, row_id: str) -> list[FoundRow]:
-        """The rows of this id, at most one entry each unless a row was imported twice.
+        """The imported rows with this id, each with the entry that carries it.
 
-        Several organizations of QWED may have a row of one id, where their trails come
-        from different databases. Entries that left the database are read only where no
-        live one carries the row. Raises TooFarBack.
+        A row that was imported twice appears twice. Several organizations of QWED may have a row
+        with one id, if their trails come from different databases. Archived entries are read only
+        if no entry in the database carries the row. Raises TooFarBack.
         """
         if len(row_id) > MAX_ROW_DIGITS:
             return []
@@ -75,8 +75,8 @@ class QwedRowFinder:
             if next_seq is None or next_seq >= floor:
                 return entries
         raise TooFarBack(
-            f"row {row_id} is not among the entries that were looked at; "
-            "ask by the record id of its entry, which a search by action finds"
+            f"row {row_id} is not among the entries that one request reads; "
+            "use the record id of its entry, which a search by action finds"
         )
 
 
@@ -88,14 +88,14 @@ def _rows(entries: list[StoredEntry], row_id: int) -> list[FoundRow]:
         if action is None or kind is None or int(action[2]) != row_id:
             continue
         outcome = _OUTCOME.search(entry.leaf)
-        said = None if outcome is None else outcome[1].decode()
+        verdict = None if outcome is None else outcome[1].decode()
         organization_id = int(action[1])
         if kind[1] == b"imported":
-            found.append(FoundRow(organization_id, row_id, entry, said, None))
+            found.append(FoundRow(organization_id, row_id, entry, verdict, None))
             continue
         name = record_id(entry.org_id, from_datetime(entry.anchored_at), entry.seq)
         found = [
-            row._replace(outcome=said, corrected_by=name)
+            row._replace(outcome=verdict, corrected_by=name)
             if row.organization_id == organization_id
             else row
             for row in found

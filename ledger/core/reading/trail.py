@@ -1,7 +1,7 @@
-"""A trail as readers see it, wherever its entries are: in the database, or in the archive.
+"""Reads a trail as one sequence, from the database and from the archive.
 
-The database is asked first. Only who misses something there looks up where the live entries
-begin, and reads what is below from the archive: the same answer, slower.
+The database is read first. Only if an entry is missing there, the seq of the first live entry
+is read, and entries below it are read from the archive: the same answer, slower.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.search import EntrySearch, Page
 
 TRIES: Final = 5
-"""Reads of a page that are begun anew as a month left meanwhile; months are dropped rarely."""
+"""Attempts to read a page while months are being dropped, which happens rarely."""
 
 
 class TrailReader:
-    """Reads entries of all orgs. Without an archive, of a database from which nothing has left.
+    """Reads entries of all orgs. Without an archive only entries in the database can be read.
 
-    Methods raise StorageError and, where entries that left can't be read, ArchiveError.
+    Methods raise StorageError, and ArchiveError if dropped entries can't be read.
     """
 
     def __init__(self, database: Database, past: ArchivePast | None = None) -> None:
@@ -36,37 +36,37 @@ class TrailReader:
         self._search = PastSearch(database, self._past)
 
     async def close(self) -> None:
-        """Let go of the archive."""
+        """Close the archive."""
         await self._past.close()
 
     async def entry(self, place: RecordId) -> StoredEntry | None:
-        """The entry that a record id names."""
+        """The entry with this record id, or None."""
         found = await search.entry(self._database, place)
-        if found is not None or not await self.has_left(place.org_id, place.seq):
+        if found is not None or not await self.was_dropped(place.org_id, place.seq):
             return found
         entry = await self._past.entry(place.org_id, place.seq)
         return entry if from_datetime(entry.anchored_at) == place.anchored_us else None
 
-    async def standing_at(self, org_id: int, seq: int) -> StoredEntry | None:
-        """Whatever row stands at a seq in the database, whenever it says that it was written."""
+    async def row_at(self, org_id: int, seq: int) -> StoredEntry | None:
+        """A row at a seq in the database, with any time, or None."""
         return await search.standing_at(self._database, org_id, seq)
 
     async def rows_at(self, org_id: int, seq: int) -> int:
-        """How many rows stand at a seq, with the one that left the database where it did."""
-        left = await self.has_left(org_id, seq)
-        return await search.rows_at(self._database, org_id, seq) + left
+        """The number of rows at a seq, counting a dropped one."""
+        dropped = await self.was_dropped(org_id, seq)
+        return await search.rows_at(self._database, org_id, seq) + dropped
 
     async def has(self, org_id: int, seq: int) -> bool:
-        """Whether the trail goes as far as this seq, by its head row."""
+        """True if the trail has this seq, by its head row."""
         head_seq, _hash, _time = await search.head(self._database, org_id)
         return seq <= head_seq
 
     async def entry_before(self, this: StoredEntry) -> StoredEntry | None:
-        """The entry one seq before this one."""
+        """The entry one seq before this one, or None."""
         if not this.seq:
             return None
         found = await search.entry_before(self._database, this)
-        if found is not None or not await self.has_left(this.org_id, this.seq - 1):
+        if found is not None or not await self.was_dropped(this.org_id, this.seq - 1):
             return found
         return await self._past.entry(this.org_id, this.seq - 1)
 
@@ -79,7 +79,11 @@ class TrailReader:
         descending: bool,
         limit: int,
     ) -> Page:
-        """One page, as :func:`ledger.storage.search.page` has it; it ends where live entries do."""
+        """One page, as of :func:`ledger.storage.search.page`.
+
+        No page holds both archived and live entries: it ends between them. Raises
+        DatabaseUnavailable if months keep being dropped meanwhile.
+        """
         for _ in range(TRIES):
             floor = await dropped_months.live_from(self._database, org_id)
             below = from_seq is not None and from_seq < floor
@@ -101,12 +105,12 @@ class TrailReader:
                     page = page._replace(next_seq=await self._search.newest(org_id, where, floor))
             if await dropped_months.live_from(self._database, org_id) == floor:
                 return page
-        raise DatabaseUnavailable("months are leaving the database; ask again")
+        raise DatabaseUnavailable("older months are being dropped from the database; retry shortly")
 
     async def places(
         self, org_id: int, where: EntrySearch, *, from_seq: int, to_seq: int, limit: int
     ) -> tuple[list[tuple[int, datetime]], int | None]:
-        """Where entries that match stand, as :func:`ledger.storage.search.places` has it."""
+        """The (seq, time) of matching entries, as of :func:`ledger.storage.search.places`."""
         for _ in range(TRIES):
             floor = await dropped_months.live_from(self._database, org_id)
             if from_seq < floor:
@@ -125,10 +129,13 @@ class TrailReader:
                 )
             if await dropped_months.live_from(self._database, org_id) == floor:
                 return found
-        raise DatabaseUnavailable("months are leaving the database; ask again")
+        raise DatabaseUnavailable("older months are being dropped from the database; retry shortly")
 
     async def leaves(self, org_id: int, first: int, count: int) -> list[bytes] | None:
-        """Leaves of one bundle of a log, None where its signed tree has no such. Raises DamagedTrail."""
+        """``count`` leaves of one entry bundle, or None if the signed tree does not have them.
+
+        Raises DamagedTrail.
+        """
         try:
             found = await entry_bundles.leaves(self._database, org_id, first, count)
         except DamagedTrail:
@@ -147,7 +154,7 @@ class TrailReader:
         return None if rest is None else leaves + rest
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]:
-        """The seqs of those places at which an entry stands."""
+        """The seqs of those of these places that have an entry."""
         found = await bundle_reads.present(self._database, org_id, places)
         missing = [place for place in places if place.seq not in found]
         floor = await dropped_months.live_from(self._database, org_id) if missing else 0
@@ -159,7 +166,7 @@ class TrailReader:
         return found
 
     async def times(self, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]:
-        """When the entries of these few seqs were anchored; those that are not there are left out."""
+        """The times of the entries at these few seqs, by seq; missing entries are left out."""
         found = await bundle_reads.times(self._database, org_id, seqs)
         missing = [seq for seq in seqs if seq not in found]
         floor = await dropped_months.live_from(self._database, org_id) if missing else 0
@@ -171,13 +178,13 @@ class TrailReader:
     async def entries(
         self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
     ) -> list[StoredEntry]:
-        """The first of these entries, as :func:`ledger.storage.bundle_reads.entries` has it."""
+        """The first of these entries, as of :func:`ledger.storage.bundle_reads.entries`."""
         found = await bundle_reads.entries(self._database, org_id, seqs, since, until)
-        if (found and found[0].seq == seqs[0]) or not await self.has_left(org_id, seqs[0]):
+        if (found and found[0].seq == seqs[0]) or not await self.was_dropped(org_id, seqs[0]):
             return found
         floor = await dropped_months.live_from(self._database, org_id)
         return await self._search.entries(org_id, [seq for seq in seqs if seq < floor])
 
-    async def has_left(self, org_id: int, seq: int) -> bool:
-        """Whether the entry of this seq left the database for the archive."""
+    async def was_dropped(self, org_id: int, seq: int) -> bool:
+        """True if the entry at this seq was archived and dropped from the database."""
         return seq < await dropped_months.live_from(self._database, org_id)

@@ -1,4 +1,4 @@
-"""Opening what the sealer sealed, for readers who may: payloads and the names behind refs."""
+"""Opens sealed payloads, and the names behind refs, for readers with the right to see them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ledger.storage.subjects import SubjectRecord
 
 
 class Opened(NamedTuple):
-    """A person behind a ref: name and data key."""
+    """A person whose ref was opened: name and data key."""
 
     name: str
     key: bytes
@@ -30,16 +30,16 @@ class Opener:
         self._people = people
 
     def name(self, ref: str | None) -> str | None:
-        """The name behind a ref; an erased ref, or one that is none, is returned as it is."""
+        """The name behind a ref; an erased ref, or text that is no ref, is returned unchanged."""
         person = self._people.get(ref or "")
         return ref if person is None else person.name
 
     def is_erased(self, seal: str, seq: int) -> bool:
-        """Whether the key behind this seal of entry ``seq`` was destroyed."""
+        """True if the key behind this seal of entry ``seq`` was destroyed."""
         return self._is_missing(seal) and not self.is_lost(seal, seq)
 
     def is_lost(self, seal: str, seq: int) -> bool:
-        """Whether the key behind this seal of entry ``seq`` was not restored with the trail."""
+        """True if the key behind this seal of entry ``seq`` was not restored with the trail."""
         of_org = seal == sealing.ORG_SEAL
         return seq < self._org.keys_lost_below and (of_org or self._is_missing(seal))
 
@@ -47,10 +47,9 @@ class Opener:
         return seal.startswith(sealing.REF_PREFIX) and seal not in self._people
 
     def payload(self, seal: str, sealed: bytes, seq: int) -> bytes | None:
-        """The payload of entry ``seq`` as it was sent, or None where its subject is erased.
+        """The payload of entry ``seq`` as it was sent, or None if its subject is erased.
 
-        Raises KeyNotRestored, and SealingError or MalformedSealedPayload for bytes that
-        were altered.
+        Raises KeyNotRestored, and SealingError or MalformedSealedPayload for altered bytes.
         """
         if self.is_lost(seal, seq):
             raise KeyNotRestored(
@@ -65,9 +64,9 @@ class Opener:
         return None if person is None else sealing.open_payload(person.key, aad, sealed)
 
     def payload_key(self, seal: str, sealed: bytes) -> bytes | None:
-        """The key that opens this payload and no other, or None where its subject is erased.
+        """The key that opens only this payload, or None if its subject is erased.
 
-        Raises SealingError or MalformedSealedPayload where it does not open it.
+        Raises SealingError or MalformedSealedPayload if the key does not open the payload.
         """
         data_key: bytes | None = self._keys.org_data_key
         if seal != sealing.ORG_SEAL:
@@ -81,7 +80,7 @@ class Opener:
 
 
 def open_people(keys: OrgKeys, rows: Iterable[SubjectRecord]) -> dict[str, Opened]:
-    """The persons of these rows, by ref. Raises SealingError under a wrong master key."""
+    """The persons of these rows, by ref. Raises SealingError with a wrong master key."""
     people = {}
     for row in rows:
         key = sealing.unwrap_key(keys.org_key, row.wrapped_key, f"subject:{row.ref}")
@@ -93,14 +92,14 @@ def open_people(keys: OrgKeys, rows: Iterable[SubjectRecord]) -> dict[str, Opene
 async def opener(
     database: Database, sealer: Sealer, org: OrgFacts, refs: Iterable[str | None]
 ) -> Opener:
-    """An opener for these refs, read from the database now, never from a cache."""
+    """An opener for these refs. Their keys are read from the database now, never from a cache."""
     keys = sealer.keys(org)
-    wanted = sorted({ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)})
-    rows = await subjects.by_refs(database, org.id, wanted) if wanted else []
+    distinct = {ref for ref in refs if ref is not None and ref.startswith(sealing.REF_PREFIX)}
+    rows = await subjects.by_refs(database, org.id, sorted(distinct)) if distinct else []
     return Opener(org, keys, open_people(keys, rows))
 
 
 async def ref_of(database: Database, sealer: Sealer, org: OrgFacts, name: str) -> str | None:
-    """The ref a person has in a sealing org, or None."""
+    """The ref of a person in a sealing org, or None."""
     _, rows = await subjects.find(database, org.id, [sealer.keys(org).lookup(name)])
     return rows[0].ref if rows else None

@@ -1,8 +1,8 @@
-"""Admission's second half: events become drafts, sealed where the org seals.
+"""Turns admitted events into drafts; in a sealing org their payloads and names are sealed.
 
 Subject keys are created on first use, in bulk for a request, and cached. The
-cache of an org holds for one count of its erasures; the sequencer refuses what
-was sealed under an older count (StaleSeal), and it is sealed again here.
+cache of an org is valid for one count of its erasures. The sequencer refuses drafts
+that were sealed at an older count (StaleSeal); their events are then sealed again here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_LOADS: Final = 8
 
 
 class Subject(NamedTuple):
-    """A person of a sealing org, as the sealer needs it."""
+    """A person of a sealing org: ref, search tag, data key, and associated data of the payload."""
 
     ref: str
     tag: int
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
 
 
 class Drafted(NamedTuple):
-    """Drafts, and the erasure count they were sealed under (None for a plain org)."""
+    """Drafts, and the erasure count at which they were sealed (None for a plain org)."""
 
     drafts: list[Draft]
     erasures: int | None
@@ -53,7 +53,10 @@ class Cache(NamedTuple):
 
 
 class OrgKeys:
-    """The keys of one org, unwrapped, and its cache of subjects."""
+    """The unwrapped keys of one org, and its cache of subjects.
+
+    ``unnamed`` and ``unnamed_aad`` seal the payloads of events without a subject.
+    """
 
     def __init__(self, master_key: bytes, org: OrgFacts) -> None:
         self.org_key = sealing.unwrap_key(master_key, org.wrapped_key, f"org:{org.slug}")
@@ -64,18 +67,18 @@ class OrgKeys:
         self.cache = Cache(-1, {})
 
     def lookup(self, name: str) -> bytes:
-        """The keyed hash under which a person's row is found: 32 bytes."""
+        """The keyed hash by which a person's row is found: 32 bytes."""
         return blake3(name.encode(), key=self._lookup_key).digest()
 
 
 def new_org_key(master_key: bytes, slug: str) -> bytes:
-    """A fresh org key, wrapped under the master key."""
+    """Returns a new org key, wrapped with the master key."""
     key, nonce = os.urandom(sealing.KEY_BYTES), os.urandom(sealing.NONCE_BYTES)
     return sealing.wrap_key(master_key, nonce, key, f"org:{slug}")
 
 
 class Sealer:
-    """Makes drafts of events. One per process; safe for concurrent use on one loop."""
+    """Makes drafts of events. One per process; safe for concurrent use on one event loop."""
 
     def __init__(self, database: Database, master_key: bytes) -> None:
         self._database = database
@@ -84,14 +87,17 @@ class Sealer:
         self._cached = 0
 
     def keys(self, org: OrgFacts) -> OrgKeys:
-        """The unwrapped keys of an org. Raises SealingError under a wrong master key."""
+        """The unwrapped keys of an org. Raises SealingError with a wrong master key."""
         keys = self._orgs.get(org.id)
         if keys is None:
             keys = self._orgs[org.id] = OrgKeys(self._master_key, org)
         return keys
 
     async def draft(self, org: OrgFacts, events: Sequence[Event]) -> Drafted:
-        """Drafts of a request's events, in order."""
+        """The drafts of a request's events, in order.
+
+        Raises SealingError with a wrong master key, DatabaseUnavailable.
+        """
         if not org.seals:
             return Drafted([_plain(event) for event in events], None)
         keys = self.keys(org)
@@ -108,17 +114,17 @@ class Sealer:
         )
 
     def forget(self, org: OrgFacts) -> None:
-        """Drop the cached subjects of an org: one of them was erased."""
+        """Drop the cached subjects of an org, after one of them was erased."""
         keys = self._orgs.get(org.id)
         if keys is not None:
-            self._replace(keys, -1)
+            self._empty_cache(keys, -1)
 
-    def _replace(self, keys: OrgKeys, erasures: int) -> None:
+    def _empty_cache(self, keys: OrgKeys, erasures: int) -> None:
         self._cached -= len(keys.cache.subjects)
         keys.cache = Cache(erasures, {})
 
     async def _people(self, org: OrgFacts, keys: OrgKeys, names: set[str]) -> Cache:
-        """A cache that holds all these names, created where they are new."""
+        """A cache that holds all these names; new persons are created."""
         for _ in range(MAX_LOADS):
             cache = keys.cache
             missing = [name for name in names if name not in cache.subjects]
@@ -126,12 +132,14 @@ class Sealer:
                 return cache
             erasures, found = await self._load(org, keys, missing)
             if erasures > keys.cache.erasures or self._cached > MAX_CACHED_SUBJECTS:
-                # Somebody was erased since the cache was filled: all of it is in doubt.
-                self._replace(keys, erasures)
+                # A person was erased since the cache was filled: any cached subject may be theirs.
+                self._empty_cache(keys, erasures)
             if erasures == keys.cache.erasures:
                 self._cached += len(found.keys() - keys.cache.subjects.keys())
                 keys.cache.subjects.update(found)
-        raise DatabaseUnavailable("subjects of this org are erased faster than sealed; retry")
+        raise DatabaseUnavailable(
+            "subjects of this org are being erased faster than events can be sealed; retry shortly"
+        )
 
     async def _load(
         self, org: OrgFacts, keys: OrgKeys, names: Iterable[str]
@@ -145,6 +153,7 @@ class Sealer:
                 org.id,
                 [_new_subject(keys, lookup, by_lookup[lookup]) for lookup in new],
             )
+            # A crash here leaves keys of persons without entries; the next request uses them.
             erasures, rows = await subjects.find(self._database, org.id, list(by_lookup))
         return erasures, {by_lookup[row.lookup]: _subject(keys, org, row) for row in rows}
 

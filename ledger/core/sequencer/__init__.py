@@ -1,7 +1,7 @@
-"""The sequencer: gives every event its place, one commit per org at a time.
+"""The sequencer: gives every event its seq, with one commit per org at a time.
 
-``lane`` holds what waits for one org, ``batch`` runs one transaction for many
-orgs, ``head_check`` is what makes it fail closed, ``sequencer`` ties them together.
+``lane`` queues the requests of one org, ``batch`` runs one transaction for many
+orgs, ``head_check`` refuses to extend a damaged trail, ``sequencer`` ties them together.
 """
 
 from ledger.core.sequencer.request import (

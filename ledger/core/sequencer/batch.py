@@ -1,7 +1,7 @@
-"""One append transaction for the waiting batches of many orgs.
+"""One append transaction for the waiting requests of many orgs.
 
-:class:`Batch` is built once and may be run again when it is certain that the
-run before wrote nothing; recovery is the live path.
+A :class:`Batch` is built once and may run again when it is certain that the
+previous run wrote nothing: recovery runs the same code as the live path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ledger.chain import ChainHead
 from ledger.core.sequencer.extension import LaneExtension
-from ledger.core.sequencer.head_check import head_for_thaw, why_not
+from ledger.core.sequencer.head_check import head_fault, head_for_thaw
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
 from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
 from ledger.core.sequencer.request import Appended, AppendRequest, StaleSeal
@@ -28,14 +28,14 @@ Answer = tuple[AppendRequest, Appended]
 
 
 class LaneBatch(NamedTuple):
-    """What one lane contributes to a batch."""
+    """The requests that one lane contributes to a batch."""
 
     lane: Lane
     requests: list[AppendRequest]
 
 
 class BatchOutcome:
-    """What a run decided, acted upon only once its commit is certain."""
+    """The answers, refusals and head moves of one run; they take effect once its commit is certain."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -46,7 +46,7 @@ class BatchOutcome:
         self.entries = 0
 
     def settle(self, heads: SeenHeads) -> None:
-        """The commit took effect: remember the heads and answer everyone."""
+        """Remember the new heads and answer every caller, after the commit took effect."""
         for seen in self.seen:
             heads.set(seen)
         for request, appended in self.answers:
@@ -73,11 +73,11 @@ class Batch:
         self._moments_us: set[int] = set()
 
     def moments(self) -> list[datetime]:
-        """The times whose partitions the last run needed."""
+        """The times whose partitions the previous run needed."""
         return [to_datetime(moment_us) for moment_us in sorted(self._moments_us)]
 
     async def run(self, transaction: AppendTransaction) -> BatchOutcome:
-        """Do all but the commit. Raises NotWritten; the caller commits or rolls back."""
+        """Run the transaction up to COMMIT. Raises NotWritten; the caller commits or rolls back."""
         self.now_us = self._clock()
         self._moments_us = {self.now_us}
         outcome = BatchOutcome()
@@ -90,14 +90,17 @@ class Batch:
                 if row.head != self._heads.get(org_id, row.thawed_us)
             ]
         )
-        uses = await earlier_uses(transaction, self._wanted_keys())
+        uses = await earlier_uses(transaction, self._idempotency_keys())
         extensions = []
         for turn in self.turns:
             row = locked.get(turn.lane.org_id)
-            head = await self._base(transaction, turn, row, turn.lane.org_id in beyond, outcome)
+            head = await self._head_to_extend(
+                transaction, turn, row, turn.lane.org_id in beyond, outcome
+            )
             if head is None:
                 continue
-            ready = await _ready(transaction, turn, 0 if row is None else row.erasures, outcome)
+            erasures = 0 if row is None else row.erasures
+            ready = await _placeable(transaction, turn, erasures, outcome)
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
@@ -108,16 +111,16 @@ class Batch:
             await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
         return outcome
 
-    def _wanted_keys(self) -> list[tuple[int, bytes]]:
-        wanted = set()
+    def _idempotency_keys(self) -> list[tuple[int, bytes]]:
+        keys = set()
         for turn in self.turns:
             for request in turn.requests:
                 if request.idempotency is not None:
-                    wanted.add((request.org_id, request.idempotency.key))
-                wanted.update((request.org_id, use.key) for use in request.unique.values())
-        return sorted(wanted)
+                    keys.add((request.org_id, request.idempotency.key))
+                keys.update((request.org_id, use.key) for use in request.unique.values())
+        return sorted(keys)
 
-    async def _base(
+    async def _head_to_extend(
         self,
         transaction: AppendTransaction,
         turn: LaneBatch,
@@ -125,13 +128,13 @@ class Batch:
         beyond: bool,
         outcome: BatchOutcome,
     ) -> ChainHead | None:
-        """The head to extend, or None where the org takes nothing now."""
+        """The head to extend, or None when the org is frozen (now or before): its turn is refused."""
         lane = turn.lane
         if turn.requests[0].thaw:
             return await head_for_thaw(transaction, lane.org_id, row)
         reason = None if row is None else row.frozen_reason
         if reason is None:
-            reason = await self._check(transaction, lane, row, beyond)
+            reason = await self._head_fault(transaction, lane, row, beyond)
             if reason is None:
                 assert row is not None
                 outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us))
@@ -142,18 +145,18 @@ class Batch:
         outcome.refusals += [(request, error) for request in turn.requests]
         return None
 
-    async def _check(
+    async def _head_fault(
         self, transaction: AppendTransaction, lane: Lane, row: LockedHead | None, beyond: bool
     ) -> str | None:
         seen = None if row is None else self._heads.get(lane.org_id, row.thawed_us)
-        reason = await why_not(
+        reason = await head_fault(
             transaction, lane.org_id, lane.org, row, seen, self._keyring(False), beyond
         )
         if reason is None:
             return None
-        # Another server may sign with a key rotated in after this one read its
-        # keyring: only a fresh keyring may condemn.
-        return await why_not(
+        # Another server may sign with a key that was rotated in after this one read its
+        # keyring: the org is frozen only if the newest keyring finds the fault too.
+        return await head_fault(
             transaction, lane.org_id, lane.org, row, seen, self._keyring(True), beyond
         )
 
@@ -181,24 +184,26 @@ class Batch:
             await transaction.move_heads(outcome.moves)
 
 
-async def _ready(
+async def _placeable(
     transaction: AppendTransaction, turn: LaneBatch, erasures: int, outcome: BatchOutcome
 ) -> list[AppendRequest]:
     """The requests of a turn that may be placed now; the others are refused."""
-    fresh = [request for request in turn.requests if not _is_stale(request, erasures, outcome)]
-    return [request for request in fresh if await _effected(request, transaction, outcome)]
+    fresh = [request for request in turn.requests if not _refuse_stale(request, erasures, outcome)]
+    return [request for request in fresh if await _run_effect(request, transaction, outcome)]
 
 
-def _is_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:
+def _refuse_stale(request: AppendRequest, erasures: int, outcome: BatchOutcome) -> bool:
+    """Refuse a request that was sealed before the org's last erasure; returns True if it did."""
     if request.erasures is None or request.erasures == erasures:
         return False
     outcome.refusals.append((request, StaleSeal(erasures)))
     return True
 
 
-async def _effected(
+async def _run_effect(
     request: AppendRequest, transaction: AppendTransaction, outcome: BatchOutcome
 ) -> bool:
+    """Run the request's effect; a refusing effect is undone and its request refused (False)."""
     if request.effect is None:
         return True
     await transaction.run(transaction.connection.execute("SAVEPOINT effect"))

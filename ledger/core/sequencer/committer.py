@@ -1,12 +1,8 @@
-"""Runs a batch to a certain end: committed, or certainly not written.
+"""Runs a batch until its outcome is certain: committed, or not written.
 
-What each failure leaves behind:
-
-* before COMMIT was sent: nothing. The batch is run again on a fresh connection
-  for some seconds, then its callers are told that nothing was written.
-* while COMMIT was under way: unknown. The heads are locked and read back until
-  the answer is certain, however long the database takes to come back; nobody
-  is answered before.
+An error before COMMIT was sent means that nothing was written: the batch runs again, for
+some seconds. An error while COMMIT was under way means that the outcome is unknown: it is
+read back, however long the database takes to come back, and no caller is answered before.
 """
 
 from __future__ import annotations
@@ -37,11 +33,11 @@ from ledger.storage.trail import (
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
 PROBE_WAIT_S: Final = 1.0
-"""For a connection; who asks for a probe wants a reason soon."""
+"""How long a probe waits for a connection; its reason is needed soon."""
 
 
 class Committer:
-    """Commits batches on connections of its own, kept open between batches."""
+    """Commits batches on its own connections, which stay open between batches."""
 
     def __init__(
         self, database: Database, retry_s: float, at_once: int, mishaps: StepGuard
@@ -53,13 +49,16 @@ class Committer:
         self.health = AppendHealth(self._probe)
 
     async def connect(self) -> None:
-        """Open a connection before others take all there are; what fails is tried when needed."""
+        """Open a connection before others use up the server's; if that fails, each batch tries again."""
         with contextlib.suppress(DatabaseUnavailable):
             async with explained():
                 await self._pool.fill()
 
     async def commit(self, batch: Batch) -> BatchOutcome:
-        """Run and commit. Raises DatabaseUnavailable, ClockUnsteady where nothing was written."""
+        """Run the batch and commit it.
+
+        Raises DatabaseUnavailable or ClockUnsteady (nothing was written), OutcomeUnknown.
+        """
         deadline = time.monotonic() + self._retry_s
         pause = FIRST_PAUSE_S
         while True:
@@ -75,7 +74,8 @@ class Committer:
                     self.health.committed()
                 return outcome
             if missing_partition:
-                with contextlib.suppress(DatabaseUnavailable):  # the next attempt says it
+                # A crash here leaves empty partitions, which later batches use.
+                with contextlib.suppress(DatabaseUnavailable):  # the next attempt reports it
                     await partitions.create_for(self._database, batch.moments())
             else:
                 await asyncio.sleep(pause)
@@ -87,38 +87,49 @@ class Committer:
         outcome = None
         try:
             outcome = await batch.run(transaction)
+            # A crash here leaves nothing: COMMIT was not sent, so PostgreSQL rolls back the
+            # entries, head moves, key uses and freezes together.
             await transaction.commit()
+            # A crash here leaves the whole batch durable and no caller answered. The next
+            # process needs no repair: each org's first batch locks the head row, checks the
+            # head's entry and goes on from it.
         except CommitUnknown as error:
+            # A crash here leaves either the whole batch or nothing of it, and no caller answered.
+            # A retry with the same idempotency key gets the stored entries or appends them.
             assert outcome is not None
-            if not await self._settle(outcome.moves):
+            if not await self._read_outcome(outcome.moves):
                 raise NotWritten(error) from error
         except ClockUnsteady:
-            raise  # the batch asks for the time first: no transaction was begun
+            raise  # the batch reads the clock first: no transaction was begun
         except BaseException:
+            # A crash here leaves nothing: PostgreSQL rolls back when the connection closes.
             await transaction.rollback()
             raise
         finally:
-            # Whatever it raises says nothing of the commit: the batch must not be run again.
+            # An error of the release says nothing of the commit: the batch must not run again.
             with self._mishaps.caught("release"):
                 self._pool.release(connection)
         return outcome
 
-    async def _settle(self, moves: Sequence[HeadMove]) -> bool:
-        """Ask the database until it says whether the commit took effect."""
+    async def _read_outcome(self, moves: Sequence[HeadMove]) -> bool:
+        """Read the heads back, under lock, until it is certain whether the commit took effect.
+
+        Raises OutcomeUnknown if some moves are persisted and others are not.
+        """
         if not moves:
-            return False
+            return False  # no entry was written: the batch may run again
         pause = FIRST_PAUSE_S
         while True:
             try:
                 return await settle(self._database.url, moves)
             except HeadConflict as error:
                 raise OutcomeUnknown(str(error)) from error
-            except Exception:  # noqa: BLE001 - whatever it is, it is no answer
+            except Exception:  # noqa: BLE001 - the outcome stays unknown until it is read
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _probe(self) -> None:
-        """Write something that is no entry, on a connection that appends. Raises DatabaseUnavailable."""
+        """Write a probe, which is no entry, on an append connection. Raises DatabaseUnavailable."""
         async with explained(), self._pool.connection(PROBE_WAIT_S) as connection:
             await connection.execute(PROBE)
 

@@ -1,4 +1,4 @@
-"""What one lane adds to its trail in a batch, made while it is being written."""
+"""The entries that one lane adds to its trail in a batch, made while they are being written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LaneExtension:
 
     @property
     def adds(self) -> bool:
-        """Whether there is anything to write."""
+        """True if there are entries to write."""
         return any(one.drafts for one in self._placed)
 
     def anchored_us(self, now_us: int) -> int:
@@ -40,13 +40,13 @@ class LaneExtension:
     def produce(self, now_us: int, key: SigningKey) -> Iterator[StoredEntry]:
         """Chain, hash and sign the new entries.
 
-        Lazily, in slices: PostgreSQL takes the first rows in while the next
+        Entries are made lazily, in slices: PostgreSQL reads the first rows while the next
         ones are being made.
         """
         drafts = (draft for one in self._placed for draft in one.drafts)
-        while piece := list(islice(drafts, SLICE_ENTRIES)):
+        while some := list(islice(drafts, SLICE_ENTRIES)):
             made, self.new_head = extend(
-                self.lane.org_id, self.lane.org, self.new_head, piece, now_us, key
+                self.lane.org_id, self.lane.org, self.new_head, some, now_us, key
             )
             self.entries += made
             yield from made

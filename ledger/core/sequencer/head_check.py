@@ -1,6 +1,6 @@
-"""The check before each batch: the persisted head is right, or nothing is written.
+"""The check before each batch: unless the persisted head is right, nothing is written.
 
-The head's entry is read again, its hash and signature recomputed. If the head
+The head's entry is read again, its hash recomputed and its signature checked. If the head
 is not the one this process saw last, the entries between must be a valid
 extension that another process wrote; anything else is tampering, a restored
 backup or a lagging replica.
@@ -18,10 +18,10 @@ from ledger.storage.trail import IMPOSSIBLE_US, AppendTransaction, LockedHead
 PAGE_ENTRIES: Final = 128
 """With payloads of at most 1 MiB a page stays within 128 MiB."""
 MAX_WALK_ENTRIES: Final = 50_000
-"""A longer extension is checked at both its ends; the rest is full verification's."""
+"""A longer extension is checked at its two ends only; full verification checks the rest."""
 
 
-async def why_not(
+async def head_fault(
     transaction: AppendTransaction,
     org_id: int,
     org: str,
@@ -30,14 +30,14 @@ async def why_not(
     keyring: SigningKeyring,
     beyond: bool,
 ) -> str | None:
-    """Why the trail must not be extended, or None where all is right.
+    """Returns the reason why the trail must not be extended, or None if its head is right.
 
-    ``beyond`` tells whether the trail holds entries after the persisted head.
+    ``beyond`` is True if the trail holds entries after the persisted head.
     """
     if locked is None:
         return "the head row of the trail is missing"
     head = locked.head
-    reason = _own_fault(org, locked, keyring)
+    reason = _row_fault(org, locked, keyring)
     if reason is not None or head == seen:
         return reason
     if seen is not None and head.seq <= seen.seq:
@@ -52,12 +52,12 @@ async def why_not(
     return await _fault_since(transaction, org_id, org, seen, head, keyring)
 
 
-def _own_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | None:
+def _row_fault(org: str, locked: LockedHead, keyring: SigningKeyring) -> str | None:
     head, entry = locked.head, locked.entry
     if head == EMPTY_HEAD:
         return None
     if not _is_possible(head) or head.anchored_us == IMPOSSIBLE_US:
-        return f"the head row (seq {head.seq}) holds what no head can be"
+        return f"the head row (seq {head.seq}) has an impossible seq, hash or time"
     if entry is None:
         return f"the head's entry (seq {head.seq}) is missing"
     if entry.entry_hash != head.entry_hash:
@@ -76,14 +76,17 @@ async def _fault_since(
     head: ChainHead,
     keyring: SigningKeyring,
 ) -> str | None:
-    """What is wrong with the entries after ``seen``, or after what left the database since."""
+    """Returns what is wrong with the entries after ``seen``, or None.
+
+    Where retention dropped some of them since, the entries after the last dropped one count.
+    """
     reason = await _extension_fault(transaction, org_id, org, seen, head, keyring)
-    left = None if reason is None else await transaction.departed(org_id)
-    if left is None or not seen.seq <= left.seq < head.seq:
+    dropped = None if reason is None else await transaction.departed(org_id)
+    if dropped is None or not seen.seq <= dropped.seq < head.seq:
         return reason
-    if head.seq - left.seq > MAX_WALK_ENTRIES:
+    if head.seq - dropped.seq > MAX_WALK_ENTRIES:
         return None
-    return await _extension_fault(transaction, org_id, org, left, head, keyring)
+    return await _extension_fault(transaction, org_id, org, dropped, head, keyring)
 
 
 async def _extension_fault(
@@ -106,7 +109,7 @@ async def _extension_fault(
             return f"the entry at seq {at.seq + 1} is missing"
         for entry in page:
             if entry.seq != at.seq + 1:
-                return f"the entry at seq {at.seq + 1} is missing or stands twice"
+                return f"the entry at seq {at.seq + 1} is missing, or an entry before it is doubled"
             faults = check_entry(entry, org, keyring, at.entry_hash)
             if faults:
                 return f"the entry at seq {entry.seq} is not intact: {faults[0].reason}"
@@ -117,12 +120,12 @@ async def _extension_fault(
 async def head_for_thaw(
     transaction: AppendTransaction, org_id: int, locked: LockedHead | None
 ) -> ChainHead:
-    """The head to go on from once an operator accepts the trail as it is.
+    """Returns the head to extend after an operator accepts the trail as it is.
 
-    The newest stored entry at or after the head row's seq, damaged or not, so that
-    nothing is left beyond the new head; where there is none (the tail is gone), what
-    the head row says. So a thaw never shortens the trail, and what was damaged or is
-    missing stays visible to verification.
+    This is the newest stored entry at or after the head row's seq, damaged or not, so that
+    no entry lies beyond the new head. Without such an entry (the tail is missing) it is the
+    head row's own. So a thaw never shortens the trail, and verification still
+    finds the damaged or missing entries.
     """
     claimed = EMPTY_HEAD
     if locked is not None and _is_possible(locked.head):
@@ -131,7 +134,7 @@ async def head_for_thaw(
     if newest is None:
         return claimed._replace(anchored_us=0)
     found = ChainHead(newest.seq, newest.entry_hash, from_datetime(newest.anchored_at))
-    # An edited time must not carry the trail into the future, hence the entry's.
+    # The head row's time may be edited and lie in the future, so the entry's is taken.
     return found if found.seq >= claimed.seq else claimed._replace(anchored_us=found.anchored_us)
 
 

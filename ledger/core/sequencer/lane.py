@@ -1,7 +1,7 @@
-"""One org's queue. At any time a lane is idle, ready, or held by one committer.
+"""One org's queue. At any time a lane is idle, ready, or locked by one committer.
 
-That is the per-org lock: a held lane is in no ready list, so one commit per
-org is in flight, and what arrives meanwhile becomes the next batch.
+A locked lane is in no ready list. So one commit per org is in flight, and the
+requests that arrive meanwhile become the next batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_REMEMBERED_HEADS: Final = 100_000
 
 
 class Lane:
-    """What waits for one org; ``lock`` is held while a batch of it is in flight."""
+    """The waiting requests of one org; ``lock`` is held while a batch of the lane is in flight."""
 
     __slots__ = ("lock", "org", "org_id", "queue", "waiting_bytes", "waiting_events")
 
@@ -30,13 +30,13 @@ class Lane:
         self.waiting_bytes = 0
 
     def put(self, request: AppendRequest) -> None:
-        """Let a request wait."""
+        """Add a request to the end of the queue."""
         self.queue.append(request)
         self.waiting_events += len(request.drafts)
         self.waiting_bytes += request.size_bytes
 
     def take(self, max_events: int, max_bytes: int) -> list[AppendRequest]:
-        """The next batch: in order, at least one request, within the bounds."""
+        """Remove and return the next requests: in order, within the bounds, at least one of any."""
         taken: list[AppendRequest] = []
         while self.queue:
             request = self.queue[0]
@@ -53,9 +53,9 @@ class Lane:
 
 
 class SeenHead(NamedTuple):
-    """A head, and the thaw (µs, 0 for none) under which it was seen.
+    """A head, and the time of the org's last thaw (µs, 0 for none) when it was seen.
 
-    A thaw is an operator's word on what the head is, whichever process did it.
+    A thaw, by any process, is an operator's statement of what the head is.
     """
 
     org_id: int
@@ -64,22 +64,22 @@ class SeenHead(NamedTuple):
 
 
 class SeenHeads:
-    """The newest head this process saw of each org; the oldest ones are forgotten.
+    """The newest head this process saw of each org; the least recent ones are dropped.
 
-    A forgotten head costs no safety of the database's own trail: the persisted
-    head is always checked by itself; only a rollback behind it goes unseen.
+    Dropping a head does not weaken the check of the persisted head, which is always
+    made; only a rollback to an earlier head is then missed.
     """
 
     def __init__(self) -> None:
         self._heads: OrderedDict[int, SeenHead] = OrderedDict()
 
     def get(self, org_id: int, thawed_us: int) -> ChainHead | None:
-        """The head last seen, if it is remembered and no thaw came since."""
+        """The head last seen, if it is remembered and the org was not thawed since; else None."""
         seen = self._heads.get(org_id)
         return None if seen is None or seen.thawed_us != thawed_us else seen.head
 
     def set(self, seen: SeenHead) -> None:
-        """Remember a head that was committed, or found persisted and right."""
+        """Remember a head that was committed, or that was read back and passed its check."""
         self._heads[seen.org_id] = seen
         self._heads.move_to_end(seen.org_id)
         if len(self._heads) > MAX_REMEMBERED_HEADS:

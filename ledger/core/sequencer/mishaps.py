@@ -1,4 +1,4 @@
-"""Exceptions beside a commit: no committer may end by one, so each is counted and logged."""
+"""Exceptions in the steps around a commit: each is counted and logged, and ends no committer."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ class StepGuard:
     def __init__(self, count: OnMishap | None) -> None:
         self._count = count
         self._lasting = Lasting(
-            "an append transaction met an internal error beside its commit",
-            "append transactions meet no internal errors any more",
+            "an append transaction met an internal error before or after its commit",
+            "append transactions no longer meet internal errors",
             silent_s=SILENT_S,
         )
 
     @contextlib.contextmanager
     def caught(self, step: str) -> Iterator[None]:
-        """Log and count whatever the block raises, except a cancellation."""
+        """Log and count any exception of the block, except a cancellation."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a committer outlives every exception
             self.report(step, error)
 
     def report(self, step: str, error: Exception) -> None:
-        """Log and count one exception; raises nothing, also where counting it fails."""
+        """Log and count one exception; raises nothing, even if counting it fails."""
         try:
             if self._count is not None:
                 self._count(step)
         except Exception:  # noqa: BLE001 - counting must not end a committer either
             _log.exception("an internal error could not be counted")
-        reason = f"{type(error).__name__}: {error}"
-        self._lasting.failed(_traced(error), reason, step=step)
+        reason = str(error) or "it has no text, see the traceback"
+        self._lasting.failed(_with_traceback(error), reason, step=step)
 
 
-def _traced(error: Exception) -> Callable[..., None]:
-    """A report that logs with the traceback of this exception."""
+def _with_traceback(error: Exception) -> Callable[..., None]:
+    """Returns a report that logs with the traceback of this exception."""
 
     def report(event: str, **fields: Any) -> None:
         named = ", ".join(f"{name}: {value}" for name, value in fields.items())

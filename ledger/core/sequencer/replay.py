@@ -1,6 +1,6 @@
 """Idempotency inside a batch: which events are new, and which were written before.
 
-The orgs' head rows are locked, so what is found here can't change until commit.
+The orgs' head rows are locked, so the stored uses can't change until commit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ledger.storage.trail import AppendTransaction
 
 
 class KeyUses:
-    """Earlier uses of keys: those stored, with their entries, and those new in this batch."""
+    """The stored uses of keys with their entries, and the new uses of this batch."""
 
     def __init__(
         self,
@@ -29,16 +29,17 @@ class KeyUses:
         self.new: list[KeyUse] = []
 
     def earlier(self, org_id: int, digest: KeyDigest) -> KeyUse | None:
-        """The earlier use of a key with this body.
+        """The earlier use of a key with this body, or None.
 
-        Raises IdempotencyMismatch for another body, AnswerLost where an entry of
-        the first answer is not in the trail any more.
+        Raises IdempotencyMismatch if the body differs, AnswerLost if an entry of
+        the first answer is no longer in the trail.
         """
         stored = self._stored.get((org_id, digest.key))
         use = stored or self._added.get((org_id, digest.key))
         if use is not None and use.body != digest.body:
             raise IdempotencyMismatch(
-                "this idempotency key was used before with another body; use a new key for a new event"
+                "this idempotency key was used before with another body; use a new key for a new "
+                "event"
             )
         if stored is not None and not self.entries[org_id].keys() >= set(stored.all_seqs()):
             raise AnswerLost(stored.first_seq)
@@ -51,10 +52,10 @@ class KeyUses:
 
 
 async def earlier_uses(
-    transaction: AppendTransaction, wanted: Sequence[tuple[int, bytes]]
+    transaction: AppendTransaction, keys: Sequence[tuple[int, bytes]]
 ) -> KeyUses:
-    """Earlier uses of these (org_id, key) pairs, and the entries to answer them with."""
-    found = await idempotency.find(transaction, wanted)
+    """The earlier uses of these (org_id, key) pairs, and the entries of their first answers."""
+    found = await idempotency.find(transaction, keys)
     seqs: dict[int, set[int]] = {}
     for use in found.values():
         seqs.setdefault(use.org_id, set()).update(use.all_seqs())
@@ -87,7 +88,11 @@ class PlacedRequest:
         stored: Mapping[int, StoredEntry],
         new: ChainHead,
     ) -> Appended:
-        """The answer: ``entries`` are the batch's, from ``head.seq + 1`` on."""
+        """The answer to the request.
+
+        ``entries`` are those of the batch, from ``head.seq + 1`` on; ``stored`` holds earlier
+        entries by seq; ``new`` is the head after the batch.
+        """
         first = head.seq + 1
         if isinstance(self.seqs, range) and self.seqs and self.seqs[0] >= first:
             start = self.seqs[0] - first
@@ -104,7 +109,7 @@ def assemble(
     uses: KeyUses,
     refusals: list[tuple[AppendRequest, Exception]],
 ) -> list[PlacedRequest]:
-    """Place each request after the head; a mismatch refuses its request alone."""
+    """Place each request after the head; a request that can't be placed is refused alone."""
     placed = []
     next_seq = head_seq + 1
     for request in requests:
@@ -128,19 +133,21 @@ def _place(request: AppendRequest, next_seq: int, uses: KeyUses) -> PlacedReques
     if request.unique:
         seqs, drafts = _place_unique(request, next_seq, uses)
     if request.idempotency is not None:
-        _remember(request.org_id, request.idempotency, seqs, uses)
+        _add_use(request.org_id, request.idempotency, seqs, uses)
     return PlacedRequest(request, seqs, drafts, not drafts)
 
 
 def _place_unique(
     request: AppendRequest, next_seq: int, uses: KeyUses
 ) -> tuple[Sequence[int], list[Draft]]:
-    # Look at every key before adding one: a mismatch must leave no use behind.
+    # Every key is checked before the first use is added: a mismatch must leave no use behind.
     bodies: dict[bytes, bytes] = {}
     for index, digest in request.unique.items():
         try:
             if bodies.setdefault(digest.key, digest.body) != digest.body:
-                raise IdempotencyMismatch("its unique_key stands twice with different bodies")
+                raise IdempotencyMismatch(
+                    "another event of the request has its unique_key and a different body"
+                )
             uses.earlier(request.org_id, digest)
         except IdempotencyMismatch as error:
             raise IdempotencyMismatch(f"event {index}: {error}", index=index) from None
@@ -162,6 +169,6 @@ def _place_unique(
     return seqs, drafts
 
 
-def _remember(org_id: int, digest: KeyDigest, seqs: Sequence[int], uses: KeyUses) -> None:
+def _add_use(org_id: int, digest: KeyDigest, seqs: Sequence[int], uses: KeyUses) -> None:
     listed = None if isinstance(seqs, range) else list(seqs)
     uses.add(KeyUse(org_id, digest.key, digest.body, seqs[0], len(seqs), listed))

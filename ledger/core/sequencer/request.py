@@ -1,4 +1,4 @@
-"""What a caller hands to the sequencer, and what comes back."""
+"""The sequencer's requests and answers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ledger.errors import AppendRefused
 from ledger.storage.trail import AppendTransaction
 
 ROW_OVERHEAD_BYTES: Final = 700
-"""What a waiting event weighs beside its payload, for the bounds of the queues."""
+"""The bytes that a waiting event counts beside its payload, for the bounds of the queues."""
 
 
 class StaleSeal(AppendRefused):
     """A subject of the org was erased after this request was sealed: seal it again."""
 
     def __init__(self, erasures: int) -> None:
-        super().__init__("a subject was erased meanwhile; the request is sealed again")
+        super().__init__("a subject was erased after this request was sealed; seal it again")
         self.erasures = erasures
 
 
 class AnswerLost(AppendRefused):
-    """The entries that an idempotency key was first answered with are not in the trail."""
+    """An entry of the first answer to an idempotency key is no longer in the trail."""
 
     def __init__(self, seq: int) -> None:
         super().__init__(
-            f"this idempotency key was answered with the entry at seq {seq}, which is not in "
-            "the trail any more. Verify the trail"
+            f"this idempotency key was answered with the entry at seq {seq}, which is no longer "
+            "in the trail. Verify the trail"
         )
 
 
@@ -41,7 +41,7 @@ class KeyDigest(NamedTuple):
 
 
 class EntryPlace(NamedTuple):
-    """Where one event stands: its seq, hashes and time (µs since the epoch)."""
+    """The place of one event in the trail: its seq, hashes and time (µs since the epoch)."""
 
     seq: int
     entry_hash: bytes
@@ -52,8 +52,8 @@ class EntryPlace(NamedTuple):
 class Appended(NamedTuple):
     """A durable request: its entries in the order of its events, and the trail's head after it.
 
-    ``contiguous`` is True where the entries are new and follow each other, from
-    ``previous_hash`` on. ``replayed`` is True where all of it was written before.
+    ``contiguous`` is True if the entries are new and follow each other, from
+    ``previous_hash`` on. ``replayed`` is True if all entries were written before.
     """
 
     entries: Sequence[StoredEntry]
@@ -81,10 +81,10 @@ Effect = Callable[[AppendTransaction], Awaitable[AppendRefused | None]]
 
 
 class AppendRequest:
-    """One caller's events, waiting for their place.
+    """One caller's events, waiting for their seqs.
 
-    ``erasures`` is the org's erasure count the drafts were sealed under (None
-    for plain orgs). ``idempotency`` covers the request, ``unique`` single events
+    ``erasures`` is the org's erasure count at which the drafts were sealed (None
+    for plain orgs). ``idempotency`` applies to the request, ``unique`` to single events
     by their index. A request with an ``effect`` or a ``thaw`` commits alone.
     """
 
@@ -129,17 +129,17 @@ class AppendRequest:
 
     @property
     def alone(self) -> bool:
-        """Whether this request takes its lane's turn for itself."""
+        """True if no other request of its lane may be in its batch."""
         return self.effect is not None or self.thaw
 
     def answer(self, appended: Appended) -> None:
-        """Tell the caller, if it still waits, that its entries are durable."""
+        """Return durable entries to the caller, if it still waits."""
         if not self.future.done():
             self.future.set_result(appended)
 
     def refuse(self, error: Exception) -> None:
-        """Tell the caller, if it still waits, why nothing was acknowledged."""
+        """Raise the error in the caller, if it still waits: nothing is acknowledged."""
         if not self.future.done():
             self.future.set_exception(error)
-            # A caller that went away must not leave a warning behind.
+            # Read here, so that a caller that was cancelled causes no asyncio warning.
             self.future.exception()

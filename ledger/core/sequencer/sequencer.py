@@ -2,8 +2,8 @@
 
 Ownership: a lane belongs to the ready list or to one committer, a request to
 its lane until taken and to its batch after that. A batch ends in exactly one
-of: committed and answered; certainly not written and refused; or refused as of unknown
-outcome, when the shutdown limit passes first or an internal error is in the way.
+of three ways: committed and answered; certainly not written and refused; or refused with
+an unknown outcome, when the shutdown limit passes first or an internal error occurs.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 
 COMMITTERS: Final = 2
-"""Transactions that one process has under way, each on a connection of its own."""
+"""Transactions that one process runs at a time, each on its own connection."""
 
 
 class SequencerLimits(NamedTuple):
-    """Bounds of one sequencer: what may wait, and what one transaction takes."""
+    """Bounds of one sequencer: how much may wait, and how much one transaction takes."""
 
     org_events: int = 50_000
     org_bytes: int = 64 * 2**20
@@ -58,12 +58,12 @@ def system_clock_us() -> int:
 
 
 class Sequencer:
-    """Takes append requests and makes them durable, in order, once.
+    """Takes append requests and makes each durable once, in order.
 
-    ``keyring(refresh)`` returns the signing keys, read anew when ``refresh`` is
-    True. ``clock`` raises ClockUnsteady while its time is not to be trusted: nothing is
+    ``keyring(refresh)`` returns the signing keys, read again when ``refresh`` is
+    True. ``clock`` raises ClockUnsteady while its time can't be trusted: nothing is
     written then. ``observe`` is called after each commit, ``on_mishap`` for each exception that
-    would have ended a committer. Use as: start, append…, close.
+    would have ended a committer. Call start, then append as often as needed, then close.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Sequencer:
         )
 
     async def connect(self) -> None:
-        """Have a connection before anybody appends; without one appends try for it themselves."""
+        """Open a connection before the first append; if that fails, each batch tries again."""
         await self._committer.connect()
 
     def start(self) -> None:
@@ -106,50 +106,54 @@ class Sequencer:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes waiting or in flight, all orgs together."""
+        """Bytes of all orgs that are waiting or in flight."""
         return self._waiting_bytes
 
     @property
     def healthy(self) -> bool:
-        """Whether all committers run."""
+        """True while all committers run."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     async def trouble(self) -> str | None:
-        """Why no append can be written now, for anybody to read; None where it can."""
+        """The reason why no append can be written now, fit for the public; None when appends work."""
         return await self._committer.health.trouble()
 
     async def append(self, request: AppendRequest) -> Appended:
-        """Wait until the request is durable; a caller that is cancelled cancels nothing.
+        """Wait until the request is durable. Cancelling the caller does not cancel the request.
 
         Raises QueueFull, ShuttingDown, ClockUnsteady, OrgFrozen, IdempotencyMismatch,
         StaleSeal (nothing written), DatabaseUnavailable (nothing written), OutcomeUnknown.
         """
         self._admit(request)
-        # A caller that is cancelled cancels this future, which is its own; the request stays.
+        # Cancelling the caller cancels only this future; the request stays in its lane.
         return await request.future
 
     def _admit(self, request: AppendRequest) -> None:
         if self._closing:
-            raise ShuttingDown("the server is shutting down; retry against another one")
+            raise ShuttingDown("the server is shutting down; retry against another server")
         limits = self._limits
         if self._waiting_bytes + request.size_bytes > limits.total_bytes:
-            raise QueueFull("too much is waiting on this server; retry shortly", everyone=True)
+            raise QueueFull(
+                "too many events are waiting on this server; retry shortly", everyone=True
+            )
         lane = self._lanes.get(request.org_id)
         if lane is None:
-            self._forget_idle_lanes()
+            self._drop_idle_lanes()
             lane = self._lanes[request.org_id] = Lane(request.org_id, request.org)
         if lane.queue and (
             lane.waiting_events + len(request.drafts) > limits.org_events
             or lane.waiting_bytes + request.size_bytes > limits.org_bytes
         ):
-            raise QueueFull(f"{lane.waiting_events} events of this org are waiting; retry shortly")
+            raise QueueFull(
+                f"{lane.waiting_events} events of this org are waiting already; retry shortly"
+            )
         self._waiting_bytes += request.size_bytes
         lane.put(request)
         if not lane.lock.locked():
             self._ready[lane.org_id] = lane
             self._wake.set()
 
-    def _forget_idle_lanes(self) -> None:
+    def _drop_idle_lanes(self) -> None:
         if len(self._lanes) >= MAX_IDLE_LANES:
             self._lanes = {
                 org_id: lane
@@ -180,8 +184,8 @@ class Sequencer:
     async def _run_turns(self, turns: list[LaneBatch]) -> None:
         try:
             await self._commit(turns)
-        except Exception as error:
-            _answer_all(turns, error)
+        except Exception:
+            _refuse_unanswered(turns)
             raise
         finally:
             self._release(turns)
@@ -193,9 +197,11 @@ class Sequencer:
         try:
             outcome = await self._committer.commit(batch)
         except Exception as error:  # noqa: BLE001 - no batch may stop its committer
-            await self._failed(turns, error)
+            await self._refuse_or_split(turns, error)
         else:
-            # Outside the try: what is committed must never be run again.
+            # Outside the try: a committed batch must never be run again. A crash here leaves
+            # the entries durable and their callers without an answer: a retry with the same
+            # idempotency key is answered with these entries, a retry without one appends twice.
             seconds = time.perf_counter() - started
             self._settle(outcome, turns)
             with self._mishaps.caught("observe"):
@@ -204,10 +210,10 @@ class Sequencer:
             self._in_flight.discard(batch)
 
     def _settle(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
-        """Answer the callers of a commit, each whatever befalls the others."""
+        """Answer the callers of a committed batch; an error in one answer stops no other."""
         try:
             outcome.settle(self._heads)
-        except Exception as error:  # noqa: BLE001 - committed: nobody may be left waiting
+        except Exception as error:  # noqa: BLE001 - committed: no caller may be left waiting
             self._mishaps.report("settle", error)
             for request, appended in outcome.answers:
                 with contextlib.suppress(Exception):
@@ -215,15 +221,18 @@ class Sequencer:
             for request, refusal in outcome.refusals:
                 with contextlib.suppress(Exception):
                     request.refuse(refusal)
-            _answer_all(turns, error)
+            _refuse_unanswered(turns)
 
-    async def _failed(self, turns: list[LaneBatch], error: Exception) -> None:
-        """Not written, unless the error says otherwise (OutcomeUnknown)."""
+    async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:
+        """Refuse the requests of a failed batch, or commit each org alone to isolate the fault.
+
+        Nothing was written, unless ``error`` is OutcomeUnknown.
+        """
         if len(turns) == 1 or isinstance(error, (ClockUnsteady, StorageError)):
             for request in (request for turn in turns for request in turn.requests):
                 request.refuse(error)
         else:
-            # Something of one org is in the way: alone, it fails alone.
+            # The fault may be one org's: each org is committed alone, so that only it fails.
             for turn in turns:
                 await self._commit([turn])
 
@@ -240,10 +249,10 @@ class Sequencer:
                 self._wake.set()
 
     async def close(self, limit_s: float) -> None:
-        """Take nothing new, drain what waits, give up after ``limit_s`` seconds.
+        """Accept no request, drain the lanes, give up after ``limit_s`` seconds.
 
-        What was still queued then is refused as not written, what was in flight
-        as of unknown outcome.
+        After that, queued requests are refused as not written, and requests in flight
+        are refused with an unknown outcome.
         """
         self._closing = True
         deadline = time.monotonic() + limit_s
@@ -259,8 +268,8 @@ class Sequencer:
                 for request in turn.requests:
                     request.refuse(
                         OutcomeUnknown(
-                            "the server shut down while the outcome was unknown; retry with "
-                            "the same idempotency key to learn it"
+                            "the server shut down before it knew whether this was written; "
+                            "retry with the same idempotency key to find out"
                         )
                     )
         for task in self._tasks:
@@ -270,11 +279,11 @@ class Sequencer:
         await self._committer.close()
 
 
-def _answer_all(turns: list[LaneBatch], error: Exception) -> None:
-    """Refuse, as of unknown outcome, whoever of these turns was not answered."""
+def _refuse_unanswered(turns: list[LaneBatch]) -> None:
+    """Refuse the requests of these turns that have no answer yet, with an unknown outcome."""
     reason = (
-        f"an internal error ({type(error).__name__}) kept the answer from this request; read the "
-        "trail, or repeat it with its idempotency key"
+        "an internal error (see the server's log) prevented the answer, but this may have been "
+        "written. Read the trail, or retry with the same idempotency key"
     )
     for request in (request for turn in turns for request in turn.requests):
         if not request.future.done():

@@ -1,8 +1,7 @@
-"""Verification jobs: one at a time in each process of the server, kept in a table.
+"""Verification jobs: each process of the server runs one at a time; a table has all of them.
 
-The process that takes a job owns it and beats for it. A crash leaves the job
-queued or running in the table; once its heartbeat is old, whoever is asked
-answers that it failed.
+The process that takes a job owns it and sends its heartbeats. A job whose heartbeat is
+old is reported as failed by every process.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from ledger.verdict import Verdict
 
 MAX_WAITING: Final = 16
 MAX_PER_ORG: Final = 4
-"""Verifications of one org that wait or run in a process, so that no tenant keeps out others."""
+"""Verifications of one org that may wait or run in a process, so that other orgs get their turn."""
 HEARTBEAT_S: Final = 1.0
 POLL_S: Final = 0.25
 FINISH_ATTEMPTS: Final = 60
@@ -51,8 +50,8 @@ _log = logging.getLogger(__name__)
 class Job(msgspec.Struct, frozen=True):
     """A verification as the API shows it; ``rate`` is in entries a second.
 
-    ``faults`` are those named so far, bounded; ``error`` says why a job failed,
-    which tells nothing of the trail.
+    ``faults`` are the first of those found so far; ``error`` says why the job failed,
+    which says nothing about the trail.
     """
 
     id: str
@@ -71,12 +70,12 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing will change any more."""
+        """True if the job will not change any more."""
         return self.state in ("done", "failed")
 
 
 class VerificationJobs:
-    """Takes jobs and runs them one after another. Start it, and close it."""
+    """Queues jobs and runs them one after another. Call start before, close after its use."""
 
     def __init__(
         self,
@@ -106,11 +105,11 @@ class VerificationJobs:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to take jobs, in the running event loop."""
+        """Start to run jobs, in the running event loop."""
         self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._beat())]
 
     async def close(self) -> None:
-        """Stop; jobs that run or wait are stored as failed."""
+        """Stop running jobs; running and waiting jobs are stored as failed."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -139,13 +138,15 @@ class VerificationJobs:
             self._reserved -= 1
             self._unfinished.release(target.org_id)
             raise
+        # A crash from here to the job's end leaves it queued or running in the table, without a
+        # heartbeat: it is reported as failed, and a new one must be submitted.
         self._waiting.put_nowait((job_id, target))
         job = await self.find(target.org_id, job_id)
         assert job is not None, "it was just stored"
         return job
 
     async def _require_range(self, target: TrailRange) -> None:
-        """Raise RangeRefused for a range beyond the trail; whatever else is wrong fails the job."""
+        """Raise RangeRefused for a range beyond the trail; any other error will fail the job."""
         if not target.from_seq and target.to_seq is None:
             return
         try:
@@ -157,12 +158,12 @@ class VerificationJobs:
             _log.warning("a verification of org %s will fail: %s", target.org, error)
 
     async def find(self, org_id: int, job_id: str) -> Job | None:
-        """An org's job, whichever process runs it; None where it has no such job."""
+        """An org's job, run by any process; None if the org has no job with this id."""
         row = await self._table.find(job_id, org_id)
         return None if row is None else _job(row)
 
     async def watch(self, org_id: int, job_id: str) -> AsyncIterator[Job]:
-        """The job each time it changed, the last time finished; nothing for an unknown job."""
+        """Yield the job each time it changes, until it is finished; nothing for an unknown job."""
         last: Job | None = None
         while (job := await self.find(org_id, job_id)) is not None:
             if job != last:
@@ -173,7 +174,7 @@ class VerificationJobs:
             await asyncio.sleep(POLL_S)
 
     async def wait(self, org_id: int, job_id: str, timeout_s: float) -> Job | None:
-        """The job when it is finished, or as it is after ``timeout_s``; None where unknown."""
+        """Return the job when it is finished, or its state after ``timeout_s``; None if unknown."""
         deadline = time.monotonic() + timeout_s
         while (job := await self.find(org_id, job_id)) is not None:
             left = deadline - time.monotonic()
@@ -218,9 +219,9 @@ class VerificationJobs:
         except QuireError as error:
             _log.error("verification %s of org %s: %s", running.job_id, target.org, error)
             await self._store_end(running, result, str(error))
-        except Exception:  # noqa: BLE001 - the next job must run whatever befell this one
-            _log.exception("verification %s failed for a reason of its own", running.job_id)
-            await self._store_end(running, result, "an internal error; the server's log has it")
+        except Exception:  # noqa: BLE001 - the next job must run after any error of this one
+            _log.exception("verification %s failed with an internal error", running.job_id)
+            await self._store_end(running, result, "an internal error, which the server's log has")
         else:
             await self._store_end(running, result, None)
 
@@ -232,18 +233,28 @@ class VerificationJobs:
         *,
         attempts: int = FINISH_ATTEMPTS,
     ) -> None:
-        """Store the end. A verdict that was reached stands, whatever came after it."""
+        """Store the end of a job: done with a result, even if an error followed it, else failed."""
         state = "done" if result else "failed"
         text = msgspec.json.encode(result).decode() if result else None
         advance = running.advance(result)
-        trouble = Lasting("a verification can't be stored", "a verification is stored", quiet_s=0)
+        trouble = Lasting(
+            "a verification's result can't be stored",
+            "a verification's result is stored",
+            quiet_s=0,
+            grace_s=GRACE_S,
+        )
         for _ in range(attempts):
             try:
                 await self._table.finish(
                     running.job_id, state, advance, text, None if result else error
                 )
             except DatabaseUnavailable as unavailable:
-                trouble.failed(plain(_log.warning), str(unavailable), job=running.job_id)
+                trouble.failed(
+                    plain(_log.warning),
+                    str(unavailable),
+                    early=plain(_log.info),
+                    job=running.job_id,
+                )
                 await asyncio.sleep(HEARTBEAT_S)
             else:
                 trouble.fine()
@@ -275,7 +286,7 @@ def _full(_everyone: bool) -> QueueFull:
 
 
 class _Running:
-    """How far the job under way is."""
+    """The progress of the running job."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -283,11 +294,11 @@ class _Running:
         self._progress = Progress(0, 0, 0, [])
 
     def note(self, progress: Progress) -> None:
-        """Take the newest progress."""
+        """Keep the newest progress."""
         self._progress = progress
 
     def advance(self, result: Result | None) -> JobAdvance:
-        """The progress as it is stored; ``result`` when it is over."""
+        """The progress to store; ``result`` is None until the job has one."""
         processed, total, fault_count, faults = self._progress
         if result is not None:
             processed, total = max(processed, result.total_entries), result.total_entries

@@ -1,4 +1,4 @@
-"""Verification of a whole trail, or a range of it, by several processes under one snapshot."""
+"""Verifies a whole trail, or a range of it, with several processes under one snapshot."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ledger.core.verification.work.extent import (
     Extent,
     SigningLimits,
     TrailRange,
-    ask,
     await_checkpoint,
     find_extent,
+    require_coverage,
 )
 from ledger.core.verification.work.faults import Result, VerificationFailed, spell_range
 from ledger.core.verification.work.segments import Plan, Segment, SegmentResult
@@ -32,11 +32,11 @@ from ledger.storage.copy_out import Snapshot, open_snapshot
 __all__ = ["Progress", "TrailRange", "Watcher", "verify_trail"]
 
 MAX_PLANTED: Final = 100
-"""Rows below the live entries that are named."""
+"""Rows below the live entries that are reported at most."""
 
 
 class Progress(NamedTuple):
-    """How far a verification is: entries read of those expected, and faults so far by seq."""
+    """The progress of a verification: entries read, entries expected, and faults found so far."""
 
     processed: int
     total: int
@@ -58,23 +58,23 @@ async def verify_trail(
     watch: Watcher | None = None,
     limits: SigningLimits | None = None,
 ) -> Result:
-    """Verify a trail as it is at this moment; appends may go on meanwhile.
+    """Verify a trail as it is at this moment; appends may continue meanwhile.
 
-    ``trust`` is what is believed of its signed log, from outside the database; without
+    ``trust`` has the keys and heads of the signed logs, from outside the database; without
     it trees, checkpoints and anchors are not checked. ``limits`` say how long entries may
-    wait for them until the verdict is incomplete: without trust and limits nothing of
-    them is asked for. ``archive`` is where entries are that left the
-    database: they are read from there and checked as the others. ``processes`` defaults to the number of cores.
-    ``watch`` is called in this event loop as entries are read. Cancelling the task
+    wait for them before the verdict is incomplete; without trust and limits they are not
+    required. ``archive`` is the archive of entries that were dropped from the
+    database: they are read from it and checked like the others. ``processes`` defaults to the
+    number of cores. ``watch`` is called in this event loop as entries are read. Cancelling the task
     ends the processes. Raises RangeRefused for a range beyond the trail, and
-    VerificationFailed or DatabaseUnavailable where the work can't be carried through,
-    which says nothing of the trail.
+    VerificationFailed or DatabaseUnavailable if the verification can't be completed,
+    which says nothing about the trail.
     """
     await await_checkpoint(database_url, target, trust)
     async with open_snapshot(database_url) as snapshot:
         extent = await find_extent(snapshot, target, trust)
-        archive = await _found(snapshot, target, archive)
-        order = VerificationSetup(
+        archive = await _archive_in(snapshot, target, archive)
+        setup = VerificationSetup(
             database_url,
             snapshot.name,
             target.org_id,
@@ -86,23 +86,23 @@ async def verify_trail(
         )
         live_from = archive.live_from if archive else 0
         run = _Run(snapshot, target, extent, live_from, processes or os.cpu_count() or 1, watch)
-        await run.work(order)
+        await run.work(setup)
         if limits is None and trust is not None:
             limits = SigningLimits()
         return await run.conclude(limits)
 
 
-async def _found(
+async def _archive_in(
     snapshot: Snapshot, target: TrailRange, archive: ArchiveAt | None
 ) -> ArchiveAt | None:
-    """Where what left of this trail is; None where nothing did."""
+    """The archive with this trail's first live seq; None if all entries are in the database."""
     live_from, url = await snapshot.live_from(target.org_id)
     if not live_from:
         return None
     if archive is None:
         raise VerificationFailed(
-            f"the entries of {target.org} before {live_from} are archived in {url} and not in the "
-            "database any more; name the archive (QUIRE_ARCHIVE_URL)"
+            f"the entries of org {target.org} before {live_from} are in the archive {url} and no "
+            "longer in the database; set QUIRE_ARCHIVE_URL to it"
         )
     return msgspec.structs.replace(archive, live_from=live_from)
 
@@ -154,18 +154,18 @@ class _Run:
         self._processed = 0
 
     def _beyond(self, first: int) -> tuple[int, None] | None:
-        """The entries that should not exist."""
+        """The range in which no entry should exist, or None if the range ends before."""
         if not self._to_end:
             return None
         return max(self._ending.last + 1, first), None
 
-    async def work(self, order: VerificationSetup) -> None:
-        """Check all segments; returns when every one is tallied."""
-        self._tell()
+    async def work(self, setup: VerificationSetup) -> None:
+        """Check all segments; returns when every segment is tallied."""
+        self._report_progress()
         segments = self.plan.count
         if self._logs:
             segments += await self._logs.prepare(self._processes)
-        async with crew_of(min(self._processes, segments), order) as crew:
+        async with crew_of(min(self._processes, segments), setup) as crew:
             drives = [asyncio.create_task(self._drive(member)) for member in crew]
             try:
                 await asyncio.gather(*drives)
@@ -192,10 +192,10 @@ class _Run:
             self._end = await member.check(segment, lambda _rows: None)
 
     async def _skip_gap(self, after: int) -> None:
-        """Nothing stood in a segment: do not ask for each one of a gap that may be huge."""
+        """Skip the rest of a gap, which may be huge, after a segment without rows."""
         signed = self._extent.signed
         if signed and after < signed.trail.needed:
-            return  # what was signed is no huge gap, and its tiles stand
+            return  # signed entries are never a huge gap, and their tiles must be checked
         if after < self._live_from:
             return  # the next row is in the archive
         found = await self._snapshot.next_seq(self._target.org_id, after)
@@ -206,7 +206,7 @@ class _Run:
             self._finish(index, SegmentResult(0, 0, size, 0, 0, [], 0, []))
 
     def _finish(self, index: int, result: SegmentResult) -> None:
-        """Tally whatever is complete from the start of the trail."""
+        """Tally the results that are complete from the start of the trail on."""
         self._done[index] = result
         while self._added in self._done:
             segment = self.plan.segments.pop(self._added)
@@ -218,73 +218,73 @@ class _Run:
                 self._range.put(tallied.tree)
             self._processed += tallied.leading_gap + tallied.trailing_gap + tallied.missing
             self._added += 1
-        self._tell()
+        self._report_progress()
 
     def _advance(self, rows: int) -> None:
         self._processed += rows
-        self._tell()
+        self._report_progress()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self._watch is not None:
             tally = self._tally
             total = self.plan.last - self.plan.first + 1
             self._watch(Progress(self._processed, total, tally.fault_count, tally.faults))
 
     async def conclude(self, limits: SigningLimits | None) -> Result:
-        """The verdict, with the head row's part in it and that of the signed logs."""
+        """Returns the verdict, after the checks of the head row and of the signed logs."""
         tally = self._tally
         newest_seq = self._extent.newest.seq if self._extent.newest else -1
         tally.close(at_tail=newest_seq <= tally.last)
         for seq in await self._planted():
-            reason = "a row stands in the database although the archive has this entry"
+            reason = "the database has a row although this entry was archived and dropped"
             tally.add_fault(TrailFault(seq, "inserted", reason))
         self._conclude_head(newest_seq)
-        reach = CoveredSizes()
+        covered = CoveredSizes()
         if self._logs:
             await self._logs.conclude(tally)
-            reach = await self._logs.reach()
+            covered = await self._logs.covered_sizes()
         elif self._range:
             await self._range.conclude(tally, to_end=self._to_end)
-            reach = await self._range.reach()
+            covered = await self._range.covered_sizes()
         if limits is not None:
-            await ask(self._snapshot, self._target.org_id, reach, limits, tally)
+            await require_coverage(self._snapshot, self._target.org_id, covered, limits, tally)
         return tally.result()
 
     def _conclude_head(self, newest_seq: int) -> None:
-        """Hold the head row against the last entry, wherever the range ends."""
+        """Compare the head row with the last entry, even if the range ends before."""
         tally, ending, head = self._tally, self._ending, self._extent.head
         if ending.fault is not None:
             tally.add_fault(ending.fault)
             return
-        assert head is not None, "its absence is a fault of the ending"
+        assert head is not None, "a missing head row is a fault of the ending"
         if head.seq < ending.last:
             if newest_seq > head.seq or tally.gap_at_tail is None:
                 tally.add_fault(_set_back(head.seq, newest_seq, ending.last))
         elif self._to_end:
             check_head(head, tally, tally.end_hashes, tally.end_time)
         elif newest_seq > head.seq:
-            reason = "entries from here on stand beyond the head row"
+            reason = "the trail has entries beyond the head row, from here on"
             tally.add_fault(TrailFault(head.seq + 1, "beyond_head", reason))
         elif self._end is not None and self._end.rows:
             check_head(head, tally, self._end.end_hashes, self._end.end_time)
             if self._end.fault_count:
-                tally.doubted["head"] = "the last entry has faults: verify the whole trail"
+                tally.doubted["head"] = "the last entry has faults; verify the whole trail"
         elif tally.gap_at_tail is None:
             first = max(newest_seq, tally.last) + 1
             reason = spell_range(first, head.seq, "missing: the tail was cut")
             tally.add_fault(TrailFault(first, "truncated", reason))
 
     async def _planted(self) -> list[int]:
-        """Seqs of rows that were put where all entries left for the archive."""
+        """Seqs of rows where all entries were archived and dropped: these rows were planted."""
         if not self._live_from:
             return []
         return await self._snapshot.planted(self._target.org_id, self._live_from, MAX_PLANTED)
 
 
 def _set_back(seq: int, newest: int, last: int) -> TrailFault:
-    """The fault of a head row at ``seq`` that ends before ``last``, the last entry signed."""
+    """The fault of a head row at ``seq``, before ``last``, the last signed entry."""
     if newest > seq:
-        reason = f"the head row ends at {seq}, and entries up to {last} were signed"
+        reason = f"the head row says seq {seq}, but entries up to {last} were signed"
         return TrailFault(seq + 1, "beyond_head", reason)
-    reason = f"the head row ends at {seq}, and {last + 1} entries were signed"
+    reason = f"the head row says seq {seq}, but {last + 1} entries were signed"
     return TrailFault(seq + 1, "below_signed", reason)

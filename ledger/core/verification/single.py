@@ -1,4 +1,4 @@
-"""The checks of one entry: against the entry before it, and its Merkle proof in the signed tree."""
+"""Verifies one entry: by itself, its link to the entry before it, its proof in the signed tree."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 
 
 class Inclusion(NamedTuple):
-    """The verdict, and the fault that is the reason for False.
+    """The answer on an entry's inclusion, and the fault that is the reason for False.
 
-    ``expected``: a tree with the entry is known to be signed, so its inclusion is asked for.
+    ``expected``: a tree with the entry is known to be signed, so its inclusion is required.
     """
 
     verdict: Check
@@ -38,8 +38,8 @@ async def check_inclusion(
 ) -> Inclusion:
     """Prove a stored entry's leaf in the newest checkpoint, which a trusted key must have signed.
 
-    Not checked before a checkpoint covers the entry, and without trusted keys. False
-    where a checkpoint that covered it is gone.
+    Not checked without trusted keys, and before a checkpoint covers the entry. False
+    if a checkpoint that covered it is missing.
     """
     if trust is None:
         return Inclusion(NOT_CHECKED)
@@ -57,20 +57,20 @@ async def check_inclusion(
 
 
 async def _uncovered(database: Database, row: StoredEntry, known: int) -> Inclusion:
-    """No checkpoint that is stored covers the entry: perhaps it is young, perhaps one is gone.
+    """The answer if no stored checkpoint covers the entry: it is new, or a checkpoint is missing.
 
-    The signer remembers the size ``known`` before the database has its checkpoint. So only one
-    that is larger than the trail tells of a loss.
+    The signer remembers the size ``known`` before the database has its checkpoint. So only a
+    size larger than the trail proves a loss.
     """
     head_seq, _hash, _time = await search.head(database, row.org_id)
     if known <= max(row.seq, head_seq + 1):
         return Inclusion(NOT_CHECKED, expected=row.seq < known)
-    reason = f"a tree of {known} entries was signed, and no checkpoint that is stored covers it"
+    reason = f"a tree of {known} entries was signed, but no stored checkpoint covers this entry"
     return _fault(row, TRAIL_KINDS.rolled_back, reason)
 
 
 def _doubt(row: StoredEntry, checkpoint: StoredCheckpoint, trust: TrailTrust) -> Inclusion | None:
-    """What is wrong with the checkpoint itself, if anything is."""
+    """The answer if the checkpoint itself has a fault, else None."""
     size = checkpoint.size
     if any(head.size == size and head.root != checkpoint.root for head in trust.trail.remembered):
         return _fault(row, TRAIL_KINDS.forked, f"another root was signed for size {size}")
@@ -89,7 +89,7 @@ async def _prove(database: Database, row: StoredEntry, checkpoint: StoredCheckpo
     except MissingTile as error:
         return _fault(row, TRAIL_KINDS.tile_missing, str(error))
     except (MerkleError, TileError) as error:
-        return _fault(row, "not_included", f"it is not in the tree signed at size {size}: {error}")
+        return _fault(row, "not_included", f"it is not in the signed tree of size {size}: {error}")
     return Inclusion(verdict=True)
 
 
@@ -98,7 +98,7 @@ def _fault(row: StoredEntry, kind: str, reason: str) -> Inclusion:
 
 
 async def signed_size(database: Database, org_id: int, trust: TrailTrust | None) -> int:
-    """How many entries of a trail are known to be signed: by the newest checkpoint, or remembered."""
+    """The number of entries known to be signed, by the newest checkpoint or the signer's memory."""
     if trust is None:
         return 0
     known = max((head.size for head in trust.trail.remembered), default=0)
@@ -110,7 +110,7 @@ async def signed_size(database: Database, org_id: int, trust: TrailTrust | None)
     return known if judged.faults else checkpoint.size
 
 
-NOT_LOOKED_FOR: Final = Inclusion(NOT_CHECKED)
+INCLUSION_NOT_CHECKED: Final = Inclusion(NOT_CHECKED)
 CHECK_OF_KIND: Final = {
     "hash_mismatch": "hash_valid",
     "leaf_malformed": "hash_valid",
@@ -127,7 +127,7 @@ CHECK_OF_KIND: Final = {
 
 
 class RecordChecks(msgspec.Struct, frozen=True):
-    """One verdict per check: true, false, or ``"not_checked"``."""
+    """One answer per check: true, false, or ``"not_checked"``."""
 
     hash_valid: Check
     signature_valid: Check
@@ -137,9 +137,9 @@ class RecordChecks(msgspec.Struct, frozen=True):
 
 
 class EntryResult(msgspec.Struct, frozen=True):
-    """The verdict on one entry; ``timestamp`` is when it was written, RFC 3339.
+    """The verdict on one entry; ``timestamp`` is the time at which it was written, RFC 3339.
 
-    ``unsigned_entries`` is 1 where no signed checkpoint covers the entry yet.
+    ``unsigned_entries`` is 1 if no signed checkpoint covers the entry yet.
     """
 
     valid: bool
@@ -158,21 +158,22 @@ def verify_entry(
     keyring: SigningKeyring,
     *,
     timestamp: str,
-    inclusion: Inclusion = NOT_LOOKED_FOR,
+    inclusion: Inclusion = INCLUSION_NOT_CHECKED,
     late: bool = False,
     rows: int = 1,
 ) -> EntryResult:
-    """Check one stored entry. ``before`` is the entry at ``seq - 1``, None where there is none.
+    """Check one stored entry. ``before`` is the entry at ``seq - 1``, or None.
 
-    Hash, signature, payload and columns are those of this entry alone. The link
-    holds if the leaf names the hash of the entry before, as stored or, should
-    that have been altered, as its leaf gives it. ``inclusion`` is what was found of
-    the leaf in the signed tree. ``late``: the entry should be signed by now, so its
-    inclusion is asked for, as where the signer remembers a tree with it. ``rows`` is how many rows stand at its seq.
+    Hash, signature, payload and columns are checked for this entry alone. The link
+    is right if the leaf names the hash of the entry before: the stored one or, as that may
+    be altered, the one computed from its leaf. ``inclusion`` is the answer of
+    :func:`check_inclusion`. ``late``: the entry should be signed by now, so its
+    inclusion is required, as if the signer remembered a tree with it. ``rows`` is the number
+    of rows with its seq.
     """
     faults = _faults(row, before, org, keyring)
     if rows > 1:
-        reason = f"{rows} rows stand at this seq, of which one can be the entry"
+        reason = f"{rows} rows have this seq, but only one of them can be the entry"
         faults = [*faults, TrailFault(row.seq, "inserted", reason)]
     failed = {CHECK_OF_KIND[fault.kind] for fault in faults}
     unread = any(fault.kind == "leaf_malformed" for fault in faults)
@@ -189,8 +190,8 @@ def verify_entry(
     answers = {name: answer(name) for name in RecordChecks.__struct_fields__}
     unsigned = answers["included"] == NOT_CHECKED
     late = late or inclusion.expected
-    asked = [name for name in answers if name != "included" or late or not unsigned]
-    verdict = combine(answers, asked, fault_count=len(faults))
+    required = [name for name in answers if name != "included" or late or not unsigned]
+    verdict = combine(answers, required, fault_count=len(faults))
     return EntryResult(
         valid=verdict.valid,
         verdict=verdict,
@@ -203,7 +204,7 @@ def verify_entry(
 
 
 def missing_entry(place: RecordId, reason: str) -> EntryResult:
-    """The verdict on an entry that is known to have been in the trail, and is gone."""
+    """The verdict on an entry that was in the trail and is missing."""
     return EntryResult(
         valid=False,
         verdict=Verdict.REFUTED,
@@ -224,7 +225,7 @@ def _faults(
     row: StoredEntry, before: StoredEntry | None, org: str, keyring: SigningKeyring
 ) -> list[TrailFault]:
     if row.seq > 0 and before is None:
-        missing = TrailFault(row.seq, "missing", f"the entry before, {row.seq - 1}, is missing")
+        missing = TrailFault(row.seq, "missing", f"the entry before it, {row.seq - 1}, is missing")
         return [*check_entry(row, org, keyring, None), missing]
     links = (b"",) if before is None else (before.entry_hash, entry_hash(before.leaf))
     faults: list[TrailFault] = []

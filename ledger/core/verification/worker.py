@@ -1,8 +1,8 @@
 """A worker process: reads segments of a trail and checks them.
 
-Started as ``python -m ledger.core.verification.worker`` with its orders on stdin
-and its answers on stdout. When stdin ends, the process that started it has gone
-or has no more use for it, and it ends at once, in the middle of a segment too.
+It is started as ``python -m ledger.core.verification.worker``, reads messages from stdin
+and writes answers to stdout. When stdin ends, because its parent ended or needs it no
+more, it ends at once, even in the middle of a segment.
 """
 
 from __future__ import annotations
@@ -39,52 +39,52 @@ ADVANCE_EVERY_S: Final = 0.2
 
 
 class Worker:
-    """One worker's dialogue, on a descriptor to answer to."""
+    """One worker: reads messages from ``messages`` and writes answers to the descriptor ``answers``."""
 
-    def __init__(self, orders: asyncio.StreamReader, answers: int) -> None:
-        self._orders = orders
+    def __init__(self, messages: asyncio.StreamReader, answers: int) -> None:
+        self._messages = messages
         self._answers = answers
         self._segments: asyncio.Queue[Segment] = asyncio.Queue()
-        self._both: ArchiveAndDatabase | None = None
+        self._archive_and_database: ArchiveAndDatabase | None = None
 
     async def run(self) -> None:
-        """Work until stdin ends. Returns only then, or after a failure was told."""
-        body = await receive(self._orders, MAX_MESSAGE_BYTES)
+        """Check segments until stdin ends, or until a failure was reported."""
+        body = await receive(self._messages, MAX_MESSAGE_BYTES)
         if body is None:
             return
-        order = decode_to_worker(body)
-        assert isinstance(order, VerificationSetup), "an order comes first"
-        working = asyncio.create_task(self._work(order))
+        setup = decode_to_worker(body)
+        assert isinstance(setup, VerificationSetup), "the setup comes first"
+        working = asyncio.create_task(self._work(setup))
         listening = asyncio.create_task(self._listen())
         await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
         for task in (working, listening):
             task.cancel()
         await asyncio.gather(working, listening, return_exceptions=True)
         if not working.cancelled():
-            working.result()  # an error of our own belongs on stderr
+            working.result()  # an internal error is raised, which prints it on stderr
 
     async def _listen(self) -> None:
-        while (body := await receive(self._orders, MAX_MESSAGE_BYTES)) is not None:
+        while (body := await receive(self._messages, MAX_MESSAGE_BYTES)) is not None:
             segment = decode_to_worker(body)
-            assert isinstance(segment, Segment), "only segments follow the order"
+            assert isinstance(segment, Segment), "only segments follow the setup"
             self._segments.put_nowait(segment)
 
-    async def _work(self, order: VerificationSetup) -> None:
+    async def _work(self, setup: VerificationSetup) -> None:
         try:
-            keyring = order.keyring()
-            async with reader_of(order.database_url, order.snapshot) as reader:
-                logs = order.signed and SignedLogs(order.signed, order.org_id, reader.trees)
+            keyring = setup.keyring()
+            async with reader_of(setup.database_url, setup.snapshot) as reader:
+                logs = setup.signed and SignedLogs(setup.signed, setup.org_id, reader.trees)
                 self._answer(Ready())
                 while True:
                     segment = await self._segments.get()
                     if segment.anchors and logs:
                         self._answer(await logs.anchors(segment))
                         continue
-                    scan = SegmentScan(order.org_id, order.org, keyring, segment)
-                    told_rows, damages = await self._read(reader, order, segment, scan)
+                    scan = SegmentScan(setup.org_id, setup.org, keyring, segment)
+                    reported, damages = await self._read(reader, setup, segment, scan)
                     result = scan.finish()
                     _add(result, damages)
-                    self._answer(Advance(scan.rows - told_rows))
+                    self._answer(Advance(scan.rows - reported))
                     if segment.tree and logs:
                         rows = None if segment.beyond else scan.leaves.rows()
                         result.tree = await logs.trail_part(segment, rows)
@@ -95,37 +95,39 @@ class Worker:
         except QuireError as error:
             self._answer(WorkerFailure(str(error)))
         finally:
-            if self._both is not None:
-                await self._both.close()
+            if self._archive_and_database is not None:
+                await self._archive_and_database.close()
 
     async def _read(
-        self, reader: SegmentReader, order: VerificationSetup, segment: Segment, scan: SegmentScan
+        self, reader: SegmentReader, setup: VerificationSetup, segment: Segment, scan: SegmentScan
     ) -> tuple[int, list[TrailFault]]:
-        """Stream the rows through the scan; returns how many of them were told of.
+        """Stream the rows through the scan.
 
-        With them comes what is wrong with the archive that some of them came from.
+        Returns the number of rows reported as progress, and the faults of archived objects.
         """
         now = asyncio.get_running_loop().time
-        told_rows, told_at = 0, now()
+        reported, reported_at = 0, now()
 
-        async def take(chunk: bytes) -> None:
-            nonlocal told_rows, told_at
+        async def feed(chunk: bytes) -> None:
+            nonlocal reported, reported_at
             scan.feed(chunk)
-            if now() - told_at >= ADVANCE_EVERY_S:
-                self._answer(Advance(scan.rows - told_rows))
-                told_rows, told_at = scan.rows, now()
+            if now() - reported_at >= ADVANCE_EVERY_S:
+                self._answer(Advance(scan.rows - reported))
+                reported, reported_at = scan.rows, now()
 
-        archive = order.archive
+        archive = setup.archive
         if archive is None or max(segment.lower, 0) >= archive.live_from:
-            await reader.copy(order.org_id, segment.lower, segment.last, take)
-            return told_rows, []
-        if self._both is None:
-            # Here, as few trails have left their database.
+            await reader.copy(setup.org_id, segment.lower, segment.last, feed)
+            return reported, []
+        if self._archive_and_database is None:
+            # Imported here, as few trails have archived entries.
             from ledger.core.verification.rows.archived_rows import ArchiveAndDatabase  # noqa: PLC0415
 
-            self._both = ArchiveAndDatabase(reader, archive, order.org_id, order.org)
-        faults = await self._both.copy(segment.lower, segment.last, take)
-        return told_rows, faults
+            self._archive_and_database = ArchiveAndDatabase(
+                reader, archive, setup.org_id, setup.org
+            )
+        faults = await self._archive_and_database.copy(segment.lower, segment.last, feed)
+        return reported, faults
 
     def _answer(self, message: FromWorker) -> None:
         data = memoryview(frame(encode(message)))
@@ -134,7 +136,7 @@ class Worker:
 
 
 def _add(result: SegmentResult, faults: Sequence[TrailFault]) -> None:
-    """Add what was wrong with the archive to what is wrong with the rows."""
+    """Add the archive's faults to a segment's result, within MAX_FAULTS."""
     if faults:
         result.faults = sorted([*result.faults, *faults], key=lambda fault: fault.seq)[:MAX_FAULTS]
         result.fault_count += len(faults)
@@ -142,17 +144,17 @@ def _add(result: SegmentResult, faults: Sequence[TrailFault]) -> None:
 
 
 async def main() -> None:
-    """Take orders from stdin; whatever else is printed goes to stderr."""
+    """Read messages from stdin and answer on stdout; other output goes to stderr."""
     answers = answers_of_worker()
-    orders = asyncio.StreamReader()
+    messages = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
+        lambda: asyncio.StreamReaderProtocol(messages), sys.stdin
     )
-    await Worker(orders, answers).run()
+    await Worker(messages, answers).run()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where it is installed: it reads the rows at less cost."""
+    """uvloop if it is installed, which reads rows at less cost; else asyncio's own loop."""
     try:
         from uvloop import new_event_loop  # noqa: PLC0415 - not on every platform
     except ImportError:

@@ -1,8 +1,8 @@
-"""A whole log judged where it lies: an archive, or any log in the form of C2SP tlog-tiles.
+"""Verifies a whole log in place: an archive, or any log in the form of C2SP tlog-tiles.
 
-Every file is read. The newest checkpoint's signature, every tile and every entry
-must fit, every older checkpoint that is kept must be of the same tree, and what a
-log has grown past must say the same as what it has grown into.
+Every file is read. The newest checkpoint's signature, every tile and every entry must be right,
+every older checkpoint must be of the same tree, and every partial tile or bundle must agree
+with the wider one that replaced it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ ASKED = frozenset({"hashes", "tree", "checkpoints", "classical_signature", "keys
 _OF_ENTRIES = "tile/entries/"
 _LEFT_OUT = {
     "signatures": "only the operator's secret key can check them",
-    "payloads": "the log has their digests; no payloads are beside it",
-    "anchors": "a log is checked against its own checkpoint; bundles have both",
-    "external_time": "timestamps are in bundles",
+    "payloads": "the log has only digests of payloads",
+    "anchors": "a log is checked against its own checkpoint; a bundle has an anchor too",
+    "external_time": "only bundles have timestamps",
 }
 
 
 def verify_log_at(where: str, trust: Trust | None = None, vkeys: Sequence[str] = ()) -> Judgement:
     """Verify the log in a folder or below a URL.
 
-    Its key is one of ``vkeys`` (C2SP text form), or comes from the trust given, or is
-    the log's own. Raises OSError for a folder that can't be read; what is no log is
+    Its key is one of ``vkeys`` (C2SP text form), or comes from ``trust``, or is the log's own.
+    Raises OSError for a folder that can't be read; anything but a log gives the judgement
     ``unreadable``.
     """
     trust = trust or Trust()
@@ -53,13 +53,15 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
     note = source.read(CHECKPOINT)
     if note is None:
         raise EvidenceError(
-            "there is no file named checkpoint: name the folder of one log, or the URL below which "
+            "there is no file named checkpoint: give the folder of one log, or the URL below which "
             "its checkpoint and tiles are"
         )
     head = parse_checkpoint(parse_note(note).text)
     newer = newest_kept(source, head.size)
     if newer is not None:
-        findings.warnings.append(f"{CHECKPOINT} is of {head.size} entries, {newer} is newer")
+        findings.warnings.append(
+            f"{CHECKPOINT} has size {head.size}, but {newer} is newer and was verified instead"
+        )
         note = source.read(newer) or b""
         head = parse_checkpoint(parse_note(note).text)
     findings.about = {"origin": head.origin, "entries": head.size}
@@ -68,7 +70,7 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
     _check_note(note, keys, trust, findings)
     trail = ProvedEntries(keys.slug, findings)
     report = _run(source, head, trail)
-    _tell(report, findings)
+    _add_report(report, findings)
     trail.finish(report.entries == head.size)
     asked = ASKED | check_kept(source, head, keys, findings)
     findings.leaves_out_the_rest(_LEFT_OUT)
@@ -78,7 +80,7 @@ def _verify(source: Source, trust: Trust, vkeys: Sequence[str], findings: Findin
 
 
 def _check_note(note: bytes, keys: LogVerifiers, trust: Trust, findings: Findings) -> None:
-    """Each kind of key that the log has must have signed its newest checkpoint."""
+    """Check that each kind of key that the log has signed its newest checkpoint."""
     findings.holds("checkpoints", "the newest checkpoint can be read")
     if not keys.classical:
         findings.leaves_out(
@@ -91,7 +93,7 @@ def _check_note(note: bytes, keys: LogVerifiers, trust: Trust, findings: Finding
     else:
         findings.leaves_out("pq_signature", "only anchors are signed with ML-DSA-44")
     if trust.policy is None:
-        findings.leaves_out("witnesses", "no policy says whose cosignatures count")
+        findings.leaves_out("witnesses", "no policy was given with --policy")
         return
     try:
         own = None if trust.policy.logs else [*keys.classical, *keys.post_quantum]
@@ -103,7 +105,7 @@ def _check_note(note: bytes, keys: LogVerifiers, trust: Trust, findings: Finding
 
 
 def _run(source: Source, head: TreeHead, trail: ProvedEntries) -> LogReport:
-    """The verification of :mod:`ledger.tiles`, several files at a time."""
+    """Run the verification of :mod:`ledger.tiles`, reading several files at a time."""
     steps = verification(head.size, head.root, trail.take)
     try:
         paths = next(steps)
@@ -114,11 +116,11 @@ def _run(source: Source, head: TreeHead, trail: ProvedEntries) -> LogReport:
         return report
 
 
-def _tell(report: LogReport, findings: Findings) -> None:
+def _add_report(report: LogReport, findings: Findings) -> None:
     for fault in report.faults:
         check = "hashes" if fault.path.startswith(_OF_ENTRIES) else "tree"
         findings.fails(check, f"{fault.path}: {fault.reason}")
     if not report.complete:
-        findings.fails("tree", "so much is wrong that the rest was not read")
-    findings.holds("hashes", f"{report.entries} entries hash to their places")
+        findings.fails("tree", "there are too many faults: the rest was not read")
+    findings.holds("hashes", f"{report.entries} entries have the hashes in their tiles")
     findings.holds("tree", f"{report.tiles} tiles lead to the checkpoint's root")

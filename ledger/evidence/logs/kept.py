@@ -1,4 +1,4 @@
-"""Files that a log keeps beside its newest: older checkpoints, tiles it has grown past."""
+"""Checks the older files of a log: earlier checkpoints, and partial tiles since replaced."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NAMED_MAX: Final = 5
 
 
 def older_size(named: re.Match[str]) -> int:
-    """The size in the name of a kept checkpoint."""
+    """Return the size in the name of an older checkpoint."""
     return int(named[1] or named[2])
 
 
 def newest_kept(source: Source, size: int) -> str | None:
-    """The path of the newest kept checkpoint, where it is of more than ``size`` entries.
+    """Return the path of the newest checkpoint file that is larger than ``size``, or None.
 
-    Whoever writes a log writes the pointer ``checkpoint`` last: it may stand behind.
+    A writer stores the pointer ``checkpoint`` last, so that it may be behind.
     """
     newest = None
     for path in source.paths() or ():
@@ -44,13 +44,13 @@ def newest_kept(source: Source, size: int) -> str | None:
 def check_kept(
     source: Source, head: TreeHead, keys: LogVerifiers, findings: Findings
 ) -> frozenset[str]:
-    """Every file there is that the newest checkpoint does not name by itself.
+    """Check every file of the log that the newest checkpoint does not need.
 
-    Returns the checks that such files ask for besides those of every log.
+    Returns the checks that these files need besides those of every log.
     """
     paths = source.paths()
     if paths is None:
-        findings.holds("checkpoints", "older ones can't be listed below a URL")
+        findings.holds("checkpoints", "older checkpoints can't be listed below a URL")
         return frozenset()
     kept = _Kept(source, head, keys, findings)
     for path in paths:
@@ -62,7 +62,7 @@ class _Kept:
     def __init__(
         self, source: Source, head: TreeHead, keys: LogVerifiers, findings: Findings
     ) -> None:
-        # Proofs of neighbours need the same tiles: a few are kept.
+        # Proofs of neighbours need the same tiles, so a few are cached.
         self._log = StaticLog(lru_cache(_CACHED_FILES)(source.read), head.size)
         self._source = source
         self._head = head
@@ -77,8 +77,8 @@ class _Kept:
             is_trail=keys.slug is not None,
         )
         self._checkpoints = 0
-        self._beyond: list[str] = []
-        self._beyond_count = 0
+        self._uncovered: list[str] = []
+        self._uncovered_count = 0
 
     def check(self, path: str) -> None:
         older = _OLDER.fullmatch(path)
@@ -89,7 +89,7 @@ class _Kept:
             elif path.startswith(_TILES):
                 self._check_tile(path)
             elif path not in _POINTERS and not self._archived.check(path):
-                self._outside(path)
+                self._add_uncovered(path)
         except QuireError as error:
             self._findings.fails(check, f"{path}: {error}")
 
@@ -97,40 +97,44 @@ class _Kept:
         self._archived.finish()
         if self._checkpoints:
             self._findings.holds(
-                "checkpoints", f"{self._checkpoints} kept ones are of the same tree"
+                "checkpoints", f"{self._checkpoints} older checkpoints are of the same tree"
             )
-        if self._beyond_count:
-            shown = ", ".join(self._beyond)
-            more = ", …" if self._beyond_count > len(self._beyond) else ""
+        if self._uncovered_count:
+            shown = ", ".join(self._uncovered)
+            more = ", …" if self._uncovered_count > len(self._uncovered) else ""
             self._findings.warnings.append(
-                f"{self._beyond_count} files are not covered by the checkpoint ({shown}{more})"
+                f"{self._uncovered_count} files are not covered by the checkpoint ({shown}{more})"
             )
         return self._archived.asked
 
-    def _outside(self, path: str) -> None:
-        self._beyond_count += 1
-        if len(self._beyond) < _NAMED_MAX:
-            self._beyond.append(path)
+    def _add_uncovered(self, path: str) -> None:
+        self._uncovered_count += 1
+        if len(self._uncovered) < _NAMED_MAX:
+            self._uncovered.append(path)
 
     def _check_checkpoint(self, path: str, size: int) -> None:
         note = self._source.read(path)
         if note is None:
-            raise EvidenceError("it is no plain file")
+            raise EvidenceError("it is not a regular file")
         self._check_note(note, size)
 
     def _check_note(self, note: bytes, size: int) -> None:
-        """A checkpoint of this size must be signed, of this log and of the same tree."""
+        """Check that a checkpoint of this size is signed, of this log, and of the same tree."""
         if self._keys.classical:
             open_note(note, self._keys.classical)
         checkpoint = parse_checkpoint(parse_note(note).text)
         if (checkpoint.origin, checkpoint.size) != (self._head.origin, size):
-            raise CheckpointError(f"it is of {checkpoint.origin!r} with {checkpoint.size} entries")
+            raise CheckpointError(
+                f"it is the checkpoint of {checkpoint.origin!r} at size {checkpoint.size}"
+            )
         if size > self._head.size:
             raise CheckpointError(
-                f"it is of {size} entries, more than the newest: was that set back?"
+                f"it has size {size}, more than the newest checkpoint: was that one set back?"
             )
         if checkpoint.root != self._log.edge(size).root():
-            raise CheckpointError("its root is not that of the tree at its size: two histories")
+            raise CheckpointError(
+                "its root differs from the root of the tree at its size: the log has two histories"
+            )
         self._checkpoints += 1
 
     def _check_tile(self, path: str) -> None:
@@ -141,13 +145,13 @@ class _Kept:
         except TileError:
             current = 0
         if unit.width == current:
-            return  # the log itself was verified from it
+            return  # verified with the log itself
         if unit.width > current:
-            self._outside(path)
+            self._add_uncovered(path)
             return
         data = self._source.read(path) or b""
         if isinstance(unit, Tile):
             if len(data) != unit.width * HASH_BYTES or data != self._log.tile(unit):
-                raise TileError("it differs from the tile that it grew into")
+                raise TileError("it differs from the start of the wider tile")
         elif read_bundle(data, unit.width) != self._log.entries(unit):
-            raise TileError("it differs from the bundle that it grew into")
+            raise TileError("it differs from the start of the wider bundle")

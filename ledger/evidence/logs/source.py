@@ -1,4 +1,4 @@
-"""Where a log's files are read from. Both sources bound what they read."""
+"""The sources of a log's files, a folder or a URL; both bound the bytes that they read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import httpx2
 
 FILE_BYTES_MAX: Final = MAX_BUNDLE_BYTES + (1 << 16)
-"""A full bundle of the largest entries, in gzip that made it a little longer."""
+"""The size of a full bundle of the largest entries, and some bytes for gzip."""
 FETCHES_AT_ONCE: Final = 8
 TIMEOUT_S: Final = 30.0
-"""The longest silence of a server."""
+"""The longest wait for the next bytes of a server."""
 FILE_SECONDS_MAX: Final = 300.0
-"""One file altogether, from a server that is never silent."""
+"""The longest time for one whole file."""
 _URL: Final = ("http://", "https://")
 _NOT_THERE: Final = {404, 410}
 
@@ -32,25 +32,25 @@ class Source(Protocol):
     """The files of one log, by their paths below its prefix."""
 
     def read(self, path: str, limit: int = FILE_BYTES_MAX) -> bytes | None:
-        """A file's bytes, None where there is none. Raises EvidenceError, OSError."""
+        """Read a file; None where it is missing. Raises EvidenceError, OSError."""
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
-        """The same of several files."""
+        """Read several files."""
 
     def paths(self) -> Iterator[str] | None:
-        """Every file that is there; None where that can't be told."""
+        """Yield the path of every file; return None where files can't be listed."""
 
 
 @contextmanager
 def open_source(where: str, file_seconds: float = FILE_SECONDS_MAX) -> Iterator[Source]:
-    """The source at a folder's path or an HTTP URL. Raises EvidenceError.
+    """Open the source at a folder's path or an HTTP URL. Raises EvidenceError.
 
-    A file below a URL that takes longer than ``file_seconds`` is not read.
+    Reading a file below a URL fails after ``file_seconds``.
     """
     if not where.startswith(_URL):
         folder = Path(where.removeprefix("file://"))
         if not folder.is_dir():
-            raise EvidenceError(f"{where} is no folder, and no http:// or https:// URL")
+            raise EvidenceError(f"{where} is neither a folder nor an http:// or https:// URL")
         yield Folder(folder)
         return
     import httpx2  # noqa: PLC0415 - slow to load, and folders need none
@@ -107,7 +107,10 @@ class Web:
                 if response.status_code in _NOT_THERE:
                     return None
                 if response.status_code != httpx2.codes.OK:
-                    raise EvidenceError(f"{url} answers {response.status_code}")
+                    raise EvidenceError(
+                        f"{url} can't be read: the server answered with HTTP status "
+                        f"{response.status_code}"
+                    )
                 for chunk in response.iter_raw():
                     data += chunk
                     _check_size(path, len(data), limit)
@@ -115,20 +118,20 @@ class Web:
                         raise EvidenceError(f"{url} takes longer than {self._file_seconds:g} s")
                 return bytes(data)
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-            # UnicodeError: the resolver can't even be asked for such a host.
+            # UnicodeError: the host's name can't be encoded for the resolver.
             variable = proxy_variable(url)
             by = f" through the proxy that {variable} names" if variable else ""
             raise EvidenceError(
-                f"{url} can't be read{by}: {str(error) or type(error).__name__}"
+                f"{url} can't be read{by}: {str(error) or 'the connection failed'}"
             ) from error
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes | None]:
         return dict(zip(paths, self._pool.map(self.read, paths), strict=True))
 
     def paths(self) -> None:
-        """Nothing lists what is below a URL."""
+        """Return None: files below a URL can't be listed."""
 
 
 def _check_size(path: str, size: int, limit: int) -> None:
     if size > limit:
-        raise EvidenceError(f"{path} has more than {limit} bytes, more than such a file can have")
+        raise EvidenceError(f"{path} has more than {limit} bytes, the limit for this file")

@@ -1,4 +1,4 @@
-"""The keys that a log's notes are held against, and whose word it is that they are its own."""
+"""Finds the keys for a log's notes, and records whether they were given, pinned or its own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ledger.note import SignatureType, Verifier, open_note
 LOG_KEYS: Final = "log-keys.json"
 _ORGS: Final = "/orgs/"
 OWN_KEYS: Final = (
-    "the keys are the log's own: they show that one log made all of this, not whose log it is. Ask "
-    "the operator of {origin}, by another way than this log, for keys.json (quire keys log show "
-    "--pins) and verify with --trust keys.json, or for the log's key and verify with --key"
+    "the keys are the log's own: they show that one log made all of this, not whose log it is. Get "
+    "keys.json (quire keys log show --pins) from the operator of {origin} in another way than from "
+    "this log, and verify with --trust keys.json; or get the log's key, and verify with --key"
 )
 NO_KEYS: Final = "no key of the log is known: give one with --key, or keys.json with --trust"
 
 
 @dataclass(frozen=True, slots=True)
 class LogVerifiers:
-    """Verifiers of a log by kind, and the slug of the org whose trail it is, if it is one."""
+    """A log's verifiers by kind, and the org's slug where the log is an org's trail."""
 
     classical: tuple[Verifier, ...] = ()
     post_quantum: tuple[Verifier, ...] = ()
@@ -38,7 +38,7 @@ class LogVerifiers:
         verifiers: tuple[Verifier, ...],
         findings: Findings,
     ) -> None:
-        """One of these must have signed the note."""
+        """Check that one of these verifiers' keys signed the note."""
         try:
             signer = open_note(note, verifiers).verified[0].verifier
         except NoteError as error:
@@ -50,7 +50,7 @@ class LogVerifiers:
 def find_keys(
     source: Source, origin: str, given: list[Verifier], trust: Trust, findings: Findings
 ) -> LogVerifiers:
-    """What was given goes before what was pinned, and that before the log's own."""
+    """Return the log's verifiers: given keys come before pinned ones, and these before its own."""
     slug = origin.rpartition(_ORGS)[2] if _ORGS in origin else None
     listed = [] if trust.policy is None else trust.policy.keys_of(origin)
     if given or (listed and trust.pins is None):
@@ -82,7 +82,10 @@ def find_keys(
 
 
 def _unpinned(history: LogKeyHistory, trust: Trust) -> str | None:
-    """Why the history is held against no pin; None where it is. Raises ForeignHistory."""
+    """Return why the history can't be compared with a pin; None where it agrees with the pins.
+
+    Raises ForeignHistory where it differs from them.
+    """
     if trust.pins is None:
         return OWN_KEYS.format(origin=history.origin)
     try:
@@ -93,16 +96,18 @@ def _unpinned(history: LogKeyHistory, trust: Trust) -> str | None:
 
 
 def _of_origin(given: list[Verifier], origin: str, findings: Findings) -> list[Verifier]:
-    """The given keys that are of this log; to have given only others fails the check.
+    """Return the given keys that are of this log; record a failure where only others were given.
 
-    The logs of all orgs may be signed by one key under many names, and a signature
-    covers nothing but the text: only the origin in it says whose log this is.
+    One key may sign the logs of all orgs under many names, and a signature covers only the
+    text: only the origin in the text says whose log this is.
     """
     own = [key for key in given if key.name == origin]
     if given and not own:
         names = ", ".join(sorted({repr(key.name) for key in given}))
         for check in ("classical_signature", "keys"):
-            findings.fails(check, f"the key given is of {names}, the checkpoint of {origin!r}")
+            findings.fails(
+                check, f"the given key is of {names}, but the checkpoint is of {origin!r}"
+            )
     return own
 
 
@@ -115,6 +120,6 @@ def _of_history(history: LogKeyHistory, origin: str, slug: str | None) -> LogVer
 
 
 def _by_kind(verifiers: tuple[Verifier, ...] | list[Verifier], slug: str | None) -> LogVerifiers:
-    classical = [one for one in verifiers if one.kind is SignatureType.ED25519]
-    post_quantum = [one for one in verifiers if one.kind is SignatureType.ML_DSA_44_COSIGNATURE]
+    classical = [key for key in verifiers if key.kind is SignatureType.ED25519]
+    post_quantum = [key for key in verifiers if key.kind is SignatureType.ML_DSA_44_COSIGNATURE]
     return LogVerifiers(tuple(classical), tuple(post_quantum), slug)

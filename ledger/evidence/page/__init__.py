@@ -1,7 +1,7 @@
-"""The offline page: a bundle verified in a browser, by ``verify.html`` alone.
+"""The offline page ``verify.html``, which verifies a bundle in a browser.
 
-It is written in parts and joined here: ``markup.html`` has a line for each of the others, which
-stands where that part goes. Bundles and ``/verify`` have the joined page.
+Its parts are joined here: ``markup.html`` has one line for each other part, which the part
+replaces. Bundles contain the joined page, and ``/verify`` serves it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
-"""The content security policy that the page states itself: it can reach no network."""
+"""The content security policy in the page itself: the page can't use the network."""
 MARKUP: Final = "markup.html"
 PARTS: Final = {
     "style.css": b"/* style.css */\n",
@@ -26,7 +26,7 @@ PARTS: Final = {
 
 @cache
 def verify_page() -> bytes:
-    """The page, UTF-8 HTML in one piece: what bundles hold and ``/verify`` answers."""
+    """Return the joined page, UTF-8 HTML, as in bundles and at ``/verify``."""
     page = _read(MARKUP)
     for name, line in PARTS.items():
         before, found, after = page.partition(line)

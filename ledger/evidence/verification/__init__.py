@@ -1,4 +1,4 @@
-"""A bundle judged, from its bytes alone."""
+"""Verifies a bundle, from its bytes alone."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SIGNATURES_LEFT_OUT = (
 
 
 def verify_bundle(file: BinaryIO, trust: Trust | None = None) -> Judgement:
-    """Verify an evidence bundle. ``file`` is seekable; it is read once, in order.
+    """Verify an evidence bundle. ``file`` is seekable; its members are read once, in order.
 
-    Raises nothing but what reading the file raises (OSError): bytes that are no
-    bundle are ``unreadable``. Time grows with the file's size, memory with
-    its number of members and its largest one.
+    Raises only OSError, where reading the file does: bytes that are not a bundle give the
+    judgement ``unreadable``. Time grows with the file's size, memory with the number of members
+    and the largest one.
     """
     trust = trust or Trust()
     findings = Findings()

@@ -1,4 +1,4 @@
-"""The anchor: the org's checkpoint in the log of all checkpoints, signed, stamped, witnessed."""
+"""Checks the anchor: that it includes the org's checkpoint, its signatures and attestations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_ANCHOR = "the bundle has no anchor"
 
 
 class _Files(NamedTuple):
-    """The members that an anchor has."""
+    """The members of an anchor."""
 
     leaf: bytes
     proof: bytes
@@ -38,7 +38,7 @@ def check_anchor(
     trust: Trust,
     findings: Findings,
 ) -> None:
-    """Everything from the checkpoint upwards, or that none of it is there."""
+    """Check everything from the checkpoint upwards; without an anchor, record it as unchecked."""
     size = contents.manifest.anchor
     if (size is not None) > contents.manifest.request.include_pq_attestation:
         raise EvidenceError("the bundle has an anchor, and its request says it has none")
@@ -77,7 +77,10 @@ def _take(contents: Contents, size: int) -> _Files:
 
 
 def _included(contents: Contents, files: _Files, note: bytes, size: int) -> TreeHead:
-    """The anchor's checkpoint, once the blinded leaf of the org's is proved to be in it."""
+    """Prove that the blinded leaf of the org's checkpoint is in the anchor; return its tree head.
+
+    Raises the errors of what can't be read, MerkleError for a wrong proof.
+    """
     checkpoint_size = contents.manifest.checkpoint
     leaf = decode(read_anchor_leaf, files.leaf, members.checkpoint_leaf(checkpoint_size))
     if (leaf.size, leaf.anchor_size) != (checkpoint_size, size):
@@ -96,7 +99,7 @@ def _included(contents: Contents, files: _Files, note: bytes, size: int) -> Tree
 
 
 def _check_signatures(name: str, note: bytes, keys: LogKeyHistory, findings: Findings) -> None:
-    """Both algorithms, each judged by itself; then that one key made both signatures."""
+    """Check both signatures, each by itself, and then that one key made both."""
     verifiers = keys.anchor_verifiers()
     kinds = (
         ("classical_signature", "Ed25519", verifiers[::2]),

@@ -1,4 +1,4 @@
-"""What others say of an anchor: authorities of its time, witnesses of its log."""
+"""Checks the attestations of an anchor: timestamps by authorities, cosignatures by witnesses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.policy import Cosigned, Policy
 
 
 class AttestedAnchor(NamedTuple):
-    """An anchor's size, the note the log signed, and what others added to it."""
+    """An anchor's size, the note that the log signed, and its cosignatures and timestamps."""
 
     size: int
     note: bytes
@@ -22,7 +22,7 @@ class AttestedAnchor(NamedTuple):
 
 
 def check_time(anchor: AttestedAnchor, tsa_ca: bytes | None, findings: Findings) -> None:
-    """One timestamp by a trusted authority is enough; its time is the latest the anchor can have."""
+    """Check that one timestamp is by a trusted authority: the anchor existed at its time."""
     if not anchor.tokens:
         findings.leaves_out("external_time", "the anchor has no timestamp")
         return
@@ -39,13 +39,13 @@ def check_time(anchor: AttestedAnchor, tsa_ca: bytes | None, findings: Findings)
     for number, token in enumerate(anchor.tokens):
         name = members.anchor_token(anchor.size, number)
         try:
-            said = timestamp.verify(token, anchor.note, tsa_ca)
+            verified = timestamp.verify(token, anchor.note, tsa_ca)
         except TimestampError as error:
             refused.append(f"{name}: {error}")
             continue
-        time = said.gen_time.isoformat().replace("+00:00", "Z")
+        time = verified.gen_time.isoformat().replace("+00:00", "Z")
         findings.about.setdefault("existed_at", time)
-        findings.holds("external_time", f"{name}: existed at {time}, says {said.authority}")
+        findings.holds("external_time", f"{name}: existed at {time}, says {verified.authority}")
     for reason in refused:
         if findings.about.get("existed_at") is None:
             findings.fails("external_time", reason)
@@ -56,11 +56,13 @@ def check_time(anchor: AttestedAnchor, tsa_ca: bytes | None, findings: Findings)
 def check_witnesses(
     anchor: AttestedAnchor, keys: LogKeyHistory | None, policy: Policy | None, findings: Findings
 ) -> None:
-    """The cosignatures that the policy asks for, under the log's keys or those it lists."""
+    """Check the cosignatures that the policy requires, with the log's keys or those it lists."""
     names = _names(anchor, findings)
     if policy is None:
-        said = f"cosigned by {names}; name those that you trust with --policy" if names else "none"
-        findings.leaves_out("witnesses", said)
+        reason = (
+            f"cosigned by {names}; name those that you trust with --policy" if names else "none"
+        )
+        findings.leaves_out("witnesses", reason)
         return
     if keys is None:
         findings.leaves_out("witnesses", "the log's own signature could not be checked")
@@ -75,7 +77,7 @@ def check_witnesses(
 
 
 def judge_cosignatures(cosigned: Cosigned, findings: Findings) -> None:
-    """Whether the witnesses that cosigned are enough; too few may still come, and refute nothing."""
+    """Record whether enough witnesses cosigned; too few refute nothing, as more may follow."""
     found = ", ".join(sorted(cosigned.witnesses)) or "none"
     if not cosigned.quorum:
         findings.leaves_out(
@@ -90,7 +92,7 @@ def judge_cosignatures(cosigned: Cosigned, findings: Findings) -> None:
 
 
 def _names(anchor: AttestedAnchor, findings: Findings) -> str:
-    """Who claims to have cosigned."""
+    """Return the names in the cosignatures, which are not verified here."""
     if not anchor.cosignatures:
         return ""
     try:

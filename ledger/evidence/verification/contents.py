@@ -1,4 +1,4 @@
-"""A bundle's members, one after the other, each held against the manifest."""
+"""Reads a bundle's members one after another and compares each with the manifest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ledger.evidence.verdict import Findings
 
 
 class Contents:
-    """Takes members in the order of the format. Raises EvidenceError where another one stands.
+    """Takes members in the order of the format. Raises EvidenceError where another one is next.
 
-    A member whose bytes are not what the manifest says is a finding, not an error:
-    what they prove without it is still told.
+    A member whose bytes differ from the manifest is a finding, not an error: the other checks
+    of these bytes are still made.
     """
 
     def __init__(self, file: BinaryIO, findings: Findings) -> None:
@@ -38,18 +38,18 @@ class Contents:
             raise EvidenceError("the zip does not have the members that its manifest lists")
 
     def peek(self) -> str:
-        """The name of the next member, "" at the end."""
+        """Return the name of the next member, "" at the end."""
         return self._stored[self._next].name if self._next < len(self._stored) else ""
 
     def take(self, name: str) -> bytes:
-        """The next member's bytes, which must have this name."""
+        """Read the next member, which must have this name."""
         if self.peek() != name:
             found = self.peek() or "the manifest"
             raise EvidenceError(f"{name} should be the next member of the bundle, not {found}")
         return self.take_next()
 
     def take_next(self) -> bytes:
-        """The next member's bytes, whatever its name."""
+        """Read the next member, whatever its name is."""
         stored, listed = self._stored[self._next], self._listed[self._next]
         self._next += 1
         data = self._file.read(stored)
@@ -63,7 +63,7 @@ class Contents:
         return data
 
     def finish(self) -> None:
-        """Raises EvidenceError where members are left."""
+        """Raise EvidenceError where members are left."""
         if self.peek():
             raise EvidenceError(f"{self.peek()} has no place in the bundle where it stands")
 

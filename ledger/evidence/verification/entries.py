@@ -1,4 +1,4 @@
-"""The entries, batch by batch: leaves, links, payloads, and each proof to the checkpoint."""
+"""Checks the entries batch by batch: leaves, links, payloads, and the proofs to the checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROOF_NAMES: Final = "proofs/"
 
 
 def check_entries(contents: Contents, head: TrailHead, findings: Findings) -> None:
-    """All batches, up to the first member that belongs to none."""
+    """Check all batches, up to the first member that belongs to none."""
     entries = _Entries(contents, head, findings)
     batch = 0
     while contents.peek() == members.leaves(batch):
@@ -28,7 +28,7 @@ def check_entries(contents: Contents, head: TrailHead, findings: Findings) -> No
 
 
 class _Entries:
-    """What must be remembered from entry to entry."""
+    """The checks of all entries, with the state that one entry leaves for the next."""
 
     def __init__(self, contents: Contents, head: TrailHead, findings: Findings) -> None:
         self._contents = contents
@@ -60,7 +60,7 @@ class _Entries:
                 self._check_proof(leaf, digest)
 
     def finish(self) -> None:
-        """What can be said only of all entries together."""
+        """Record the findings about all entries together."""
         findings, entries = self._findings, self._manifest.entries
         if (self._count, self._first_seq, self._seq) != (
             entries.count,
@@ -88,7 +88,7 @@ class _Entries:
         self._leave_out_unreadable()
 
     def _leave_out_unreadable(self) -> None:
-        """What a leaf that can't be read leaves unchecked is never true."""
+        """Record the checks as not made for leaves that can't be read: they must not be True."""
         if self._unreadable:
             for check in ("links", "payloads", "tree"):
                 self._findings.leaves_out(
@@ -143,7 +143,7 @@ class _Entries:
 
 
 def split_lines(name: str, data: bytes) -> list[bytes]:
-    """The lines of an NDJSON member, without their newlines. Raises EvidenceError."""
+    """Split an NDJSON member into lines without their newlines. Raises EvidenceError."""
     lines = data.split(b"\n", BATCH_ENTRIES_MAX + 1)
     if lines.pop() or not 1 <= len(lines) <= BATCH_ENTRIES_MAX:
         raise EvidenceError(

@@ -1,4 +1,4 @@
-"""The log's keys: the history that the bundle brings, held against the pins."""
+"""Checks the log's keys: the bundle's key history, compared with the pins."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ OWN_KEYS = (
 def open_keys(
     document: bytes, manifest: Manifest, pins: KeyPins | None, findings: Findings
 ) -> LogKeyHistory | None:
-    """The verified history; None, and no signature holds, where it can't be trusted."""
+    """Return the verified history; None where it can't be trusted: then no signature holds."""
     try:
         history = _history(document, manifest, pins)
     except KeyHistoryError as error:
-        # Nothing that a key of another log signed holds.
+        # A signature by another log's key proves nothing.
         foreign = isinstance(error, ForeignHistory)
-        what = "are not those that are trusted" if foreign else "can't be believed"
+        fault = "are not those that are trusted" if foreign else "can't be believed"
         for check in ("classical_signature", "pq_signature", "keys"):
-            findings.fails(check, f"the log's keys {what}: {error}")
+            findings.fails(check, f"the log's keys {fault}: {error}")
         return None
     why_not = own_keys(history) if pins is None else _before_pins(history, pins)
     findings.about["keys"] = "the bundle's own" if why_not else "pinned"
@@ -42,7 +42,7 @@ def open_keys(
 
 
 def _before_pins(history: LogKeyHistory, pins: KeyPins) -> str | None:
-    """Why a history that ends before the pinned keys is not held against them; None otherwise."""
+    """Return why a history that ends before the pinned keys can't be compared; None otherwise."""
     try:
         history.check_pins(pins)
     except HistoryBeforePins as error:
@@ -51,7 +51,7 @@ def _before_pins(history: LogKeyHistory, pins: KeyPins) -> str | None:
 
 
 def own_keys(history: LogKeyHistory) -> str:
-    """Why keys without a pin prove nothing of their owner, and whom to ask for which pin."""
+    """Return why keys without a pin do not prove their owner, and where to get the pins."""
     newest = history.newest
     return OWN_KEYS.format(origin=history.origin, position=newest.position, digest=newest.digest)
 

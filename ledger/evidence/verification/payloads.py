@@ -1,4 +1,4 @@
-"""Payloads: each the one that its leaf commits to, and the disclosed ones opened."""
+"""Checks payloads: each against the digest in its leaf, and the disclosed ones by opening them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.sealing import open_with_payload_key, payload_aad
 
 
 class Payloads:
-    """Checks payload lines against leaves, and counts what became of them."""
+    """Checks payload lines against leaves, and counts their states."""
 
     def __init__(self, org: str, findings: Findings) -> None:
         self._org = org
@@ -22,7 +22,7 @@ class Payloads:
         self._states: Counter[str] = Counter()
 
     def check(self, leaves: list[Leaf | None], lines: list[bytes], name: str) -> None:
-        """One member: a line for each leaf. Raises EvidenceError where it can't be read."""
+        """Check one member, a line for each leaf. Raises EvidenceError where it can't be read."""
         if len(lines) != len(leaves):
             raise EvidenceError(f"{name} has {len(lines)} lines for {len(leaves)} leaves")
         for at, (leaf, line) in enumerate(zip(leaves, lines, strict=True), 1):
@@ -35,16 +35,16 @@ class Payloads:
                 self._findings.fails("payloads", f"entry {leaf.seq}: {reason}")
 
     def finish(self) -> None:
-        """The finding over all of them."""
-        said = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
+        """Record the finding about all payloads."""
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self._states.items()))
         withheld = self._states["withheld"]
         if withheld:
-            self._findings.leaves_out("payloads", f"{withheld} are not in the bundle ({said})")
+            self._findings.leaves_out("payloads", f"{withheld} are not in the bundle ({counts})")
         else:
-            self._findings.holds("payloads", f"all as their leaves say: {said}")
+            self._findings.holds("payloads", f"all as their leaves say: {counts}")
 
     def _fault(self, leaf: Leaf, line: PayloadLine) -> str | None:
-        """What is wrong with one payload."""
+        """Return the fault of a payload, or None."""
         fault = _form_fault(leaf, line)
         if fault or line.payload is None:
             return fault
@@ -65,7 +65,7 @@ class Payloads:
 
 
 def _form_fault(leaf: Leaf, line: PayloadLine) -> str | None:
-    """What is wrong with what a line says before its bytes are looked at."""
+    """Return the fault of a line that shows before its payload's bytes are checked, or None."""
     if line.seq != leaf.seq:
         return f"the payload in its place is that of entry {line.seq}"
     if (line.key is not None) != (line.state == "disclosed"):

@@ -1,9 +1,9 @@
-"""Inclusion proofs of many entries in one checkpoint, as quick as they are alike.
+"""Checks inclusion proofs of many entries in one checkpoint; similar proofs share the work.
 
-Proofs of neighbours end in the same hashes. A walk towards the root stops where an
-earlier one went on from the same node and hash with the same rest of the file, for
-it would end as that one did: at the root. What does not pass here is judged by the
-parser and the verification of :mod:`ledger.proof` and :mod:`ledger.merkle`, which say why.
+Proofs of neighbours end in the same hashes. A walk towards the root stops where an earlier walk
+continued from the same node and hash with the same rest of the file, because it would end at
+the root as that one did. A proof that fails here is checked again with :mod:`ledger.proof` and
+:mod:`ledger.merkle`, which give the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LINE_BYTES: Final = 45
 
 
 class _Step(NamedTuple):
-    """A node on a way that led to the root, its hash, and the rest of the file from there."""
+    """A node on a path that led to the root, its hash, and the rest of the file from there."""
 
     node: int
     last: int
@@ -38,10 +38,10 @@ class Proofs:
         self._root = checkpoint.root
         self._note = note
         self._known: list[_Step] = []
-        """By the number of hashes before it; the newest way."""
+        """The newest path that led to the root, by the number of hashes before each step."""
 
     def check(self, seq: int, digest: bytes, file: bytes) -> None:
-        """The file proves that entry ``seq`` has this hash. Raises ProofError, MerkleError."""
+        """Check that the file proves entry ``seq`` and its hash. Raises ProofError, MerkleError."""
         if seq < self._size and self._leads_to_root(seq, digest, file):
             return
         proof = parse_proof(file)
@@ -52,18 +52,18 @@ class Proofs:
         verify_inclusion(seq, self._size, digest, proof.hashes, self._root)
 
     def _leads_to_root(self, seq: int, digest: bytes, file: bytes) -> bool:
-        """RFC 9162 section 2.1.3.2, along the lines of the file."""
+        """Compute the root from the file's lines (RFC 9162, section 2.1.3.2) and compare it."""
         start = b"%b\nindex %d\n" % (HEADER, seq)
         if not file.startswith(start):
             return False
         at, node, last = len(start), seq, self._size - 1
-        way: list[_Step] = []
-        while last and len(way) < MAX_PROOF_HASHES:
+        path: list[_Step] = []
+        while last and len(path) < MAX_PROOF_HASHES:
             step = _Step(node, last, digest, file[at:])
-            if len(way) < len(self._known) and step == self._known[len(way)]:
-                self._known[: len(way)] = way
+            if len(path) < len(self._known) and step == self._known[len(path)]:
+                self._known[: len(path)] = path
                 return True
-            way.append(step)
+            path.append(step)
             line = file[at : at + _LINE_BYTES]
             sibling = _hash_of(line)
             if sibling is None:
@@ -77,12 +77,12 @@ class Proofs:
             node, last, at = node >> climb, last >> climb, at + _LINE_BYTES
         right = digest == self._root and last == 0 and file[at:] == b"\n" + self._note
         if right:
-            self._known = way
+            self._known = path
         return right
 
 
 def _hash_of(line: bytes) -> bytes | None:
-    """The hash in a line of a proof, None where it is not in its one spelling."""
+    """Return the hash in a line of a proof; None unless the line has its only valid form."""
     try:
         decoded = binascii.a2b_base64(line[:-1], strict_mode=True)
     except binascii.Error:

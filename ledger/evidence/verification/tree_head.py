@@ -1,4 +1,4 @@
-"""The org's checkpoint, in which the proofs of all entries end."""
+"""Checks the org's checkpoint, in which the proofs of all entries end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ledger.note import open_note, parse_note
 
 
 class TrailHead(NamedTuple):
-    """The checkpoint's note, and what it says; None where it is not the one it should be."""
+    """The checkpoint's note and its tree head; None where it is not the expected checkpoint."""
 
     note: bytes
     checkpoint: TreeHead | None
@@ -24,7 +24,7 @@ class TrailHead(NamedTuple):
 def check_checkpoint(
     contents: Contents, keys: LogKeyHistory | None, findings: Findings
 ) -> TrailHead:
-    """Read the checkpoint, and hold its origin, size and signature against what they should be."""
+    """Read the checkpoint and check its origin, size and signature."""
     manifest = contents.manifest
     name = members.checkpoint_note(manifest.checkpoint)
     note = contents.take(name)
@@ -52,7 +52,7 @@ def _checkpoint(note: bytes, manifest: Manifest) -> TreeHead:
 def check_signature(
     name: str, note: bytes, keys: LogKeyHistory, manifest: Manifest, findings: Findings
 ) -> None:
-    """One of the log's Ed25519 keys must have signed the checkpoint."""
+    """Check that one of the log's Ed25519 keys signed the checkpoint."""
     try:
         opened = open_note(note, keys.org_verifiers(manifest.org))
     except NoteError as error:

@@ -134,7 +134,9 @@ async def _restored(
                 owner_url,
                 inputs,
                 shorter=shorter,
-                told=lambda org, done, of: progress.update(tasks[org], completed=done, total=of),
+                on_progress=lambda org, done, of: progress.update(
+                    tasks[org], completed=done, total=of
+                ),
             )
             return await work.run(orgs), work.warnings
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import format_time, record_id_prefix, rfc3339
+from ledger.event import misspelt_fields
 from server.access.rights import May
 from server.http.api.append import describe_append, event_schema
 from server.http.append_warnings import AppendWarnings, warnings_of
@@ -111,7 +112,8 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     )
     headers = _REPLAYED if appended.replayed else ()
     found = await signed(request, tenant, appended) if wait else None
-    warned = warnings_of(events, single=single)
+    misspelt = misspelt_fields(events)
+    warned = warnings_of(misspelt, single=single) if misspelt else None
     if single:
         content = _with(_receipts(tenant, appended)[0], "proof", found and found.proofs[0])
     elif minimal:
@@ -132,8 +134,8 @@ def _batch(
     if found is not None and found.proofs:
         receipts = list(map(_with, receipts, repeat("proof"), found.proofs))
     if warned is not None:
-        for index, warnings in warned.of_event.items():
-            receipts[index] = _with(receipts[index], "warnings", warnings)
+        for index, said in warned.of_event.items():
+            receipts[index] = _with(receipts[index], "warnings", said)
     content = f'{{"entries":[{",".join(receipts)}],"head":{_head(appended)}}}'
     return _with(content, "checkpoint", found and found.checkpoint)
 

@@ -276,12 +276,12 @@ async def _verified_missing(
     signed = await signed_size(services.database, org.id, trust)
     if place.seq >= signed and not await services.trail.has(org.id, place.seq):
         return None
-    row = await services.trail.standing_at(org.id, place.seq)
+    row = await services.trail.row_at(org.id, place.seq)
     if row is not None:
         result = await _verified(services, org, row, trust)
         # If the row is intact, the record id of the request is wrong.
         return replace(result, record_id=record_id(*place)) if result.errors else None
-    if await services.trail.has_left(org.id, place.seq):
+    if await services.trail.was_dropped(org.id, place.seq):
         return None
     return missing_entry(place, f"entry {place.seq} is missing: later entries are known")
 

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from ledger.core.lasting import SILENT_S, LastingByKey
+from ledger.core.lasting import GRACE_S, SILENT_S, Lasting, LastingByKey
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import RecordId
-from ledger.errors import QuireError
+from ledger.errors import DatabaseUnavailable, QuireError
 from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
 from server.http.caller import HttpRequest, services_of
@@ -26,6 +26,12 @@ log = structlog.get_logger("quire")
 
 _unproven = LastingByKey(
     "entries are written but not proven", "entries are proven again", silent_s=SILENT_S
+)
+_away = Lasting(
+    "proofs of written entries wait for the database",
+    "entries are proven again",
+    grace_s=GRACE_S,
+    silent_s=SILENT_S,
 )
 
 WAIT_S: Final = 10.0
@@ -50,6 +56,9 @@ async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> Sig
     count = len(appended.entries)
     try:
         found = await _prove(services, org, appended)
+    except DatabaseUnavailable as error:
+        _away.failed(log.warning, str(error), early=log.info, org=org.slug)
+        found = None
     except QuireError as error:
         _unproven.failed(type(error), log.warning, str(error), org=org.slug)
         found = None

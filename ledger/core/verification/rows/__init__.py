@@ -1,1 +1,1 @@
-"""The rows of one segment of a trail: read, judged, hashed."""
+"""Reads, checks and hashes the rows of one segment of a trail."""

@@ -1,7 +1,7 @@
-"""Rows of a trail that left the database, put before the others as they would have been read.
+"""Streams a trail's archived rows, before the others, in the form of the database's COPY.
 
-They are checked as rows are, by the same code: here they are only fetched. What can't be
-fetched whole is missing to the check, and named here as well.
+They are only fetched here, and checked by the same code as rows of the database. Rows that can't
+be fetched are missing in the stream, and reported as a fault of the archive.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class ArchiveAndDatabase:
         self._size = 0
 
     async def close(self) -> None:
-        """Let go of the target."""
+        """Close the archive's target."""
         await self._stack.aclose()
 
     async def copy(self, lower: int, upper: int, sink: Sink) -> list[TrailFault]:
-        """Stream the rows ``lower`` to ``upper``; returns what is wrong with the archive.
+        """Stream the rows ``lower`` to ``upper``; returns the archive's faults.
 
-        Raises ArchiveError where the archive can't be asked.
+        Raises ArchiveError if the archive can't be read.
         """
         await sink(HEADER)
         faults = []
@@ -64,17 +64,19 @@ class ArchiveAndDatabase:
             reader = ArchiveReader(await self._stack.enter_async_context(target), self._org)
             self._size = await archived_size(reader)
             if self._size < self._at.live_from:
-                raise ArchiveMismatch(f"the archive of {self._org} has {self._size} entries only")
+                raise ArchiveMismatch(f"the archive of {self._org} has only {self._size} entries")
             self._reader = reader
         reader, size = self._reader, self._size
         found = [entry async for entry in reader.entries(self._org_id, first, last, size)]
         if [entry.seq for entry in found] != list(range(first, last + 1)):
-            raise ArchiveMismatch(f"it does not hold entries {first} to {last} in their order")
+            raise ArchiveMismatch(
+                f"the archive does not have all of the entries {first} to {last} in their order"
+            )
         return found
 
 
 class _HeaderStripper:
-    """Passes on a COPY stream without its header, which came already."""
+    """A sink that removes the header of a COPY stream, as the header was sent already."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink

@@ -1,7 +1,7 @@
-"""The fast path: it passes rows in which check_entry would find nothing, at the least cost.
+"""The fast path: accepts, at the least cost, rows in which check_entry would find no fault.
 
-It follows the links from row to row: the hashes that a link may name, and which of two
-rows at one seq is the intruder.
+It also follows the links from row to row: the hashes that a link may name, and which of two
+rows at one seq is the wrong one.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import PG_EPOCH_US
 
 MAX_LINKS: Final = 8
-"""Hashes remembered at one seq; more than one only where rows there are at fault."""
+"""Hashes kept for one seq; more than one only if rows there have faults."""
 
 Link = str | tuple[bytes, ...] | None
-"""What the next row's ``previous_hash`` should be: one hash as hex, None for the first
-entry, any of several hashes after a row at fault, or no hash at all where it is not known."""
+"""The expected ``previous_hash`` of the next row: one hash as hex, None for the first
+entry, any of several hashes after a row with a fault, or UNKNOWN."""
 UNKNOWN: Final = ()
 
 
 def candidates(link: Link) -> tuple[bytes, ...]:
-    """The hashes a link stands for, as check_entry takes them."""
+    """The hashes of a link, in the form that check_entry takes."""
     if link is None:
         return (b"",)
     return (bytes.fromhex(link),) if isinstance(link, str) else link
 
 
 def links_from(entry: StoredEntry, faults: list[TrailFault]) -> tuple[bytes, ...]:
-    """What the entry after this row may rightly name as the hash before it.
+    """The hashes that the entry after this row may name as its ``previous_hash``.
 
-    Where leaf and stored hash differ, one of the two was altered here, and the
-    next entry must not be blamed whichever it was. A row that belongs elsewhere
-    says nothing of what stood here.
+    If leaf and stored hash differ, one of them was altered here, and the
+    next entry has no fault in either case. A row that was moved here from another seq
+    says nothing about the entry that belongs here.
     """
     kinds = {fault.kind for fault in faults}
     if "seq_mismatch" in kinds:
@@ -62,7 +62,7 @@ def links_from(entry: StoredEntry, faults: list[TrailFault]) -> tuple[bytes, ...
 
 
 def link_of(leaf: bytes | None) -> Link:
-    """The ``previous_hash`` of a leaf known to be right."""
+    """The ``previous_hash`` of a leaf that is known to be right."""
     return decode_leaf(leaf).previous_hash if leaf else UNKNOWN
 
 
@@ -74,21 +74,21 @@ def time_of(leaf: bytes | None) -> str | None:
 
 
 def as_second(entry: StoredEntry, faults: list[TrailFault], right_leaf: bytes) -> list[TrailFault]:
-    """The faults of a row whose place another row holds."""
+    """The faults of a row at a seq that another, right row has."""
     if any(fault.kind == "seq_mismatch" for fault in faults):
-        return faults  # moved here from where it is now missing
+        return faults  # it was moved here from its own seq, where it is missing
     if entry.leaf == right_leaf:
-        second = TrailFault(entry.seq, "duplicate_seq", "the entry stands here more than once")
+        second = TrailFault(entry.seq, "duplicate_seq", "the trail has this entry more than once")
     else:
-        second = TrailFault(entry.seq, "inserted", "a row that is not the entry of this seq")
+        second = TrailFault(entry.seq, "inserted", "this row is not the entry of its seq")
     return [second, *faults]
 
 
 MAX_CACHED: Final = 20_000
-"""Search tags, and times as text, that are kept for the rows to come."""
+"""Search tags, and times as text, that are cached for later rows."""
 FIXED_BYTES: Final = FIXED.size
 LENGTH_BYTES: Final = LENGTH.size
-NOT_PLAIN: Final = (
+NOT_RIGHT: Final = (
     struct.error,
     KeyError,
     msgspec.MsgspecError,
@@ -96,8 +96,8 @@ NOT_PLAIN: Final = (
     RecursionError,
     MalformedLeaf,
 )
-"""What the fast path meets in a row cut off, unparsable or signed with an unknown key."""
-# A module's names are faster to reach than attributes.
+"""Errors that the fast path meets in a row cut off, unparsable or signed with an unknown key."""
+# Names of a module are read faster than attributes.
 unpack_fixed = FIXED.unpack_from
 unpack_length = LENGTH.unpack_from
 decode = msgspec.json.Decoder(Leaf).decode
@@ -105,7 +105,7 @@ encode_into = encode_leaf_into
 
 
 class _Tags(dict[str | None, int]):
-    """Search tags of actors and subjects, computed where they are missing."""
+    """A cache of the search tags of actors and subjects."""
 
     def __missing__(self, value: str | None) -> int:
         if len(self) >= MAX_CACHED:
@@ -115,7 +115,7 @@ class _Tags(dict[str | None, int]):
 
 
 class _Times(dict[int, str | None]):
-    """PostgreSQL's times as the leaf writes them; None for a time it can't write."""
+    """A cache of PostgreSQL's times in the text form of leaves; None for a time without that form."""
 
     def __missing__(self, pg_us: int) -> str | None:
         if len(self) >= MAX_CACHED:
@@ -126,9 +126,9 @@ class _Times(dict[int, str | None]):
 
 
 class FirstWrongRow(NamedTuple):
-    """Where the first row begins that is not right or not whole, and what it should be.
+    """The position of the first wrong or incomplete row, and the seq and link expected there.
 
-    ``last_leaf`` is the leaf of the last right row, None where there was none.
+    ``last_leaf`` is the leaf of the last right row, or None.
     """
 
     position: int
@@ -138,7 +138,7 @@ class FirstWrongRow(NamedTuple):
 
 
 class RightRows:
-    """Tells the right rows of one org's trail."""
+    """Finds the right rows of one org's trail."""
 
     def __init__(self, org_id: int, org: str, keyring: SigningKeyring) -> None:
         self._prefix = prefix_of(org_id)
@@ -155,20 +155,20 @@ class RightRows:
         link: Link,
         keep: Callable[[bytes], object],
     ) -> FirstWrongRow:
-        """Go past rows that are right, from seq ``expected`` on, the first after ``link``.
+        """Pass over right rows, from seq ``expected`` on; the first must link to ``link``.
 
-        ``keep`` is given the leaf hash of each.
+        ``keep`` is called with the leaf hash of each.
 
         The speed of verification is the speed of this loop, so it is one piece: it
-        calls little, and one expression says that a row is right. Every condition
-        of check_entry is in it, the rules of decode_leaf included.
+        calls little, and one expression decides that a row is right. It has every condition
+        of check_entry, including the rules of decode_leaf.
         """
         prefix, org, signers = self._prefix, self._org, self._signers
         tags, times = self._tags, self._times
         last_leaf: bytes | None = None
         end, row_end = len(buffer), position
         leaf_data = digest = b""
-        canonical = bytearray()  # made once: the leaf is encoded anew into it each time
+        canonical = bytearray()  # reused: each leaf is encoded into it
         while True:
             try:
                 (
@@ -208,7 +208,7 @@ class RightRows:
                         or decode_leaf(leaf_data) is not None
                     )
                 )
-            except NOT_PLAIN:
+            except NOT_RIGHT:
                 right = False
             if not right:
                 return FirstWrongRow(position, expected, link, last_leaf)

@@ -1,4 +1,4 @@
-"""Rows as PostgreSQL's binary COPY writes them.
+"""Rows in the format of PostgreSQL's binary COPY.
 
 A stream is an 11-byte signature, two 32-bit words (flags, length of an
 extension), then rows: a 16-bit field count and, per field, a 32-bit length (-1
@@ -31,13 +31,13 @@ _COLUMNS: Final = StoredEntry._fields
 
 
 class CopyError(FormatError):
-    """Bytes that are not a binary COPY of entries: the database or the line is at fault."""
+    """The bytes are not a binary COPY of entries: a fault of the database or the connection."""
 
 
 class RawRow(NamedTuple):
-    """A row as it stands, whatever stands there; ``anchored_us`` None beyond years 1970 to 9999.
+    """A row with any content; ``anchored_us`` is None outside the years 1970 to 9999.
 
-    ``absent`` names the columns that are NULL or were too large to be sent.
+    ``absent`` lists the columns that are NULL or were too large to be sent.
     """
 
     entry: StoredEntry
@@ -51,7 +51,7 @@ def prefix_of(org_id: int) -> bytes:
 
 
 def skip_header(buffer: bytes) -> int | None:
-    """Where the rows start, or None while the header is incomplete. Raises CopyError."""
+    """The position of the first row, or None while the header is incomplete. Raises CopyError."""
     if len(buffer) < _HEADER_BYTES:
         return None
     if not buffer.startswith(COPY_SIGNATURE):
@@ -61,10 +61,10 @@ def skip_header(buffer: bytes) -> int | None:
 
 
 def read_loose(buffer: bytes, position: int) -> tuple[RawRow, int] | None:
-    """Any row at ``position`` and where it ends; None at the trailer or while incomplete.
+    """Read any row at ``position``; returns it and its end, None at the trailer or if incomplete.
 
-    Takes NULLs and hashes of any length, so that no altered row stops a verification.
-    Raises CopyError for what is not a row of entries at all.
+    Accepts NULLs and hashes of any length, so that no altered row stops a verification.
+    Raises CopyError if the bytes are not a row of entries.
     """
     end = len(buffer)
     if end - position < _COUNT.size:
@@ -73,7 +73,7 @@ def read_loose(buffer: bytes, position: int) -> tuple[RawRow, int] | None:
     if count == -1:
         return None
     if count != FIELDS:
-        raise CopyError(f"a row of {count} columns came where {FIELDS} were asked for")
+        raise CopyError(f"the database sent a row of {count} columns, not {FIELDS}")
     position += _COUNT.size
     values: list[bytes | None] = []
     for _ in range(FIELDS):

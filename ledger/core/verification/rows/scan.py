@@ -1,9 +1,9 @@
-"""The check of one segment: bytes of a binary COPY in, faults and leaf hashes out.
+"""Checks one segment: turns the bytes of a binary COPY into faults and leaf hashes.
 
-Pure, in constant memory. Nearly every row of a trail is right, and ``right_rows`` finds
-that out at the least cost. It passes a row only where :func:`check_entry` would find
-nothing; whatever it does not pass goes to :func:`check_entry`, which names the
-faults, and through the code here that names the faults between rows.
+It does no I/O and takes constant memory. Nearly every row of a trail is right, and ``right_rows``
+accepts those at the least cost, if :func:`check_entry` would find no fault.
+Every other row is checked by :func:`check_entry`, which finds the row's own
+faults, and by the code here, which finds the faults between rows.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ from ledger.storage.copy_format import COPY_TRAILER
 
 
 class LeafHashes:
-    """Collects them where the segment carries the tree; from the first row that is read on."""
+    """Collects the leaf hashes of a segment's rows, if the segment's tree is checked."""
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
-        self._wanted = (segment.tree or segment.proven) and not segment.beyond
+        self._collects = (segment.tree or segment.proven) and not segment.beyond
         self._hashes: list[bytes | None] = []
         self._wrong: dict[int, bytes] = {}
         self.keep: Callable[[bytes], object] = (
-            self._hashes.append if self._wanted else deque[bytes](maxlen=0).append
+            self._hashes.append if self._collects else deque[bytes](maxlen=0).append
         )
-        """Takes the leaf hash of the next row, which is right."""
+        """Call it with the leaf hash of the next row, if that row is right."""
 
     def miss(self, count: int) -> None:
-        """The next rows are missing."""
-        if self._wanted:
+        """Note that the next ``count`` rows are missing."""
+        if self._collects:
             self._hashes += [None] * count
 
     def doubt(self, entry: StoredEntry) -> None:
-        """The next row is at fault: it has a place in the tree, its leaf is not to be relied on."""
-        if self._wanted:
+        """Note that the next row has a fault: its leaf has a place in the tree, but may be wrong."""
+        if self._collects:
             self._hashes.append(None)
             self._wrong[entry.seq] = entry_hash(entry.leaf)
 
     def correct(self, entry: StoredEntry) -> None:
-        """Another row at the seq of the last one turned out to be the right one."""
-        if self._wanted:
+        """Replace the last row's leaf hash: another row at its seq is the right one."""
+        if self._collects:
             self._wrong.pop(entry.seq, None)
             self._hashes[-1] = entry.entry_hash
 
     def rows(self) -> SegmentLeaves:
-        """Those of the segment alone, once all rows went by."""
+        """The leaf hashes of the segment, without the context row, after all rows were read."""
         segment = self._segment
         leaves = self._hashes[segment.context :]
         leaves += [None] * (segment.last + 1 - segment.first - len(leaves))
@@ -77,12 +77,12 @@ class LeafHashes:
 
 
 GATHERED_BYTES: Final = 128 * 1024
-"""Rows are looked at so many bytes at a time: PostgreSQL sends a dozen rows at once, too few
-to make up for the beginning and the end of a look."""
+"""Bytes that are scanned at a time: PostgreSQL sends a dozen rows at once, too few for the
+fixed cost of a scan."""
 
 
 class _SuspectRow(NamedTuple):
-    """The last row, at fault: another row at its seq may turn out to be the right one."""
+    """The last row, which has faults: a later row with its seq may be the right one."""
 
     entry: StoredEntry
     faults: list[TrailFault]
@@ -90,9 +90,9 @@ class _SuspectRow(NamedTuple):
 
 
 class SegmentScan:
-    """Checks the rows of one segment, ordered by seq. Feed it, then finish it.
+    """Checks the rows of one segment, ordered by seq. Call feed for all bytes, then finish.
 
-    Raises CopyError where the bytes are no such stream: that says nothing of the trail.
+    Raises CopyError if the bytes are not a COPY of such rows, which says nothing about the trail.
     """
 
     def __init__(self, org_id: int, org: str, keyring: SigningKeyring, segment: Segment) -> None:
@@ -108,7 +108,7 @@ class SegmentScan:
         self._expected = segment.first - segment.context
         self._link: Link = UNKNOWN if segment.context or segment.first > 0 else None
         self._last_leaf: bytes | None = None
-        self._held: _SuspectRow | None = None
+        self._suspect: _SuspectRow | None = None
         self._strays = 0
         self._failed = 0
         self._leading_gap = 0
@@ -119,14 +119,14 @@ class SegmentScan:
         self.leaves = LeafHashes(segment)
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream, cut anywhere."""
+        """Add the next bytes of the stream, cut anywhere."""
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk)
         if self._waiting_bytes >= GATHERED_BYTES:
-            self._look()
+            self._scan_gathered()
 
-    def _look(self) -> None:
-        """Look at the bytes that were gathered."""
+    def _scan_gathered(self) -> None:
+        """Scan the bytes that were collected since the last scan."""
         buffer = b"".join((self._rest, *self._waiting))
         self._waiting.clear()
         self._waiting_bytes = 0
@@ -137,11 +137,11 @@ class SegmentScan:
         self._rest = buffer[self._scan(buffer, start or 0) :] if self._started else buffer
 
     def finish(self) -> SegmentResult:
-        """The result, once the whole stream was fed. Raises CopyError where it was cut."""
-        self._look()
+        """The result, after the whole stream was fed. Raises CopyError if the stream was cut."""
+        self._scan_gathered()
         if self._rest != COPY_TRAILER:
-            raise CopyError("the stream of rows ended early")
-        self._settle()
+            raise CopyError("the database's stream of rows ended early")
+        self._report_suspect()
         segment = self._segment
         absent = segment.last + 1 - max(self._expected, segment.first)
         if segment.beyond:
@@ -163,7 +163,7 @@ class SegmentScan:
         )
 
     def _scan(self, buffer: bytes, position: int) -> int:
-        """Check all rows that are whole; returns where the first that is not begins."""
+        """Check all complete rows; returns the position of the first incomplete one."""
         while True:
             passed = self._right.pass_over(
                 buffer, position, self._expected, self._link, self.leaves.keep
@@ -175,19 +175,22 @@ class SegmentScan:
             if loose is None:
                 return position
             row, position = loose
-            self._take(row)
+            self._check_row(row)
 
-    def _take(self, row: RawRow) -> None:
-        """Judge a row that is not plainly right where it stands."""
+    def _check_row(self, row: RawRow) -> None:
+        """Check a row that the fast path did not accept."""
         seq = row.entry.seq
         if seq < self._segment.first - self._segment.context:
-            self._take_stray(row)
+            self._check_stray(row)
         elif seq == self._expected - 1:
-            self._take_second(row)
+            self._check_second(row)
         elif seq < self._expected or seq > self._segment.last:
-            raise CopyError(f"row {seq} came out of order: an index of entries may be damaged")
+            raise CopyError(
+                f"the database sent row {seq} out of order: an index of the table entries may be "
+                "damaged"
+            )
         else:
-            self._settle()
+            self._report_suspect()
             self._pass_gap(seq)
             before = self._link
             faults = self._check(row, before)
@@ -196,35 +199,36 @@ class SegmentScan:
             self._link = links_from(row.entry, faults) if faults else row.entry.entry_hash.hex()
             self._last_leaf = row.entry.leaf
             if faults:
-                self._held = _SuspectRow(row.entry, faults, before)
+                self._suspect = _SuspectRow(row.entry, faults, before)
                 self.leaves.doubt(row.entry)
             else:
                 self.leaves.keep(row.entry.entry_hash)
 
-    def _take_stray(self, row: RawRow) -> None:
-        """A row before the first entry there can be."""
+    def _check_stray(self, row: RawRow) -> None:
+        """Report a row below the lowest possible seq."""
         self.rows += 1
         self._strays += 1
         seq = row.entry.seq
-        stray = TrailFault(seq, "genesis", "a row stands before entry 0")
+        stray = TrailFault(seq, "genesis", "the trail has a row before entry 0")
         self._report(seq, [stray, *self._check(row, UNKNOWN)])
 
-    def _take_second(self, row: RawRow) -> None:
-        """Another row at the seq of the last one: the one at fault is the intruder."""
-        entry = row.entry
+    def _check_second(self, row: RawRow) -> None:
+        """Check another row with the seq of the last one: the wrong one of the two has the fault."""
+        entry, suspect = row.entry, self._suspect
         self._count_row(entry.seq)
-        held = self._held if self._held and self._held.entry.seq == entry.seq else None
-        faults = self._check(row, held.before if held else link_of(self._last_leaf))
+        if suspect and suspect.entry.seq != entry.seq:
+            suspect = None
+        faults = self._check(row, suspect.before if suspect else link_of(self._last_leaf))
         links = links_from(entry, faults)
         last_leaf = self._last_leaf or b""
-        if held and not faults:
-            self._held = None
+        if suspect and not faults:
+            self._suspect = None
             self._last_leaf = entry.leaf
             self._link = entry.entry_hash.hex()
             self.leaves.correct(entry)
-            self._report(entry.seq, as_second(held.entry, held.faults, entry.leaf))
+            self._report(entry.seq, as_second(suspect.entry, suspect.faults, entry.leaf))
             return
-        if faults and not held:
+        if faults and not suspect:
             links = ()
         self._link = tuple(dict.fromkeys(candidates(self._link) + links))[:MAX_LINKS]
         self._report(entry.seq, as_second(entry, faults, last_leaf))
@@ -234,7 +238,7 @@ class SegmentScan:
             self.rows += 1
 
     def _pass_gap(self, seq: int) -> None:
-        """Note that what should stand before this row is not there."""
+        """Report the entries that are missing before this row."""
         if seq == self._expected:
             return
         self._link = UNKNOWN
@@ -252,14 +256,16 @@ class SegmentScan:
         entry = row.entry
         if row.absent:
             columns = ", ".join(row.absent)
-            return [TrailFault(entry.seq, "unreadable", f"NULL or too large to be read: {columns}")]
+            reason = f"these columns are NULL or too large: {columns}"
+            return [TrailFault(entry.seq, "unreadable", reason)]
         faults = self._check_links(entry, candidates(before))
         kinds = {fault.kind for fault in faults}
-        if "seq_mismatch" in kinds:  # its link is to the place it came from
+        if "seq_mismatch" in kinds:  # it was moved here: its link belongs to its own seq
             faults = [fault for fault in faults if fault.kind != "link_broken"]
         if row.anchored_us is None and "leaf_malformed" not in kinds:
             faults = [fault for fault in faults if "anchored_at" not in fault.reason]
-            faults.append(TrailFault(entry.seq, "column_mismatch", "column anchored_at is no date"))
+            reason = "the column anchored_at has an impossible time"
+            faults.append(TrailFault(entry.seq, "column_mismatch", reason))
         return faults
 
     def _check_links(self, entry: StoredEntry, before: tuple[bytes, ...]) -> list[TrailFault]:
@@ -270,14 +276,14 @@ class SegmentScan:
                 break
         return faults
 
-    def _settle(self) -> None:
-        """The last row's seq is over: what it was held for will not come any more."""
-        if self._held:
-            self._report(self._held.entry.seq, self._held.faults)
-            self._held = None
+    def _report_suspect(self) -> None:
+        """Report the last row's faults: no other row with its seq follows."""
+        if self._suspect:
+            self._report(self._suspect.entry.seq, self._suspect.faults)
+            self._suspect = None
 
     def _report(self, seq: int, faults: list[TrailFault]) -> None:
-        """One row's faults; the context row's are the segment's before."""
+        """Add one row's faults; those of the context row belong to the segment before."""
         if self._segment.context and seq == self._segment.first - 1:
             return
         self._failed += 1
@@ -296,6 +302,6 @@ class SegmentScan:
             self._failed = self.rows
             first = self._segment.first + self._leading_gap
             self._leading_gap = 0
-            reason = f"{rows} entries from here on stand beyond the head row"
+            reason = f"the trail has {rows} entries beyond the head row, from here on"
             self._add(TrailFault(first, "beyond_head", reason))
             self._faults.sort(key=lambda fault: fault.seq)

@@ -1,1 +1,1 @@
-"""The signed logs: trees over leaves and tiles, their heads, anchors and what others attested."""
+"""Checks of the signed logs: trees over leaves and tiles, their heads, anchors, attestations."""

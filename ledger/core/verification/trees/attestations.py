@@ -1,4 +1,4 @@
-"""What others said of the anchors: timestamp tokens, and witnesses' cosignatures."""
+"""Verifies attestations of anchors: timestamp tokens, and cosignatures of witnesses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Attestations:
-    """Holds them against what is trusted; what nobody is trusted for is not looked at."""
+    """Verifies attestations with the trusted authorities and witnesses; without those, reads none."""
 
     def __init__(self, trust: TrailTrust) -> None:
         self._authorities = trust.authorities
@@ -25,68 +25,68 @@ class Attestations:
         self._anchor: int | None = None
         self._cosigned: set[str] = set()
         self.attested: dict[str, int] = {}
-        """By check: the size of the largest anchor of which an attestation was found right."""
+        """By check: the size of the largest anchor with a valid attestation."""
 
     async def read(
         self,
         trees: TreeReader,
         sizes: tuple[int, int],
         faults: FaultList,
-        held: set[str],
+        passed: set[str],
         *,
         newest: bool = False,
     ) -> None:
-        """Verify those of the anchors above the first of these sizes, up to the second.
+        """Verify the attestations of anchors above the first of ``sizes``, up to the second.
 
-        ``newest``: they are read from the newest on, and no further than to one that is right.
+        ``newest``: read from the newest on, and stop at the first valid one.
         """
         if self._authorities is not None:
             async with aclosing(trees.tokens(*sizes, newest_first=newest)) as tokens:
                 async for token in tokens:
-                    self._check_token(token, faults, held)
-                    if newest and "external_time" in held:
+                    self._check_token(token, faults, passed)
+                    if newest and "external_time" in passed:
                         break
         if self._policy is not None:
             async with aclosing(trees.cosignatures(*sizes, newest_first=newest)) as lines:
                 async for line in lines:
-                    self._check_line(line, self._policy, faults, held)
-                    if newest and "witnesses" in held:
+                    self._check_line(line, self._policy, faults, passed)
+                    if newest and "witnesses" in passed:
                         break
 
-    def _check_token(self, token: Attestation, faults: FaultList, held: set[str]) -> None:
-        from ledger.timestamp import verify  # noqa: PLC0415 - a worker starts with what it needs
+    def _check_token(self, token: Attestation, faults: FaultList, passed: set[str]) -> None:
+        from ledger.timestamp import verify  # noqa: PLC0415 - most workers do not need it
 
         if token.note is None or token.data is None:
-            reason = "the anchor is gone" if token.note is None else "too large to be one"
+            reason = "the anchor is missing" if token.note is None else "it is too large"
         else:
             try:
                 verify(token.data, token.note, self._authorities or b"")
             except TimestampError as error:
                 reason = str(error)
             else:
-                self._hold("external_time", token.size, held)
+                self._note_passed("external_time", token.size, passed)
                 return
-        what = f"a timestamp of the anchor of size {token.size}: {reason}"
-        faults.add(NO_ENTRY, "timestamp_invalid", what)
+        reason = f"a timestamp of the anchor of size {token.size}: {reason}"
+        faults.add(NO_ENTRY, "timestamp_invalid", reason)
 
     def _check_line(
-        self, line: Attestation, policy: Policy, faults: FaultList, held: set[str]
+        self, line: Attestation, policy: Policy, faults: FaultList, passed: set[str]
     ) -> None:
         if self._anchor != line.size:
             self._anchor, self._cosigned = line.size, set()
         try:
             if line.note is None or line.data is None:
-                raise NoteError("the anchor is gone, or the line is too large to be one")
+                raise NoteError("the anchor is missing, or the cosignature is too large")
             self._cosigned |= policy.cosigned_by(parse_note(line.note), line.data)
         except NoteError as error:
-            what = f"a cosignature of the anchor of size {line.size}: {error}"
-            faults.add(NO_ENTRY, "cosignature_invalid", what)
+            reason = f"a cosignature of the anchor of size {line.size}: {error}"
+            faults.add(NO_ENTRY, "cosignature_invalid", reason)
             return
         if self._cosigned and policy.satisfied_by(self._cosigned):
-            self._hold("witnesses", line.size, held)
+            self._note_passed("witnesses", line.size, passed)
 
-    def _hold(self, check: str, size: int, held: set[str]) -> None:
-        held.add(check)
+    def _note_passed(self, check: str, size: int, passed: set[str]) -> None:
+        passed.add(check)
         self.attested[check] = max(size, self.attested.get(check, 0))
 
 

@@ -1,9 +1,9 @@
-"""The tree over one segment: leaf hashes of the rows against the tiles of level 0.
+"""The tree over one segment: compares leaf hashes of the rows with the tiles of level 0.
 
-Two trees are followed side by side. *Ours* has the leaf hashes that were
-computed from rows, and the tile's where the row is missing or wrong; *stored*
-has the tiles' alone. They are nearly always the same. Where they are not, the
-next signed root tells which of the two was altered, and verification goes on.
+Two trees are computed side by side. *Ours* has the leaf hashes that were
+computed from rows, and the tile's if the row is missing or wrong; *stored*
+has the tiles' alone. They are nearly always the same. If they differ, the
+next signed root shows which of the two was altered, and verification continues.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Leaves = Sequence[bytes | None]
 class SegmentTiles(NamedTuple):
     """The stored tiles of level 0 under a segment; ``size`` is the signed size they must cover.
 
-    ``needed`` is the largest size of a head that is known of, in the tiles or elsewhere.
+    ``needed`` is the largest size of a known head, stored or remembered.
     """
 
     by_index: Mapping[int, bytes]
@@ -35,9 +35,9 @@ class SegmentTiles(NamedTuple):
 
 
 class SegmentLeaves(NamedTuple):
-    """Leaf hashes of a segment's rows from seq ``first`` on, None where the row is not right.
+    """Leaf hashes of a segment's rows from seq ``first`` on, None for a missing or wrong row.
 
-    ``wrong`` are the hashes of leaves in rows that are there but have a fault.
+    ``wrong`` are, by seq, the leaf hashes of rows that have a fault.
     """
 
     first: int
@@ -50,10 +50,10 @@ def tree_part(
     tiles: SegmentTiles,
     heads: Sequence[SignedTreeHead],
     faults: FaultList,
-    held: set[str],
+    passed: set[str],
 ) -> TreePart:
-    """The segment's part of the tree, with the cuts at these heads (by size, ascending)."""
-    return _Blocks(rows, tiles, faults).part(heads, held)
+    """Compute the segment's part of the tree, with the cuts at these heads (by size, ascending)."""
+    return _Blocks(rows, tiles, faults).part(heads, passed)
 
 
 class _Blocks:
@@ -69,10 +69,10 @@ class _Blocks:
         self._displaced = False
         self._absent = False
 
-    def part(self, heads: Sequence[SignedTreeHead], held: set[str]) -> TreePart:
+    def part(self, heads: Sequence[SignedTreeHead], passed: set[str]) -> TreePart:
         first = self._rows.first
         waiting = 0
-        while waiting < len(heads) and heads[waiting].size <= first:  # the tree without leaves
+        while waiting < len(heads) and heads[waiting].size <= first:  # the empty tree
             self._cuts.append(SegmentHead(heads[waiting].size, heads[waiting].root, b"", b""))
             waiting += 1
         count = len(self._rows.leaves)
@@ -94,7 +94,7 @@ class _Blocks:
             faults=self._faults.named,
             fault_count=self._faults.count,
             kinds=sorted(self._faults.kinds),
-            held=sorted(held),
+            passed=sorted(passed),
         )
 
     def _block(self, start: int, heads: Sequence[SignedTreeHead]) -> None:
@@ -111,7 +111,7 @@ class _Blocks:
             stored = ours
         else:
             hashes = self._stored_hashes(tile, data, width, len(leaves))
-            ours = _Levels(self._mended(start, leaves, hashes, tile))
+            ours = _Levels(self._completed(start, leaves, hashes, tile))
             stored = _Levels(hashes)
             self._same = False
         first = tile * TILE_WIDTH
@@ -126,51 +126,49 @@ class _Blocks:
             self._stored.append(stored.root)
 
     def _stored_hashes(self, tile: int, data: bytes, width: int, count: int) -> list[bytes | None]:
-        """The tile's hashes, None where it has none; faults where it is not as wide as it must be."""
-        stands = len(data) // HASH_BYTES
+        """The tile's hashes, None for those that it lacks; adds a fault for a wrong width."""
+        present = len(data) // HASH_BYTES
         seq = tile * TILE_WIDTH
-        if stands < width:
+        if present < width:
             self._faults.add(
-                seq + stands,
+                seq + present,
                 self._tiles.kinds.tile_missing,
-                f"tile {tile} of level 0 has {stands} of {width} hashes",
+                f"tile {tile} of level 0 has only {present} of {width} hashes",
             )
         elif len(data) > width * HASH_BYTES:
             self._faults.add(
                 seq + width,
                 self._tiles.kinds.tile_mismatch,
-                f"tile {tile} of level 0 has {stands} hashes, of which {width} are signed",
+                f"tile {tile} of level 0 has {present} hashes, but only {width} are signed",
             )
-        ends = min(stands, width) * HASH_BYTES
-        known: list[bytes | None] = [
-            data[at : at + HASH_BYTES] for at in range(0, ends, HASH_BYTES)
-        ]
+        end = min(present, width) * HASH_BYTES
+        known: list[bytes | None] = [data[at : at + HASH_BYTES] for at in range(0, end, HASH_BYTES)]
         return known[:count] + [None] * (count - len(known))
 
-    def _mended(
+    def _completed(
         self, start: int, leaves: Leaves, stored: Sequence[bytes | None], tile: int
     ) -> list[bytes | None]:
-        """Our leaves, the tile's where the row is missing or wrong; notes where they differ."""
+        """Our leaves, and the tile's for missing or wrong rows; records where both differ."""
         first = self._rows.first + start
-        mended: list[bytes | None] = []
+        completed: list[bytes | None] = []
         differing: list[int] = []
         for seq, (leaf, kept) in enumerate(zip(leaves, stored, strict=True), first):
             if leaf is None:
                 wrong = self._rows.wrong.get(seq)
                 self._displaced |= wrong is not None and kept is not None and wrong != kept
                 self._absent |= wrong is None
-                mended.append(kept or wrong)
+                completed.append(kept or wrong)
                 continue
-            mended.append(leaf)
+            completed.append(leaf)
             if kept is not None and kept != leaf:
                 differing.append(seq)
         if differing:
             self._differing.append(TileDifference(tile, differing[:MAX_SEQS], len(differing)))
-        return mended
+        return completed
 
 
 class _Levels:
-    """A block's hashes, level by level, up to the first leaf that is not known."""
+    """A block's hashes, level by level, up to the first unknown leaf."""
 
     def __init__(self, leaves: Leaves) -> None:
         known = leaves.index(None) if None in leaves else len(leaves)
@@ -183,11 +181,11 @@ class _Levels:
 
     @property
     def root(self) -> bytes | None:
-        """The root of a whole block."""
+        """The root of a complete block, or None."""
         return self._levels[-1][0] if self._known == TILE_WIDTH else None
 
     def fold(self, count: int) -> bytes | None:
-        """The root over the first ``count`` leaves; empty for a whole block, which is no rest."""
+        """The root over the first ``count`` leaves, None if one is unknown; b"" for the whole block."""
         if count > self._known:
             return None
         if count == TILE_WIDTH:

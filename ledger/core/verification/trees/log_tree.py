@@ -1,8 +1,8 @@
-"""One signed log put together from its segments, its signed heads held against it.
+"""Assembles one signed log's tree from its segments, and compares it with the signed heads.
 
-Keeps the right edges of two trees, ours and the stored (see ``blocks``), and
-nothing else that grows. What differs between the two waits for the next signed
-root, which tells whether the rows or the tiles were altered.
+It keeps the right edges of two trees, ours and the stored one (see ``blocks``), and
+nothing else that grows. A difference between the two waits for the next signed
+root, which shows whether the rows or the tiles were altered.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ledger.core.verification.work.segments import (
 from ledger.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Edge, fold
 
 MAX_WAITING: Final = 1_000
-"""Differing tiles that wait for a signed root by name; further ones are counted."""
+"""Differing tiles that are kept until the next signed root; further ones are only counted."""
 CUTS_AT_ONCE: Final = 500
 
 
 class UpperTile(NamedTuple):
-    """What a stored tile must begin with: the hashes of one of two trees, place by place."""
+    """The hashes that a stored tile must begin with: at each place, those of one of two trees."""
 
     level: int
     number: int
@@ -34,7 +34,7 @@ class UpperTile(NamedTuple):
     stored: bytes
 
     def allows(self, data: bytes) -> bool:
-        """Whether each hash is one that either tree has in its place."""
+        """True if each hash is that of one of the two trees at its place."""
         data = data[: len(self.ours)]
         if data in (self.ours, self.stored):
             return True
@@ -46,7 +46,7 @@ class UpperTile(NamedTuple):
 
 
 class UpperLevel:
-    """Hashes of one level as they come up; ``signed`` of them are in tiles."""
+    """Collects the hashes of one level into tiles; the first ``signed`` of them are in tiles."""
 
     def __init__(self, level: int, signed: int) -> None:
         self._level = level
@@ -56,19 +56,19 @@ class UpperLevel:
         self._stored: list[bytes] = []
 
     def add(self, ours: Sequence[bytes], stored: Sequence[bytes]) -> None:
-        """The next hashes, of both trees."""
+        """Add the next hashes of both trees."""
         count = min(len(ours), self._left)
         self._left -= count
         self._ours += ours[:count]
         self._stored += stored[:count]
 
     def complete(self) -> Iterator[UpperTile]:
-        """Tiles that are whole."""
+        """Remove and yield the tiles that are full."""
         while len(self._ours) >= TILE_WIDTH:
             yield self._tile()
 
     def end(self) -> Iterator[UpperTile]:
-        """The tile that is not whole, if there is one."""
+        """Yield the last, partial tile, if there is one."""
         if self._ours:
             yield self._tile()
 
@@ -85,27 +85,27 @@ class UpperLevel:
 
 
 class LogTree:
-    """One log's tree, segment after segment. ``signed`` is the size that the tiles must cover."""
+    """One log's tree, built segment by segment. ``signed`` is the size that tiles must cover."""
 
     def __init__(self, kinds: LogKinds, signed: int) -> None:
         self.kinds = kinds
         self.signed = signed
         self.faults = FaultList()
-        self.held: set[str] = set()
+        self.passed: set[str] = set()
         self.matched = 0
-        """Signed heads that are right."""
+        """The number of signed heads that match the tree."""
         self.rewritten = 0
-        """Leaves that are not those that were signed, in rows in which nothing else is wrong."""
+        """The number of leaves that differ from the signed ones, in rows without another fault."""
         self.unknown = False
-        """Something could not be held against the rows, as leaves are not known."""
+        """True if a root or a tile could not be compared, as leaves are unknown."""
         self.displaced = False
         self.absent = False
-        """A leaf that was signed stands in no row."""
+        """True if a signed leaf is in no row."""
         self.attested: dict[str, int] = {}
         self.finished: deque[UpperTile] = deque()
         """Upper tiles that are complete and not yet compared."""
         self._blocks = 0
-        # The leaves of these are the roots of blocks; None once one is not known.
+        # The leaves of these trees are the roots of blocks; None once a root is unknown.
         self._ours: Edge | None = Edge()
         self._stored: Edge | None = None
         self._same = True
@@ -114,9 +114,9 @@ class LogTree:
         self._upper: dict[int, UpperLevel] | None = {}
 
     def add(self, part: TreePart) -> Iterator[None]:
-        """Add the next segment's part. Yields now and then, so that others have a turn."""
+        """Add the next segment's part. Yields now and then, so that other tasks can run."""
         self.faults.take(part.faults, part.fault_count, part.kinds)
-        self.held.update(part.held)
+        self.passed.update(part.passed)
         self.displaced |= part.displaced
         self.absent |= part.absent
         for check, size in part.attested.items():
@@ -128,39 +128,39 @@ class LogTree:
             self._extend(part, added, until)
             added = until
             while differing and differing[0].seqs[0] < cut.size:
-                self._wait(differing.popleft())
-            self._check(cut)
+                self._defer(differing.popleft())
+            self._compare_root(cut)
             if number % CUTS_AT_ONCE == 0:
                 yield
         self._extend(part, added, len(part.ours))
         for difference in differing:
-            self._wait(difference)
+            self._defer(difference)
 
     def close(self) -> None:
-        """All parts are in: differences that no signed root decided are the tiles'."""
+        """Finish after the last part: differences that no signed root decided are the tiles' faults."""
         self._blame_tiles()
         for level in (self._upper or {}).values():
             self.finished.extend(level.end())
 
     def compare(self, tile: UpperTile, data: bytes) -> None:
-        """Hold a stored tile above level 0 against what it must hold."""
+        """Compare a stored tile above level 0 with the hashes that it must have."""
         name = f"tile {tile.number} of level {tile.level}"
         seq = tile.number * TILE_WIDTH ** (tile.level + 1)
         above = self._signed_at(tile.level) - tile.number * TILE_WIDTH
-        stand, width = len(data) // HASH_BYTES, min(above, TILE_WIDTH)
-        if stand < width:
-            reason = f"{name} has {stand} of {width} hashes"
+        present, width = len(data) // HASH_BYTES, min(above, TILE_WIDTH)
+        if present < width:
+            reason = f"{name} has only {present} of {width} hashes"
             self.faults.add(seq, self.kinds.tile_missing, reason)
-        elif stand > width or not tile.allows(data):
-            reason = f"{name} is not what the tiles below it make it"
+        elif present > width or not tile.allows(data):
+            reason = f"{name} does not have the hashes of the tiles below it"
             self.faults.add(seq, self.kinds.tile_mismatch, reason)
 
     def _signed_at(self, level: int) -> int:
-        """How many hashes the tiles of a level must hold in all."""
+        """The number of hashes that the tiles of a level must have together."""
         return self.signed >> TILE_HEIGHT * level
 
     def _extend(self, part: TreePart, start: int, end: int) -> None:
-        """Append blocks to both trees, which part ways where the blocks differ."""
+        """Append blocks to both trees, which are one tree until their blocks differ."""
         ours = part.ours[start:end]
         if not ours:
             return
@@ -170,16 +170,16 @@ class LogTree:
             self._stored = None if self._ours is None else self._ours.copy()
         self._ours, new = _extended(self._ours, ours)
         if self._same:
-            self._raise(new, new)
+            self._add_upper(new, new)
             return
         theirs = ours if part.stored is None else part.stored[start:end]
         self._stored, beside = _extended(self._stored, theirs)
-        self._raise(new, beside)
+        self._add_upper(new, beside)
 
-    def _raise(
+    def _add_upper(
         self, ours: dict[int, list[bytes]] | None, stored: dict[int, list[bytes]] | None
     ) -> None:
-        """Note what the tiles above level 0 must hold."""
+        """Collect the hashes that the tiles above level 0 must have."""
         if ours is None or self._upper is None:
             self.unknown, self._upper = True, None
             return
@@ -189,11 +189,11 @@ class LogTree:
             upper.add(hashes, hashes if stored is None else stored[below])
             self.finished.extend(upper.complete())
 
-    def _check(self, cut: SegmentHead) -> None:
-        """Hold a signed root against both trees; whichever it is the root of is right."""
+    def _compare_root(self, cut: SegmentHead) -> None:
+        """Compare a signed root with both trees; the tree that has it is right."""
         ours = _root(self._ours, cut.ours)
         if ours == cut.root:
-            self.matched += cut.size > 0  # the tree without leaves says nothing of any
+            self.matched += cut.size > 0  # the empty tree proves no leaf
             self._blame_tiles()
             self._same, self._stored = True, None
             return
@@ -211,10 +211,10 @@ class LogTree:
         self.faults.add(
             cut.size - 1,
             self.kinds.forked,
-            f"the root that was signed for size {cut.size} is not that of the leaves stored",
+            f"the root signed for size {cut.size} is not the root of the stored leaves",
         )
 
-    def _wait(self, difference: TileDifference) -> None:
+    def _defer(self, difference: TileDifference) -> None:
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(difference)
         else:
@@ -222,7 +222,7 @@ class LogTree:
 
     def _blame_tiles(self) -> None:
         for tile, seqs, count in self._decided():
-            reason = f"{count} of the hashes in tile {tile} of level 0 are not those of the leaves"
+            reason = f"{count} of the hashes in tile {tile} of level 0 differ from the leaves"
             self.faults.add(seqs[0], self.kinds.tile_mismatch, reason)
 
     def _blame_rows(self) -> None:
@@ -230,7 +230,7 @@ class LogTree:
             self.rewritten += count
             self.faults.count += count - len(seqs)
             for seq in seqs:
-                reason = f"leaf {seq} is not the one that was signed, though it fits its neighbours"
+                reason = f"leaf {seq} differs from the signed one, although its links are right"
                 self.faults.add(seq, self.kinds.rewritten, reason)
 
     def _decided(self) -> Iterator[tuple[int, Sequence[int], int]]:
@@ -242,7 +242,7 @@ class LogTree:
 
 
 def _root(edge: Edge | None, rest: bytes | None) -> bytes | None:
-    """The root over whole blocks and the root of what follows them; None where one is unknown."""
+    """The root over complete blocks and the root ``rest`` of the leaves after them; None if unknown."""
     if edge is None or rest is None:
         return None
     return fold((*edge.nodes, rest)) if rest else edge.root()
@@ -251,7 +251,7 @@ def _root(edge: Edge | None, rest: bytes | None) -> bytes | None:
 def _extended(
     edge: Edge | None, blocks: Sequence[bytes | None]
 ) -> tuple[Edge | None, dict[int, list[bytes]] | None]:
-    """The edge with these blocks, and the new hashes by level over the blocks."""
+    """The edge extended by these blocks, and the new hashes by level over the blocks."""
     if edge is None or None in blocks:
         return None, None
     new = edge.extend(blocks)  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-"""The signed tree under a range: each of its tiles proven in the largest checkpoint.
+"""Proves a range in the signed tree: each of its tiles under the largest checkpoint.
 
-A range may begin anywhere, so the tree is not put together from its first leaf.
-Instead the rows are held against the tiles of level 0 under them, each of these
-tiles is proven under the root that was signed, and the roots signed for sizes inside
-the range are held against the edges that the tiles make. Each tile is read once.
+A range may begin anywhere, so the tree is not built from its first leaf.
+Instead the rows are compared with their tiles of level 0, each of these
+tiles is proven under the signed root, and the roots signed for sizes inside
+the range are compared with the edges that the tiles make. Each tile is read once.
 """
 
 from __future__ import annotations
@@ -27,52 +27,52 @@ from ledger.tiles import (
     tiles_for_proofs,
 )
 
-MAX_KEPT: Final = 1_024
-"""Tiles that are kept, of at most 8 KiB each."""
+MAX_CACHED: Final = 1_024
+"""Tiles that are cached, of at most 8 KiB each."""
 
 
 class TileStore:
-    """Reads tiles of an org's tree; a tile that is not stored reads as no bytes."""
+    """Reads and caches tiles of an org's tree; a tile that is not stored is returned as b""."""
 
     def __init__(self, org_id: int) -> None:
         self._org_id = org_id
-        self._kept: dict[tuple[int, int], bytes] = {}
+        self._cached: dict[tuple[int, int], bytes] = {}
 
-    async def get(self, trees: TreeReader, wanted: Iterable[Tile]) -> dict[Tile, bytes]:
-        """These tiles as they are stored, which may be wider or shorter than they are named."""
-        tiles = list(wanted)
+    async def get(self, trees: TreeReader, tiles: Iterable[Tile]) -> dict[Tile, bytes]:
+        """These tiles as stored, which may be wider or narrower than their nominal width."""
+        tiles = list(tiles)
         for tile in tiles:
             await self.load(trees, tile.level, tile.index, tile.index)
-        return {tile: self._kept[tile.level, tile.index] for tile in tiles}
+        return {tile: self._cached[tile.level, tile.index] for tile in tiles}
 
     async def load(self, trees: TreeReader, level: int, first: int, last: int) -> None:
-        """Read tiles that lie side by side and are not kept yet."""
-        if all((level, index) in self._kept for index in range(first, last + 1)):
+        """Read neighbouring tiles, ``first`` to ``last`` of a level, unless all are cached."""
+        if all((level, index) in self._cached for index in range(first, last + 1)):
             return
-        if len(self._kept) >= MAX_KEPT:
-            self._kept.clear()
+        if len(self._cached) >= MAX_CACHED:
+            self._cached.clear()
         stored = await trees.tiles(self._org_id, level, first, last)
         for index in range(first, last + 1):
-            self._kept[level, index] = stored.get(index, b"")
+            self._cached[level, index] = stored.get(index, b"")
 
 
 class RangeProof:
-    """Proves the rows of one segment under a signed head. Adds to ``faults`` and ``held``."""
+    """Proves the rows of one segment under a signed head; adds to ``faults`` and ``passed``."""
 
     def __init__(
-        self, head: SignedTreeHead, rows: SegmentLeaves, faults: FaultList, held: set[str]
+        self, head: SignedTreeHead, rows: SegmentLeaves, faults: FaultList, passed: set[str]
     ) -> None:
         self._head = head
         self._rows = rows
         self._faults = faults
-        self._held = held
+        self._passed = passed
         self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
 
     async def check(
         self, store: TileStore, trees: TreeReader, heads: Sequence[SignedTreeHead]
     ) -> None:
-        """Check the tiles under the rows, and the roots that were signed for these sizes."""
+        """Check the tiles under the rows, and the signed roots of these heads."""
         first = self._rows.first
         end = min(first + len(self._rows.leaves), self._head.size)
         if first < end:
@@ -82,14 +82,14 @@ class RangeProof:
                 await self._check_tile(store, trees, index, seqs)
         for head in heads:
             if head.size > self._head.size:
-                continue  # the signer remembers it, and its checkpoint is not there yet
+                continue  # the signer remembers it, but its checkpoint is not stored yet
             if await check_root(store, trees, head, self._faults):
-                self._held.add("checkpoints")
+                self._passed.add("checkpoints")
             else:
                 self._unproven = True
 
     def part(self) -> TreePart:
-        """What was found."""
+        """The result, as the segment's part of the tree."""
         return TreePart(
             [],
             None,
@@ -98,7 +98,7 @@ class RangeProof:
             faults=self._faults.named,
             fault_count=self._faults.count,
             kinds=sorted(self._faults.kinds),
-            held=sorted(self._held),
+            passed=sorted(self._passed),
             rewritten=self._rewritten,
             unproven=self._unproven,
         )
@@ -117,12 +117,12 @@ class RangeProof:
             return
         except MerkleError as error:
             self._unproven = True
-            reason = f"tile {index} of level 0 is not in the tree signed at size {size}: {error}"
+            reason = f"tile {index} of level 0 is not in the signed tree of size {size}: {error}"
             self._faults.add(seqs[0], TRAIL_KINDS.tile_mismatch, reason)
             return
         for seq in seqs:
             self._compare(seq, proofs.leaf_hash(seq))
-        self._held.add("tree")
+        self._passed.add("tree")
 
     def _compare(self, seq: int, signed: bytes) -> None:
         leaf = self._rows.leaves[seq - self._rows.first]
@@ -130,7 +130,7 @@ class RangeProof:
             return
         if leaf is not None:
             self._rewritten += 1
-            reason = f"leaf {seq} is not the one that was signed, though it fits its neighbours"
+            reason = f"leaf {seq} differs from the signed one, although its links are right"
             self._faults.add(seq, TRAIL_KINDS.rewritten, reason)
             return
         wrong = self._rows.wrong.get(seq)
@@ -145,7 +145,10 @@ async def check_root(
     faults: FaultList,
     kinds: LogKinds = TRAIL_KINDS,
 ) -> bool:
-    """Hold a signed root against the edge that the tiles make at its size; whether it is theirs."""
+    """Compare a signed root with the edge that the tiles make at its size; returns True if equal.
+
+    Adds a fault if tiles are missing or the roots differ.
+    """
     if len(head.root) != HASH_BYTES or head.size < 1:
         return False
     try:
@@ -155,7 +158,7 @@ async def check_root(
         faults.add(head.size - 1, kinds.tile_missing, str(error))
         return False
     if root != head.root:
-        reason = f"the root that was signed for size {head.size} is not that of the tiles stored"
+        reason = f"the root signed for size {head.size} is not the root of the stored tiles"
         faults.add(head.size - 1, kinds.forked, reason)
         return False
     return True

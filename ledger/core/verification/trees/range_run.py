@@ -1,7 +1,7 @@
-"""The signed logs under a range: the largest checkpoint, and the anchor that covers it.
+"""Verifies the signed logs for a range: the largest checkpoint, and the anchor that covers it.
 
-Not the whole of both logs is read, as for a whole trail, but what proves the
-range: its tiles under the largest checkpoint (by the workers), the checkpoints in
+Unlike for a whole trail, only the parts of both logs that prove the
+range are read: its tiles under the largest checkpoint (by the workers), the checkpoints in
 the range and above, and one path through the anchor log.
 """
 
@@ -30,10 +30,10 @@ from ledger.tiles import inclusion_proof, tiles_for_inclusion
 
 
 class RangeRun:
-    """Collects the parts of a range, and concludes on its signed logs.
+    """Collects the parts of a range, and checks its signed logs at the end.
 
-    ``length`` is how many entries the trail has by its head row. The signer remembers a size
-    before the database has its checkpoint: a size up to that length is no loss.
+    ``length`` is the number of entries by the head row. The signer remembers a size
+    before the database has its checkpoint, so a remembered size up to that length is no loss.
     """
 
     def __init__(self, snapshot: Snapshot, org_id: int, signed: SignedExtent, length: int) -> None:
@@ -42,25 +42,25 @@ class RangeRun:
         self._org_id = org_id
         self._length = length
         self._faults = FaultList()
-        self._held: set[str] = set()
+        self._passed: set[str] = set()
         self._displaced = self._absent = self._unproven = False
         self._rewritten = 0
         self._attested: dict[str, int] = {}
         self._anchored = 0
 
     def put(self, part: TreePart | None) -> None:
-        """Take one segment's part."""
+        """Add one segment's part; None for a segment without a tree."""
         if part is None:
             return
         self._faults.take(part.faults, part.fault_count, part.kinds)
-        self._held.update(part.held)
+        self._passed.update(part.passed)
         self._displaced |= part.displaced
         self._absent |= part.absent
         self._unproven |= part.unproven
         self._rewritten += part.rewritten
 
     async def conclude(self, tally: Tally, *, to_end: bool) -> None:
-        """Put what was found into the tally; ``to_end``: the workers read to the end."""
+        """Check both logs and add the results to the tally; ``to_end``: the range ends the trail."""
         async with self._snapshot.trees() as trees:
             await self._conclude_trail(trees, tally, to_end=to_end)
             anchor_faults = FaultList()
@@ -72,16 +72,16 @@ class RangeRun:
         )
         tally.add_faults(self._faults.named, self._faults.count, self._faults.kinds)
         tally.count_failed(self._rewritten)
-        tally.held |= self._held
+        tally.passed |= self._passed
         if self._displaced:
             tally.contradicted.add("tree")
         if self._absent:
-            tally.doubted["tree"] = "entries are missing that were signed into it"
+            tally.doubted["tree"] = "signed entries are missing"
         if self._unproven:
-            tally.doubted["checkpoints"] = "the tiles that are stored do not lead to every root"
+            tally.doubted["checkpoints"] = "the stored tiles do not lead to every signed root"
 
-    async def reach(self) -> CoveredSizes:
-        """How far the signed logs cover the trail; after :meth:`conclude`."""
+    async def covered_sizes(self) -> CoveredSizes:
+        """The sizes up to which the signed logs cover the trail. Call it after :meth:`conclude`."""
         trust = self.signed.trust
         async with self._snapshot.trees() as trees:
             stamped = await self._attested_size(trees, "external_time")
@@ -102,9 +102,9 @@ class RangeRun:
         extent, faults = self.signed.trail, self._faults
         log = _log(self._snapshot, self._org_id, extent, TRAIL_KINDS)
         above = MAX_BIGINT if to_end else tally.last + 1
-        held = await _judge_top(trees, self._org_id, extent, TRAIL_KINDS, faults, above=above)
+        passed = await _judge_top(trees, self._org_id, extent, TRAIL_KINDS, faults, above=above)
         if extent.signed > tally.first:
-            self._held |= held
+            self._passed |= passed
         await log.check_row(trees)
         await log.check_beyond(trees)
         log.check_rollback(self._length)
@@ -116,7 +116,7 @@ class RangeRun:
 
     async def _conclude_anchors(self, trees: TreeReader, first: int, faults: FaultList) -> None:
         extent = self.signed.anchors
-        held = await _judge_top(trees, ANCHOR_LOG, extent, ANCHOR_KINDS, faults, above=MAX_BIGINT)
+        passed = await _judge_top(trees, ANCHOR_LOG, extent, ANCHOR_KINDS, faults, above=MAX_BIGINT)
         log = _log(self._snapshot, ANCHOR_LOG, extent, ANCHOR_KINDS)
         await log.check_row(trees)
         await log.check_beyond(trees)
@@ -135,12 +135,12 @@ class RangeRun:
         if row is None or not await self._check_anchored(trees, store, row, faults):
             return
         self._anchored = size
-        self._held |= held | {"anchors"}
+        self._passed |= passed | {"anchors"}
         leaf = await trees.first_leaf(self._org_id, first)
         if leaf is not None:
             attestations = Attestations(self.signed.trust)
             sizes = leaf, extent.signed
-            await attestations.read(trees, sizes, faults, self._held, newest=True)
+            await attestations.read(trees, sizes, faults, self._passed, newest=True)
             self._attested = attestations.attested
 
     async def _leaf(self, trees: TreeReader, size: int) -> StoredHead | None:
@@ -154,11 +154,10 @@ class RangeRun:
     async def _check_anchored(
         self, trees: TreeReader, store: TileStore, row: StoredHead, faults: FaultList
     ) -> bool:
-        """Whether the checkpoint is the trail's, and its leaf is in the signed anchor log."""
+        """True if the checkpoint is the trail's, and its leaf is in the signed anchor log."""
         judged = NoteJudge(self.signed.trust.trail, TRAIL_KINDS).judge(row.size, row.root, row.note)
         for kind, reason in judged.faults:
-            what = f"the checkpoint of size {row.size}: {reason}"
-            self._faults.add(row.size - 1, kind, what)
+            self._faults.add(row.size - 1, kind, f"the checkpoint of size {row.size}: {reason}")
         if judged.head is None or row.note is None or row.idx is None or row.leaf is None:
             return False
         own = TileStore(self._org_id)
@@ -167,7 +166,7 @@ class RangeRun:
             return False
         nonce = row.nonce or b""
         if len(nonce) != NONCE_BYTES or blind(nonce, row.note) != row.leaf:
-            reason = f"leaf {row.idx} of the anchor log does not commit to the checkpoint stored"
+            reason = f"leaf {row.idx} of the anchor log does not commit to the stored checkpoint"
             self._faults.add(row.size - 1, "anchor_leaf_mismatch", reason)
             return False
         return await self._check_included(trees, store, row.idx, row.leaf, faults)
@@ -183,7 +182,7 @@ class RangeRun:
         except TileError as error:
             faults.add(idx, ANCHOR_KINDS.tile_missing, str(error))
         except MerkleError as error:
-            reason = f"leaf {idx} is not in the anchor log signed at size {head.size}: {error}"
+            reason = f"leaf {idx} is not in the signed anchor log of size {head.size}: {error}"
             faults.add(idx, ANCHOR_KINDS.tile_mismatch, reason)
         else:
             return True
@@ -191,7 +190,7 @@ class RangeRun:
 
 
 async def _check_leaves(trees: TreeReader, signed: int, faults: FaultList) -> None:
-    """Where a checkpoint has no leaf: that it has none yet, not that leaves were removed."""
+    """Add a fault if signed leaves were removed: a checkpoint without a leaf may then have had one."""
     missing = signed - await trees.leaf_count(signed)
     if missing > 0:
         reason = f"{missing} of the {signed} signed leaves of the anchor log are missing"
@@ -203,7 +202,7 @@ def _log(snapshot: Snapshot, org_id: int, extent: LogExtent, kinds: LogKinds) ->
 
 
 def _remembered_outside(extent: LogExtent, tally: Tally) -> list[SignedTreeHead]:
-    """Heads that the signer remembers and no worker has held against the tiles."""
+    """Remembered heads that no worker has compared with the tiles."""
     return [
         head
         for head in extent.trust.remembered
@@ -220,9 +219,9 @@ async def _judge_top(
     *,
     above: int,
 ) -> set[str]:
-    """Judge the largest sound checkpoint and the unsound ones above it; what the sound one holds.
+    """Check the largest valid checkpoint and the invalid ones above it; returns the checks it passed.
 
-    Of a trail, those up to ``above`` were judged by the workers.
+    Faults of a trail's checkpoints up to ``above`` are not added: the workers check those.
     """
     judge = NoteJudge(extent.trust, kinds)
     is_anchor = kinds is ANCHOR_KINDS
@@ -230,19 +229,19 @@ async def _judge_top(
         judged = judge.judge(size, root, note)
         if is_anchor or size > above:
             for kind, reason in judged.faults:
-                what = "anchor" if is_anchor else "checkpoint"
-                faults.add(size - 1, kind, f"the {what} of size {size}: {reason}")
+                noun = "anchor" if is_anchor else "checkpoint"
+                faults.add(size - 1, kind, f"the {noun} of size {size}: {reason}")
         if size == extent.signed and judged.head is not None:
-            held = {"classical_signature"} if judged.classical else set()
-            held |= {"pq_signature"} if judged.pq else set()
-            return held if is_anchor else held | {"checkpoints"}
+            passed = {"classical_signature"} if judged.classical else set()
+            passed |= {"pq_signature"} if judged.pq else set()
+            return passed if is_anchor else passed | {"checkpoints"}
     return set()
 
 
 async def _from_the_top(
     trees: TreeReader, org_id: int, signed: int
 ) -> AsyncIterator[tuple[int, bytes, bytes | None]]:
-    """Size, root and note of the checkpoints, largest first, down to the size that is signed."""
+    """Size, root and note of the checkpoints, from the largest down to the size ``signed``."""
     below = MAX_BIGINT
     for _ in range(TRIES // AT_ONCE):
         rows = await trees.newest(org_id, below, AT_ONCE)

@@ -1,7 +1,7 @@
-"""A worker's part in the signed logs: the tree over a segment, its signed heads, the anchor log's.
+"""A worker's checks of the signed logs: a segment's tree and heads, of the trail or the anchor log.
 
-Each stored checkpoint belongs to the segment in which the last entry stands that
-it covers, so the signatures of a long history are verified by all workers.
+Each stored checkpoint belongs to the segment with the last entry that
+it covers, so all workers share the signatures of a long history.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 
 
 class HeadsOfSegment:
-    """Reads and judges them; ``heads`` are those to hold against the tree, smallest first."""
+    """Reads and checks a segment's signed heads; ``heads`` are the valid ones, smallest first."""
 
     def __init__(self, log: LogTrust, judge: NoteJudge, kinds: LogKinds) -> None:
         self.heads: list[SignedTreeHead] = []
         self.faults = FaultList()
-        self.held: set[str] = set()
+        self.passed: set[str] = set()
         self._log = log
         self._judge = judge
         self._of_anchors = kinds is ANCHOR_KINDS
 
     async def read(self, trees: TreeReader, org_id: int, segment: Segment) -> None:
-        """Read what the segment covers: sizes above its first seq, up to past its last."""
+        """Read the heads of the segment: sizes above its first seq, up to its last seq + 1."""
         above, until = sizes_of(segment)
         last: int | None = None
         async for row in trees.heads(org_id, above, until):
             if row.size != last:
-                self._take(row)
+                self._check_note(row)
                 last = row.size
             self._check_leaf(row)
         known = {head.size for head in self.heads}
@@ -58,21 +58,21 @@ class HeadsOfSegment:
         self.heads += [head for head in remembered if head.size not in known]
         self.heads.sort(key=lambda head: head.size)
 
-    def _take(self, row: StoredHead) -> None:
+    def _check_note(self, row: StoredHead) -> None:
         judged = self._judge.judge(row.size, row.root, row.note)
         for kind, reason in judged.faults:
-            what = "anchor" if self._of_anchors else "checkpoint"
-            self.faults.add(row.size - 1, kind, f"the {what} of size {row.size}: {reason}")
+            noun = "anchor" if self._of_anchors else "checkpoint"
+            self.faults.add(row.size - 1, kind, f"the {noun} of size {row.size}: {reason}")
         if judged.head is None or judged.head.size != row.size:
             return
         self.heads.append(SignedTreeHead(row.size, judged.head.root))
         if not row.size:
-            return  # it covers no entry: no check of entries holds by it
-        self.held.add("anchors" if self._of_anchors else "checkpoints")
+            return  # it covers no entry, so it passes no check of entries
+        self.passed.add("anchors" if self._of_anchors else "checkpoints")
         if judged.classical:
-            self.held.add("classical_signature")
+            self.passed.add("classical_signature")
         if judged.pq:
-            self.held.add("pq_signature")
+            self.passed.add("pq_signature")
 
     def _check_leaf(self, row: StoredHead) -> None:
         if row.idx is None or row.note is None:
@@ -82,19 +82,19 @@ class HeadsOfSegment:
             self.faults.add(
                 row.size - 1,
                 "anchor_leaf_mismatch",
-                f"leaf {row.idx} of the anchor log does not commit to the checkpoint of size "
-                f"{row.size} that is stored",
+                f"leaf {row.idx} of the anchor log does not commit to the stored checkpoint of "
+                f"size {row.size}",
             )
 
 
 def sizes_of(segment: Segment) -> tuple[int, int]:
-    """Sizes above the first and up to the second of these are a segment's."""
+    """The bounds of a segment's sizes: they are above the first, and up to the second."""
     above = segment.first if segment.first > 0 else MIN_BIGINT
     return above, MAX_BIGINT if segment.beyond else segment.last + 1
 
 
 class SignedLogs:
-    """Reads tiles, checkpoints and anchors, and holds them against leaf hashes."""
+    """Reads tiles, checkpoints and anchors, and checks them against leaf hashes."""
 
     def __init__(self, signed: SignedExtent, org_id: int, trees: TreeReader) -> None:
         self._signed = signed
@@ -107,43 +107,43 @@ class SignedLogs:
         self._store: TileStore | None = None
 
     async def trail_part(self, segment: Segment, rows: SegmentLeaves | None) -> TreePart:
-        """The tree over a trail's segment; ``rows`` None for what is beyond the trail."""
+        """Check the tree over a trail's segment; ``rows`` None for a segment beyond the trail."""
         signed = self._signed
         heads = HeadsOfSegment(signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)
         if rows is None:
-            return _without_tree(heads.faults, heads.held)
+            return _without_tree(heads.faults, heads.passed)
         stored = await self._tiles(self._org_id, segment)
         tiles = SegmentTiles(stored, signed.trail.signed, signed.trail.needed, TRAIL_KINDS)
-        return tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+        return tree_part(rows, tiles, heads.heads, heads.faults, heads.passed)
 
     async def range_part(self, segment: Segment, rows: SegmentLeaves | None) -> TreePart:
-        """The signed tree under a segment of a range; ``rows`` None for what is beyond the trail."""
-        # Here, as the workers of a whole trail need none of it.
+        """Prove a range's segment in the signed tree; ``rows`` None for one beyond the trail."""
+        # Imported here, as the workers of a whole trail do not need it.
         from ledger.core.verification.trees.range_proof import RangeProof, TileStore  # noqa: PLC0415
 
         heads = HeadsOfSegment(self._signed.trust.trail, self._trail_judge, TRAIL_KINDS)
         await heads.read(self._trees, self._org_id, segment)
         if rows is None:
-            return _without_tree(heads.faults, heads.held)
+            return _without_tree(heads.faults, heads.passed)
         self._store = self._store or TileStore(self._org_id)
-        proof = RangeProof(self._signed.trail.head, rows, heads.faults, heads.held)
+        proof = RangeProof(self._signed.trail.head, rows, heads.faults, heads.passed)
         await proof.check(self._store, self._trees, heads.heads)
         return proof.part()
 
     async def anchors(self, segment: Segment) -> SegmentResult:
-        """A segment of the anchor log: its leaves, tiles, anchors and what others said of these."""
+        """Check a segment of the anchor log: its leaves, tiles, anchors and their attestations."""
         signed = self._signed
         heads = HeadsOfSegment(signed.trust.anchors, self._anchor_judge, ANCHOR_KINDS)
         await heads.read(self._trees, ANCHOR_LOG, segment)
-        await self._attestations.read(self._trees, sizes_of(segment), heads.faults, heads.held)
+        await self._attestations.read(self._trees, sizes_of(segment), heads.faults, heads.passed)
         if segment.beyond:
-            part = _without_tree(heads.faults, heads.held)
+            part = _without_tree(heads.faults, heads.passed)
         else:
             rows = await _leaves(self._trees.leaves(segment.first, segment.last), segment, heads)
             stored = await self._tiles(ANCHOR_LOG, segment)
             tiles = SegmentTiles(stored, signed.anchors.signed, signed.anchors.needed, ANCHOR_KINDS)
-            part = tree_part(rows, tiles, heads.heads, heads.faults, heads.held)
+            part = tree_part(rows, tiles, heads.heads, heads.faults, heads.passed)
         part = msgspec.structs.replace(part, attested=dict(self._attestations.attested))
         return SegmentResult(0, 0, 0, 0, 0, [], 0, [], tree=part)
 
@@ -155,14 +155,14 @@ class SignedLogs:
 async def _leaves(
     stored: AsyncIterator[tuple[int, bytes | None]], segment: Segment, heads: HeadsOfSegment
 ) -> SegmentLeaves:
-    """Leaf hashes of the anchor log's leaves; one fault for a gap."""
+    """The leaf hashes of the anchor log's leaves; adds one fault for each gap."""
     leaves: list[bytes | None] = []
 
     def pass_gap(until: int) -> None:
         start = segment.first + len(leaves)
         if until > start:
-            what = spell_range(start, until - 1, "missing from the anchor log")
-            heads.faults.add(start, "anchor_leaf_missing", what)
+            reason = spell_range(start, until - 1, "missing from the anchor log")
+            heads.faults.add(start, "anchor_leaf_missing", reason)
             leaves.extend([None] * (until - start))
 
     async for idx, leaf in stored:
@@ -176,12 +176,12 @@ async def _leaves(
     return SegmentLeaves(segment.first, leaves, {})
 
 
-def _without_tree(faults: FaultList, held: set[str]) -> TreePart:
+def _without_tree(faults: FaultList, passed: set[str]) -> TreePart:
     return TreePart(
         [],
         None,
         faults=faults.named,
         fault_count=faults.count,
         kinds=sorted(faults.kinds),
-        held=sorted(held),
+        passed=sorted(passed),
     )

@@ -1,4 +1,4 @@
-"""The signed logs beside a trail's verification: its own tree, and the anchor log after it."""
+"""Verifies a whole trail's signed logs: its own tree beside the rows, then the anchor log."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ledger.storage.copy_out import Snapshot
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 ANCHOR_SEGMENT: Final = 4_096
-"""Leaves of the anchor log that a worker checks at a time, with all anchors among them."""
+"""Leaves of the anchor log in one segment; a worker also checks all anchors of these sizes."""
 MAX_ORPHANS: Final = 1_000
 MAX_LEVEL: Final = 7
-"""The highest level that a tree of 2^63 leaves has tiles at."""
+"""The highest level of tiles in a tree of 2^63 leaves."""
 
 
 class LogRun:
-    """Takes the parts of a log as segments are done, in order, and holds them together."""
+    """Builds one log's tree from the parts of its segments, in order, and checks it at the end."""
 
     def __init__(self, snapshot: Snapshot, org_id: int, tree: LogTree, extent: LogExtent) -> None:
         self.tree = tree
@@ -36,12 +36,12 @@ class LogRun:
         self._turn = asyncio.Lock()
 
     def put(self, part: TreePart | None) -> None:
-        """The next part, in order; None for a segment of which nothing was read."""
+        """Queue the next part, in order; None for a segment without a tree."""
         if part is not None:
             self._parts.append(part)
 
     async def settle(self) -> None:
-        """Add what was put, and compare the upper tiles that it completed."""
+        """Add the queued parts, and compare the upper tiles that they completed."""
         async with self._turn:
             while self._parts:
                 for _ in self.tree.add(self._parts.popleft()):
@@ -49,7 +49,7 @@ class LogRun:
             await self._compare()
 
     async def end(self, length: int) -> None:
-        """The whole log was read, and has ``length`` leaves: what can only be said at the end."""
+        """Make the checks that need the whole log, which has ``length`` leaves."""
         async with self._turn:
             self.tree.close()
             await self._compare()
@@ -66,17 +66,20 @@ class LogRun:
             self.tree.compare(tile, stored.get(tile.number, b""))
 
     async def check_row(self, trees: TreeReader) -> None:
-        """The tree's own row must name the largest head that was signed."""
+        """Add a fault unless the tree's row has the largest signed head."""
         row, head = await trees.tree(self._org_id), self._extent.head
         if row is None and head.size == 0:
             return
         if row != (head.size, head.root) and (head.size or (row and row[0])):
-            size = "nothing" if row is None else f"size {row[0]}"
-            reason = f"the tree's row says {size}, the largest checkpoint has size {head.size}"
+            size = "is missing" if row is None else f"has size {row[0]}"
+            reason = (
+                f"the tree's row {size} and does not match the largest checkpoint, of size "
+                f"{head.size}"
+            )
             self._fault(head.size, self.tree.kinds.tree_mismatch, reason)
 
     async def check_beyond(self, trees: TreeReader) -> None:
-        """No tile may stand beyond what was signed."""
+        """Add a fault for each level with a tile beyond the signed size."""
         for level in range(MAX_LEVEL + 1):
             hashes = self._extent.signed >> TILE_HEIGHT * level
             first = -(-hashes // TILE_WIDTH)
@@ -88,18 +91,18 @@ class LogRun:
     def _check_length(self, length: int) -> None:
         signed, kinds = self._extent.signed, self.tree.kinds
         if length < signed:
-            reason = f"{signed} leaves were signed, and only the first {length} are there"
+            reason = f"{signed} leaves were signed, but only the first {length} exist"
             self._fault(length + 1, kinds.below_signed, reason)
         self.check_rollback(length)
 
     def check_rollback(self, length: int) -> None:
-        """Nothing larger may be remembered than the ``length`` of the log, or its signed size."""
+        """Add a fault if a remembered head is larger than the log's ``length`` and signed size."""
         signed, kinds = self._extent.signed, self.tree.kinds
         largest = max((head.size for head in self._extent.trust.remembered), default=0)
         if largest > max(length, signed):
             reason = (
-                f"a tree of {largest} leaves was signed, and the database has only {length}: "
-                "it was set back, or restored from an older copy"
+                f"a tree of {largest} leaves was signed, but the database has only {length}: "
+                "it was rolled back, or restored from an older copy"
             )
             self._fault(length + 1, kinds.rolled_back, reason)
 
@@ -108,7 +111,7 @@ class LogRun:
 
 
 class SignedRun:
-    """The signed logs of a trail that is verified as a whole, and the anchor log with them."""
+    """Verifies the tree of a whole trail, and the whole anchor log."""
 
     def __init__(self, snapshot: Snapshot, org_id: int, signed: SignedExtent) -> None:
         self.signed = signed
@@ -126,7 +129,7 @@ class SignedRun:
         return LogRun(self._snapshot, org_id, tree, extent)
 
     async def prepare(self, processes: int) -> int:
-        """Plan the anchor log; returns how many segments it has."""
+        """Plan the segments of the anchor log; returns their number."""
         extent = self.signed.anchors
         async with self._snapshot.trees() as trees:
             self._leaves = await trees.last_leaf(extent.needed) + 1
@@ -143,7 +146,7 @@ class SignedRun:
         return self._plan.count
 
     async def drive(self, member: CrewMember) -> None:
-        """Let a worker check segments of the anchor log until none is left."""
+        """Have a worker check segments of the anchor log until all are taken."""
         while self._plan is not None and (task := self._plan.take()) is not None:
             index, segment = task
             self._done[index] = await member.check(segment, lambda _rows: None)
@@ -153,8 +156,8 @@ class SignedRun:
                 self._added += 1
             await self._anchors.settle()
 
-    async def reach(self) -> CoveredSizes:
-        """How far the signed logs cover the trail; after :meth:`conclude`."""
+    async def covered_sizes(self) -> CoveredSizes:
+        """The sizes up to which the signed logs cover the trail. Call it after :meth:`conclude`."""
         trust, size = self.signed.trust, self.signed.trail.signed
         attested = self._anchors.tree.attested
         async with self._snapshot.trees() as trees:
@@ -172,7 +175,7 @@ class SignedRun:
         )
 
     async def conclude(self, tally: Tally) -> None:
-        """Put what was found of the logs into the tally."""
+        """Add the results of both logs to the tally."""
         await self._conclude_trail(tally)
         await self._conclude_anchors(tally)
 
@@ -184,14 +187,14 @@ class SignedRun:
             await name_orphans(trees, self._org_id, self.signed.trail.signed, tree.faults)
         tally.add_faults(tree.faults.named, tree.faults.count, tree.faults.kinds)
         tally.count_failed(tree.rewritten)
-        tally.held |= tree.held | ({"tree"} if tree.matched else set())
+        tally.passed |= tree.passed | ({"tree"} if tree.matched else set())
         if tree.unknown:
-            why = "leaves that were signed are in no row and no tile"
-            tally.doubted.update(tree=why, checkpoints=why)
+            reason = "signed leaves are in no row and in no tile"
+            tally.doubted.update(tree=reason, checkpoints=reason)
         if tree.displaced:
             tally.contradicted.add("tree")
         if tree.absent:
-            tally.doubted.setdefault("tree", "entries are missing that were signed into it")
+            tally.doubted.setdefault("tree", "signed entries are missing")
 
     async def _conclude_anchors(self, tally: Tally) -> None:
         tree = self._anchors.tree
@@ -201,20 +204,20 @@ class SignedRun:
         async with self._snapshot.trees() as trees:
             is_anchored = await trees.is_anchored(self._org_id, self.signed.anchors.signed)
         if not is_anchored or not tree.matched:
-            tree.held.discard("anchors")
-        tally.held |= tree.held
+            tree.passed.discard("anchors")
+        tally.passed |= tree.passed
         if tree.unknown:
-            tally.doubted["anchors"] = "leaves of the anchor log are in no row and no tile"
+            tally.doubted["anchors"] = "leaves of the anchor log are in no row and in no tile"
         if tree.absent:
             tally.doubted.setdefault("anchors", "leaves of the anchor log are missing")
 
 
 async def name_orphans(trees: TreeReader, org_id: int, signed: int, faults: FaultList) -> None:
-    """Name the checkpoints that the anchor log commits to and that are not stored."""
+    """Add a fault for each checkpoint that the anchor log commits to and that is not stored."""
     for size, idx in await trees.orphans(org_id, MAX_ORPHANS):
         lost = size > signed
         reason = f"leaf {idx} of the anchor log commits to a checkpoint of size {size}" + (
-            ", which is more than the database knows of: it was set back"
+            ", which is larger than any in the database: it was rolled back"
             if lost
             else " that is not stored"
         )

@@ -1,1 +1,1 @@
-"""The work of a verification as its parts hand it on: segments, orders, trust, faults, tally."""
+"""The data that the parts of a verification exchange: segments, setups, trust, faults, tally."""

@@ -1,6 +1,6 @@
-"""The worker processes of a verification, and the messages between it and them.
+"""The worker processes of a verification, and the messages exchanged with them.
 
-The keyring and the database URL travel in these messages and nowhere else: not in
+The keyring and the database URL travel in these messages only: not in
 arguments, the environment or files.
 """
 
@@ -32,7 +32,7 @@ WORKERS: Final = WorkerKind(
 
 
 class ArchiveAt(msgspec.Struct, frozen=True):
-    """Where the archive is, and the seq at which the entries in the database begin."""
+    """The URL of the archive, and the first seq whose entry is in the database."""
 
     url: str
     settings: TargetSettings = TargetSettings()
@@ -40,9 +40,9 @@ class ArchiveAt(msgspec.Struct, frozen=True):
 
 
 class LogExtent(msgspec.Struct, frozen=True):
-    """How far a log reaches: its largest head that is stored and rightly signed, if any.
+    """The extent of a log: its largest stored head with a valid signature, or the empty head.
 
-    ``trust`` knows of others, which may be larger.
+    ``trust`` has remembered heads, which may be larger.
     """
 
     head: SignedTreeHead
@@ -50,17 +50,17 @@ class LogExtent(msgspec.Struct, frozen=True):
 
     @property
     def signed(self) -> int:
-        """The size that its tiles must cover; 0 where nothing is signed."""
+        """The size that its tiles must cover; 0 if no head is signed."""
         return self.head.size
 
     @property
     def needed(self) -> int:
-        """The size of the largest head that is known of, stored or remembered."""
+        """The size of the largest known head, stored or remembered."""
         return max(self.head.size, *(head.size for head in self.trust.remembered), 0)
 
 
 class SignedExtent(msgspec.Struct, frozen=True):
-    """What of the signed logs is known before the work begins."""
+    """The extents of the signed logs, known before the segments are checked."""
 
     trust: TrailTrust
     trail: LogExtent
@@ -68,7 +68,7 @@ class SignedExtent(msgspec.Struct, frozen=True):
 
 
 class VerificationSetup(msgspec.Struct, frozen=True, tag="order"):
-    """What a worker needs once: where the trail is and what verifies it."""
+    """A worker's first message: the place of the trail, and the keys and heads to verify it with."""
 
     database_url: str
     snapshot: str
@@ -78,29 +78,29 @@ class VerificationSetup(msgspec.Struct, frozen=True, tag="order"):
     active: str
     signed: SignedExtent | None = None
     archive: ArchiveAt | None = None
-    """Where the rows are that left the database, if any did."""
+    """The archive with the rows that were dropped from the database, if any were."""
 
     def __repr__(self) -> str:
-        return f"Order(org_id={self.org_id})"  # the rest holds secrets
+        return f"VerificationSetup(org_id={self.org_id})"  # the other fields hold secrets
 
     def keyring(self) -> SigningKeyring:
-        """The keyring of the order."""
+        """The keyring to verify entries with."""
         keys = [SigningKey(key_id, secret) for key_id, secret in self.keys]
         return SigningKeyring(keys, [self.active])
 
 
 class Advance(msgspec.Struct, frozen=True, tag="advance"):
-    """So many rows more were read of the segment under way."""
+    """Progress: the number of rows read of the current segment since the last message."""
 
     rows: int
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The worker is connected under the snapshot."""
+    """The worker is connected and uses the snapshot."""
 
 
 class WorkerFailure(msgspec.Struct, frozen=True, tag="failure"):
-    """The worker can't go on, and why."""
+    """The worker can't continue; ``message`` says why."""
 
     message: str
 
@@ -113,20 +113,20 @@ encode = msgspec.msgpack.Encoder().encode
 
 
 class CrewMember:
-    """One worker process. Every method raises VerificationFailed where it is lost."""
+    """One worker process. Every method raises VerificationFailed if the worker is lost."""
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
 
-    async def enlist(self, order: VerificationSetup) -> None:
-        """Hand over the order; returns when the worker has the trail before it."""
-        await self._process.send(encode(order))
+    async def set_up(self, setup: VerificationSetup) -> None:
+        """Send the setup; returns when the worker can read the trail."""
+        await self._process.send(encode(setup))
         answer = await self._answer()
         if not isinstance(answer, Ready):
-            raise VerificationFailed("a verification worker answered out of turn")
+            raise VerificationFailed("a verification worker sent an unexpected answer")
 
     async def check(self, segment: Segment, advance: Callable[[int], None]) -> SegmentResult:
-        """Check one segment; ``advance`` is told of rows as they are read."""
+        """Check one segment; ``advance`` is called with the number of rows newly read."""
         await self._process.send(encode(segment))
         while not isinstance(answer := await self._answer(), SegmentResult):
             if isinstance(answer, Advance):
@@ -138,24 +138,28 @@ class CrewMember:
         try:
             answer: FromWorker = decode_from_worker(body)
         except msgspec.MsgspecError as error:
-            raise VerificationFailed(f"a verification worker is not understood: {error}") from None
+            raise VerificationFailed(
+                f"the answer of a verification worker can't be read: {error}"
+            ) from None
         if isinstance(answer, WorkerFailure):
             raise VerificationFailed(f"the trail could not be read: {answer.message}")
         return answer
 
 
 @asynccontextmanager
-async def crew_of(size: int, order: VerificationSetup) -> AsyncIterator[list[CrewMember]]:
-    """Processes that have the trail before them; none is left when the block ends."""
+async def crew_of(size: int, setup: VerificationSetup) -> AsyncIterator[list[CrewMember]]:
+    """Start ``size`` workers that can read the trail; all are ended when the block ends."""
     async with worker_processes(WORKERS, size) as processes:
         crew = [CrewMember(process) for process in processes]
-        await _enlist(crew, order)
+        await _set_up(crew, setup)
         yield crew
 
 
-async def _enlist(crew: Sequence[CrewMember], order: VerificationSetup) -> None:
+async def _set_up(crew: Sequence[CrewMember], setup: VerificationSetup) -> None:
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            await asyncio.gather(*(member.enlist(order) for member in crew))
+            await asyncio.gather(*(member.set_up(setup) for member in crew))
     except TimeoutError:
-        raise VerificationFailed("the verification workers did not start in time") from None
+        raise VerificationFailed(
+            f"the verification workers did not start within {START_TIMEOUT_S:g} s"
+        ) from None

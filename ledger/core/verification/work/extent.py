@@ -1,8 +1,8 @@
-"""How far a trail and its signed logs reach, and so what a verification asks for.
+"""The extent of a trail and of its signed logs, and the checks that it makes required.
 
-Signing follows appending, anchoring follows signing, and what others attest
-follows anchors. An entry that waits no longer than its limit asks for nothing;
-one that waits longer leaves the verdict incomplete.
+Signing follows appending, anchoring follows signing, and attestations
+follow anchors. An entry that waits for one of them within its limit requires no check;
+an entry that waits longer makes the verdict incomplete.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETTLE_POLL_S: Final = 0.1
 
 
 class TrailRange(NamedTuple):
-    """What to verify; None: from the first entry, or up to the head and whatever is beyond it."""
+    """The range to verify; None: from the first entry, or up to the head and all rows beyond it."""
 
     org_id: int
     org: str
@@ -42,9 +42,9 @@ class TrailRange(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What a trail's end is known by: head row, newest entry, signed logs.
+    """The end of a trail by its head row, its newest entry and its signed logs.
 
-    ``whole``: what was asked for is the whole trail, to its end.
+    ``whole``: the requested range is the whole trail.
     """
 
     head: HeadRow | None
@@ -55,9 +55,9 @@ class Extent(NamedTuple):
 
 
 async def await_checkpoint(database_url: str, target: TrailRange, trust: TrailTrust | None) -> None:
-    """Wait until the largest checkpoint that the signer remembers is stored, a short while.
+    """Wait, for SETTLE_S at most, until the largest checkpoint that the signer remembers is stored.
 
-    Its memory is written a moment before the database is.
+    The signer writes its memory a moment before the database.
     """
     known = max((head.size for head in trust.trail.remembered), default=0) if trust else 0
     deadline = time.monotonic() + SETTLE_S
@@ -70,7 +70,7 @@ async def await_checkpoint(database_url: str, target: TrailRange, trust: TrailTr
 
 
 async def check_range(database_url: str, target: TrailRange, trust: TrailTrust | None) -> None:
-    """Raise RangeRefused for a range that lies beyond the trail, wholly or in part."""
+    """Raise RangeRefused for a range that begins or ends beyond the trail."""
     if target.to_seq is None and not target.from_seq:
         return
     async with open_snapshot(database_url) as snapshot:
@@ -78,14 +78,14 @@ async def check_range(database_url: str, target: TrailRange, trust: TrailTrust |
 
 
 async def find_extent(snapshot: Snapshot, target: TrailRange, trust: TrailTrust | None) -> Extent:
-    """How far the trail reaches in this snapshot.
+    """Find the extent of the trail in this snapshot.
 
-    Raises RangeRefused where the range ends, or begins, beyond both the head and the
-    largest size that is known to be signed; VerificationFailed where it is no range.
+    Raises RangeRefused if the range ends or begins beyond both the head and the
+    largest size that is known to be signed; VerificationFailed if the range is invalid.
     """
     first, last = target.from_seq or 0, target.to_seq
     if not 0 <= first <= (first if last is None else last):
-        raise VerificationFailed("from_seq must be 0 or more, and to_seq not below it")
+        raise VerificationFailed("from_seq must be at least 0, and to_seq at least from_seq")
     head = await snapshot.head(target.org_id)
     newest = await snapshot.newest(target.org_id)
     signed = None
@@ -107,28 +107,28 @@ def _require_within(target: TrailRange, first: int, end: int) -> None:
     last = target.to_seq
     if last is None and not first:
         return
-    asked = first if last is None else last
-    if asked <= end:
+    furthest = first if last is None else last
+    if furthest <= end:
         return
-    what = f"begins at {first}" if last is None else f"ends at {last}"
-    has = (
+    requested = f"begins at {first}" if last is None else f"ends at {last}"
+    trail = (
         f"the trail of {target.org} ends at {end}"
         if end >= 0
         else (f"the trail of {target.org} has no entries")
     )
     raise RangeRefused(
-        f"the range {what}, but {has}: neither its head nor anything signed goes further. "
-        "Ask for a range within it, or for the whole trail"
+        f"the range {requested}, but {trail}: neither its head row nor a signed checkpoint "
+        "reaches further. Request a range within the trail, or the whole trail"
     )
 
 
 TRIES: Final = 1_000
-"""Checkpoints that are looked at, from the largest down, until one is rightly signed."""
+"""Checkpoints that are read at most, from the largest down, to find one with a valid signature."""
 AT_ONCE: Final = 50
 
 
 async def find_signed(trees: TreeReader, org_id: int, trust: TrailTrust) -> SignedExtent:
-    """The sizes up to which a trusted key signed, by what is stored; 0 where none is found."""
+    """Find the largest stored heads that a trusted key signed; the empty head if there is none."""
     trail = await _largest(trees, org_id, trust.trail, TRAIL_KINDS)
     anchors = await _largest(trees, ANCHOR_LOG, trust.anchors, ANCHOR_KINDS)
     return SignedExtent(trust, LogExtent(trail, trust.trail), LogExtent(anchors, trust.anchors))
@@ -155,11 +155,11 @@ SIGNING_LIMIT_S: Final = 300.0
 
 
 class SigningLimits(NamedTuple):
-    """Seconds from the writing of an entry on.
+    """The time, in seconds from the writing of an entry, within which it must be covered.
 
-    ``signing_s``: until a checkpoint covers it. ``anchoring_s``: until an anchor covers
-    that checkpoint, and witnesses cosigned the anchor. ``stamping_s``: until an authority
-    stamped it. What is missing longer leaves a verdict incomplete.
+    ``signing_s``: by a checkpoint. ``anchoring_s``: by an anchor over
+    that checkpoint, with cosignatures. ``stamping_s``: by a timestamp of such an anchor.
+    After that the verdict is incomplete.
     """
 
     signing_s: float = SIGNING_LIMIT_S
@@ -167,7 +167,7 @@ class SigningLimits(NamedTuple):
     stamping_s: float = SIGNING_LIMIT_S
 
     def of(self, check: str) -> float:
-        """The limit of what a check is about."""
+        """The limit that applies to a check."""
         return {
             "tree": self.signing_s,
             "checkpoints": self.signing_s,
@@ -177,10 +177,10 @@ class SigningLimits(NamedTuple):
 
 
 class CoveredSizes(NamedTuple):
-    """Up to which size the trail is covered by each of the signed logs; 0 where it is not.
+    """The sizes up to which the trail is signed, anchored, timestamped and cosigned; 0 for none.
 
     ``known`` is the largest size that is known to be signed, stored or not. ``stamped`` and
-    ``cosigned`` are None where the settings name no authority, no witness.
+    ``cosigned`` are None if the settings name no authority or no witness.
     """
 
     signed: int = 0
@@ -191,7 +191,7 @@ class CoveredSizes(NamedTuple):
 
 
 class _SignedPart(NamedTuple):
-    """Checks that reach as far as ``size``, and what an entry beyond it waits for."""
+    """Checks of entries below ``size``; entries beyond it still wait for ``awaited``."""
 
     checks: tuple[str, ...]
     doubted: tuple[str, ...]
@@ -200,68 +200,69 @@ class _SignedPart(NamedTuple):
     known: int = 0
 
 
-async def ask(
-    snapshot: Snapshot, org_id: int, reach: CoveredSizes, limits: SigningLimits, tally: Tally
+async def require_coverage(
+    snapshot: Snapshot, org_id: int, covered: CoveredSizes, limits: SigningLimits, tally: Tally
 ) -> None:
-    """Note in the tally what is asked for of the signed logs, and what of it is not there."""
+    """Add to the tally which checks of the signed logs are required, and which of them lack."""
     if tally.last < tally.first:
         return
-    tally.unsigned_entries = max(0, tally.last + 1 - max(tally.first, reach.signed))
-    for part in _parts(reach):
-        await _ask_for(part, snapshot, org_id, limits, tally)
+    tally.unsigned_entries = max(0, tally.last + 1 - max(tally.first, covered.signed))
+    for part in _parts(covered):
+        await _require_part(part, snapshot, org_id, limits, tally)
 
 
-def _parts(reach: CoveredSizes) -> list[_SignedPart]:
+def _parts(covered: CoveredSizes) -> list[_SignedPart]:
     parts = [
         _SignedPart(
             ("tree", "checkpoints", "classical_signature"),
             ("tree", "checkpoints"),
-            reach.signed,
+            covered.signed,
             "a checkpoint",
-            reach.known,
+            covered.known,
         ),
-        _SignedPart(("anchors", "pq_signature"), ("anchors",), reach.anchored, "an anchor"),
+        _SignedPart(("anchors", "pq_signature"), ("anchors",), covered.anchored, "an anchor"),
     ]
-    if reach.stamped is not None:
+    if covered.stamped is not None:
         parts.append(
-            _SignedPart(("external_time",), ("external_time",), reach.stamped, "a timestamp")
+            _SignedPart(("external_time",), ("external_time",), covered.stamped, "a timestamp")
         )
-    if reach.cosigned is not None:
-        what = "cosignatures of enough witnesses"
-        parts.append(_SignedPart(("witnesses",), ("witnesses",), reach.cosigned, what))
+    if covered.cosigned is not None:
+        awaited = "cosignatures of enough witnesses"
+        parts.append(_SignedPart(("witnesses",), ("witnesses",), covered.cosigned, awaited))
     return parts
 
 
-async def _ask_for(
+async def _require_part(
     part: _SignedPart, snapshot: Snapshot, org_id: int, limits: SigningLimits, tally: Tally
 ) -> None:
-    """A part is asked for as soon as it covers an entry of the range, or should."""
+    """Require a part's checks if it covers an entry of the range, or should cover one by now."""
     covers = part.size > tally.first
     first = max(part.size, tally.first)
     limit_s = limits.of(part.checks[0])
     lost = first <= tally.last and first < part.known
     late = first <= tally.last and (lost or await _is_old(snapshot, org_id, first, limit_s))
     if covers or late:
-        tally.asked.update(part.checks)
+        tally.required.update(part.checks)
     if not covers:
-        tally.held.difference_update(part.checks)
+        tally.passed.difference_update(part.checks)
         reason = (
             _lost(part) if lost else f"the entries from {tally.first} on wait for {part.awaited}"
         )
         tally.reasons.update(dict.fromkeys(part.checks, reason))
     if late:
         old = (
-            f"entry {first} was written more than {limit_s:g} s ago and has not got {part.awaited}"
+            f"entry {first} was written more than {limit_s:g} s ago and still waits for "
+            f"{part.awaited}"
         )
         reason = _lost(part) if lost else old
         tally.doubted.update(dict.fromkeys(part.doubted, reason))
 
 
 def _lost(part: _SignedPart) -> str:
-    return f"a tree of {part.known} entries was signed, and the database has no checkpoint of it"
+    return f"a tree of {part.known} entries was signed, but its checkpoint is not in the database"
 
 
 async def _is_old(snapshot: Snapshot, org_id: int, seq: int, limit_s: float) -> bool:
-    """Whether an entry waits longer than the limit; one that is not in the database does."""
+    """True if an entry waits longer than the limit, or is not in the database."""
     written_us = await snapshot.written_us(org_id, seq)
     return written_us is None or written_us < (time.time() - limit_s) * 1_000_000

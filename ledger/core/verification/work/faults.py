@@ -1,6 +1,6 @@
-"""What can be wrong with a trail, and which verdict each kind of fault belongs to.
+"""The kinds of faults of a trail, and the checks that each kind fails.
 
-``docs/verification.md`` explains every kind; a test holds the two lists together.
+``docs/verification.md`` explains every kind; a test compares the two lists.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ledger.errors import QuireError
 from ledger.verdict import NOT_CHECKED, Check, Verdict
 
 MAX_FAULTS: Final = 1_000
-"""Faults that are named; all are counted."""
+"""Faults that are listed at most; all are counted."""
 MAX_REASON_CHARS: Final = 300
 
 CHECKS: Final = (
@@ -33,8 +33,8 @@ CHECKS: Final = (
     "witnesses",
 )
 CHECKS_OF_ENTRIES: Final = CHECKS[:5]
-ALWAYS_ASKED: Final = CHECKS[:6]
-"""What every verification asks for: the checks of entries, and the head."""
+ALWAYS_REQUIRED: Final = CHECKS[:6]
+"""The checks that every verification requires: those of entries, and the head."""
 
 CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "hash_mismatch": ("hashes",),
@@ -90,7 +90,7 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
 
 
 class LogKinds(NamedTuple):
-    """What the faults of a signed log are called: its tree, its tiles, its notes."""
+    """The kinds of a signed log's faults: of its tree, its tiles, its notes."""
 
     rewritten: str
     tile_mismatch: str
@@ -122,7 +122,7 @@ TRAIL_KINDS: Final = LogKinds(
 )
 ANCHOR_KINDS: Final = LogKinds(*(f"anchor_{name}" for name in LogKinds._fields))
 NO_ENTRY: Final = -1
-"""The seq of a fault that is no entry's: of the anchor log, or of the trail as a whole."""
+"""The seq of a fault that concerns no entry: of the anchor log, or of the trail as a whole."""
 
 LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
     "leaf_malformed": ("signatures", "links", "payloads", "columns"),
@@ -140,15 +140,15 @@ LEAVES_UNCHECKED: Final[dict[str, tuple[str, ...]]] = {
         ("classical_signature", "pq_signature"),
     ),
 }
-"""Checks that could not be made of everything where there is such a fault."""
+"""By kind of fault: the checks that the fault prevents for some of the entries or heads."""
 
 
 class VerificationFailed(QuireError):
-    """A verification that could not be carried through; it says nothing of the trail."""
+    """The verification could not be completed; this says nothing about the trail."""
 
 
 class RangeRefused(VerificationFailed):
-    """A range that ends, or begins, after everything that the trail has and ever had signed."""
+    """The range ends or begins beyond the trail and beyond every size that was signed."""
 
 
 class Checks(msgspec.Struct, frozen=True):
@@ -172,12 +172,12 @@ class Checks(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """The verdict on a trail or a range of it.
 
-    ``total_entries`` counts the entries found and those missing; ``failed_entries``
-    those of them with a fault. ``errors`` holds the first 1,000 faults by seq,
+    ``total_entries`` counts the entries found and the missing ones; ``failed_entries``
+    those of them with a fault. ``errors`` has the first 1,000 faults by seq,
     ``fault_count`` counts all. ``last_seq`` is ``first_seq - 1`` for an empty trail.
-    ``valid`` is True for the verdict "verified" alone. ``unsigned_entries`` counts the
-    entries that no signed checkpoint covers yet; ``reasons`` says, by the name of the
-    check, why it was not made.
+    ``valid`` is True only for the verdict "verified". ``unsigned_entries`` counts the
+    entries that no signed checkpoint covers yet; ``reasons`` says for each check that was
+    not made, by its name, why.
     """
 
     valid: bool
@@ -194,8 +194,8 @@ class Result(msgspec.Struct, frozen=True):
     reasons: dict[str, str] = {}
 
 
-def spell_range(first: int, last: int, what: str) -> str:
-    """``"entry 5 <what>"`` or ``"entries 5 to 9 <what>"``, with is/are to match."""
+def spell_range(first: int, last: int, state: str) -> str:
+    """``"entry 5 is <state>"`` or ``"entries 5 to 9 are <state>"``."""
     if first == last:
-        return f"entry {first} is {what}"
-    return f"entries {first} to {last} are {what}"
+        return f"entry {first} is {state}"
+    return f"entries {first} to {last} are {state}"

@@ -1,4 +1,4 @@
-"""Segments of a trail: how it is cut into them, and what a worker answers of each."""
+"""Segments of a trail: the plan that cuts it into them, and a worker's answer on each."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MAX_BIGINT: Final = 2**63 - 1
 class Segment(msgspec.Struct, frozen=True, tag="segment"):
     """Entries ``first`` to ``last`` of a trail, both included.
 
-    ``context``: row ``first - 1`` is read too, for the link to it, and not judged.
-    ``open_start``: rows before ``first`` are read too; none belongs there.
-    ``beyond``: none of these entries should exist, as the head row ends before them.
-    ``tree``: the tree over them is computed too, and their checkpoints verified.
-    ``proven``: each of its tiles is proven in the tree under the largest checkpoint.
-    ``anchors``: it is a segment of the anchor log and its leaves.
+    ``context``: row ``first - 1`` is read too, for the link to it, but not checked.
+    ``open_start``: rows before ``first`` are read too; there should be none.
+    ``beyond``: none of these entries should exist, as the trail ends before them.
+    ``tree``: the tree over them is computed too, and their checkpoints are verified.
+    ``proven``: each of their tiles is proven in the tree of the largest checkpoint.
+    ``anchors``: it is a segment of the anchor log; the entries are its leaves.
     """
 
     first: int
@@ -41,12 +41,12 @@ class Segment(msgspec.Struct, frozen=True, tag="segment"):
 
 
 class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
-    """A signed tree head that falls into the segment.
+    """A signed tree head whose size lies in the segment.
 
-    ``root`` is what was signed. The tree of ``size`` is whole blocks and then
+    ``root`` is the signed root. The tree of ``size`` is complete blocks and then
     ``size % 256`` leaves; ``ours`` is the root over these last leaves from the
-    rows, ``stored`` from the tiles: empty where there are none, None where a
-    leaf is not known.
+    rows, ``stored`` from the tiles: empty if there are no such leaves, None if one
+    is unknown.
     """
 
     size: int
@@ -56,7 +56,7 @@ class SegmentHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TileDifference(msgspec.Struct, frozen=True, array_like=True):
-    """A tile of level 0 that is not what the rows make it: its index, and the seqs, the first few.
+    """A tile of level 0 that differs from right rows: its index, and the first few such seqs.
 
     ``count`` is the number of hashes that differ.
     """
@@ -69,14 +69,14 @@ class TileDifference(msgspec.Struct, frozen=True, array_like=True):
 class TreePart(msgspec.Struct, frozen=True):
     """One segment's part of a tree.
 
-    ``ours`` are the roots of its whole blocks, from the rows wherever these are
-    right and from the tiles where they are not; ``stored`` from the tiles alone,
-    None for all where both are the same. An unknown root is None. ``differing``
-    are the tiles at odds with rows in which nothing else is wrong. ``displaced``:
-    the leaf of a row that was found wrong is not the tile's. ``absent``: a leaf is in
-    no row, so that its tile stands in for it. ``rewritten`` counts leaves that are not
-    those that were signed. ``attested`` is the largest anchor, by check, of which someone
-    else's attestation holds. ``unproven``: a signed root could not be held against the
+    ``ours`` are the roots of its complete blocks, from right rows, and from
+    the tiles where a row is wrong or missing; ``stored`` are the roots from the tiles alone,
+    None if all are the same. An unknown root is None. ``differing``
+    are the tiles that differ from rows without any other fault. ``displaced``:
+    the leaf of a wrong row differs from the tile's. ``absent``: a leaf is in
+    no row, so that the tile's hash is used for it. ``rewritten`` counts leaves that differ from
+    the signed ones. ``attested`` is, by check, the size of the largest anchor with a valid
+    attestation. ``unproven``: a signed root could not be compared with the
     tiles, as some are missing or do not lead to it.
     """
 
@@ -89,15 +89,15 @@ class TreePart(msgspec.Struct, frozen=True):
     faults: list[TrailFault] = []
     fault_count: int = 0
     kinds: list[str] = []
-    held: list[str] = []
-    """Checks for which at least one thing was found right."""
+    passed: list[str] = []
+    """Checks that at least one object passed."""
     rewritten: int = 0
     attested: dict[str, int] = {}
     unproven: bool = False
 
 
 class FaultList:
-    """Faults with their bound: the first 1,000 are named, all are counted."""
+    """A bounded list of faults: the first MAX_FAULTS are kept, all are counted."""
 
     def __init__(self) -> None:
         self.named: list[TrailFault] = []
@@ -105,28 +105,28 @@ class FaultList:
         self.kinds: set[str] = set()
 
     def add(self, seq: int, kind: str, reason: str) -> None:
-        """Count a fault, and name it while there is room."""
+        """Count a fault, and keep it while there is room."""
         self.count += 1
         self.kinds.add(kind)
         if len(self.named) < MAX_FAULTS:
             self.named.append(TrailFault(seq, kind, reason[:MAX_REASON_CHARS]))
 
     def take(self, named: list[TrailFault], count: int, kinds: list[str]) -> None:
-        """Take over the faults of another list."""
+        """Add the faults of another list."""
         self.named += named[: MAX_FAULTS - len(self.named)]
         self.count += count
         self.kinds.update(kinds)
 
 
 class SegmentResult(msgspec.Struct, tag="result"):
-    """What stands in a segment.
+    """The result of checking a segment.
 
     ``leading_gap`` and ``trailing_gap`` count the entries missing at its edges,
-    where a gap may go on in the next segment; an empty segment is one leading
-    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` holds the
+    as a gap may continue in the neighbouring segment; an empty segment is one leading
+    gap. Gaps inside are faults, of ``missing`` entries in all. ``faults`` are the
     first 1,000 by seq of ``fault_count``, ``kinds`` all kinds that occurred.
-    ``end_hashes`` are the hashes that may follow as ``previous_hash`` (empty:
-    not known), ``end_time`` is the last leaf's ``anchored_at``.
+    ``end_hashes`` are the hashes that the next entry may name as ``previous_hash`` (empty:
+    unknown), ``end_time`` is the last leaf's ``anchored_at``.
     """
 
     rows: int
@@ -144,19 +144,19 @@ class SegmentResult(msgspec.Struct, tag="result"):
 
 MAX_SEGMENT_ENTRIES: Final = 192 * TILE_WIDTH
 MIN_SEGMENT_ENTRIES: Final = 4 * TILE_WIDTH
-"""Whole blocks of the tree, so that each has its hashes in one segment."""
+"""Complete blocks of the tree, so that all hashes of a block are in one segment."""
 SEGMENTS_PER_PROCESS: Final = 4
-"""Into at least so many is cut what is left of a trail."""
+"""The remaining trail is cut into at least this many segments for each process."""
 
 
 class Plan:
-    """Segments of ``first`` to ``last`` in order, taken one by one, then what is ``beyond``.
+    """Cuts ``first`` to ``last`` into segments, which are taken in order; then ``beyond``.
 
-    ``beyond`` is the range, open-ended where its end is None, in which no entry
-    should stand; None: nothing is to be read there. ``size`` is in entries.
-    ``tree``: segments carry the tree, and the first one begins with the trail.
-    ``proven``: segments hold their tiles against the largest checkpoint, wherever they begin.
-    ``anchors``: it is the anchor log that is cut.
+    ``beyond`` is the range in which no entry should exist, without an end if that is None;
+    None: that range is not read. ``size`` is in entries.
+    ``tree``: segments compute the tree, which begins with the first of them.
+    ``proven``: segments prove their tiles under the largest checkpoint, and may begin anywhere.
+    ``anchors``: the anchor log is cut.
     """
 
     def __init__(
@@ -186,17 +186,17 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """How many segments there are in all, if each is as small as can be."""
+        """The number of segments if each has the smallest size."""
         smallest = self._fixed_size or MIN_SEGMENT_ENTRIES
         return -(-(self.last - self.first + 1) // smallest) + (self._beyond is not None)
 
     @property
     def finished(self) -> bool:
-        """Whether every segment was taken."""
+        """True if every segment was taken."""
         return self._next > self.last and self._beyond is None
 
     def take(self) -> tuple[int, Segment] | None:
-        """The next segment and its index, or None when all are taken."""
+        """Take the next segment; returns it with its index, or None if all are taken."""
         if self._next <= self.last:
             first = self._next
             self._next = min(first + self._size(), self.last + 1)
@@ -229,7 +229,7 @@ class Plan:
         )
 
     def skip_to(self, seq: int | None) -> tuple[int, Segment] | None:
-        """Take all entries before ``seq`` (None: all that are left) as one segment, known empty."""
+        """Take all entries before ``seq`` (None: all remaining ones) as one empty segment."""
         target = self.last + 1 if seq is None else min(seq, self.last + 1)
         if target <= self._next:
             return None
@@ -237,7 +237,7 @@ class Plan:
         return self._hand_out(Segment(first, target - 1))
 
     def _size(self) -> int:
-        """Smaller towards the end, so that all processes end together."""
+        """The next segment's size, which shrinks, so that all processes end at the same time."""
         share = -(-(self.last + 1 - self._next) // self._shares)
         share += -share % TILE_WIDTH
         return self._fixed_size or min(max(share, MIN_SEGMENT_ENTRIES), MAX_SEGMENT_ENTRIES)

@@ -1,6 +1,6 @@
-"""Segment results put together, in the order of the trail: gaps joined, faults bounded, verdicts.
+"""Combines segment results, in the order of the trail, into a verdict: joins gaps, bounds faults.
 
-The head row is held against the trail that it should end.
+The head row is compared with the end of the trail.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ledger.chain import EMPTY_SEQ, TrailFault
 from ledger.core.verification.work.faults import (
-    ALWAYS_ASKED,
+    ALWAYS_REQUIRED,
     CHECKS,
     CHECKS_OF_ENTRIES,
     CHECKS_OF_KIND,
@@ -28,7 +28,7 @@ from ledger.verdict import NOT_CHECKED, Check, combine
 
 
 class Tally:
-    """What is known of a range so far. Segments are added in order, each once."""
+    """The combined result of a range so far. Segments are added in order, each once."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first = first
@@ -39,18 +39,18 @@ class Tally:
         self.end_hashes: list[bytes] = []
         self.end_time: str | None = None
         self.gap_at_tail: int | None = None
-        """The first of the entries that are missing at the end of the trail."""
-        self.held: set[str] = set()
-        """Checks beside those of entries of which at least one thing was found right."""
+        """The first of the entries that are missing at the end of the trail, or None."""
+        self.passed: set[str] = set()
+        """Checks, except those of entries, that at least one object passed."""
         self.doubted: dict[str, str] = {}
-        """Checks that could not be made of everything, and why."""
-        self.asked: set[str] = set(ALWAYS_ASKED)
-        """Checks without which the verdict is incomplete."""
+        """Checks that could not be made for all objects, and why."""
+        self.required: set[str] = set(ALWAYS_REQUIRED)
+        """Required checks: without them the verdict is incomplete."""
         self.unsigned_entries = 0
         self.reasons: dict[str, str] = {}
-        """Why a check was not made, where nothing more particular is known."""
+        """Why a check was not made, unless a more specific reason is known."""
         self.contradicted: set[str] = set()
-        """Checks that do not hold because of faults that have a name of their own."""
+        """Checks that fail because of faults whose kinds belong to other checks."""
         self._rows = 0
         self._missing = 0
         self._failed = 0
@@ -62,7 +62,7 @@ class Tally:
         self._rows += result.rows
         self._failed += result.failed_rows
         self._missing += result.missing
-        if not segment.beyond:  # no entry is missing there, nor does one end a gap
+        if not segment.beyond:  # beyond the end no entry is missing, and none closes a gap
             if result.leading_gap:
                 self._open_gap(segment.first)
             if result.leading_gap <= segment.last - segment.first:
@@ -77,12 +77,12 @@ class Tally:
             self.end_hashes, self.end_time = result.end_hashes, result.end_time
 
     def add_fault(self, fault: TrailFault) -> None:
-        """Add a fault of the trail as a whole; it is named however many came before it."""
+        """Add a fault of the trail as a whole; it is listed even if the list is full."""
         del self.faults[MAX_FAULTS - 1 :]
         self._count(fault)
 
     def add_faults(self, faults: Sequence[TrailFault], count: int, kinds: set[str]) -> None:
-        """Add faults of a signed log: ``count`` of them, the first of which are named."""
+        """Add ``count`` faults of a signed log; ``faults`` are the first of them."""
         del self.faults[max(MAX_FAULTS - len(faults), MAX_FAULTS // 2) :]
         for fault in faults:
             self._name(fault)
@@ -90,11 +90,11 @@ class Tally:
         self._kinds.update(kinds)
 
     def count_failed(self, entries: int) -> None:
-        """So many entries more have a fault, of those without one so far."""
+        """Count this many more entries as failed, which had no fault so far."""
         self._failed += entries
 
     def close(self, *, at_tail: bool) -> None:
-        """All segments are in; ``at_tail``: no entry stands after the range."""
+        """Close the last gap after all segments; ``at_tail``: the trail has no entry after the range."""
         start = self._gap_from
         if start is None:
             return
@@ -104,10 +104,10 @@ class Tally:
         self._gap_from, self.gap_at_tail = None, start
         self._count_missing(start, self.last)
         kind = "wiped" if start == 0 else "truncated"
-        what = (
-            "missing: nothing is left of the trail" if start == 0 else "missing: the tail was cut"
+        state = (
+            "missing: the whole trail was removed" if start == 0 else "missing: the tail was cut"
         )
-        self.add_fault(TrailFault(start, kind, spell_range(start, self.last, what)))
+        self.add_fault(TrailFault(start, kind, spell_range(start, self.last, state)))
 
     def result(self) -> Result:
         """The verdict."""
@@ -115,7 +115,7 @@ class Tally:
         failed = self._failed + self._missing
         checks = self._checks()
         answers = {name: getattr(checks, name) for name in CHECKS}
-        verdict = combine(answers, sorted(self.asked), fault_count=self.fault_count)
+        verdict = combine(answers, sorted(self.required), fault_count=self.fault_count)
         return Result(
             valid=verdict.valid,
             total_entries=total,
@@ -145,7 +145,7 @@ class Tally:
             self._gap_from = seq
 
     def _close_gap(self, before: int) -> None:
-        """An entry stands at ``before``: whatever gap was open ends there."""
+        """Close an open gap before the entry at ``before``."""
         if self._gap_from is not None:
             start, self._gap_from = self._gap_from, None
             self._count_missing(start, before - 1)
@@ -157,7 +157,7 @@ class Tally:
     def _checks(self) -> Checks:
         failed = {check for kind in self._kinds for check in CHECKS_OF_KIND[kind]}
         failed |= self.contradicted
-        holds = set(self.held)
+        holds = set(self.passed)
         if self._rows:
             holds.update(CHECKS_OF_ENTRIES)
         if self.head is True:
@@ -168,7 +168,7 @@ class Tally:
         return Checks(**answers)
 
     def _unmade(self) -> dict[str, str]:
-        """Checks that could not be made because of a fault, with its kind."""
+        """Checks that a fault prevented for some objects, with the fault's kind."""
         return {
             check: kind for kind in sorted(self._kinds) for check in LEAVES_UNCHECKED.get(kind, ())
         }
@@ -179,23 +179,23 @@ class Tally:
             return self.doubted[check]
         kind = self._unmade().get(check)
         if kind is not None:
-            return f"it can't be made where there is a fault of the kind {kind}"
+            return f"a fault of the kind {kind} prevents it"
         if check in CHECKS_OF_ENTRIES and not self._rows:
             return "no entry was read"
-        return self.reasons.get(check, "nothing of it is there to be checked")
+        return self.reasons.get(check, "there is nothing to check")
 
 
 class Ending(NamedTuple):
-    """Where a trail should end, and what is already known to be wrong with its head row."""
+    """The seq of the last entry that a trail should have, and the fault of its head row or None."""
 
     last: int
     fault: TrailFault | None
 
 
 def find_ending(head: HeadRow | None, newest: NewestRow | None, signed: int = 0) -> Ending:
-    """The seq of the last entry there should be (-1: none), from the head row and newest entry.
+    """Find the last entry that should exist (-1: none), from the head row and the newest entry.
 
-    ``signed``: so many entries there were when the largest checkpoint was signed.
+    ``signed`` is the number of entries under the largest checkpoint.
     """
     last, fault = _by_rows(head, newest)
     return Ending(max(last, signed - 1), fault)
@@ -210,14 +210,14 @@ def _by_rows(head: HeadRow | None, newest: NewestRow | None) -> Ending:
         fault = TrailFault(head.seq, "head_mismatch", "the head row has an impossible seq")
         return Ending(max(newest_seq, EMPTY_SEQ), fault)
     if newest and newest_seq != head.seq and _is_named(newest, head):
-        # A cut tail or an entry too many would not have the head's hash at the end.
+        # After a cut or an added entry the newest entry would not have the head's hash.
         reason = f"the head row says seq {head.seq} but names the hash of entry {newest_seq}"
         return Ending(newest_seq, TrailFault(head.seq, "head_mismatch", reason))
     return Ending(head.seq, None)
 
 
 def _is_named(newest: NewestRow, head: HeadRow) -> bool:
-    """Whether the newest row stands in its place and is the one whose hash the head row has."""
+    """True if the newest row is in its own place and has the head row's hash."""
     if newest.entry_hash != head.entry_hash or newest.leaf is None:
         return False
     try:
@@ -232,14 +232,14 @@ def check_head(
     """Compare the head row with the last entry read; both must name the same hash and time."""
     if head.seq == EMPTY_SEQ:
         if head.entry_hash != b"":
-            _fault(tally, head, "the head row of an empty trail names a hash")
+            _fault(tally, head, "the head row of an empty trail has a hash")
         else:
             tally.head = True
         return
     if not end_hashes:
         return
     if head.entry_hash not in end_hashes:
-        _fault(tally, head, "the head row does not name the hash of the last entry")
+        _fault(tally, head, "the head row does not have the hash of the last entry")
     elif end_time is not None and end_time != _text(head.anchored_us):
         _fault(tally, head, "the head row does not have the time of the last entry")
     elif end_time is not None:

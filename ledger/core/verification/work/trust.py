@@ -1,7 +1,7 @@
-"""What a verification believes of the signed logs, and its judgement of their notes.
+"""The keys and heads that a verification trusts, and the check of the logs' notes with them.
 
-All of it comes from outside the database: the keys from the log's key file, the
-heads from the signer's memory. A database that brought its own keys would prove
+They come from outside the database: the keys from the log's key file, the
+heads from the signer's memory. A database that supplied its own keys would prove
 nothing.
 """
 
@@ -17,16 +17,16 @@ from ledger.core.verification.work.faults import LogKinds
 from ledger.errors import CheckpointError, InvalidSignature, NoteError, UnsignedNote
 from ledger.note import SignatureType, Verifier, parse_vkey
 
-if TYPE_CHECKING:  # workers are told the keys and need no history of them
+if TYPE_CHECKING:  # workers receive the keys in their setup, without the history
     from ledger.log_keys import LogKeyHistory
 
 
 class LogTrust(msgspec.Struct, frozen=True):
     """One log: its origin, and its keys as vkeys.
 
-    ``keys`` holds one list for each key of the history; a note must carry the
-    signatures of all that stand in one of them. ``remembered`` are heads that
-    the signer, a witness or an archive knows.
+    ``keys`` has one list for each key of the history; a note must have the
+    signatures of all vkeys of one list. ``remembered`` are heads that
+    the signer, a witness or an archive remembers.
     """
 
     origin: str
@@ -35,10 +35,10 @@ class LogTrust(msgspec.Struct, frozen=True):
 
 
 class TrailTrust(msgspec.Struct, frozen=True):
-    """What is believed of a trail's own log and of the anchor log.
+    """The trusted keys and heads of a trail's own log and of the anchor log.
 
     ``authorities`` are timestamp authorities' CA certificates (PEM), ``witnesses``
-    a tlog-policy file; None where there are none.
+    is a tlog-policy file; None without authorities or witnesses.
     """
 
     trail: LogTrust
@@ -57,7 +57,7 @@ class TrailTrust(msgspec.Struct, frozen=True):
         authorities: bytes | None = None,
         witnesses: bytes | None = None,
     ) -> TrailTrust:
-        """What a history of keys says of an org's log; ``trail`` and ``anchors`` are remembered.
+        """The trust for an org's log by a history of keys, and the remembered heads of both logs.
 
         Raises KeyHistoryError for a slug that no log can have.
         """
@@ -73,7 +73,10 @@ class TrailTrust(msgspec.Struct, frozen=True):
 
 
 class JudgedNote(NamedTuple):
-    """What a note is worth: faults as (kind, reason), and the tree head if its signatures hold."""
+    """A checked note: faults as (kind, reason), and the tree head if its signatures are valid.
+
+    ``classical`` and ``pq``: its Ed25519 and its ML-DSA-44 signature are valid.
+    """
 
     faults: list[tuple[str, str]]
     head: TreeHead | None
@@ -82,7 +85,7 @@ class JudgedNote(NamedTuple):
 
 
 class NoteJudge:
-    """Judges the notes of one log."""
+    """Checks the notes of one log."""
 
     def __init__(self, log: LogTrust, kinds: LogKinds) -> None:
         self._origin = log.origin
@@ -97,19 +100,20 @@ class NoteJudge:
                 (self._pq if is_pq else self._classical).append(verifier)
 
     def judge(self, size: int, root: bytes | None, note: bytes | None) -> JudgedNote:
-        """Hold a stored checkpoint (its columns and its note) against the log's keys."""
+        """Check a stored checkpoint, its columns and its note, with the log's keys."""
         if note is None:
-            reason = "its note is NULL or too large to be one"
+            reason = "its note is missing or too large"
             return JudgedNote([(self._kinds.malformed, reason)], None, classical=False, pq=False)
         faults: list[tuple[str, str]] = []
         classical = self._open(note, self._classical, faults)
         pq = self._open(note, self._pq, faults, pq=True) if self._pq else None
         if classical and pq and not {k for _, k in classical} & {k for _, k in pq}:
-            faults.append((self._kinds.foreign, "its two signatures are not of one key"))
+            reason = "its two signatures are by different keys of the log"
+            faults.append((self._kinds.foreign, reason))
         head = classical[0][0] if classical and not faults else None
         if head is not None and (head.size, head.root) != (size, root):
-            what = "its columns size and root are not those of its note"
-            faults.append((self._kinds.columns, what))
+            reason = "its columns size and root differ from its note"
+            faults.append((self._kinds.columns, reason))
         return JudgedNote(faults, head, classical=bool(classical), pq=bool(pq))
 
     def _open(
@@ -120,7 +124,7 @@ class NoteJudge:
         *,
         pq: bool = False,
     ) -> list[tuple[TreeHead, int]]:
-        """The tree head, once for each key that signed it; none where there is a fault."""
+        """The tree head with each key that signed it; empty, with a fault added, if none did."""
         kinds = self._kinds
         try:
             opened = open_checkpoint(note, self._origin, verifiers)
@@ -129,7 +133,7 @@ class NoteJudge:
         except UnsignedNote as error:
             faults.append((kinds.pq_signature if pq else kinds.foreign, str(error)))
         except (CheckpointError, NoteError) as error:
-            if not pq:  # told once
+            if not pq:  # the classical pass has added this fault already
                 faults.append((kinds.malformed, str(error)))
         else:
             keys = [self._key_of[signature.verifier] for signature in opened.verified]

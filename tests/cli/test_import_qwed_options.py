@@ -1,4 +1,4 @@
-"""What ``quire import qwed`` refuses before it sends anything."""
+"""Options that ``quire import qwed`` refuses before it sends anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from server.cli.main import main
 from tests.qwed_writer import SECRET, trail, write_sqlite
 
-# Nothing listens there: a refusal that came from the server would say so.
+# Nothing listens on this port: a command that got as far as a request would report that.
 NOWHERE = {"QUIRE_URL": "http://127.0.0.1:1", "QUIRE_API_KEY": "quire_live_a_b"}
 WITH_SECRET = NOWHERE | {"QWED_AUDIT_SECRET_KEY": SECRET.decode()}
 
@@ -32,7 +32,7 @@ def test_no_secret_names_the_variable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dsn", "reason"),
     [
-        ("sqlite:////nowhere/qwed.db", "there is no SQLite file"),
+        ("sqlite:////nowhere/qwed.db", "does not exist"),
         ("mysql://db/qwed", "must be given as"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the trail keeps of a disclosure names every entry that leaves, within the payload limit."""
+"""The trail's records of a disclosure name every disclosed entry, within the payload limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def named(parts: list[dict[str, object]]) -> list[int]:
-    """All seqs that these payloads name, as a reader of the trail finds them."""
+    """All seqs that these payloads name, read from their runs."""
     found: list[int] = []
     for part in parts:
         for first, last in msgspec.json.decode(msgspec.json.encode(part))["runs"]:
@@ -37,7 +37,7 @@ def test_a_range_is_one_run() -> None:
 
 
 @pytest.mark.parametrize("limit", [1 << 14, 1 << 18, MIB, 64 * MIB])
-def test_the_most_that_a_bundle_holds_is_named_whole_within_the_limit(limit: int) -> None:
+def test_the_largest_bundle_is_named_whole_within_the_limit(limit: int) -> None:
     seqs = range(2**40 - 400_000, 2**40, 2)
     parts = records(seqs, {"payload", "actor", "subject"}, 2**40, limit)
     assert named(parts) == list(seqs)
@@ -48,7 +48,7 @@ def test_the_most_that_a_bundle_holds_is_named_whole_within_the_limit(limit: int
     assert len(parts) <= 2_000
 
 
-def test_a_payload_limit_of_nothing_makes_no_entry_for_each_seq() -> None:
+def test_a_tiny_payload_limit_does_not_make_an_entry_per_seq() -> None:
     seqs = range(0, 2_000, 2)
     parts = records(seqs, {"payload"}, 2_000, 1)
     assert named(parts) == list(seqs)

@@ -1,7 +1,7 @@
-"""Ranges of a trail whose end was removed by who may do so: never a good word on them.
+"""Verification of ranges after the database's owner cut the end of a trail: never a good verdict.
 
-The cases are those of people who tried: a range that lies where nothing is left, one
-that begins where something is, one that never was.
+The ranges come from real attempts: a range of which no entry is left, one that begins
+with remaining entries, and one that never existed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COUNT = 1_000
 
 
 class Org(NamedTuple):
-    """A plain org with signed entries, of a server of its own."""
+    """A plain org with signed entries, on a server of its own."""
 
     server: Server
     slug: str
@@ -119,7 +119,7 @@ def test_a_range_of_removed_entries_is_refuted_and_they_are_named(
     }  # fmt: skip
 
 
-def test_what_is_left_is_refuted_for_its_head_alone(org: Org) -> None:
+def test_the_remaining_range_is_refuted_only_for_its_head(org: Org) -> None:
     org.cut(900)
     job = org.ask(from_seq=10, to_seq=800).json()
     assert {(fault["seq"], fault["kind"]) for fault in job["faults"]} == {(900, "below_signed")}
@@ -161,7 +161,7 @@ def test_an_entry_that_was_removed_is_refuted_by_its_id(signing_server: Server) 
     assert org.server.request("GET", path + moved, key=org.key).status == 404
 
 
-def test_ranges_that_never_were_are_refused(signing_server: Server) -> None:
+def test_ranges_that_never_existed_are_refused(signing_server: Server) -> None:
     org = made(signing_server, 5, sign=False)
     for ends in (
         {"from_seq": 1_000, "to_seq": 2_000},
@@ -181,7 +181,7 @@ def test_ranges_that_never_were_are_refused(signing_server: Server) -> None:
     assert nothing.ask().json()["verdict"] == "incomplete"
 
 
-def test_ranges_up_to_the_head_hold_while_others_append(signing_server: Server) -> None:
+def test_ranges_up_to_the_head_verify_during_appends(signing_server: Server) -> None:
     org = made(signing_server, 50, sign=False)
     path = f"/v1/orgs/{org.slug}/entries"
     ended = Event()

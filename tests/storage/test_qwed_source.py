@@ -1,4 +1,4 @@
-"""QWED's database read from a real SQLite file and a real PostgreSQL."""
+"""Reading QWED's database from a real SQLite file and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ Write = Callable[[list[QwedRow]], Coroutine[Any, Any, str]]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def write(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
-    """Writes rows into a new QWED database of either kind and returns its DSN."""
+async def write_database(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
+    """Write rows into a new QWED database of either kind; returns its DSN."""
     if request.param == "sqlite":
 
         async def to_sqlite(rows: list[QwedRow]) -> str:
@@ -77,10 +77,10 @@ async def _verified(dsn: str, organization_id: int = 1) -> QwedReport:
     return verifier.finish()
 
 
-async def test_a_trail_reads_back_as_it_was_hashed(write: Write) -> None:
+async def test_a_trail_reads_back_as_it_was_hashed(write_database: Write) -> None:
     rows = trail(2, form="legacy", **TRICKY)
     rows += trail(3, first_id=10, organization_id=2, user_id=None, raw_llm_output=None)
-    dsn = await write(rows)
+    dsn = await write_database(rows)
     async with open_source(dsn) as source:
         assert await source.organizations() == [1, 2]
         assert [row async for row in source.rows(1)] == rows[:2]
@@ -91,19 +91,19 @@ async def test_a_trail_reads_back_as_it_was_hashed(write: Write) -> None:
     assert (await _verified(dsn, 2)).forms == {"current": 3, "legacy": 0}
 
 
-async def test_a_trail_longer_than_a_page_is_read_whole(write: Write) -> None:
-    dsn = await write(trail(2 * PAGE_ROWS + 1))
+async def test_a_trail_longer_than_a_page_is_read_whole(write_database: Write) -> None:
+    dsn = await write_database(trail(2 * PAGE_ROWS + 1))
     report = await _verified(dsn)
     assert (report.valid, report.total_entries) == (True, 2 * PAGE_ROWS + 1)
 
 
-async def test_a_trail_of_whole_pages_ends_there(write: Write) -> None:
-    assert (await _verified(await write(trail(PAGE_ROWS)))).total_entries == PAGE_ROWS
+async def test_a_trail_of_whole_pages_ends_there(write_database: Write) -> None:
+    assert (await _verified(await write_database(trail(PAGE_ROWS)))).total_entries == PAGE_ROWS
 
 
-async def test_stored_columns_come_as_they_are(write: Write) -> None:
+async def test_stored_columns_are_returned_unchanged(write_database: Write) -> None:
     row = trail(1)[0]
-    dsn = await write([replace(row, result='{"value" :4}')])
+    dsn = await write_database([replace(row, result='{"value" :4}')])
     async with open_source(dsn) as source:
         columns = (await anext(source.rows(1))).columns
     assert list(columns) == list(COLUMNS)
@@ -112,16 +112,16 @@ async def test_stored_columns_come_as_they_are(write: Write) -> None:
 
 
 @pytest.mark.parametrize("column", ["query", "result", "domain", "previous_hash", "entry_hash"])
-async def test_a_changed_column_is_found_in_its_row(write: Write, column: str) -> None:
+async def test_a_changed_column_is_found_in_its_row(write_database: Write, column: str) -> None:
     rows = trail(3)
     changed: Any = {column: '{"value": 5}'}
     rows[1] = replace(rows[1], **changed)
-    report = await _verified(await write(rows))
+    report = await _verified(await write_database(rows))
     assert report.failed_entries == ([2, 3] if column == "entry_hash" else [2])
 
 
-async def test_reading_never_writes(write: Write) -> None:
-    dsn = await write(trail(1))
+async def test_reading_never_writes(write_database: Write) -> None:
+    dsn = await write_database(trail(1))
     async with open_source(dsn) as source:
         connection: Any = source._connection  # type: ignore[attr-defined]
         with pytest.raises((sqlite3.OperationalError, asyncpg.ReadOnlySQLTransactionError)):
@@ -134,8 +134,8 @@ async def _run(connection: Any, statement: str) -> None:
         await outcome
 
 
-async def test_a_reader_that_stops_early_leaves_the_source_usable(write: Write) -> None:
-    dsn = await write(trail(5))
+async def test_a_reader_that_stops_early_leaves_the_source_usable(write_database: Write) -> None:
+    dsn = await write_database(trail(5))
     async with open_source(dsn) as source:
         rows: AsyncIterator[QwedRow] = source.rows(1)
         assert (await anext(rows)).id == 1
@@ -216,12 +216,12 @@ async def test_a_relative_sqlite_path_has_three_slashes(
     [
         ("mysql://root@db/qwed", "sqlite:///path or postgresql://"),
         ("qwed.db", "sqlite:///path or postgresql://"),
-        ("sqlite:////nowhere/qwed.db", "no SQLite file"),
+        ("sqlite:////nowhere/qwed.db", "does not exist"),
         ("postgresql://nobody@127.0.0.1:1/qwed", "can't be read"),
         ("postgresql://h:notaport/qwed", "can't be read"),
     ],
 )
-async def test_what_can_not_be_opened_says_why(dsn: str, reason: str) -> None:
+async def test_a_source_that_can_not_be_opened_is_explained(dsn: str, reason: str) -> None:
     with pytest.raises(QwedSourceError, match=reason):
         async with open_source(dsn):
             pass

@@ -1,4 +1,4 @@
-"""How commands show verdicts: one word, its colour, its exit code."""
+"""Commands show a verdict as one word with its colour and its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`quire serve` archives by itself what was signed, into its data directory by default."""
+"""`quire serve` archives signed entries by itself, by default into its data directory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def metrics(server: QuireProcess) -> dict[str, float]:
     }
 
 
-def test_what_is_appended_is_archived_soon_and_verifies(
+def test_appended_entries_are_archived_soon_and_verify(
     served: QuireProcess, data_dir: Path
 ) -> None:
     org, key = served.create_org("sealed")
@@ -82,7 +82,7 @@ def test_what_is_appended_is_archived_soon_and_verifies(
         said["trail"]["faults"],
         said["anchors"]["faults"],
     )
-    # What dates the trail is anchored and archived a little later; it is incomplete until then.
+    # The anchor that dates the trail is archived a little later; the verdict is incomplete until then.
     deadline = time.monotonic() + PATIENCE_S
     while (verified := run(*asked, settings=keys)).returncode == 3:
         assert time.monotonic() < deadline, verified.stdout

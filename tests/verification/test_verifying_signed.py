@@ -1,4 +1,4 @@
-"""A whole server that signs, and verifies what it signed: by its key file and the signer's memory."""
+"""A complete server verifies its own signed trees, with its key file and the signer's memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def execute(database: Database, *statements: str) -> None:
 
 
 async def anchored(database: Database) -> bool:
-    """Whether an anchor covers a checkpoint of the one org's three entries."""
+    """Whether an anchor covers a checkpoint of the only org's three entries."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
         return bool(
@@ -72,7 +72,7 @@ async def anchored(database: Database) -> bool:
         await connection.close()
 
 
-def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
+def test_a_trail_and_an_entry_are_verified_against_the_signed_tree(
     database: Database, server: QuireProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slug, key = server.create_org("sealed")
@@ -94,8 +94,8 @@ def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
         main(["verify", slug, "--json"])
     assert ended.value.code == 0
 
-    # Everything of the database set back to before its first entry: it contradicts itself
-    # nowhere, and only what the signer remembers outside of it tells.
+    # The whole database is set back to before its first entry: it is consistent in itself,
+    # and only the signer's memory outside of it contradicts it.
     blocking(
         execute(
             database,
@@ -112,7 +112,7 @@ def test_a_trail_and_an_entry_are_verified_by_what_the_signer_signed(
     assert rolled_back["checks"]["tree"] is False
 
 
-def test_a_damaged_anchor_log_is_an_alarm_and_freezes_nobody(
+def test_a_damaged_anchor_log_raises_an_alarm_and_freezes_no_org(
     database: Database, server: QuireProcess
 ) -> None:
     other, others_key = server.create_org("plain")
