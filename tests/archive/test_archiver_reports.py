@@ -1,4 +1,4 @@
-"""What the archiver reports of an org that it could not archive: alarms are for a person's work."""
+"""The archiver's reports on an org that it could not archive: alarms only if a person must act."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DENIED = ArchiveDenied("the bucket refuses to write")
 
 
 class FailingWriter:
-    """Fails as a writer does whose database or target is lost in the middle of its work."""
+    """A writer that fails as if its database or target were lost during its work."""
 
     def __init__(self, error: QuireError) -> None:
         self._error = error

@@ -18,9 +18,9 @@ from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import AnchorRows
 from tests.support.appending import new_org, process, sound_trail, superuser
-from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
+from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import TABLES, contents, means, signed_trail_of, verified
+from tests.support.restoring import TABLES, contents, restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
 from tests.support.trails import ORG, ORG_ID
 
@@ -36,22 +36,22 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def test_the_drill(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(1, 4, 300)
     await archived_trail.grow(255, 1, 700)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
-    told: list[int] = []
+    progress: list[int] = []
     restore = Restore(
         folder,
         migrated_database.owner_url,
-        means(archived_trail.memory),
-        on_progress=lambda _, done, of: told.append(done),
+        restore_inputs(archived_trail.memory),
+        on_progress=lambda _, done, of: progress.append(done),
     )
     (restored,) = await restore.run([ORG])
     assert restored == (ORG, ORG_ID, 1_261, 6, False, 0, False)
-    assert told[-1] == 1_261
+    assert progress[-1] == 1_261
     assert await contents(migrated_database) == before
     assert await verified(migrated_database, archived_trail.memory) == []
     async with process(migrated_database.server_url) as running:
@@ -69,15 +69,17 @@ async def test_the_drill(
     await sound_trail(migrated_database, ACME)
     assert await verified(migrated_database, archived_trail.memory) == []
     with pytest.raises(RestoreRefused, match="already has entries"):
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
 
 
 async def test_archiving_continues_in_the_same_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
-    await Restore(folder, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    await Restore(folder, migrated_database.owner_url, restore_inputs(archived_trail.memory)).run(
+        [ORG]
+    )
     async with signed_trail_of(migrated_database, archived_trail) as again:
         written = await again.archive(folder)
         assert (written.size, written.objects) == (320, 0)
@@ -91,7 +93,7 @@ async def test_archiving_continues_in_the_same_archive(
 
 
 async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     migrated_database: Database,
     monkeypatch: pytest.MonkeyPatch,
@@ -106,14 +108,14 @@ async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
             owner = RestoreTransaction if hasattr(RestoreTransaction, step) else AnchorRows
             patch.setattr(owner, step, _killed)
             with pytest.raises(Killed):
-                await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+                await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
         assert await contents(migrated_database) == nothing, step
-    await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+    await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert await contents(migrated_database) == before
 
 
 async def test_a_tampered_archive_does_not_come_back(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 40)
     await archived_trail.archive(folder)
@@ -128,7 +130,7 @@ async def test_a_tampered_archive_does_not_come_back(
         for at in sorted({0, len(data) // 3, len(data) // 2, len(data) - 2}):
             path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
             try:
-                await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+                await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
             except QuireError:
                 refused += 1
                 assert await contents(migrated_database) == nothing, key
@@ -142,25 +144,27 @@ async def test_a_tampered_archive_does_not_come_back(
 
 
 async def test_other_keys_than_the_pinned_ones_are_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
-    others = means()._replace(pins=log_keys(2).public().pins())
+    others = restore_inputs()._replace(pins=log_keys(2).public().pins())
     with pytest.raises(RestoreRefused, match="not the history of the log's keys"):
         await Restore(folder, migrated_database.owner_url, others).run([ORG])
 
 
 async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepted(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
     await archived_trail.grow(5)
     with pytest.raises(RestoreRefused, match="5 would be lost"):
-        await Restore(folder, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+        await Restore(
+            folder, migrated_database.owner_url, restore_inputs(archived_trail.memory)
+        ).run([ORG])
     restore = Restore(
-        folder, migrated_database.owner_url, means(archived_trail.memory), shorter=True
+        folder, migrated_database.owner_url, restore_inputs(archived_trail.memory), shorter=True
     )
     (restored,) = await restore.run([ORG])
     assert (restored.entries, restored.lost) == (30, 5)
@@ -173,14 +177,16 @@ async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepte
 
 
 async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
     database = await storage.Database.open(migrated_database.server_url, size=1)
     try:
         await orgs.insert_org(database, ORG_ID, ORG, "Acme", "plain", b"its wrapped key")
-        (restored,) = await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        (restored,) = await Restore(folder, migrated_database.owner_url, restore_inputs()).run(
+            [ORG]
+        )
         assert restored.with_keys
         record = await orgs.org_by_id(database, ORG_ID)
     finally:
@@ -191,7 +197,7 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
 
 
 async def test_sealed_months_accept_only_restored_entries(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -200,7 +206,7 @@ async def test_sealed_months_accept_only_restored_entries(
         month = archived_trail.rows[0].anchored_at
         await connection.execute("SELECT quire_create_entries_partition($1)", month)
         await connection.execute("SELECT quire_seal_partitions(now())")
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="sealed"):
             await connection.execute(
                 "INSERT INTO entries SELECT org_id, 9, anchored_at, 0, 0, '', '', '', '' "
@@ -232,7 +238,7 @@ def _killed(*_: object) -> None:
 
 
 async def test_orgs_are_restored_one_after_another(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(20)
     async with process(archived_trail.database.server_url) as running:
@@ -244,7 +250,7 @@ async def test_orgs_are_restored_one_after_another(
     await archived_trail.archive(folder)
     await archived_trail.writer(folder).archive(record)
     before = await contents(archived_trail.database)
-    restore = Restore(folder, migrated_database.owner_url, means())
+    restore = Restore(folder, migrated_database.owner_url, restore_inputs())
     await restore.run([ORG])
     async with superuser(migrated_database) as connection:
         unknown = "SELECT count(*) FROM anchor_leaves WHERE org_id = -1"

@@ -17,9 +17,9 @@ from ledger.core.checkpointing import RoundLimits
 from ledger.core.org import OrgFacts
 from ledger.storage import archive_accounts, orgs
 from tests.support.appending import new_org, process, superuser
-from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
+from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import means, signed_trail_of, verified
+from tests.support.restoring import restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -37,7 +37,7 @@ def two_databases(postgres_cluster: Cluster) -> Iterator[tuple[Database, Databas
 
 
 @pytest.fixture
-async def other_org(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
+async def other_org(archived_trail: SignedTrail) -> AsyncIterator[OrgFacts]:
     """Another org of 30 entries, signed in one round with Acme's first; one anchor covers both."""
     async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
@@ -46,7 +46,7 @@ async def other_org(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFact
         yield made
 
 
-async def archive(archived_trail: ArchivedFilesCheck, folder: Target, *others: OrgFacts) -> None:
+async def archive(archived_trail: SignedTrail, folder: Target, *others: OrgFacts) -> None:
     """Archive the anchor log, then Acme and the other orgs."""
     await archived_trail.archive(folder)
     for org in others:
@@ -55,7 +55,7 @@ async def archive(archived_trail: ArchivedFilesCheck, folder: Target, *others: O
         await archived_trail.writer(folder).archive(record)
 
 
-async def go_on(database: Database, memory: Path, *all_orgs: OrgFacts) -> None:
+async def append_sign_and_anchor(database: Database, memory: Path, *all_orgs: OrgFacts) -> None:
     """Append to each org, sign and anchor; checkpoints that wait since the restore are included."""
     async with process(database.server_url) as running:
         for org in all_orgs:
@@ -75,7 +75,7 @@ async def faults_of(folder: Target, org: str) -> list[str]:
 
 
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     other_org: OrgFacts,
     two_databases: tuple[Database, Database],
@@ -89,13 +89,13 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
         sizes = [row.idx async for row in ArchiveReader(folder, org).nonces()]
         assert len(sizes) == 1, "a nonce of a leaf that no archived anchor covers"
     # The database is lost. Acme is restored, and its new anchor leaves take the lost leaves' indexes.
-    await Restore(folder, second.owner_url, means()).run([ORG])
+    await Restore(folder, second.owner_url, restore_inputs()).run([ORG])
     memory = archived_trail.memory.with_name("second.sqlite")
-    await go_on(second, memory, ACME)
+    await append_sign_and_anchor(second, memory, ACME)
     async with signed_trail_of(second, archived_trail) as again:
         await archive(again, folder)
-        await Restore(folder, second.owner_url, means(memory)).run([other_org.slug])
-        await go_on(second, memory, ACME, other_org)
+        await Restore(folder, second.owner_url, restore_inputs(memory)).run([other_org.slug])
+        await append_sign_and_anchor(second, memory, ACME, other_org)
         await archive(again, folder, other_org)
         leaves = "SELECT idx FROM anchor_leaves WHERE org_id = $1 ORDER BY idx"
         for org_id, slug in ((ORG_ID, ORG), (other_org.id, other_org.slug)):
@@ -104,14 +104,14 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
             assert archived == stored
             assert await faults_of(folder, slug) == []
     await sound_anchors(second, memory, HISTORY)
-    await Restore(folder, third.owner_url, means(memory)).run([ORG, other_org.slug])
-    await go_on(third, memory, ACME, other_org)
+    await Restore(folder, third.owner_url, restore_inputs(memory)).run([ORG, other_org.slug])
+    await append_sign_and_anchor(third, memory, ACME, other_org)
     assert await verified(third, memory) == []
     await sound_anchors(third, memory, HISTORY)
 
 
 async def test_nonces_of_lost_leaves_stop_nothing(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
+    archived_trail: SignedTrail, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
     """One nonce row of a lost anchor leaf, and one with a huge index that an attacker added."""
     second, third = two_databases
@@ -119,13 +119,13 @@ async def test_nonces_of_lost_leaves_stop_nothing(
     await archived_trail.archive(folder)
     lost = [AnchoredAt(0, b"\x07" * 32, 20), AnchoredAt(10**15, b"\x08" * 32, 20)]
     await put_nonces(folder, 0, lost)
-    restore = Restore(folder, second.owner_url, means())
+    restore = Restore(folder, second.owner_url, restore_inputs())
     await restore.run([ORG])
     assert "archived leaves of acme" in restore.warnings[0]
     assert "checkpoints: 2." in restore.warnings[0]
     memory = archived_trail.memory.with_name("second.sqlite")
     for _ in range(2):
-        await go_on(second, memory, ACME)
+        await append_sign_and_anchor(second, memory, ACME)
     async with signed_trail_of(second, archived_trail) as again:
         account = await archive_accounts.archived(again.server, folder.url, ORG_ID)
         assert account is not None
@@ -136,7 +136,7 @@ async def test_nonces_of_lost_leaves_stop_nothing(
             (row.idx, row.nonce, row.size) async for row in ArchiveReader(folder, ORG).nonces()
         }
         assert found - {(row.idx, row.nonce, row.size) for row in lost} == set(map(tuple, rows))
-    await Restore(folder, third.owner_url, means(memory)).run([ORG])
+    await Restore(folder, third.owner_url, restore_inputs(memory)).run([ORG])
     assert await verified(third, memory) == []
 
 
@@ -146,13 +146,13 @@ async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None
 
 
 async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
+    archived_trail: SignedTrail, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
     second, _ = two_databases
     await archived_trail.grow(20)
     await archived_trail.grow(5, 6, anchor=False)
     await archived_trail.archive(folder)
-    await Restore(folder, second.owner_url, means(archived_trail.memory)).run([ORG])
+    await Restore(folder, second.owner_url, restore_inputs(archived_trail.memory)).run([ORG])
     async with checkpointer(second.server_url, archived_trail.memory, KEYS, pace=AGAIN) as signer:
         await signer.sweep()
         await signer.round()

@@ -16,9 +16,9 @@ from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
 from ledger.storage import bundle_reads
 from ledger.timestamp import granted, query
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import means, signed_trail_of
+from tests.support.restoring import restore_inputs, signed_trail_of
 from tests.support.timestamp_authority import Mode, TimestampAuthority
 from tests.support.trails import ORG
 
@@ -35,7 +35,7 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def anchor_notes(archived_trail: ArchivedFilesCheck, folder: Target) -> dict[int, bytes]:
+async def anchor_notes(archived_trail: SignedTrail, folder: Target) -> dict[int, bytes]:
     """The notes of three archived anchors by size."""
     for _ in range(3):
         await archived_trail.grow(5)
@@ -53,13 +53,13 @@ def line(note: bytes) -> bytes:
     return NoteSignature(WITNESS.name, WITNESS.key_id, blob).line()
 
 
-async def put(folder: Target, place: TokenAt | CosignatureAt, data: bytes) -> None:
+async def put_attestation(folder: Target, place: TokenAt | CosignatureAt, data: bytes) -> None:
     await folder.put(f"{ANCHORS}/{place.key()}", data, None, False)
 
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["trusting nobody", "trusting"])
 async def test_attestations_of_another_anchor_are_not_restored(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     anchor_notes: dict[int, bytes],
     migrated_database: Database,
@@ -67,16 +67,20 @@ async def test_attestations_of_another_anchor_are_not_restored(
     trusting: bool,
 ) -> None:
     assert sorted(anchor_notes) == [1, 2, 3]
-    await put(folder, TokenAt(1, 10), token(shared_authority, anchor_notes[3]))
-    await put(folder, TokenAt(2, 11), token(shared_authority, anchor_notes[2]))
-    await put(folder, TokenAt(3, 12), token(shared_authority, anchor_notes[3], Mode.OTHER_CA))
-    await put(folder, TokenAt(3, 13), b"no token")
-    await put(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), line(anchor_notes[2]))
-    await put(folder, CosignatureAt(3, 15, WITNESS.key_id.hex()), line(anchor_notes[2]))
+    await put_attestation(folder, TokenAt(1, 10), token(shared_authority, anchor_notes[3]))
+    await put_attestation(folder, TokenAt(2, 11), token(shared_authority, anchor_notes[2]))
+    await put_attestation(
+        folder, TokenAt(3, 12), token(shared_authority, anchor_notes[3], Mode.OTHER_CA)
+    )
+    await put_attestation(folder, TokenAt(3, 13), b"no token")
+    await put_attestation(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), line(anchor_notes[2]))
+    await put_attestation(folder, CosignatureAt(3, 15, WITNESS.key_id.hex()), line(anchor_notes[2]))
     attestors = (
         TrustedAttestors(shared_authority.ca_pem, POLICY) if trusting else TrustedAttestors()
     )
-    restore = Restore(folder, migrated_database.owner_url, means()._replace(attestors=attestors))
+    restore = Restore(
+        folder, migrated_database.owner_url, restore_inputs()._replace(attestors=attestors)
+    )
     await restore.run([ORG])
     left_out = [text.split(" ", 1)[0].removeprefix(f"{ANCHORS}/") for text in restore.warnings]
     wrong = [TokenAt(1, 10).key(), TokenAt(3, 13).key()]
@@ -99,13 +103,13 @@ async def test_a_malformed_signature_line_is_refused(
     folder: Target, anchor_notes: dict[int, bytes], migrated_database: Database, lines: int
 ) -> None:
     data = line(anchor_notes[2]) * lines or b"no line\n"
-    await put(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), data)
+    await put_attestation(folder, CosignatureAt(2, 14, WITNESS.key_id.hex()), data)
     with pytest.raises(RestoreRefused, match="signature line"):
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
 
 
 async def test_a_token_without_its_anchor_is_not_evidence(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     anchor_notes: dict[int, bytes],
     shared_authority: TimestampAuthority,
 ) -> None:

@@ -12,9 +12,9 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import means, restored
+from tests.support.restoring import restore_inputs, restored
 from tests.support.serving import Server
 from tests.support.signing import fetch
 from tests.support.trails import ORG
@@ -46,22 +46,22 @@ async def test_a_sealed_org_is_not_restored_as_plain(
 
 
 async def test_an_unknown_privacy_is_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
     await replace_org_json(folder, ORG, privacy="open")
     with pytest.raises(RestoreRefused, match="privacy"):
-        await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+        await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
 
 
 async def test_no_log_is_restored_as_public(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
     await replace_org_json(folder, ORG, log_public=True)
-    (one,) = await Restore(folder, migrated_database.owner_url, means()).run([ORG])
+    (one,) = await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert one.was_public
     assert [row[0] for row in await fetch(migrated_database, "SELECT log_public FROM orgs")] == [
         False

@@ -17,17 +17,22 @@ from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months, orgs
 from tests.support.appending import process, rows_of
-from tests.support.archives import KEYS, ArchivedFilesCheck
-from tests.support.retaining import JANUARY, SYSTEM_ID, keep, load, moment, retaining
+from tests.support.archives import KEYS, SignedTrail
+from tests.support.retaining import (
+    JANUARY,
+    SYSTEM_ID,
+    append_three_months,
+    moment,
+    retaining,
+    set_retention,
+)
 from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def test_a_month_is_dropped_and_recorded(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> None:
-    await load(archived_trail, folder, 300, 20, 5)
-    await keep(archived_trail, 1)
+async def test_a_month_is_dropped_and_recorded(archived_trail: SignedTrail, folder: Target) -> None:
+    await append_three_months(archived_trail, folder, 300, 20, 5)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         left = await retention.run()
     assert [(one.month.month, one.entries) for one in left] == [(1, 300), (2, 20), (3, 5)]
@@ -42,10 +47,10 @@ async def test_a_month_is_dropped_and_recorded(
 
 
 async def test_dropped_entries_are_read_from_the_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 300, 20, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 300, 20, 5)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         await retention.drop_month(JANUARY)
     reader = TrailReader(archived_trail.server, ArchivePast(archived_trail.server, folder.url))
@@ -59,10 +64,10 @@ async def test_dropped_entries_are_read_from_the_archive(
 
 
 async def test_nothing_is_dropped_without_a_policy(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 3, 3, 3)
-    await keep(archived_trail, None)
+    await append_three_months(archived_trail, folder, 3, 3, 3)
+    await set_retention(archived_trail, None)
     async with retaining(archived_trail, folder) as retention:
         assert await retention.run() == []
         with pytest.raises(RetentionRefused, match="the policy keeps it"):
@@ -71,10 +76,10 @@ async def test_nothing_is_dropped_without_a_policy(
 
 
 async def test_no_entry_is_dropped_that_differs_from_the_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
-    await load(archived_trail, folder, 3, 3, 3)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 3, 3, 3)
+    await set_retention(archived_trail, 1)
     (pack,) = [p for p in (tmp_path / "archive").rglob("payloads/**/*") if p.is_file()]
     data = bytearray(pack.read_bytes())
     data[data.index(archived_trail.rows[1].payload)] ^= 1
@@ -87,10 +92,10 @@ async def test_no_entry_is_dropped_that_differs_from_the_archive(
 
 
 async def test_nothing_is_dropped_with_a_folder_unless_accepted(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 3, 3, 3)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 3, 3, 3)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder, unlocked=False) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_RETENTION_UNLOCKED=true"):
             await retention.run()
@@ -99,11 +104,11 @@ async def test_nothing_is_dropped_with_a_folder_unless_accepted(
 
 @pytest.mark.parametrize("walked", [50_000, 1])
 async def test_a_process_that_saw_only_dropped_entries_appends(
-    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
+    archived_trail: SignedTrail, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
-    await load(archived_trail, folder, 30)
-    await keep(archived_trail, None)
+    await append_three_months(archived_trail, folder, 30)
+    await set_retention(archived_trail, None)
     org = OrgFacts(ORG_ID, ORG, False, b"")
     async with process(archived_trail.database.server_url, clock=lambda: moment(JANUARY)) as idle:
         await archived_trail.superuser.execute("DROP TRIGGER sealed ON entries_2026_01")
@@ -116,7 +121,7 @@ async def test_a_process_that_saw_only_dropped_entries_appends(
             ) as signer:
                 await signer.round()
             await archived_trail.archive(folder)
-            await keep(archived_trail, 1)
+            await set_retention(archived_trail, 1)
             async with retaining(archived_trail, folder) as retention:
                 left = await retention.run()
         assert [one.entries for one in left] == [31]
@@ -125,10 +130,10 @@ async def test_a_process_that_saw_only_dropped_entries_appends(
 
 
 async def test_killed_at_each_step_nothing_is_lost(
-    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: SignedTrail, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await load(archived_trail, folder, 30, 5, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 30, 5, 5)
+    await set_retention(archived_trail, 1)
     seqs = list(range(40))
     async with retaining(archived_trail, folder) as retention:
         for step in ("verify", "_record", "_drop"):
@@ -156,10 +161,10 @@ def _killed(*_: object) -> None:
 
 
 async def test_archiving_and_bundling_continue_in_a_partly_dropped_entry_bundle(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
-    await load(archived_trail, folder, 300, 20, 5)
-    await keep(archived_trail, 1)
+    await append_three_months(archived_trail, folder, 300, 20, 5)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
         await retention.drop_month(JANUARY)
     await archived_trail.grow(7)

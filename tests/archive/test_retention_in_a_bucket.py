@@ -23,11 +23,11 @@ from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
-from tests.support.restoring import contents, means
-from tests.support.retaining import FEBRUARY, JANUARY, keep, moment, retaining
+from tests.support.restoring import contents, restore_inputs
+from tests.support.retaining import FEBRUARY, JANUARY, moment, retaining, set_retention
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -53,7 +53,7 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     target: Target,
     s3_environ: ObjectStorage,
     migrated_database: Database,
@@ -62,7 +62,7 @@ async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
     await archived_trail.grow(20, now_us=moment(FEBRUARY))
     await archived_trail.archive(target, ObjectLock(retain_days=1))
     before = await contents(archived_trail.database)
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, target) as retention:
         assert await retention.drop_month(JANUARY) is not None
     past = ArchivePast(archived_trail.server, target.url, s3_environ.settings)
@@ -80,7 +80,9 @@ async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
         processes=1,
     )
     assert (result.errors, result.verified_entries) == ([], 320)
-    await Restore(target, migrated_database.owner_url, means(archived_trail.memory)).run([ORG])
+    await Restore(target, migrated_database.owner_url, restore_inputs(archived_trail.memory)).run(
+        [ORG]
+    )
     after = await contents(migrated_database)
     assert after == before, "as it was before January left"
 
@@ -88,7 +90,7 @@ async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
 @pytest.mark.parametrize("before", ["a day", "nothing"])
 @pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
 async def test_dropped_entries_are_locked_from_then_on(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     s3_environ: ObjectStorage,
     s3: S3Client,
     bucket: str,
@@ -104,7 +106,7 @@ async def test_dropped_entries_are_locked_from_then_on(
             async for listed in target.list():
                 data = await target.get(listed.key, listed.size)
                 await s3.put_object(Bucket=bucket, Key=f"quire/{listed.key}", Body=data)
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     asked = datetime.now(UTC)
     async with open_target(url, settings) as target:
         async with retaining(archived_trail, target, policy) as retention:
@@ -132,14 +134,14 @@ async def test_dropped_entries_are_locked_from_then_on(
 
 
 async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
-    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
+    archived_trail: SignedTrail, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
 ) -> None:
     url = f"s3://{bucket}/quire"
     async with open_target(url, s3_environ.settings) as target:
         await archived_trail.grow(30, now_us=moment(JANUARY))
         await archived_trail.grow(5, now_us=moment(FEBRUARY))
         await archived_trail.archive(target, ObjectLock(retain_days=1))
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     s3_proxy.decide = always("PUT", Fault.DENIED)
     settings = msgspec.structs.replace(
         s3_environ.settings, s3_endpoint=s3_proxy.endpoint, attempts=1
@@ -159,12 +161,12 @@ async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
 
 
 async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
-    archived_trail: ArchivedFilesCheck, target: Target
+    archived_trail: SignedTrail, target: Target
 ) -> None:
     await archived_trail.grow(30, now_us=moment(JANUARY))
     await archived_trail.grow(5, now_us=moment(FEBRUARY))
     await archived_trail.archive(target, ObjectLock(retain_days=1))
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     async with retaining(archived_trail, target, ObjectLock()) as retention:
         with pytest.raises(RetentionRefused, match="QUIRE_ARCHIVE_RETAIN_DAYS"):
             await retention.drop_month(JANUARY)
@@ -172,7 +174,7 @@ async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
 
 
 async def test_nothing_is_dropped_while_the_bucket_is_unreachable(
-    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
+    archived_trail: SignedTrail, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     settings = s3_environ.settings
     url = f"s3://{bucket}/quire"
@@ -180,7 +182,7 @@ async def test_nothing_is_dropped_while_the_bucket_is_unreachable(
         await archived_trail.grow(30, now_us=moment(JANUARY))
         await archived_trail.grow(5, now_us=moment(FEBRUARY))
         await archived_trail.archive(target, ObjectLock(retain_days=1))
-    await keep(archived_trail, 1)
+    await set_retention(archived_trail, 1)
     away = type(settings)(
         s3_endpoint="http://127.0.0.1:9", attempts=1, attempts_timeout_s=1, connect_timeout_s=1
     )

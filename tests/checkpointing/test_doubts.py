@@ -140,7 +140,7 @@ async def test_leaves_with_our_signature_in_the_wrong_place(
         ):
             head = EMPTY_HEAD._replace(seq=NEW - 1, entry_hash=bytes(32))
             (forged,), _ = extend(org.org.id, slug, head, [draft(b"x")], system_clock_us(), key)
-            await put(org, forged)
+            await replace_entry(org, forged)
             assert (await org.stopped()).kind == kind
             await org.repair()
 
@@ -172,7 +172,7 @@ async def test_no_bit_of_a_stored_leaf_can_flip(
             await org.repair()
 
 
-async def put(org: Victim, forged: StoredEntry) -> None:
+async def replace_entry(org: Victim, forged: StoredEntry) -> None:
     """Replace the stored entry at the forged entry's seq."""
     await org.run(f"DELETE FROM entries {ENTRY}")
     columns = ENTRY_COLUMNS.split(", ")
@@ -187,7 +187,7 @@ async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_no_org(
         head = EMPTY_HEAD._replace(seq=NEW - 1, entry_hash=bytes(32))
         key = SigningKey("newer", bytes(32))
         (forged,), _ = extend(org.org.id, org.org.slug, head, [draft(b"x")], system_clock_us(), key)
-        await put(org, forged)
+        await replace_entry(org, forged)
         assert (await org.stopped()).kind == "unknown_key"
         assert await org.frozen() is None
         await org.repair()

@@ -166,13 +166,13 @@ async def test_ten_thousand_orgs(database: Database, tmp_path: Path) -> None:
     """One round signs and anchors all of them; a second signer reads all of them back."""
     memory, orgs = tmp_path / "memory", ORGS
     numbers = list(range(1_000_001, 1_000_001 + orgs))
-    await laid(database, numbers, first=True)
+    await append_one_to_each(database, numbers, first=True)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with checkpointer(database.server_url, memory) as signer:
         report = await signer.round()
         assert (report.checkpoints, report.behind, report.stopped) == (orgs, 0, [])
         assert await signer.anchor() == orgs
-    await laid(database, numbers, first=False)
+    await append_one_to_each(database, numbers, first=False)
     async with checkpointer(database.server_url, memory) as signer:
         report = await signer.round()
         assert (report.checkpoints, report.entries, report.stopped) == (orgs, orgs, [])
@@ -190,7 +190,7 @@ async def test_ten_thousand_orgs(database: Database, tmp_path: Path) -> None:
 _made: dict[int, ChainHead] = {}
 
 
-async def laid(database: Database, numbers: list[int], *, first: bool) -> None:
+async def append_one_to_each(database: Database, numbers: list[int], *, first: bool) -> None:
     """Write one more entry for each org, by COPY."""
     now, rows = count(system_clock_us()), []
     for number in numbers:

@@ -28,7 +28,7 @@ async def signed_in_steps(server: Process, signer: Checkpointer, org: OrgFacts, 
     await signer.anchor()
 
 
-async def refused(restored: Database, org: OrgFacts, memory: Path, kind: str) -> None:
+async def assert_refused(restored: Database, org: OrgFacts, memory: Path, kind: str) -> None:
     """Check that the next round or sweep signs nothing of the org, freezes it and reports why."""
     before = await checkpoints_of(restored, org.id)
     async with checkpointer(restored.server_url, memory) as signer:
@@ -69,7 +69,7 @@ async def test_a_copy_taken_100_entries_earlier(
         async with process(restored.server_url) as server:
             if grown:
                 await append(server, org, grown, b"other")
-        await refused(restored, org, memory, kind)
+        await assert_refused(restored, org, memory, kind)
         async with checkpointer(restored.server_url, memory) as signer:
             with pytest.raises(AnchoringStopped, match="anchor_log_shortened"):
                 await signer.anchor()
@@ -147,4 +147,4 @@ async def test_a_wiped_org(
         if again:
             async with process(database.server_url) as fresh:
                 await append(fresh, org, again)
-    await refused(database, org, memory, "trail_shortened")
+    await assert_refused(database, org, memory, "trail_shortened")

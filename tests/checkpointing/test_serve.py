@@ -17,7 +17,7 @@ from server.keys.first_start import read_log_keys
 from server.settings.data_dir import make_data_dir
 from tests.support.appending import org_of
 from tests.support.clusters import Database, blocking
-from tests.support.quire_process import QuireProcess, gone
+from tests.support.quire_process import QuireProcess, wait_until_ended
 from tests.support.serving import server_settings
 from tests.support.signing import fetch, sound_history
 
@@ -75,7 +75,7 @@ def test_a_killed_signer_is_replaced_and_none_outlives_the_server(
         signed(database, size)
         assert signer_of(server) != first
     assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
     keys = read_log_keys(server_settings(server.data_dir))
     assert keys is not None
     org = blocking(org_of(database, slug))
@@ -92,7 +92,7 @@ def test_the_signer_does_not_outlive_a_killed_server(
     signed(database, 1)
     signer_of(server)
     server.kill()
-    gone(server)
+    wait_until_ended(server)
 
 
 def test_a_signer_that_hangs_holds_up_neither_appends_nor_the_end(
@@ -105,7 +105,7 @@ def test_a_signer_that_hangs_holds_up_neither_appends_nor_the_end(
     for _ in range(20):
         append(server, slug, key)
     assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
 
 
 def test_without_its_keys_nothing_is_signed_until_they_are_back(
@@ -145,7 +145,7 @@ def test_an_unusable_memory_is_reported(database: Database, data_dir: Path) -> N
     (data_dir / "signed.sqlite").rmdir()
     signed(database, 1)
     assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
 
 
 def test_a_backlog_is_signed_and_reported(database: Database, data_dir: Path) -> None:
@@ -161,6 +161,6 @@ def test_a_backlog_is_signed_and_reported(database: Database, data_dir: Path) ->
     server.start()
     signed(database, 60_000)
     assert server.terminate() == 0
-    logged = server.log.read_text()
-    assert "catching up" in logged
-    assert "behind=10000" in logged
+    told = server.log.read_text()
+    assert "catching up" in told
+    assert "behind=10000" in told

@@ -17,7 +17,7 @@ KEY = "quire_live_a_secretsecret"
 
 
 @pytest.fixture
-def refused_url() -> Iterator[str]:
+def nowhere() -> Iterator[str]:
     """The URL of a bound port that does not listen, so that no other process can."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -51,16 +51,16 @@ def error_line(stderr: str) -> str:
     return line
 
 
-def test_an_unreachable_server_is_one_line(refused_url: str) -> None:
-    result = invoke("orgs", "list", "--url", refused_url, settings={"QUIRE_API_KEY": KEY})
+def test_an_unreachable_server_is_one_line(nowhere: str) -> None:
+    result = invoke("orgs", "list", "--url", nowhere, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
-    assert error_line(result.stderr).startswith(f"Error: can't connect to {refused_url}")
+    assert error_line(result.stderr).startswith(f"Error: can't connect to {nowhere}")
     assert KEY not in result.output
 
 
-def test_an_append_with_an_unusable_key_is_refused(refused_url: str) -> None:
+def test_an_append_with_an_unusable_key_is_refused(nowhere: str) -> None:
     settings = {"QUIRE_API_KEY": "no key at all"}
-    done = run("append", "demo", "--url", refused_url, settings=settings, stdin=b"{}\n")
+    done = run("append", "demo", "--url", nowhere, settings=settings, stdin=b"{}\n")
     assert done.returncode == 2
     assert b"the API key is empty or has characters that no key has" in done.stderr
     assert b"Traceback" not in done.stderr
@@ -124,15 +124,15 @@ def test_settings_that_are_wrong_stop_a_command_of_this_machine(tmp_path: Path) 
     assert "Did you mean QUIRE_PORT?" in error_line(result.stderr)
 
 
-def test_a_range_that_ends_before_it_begins(refused_url: str) -> None:
-    arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", refused_url)
+def test_a_range_that_ends_before_it_begins(nowhere: str) -> None:
+    arguments = ("verify", "demo", "--from", "5", "--to", "4", "--url", nowhere)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
     assert "The range is empty: --from 5 is after --to 4." in result.stderr
 
 
-def test_an_invalid_time(refused_url: str) -> None:
-    arguments = ("entries", "list", "demo", "--since", "tomorrow", "--url", refused_url)
+def test_an_invalid_time(nowhere: str) -> None:
+    arguments = ("entries", "list", "demo", "--since", "tomorrow", "--url", nowhere)
     result = invoke(*arguments, settings={"QUIRE_API_KEY": KEY})
     assert result.exit_code == 2
     assert "2026-01-31T12:00:00Z" in result.stderr
@@ -149,8 +149,8 @@ def test_an_erasure_needs_a_person_or_yes(
     assert not heard
 
 
-def test_ctrl_c_exits_with_130_and_reports_the_appended_events(refused_url: str) -> None:
-    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": refused_url}
+def test_ctrl_c_exits_with_130_and_reports_the_appended_events(nowhere: str) -> None:
+    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": nowhere}
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*QUIRE, "append", "demo", "--keep-going"],

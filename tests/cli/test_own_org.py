@@ -32,7 +32,7 @@ class Own:
 
 
 @pytest.fixture
-def own_org(shared_server: Server) -> Own:
+def own(shared_server: Server) -> Own:
     made = Own(shared_server)
     appended = json.loads(made.quire("append", "--json", stdin=b'{"subject": "bob"}\n'))
     assert (appended["org"], appended["appended"]) == (made.org, 1)
@@ -53,48 +53,46 @@ def _requires_org(leaf: Leaf) -> bool:
     return any(p.name in {"org", "orgs"} and p.required for p in leaf.command.params)
 
 
-def test_reading_and_verifying(own_org: Own) -> None:
-    record = own_org.record()
-    assert f"{own_org.org}: VERIFIED" in own_org.quire("verify")
-    assert json.loads(own_org.quire("entries", "show", record, "--json"))["record_id"] == record
-    assert own_org.quire("entries", "payload", record) == '{"subject": "bob"}'
-    assert own_org.quire("entries", "payload", own_org.org, record) == '{"subject": "bob"}'
-    assert own_org.org in own_org.quire("orgs", "show")
+def test_reading_and_verifying(own: Own) -> None:
+    record = own.record()
+    assert f"{own.org}: VERIFIED" in own.quire("verify")
+    assert json.loads(own.quire("entries", "show", record, "--json"))["record_id"] == record
+    assert own.quire("entries", "payload", record) == '{"subject": "bob"}'
+    assert own.quire("entries", "payload", own.org, record) == '{"subject": "bob"}'
+    assert own.org in own.quire("orgs", "show")
 
 
-def test_administration(own_org: Own) -> None:
-    assert "Other" in own_org.quire("orgs", "rename", "Other")
-    made = json.loads(own_org.quire("keys", "create", "--name", "n", "--json"))
-    assert made["id"] in own_org.quire("keys", "list")
-    own_org.quire("keys", "revoke", made["id"])
-    assert (
-        json.loads(own_org.quire("subjects", "erase", "bob", "--yes", "--json"))["subject"] == "bob"
-    )
+def test_administration(own: Own) -> None:
+    assert "Other" in own.quire("orgs", "rename", "Other")
+    made = json.loads(own.quire("keys", "create", "--name", "n", "--json"))
+    assert made["id"] in own.quire("keys", "list")
+    own.quire("keys", "revoke", made["id"])
+    assert json.loads(own.quire("subjects", "erase", "bob", "--yes", "--json"))["subject"] == "bob"
 
 
-def test_a_bundle_and_its_names(own_org: Own, tmp_path: Path) -> None:
-    SignedTrees(own_org.server).sign()
+def test_a_bundle_and_its_names(own: Own, tmp_path: Path) -> None:
+    SignedTrees(own.server).sign()
     given = ("bundle", "create", "--from", "0", "--no-anchor")
-    assert own_org.quire(*given, cwd=tmp_path).startswith(f"quire-{own_org.org}-")
+    assert own.quire(*given, cwd=tmp_path).startswith(f"quire-{own.org}-")
     name = b"Ren\xe9.zip".decode("utf-8", "surrogateescape")
-    done = run(*given, "--output", name, settings=own_org.settings, cwd=tmp_path)
+    done = run(*given, "--output", name, settings=own.settings, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"Ren\xe9.zip\n")
     assert (tmp_path / name).stat().st_size
-    done = run(*given, "--output", f"2{name}", "--json", settings=own_org.settings, cwd=tmp_path)
+    done = run(*given, "--output", f"2{name}", "--json", settings=own.settings, cwd=tmp_path)
     assert json.loads(done.stdout)["file"] == "2Ren\\udce9.zip"
-    again = run(*given, "--output", name, settings=own_org.settings, cwd=tmp_path)
+    again = run(*given, "--output", name, settings=own.settings, cwd=tmp_path)
     assert (again.returncode, b"exists" in again.stderr) == (2, True)
 
 
-def test_a_single_argument_of_append_is_the_org_or_the_file(own_org: Own, tmp_path: Path) -> None:
+def test_a_single_argument_of_append_is_the_org_or_the_file(own: Own, tmp_path: Path) -> None:
     for name in ("events.ndjson", "Events", "a_b"):
         (tmp_path / name).write_text("{}\n")
-        said = own_org.quire("append", name, cwd=tmp_path)
-        assert f"Appended 1 entry to {own_org.org}" in said
-    assert f"to {own_org.org}" in own_org.quire("append", own_org.org, stdin=b"{}\n")
-    assert f"to {own_org.org}" in own_org.quire("append", "-", stdin=b"{}\n")
-    assert f"to {own_org.org}" in own_org.quire("append", own_org.org, "-", stdin=b"{}\n")
-    assert f"to {own_org.org}" in own_org.quire("append", own_org.org, "Events", cwd=tmp_path)
+        said = own.quire("append", name, cwd=tmp_path)
+        assert f"Appended 1 entry to {own.org}" in said
+    assert f"to {own.org}" in own.quire("append", own.org, stdin=b"{}\n")
+    assert f"to {own.org}" in own.quire("append", "-", stdin=b"{}\n")
+    assert f"to {own.org}" in own.quire("append", own.org, "-", stdin=b"{}\n")
+    assert f"to {own.org}" in own.quire("append", own.org, "Events", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +119,10 @@ def test_the_platform_key_belongs_to_no_org(
     assert b"name the org" in done.stderr
 
 
-def test_too_many_arguments(own_org: Own) -> None:
-    done = run("verify", own_org.org, own_org.org, settings=own_org.settings)
+def test_too_many_arguments(own: Own) -> None:
+    done = run("verify", own.org, own.org, settings=own.settings)
     assert (done.returncode, b"extra argument" in done.stderr) == (2, True)
-    missing = run("entries", "show", settings=own_org.settings)
+    missing = run("entries", "show", settings=own.settings)
     assert (missing.returncode, b"RECORD_ID" in missing.stderr) == (2, True)
 
 
@@ -142,28 +140,26 @@ def test_too_many_arguments(own_org: Own) -> None:
         "9999-12-31T23:59:60z",
     ],
 )
-def test_times_are_those_of_the_api(own_org: Own, time: str) -> None:
-    path = f"/v1/orgs/{own_org.org}/entries"
+def test_times_are_those_of_the_api(own: Own, time: str) -> None:
+    path = f"/v1/orgs/{own.org}/entries"
     query = time.replace("+", "%2B").replace(" ", "%20")
-    answer = own_org.server.request("GET", f"{path}?since={query}", key=own_org.key)
+    answer = own.server.request("GET", f"{path}?since={query}", key=own.key)
     assert answer.status == 200
-    listed = own_org.quire("entries", "list", "--since", time, "--json").splitlines()
+    listed = own.quire("entries", "list", "--since", time, "--json").splitlines()
     assert len(listed) == len(answer.json()["entries"])
-    own_org.quire("entries", "list", "--until", time)
+    own.quire("entries", "list", "--until", time)
 
 
 @pytest.mark.parametrize(
     "time",
     ["tomorrow", "", "2026-13-01", "2026-01-31T25:00:00Z", "1", "2026-W05", "２０２６-01-31"],
 )
-def test_times_that_the_api_refuses_are_refused(own_org: Own, time: str) -> None:
+def test_times_that_the_api_refuses_are_refused(own: Own, time: str) -> None:
     for command in (("entries", "list"), ("bundle", "create")):
-        done = run(*command, "--since", time, settings=own_org.settings)
+        done = run(*command, "--since", time, settings=own.settings)
         assert (done.returncode, b"2026-01-31T12:00:00Z" in done.stderr) == (2, True)
 
 
-def test_a_bundle_takes_the_times_of_the_api(own_org: Own, tmp_path: Path) -> None:
-    SignedTrees(own_org.server).sign()
-    own_org.quire(
-        "bundle", "create", "--since", "2026-01-31t12:00:00z", "--no-anchor", cwd=tmp_path
-    )
+def test_a_bundle_takes_the_times_of_the_api(own: Own, tmp_path: Path) -> None:
+    SignedTrees(own.server).sign()
+    own.quire("bundle", "create", "--since", "2026-01-31t12:00:00z", "--no-anchor", cwd=tmp_path)

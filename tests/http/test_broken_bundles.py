@@ -35,12 +35,12 @@ def intact_office(shared_server: Server) -> Office:
 def test_damage_is_never_given_out_as_evidence(shared_server: Server, statement: str) -> None:
     here = office(shared_server, count=COUNT)
     tamper(shared_server.database, statement, here.org, BROKEN)
-    answer = here.ask(from_seq=BROKEN - 5, to_seq=BROKEN + 5)
+    answer = here.request_bundle(from_seq=BROKEN - 5, to_seq=BROKEN + 5)
     assert answer.status == 503
     assert answer.json()["type"].endswith("/unavailable")
     with pytest.raises(http.client.IncompleteRead):
-        here.ask(from_seq=0, to_seq=COUNT - 1)
-    assert here.ask(from_seq=0, to_seq=200).status == 200
+        here.request_bundle(from_seq=0, to_seq=COUNT - 1)
+    assert here.request_bundle(from_seq=0, to_seq=200).status == 200
     assert not shared_server.services or not shared_server.services.bundles.building
 
 
@@ -103,8 +103,8 @@ def request_of(here: Office) -> bytes:
     return head.encode() + body
 
 
-def begun(here: Office) -> socket.socket:
-    """A connection on which a bundle has begun to arrive; the rest is not read."""
+def begin_bundle(here: Office) -> socket.socket:
+    """A connection on which a bundle has begin_bundle to arrive; the rest is not read."""
     address = urlsplit(here.server.url)
     assert address.hostname is not None
     connection = socket.socket()
@@ -128,7 +128,7 @@ def wait_until_none_is_built(here: Office) -> None:
 
 
 def test_a_caller_that_disconnects_frees_its_place(intact_office: Office) -> None:
-    connection = begun(intact_office)
+    connection = begin_bundle(intact_office)
     assert building(intact_office)
     connection.close()
     wait_until_none_is_built(intact_office)
@@ -138,7 +138,7 @@ def test_a_caller_that_reads_nothing_is_disconnected(
     intact_office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streamed_response, "STALL_S", 0.3)
-    with begun(intact_office) as connection:
+    with begin_bundle(intact_office) as connection:
         assert building(intact_office)
         wait_until_none_is_built(intact_office)
         connection.settimeout(PATIENCE_S)
@@ -153,10 +153,10 @@ def test_other_orgs_get_places_beside_an_org_at_its_limit(
 ) -> None:
     server = start_servers(bundles_at_once=2)
     busy, other = office(server, count=COUNT), office(server, count=5)
-    with begun(busy):
-        refused = busy.ask(from_seq=0, to_seq=0)
+    with begin_bundle(busy):
+        refused = busy.request_bundle(from_seq=0, to_seq=0)
         assert (refused.status, refused.headers["retry-after"]) == (429, "5")
-        assert other.ask(from_seq=0, to_seq=0).status == 200
+        assert other.request_bundle(from_seq=0, to_seq=0).status == 200
 
 
 def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -> None:
@@ -167,8 +167,8 @@ def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -
         here.org,
         0,
     )
-    assert Bundle(here.ask(from_seq=0, to_seq=4)).verdict().tree is True
-    refused = here.ask(from_seq=0, to_seq=4, disclose={"fields": ["payload"]})
+    assert Bundle(here.request_bundle(from_seq=0, to_seq=4)).verdict().tree is True
+    refused = here.request_bundle(from_seq=0, to_seq=4, disclose={"fields": ["payload"]})
     assert refused.status == 423
     assert refused.json()["reason"] == "test"
     assert b"PK" not in refused.body
@@ -182,7 +182,7 @@ def test_stopped_signing_is_reported_at_once(shared_server: Server) -> None:
         "WHERE org_id = (SELECT id FROM orgs WHERE slug = $1)",
         here.org,
     )
-    refused = here.ask(from_seq=0, to_seq=5)
+    refused = here.request_bundle(from_seq=0, to_seq=5)
     assert (refused.status, refused.json()["reason"]) == (423, "test")
-    assert here.ask(from_seq=0, to_seq=4).status == 200
+    assert here.request_bundle(from_seq=0, to_seq=4).status == 200
     here.trees.execute("UPDATE trees SET stopped_at = NULL, stopped_reason = NULL")

@@ -213,13 +213,13 @@ def test_the_manifest_is_the_last_member_and_nothing_is_compressed(sealed: Offic
 def test_records_of_others_are_never_included(sealed: Office, plain: Office, disclose: Any) -> None:
     own = sealed.records[0]
     for theirs in (plain.records[0], "rec_" + "0" * 32, "x", own[:12] + "0" * 14 + own[26:]):
-        answer = sealed.ask(record_ids=[sealed.records[0], theirs], disclose=disclose)
+        answer = sealed.request_bundle(record_ids=[sealed.records[0], theirs], disclose=disclose)
         assert answer.status == 404, answer.body
         asked = {"records": [theirs], "fields": ["payload"]}
-        answer = sealed.ask(from_seq=0, to_seq=3, disclose=asked)
+        answer = sealed.request_bundle(from_seq=0, to_seq=3, disclose=asked)
         assert answer.status in {400, 404}
     for office_, key in ((sealed, plain.key), (plain, sealed.key)):
-        assert office_.ask(key, from_seq=0, to_seq=0).status == 404
+        assert office_.request_bundle(key, from_seq=0, to_seq=0).status == 404
 
 
 def test_a_viewer_gets_bundles_and_discloses_nothing(sealed: Office) -> None:
@@ -227,9 +227,9 @@ def test_a_viewer_gets_bundles_and_discloses_nothing(sealed: Office) -> None:
     bundle = sealed.bundle(viewer, from_seq=0, to_seq=5)
     verified(bundle, *ANCHORED)
     assert {line["state"] for line in bundle.payloads().values()} == {"sealed"}
-    refused = sealed.ask(viewer, from_seq=0, to_seq=0, disclose={"fields": ["payload"]})
+    refused = sealed.request_bundle(viewer, from_seq=0, to_seq=0, disclose={"fields": ["payload"]})
     assert refused.status == 403
-    assert sealed.ask(viewer, filter={"subject": BOB}).status == 400
+    assert sealed.request_bundle(viewer, filter={"subject": BOB}).status == 400
     ref = decode_leaf(bundle.lines("leaves/")[1]).subject
     by_ref = sealed.bundle(viewer, filter={"subject": ref})
     assert by_ref.seqs()[0] == 1
@@ -258,14 +258,14 @@ def test_a_viewer_gets_bundles_and_discloses_nothing(sealed: Office) -> None:
     ],
 )
 def test_an_invalid_bundle_request_is_refused(sealed: Office, asked: Any, status: int) -> None:
-    answer = sealed.ask(**asked)
+    answer = sealed.request_bundle(**asked)
     assert answer.status == status, answer.body
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_a_record_outside_the_bundle_is_not_disclosed(sealed: Office) -> None:
     asked = {"records": [sealed.records[9]], "fields": ["payload"]}
-    assert sealed.ask(from_seq=0, to_seq=8, disclose=asked).status == 400
+    assert sealed.request_bundle(from_seq=0, to_seq=8, disclose=asked).status == 400
 
 
 def test_entries_that_are_not_anchored_are_waited_for(
@@ -274,16 +274,18 @@ def test_entries_that_are_not_anchored_are_waited_for(
     here = office(shared_server, count=2)
     here.append([event(2)])
     monkeypatch.setattr(bundles, "POLL_INTERVAL_S", 10**6)  # the wait ends at once
-    answer = here.ask(from_seq=0, to_seq=2)
+    answer = here.request_bundle(from_seq=0, to_seq=2)
     assert (answer.status, answer.headers["retry-after"]) == (409, "1")
     assert answer.json()["type"].endswith("/not-yet-signed")
     here.trees.sign()
-    assert here.ask(from_seq=0, to_seq=2).status == 409
+    assert here.request_bundle(from_seq=0, to_seq=2).status == 409
     without = here.bundle(from_seq=0, to_seq=2, include_pq_attestation=False)
     verified(without, *HOLDS)
     monkeypatch.undo()
     waited: list[PeerAnswer] = []
-    asking = threading.Thread(target=lambda: waited.append(here.ask(from_seq=0, to_seq=2)))
+    asking = threading.Thread(
+        target=lambda: waited.append(here.request_bundle(from_seq=0, to_seq=2))
+    )
     asking.start()
     here.trees.anchor()
     asking.join()
@@ -294,12 +296,12 @@ def test_too_many_entries_and_too_many_bundles(start_servers: Any) -> None:
     server = start_servers(max_bundle_entries=5, bundles_at_once=1, bundle_wait_seconds=5.0)
     server.org, server.admin_key = server.create_org()
     here = office(server, count=6)
-    assert here.ask(from_seq=0, to_seq=5).status == 400
-    assert here.ask(filter={"actor": "clerk"}).status == 400
-    assert here.ask(record_ids=here.records).status == 400
+    assert here.request_bundle(from_seq=0, to_seq=5).status == 400
+    assert here.request_bundle(filter={"actor": "clerk"}).status == 400
+    assert here.request_bundle(record_ids=here.records).status == 400
     assert here.bundle(from_seq=1, to_seq=5).seqs() == [1, 2, 3, 4, 5]
     services = server.services
     with services.bundles.place(1):
-        answer = here.ask(from_seq=0, to_seq=0)
+        answer = here.request_bundle(from_seq=0, to_seq=0)
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    assert here.ask(from_seq=0, to_seq=0).status == 200
+    assert here.request_bundle(from_seq=0, to_seq=0).status == 200

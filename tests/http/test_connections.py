@@ -138,7 +138,7 @@ def test_garbage_after_a_request_does_not_undo_it(server: Server) -> None:
     with Line(server) as line:
         line.send(post(server, 2) + b"{}" + post(server, 2) + b"{}" + b"\x00garbage\r\n\r\n")
         line.read()
-    settled(server)
+    wait_until_settled(server)
     assert count(server) in {1, 2}
 
 
@@ -163,7 +163,7 @@ def test_a_disconnect_before_the_end_of_the_body_appends_nothing(server: Server)
             line.send(post(server, len(body)) + body[:sent])
             line.socket.shutdown(socket.SHUT_WR)
             line.read()
-    settled(server)
+    wait_until_settled(server)
     assert count(server) == 0
 
 
@@ -175,7 +175,7 @@ def test_a_disconnect_leaves_a_whole_batch_or_none(server: Server, wait_s: float
         time.sleep(wait_s)
         linger = struct.pack("ii", 1, 0)  # close by reset
         line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    settled(server)
+    wait_until_settled(server)
     assert count(server) in {0, 5_000}
 
 
@@ -191,7 +191,7 @@ def test_appends_work_beside_five_hundred_idle_connections(server: Server) -> No
     assert count(server) == 20
 
 
-def settled(server: Server) -> None:
+def wait_until_settled(server: Server) -> None:
     """Wait until no request is in progress and the trail has stopped growing."""
     assert server._server is not None
     deadline = time.monotonic() + 20

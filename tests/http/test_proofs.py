@@ -27,7 +27,7 @@ HISTORY = KEYS.public()
 SIZES = (3, 300, 520)
 
 
-class SignedInclusion(NamedTuple):
+class SignedTree(NamedTuple):
     """An org signed at three sizes, the last of which is not anchored, with one unsigned entry."""
 
     server: Server
@@ -53,7 +53,7 @@ def append(server: Server, org: str, key: str, count: int, query: str = "") -> A
 
 
 @pytest.fixture(scope="module")
-def signed_org(shared_server: Server) -> SignedInclusion:
+def signed(shared_server: Server) -> SignedTree:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org("plain")
     records: list[str] = []
@@ -64,7 +64,7 @@ def signed_org(shared_server: Server) -> SignedInclusion:
         if size != SIZES[-1]:
             trees.anchor()
     records += [append(shared_server, org, key, 1)["entries"][0]["record_id"]]
-    return SignedInclusion(shared_server, trees, org, key, records)
+    return SignedTree(shared_server, trees, org, key, records)
 
 
 def hashes_of(proof: Any) -> list[bytes]:
@@ -94,67 +94,63 @@ def verify(org: str, proof: Any) -> None:
 
 
 @pytest.mark.parametrize("seq", [0, 1, 2, 255, 256, 299, 300, 511, 512, 519])
-def test_an_entry_is_proven_in_the_newest_checkpoint(signed_org: SignedInclusion, seq: int) -> None:
-    answer = signed_org.proof(seq)
+def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedTree, seq: int) -> None:
+    answer = signed.proof(seq)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     proof = answer.json()
-    assert (proof["record_id"], proof["index"]) == (signed_org.records[seq], seq)
-    entry = signed_org.get(f"entries/{signed_org.records[seq]}").json()
+    assert (proof["record_id"], proof["index"]) == (signed.records[seq], seq)
+    entry = signed.get(f"entries/{signed.records[seq]}").json()
     assert proof["leaf_hash"] == entry["entry_hash"]
     assert proof["checkpoint"]["size"] == SIZES[-1]
     assert proof["anchoring"] is None
-    verify(signed_org.org, proof)
+    verify(signed.org, proof)
 
 
 @pytest.mark.parametrize("query", ["?anchored=true", "?size=300"])
-def test_an_entry_is_proven_in_an_anchored_checkpoint(
-    signed_org: SignedInclusion, query: str
-) -> None:
-    proof = signed_org.proof(299, query).json()
+def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedTree, query: str) -> None:
+    proof = signed.proof(299, query).json()
     assert proof["checkpoint"]["size"] == 300
     assert proof["anchoring"]["anchor"]["size"] == 2
     assert proof["anchoring"]["timestamps"] == []
-    verify(signed_org.org, proof)
+    verify(signed.org, proof)
 
 
 def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(
-    signed_org: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     for size in SIZES:
-        proof = signed_org.proof(2, f"?size={size}").json()
+        proof = signed.proof(2, f"?size={size}").json()
         assert proof["checkpoint"]["size"] == size
-        verify(signed_org.org, proof)
+        verify(signed.org, proof)
 
 
 def test_a_proof_of_an_unsigned_entry_can_be_retried(
-    signed_org: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     for seq, query in ((520, ""), (519, "?anchored=true")):
-        answer = signed_org.proof(seq, query)
+        answer = signed.proof(seq, query)
         assert (answer.status, answer.headers["retry-after"]) == (409, "1")
         assert answer.json()["type"].endswith("/not-yet-signed")
     for query in ("?size=3", "?size=301", "?size=521"):
-        assert signed_org.proof(300, query).status == 404
+        assert signed.proof(300, query).status == 404
     for query in ("?size=0", "?size=x", "?size=3&anchored=true", "?sizes=3", f"?size={2**63}"):
-        assert signed_org.proof(0, query).status == 400, query
+        assert signed.proof(0, query).status == 400, query
 
 
-def test_an_altered_record_id_is_not_proven(signed_org: SignedInclusion) -> None:
-    record = signed_org.records[0]
+def test_an_altered_record_id_is_not_proven(signed: SignedTree) -> None:
+    record = signed.records[0]
     for other in (record[:-1] + "f", record[:12] + "0" * 14 + record[26:], "rec_0", "x"):
-        assert signed_org.get(f"entries/{other}/proof").status == 404
+        assert signed.get(f"entries/{other}/proof").status == 404
 
 
-def test_a_proof_as_a_tlog_proof_file(signed_org: SignedInclusion) -> None:
-    record = signed_org.records[1]
+def test_a_proof_as_a_tlog_proof_file(signed: SignedTree) -> None:
+    record = signed.records[1]
     for query, anchored in (("?size=3", True), ("", False)):
-        answer = signed_org.get(
-            f"entries/{record}/proof{query}", accept="text/x-tlog-proof, */*;q=0.1"
-        )
+        answer = signed.get(f"entries/{record}/proof{query}", accept="text/x-tlog-proof, */*;q=0.1")
         assert answer.headers["content-type"].partition(";")[0] == "text/x-tlog-proof"
         proof = parse_proof(answer.body)
-        opened = open_org_checkpoint(proof.checkpoint, signed_org.org, HISTORY).checkpoint
-        document = signed_org.proof(1, query).json()
+        opened = open_org_checkpoint(proof.checkpoint, signed.org, HISTORY).checkpoint
+        document = signed.proof(1, query).json()
         leaf_hash = bytes.fromhex(document["leaf_hash"])
         merkle.verify_inclusion(proof.index, opened.size, leaf_hash, proof.hashes, opened.root)
         extra = None if proof.extra is None else json.loads(proof.extra)
@@ -163,12 +159,12 @@ def test_a_proof_as_a_tlog_proof_file(signed_org: SignedInclusion) -> None:
 
 
 def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
-    signed_org: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     listed: list[Any] = []
     query = "?limit=2"
     while True:
-        page = signed_org.get(f"checkpoints{query}").json()
+        page = signed.get(f"checkpoints{query}").json()
         listed += page["checkpoints"]
         if page["next_cursor"] is None:
             break
@@ -176,7 +172,7 @@ def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
     assert [one["size"] for one in listed] == sorted(SIZES, reverse=True)
     assert [one["anchor_index"] is not None for one in listed] == [False, True, True]
     for newer, older in pairwise(listed):
-        answer = signed_org.get(f"consistency?from={older['size']}&to={newer['size']}").json()
+        answer = signed.get(f"consistency?from={older['size']}&to={newer['size']}").json()
         merkle.verify_consistency(
             older["size"],
             newer["size"],
@@ -185,28 +181,28 @@ def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
             hashes_of(answer),
         )
     for one in listed:
-        opened = open_org_checkpoint(one["note"].encode(), signed_org.org, HISTORY).checkpoint
+        opened = open_org_checkpoint(one["note"].encode(), signed.org, HISTORY).checkpoint
         assert (opened.size, opened.root.hex()) == (one["size"], one["root"])
-        assert signed_org.get(f"checkpoints/{one['size']}").json() == one
+        assert signed.get(f"checkpoints/{one['size']}").json() == one
     for size in ("0", "4", "03", "521", str(2**70), "x", "-3"):
-        assert signed_org.get(f"checkpoints/{size}").status == 404, size
+        assert signed.get(f"checkpoints/{size}").status == 404, size
 
 
 def test_consistency_is_proven_between_any_sizes_that_are_signed_over(
-    signed_org: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     for query in ("from=0&to=520", "from=300&to=300", "from=520"):
-        assert signed_org.get(f"consistency?{query}").json()["hashes"] == []
-    assert signed_org.get("consistency").json() == {"from": 0, "to": 520, "hashes": []}
-    assert signed_org.get("consistency?from=7&to=520").json()["hashes"]
-    assert signed_org.get("consistency?from=7&to=521").status == 409
+        assert signed.get(f"consistency?{query}").json()["hashes"] == []
+    assert signed.get("consistency").json() == {"from": 0, "to": 520, "hashes": []}
+    assert signed.get("consistency?from=7&to=520").json()["hashes"]
+    assert signed.get("consistency?from=7&to=521").status == 409
     for query in ("from=8&to=7", "from=521", "from=x", "to=-1", "form=1", f"to={2**63}"):
-        assert signed_org.get(f"consistency?{query}").status == 400, query
-    assert signed_org.get("consistency?from=a").json()["detail"] == "from must be a whole number"
+        assert signed.get(f"consistency?{query}").status == 400, query
+    assert signed.get("consistency?from=a").json()["detail"] == "from must be a whole number"
 
 
-def test_anchors_are_listed_and_continue_each_other(signed_org: SignedInclusion) -> None:
-    server = signed_org.server
+def test_anchors_are_listed_and_continue_each_other(signed: SignedTree) -> None:
+    server = signed.server
     anchors = server.request("GET", "/v1/log/anchors").json()
     assert anchors["next_cursor"] is None
     newer, older = anchors["anchors"]
@@ -226,10 +222,10 @@ def test_anchors_are_listed_and_continue_each_other(signed_org: SignedInclusion)
 
 
 def test_an_anchor_carries_its_attestations(
-    signed_org: SignedInclusion, monkeypatch: pytest.MonkeyPatch
+    signed: SignedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
-    server = signed_org.server
+    server = signed.server
     shown = server.request("GET", "/v1/log/anchors/1").json()
     assert (shown["note"], shown["timestamps"]) == (shown["signed"], [])
     witness = CosignatureSigner.from_seed("witness.example/w", b"\x07" * 32)
@@ -238,8 +234,8 @@ def test_an_anchor_carries_its_attestations(
     for time_s in (1_767_268_801, 1_767_268_802):
         blob = base64.b64encode(witness.key_id + witness.sign(text, time_s)).decode()
         line = f"— {witness.name} {blob}\n"
-        signed_org.trees.execute(insert, f"{witness.name}+{witness.key_id.hex()}", line.encode())
-    signed_org.trees.execute(
+        signed.trees.execute(insert, f"{witness.name}+{witness.key_id.hex()}", line.encode())
+    signed.trees.execute(
         "INSERT INTO anchor_tokens (size, gen_time, token) VALUES (1, '2026-01-01Z', $1)", b"token"
     )
     shown = server.request("GET", "/v1/log/anchors/1").json()
@@ -251,10 +247,10 @@ def test_an_anchor_carries_its_attestations(
     (token,) = shown["timestamps"]
     assert base64.b64decode(token["token"]) == b"token"
     assert token["gen_time"] == "2026-01-01T00:00:00.000000Z"
-    proof = signed_org.proof(0, "?size=3").json()
+    proof = signed.proof(0, "?size=3").json()
     assert proof["anchoring"]["timestamps"] == shown["timestamps"]
     assert proof["anchoring"]["anchor"]["note"] == shown["note"]
-    verify(signed_org.org, proof)
+    verify(signed.org, proof)
 
 
 def test_a_proof_shows_the_attested_anchor(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,8 +298,8 @@ def test_a_proof_shows_the_attested_anchor(server: Server, monkeypatch: pytest.M
     assert base64.b64decode(token["token"]) == b"token of %d" % sizes[2]
 
 
-def test_the_history_of_the_log_s_keys_is_public(signed_org: SignedInclusion) -> None:
-    answer = signed_org.server.request("GET", "/v1/log/keys")
+def test_the_history_of_the_log_s_keys_is_public(signed: SignedTree) -> None:
+    answer = signed.server.request("GET", "/v1/log/keys")
     assert answer.headers["content-type"] == "application/json"
     LogKeyHistory.parse(answer.body).check_pins(HISTORY.pins())
 

@@ -33,7 +33,7 @@ def listed(here: Office, **bounds: str) -> int:
 
 def bundled(here: Office, **bounds: str) -> int:
     """The number of entries in a bundle with these bounds; 0 if none matches."""
-    answer = here.ask(filter=bounds)
+    answer = here.request_bundle(filter=bounds)
     if answer.status == 404:
         return 0
     assert answer.status == 200, answer.body

@@ -1,4 +1,4 @@
-"""A real server writes into its data directory what the features say, and nothing else."""
+"""A real server writes exactly the documented files of its features into its data directory."""
 
 from __future__ import annotations
 

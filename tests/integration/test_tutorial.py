@@ -1,4 +1,4 @@
-"""The commands of the README and the tutorial, run as they stand on a server as `make serve` starts it."""
+"""Runs the commands of the README and the tutorial unchanged, on a server started like `make serve`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("tutorial")
 ROOT = Path(__file__).parents[2]
 SCRIPT_S = 150
 TUTORIAL_CODES = [0, 0, 0, 0, 1, 2, 0, 0]
-"""Exit codes of the tutorial's blocks: it finds a forgery, and a frozen org refuses an append."""
+"""The exit codes of the tutorial's blocks: it finds a forgery, and a frozen org refuses an append."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def blocks(page: str) -> list[str]:
 
 
 def run(server: QuireProcess, scripts: list[str]) -> list[tuple[int, str]]:
-    """Run blocks in one shell, whatever becomes of each; exit code and output of each."""
+    """Run all blocks in one shell, also after failures; returns the exit code and output of each."""
     end = "end of block"
     script = "".join(f'{each}\nprintf "\\n%s\\n" "{end} $?"\n' for each in scripts)
     done = subprocess.run(

@@ -34,9 +34,9 @@ async def test_requests_during_a_commit_become_one_batch(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
-        first = first_process.soon(org, b"first")
+        first = first_process.append_in_task(org, b"first")
         await in_flight(first_process)
-        later = [first_process.soon(org, payload) for payload in payloads("later", 200)]
+        later = [first_process.append_in_task(org, payload) for payload in payloads("later", 200)]
         await asyncio.sleep(0)
     answers = await asyncio.gather(first, *later)
     assert [report.entries for report in first_process.reports] == [1, 200]
@@ -48,7 +48,7 @@ async def test_one_transaction_takes_the_batches_of_many_orgs(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     others = [await new_org(first_process.database) for _ in range(40)]
-    waiting = [first_process.soon(other, b"a", b"b") for other in reversed(others)]
+    waiting = [first_process.append_in_task(other, b"a", b"b") for other in reversed(others)]
     answers = await asyncio.gather(*waiting)
     assert [report.orgs for report in first_process.reports] == [40]
     assert first_process.reports[0].entries == 80
@@ -77,8 +77,8 @@ async def test_a_batch_is_bounded_in_events_and_takes_the_rest_next(
     limits = SequencerLimits(batch_events=10, committers=1)
     async with process(shared_database.server_url, limits=limits) as one:
         org = await new_org(one.database)
-        waiting = [one.soon(org, *payloads(f"r{n}", 4)) for n in range(5)]
-        big = one.soon(org, *payloads("big", 25))  # a request is never split
+        waiting = [one.append_in_task(org, *payloads(f"r{n}", 4)) for n in range(5)]
+        big = one.append_in_task(org, *payloads("big", 25))  # a request is never split
         await asyncio.gather(*waiting, big)
         assert [report.entries for report in one.reports] == [8, 8, 4, 25]
         expected = [p for n in range(5) for p in payloads(f"r{n}", 4)] + payloads("big", 25)
@@ -89,9 +89,9 @@ async def test_a_full_queue_refuses_its_org_and_no_other(shared_database: Databa
     async with process(shared_database.server_url, limits=SequencerLimits(org_events=10)) as one:
         org, other = await new_org(one.database), await new_org(one.database)
         async with held_head(shared_database, org):
-            first = one.soon(org, b"first")
+            first = one.append_in_task(org, b"first")
             await in_flight(one)
-            waiting = one.soon(org, *payloads("w", 10))
+            waiting = one.append_in_task(org, *payloads("w", 10))
             await asyncio.sleep(0)
             with pytest.raises(QueueFull) as refused:
                 await one.append(org, b"too many")
@@ -112,7 +112,7 @@ async def test_too_many_bytes_in_all_refuse_everyone(shared_database: Database) 
     async with process(shared_database.server_url, limits=limits) as one:
         org, other = await new_org(one.database), await new_org(one.database)
         async with held_head(shared_database, org):
-            first = one.soon(org, bytes(60_000))
+            first = one.append_in_task(org, bytes(60_000))
             await in_flight(one)
             with pytest.raises(QueueFull) as refused:
                 await one.append(other, bytes(60_000))
@@ -126,9 +126,12 @@ async def test_a_cancelled_caller_cancels_no_append(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
-        tasks = [first_process.soon(org, b"in flight")]
+        tasks = [first_process.append_in_task(org, b"in flight")]
         await in_flight(first_process)
-        tasks += [first_process.soon(org, b"queued"), first_process.soon(org, b"stays")]
+        tasks += [
+            first_process.append_in_task(org, b"queued"),
+            first_process.append_in_task(org, b"stays"),
+        ]
         await asyncio.sleep(0)
         for task in tasks[:2]:
             task.cancel()
@@ -142,7 +145,7 @@ async def test_a_cancelled_caller_cancels_no_append(
 async def test_closing_drains_the_queue(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
-    waiting = [first_process.soon(org, payload) for payload in payloads("w", 50)]
+    waiting = [first_process.append_in_task(org, payload) for payload in payloads("w", 50)]
     await asyncio.sleep(0)
     await first_process.sequencer.close(PATIENCE_S)
     answers = await asyncio.gather(*waiting)
@@ -156,9 +159,9 @@ async def test_closing_past_its_limit_distinguishes_not_written_from_unknown(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
-        flying = first_process.soon(org, b"in flight")
+        flying = first_process.append_in_task(org, b"in flight")
         await in_flight(first_process)
-        queued = first_process.soon(org, b"queued")
+        queued = first_process.append_in_task(org, b"queued")
         await asyncio.sleep(0)
         await first_process.sequencer.close(0.05)
         assert flying.done() or await asyncio.wait([flying], timeout=PATIENCE_S)

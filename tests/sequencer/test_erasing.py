@@ -171,13 +171,13 @@ async def test_an_effect_commits_with_its_entry_or_not_at_all(
         )
 
     async with held_head(shared_database, org):
-        first = first_process.soon(org, b"first")
+        first = first_process.append_in_task(org, b"first")
         await until(lambda: first_process.sequencer._in_flight, "a batch in flight")
         waiting = [
-            first_process.soon(org, b"before"),
+            first_process.append_in_task(org, b"before"),
             effected(b"no", rename(" refused", OrgFrozen(org.slug, "not now"))),
             effected(b"yes", rename(" renamed", None)),
-            first_process.soon(org, b"after"),
+            first_process.append_in_task(org, b"after"),
         ]
         await asyncio.sleep(0)
     await first

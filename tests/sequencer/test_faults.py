@@ -21,7 +21,7 @@ from ledger.storage import idempotency
 from ledger.storage.trail import AppendTransaction, CommitUnknown, HeadConflict, NotWritten
 from tests.support.appending import Process, new_org, process, sound_trail, superuser
 from tests.support.clusters import Database
-from tests.support.proxy import Proxy, SegmentHead
+from tests.support.proxy import CommitFate, Proxy
 
 # In the order in which a batch takes them.
 STEPS: list[tuple[Any, str]] = [
@@ -177,13 +177,13 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
     assert await sound_trail(shared_database, org) == [b"a", b"b"]
 
 
-@pytest.mark.parametrize("cut", [cut for cut in SegmentHead if cut is not SegmentHead.NOT])
+@pytest.mark.parametrize("cut", [cut for cut in CommitFate if cut is not CommitFate.NOT])
 async def test_a_commit_cut_on_its_way_is_resolved(
-    shared_database: Database, cut: SegmentHead
+    shared_database: Database, cut: CommitFate
 ) -> None:
-    cuts = iter([SegmentHead.NOT, cut, cut, cut])
+    cuts = iter([CommitFate.NOT, cut, cut, cut])
     async with (
-        Proxy(shared_database, lambda: next(cuts, SegmentHead.NOT)) as proxy,
+        Proxy(shared_database, lambda: next(cuts, CommitFate.NOT)) as proxy,
         process(proxy.url) as one,
     ):
         org = await new_org(one.database)
@@ -209,7 +209,10 @@ async def test_an_org_that_breaks_its_transaction_stops_no_other(
 
     with monkeypatch.context() as patched:
         patched.setattr("ledger.core.sequencer.batch.head_fault", check)
-        bad, good = first_process.soon(org, b"b"), first_process.soon(other, b"c")
+        bad, good = (
+            first_process.append_in_task(org, b"b"),
+            first_process.append_in_task(other, b"c"),
+        )
         with pytest.raises(RuntimeError):
             await bad
         assert (await good).head.seq == 0
@@ -220,10 +223,10 @@ async def test_an_org_that_breaks_its_transaction_stops_no_other(
 
 @pytest.mark.parametrize("when", ["DEFERRABLE INITIALLY DEFERRED", ""], ids=["commit", "before"])
 @pytest.mark.parametrize(
-    ("state", "told"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
+    ("state", "message"), [("raise_exception", "can't do this now"), ("disk_full", "no disk space")]
 )
 async def test_an_error_of_postgresql_means_that_nothing_was_written(
-    shared_database: Database, org: OrgFacts, when: str, state: str, told: str
+    shared_database: Database, org: OrgFacts, when: str, state: str, message: str
 ) -> None:
     """A trigger raises the full disk's error; a deferred trigger fails inside COMMIT."""
     async with superuser(shared_database) as connection:
@@ -241,7 +244,7 @@ async def test_an_error_of_postgresql_means_that_nothing_was_written(
     try:
         async with process(shared_database.server_url, limits=SequencerLimits(retry_s=0.1)) as one:
             other = await new_org(one.database)
-            with pytest.raises(DatabaseUnavailable, match=told):
+            with pytest.raises(DatabaseUnavailable, match=message):
                 await one.append(org, b"refused")
             await one.append(other, b"taken")
     finally:

@@ -139,7 +139,7 @@ async def refused_beside_another(shared_database: Database, by: Process, org: Or
     other = await new_org(by.database)
     before = len(await rows_of(shared_database, org.id))
     reports = len(by.reports)
-    refused, taken = by.soon(org, b"refused"), by.soon(other, b"taken")
+    refused, taken = by.append_in_task(org, b"refused"), by.append_in_task(other, b"taken")
     with pytest.raises(OrgFrozen) as error:
         await refused
     await taken

@@ -50,8 +50,8 @@ async def test_the_same_key_with_another_body_is_refused_alone(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     await first_process.append(org, b"a", idempotency=key("k"))
-    other = first_process.soon(org, b"c", idempotency=key("k", "other body"))
-    beside = first_process.soon(org, b"b")
+    other = first_process.append_in_task(org, b"c", idempotency=key("k", "other body"))
+    beside = first_process.append_in_task(org, b"b")
     with pytest.raises(IdempotencyMismatch):
         await other
     await beside
@@ -62,10 +62,12 @@ async def test_a_key_twice_in_one_batch_counts_once(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     async with held_head(shared_database, org):
-        tasks = [first_process.soon(org, b"first")]
+        tasks = [first_process.append_in_task(org, b"first")]
         await until(lambda: first_process.sequencer._in_flight, "a batch in flight")
-        tasks += [first_process.soon(org, b"a", b"b", idempotency=key("k")) for _ in range(5)]
-        mismatch = first_process.soon(org, b"c", idempotency=key("k", "other body"))
+        tasks += [
+            first_process.append_in_task(org, b"a", b"b", idempotency=key("k")) for _ in range(5)
+        ]
+        mismatch = first_process.append_in_task(org, b"c", idempotency=key("k", "other body"))
         await asyncio.sleep(0)
     answers = await asyncio.gather(*tasks)
     with pytest.raises(IdempotencyMismatch):
@@ -178,8 +180,8 @@ async def test_a_key_whose_entry_was_removed_is_refused_alone(
     await first_process.append(org, b"b")
     async with superuser(shared_database) as connection:
         await connection.execute("DELETE FROM entries WHERE org_id = $1 AND seq = 0", org.id)
-    lost = first_process.soon(org, b"a", idempotency=key("k"))
-    beside = [first_process.soon(org, b"c"), first_process.soon(other, b"d")]
+    lost = first_process.append_in_task(org, b"a", idempotency=key("k"))
+    beside = [first_process.append_in_task(org, b"c"), first_process.append_in_task(other, b"d")]
     with pytest.raises(AnswerLost, match="seq 0"):
         await lost
     assert [seqs(answer) for answer in await asyncio.gather(*beside)] == [[2], [0]]

@@ -135,9 +135,9 @@ async def test_a_too_low_limit_is_reported_at_the_start(
         await connection.execute(statement)
         assert await tightest_limit(pool) == (name, 12)
         await warn_of_few_connections(server_settings(tmp_path), pool)
-        output = capsys.readouterr()
-        assert "fewer connections" in output.out + output.err
-        assert name in output.out + output.err
+        told = capsys.readouterr()
+        assert "fewer connections" in told.out + told.err
+        assert name in told.out + told.err
     finally:
         await pool.close()
         await connection.close()

@@ -26,7 +26,7 @@ async def test_a_cancelled_wait_is_no_acknowledgement(own_cluster: OwnCluster) -
             await operator.execute("SELECT pg_reload_conf()")
             while await operator.fetchval("SHOW synchronous_standby_names") != "nobody":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            append = one.soon(org, b'{"n":1}')
+            append = one.append_in_task(org, b'{"n":1}')
             cut: set[int] = set()
             # The first wait is the append's; later ones are of the queries for its outcome.
             while len(cut) < 2:

@@ -94,7 +94,7 @@ async def test_an_entry_no_standby_has_is_not_acknowledged(
         org = await new_org(one.database)
         await one.append(org, b"a")
         with standby.asleep():
-            appending = one.soon(org, b"b", idempotency=KEY)
+            appending = one.append_in_task(org, b"b", idempotency=KEY)
             await cut_waiting(own_cluster)
             await visible(own_cluster, org, 2)
             done, _ = await asyncio.wait([appending], timeout=1)
@@ -103,7 +103,7 @@ async def test_an_entry_no_standby_has_is_not_acknowledged(
             with pytest.raises(OutcomeUnknown):
                 await appending
             # A retry does not get the visible entry as its answer either.
-            retrying = two.soon(org, b"b", idempotency=KEY)
+            retrying = two.append_in_task(org, b"b", idempotency=KEY)
             done, _ = await asyncio.wait([retrying], timeout=1)
             assert not done, "a replay answered with what is on one machine only"
         async with asyncio.timeout(PATIENCE_S):
@@ -116,7 +116,7 @@ async def cut_waiting(cluster: OwnCluster) -> None:
     """Wait for a backend that waits for the standby, and cut its wait."""
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     async with asyncio.timeout(PATIENCE_S), superuser(primary(cluster)) as operator:
-        while not await operator.fetch(cut):  # noqa: ASYNC110 - PostgreSQL tells nobody
+        while not await operator.fetch(cut):  # noqa: ASYNC110 - PostgreSQL can only be polled
             await asyncio.sleep(0.02)
 
 

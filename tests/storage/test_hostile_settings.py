@@ -89,7 +89,7 @@ async def execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
-def altered(scope: str, role: str, database: str, verb: str) -> str:
+def alter_statement(scope: str, role: str, database: str, verb: str) -> str:
     return f"ALTER {scope.format(role=role, database=database)} {verb}"
 
 
@@ -102,12 +102,12 @@ def hostile_database(request: Any, postgres_cluster: Cluster) -> Iterator[Databa
     }
     roles = ("quire_server",) if request.param == "SYSTEM" else ("quire_server", "quire_owner")
     changes = [
-        altered(request.param, role, database.name, f"SET {name} = {value}")
+        alter_statement(request.param, role, database.name, f"SET {name} = {value}")
         for role in roles
         for name, value in values.items()
     ]
-    backs = [altered(request.param, role, database.name, "RESET ALL") for role in roles]
-    superuser = database.superuser_url + "&options=" + quiet()
+    backs = [alter_statement(request.param, role, database.name, "RESET ALL") for role in roles]
+    superuser = database.superuser_url + "&options=" + protective_options()
     try:
         blocking(execute(superuser, PLANTED, *changes))
         blocking(reloaded(database.server_url, superuser, "64kB"))
@@ -130,7 +130,7 @@ async def reloaded(url: str, superuser: str, work_mem: str) -> None:
             await connection.close()
 
 
-def quiet() -> str:
+def protective_options() -> str:
     """Connection options that keep the hostile settings from the test's own connection."""
     mild = {**SESSION, "transaction_timeout": "0"}
     return "".join(

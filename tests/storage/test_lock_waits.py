@@ -22,7 +22,7 @@ HOLDER = "left behind"
 
 
 @asynccontextmanager
-async def held(url: str, *statements: str) -> AsyncIterator[int]:
+async def holding_locks(url: str, *statements: str) -> AsyncIterator[int]:
     """Hold the locks that these statements take in a session; yields its process id."""
     connection = await asyncpg.connect(url, server_settings={"application_name": HOLDER})
     try:
@@ -62,7 +62,7 @@ async def test_migrations(
     what: str,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    async with held(database.owner_url, *statements) as pid:
+    async with holding_locks(database.owner_url, *statements) as pid:
         waiting = asyncio.create_task(migrate.migrate(database.owner_url))
         words = await logged_wait(caplog, pid)
         assert not waiting.done()
@@ -77,7 +77,7 @@ async def test_the_policy_of_retention(
 ) -> None:
     caplog.set_level(logging.WARNING)
     lock = ("BEGIN", "SELECT FROM retention FOR UPDATE")
-    async with held(database.owner_url, *lock) as pid:
+    async with holding_locks(database.owner_url, *lock) as pid:
         waiting = asyncio.create_task(dropped_months.set_keep_months(database.owner_url, 3))
         await logged_wait(caplog, pid)
     await waiting
@@ -85,8 +85,8 @@ async def test_the_policy_of_retention(
 
 async def test_the_holder_of_a_lock_is_found_among_others(database: Database) -> None:
     async with (
-        held(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK + 1})"),
-        held(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK})") as pid,
+        holding_locks(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK + 1})"),
+        holding_locks(database.server_url, f"SELECT pg_advisory_lock({LEADER_LOCK})") as pid,
         SignerConnection.open(database.server_url) as signer,
     ):
         assert not await signer.lead()
@@ -105,8 +105,8 @@ async def test_a_server_reports_lock_waits_of_its_start_and_its_signer(
     server.settings(QUIRE_DATABASE_OWNER_URL=own_cluster.owner_url)
     signer_lock = f"SELECT pg_advisory_lock({LEADER_LOCK})"
     partitions = ("BEGIN", "SELECT pg_advisory_xact_lock(73058, 1)")
-    async with held(own_cluster.server_url, signer_lock) as signer_pid:
-        async with held(own_cluster.server_url, *partitions) as start_pid:
+    async with holding_locks(own_cluster.server_url, signer_lock) as signer_pid:
+        async with holding_locks(own_cluster.server_url, *partitions) as start_pid:
             server.launch()
             await logged(server, f"process {start_pid} of PostgreSQL")
         await logged(server, f"process {signer_pid} of PostgreSQL")

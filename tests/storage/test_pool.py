@@ -172,7 +172,7 @@ async def test_the_last_connection_is_given_up_for_a_moment_only(pool: Pool) -> 
     pool._pool.give_up_one()
     assert pool._pool.open_count == 0
     wait_s = pool._pool._grow_at - time.monotonic()
-    assert wait_s <= HANDOVER_S < CONNECT_TIMEOUT_S, "whoever asks meanwhile is served"
+    assert wait_s <= HANDOVER_S < CONNECT_TIMEOUT_S, "other callers are served meanwhile"
     assert len(await pool.fetch("SELECT 1")) == 1
 
 

@@ -47,7 +47,9 @@ class Process:
         """Append plain events and wait for their receipt."""
         return await self.sequencer.append(request(org, *payloads, **options))
 
-    def soon(self, org: OrgFacts, *payloads: bytes, **options: Any) -> asyncio.Task[Appended]:
+    def append_in_task(
+        self, org: OrgFacts, *payloads: bytes, **options: Any
+    ) -> asyncio.Task[Appended]:
         """Append in a task; the request is queued after one turn of the event loop."""
         return asyncio.create_task(self.append(org, *payloads, **options))
 

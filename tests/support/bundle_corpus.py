@@ -30,7 +30,7 @@ from tests.support.evidence import (
     scene,
 )
 from tests.support.signing import log_keys
-from tests.support.timestamp_authority import running
+from tests.support.timestamp_authority import running_authority
 from tests.support.trails import NOW_US
 
 FOLDER: Final = Path(__file__).parent.parent / "vectors" / "bundles"
@@ -96,7 +96,10 @@ def write() -> None:
     (FOLDER / "keys.json").write_bytes(PINS.pins.document() if PINS.pins else b"")
     (FOLDER / "policy").write_bytes(POLICY)
     expected = {}
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "authority") as authority:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_authority(Path(folder) / "authority") as authority,
+    ):
         (FOLDER / "tsa-ca.pem").write_bytes(authority.ca_pem)
         for name, data in bundles(lambda note: granted(authority.reply(query(note, 7)))):
             (FOLDER / f"{name}.zip").write_bytes(data)

@@ -44,7 +44,7 @@ class Ledger:
         lost = [name for name in self.acknowledged if name not in found]
         assert not lost, f"{len(lost)} acknowledged entries are lost: {lost[:3]}"
         twice = [name for name, times in found.items() if times > 1]
-        assert not twice, f"{len(twice)} entries stand twice: {twice[:3]}"
+        assert not twice, f"{len(twice)} entries are stored twice: {twice[:3]}"
         for name, seq in self.acknowledged.items():
             assert names[seq] == name, f"{name} was acknowledged at seq {seq}"
         missing = self.keyed - found.keys()
@@ -94,7 +94,7 @@ class Load:
         deadline = time.monotonic() + PATIENCE_S
         while len(self.ledger.acknowledged) < target:
             assert time.monotonic() < deadline, (
-                f"nothing is acknowledged any more; {self.ledger.surprises[-3:]}; {self.ledger.refusal}"
+                f"no event was acknowledged in time; {self.ledger.surprises[-3:]}; {self.ledger.refusal}"
             )
             time.sleep(PAUSE_S)
 

@@ -34,12 +34,12 @@ class Office(NamedTuple):
         assert made.status == 201, made.body
         return [entry["record_id"] for entry in made.json()["entries"]]
 
-    def ask(self, key: str | None = None, **asked: Any) -> PeerAnswer:
+    def request_bundle(self, key: str | None = None, **asked: Any) -> PeerAnswer:
         path = f"/v1/orgs/{self.org}/bundles"
         return self.server.request("POST", path, asked, key=key or self.key)
 
     def bundle(self, key: str | None = None, **asked: Any) -> Bundle:
-        answer = self.ask(key, **asked)
+        answer = self.request_bundle(key, **asked)
         assert answer.status == 200, answer.body
         assert answer.headers["content-type"] == "application/zip"
         return Bundle(answer)

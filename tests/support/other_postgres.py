@@ -38,5 +38,5 @@ def use_named() -> None:
         return folder
 
     for module in (binaries, cluster):
-        setattr(module, "program_folder", program_folder)  # noqa: B010 - mypy takes no import there
+        setattr(module, "program_folder", program_folder)  # noqa: B010 - mypy refuses to assign an imported name
     setattr(files, "MAJOR_VERSION", major)  # noqa: B010 - the same

@@ -167,7 +167,7 @@ def _free_port() -> int:
 GONE_S = 20.0
 
 
-def gone(server: QuireProcess) -> None:
+def wait_until_ended(server: QuireProcess) -> None:
     """Wait until all processes of the server have ended."""
     deadline = time.monotonic() + GONE_S
     while server.pids():

@@ -87,7 +87,7 @@ class File:
         return getattr(self._file, name)
 
 
-def lay(fuse: Fuse, memory: SignerMemory) -> None:
+def install(fuse: Fuse, memory: SignerMemory) -> None:
     """Install the fuse at every point."""
     for name in ROUND_POINTS:
         if hasattr(SigningTransaction, name):
@@ -101,7 +101,7 @@ async def main(url: str, path: str, task: str, point: str) -> None:
     fuse = Fuse(when, name)
     with contextlib.closing(SignerMemory(Path(path))) as memory:
         if point:
-            lay(fuse, memory)
+            install(fuse, memory)
         async with SignerConnection.open(url) as connection:
             while not await connection.lead():  # noqa: ASYNC110 - the other is another process
                 await asyncio.sleep(PAUSE_S)

@@ -215,7 +215,7 @@ def _tst_info(token: bytes) -> bytes:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[TimestampAuthority]:
+def running_authority(directory: Path) -> Iterator[TimestampAuthority]:
     """An authority that answers until the context ends."""
     authority = TimestampAuthority(directory)
     authority.start()

@@ -55,7 +55,7 @@ def metrics(server: QuireProcess) -> dict[str, float]:
     return found
 
 
-def quiet(server: QuireProcess, database: Database | OwnCluster) -> None:
+def assert_no_alarm(server: QuireProcess, database: Database | OwnCluster) -> None:
     """Check that no log line, event or metric calls for an operator."""
     assert alarms(server) == []
     assert blocking(fetch(database, "SELECT kind, detail FROM security_events")) == []  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def test_a_server_that_is_restarted_under_load(
             load.wait_for(ENTRIES)
         assert set(ready) <= {200}
     no_metric(server)
-    quiet(server, database_of(server, None if embedded else database))
+    assert_no_alarm(server, database_of(server, None if embedded else database))
     assert server.terminate() == 0
     assert alarms(server) == []
 
@@ -132,7 +132,7 @@ def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -
         own_cluster.start()
         load.wait_for(ENTRIES)
     no_metric(server)
-    quiet(server, own_cluster)
+    assert_no_alarm(server, own_cluster)
     assert server.terminate() == 0
     assert alarms(server) == []
 
@@ -168,7 +168,7 @@ def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: P
     )
     for server in (first, second):
         no_metric(server)
-        quiet(server, database)
+        assert_no_alarm(server, database)
         assert server.terminate() == 0
         assert alarms(server) == []
 
@@ -187,7 +187,7 @@ def test_killed_processes_of_a_server(database: Database, data_dir: Path) -> Non
             until(partial(child_of, server, module), f"{module} runs again")
             load.wait_for(ENTRIES)
     no_metric(server)
-    quiet(server, database)
+    assert_no_alarm(server, database)
     assert server.terminate() == 0
     assert alarms(server) == []
 

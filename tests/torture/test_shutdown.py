@@ -12,7 +12,7 @@ import pytest
 from tests.support.appending import org_of, rows_of, sound_trail
 from tests.support.clusters import Database, blocking
 from tests.support.load import Load
-from tests.support.quire_process import GONE_S, SHUTDOWN_S, QuireProcess, gone
+from tests.support.quire_process import GONE_S, SHUTDOWN_S, QuireProcess, wait_until_ended
 
 ACKNOWLEDGED = 60
 
@@ -38,7 +38,7 @@ def test_under_load_every_answer_is_durable(
         server.process.send_signal(number)
         assert server.process.wait(SHUTDOWN_S + GONE_S) == 0
         assert time.monotonic() - started < SHUTDOWN_S + 5
-    gone(server)
+    wait_until_ended(server)
     blocking(check(database, server, slug, load))
 
 
@@ -49,11 +49,11 @@ def test_the_embedded_postgresql_ends_with_its_server(data_dir: Path) -> None:
     with Load(server.url, slug, key, keyed=0, bare=4).running() as load:
         load.wait_for(ACKNOWLEDGED)
         assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
     server.start()
     blocking(check(server.embedded(), server, slug, load))
     assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
 
 
 def test_a_signal_while_it_starts_leaves_nothing_behind(data_dir: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(data_dir: Path) -> None:
         assert time.monotonic() < deadline, "PostgreSQL does not start"
         time.sleep(0.005)
     assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
 
 
 def test_workers_do_not_outlive_a_killed_supervisor(database: Database, data_dir: Path) -> None:
@@ -75,7 +75,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(database: Database, data_dir
         load.wait_for(ACKNOWLEDGED)
         assert len(server.pids()) >= 3
         server.kill()
-        gone(server)
+        wait_until_ended(server)
     blocking(check(database, server, slug, load))
 
 
@@ -89,5 +89,5 @@ def test_a_killed_worker_is_replaced(database: Database, data_dir: Path) -> None
             os.kill(server.workers()[0], signal.SIGKILL)
         load.wait_for(ACKNOWLEDGED)
     assert server.terminate() == 0
-    gone(server)
+    wait_until_ended(server)
     blocking(check(database, server, slug, load))

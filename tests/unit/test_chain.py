@@ -24,7 +24,7 @@ def kinds(
     return [fault.kind for fault in check_entry(row, org, ring, previous)]
 
 
-def put(row: StoredEntry, column: str, value: Any) -> StoredEntry:
+def with_column(row: StoredEntry, column: str, value: Any) -> StoredEntry:
     """A copy of the row with another value in one column."""
     return row._replace(**{column: value})
 
@@ -90,7 +90,7 @@ def test_every_changed_bit_is_detected(row: StoredEntry, column: str) -> None:
     previous = ROWS[row.seq - 1].entry_hash if row.seq else b""
     expected = KINDS.get(column, "signature_invalid")
     for changed in flips(getattr(row, column)):
-        assert expected in kinds(put(row, column, changed), previous)
+        assert expected in kinds(with_column(row, column, changed), previous)
 
 
 @pytest.mark.parametrize("column", ["leaf", "payload", "entry_hash", "signature"])
@@ -98,9 +98,9 @@ def test_every_removed_or_added_byte_is_detected(column: str) -> None:
     value: bytes = getattr(ROWS[0], column)
     for place in range(len(value)):
         shorter = value[:place] + value[place + 1 :]
-        assert kinds(put(ROWS[0], column, shorter), b"")
+        assert kinds(with_column(ROWS[0], column, shorter), b"")
     for longer in (value + b"\x00", b"\x00" + value, b""):
-        assert kinds(put(ROWS[0], column, longer), b"")
+        assert kinds(with_column(ROWS[0], column, longer), b"")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_every_removed_or_added_byte_is_detected(column: str) -> None:
     ],
 )
 def test_other_columns_are_checked_against_the_leaf(column: str, value: Any, kind: str) -> None:
-    assert kind in kinds(put(ROWS[1], column, value), ROWS[0].entry_hash)
+    assert kind in kinds(with_column(ROWS[1], column, value), ROWS[0].entry_hash)
 
 
 def test_a_row_of_another_org_is_foreign() -> None:

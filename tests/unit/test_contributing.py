@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md against the tree: its map of folders, the commands and files that it names."""
+"""CONTRIBUTING.md agrees with the tree: its map of folders, and the commands and files it names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.http import contract
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 LEVELS = 2
-"""How deep below `ledger/` and `server/` every folder is named."""
+"""The depth below `ledger/` and `server/` to which every folder is named."""
 
 
 def folders() -> set[str]:

@@ -1,4 +1,4 @@
-"""The tables of the documentation that are made from the code, and what the pages say of it."""
+"""The documentation's tables that are generated from the code, and other statements about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = ("settings", "metrics", "data-directory", "entry-kinds")
 
 
 def test_no_table_is_stale() -> None:
-    # In a process of its own: a domain that another test plugs in has metrics too.
+    # In a process of its own: a domain that another test plugs in adds metrics here.
     check = [sys.executable, "-m", "server.app.reference", "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

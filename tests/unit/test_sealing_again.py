@@ -1,4 +1,4 @@
-"""A subject that is erased while an append waits: the events are sealed again, a few times."""
+"""A subject is erased while an append waits: its events are sealed again, a bounded number of times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORG = OrgFacts(1, "acme", True, b"")
 
 
 class Erasures:
-    """Stands for sealer and sequencer: a subject is erased before each of the first commits."""
+    """A double of sealer and sequencer: a subject is erased before each of the first commits."""
 
     def __init__(self, erased: int) -> None:
         self.calls: list[str] = []

@@ -1,4 +1,4 @@
-"""What orgs hold of a bounded whole: all of them together, and each of them."""
+"""The shares of a bounded resource: the bound of each org, and the bound of all together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def full(everyone: bool) -> QueueFull:
 
 
 def refused(shares: OrgShares, org_id: int, amount: int = 1) -> bool:
-    """Whether it is all orgs that hold too much; fails where the org gets what it asks for."""
+    """Whether the refusal names the bound of all orgs; fails if the org gets its share."""
     with pytest.raises(QueueFull) as error:
         shares.acquire(org_id, amount)
     return error.value.everyone
@@ -25,7 +25,7 @@ def test_an_org_has_its_share_and_all_orgs_have_the_whole() -> None:
     shares = OrgShares(total=5, of_org=2, full=full)
     for org_id in (1, 1, 2, 2, 3):
         shares.acquire(org_id)
-    assert refused(shares, 1) is False  # its own share first, though the whole is held too
+    assert refused(shares, 1) is False  # its own bound first, although the total is reached
     assert refused(shares, 3) is True
     shares.release(1)
     shares.acquire(3)

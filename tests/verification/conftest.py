@@ -7,21 +7,21 @@ import pytest
 
 from tests.support.clusters import Database
 from tests.verification.database import Superuser
-from tests.verification.signed import SignedInclusion
+from tests.verification.signed import SignedTree
 
 
 @pytest.fixture
 async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
     """A superuser's connection to the module's database, with the trail written again."""
     superuser = await Superuser.of(database_of_module)
-    await superuser.lay()
+    await superuser.replace_rows()
     yield superuser
     await superuser.close()
 
 
 @pytest.fixture
-async def signed(superuser: Superuser, tmp_path: Path) -> SignedInclusion:
+async def signed(superuser: Superuser, tmp_path: Path) -> SignedTree:
     """The module's trail, signed and anchored again."""
-    signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
+    signed = SignedTree(superuser, tmp_path / "signed.sqlite")
     await signed.sign()
     return signed

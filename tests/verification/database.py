@@ -36,7 +36,9 @@ class Superuser:
         await connection.execute("SET session_replication_role = replica")
         return cls(connection, database)
 
-    async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
+    async def replace_rows(
+        self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD
+    ) -> None:
         """Replace the org's trail by these rows and this head."""
         await self.connection.execute(f"TRUNCATE entries, heads, {TREES}")
         await self.connection.execute(
@@ -58,7 +60,7 @@ class Superuser:
                 *head,
             )
 
-    async def put(self, seq: int, column: str, value: Any) -> None:
+    async def set_column(self, seq: int, column: str, value: Any) -> None:
         """Set one column of one row."""
         status = await self.connection.execute(
             f"UPDATE entries SET {column} = $3 WHERE org_id = $1 AND seq = $2", ORG_ID, seq, value

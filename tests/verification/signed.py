@@ -26,7 +26,7 @@ FAR = SigningLimits(1e12, 1e12, 1e12)
 """Limits that no entry has reached: all entries count as young."""
 
 
-class SignedInclusion:
+class SignedTree:
     """The module's trail under checkpoints of 700, 1,400 … 3,500 entries, each anchored."""
 
     def __init__(self, superuser: Superuser, memory: Path) -> None:
@@ -57,7 +57,9 @@ class SignedInclusion:
             anchors=[SignedTreeHead(*anchors)] if anchors else [],
         )
 
-    async def lay(self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD) -> None:
+    async def replace_rows(
+        self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD
+    ) -> None:
         """Replace the entries under the unchanged signed tree."""
         await self.superuser.connection.execute("TRUNCATE entries, heads")
         await self.superuser.put_rows(rows, head)

@@ -37,7 +37,7 @@ class Org(NamedTuple):
         settings = {"QUIRE_URL": self.server.url, "QUIRE_API_KEY": self.key}
         return invoke("verify", self.slug, *ends, settings=settings)
 
-    def ask(self, **ends: int) -> Any:
+    def request_verification(self, **ends: int) -> Any:
         path = f"/v1/orgs/{self.slug}/verifications?wait=60"
         return self.server.request("POST", path, ends, key=self.key)
 
@@ -108,7 +108,7 @@ def test_a_range_of_removed_entries_is_refuted_and_they_are_named(
     assert ended.exit_code == 1, ended.output
     assert f"{org.slug}: REFUTED" in ended.stdout
     asked = {"from_seq": first} | ({} if last is None else {"to_seq": last})
-    job = org.ask(**asked).json()
+    job = org.request_verification(**asked).json()
     assert (job["verdict"], job["valid"]) == ("refuted", False)
     faults = {(fault["seq"], fault["kind"]) for fault in job["faults"]}
     assert (missing, "truncated") in faults
@@ -121,7 +121,7 @@ def test_a_range_of_removed_entries_is_refuted_and_they_are_named(
 
 def test_the_remaining_range_is_refuted_only_for_its_head(org: Org) -> None:
     org.cut(900)
-    job = org.ask(from_seq=10, to_seq=800).json()
+    job = org.request_verification(from_seq=10, to_seq=800).json()
     assert {(fault["seq"], fault["kind"]) for fault in job["faults"]} == {(900, "below_signed")}
     assert job["result"]["checks"]["hashes"] is True
 
@@ -170,15 +170,15 @@ def test_ranges_that_never_existed_are_refused(signing_server: Server) -> None:
         {"from_seq": 3, "to_seq": 5},
         {"from_seq": 4, "to_seq": 3},
     ):
-        answer = org.ask(**ends)
+        answer = org.request_verification(**ends)
         assert (answer.status, answer.json()["title"]) == (400, "Invalid request"), ends
         bundle = f"/v1/orgs/{org.slug}/bundles"
         assert org.server.request("POST", bundle, ends, key=org.key).status in (400, 404), ends
-    assert org.ask(from_seq=4, to_seq=4).json()["verdict"] == "verified"
+    assert org.request_verification(from_seq=4, to_seq=4).json()["verdict"] == "verified"
     empty, key = signing_server.create_org("plain")
     nothing = Org(signing_server, empty, key, [])
-    assert nothing.ask(from_seq=0, to_seq=0).status == 400
-    assert nothing.ask().json()["verdict"] == "incomplete"
+    assert nothing.request_verification(from_seq=0, to_seq=0).status == 400
+    assert nothing.request_verification().json()["verdict"] == "incomplete"
 
 
 def test_ranges_up_to_the_head_verify_during_appends(signing_server: Server) -> None:
@@ -195,7 +195,7 @@ def test_ranges_up_to_the_head_verify_during_appends(signing_server: Server) -> 
         appending = thread.submit(append)
         for _ in range(5):
             head = org.server.request("GET", f"/v1/orgs/{org.slug}/head", key=org.key).json()
-            job = org.ask(from_seq=head["seq"] - 20, to_seq=head["seq"]).json()
+            job = org.request_verification(from_seq=head["seq"] - 20, to_seq=head["seq"]).json()
             assert (job["verdict"], job["result"]["total_entries"]) == ("verified", 21), job
         ended.set()
         appending.result()

@@ -77,7 +77,7 @@ async def test_a_job_from_queue_to_verdict(jobs: VerificationJobs, frozen: Froze
 async def test_faults_are_reported_and_answered(
     superuser: Superuser, jobs: VerificationJobs, frozen: Frozen
 ) -> None:
-    await superuser.put(1_000, "payload", b"")
+    await superuser.set_column(1_000, "payload", b"")
     end = await finished(jobs, await jobs.submit(TrailRange(ORG_ID, ORG, 900, 1_100)))
     assert (end.state, end.from_seq, end.to_seq, end.fault_count) == ("done", 900, 1_100, 1)
     assert [(fault.seq, fault.kind) for fault in end.faults] == [(1_000, "payload_mismatch")]
@@ -181,7 +181,7 @@ async def test_a_job_that_can_not_run_fails_and_the_next_job_runs(
     jobs = runner(superuser, jobs_table, frozen)
     job = await jobs.submit(TrailRange(ORG_ID, ORG, 0, COUNT - 1))
     # The end of the range existed when the job was accepted, and is removed before it runs.
-    await superuser.lay(ROWS[:5], HEAD._replace(seq=4, entry_hash=ROWS[4].entry_hash))
+    await superuser.replace_rows(ROWS[:5], HEAD._replace(seq=4, entry_hash=ROWS[4].entry_hash))
     jobs.start()
     bad = await finished(jobs, job)
     assert (bad.state, bad.result) == ("failed", None)
@@ -205,7 +205,7 @@ async def test_a_range_beyond_the_trail_makes_no_job(
 async def test_an_incomplete_verdict_freezes_no_org(
     jobs: VerificationJobs, superuser: Superuser, frozen: Frozen
 ) -> None:
-    await superuser.lay([], EMPTY_HEAD)
+    await superuser.replace_rows([], EMPTY_HEAD)
     end = await finished(jobs, await jobs.submit(WHOLE))
     assert end.result is not None
     assert (end.result.verdict, end.result.valid, frozen) == ("incomplete", False, [])

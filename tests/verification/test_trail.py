@@ -58,7 +58,7 @@ MAIN_KIND = {
 @pytest.mark.parametrize("column", MAIN_KIND)
 async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
     for seq in PLACES:
-        await superuser.put(seq, column, one_bit(getattr(ROWS[seq], column), column))
+        await superuser.set_column(seq, column, one_bit(getattr(ROWS[seq], column), column))
     result = await superuser.verify()
     found = blame(result)
     assert set(found) == set(PLACES)
@@ -70,7 +70,7 @@ async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
 
 async def test_one_bit_of_seq(superuser: Superuser) -> None:
     for seq in PLACES:
-        await superuser.put(seq, "seq", seq ^ 1 << 40)
+        await superuser.set_column(seq, "seq", seq ^ 1 << 40)
     found = blame(await superuser.verify())
     moved = {seq ^ 1 << 40: {"seq_mismatch"} for seq in PLACES}
     moved[1 << 40] = {"seq_mismatch", "beyond_head"}
@@ -80,7 +80,7 @@ async def test_one_bit_of_seq(superuser: Superuser) -> None:
 
 async def test_one_bit_of_org_id(superuser: Superuser) -> None:
     for seq in PLACES:
-        await superuser.put(seq, "org_id", ORG_ID ^ 1)
+        await superuser.set_column(seq, "org_id", ORG_ID ^ 1)
     found = blame(await superuser.verify())
     kinds = {seq: {"missing"} for seq in PLACES if seq != 1_024}
     assert found == {**kinds, LAST: {"truncated"}}
@@ -117,7 +117,7 @@ async def test_duplicated_and_inserted(superuser: Superuser) -> None:
         StoredEntry(ORG_ID, seq, ROWS[0].anchored_at - late, 0, 0, bytes(32), bytes(32), b"{}", b"")
         for seq in (17, 2_047, 3_072)
     ]
-    await superuser.lay([*ROWS, *copies, *forged])
+    await superuser.replace_rows([*ROWS, *copies, *forged])
     found = blame(await superuser.verify())
     assert {seq for seq, kinds in found.items() if "duplicate_seq" in kinds} == set(PLACES)
     assert {seq for seq, kinds in found.items() if "inserted" in kinds} == {17, 2_047, 3_072}
@@ -132,7 +132,7 @@ async def test_head_row_edited(superuser: Superuser) -> None:
         ("anchored_at = anchored_at + interval '1 microsecond'", LAST),
         ("anchored_at = 'infinity'", LAST),
     ):
-        await superuser.lay()
+        await superuser.replace_rows()
         await superuser.execute(f"UPDATE heads SET {edit}")
         assert blame(await superuser.verify()) == {seq: {"head_mismatch"}}, edit
     await superuser.execute("DELETE FROM heads")
@@ -142,7 +142,7 @@ async def test_head_row_edited(superuser: Superuser) -> None:
 async def test_a_huge_gap_is_skipped(superuser: Superuser) -> None:
     await superuser.execute("UPDATE heads SET seq = 1::bigint << 60, entry_hash = sha256('x')")
     far = (1 << 59) + 5
-    await superuser.put(LAST, "seq", far)
+    await superuser.set_column(LAST, "seq", far)
     found = blame(await superuser.verify())
     assert found == {LAST: {"missing"}, far: {"seq_mismatch"}, far + 1: {"truncated"}}
 
@@ -170,13 +170,13 @@ async def test_keys(superuser: Superuser) -> None:
     assert (wrong.checks.signatures, wrong.checks.hashes, wrong.checks.links) == (False, True, True)
     second = SigningKey("k2", b"2" * 32)
     more, head = extend(ORG_ID, ORG, HEAD, [draft(b"after")] * 900, NOW_US, second)
-    await superuser.lay([*ROWS, *more], head)
+    await superuser.replace_rows([*ROWS, *more], head)
     assert (await superuser.verify(RING.rotated(second))).valid
     assert set(blame(await superuser.verify())) == set(range(COUNT, COUNT + 900))
 
 
 async def test_ranges(superuser: Superuser) -> None:
-    await superuser.put(1_200, "signature", bytes(32))
+    await superuser.set_column(1_200, "signature", bytes(32))
     result = await superuser.verify(from_seq=100, to_seq=1_199)
     assert (result.valid, result.first_seq, result.last_seq) == (True, 100, 1_199)
     assert (result.total_entries, result.checks.head) == (1_100, True)
@@ -304,7 +304,7 @@ async def test_a_worker_ends_with_the_process_that_started_it() -> None:
     parent.kill()
     await parent.wait()
     async with asyncio.timeout(10):
-        while _command(worker):  # noqa: ASYNC110 - another process: nothing tells us but looking
+        while _command(worker):  # noqa: ASYNC110 - another process can only be polled
             await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""The names that `quire witness init` takes."""
+"""The names that `quire witness init` accepts."""
 
 from __future__ import annotations
 
