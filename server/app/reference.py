@@ -67,7 +67,7 @@ def _settings(features: Sequence[Feature]) -> list[tuple[str, ...]]:
 
 
 def _metrics(features: Sequence[Feature]) -> list[tuple[str, ...]]:
-    """What the registry has once the features' modules are imported; counters end in _total."""
+    """Return the metrics of the registry with all features imported; counters end in _total."""
     for module in (name for feature in features for name in feature.metrics):
         import_module(module)
     return [

@@ -10,7 +10,7 @@ import msgspec
 from ledger.misspelt import Misspelling
 
 WARNINGS_MAX: Final = 10
-"""Warnings of one answer; one more says how many there are beside them."""
+"""Warnings of one answer; a further one has the number of those left out."""
 
 
 class AppendWarnings(NamedTuple):
@@ -24,13 +24,13 @@ def warnings_of(misspelt: Sequence[tuple[int, Misspelling]], *, single: bool) ->
     """Return the warnings for misspelt fields, each given with the index of its event."""
     named = [(index, str(field)) for index, field in misspelt[:WARNINGS_MAX]]
     of_event: dict[int, list[str]] = {}
-    for index, said in named:
-        of_event.setdefault(index, []).append(said)
-    of_request = [said if single else f"event {index}: {said}" for index, said in named]
+    for index, text in named:
+        of_event.setdefault(index, []).append(text)
+    of_request = [text if single else f"event {index}: {text}" for index, text in named]
     if len(misspelt) > WARNINGS_MAX:
         of_request.append(f"{len(misspelt) - WARNINGS_MAX} more fields look misspelt")
     return AppendWarnings(_json(of_request), {at: _json(texts) for at, texts in of_event.items()})
 
 
-def _json(said: list[str]) -> str:
-    return msgspec.json.encode(said).decode()
+def _json(texts: list[str]) -> str:
+    return msgspec.json.encode(texts).decode()

@@ -10,14 +10,14 @@ from ledger.archive.targets import Target, open_target
 from ledger.archive.writing.writer import ArchiveWriter
 from ledger.storage import orgs
 from ledger.storage.database import Database as Pool
-from tests.support.archives import ArchivedFilesCheck, signed_trail
+from tests.support.archives import SignedTrail, signed_trail
 from tests.support.clusters import Database
 from tests.support.serving import Server
 from tests.support.signed_trees import SignedTrees
 
 
 @pytest.fixture
-async def archived_trail(database: Database, tmp_path: Path) -> AsyncIterator[ArchivedFilesCheck]:
+async def archived_trail(database: Database, tmp_path: Path) -> AsyncIterator[SignedTrail]:
     """An org whose trail is empty."""
     async with signed_trail(database, tmp_path / "signed.sqlite") as archived:
         yield archived

@@ -15,7 +15,7 @@ from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrai
 from ledger.archive.writing.object_writer import ObjectLock
 from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailable
 from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.object_storage import ObjectStorage
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
@@ -29,7 +29,7 @@ LOCKED = ObjectLock(retain_days=1, legal_hold=True)
 
 
 async def test_every_object_is_locked_and_the_archive_is_right(
-    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str, s3: S3Client
+    archived_trail: SignedTrail, s3_environ: ObjectStorage, bucket: str, s3: S3Client
 ) -> None:
     async with open_target(f"s3://{bucket}/quire", s3_environ.settings) as target:
         await target.check()
@@ -59,7 +59,7 @@ async def test_every_object_is_locked_and_the_archive_is_right(
 
 
 async def test_a_bucket_that_locks_needs_a_policy(
-    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
+    archived_trail: SignedTrail, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     await archived_trail.grow(3)
     async with open_target(f"s3://{bucket}", s3_environ.settings) as target:
@@ -78,7 +78,7 @@ async def test_a_bucket_that_locks_needs_a_policy(
     ],
 )
 async def test_a_failing_target_records_nothing_and_the_next_run_continues(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     s3_proxy: S3Proxy,
     s3_environ: ObjectStorage,
     bucket: str,

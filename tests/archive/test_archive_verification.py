@@ -27,7 +27,7 @@ from ledger.log_keys import KeyPins, KeySeeds, rotate
 from ledger.storage import orgs
 from ledger.storage.log_keys import publish_history
 from ledger.storage.trail import ENTRY_COLUMNS
-from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
+from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.evidence_damage import SCALE, damage_files
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
@@ -51,7 +51,7 @@ async def verified(
 
 
 @pytest.fixture
-async def archived(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
+async def archived(archived_trail: SignedTrail, folder: Target) -> SignedTrail:
     """A trail of 600 entries, archived at five sizes."""
     for count in (1, 4, 251, 4, 340):
         await archived_trail.grow(count)
@@ -75,7 +75,7 @@ def flipped(path: Path, position: int, bit: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("processes", [0, 2])
 async def test_an_intact_archive_is_verified(
-    archived: ArchivedFilesCheck, folder: Target, processes: int
+    archived: SignedTrail, folder: Target, processes: int
 ) -> None:
     trail, anchors = await verified(folder, RING, processes=processes)
     assert trail.faults == anchors.faults == ()
@@ -88,7 +88,7 @@ async def test_an_intact_archive_is_verified(
 
 
 async def test_without_the_signing_keys_signatures_are_not_checked(
-    archived: ArchivedFilesCheck, folder: Target
+    archived: SignedTrail, folder: Target
 ) -> None:
     trail, _ = await verified(folder)
     assert trail.valid
@@ -96,7 +96,7 @@ async def test_without_the_signing_keys_signatures_are_not_checked(
 
 
 async def test_without_a_pin_an_archive_only_agrees_with_itself(
-    archived: ArchivedFilesCheck, folder: Target
+    archived: SignedTrail, folder: Target
 ) -> None:
     for found in await verified(folder, RING, pins=None):
         assert (found.verdict, found.keys, found.valid) == ("incomplete", "not_checked", False)
@@ -105,7 +105,7 @@ async def test_without_a_pin_an_archive_only_agrees_with_itself(
 
 
 async def test_keys_other_than_the_pinned_ones_are_refused(
-    archived: ArchivedFilesCheck, folder: Target
+    archived: SignedTrail, folder: Target
 ) -> None:
     trail, _ = await verified(folder, pins=log_keys(2).public().pins())
     assert (trail.keys, trail.checkpoint, trail.tree) == (False, "not_checked", "not_checked")
@@ -113,7 +113,7 @@ async def test_keys_other_than_the_pinned_ones_are_refused(
 
 
 async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_another(
-    archived: ArchivedFilesCheck, folder: Target
+    archived: SignedTrail, folder: Target
 ) -> None:
     """The idle trail's folder keeps an older key history than the anchors are signed with."""
     later = rotate(KEYS, KeySeeds(b"\x21" * 32, b"\x22" * 32), NOW_US + 1)
@@ -147,7 +147,7 @@ async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_anoth
 
 
 async def test_every_flipped_bit_is_found(
-    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     root = tmp_path / "archive"
     files = [path for org in (ORG, ANCHORS) for path in sorted((root / org).rglob("*"))]
@@ -169,7 +169,7 @@ async def test_every_flipped_bit_is_found(
 
 
 async def test_random_damage(
-    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path, record_property: Record
+    archived: SignedTrail, folder: Target, tmp_path: Path, record_property: Record
 ) -> None:
     root = tmp_path / "archive"
     chance, verdicts = random.Random(24), Counter[str]()
@@ -192,7 +192,7 @@ async def test_random_damage(
 
 
 async def test_a_missing_object_is_named(
-    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     root = tmp_path / "archive" / ORG
     harmless = []
@@ -210,15 +210,13 @@ async def test_a_missing_object_is_named(
     assert not any(key.endswith("000-255") or "/002/" in key for key in harmless)
 
 
-async def against_database(archived: ArchivedFilesCheck, folder: Target) -> ArchiveVerdict:
+async def against_database(archived: SignedTrail, folder: Target) -> ArchiveVerdict:
     live = LiveTrail(archived.server, ORG_ID)
     how = ArchiveVerificationOptions(pins=PINS, processes=0)
     return await ArchiveVerification(folder, ORG, how, live=live).run()
 
 
-async def test_the_live_database_holds_the_same(
-    archived: ArchivedFilesCheck, folder: Target
-) -> None:
+async def test_the_live_database_holds_the_same(archived: SignedTrail, folder: Target) -> None:
     await archived.grow(7)  # entries that are not archived yet are no fault
     verdict = await against_database(archived, folder)
     assert (verdict.valid, verdict.database) == (True, True)
@@ -241,7 +239,7 @@ async def test_the_live_database_holds_the_same(
     ],
 )
 async def test_a_database_that_was_altered_differs(
-    archived: ArchivedFilesCheck, folder: Target, tampering: str, words: str
+    archived: SignedTrail, folder: Target, tampering: str, words: str
 ) -> None:
     await archived.superuser.execute(tampering)
     verdict = await against_database(archived, folder)
@@ -251,7 +249,7 @@ async def test_a_database_that_was_altered_differs(
 
 
 async def test_an_archive_that_was_set_back(
-    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     """The archive is set back to an earlier checkpoint, with or without its later objects."""
     root = tmp_path / "archive" / ORG
@@ -273,7 +271,7 @@ async def test_an_archive_that_was_set_back(
 
 
 async def test_an_anchor_log_that_was_set_back(
-    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     anchors = tmp_path / "archive" / ANCHORS
     for path in anchors.rglob("*"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ledger.archive.targets import Target
 from ledger.storage import archive_cost
 from ledger.storage.archive_cost import ArchiverCost, ArchiverLag
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 
 
 async def test_the_lag_counts_signed_entries_that_are_not_archived(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     database = archived_trail.server
 
@@ -33,7 +33,7 @@ async def test_the_lag_counts_signed_entries_that_are_not_archived(
     assert (await archive_cost.lag(database, "file:///elsewhere")).entries == 12
 
 
-async def test_costs_add_up_by_target(archived_trail: ArchivedFilesCheck) -> None:
+async def test_costs_add_up_by_target(archived_trail: SignedTrail) -> None:
     database = archived_trail.server
     assert await archive_cost.cost(database, "file:///a") == (0, 0, 0)
     for _ in range(2):

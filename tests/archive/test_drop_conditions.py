@@ -11,7 +11,7 @@ from ledger.archive.targets import Target
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
 from tests.support.appending import process, rows_of
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.retaining import (
     FEBRUARY,
     JANUARY,
@@ -22,7 +22,7 @@ from tests.support.retaining import (
 from tests.support.trails import ORG_ID
 
 
-async def recorded(archived_trail: ArchivedFilesCheck, folder: Target, /, **changes: Any) -> int:
+async def recorded(archived_trail: SignedTrail, folder: Target, /, **changes: Any) -> int:
     """Append the system entry that records the drop of January, with changes; returns its seq."""
     (held,) = await dropped_months.ranges(archived_trail.server, JANUARY)
     one = {
@@ -45,9 +45,7 @@ async def recorded(archived_trail: ArchivedFilesCheck, folder: Target, /, **chan
         return await append_to_system(running, archived_trail, event)
 
 
-async def refused(
-    archived_trail: ArchivedFilesCheck, target: Target, record: int, why: str
-) -> None:
+async def refused(archived_trail: SignedTrail, target: Target, record: int, why: str) -> None:
     before = await rows_of(archived_trail.database, ORG_ID)
     with pytest.raises(RetentionRefused, match=why):
         await dropped_months.drop(archived_trail.database.server_url, JANUARY, target.url, record)
@@ -55,7 +53,7 @@ async def refused(
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
 
-async def test_all_conditions_hold(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
+async def test_all_conditions_hold(archived_trail: SignedTrail, folder: Target) -> None:
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
@@ -76,7 +74,7 @@ async def test_all_conditions_hold(archived_trail: ArchivedFilesCheck, folder: T
     ],
 )
 async def test_the_record_must_name_the_dropped_entries(
-    archived_trail: ArchivedFilesCheck, folder: Target, changes: dict[str, Any], why: str
+    archived_trail: SignedTrail, folder: Target, changes: dict[str, Any], why: str
 ) -> None:
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
@@ -84,16 +82,14 @@ async def test_the_record_must_name_the_dropped_entries(
 
 
 async def test_an_entry_of_another_trail_is_no_record(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
     await refused(archived_trail, folder, 31, "no entry of the trail")
 
 
-async def test_the_month_must_be_archived(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> None:
+async def test_the_month_must_be_archived(archived_trail: SignedTrail, folder: Target) -> None:
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
@@ -101,7 +97,7 @@ async def test_the_month_must_be_archived(
     await refused(archived_trail, folder, record, "entries of org 7 are not archived")
 
 
-async def test_the_policy_must_allow_it(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
+async def test_the_policy_must_allow_it(archived_trail: SignedTrail, folder: Target) -> None:
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1_000)
     await refused(
@@ -109,7 +105,7 @@ async def test_the_policy_must_allow_it(archived_trail: ArchivedFilesCheck, fold
     )
 
 
-async def test_the_month_must_be_sealed(archived_trail: ArchivedFilesCheck, folder: Target) -> None:
+async def test_the_month_must_be_sealed(archived_trail: SignedTrail, folder: Target) -> None:
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
@@ -118,7 +114,7 @@ async def test_the_month_must_be_sealed(archived_trail: ArchivedFilesCheck, fold
 
 
 async def test_the_month_must_not_contain_a_head(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 30)
     await set_retention(archived_trail, 1)
@@ -128,7 +124,7 @@ async def test_the_month_must_not_contain_a_head(
 
 
 async def test_the_month_must_be_the_oldest_and_complete(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 30, 5, 5)
     await set_retention(archived_trail, 1)
@@ -142,7 +138,7 @@ async def test_the_month_must_be_the_oldest_and_complete(
 
 
 async def test_the_server_s_role_changes_neither_policy_nor_account(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 3)
     with pytest.raises(RetentionRefused, match="only the owner"):

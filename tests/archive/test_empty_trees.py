@@ -8,21 +8,21 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
-from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
+from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Database
 from tests.support.restoring import contents, restore_inputs, verified
 from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def _signed_empty(trail: ArchivedFilesCheck) -> None:
+async def _signed_empty(trail: SignedTrail) -> None:
     await trail.put_rows([])
     async with checkpointer(trail.database.server_url, trail.memory, KEYS) as signer:
         assert (await signer.round()).checkpoints == 1
 
 
 async def test_a_checkpoint_of_size_0_is_archived_verified_and_restored(
-    archived_trail: ArchivedFilesCheck, folder: Target, database_of_module: Database
+    archived_trail: SignedTrail, folder: Target, database_of_module: Database
 ) -> None:
     await _signed_empty(archived_trail)
     await archived_trail.grow(1, 300)
@@ -43,7 +43,7 @@ async def test_a_checkpoint_of_size_0_is_archived_verified_and_restored(
 
 
 async def test_an_org_without_entries_is_not_archived(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await _signed_empty(archived_trail)
     for _ in range(2):

@@ -14,7 +14,7 @@ from ledger.archive.targets import ListedObject, Target
 from ledger.archive.verification.findings import ArchiveVerdict
 from ledger.archive.verification.run import ArchiveVerificationOptions, LiveTrail, verify_archive
 from ledger.verdict import Verdict
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.trails import ORG, ORG_ID, RING
 
 Grow = Callable[[], Awaitable[object]]
@@ -57,7 +57,7 @@ class Growing:
 
 
 @pytest.fixture
-async def archived(archived_trail: ArchivedFilesCheck, folder: Target) -> ArchivedFilesCheck:
+async def archived(archived_trail: SignedTrail, folder: Target) -> SignedTrail:
     """A trail of 262 entries, archived at three sizes."""
     for count in (1, 4, 257):
         await archived_trail.grow(count)
@@ -72,7 +72,7 @@ async def verdicts(
 
 
 async def test_growth_between_any_two_reads_refutes_nothing(
-    archived: ArchivedFilesCheck, folder: Target
+    archived: SignedTrail, folder: Target
 ) -> None:
     live = LiveTrail(archived.server, ORG_ID)
 
@@ -92,7 +92,7 @@ async def test_growth_between_any_two_reads_refutes_nothing(
 
 @pytest.mark.parametrize("against_database", [True, False])
 async def test_a_trail_not_archived_yet_is_incomplete(
-    archived_trail: ArchivedFilesCheck, folder: Target, against_database: bool
+    archived_trail: SignedTrail, folder: Target, against_database: bool
 ) -> None:
     """The trail and its anchor log, which is archived separately, both come out incomplete."""
     live = LiveTrail(archived_trail.server, ORG_ID) if against_database else None
@@ -108,7 +108,7 @@ async def test_a_trail_not_archived_yet_is_incomplete(
 
 @pytest.mark.parametrize("log", [ORG, ANCHORS])
 async def test_an_emptied_archive_is_refuted_by_the_database(
-    archived: ArchivedFilesCheck, folder: Target, tmp_path: Path, log: str
+    archived: SignedTrail, folder: Target, tmp_path: Path, log: str
 ) -> None:
     shutil.rmtree(tmp_path / "archive" / log)
     (tmp_path / "archive" / log).mkdir()

@@ -10,7 +10,7 @@ from ledger.evidence.logs import verify_log_at
 from ledger.evidence.trust import Trust
 from ledger.evidence.verdict import Judgement
 from ledger.verdict import NOT_CHECKED
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.trails import ORG
 
 TRUST = Trust(HISTORY.pins())
@@ -21,7 +21,7 @@ def verify(folder: Path) -> Judgement:
     return verify_log_at(str(folder), TRUST)
 
 
-async def archived(archived_trail: ArchivedFilesCheck, target: Target, folder: Path) -> Path:
+async def archived(archived_trail: SignedTrail, target: Target, folder: Path) -> Path:
     """The folder of a trail that was archived in several steps."""
     for count in (3, 252, 1, 300, 44):
         await archived_trail.grow(count)
@@ -30,7 +30,7 @@ async def archived(archived_trail: ArchivedFilesCheck, target: Target, folder: P
 
 
 async def test_an_archive_verifies_offline(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
     verdict = verify(here)
@@ -49,7 +49,7 @@ async def test_an_archive_verifies_offline(
 
 
 async def test_any_bit_of_an_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
     chance = random.Random(5)
@@ -70,7 +70,7 @@ async def test_any_bit_of_an_archive(
 
 
 async def test_missing_payloads(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
     packs = sorted(path for path in (here / "payloads").rglob("*") if path.is_file())
@@ -86,7 +86,7 @@ async def test_missing_payloads(
 
 
 async def test_any_archive_file_requires_the_payloads_and_the_history(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
     aside = tmp_path / "aside"
@@ -106,7 +106,7 @@ async def test_any_archive_file_requires_the_payloads_and_the_history(
 
 
 async def test_a_history_with_a_gap(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
     for log in (here, here.parent / "_anchors"):
@@ -125,7 +125,7 @@ async def test_a_history_with_a_gap(
 
 
 async def test_a_writer_that_was_stopped_before_it_moved_the_pointer(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     here = await archived(archived_trail, folder, tmp_path)
     pointer = here / "checkpoint"

@@ -12,7 +12,7 @@ from ledger.chain import Draft, extend
 from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.qwed_rows import FoundRow, QwedRowFinder
 from ledger.core.reading.trail import TrailReader
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.retaining import FEBRUARY, JANUARY, MARCH, moment, retaining, set_retention
 from tests.support.trails import KEY, ORG, ORG_ID, draft
 
@@ -28,7 +28,7 @@ def about_row(row_id: int, kind: str, outcome: str) -> Draft:
     )
 
 
-async def append(archived_trail: ArchivedFilesCheck, month: date, drafts: list[Draft]) -> None:
+async def append(archived_trail: SignedTrail, month: date, drafts: list[Draft]) -> None:
     rows, archived_trail.head = extend(ORG_ID, ORG, archived_trail.head, drafts, moment(month), KEY)
     archived_trail.rows += rows
     await archived_trail.put_rows(rows)
@@ -36,7 +36,7 @@ async def append(archived_trail: ArchivedFilesCheck, month: date, drafts: list[D
 
 
 async def test_a_row_is_found_in_the_archive_with_its_live_correction(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     imported = [about_row(row_id, "imported", "broken") for row_id in range(1, 41)]
     await append(archived_trail, JANUARY, imported[:30])

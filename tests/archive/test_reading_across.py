@@ -13,7 +13,7 @@ import pytest
 from ledger.archive.targets import Target
 from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
-from tests.support.archives import KEYS, ArchivedFilesCheck
+from tests.support.archives import KEYS, SignedTrail
 from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
 from tests.support.serving import Server, start_server
 from tests.support.trails import ORG, RING
@@ -37,7 +37,7 @@ QUERIES = (
 
 @pytest.fixture
 async def server(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> AsyncIterator[Server]:
     """A server on a trail of three months: 600 entries, 30, and 10."""
     await append_three_months(archived_trail, folder, 600, 30, 10)
@@ -78,7 +78,7 @@ def pages(server: Server, query: str) -> list[dict[str, Any]]:
     raise AssertionError("the pages have no end")
 
 
-def answers(server: Server, archived_trail: ArchivedFilesCheck) -> dict[str, Any]:
+def answers(server: Server, archived_trail: SignedTrail) -> dict[str, Any]:
     """The server's answers about some entries and about the whole trail."""
     said: dict[str, Any] = {query: pages(server, query) for query in QUERIES}
     listed = {entry["seq"]: entry["record_id"] for entry in said["limit=1000"]}
@@ -111,7 +111,7 @@ def answers(server: Server, archived_trail: ArchivedFilesCheck) -> dict[str, Any
 
 
 async def test_the_same_answers(
-    server: Server, archived_trail: ArchivedFilesCheck, folder: Target
+    server: Server, archived_trail: SignedTrail, folder: Target
 ) -> None:
     before = await asyncio.to_thread(answers, server, archived_trail)
     await set_retention(archived_trail, 1)
@@ -133,7 +133,7 @@ async def test_the_same_answers(
 
 
 async def test_entries_of_an_altered_archive_are_not_returned(
-    server: Server, archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    server: Server, archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:

@@ -18,7 +18,7 @@ from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import AnchorRows
 from tests.support.appending import new_org, process, sound_trail, superuser
-from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
+from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import TABLES, contents, restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, log_keys, sound_anchors, sound_history
@@ -36,7 +36,7 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def test_the_drill(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(1, 4, 300)
     await archived_trail.grow(255, 1, 700)
@@ -73,7 +73,7 @@ async def test_the_drill(
 
 
 async def test_archiving_continues_in_the_same_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(300, 20)
     await archived_trail.archive(folder)
@@ -93,7 +93,7 @@ async def test_archiving_continues_in_the_same_archive(
 
 
 async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     migrated_database: Database,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,7 +115,7 @@ async def test_killed_in_the_middle_nothing_is_there_and_it_can_be_run_again(
 
 
 async def test_a_tampered_archive_does_not_come_back(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 40)
     await archived_trail.archive(folder)
@@ -144,7 +144,7 @@ async def test_a_tampered_archive_does_not_come_back(
 
 
 async def test_other_keys_than_the_pinned_ones_are_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -154,7 +154,7 @@ async def test_other_keys_than_the_pinned_ones_are_refused(
 
 
 async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepted(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
@@ -177,7 +177,7 @@ async def test_less_than_the_signed_size_is_refused_or_stays_unsigned_if_accepte
 
 
 async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(30)
     await archived_trail.archive(folder)
@@ -197,7 +197,7 @@ async def test_a_database_that_has_the_org_s_row_keeps_it_with_its_key(
 
 
 async def test_sealed_months_accept_only_restored_entries(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -238,7 +238,7 @@ def _killed(*_: object) -> None:
 
 
 async def test_orgs_are_restored_one_after_another(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(20)
     async with process(archived_trail.database.server_url) as running:

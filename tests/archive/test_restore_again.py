@@ -17,7 +17,7 @@ from ledger.core.checkpointing import RoundLimits
 from ledger.core.org import OrgFacts
 from ledger.storage import archive_accounts, orgs
 from tests.support.appending import new_org, process, superuser
-from tests.support.archives import HISTORY, KEYS, ArchivedFilesCheck
+from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import restore_inputs, signed_trail_of, verified
 from tests.support.signing import checkpointer, sound_anchors
@@ -37,7 +37,7 @@ def two_databases(postgres_cluster: Cluster) -> Iterator[tuple[Database, Databas
 
 
 @pytest.fixture
-async def other_org(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFacts]:
+async def other_org(archived_trail: SignedTrail) -> AsyncIterator[OrgFacts]:
     """Another org of 30 entries, signed in one round with Acme's first; one anchor covers both."""
     async with process(archived_trail.database.server_url) as running:
         made = await new_org(running.database)
@@ -46,7 +46,7 @@ async def other_org(archived_trail: ArchivedFilesCheck) -> AsyncIterator[OrgFact
         yield made
 
 
-async def archive(archived_trail: ArchivedFilesCheck, folder: Target, *others: OrgFacts) -> None:
+async def archive(archived_trail: SignedTrail, folder: Target, *others: OrgFacts) -> None:
     """Archive the anchor log, then Acme and the other orgs."""
     await archived_trail.archive(folder)
     for org in others:
@@ -75,7 +75,7 @@ async def faults_of(folder: Target, org: str) -> list[str]:
 
 
 async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     other_org: OrgFacts,
     two_databases: tuple[Database, Database],
@@ -111,7 +111,7 @@ async def test_a_second_org_follows_after_a_loss_and_all_restores_again(
 
 
 async def test_nonces_of_lost_leaves_stop_nothing(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
+    archived_trail: SignedTrail, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
     """One nonce row of a lost anchor leaf, and one with a huge index that an attacker added."""
     second, third = two_databases
@@ -146,7 +146,7 @@ async def put_nonces(folder: Target, after: int, rows: list[AnchoredAt]) -> None
 
 
 async def test_the_checkpoint_of_a_lost_leaf_is_anchored_again(
-    archived_trail: ArchivedFilesCheck, folder: Target, two_databases: tuple[Database, Database]
+    archived_trail: SignedTrail, folder: Target, two_databases: tuple[Database, Database]
 ) -> None:
     second, _ = two_databases
     await archived_trail.grow(20)

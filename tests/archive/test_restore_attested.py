@@ -16,7 +16,7 @@ from ledger.note import CosignatureSigner, NoteSignature, parse_note
 from ledger.policy import parse_policy
 from ledger.storage import bundle_reads
 from ledger.timestamp import granted, query
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import restore_inputs, signed_trail_of
 from tests.support.timestamp_authority import Mode, TimestampAuthority
@@ -35,7 +35,7 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def anchor_notes(archived_trail: ArchivedFilesCheck, folder: Target) -> dict[int, bytes]:
+async def anchor_notes(archived_trail: SignedTrail, folder: Target) -> dict[int, bytes]:
     """The notes of three archived anchors by size."""
     for _ in range(3):
         await archived_trail.grow(5)
@@ -59,7 +59,7 @@ async def put_attestation(folder: Target, place: TokenAt | CosignatureAt, data: 
 
 @pytest.mark.parametrize("trusting", [False, True], ids=["trusting nobody", "trusting"])
 async def test_attestations_of_another_anchor_are_not_restored(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     anchor_notes: dict[int, bytes],
     migrated_database: Database,
@@ -109,7 +109,7 @@ async def test_a_malformed_signature_line_is_refused(
 
 
 async def test_a_token_without_its_anchor_is_not_evidence(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     anchor_notes: dict[int, bytes],
     shared_authority: TimestampAuthority,
 ) -> None:

@@ -18,7 +18,7 @@ from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from ledger.storage import dropped_months
 from tests.cli.commands import QUIRE, environment, run
-from tests.support.archives import KEYS, ArchivedFilesCheck
+from tests.support.archives import KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import contents
 from tests.support.retaining import append_three_months, set_retention
@@ -53,7 +53,7 @@ def operators(database: Database, target: Target, data_dir: Path) -> dict[str, s
 
 
 async def test_an_operator_restores(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     unmigrated_database: Database,
     tmp_path: Path,
@@ -77,7 +77,7 @@ async def test_an_operator_restores(
 
 
 async def test_kill_9_in_the_middle(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     folder: Target,
     unmigrated_database: Database,
     tmp_path: Path,
@@ -116,7 +116,7 @@ async def _copying(database: Database) -> None:
 
 
 async def test_an_operator_drops_months(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await append_three_months(archived_trail, folder, 30, 5, 5)
     await set_retention(archived_trail, None)

@@ -12,7 +12,7 @@ from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.errors import RestoreRefused
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import restore_inputs, restored
 from tests.support.serving import Server
@@ -46,7 +46,7 @@ async def test_a_sealed_org_is_not_restored_as_plain(
 
 
 async def test_an_unknown_privacy_is_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)
@@ -56,7 +56,7 @@ async def test_an_unknown_privacy_is_refused(
 
 
 async def test_no_log_is_restored_as_public(
-    archived_trail: ArchivedFilesCheck, folder: Target, migrated_database: Database
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)

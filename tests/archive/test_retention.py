@@ -17,7 +17,7 @@ from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months, orgs
 from tests.support.appending import process, rows_of
-from tests.support.archives import KEYS, ArchivedFilesCheck
+from tests.support.archives import KEYS, SignedTrail
 from tests.support.retaining import (
     JANUARY,
     SYSTEM_ID,
@@ -30,9 +30,7 @@ from tests.support.signing import checkpointer
 from tests.support.trails import ORG, ORG_ID, RING
 
 
-async def test_a_month_is_dropped_and_recorded(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> None:
+async def test_a_month_is_dropped_and_recorded(archived_trail: SignedTrail, folder: Target) -> None:
     await append_three_months(archived_trail, folder, 300, 20, 5)
     await set_retention(archived_trail, 1)
     async with retaining(archived_trail, folder) as retention:
@@ -49,7 +47,7 @@ async def test_a_month_is_dropped_and_recorded(
 
 
 async def test_dropped_entries_are_read_from_the_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 300, 20, 5)
     await set_retention(archived_trail, 1)
@@ -66,7 +64,7 @@ async def test_dropped_entries_are_read_from_the_archive(
 
 
 async def test_nothing_is_dropped_without_a_policy(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 3, 3, 3)
     await set_retention(archived_trail, None)
@@ -78,7 +76,7 @@ async def test_nothing_is_dropped_without_a_policy(
 
 
 async def test_no_entry_is_dropped_that_differs_from_the_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await append_three_months(archived_trail, folder, 3, 3, 3)
     await set_retention(archived_trail, 1)
@@ -94,7 +92,7 @@ async def test_no_entry_is_dropped_that_differs_from_the_archive(
 
 
 async def test_nothing_is_dropped_with_a_folder_unless_accepted(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 3, 3, 3)
     await set_retention(archived_trail, 1)
@@ -106,7 +104,7 @@ async def test_nothing_is_dropped_with_a_folder_unless_accepted(
 
 @pytest.mark.parametrize("walked", [50_000, 1])
 async def test_a_process_that_saw_only_dropped_entries_appends(
-    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
+    archived_trail: SignedTrail, folder: Target, monkeypatch: pytest.MonkeyPatch, walked: int
 ) -> None:
     monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
     await append_three_months(archived_trail, folder, 30)
@@ -132,7 +130,7 @@ async def test_a_process_that_saw_only_dropped_entries_appends(
 
 
 async def test_killed_at_each_step_nothing_is_lost(
-    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: SignedTrail, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await append_three_months(archived_trail, folder, 30, 5, 5)
     await set_retention(archived_trail, 1)
@@ -163,7 +161,7 @@ def _killed(*_: object) -> None:
 
 
 async def test_archiving_and_bundling_continue_in_a_partly_dropped_entry_bundle(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await append_three_months(archived_trail, folder, 300, 20, 5)
     await set_retention(archived_trail, 1)

@@ -23,7 +23,7 @@ from ledger.core.verification.work.trust import TrailTrust
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
 from tests.support.restoring import contents, restore_inputs
@@ -53,7 +53,7 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
 
 
 async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     target: Target,
     s3_environ: ObjectStorage,
     migrated_database: Database,
@@ -90,7 +90,7 @@ async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
 @pytest.mark.parametrize("before", ["a day", "nothing"])
 @pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
 async def test_dropped_entries_are_locked_from_then_on(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     s3_environ: ObjectStorage,
     s3: S3Client,
     bucket: str,
@@ -134,7 +134,7 @@ async def test_dropped_entries_are_locked_from_then_on(
 
 
 async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
-    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
+    archived_trail: SignedTrail, s3_environ: ObjectStorage, s3_proxy: S3Proxy, bucket: str
 ) -> None:
     url = f"s3://{bucket}/quire"
     async with open_target(url, s3_environ.settings) as target:
@@ -161,7 +161,7 @@ async def test_nothing_is_dropped_if_the_bucket_refuses_a_longer_lock(
 
 
 async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
-    archived_trail: ArchivedFilesCheck, target: Target
+    archived_trail: SignedTrail, target: Target
 ) -> None:
     await archived_trail.grow(30, now_us=moment(JANUARY))
     await archived_trail.grow(5, now_us=moment(FEBRUARY))
@@ -174,7 +174,7 @@ async def test_nothing_is_dropped_to_a_bucket_without_a_policy(
 
 
 async def test_nothing_is_dropped_while_the_bucket_is_unreachable(
-    archived_trail: ArchivedFilesCheck, s3_environ: ObjectStorage, bucket: str
+    archived_trail: SignedTrail, s3_environ: ObjectStorage, bucket: str
 ) -> None:
     settings = s3_environ.settings
     url = f"s3://{bucket}/quire"

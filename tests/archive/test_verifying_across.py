@@ -16,13 +16,13 @@ from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
 from ledger.storage.copy_out import open_snapshot
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
 from tests.support.trails import ORG, ORG_ID, RING
 
 
 async def verified(
-    archived_trail: ArchivedFilesCheck,
+    archived_trail: SignedTrail,
     target: Target | None,
     first: int | None = None,
     last: int | None = None,
@@ -39,9 +39,7 @@ async def verified(
 
 
 @pytest.fixture
-async def trail_without_months(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> ArchivedFilesCheck:
+async def trail_without_months(archived_trail: SignedTrail, folder: Target) -> SignedTrail:
     """A trail of 1,100 entries, the first 1,060 of which are only in the archive."""
     await append_three_months(archived_trail, folder, 1_050, 10, 40)
     await set_retention(archived_trail, 1)
@@ -53,7 +51,7 @@ async def trail_without_months(
 
 
 async def test_the_whole_trail_is_verified(
-    trail_without_months: ArchivedFilesCheck, folder: Target
+    trail_without_months: SignedTrail, folder: Target
 ) -> None:
     result = await verified(trail_without_months, folder)
     assert result.errors == []
@@ -65,7 +63,7 @@ async def test_the_whole_trail_is_verified(
 
 @pytest.mark.parametrize(("first", "last"), [(0, 9), (1_059, 1_060), (1_060, None), (900, 1_099)])
 async def test_a_range_on_either_side(
-    trail_without_months: ArchivedFilesCheck, folder: Target, first: int, last: int | None
+    trail_without_months: SignedTrail, folder: Target, first: int, last: int | None
 ) -> None:
     result = await verified(trail_without_months, folder, first, last)
     assert result.errors == []
@@ -73,7 +71,7 @@ async def test_a_range_on_either_side(
 
 
 async def test_a_damaged_archive_is_found(
-    trail_without_months: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    trail_without_months: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "archive" / ORG / "tile/entries/001"
     bundle.chmod(0o600)
@@ -92,7 +90,7 @@ async def test_a_damaged_archive_is_found(
 
 
 async def test_a_row_inserted_into_a_dropped_month_is_found(
-    trail_without_months: ArchivedFilesCheck, folder: Target
+    trail_without_months: SignedTrail, folder: Target
 ) -> None:
     forged = trail_without_months.rows[5]._replace(
         anchored_at=trail_without_months.rows[-1].anchored_at
@@ -103,14 +101,14 @@ async def test_a_row_inserted_into_a_dropped_month_is_found(
 
 
 async def test_without_the_archive_the_verdict_is_incomplete(
-    trail_without_months: ArchivedFilesCheck,
+    trail_without_months: SignedTrail,
 ) -> None:
     with pytest.raises(VerificationFailed, match="set QUIRE_ARCHIVE_URL"):
         await verified(trail_without_months, None)
 
 
 async def test_no_month_is_dropped_while_a_snapshot_reads(
-    archived_trail: ArchivedFilesCheck, folder: Target, monkeypatch: pytest.MonkeyPatch
+    archived_trail: SignedTrail, folder: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.archive.retention.run.DROP_TRIES", 1)
     await append_three_months(archived_trail, folder, 30, 10, 5)

@@ -14,12 +14,12 @@ from ledger.archive.writing.growth import REACH
 from ledger.errors import ArchiveObjectMissing
 from ledger.storage import archive_accounts
 from ledger.tiles import EntryTile, Tile, bundles_of, tiles_of, verify_log
-from tests.support.archives import HISTORY, ArchivedFilesCheck, read_in
+from tests.support.archives import HISTORY, SignedTrail, read_in
 from tests.support.trails import ORG, ORG_ID
 
 
 async def test_every_archived_checkpoint_is_a_log_that_verifies(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     sizes = []
     for count in (1, 4, 250, 1, 300, 211):
@@ -40,9 +40,7 @@ async def test_every_archived_checkpoint_is_a_log_that_verifies(
     assert EntryTile(0).path() in files
 
 
-async def test_rows_come_back_bit_for_bit(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> None:
+async def test_rows_come_back_bit_for_bit(archived_trail: SignedTrail, folder: Target) -> None:
     for count in (3, 252, 1, 515):
         await archived_trail.grow(count)
         await archived_trail.archive(folder)
@@ -55,7 +53,7 @@ async def test_rows_come_back_bit_for_bit(
 
 
 async def test_all_checkpoints_and_their_places_in_the_anchor_log_are_kept(
-    archived_trail: ArchivedFilesCheck, folder: Target
+    archived_trail: SignedTrail, folder: Target
 ) -> None:
     await archived_trail.grow(1, 2, 3)
     await archived_trail.archive(folder)
@@ -76,16 +74,14 @@ async def test_all_checkpoints_and_their_places_in_the_anchor_log_are_kept(
     )
 
 
-async def test_the_second_run_writes_nothing(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> None:
+async def test_the_second_run_writes_nothing(archived_trail: SignedTrail, folder: Target) -> None:
     await archived_trail.grow(300)
     assert (await archived_trail.archive(folder)).objects > 0
     assert await archived_trail.archive(folder) == (300, 0, 0, True)
 
 
 async def test_the_reader_lists_every_written_object(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(1, 300)
     await archived_trail.archive(folder)
@@ -100,9 +96,7 @@ async def test_the_reader_lists_every_written_object(
             place_of(key.key)
 
 
-async def test_the_account_has_the_signed_size(
-    archived_trail: ArchivedFilesCheck, folder: Target
-) -> None:
+async def test_the_account_has_the_signed_size(archived_trail: SignedTrail, folder: Target) -> None:
     await archived_trail.grow(300, 12)
     written = await archived_trail.archive(folder)
     account = await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID)
@@ -114,7 +108,7 @@ async def test_the_account_has_the_signed_size(
 
 
 async def test_nothing_is_added_to_an_archive_that_was_lost(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     """A new folder in the lost one's place would look like a whole archive, with only the newest part."""
     await archived_trail.grow(300)

@@ -15,7 +15,7 @@ from ledger.archive.targets.folder import FolderTarget
 from ledger.archive.verification.run import ArchiveVerification, ArchiveVerificationOptions
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
 from ledger.storage import archive_accounts
-from tests.support.archives import HISTORY, ArchivedFilesCheck, read_in
+from tests.support.archives import HISTORY, SignedTrail, read_in
 from tests.support.signing import log_keys
 from tests.support.trails import ORG, ORG_ID
 
@@ -56,7 +56,7 @@ class Ending(FolderTarget):
 
 @pytest.mark.parametrize("persisted", [False, True])
 async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path, persisted: bool
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path, persisted: bool
 ) -> None:
     await archived_trail.grow(3)
     await archived_trail.archive(folder)
@@ -83,7 +83,7 @@ async def test_a_writer_stopped_at_any_object_goes_on_to_the_same_archive(
 
 
 async def test_growth_between_two_attempts_leaves_an_intact_archive(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(10)
     for writes in (1, 3, 5, 7, 9):
@@ -121,7 +121,7 @@ async def test_growth_between_two_attempts_leaves_an_intact_archive(
     ],
 )
 async def test_unsigned_entries_are_not_archived(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path, tampering: str
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path, tampering: str
 ) -> None:
     await archived_trail.grow(20)
     await archived_trail.superuser.execute(
@@ -135,7 +135,7 @@ async def test_unsigned_entries_are_not_archived(
 
 
 async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(20)
     planted = tmp_path / "archive" / ORG / "tile" / "entries"
@@ -148,7 +148,7 @@ async def test_an_object_that_was_replaced_stops_the_archive_of_its_trail(
 
 
 async def test_keys_that_the_archive_does_not_know_are_refused(
-    archived_trail: ArchivedFilesCheck, folder: Target, tmp_path: Path
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path
 ) -> None:
     await archived_trail.grow(5)
     await archived_trail.archive(folder)

@@ -18,7 +18,7 @@ from ledger.core.org import OrgFacts
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process
 from tests.support.clusters import Database
-from tests.support.proxy import Proxy, SegmentHead
+from tests.support.proxy import CommitFate, Proxy
 from tests.support.signing import checkpointer, checkpoints_of, sound_history
 
 COUNTS: Final = (1, 2, 255, 256, 257, 400)
@@ -27,7 +27,7 @@ STEPS: Final = st.one_of(
     st.tuples(st.just("sign"), st.integers(1, 3)),
     st.tuples(
         st.just("crash"),
-        st.sampled_from([cut for cut in SegmentHead if cut is not SegmentHead.NOT]),
+        st.sampled_from([cut for cut in CommitFate if cut is not CommitFate.NOT]),
     ),
     st.tuples(st.just("forget"), st.none()),
 )
@@ -43,7 +43,7 @@ class Run:
         self._memory = memory
         self._notes: dict[int, bytes] = {}
         self._length = 0
-        self._cut = SegmentHead.NOT
+        self._cut = CommitFate.NOT
         self._after = 0
 
     async def step(self, proxy: Proxy, name: str, how: object) -> None:
@@ -53,19 +53,19 @@ class Run:
                 self._length += number
             case "sign", int(number):
                 await self._sign(proxy, number)
-            case "crash", SegmentHead() as cut:
+            case "crash", CommitFate() as cut:
                 self._cut, self._after = cut, self._length % 2
                 await self._sign(proxy, 2)
             case "forget", _:
                 self._memory = self._memory.with_name(uuid4().hex)
         await self._check()
 
-    def decide(self) -> SegmentHead:
+    def decide(self) -> CommitFate:
         """Decide the fate of a COMMIT: a crash step cuts the first or the second COMMIT after it, once."""
         if self._after:
             self._after -= 1
-            return SegmentHead.NOT
-        cut, self._cut = self._cut, SegmentHead.NOT
+            return CommitFate.NOT
+        cut, self._cut = self._cut, CommitFate.NOT
         return cut
 
     async def _sign(self, proxy: Proxy, rounds: int) -> None:
@@ -86,7 +86,7 @@ class Run:
         self._notes = notes
 
     async def finish(self, proxy: Proxy) -> None:
-        self._cut = SegmentHead.NOT
+        self._cut = CommitFate.NOT
         await self._sign(proxy, 2 + self._length // 300)
         sizes = await sound_history(self._database, self._org, self._memory)
         assert sizes[-1] == self._length

@@ -15,16 +15,16 @@ from ledger.errors import DatabaseUnavailable
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import new_org, process
 from tests.support.clusters import Database
-from tests.support.proxy import Proxy, SegmentHead
+from tests.support.proxy import CommitFate, Proxy
 from tests.support.signing import checkpointer, checkpoints_of, sound_anchors, sound_history
 
-CUTS = [cut for cut in SegmentHead if cut is not SegmentHead.NOT]
-PERSISTED = {SegmentHead.AFTER, SegmentHead.PANIC}
+CUTS = [cut for cut in CommitFate if cut is not CommitFate.NOT]
+PERSISTED = {CommitFate.AFTER, CommitFate.PANIC}
 
 
-def once(cut: SegmentHead, after: int = 0) -> Iterator[SegmentHead]:
+def once(cut: CommitFate, after: int = 0) -> Iterator[CommitFate]:
     """Cut one COMMIT, the one after ``after`` others; forward all others."""
-    return chain(repeat(SegmentHead.NOT, after), [cut], repeat(SegmentHead.NOT))
+    return chain(repeat(CommitFate.NOT, after), [cut], repeat(CommitFate.NOT))
 
 
 async def org_of(database: Database, count: int) -> OrgFacts:
@@ -36,7 +36,7 @@ async def org_of(database: Database, count: int) -> OrgFacts:
 
 @pytest.mark.parametrize("cut", CUTS)
 async def test_while_a_checkpoint_is_committed(
-    database: Database, tmp_path: Path, cut: SegmentHead
+    database: Database, tmp_path: Path, cut: CommitFate
 ) -> None:
     org, memory = await org_of(database, 300), tmp_path / "memory"
     decisions = once(cut)
@@ -46,7 +46,7 @@ async def test_while_a_checkpoint_is_committed(
                 await signer.round()
             with pytest.raises(DatabaseUnavailable):  # it stops without its lock
                 await signer.round()
-        if cut is not SegmentHead.AT_ONCE:
+        if cut is not CommitFate.AT_ONCE:
             assert bool(await checkpoints_of(database, org.id)) == (cut in PERSISTED)
         async with process(database.server_url) as server:
             await server.append(org, b"one more")
@@ -60,7 +60,7 @@ async def test_while_a_checkpoint_is_committed(
 
 @pytest.mark.parametrize("cut", CUTS)
 async def test_while_an_anchor_is_committed(
-    database: Database, tmp_path: Path, cut: SegmentHead
+    database: Database, tmp_path: Path, cut: CommitFate
 ) -> None:
     org, memory = await org_of(database, 3), tmp_path / "memory"
     decisions = once(cut, after=1)
@@ -69,7 +69,7 @@ async def test_while_an_anchor_is_committed(
             assert (await signer.round()).checkpoints == 1
             with pytest.raises(DatabaseUnavailable):
                 await signer.anchor()
-        if cut is not SegmentHead.AT_ONCE:
+        if cut is not CommitFate.AT_ONCE:
             assert bool(await checkpoints_of(database, ANCHOR_LOG)) == (cut in PERSISTED)
         async with process(database.server_url) as server:
             await server.append(org, b"one more")

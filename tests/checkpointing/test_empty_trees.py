@@ -84,7 +84,7 @@ async def test_a_crash_signs_no_two_notes(
     async def announce(_: SigningTransaction) -> None:
         raise DatabaseUnavailable("cut before COMMIT")
 
-    class SegmentHead:
+    class CommitFate:
         def __init__(self, connection: SignerConnection) -> None:
             self._inner = original(connection)
 
@@ -98,7 +98,7 @@ async def test_a_crash_signs_no_two_notes(
 
     async with checkpointer(database.server_url, memory) as signer:
         with monkeypatch.context() as broken:
-            broken.setattr(owner, name, lambda own: SegmentHead(own) if after else announce(own))
+            broken.setattr(owner, name, lambda own: CommitFate(own) if after else announce(own))
             with pytest.raises(DatabaseUnavailable):
                 await signer.round()
         stored = await checkpoints_of(database, org.id)

@@ -67,7 +67,7 @@ def test_a_leaked_key_can_be_revoked_but_not_the_last_key(server: Server) -> Non
     for key_id, reason in (
         (second, b"is the last"),
         (first, b"No valid platform key"),
-        ("x", b"No pl"),
+        ("x", b"No valid pl"),
     ):
         done = run("keys", "platform", "revoke", key_id, settings=settings)
         assert done.returncode == 2

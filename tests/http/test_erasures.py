@@ -64,7 +64,7 @@ UNSAFE = sorted(
 SAFE = ["bob", "ada@example.com", "user:123", "a.b-c_d~e", "k=v", "1,2", "..a..b"[2:], "ref:abc"]
 
 
-class ImportedTrail:
+class ServedTrail:
     """A sealing org in which each name of a pair is the subject of one entry."""
 
     def __init__(self, server: Server, *names: str) -> None:
@@ -112,7 +112,7 @@ def proxied_url(shared_server: Server, tmp_path_factory: pytest.TempPathFactory)
 def test_the_client_erases_the_person_it_names_through_a_proxy(
     shared_server: Server, proxied_url: str, pair: tuple[str, str], named: int
 ) -> None:
-    trail, name = ImportedTrail(shared_server, *pair), pair[named]
+    trail, name = ServedTrail(shared_server, *pair), pair[named]
     with LedgerClient(proxied_url, trail.key) as ledger:
         erasure = ledger.erase_subject(name)
     assert (erasure.subject, trail.erased()) == (name, {name})
@@ -121,7 +121,7 @@ def test_the_client_erases_the_person_it_names_through_a_proxy(
 def test_the_asyncio_client_erases_the_person_it_names_too(
     shared_server: Server, proxied_url: str
 ) -> None:
-    trail = ImportedTrail(shared_server, *PAIRS[0])
+    trail = ServedTrail(shared_server, *PAIRS[0])
 
     async def erase() -> str:
         async with AsyncLedgerClient(proxied_url, trail.key) as ledger:
@@ -135,7 +135,7 @@ def test_the_asyncio_client_erases_the_person_it_names_too(
 def test_the_command_erases_the_person_it_names_through_a_proxy(
     shared_server: Server, proxied_url: str, name: str
 ) -> None:
-    trail = ImportedTrail(shared_server, name, "carol")
+    trail = ServedTrail(shared_server, name, "carol")
     settings = {"QUIRE_URL": proxied_url, "QUIRE_API_KEY": trail.key}
     done = run("subjects", "erase", "--yes", "--json", "--", trail.org, name, settings=settings)
     assert done.returncode == 0, done.stderr
@@ -149,7 +149,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
     shared_server: Server, proxied_url: str, name: str, way: str
 ) -> None:
     names = [n for n in (name, "bob") if n.isprintable() or n == "\u202ebob"]
-    trail = ImportedTrail(shared_server, *names)
+    trail = ServedTrail(shared_server, *names)
     url = shared_server.url if way == "direct" else proxied_url
     status, problem = trail.delete(url, f"subjects/{quote(name, safe='')}")
     assert status in {400, 404, 405}  # a proxy may have changed it into another route
@@ -182,7 +182,7 @@ def test_a_name_in_a_path_that_a_proxy_could_change_is_refused(
     ],
 )
 def test_a_path_beyond_a_name_erases_no_one(shared_server: Server, path: str) -> None:
-    trail = ImportedTrail(shared_server, "bob")
+    trail = ServedTrail(shared_server, "bob")
     status, problem = trail.delete(shared_server.url, path)
     assert status in {400, 404}, problem
     assert not trail.erased()
@@ -198,7 +198,7 @@ def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
         (proxied_url, name),
         (proxied_url, quote(name, safe="")),
     ):
-        trail = ImportedTrail(shared_server, name, f"{name}x")
+        trail = ServedTrail(shared_server, name, f"{name}x")
         status, body = trail.delete(url, f"subjects/{encoded}")
         assert (status, body.get("subject"), trail.erased()) == (200, name, {name})
 
@@ -225,14 +225,14 @@ def test_a_name_that_no_proxy_changes_is_erased_by_its_path(
     ],
 )
 def test_a_body_without_exactly_one_name_erases_no_one(shared_server: Server, body: bytes) -> None:
-    trail = ImportedTrail(shared_server, "bob")
+    trail = ServedTrail(shared_server, "bob")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, body, key=trail.key)
     assert (answer.status, trail.erased()) == (400, set())
 
 
 def test_the_answer_names_the_erased_person_and_the_entry(shared_server: Server) -> None:
-    trail = ImportedTrail(shared_server, "bob", "ann")
+    trail = ServedTrail(shared_server, "bob", "ann")
     path = f"/v1/orgs/{trail.org}/erasures"
     answer = shared_server.request("POST", path, {"subject": "bob"}, key=trail.key)
     assert answer.status == 200
@@ -280,7 +280,7 @@ def test_a_revocation_with_an_unknown_query_revokes_nothing(shared_server: Serve
 def test_a_key_id_can_not_lead_to_a_person_through_a_proxy(
     shared_server: Server, proxied_url: str, tmp_path: Path
 ) -> None:
-    trail = ImportedTrail(shared_server, "carol")
+    trail = ServedTrail(shared_server, "carol")
     settings = {"QUIRE_URL": proxied_url, "QUIRE_API_KEY": trail.key}
     done = run("keys", "revoke", trail.org, "../subjects/carol", settings=settings, cwd=tmp_path)
     assert done.returncode == 2

@@ -168,7 +168,7 @@ def test_a_route_that_leaves_something_unsaid_is_named_with_what_to_do() -> None
     ]
 
 
-class EntryLocation:
+class OrgResources:
     """An org with one resource of each kind, whose ids are put into generated requests."""
 
     def __init__(self, server: Server) -> None:
@@ -190,15 +190,15 @@ class EntryLocation:
 
 
 @pytest.fixture(scope="module")
-def org_resources(shared_server: Server) -> EntryLocation:
-    return EntryLocation(shared_server)
+def org_resources(shared_server: Server) -> OrgResources:
+    return OrgResources(shared_server)
 
 
 @pytest.mark.parametrize(
     "operation_id", sorted(operation["operationId"] for operation in OPERATIONS.values())
 )
 def test_generated_requests_are_answered_as_described(
-    operation_id: str, org_resources: EntryLocation
+    operation_id: str, org_resources: OrgResources
 ) -> None:
     # Not schema.parametrize(): its tests share one node id, and a parallel run keeps only one of them.
     operation = schema.find_operation_by_id(operation_id)

@@ -14,18 +14,18 @@ from ledger.storage import search
 from ledger.storage.search import EntrySearch, page_query
 from ledger.storage.trail import HEAD_ENTRY
 from tests.support.clusters import blocking
-from tests.support.reading import ImportedTrail
+from tests.support.reading import ServedTrail
 from tests.support.serving import Server
 
 MIB = 1 << 20
 
 
-def empty_trail(server: Server, privacy: str = "plain") -> ImportedTrail:
+def empty_trail(server: Server, privacy: str = "plain") -> ServedTrail:
     org, key = server.create_org(privacy)
-    return ImportedTrail(server, org, key, [])
+    return ServedTrail(server, org, key, [])
 
 
-def append(served_trail: ImportedTrail, body: Any) -> list[int]:
+def append(served_trail: ServedTrail, body: Any) -> list[int]:
     answer = served_trail.server.request(
         "POST", f"/v1/orgs/{served_trail.org}/entries", body, key=served_trail.key
     )
@@ -114,7 +114,7 @@ def test_a_rare_value_is_found_window_by_window(
 
 
 @pytest.fixture(scope="module")
-def large_trail(shared_server: Server) -> ImportedTrail:
+def large_trail(shared_server: Server) -> ServedTrail:
     """A trail long enough to matter for the planner: many actors and subjects, one of each frequent."""
     trail = empty_trail(shared_server)
     for start in range(0, 40_000, 10_000):
@@ -166,7 +166,7 @@ def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 
-def org_id(served_trail: ImportedTrail) -> int:
+def org_id(served_trail: ServedTrail) -> int:
     return parse_record_id(
         served_trail.get("/entries", limit=1).json()["entries"][0]["record_id"]
     ).org_id
@@ -183,7 +183,7 @@ def rows_read(plan: str) -> int:
     ("name", "value"), [("actor", "a6"), ("subject", "s5"), ("actor", "busy"), ("subject", "busy")]
 )
 def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
-    large_trail: ImportedTrail, name: str, value: str, descending: bool, mode: str
+    large_trail: ServedTrail, name: str, value: str, descending: bool, mode: str
 ) -> None:
     pattern = f'"{name}":"{value}",'.encode()
     tags = {"actor": 0, "subject": 0} | {name: search_tag(value)}
@@ -198,7 +198,7 @@ def test_a_person_is_found_by_index_and_no_more_is_read_than_shown(
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("descending", [True, False])
 def test_a_page_reads_no_more_than_it_shows(
-    large_trail: ImportedTrail, descending: bool, mode: str
+    large_trail: ServedTrail, descending: bool, mode: str
 ) -> None:
     query, arguments = page_query(EntrySearch(0, 0, [], None, None), descending=descending)
     plan = plan_of(large_trail.server, mode, query, org_id(large_trail), 0, 40_000, 100, *arguments)
@@ -206,7 +206,7 @@ def test_a_page_reads_no_more_than_it_shows(
     assert rows_read(plan) <= 100, plan
 
 
-def test_a_record_is_found_in_one_partition_by_primary_key(large_trail: ImportedTrail) -> None:
+def test_a_record_is_found_in_one_partition_by_primary_key(large_trail: ServedTrail) -> None:
     place = parse_record_id(large_trail.get("/entries", limit=1).json()["entries"][0]["record_id"])
     for mode in ("force_generic_plan", "force_custom_plan"):
         plan = plan_of(
@@ -225,7 +225,7 @@ def test_a_record_is_found_in_one_partition_by_primary_key(large_trail: Imported
 @pytest.mark.parametrize("stretches", [1, 2_048])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_search_goes_on_from_stretch_to_stretch(
-    large_trail: ImportedTrail, order: str, stretches: int, monkeypatch: pytest.MonkeyPatch
+    large_trail: ServedTrail, order: str, stretches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "TAG_WINDOW", stretches << search.STRETCH_BITS)
     people = {

@@ -27,7 +27,7 @@ HISTORY = KEYS.public()
 SIZES = (3, 300, 520)
 
 
-class SignedInclusion(NamedTuple):
+class SignedTree(NamedTuple):
     """An org signed at three sizes, the last of which is not anchored, with one unsigned entry."""
 
     server: Server
@@ -53,7 +53,7 @@ def append(server: Server, org: str, key: str, count: int, query: str = "") -> A
 
 
 @pytest.fixture(scope="module")
-def signed(shared_server: Server) -> SignedInclusion:
+def signed(shared_server: Server) -> SignedTree:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org("plain")
     records: list[str] = []
@@ -64,7 +64,7 @@ def signed(shared_server: Server) -> SignedInclusion:
         if size != SIZES[-1]:
             trees.anchor()
     records += [append(shared_server, org, key, 1)["entries"][0]["record_id"]]
-    return SignedInclusion(shared_server, trees, org, key, records)
+    return SignedTree(shared_server, trees, org, key, records)
 
 
 def hashes_of(proof: Any) -> list[bytes]:
@@ -94,7 +94,7 @@ def verify(org: str, proof: Any) -> None:
 
 
 @pytest.mark.parametrize("seq", [0, 1, 2, 255, 256, 299, 300, 511, 512, 519])
-def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedInclusion, seq: int) -> None:
+def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedTree, seq: int) -> None:
     answer = signed.proof(seq)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     proof = answer.json()
@@ -107,7 +107,7 @@ def test_an_entry_is_proven_in_the_newest_checkpoint(signed: SignedInclusion, se
 
 
 @pytest.mark.parametrize("query", ["?anchored=true", "?size=300"])
-def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedInclusion, query: str) -> None:
+def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedTree, query: str) -> None:
     proof = signed.proof(299, query).json()
     assert proof["checkpoint"]["size"] == 300
     assert proof["anchoring"]["anchor"]["size"] == 2
@@ -116,7 +116,7 @@ def test_an_entry_is_proven_in_an_anchored_checkpoint(signed: SignedInclusion, q
 
 
 def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(
-    signed: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     for size in SIZES:
         proof = signed.proof(2, f"?size={size}").json()
@@ -125,7 +125,7 @@ def test_an_entry_is_proven_in_every_checkpoint_that_includes_it(
 
 
 def test_a_proof_of_an_unsigned_entry_can_be_retried(
-    signed: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     for seq, query in ((520, ""), (519, "?anchored=true")):
         answer = signed.proof(seq, query)
@@ -137,13 +137,13 @@ def test_a_proof_of_an_unsigned_entry_can_be_retried(
         assert signed.proof(0, query).status == 400, query
 
 
-def test_an_altered_record_id_is_not_proven(signed: SignedInclusion) -> None:
+def test_an_altered_record_id_is_not_proven(signed: SignedTree) -> None:
     record = signed.records[0]
     for other in (record[:-1] + "f", record[:12] + "0" * 14 + record[26:], "rec_0", "x"):
         assert signed.get(f"entries/{other}/proof").status == 404
 
 
-def test_a_proof_as_a_tlog_proof_file(signed: SignedInclusion) -> None:
+def test_a_proof_as_a_tlog_proof_file(signed: SignedTree) -> None:
     record = signed.records[1]
     for query, anchored in (("?size=3", True), ("", False)):
         answer = signed.get(f"entries/{record}/proof{query}", accept="text/x-tlog-proof, */*;q=0.1")
@@ -159,7 +159,7 @@ def test_a_proof_as_a_tlog_proof_file(signed: SignedInclusion) -> None:
 
 
 def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
-    signed: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     listed: list[Any] = []
     query = "?limit=2"
@@ -189,7 +189,7 @@ def test_every_checkpoint_ever_signed_is_listed_and_continues_the_one_before(
 
 
 def test_consistency_is_proven_between_any_sizes_that_are_signed_over(
-    signed: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     for query in ("from=0&to=520", "from=300&to=300", "from=520"):
         assert signed.get(f"consistency?{query}").json()["hashes"] == []
@@ -201,7 +201,7 @@ def test_consistency_is_proven_between_any_sizes_that_are_signed_over(
     assert signed.get("consistency?from=a").json()["detail"] == "from must be a whole number"
 
 
-def test_anchors_are_listed_and_continue_each_other(signed: SignedInclusion) -> None:
+def test_anchors_are_listed_and_continue_each_other(signed: SignedTree) -> None:
     server = signed.server
     anchors = server.request("GET", "/v1/log/anchors").json()
     assert anchors["next_cursor"] is None
@@ -222,7 +222,7 @@ def test_anchors_are_listed_and_continue_each_other(signed: SignedInclusion) -> 
 
 
 def test_an_anchor_carries_its_attestations(
-    signed: SignedInclusion, monkeypatch: pytest.MonkeyPatch
+    signed: SignedTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proving, "ANCHORING_TTL_S", 0.0)
     server = signed.server
@@ -298,7 +298,7 @@ def test_a_proof_shows_the_attested_anchor(server: Server, monkeypatch: pytest.M
     assert base64.b64decode(token["token"]) == b"token of %d" % sizes[2]
 
 
-def test_the_history_of_the_log_s_keys_is_public(signed: SignedInclusion) -> None:
+def test_the_history_of_the_log_s_keys_is_public(signed: SignedTree) -> None:
     answer = signed.server.request("GET", "/v1/log/keys")
     assert answer.headers["content-type"] == "application/json"
     LogKeyHistory.parse(answer.body).check_pins(HISTORY.pins())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.reading import ImportedTrail
+from tests.support.reading import ServedTrail
 from tests.support.serving import Server
 
 FIELDS = ("event_type", "actor", "subject", "action", "outcome", "data_classification")
@@ -23,7 +23,7 @@ VALUES: dict[str, list[str | None]] = {
 
 
 @pytest.fixture(params=["sealed", "plain"], scope="module")
-def served_trail(request: pytest.FixtureRequest, shared_server: Server) -> ImportedTrail:
+def served_trail(request: pytest.FixtureRequest, shared_server: Server) -> ServedTrail:
     org, key = shared_server.create_org(request.param)
     cycles = [itertools.cycle(VALUES[name]) for name in FIELDS]
     events = [
@@ -35,7 +35,7 @@ def served_trail(request: pytest.FixtureRequest, shared_server: Server) -> Impor
             "POST", f"/v1/orgs/{org}/entries", events[start : start + 24], key=key
         )
         assert made.status == 201, made.body
-    return ImportedTrail(shared_server, org, key, events)
+    return ServedTrail(shared_server, org, key, events)
 
 
 QUERIES = [
@@ -51,7 +51,7 @@ QUERIES = [
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_every_filter_alone_and_combined_finds_the_matching_entries(
-    served_trail: ImportedTrail, order: str
+    served_trail: ServedTrail, order: str
 ) -> None:
     for query in QUERIES:
         expected = [
@@ -65,7 +65,7 @@ def test_every_filter_alone_and_combined_finds_the_matching_entries(
             assert [entry["payload"]["n"] for entry in found] == expected, query
 
 
-def test_an_entry_shows_the_event_and_its_place(served_trail: ImportedTrail) -> None:
+def test_an_entry_shows_the_event_and_its_place(served_trail: ServedTrail) -> None:
     entries = served_trail.find(order="asc", limit=1000)
     previous = None
     for seq, (event, entry) in enumerate(zip(served_trail.events, entries, strict=True)):
@@ -80,13 +80,13 @@ def test_an_entry_shows_the_event_and_its_place(served_trail: ImportedTrail) -> 
     assert head == {name: entries[-1][name] for name in ("seq", "entry_hash", "anchored_at")}
 
 
-def test_the_newest_come_first_and_a_page_has_a_hundred(served_trail: ImportedTrail) -> None:
+def test_the_newest_come_first_and_a_page_has_a_hundred(served_trail: ServedTrail) -> None:
     page = served_trail.get("/entries").json()
     assert [entry["seq"] for entry in page["entries"]] == list(range(143, 43, -1))
     assert page["next_cursor"]
 
 
-def test_times_include_their_start_and_exclude_their_end(served_trail: ImportedTrail) -> None:
+def test_times_include_their_start_and_exclude_their_end(served_trail: ServedTrail) -> None:
     entries = served_trail.find(order="asc", limit=1000)
     times = sorted({entry["anchored_at"] for entry in entries})
     assert len(times) > 3
@@ -125,7 +125,7 @@ def test_times_include_their_start_and_exclude_their_end(served_trail: ImportedT
     {"since": "\x00"}, {"actor": "x" * 1025}, {"subject": "x" * 1025}, {"event_type": "x" * 1025},
 ])  # fmt: skip
 def test_a_query_that_can_t_be_answered_is_refused(
-    served_trail: ImportedTrail, query: dict[str, Any]
+    served_trail: ServedTrail, query: dict[str, Any]
 ) -> None:
     answer = served_trail.get("/entries", **query)
     assert (answer.status, answer.json()["type"].rpartition("/")[2]) == (400, "invalid-request")
@@ -133,28 +133,26 @@ def test_a_query_that_can_t_be_answered_is_refused(
 
 
 @pytest.mark.parametrize("value", ['"', '","event_type":"user.login', "\\", "%", "\ud7ff"])
-def test_no_value_breaks_out_of_its_filter(served_trail: ImportedTrail, value: str) -> None:
+def test_no_value_breaks_out_of_its_filter(served_trail: ServedTrail, value: str) -> None:
     for name in FIELDS:
         assert served_trail.find(**{name: value}) == []
 
 
 @pytest.mark.parametrize("value", ["\x00", "\x7f", "a\nb", "\u0085"])
-def test_a_filter_that_no_entry_can_match_is_refused(
-    served_trail: ImportedTrail, value: str
-) -> None:
+def test_a_filter_that_no_entry_can_match_is_refused(served_trail: ServedTrail, value: str) -> None:
     for name in FIELDS:
         answer = served_trail.get("/entries", **{name: value})
         assert answer.status == 400
         assert name in answer.json()["detail"]
 
 
-def test_a_cursor_beyond_the_trail_is_its_end(served_trail: ImportedTrail) -> None:
+def test_a_cursor_beyond_the_trail_is_its_end(served_trail: ServedTrail) -> None:
     far = "MX__________"
     assert served_trail.get("/entries", cursor=far, order="asc").json()["entries"] == []
     assert len(served_trail.get("/entries", cursor=far, order="desc").json()["entries"]) == 100
 
 
-def test_a_viewer_sees_no_sealed_payload_and_no_name(served_trail: ImportedTrail) -> None:
+def test_a_viewer_sees_no_sealed_payload_and_no_name(served_trail: ServedTrail) -> None:
     viewer = served_trail.server.create_key(served_trail.org, "viewer")
     seals = served_trail.get("").json()["privacy"] == "sealed"
     answer = served_trail.get("/entries", key=viewer, order="asc", limit=1000)
@@ -179,7 +177,7 @@ def test_a_viewer_sees_no_sealed_payload_and_no_name(served_trail: ImportedTrail
 
 def test_an_erased_person_can_not_be_read_and_the_trail_is_intact(shared_server: Server) -> None:
     org, key = shared_server.create_org()
-    trail = ImportedTrail(shared_server, org, key, [])
+    trail = ServedTrail(shared_server, org, key, [])
     name = "Ünal/ 100%?#&"
     events = [
         {"subject": name, "actor": "ada", "secret": "about them"},

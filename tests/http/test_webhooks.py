@@ -14,7 +14,7 @@ import pytest
 from ledger.chain import StoredEntry, TrailFault, check_entry
 from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support.clusters import blocking
-from tests.support.reading import ImportedTrail
+from tests.support.reading import ServedTrail
 from tests.support.serving import Server
 
 COLLECTION = Path(__file__).parents[1] / "data" / "octokit" / "webhooks.jsonl.gz"
@@ -32,7 +32,7 @@ def webhooks() -> list[bytes]:
     return [bytes(msgspec.json.decode(line, type=Webhook).payload) for line in lines]
 
 
-def append_mixed(served_trail: ImportedTrail, events: list[bytes]) -> list[dict[str, Any]]:
+def append_mixed(served_trail: ServedTrail, events: list[bytes]) -> list[dict[str, Any]]:
     """Append by turns an object, an array and NDJSON; returns the receipts in the events' order."""
     receipts: list[dict[str, Any]] = []
     place, turn = 0, 0
@@ -57,7 +57,7 @@ def append_mixed(served_trail: ImportedTrail, events: list[bytes]) -> list[dict[
 @pytest.mark.parametrize("privacy", ["sealed", "plain"])
 def test_every_webhook_is_read_back_as_sent(shared_server: Server, privacy: str) -> None:
     org, key = shared_server.create_org(privacy)
-    trail = ImportedTrail(shared_server, org, key, [])
+    trail = ServedTrail(shared_server, org, key, [])
     events = webhooks()
     assert len(events) > 300
     receipts = append_mixed(trail, events)
@@ -82,7 +82,7 @@ def test_every_webhook_is_read_back_as_sent(shared_server: Server, privacy: str)
         assert shared_server.request("GET", path, key=key).json()["valid"] is True
 
 
-def cursors(served_trail: ImportedTrail) -> list[dict[str, str]]:
+def cursors(served_trail: ServedTrail) -> list[dict[str, str]]:
     """The cursor parameters of all pages of fifty entries; the first page has none."""
     found: list[dict[str, str]] = [{}]
     while True:
@@ -92,7 +92,7 @@ def cursors(served_trail: ImportedTrail) -> list[dict[str, str]]:
         found.append({"cursor": page["next_cursor"]})
 
 
-async def faults(served_trail: ImportedTrail) -> list[TrailFault]:
+async def faults(served_trail: ServedTrail) -> list[TrailFault]:
     """The faults that the reference check finds in the stored rows."""
     assert served_trail.server.services is not None
     ring = served_trail.server.services.keyring(False)

@@ -21,7 +21,7 @@ from ledger.storage import idempotency
 from ledger.storage.trail import AppendTransaction, CommitUnknown, HeadConflict, NotWritten
 from tests.support.appending import Process, new_org, process, sound_trail, superuser
 from tests.support.clusters import Database
-from tests.support.proxy import Proxy, SegmentHead
+from tests.support.proxy import CommitFate, Proxy
 
 # In the order in which a batch takes them.
 STEPS: list[tuple[Any, str]] = [
@@ -177,13 +177,13 @@ async def test_an_outcome_that_contradicts_itself_is_called_unknown(
     assert await sound_trail(shared_database, org) == [b"a", b"b"]
 
 
-@pytest.mark.parametrize("cut", [cut for cut in SegmentHead if cut is not SegmentHead.NOT])
+@pytest.mark.parametrize("cut", [cut for cut in CommitFate if cut is not CommitFate.NOT])
 async def test_a_commit_cut_on_its_way_is_resolved(
-    shared_database: Database, cut: SegmentHead
+    shared_database: Database, cut: CommitFate
 ) -> None:
-    cuts = iter([SegmentHead.NOT, cut, cut, cut])
+    cuts = iter([CommitFate.NOT, cut, cut, cut])
     async with (
-        Proxy(shared_database, lambda: next(cuts, SegmentHead.NOT)) as proxy,
+        Proxy(shared_database, lambda: next(cuts, CommitFate.NOT)) as proxy,
         process(proxy.url) as one,
     ):
         org = await new_org(one.database)

@@ -41,7 +41,7 @@ def rows_after(
 
 
 @dataclass
-class ArchivedFilesCheck:
+class SignedTrail:
     """The trail of org 7, with methods that append to it, sign it and archive it."""
 
     database: clusters.Database
@@ -95,9 +95,7 @@ class ArchivedFilesCheck:
 
 
 @asynccontextmanager
-async def signed_trail(
-    database: clusters.Database, memory: Path
-) -> AsyncIterator[ArchivedFilesCheck]:
+async def signed_trail(database: clusters.Database, memory: Path) -> AsyncIterator[SignedTrail]:
     """An org without entries in a fresh database, with published log keys."""
     superuser = await asyncpg.connect(
         database.superuser_url, server_settings={"session_replication_role": "replica"}
@@ -106,7 +104,7 @@ async def signed_trail(
     try:
         await orgs.insert_org(server, ORG_ID, ORG, "Acme", "plain", b"")
         await publish_history(server, HISTORY)
-        yield ArchivedFilesCheck(database, server, superuser, memory)
+        yield SignedTrail(database, server, superuser, memory)
     finally:
         await server.close()
         await superuser.close()

@@ -20,7 +20,7 @@ CHUNK = 65_536
 PANIC = b"SPANIC\x00VPANIC\x00C53100\x00Mcould not write to file: No space left on device\x00\x00"
 
 
-class SegmentHead(Enum):
+class CommitFate(Enum):
     """What the proxy does with a COMMIT."""
 
     NOT = "forwarded, and its answer too"
@@ -30,13 +30,13 @@ class SegmentHead(Enum):
     PANIC = "carried out, but answered with PANIC"
 
 
-Decide = Callable[[], SegmentHead]
+Decide = Callable[[], CommitFate]
 
 
 class Proxy:
     """Forwards TCP connections to a PostgreSQL socket; calls `decide` at each COMMIT."""
 
-    def __init__(self, database: Database, decide: Decide = lambda: SegmentHead.NOT) -> None:
+    def __init__(self, database: Database, decide: Decide = lambda: CommitFate.NOT) -> None:
         address = parse_qs(urlsplit(database.server_url).query)
         self._socket = Path(address["host"][0]) / f".s.PGSQL.{address['port'][0]}"
         self._name = database.name
@@ -128,16 +128,16 @@ class _Line:
                 continue
             self._proxy.commits += 1
             cut = self._proxy.decide()
-            if cut is SegmentHead.BEFORE:
+            if cut is CommitFate.BEFORE:
                 return
-            self._mute = cut in (SegmentHead.AFTER, SegmentHead.PANIC)
+            self._mute = cut in (CommitFate.AFTER, CommitFate.PANIC)
             forth.write(data)
             await forth.drain()
-            if cut is SegmentHead.AT_ONCE:
+            if cut is CommitFate.AT_ONCE:
                 return
             if self._mute:
                 await self._answered.wait()
-                if cut is SegmentHead.PANIC:
+                if cut is CommitFate.PANIC:
                     self._back.write(b"E" + (4 + len(PANIC)).to_bytes(4, "big") + PANIC)
                     await self._back.drain()
                 return

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from tests.support.serving import PeerAnswer, Server
 
 
-class ImportedTrail(NamedTuple):
+class ServedTrail(NamedTuple):
     """An org on a server, with entries of many kinds, and the events that were sent."""
 
     server: Server

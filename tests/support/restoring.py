@@ -20,7 +20,7 @@ from ledger.storage import database as storage
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support import signed_trees
 from tests.support.appending import superuser
-from tests.support.archives import HISTORY, ArchivedFilesCheck
+from tests.support.archives import HISTORY, SignedTrail
 from tests.support.clusters import Database
 from tests.support.serving import MASTER_KEY, Server
 from tests.support.trails import ORG, ORG_ID, RING
@@ -70,14 +70,12 @@ def restore_inputs(memory: Path | None = None) -> RestoreInputs:
 
 
 @asynccontextmanager
-async def signed_trail_of(
-    database: Database, before: ArchivedFilesCheck
-) -> AsyncIterator[ArchivedFilesCheck]:
+async def signed_trail_of(database: Database, before: SignedTrail) -> AsyncIterator[SignedTrail]:
     """The trail in the database that it was restored into."""
     server = await storage.Database.open(database.server_url, size=4)
     try:
         async with superuser(database) as connection:
-            yield ArchivedFilesCheck(
+            yield SignedTrail(
                 database, server, connection, before.memory, list(before.rows), before.head
             )
     finally:

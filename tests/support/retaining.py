@@ -17,7 +17,7 @@ from ledger.core.sequencer import AppendRequest
 from ledger.entry import from_datetime, payload_digest
 from ledger.storage import dropped_months, orgs, partitions
 from tests.support.appending import Process, process
-from tests.support.archives import ArchivedFilesCheck
+from tests.support.archives import SignedTrail
 from tests.support.trails import ORG, ORG_ID, RING
 
 SYSTEM_ID: Final = 99
@@ -31,14 +31,14 @@ def moment(month: date) -> int:
     return from_datetime(datetime(month.year, month.month, 5, 12, tzinfo=UTC))
 
 
-async def append_three_months(trail: ArchivedFilesCheck, target: Target, *counts: int) -> None:
+async def append_three_months(trail: SignedTrail, target: Target, *counts: int) -> None:
     """Append so many entries in January, February and March of 2026; sign and archive them."""
     for month, count in zip((JANUARY, FEBRUARY, MARCH), counts, strict=False):
         await trail.grow(count, now_us=moment(month))
     await trail.archive(target)
 
 
-async def set_retention(trail: ArchivedFilesCheck, months: int | None) -> None:
+async def set_retention(trail: SignedTrail, months: int | None) -> None:
     """Set the retention policy, seal the past months, and create partitions for those to come."""
     await dropped_months.set_keep_months(trail.database.owner_url, months)
     await partitions.prepare(trail.server, datetime.now(UTC))
@@ -47,7 +47,7 @@ async def set_retention(trail: ArchivedFilesCheck, months: int | None) -> None:
 
 @asynccontextmanager
 async def retaining(
-    trail: ArchivedFilesCheck,
+    trail: SignedTrail,
     target: Target,
     policy: ObjectLock | None = None,
     *,
@@ -66,9 +66,7 @@ async def retaining(
         yield Retention(target, trail.server, lambda _: RING, recorder, policy, unlocked=unlocked)
 
 
-async def append_to_system(
-    running: Process, trail: ArchivedFilesCheck, event: Mapping[str, Any]
-) -> int:
+async def append_to_system(running: Process, trail: SignedTrail, event: Mapping[str, Any]) -> int:
     """Append an event to the server's own trail, created if needed; returns its seq."""
     if await orgs.org_by_slug(trail.server, SYSTEM) is None:
         await orgs.insert_org(trail.server, SYSTEM_ID, SYSTEM, "", "plain", b"")

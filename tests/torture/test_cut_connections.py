@@ -14,7 +14,7 @@ from ledger.core.sequencer import KeyDigest, SequencerLimits
 from ledger.errors import DatabaseUnavailable
 from tests.support.appending import Process, new_org, process, sound_trail, until
 from tests.support.clusters import Database
-from tests.support.proxy import Proxy, SegmentHead
+from tests.support.proxy import CommitFate, Proxy
 
 COMMITS = 100
 ORGS = 3
@@ -75,13 +75,13 @@ async def test_no_acknowledged_loss_and_no_duplicate(
 ) -> None:
     seed = random.randrange(2**32)
     luck = random.Random(seed)
-    cuts: Counter[SegmentHead] = Counter()
+    cuts: Counter[CommitFate] = Counter()
 
-    every = iter(list(SegmentHead) * 3)
+    every = iter(list(CommitFate) * 3)
 
-    def decide() -> SegmentHead:
+    def decide() -> CommitFate:
         cut = next(every, None) or (
-            luck.choice(list(SegmentHead)) if luck.random() < 0.4 else SegmentHead.NOT
+            luck.choice(list(CommitFate)) if luck.random() < 0.4 else CommitFate.NOT
         )
         cuts[cut] += 1
         return cut
@@ -108,7 +108,7 @@ async def test_no_acknowledged_loss_and_no_duplicate(
         await asyncio.gather(*running, cutting)
         assert one.sequencer.waiting_bytes == two.sequencer.waiting_bytes == 0
     details = f"seed {seed}, {dict(cuts)}, {cutting.result()} cuts"
-    assert all(cuts[cut] for cut in SegmentHead), details
+    assert all(cuts[cut] for cut in CommitFate), details
     acknowledged = clients[0].acknowledged | clients[1].acknowledged
     for org in orgs:
         payloads = await sound_trail(shared_database, org)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.clusters import Database
 from tests.verification.database import Superuser
-from tests.verification.signed import SignedInclusion
+from tests.verification.signed import SignedTree
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ async def superuser(database_of_module: Database) -> AsyncIterator[Superuser]:
 
 
 @pytest.fixture
-async def signed(superuser: Superuser, tmp_path: Path) -> SignedInclusion:
+async def signed(superuser: Superuser, tmp_path: Path) -> SignedTree:
     """The module's trail, signed and anchored again."""
-    signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
+    signed = SignedTree(superuser, tmp_path / "signed.sqlite")
     await signed.sign()
     return signed

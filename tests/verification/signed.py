@@ -26,7 +26,7 @@ FAR = SigningLimits(1e12, 1e12, 1e12)
 """Limits that no entry has reached: all entries count as young."""
 
 
-class SignedInclusion:
+class SignedTree:
     """The module's trail under checkpoints of 700, 1,400 … 3,500 entries, each anchored."""
 
     def __init__(self, superuser: Superuser, memory: Path) -> None:

@@ -16,7 +16,7 @@ from ledger.note import CosignatureSigner, Ed25519Key, Signer, parse_note, sign_
 from tests.support.signing import log_keys
 from tests.support.timestamp_authority import TimestampAuthority
 from tests.support.trails import ORG, ORG_ID
-from tests.verification.signed import FAR, KEYS, SignedInclusion, faults, kinds
+from tests.verification.signed import FAR, KEYS, SignedTree, faults, kinds
 
 FOREIGN = log_keys(2)
 WITNESS = CosignatureSigner("witness.test/w", Ed25519Key(b"w" * 32))
@@ -28,7 +28,7 @@ def anchor_of(size: int, root: bytes, signers: tuple[Signer, ...]) -> bytes:
     return sign_note(TreeHead(KEYS.public().anchor_origin, size, root).text(), signers, 1)
 
 
-async def replace(signed: SignedInclusion, size: int, note: bytes, root: bytes) -> None:
+async def replace(signed: SignedTree, size: int, note: bytes, root: bytes) -> None:
     """Replace the anchor of this size."""
     status = await signed.superuser.connection.execute(
         "UPDATE checkpoints SET note = $2, root = $3 WHERE org_id = 0 AND size = $1",
@@ -39,11 +39,11 @@ async def replace(signed: SignedInclusion, size: int, note: bytes, root: bytes) 
     assert status == "UPDATE 1"
 
 
-async def leaves(signed: SignedInclusion) -> list[bytes]:
+async def leaves(signed: SignedTree) -> list[bytes]:
     return [row[0] for row in await signed.fetch("SELECT leaf FROM anchor_leaves ORDER BY idx")]
 
 
-async def test_a_forked_system_log(signed: SignedInclusion) -> None:
+async def test_a_forked_system_log(signed: SignedTree) -> None:
     """An anchor is signed with the right keys over another tree than the stored one."""
     other = merkle.root([merkle.leaf_hash(b"x" * 32)] * 3)
     await replace(signed, 3, anchor_of(3, other, KEYS.anchor_signers()), other)
@@ -54,7 +54,7 @@ async def test_a_forked_system_log(signed: SignedInclusion) -> None:
     assert (checks.tree, checks.checkpoints) == (True, True)
 
 
-async def test_a_leaf_of_the_system_log_exchanged(signed: SignedInclusion) -> None:
+async def test_a_leaf_of_the_system_log_exchanged(signed: SignedTree) -> None:
     ((note,),) = await signed.fetch(
         "SELECT note FROM checkpoints WHERE org_id = $1 AND size = 1400", ORG_ID
     )
@@ -66,7 +66,7 @@ async def test_a_leaf_of_the_system_log_exchanged(signed: SignedInclusion) -> No
 
 
 @pytest.mark.parametrize("column", ["nonce", "leaf"])
-async def test_a_bit_of_a_leaf(signed: SignedInclusion, column: str) -> None:
+async def test_a_bit_of_a_leaf(signed: SignedTree, column: str) -> None:
     await signed.execute(
         f"UPDATE anchor_leaves SET {column} = set_byte({column}, 5, get_byte({column}, 5) # 1) "
         "WHERE idx = 2"
@@ -77,7 +77,7 @@ async def test_a_bit_of_a_leaf(signed: SignedInclusion, column: str) -> None:
     assert (result.checks.anchors, result.checks.checkpoints) == (False, True)
 
 
-async def test_leaves_that_were_removed(signed: SignedInclusion) -> None:
+async def test_leaves_that_were_removed(signed: SignedTree) -> None:
     await signed.execute("DELETE FROM anchor_leaves WHERE idx = 1")
     assert faults(await signed.verify()) == [(-1, "anchor_leaf_missing")]
     await signed.execute("DELETE FROM anchor_leaves WHERE idx >= 3")
@@ -85,7 +85,7 @@ async def test_leaves_that_were_removed(signed: SignedInclusion) -> None:
 
 
 async def test_removed_leaves_are_missed_from_ranges_of_young_entries(
-    signed: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     """A checkpoint without an anchor leaf may wait for its anchor, unless leaves are missing."""
     await signed.execute("DELETE FROM anchor_leaves WHERE idx = 4")
@@ -100,7 +100,7 @@ async def test_removed_leaves_are_missed_from_ranges_of_young_entries(
     assert (known.verdict, known.checks.tree) == ("refuted", "not_checked")
 
 
-async def test_tiles_of_the_system_log(signed: SignedInclusion) -> None:
+async def test_tiles_of_the_system_log(signed: SignedTree) -> None:
     await signed.execute(
         "UPDATE tile_parts SET hashes = set_byte(hashes, 3, get_byte(hashes, 3) # 1) "
         "WHERE org_id = 0 AND start = 0"
@@ -129,7 +129,7 @@ FORGED: list[tuple[tuple[Signer, ...], set[str]]] = [
 
 @pytest.mark.parametrize(("signers", "named"), FORGED)
 async def test_an_anchor_without_both_signatures(
-    signed: SignedInclusion, signers: tuple[Signer, ...], named: set[str]
+    signed: SignedTree, signers: tuple[Signer, ...], named: set[str]
 ) -> None:
     root = merkle.root([merkle.leaf_hash(leaf) for leaf in (await leaves(signed))[:4]])
     await replace(signed, 4, anchor_of(4, root, signers), root)
@@ -141,7 +141,7 @@ async def test_an_anchor_without_both_signatures(
     assert checks.classical_signature is ("anchor_foreign" not in named)
 
 
-async def test_signatures_of_two_keys_of_the_log(signed: SignedInclusion) -> None:
+async def test_signatures_of_two_keys_of_the_log(signed: SignedTree) -> None:
     mine, foreign = TrailTrust.of(KEYS.public(), ORG), TrailTrust.of(FOREIGN.public(), ORG)
     both = TrailTrust(
         trail=mine.trail,
@@ -154,7 +154,7 @@ async def test_signatures_of_two_keys_of_the_log(signed: SignedInclusion) -> Non
     assert kinds(await signed.verify(both)) == {"anchor_foreign"}
 
 
-async def test_bits_of_an_anchor(signed: SignedInclusion) -> None:
+async def test_bits_of_an_anchor(signed: SignedTree) -> None:
     ((note,),) = await signed.fetch("SELECT note FROM checkpoints WHERE org_id = 0 AND size = 5")
     text = parse_note(note).text
     root = merkle.root([merkle.leaf_hash(leaf) for leaf in await leaves(signed)])
@@ -166,7 +166,7 @@ async def test_bits_of_an_anchor(signed: SignedInclusion) -> None:
         assert named in kinds(await signed.verify())
 
 
-async def test_an_anchor_set_back(signed: SignedInclusion) -> None:
+async def test_an_anchor_set_back(signed: SignedTree) -> None:
     await signed.execute("DELETE FROM checkpoints WHERE org_id = 0 AND size = 5")
     await signed.execute("DELETE FROM tile_parts WHERE org_id = 0 AND start = 4")
     await signed.execute("UPDATE trees SET size = 4 WHERE org_id = 0")
@@ -175,7 +175,7 @@ async def test_an_anchor_set_back(signed: SignedInclusion) -> None:
     assert "anchor_rolled_back" in kinds(await signed.verify(signed.trust()))
 
 
-async def add_cosignature(signed: SignedInclusion, size: int, line: bytes) -> None:
+async def add_cosignature(signed: SignedTree, size: int, line: bytes) -> None:
     await signed.superuser.connection.execute(
         "INSERT INTO anchor_cosignatures (size, witness, line) VALUES ($1, $2, $3)",
         size,
@@ -184,9 +184,7 @@ async def add_cosignature(signed: SignedInclusion, size: int, line: bytes) -> No
     )
 
 
-async def line_over(
-    signed: SignedInclusion, size: int, signer: CosignatureSigner = WITNESS
-) -> bytes:
+async def line_over(signed: SignedTree, size: int, signer: CosignatureSigner = WITNESS) -> bytes:
     ((note,),) = await signed.fetch(
         "SELECT note FROM checkpoints WHERE org_id = 0 AND size = $1", size
     )
@@ -197,7 +195,7 @@ def trust(**others: Any) -> TrailTrust:
     return TrailTrust.of(KEYS.public(), ORG, **others)
 
 
-async def test_cosignatures(signed: SignedInclusion) -> None:
+async def test_cosignatures(signed: SignedTree) -> None:
     watched = trust(witnesses=POLICY)
     nobody = await signed.verify(watched)
     assert (nobody.verdict, nobody.checks.witnesses) == ("incomplete", "not_checked")
@@ -218,7 +216,7 @@ async def test_cosignatures(signed: SignedInclusion) -> None:
     assert (faults(result), result.checks.witnesses) == ([(-1, "cosignature_invalid")], False)
 
 
-async def test_timestamps(signed: SignedInclusion, timestamp_authority: TimestampAuthority) -> None:
+async def test_timestamps(signed: SignedTree, timestamp_authority: TimestampAuthority) -> None:
     pem = timestamp_authority.ca_pem
     tsa = Tsa(timestamp_authority.url, pem)
     ((note,),) = await signed.fetch("SELECT note FROM checkpoints WHERE org_id = 0 AND size = 4")

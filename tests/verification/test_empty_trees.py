@@ -12,11 +12,11 @@ from ledger.note import sign_note
 from tests.support.signing import checkpoints_of, log_keys
 from tests.support.trails import ORG, ORG_ID
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
-from tests.verification.signed import FAR, KEYS, SignedInclusion, kinds
+from tests.verification.signed import FAR, KEYS, SignedTree, kinds
 
 
 @pytest.fixture
-async def empty_trail(superuser: Superuser, signed: SignedInclusion) -> SignedInclusion:
+async def empty_trail(superuser: Superuser, signed: SignedTree) -> SignedTree:
     """A signed trail without entries."""
     await superuser.replace_rows([], EMPTY_HEAD)
     await signed.execute("TRUNCATE checkpoints, trees, tile_parts, anchor_leaves")
@@ -26,7 +26,7 @@ async def empty_trail(superuser: Superuser, signed: SignedInclusion) -> SignedIn
     return signed
 
 
-async def test_a_trail_without_entries_stays_incomplete(empty_trail: SignedInclusion) -> None:
+async def test_a_trail_without_entries_stays_incomplete(empty_trail: SignedTree) -> None:
     for trust in (empty_trail.trust(), None):
         result = await empty_trail.verify(trust)
         assert (result.verdict, result.errors) == ("incomplete", [])
@@ -34,7 +34,7 @@ async def test_a_trail_without_entries_stays_incomplete(empty_trail: SignedInclu
         assert held <= {"seq", "head"}, held
 
 
-async def test_entries_after_only_size_0_are_not_signed(empty_trail: SignedInclusion) -> None:
+async def test_entries_after_only_size_0_are_not_signed(empty_trail: SignedTree) -> None:
     await empty_trail.replace_rows(ROWS, HEAD)
     result = await empty_trail.verify(empty_trail.trust(), limits=FAR)
     assert result.errors == []
@@ -43,7 +43,7 @@ async def test_entries_after_only_size_0_are_not_signed(empty_trail: SignedInclu
         assert getattr(result.checks, name) == "not_checked"
 
 
-async def test_a_forged_checkpoint_of_size_0_is_named(empty_trail: SignedInclusion) -> None:
+async def test_a_forged_checkpoint_of_size_0_is_named(empty_trail: SignedTree) -> None:
     text = TreeHead(KEYS.public().org_origin(ORG), 0, EMPTY_ROOT).text()
     forged = sign_note(text, log_keys(2).org_signers(ORG))
     await empty_trail.execute(f"UPDATE checkpoints SET note = '\\x{forged.hex()}' WHERE size = 0")
@@ -53,7 +53,7 @@ async def test_a_forged_checkpoint_of_size_0_is_named(empty_trail: SignedInclusi
 
 
 async def test_a_grown_trail_is_verified_with_its_checkpoint_of_size_0(
-    empty_trail: SignedInclusion,
+    empty_trail: SignedTree,
 ) -> None:
     await empty_trail.replace_rows(ROWS, HEAD)
     await empty_trail.sign()

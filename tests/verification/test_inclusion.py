@@ -13,11 +13,11 @@ from ledger.storage.database import Database
 from tests.support.signing import log_keys
 from tests.support.trails import NOW_US, ORG, ORG_ID, RING, draft
 from tests.verification.database import COUNT, HEAD, ROWS
-from tests.verification.signed import TRUST, SignedInclusion
+from tests.verification.signed import TRUST, SignedTree
 
 
 @pytest.fixture
-async def server(signed: SignedInclusion) -> AsyncIterator[Database]:
+async def server(signed: SignedTree) -> AsyncIterator[Database]:
     database = await Database.open(signed.superuser.database.server_url, size=2)
     yield database
     await database.close()
@@ -29,7 +29,7 @@ async def test_every_entry_is_included(server: Database, seq: int) -> None:
 
 
 async def test_without_keys_or_a_checkpoint_inclusion_is_not_checked(
-    server: Database, signed: SignedInclusion
+    server: Database, signed: SignedTree
 ) -> None:
     assert (await check_inclusion(server, ROWS[0], None)).verdict == "not_checked"
     later = ROWS[0]._replace(seq=COUNT)
@@ -46,7 +46,7 @@ async def why(server: Database, row: StoredEntry, trust: TrailTrust = TRUST) -> 
     return found.fault.kind
 
 
-async def test_entries_that_are_not_included(server: Database, signed: SignedInclusion) -> None:
+async def test_entries_that_are_not_included(server: Database, signed: SignedTree) -> None:
     leaf = ROWS[7].leaf.replace(b"success", b"failure")
     assert await why(server, ROWS[7]._replace(leaf=leaf)) == "not_included"
     assert await why(server, ROWS[8]._replace(seq=7)) == "not_included"

@@ -33,7 +33,7 @@ ALL_TRIED: Counter[str] = Counter()
 CODES = {"verified": 0, "refuted": 1, "incomplete": 3}
 
 
-class ImportedTrail(NamedTuple):
+class ServedTrail(NamedTuple):
     """A signed and anchored trail of a running server, with a copy of its undamaged rows."""
 
     server: Server
@@ -108,7 +108,7 @@ async def execute(database: Database, *statements: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def trails(postgres_cluster: Cluster, session_dir: Any) -> Iterator[list[ImportedTrail]]:
+def trails(postgres_cluster: Cluster, session_dir: Any) -> Iterator[list[ServedTrail]]:
     """A sealed and a plain trail, both signed and anchored at three sizes."""
     database = postgres_cluster.migrated()
     keys = dump_log_keys(KEYS).decode()
@@ -117,7 +117,7 @@ def trails(postgres_cluster: Cluster, session_dir: Any) -> Iterator[list[Importe
     made = []
     for privacy in ("sealed", "plain"):
         org, key = server.create_org(privacy)
-        made.append(ImportedTrail(server, org, org_id_of(database, org), key, []))
+        made.append(ServedTrail(server, org, org_id_of(database, org), key, []))
     for size in SIZES:
         for trail in made:
             events = [
@@ -148,7 +148,7 @@ def org_id_of(database: Database, slug: str) -> int:
     return blocking(find())
 
 
-def test_an_undamaged_trail_is_verified(trails: list[ImportedTrail]) -> None:
+def test_an_undamaged_trail_is_verified(trails: list[ServedTrail]) -> None:
     for trail in trails:
         for ends in ((), (0, 599), (0, 100), (255, 257), (300, 599), (599, 599), (450,)):
             result = trail.verify(*ends)
@@ -163,7 +163,7 @@ def test_an_undamaged_trail_is_verified(trails: list[ImportedTrail]) -> None:
 
 @pytest.mark.parametrize("ends", [(600, 700), (599, 600), (0, 600), (600,), (10**6,), (10, 10**6)])
 def test_a_range_beyond_the_trail_is_refused(
-    trails: list[ImportedTrail], ends: tuple[int, ...]
+    trails: list[ServedTrail], ends: tuple[int, ...]
 ) -> None:
     found = trails[0].verify(*ends)
     assert found["verdict"] == "none"
@@ -172,7 +172,7 @@ def test_a_range_beyond_the_trail_is_refused(
 
 @pytest.mark.parametrize("ring", range(-(-TRIES // AT_ONCE)))
 def test_no_damage_is_ever_called_verified(
-    trails: list[ImportedTrail], ring: int, record_property: Callable[[str, object], None]
+    trails: list[ServedTrail], ring: int, record_property: Callable[[str, object], None]
 ) -> None:
     random = Random(f"{SEED}/{ring}")
     tried: Counter[str] = Counter()
@@ -187,7 +187,7 @@ def test_no_damage_is_ever_called_verified(
     ALL_TRIED.update(tried)
 
 
-def try_verdicts(random: Random, damage: Damage, trail: ImportedTrail, tried: Counter[str]) -> None:
+def try_verdicts(random: Random, damage: Damage, trail: ServedTrail, tried: Counter[str]) -> None:
     """Verify a damaged trail, a range of it, and an entry, and count the verdicts."""
     whole = trail.verify()
     tried[f"whole trail: {whole['verdict']}"] += 1

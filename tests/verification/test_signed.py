@@ -19,7 +19,7 @@ from ledger.note import sign_note
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
-from tests.verification.signed import FAR, KEYS, SIZES, TRUST, SignedInclusion, faults, kinds
+from tests.verification.signed import FAR, KEYS, SIZES, TRUST, SignedTree, faults, kinds
 
 FOREIGN = log_keys(2)
 LAST = COUNT - 1
@@ -39,7 +39,7 @@ def note_of(size: int, root: bytes, keys: LogKeys = KEYS, *, anchor: bool = Fals
     return sign_note(TreeHead(origin, size, root).text(), signers)
 
 
-async def test_a_signed_trail(signed: SignedInclusion) -> None:
+async def test_a_signed_trail(signed: SignedTree) -> None:
     result = await signed.verify(signed.trust())
     assert (result.valid, result.total_entries) == (True, COUNT)
     unchecked = {name for name in CHECKS if getattr(result.checks, name) == "not_checked"}
@@ -48,7 +48,7 @@ async def test_a_signed_trail(signed: SignedInclusion) -> None:
     assert {name for name in CHECKS if getattr(blind.checks, name) is True} == set(CHECKS[:6])
 
 
-async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedInclusion) -> None:
+async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedTree) -> None:
     more, head = extend(ORG_ID, ORG, HEAD, [draft(b"later")] * 600, NOW_US, KEY)
     await signed.superuser.connection.copy_records_to_table("entries", records=more)
     await signed.execute(
@@ -64,7 +64,7 @@ async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedInclusion)
     assert (part.verdict, part.unsigned_entries) == ("verified", 0)
 
 
-async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedInclusion) -> None:
+async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedTree) -> None:
     await signed.superuser.replace_rows()
     result = await signed.verify()
     assert (result.verdict, result.unsigned_entries) == ("incomplete", COUNT)
@@ -75,7 +75,7 @@ async def test_without_a_signed_tree_its_checks_are_not_made(signed: SignedInclu
 
 
 @pytest.mark.parametrize("left", [3_499, 2_801, 2_100, 256, 1])
-async def test_a_tail_cut_with_its_head_row(signed: SignedInclusion, left: int) -> None:
+async def test_a_tail_cut_with_its_head_row(signed: SignedTree, left: int) -> None:
     await signed.replace_rows(ROWS[:left], head_at(left - 1))
     result = await signed.verify()
     assert faults(result) == [(left, "truncated"), (left, "below_signed")]
@@ -84,14 +84,14 @@ async def test_a_tail_cut_with_its_head_row(signed: SignedInclusion, left: int) 
 
 
 @pytest.mark.parametrize("head", [EMPTY_HEAD, None])
-async def test_a_wiped_org(signed: SignedInclusion, head: ChainHead | None) -> None:
+async def test_a_wiped_org(signed: SignedTree, head: ChainHead | None) -> None:
     await signed.replace_rows([], head)
     result = await signed.verify()
     assert kinds(result) - {"head_missing"} == {"wiped", "below_signed"}
     assert (result.checks.tree, result.checks.links) == (False, False)
 
 
-async def test_a_wiped_org_and_its_tree(signed: SignedInclusion) -> None:
+async def test_a_wiped_org_and_its_tree(signed: SignedTree) -> None:
     await signed.replace_rows([], EMPTY_HEAD)
     for table in ("trees", "checkpoints", "tile_parts"):
         await signed.execute(f"DELETE FROM {table} WHERE org_id = {ORG_ID}")
@@ -103,7 +103,7 @@ async def test_a_wiped_org_and_its_tree(signed: SignedInclusion) -> None:
 
 
 @asynccontextmanager
-async def restored_later(signed: SignedInclusion, size: int) -> AsyncIterator[None]:
+async def restored_later(signed: SignedTree, size: int) -> AsyncIterator[None]:
     """When the block ends, restore the whole database to its state at the start, of this size."""
     tables = ["trees", "tile_parts", "checkpoints", "anchor_leaves"]
     copies = {table: await signed.fetch(f"SELECT * FROM {table}") for table in tables}
@@ -114,7 +114,7 @@ async def restored_later(signed: SignedInclusion, size: int) -> AsyncIterator[No
     await signed.replace_rows(ROWS[:size], head_at(size - 1))
 
 
-async def test_a_database_restored_from_an_old_backup(signed: SignedInclusion) -> None:
+async def test_a_database_restored_from_an_old_backup(signed: SignedTree) -> None:
     await signed.superuser.replace_rows()
     signed.memory.unlink()
     await signed.sign(rounds=2)
@@ -128,7 +128,7 @@ async def test_a_database_restored_from_an_old_backup(signed: SignedInclusion) -
 
 
 async def test_the_signer_s_memory_is_checked_against_the_entries(
-    signed: SignedInclusion,
+    signed: SignedTree,
 ) -> None:
     """The newest checkpoint is removed, and the entries that it covered are replaced."""
     prefix, head = trail(3_000, EMPTY_HEAD)
@@ -141,7 +141,7 @@ async def test_the_signer_s_memory_is_checked_against_the_entries(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_an_edited_checkpoint(signed: SignedInclusion, size: int) -> None:
+async def test_an_edited_checkpoint(signed: SignedTree, size: int) -> None:
     root = merkle.root(HASHES[: size - 1])
     note = note_of(size, merkle.root(HASHES[:size]))
     edited = note.replace(note.split(b"\n")[2], TreeHead("x", 1, root).text().split(b"\n")[2])
@@ -156,7 +156,7 @@ async def test_an_edited_checkpoint(signed: SignedInclusion, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 700, 701, COUNT, COUNT + 1, 2**40])
-async def test_a_checkpoint_forged_with_a_foreign_key(signed: SignedInclusion, size: int) -> None:
+async def test_a_checkpoint_forged_with_a_foreign_key(signed: SignedTree, size: int) -> None:
     root = merkle.root(HASHES[:size])
     note = note_of(size, root, FOREIGN)
     await signed.superuser.connection.execute(
@@ -181,7 +181,7 @@ async def test_a_checkpoint_forged_with_a_foreign_key(signed: SignedInclusion, s
 @pytest.mark.parametrize(
     "note", [b"", b"\n", b"\xff\n\n", b"quire\n1\nAAAA\n\n\xe2\x80\x94 quire AAAA\n", b"x" * 70_000]
 )
-async def test_an_unreadable_checkpoint(signed: SignedInclusion, note: bytes) -> None:
+async def test_an_unreadable_checkpoint(signed: SignedTree, note: bytes) -> None:
     await signed.execute(f"UPDATE checkpoints SET note = '\\x{note.hex()}' WHERE size = 700")
     result = await signed.verify()
     assert (
@@ -191,7 +191,7 @@ async def test_an_unreadable_checkpoint(signed: SignedInclusion, note: bytes) ->
     )
 
 
-async def test_columns_beside_a_note(signed: SignedInclusion) -> None:
+async def test_columns_beside_a_note(signed: SignedTree) -> None:
     await signed.execute(f"UPDATE checkpoints SET root = '\\x{bytes(32).hex()}' WHERE size = 700")
     await signed.execute("UPDATE checkpoints SET size = 1401 WHERE size = 1400")
     result = await signed.verify()
@@ -202,7 +202,7 @@ async def test_columns_beside_a_note(signed: SignedInclusion) -> None:
     ]
 
 
-async def test_a_checkpoint_that_was_removed(signed: SignedInclusion) -> None:
+async def test_a_checkpoint_that_was_removed(signed: SignedTree) -> None:
     await signed.execute("DELETE FROM checkpoints WHERE size = 1400")
     assert faults(await signed.verify()) == [(1_399, "checkpoint_missing")]
     await signed.execute("DELETE FROM checkpoints WHERE size = 3500")
@@ -215,7 +215,7 @@ FLIP = "UPDATE tile_parts SET hashes = set_bit(hashes, {bit}, 1 - get_bit(hashes
 @pytest.mark.parametrize(
     ("level", "tile", "seq"), [(0, 0, 1), (0, 4, 1_025), (0, 13, 3_329), (1, 0, 0)]
 )
-async def test_a_changed_tile(signed: SignedInclusion, level: int, tile: int, seq: int) -> None:
+async def test_a_changed_tile(signed: SignedTree, level: int, tile: int, seq: int) -> None:
     where = f"org_id = {ORG_ID} AND level = {level} AND tile = {tile} AND start = 0"
     await signed.execute(f"{FLIP.format(bit=256 + 9)} WHERE {where}")
     result = await signed.verify()
@@ -228,7 +228,7 @@ async def test_a_changed_tile(signed: SignedInclusion, level: int, tile: int, se
 
 
 @pytest.mark.parametrize(("level", "tile"), [(0, 0), (0, 2), (0, 13), (1, 0)])
-async def test_a_missing_tile(signed: SignedInclusion, level: int, tile: int) -> None:
+async def test_a_missing_tile(signed: SignedTree, level: int, tile: int) -> None:
     await signed.execute(
         f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = {level} AND tile = {tile}"
     )
@@ -237,7 +237,7 @@ async def test_a_missing_tile(signed: SignedInclusion, level: int, tile: int) ->
     assert (result.fault_count, result.checks.tree, result.checks.checkpoints) == (1, False, True)
 
 
-async def test_tiles_beyond_the_signed_size(signed: SignedInclusion) -> None:
+async def test_tiles_beyond_the_signed_size(signed: SignedTree) -> None:
     for level, tile in ((0, 13), (0, 14), (1, 1), (5, 0)):
         await signed.execute(
             f"INSERT INTO tile_parts VALUES ({ORG_ID}, {level}, {tile}, 255, '\\x{bytes(32).hex()}')"
@@ -247,7 +247,7 @@ async def test_tiles_beyond_the_signed_size(signed: SignedInclusion) -> None:
     assert len(found) == 3  # the part in tile 13 does not continue the part before it
 
 
-async def test_a_tree_row_set_back(signed: SignedInclusion) -> None:
+async def test_a_tree_row_set_back(signed: SignedTree) -> None:
     await signed.execute(f"UPDATE trees SET size = 2800 WHERE org_id = {ORG_ID}")
     assert faults(await signed.verify()) == [(LAST, "tree_mismatch")]
     await signed.execute("DELETE FROM trees")
@@ -257,7 +257,7 @@ async def test_a_tree_row_set_back(signed: SignedInclusion) -> None:
 
 @pytest.mark.parametrize("first", [0, 699, 700, 3_000])
 async def test_a_trail_rewritten_by_a_holder_of_the_signing_key(
-    signed: SignedInclusion, first: int
+    signed: SignedTree, first: int
 ) -> None:
     prefix, head = trail(first, EMPTY_HEAD)
     rest, head = extend(
@@ -272,7 +272,7 @@ async def test_a_trail_rewritten_by_a_holder_of_the_signing_key(
     assert (result.checks.tree, result.checks.checkpoints) == (False, True)
 
 
-async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None:
+async def test_a_trail_rewritten_with_its_tiles(signed: SignedTree) -> None:
     """An attacker with all database passwords does this: only the signatures contradict it."""
     prefix, head = trail(2_000, EMPTY_HEAD)
     rest, head = extend(ORG_ID, ORG, head, [draft(b"x")] * (COUNT - 2_000), NOW_US, KEY)
@@ -291,7 +291,7 @@ async def test_a_trail_rewritten_with_its_tiles(signed: SignedInclusion) -> None
     assert (result.checks.tree, result.checks.checkpoints) == (False, False)
 
 
-async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: SignedInclusion) -> None:
+async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: SignedTree) -> None:
     leaf = ROWS[1_000].leaf.replace(b"success", b"failure")
     await signed.superuser.set_column(1_000, "leaf", leaf)
     await signed.superuser.set_column(2_000, "payload", b"")
@@ -305,7 +305,7 @@ async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: Signed
     assert (result.checks.tree, result.checks.checkpoints) == (False, True)
 
 
-async def test_leaves_missing_everywhere_leave_the_rest_unchecked(signed: SignedInclusion) -> None:
+async def test_leaves_missing_everywhere_leave_the_rest_unchecked(signed: SignedTree) -> None:
     await signed.execute("DELETE FROM entries WHERE seq BETWEEN 1000 AND 1200")
     await signed.execute(
         f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = 0 AND tile = 4"
@@ -315,7 +315,7 @@ async def test_leaves_missing_everywhere_leave_the_rest_unchecked(signed: Signed
     assert (result.checks.tree, result.checks.checkpoints) == (False, "not_checked")
 
 
-async def test_ranges(signed: SignedInclusion) -> None:
+async def test_ranges(signed: SignedTree) -> None:
     await signed.execute(f"{FLIP.format(bit=9)} WHERE org_id = {ORG_ID} AND level = 0 AND tile = 9")
     result = await signed.verify(to_seq=2_303)
     assert (result.valid, result.checks.tree, result.checks.checkpoints) == (True, True, True)
@@ -329,7 +329,7 @@ async def test_ranges(signed: SignedInclusion) -> None:
     assert {getattr(later.checks, name) for name in OF_TREES[:5]} == {True}
 
 
-async def test_a_rotated_key_and_the_one_before_it(signed: SignedInclusion) -> None:
+async def test_a_rotated_key_and_the_one_before_it(signed: SignedTree) -> None:
     mine_and_foreign = TrailTrust.of(FOREIGN.public(), ORG)
     both = TrailTrust(
         trail=TRUST.trail.__class__(
@@ -354,7 +354,7 @@ async def test_a_size_only_in_the_signer_s_memory_is_neither_a_loss_nor_verified
     If the checkpoint does not appear, the trail is not verified: it may have been removed.
     """
     monkeypatch.setattr(extent, "SETTLE_S", 0.2)  # shorter, as the checkpoint never appears
-    signed = SignedInclusion(superuser, tmp_path / "signed.sqlite")
+    signed = SignedTree(superuser, tmp_path / "signed.sqlite")
     await signed.sign(3)
     ahead = SignedTreeHead(2_800, merkle.root(HASHES[:2_800]))
     trust = TrailTrust.of(KEYS.public(), ORG, trail=[ahead])
