@@ -18,7 +18,7 @@ from server.app.features import FEATURES
 from server.feature import Feature, load, tags_of
 from server.http.api.description import describe
 from server.http.caller import guard
-from server.http.contract import require_promises
+from server.http.contract import require_contracts
 from server.http.problems import HANDLERS
 from server.settings import Settings
 from server.trails.services import Services
@@ -65,5 +65,5 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
-    require_promises(app)
+    require_contracts(app)
     return app

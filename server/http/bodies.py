@@ -22,7 +22,7 @@ from ledger.core.shares import OrgShares
 from ledger.errors import InvalidEvent, QueueFull
 from ledger.event import refuse_repeated_names
 from ledger.malformed import json_fault, misfit
-from server.http.caller import HttpRequest, promise_of, services_of
+from server.http.caller import HttpRequest, contract_of, services_of
 from server.http.problems import BadRequest, RequestTimeout
 from server.trails.services import Services
 
@@ -93,7 +93,7 @@ async def watch_bodies(services: Services) -> None:
 
 async def json_body(request: HttpRequest) -> Any:
     """Return the body as the type in the route's contract. Raises BadRequest, naming the field."""
-    kind = promise_of(request).body
+    kind = contract_of(request).body
     assert kind is not None, "a route that reads a body states its type"
     body = await body_of(request)
     if not body.strip():

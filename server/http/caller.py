@@ -19,7 +19,7 @@ from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
 from server.access.auth import Forbidden, Principal, Unauthorized, token_of
-from server.http.contract import ORG, PROMISE, RouteContract
+from server.http.contract import CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
@@ -41,31 +41,31 @@ _INTEGER: Final = re.compile(r"-?[0-9]+")
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Admit the caller, or raise Unauthorized, Forbidden, NotFound or BadRequest."""
-    promise = handler.opt.get(PROMISE)
-    if promise is None:
+    contract = handler.opt.get(CONTRACT)
+    if contract is None:
         if connection.scope.get("method") == "OPTIONS":
             return  # Litestar's own answer, which names methods
         raise Forbidden("this route can't be called")
     assert isinstance(connection, Request)
-    await let_in(connection, promise, connection.path_params.get(ORG))
+    await let_in(connection, contract, connection.path_params.get(ORG))
     refuse_other_integers(connection)
 
 
-async def let_in(request: HttpRequest, promise: RouteContract, slug: str | None) -> None:
+async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None) -> None:
     """Admit the caller; store org and principal in the state of the request."""
     state = request.scope["state"]
-    if promise.open:
+    if contract.open:
         state[ADMITTED] = NOBODY
         return
     directory = services_of(request).directory
-    if promise.public and slug is not None:
+    if contract.public and slug is not None:
         org = await directory.public(slug)
         if org is not None:
             refuse_ignored(request)
             state[ADMITTED] = org, None
             return
     principal = await _principal(request)
-    right = promise.right
+    right = contract.right
     if slug is not None and right is not None:
         state[ADMITTED] = await directory.org(slug, principal, right), principal
         return
@@ -91,10 +91,10 @@ def services_of(request: HttpRequest) -> Services:
     return services
 
 
-def promise_of(request: HttpRequest) -> RouteContract:
+def contract_of(request: HttpRequest) -> RouteContract:
     """Return the contract of this request's route."""
-    promise: RouteContract = request.route_handler.opt[PROMISE]
-    return promise
+    contract: RouteContract = request.route_handler.opt[CONTRACT]
+    return contract
 
 
 def principal_of(request: HttpRequest) -> Principal:
@@ -142,8 +142,8 @@ def refuse_ignored(request: HttpRequest) -> None:
     """
     if not request.scope["query_string"]:
         return
-    promise = promise_of(request)
-    if not promise.writes or promise.reads_query:
+    contract = contract_of(request)
+    if not contract.writes or contract.reads_query:
         return
     handler = request.route_handler
     known = {

@@ -17,7 +17,7 @@ from litestar.types.internal_types import PathParameterDefinition
 
 from server.access.rights import Right
 
-PROMISE: Final = "promise"
+CONTRACT: Final = "contract"
 """The option of a route handler that holds its contract."""
 ORG: Final = "org"
 """The path parameter with the org's slug: the guard requires the right in this org."""
@@ -106,20 +106,20 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
 
 def asks(right: Right, **more: Any) -> dict[str, Any]:
     """Return the options of a route that requires a right."""
-    return {PROMISE: RouteContract(right=right, **more)}
+    return {CONTRACT: RouteContract(right=right, **more)}
 
 
 def any_key(**more: Any) -> dict[str, Any]:
     """Return the options of a route that every valid key may call."""
-    return {PROMISE: RouteContract(**more)}
+    return {CONTRACT: RouteContract(**more)}
 
 
 def needs_no_key(**more: Any) -> dict[str, Any]:
     """Return the options of a route that needs no key."""
-    return {PROMISE: RouteContract(open=True, **more)}
+    return {CONTRACT: RouteContract(open=True, **more)}
 
 
-def require_promises(app: Litestar) -> None:
+def require_contracts(app: Litestar) -> None:
     """Raise NoRightStated if a route has no contract, or contradicts it."""
     for route in app.routes:
         if not isinstance(route, HTTPRoute):
@@ -129,7 +129,7 @@ def require_promises(app: Litestar) -> None:
                 continue  # its answer to OPTIONS
             methods = ", ".join(sorted(handler.http_methods))
             fault = _misnamed_org(route) or _fault(
-                handler.opt.get(PROMISE), ORG in route.path_parameters, reads=methods == "GET"
+                handler.opt.get(CONTRACT), ORG in route.path_parameters, reads=methods == "GET"
             )
             if fault is not None:
                 raise NoRightStated(f"{methods} {route.path_format} {fault}")
@@ -143,16 +143,16 @@ def _misnamed_org(route: HTTPRoute) -> str | None:
     return None
 
 
-def _fault(promise: Any, of_org: bool, *, reads: bool) -> str | None:
+def _fault(contract: Any, of_org: bool, *, reads: bool) -> str | None:
     """Return what is wrong with the contract of a route."""
-    if not isinstance(promise, RouteContract):
+    if not isinstance(contract, RouteContract):
         return "states no right: give it opt=asks(…), any_key(…) or needs_no_key(…)"
-    if of_org and not promise.open and promise.right is None:
+    if of_org and not contract.open and contract.right is None:
         return "has an org in its path, but asks for no right there: give it opt=asks(…)"
-    if promise.open and promise.right is not None:
+    if contract.open and contract.right is not None:
         return "asks for a right and needs no key: state one of them"
-    if promise.writes is None and not reads:
+    if contract.writes is None and not reads:
         return "does not say whether it writes: state writes=True or writes=False"
-    if promise.writes and reads:
+    if contract.writes and reads:
         return "writes, which a GET may not: give it another method"
     return None

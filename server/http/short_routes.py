@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ledger.errors import QuireError
 from server.http.caller import HttpRequest, let_in
-from server.http.contract import PROMISE, RouteContract
+from server.http.contract import CONTRACT, RouteContract
 from server.http.problems import on_http_error, on_quire_error, on_unexpected
 from server.http.protocol.reads import HeadersOnly, answer_options, methods_of
 from server.http.routes import appends, log
@@ -37,7 +37,7 @@ class ShortRoute(NamedTuple):
 
     run: Callable[..., Awaitable[ASGIApp]]
     handler: Any
-    promise: RouteContract
+    contract: RouteContract
 
 
 class ShortRoutes:
@@ -56,7 +56,7 @@ class ShortRoutes:
         found = self.app.get_handler_index_by_name(route.name or "")
         assert found is not None, "the application has this route"
         handler = found["handler"]
-        return ShortRoute(route.fn, handler, handler.opt[PROMISE])
+        return ShortRoute(route.fn, handler, handler.opt[CONTRACT])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -116,7 +116,7 @@ class ShortRoutes:
         scope["route_handler"] = route.handler
         request: HttpRequest = Request(scope, receive, send)
         try:
-            await let_in(request, route.promise, arguments[0] if arguments else None)
+            await let_in(request, route.contract, arguments[0] if arguments else None)
             answer = await route.run(request, *arguments)
         except QuireError as error:
             answer = on_quire_error(request, error).to_asgi_response(None, request)

@@ -17,13 +17,13 @@ from tests.support.route_matrix import (
     Matrix,
     cases,
     closed_without_a_valid_key,
-    let_in_as_promised,
+    let_in_by_contract,
     others_look_like_none,
 )
 from tests.support.serving import Server, server_settings
 
 CASES = cases()
-KEYED = [case for case in CASES if not case.promise.open]
+KEYED = [case for case in CASES if not case.contract.open]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def test_the_routes_are_many_and_most_need_a_key() -> None:
 
 
 @pytest.mark.parametrize("case", KEYED, ids=str)
-def test_each_role_is_let_in_as_the_route_promises(matrix: Matrix, case: Case) -> None:
-    let_in_as_promised(matrix, case)
+def test_each_role_is_let_in_by_the_route_s_contract(matrix: Matrix, case: Case) -> None:
+    let_in_by_contract(matrix, case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -71,7 +71,7 @@ async def misnamed(slug: OrgSlug) -> None:
     """A route of an org under another name, which the guard would let every reader into."""
 
 
-@get("/both", opt={"promise": RouteContract(right=May.READ, open=True)})
+@get("/both", opt={"contract": RouteContract(right=May.READ, open=True)})
 async def both() -> None:
     """A route with a contradictory contract."""
 
@@ -86,7 +86,7 @@ async def writing() -> None:
     """A GET route that writes."""
 
 
-@get("/odd", opt={"promise": "read"})
+@get("/odd", opt={"contract": "read"})
 async def odd() -> None:
     """A route with an object of another type as its contract."""
 
@@ -115,6 +115,6 @@ def test_an_application_with_a_route_that_states_no_right_does_not_start(
         create_app(server_settings(tmp_path), nothing, (feature,))
 
 
-def test_promises_are_options_of_a_route() -> None:
+def test_contracts_are_options_of_a_route() -> None:
     for options in (asks(May.READ), any_key(), needs_no_key()):
-        assert isinstance(options["promise"], RouteContract)
+        assert isinstance(options["contract"], RouteContract)

@@ -16,7 +16,7 @@ from litestar.routes import HTTPRoute
 from server.access.rights import Role
 from server.app.features import FEATURES
 from server.feature import Feature
-from server.http.contract import PROMISE, RouteContract
+from server.http.contract import CONTRACT, RouteContract
 from tests.support.routes import an_application
 from tests.support.serving import PeerAnswer, Server
 
@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
     method: str
     path: str
-    promise: RouteContract
+    contract: RouteContract
 
     @property
     def of_org(self) -> bool:
@@ -51,7 +51,7 @@ def cases(features: Sequence[Feature] = FEATURES) -> list[Case]:
         path = re.sub(r":\w+}", "}", route.path_format)
         for handler in route.route_handlers:
             for method in sorted(handler.http_methods - {"OPTIONS"}):
-                case = Case(str(method), path, handler.opt[PROMISE])
+                case = Case(str(method), path, handler.opt[CONTRACT])
                 found.append(case)
                 if case.method == "GET":
                     found.append(case._replace(method="HEAD"))
@@ -91,7 +91,7 @@ class Matrix:
         """Call the route with its example's body, by default in the keys' own org."""
         things = {"org": org or self.org, "record": getattr(self, "_record", ""), "subject": "x"}
         path = re.sub(r"{(\w+)}", lambda name: things.get(name[1], "0" * 16), case.path)
-        body = case.promise.example if body is None else body
+        body = case.contract.example if body is None else body
         return self.server.request(
             case.method, path, body if case.method != "HEAD" else None, key=key
         )
@@ -101,14 +101,14 @@ class Matrix:
         return {role: self.call(case, self.own[role]).status for role in ROLES}
 
 
-def roles_promised(promise: RouteContract) -> set[Role]:
+def roles_in_contract(contract: RouteContract) -> set[Role]:
     """The roles that a route lets in by its contract."""
-    return set(ROLES) if promise.right is None else set(promise.right.roles)
+    return set(ROLES) if contract.right is None else set(contract.right.roles)
 
 
-def let_in_as_promised(matrix: Matrix, case: Case) -> None:
+def let_in_by_contract(matrix: Matrix, case: Case) -> None:
     """Check that the route lets in exactly the own org's roles with its right; others get 403."""
-    promised = roles_promised(case.promise)
+    promised = roles_in_contract(case.contract)
     answers = matrix.answers(case)
     assert {role for role, status in answers.items() if status not in REFUSED} == promised
     assert {role for role, status in answers.items() if status == 403} == set(ROLES) - promised
@@ -118,7 +118,7 @@ def closed_without_a_valid_key(matrix: Matrix, case: Case) -> None:
     """Check that faulty keys get 401, except on an open route, which lets in any key and none."""
     for fault, key in matrix.faulty.items():
         answer = matrix.call(case, key)
-        if case.promise.open:
+        if case.contract.open:
             assert answer.status not in REFUSED, fault
         else:
             assert answer.status == 401, (fault, answer.body)

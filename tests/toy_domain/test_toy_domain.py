@@ -28,7 +28,7 @@ from tests.support.route_matrix import (
     Matrix,
     cases,
     closed_without_a_valid_key,
-    let_in_as_promised,
+    let_in_by_contract,
     others_look_like_none,
 )
 from tests.support.serving import Server, start_server
@@ -84,7 +84,7 @@ def test_the_routes_are_served() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_routes_use_the_domain_s_right(matrix: Matrix, case: Case) -> None:
-    let_in_as_promised(matrix, case)
+    let_in_by_contract(matrix, case)
     closed_without_a_valid_key(matrix, case)
     others_look_like_none(matrix, case)
 

@@ -20,7 +20,7 @@ from ledger import __version__
 from server.http.api.docstrings import prose
 from server.http.api.problem_answers import problem_answers, problem_ref, problem_schemas
 from server.http.api.schemas import ApiSchemas
-from server.http.contract import PROMISE, ResponseHeader, RouteContract, octets
+from server.http.contract import CONTRACT, ResponseHeader, RouteContract, octets
 from server.http.problems import problems
 from server.trails.appending import JSON
 
@@ -50,9 +50,9 @@ SECURITY: Final = {
 
 
 class DescribedRoute(NamedTuple):
-    """A route of the description: its promise, and its successful answers by status and media type."""
+    """A route of the description: its contract, and its successful answers by status and media type."""
 
-    promise: RouteContract
+    contract: RouteContract
     answers: Mapping[int, Mapping[str, Any]]
 
 
@@ -91,87 +91,87 @@ def describe(
 def described_routes(app: Litestar) -> dict[str, DescribedRoute]:
     """Return all routes that are described, by operation id."""
     return {
-        handler.operation_id: DescribedRoute(handler.opt[PROMISE], _answers(handler))
+        handler.operation_id: DescribedRoute(handler.opt[CONTRACT], _answers(handler))
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
-        if isinstance(handler.operation_id, str) and PROMISE in handler.opt
+        if isinstance(handler.operation_id, str) and CONTRACT in handler.opt
     }
 
 
 def _answers(handler: HTTPRouteHandler) -> Mapping[int, Mapping[str, Any]]:
     """Return the answers of the contract, else the type that the route returns."""
-    promise: RouteContract = handler.opt[PROMISE]
-    if promise.answers:
-        return promise.answers
+    contract: RouteContract = handler.opt[CONTRACT]
+    if contract.answers:
+        return contract.answers
     returned = handler.parsed_fn_signature.return_type.annotation
     return {handler.status_code: {} if returned is type(None) else {JSON: returned}}
 
 
 def _schemas(routes: Collection[DescribedRoute], named: Mapping[str, Any]) -> ApiSchemas:
     for route in routes:
-        named = {**named, **route.promise.schemas()}
+        named = {**named, **route.contract.schemas()}
     return ApiSchemas(
-        [route.promise.body for route in routes],
+        [route.contract.body for route in routes],
         [kind for route in routes for media in route.answers.values() for kind in media.values()],
         named,
     )
 
 
 def _complete(operation: dict[str, Any], route: DescribedRoute, schemas: ApiSchemas) -> None:
-    promise = route.promise
+    contract = route.contract
     operation["summary"] = operation.pop("description", operation["operationId"]).rstrip(".")
     for parameter in operation.get("parameters", []):
         _plain(parameter)
-    _secure(operation, promise)
+    _secure(operation, contract)
     responses = operation["responses"] = {}
     for status, media in route.answers.items():
-        responses[str(status)] = _answer(promise, status, media, schemas)
-    for status in promise.refusals(operation.get("parameters", [])):
+        responses[str(status)] = _answer(contract, status, media, schemas)
+    for status in contract.refusals(operation.get("parameters", [])):
         responses[str(status)] = problem_ref(status)
-    if promise.body is not None:
+    if contract.body is not None:
         operation["requestBody"] = {
-            "required": promise.body_required,
-            "content": {JSON: {"schema": schemas.of(promise.body), "example": promise.example}},
+            "required": contract.body_required,
+            "content": {JSON: {"schema": schemas.of(contract.body), "example": contract.example}},
         }
-    if promise.raw is not None:
+    if contract.raw is not None:
         content = {"schema": octets("Bytes of any kind")}
-        operation["requestBody"] = {"required": False, "content": {promise.raw: content}}
-    if promise.completes is not None:
-        promise.completes(operation)
+        operation["requestBody"] = {"required": False, "content": {contract.raw: content}}
+    if contract.completes is not None:
+        contract.completes(operation)
 
 
-def _secure(operation: dict[str, Any], promise: RouteContract) -> None:
+def _secure(operation: dict[str, Any], contract: RouteContract) -> None:
     """Describe who may call the route, and how keys are sent."""
-    if promise.open:
+    if contract.open:
         operation["security"] = []
         return
     operation["security"] = [{name: []} for name in SECURITY]
-    operation["description"] = roles(promise)
-    if promise.public:
+    operation["description"] = roles(contract)
+    if contract.public:
         operation["security"].append({})
         operation["description"] += NO_KEY
 
 
-def roles(promise: RouteContract) -> str:
+def roles(contract: RouteContract) -> str:
     """Return the roles that may call a route, in words."""
-    if promise.right is None:
+    if contract.right is None:
         return "Any valid key."
-    return f"Roles: {', '.join(sorted(map(str, promise.right.roles)))}."
+    return f"Roles: {', '.join(sorted(map(str, contract.right.roles)))}."
 
 
 def _answer(
-    promise: RouteContract, status: int, media: Mapping[str, Any], schemas: ApiSchemas
+    contract: RouteContract, status: int, media: Mapping[str, Any], schemas: ApiSchemas
 ) -> dict[str, Any]:
     """Return a successful answer, described by the contract, else by the docstring of its type."""
     texts = [_text(kind) for kind in media.values()]
-    answer: dict[str, Any] = {"description": promise.meanings.get(status, " or ".join(texts))}
-    if promise.headers:
-        answer["headers"] = {header.name: _header(header) for header in promise.headers}
+    answer: dict[str, Any] = {"description": contract.meanings.get(status, " or ".join(texts))}
+    if contract.headers:
+        answer["headers"] = {header.name: _header(header) for header in contract.headers}
     if media:
         answer["content"] = {name: _content(schemas, kind) for name, kind in media.items()}
-    if status in promise.examples:
-        answer["content"][JSON]["example"] = promise.examples[status]
+    if status in contract.examples:
+        answer["content"][JSON]["example"] = contract.examples[status]
     return answer
 
 
