@@ -319,7 +319,7 @@ async def test_a_refused_thaw_leaves_the_org_frozen(
             first_process.sequencer.append(request(org, b"thawed", thaw=True, erasures=99))
         )
         await until(lambda: first_process.sequencer._in_flight, "the thaw in flight")
-    with pytest.raises(Exception, match="sealed again"):
+    with pytest.raises(Exception, match="seal it again"):
         await stale
     assert await frozen_in_database(shared_database, org)
     with pytest.raises(OrgFrozen):
