@@ -33,6 +33,7 @@
     ├── StorageError                a database operation failed
     │   ├── MigrationError
     │   ├── DatabaseUnavailable
+    │   │   └── DatabaseAway        a restart, a failover or a broken connection
     │   └── OutcomeUnknown          a commit whose outcome is not known yet
     ├── ArchiveError                an operation on an archive's target failed
     │   ├── ArchiveMisconfigured    the target's configuration can't be used
@@ -259,6 +260,10 @@ class DatabaseUnavailable(StorageError):
     """The database could not be reached, or refused the operation, before anything was written."""
 
     problem_type = UNAVAILABLE
+
+
+class DatabaseAway(DatabaseUnavailable):
+    """The connection broke or was refused: a restart or failover of the database, or its network."""
 
 
 class DatabaseUnfit(DatabaseUnavailable):

@@ -16,7 +16,7 @@ EVENT_NAMES_MAX: Final = 100
 """Names of one event that are looked up."""
 REQUEST_NAMES_MAX: Final = 20_000
 """Names of all events of one request that are looked up."""
-JUDGED_MAX: Final = 1_000
+JUDGED_MAX: Final = 100
 """Names of one request that are compared with the known names, at a few µs each."""
 NAME_CHARS_MAX: Final = 128
 """A longer name is neither compared nor cached."""

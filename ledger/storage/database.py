@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from ledger.errors import DatabaseUnavailable, StorageError
+from ledger.errors import DatabaseAway, DatabaseUnavailable, StorageError
 from ledger.storage.pool import Pool
 from ledger.storage.session import prepare_session
 
@@ -39,12 +39,13 @@ CONNECTION_LOST: Final = (
 
 
 def explain(error: BaseException) -> StorageError:
-    """Translate an asyncpg or socket error to DatabaseUnavailable."""
+    """Translate an asyncpg or socket error to DatabaseAway or, while connected, DatabaseUnavailable."""
     # PostgreSQL puts details and hints on further lines; a log message has one line.
     text = " ".join(str(error).split("\n")) or _without_text(error)
     if isinstance(error, asyncpg.DiskFullError):
         return DatabaseUnavailable(f"the database has no disk space left: {text}")
-    return DatabaseUnavailable(f"the database can't do this now: {text}")
+    kind = DatabaseAway if isinstance(error, CONNECTION_LOST) else DatabaseUnavailable
+    return kind(f"the database can't do this now: {text}")
 
 
 def _without_text(error: BaseException) -> str:

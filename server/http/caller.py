@@ -19,14 +19,11 @@ from litestar.params import QueryParameter
 
 from ledger.core.org import OrgFacts
 from server.access.auth import Forbidden, Principal, Unauthorized, token_of
-from server.http.contract import CONTRACT, ORG, RouteContract
+from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
 from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
-
-ADMITTED: Final = "admitted"
-"""The key in a request's state under which the guard stores the admitted caller."""
 
 Admitted = tuple[OrgFacts | None, Principal | None]
 """The org and the principal that the guard admitted; neither for an open route.
@@ -166,7 +163,7 @@ def refuse_other_integers(request: HttpRequest) -> None:
     for name in _integers_of(request.route_handler):
         text = request.query_params.get(name)
         if text is not None and _INTEGER.fullmatch(text) is None:
-            raise BadRequest(f"{name} must be a whole number")
+            raise BadRequest(f"{name} must be a whole number in decimal digits")
 
 
 @cache

@@ -19,6 +19,8 @@ from server.access.rights import Right
 
 CONTRACT: Final = "contract"
 """The option of a route handler that holds its contract."""
+ADMITTED: Final = "admitted"
+"""The key in a request's state under which the guard stores the admitted org and principal."""
 ORG: Final = "org"
 """The path parameter with the org's slug: the guard requires the right in this org."""
 
@@ -65,8 +67,8 @@ class RouteContract(msgspec.Struct, frozen=True, kw_only=True):
 
     Every route with a right also answers 401, and 403 or 404 to the wrong key. An ``open`` route
     needs no key, a ``public`` one needs none where the org's log is public. ``writes`` says
-    whether a call may change anything: every method but GET must say so. A route that ``reads_query`` refuses unknown parameters
-    itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
+    whether a call may change anything: every method but GET must say so. A route that
+    ``reads_query`` refuses unknown parameters itself. ``raw`` is the content type of a body of any bytes. ``answers`` is for routes that
     write their bytes themselves: schema by media type; ``schemas`` makes named ones of theirs, and
     ``completes`` adds to the route's part of the API's description. ``meanings`` says, by status,
     what a successful answer means, where the docstring of its type does not; ``examples`` are answers

@@ -25,6 +25,7 @@ from ledger.errors import (
 from ledger.malformed import misfit
 from server import metrics
 from server.access.auth import Forbidden, Unauthorized
+from server.http.contract import ADMITTED
 from server.http.protocol.reads import allowed
 from server.trails.appending import UnsupportedBody
 
@@ -193,8 +194,8 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
             field=getattr(error, "field", None),
             reason=getattr(error, "reason", None),
         )
-    org = request.scope.get("path_params", {}).get("org")
-    _trouble.failed(type(error), log.error, str(error), org=org, exc_info=error)
+    org, _ = request.scope["state"].get(ADMITTED) or (None, None)
+    _trouble.failed(type(error), log.error, str(error), org=org and org.slug, exc_info=error)
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 
 

@@ -22,7 +22,7 @@ from ledger.errors import (
     ArchiveMisconfigured,
     ArchiveUnavailable,
     ClockUnsteady,
-    DatabaseUnavailable,
+    DatabaseAway,
     QuireError,
     StorageError,
 )
@@ -76,6 +76,7 @@ class Archiver:
         self._target = Lasting("nothing is archived", "orgs are archived again")
         self._problems = LastingByKey("an org is not archived", "an org is archived again")
         self._anchored = float("-inf")
+        self._away_in_turn = False
         self._cpu_s = time.process_time()
         self._objects = self._bytes = 0
 
@@ -146,7 +147,8 @@ class Archiver:
                         await self._turn(database, url, writer)
                         await self._account(database, url)
                     self._waits.fine()
-                    self._away.fine()
+                    if not self._away_in_turn:
+                        self._away.fine()
                     if self._requested:
                         continue
                     with contextlib.suppress(TimeoutError):
@@ -169,6 +171,7 @@ class Archiver:
         """Archive the orgs that are due, and those that were requested."""
         requested, self._requested = self._requested, set()
         self._wake.clear()
+        self._away_in_turn = False
         # First, because nonces of orgs wait until the anchor log is archived.
         if requested or time.monotonic() - self._anchored >= self._settings.archive_seconds:
             self._anchored = time.monotonic()
@@ -189,17 +192,14 @@ class Archiver:
     ) -> None:
         """Archive one log; a failure does not stop the others."""
         try:
-            if org_id == ANCHOR_LOG:
-                self._count(await writer.archive_anchors())
-            elif (org := await orgs.org_by_id(database, org_id)) is not None:
-                written = await writer.archive(org, ACCOUNTS_AT_ONCE)
-                self._count(written)
-                if not written.done:
-                    self._requested.add(org_id)  # the next turn continues, after the other orgs
+            await self._write(database, writer, org_id)
         except ClockUnsteady:
             self._requested.add(org_id)
-        except DatabaseUnavailable as error:  # a restart of the database is no fault of the target
+        except DatabaseAway as error:  # a restart of the database is no fault of the target
             self._away.failed(log.warning, str(error), early=log.info)
+            self._away_in_turn = True
+            if org_id == ANCHOR_LOG:
+                self._anchored = float("-inf")
         except QuireError as error:
             reason = str(error)
             if isinstance(error, _AFFECTS_ALL_ORGS):
@@ -215,6 +215,15 @@ class Archiver:
         else:
             self._problems.fine(org_id)
             self._target.fine()
+
+    async def _write(self, database: Database, writer: ArchiveWriter, org_id: int) -> None:
+        if org_id == ANCHOR_LOG:
+            self._count(await writer.archive_anchors())
+        elif (org := await orgs.org_by_id(database, org_id)) is not None:
+            written = await writer.archive(org, ACCOUNTS_AT_ONCE)
+            self._count(written)
+            if not written.done:
+                self._requested.add(org_id)  # the next turn continues, after the other orgs
 
     def _count(self, written: WrittenArchive) -> None:
         self._objects += written.objects

@@ -11,7 +11,7 @@ import structlog
 
 from ledger.core.attesting.anchors import AnchorAttestation, Attested
 from ledger.core.lasting import GRACE_S, Lasting, LastingByKey
-from ledger.errors import ClockUnsteady, DatabaseUnavailable, QuireError
+from ledger.errors import ClockUnsteady, DatabaseAway, QuireError
 from ledger.storage.database import Database
 from server.keys.attestors import attestors
 from server.refusal import StartupRefused
@@ -47,7 +47,7 @@ class AnchorAttesting:
         while True:
             try:
                 await self._attest()
-            except DatabaseUnavailable as error:
+            except DatabaseAway as error:
                 self._away.failed(log.warning, str(error), early=log.info)
             except (QuireError, StartupRefused) as error:
                 self._waits.failed("", log.warning, str(error))
@@ -82,7 +82,7 @@ class AnchorAttesting:
 
     def _report(self, done: Attested) -> None:
         for problem in done.problems:
-            self._waits.failed(problem.peer, log.warning, problem.reason)
+            self._waits.failed((problem.kind, problem.peer), log.warning, problem.reason)
         for alarm in done.alarms:
             log.error("a witness contradicts this log", reason=alarm)
         self._waits.all_fine()

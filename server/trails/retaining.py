@@ -10,7 +10,7 @@ import structlog
 
 from ledger.archive.retention.run import DroppedMonth, Recorder, Retention
 from ledger.core.lasting import GRACE_S, Lasting
-from ledger.errors import DatabaseUnavailable, QuireError, RetentionRefused
+from ledger.errors import DatabaseAway, QuireError, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import dropped_months
 from ledger.storage.database import Database
@@ -23,8 +23,9 @@ from server.trails.guarding import TrailGuard
 log = structlog.get_logger("quire")
 
 POLL_INTERVAL_S: Final = 3_600.0
+"""Between two checks for due months."""
 RETRY_S: Final = 5.0
-"""The same after the database did not answer."""
+"""The first pause after the database was away; each further one is twice as long, up to an hour."""
 
 
 class RetentionTask:
@@ -78,19 +79,21 @@ class RetentionTask:
         away = Lasting(
             "due months wait for the database", "due months are dropped again", grace_s=GRACE_S
         )
+        retry_s = RETRY_S
         while True:
             pause_s = POLL_INTERVAL_S
             try:
                 if any(month.due for month in await dropped_months.months(self._database)):
                     await self.run(_log_dropped)
-            except DatabaseUnavailable as error:
+            except DatabaseAway as error:
                 away.failed(log.warning, str(error), early=log.info)
-                pause_s = RETRY_S
+                pause_s, retry_s = retry_s, min(2 * retry_s, POLL_INTERVAL_S)
             except QuireError as error:
                 trouble.failed(log.warning, str(error))
             else:
                 trouble.fine()
                 away.fine()
+                retry_s = RETRY_S
             await asyncio.sleep(pause_s)
 
     async def _system(self, event: Mapping[str, Any]) -> int:

@@ -9,14 +9,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledger.archive.writing.writer import ArchiveWriter
-from ledger.errors import ArchiveDenied, DatabaseUnavailable, QuireError
+from ledger.errors import ArchiveDenied, DatabaseAway, DatabaseUnavailable, QuireError
 from ledger.storage.database import Database
 from ledger.storage.trees import ANCHOR_LOG
 from server.process.archiver import Archiver
 from tests.support import clusters
 from tests.support.serving import server_settings
 
-LOST = DatabaseUnavailable("the database can't do this now: connection was closed")
+LOST = DatabaseAway("the database can't do this now: connection was closed")
+BROKEN = DatabaseUnavailable("the database can't do this now: permission denied for table trees")
 DENIED = ArchiveDenied("the bucket refuses to write")
 
 
@@ -34,6 +35,7 @@ class FailingWriter:
     ("error", "level", "event"),
     [
         (LOST, "info", "archiving waits for the database"),
+        (BROKEN, "error", "nothing is archived"),
         (DENIED, "error", "nothing is archived"),
     ],
 )

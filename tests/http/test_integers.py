@@ -29,7 +29,7 @@ def test_what_is_not_decimal_digits_is_no_integer(
     place = path.format(org=server.org, size="1", record=f"rec_{'0' * 32}")
     answer = server.request("GET", f"{place}?{name}={text}", key=server.platform_key)
     assert answer.status == 400
-    assert answer.json()["detail"] == f"{name} must be a whole number"
+    assert answer.json()["detail"] == f"{name} must be a whole number in decimal digits"
 
 
 def test_digits_are_an_integer(shared_server: Server) -> None:

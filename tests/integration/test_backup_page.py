@@ -42,6 +42,7 @@ def test_a_backup_comes_back(session_dir: Path) -> None:
     try:
         run(folder, *QUIRE, "append", "demo", "events", QUIRE_URL=server.url)
         run(folder, *QUIRE, "bundle", "create", "demo", "--from", "0", QUIRE_URL=server.url)
+        run(folder, *QUIRE, "archive", "run", "demo", QUIRE_URL=server.url)
         run(folder, "bash", "-eu", "-c", BACK_UP)
         server.terminate()
         (folder / ".quire").rename(folder / "lost")
@@ -52,5 +53,8 @@ def test_a_backup_comes_back(session_dir: Path) -> None:
         assert re.search(r"2 verified", verified)
         listed = run(folder, *QUIRE, "entries", "list", "demo", QUIRE_URL=server.url)
         assert "ada" in listed
+        run(folder, *QUIRE, "append", "demo", "events", QUIRE_URL=server.url)
+        archived = run(folder, *QUIRE, "archive", "run", "demo", QUIRE_URL=server.url)
+        assert re.search(r"Archived +(\d+) of \1 signed entries", archived)
     finally:
         server.terminate()

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from ledger.core.attesting.anchors import AttestationProblem, Attested
 from ledger.core.org import OrgFacts
-from ledger.errors import DatabaseUnavailable
+from ledger.errors import DatabaseAway
 from server.http.routes import waiting
 from server.process import attesting
 from server.process.attesting import AnchorAttesting
@@ -24,7 +24,7 @@ Logs = list[tuple[str, str]]
 
 
 async def lost(*_: Any, **__: Any) -> None:
-    raise DatabaseUnavailable("the database can't do this now: connection was closed")
+    raise DatabaseAway("the database can't do this now: connection was closed")
 
 
 async def logs_of(task: Awaitable[None], seconds: float = 0.1) -> Logs:
@@ -73,7 +73,9 @@ async def test_of_an_append_that_waits_for_its_proof(monkeypatch: pytest.MonkeyP
 
 def test_each_peer_has_a_condition_of_its_own(tmp_path: Path) -> None:
     problems = [
-        AttestationProblem(peer, f"no cosignature for anchor 7: {peer} answered with HTTP 500")
+        AttestationProblem(
+            "cosignature", peer, f"no cosignature for anchor 7: {peer} answered with HTTP 500"
+        )
         for peer in ("the witness http://one", "the witness http://two")
     ]
     task = anchor_attesting(tmp_path)

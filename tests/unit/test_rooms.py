@@ -87,7 +87,9 @@ def test_every_entry_that_the_server_writes_is_a_kind_of_a_feature() -> None:
         for folder in ("server", "ledger")
         for path in (ROOT / folder).rglob("*.py")
         for name in re.findall(
-            r'^[A-Z]+\b[^=\n]* = "(quire\.[a-z_]+)"$', path.read_text(), re.MULTILINE
+            r'(?:^[A-Z_]+\b[^=\n]* = |EntryKind\(\s*)"(quire\.[a-z_]+)"',
+            path.read_text(),
+            re.MULTILINE,
         )
     }
     assert written - {"quire.conf"} == kinds

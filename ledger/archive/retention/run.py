@@ -117,7 +117,7 @@ class Retention:
         record_seq = 0
         if ranges:
             record_seq = await self._recorder.system(self._record(month, ranges))
-        # A crash here leaves an entry in `system` about a month that is still in the database.
+        # A crash here leaves, if any org has entries in it, an entry in `system` about a month that is still in the database.
         # The next run appends another one and drops the month.
         entries = await self._drop(month, record_seq)
         # A crash here leaves the month dropped, with its ranges in `departed`: the next run does

@@ -25,8 +25,9 @@ OTHER_HISTORY: Final = 422
 
 
 class AttestationProblem(NamedTuple):
-    """A timestamp or cosignature that is missing: the peer that did not give it, and the reason."""
+    """A missing timestamp or cosignature: which of the two, the peer that did not give it, and why."""
 
+    kind: str
     peer: str
     reason: str
 
@@ -80,7 +81,7 @@ class AnchorAttestation:
             token, verified = await self._tsa.stamp(anchor.note)
         except (AttestationError, TimestampError) as error:
             reason = f"no timestamp for anchor {anchor.size}: {error}"
-            problems.append(AttestationProblem(self._tsa.name, reason))
+            problems.append(AttestationProblem("timestamp", self._tsa.name, reason))
             return 0
         await attestations.add_token(self._database, anchor.size, verified.gen_time, token)
         return 1
@@ -101,7 +102,7 @@ class AnchorAttestation:
                     alarms += await self._alarm(witness, error)
                     continue
                 reason = f"no cosignature for anchor {anchor.size}: {error}"
-                problems.append(AttestationProblem(witness.name, reason))
+                problems.append(AttestationProblem("cosignature", witness.name, reason))
                 continue
             for signature, *_ in cosignatures:
                 key = _key_of(signature.name, signature.key_id)

@@ -102,7 +102,8 @@ class Committer:
         except ClockUnsteady:
             raise  # the batch reads the clock first: no transaction was begun
         except BaseException:
-            # A crash here leaves nothing: PostgreSQL rolls back when the connection closes.
+            # A crash here leaves nothing: PostgreSQL rolls back when the connection closes. A
+            # cancellation while COMMIT was under way comes here too: then all is written, or nothing.
             await transaction.rollback()
             raise
         finally:

@@ -15,7 +15,7 @@ from ledger.core.lasting import GRACE_S, SILENT_S, Lasting, LastingByKey
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import Appended
 from ledger.entry import RecordId
-from ledger.errors import DatabaseUnavailable, QuireError
+from ledger.errors import DatabaseAway, QuireError
 from ledger.storage import trees
 from ledger.storage.trees import StoredCheckpoint
 from server.http.api.logs import signed_head
@@ -57,7 +57,7 @@ async def signed(request: HttpRequest, org: OrgFacts, appended: Appended) -> Sig
     count = len(appended.entries)
     try:
         found = await _prove(services, org, appended)
-    except DatabaseUnavailable as error:
+    except DatabaseAway as error:
         _away.failed(log.warning, str(error), early=log.info, org=org.slug)
         found = None
     except QuireError as error:
