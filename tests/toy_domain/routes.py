@@ -38,7 +38,11 @@ class ToyBody(Struct):
     status_code=200,
     operation_id="windToy",
     opt=asks(
-        WIND, writes=True, body=WindToy, example={"turns": 1}, problems=(400, 409, *WRITE_PROBLEMS)
+        WIND,
+        writes=True,
+        body=WindToy,
+        example={"turns": 1},
+        problems=(400, 409, 423, 429, *WRITE_PROBLEMS),
     ),
 )
 async def wind_toy(request: HttpRequest, org: OrgSlug) -> ToyBody:

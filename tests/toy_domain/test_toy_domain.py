@@ -213,7 +213,7 @@ def test_the_api_s_description_has_the_domain(toy_server: Server) -> None:
     assert operation["description"] == "Roles: member, platform."
     assert operation["tags"] == ["Toys"]
     assert set(operation["responses"]) == {
-        "200", "400", "401", "403", "404", "408", "409", "413", "503",
+        "200", "400", "401", "403", "404", "408", "409", "413", "423", "429", "503",
     }  # fmt: skip
     assert operation["responses"]["409"] == {"$ref": "#/components/responses/Problem409"}
     conflicts = served["components"]["responses"]["Problem409"]
