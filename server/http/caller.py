@@ -25,6 +25,9 @@ from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
 
+SERVICES: Final = "services"
+"""The key in a request's state of the services of the process."""
+
 Admitted = tuple[OrgFacts | None, Principal | None]
 """The org and the principal that the guard admitted; neither for an open route.
 
@@ -54,14 +57,15 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     if contract.open:
         state[ADMITTED] = NOBODY
         return
-    directory = services_of(request).directory
+    services = services_of(request)
+    directory = services.directory
     if contract.public and slug is not None:
         org = await directory.public(slug)
         if org is not None:
             refuse_ignored(request)
             state[ADMITTED] = org, None
             return
-    principal = await _principal(request)
+    principal = await _principal(request, services)
     right = contract.right
     if slug is not None and right is not None:
         state[ADMITTED] = await directory.org(slug, principal, right), principal
@@ -71,20 +75,23 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     state[ADMITTED] = None, principal
 
 
-async def _principal(request: HttpRequest) -> Principal:
+async def _principal(request: HttpRequest, services: Services) -> Principal:
     """Return the principal of the request's API key. Raises Unauthorized."""
     token = token_of(request.scope["headers"])
     if token is None:
         raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
-    authenticator = services_of(request).authenticator
+    authenticator = services.authenticator
     principal = authenticator.cached(token) or await authenticator.principal(token)
     refuse_ignored(request)
     return principal
 
 
 def services_of(request: HttpRequest) -> Services:
-    """Return the services of this process."""
-    services: Services = request.app.state.services
+    """Return the services of this process; the request keeps them, as an append needs them often."""
+    state = request.scope["state"]
+    services: Services | None = state.get(SERVICES)
+    if services is None:
+        services = state[SERVICES] = request.app.state.services
     return services
 
 
