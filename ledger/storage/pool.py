@@ -179,7 +179,7 @@ class Pool:
                 self._pass_on(turn.result())
             raise
         finally:
-            with contextlib.suppress(ValueError):
+            if not turn.done():  # a turn that has come was taken out by the one who woke it
                 self._waiting.remove(turn)
         return turn.result() if turn.done() else None
 

@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ledger import sealing
@@ -155,14 +155,12 @@ class Authenticator:
         self._cache.clear()
 
 
-def token_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the token in a request's raw headers, or None."""
-    token = None
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, rest = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                return rest.strip().decode("latin-1")
-        elif name == b"x-api-key":
-            token = value.strip().decode("latin-1")
-    return token
+def token_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the token in a request's headers, given by lower-case name, or None."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, rest = authorization.partition(b" ")
+        if scheme.lower() == b"bearer":
+            return rest.strip().decode("latin-1")
+    token = headers.get(b"x-api-key")
+    return None if token is None else token.strip().decode("latin-1")

@@ -8,6 +8,7 @@ The right that a route requires is stated once, in its contract. The application
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from ledger.core.org import OrgFacts
 from server.access.auth import Forbidden, Principal, Unauthorized, token_of
 from server.http.contract import ADMITTED, CONTRACT, ORG, RouteContract
 from server.http.problems import BadRequest
+from server.http.protocol.wellformed import HEADERS
 from server.trails.services import Services
 
 HttpRequest = Request[Any, Any, State]
@@ -77,7 +79,7 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
 
 async def _principal(request: HttpRequest, services: Services) -> Principal:
     """Return the principal of the request's API key. Raises Unauthorized."""
-    token = token_of(request.scope["headers"])
+    token = token_of(headers_of(request))
     if token is None:
         raise Unauthorized("send an API key as 'Authorization: Bearer …' or 'x-api-key: …'")
     authenticator = services.authenticator
@@ -93,6 +95,18 @@ def services_of(request: HttpRequest) -> Services:
     if services is None:
         services = state[SERVICES] = request.app.state.services
     return services
+
+
+def headers_of(request: HttpRequest) -> Mapping[bytes, bytes]:
+    """Return the request's headers by lower-case name; of a repeated one, the last.
+
+    A header that may be sent once only is repeated in no request that reaches a route.
+    """
+    state = request.scope["state"]
+    headers: Mapping[bytes, bytes] | None = state.get(HEADERS)
+    if headers is None:
+        headers = state[HEADERS] = dict(request.scope["headers"])
+    return headers
 
 
 def contract_of(request: HttpRequest) -> RouteContract:

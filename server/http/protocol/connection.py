@@ -23,7 +23,7 @@ from server.http.problems import (
 )
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.http10 import Http10Response
-from server.http.protocol.wellformed import RequestFlaw, flaw_of, target_of
+from server.http.protocol.wellformed import HEADERS, RequestFlaw, flaw_of, target_of
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -73,7 +73,8 @@ class BoundedProtocol(HttpToolsProtocol):
         method = self.parser.get_method()
         if self.url[:1] != b"/":
             self.url = target_of(method, self.url)
-        flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers)
+        by_name = self.scope["state"][HEADERS] = dict(self.headers)
+        flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers, by_name)
         if flaw is None and version == "1.1":
             super().on_headers_complete()
         else:

@@ -33,6 +33,8 @@ ONCE: Final = frozenset({
 """Headers that a request may have once; the others may be lists."""
 SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 """Headers that few requests have, and that are checked further."""
+HEADERS: Final = "headers"
+"""The key in a request's state of its headers by name; of a header not in ONCE, the last."""
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST: Final = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
@@ -62,9 +64,10 @@ def target_of(method: bytes, target: bytes) -> bytes:
     return rest if rest[:1] == b"/" else b"/" + rest
 
 
-def flaw_of(method: str, version: str, target: bytes, headers: Headers) -> RequestFlaw | None:
-    """Return what is wrong with the head of a request, or None."""
-    by_name = dict(headers)
+def flaw_of(
+    method: str, version: str, target: bytes, headers: Headers, by_name: Mapping[bytes, bytes]
+) -> RequestFlaw | None:
+    """Return what is wrong with the head of a request, or None; ``by_name``: the last of each name."""
     flaw = None
     if len(by_name) != len(headers):
         flaw = _repeated(headers)
@@ -138,7 +141,7 @@ def _of_special(method: str, version: str, headers: Mapping[bytes, bytes]) -> Re
 
 def _of_keys(headers: Mapping[bytes, bytes]) -> RequestFlaw | None:
     """Refuse two different keys; an Authorization header of another scheme is a proxy's."""
-    bearer = token_of([(b"authorization", headers[b"authorization"])])
+    bearer = token_of({b"authorization": headers[b"authorization"]})
     if bearer is None or bearer == headers[b"x-api-key"].strip().decode("latin-1"):
         return None
     return _invalid("Authorization and x-api-key hold two different keys; send one of them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from itertools import repeat
 from typing import Annotated, Final
 from urllib.parse import parse_qsl
@@ -23,8 +24,8 @@ from server.http.api.logs import SignedHeadBody
 from server.http.api.orgs import HeadBody
 from server.http.api.proofs import ProofBody
 from server.http.append_warnings import AppendWarnings, warnings_of
-from server.http.bodies import SMALL_BYTES, body_of, body_reads
-from server.http.caller import HttpRequest, org_of, services_of
+from server.http.bodies import SMALL_BYTES, announced_bytes, body_of, body_reads
+from server.http.caller import HttpRequest, headers_of, org_of, services_of
 from server.http.contract import ResponseHeader, asks
 from server.http.parameters import OrgSlug
 from server.http.problems import BadRequest
@@ -137,7 +138,8 @@ async def append_entries(request: HttpRequest, org: OrgSlug) -> ASGIApp:
     content_type, minimal, key = _headers(request)
     services = services_of(request)
     appender = services.appender
-    size = _announced(request, services.settings.max_body_bytes)
+    limit = services.settings.max_body_bytes
+    size = min(announced_bytes(request, limit), limit)
     if size <= SMALL_BYTES:
         body = await body_of(request)
         events, single = appender.parse(body, content_type)
@@ -199,23 +201,20 @@ def _with(document: str, name: str, value: str | None) -> str:
 
 def _headers(request: HttpRequest) -> tuple[str, bool, str | None]:
     """Return content type, whether a minimal answer is preferred (RFC 7240), idempotency key."""
-    content_type, minimal, key = "", False, None
-    for name, value in request.scope["headers"]:
-        if name == b"content-type":
-            content_type = value.partition(b";")[0].strip().lower().decode("latin-1")
-        elif name == b"prefer":
-            minimal = minimal or b"return=minimal" in value.lower()
-        elif name == b"idempotency-key":
-            key = value.decode("latin-1")
-    return content_type, minimal, key
+    headers = headers_of(request)
+    content_type = _media_type(headers.get(b"content-type", b""))
+    minimal = b"prefer" in headers and any(
+        name == b"prefer" and b"return=minimal" in value.lower()
+        for name, value in request.scope["headers"]
+    )
+    key = headers.get(b"idempotency-key")
+    return content_type, minimal, None if key is None else key.decode("latin-1")
 
 
-def _announced(request: HttpRequest, limit_bytes: int) -> int:
-    """Return the announced size of a body, at most the limit; the limit if it is not announced."""
-    for name, value in request.scope["headers"]:
-        if name == b"content-length":
-            return min(int(value), limit_bytes) if value.isdigit() else limit_bytes
-    return limit_bytes
+@lru_cache(maxsize=128)
+def _media_type(content_type: bytes) -> str:
+    """Return the media type of a Content-Type header, without its parameters."""
+    return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 # Hashes, ids and times have no characters that JSON escapes, so they are
