@@ -1,0 +1,107 @@
+"""Packs entries into blocks, and reads them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from ledger.blocks.frames import store
+from ledger.blocks.layout import (
+    BLOCK_BYTES,
+    BLOCK_ENTRIES,
+    Layout,
+    frames_of,
+    pack_ends,
+    read_ends,
+)
+from ledger.chain import StoredEntry
+from ledger.entry import HASH_BYTES
+
+TAG_BYTES: Final = 3
+"""Bytes of each of an entry's two search tags."""
+_TAG_MASK: Final = (1 << 8 * TAG_BYTES) - 1
+
+
+class Block(NamedTuple):
+    """One stored block, columns in table order."""
+
+    org_id: int
+    last_seq: int
+    anchored_at: datetime
+    first_seq: int
+    last_hash: bytes
+    raw_bytes: int
+    tags: bytes
+    ends: bytes
+    records: bytes
+    payloads: bytes
+
+    @property
+    def entry_count(self) -> int:
+        """The number of its entries, as its seqs say."""
+        return self.last_seq - self.first_seq + 1
+
+    def layout(self) -> Layout:
+        """Return where its entries are. Raises BlockDamaged."""
+        return read_ends(self.ends, self.entry_count)
+
+
+def cut(entries: Sequence[StoredEntry]) -> Iterator[Sequence[StoredEntry]]:
+    """Cut consecutive entries of one org and time into those of each block.
+
+    The borders depend on nothing but the entries: a block ends before a seq that is a multiple
+    of BLOCK_ENTRIES, and before the entry with which it would exceed BLOCK_BYTES.
+    """
+    start = size = 0
+    for position, entry in enumerate(entries):
+        grown = size + HASH_BYTES + len(entry.leaf) + len(entry.payload)
+        if position > start and (grown > BLOCK_BYTES or entry.seq % BLOCK_ENTRIES == 0):
+            yield entries[start:position]
+            start, grown = position, grown - size
+        size = grown
+    if entries:
+        yield entries[start:]
+
+
+def pack(entries: Sequence[StoredEntry], *, raw: bool = False) -> Block:
+    """Return the block of some entries, which :func:`cut` has cut; ``raw``: do not compress."""
+    first, last = entries[0], entries[-1]
+    records = [entry.signature + entry.leaf for entry in entries]
+    payloads = [entry.payload for entry in entries]
+    record_ends, payload_ends = _ends(records), _ends(payloads)
+    stored_records, stored_payloads = (
+        [
+            content if raw else store(content)
+            for first_, last_ in frames_of(ends)
+            for content in [b"".join(pieces[first_ : last_ + 1])]
+        ]
+        for pieces, ends in ((records, record_ends), (payloads, payload_ends))
+    )
+    return Block(
+        first.org_id,
+        last.seq,
+        last.anchored_at,
+        first.seq,
+        last.entry_hash,
+        record_ends[-1] + payload_ends[-1],
+        b"".join(map(_tags, entries)),
+        pack_ends(record_ends, payload_ends, _ends(stored_records), _ends(stored_payloads)),
+        b"".join(stored_records),
+        b"".join(stored_payloads),
+    )
+
+
+def _ends(pieces: Sequence[bytes]) -> list[int]:
+    return list(accumulate(map(len, pieces)))
+
+
+def short_tag(tag: int) -> int:
+    """Return the 24 bits of a search tag that a block keeps; 0 only for 0."""
+    return tag & _TAG_MASK or (1 if tag else 0)
+
+
+def _tags(entry: StoredEntry) -> bytes:
+    both = short_tag(entry.actor_tag) << 24 | short_tag(entry.subject_tag)
+    return both.to_bytes(2 * TAG_BYTES, "big")

@@ -1,0 +1,140 @@
+"""Where the entries of a block are in its frames, computed from its column ``ends`` alone.
+
+``ends`` holds, big-endian: one byte :data:`VERSION`; for each entry the end of its record (its
+signature and leaf) and the end of its payload, 32 bits each, in the raw bytes of all; then for
+each frame of the records and for each frame of the payloads the end of the stored frame, 32 bits
+each. The frames themselves follow from the entries' sizes: see :func:`frames_of`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
+from ledger.errors import QuireError
+
+VERSION: Final = 1
+BLOCK_BITS: Final = 8
+"""A block ends at the latest where the seq's last 8 bits are all ones."""
+BLOCK_ENTRIES: Final = 1 << BLOCK_BITS
+BLOCK_BYTES: Final = 4 << 20
+"""Raw bytes after which a block ends; an entry that is larger has a block to itself."""
+FRAME_ENTRIES: Final = 32
+FRAME_BYTES: Final = 64 << 10
+"""Entries and raw bytes of a frame at most; an entry that is larger has a frame to itself."""
+MAX_PAYLOAD_BYTES: Final = 1 << 31
+"""Far more than the server accepts: a size that no reader of a block believes."""
+RECORD_BYTES: Final = HASH_BYTES + MAX_LEAF_BYTES
+
+
+class BlockDamaged(QuireError):
+    """A block, or a frame of it, can't be read; the message says why."""
+
+
+class Frame(NamedTuple):
+    """Some consecutive entries of a block and their bytes in a column.
+
+    ``first`` and ``last``: positions of the entries in the block. ``start`` and ``size``: the
+    place of the stored frame in the column. ``raw_start`` and ``raw_size``: of its content in the
+    raw bytes of all frames.
+    """
+
+    first: int
+    last: int
+    start: int
+    size: int
+    raw_start: int
+    raw_size: int
+
+
+class Layout(NamedTuple):
+    """The ends of the raw records and payloads of a block's entries, and its frames."""
+
+    record_ends: Sequence[int]
+    payload_ends: Sequence[int]
+    record_frames: Sequence[Frame]
+    payload_frames: Sequence[Frame]
+
+    @property
+    def raw_bytes(self) -> int:
+        """The bytes of all records and payloads."""
+        return self.record_ends[-1] + self.payload_ends[-1]
+
+
+def frames_of(ends: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and last position of each frame of pieces with these raw ends.
+
+    A frame takes the next piece while it has fewer than FRAME_ENTRIES and does not exceed
+    FRAME_BYTES with it; it has at least one.
+    """
+    frames: list[tuple[int, int]] = []
+    first, start, previous = 0, 0, 0
+    for position, end in enumerate(ends):
+        if position > first and (position - first == FRAME_ENTRIES or end - start > FRAME_BYTES):
+            frames.append((first, position - 1))
+            first, start = position, previous
+        previous = end
+    frames.append((first, len(ends) - 1))
+    return frames
+
+
+def pack_ends(
+    record_ends: Sequence[int],
+    payload_ends: Sequence[int],
+    stored_records: Sequence[int],
+    stored_payloads: Sequence[int],
+) -> bytes:
+    """Return the column ``ends``; the last two are the ends of the stored frames."""
+    numbers = [*record_ends, *payload_ends, *stored_records, *stored_payloads]
+    return struct.pack(f">B{len(numbers)}I", VERSION, *numbers)
+
+
+def read_ends(ends: bytes, entries: int) -> Layout:
+    """Return the layout of a block with so many entries. Raises BlockDamaged.
+
+    All sizes are bounded and consistent afterwards: no reader needs to check them again.
+    """
+    if not 1 <= entries <= BLOCK_ENTRIES:
+        raise BlockDamaged(f"a block has 1 to {BLOCK_ENTRIES} entries, not {entries}")
+    if ends[:1] != bytes([VERSION]) or len(ends) % 4 != 1:
+        raise BlockDamaged(f"the ends are not of version {VERSION} of the block")
+    numbers = struct.unpack(f">{len(ends) // 4}I", ends[1:])
+    record_ends, payload_ends = numbers[:entries], numbers[entries : 2 * entries]
+    if len(payload_ends) != entries:
+        raise BlockDamaged("the ends of some entries are missing")
+    _require_growing(record_ends, least=HASH_BYTES, most=RECORD_BYTES, what="record")
+    _require_growing(payload_ends, least=0, most=MAX_PAYLOAD_BYTES, what="payload")
+    of_records, of_payloads = frames_of(record_ends), frames_of(payload_ends)
+    stored = numbers[2 * entries :]
+    if len(stored) != len(of_records) + len(of_payloads):
+        raise BlockDamaged("the number of frames does not follow from the sizes of the entries")
+    return Layout(
+        record_ends,
+        payload_ends,
+        _placed(of_records, record_ends, stored[: len(of_records)]),
+        _placed(of_payloads, payload_ends, stored[len(of_records) :]),
+    )
+
+
+def _require_growing(ends: Sequence[int], *, least: int, most: int, what: str) -> None:
+    for position, (start, end) in enumerate(pairwise((0, *ends))):
+        if not least <= end - start <= most:
+            raise BlockDamaged(f"the {what} of its entry {position} has an impossible size")
+
+
+def _placed(
+    frames: Sequence[tuple[int, int]], ends: Sequence[int], stored: Sequence[int]
+) -> list[Frame]:
+    """Return the frames with their places. Raises BlockDamaged for a stored size larger than raw."""
+    placed: list[Frame] = []
+    start = raw_start = 0
+    for (first, last), stored_end in zip(frames, stored, strict=True):
+        size, raw_size = stored_end - start, ends[last] - raw_start
+        if not 0 <= size <= raw_size:
+            raise BlockDamaged(f"the frame of its entries {first} to {last} has an impossible size")
+        placed.append(Frame(first, last, start, size, raw_start, raw_size))
+        start, raw_start = stored_end, ends[last]
+    return placed
