@@ -147,7 +147,7 @@ def search_tag(value: str | None) -> int:
     """
     if value is None:
         return 0
-    return int.from_bytes(sha256(value.encode()).digest()[:8], "big", signed=True) or 1
+    return int.from_bytes(sha256(value.encode()).digest()[:3], "big") or 1
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -35,7 +35,7 @@ class Block(NamedTuple):
     raw_bytes: int
     tags: bytes
     ends: bytes
-    records: bytes
+    leaves: bytes
     payloads: bytes
 
     @property

@@ -25,8 +25,8 @@ BLOCK_BYTES: Final = 4 << 20
 FRAME_ENTRIES: Final = 32
 FRAME_BYTES: Final = 64 << 10
 """Entries and raw bytes of a frame at most; an entry that is larger has a frame to itself."""
-MAX_PAYLOAD_BYTES: Final = 1 << 31
-"""Far more than the server accepts: a size that no reader of a block believes."""
+MAX_PAYLOAD_BYTES: Final = (64 << 20) + 1024
+"""Largest size of a stored payload, including its seal."""
 RECORD_BYTES: Final = HASH_BYTES + MAX_LEAF_BYTES
 
 
@@ -107,6 +107,8 @@ def read_ends(ends: bytes, entries: int) -> Layout:
         raise BlockDamaged("the ends of some entries are missing")
     _require_growing(record_ends, least=HASH_BYTES, most=RECORD_BYTES, what="record")
     _require_growing(payload_ends, least=0, most=MAX_PAYLOAD_BYTES, what="payload")
+    if entries > 1 and record_ends[-1] + payload_ends[-1] > BLOCK_BYTES:
+        raise BlockDamaged(f"more than one entry in a block of over {BLOCK_BYTES} raw bytes")
     of_records, of_payloads = frames_of(record_ends), frames_of(payload_ends)
     stored = numbers[2 * entries :]
     if len(stored) != len(of_records) + len(of_payloads):

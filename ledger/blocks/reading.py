@@ -44,7 +44,7 @@ def contents(block: Block) -> BlockContents:
     except BlockDamaged as error:
         return BlockContents([], [UnreadableEntries(block.first_seq, block.last_seq, str(error))])
     unreadable: list[UnreadableEntries] = []
-    records = _pieces(block, block.records, layout.record_frames, layout.record_ends, unreadable)
+    records = _pieces(block, block.leaves, layout.record_frames, layout.record_ends, unreadable)
     payloads = _pieces(
         block, block.payloads, layout.payload_frames, layout.payload_ends, unreadable
     )
@@ -84,6 +84,48 @@ def _pieces(
         else:
             pieces += pieces_of(content, frame, ends)
     return pieces
+
+
+def records_of(block: Block) -> list[bytes]:
+    """Return signature and leaf of each entry. Raises BlockDamaged."""
+    layout = block.layout()
+    return [
+        piece
+        for frame in layout.record_frames
+        for piece in pieces_of(
+            content_of(block.leaves[frame.start : frame.start + frame.size], frame),
+            frame,
+            layout.record_ends,
+        )
+    ]
+
+
+def entry_at(block: Block, position: int) -> StoredEntry:
+    """Return one entry of a block; inflates its frames only. Raises BlockDamaged."""
+    layout = block.layout()
+    record = _piece(block.leaves, layout.record_frames, layout.record_ends, position)
+    payload = _piece(block.payloads, layout.payload_frames, layout.payload_ends, position)
+    entry_hash = block.last_hash
+    if position + 1 < block.entry_count:
+        following = _piece(block.leaves, layout.record_frames, layout.record_ends, position + 1)
+        entry_hash = previous_hash_of(following[HASH_BYTES:])
+    return StoredEntry(
+        block.org_id,
+        block.first_seq + position,
+        block.anchored_at,
+        *_tags_at(block.tags, position),
+        entry_hash,
+        record[:HASH_BYTES],
+        record[HASH_BYTES:],
+        payload,
+    )
+
+
+def _piece(column: bytes, frames: Sequence[Frame], ends: Sequence[int], position: int) -> bytes:
+    frame = next(frame for frame in frames if frame.last >= position)
+    content = content_of(column[frame.start : frame.start + frame.size], frame)
+    start = ends[position - 1] if position else 0
+    return content[start - frame.raw_start : ends[position] - frame.raw_start]
 
 
 def pieces_of(content: bytes, frame: Frame, ends: Sequence[int]) -> list[bytes]:

@@ -25,7 +25,7 @@ from ledger.chain import ChainHead, Draft, StoredEntry, extend
 from ledger.entry import payload_digest
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
 
-COLUMNS = ("last_hash", "ends", "records", "payloads", "tags")
+COLUMNS = ("last_hash", "ends", "leaves", "payloads", "tags")
 
 
 def entries(sizes: list[int], first_seq: int = 0, seed: int = 0) -> list[StoredEntry]:
@@ -110,18 +110,18 @@ def test_frames_are_bounded(sizes: list[int]) -> None:
 def test_many_entries_take_a_quarter_of_their_bytes() -> None:
     made = entries([250] * 256)
     (block,) = blocks(made)
-    assert len(block.records) < 0.35 * (block.raw_bytes - 250 * 256)
+    assert len(block.leaves) < 0.35 * (block.raw_bytes - 250 * 256)
 
 
 def test_one_entry_is_compressed_with_the_dictionary() -> None:
     (block,) = blocks(entries([0], 1))
-    assert len(block.records) < 0.55 * block.raw_bytes
+    assert len(block.leaves) < 0.55 * block.raw_bytes
 
 
 def test_a_raw_block_stores_its_bytes_as_they_are() -> None:
     (entry,) = entries([300])
     block = pack([entry], raw=True)
-    assert block.records == entry.signature + entry.leaf
+    assert block.leaves == entry.signature + entry.leaf
     assert block.payloads == entry.payload
     assert contents(block).entries == [shortened(entry)]
 
@@ -192,7 +192,7 @@ def test_lying_ends_are_refused_before_anything_is_read(ends: bytes, count: int)
 def test_a_frame_inflates_to_its_size_at_most() -> None:
     (block,) = blocks(entries([100]))
     bomb = zstandard.ZstdCompressor(level=19).compress(bytes(1 << 28))
-    stored = len(block.records)
+    stored = len(block.leaves)
     planted = block._replace(
         ends=of_numbers(block.layout().record_ends[0], 100_000, stored, len(bomb)), payloads=bomb
     )
@@ -204,5 +204,5 @@ def test_a_frame_inflates_to_its_size_at_most() -> None:
 def test_a_frame_of_unstated_size_is_refused() -> None:
     (block,) = blocks(entries([1_000]))
     unstated = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1_000))
-    ends = of_numbers(block.layout().record_ends[0], 1_000, len(block.records), len(unstated))
+    ends = of_numbers(block.layout().record_ends[0], 1_000, len(block.leaves), len(unstated))
     assert contents(block._replace(ends=ends, payloads=unstated)).unreadable

@@ -9,7 +9,7 @@ from typing import Final
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS, PAGE_BYTES
+from ledger.storage.entries.columns import BLOCK_COLUMNS, PAGE_BYTES
 
 # LATERAL with LIMIT pins the plan: one primary key probe for each (seq, time).
 PRESENT: Final = """
@@ -28,7 +28,7 @@ CROSS JOIN LATERAL (
 # The times limit the partitions to search. The sizes of payloads are known without
 # reading them, so that large payloads end a batch before they are in memory.
 PAGE: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM (
+SELECT {BLOCK_COLUMNS} FROM (
     SELECT e.*, sum(octet_length(payload)) OVER (ORDER BY w.seq) - octet_length(payload) AS bytes
     FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
     CROSS JOIN LATERAL (
@@ -36,7 +36,7 @@ SELECT {ENTRY_COLUMNS} FROM (
         WHERE org_id = $1 AND seq = w.seq AND anchored_at >= $3 AND anchored_at <= $4 OFFSET 0
     ) AS e
 ) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq"""
-ALL: Final = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"
+ALL: Final = f"SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"
 
 
 async def present(database: Database, org_id: int, places: Sequence[RecordId]) -> set[int]:

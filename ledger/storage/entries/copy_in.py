@@ -1,60 +1,53 @@
-"""Encoding of entries for PostgreSQL's binary COPY.
-
-The columns are few and fixed, and all rows of an org in a batch share the first
-and third column: this encoder takes a seventh of the time of a general one.
-"""
+"""Encoding of blocks for PostgreSQL's binary COPY."""
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterable
-from itertools import islice
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import groupby
 from typing import Final
 
+from ledger.blocks.block import Block, cut, pack
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
 
 _HEADER: Final = COPY_SIGNATURE + bytes(8)  # no flags, no extension
-SLICE_ROWS: Final = 256
-
-_COLUMNS: Final = len(StoredEntry._fields)
-_FIRST = struct.Struct(">hiqi")  # column count; org_id; length of seq
-_THIRD = struct.Struct(">iqi")  # anchored_at; length of actor_tag
-_ROW = struct.Struct(">18sq16sq4sq4s32s4s32si")  # all but the bytes of leaf and payload
-_LENGTH = struct.Struct(">i")
-_EIGHT = _LENGTH.pack(8)
-_HASH = _LENGTH.pack(HASH_BYTES)
+_FIXED: Final = struct.Struct(">hiqiqiqiqi32siq")  # up to raw_bytes
+_LENGTH: Final = struct.Struct(">i")
+LARGE_ENTRIES: Final = 64
+LARGE_BYTES: Final = 64 << 10
+"""A block of more is packed on another thread: compressing it must not delay other requests."""
 
 
 async def copy_stream(entries: Iterable[StoredEntry]) -> AsyncIterator[bytes]:
-    """Yield the entries as a COPY stream in slices; one is sent while the next is encoded."""
+    """Yield the entries as a COPY stream of blocks; one is sent while the next is packed."""
     yield _HEADER
-    remaining = iter(entries)
-    while rows := list(islice(remaining, SLICE_ROWS)):
-        yield pack_rows(rows)
+    for _, of_one in groupby(entries, key=lambda entry: (entry.org_id, entry.anchored_at)):
+        for part in cut(list(of_one)):
+            yield await _packed(part)
     yield COPY_TRAILER
 
 
-def pack_rows(rows: Iterable[StoredEntry]) -> bytes:
-    """Encode rows of the table ``entries``; hashes and signatures must have 32 bytes."""
-    parts: list[bytes] = []
-    add = parts.append
-    pack, length = _ROW.pack, _LENGTH.pack
-    last_org, last_at = -1, None
-    first = third = b""
-    for org_id, seq, at, actor_tag, subject_tag, entry_hash, signature, leaf, payload in rows:
-        if at is not last_at or org_id != last_org:
-            last_org, last_at = org_id, at
-            first = _FIRST.pack(_COLUMNS, 8, org_id, 8)
-            third = _THIRD.pack(8, from_datetime(at) - PG_EPOCH_US, 8)
-        add(
-            pack(
-                first, seq, third, actor_tag, _EIGHT, subject_tag,
-                _HASH, entry_hash, _HASH, signature, len(leaf),
-            )
-        )  # fmt: skip
-        add(leaf)
-        add(length(len(payload)))
-        add(payload)
+async def _packed(entries: Sequence[StoredEntry]) -> bytes:
+    if len(entries) > LARGE_ENTRIES or len(entries[0].payload) > LARGE_BYTES:
+        return await asyncio.to_thread(_row, entries)
+    return _row(entries)
+
+
+def _row(entries: Sequence[StoredEntry]) -> bytes:
+    return pack_row(pack(entries))
+
+
+def pack_row(block: Block) -> bytes:
+    """Encode one row of the table; the hash must have 32 bytes."""
+    fixed = _FIXED.pack(
+        len(Block._fields), 8, block.org_id, 8, block.last_seq,
+        8, from_datetime(block.anchored_at) - PG_EPOCH_US, 8, block.first_seq,
+        HASH_BYTES, block.last_hash, 8, block.raw_bytes,
+    )  # fmt: skip
+    parts = [fixed]
+    for value in (block.tags, block.ends, block.leaves, block.payloads):
+        parts += (_LENGTH.pack(len(value)), value)
     return b"".join(parts)

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from ledger.blocks.block import Block
+from ledger.blocks.reading import entry_at
 from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import MAX_SEQ, from_datetime, to_datetime
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries import single
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.columns import BLOCK_COLUMNS
 
 # A time that Python's datetime can't hold was not written by Quire.
 HEAD: Final = """
@@ -26,25 +28,25 @@ LOCK_HEADS: Final = """
 SELECT h.org_id, h.seq, h.entry_hash,
        CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at END,
        h.erasures, h.thawed_us, h.frozen_reason,
-       e.org_id, e.seq, e.anchored_at, e.actor_tag, e.subject_tag, e.entry_hash,
-       e.signature, e.leaf, e.payload
+       e.org_id, e.last_seq, e.anchored_at, e.first_seq, e.last_hash, e.raw_bytes,
+       e.tags, e.ends, e.leaves, e.payloads
 FROM heads h
-LEFT JOIN entries e ON e.org_id = h.org_id AND e.seq = h.seq AND e.anchored_at = h.anchored_at
+LEFT JOIN entries e ON e.org_id = h.org_id AND e.last_seq = h.seq AND e.anchored_at = h.anchored_at
 WHERE h.org_id = ANY ($1::bigint[])
 ORDER BY h.org_id
 FOR UPDATE OF h"""
 ENTRIES_BETWEEN: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries
+SELECT {BLOCK_COLUMNS} FROM entries
 WHERE org_id = $1 AND seq > $2 AND seq <= $3 AND anchored_at >= $4 AND anchored_at <= $5
 ORDER BY seq, anchored_at LIMIT $6"""
 # LATERAL with LIMIT pins the plan: one primary key probe per org and partition.
 ORGS_BEYOND: Final = f"""
 SELECT w.org_id FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, seq)
 CROSS JOIN LATERAL (
-    SELECT FROM entries e WHERE e.org_id = w.org_id AND e.seq > w.seq AND e.seq < {MAX_SEQ} LIMIT 1
+    SELECT FROM entries e WHERE e.org_id = w.org_id AND e.last_seq > w.seq AND e.last_seq < {MAX_SEQ} LIMIT 1
 ) AS beyond"""
 NEWEST: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq BETWEEN 0 AND $2
+SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 AND seq BETWEEN 0 AND $2
 ORDER BY seq DESC, anchored_at DESC LIMIT 1"""
 
 IMPOSSIBLE_US: Final = -1
@@ -75,7 +77,10 @@ async def lock(connection: Connection, org_ids: Sequence[int]) -> dict[int, Lock
     for row in await connection.fetch(LOCK_HEADS, sorted(org_ids)):
         org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason = row[:7]
         claimed = ChainHead(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
-        entry = StoredEntry(*row[7:16]) if row[7] is not None else None
+        entry = None
+        if row[7] is not None:
+            block = Block(*row[7:17])
+            entry = entry_at(block, block.entry_count - 1)
         if seq >= 0 and at is not None and entry is None:
             # After waiting for a lock the join still returns the entry of the old head; this
             # second query has its own snapshot.

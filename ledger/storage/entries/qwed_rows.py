@@ -6,7 +6,7 @@ from typing import Final
 
 from ledger.chain import StoredEntry
 from ledger.storage.database import Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.columns import BLOCK_COLUMNS
 
 STRETCH_BITS: Final = 10
 
@@ -27,7 +27,7 @@ FROM (
 WHERE named ~ '^[0-9]{{1,18}}:[0-9]{{1,18}}$'
 GROUP BY 1 ORDER BY 1"""
 NAMING: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries
+SELECT {BLOCK_COLUMNS} FROM entries
 WHERE {_ABOUT_ROWS} AND position($4::bytea IN leaf) > 0 ORDER BY seq"""
 
 

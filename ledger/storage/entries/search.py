@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS, PAGE_BYTES
+from ledger.storage.entries.columns import BLOCK_COLUMNS, PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
 
 SCAN_WINDOW: Final = 100_000
@@ -52,11 +52,11 @@ TIME_AT: Final = "SELECT anchored_at FROM entries WHERE org_id = $1 AND seq = $2
 def page_query(where: EntrySearch, *, descending: bool) -> tuple[str, list[object]]:
     """Return SQL and the arguments after ($1 org_id, $2 lower seq, $3 upper seq, $4 limit)."""
     order = "DESC" if descending else "ASC"
-    source, arguments = _matching(where, ENTRY_COLUMNS, descending=descending)
+    source, arguments = _matching(where, BLOCK_COLUMNS, descending=descending)
     # The sizes of payloads are known without reading them, so a page of large payloads
     # ends before they are in memory. The last column counts the matching rows.
     query = f"""
-SELECT {ENTRY_COLUMNS}, found FROM (
+SELECT {BLOCK_COLUMNS}, found FROM (
     SELECT *, count(*) OVER () AS found,
         sum(octet_length(payload)) OVER (ORDER BY seq {order}) - octet_length(payload) AS bytes
     FROM ({source}) AS page

@@ -8,16 +8,16 @@ from typing import Final
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.trees import StoredCheckpoint
 
 AT: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
+SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
 BEFORE: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
+SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
 ORDER BY anchored_at DESC LIMIT 1"""
 STANDING_AT: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at < '4253-01-01Z'
+SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at < '4253-01-01Z'
 ORDER BY anchored_at LIMIT 1"""
 COUNT_AT: Final = "SELECT count(*) FROM entries WHERE org_id = $1 AND seq = $2"
 HASH_AND_CHECKPOINT: Final = """

@@ -10,7 +10,7 @@ from typing import Final
 from ledger.chain import StoredEntry
 from ledger.entry import MAX_LEAF_BYTES
 from ledger.storage.database import Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.columns import BLOCK_COLUMNS
 
 MAX_PAYLOAD_BYTES: Final = (64 << 20) + 1024
 """Largest size of a stored payload, including its seal."""
@@ -26,7 +26,7 @@ SELECT seq, octet_length(leaf)::bigint + octet_length(payload),
        octet_length(leaf) <= {MAX_LEAF_BYTES} AND octet_length(payload) <= {MAX_PAYLOAD_BYTES}
 FROM entries WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq, anchored_at LIMIT $4"""
 ENTRIES: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries
+SELECT {BLOCK_COLUMNS} FROM entries
 WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq, anchored_at LIMIT $4"""
 
 

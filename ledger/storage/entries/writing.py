@@ -9,10 +9,10 @@ import asyncpg
 
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.entries.copy_in import copy_stream
 
-_COLUMNS: Final = ENTRY_COLUMNS.split(", ")
+_COLUMNS: Final = BLOCK_COLUMNS.split(", ")
 
 
 async def add(
