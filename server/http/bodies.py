@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import time
 from typing import Any, Final, TypeVar
 
@@ -39,6 +40,9 @@ BODY: Final = "body"
 """The key in a request's state of its body, once it is read."""
 MAX_BYTES: Final = 65_536
 """More than any of these bodies needs; the limit of their routes."""
+
+# PostgreSQL's text can't hold it. A backslash before it may be escaped itself.
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 T = TypeVar("T")
 
@@ -101,13 +105,14 @@ async def json_body(request: HttpRequest) -> Any:
     if not body.strip():
         raise BadRequest("the body is empty; send a JSON object")
     if len(body) > MAX_BYTES:  # of record ids; decoding must not delay other requests
-        return await asyncio.to_thread(_decode, body, kind)
-    return _decode(body, kind)
+        return await asyncio.to_thread(decoded, body, kind)
+    return decoded(body, kind)
 
 
-def _decode(body: bytes, kind: type[T]) -> T:
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Return a JSON body as this type. Raises BadRequest, naming the field."""
     try:
-        decoded = msgspec.json.decode(body, type=kind)
+        value = msgspec.json.decode(body, type=kind)
         refuse_repeated_names(body)
     except msgspec.ValidationError as error:
         reason = misfit(error, kind, what="the body")
@@ -116,7 +121,9 @@ def _decode(body: bytes, kind: type[T]) -> T:
         raise BadRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
-    return decoded
+    if _NUL.search(body):
+        raise BadRequest("the body has the character U+0000, which can't be stored; leave it out")
+    return value
 
 
 async def body_of(request: HttpRequest) -> bytes:
