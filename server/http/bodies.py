@@ -14,6 +14,7 @@ import contextlib
 import math
 import re
 import time
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -121,9 +122,23 @@ def decoded(body: bytes, kind: type[T]) -> T:
         raise BadRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
-    if _NUL.search(body):
-        raise BadRequest("the body has the character U+0000, which can't be stored; leave it out")
+    if _NUL.search(body) and (name := _holder_of_nul(msgspec.to_builtins(value))) is not None:
+        raise BadRequest(
+            f"{name} has a control character, U+0000, which can't be stored; leave it out"
+        )
     return value
+
+
+def _holder_of_nul(value: object, name: str = "") -> str | None:
+    """Return the name of the first text with U+0000, as in ``filter.actor`` or ``names[2]``."""
+    parts: Iterable[tuple[str, object]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{name}.{key}".lstrip("."), part) for key, part in value.items())
+    elif isinstance(value, list):
+        parts = ((f"{name}[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, str) and "\0" in value:
+        return name
+    return next((found for at, part in parts if (found := _holder_of_nul(part, at))), None)
 
 
 async def body_of(request: HttpRequest) -> bytes:
