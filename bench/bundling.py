@@ -16,7 +16,7 @@ import msgspec
 import uvloop
 from blake3 import blake3
 
-from bench import tenants, trails
+from bench import rows, tenants
 from bench.figures import Figure, in_turns, ratio
 from bench.scope import Scope
 from bench.stage import KEYRING, MASTER_KEY, StageFailed
@@ -46,7 +46,7 @@ def bundle_build(scope: Scope) -> Figure:
     RawTrail(scratch, org).build(count)
     memory = scope.stage.directory / f"{scratch.name}.sqlite"
     uvloop.run(_sign(scratch.server_url, memory))
-    trails.vacuum(scratch)
+    rows.vacuum(scratch)
     path = scope.stage.directory / f"{scratch.name}.zip"
     order = BuildOrder(
         scratch.server_url, OrgFacts(org.org_id, org.slug, False, b""), MASTER_KEY, count, str(path)

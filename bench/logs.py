@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from statistics import median, quantiles
 from typing import Final, NamedTuple
 
-import asyncpg
 import uvloop
 
-from bench import tenants, trails
+from bench import rows, tenants
 from bench.figures import Figure, in_turns, ratio
 from bench.load import LoadClient, LoadOrder, Target
 from bench.scope import Scope
@@ -20,6 +19,8 @@ from bench.stage import Scratch
 from bench.tenants import Tenant
 from bench.trails import RawTrail
 from ledger.entry import from_datetime, record_id
+from ledger.storage.database import Database
+from ledger.storage.entries import chosen
 from ledger.tiles import bundles_of, tiles_of
 
 ENTRIES: Final = 1_000_000
@@ -35,7 +36,6 @@ PACED_REQUESTS: Final = 4_000
 PACED_RUNS: Final = 3
 P99: Final = 98
 UNIT: Final = "requests/s"
-_PLACES: Final = "SELECT seq, anchored_at FROM entries WHERE org_id = $1 AND seq = ANY ($2)"
 
 
 class Log(NamedTuple):
@@ -59,7 +59,7 @@ class SignedTrail:
             (org,) = tenants.create(scratch)
             size = scope.sized(ENTRIES, least=LEAST_ENTRIES)
             RawTrail(scratch, org).build(size)
-            trails.vacuum(scratch)
+            rows.vacuum(scratch)
             with scope.stage.server(scratch, anchor_seconds="1"):
                 settle(scratch, anchored=True)
             self._log = Log(scratch, org, size)
@@ -98,15 +98,15 @@ def proofs(scope: Scope, trail: SignedTrail) -> Figure:
 async def _proof_targets(log: Log) -> list[Target]:
     """Return the targets of proofs for entries spread over the trail."""
     seqs = random.Random(0).sample(range(log.size), min(TARGETS, log.size))
-    connection = await asyncpg.connect(log.scratch.server_url)
+    database = await Database.open(log.scratch.server_url, size=1)
     try:
-        rows = await connection.fetch(_PLACES, log.org.org_id, seqs)
+        times = await chosen.times(database, log.org.org_id, seqs)
     finally:
-        await connection.close()
+        await database.close()
     org_id, path = log.org.org_id, log.org.entries.path
     return [
         Target(f"{path}/{record_id(org_id, from_datetime(at), seq)}/proof", log.org.token)
-        for seq, at in rows
+        for seq, at in times.items()
     ]
 
 

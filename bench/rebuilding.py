@@ -12,6 +12,7 @@ from typing import Any, Final
 import asyncpg
 import uvloop
 
+from bench import rows
 from bench.figures import Figure, in_turns, ratio
 from bench.logs import Log, SignedTrail
 from bench.scope import Scope
@@ -21,7 +22,6 @@ from ledger.core.checkpointing.following import Follower, LeafRange
 from ledger.merkle import Edge
 from ledger.storage.signing import SignerConnection
 
-_LEAVES: Final = "SELECT leaf FROM entries WHERE org_id = $1 ORDER BY seq"
 _ROOT: Final = "SELECT root FROM trees WHERE org_id = $1"
 _COPY_HEADER_BYTES: Final = 19
 _ROW: Final = struct.Struct(">hi")
@@ -53,7 +53,7 @@ def tree_rebuild(scope: Scope, trail: SignedTrail) -> Figure:
 async def _stored(log: Log) -> tuple[list[bytes], bytes]:
     connection = await asyncpg.connect(log.scratch.server_url)
     try:
-        leaves = [row[0] for row in await connection.fetch(_LEAVES, log.org.org_id)]
+        leaves = await rows.leaves(connection, log.org.org_id)
         return leaves, await connection.fetchval(_ROOT, log.org.org_id)
     finally:
         await connection.close()
@@ -99,7 +99,7 @@ async def _unchecked(log: Log) -> bytes:
 
     connection = await asyncpg.connect(log.scratch.server_url)
     try:
-        await connection.copy_from_query(_LEAVES, log.org.org_id, output=take, format="binary")
+        await rows.copy_leaves(connection, log.org.org_id, take)
     finally:
         await connection.close()
     return edge.root()

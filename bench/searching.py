@@ -8,7 +8,7 @@ from statistics import quantiles
 from typing import Final
 from urllib.parse import quote
 
-from bench import events, tenants
+from bench import events, rows, tenants
 from bench.appends import UNIT, post_batches
 from bench.figures import Figure, in_turns, ratio, value
 from bench.load import LoadClient, LoadOrder, Target
@@ -21,7 +21,6 @@ ENTRIES: Final = 10_000_000
 QUERIES: Final = 2_000
 BYTES_PER_ENTRY: Final = 1_400
 """Disk space of one entry with its indexes and WAL."""
-_INDEXES: Final = ("entries_actor", "entries_subject")
 LEAST_ENTRIES: Final = 1_000
 P50: Final = 49
 P99: Final = 98
@@ -94,7 +93,7 @@ def search_cost(scope: Scope, archive: Archive) -> Figure:
     count, runs = scope.sized(250, least=2), scope.runs(7)
     indexed, org = archive.trail(scope)
     bare = stage.clone(indexed)
-    stage.execute(bare.owner_url, *(f"DROP INDEX {index}" for index in _INDEXES))
+    rows.drop_search_indexes(stage, bare)
     with (
         _server(scope, indexed) as with_indexes,
         _server(scope, bare) as without,

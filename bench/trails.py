@@ -7,17 +7,16 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import asyncpg
 import uvloop
 
-from bench import events
+from bench import events, rows
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
 from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
 from ledger.core.sequencer.sequencer import system_clock_us
 from ledger.entry import to_datetime
 from ledger.storage import partitions
-from ledger.storage.database import Connection, Database, connect
+from ledger.storage.database import Database, connect
 
 BATCH_ROWS: Final = 1_000
 DISTINCT_EVENTS: Final = 20_000
@@ -63,7 +62,7 @@ class RawTrail:
         connection = await connect(self._url)
         try:
             for start in range(0, count, _CHUNK_ROWS):
-                await _write(connection, self.rows(min(_CHUNK_ROWS, count - start)))
+                await rows.copy_in(connection, self.rows(min(_CHUNK_ROWS, count - start)))
             await connection.execute(
                 "UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1",
                 self._org.org_id,
@@ -88,24 +87,7 @@ async def _copy(url: str, batches: Sequence[Sequence[StoredEntry]]) -> float:
     try:
         started = time.perf_counter()
         for batch in batches:
-            await _write(connection, batch)
+            await rows.copy_in(connection, batch)
         return time.perf_counter() - started
     finally:
         await connection.close()
-
-
-async def _write(connection: Connection, rows: Sequence[StoredEntry]) -> None:
-    await connection.copy_records_to_table("entries", records=rows, columns=StoredEntry._fields)
-
-
-async def _vacuum(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("VACUUM (ANALYZE) entries")
-    finally:
-        await connection.close()
-
-
-def vacuum(scratch: Scratch) -> None:
-    """Update statistics and visibility map, as autovacuum would."""
-    uvloop.run(_vacuum(scratch.owner_url))

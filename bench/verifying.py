@@ -9,14 +9,13 @@ from typing import Final
 import asyncpg
 import uvloop
 
-from bench import tenants, trails
+from bench import rows, tenants
 from bench.figures import Figure, in_turns, ratio, value
 from bench.scope import Scope
 from bench.stage import KEYRING, Scratch
 from bench.tenants import Tenant
 from bench.trails import RawTrail
 from bench.verifier import Verified, verify
-from ledger.chain import StoredEntry
 from ledger.core.checkpointing import RoundLimits
 from ledger.core.verification.work.trust import TrailTrust
 from tests.support.signing import checkpointer, log_keys
@@ -28,7 +27,6 @@ CHECKPOINT_ENTRIES: Final = 10_000
 SHARE: Final = 5
 """The time per entry of the whole trail is compared with that of a fifth of it."""
 MIB: Final = 2**20
-_COPY_OUT: Final = f"SELECT {', '.join(StoredEntry._fields)} FROM entries WHERE org_id = $1"
 
 
 class Subject:
@@ -45,7 +43,7 @@ class Subject:
             (org,) = tenants.create(scratch)
             RawTrail(scratch, org).build(scope.sized(ENTRIES, least=LEAST_ENTRIES))
             uvloop.run(_sign(scope, scratch))
-            trails.vacuum(scratch)
+            rows.vacuum(scratch)
             self._built = scratch, org
         return self._built
 
@@ -119,7 +117,7 @@ async def _copy_out(scratch: Scratch, org: Tenant) -> float:
     connection = await asyncpg.connect(scratch.server_url)
     try:
         started = time.perf_counter()
-        await connection.copy_from_query(_COPY_OUT, org.org_id, output=_discard, format="binary")
+        await rows.copy_out(connection, org.org_id, _discard)
         return time.perf_counter() - started
     finally:
         await connection.close()

@@ -1,4 +1,4 @@
-"""The archiver's reads of trails and signed trees, and its accounts of archived data.
+"""The archiver's reads of signed trees, and its accounts of archived data.
 
 The tables read here are append-only, so no snapshot is held while objects are written to a
 target: a snapshot would keep the database from vacuuming behind appends.
@@ -9,20 +9,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from ledger.chain import StoredEntry
-from ledger.entry import MAX_LEAF_BYTES
 from ledger.storage.database import Connection, Database, connect, explained
 from ledger.storage.lock_waits import holders
 from ledger.storage.security_events import storable
-from ledger.storage.trail import ENTRY_COLUMNS
 from ledger.storage.tree_out import MAX_NOTE_BYTES, MAX_TOKEN_BYTES
 from ledger.storage.trees import ANCHOR_LOG
 
 CHANNEL: Final = "quire_archive"
 """Channel whose notifications hold the id of an org to archive at once."""
 ARCHIVER_LOCK: Final = 7_305_804_404
-MAX_PAYLOAD_BYTES: Final = (64 << 20) + 1024
-"""Largest size of a stored payload, including its seal."""
 MAX_DUE: Final = 1_000
 
 ARCHIVED: Final = """
@@ -82,13 +77,6 @@ ORDER BY size DESC, idx DESC LIMIT 1"""
 LEAVES_OF: Final = """
 SELECT idx, size, CASE WHEN octet_length(nonce) = 32 THEN nonce END FROM anchor_leaves
 WHERE org_id = $1 AND size BETWEEN $2 AND $3 AND idx >= $4 ORDER BY idx LIMIT $5"""
-SIZES_OF_ROWS: Final = f"""
-SELECT seq, octet_length(leaf)::bigint + octet_length(payload),
-       octet_length(leaf) <= {MAX_LEAF_BYTES} AND octet_length(payload) <= {MAX_PAYLOAD_BYTES}
-FROM entries WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq, anchored_at LIMIT $4"""
-ROWS: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries
-WHERE org_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq, anchored_at LIMIT $4"""
 ANCHOR_LEAVES: Final = """
 SELECT idx, CASE WHEN octet_length(leaf) = 32 THEN leaf END FROM anchor_leaves
 WHERE idx BETWEEN $1 AND $2 ORDER BY idx LIMIT $3"""
@@ -227,23 +215,6 @@ async def leaves_of(
     """Return anchor leaves (idx, size, nonce) from ``first`` on, of checkpoints of these sizes."""
     rows = await database.fetch(LEAVES_OF, org_id, *sizes, first, limit)
     return [(row[0], row[1], row[2]) for row in rows]
-
-
-async def sizes_of_rows(
-    database: Database, org_id: int, first: int, last: int
-) -> list[tuple[int, int, bool]]:
-    """Return for each entry: seq, bytes of leaf and payload, and whether both keep their limits."""
-    limit = last - first + 2
-    rows = await database.fetch(SIZES_OF_ROWS, org_id, first, last, limit)
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-async def rows(database: Database, org_id: int, first: int, last: int) -> list[StoredEntry]:
-    """Return the stored entries of these seqs."""
-    return [
-        StoredEntry(*row)
-        for row in await database.fetch(ROWS, org_id, first, last, last - first + 2)
-    ]
 
 
 async def anchor_log(database: Database, first: int, last: int) -> list[tuple[int, bytes | None]]:

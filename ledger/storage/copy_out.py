@@ -7,20 +7,18 @@ reader sees the trail of the same moment while appends continue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.storage.database import Connection, connect, explained
+from ledger.storage.entries import copying, extent, months
+from ledger.storage.entries.copying import Sink
+from ledger.storage.entries.extent import NewestRow
 from ledger.storage.tree_out import TreeReader
 
-MAX_CELL_BYTES: Final = 32 * 1024 * 1024
-"""A larger value is read as NULL: Quire never writes such a value, and it must not fill memory."""
 COPY_TIMEOUT_S: Final = 86_400.0
 
-# Acquired before the snapshot: no month is dropped while the trail is read, so the snapshot finds
-# all rows of the months that were not dropped before.
-HOLD_MONTHS: Final = "LOCK TABLE entries IN ACCESS SHARE MODE"
 # Rows are read in the order of the primary key: sorting a segment would spill to disk.
 FROM_THE_INDEX: Final = """
 SET LOCAL statement_timeout = 0;
@@ -29,39 +27,14 @@ SET LOCAL enable_sort = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL jit = off"""
-# COPY takes no parameters; the format admits integers only.
-COPY_SEGMENT: Final = f"""
-SELECT org_id, seq, anchored_at, actor_tag, subject_tag,
-       CASE WHEN octet_length(entry_hash) <= {MAX_CELL_BYTES} THEN entry_hash END,
-       CASE WHEN octet_length(signature) <= {MAX_CELL_BYTES} THEN signature END,
-       CASE WHEN octet_length(leaf) <= {MAX_CELL_BYTES} THEN leaf END,
-       CASE WHEN octet_length(payload) <= {MAX_CELL_BYTES} THEN payload END
-FROM entries
-WHERE org_id = {{org_id:d}} AND seq BETWEEN {{lower:d}} AND {{upper:d}}
-ORDER BY seq, anchored_at"""
 # A time that Python's datetime can't hold is read as NULL.
 HEAD: Final = """
 SELECT seq, entry_hash,
        CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
             THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END
 FROM heads WHERE org_id = $1"""
-# An oversized value is read as NULL: no valid leaf or hash is that long.
-NEWEST: Final = """
-SELECT seq, CASE WHEN octet_length(entry_hash) = 32 THEN entry_hash END,
-       CASE WHEN octet_length(leaf) < 65536 THEN leaf END
-FROM entries WHERE org_id = $1 ORDER BY seq DESC LIMIT 1"""
 LIVE_FROM: Final = """
 SELECT coalesce(max(last_seq) + 1, 0), max(target) FROM departed WHERE org_id = $1"""
-PLANTED: Final = """
-SELECT seq FROM entries WHERE org_id = $1 AND seq < $2 ORDER BY seq LIMIT $3"""
-# Rows may have been planted with the same seq: the earliest time counts.
-WRITTEN: Final = """
-SELECT min(CASE WHEN anchored_at BETWEEN 'epoch' AND '9999-12-31T23:59:59.999999Z'
-           THEN (extract(epoch FROM anchored_at) * 1000000)::bigint END)
-FROM entries WHERE org_id = $1 AND seq = $2"""
-NEXT_SEQ: Final = "SELECT seq FROM entries WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT 1"
-
-Sink = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 class HeadRow(NamedTuple):
@@ -70,14 +43,6 @@ class HeadRow(NamedTuple):
     seq: int
     entry_hash: bytes
     anchored_us: int | None
-
-
-class NewestRow(NamedTuple):
-    """The row with the highest seq, unverified."""
-
-    seq: int
-    entry_hash: bytes | None
-    leaf: bytes | None
 
 
 class Snapshot:
@@ -104,8 +69,7 @@ class Snapshot:
     async def newest(self, org_id: int) -> NewestRow | None:
         """Return the row with the highest seq, or None."""
         async with explained():
-            row = await self._connection.fetchrow(NEWEST, org_id)
-        return None if row is None else NewestRow(*row)
+            return await extent.newest(self._connection, org_id)
 
     async def live_from(self, org_id: int) -> tuple[int, str | None]:
         """Return the first seq of the org in the database, and the target with earlier entries."""
@@ -116,20 +80,17 @@ class Snapshot:
     async def written_us(self, org_id: int, seq: int) -> int | None:
         """Return the time at which an entry was written; None if it is not in the database."""
         async with explained():
-            written: int | None = await self._connection.fetchval(WRITTEN, org_id, seq)
-        return written
+            return await extent.written_us(self._connection, org_id, seq)
 
     async def planted(self, org_id: int, live_from: int, limit: int) -> list[int]:
         """Return the seqs of rows below ``live_from``, where all entries were dropped."""
         async with explained():
-            rows = await self._connection.fetch(PLANTED, org_id, live_from, limit)
-        return [row[0] for row in rows]
+            return await extent.seqs_below(self._connection, org_id, live_from, limit)
 
     async def next_seq(self, org_id: int, after: int) -> int | None:
         """Return the lowest seq of a row above ``after``, or None."""
         async with self._lock, explained():
-            seq: int | None = await self._connection.fetchval(NEXT_SEQ, org_id, after)
-        return seq
+            return await extent.next_seq(self._connection, org_id, after)
 
 
 class SegmentReader:
@@ -142,11 +103,8 @@ class SegmentReader:
     async def copy(self, org_id: int, lower: int, upper: int, sink: Sink) -> None:
         """Stream the rows ``lower`` to ``upper`` by seq into the sink, as binary COPY."""
         async with explained():
-            await self._connection.copy_from_query(
-                COPY_SEGMENT.format(org_id=org_id, lower=lower, upper=upper),
-                output=sink,
-                format="binary",
-                timeout=COPY_TIMEOUT_S,
+            await copying.segment(
+                self._connection, org_id, lower, upper, sink, timeout=COPY_TIMEOUT_S
             )
 
 
@@ -178,7 +136,9 @@ async def _reading(url: str) -> AsyncIterator[Connection]:
     try:
         async with explained():
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await connection.execute(HOLD_MONTHS)
+            # Acquired before the snapshot: no month is dropped while the trail is read, so the
+            # snapshot finds all entries of the months that were not dropped before.
+            await months.hold(connection)
         yield connection
         async with explained():
             await connection.execute("COMMIT")

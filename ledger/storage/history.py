@@ -6,9 +6,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
-from ledger.storage.search import IN_ORDER
+from ledger.storage.entries.search import IN_ORDER
 from ledger.storage.trees import StoredCheckpoint
 
 LISTED = """
@@ -23,14 +22,6 @@ FROM (SELECT size FROM anchor_leaves
       ORDER BY size DESC LIMIT 1) AS l
 JOIN checkpoints c ON c.org_id = $1 AND c.size = l.size"""
 SIZES = "SELECT org_id, size FROM trees WHERE org_id = ANY ($1::bigint[])"
-ENTRY_AND_NEWEST = """
-SELECT e.entry_hash, c.size, c.root, c.note, c.signed_at
-FROM entries e LEFT JOIN LATERAL (
-    SELECT size, root, note, signed_at FROM checkpoints
-    WHERE org_id = $1 AND size <= (SELECT size FROM trees WHERE org_id = $1)
-    ORDER BY size DESC LIMIT 1
-) AS c ON true
-WHERE e.org_id = $1 AND e.seq = $2 AND e.anchored_at = $3"""
 
 
 class ListedCheckpoint(NamedTuple):
@@ -61,16 +52,3 @@ async def newest_anchored(database: Database, org_id: int) -> StoredCheckpoint |
 async def sizes(database: Database, org_ids: Collection[int]) -> dict[int, int]:
     """Return the sizes of the signed trees of these orgs; orgs without a tree are left out."""
     return {row[0]: row[1] for row in await database.fetch(SIZES, list(org_ids))}
-
-
-async def entry_and_newest(
-    database: Database, place: RecordId
-) -> tuple[bytes, StoredCheckpoint | None] | None:
-    """Return the stored hash of the entry of a record id, and its org's newest checkpoint."""
-    row = await database.fetchrow(
-        ENTRY_AND_NEWEST, place.org_id, place.seq, to_datetime(place.anchored_us)
-    )
-    if row is None:
-        return None
-    entry_hash, *checkpoint = row
-    return entry_hash, None if checkpoint[0] is None else StoredCheckpoint(*checkpoint)

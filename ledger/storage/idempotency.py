@@ -7,7 +7,8 @@ from datetime import date
 from typing import NamedTuple
 
 from ledger.chain import StoredEntry
-from ledger.storage.trail import ENTRY_COLUMNS, AppendTransaction
+from ledger.storage.entries import chosen
+from ledger.storage.trail import AppendTransaction
 
 
 class KeyUse(NamedTuple):
@@ -32,7 +33,6 @@ FIND = """
 SELECT i.org_id, i.key, i.body, i.first_seq, i.count, i.seqs
 FROM unnest($1::bigint[], $2::bytea[]) AS wanted (org_id, key)
 JOIN idempotency i ON i.org_id = wanted.org_id AND i.key = wanted.key"""
-ENTRIES = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"
 
 
 async def find(
@@ -62,5 +62,4 @@ async def entries_of(
     """Return the stored entries by seq; without seqs there is no query."""
     if not seqs:
         return {}
-    rows = await transaction.run(transaction.connection.fetch(ENTRIES, org_id, list(seqs)))
-    return {row[1]: StoredEntry(*row) for row in rows}
+    return await transaction.run(chosen.by_seq(transaction.connection, org_id, seqs))

@@ -10,11 +10,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from ledger.storage.database import Database
+from ledger.storage.entries import months
 
 MONTHS_AHEAD: Final = 3
 DAYS_AHEAD: Final = 3
 
-CREATE_MONTH = "SELECT quire_create_entries_partition($1)"
 CREATE_DAY = "SELECT quire_create_idempotency_partition($1)"
 SEAL = "SELECT quire_seal_partitions($1)"
 DROP_DAYS = "SELECT quire_drop_idempotency_before($1)"
@@ -25,7 +25,7 @@ async def create_for(database: Database, moments: Iterable[datetime]) -> None:
     all_moments = list(moments)
     async with database.connection() as connection:
         for month in sorted({moment.replace(day=1, hour=0) for moment in all_moments}):
-            await connection.execute(CREATE_MONTH, month)
+            await months.create(connection, month)
         for day in sorted({moment.date() for moment in all_moments}):
             await connection.execute(CREATE_DAY, day)
 
@@ -33,13 +33,13 @@ async def create_for(database: Database, moments: Iterable[datetime]) -> None:
 async def prepare(database: Database, now: datetime) -> None:
     """Create the partitions of the coming months and days; safe to run at any time."""
     month = now.astimezone(UTC).replace(day=1)
-    months = [month]
+    ahead = [month]
     for _ in range(MONTHS_AHEAD):
-        months.append((months[-1] + timedelta(days=32)).replace(day=1))
+        ahead.append((ahead[-1] + timedelta(days=32)).replace(day=1))
     days: list[date] = [now.date() + timedelta(days=offset) for offset in range(DAYS_AHEAD + 1)]
     async with database.connection() as connection:
-        for moment in months:
-            await connection.execute(CREATE_MONTH, moment)
+        for moment in ahead:
+            await months.create(connection, moment)
         for day in days:
             await connection.execute(CREATE_DAY, day)
 

@@ -15,36 +15,15 @@ from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
 from ledger.storage.database import Database
-from ledger.storage.search import HEAD
-from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.entries import heads, qwed_rows
+from ledger.storage.entries.qwed_rows import STRETCH_BITS
 
-STRETCH_BITS: Final = 10
 WINDOW_SEQS: Final = 100_000
 """Number of seqs whose leaves one statement reads."""
 MAX_ORGS: Final = 256
 """Number of orgs with an index in memory; the least recently used one is dropped."""
 MAX_ROW_DIGITS: Final = 18
 """Longer ids do not fit a bigint, and QWED does not assign any."""
-
-# A leaf is canonical JSON, where these bytes can't occur inside a string. At most two
-# numbers and the closing quote follow them.
-_ABOUT_ROWS: Final = """
-org_id = $1 AND seq >= $2 AND seq <= $3
-  AND position('"event_type":"qwed.'::bytea IN leaf) > 0
-  AND position('"action":"qwed:'::bytea IN leaf) > 0"""
-STRETCHES: Final = f"""
-SELECT seq >> {STRETCH_BITS}, min(split_part(named, ':', 2)::bigint),
-       max(split_part(named, ':', 2)::bigint)
-FROM (
-    SELECT seq, split_part(encode(substring(
-        leaf FROM position('"action":"qwed:'::bytea IN leaf) + 15 FOR 40), 'escape'), '"', 1) AS named
-    FROM entries WHERE {_ABOUT_ROWS}
-) AS entry
-WHERE named ~ '^[0-9]{{1,18}}:[0-9]{{1,18}}$'
-GROUP BY 1 ORDER BY 1"""
-NAMING: Final = f"""
-SELECT {ENTRY_COLUMNS} FROM entries
-WHERE {_ABOUT_ROWS} AND position($4::bytea IN leaf) > 0 ORDER BY seq"""
 
 
 class _RowRange(NamedTuple):
@@ -90,8 +69,8 @@ class QwedRows:
             if stretch.lowest <= row_id <= stretch.highest:
                 first = stretch.number << STRETCH_BITS
                 last = first + (1 << STRETCH_BITS) - 1
-                rows = await self._database.fetch(NAMING, org_id, first, last, named_by(row_id))
-                found += [StoredEntry(*row) for row in rows]
+                named = named_by(row_id)
+                found += await qwed_rows.naming(self._database, org_id, first, last, named)
         return found
 
     def _index(self, org_id: int) -> _Index:
@@ -103,13 +82,11 @@ class QwedRows:
 
     async def _grow(self, org_id: int, index: _Index) -> None:
         """Index the entries appended since; progress is kept if the caller is cancelled."""
-        head = await self._database.fetchrow(HEAD, org_id)
-        newest = -1 if head is None else head[0]
+        newest, _hash, _time = await heads.head(self._database, org_id)
         while index.next_seq <= newest:
             last = min(newest, index.next_seq + WINDOW_SEQS - 1)
-            rows = await self._database.fetch(STRETCHES, org_id, index.next_seq, last)
-            for row in rows:
-                index.add(_RowRange(*row))
+            for stretch in await qwed_rows.row_ids(self._database, org_id, index.next_seq, last):
+                index.add(_RowRange(*stretch))
             index.next_seq = last + 1
 
 

@@ -16,26 +16,13 @@ import asyncpg
 from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
-from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect_as_owner, explain
+from ledger.storage.entries.restoring import RestoredMonths, in_the_way
 from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
 from ledger.storage.signing_transaction import TilePart
-from ledger.storage.trail import ENTRY_COLUMNS
 
 _LOCK: Final = 7_305_804_405
 
-# The first obstacle to restoring an org; entries are found by one probe per partition.
-IN_THE_WAY: Final = """
-SELECT CASE
-    WHEN EXISTS (SELECT FROM orgs WHERE slug = $2 AND id <> $1) THEN 'an org of this slug'
-    WHEN EXISTS (SELECT FROM orgs WHERE id = $1 AND slug <> $2) THEN 'another org with its id'
-    WHEN EXISTS (SELECT FROM orgs WHERE id = $1 AND privacy <> $3) THEN 'this org with other privacy'
-    WHEN EXISTS (SELECT FROM entries WHERE org_id = $1) THEN 'entries'
-    WHEN EXISTS (SELECT FROM trees WHERE org_id = $1 AND size > 0) THEN 'a signed tree'
-    WHEN EXISTS (SELECT FROM tile_parts WHERE org_id = $1) THEN 'tiles'
-    WHEN EXISTS (SELECT FROM checkpoints WHERE org_id = $1) THEN 'checkpoints'
-    WHEN EXISTS (SELECT FROM departed WHERE org_id = $1) THEN 'archived months'
-END"""
 HEAD_SEQ: Final = "SELECT coalesce(max(seq), -1) FROM heads WHERE org_id = $1"
 ADD_ORG: Final = """
 INSERT INTO orgs (id, slug, name, privacy, wrapped_key, created_at, log_public, keys_lost_below)
@@ -54,9 +41,6 @@ INSERT INTO trees (org_id, size, root, anchored_at, signed_at) VALUES ($1, $2, $
 ON CONFLICT (org_id) DO UPDATE
 SET size = excluded.size, root = excluded.root, anchored_at = excluded.anchored_at,
     signed_at = excluded.signed_at"""
-CREATE_MONTH: Final = "SELECT quire_create_entries_partition($1)"
-SEALED: Final = """
-SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = 'sealed')"""
 STATEMENTS: Final = "SELECT statement FROM log_keys ORDER BY position"
 ADD_STATEMENT: Final = "INSERT INTO log_keys (position, statement) VALUES ($1, $2)"
 
@@ -92,14 +76,12 @@ class RestoreTransaction:
 
     def __init__(self, connection: Connection, beside: Connection) -> None:
         self._connection = connection
-        self._beside = beside
-        self._months: dict[str, bool] = {}
+        self._months = RestoredMonths(connection, beside)
         self.anchors = AnchorRows(connection)
 
     async def in_the_way(self, org_id: int, slug: str, privacy: str) -> str | None:
         """Name the data of the org in the database; None: at most its row and its keys."""
-        obstacle: str | None = await self._connection.fetchval(IN_THE_WAY, org_id, slug, privacy)
-        return obstacle
+        return await in_the_way(self._connection, org_id, slug, privacy)
 
     async def head_seq(self, org_id: int) -> int:
         """Return the seq of a head row that a backup brought back; -1 if there is none."""
@@ -119,32 +101,12 @@ class RestoreTransaction:
         return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
 
     async def add_entries(self, entries: Sequence[StoredEntry]) -> None:
-        """Add rows to their months, which are created if they are missing."""
-        for month in sorted({row.anchored_at.replace(day=1, hour=0) for row in entries}):
-            await self._open(month)
-        await self._connection.copy_to_table(
-            "entries",
-            source=copy_stream(entries),
-            columns=ENTRY_COLUMNS.split(", "),
-            format="binary",
-            timeout=BATCH_TIMEOUT_S,
-        )
-
-    async def _open(self, month: datetime) -> None:
-        part = f"entries_{month:%Y_%m}"
-        if part in self._months:
-            return
-        # On a separate connection: the lock that it acquires lasts until the transaction ends.
-        await self._beside.execute(CREATE_MONTH, month)
-        self._months[part] = await self._connection.fetchval(SEALED, f"public.{part}")
-        if self._months[part]:
-            await self._connection.execute(f"ALTER TABLE public.{part} DISABLE TRIGGER sealed")
+        """Add entries to their months, which are created if they are missing."""
+        await self._months.add(entries, timeout=BATCH_TIMEOUT_S)
 
     async def seal_again(self) -> None:
         """Enable the triggers of sealed months again, so that they refuse rows."""
-        for part, sealed in self._months.items():
-            if sealed:
-                await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
+        await self._months.seal_again()
 
     async def add_tree(
         self, parts: Sequence[TilePart], checkpoints: Sequence[RestoredCheckpoint]

@@ -8,15 +8,16 @@ anything is signed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES, MAX_SEQ
+from ledger.entry import MAX_SEQ
 from ledger.errors import DatabaseUnavailable
-from ledger.storage.copy_out import Sink
 from ledger.storage.database import Connection, connect, explained
+from ledger.storage.entries import copying
+from ledger.storage.entries.copying import Sink
 from ledger.storage.lock_waits import holders
 from ledger.storage.signing_transaction import (
     TREE,
@@ -76,24 +77,6 @@ JOIN orgs o ON o.id = t.org_id
 LEFT JOIN checkpoints c ON c.org_id = t.org_id AND c.size = t.size
 WHERE t.size > 0 AND t.signed_at < now() - $1::interval AND t.stopped_at IS NULL
 ORDER BY t.signed_at LIMIT $2"""
-# COPY takes no parameters; the format admits integers only. LATERAL pins one primary key
-# probe per org and partition, and the lower time excludes earlier partitions. A value of an
-# impossible size is read as NULL: it must not fill memory.
-COPY_LEAVES = f"""
-SELECT e.org_id, e.seq, e.entry_hash, e.signature, e.leaf
-FROM unnest('{{{{{{org_ids}}}}}}'::bigint[], '{{{{{{lower}}}}}}'::bigint[],
-            '{{{{{{upper}}}}}}'::bigint[])
-     WITH ORDINALITY AS w (org_id, lower, upper, place)
-CROSS JOIN LATERAL (
-    SELECT org_id, seq,
-           CASE WHEN octet_length(entry_hash) = {HASH_BYTES} THEN entry_hash END AS entry_hash,
-           CASE WHEN octet_length(signature) = {HASH_BYTES} THEN signature END AS signature,
-           CASE WHEN octet_length(leaf) <= {MAX_LEAF_BYTES} THEN leaf END AS leaf
-    FROM entries e
-    WHERE e.org_id = w.org_id AND e.seq >= w.lower AND e.seq < w.upper
-      AND e.anchored_at >= to_timestamp({{since_us:d}} / 1e6) - interval '1 second'
-    ORDER BY e.seq, e.anchored_at
-) AS e"""
 EDGE_TILES = """
 SELECT p.org_id, p.level, p.tile, p.start, p.hashes
 FROM unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS w (org_id, level, tile)
@@ -223,17 +206,8 @@ class SignerConnection:
         self, ranges: Sequence[tuple[int, int, int]], since_us: int, sink: Sink
     ) -> None:
         """Stream leaves as binary COPY: for each (org_id, lower, upper) seqs lower to upper-1."""
-        query = COPY_LEAVES.format(
-            org_ids=_integers(org for org, _, _ in ranges),
-            lower=_integers(lower for _, lower, _ in ranges),
-            upper=_integers(upper for _, _, upper in ranges),
-            since_us=since_us,
-        )
-        await self._run(
-            self._connection.copy_from_query(
-                query, output=sink, format="binary", timeout=COPY_TIMEOUT_S
-            )
-        )
+        leaves = copying.leaves(self._connection, ranges, since_us, sink, timeout=COPY_TIMEOUT_S)
+        await self._run(leaves)
 
     async def tile_parts(
         self, places: Sequence[tuple[int, int, int]]
@@ -303,7 +277,3 @@ class SignerConnection:
 
 def _seconds(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
-
-
-def _integers(values: Iterable[int]) -> str:
-    return ",".join(f"{value:d}" for value in values)

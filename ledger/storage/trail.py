@@ -9,55 +9,23 @@ error during COMMIT means that its outcome is unknown (:class:`CommitUnknown`);
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
 from ledger.chain import ChainHead, StoredEntry
-from ledger.entry import MAX_SEQ, from_datetime, to_datetime
+from ledger.entry import to_datetime
 from ledger.errors import QuireError
 from ledger.storage import dropped_months, security_events
-from ledger.storage.copy_in import copy_stream
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
+from ledger.storage.entries import heads, single, writing
+from ledger.storage.entries.heads import LockedHead
 from ledger.storage.security_events import storable
 
-ENTRY_COLUMNS = (
-    "org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash, signature, leaf, payload"
-)
-_COPY_COLUMNS = ENTRY_COLUMNS.split(", ")
+_Result = TypeVar("_Result")
 
-# Every process locks heads in the order of org_id, so that no two deadlock. A time
-# that Python can't hold is read as NULL: one edited row must not fail the whole batch.
-LOCK_HEADS = """
-SELECT h.org_id, h.seq, h.entry_hash,
-       CASE WHEN h.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN h.anchored_at END,
-       h.erasures, h.thawed_us, h.frozen_reason,
-       e.org_id, e.seq, e.anchored_at, e.actor_tag, e.subject_tag, e.entry_hash,
-       e.signature, e.leaf, e.payload
-FROM heads h
-LEFT JOIN entries e ON e.org_id = h.org_id AND e.seq = h.seq AND e.anchored_at = h.anchored_at
-WHERE h.org_id = ANY ($1::bigint[])
-ORDER BY h.org_id
-FOR UPDATE OF h"""
-# After waiting for a lock the join above still returns the entry of the old head; this
-# second query has its own snapshot.
-HEAD_ENTRY = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at = $3"""
-ENTRIES_BETWEEN = f"""
-SELECT {ENTRY_COLUMNS} FROM entries
-WHERE org_id = $1 AND seq > $2 AND seq <= $3 AND anchored_at >= $4 AND anchored_at <= $5
-ORDER BY seq, anchored_at LIMIT $6"""
-# LATERAL with LIMIT pins the plan: one primary key probe per org and partition.
-ORGS_BEYOND = f"""
-SELECT w.org_id FROM unnest($1::bigint[], $2::bigint[]) AS w (org_id, seq)
-CROSS JOIN LATERAL (
-    SELECT FROM entries e WHERE e.org_id = w.org_id AND e.seq > w.seq AND e.seq < {MAX_SEQ} LIMIT 1
-) AS beyond"""
-NEWEST = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq BETWEEN 0 AND $2
-ORDER BY seq DESC, anchored_at DESC LIMIT 1"""
 # The compare-and-set that makes (org_id, seq) unique.
 MOVE_HEADS = """
 UPDATE heads h SET seq = n.seq, entry_hash = n.entry_hash, anchored_at = n.anchored_at
@@ -108,22 +76,6 @@ class HeadConflict(QuireError):
     """A head moved although its row was locked: the database did not keep the lock."""
 
 
-IMPOSSIBLE_US: Final = -1
-
-
-class LockedHead(NamedTuple):
-    """A locked head row, with the stored entry that it points to (None if absent).
-
-    ``head.anchored_us`` is :data:`IMPOSSIBLE_US` if Quire can't have written the row's time.
-    """
-
-    head: ChainHead
-    erasures: int
-    thawed_us: int
-    frozen_reason: str | None
-    entry: StoredEntry | None
-
-
 class HeadMove(NamedTuple):
     """One org's head before and after a batch."""
 
@@ -147,25 +99,15 @@ class AppendTransaction:
 
     async def lock_heads(self, org_ids: Sequence[int]) -> dict[int, LockedHead]:
         """Lock the head rows of these orgs, in the order of their ids."""
-        rows = await self.run(self.connection.fetch(LOCK_HEADS, sorted(org_ids)))
-        locked = {}
-        for row in rows:
-            org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason = row[:7]
-            head = ChainHead(seq, entry_hash, IMPOSSIBLE_US if at is None else from_datetime(at))
-            entry = StoredEntry(*row[7:16]) if row[7] is not None else None
-            if seq >= 0 and at is not None and entry is None:
-                entry = await self.head_entry(org_id, seq, at)
-            locked[org_id] = LockedHead(head, erasures, thawed_us, frozen_reason, entry)
-        return locked
+        return await self.run(heads.lock(self.connection, org_ids))
 
     async def head_entry(self, org_id: int, seq: int, at: datetime) -> StoredEntry | None:
         """Return the stored entry at this seq and time, read in a new snapshot."""
-        row = await self.run(self.connection.fetchrow(HEAD_ENTRY, org_id, seq, at))
-        return None if row is None else StoredEntry(*row)
+        return await self.run(single.at(self.connection, org_id, seq, at))
 
     async def departed(self, org_id: int) -> ChainHead | None:
         """Return the newest dropped entry of an org, None if none was dropped."""
-        return await self.run(dropped_months.last(self.connection, org_id))  # type: ignore[no-any-return]
+        return await self.run(dropped_months.last(self.connection, org_id))
 
     async def entry_at(self, org_id: int, head: ChainHead) -> StoredEntry | None:
         """Return the stored entry that a head points to."""
@@ -184,45 +126,19 @@ class AppendTransaction:
         self, org_id: int, after: ChainHead, upto: ChainHead, limit: int
     ) -> list[StoredEntry]:
         """Return the entries after one head up to another, oldest first, at most ``limit``."""
-        rows = await self.run(
-            self.connection.fetch(
-                ENTRIES_BETWEEN,
-                org_id,
-                after.seq,
-                upto.seq,
-                to_datetime(after.anchored_us),
-                to_datetime(upto.anchored_us),
-                limit,
-            )
-        )
-        return [StoredEntry(*row) for row in rows]
+        return await self.run(heads.between(self.connection, org_id, after, upto, limit))
 
-    async def orgs_beyond(self, heads: Sequence[tuple[int, int]]) -> set[int]:
+    async def orgs_beyond(self, places: Sequence[tuple[int, int]]) -> set[int]:
         """Return the orgs of those (org_id, seq) pairs that have entries after the seq."""
-        if not heads:
-            return set()
-        rows = await self.run(
-            self.connection.fetch(
-                ORGS_BEYOND, [org_id for org_id, _ in heads], [seq for _, seq in heads]
-            )
-        )
-        return {row[0] for row in rows}
+        return await self.run(heads.orgs_beyond(self.connection, places))
 
     async def newest(self, org_id: int) -> StoredEntry | None:
         """Return the stored entry with the highest valid seq, or None."""
-        row = await self.run(self.connection.fetchrow(NEWEST, org_id, MAX_SEQ - 1))
-        return None if row is None else StoredEntry(*row)
+        return await self.run(heads.newest(self.connection, org_id))
 
     async def copy_entries(self, entries: Iterable[StoredEntry]) -> None:
         """Write the entries by binary COPY."""
-        await self.run(self._copy(entries))
-
-    async def _copy(self, entries: Iterable[StoredEntry]) -> None:
-        if self.connection.is_closed():
-            raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not check
-        await self.connection.copy_to_table(
-            "entries", source=copy_stream(entries), columns=_COPY_COLUMNS, format="binary"
-        )
+        await self.run(writing.add(self.connection, entries))
 
     async def move_heads(self, moves: Sequence[HeadMove]) -> None:
         """Compare-and-set the heads. Raises HeadConflict if one has changed."""
@@ -288,7 +204,7 @@ class AppendTransaction:
         except (*CONNECTION_LOST, asyncpg.PostgresError):
             self.connection.terminate()
 
-    async def run(self, operation: Any) -> Any:
+    async def run(self, operation: Awaitable[_Result]) -> _Result:
         """Await one database operation, turning its errors into NotWritten."""
         try:
             return await operation

@@ -36,7 +36,7 @@ from ledger.errors import (
 from ledger.event import is_json_payload
 from ledger.shapes import HashHex, RecordIdText, Seq, TimeText, shape
 from ledger.storage.database import Database
-from ledger.storage.search import EntrySearch, Page
+from ledger.storage.entries.search import EntrySearch, Page
 from ledger.times import bound
 
 PayloadFormat = Annotated[

@@ -14,6 +14,7 @@ from ledger.errors import DatabaseAway, QuireError, RetentionRefused
 from ledger.keys import SigningKeyring
 from ledger.storage import dropped_months
 from ledger.storage.database import Database
+from ledger.storage.entries import months
 from server.access.directory import Directory
 from server.settings import Settings
 from server.trails.archive_targets import named_target, policy_of
@@ -83,7 +84,7 @@ class RetentionTask:
         while True:
             pause_s = POLL_INTERVAL_S
             try:
-                if any(month.due for month in await dropped_months.months(self._database)):
+                if any(month.due for month in await months.present(self._database)):
                     await self.run(_log_dropped)
             except DatabaseAway as error:
                 away.failed(log.warning, str(error), early=log.info)

@@ -25,8 +25,8 @@ from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, KeySeeds, rotate
 from ledger.storage import orgs
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from ledger.storage.log_keys import publish_history
-from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.evidence_damage import SCALE, damage_files
 from tests.support.signing import checkpointer, log_keys

@@ -10,6 +10,7 @@ import pytest
 from ledger.archive.targets import Target
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
+from ledger.storage.entries import months
 from tests.support.appending import process, rows_of
 from tests.support.archives import SignedTrail
 from tests.support.retaining import (
@@ -24,7 +25,7 @@ from tests.support.trails import ORG_ID
 
 async def recorded(archived_trail: SignedTrail, folder: Target, /, **changes: Any) -> int:
     """Append the system entry that records the drop of January, with changes; returns its seq."""
-    (held,) = await dropped_months.ranges(archived_trail.server, JANUARY)
+    (held,) = await months.ranges(archived_trail.server, JANUARY)
     one = {
         "org_id": ORG_ID,
         "first_seq": held.first_seq,
@@ -48,7 +49,7 @@ async def recorded(archived_trail: SignedTrail, folder: Target, /, **changes: An
 async def refused(archived_trail: SignedTrail, target: Target, record: int, why: str) -> None:
     before = await rows_of(archived_trail.database, ORG_ID)
     with pytest.raises(RetentionRefused, match=why):
-        await dropped_months.drop(archived_trail.database.server_url, JANUARY, target.url, record)
+        await months.drop(archived_trail.database.server_url, JANUARY, target.url, record)
     assert await rows_of(archived_trail.database, ORG_ID) == before
     assert await dropped_months.live_from(archived_trail.server, ORG_ID) == 0
 
@@ -58,8 +59,8 @@ async def test_all_conditions_hold(archived_trail: SignedTrail, folder: Target) 
     await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
     url = archived_trail.database.server_url
-    assert await dropped_months.drop(url, JANUARY, folder.url, record) == 30
-    assert await dropped_months.drop(url, JANUARY, folder.url, record) is None
+    assert await months.drop(url, JANUARY, folder.url, record) == 30
+    assert await months.drop(url, JANUARY, folder.url, record) is None
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ async def test_the_month_must_be_the_oldest_and_complete(
     await append_three_months(archived_trail, folder, 30, 5, 5)
     await set_retention(archived_trail, 1)
     with pytest.raises(RetentionRefused, match="an older month is still there"):
-        await dropped_months.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
+        await months.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
     record = await recorded(archived_trail, folder)
     await archived_trail.superuser.execute("DELETE FROM entries WHERE seq = 7")
     await refused(archived_trail, folder, record, "departed_whole")

@@ -11,7 +11,7 @@ from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from ledger.entry import entry_hash
 from ledger.keys import SigningKey
 from ledger.storage import trees
-from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from tests.checkpointing.tampering import LENGTH, SIGNED, Victim, victim
 from tests.support.appending import system_clock_us
 from tests.support.clusters import Database

@@ -16,7 +16,7 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.log_keys import KeySeeds, rotate
 from ledger.storage import signing
-from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from tests.support.appending import Process, new_org, process, superuser, system_clock_us
 from tests.support.clusters import Database
 from tests.support.signing import (

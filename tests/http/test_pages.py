@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from ledger.entry import parse_record_id, search_tag, to_datetime
-from ledger.storage import search
-from ledger.storage.search import EntrySearch, page_query
-from ledger.storage.trail import HEAD_ENTRY
+from ledger.storage.entries import search, single
+from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.search import EntrySearch, page_query
 from tests.support.clusters import blocking
 from tests.support.reading import ServedTrail
 from tests.support.serving import Server
@@ -88,7 +88,7 @@ def test_a_page_of_large_payloads_ends_early(shared_server: Server) -> None:
             seqs += [entry["seq"] for entry in answer.json()["entries"]]
             query["cursor"] = answer.json()["next_cursor"]
         assert seqs == (list(range(28)) if order == "asc" else list(range(27, -1, -1)))
-        assert max(sizes) < search.PAGE_BYTES + 2 * MIB
+        assert max(sizes) < PAGE_BYTES + 2 * MIB
         assert len(sizes) == 4
     assert len(trail.get("/entries", limit=1).json()["entries"]) == 1
 
@@ -212,7 +212,7 @@ def test_a_record_is_found_in_one_partition_by_primary_key(large_trail: ServedTr
         plan = plan_of(
             large_trail.server,
             mode,
-            HEAD_ENTRY,
+            single.AT,
             place.org_id,
             place.seq,
             to_datetime(place.anchored_us),

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ledger.chain import StoredEntry, TrailFault, check_entry
-from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from tests.support.clusters import blocking
 from tests.support.reading import ServedTrail
 from tests.support.serving import Server

@@ -18,6 +18,7 @@ from ledger.qwed import (
 )
 from ledger.storage import qwed_rows
 from ledger.storage.database import Database
+from ledger.storage.entries.qwed_rows import NAMING
 from ledger.storage.qwed_rows import QwedRows
 from tests.qwed_writer import SECRET, trail
 from tests.support.serving import Server
@@ -166,6 +167,6 @@ async def test_a_row_is_found_by_reading_one_stretch(
             asked.clear()
             found = await rows.naming(org_id[0], row_id)
             assert [entry.seq for entry in found] == [row_id - 1], records[row_id - 1]
-            assert asked == [qwed_rows.NAMING]
+            assert asked == [NAMING]
     finally:
         await database.close()

@@ -7,8 +7,9 @@ import pytest
 
 from ledger.chain import StoredEntry
 from ledger.entry import to_datetime
-from ledger.storage.copy_in import SLICE_ROWS, copy_stream
 from ledger.storage.database import Database as Pool
+from ledger.storage.entries import writing
+from ledger.storage.entries.copy_in import SLICE_ROWS
 from ledger.storage.partitions import create_for
 from tests.support.clusters import Database
 
@@ -37,9 +38,7 @@ async def test_rows_arrive_as_they_were_packed(database: Database, count: int) -
     ]
     connection = await asyncpg.connect(database.server_url)
     try:
-        await connection.copy_to_table(
-            "entries", source=copy_stream(rows), columns=list(StoredEntry._fields), format="binary"
-        )
+        await writing.add(connection, rows)
         stored = await connection.fetch(
             f"SELECT {', '.join(StoredEntry._fields)} FROM entries ORDER BY seq"
         )

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from ledger.storage import bundle_reads, entry_bundles, history, trees
-from ledger.storage.search import IN_ORDER
+from ledger.storage.entries import chosen, single, spans
+from ledger.storage.entries.search import IN_ORDER
 from tests.support.clusters import Cluster, Database, blocking
 
 ORG = 7
@@ -20,7 +21,7 @@ MOST_ROWS = 600
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
     "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
-    "leaves": (entry_bundles.LEAVES, [ORG, 1_000, 1_256]),
+    "leaves": (spans.SIGNED_LEAVES, [ORG, 1_000, 1_256]),
     "anchor leaves": (entry_bundles.ANCHOR_LEAVES, [0, 1_000, 1_256]),
     "tiles of a proof": (trees.TILE_PARTS, [ORG, [0, 0, 1], [3, 19, 0]]),
     "newest checkpoint": (trees.NEWEST_CHECKPOINT, [ORG]),
@@ -29,12 +30,12 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "anchor leaf": (trees.ANCHOR_LEAF, [ORG, 77]),
     "listed": (history.LISTED, [ORG, 4_000, 100]),
     "newest anchored": (history.NEWEST_ANCHORED, [ORG]),
-    "entry": (history.ENTRY_AND_NEWEST, [ORG, 77, NOW]),
+    "entry": (single.HASH_AND_CHECKPOINT, [ORG, 77, NOW]),
     "first anchored above": (bundle_reads.FIRST_ANCHORED_ABOVE, [ORG, 77]),
     "attested anchor": (bundle_reads.ATTESTED_ANCHOR, [77]),
-    "entries present": (bundle_reads.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
-    "times of entries": (bundle_reads.TIMES, [ORG, [77, 4_000]]),
-    "entries of a bundle": (bundle_reads.ENTRIES, [ORG, list(range(500)), NOW, NOW]),
+    "entries present": (chosen.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
+    "times of entries": (chosen.TIMES, [ORG, [77, 4_000]]),
+    "entries of a bundle": (chosen.PAGE, [ORG, list(range(500)), NOW, NOW]),
     "sizes": (history.SIZES, [[ORG, 8]]),
 }
 

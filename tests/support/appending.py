@@ -21,7 +21,7 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage import orgs, partitions
 from ledger.storage.database import Database
-from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from tests.support import clusters
 from tests.support.trails import RING, draft
 

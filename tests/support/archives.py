@@ -17,9 +17,9 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
 from ledger.storage.database import Database
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from ledger.storage.log_keys import publish_history
 from ledger.storage.orgs import OrgRecord
-from ledger.storage.trail import ENTRY_COLUMNS
 from tests.support import clusters
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft

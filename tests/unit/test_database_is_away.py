@@ -52,7 +52,7 @@ async def test_of_attestations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retaining, "RETRY_S", 0.01)
-    monkeypatch.setattr("ledger.storage.dropped_months.months", lost)
+    monkeypatch.setattr("ledger.storage.entries.months.present", lost)
     nothing = cast("Any", None)
     task = RetentionTask(server_settings(tmp_path), nothing, nothing, nothing, nothing, nothing)
     assert await logs_of(task.watch()) == [("info", "due months wait for the database")]

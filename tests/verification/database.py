@@ -9,7 +9,7 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
 from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.core.verification.work.faults import Result
 from ledger.keys import SigningKeyring
-from ledger.storage.trail import ENTRY_COLUMNS
+from ledger.storage.entries.columns import ENTRY_COLUMNS
 from tests.support.clusters import Database
 from tests.support.trails import ORG, ORG_ID, RING, trail
 

@@ -12,7 +12,8 @@ from ledger.core.verification.work.tally import Tally, check_head, find_ending
 from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
-from ledger.storage.copy_out import HeadRow, NewestRow
+from ledger.storage.copy_out import HeadRow
+from ledger.storage.entries.extent import NewestRow
 from tests.support.trails import ORG, ORG_ID, RING
 
 

@@ -27,8 +27,9 @@ from ledger.entry import entry_hash
 from ledger.errors import ArchiveMismatch, FormatError, MerkleError
 from ledger.keys import SigningKeyring
 from ledger.log_keys import LogKeyHistory
-from ledger.storage import archive_accounts, log_keys, trees
+from ledger.storage import log_keys, trees
 from ledger.storage.database import Database
+from ledger.storage.entries import spans
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, TileProofs, by_tile, tile_in, tiles_for_proofs
 
 BUNDLES_AT_ONCE: Final = 8
@@ -122,9 +123,7 @@ class Holding:
                 raise ArchiveMismatch(f"the archived entry {seq} differs from the signed one")
         async for at, rows in self._reader.packed(tile, seqs[0] - start, seqs[-1] - start):
             places = range(start + at, start + at + len(rows))
-            stored = await archive_accounts.rows(
-                self._database, self._org_id, places[0], places[-1]
-            )
+            stored = await spans.entries(self._database, self._org_id, places[0], places[-1])
             archived = [
                 entry_of(self._org_id, leaves[seq - start], row)
                 for seq, row in zip(places, rows, strict=True)

@@ -26,9 +26,9 @@ from ledger.archive.targets import Target
 from ledger.archive.writing.object_writer import ObjectLock
 from ledger.errors import ArchiveError, DatabaseUnavailable, RetentionRefused
 from ledger.keys import SigningKeyring
-from ledger.storage import dropped_months
 from ledger.storage.database import Database
-from ledger.storage.dropped_months import DroppedRange, Month
+from ledger.storage.entries import months
+from ledger.storage.entries.months import DroppedRange, Month
 
 SYSTEM: Final = "system"
 """Slug of the org whose trail records the server's own decisions."""
@@ -85,7 +85,7 @@ class Retention:
 
     async def due(self) -> list[Month]:
         """Return the months that the policy no longer keeps, oldest first."""
-        return [month for month in await dropped_months.months(self._database) if month.due]
+        return [month for month in await months.present(self._database) if month.due]
 
     async def run(
         self, on_dropped: Callable[[DroppedMonth], None] = lambda _: None
@@ -143,7 +143,7 @@ class Retention:
 
     async def _continued_ranges(self, month: date) -> list[DroppedRange]:
         """Continue the trails that end in the month; return the month's ranges."""
-        ranges = await dropped_months.ranges(self._database, month)
+        ranges = await months.ranges(self._database, month)
         ending = [one for one in ranges if one.is_head]
         if not ending:
             return ranges
@@ -152,7 +152,7 @@ class Retention:
             end = {"month": f"{month:%Y-%m}", "last_seq": one.last_seq}
             event = {"event_type": CONTINUED, "actor": "quire", "action": "continue", **end}
             await self._recorder.org(one.org_id, event)
-        ranges = await dropped_months.ranges(self._database, month)
+        ranges = await months.ranges(self._database, month)
         if any(one.is_head for one in ranges):
             raise RetentionRefused(
                 f"a trail still ends in {month:%Y-%m}, although an entry was appended to it"
@@ -186,9 +186,7 @@ class Retention:
             try:
                 # One transaction: a crash here leaves the whole month, or none of its rows.
                 # Where it was committed and the answer was lost, the next try returns None.
-                return await dropped_months.drop(
-                    self._database.url, month, self._target.url, record_seq
-                )
+                return await months.drop(self._database.url, month, self._target.url, record_seq)
             except DatabaseUnavailable as error:
                 if tries == DROP_TRIES - 1:
                     raise RetentionRefused(

@@ -16,6 +16,7 @@ from ledger.note import parse_note
 from ledger.storage import archive_accounts, dropped_months
 from ledger.storage.archive_accounts import SignedRow
 from ledger.storage.database import Database
+from ledger.storage.entries import spans
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 
 CHECKPOINTS_AT_ONCE: Final = 1_000
@@ -114,7 +115,7 @@ class DatabaseComparison:
         start = tile * TILE_WIDTH
         first = max(start, self._live)
         leaves = await self._reader.leaves(EntryTile(tile, width))
-        rows = await archive_accounts.rows(self._database, self._org_id, first, start + width - 1)
+        rows = await spans.entries(self._database, self._org_id, first, start + width - 1)
         stored = {row.seq: row for row in rows}
         if len(rows) != len(stored):
             reason = f"one of the entries {first} to {start + width - 1} is in the database twice"

@@ -19,6 +19,7 @@ from ledger.keys import SigningKeyring
 from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.storage import archive_accounts
 from ledger.storage.database import Database
+from ledger.storage.entries import spans
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
 
 
@@ -65,9 +66,9 @@ class TrailSource:
     async def objects(self, growth: TreeGrowth, tile: Tile, hashes: bytes) -> AsyncIterator[Object]:
         start = tile.index * TILE_WIDTH
         fresh = max(growth.start, start)
-        spans, together = await self._spans(start, fresh, start + tile.width)
+        found, together = await self._spans(start, fresh, start + tile.width)
         leaves: list[bytes] = []
-        for span in spans:
+        for span in found:
             rows = await self._rows(span, growth)
             for place, row in enumerate(rows, span.first - start):
                 self._check(row, hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
@@ -83,7 +84,7 @@ class TrailSource:
 
         Seqs below ``fresh`` are archived already.
         """
-        sizes = await archive_accounts.sizes_of_rows(self._database, self._org_id, start, end - 1)
+        sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
         missing = end - start - len(sizes)
         seqs = [seq for seq, _, _ in sizes]
         if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
@@ -105,7 +106,7 @@ class TrailSource:
 
     async def _rows(self, span: _Span, growth: TreeGrowth) -> list[StoredEntry]:
         if span.stored:
-            rows = await archive_accounts.rows(self._database, self._org_id, span.first, span.last)
+            rows = await spans.entries(self._database, self._org_id, span.first, span.last)
         else:
             archived = self._reader.entries(self._org_id, span.first, span.last, growth.start)
             rows = [entry async for entry in archived]
@@ -155,13 +156,13 @@ class AnchorSource:
 
 def _cut(volumes: dict[int, int], start: int, end: int) -> Sequence[_Span]:
     """Cut a range of seqs into spans of at most PACK_BYTES, or of one longer entry."""
-    spans: list[_Span] = []
+    cut: list[_Span] = []
     first, volume = start, 0
     for seq in range(start, end):
         if seq > first and volume + volumes[seq] > PACK_BYTES:
-            spans.append(_Span(first, seq - 1, stored=True))
+            cut.append(_Span(first, seq - 1, stored=True))
             first, volume = seq, 0
         volume += volumes[seq]
     if first < end:
-        spans.append(_Span(first, end - 1, stored=True))
-    return spans
+        cut.append(_Span(first, end - 1, stored=True))
+    return cut

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, Protocol
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId
 from ledger.errors import INVALID_REQUEST, NOT_FOUND, QuireError
-from ledger.storage import search
 from ledger.storage.database import Database
-from ledger.storage.search import EntrySearch
+from ledger.storage.entries import heads
+from ledger.storage.entries.search import SCAN_WINDOW, EntrySearch
 
 LOOKUP_PLACES: Final = 5_000
 """Record ids that are looked up in one query."""
@@ -33,7 +33,7 @@ class TooManySelected(QuireError):
 
 
 class EntrySource(Protocol):
-    """Reads entries, live and archived; the methods are those of ``ledger.storage.bundle_reads``."""
+    """Reads entries, live and archived; as ``TrailReader`` does."""
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]: ...
 
@@ -94,7 +94,7 @@ async def by_range(
 
     Raises NothingSelected if the trail ends before, and TooManySelected.
     """
-    newest, _, _ = await search.head(database, org_id)
+    newest, _, _ = await heads.head(database, org_id)
     last = newest if to_seq is None else to_seq
     if last > newest or from_seq > last:
         raise NothingSelected(
@@ -120,13 +120,11 @@ async def by_filter(
     The search ends after about ``within_s`` seconds, with TooManySelected.
     """
     deadline = time.monotonic() + within_s
-    newest, _, _ = await search.head(database, org_id)
+    newest, _, _ = await heads.head(database, org_id)
     seqs = array("q")
     at: int | None = 0
     while at is not None:
-        found, at = await trail.places(
-            org_id, where, from_seq=at, to_seq=newest, limit=search.SCAN_WINDOW
-        )
+        found, at = await trail.places(org_id, where, from_seq=at, to_seq=newest, limit=SCAN_WINDOW)
         seqs.extend(seq for seq, _ in found)
         check_count(len(seqs), limit)
         if at is not None and time.monotonic() > deadline:

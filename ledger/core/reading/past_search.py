@@ -16,7 +16,8 @@ from ledger.core.reading.past import ArchivePast
 from ledger.entry import decode_leaf, search_tag
 from ledger.storage import dropped_months
 from ledger.storage.database import Database
-from ledger.storage.search import PAGE_BYTES, EntrySearch, Page
+from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.search import EntrySearch, Page
 from ledger.tiles import TILE_WIDTH
 
 BUNDLES_AT_ONCE: Final = 16

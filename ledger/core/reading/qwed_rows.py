@@ -11,8 +11,8 @@ from ledger.entry import from_datetime, record_id
 from ledger.errors import QuireError
 from ledger.storage import dropped_months
 from ledger.storage.database import Database
+from ledger.storage.entries.search import EntrySearch
 from ledger.storage.qwed_rows import MAX_ROW_DIGITS, QwedRows, named_by
-from ledger.storage.search import EntrySearch
 
 ARCHIVE_PAGES: Final = 64
 """Pages of archived entries that one search reads at most."""

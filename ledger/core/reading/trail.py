@@ -15,10 +15,11 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.past_search import PastSearch
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import DatabaseUnavailable
-from ledger.storage import bundle_reads, dropped_months, entry_bundles, search
+from ledger.storage import dropped_months, entry_bundles
 from ledger.storage.database import Database
+from ledger.storage.entries import chosen, heads, search, single
+from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.entry_bundles import DamagedTrail
-from ledger.storage.search import EntrySearch, Page
 
 TRIES: Final = 5
 """Attempts to read a page while months are being dropped, which happens rarely."""
@@ -41,7 +42,7 @@ class TrailReader:
 
     async def entry(self, place: RecordId) -> StoredEntry | None:
         """The entry with this record id, or None."""
-        found = await search.entry(self._database, place)
+        found = await single.entry(self._database, place)
         if found is not None or not await self.was_dropped(place.org_id, place.seq):
             return found
         entry = await self._past.entry(place.org_id, place.seq)
@@ -49,23 +50,23 @@ class TrailReader:
 
     async def row_at(self, org_id: int, seq: int) -> StoredEntry | None:
         """A row at a seq in the database, with any time, or None."""
-        return await search.standing_at(self._database, org_id, seq)
+        return await single.standing_at(self._database, org_id, seq)
 
     async def rows_at(self, org_id: int, seq: int) -> int:
         """The number of rows at a seq, counting a dropped one."""
         dropped = await self.was_dropped(org_id, seq)
-        return await search.rows_at(self._database, org_id, seq) + dropped
+        return await single.count_at(self._database, org_id, seq) + dropped
 
     async def has(self, org_id: int, seq: int) -> bool:
         """True if the trail has this seq, by its head row."""
-        head_seq, _hash, _time = await search.head(self._database, org_id)
+        head_seq, _hash, _time = await heads.head(self._database, org_id)
         return seq <= head_seq
 
     async def entry_before(self, this: StoredEntry) -> StoredEntry | None:
         """The entry one seq before this one, or None."""
         if not this.seq:
             return None
-        found = await search.entry_before(self._database, this)
+        found = await single.before(self._database, this)
         if found is not None or not await self.was_dropped(this.org_id, this.seq - 1):
             return found
         return await self._past.entry(this.org_id, this.seq - 1)
@@ -79,7 +80,7 @@ class TrailReader:
         descending: bool,
         limit: int,
     ) -> Page:
-        """One page, as of :func:`ledger.storage.search.page`.
+        """One page, as of :func:`ledger.storage.entries.search.page`.
 
         No page holds both archived and live entries: it ends between them. Raises
         DatabaseUnavailable if months keep being dropped meanwhile.
@@ -110,7 +111,7 @@ class TrailReader:
     async def places(
         self, org_id: int, where: EntrySearch, *, from_seq: int, to_seq: int, limit: int
     ) -> tuple[list[tuple[int, datetime]], int | None]:
-        """The (seq, time) of matching entries, as of :func:`ledger.storage.search.places`."""
+        """The (seq, time) of matching entries, as of :func:`ledger.storage.entries.search.places`."""
         for _ in range(TRIES):
             floor = await dropped_months.live_from(self._database, org_id)
             if from_seq < floor:
@@ -155,7 +156,7 @@ class TrailReader:
 
     async def present(self, org_id: int, places: Sequence[RecordId]) -> set[int]:
         """The seqs of those of these places that have an entry."""
-        found = await bundle_reads.present(self._database, org_id, places)
+        found = await chosen.present(self._database, org_id, places)
         missing = [place for place in places if place.seq not in found]
         floor = await dropped_months.live_from(self._database, org_id) if missing else 0
         for place in missing:
@@ -167,7 +168,7 @@ class TrailReader:
 
     async def times(self, org_id: int, seqs: Sequence[int]) -> dict[int, datetime]:
         """The times of the entries at these few seqs, by seq; missing entries are left out."""
-        found = await bundle_reads.times(self._database, org_id, seqs)
+        found = await chosen.times(self._database, org_id, seqs)
         missing = [seq for seq in seqs if seq not in found]
         floor = await dropped_months.live_from(self._database, org_id) if missing else 0
         for seq in missing:
@@ -178,8 +179,8 @@ class TrailReader:
     async def entries(
         self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
     ) -> list[StoredEntry]:
-        """The first of these entries, as of :func:`ledger.storage.bundle_reads.entries`."""
-        found = await bundle_reads.entries(self._database, org_id, seqs, since, until)
+        """The first of these entries, as of :func:`ledger.storage.entries.chosen.page`."""
+        found = await chosen.page(self._database, org_id, seqs, since, until)
         if (found and found[0].seq == seqs[0]) or not await self.was_dropped(org_id, seqs[0]):
             return found
         floor = await dropped_months.live_from(self._database, org_id)

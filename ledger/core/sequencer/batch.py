@@ -21,7 +21,8 @@ from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
 from ledger.storage import idempotency
-from ledger.storage.trail import AppendTransaction, HeadMove, LockedHead
+from ledger.storage.entries.heads import LockedHead
+from ledger.storage.trail import AppendTransaction, HeadMove
 
 Refusal = tuple[AppendRequest, Exception]
 Answer = tuple[AppendRequest, Appended]

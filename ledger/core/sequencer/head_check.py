@@ -13,7 +13,8 @@ from typing import Final
 from ledger.chain import EMPTY_HEAD, ChainHead, check_entry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime
 from ledger.keys import SigningKeyring
-from ledger.storage.trail import IMPOSSIBLE_US, AppendTransaction, LockedHead
+from ledger.storage.entries.heads import IMPOSSIBLE_US, LockedHead
+from ledger.storage.trail import AppendTransaction
 
 PAGE_ENTRIES: Final = 128
 """With payloads of at most 1 MiB a page stays within 128 MiB."""

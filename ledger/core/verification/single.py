@@ -16,8 +16,9 @@ from ledger.core.verification.work.trust import NoteJudge, TrailTrust
 from ledger.entry import RecordId, entry_hash, format_time, from_datetime, record_id
 from ledger.errors import MerkleError, TileError
 from ledger.keys import SigningKeyring
-from ledger.storage import search, trees
+from ledger.storage import trees
 from ledger.storage.database import Database
+from ledger.storage.entries import heads
 from ledger.storage.trees import MissingTile, StoredCheckpoint
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 
@@ -62,7 +63,7 @@ async def _uncovered(database: Database, row: StoredEntry, known: int) -> Inclus
     The signer remembers the size ``known`` before the database has its checkpoint. So only a
     size larger than the trail proves a loss.
     """
-    head_seq, _hash, _time = await search.head(database, row.org_id)
+    head_seq, _hash, _time = await heads.head(database, row.org_id)
     if known <= max(row.seq, head_seq + 1):
         return Inclusion(NOT_CHECKED, expected=row.seq < known)
     reason = f"a tree of {known} entries was signed, but no stored checkpoint covers this entry"

@@ -11,7 +11,9 @@ from ledger.archive.retention.locks import unprotected
 from ledger.archive.retention.run import DroppedMonth
 from ledger.storage import dropped_months
 from ledger.storage.database import Database
-from ledger.storage.dropped_months import DroppedMonthSummary, Month, set_keep_months
+from ledger.storage.dropped_months import DroppedMonthSummary, set_keep_months
+from ledger.storage.entries import months
+from ledger.storage.entries.months import Month
 from server.cli.base import output
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count, moment
@@ -125,7 +127,7 @@ async def _status(url: str, kept_by: str | None) -> RetentionStatus:
         return RetentionStatus(
             await dropped_months.keep_months(database),
             kept_by,
-            await dropped_months.months(database),
+            await months.present(database),
             await dropped_months.gone(database),
         )
     finally:

@@ -14,7 +14,8 @@ from ledger.entry import RecordId, parse_record_id
 from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.shapes import NOTE_EXAMPLE
-from ledger.storage import history, trees
+from ledger.storage import trees
+from ledger.storage.entries import single
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
 from server.access.rights import May
@@ -139,7 +140,7 @@ async def _entry(
         raise missing from None
     found = None
     if place.org_id == org_id:
-        found = await history.entry_and_newest(services.database, place)
+        found = await single.hash_and_checkpoint(services.database, place)
         if found is None and (entry := await services.trail.entry(place)) is not None:
             newest = await trees.newest_checkpoint(services.database, org_id)
             found = entry.entry_hash, newest

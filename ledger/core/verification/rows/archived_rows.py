@@ -16,8 +16,9 @@ from ledger.core.reading.past import archived_size
 from ledger.core.verification.work.crew import ArchiveAt
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
-from ledger.storage.copy_in import pack_rows
-from ledger.storage.copy_out import SegmentReader, Sink
+from ledger.storage.copy_out import SegmentReader
+from ledger.storage.entries.copy_in import pack_rows
+from ledger.storage.entries.copying import Sink
 from ledger.tiles import by_tile
 
 HEADER: Final = COPY_SIGNATURE + bytes(8)

@@ -24,7 +24,8 @@ from ledger.core.verification.work.segments import MAX_BIGINT
 from ledger.core.verification.work.tally import Ending, Tally, find_ending
 from ledger.core.verification.work.trust import LogTrust, NoteJudge, TrailTrust
 from ledger.merkle import EMPTY_ROOT
-from ledger.storage.copy_out import HeadRow, NewestRow, Snapshot, open_snapshot
+from ledger.storage.copy_out import HeadRow, Snapshot, open_snapshot
+from ledger.storage.entries.extent import NewestRow
 from ledger.storage.tree_out import ANCHOR_LOG, TreeReader
 
 SETTLE_S: Final = 2.0

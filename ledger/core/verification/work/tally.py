@@ -23,7 +23,8 @@ from ledger.core.verification.work.faults import (
 from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.entry import decode_leaf, format_time
 from ledger.errors import MalformedLeaf
-from ledger.storage.copy_out import HeadRow, NewestRow
+from ledger.storage.copy_out import HeadRow
+from ledger.storage.entries.extent import NewestRow
 from ledger.verdict import NOT_CHECKED, Check, combine
 
 

@@ -1,4 +1,4 @@
-"""Reading a trail: one entry, and pages of entries by filter.
+"""Pages of entries by filter.
 
 Actor and subject are found by their index, which is searched stretch by stretch
 (migrations/0001_ledger.sql), newest or oldest first. The other fields are in the
@@ -15,17 +15,15 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.chain import StoredEntry
-from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Connection, Database
-from ledger.storage.trail import ENTRY_COLUMNS, HEAD_ENTRY
+from ledger.storage.entries.columns import ENTRY_COLUMNS, PAGE_BYTES
+from ledger.storage.entries.heads import HEAD
 
 SCAN_WINDOW: Final = 100_000
 """Number of seqs that one page of a filter without actor or subject scans."""
 STRETCH_BITS: Final = 14
 TAG_WINDOW: Final = 2_048 << STRETCH_BITS
 """Number of seqs, in whole stretches, that one page of a search by actor or subject covers."""
-PAGE_BYTES: Final = 8 << 20
-"""Payload bytes after which a page ends early; its last entry may exceed them."""
 
 
 class EntrySearch(NamedTuple):
@@ -47,21 +45,8 @@ class Page(NamedTuple):
 
 # Forces the order of the index: a planner with too little information about a busy actor
 # (a generic plan, old statistics) would collect all its entries and sort them.
-IN_ORDER = "SET LOCAL enable_sort = off"
-# A time that Python's datetime can't hold was not written by Quire.
-HEAD = """
-SELECT seq, entry_hash,
-       CASE WHEN anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN anchored_at ELSE 'epoch' END
-FROM heads WHERE org_id = $1"""
-ENTRY_AT_SEQ = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at <= $3
-ORDER BY anchored_at DESC LIMIT 1"""
-
-STANDING_AT = f"""
-SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 AND seq = $2 AND anchored_at < '4253-01-01Z'
-ORDER BY anchored_at LIMIT 1"""
-
-ROWS_AT: Final = "SELECT count(*) FROM entries WHERE org_id = $1 AND seq = $2"
+IN_ORDER: Final = "SET LOCAL enable_sort = off"
+TIME_AT: Final = "SELECT anchored_at FROM entries WHERE org_id = $1 AND seq = $2 LIMIT 1"
 
 
 def page_query(where: EntrySearch, *, descending: bool) -> tuple[str, list[object]]:
@@ -121,38 +106,6 @@ def _by_stretch(source: str, *, descending: bool) -> str:
     return f"""
 SELECT found.* FROM generate_series({bounds}) AS stretch
 CROSS JOIN LATERAL ({found}) AS found LIMIT $4"""
-
-
-async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
-    """Return the head row: seq (-1 for an empty trail), hash, time."""
-    row = await database.fetchrow(HEAD, org_id)
-    return (-1, b"", to_datetime(0)) if row is None else (row[0], row[1], row[2])
-
-
-async def entry(database: Database, place: RecordId) -> StoredEntry | None:
-    """Return the entry of a record id, by primary key, or None."""
-    row = await database.fetchrow(
-        HEAD_ENTRY, place.org_id, place.seq, to_datetime(place.anchored_us)
-    )
-    return None if row is None else StoredEntry(*row)
-
-
-async def standing_at(database: Database, org_id: int, seq: int) -> StoredEntry | None:
-    """Return the row at a seq, whatever its time; the earliest if there are several."""
-    row = await database.fetchrow(STANDING_AT, org_id, seq)
-    return None if row is None else StoredEntry(*row)
-
-
-async def rows_at(database: Database, org_id: int, seq: int) -> int:
-    """Return the number of rows at a seq."""
-    row = await database.fetchrow(ROWS_AT, org_id, seq)
-    return 0 if row is None else int(row[0])
-
-
-async def entry_before(database: Database, this: StoredEntry) -> StoredEntry | None:
-    """Return the entry one seq before this entry, or None."""
-    row = await database.fetchrow(ENTRY_AT_SEQ, this.org_id, this.seq - 1, this.anchored_at)
-    return None if row is None else StoredEntry(*row)
 
 
 async def page(
@@ -250,11 +203,7 @@ async def _first_at(
     low, high = floor, newest + 1
     while low < high:
         middle = (low + high) // 2
-        row = await connection.fetchrow(
-            "SELECT anchored_at FROM entries WHERE org_id = $1 AND seq = $2 LIMIT 1",
-            org_id,
-            middle,
-        )
+        row = await connection.fetchrow(TIME_AT, org_id, middle)
         if row is not None and row[0] < moment:
             low = middle + 1
         else:

@@ -1,0 +1,33 @@
+"""The one writer of entries: an append and a restore both write by it, in their transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import asyncpg
+
+from ledger.chain import StoredEntry
+from ledger.storage.database import Connection
+from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.copy_in import copy_stream
+
+_COLUMNS: Final = ENTRY_COLUMNS.split(", ")
+
+
+async def add(
+    connection: Connection, entries: Iterable[StoredEntry], *, timeout: float | None = None
+) -> None:
+    """Write entries of any orgs by binary COPY; their months must exist. Raises asyncpg's errors.
+
+    ``timeout`` in seconds; None: that of the connection.
+    """
+    if connection.is_closed():
+        raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not check
+    await connection.copy_to_table(
+        "entries",
+        source=copy_stream(entries),
+        columns=_COLUMNS,
+        format="binary",
+        timeout=timeout,
+    )
