@@ -10,6 +10,7 @@ from ledger.entry import to_datetime
 from ledger.storage.copy_in import SLICE_ROWS, copy_stream
 from ledger.storage.database import Database as Pool
 from ledger.storage.partitions import create_for
+from tests.support import blocks
 from tests.support.clusters import Database
 
 NOW_US = 1_800_000_000_123_456
@@ -38,11 +39,12 @@ async def test_rows_arrive_as_they_were_packed(database: Database, count: int) -
     connection = await asyncpg.connect(database.server_url)
     try:
         await connection.copy_to_table(
-            "entries", source=copy_stream(rows), columns=list(StoredEntry._fields), format="binary"
+            blocks.TABLE,
+            source=copy_stream(rows),
+            columns=list(StoredEntry._fields),
+            format="binary",
         )
-        stored = await connection.fetch(
-            f"SELECT {', '.join(StoredEntry._fields)} FROM entries ORDER BY seq"
-        )
+        stored = await blocks.stored_of_all(connection)
     finally:
         await connection.close()
-    assert [StoredEntry(*row) for row in stored] == rows
+    assert stored == rows
