@@ -121,17 +121,14 @@ async def flip(connection: Connection, org_id: int, seq: int, column: str, bit: 
 async def edit_large(
     connection: Connection, org_id: int, seq: int, column: str, size_bytes: int
 ) -> None:
-    """Replace a column's bytes by so many ``x``, made by PostgreSQL."""
+    """Replace a column's bytes by another number of ``x``, made by PostgreSQL."""
     assert column in BYTES
-    async with _without_triggers(connection):
-        tag = await connection.execute(
-            f"UPDATE {TABLE} SET {column} = convert_to(repeat('x', $3), 'UTF8') "
-            "WHERE org_id = $1 AND seq = $2",
-            org_id,
-            seq,
-            size_bytes,
-        )
-        assert tag == "UPDATE 1", tag
+    await _update(
+        connection,
+        f"{column} = convert_to(repeat('x', $3), 'UTF8')",
+        f"octet_length({column}) <> $3",
+        *(org_id, seq, size_bytes),
+    )
 
 
 async def insert(connection: Connection, *entries: StoredEntry) -> None:
@@ -212,15 +209,8 @@ async def wild_partition(connection: Connection) -> AsyncIterator[None]:
 
 async def set_wild_time(connection: Connection, org_id: int, seq: int, time: str) -> None:
     """Set an entry's time to one that Python can't hold, in PostgreSQL's notation."""
-    async with _without_triggers(connection):
-        tag = await connection.execute(
-            f"UPDATE {TABLE} SET anchored_at = $3::text::timestamptz "
-            "WHERE org_id = $1 AND seq = $2",
-            org_id,
-            seq,
-            time,
-        )
-        assert tag == "UPDATE 1", tag
+    at = "$3::text::timestamptz"
+    await _update(connection, f"anchored_at = {at}", f"anchored_at <> {at}", org_id, seq, time)
 
 
 async def lock_out(connection: Connection) -> None:
@@ -260,6 +250,16 @@ async def _without_triggers(connection: Connection) -> AsyncIterator[None]:
     async with connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")
         yield
+
+
+async def _update(connection: Connection, assignment: str, differs: str, *values: object) -> None:
+    """Update one entry, of which the condition holds; the values are org id, seq, and a third."""
+    async with _without_triggers(connection):
+        tag = await connection.execute(
+            f"UPDATE {TABLE} SET {assignment} WHERE org_id = $1 AND seq = $2 AND {differs}",
+            *values,
+        )
+        assert tag == "UPDATE 1", tag
 
 
 async def _delete(connection: Connection, entries: Sequence[StoredEntry]) -> None:
