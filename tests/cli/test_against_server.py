@@ -262,7 +262,7 @@ def test_a_trail_without_entries_is_incomplete(org: Org) -> None:
     table = org.quire("verify", org.slug, expect=3)
     assert f"{org.slug}: INCOMPLETE" in table
     assert "none: the trail is empty" in table
-    assert "-1" not in table
+    assert "-1" not in table.replace(org.slug, "")
 
 
 def test_a_range_beyond_the_trail_is_no_verdict(org: Org) -> None:
