@@ -80,7 +80,7 @@ def test_a_server_killed_in_the_middle_leaves_no_file(
         except LedgerError as error:
             failures.append(error)
 
-    with LedgerClient(server.url, key, org, attempts=2, timeout=10) as ledger:
+    with LedgerClient(server.url, key, org, attempts=2, timeout=60) as ledger:
         # More than the socket buffers hold: the server waits in the middle of the answer.
         ledger.append_many({"n": number, "text": "x" * 8_000} for number in range(2_000))
         while ledger.proof(ledger.append({}).record_id).checkpoint.size < 2_000:

@@ -22,7 +22,7 @@ from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import SignedTrees
 
 WHOLE = EntryTile(0)
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from tests.support.trails import ORG, ORG_ID, RING
+from tests.support.waiting import PATIENCE_S
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
 
 WHOLE = TrailRange(ORG_ID, ORG)
@@ -164,7 +165,7 @@ async def test_closing_fails_the_running_job(
     jobs = runner(superuser, jobs_table, frozen)
     jobs.start()
     job = await jobs.submit(WHOLE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         async for seen in jobs.watch(ORG_ID, job.id):
             if seen.state != "queued":
                 break

@@ -20,6 +20,7 @@ from ledger.keys import SigningKey, SigningKeyring
 from tests.support import blocks
 from tests.support.clusters import blocking
 from tests.support.trails import NOW_US, ORG, ORG_ID, RING, draft
+from tests.support.waiting import PATIENCE_S
 from tests.verification.database import COUNT, HEAD, PLACES, ROWS, Superuser
 from tests.verification.streams import blame
 
@@ -300,7 +301,7 @@ async def test_a_worker_ends_with_the_process_that_started_it() -> None:
     assert b"verification.worker" in _command(worker)
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while _command(worker):  # noqa: ASYNC110 - another process can only be polled
             await asyncio.sleep(0.05)
 
