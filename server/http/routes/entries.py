@@ -13,7 +13,6 @@ from ledger.core.org import OrgFacts
 from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
-from ledger.storage.entries import heads
 from ledger.times import EXAMPLE
 from server.access.directory import Conflict, NotFound
 from server.access.rights import May
@@ -194,7 +193,7 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
 async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
     """Get the newest entry of the trail."""
     tenant, _ = org_of(request, org)
-    return head_body(*await heads.head(services_of(request).database, tenant.id))
+    return head_body(*await services_of(request).trail.head(tenant.id))
 
 
 router = Router(

@@ -15,7 +15,6 @@ from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.shapes import NOTE_EXAMPLE
 from ledger.storage import trees
-from ledger.storage.entries import single
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
 from server.access.rights import May
@@ -138,12 +137,7 @@ async def _entry(
         place = parse_record_id(record)
     except FormatError:
         raise missing from None
-    found = None
-    if place.org_id == org_id:
-        found = await single.hash_and_checkpoint(services.database, place)
-        if found is None and (entry := await services.trail.entry(place)) is not None:
-            newest = await trees.newest_checkpoint(services.database, org_id)
-            found = entry.entry_hash, newest
+    found = await services.trail.hash_and_checkpoint(place) if place.org_id == org_id else None
     if found is None:
         raise missing
     return place, *found
