@@ -14,6 +14,7 @@ from ledger.errors import DatabaseUnfit
 from ledger.storage.copy_out import open_snapshot, reader_of
 from ledger.storage.database import Database as Pool
 from ledger.storage.database import connect, connect_as_owner
+from ledger.storage.key_checks import MASTER, KeyCheck, add_checks, known_keys_at
 from ledger.storage.migrate import migrate
 from ledger.storage.session import SESSION
 from ledger.storage.signing import SignerConnection
@@ -196,6 +197,17 @@ async def test_no_timeout_ends_a_long_verification(hostile_database: Database) -
         )
 
 
+async def test_the_keys_of_a_database_are_found(hostile_database: Database) -> None:
+    await migrate(hostile_database.owner_url)
+    own = KeyCheck(MASTER, "", bytes(32))
+    pool = await Pool.open(hostile_database.server_url, size=1)
+    try:
+        await add_checks(pool, [own], lambda _: None)
+    finally:
+        await pool.close()
+    assert (await known_keys_at(hostile_database.owner_url)).checks == [own]
+
+
 def test_a_server_works_despite_hostile_settings(
     hostile_database: Database, data_dir: Path
 ) -> None:
@@ -265,6 +277,22 @@ async def test_settings_of_a_superuser_are_refused(
             await attempt
     finally:
         await execute(database.superuser_url, f"{scope} RESET ALL")
+
+
+@pytest.mark.parametrize("table", ["api_keys", "heads", "a month of entries", "subjects"])
+async def test_a_table_that_a_crash_empties_is_refused(database: Database, table: str) -> None:
+    if table.startswith("a month"):
+        table = "entries_2026_01"
+        moment = "2026-01-05T00:00:00Z"
+        await execute(
+            database.owner_url, f"SELECT quire_create_entries_partition(timestamptz '{moment}')"
+        )
+    await execute(database.owner_url, f"ALTER TABLE {table} SET UNLOGGED")
+    with pytest.raises(DatabaseUnfit, match=rf"UNLOGGED: .*{table}.*SET LOGGED"):
+        await migrate(database.owner_url)
+    await execute(database.owner_url, f"ALTER TABLE {table} SET LOGGED")
+    await execute(database.owner_url, "CREATE SCHEMA theirs CREATE UNLOGGED TABLE cache (x int)")
+    assert await migrate(database.owner_url) == []
 
 
 @pytest.mark.parametrize("name", ["fsync", "full_page_writes"])
