@@ -175,6 +175,28 @@ def test_an_answer_that_can_not_be_written_refutes_nothing(end: str, bundle: Pat
             assert "Traceback" not in done.stderr
 
 
+class Panic(BaseException):
+    """As packages in Rust raise it: not an Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Panic("out of bounds"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_neither_a_panic_nor_an_interruption_refutes(
+    bundle: Path,
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ledger.evidence.cli._judge", broken)
+    assert main([str(bundle)]) == code
+    assert ("no verdict" in capsys.readouterr().err) is (code == 2)
+
+
 def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
