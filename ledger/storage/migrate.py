@@ -191,10 +191,10 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     except CONNECTION_LOST as error:
         raise explain(error) from error
     except asyncpg.PostgresError as error:
-        hint = f" ({error.hint})" if getattr(error, "hint", None) else ""
+        reason = " ".join(str(error).split("\n"))  # PostgreSQL's hint is on a line of its own
         raise MigrationError(
             f"migration {migration.version:04d}_{migration.name} failed and was rolled back: "
-            f"{error}{hint}"
+            f"{reason}"
         ) from error
 
 

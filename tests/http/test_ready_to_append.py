@@ -17,7 +17,7 @@ import pytest
 from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.posting import post
-from tests.support.serving import PeerAnswer, Server, start_server
+from tests.support.serving import Server, start_server
 from tests.support.standby import Standby
 from tests.support.waiting import until
 

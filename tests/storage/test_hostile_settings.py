@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.errors import DatabaseUnfit
+from ledger.errors import DatabaseUnavailable, DatabaseUnfit
 from ledger.storage.copy_out import open_snapshot, reader_of
 from ledger.storage.database import Database as Pool
 from ledger.storage.database import connect, connect_as_owner
@@ -35,7 +35,7 @@ HOSTILE = {
     "default_transaction_isolation": "serializable",
     "default_transaction_read_only": "on",
     "default_transaction_deferrable": "on",
-    "row_security": "off",
+    "row_security": "on",
     "exit_on_error": "on",
     "transform_null_equals": "on",
     "statement_timeout": "300",
@@ -277,6 +277,17 @@ async def test_settings_of_a_superuser_are_refused(
             await attempt
     finally:
         await execute(database.superuser_url, f"{scope} RESET ALL")
+
+
+@pytest.mark.parametrize("table", ["entries", "heads", "orgs", "key_checks"])
+async def test_a_policy_that_hides_rows_is_an_error(database: Database, table: str) -> None:
+    await execute(database.owner_url, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    pool = await Pool.open(database.server_url, size=1)
+    try:
+        with pytest.raises(DatabaseUnavailable, match=f'row-level security policy .* "{table}"'):
+            await pool.fetch(f"SELECT FROM {table}")
+    finally:
+        await pool.close()
 
 
 @pytest.mark.parametrize("table", ["api_keys", "heads", "a month of entries", "subjects"])
