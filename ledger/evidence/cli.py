@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX: Final = 1 << 21
 """The most bytes of a file with keys, a policy or certificates."""
 
+INTERRUPTED: Final = 130  # 128 + SIGINT, as a shell reports it
 _ERROR_CHARS_MAX: Final = 400
 
 _EPILOG: Final = """\
@@ -49,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         return _run(arguments)
-    except Exception as error:  # noqa: BLE001 - no error of this program may refute a bundle
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - not even a panic of a package in Rust refutes
         _report_failure(error)
         return 2
 
@@ -85,7 +90,7 @@ def _write(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def _report_failure(error: Exception) -> None:
+def _report_failure(error: BaseException) -> None:
     """Write to stderr, if that works, why there is no verdict."""
     if isinstance(error, OSError):  # Python would write the rest of stdout at exit, and fail again
         with suppress(Exception):

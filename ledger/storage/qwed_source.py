@@ -168,6 +168,7 @@ async def _open_postgres(dsn: str) -> AsyncIterator[QwedSource]:
                 "application_name": "quire import qwed",
                 "datestyle": "ISO",
                 "default_transaction_read_only": "on",
+                "row_security": "off",  # a hidden row would look like a removed one
                 "timezone": "UTC",
             },
         )

@@ -10,11 +10,11 @@ import binascii
 import contextlib
 import secrets
 import shlex
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ledger.core.clock import wall_us
 from ledger.errors import QuireError
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring, parse_keyring
 from ledger.log_keys import KeySeeds, LogKeys, dump_log_keys, generate, parse_log_keys
@@ -72,8 +72,12 @@ def load_secrets(settings: Settings, *, database_is_new: bool) -> ServerSecrets:
     return ServerSecrets(_keyring(settings, may_make), _master_key(settings, may_make))
 
 
-def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
+def load_log_keys(
+    settings: Settings, *, log_is_new: bool, clock: Callable[[], int] = wall_us
+) -> LogKeys:
     """Return the log keys, for the signer alone; make them where no log depends on a key yet.
+
+    `clock` returns the time in µs that a new key keeps; it may raise ClockUnsteady.
 
     `log_is_new`: nothing was ever signed and no key was ever published. This holds once in the
     life of a database, even an external one, so the caller holds the signer's lock. Raises
@@ -85,7 +89,7 @@ def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
         if settings.log_keys is None:
             make_data_dir(settings.data_dir)
         origin = settings.log_origin or f"quire.local/{secrets.token_hex(4)}"
-        made = generate(origin, new_log_seeds(), time.time_ns() // 1000)
+        made = generate(origin, new_log_seeds(), clock())
         with _naming(path):
             keys = parse_log_keys(_make(path, dump_log_keys(made)))
         _check_origin(settings, keys)

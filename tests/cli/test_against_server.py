@@ -291,6 +291,9 @@ def test_an_erasure_asks_first(org: Org) -> None:
     assert "Nothing was erased." in refused.text
     left = org.erase("bob", typed="\x03")
     assert left.exit_code == 130
+    ended = org.erase("bob", typed="\x04")
+    assert ended.exit_code == 2
+    assert "No answer, so nothing was done." in ended.text
     (entry,) = org.lines("entries", "list", org.slug)
     assert entry["erased"] is False
     confirmed = org.erase("bob", typed="y\n")

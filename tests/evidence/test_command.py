@@ -175,6 +175,50 @@ def test_an_answer_that_can_not_be_written_refutes_nothing(end: str, bundle: Pat
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"\xff"],
+        [b"--bundle", b"Ren\xe9.zip"],
+        [b"--log", b"\xff"],
+        [b"--log", b"http://127.0.0.1:9/\xff"],
+        [b"--log", b"http://127.0.0.1:9/a\nb"],
+        [b"--trust", b"\xff", b"x.zip"],
+        [b"--policy", b"\xff", b"x.zip"],
+        [b"--tsa-ca", b"\xff", b"x.zip"],
+        [b"--key", b"\xff", b"--log", b"http://127.0.0.1:9"],
+        [b"--\xff"],
+    ],
+)
+def test_bytes_that_are_not_utf_8_refute_nothing(arguments: list[bytes]) -> None:
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, check=False, timeout=60)
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert all(words not in said for words in ("Traceback", "unexpected error", "codec"))
+
+
+class Panic(BaseException):
+    """As packages in Rust raise it: not an Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Panic("out of bounds"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_neither_a_panic_nor_an_interruption_refutes(
+    bundle: Path,
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ledger.evidence.cli._judge", broken)
+    assert main([str(bundle)]) == code
+    assert ("no verdict" in capsys.readouterr().err) is (code == 2)
+
+
 def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
