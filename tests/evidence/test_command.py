@@ -242,3 +242,17 @@ def test_bad_environments_and_arguments_are_unreadable(
     shown = capsys.readouterr()
     assert said in shown.err
     assert "report this as a bug" not in shown.err
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca", "--log", "--bundle"])
+def test_an_option_given_twice_is_refused(option: str, pins: Path) -> None:
+    done = run("x.zip", option, pins, option, "other")
+    assert done.returncode == 2
+    assert f"{option} is given twice; give it once" in done.stderr
+
+
+def test_a_folder_is_no_bundle(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "this is a folder" in done.stderr
+    assert "verify the original .zip" in done.stderr
