@@ -12,6 +12,7 @@ import pytest
 
 from server.cli.operations import bench
 from tests.cli.commands import QUIRE, environment, invoke, run
+from tests.cli.terminal import on_terminal
 
 KEY = "quire_live_a_secretsecret"
 
@@ -170,6 +171,13 @@ def test_ctrl_c_exits_with_130_and_reports_the_appended_events(nowhere: str) -> 
     assert process.returncode == 130
     assert stdout == b"Appended nothing to demo.\n"
     assert stderr == b"Lines after 1 are not confirmed as appended.\n\n"
+
+
+def test_a_question_without_an_answer_is_reported(nowhere: str) -> None:
+    command = ("subjects", "erase", "demo", "bob")
+    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": nowhere}
+    done = on_terminal(*command, settings=settings, prompt="[y/N]", typed="\x04")
+    assert (done.exit_code, "No answer, so nothing was done." in done.text) == (2, True)
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -60,7 +60,7 @@ class RootGroup(LazyGroup):
             # A prompt got no answer: ^C, or the end of the input.
             if isinstance(error.__context__, KeyboardInterrupt):
                 _end(INTERRUPTED)
-            raise CommandFailure("No answer, so devnull was done.") from error
+            raise CommandFailure("No answer, so nothing was done.") from error
         except (click.ClickException, click.exceptions.Exit):
             raise
         except BrokenPipeError:
