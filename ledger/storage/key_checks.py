@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from ledger.storage import log_keys
+from ledger.storage.connecting import naming_files
 from ledger.storage.database import CONNECT_TIMEOUT_S, Database, explained
 from ledger.storage.queries import Queries
 
@@ -61,7 +62,8 @@ async def known_keys(database: Queries) -> KnownKeys:
 async def known_keys_at(url: str) -> KnownKeys:
     """Read the same on a new connection, without changes. Raises DatabaseUnavailable."""
     async with explained():
-        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        with naming_files(url):
+            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
         try:
             return await known_keys(connection)
         finally:
