@@ -202,6 +202,16 @@ def test_a_duplicate_of_a_single_header_is_refused(server: Server, name: str, sa
     assert name in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "charset", ["iso-8859-1", "Latin1", '"utf-16"', "utf-16le; x=1", "windows-1252", "", "x"]
+)
+def test_a_body_in_another_charset_is_refused(server: Server, charset: str) -> None:
+    headers = f"content-type: application/json; charset={charset}\r\ncontent-length: 2\r\n"
+    answer = answered(server, append(server, headers, "{}"))
+    assert problem_of(answer) == (415, "unsupported-media-type")
+    assert "UTF-8" in answer.json()["detail"]
+
+
 def test_two_key_headers_must_agree(server: Server) -> None:
     viewer = server.create_key(server.org, "viewer")
     path = f"/v1/orgs/{server.org}/head"
