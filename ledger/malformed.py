@@ -41,6 +41,15 @@ _BOUNDS: Final = {">=": "at least", "<=": "at most", ">": "more than", "<": "les
 _UNITS: Final = {"str": "character", "array": "element", "object": "member", "bytes": "byte"}
 
 
+def mark_of(content: bytes) -> str | None:
+    """Return what is wrong with a file that begins with a byte order mark; None for any other."""
+    if content.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark; save it as UTF-8 without one"
+    if content.startswith(_UTF_16):
+        return "it is UTF-16 or UTF-32, as PowerShell writes it; save it as UTF-8"
+    return None
+
+
 def json_fault(body: bytes, error: Exception) -> str:
     """Explain why these bytes are not JSON: the end of a sentence with them as "it"."""
     if body.startswith(codecs.BOM_UTF8):

@@ -107,6 +107,20 @@ def test_a_key_file_wins_over_the_environment(
     assert f"authorization: bearer {KEY}".encode() in heard[0].lower()
 
 
+def test_a_key_file_of_another_encoding(
+    tmp_path: Path, recording_listener: tuple[str, list[bytes]]
+) -> None:
+    url, heard = recording_listener
+    file = tmp_path / "key"
+    arguments = ("orgs", "create", "x", "--url", url, "--api-key-file", str(file))
+    file.write_text(KEY + "\r\n", encoding="utf-8-sig")
+    invoke(*arguments)
+    assert f"authorization: bearer {KEY}".encode() in heard[0].lower()
+    file.write_text(KEY + "\r\n", encoding="utf-16")
+    result = invoke(*arguments)
+    assert (result.exit_code, "it is UTF-16" in error_line(result.stderr)) == (2, True)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"two words", "schlüssel".encode(), b"\xff" * 9000]
 )
