@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from ledger.core.lasting import Lasting
+from ledger.core.lasting import SILENT_S, Lasting, LastingByKey, end_silent
 from ledger.errors import ClockUnsteady
 from ledger.submission import SUBMISSION_BYTES_MAX
 from server.witness.cosigner import Cosigner, CosignerAnswer
@@ -58,6 +58,9 @@ class WitnessApp:
         }
         self._state_fails = Lasting("the witness's state file fails", "the state file works again")
         self._clock_leapt = Lasting("the clock leapt: nothing is cosigned", "the clock is steady")
+        self._refused = LastingByKey(
+            "not cosigned", "such submissions no longer arrive", silent_s=SILENT_S
+        )
         self._thread = ThreadPoolExecutor(1, "heads")
 
     def close(self) -> None:
@@ -79,6 +82,7 @@ class WitnessApp:
         else:
             self._state_fails.fine()
             self._clock_leapt.fine()
+        end_silent()
         await _send(send, answer, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, method: str, path: str, receive: Receive) -> CosignerAnswer:
@@ -99,7 +103,7 @@ class WitnessApp:
         answer = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
         if answer.status != 200:
             reason = answer.body.decode("utf-8", "replace").strip()
-            log.info("not cosigned", status=answer.status, reason=reason)
+            self._refused.failed(answer.status, log.info, reason, status=answer.status)
         return answer
 
     async def _in_thread(self, work: Callable[[], CosignerAnswer]) -> CosignerAnswer:

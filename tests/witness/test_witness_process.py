@@ -169,6 +169,18 @@ def exchange(witness: WitnessProcess, head: str, *, body: bool = True) -> PeerAn
     return parse(received, body=body)
 
 
+def test_submissions_that_are_refused_again_and_again_are_logged_once(
+    witness: WitnessProcess,
+) -> None:
+    for _ in range(20):
+        assert witness.add(SmallLog("stranger").body(0, 1)).status == 404
+        assert witness.add(b"nonsense").status == 400
+        assert exchange(witness, f"GET {MONITOR} HTTP/1.1\r\nno header\r\n").status == 400
+    logged = (witness.home.directory / "log").read_text()
+    assert logged.count("not cosigned") == 2
+    assert logged.count("a request is not HTTP/1.1") == 1
+
+
 def test_cosigned_heads_are_known_after_a_restart(witness: WitnessProcess) -> None:
     witness.add(LOG.body(0, 100))
     assert witness.terminate() == 0
