@@ -286,3 +286,40 @@ def test_bad_environments_and_arguments_are_unreadable(
     shown = capsys.readouterr()
     assert said in shown.err
     assert "report this as a bug" not in shown.err
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca", "--log", "--bundle"])
+def test_an_option_given_twice_is_refused(option: str, pins: Path) -> None:
+    done = run("x.zip", option, pins, option, "other")
+    assert done.returncode == 2
+    assert f"{option} is given twice; give it once" in done.stderr
+
+
+def test_a_folder_is_no_bundle(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "this is a folder" in done.stderr
+    assert "verify the original .zip" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy"])
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("utf-8-sig", "byte order mark"), ("utf-16", "UTF-16")]
+)
+def test_a_file_in_another_encoding_is_explained(
+    bundle: Path, pins: Path, tmp_path: Path, option: str, encoding: str, said: str
+) -> None:
+    text = pins.read_text() if option == "--trust" else "quorum none\n"
+    file = tmp_path / "file"
+    file.write_text(text, encoding=encoding)
+    done = run(bundle, option, file)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "save it as UTF-8" in done.stderr
+
+
+def test_the_line_ends_of_windows_are_named(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy"
+    file.write_bytes(b"# a policy\r\nquorum none\r\n")
+    done = run(bundle, "--policy", file)
+    assert (done.returncode, "this line ends in CRLF" in done.stderr) == (2, True)
