@@ -116,7 +116,17 @@ def parse_json(body: bytes, *, max_events: int, max_payload: int) -> tuple[list[
     _require_utf8(body)
     start = body.lstrip()[:1]
     if start == b"{":
-        return [_event(body, None, max_payload, _read_json)], True
+        try:
+            return [_event(body, None, max_payload, _read_json)], True
+        except PayloadTooLarge:
+            raise
+        except InvalidEvent:
+            if _is_ndjson(body):
+                raise InvalidEvent(
+                    "the body has one JSON object a line, which is NDJSON; send it as "
+                    "application/x-ndjson"
+                ) from None
+            raise
     if not start:
         raise InvalidEvent("the body is empty; send a JSON object or an array of objects")
     if start != b"[":
@@ -161,8 +171,9 @@ def parse_msgpack(body: bytes, *, max_events: int, max_payload: int) -> list[Eve
     try:
         parts = _array_from_msgpack(body)
     except _UNREADABLE as error:
+        hint = "; it looks like JSON, so send it as application/json" if _is_text(body) else ""
         raise InvalidEvent(
-            f"the body is not a MessagePack array: {_decoding_fault(error)}"
+            f"the body is not a MessagePack array: {_decoding_fault(error)}{hint}"
         ) from None
     return _events(map(bytes, parts), max_events, max_payload, _read_msgpack)
 
@@ -409,6 +420,21 @@ def _is_one_json(body: bytes) -> bool:
     except (*_UNREADABLE, ValueError):
         return False
     return b"\n" in body.strip()
+
+
+def _is_ndjson(body: bytes) -> bool:
+    """Return whether a refused JSON body of modest size is several objects, one a line."""
+    lines = body.split(b"\n") if len(body) <= EXPLAINED_BYTES else []
+    objects = [line for line in lines if line.strip()]
+    try:
+        return len(objects) > 1 and all(isinstance(_any_from_json(one), dict) for one in objects)
+    except (*_UNREADABLE, ValueError):
+        return False
+
+
+def _is_text(body: bytes) -> bool:
+    """Return whether a refused MessagePack body begins like JSON."""
+    return body.lstrip()[:1] in {b"{", b"["}
 
 
 def _encoding_hint(body: bytes) -> str:

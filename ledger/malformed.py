@@ -16,6 +16,7 @@ import msgspec
 
 EXPLAINED_BYTES: Final = 1 << 20
 """Larger bodies are not parsed a second time for an explanation."""
+_GZIP: Final = b"\x1f\x8b"
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x00\x00\xfe\xff")
 _SURROGATE: Final = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _AT: Final = re.compile(r"(.*?)(?: - at (.*))?", re.DOTALL)
@@ -40,10 +41,21 @@ _BOUNDS: Final = {">=": "at least", "<=": "at most", ">": "more than", "<": "les
 _UNITS: Final = {"str": "character", "array": "element", "object": "member", "bytes": "byte"}
 
 
+def mark_of(content: bytes) -> str | None:
+    """Return what is wrong with a file that begins with a byte order mark; None for any other."""
+    if content.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark; save it as UTF-8 without one"
+    if content.startswith(_UTF_16):
+        return "it is UTF-16 or UTF-32, as PowerShell writes it; save it as UTF-8"
+    return None
+
+
 def json_fault(body: bytes, error: Exception) -> str:
     """Explain why these bytes are not JSON: the end of a sentence with them as "it"."""
     if body.startswith(codecs.BOM_UTF8):
         return "it begins with a byte order mark; send it without"
+    if body.startswith(_GZIP):
+        return "it is compressed with gzip; send it uncompressed"
     if body.startswith(_UTF_16) or b"\x00" in body[:4]:
         return "it is UTF-16 or UTF-32 or holds NUL bytes; send UTF-8"
     try:

@@ -14,6 +14,7 @@ from typing import Final
 
 from ledger.checkpoint import TreeHead, open_checkpoint, parse_checkpoint
 from ledger.errors import CheckpointError, NoteError, TrustPolicyError
+from ledger.malformed import mark_of
 from ledger.note import (
     Note,
     OpenedNote,
@@ -145,11 +146,15 @@ def parse_policy(data: bytes) -> Policy:
     """
     if len(data) > POLICY_BYTES_MAX:
         raise TrustPolicyError(f"a policy has at most {POLICY_BYTES_MAX} bytes, not {len(data)}")
+    if mark := mark_of(data):
+        raise TrustPolicyError(f"the policy can't be read: {mark}")
     forbidden = _FORBIDDEN.search(data)
     if forbidden:
         number = data.count(b"\n", 0, forbidden.start()) + 1
+        crlf = data.startswith(b"\r\n", forbidden.start())
+        hint = "; this line ends in CRLF, so save the file with LF line ends" if crlf else ""
         raise TrustPolicyError(
-            f"line {number}: a policy must not contain control characters other than the tab"
+            f"line {number}: a policy must not contain control characters other than the tab{hint}"
         )
     if not data.endswith(b"\n"):
         raise TrustPolicyError("the policy's last line must end in a newline; was the file cut?")

@@ -16,6 +16,7 @@ bytes.
 from __future__ import annotations
 
 import hmac
+import re
 from hashlib import sha256
 from typing import Final
 
@@ -36,6 +37,7 @@ SEAL_VERSION: Final = b"\x01"
 ORG_SEAL: Final = "org"
 """The leaf's ``payload.seal`` if the event names no subject."""
 REF_PREFIX: Final = "ref:"
+_REF: Final = re.compile(rf"{REF_PREFIX}[A-Za-z0-9_-]{{22}}")
 
 _PAYLOAD_KEY: Final = b"quire/v1/payload-key\x00"
 _COMMITMENT: Final = b"quire/v1/payload-key-commitment\x00"
@@ -43,6 +45,11 @@ _PAYLOAD_AAD: Final = b"quire/v1/payload\x00"
 _WRAP_AAD: Final = b"quire/v1/wrap\x00"
 _DERIVE: Final = b"quire/v1/derive\x00"
 _ZERO_NONCE: Final = bytes(NONCE_BYTES)
+
+
+def is_ref(text: str) -> bool:
+    """Return whether a text has the form of a person's ref; another text is a name."""
+    return _REF.fullmatch(text) is not None
 
 
 def derive(key: bytes, purpose: str) -> bytes:

@@ -98,3 +98,27 @@ def test_the_map_names_every_folder_and_every_module_of_support() -> None:
     rows = re.findall(r"^\| `([\w./]+)` \| (.+) \|$", README, re.MULTILINE)
     assert {name for name, _ in rows} == {f"{folder}/" for folder in folders} | modules
     assert all(what.strip() for _, what in rows)
+
+
+SHORTEST_S = 30.0
+"""A deadline that only ends a test that hangs is longer: machines differ, and are busy."""
+
+
+def _deadlines(tree: ast.Module) -> list[float]:
+    """The constant seconds after which a test fails by ``asyncio.timeout`` or ``wait_for``."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    bounds = {"asyncio.timeout": 0, "asyncio.wait_for": 1}
+    arguments = [
+        call.args[place]
+        for call in calls
+        if (place := bounds.get(ast.unparse(call.func))) is not None and len(call.args) > place
+    ]
+    constants = [node.value for node in arguments if isinstance(node, ast.Constant)]
+    return [value for value in constants if isinstance(value, (int, float))]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_test_depends_on_seconds(module: str) -> None:
+    """A deadline below a tenth of a second is one that the test wants to pass."""
+    found = [seconds for seconds in _deadlines(MODULES[module]) if 0.1 <= seconds < SHORTEST_S]
+    assert not found, f"tests/{module}: use tests.support.waiting.PATIENCE_S instead of {found}"

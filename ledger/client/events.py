@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ledger.client.errors import EventEncodingError
-from ledger.malformed import misfit
+from ledger.malformed import json_fault, misfit
 
 Event: TypeAlias = Mapping[str, Any] | bytes
 """A JSON object: a mapping, which is encoded, or its bytes, which are sent as they are."""
@@ -34,7 +34,16 @@ def encode(event: Event, index: int | None = None) -> bytes:
     except msgspec.ValidationError as error:
         raise EventEncodingError(misfit(error), index) from error
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-        raise EventEncodingError(str(error), index) from error
+        raise EventEncodingError(_reason(event, error), index) from error
+
+
+def _reason(event: Event, error: Exception) -> str:
+    """Return why an event can't be encoded."""
+    if isinstance(event, bytes):
+        return json_fault(event, error)
+    if isinstance(error, UnicodeError):
+        return "a text in it holds half of a surrogate pair, which is not a character"
+    return str(error)
 
 
 def array(events: Iterable[bytes]) -> bytes:

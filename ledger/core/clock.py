@@ -47,7 +47,12 @@ class ClockReading(NamedTuple):
 
 def read_clocks() -> ClockReading:
     """Read both clocks of this machine, one right after the other."""
-    return ClockReading(time.time_ns() // 1_000, steady_us())
+    return ClockReading(wall_us(), steady_us())
+
+
+def wall_us() -> int:
+    """The wall clock in µs since the Unix epoch, compared with no other clock."""
+    return time.time_ns() // 1_000
 
 
 def steady_us() -> int:

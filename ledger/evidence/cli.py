@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX: Final = 1 << 21
 """The most bytes of a file with keys, a policy or certificates."""
 
+INTERRUPTED: Final = 130  # 128 + SIGINT, as a shell reports it
 _ERROR_CHARS_MAX: Final = 400
 
+_FOLDER: Final = (
+    "this is a folder. If a bundle was unpacked into it, verify the original .zip, as it was; an "
+    "archive or a tiled log is verified with --log"
+)
 _EPILOG: Final = """\
 exit codes:
   0  verified: every check that was asked for was made and holds
@@ -49,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         return _run(arguments)
-    except Exception as error:  # noqa: BLE001 - no error of this program may refute a bundle
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - not even a panic of a package in Rust refutes
         _report_failure(error)
         return 2
 
@@ -85,7 +95,7 @@ def _write(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def _report_failure(error: Exception) -> None:
+def _report_failure(error: BaseException) -> None:
     """Write to stderr, if that works, why there is no verdict."""
     if isinstance(error, OSError):  # Python would write the rest of stdout at exit, and fail again
         with suppress(Exception):
@@ -98,6 +108,21 @@ def _report_failure(error: Exception) -> None:
         )
 
 
+class _Once(argparse.Action):
+    """Stores the value of an option, and refuses a second one: the first would not be used."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice; give it once")
+        setattr(namespace, self.dest, values)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quire-verify",
@@ -106,12 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    once = partial(add, action=_Once)
     add("bundle", nargs="?", metavar="BUNDLE", help="the evidence bundle, a .zip")
-    add("--bundle", dest="named", metavar="FILE", help="another way to name the bundle")
-    add("--log", metavar="FOLDER|URL", help="check an archive or a tiled log instead of a bundle")
-    add("--trust", metavar="FILE", help="pins of the log's keys (keys.json), or its key history")
-    add("--policy", metavar="FILE", help="the witnesses you trust, as a C2SP tlog-policy")
-    add("--tsa-ca", metavar="PEM", help="certificates of the time-stamping authority you trust")
+    once("--bundle", dest="named", metavar="FILE", help="another way to name the bundle")
+    once("--log", metavar="FOLDER|URL", help="check an archive or a tiled log instead of a bundle")
+    once("--trust", metavar="FILE", help="pins of the log's keys (keys.json), or its key history")
+    once("--policy", metavar="FILE", help="the witnesses you trust, as a C2SP tlog-policy")
+    once("--tsa-ca", metavar="PEM", help="certificates of the time-stamping authority you trust")
     add(
         "--key",
         metavar="VKEY",
@@ -135,7 +161,10 @@ def _judge(options: argparse.Namespace) -> Judgement:
             return verify_log_at(options.log, trust, options.key or ())
         from ledger.evidence.verification import verify_bundle  # noqa: PLC0415
 
-        with Path(options.bundle).open("rb") as file:
+        bundle = Path(options.bundle)
+        if bundle.is_dir():
+            return unreadable(_FOLDER)
+        with bundle.open("rb") as file:
             return verify_bundle(file, trust)
     except OSError as error:
         return unreadable(f"{error.filename or 'a file'} can't be read: {error.strerror or error}")

@@ -31,6 +31,8 @@ _ARCHIVES: Final = {
     b"\xfd7zXZ": "an xz file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
 }
+_TAR_AT, _TAR = 257, b"ustar"
+_TAR_BYTES: Final = _TAR_AT + len(_TAR)
 
 
 def explain(read_at: _ReadAt, size: int) -> str | None:
@@ -42,6 +44,8 @@ def explain(read_at: _ReadAt, size: int) -> str | None:
     for magic, kind in _ARCHIVES.items():
         if head.startswith(magic):
             return ARCHIVE.format(kind=kind)
+    if read_at(0, min(size, _TAR_BYTES))[_TAR_AT:] == _TAR:
+        return ARCHIVE.format(kind="a tar archive")
     names = _names(read_at, size)
     last = {name.rsplit(b"/", 1)[-1] for name in names}
     if last.issuperset(_OF_A_BUNDLE):

@@ -24,6 +24,7 @@ from ledger.log_keys.statement import (
     parse_statement,
     verify_statement,
 )
+from ledger.malformed import mark_of
 from ledger.note import Ed25519Verifier, MlDsaVerifier, OpenedNote, Verifier
 
 KEYS_MAX: Final = 100
@@ -174,6 +175,8 @@ def parse_trust(data: bytes) -> KeyPins:
         try:
             return LogKeyHistory.parse(data).pins()
         except KeyHistoryError as not_a_history:
+            if mark := mark_of(data):
+                raise KeyHistoryError(f"the file can't be read: {mark}") from None
             raise KeyHistoryError(
                 f"the file is neither pins ({not_pins}) nor a key history ({not_a_history})"
             ) from None

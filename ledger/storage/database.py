@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from ledger.errors import DatabaseAway, DatabaseUnavailable, StorageError
+from ledger.storage.connecting import naming_files, plain_text
 from ledger.storage.pool import Pool
 from ledger.storage.session import prepare_session
 
@@ -40,8 +41,9 @@ CONNECTION_LOST: Final = (
 
 def explain(error: BaseException) -> StorageError:
     """Translate an asyncpg or socket error to DatabaseAway or, while connected, DatabaseUnavailable."""
-    # PostgreSQL puts details and hints on further lines; a log message has one line.
-    text = " ".join(str(error).split("\n")) or _without_text(error)
+    text = plain_text(error) or _without_text(error)
+    if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
+        return DatabaseUnavailable(f"the database's URL or a PG… variable can't be used: {text}")
     if isinstance(error, asyncpg.DiskFullError):
         return DatabaseUnavailable(f"the database has no disk space left: {text}")
     kind = DatabaseAway if isinstance(error, CONNECTION_LOST) else DatabaseUnavailable
@@ -93,13 +95,14 @@ async def _open(
 
     Raises asyncpg's errors.
     """
-    connection: Connection = await asyncpg.connect(
-        url,
-        timeout=timeout,
-        command_timeout=command_timeout,
-        # A pooler accepts this setting but refuses most others, which are set afterwards.
-        server_settings={"application_name": name},
-    )
+    with naming_files(url):
+        connection: Connection = await asyncpg.connect(
+            url,
+            timeout=timeout,
+            command_timeout=command_timeout,
+            # A pooler accepts this setting but refuses most others, which are set afterwards.
+            server_settings={"application_name": name},
+        )
     try:
         async with asyncio.timeout(timeout):
             for prepare in (prepare_session, *preparations):

@@ -5,13 +5,13 @@ The server computes the values; this module only stores and reads them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-import asyncpg
-
 from ledger.storage import log_keys
-from ledger.storage.database import CONNECT_TIMEOUT_S, Database, explained
+from ledger.storage.database import Database, connect_as_owner, explained
+from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.queries import Queries
 
 _LOCK: Final = 7_305_804_410
@@ -59,13 +59,14 @@ async def known_keys(database: Queries) -> KnownKeys:
 
 
 async def known_keys_at(url: str) -> KnownKeys:
-    """Read the same on a new connection, without changes. Raises DatabaseUnavailable."""
-    async with explained():
-        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
-        try:
+    """Read the same on a new connection. Raises DatabaseUnavailable."""
+    name = f"quire keys {os.getpid()}"
+    connection = await connect_as_owner(url, name=name)
+    try:
+        async with explained(), log_lock_waits(url, name):
             return await known_keys(connection)
-        finally:
-            await connection.close(timeout=5)
+    finally:
+        connection.terminate()
 
 
 async def add_checks(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import asyncpg
 
-from ledger.errors import MigrationError
+from ledger.errors import DatabaseUnfit, MigrationError
 from ledger.storage.database import (
     CONNECTION_LOST,
     Connection,
@@ -26,6 +27,7 @@ from ledger.storage.database import (
 )
 from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.pooler import require_sessions
+from ledger.storage.queries import Queries
 
 _ADVISORY_LOCK: Final = 7_305_804_402
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -39,6 +41,11 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 )"""
 READ_HISTORY = "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
+# The tables of Quire: those that the owner of the trail has beside it, with its partitions.
+UNLOGGED = """
+SELECT c.relname FROM pg_class c JOIN pg_class t ON t.oid = to_regclass('entries')
+WHERE c.relnamespace = t.relnamespace AND c.relowner = t.relowner
+  AND c.relkind = 'r' AND c.relpersistence = 'u' ORDER BY 1 LIMIT 20"""
 RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)"
 
 
@@ -81,13 +88,14 @@ async def migrate(
     dry_run: bool = False,
     folder: Path | None = None,
     setting: str = "QUIRE_DATABASE_OWNER_URL",
+    check: Callable[[Queries], Awaitable[None]] | None = None,
 ) -> list[str]:
     """Bring the schema to this code's version; return the names of the applied migrations.
 
-    With ``dry_run`` nothing is applied. ``setting`` is the setting that has the URL. Raises
-    MigrationError if the database is newer than the code, an applied file was changed since, or
-    PostgreSQL is older than 15; DatabaseUnfit if the database, or a pooler before it, breaks
-    Quire's guarantees.
+    With ``dry_run`` nothing is applied. ``setting`` is the setting that has the URL. ``check`` is
+    called before anything is written, and may raise to refuse the database. Raises MigrationError
+    if the database is newer than the code, an applied file was changed since, or PostgreSQL is
+    older than 15; DatabaseUnfit if the database, or a pooler before it, breaks Quire's guarantees.
     """
     migrations = load(folder)
     await require_sessions(owner_url, setting)
@@ -96,7 +104,12 @@ async def migrate(
     try:
         _require_version(connection)
         async with log_lock_waits(owner_url, name):
-            return await _migrate(connection, migrations, dry_run)
+            if check is not None:
+                async with explained():
+                    await check(connection)
+            names = await _migrate(connection, migrations, dry_run)
+            await _require_logged(connection)
+            return names
     finally:
         await _release(connection)
 
@@ -135,6 +148,17 @@ async def _migrate(connection: Connection, migrations: list[Migration], dry_run:
     return [f"{migration.version:04d}_{migration.name}" for migration in pending]
 
 
+async def _require_logged(connection: Connection) -> None:
+    """Raise DatabaseUnfit for a table that PostgreSQL empties after a crash."""
+    async with explained():
+        tables = [row[0] for row in await connection.fetch(UNLOGGED)]
+    if tables:
+        raise DatabaseUnfit(
+            f"a crash of PostgreSQL would empty tables of this database, which are UNLOGGED: "
+            f"{', '.join(tables)}. Run for each, as its owner: ALTER TABLE … SET LOGGED"
+        )
+
+
 async def _history(connection: Connection) -> list[tuple[int, str, str]]:
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return []
@@ -167,10 +191,10 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     except CONNECTION_LOST as error:
         raise explain(error) from error
     except asyncpg.PostgresError as error:
-        hint = f" ({error.hint})" if getattr(error, "hint", None) else ""
+        reason = " ".join(str(error).split("\n"))  # PostgreSQL's hint is on a line of its own
         raise MigrationError(
             f"migration {migration.version:04d}_{migration.name} failed and was rolled back: "
-            f"{error}{hint}"
+            f"{reason}"
         ) from error
 
 

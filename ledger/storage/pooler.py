@@ -19,6 +19,7 @@ from typing import Final
 import asyncpg
 
 from ledger.errors import DatabaseUnfit
+from ledger.storage.connecting import naming_files
 from ledger.storage.database import (
     APPLICATION,
     CONNECT_TIMEOUT_S,
@@ -135,13 +136,14 @@ async def _in_transaction(connection: Connection, query: str, *args: object) -> 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Connection]:
     """Connect without changing settings behind a pooler: they could stay in another's session."""
-    connection: Connection = await asyncpg.connect(
-        url,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=_ANSWER_S,
-        statement_cache_size=0,
-        server_settings={"application_name": _NAME},
-    )
+    with naming_files(url):
+        connection: Connection = await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=_ANSWER_S,
+            statement_cache_size=0,
+            server_settings={"application_name": _NAME},
+        )
     try:
         if await _is_direct(connection):
             await prepare_session(connection)  # switches off the role's timeouts

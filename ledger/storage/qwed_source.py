@@ -23,6 +23,7 @@ import asyncpg
 
 from ledger.errors import StorageError
 from ledger.qwed import Column, QwedRow
+from ledger.storage.connecting import naming_files
 from ledger.storage.session import statements, timeouts
 
 PAGE_ROWS: Final = 1_000
@@ -160,7 +161,7 @@ class _SqliteSource:
 
 @asynccontextmanager
 async def _open_postgres(dsn: str) -> AsyncIterator[QwedSource]:
-    with _readable(), _well_formed_dsn():
+    with _readable(), _well_formed_dsn(), naming_files(dsn):
         connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,
@@ -168,6 +169,7 @@ async def _open_postgres(dsn: str) -> AsyncIterator[QwedSource]:
                 "application_name": "quire import qwed",
                 "datestyle": "ISO",
                 "default_transaction_read_only": "on",
+                "row_security": "off",  # a hidden row would look like a removed one
                 "timezone": "UTC",
             },
         )

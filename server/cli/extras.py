@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import Final
 
 DISTRIBUTION: Final = "quire-ledger"
+DEBUG_VARIABLE: Final = "QUIRE_DEBUG"
+"""With it, an unexpected error is reported with its traceback."""
 _OURS: Final = frozenset({"ledger", "server"})
 _DEFAULT_EXTRA: Final = "server"
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+).*;.*\bextra == ['\"](?P<extra>[\w.-]+)['\"]")

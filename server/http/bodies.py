@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import time
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -39,6 +41,9 @@ BODY: Final = "body"
 """The key in a request's state of its body, once it is read."""
 MAX_BYTES: Final = 65_536
 """More than any of these bodies needs; the limit of their routes."""
+
+# PostgreSQL's text can't hold it. A backslash before it may be escaped itself.
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 T = TypeVar("T")
 
@@ -101,13 +106,14 @@ async def json_body(request: HttpRequest) -> Any:
     if not body.strip():
         raise BadRequest("the body is empty; send a JSON object")
     if len(body) > MAX_BYTES:  # of record ids; decoding must not delay other requests
-        return await asyncio.to_thread(_decode, body, kind)
-    return _decode(body, kind)
+        return await asyncio.to_thread(decoded, body, kind)
+    return decoded(body, kind)
 
 
-def _decode(body: bytes, kind: type[T]) -> T:
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Return a JSON body as this type. Raises BadRequest, naming the field."""
     try:
-        decoded = msgspec.json.decode(body, type=kind)
+        value = msgspec.json.decode(body, type=kind)
         refuse_repeated_names(body)
     except msgspec.ValidationError as error:
         reason = misfit(error, kind, what="the body")
@@ -116,7 +122,23 @@ def _decode(body: bytes, kind: type[T]) -> T:
         raise BadRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {json_fault(body, error)}") from None
-    return decoded
+    if _NUL.search(body) and (name := _holder_of_nul(msgspec.to_builtins(value))) is not None:
+        raise BadRequest(
+            f"{name} has a control character, U+0000, which can't be stored; leave it out"
+        )
+    return value
+
+
+def _holder_of_nul(value: object, name: str = "") -> str | None:
+    """Return the name of the first text with U+0000, as in ``filter.actor`` or ``names[2]``."""
+    parts: Iterable[tuple[str, object]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{name}.{key}".lstrip("."), part) for key, part in value.items())
+    elif isinstance(value, list):
+        parts = ((f"{name}[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, str) and "\0" in value:
+        return name
+    return next((found for at, part in parts if (found := _holder_of_nul(part, at))), None)
 
 
 async def body_of(request: HttpRequest) -> bytes:

@@ -57,6 +57,7 @@ async def let_in(request: HttpRequest, contract: RouteContract, slug: str | None
     """Admit the caller; store org and principal in the state of the request."""
     state = request.scope["state"]
     if contract.open:
+        refuse_ignored(request)
         state[ADMITTED] = NOBODY
         return
     services = services_of(request)
@@ -153,15 +154,16 @@ def refuse_unknown(request: HttpRequest, known: frozenset[str]) -> None:
 
 
 def refuse_ignored(request: HttpRequest) -> None:
-    """Raise BadRequest if a route that writes would ignore a part of the query.
+    """Raise BadRequest if a route would ignore a part of the query.
 
-    It might be a part of a name that was not percent-encoded. The known parameters are those in
-    the route's signature; a route that ``reads_query`` checks the query itself.
+    On a route with parameters it may be a misspelt one; on a route that writes, also a part of a
+    name that was not percent-encoded. The known parameters are those in the route's signature; a
+    route that ``reads_query`` checks the query itself.
     """
     if not request.scope["query_string"]:
         return
     contract = contract_of(request)
-    if not contract.writes or contract.reads_query:
+    if contract.reads_query:
         return
     handler = request.route_handler
     known = {
@@ -169,8 +171,9 @@ def refuse_ignored(request: HttpRequest) -> None:
         for name, field in handler.parsed_fn_signature.parameters.items()
         if isinstance(definition := field.kwarg_definition, QueryParameter)
     }
-    refuse_unknown(request, frozenset(known))
-    if not request.query_params:
+    if known or contract.writes:
+        refuse_unknown(request, frozenset(known))
+    if contract.writes and not request.query_params:
         raise BadRequest("the query of this request has no parameter; leave it out")
 
 

@@ -9,16 +9,20 @@ import base64
 import binascii
 import contextlib
 import secrets
-import shlex
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ledger.core.clock import wall_us
 from ledger.errors import QuireError
 from ledger.keys import SigningKey, SigningKeyring, dump_keyring, parse_keyring
 from ledger.log_keys import KeySeeds, LogKeys, dump_log_keys, generate, parse_log_keys
-from server.keys.key_files import SecretsError, create_private_file, read_private_file
+from server.keys.key_files import (
+    SecretsError,
+    create_private_file,
+    read_private_file,
+    restore_command,
+)
 from server.settings import Settings
 from server.settings.data_dir import make_data_dir
 
@@ -72,8 +76,12 @@ def load_secrets(settings: Settings, *, database_is_new: bool) -> ServerSecrets:
     return ServerSecrets(_keyring(settings, may_make), _master_key(settings, may_make))
 
 
-def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
+def load_log_keys(
+    settings: Settings, *, log_is_new: bool, clock: Callable[[], int] = wall_us
+) -> LogKeys:
     """Return the log keys, for the signer alone; make them where no log depends on a key yet.
+
+    `clock` returns the time in µs that a new key keeps; it may raise ClockUnsteady.
 
     `log_is_new`: nothing was ever signed and no key was ever published. This holds once in the
     life of a database, even an external one, so the caller holds the signer's lock. Raises
@@ -85,7 +93,7 @@ def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
         if settings.log_keys is None:
             make_data_dir(settings.data_dir)
         origin = settings.log_origin or f"quire.local/{secrets.token_hex(4)}"
-        made = generate(origin, new_log_seeds(), time.time_ns() // 1000)
+        made = generate(origin, new_log_seeds(), clock())
         with _naming(path):
             keys = parse_log_keys(_make(path, dump_log_keys(made)))
         _check_origin(settings, keys)
@@ -96,7 +104,7 @@ def load_log_keys(settings: Settings, *, log_is_new: bool) -> LogKeys:
             "checkpoint, anchor or bundle of new entries is signed; appends, reads and everything "
             "signed so far still work. Verifiers would not recognise a new key. Restore the file "
             "from your backup, or copy it from the server that signed: "
-            f"{_restore_command(path)}"
+            f"{restore_command(path)}"
         )
     return keys
 
@@ -154,7 +162,12 @@ def _keyring(settings: Settings, may_make: bool) -> SigningKeyring:
     ring = present_keyring(settings)
     path = settings.signing_keyring_path
     if ring is None:
-        if not may_make or settings.signing_keyring is not None:
+        if may_make and settings.signing_keyring is not None:
+            raise SecretsError(
+                f"QUIRE_SIGNING_KEYRING names {path}, which does not exist. Correct the setting, or "
+                "leave it out: the first start then makes signing-keys.json in the data directory."
+            )
+        if not may_make:
             raise _missing(settings, "signing key", path, "QUIRE_AUDIT_SECRET_KEY")
         with _naming(path):
             ring = parse_keyring(_make(path, dump_keyring(_new_keyring())))
@@ -168,7 +181,7 @@ def _naming(source: Path | str) -> Iterator[None]:
         yield
     except QuireError as error:
         advice = (
-            f". If the file is damaged, restore it from your backup: {_restore_command(source)}"
+            f". If the file is damaged, restore it from your backup: {restore_command(source)}"
             if isinstance(source, Path)
             else ""
         )
@@ -205,7 +218,7 @@ def _master_key(settings: Settings, may_make: bool) -> bytes:
 
 
 def _master_key_in(content: bytes, path: Path) -> bytes:
-    advice = f" If the file is damaged, restore it from your backup: {_restore_command(path)}"
+    advice = f" If the file is damaged, restore it from your backup: {restore_command(path)}"
     return _parse_master_key(content.decode("ascii", "replace"), str(path), advice)
 
 
@@ -245,15 +258,10 @@ def _missing(settings: Settings, key: str, path: Path, setting: str) -> SecretsE
         return SecretsError(
             f"The {key} is missing: {path} does not exist and {setting} is not set, but the "
             f"database was made with one. {_LOST[key]} A new key would not fit the stored data. "
-            f"Restore it from your backup: {_restore_command(path)}"
+            f"Restore it from your backup: {restore_command(path)}"
         )
     return SecretsError(
         f"The {key} is missing: set {setting}, or store it in {path}. "
         f"Make a good one with: {_MAKE_ONE}\n"
         f"If the database already holds orgs, use the key that they were made with. {_LOST[key]}"
     )
-
-
-def _restore_command(path: Path) -> str:
-    name = shlex.quote(str(path))
-    return f"cp BACKUP/{shlex.quote(path.name)} {name} && chmod 600 {name}"

@@ -88,5 +88,11 @@ def close_command(path: Path) -> str:
     return f"chmod 600 {shlex.quote(str(path))}"
 
 
+def restore_command(path: Path) -> str:
+    """Return the command that brings a lost key file back."""
+    name = shlex.quote(str(path))
+    return f"cp BACKUP/{shlex.quote(path.name)} {name} && chmod 600 {name}"
+
+
 def _on_a_read_only_volume(descriptor: int) -> bool:
     return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)

@@ -51,7 +51,10 @@ class TrustSource:
                 authorities=_content(settings.tsa_ca),
                 witnesses=_content(settings.witness_policy),
             )
-        except (QuireError, StartupRefused, OSError) as error:
+        except OSError as error:
+            reason = f"{error.filename} cannot be read: {error.strerror}"
+            raise VerificationFailed(f"nothing can be verified: {reason}") from error
+        except (QuireError, StartupRefused) as error:
             raise VerificationFailed(f"nothing can be verified: {error}") from error
 
     def _history(self) -> LogKeyHistory | None:

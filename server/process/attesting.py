@@ -51,6 +51,8 @@ class AnchorAttesting:
                 self._away.failed(log.warning, str(error), early=log.info)
             except (QuireError, StartupRefused) as error:
                 self._waits.failed("", log.warning, str(error))
+            except Exception as error:  # noqa: BLE001 - it would end all attesting, unnoticed
+                self._waits.failed("", log.error, "a fault of the server", exc_info=error)
             await asyncio.sleep(AGAIN_S)
 
     async def _attest(self) -> None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
+from ledger.core.lasting import SILENT_S, LastingByKey
 from server.settings import Settings
+
+log = structlog.get_logger("quire")
+
+_REPEATING: Final = ("uvicorn.error", "asyncio")
+"""Loggers whose messages anyone can cause, as often as they like: a request that is not HTTP, or
+more connections than there are file descriptors."""
 
 
 def _of_a_lost_connection(record: logging.LogRecord) -> bool:
@@ -25,6 +33,30 @@ def _of_a_lost_connection(record: logging.LogRecord) -> bool:
 
 def _is_logged(record: logging.LogRecord) -> bool:
     return not _of_a_lost_connection(record)
+
+
+class LoggedOnce(logging.Filter):
+    """Logs the trouble that a library reports again and again as one lasting condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trouble = LastingByKey(
+            "the HTTP server reports trouble",
+            "the HTTP server no longer reports trouble",
+            silent_s=SILENT_S,
+        )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for a warning or an error, and log it if it is new or due again."""
+        if record.levelno < logging.WARNING:
+            return True
+        report = log.error if record.levelno >= logging.ERROR else log.warning
+        error = record.exc_info[1] if record.exc_info else None
+        fields = {} if error is None else {"exc_info": error}
+        # The key is the pattern of the message, because its words may differ each time.
+        key = (record.msg, type(error))
+        self._trouble.failed(key, report, record.getMessage().strip(), **fields)
+        return False
 
 
 def configure(settings: Settings) -> None:
@@ -64,6 +96,10 @@ def configure(settings: Settings) -> None:
     quiet = logging.getLogger("asyncio")
     if _is_logged not in quiet.filters:
         quiet.addFilter(_is_logged)
+    for name in _REPEATING:
+        repeating = logging.getLogger(name)
+        if not any(isinstance(one, LoggedOnce) for one in repeating.filters):
+            repeating.addFilter(LoggedOnce())
     # asyncpg logs each attempt to reach a stopped database, with a traceback.
     logging.getLogger("asyncpg").setLevel(max(level, logging.CRITICAL))
     # uvicorn logs at "info" what the banner already says.

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -15,7 +16,7 @@ from ledger.storage.migrate import migrate
 from ledger.storage.pooler import require_sessions
 from ledger.storage.provision import provision
 from server.embedded import OWNER_ROLE, SERVER_ROLE, SUPERUSER, EmbeddedPostgres
-from server.keys.own_keys import require_own_keys_at
+from server.keys.own_keys import require_own_keys_at, require_own_keys_in
 from server.settings import Settings
 from server.settings.data_dir import DataDirLock
 
@@ -68,8 +69,11 @@ def _urls(postgres: EmbeddedPostgres) -> DatabaseUrls:
 
 
 async def _migrate_own(settings: Settings, owner_url: str) -> None:
-    await require_own_keys_at(owner_url, settings)
-    await migrate(owner_url, setting=settings.owner_url_setting)
+    await migrate(
+        owner_url,
+        setting=settings.owner_url_setting,
+        check=partial(require_own_keys_in, settings=settings),
+    )
 
 
 @contextmanager

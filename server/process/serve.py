@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -25,7 +24,9 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from ledger.core.checkpointing import MEMORY_FILE
+from ledger.entry import to_datetime
 from ledger.storage import partitions
+from ledger.storage.clock import now_us
 from ledger.storage.database import Database
 from ledger.storage.dropped_months import set_keep_months
 from ledger.storage.lock_waits import log_lock_waits
@@ -116,7 +117,8 @@ async def _prepare(settings: Settings, url: str, name: str) -> KeyFile:
     try:
         await warn_of_few_connections(settings, database)
         # The workers do it too, but here a lock that delays it is reported.
-        await partitions.prepare(database, datetime.now(UTC))
+        # By the database's clock: this machine's is not compared with another one yet.
+        await partitions.prepare(database, to_datetime(await now_us(database)))
         secrets = load_secrets(settings, database_is_new=await is_new(database))
         await claim(database, settings, secrets)
         return await begin(settings, secrets, database)

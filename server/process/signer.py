@@ -104,7 +104,8 @@ class SignerProcess:
             await require_own_keys_in(connection, settings)
             before = self._key_file_stamp()
             new = await nothing_signed(connection)
-            keys = load_log_keys(settings, log_is_new=new)
+            await self._clock.tick(connection)
+            keys = load_log_keys(settings, log_is_new=new, clock=self._clock)
             # The stamp from before the read detects a rotation during it; a file that was made
             # just now has none from before.
             self._stamp = before or self._key_file_stamp()

@@ -85,8 +85,8 @@ def _reason(path: Path, error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def concerns(path: Path) -> list[tuple[str, str]]:
-    """Return what is wrong with a data directory's owner and mode, each with a command."""
+def concerns(path: Path, what: str = "the data directory") -> list[tuple[str, str]]:
+    """Return what is wrong with the owner and mode of a directory of keys, each with a command."""
     status = path.stat()
     mode = stat.S_IMODE(status.st_mode)
     name = shlex.quote(str(path))
@@ -95,7 +95,7 @@ def concerns(path: Path) -> list[tuple[str, str]]:
         me, owner = _user(os.geteuid()), _user(status.st_uid)
         found.append(
             (
-                f"the data directory belongs to user {owner}, who can replace every key in it, and "
+                f"{what} belongs to user {owner}, who can replace every key in it, and "
                 f"the server runs as {me}",
                 f"chown {me} {name}, or start the server as {owner}",
             )
@@ -104,7 +104,7 @@ def concerns(path: Path) -> list[tuple[str, str]]:
     if mode & 0o777 & ~allowed:
         found.append(
             (
-                f"other users may enter, read or change the data directory (mode {mode:04o})",
+                f"other users may enter, read or change {what} (mode {mode:04o})",
                 f"chmod {allowed:o} {name}",
             )
         )

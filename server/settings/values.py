@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import inspect
@@ -73,7 +73,16 @@ def _has_hosts(url: str) -> bool:
         hosts = urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:
         return False
-    return all(_HOST.fullmatch(host) for host in hosts.split(","))
+    return all(map(_is_host, hosts.split(",")))
+
+
+def _is_host(text: str) -> bool:
+    """Return whether this is a host with an optional port, of which the resolver takes the name."""
+    host = _HOST.fullmatch(text)
+    try:
+        return host is not None and bool(unquote(host[1]).encode("idna") or not host[1])
+    except UnicodeError:  # a label that is empty or longer than 63 characters
+        return False
 
 
 def _bare(info: inspect.Type) -> inspect.Type:

@@ -162,7 +162,7 @@ async def resolve(
     people = {"actor": query.actor, "subject": query.subject}
     if org.seals:
         for role, name in people.items():
-            if name is not None and not name.startswith(sealing.REF_PREFIX):
+            if name is not None and not sealing.is_ref(name):
                 if not may_open:
                     raise InvalidFilter(f'{role}: this API key may search by ref only ("ref:…")')
                 people[role] = ref = await ref_of(database, sealer, org, name)

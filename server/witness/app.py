@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from ledger.core.lasting import Lasting
+from ledger.core.lasting import SILENT_S, Lasting, LastingByKey, end_silent
 from ledger.errors import ClockUnsteady
 from ledger.submission import SUBMISSION_BYTES_MAX
 from server.witness.cosigner import Cosigner, CosignerAnswer
@@ -33,9 +33,10 @@ _TOO_LARGE: Final = CosignerAnswer(
 )
 _TOO_SLOW: Final = CosignerAnswer(408, f"the body took more than {BODY_TIMEOUT_S:g} s\n".encode())
 _NOT_FOUND: Final = CosignerAnswer(404, b"not found; a witness serves /add-checkpoint\n")
-_NO_METHOD: Final = CosignerAnswer(
-    405, b"method not allowed; /add-checkpoint takes POST, a checkpoint GET\n"
-)
+_NO_METHOD: Final = b"method not allowed; /add-checkpoint takes POST, a checkpoint GET\n"
+_ADD: Final = "/add-checkpoint"
+_OF_ADD: Final = "OPTIONS, POST"
+_OF_CHECKPOINT: Final = "GET, HEAD, OPTIONS"
 
 log = structlog.get_logger("quire.witness")
 
@@ -57,6 +58,9 @@ class WitnessApp:
         }
         self._state_fails = Lasting("the witness's state file fails", "the state file works again")
         self._clock_leapt = Lasting("the clock leapt: nothing is cosigned", "the clock is steady")
+        self._refused = LastingByKey(
+            "not cosigned", "such submissions no longer arrive", silent_s=SILENT_S
+        )
         self._thread = ThreadPoolExecutor(1, "heads")
 
     def close(self) -> None:
@@ -78,26 +82,28 @@ class WitnessApp:
         else:
             self._state_fails.fine()
             self._clock_leapt.fine()
+        end_silent()
         await _send(send, answer, with_body=scope["method"] != "HEAD")
 
     async def _answer(self, method: str, path: str, receive: Receive) -> CosignerAnswer:
-        if path == "/add-checkpoint":
-            if method != "POST":
-                return _NO_METHOD
-            body = await _body(receive)
-            return body if isinstance(body, CosignerAnswer) else await self._add(body)
         origin = self._paths.get(path)
-        if origin is None:
+        if path != _ADD and origin is None:
             return _NOT_FOUND
-        if method not in {"GET", "HEAD"}:
-            return _NO_METHOD
-        return await self._in_thread(partial(self._cosigner.latest, origin))
+        allow = _OF_CHECKPOINT if origin else _OF_ADD
+        if method == "OPTIONS":
+            return CosignerAnswer(204, b"", allow=allow)
+        if method not in allow.split(", "):
+            return CosignerAnswer(405, _NO_METHOD, allow=allow)
+        if origin is not None:
+            return await self._in_thread(partial(self._cosigner.latest, origin))
+        body = await _body(receive)
+        return body if isinstance(body, CosignerAnswer) else await self._add(body)
 
     async def _add(self, body: bytes) -> CosignerAnswer:
         answer = await self._in_thread(partial(self._cosigner.add_checkpoint, body))
         if answer.status != 200:
             reason = answer.body.decode("utf-8", "replace").strip()
-            log.info("not cosigned", status=answer.status, reason=reason)
+            self._refused.failed(answer.status, log.info, reason, status=answer.status)
         return answer
 
     async def _in_thread(self, work: Callable[[], CosignerAnswer]) -> CosignerAnswer:
@@ -124,10 +130,11 @@ async def _body(receive: Receive) -> bytes | CosignerAnswer:
 
 
 async def _send(send: Send, answer: CosignerAnswer, *, with_body: bool) -> None:
-    headers = [
-        (b"content-type", answer.media_type.encode()),
-        (b"content-length", str(len(answer.body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
+    headers = [(b"cache-control", b"no-store")]
+    if answer.allow:
+        headers.append((b"allow", answer.allow.encode()))
+    if answer.status != 204:
+        headers.append((b"content-type", answer.media_type.encode()))
+        headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body if with_body else b""})

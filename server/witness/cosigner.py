@@ -26,11 +26,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CosignerAnswer:
-    """An HTTP answer."""
+    """An HTTP answer; ``allow`` are the methods of its path, where they are asked for."""
 
     status: int
     body: bytes
     media_type: str = TEXT
+    allow: str = ""
 
 
 class _Refusal(Exception):

@@ -19,6 +19,7 @@ from ledger.note import (
 )
 from ledger.policy import POLICY_BYTES_MAX, Policy, parse_policy
 from server.keys.first_start import create_private_file, read_private_file
+from server.keys.key_files import restore_command
 from server.refusal import StartupRefused
 from server.settings.data_dir import make_data_dir
 from server.witness.heads import WitnessHeads
@@ -87,9 +88,7 @@ def load_keys(home: WitnessDirectory) -> tuple[Signer, ...]:
     """Return the witness's private keys. Raises StartupRefused."""
     content = read_private_file(home.keys)
     if content is None:
-        raise StartupRefused(
-            f"There is no witness in {home.directory}. Create one with: quire witness init NAME"
-        )
+        raise StartupRefused(_lost_keys(home))
     try:
         signers = tuple(
             parse_skey(line) for line in content.decode("ascii", "replace").splitlines()
@@ -117,6 +116,18 @@ def load_logs(home: WitnessDirectory) -> Policy:
                 f"{ORIGIN_BYTES_MAX} bytes that a cosignature can name."
             )
     return policy
+
+
+def _lost_keys(home: WitnessDirectory) -> str:
+    """Return the message for a directory without keys: nothing was made there, or they were lost."""
+    if not home.heads.exists():
+        return f"There is no witness in {home.directory}. Create one with: quire witness init NAME"
+    return (
+        f"The witness's keys are missing: {home.keys} does not exist, but {home.heads} is the state "
+        "of a witness. The logs that it watched would not accept cosignatures of a new key. Restore "
+        f"the file from your backup: {restore_command(home.keys)}\n"
+        "If it never served because `quire witness init` was interrupted, run that command again."
+    )
 
 
 def _require_ascii(name: str) -> None:

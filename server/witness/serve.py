@@ -10,15 +10,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import structlog
 import uvicorn
 
 from ledger.core.clock import SECOND_US, WallClock
+from server.http.protocol.connection import BoundedProtocol
 from server.http.protocol.listening import address, listen
 from server.refusal import StartupRefused
+from server.settings.data_dir import concerns
 from server.witness.app import WitnessApp
 from server.witness.cosigner import Cosigner
 from server.witness.heads import WitnessHeads
 from server.witness.home import WitnessDirectory, load_keys, load_logs
+
+log = structlog.get_logger("quire.witness")
 
 CONNECTIONS_MAX: Final = 256
 KEEP_ALIVE_S: Final = 75
@@ -40,12 +45,14 @@ def serve(
             f"{home.logs} lists no log, so there is nothing to witness. Add a line for each key "
             "of a log: log VKEY"
         )
+    for concern, command in concerns(directory, "the witness's directory"):
+        log.warning(concern, command=command)
     with closing(listen(host, port)) as listener, closing(WitnessHeads(home.heads)) as heads:
         app = WitnessApp(Cosigner(logs, signers, heads, _seconds(WallClock())), origins)
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

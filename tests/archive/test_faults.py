@@ -16,6 +16,7 @@ from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveMismatch, 
 from tests.support.clusters import _free_port
 from tests.support.object_storage import ObjectStorage
 from tests.support.s3_proxy import Fault, S3Proxy, always, in_turn, once
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -165,7 +166,7 @@ async def test_attempts_end_when_their_time_is_over(
     )
     async with open_target(f"s3://{bucket}", settings) as target:
         with pytest.raises(ArchiveUnavailable):
-            await asyncio.wait_for(target.head(KEY), 5)
+            await asyncio.wait_for(target.head(KEY), PATIENCE_S)
 
 
 async def test_a_refused_connection_is_unavailable(s3_environ: ObjectStorage, bucket: str) -> None:

@@ -22,6 +22,7 @@ from ledger.errors import (
     ArchiveObjectMissing,
     ArchiveUnavailable,
 )
+from tests.support.waiting import PATIENCE_S
 
 TILE = bytes(range(256)) * 32
 
@@ -217,7 +218,7 @@ async def test_a_file_where_a_folder_should_be_and_the_reverse(
 async def test_a_pipe_does_not_block(target: Target, root: Path) -> None:
     os.mkfifo(root / "pipe")
     with pytest.raises(ArchiveMismatch):
-        await asyncio.wait_for(target.get("pipe", 10), 5)
+        await asyncio.wait_for(target.get("pipe", 10), PATIENCE_S)
 
 
 async def test_a_folder_that_vanished_is_unavailable_not_empty(target: Target, root: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from server.cli.operations import bench
 from tests.cli.commands import QUIRE, environment, invoke, run
+from tests.cli.terminal import on_terminal
 
 KEY = "quire_live_a_secretsecret"
 
@@ -106,6 +107,20 @@ def test_a_key_file_wins_over_the_environment(
     assert f"authorization: bearer {KEY}".encode() in heard[0].lower()
 
 
+def test_a_key_file_of_another_encoding(
+    tmp_path: Path, recording_listener: tuple[str, list[bytes]]
+) -> None:
+    url, heard = recording_listener
+    file = tmp_path / "key"
+    arguments = ("orgs", "create", "x", "--url", url, "--api-key-file", str(file))
+    file.write_text(KEY + "\r\n", encoding="utf-8-sig")
+    invoke(*arguments)
+    assert f"authorization: bearer {KEY}".encode() in heard[0].lower()
+    file.write_text(KEY + "\r\n", encoding="utf-16")
+    result = invoke(*arguments)
+    assert (result.exit_code, "it is UTF-16" in error_line(result.stderr)) == (2, True)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"two words", "schlüssel".encode(), b"\xff" * 9000]
 )
@@ -170,6 +185,13 @@ def test_ctrl_c_exits_with_130_and_reports_the_appended_events(nowhere: str) -> 
     assert process.returncode == 130
     assert stdout == b"Appended nothing to demo.\n"
     assert stderr == b"Lines after 1 are not confirmed as appended.\n\n"
+
+
+def test_a_question_without_an_answer_is_reported(nowhere: str) -> None:
+    command = ("subjects", "erase", "demo", "bob")
+    settings = {"QUIRE_API_KEY": KEY, "QUIRE_URL": nowhere}
+    done = on_terminal(*command, settings=settings, prompt="[y/N]", typed="\x04")
+    assert (done.exit_code, "No answer, so nothing was done." in done.text) == (2, True)
 
 
 def test_a_closed_pipe_is_quiet() -> None:

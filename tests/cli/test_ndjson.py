@@ -72,3 +72,16 @@ def test_batches_keep_order_and_limits(sizes: list[int | None]) -> None:
 def test_a_full_batch_is_a_thousand_events() -> None:
     lines = [EventLine(number, b"{}") for number in range(1, 2 * BATCH_EVENTS + 2)]
     assert [len(part) for part in batches(lines)] == [1000, 1000, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'\xef\xbb\xbf{"a":1}', "byte order mark"), ('{"a":1}'.encode("utf-16"), "UTF-16"), (b'{\n"a":1\n}', "ends before"),
+        (b"\x1f\x8b\x08\x00", "gzip"), (b'{"a":"\xff"}', "byte 6"),
+    ],
+)  # fmt: skip
+def test_the_reason_says_what_is_wrong_with_a_file(content: bytes, said: str) -> None:
+    first = lines_of(content)[0]
+    assert isinstance(first, BadLine)
+    assert said in first.reason

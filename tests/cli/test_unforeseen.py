@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,6 +206,44 @@ def test_no_error_has_the_exit_code_of_a_faulty_trail(
     monkeypatch.setattr("server.cli.operations.settings.output.print_table", broken)
     result = invoke("settings")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+
+
+class Panic(BaseException):
+    """As packages in Rust raise it: not an Exception."""
+
+
+def test_a_panic_has_not_the_exit_code_of_a_faulty_trail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise Panic("index out of bounds")
+
+    monkeypatch.setattr("server.cli.operations.settings.output.print_table", broken)
+    result = invoke("settings")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "Unexpected error: index out of bounds" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'raise ImportError("libx.so.1: version GLIBC_2.99 not found")',
+        'raise OSError(5, "Input/output error")',
+        "def broken(:",
+        "raise MemoryError",
+        "import server.no_such_module",
+    ],
+)
+def test_a_package_that_can_t_be_loaded_is_a_message(tmp_path: Path, content: str) -> None:
+    (tmp_path / "msgspec.py").write_text(content)
+    program = "import sys; from server.cli.program import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "verify", "demo"],
+        env={**environment(), **CLIENT, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert_refused(done, "quire can't be loaded", "QUIRE_DEBUG=1")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ledger.client import errors
 from ledger.client.batching import Batching
 from ledger.client.errors import Problem
 from ledger.client.models import Receipt
+from tests.support.waiting import PATIENCE_S
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -74,7 +75,7 @@ async def test_concurrent_appends_share_a_request_and_get_their_own_receipts() -
 async def test_a_lone_append_does_not_wait() -> None:
     server = Playing()
     async with Batching(server.send) as batch:
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await batch.append({"n": 1})).seq == 1
 
 
@@ -162,7 +163,7 @@ async def test_an_unexpected_error_leaves_no_caller_waiting() -> None:
     async def send(encoded: Sequence[bytes]) -> list[Receipt]:
         return [receipt(0)]  # one receipt, whatever the number of events
 
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         async with Batching(send) as batch:
             results = await results_of(batch, [{"n": n} for n in range(3)])
     assert all(isinstance(result, ValueError) for result in results[1:])
@@ -187,7 +188,7 @@ async def test_a_cancelled_caller_withdraws_only_its_unsent_events() -> None:
 
 async def test_callers_cancelled_while_the_queue_is_full_give_their_turn_on() -> None:
     server = Playing()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         async with Batching(server.send, max_events=1, queue_events=1, in_flight=1) as batch:
             calls = [asyncio.create_task(batch.append({"n": n})) for n in range(100)]
             for n in range(0, 100, 3):
@@ -224,6 +225,6 @@ async def test_a_cancelled_close_leaves_no_caller_waiting() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await batch.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(result, errors.ClientClosedError) for result in results)

@@ -49,3 +49,20 @@ def test_requests_hold_all_events_in_order_within_the_limits(
         assert 1 <= len(group) <= max_events
         assert len(body) <= max_bytes or len(group) == 1
     assert groups == list(requests(iter(events), max_events, max_bytes))
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (b"\xef\xbb\xbf{}", "begins with a byte order mark"), (b"{", "ends before it is complete"),
+        (b'{"a":"\\ud800"}', "half of a surrogate pair"), ({"a": "\ud800"}, "half of a surrogate pair"),
+        ("{}".encode("utf-16"), "UTF-16"), (b'{"a":1}{"b":2}', "extra data"), (b"\x1f\x8b\x08", "gzip"),
+        (b"{'a':1}", "double quotes"), (b"[]", "an object"),
+    ],
+)  # fmt: skip
+def test_the_client_says_what_is_wrong_with_an_event(event: Any, said: str) -> None:
+    with pytest.raises(EventEncodingError, match=said) as caught:
+        encode(event)
+    assert not [
+        word for word in ("truncated", "codec", "byte 0)", "b'") if word in str(caught.value)
+    ]

@@ -29,12 +29,12 @@ def whoami(make: Callable[..., Any], url: str | None = None) -> Any:
     """Call `whoami` of a client of either kind, and close the client."""
 
     async def ask() -> Any:
-        async with AsyncLedgerClient(url, KEY, attempts=1, timeout=5) as ledger:
+        async with AsyncLedgerClient(url, KEY, attempts=1, timeout=60) as ledger:
             return await ledger.whoami()
 
     if make is AsyncLedgerClient:
         return asyncio.run(ask())
-    with LedgerClient(url, KEY, attempts=1, timeout=5) as ledger:
+    with LedgerClient(url, KEY, attempts=1, timeout=60) as ledger:
         return ledger.whoami()
 
 

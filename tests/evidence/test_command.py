@@ -175,6 +175,50 @@ def test_an_answer_that_can_not_be_written_refutes_nothing(end: str, bundle: Pat
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"\xff"],
+        [b"--bundle", b"Ren\xe9.zip"],
+        [b"--log", b"\xff"],
+        [b"--log", b"http://127.0.0.1:9/\xff"],
+        [b"--log", b"http://127.0.0.1:9/a\nb"],
+        [b"--trust", b"\xff", b"x.zip"],
+        [b"--policy", b"\xff", b"x.zip"],
+        [b"--tsa-ca", b"\xff", b"x.zip"],
+        [b"--key", b"\xff", b"--log", b"http://127.0.0.1:9"],
+        [b"--\xff"],
+    ],
+)
+def test_bytes_that_are_not_utf_8_refute_nothing(arguments: list[bytes]) -> None:
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, check=False, timeout=60)
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert all(words not in said for words in ("Traceback", "unexpected error", "codec"))
+
+
+class Panic(BaseException):
+    """As packages in Rust raise it: not an Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Panic("out of bounds"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_neither_a_panic_nor_an_interruption_refutes(
+    bundle: Path,
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ledger.evidence.cli._judge", broken)
+    assert main([str(bundle)]) == code
+    assert ("no verdict" in capsys.readouterr().err) is (code == 2)
+
+
 def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
@@ -242,3 +286,40 @@ def test_bad_environments_and_arguments_are_unreadable(
     shown = capsys.readouterr()
     assert said in shown.err
     assert "report this as a bug" not in shown.err
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy", "--tsa-ca", "--log", "--bundle"])
+def test_an_option_given_twice_is_refused(option: str, pins: Path) -> None:
+    done = run("x.zip", option, pins, option, "other")
+    assert done.returncode == 2
+    assert f"{option} is given twice; give it once" in done.stderr
+
+
+def test_a_folder_is_no_bundle(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "this is a folder" in done.stderr
+    assert "verify the original .zip" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--trust", "--policy"])
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("utf-8-sig", "byte order mark"), ("utf-16", "UTF-16")]
+)
+def test_a_file_in_another_encoding_is_explained(
+    bundle: Path, pins: Path, tmp_path: Path, option: str, encoding: str, said: str
+) -> None:
+    text = pins.read_text() if option == "--trust" else "quorum none\n"
+    file = tmp_path / "file"
+    file.write_text(text, encoding=encoding)
+    done = run(bundle, option, file)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "save it as UTF-8" in done.stderr
+
+
+def test_the_line_ends_of_windows_are_named(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy"
+    file.write_bytes(b"# a policy\r\nquorum none\r\n")
+    done = run(bundle, "--policy", file)
+    assert (done.returncode, "this line ends in CRLF" in done.stderr) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tarfile
 import zipfile
 from collections.abc import Callable
 
@@ -77,3 +78,12 @@ def test_other_zips_are_not_reported_as_bundles() -> None:
     assert "no member of a bundle" in (judge(buffer.getvalue()).unreadable or "") or "header" in (
         judge(buffer.getvalue()).unreadable or ""
     )
+
+
+def test_a_bundle_in_a_tar_archive() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo("evidence.zip")
+        info.size = len(BUNDLE)
+        archive.addfile(info, io.BytesIO(BUNDLE))
+    assert "this is a tar archive" in (judge(buffer.getvalue()).unreadable or "")

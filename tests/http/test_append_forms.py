@@ -177,6 +177,20 @@ def test_bad_messagepack_is_refused(server: Server, body: bytes) -> None:
     assert (answer.status, problem_of(answer)) == (400, "invalid-event"), answer.body
 
 
+@pytest.mark.parametrize(("body", "content_type", "said"), [
+    (b'{"a":1}\n{"b":2}', JSON, "send it as application/x-ndjson"), (b'{"a":1}\r\n\n{"b":{}}\n', JSON, "application/x-ndjson"),
+    (b'[{"a":1},\n{"b":2}]', NDJSON, "send it as application/json"), (b'[{"a":1}]', MSGPACK, "send it as application/json"),
+    (b'{"a":1}', MSGPACK, "send it as application/json"), (gzip.compress(b"{}"), JSON, "compressed with gzip"),
+    (gzip.compress(b"{}"), NDJSON, "compressed with gzip"),
+])  # fmt: skip
+def test_a_body_of_another_form_is_refused_with_its_form(
+    server: Server, body: bytes, content_type: str, said: str
+) -> None:
+    answer = append(server, body, content_type)
+    assert (answer.status, problem_of(answer)) == (400, "invalid-event")
+    assert said in answer.json()["detail"]
+
+
 def test_nesting_within_the_bound_is_kept(server: Server) -> None:
     body = b'{"a":' * 128 + b"1" + b"}" * 128
     record = append(server, body).json()["record_id"]

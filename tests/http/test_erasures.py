@@ -81,7 +81,7 @@ class ServedTrail:
         entries = self.server.request("GET", path, key=self.key).json()["entries"]
         return {name for name, entry in zip(self.names, entries, strict=False) if entry["erased"]}
 
-    def delete(self, url: str, path: str) -> tuple[int, dict[str, Any]]:
+    def delete(self, url: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
         """Send a DELETE with exactly this path, which no library normalises."""
         parts = urlsplit(url)
         assert parts.hostname is not None
@@ -91,12 +91,13 @@ class ServedTrail:
                 "DELETE", f"{parts.path}/v1/orgs/{self.org}/{path}", skip_accept_encoding=True
             )
             connection.putheader("x-api-key", self.key)
-            connection.endheaders()
+            connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body)
             answer = connection.getresponse()
-            body = answer.read()
+            content = answer.read()
         finally:
             connection.close()
-        return answer.status, json.loads(body) if body.startswith(b"{") else {}
+        return answer.status, json.loads(content) if content.startswith(b"{") else {}
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,16 @@ def test_a_path_beyond_a_name_erases_no_one(shared_server: Server, path: str) ->
     status, problem = trail.delete(shared_server.url, path)
     assert status in {400, 404}, problem
     assert not trail.erased()
+
+
+@pytest.mark.parametrize("body", [b'{"subject":"ann"}', b'{"subject":"bob"}', b"{}", b" "])
+def test_a_request_that_names_a_person_in_two_places_erases_no_one(
+    shared_server: Server, body: bytes
+) -> None:
+    trail = ServedTrail(shared_server, "bob", "ann")
+    status, problem = trail.delete(shared_server.url, "subjects/bob", body)
+    assert (status, trail.erased()) == (400, set())
+    assert f"POST /v1/orgs/{trail.org}/erasures" in problem["detail"]
 
 
 @pytest.mark.parametrize("name", SAFE)

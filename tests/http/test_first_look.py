@@ -1,5 +1,9 @@
 """The shortest path through the server: append, read back, head."""
 
+from urllib.parse import quote
+
+import pytest
+
 from tests.support.serving import Server
 
 
@@ -33,6 +37,18 @@ def test_a_viewer_of_a_sealed_org_searches_by_ref_only(server: Server) -> None:
     assert ref.startswith("ref:")
     found = server.request("GET", f"{path}?actor={ref}", key=viewer).json()["entries"]
     assert [entry["seq"] for entry in found] == [0]
+
+
+@pytest.mark.parametrize("name", ["ref:", "ref:abc", "ref:of a person", f"ref:{'x' * 30}"])
+def test_a_name_that_begins_like_a_ref_is_found(server: Server, name: str) -> None:
+    path = f"/v1/orgs/{server.org}/entries"
+    event = {"actor": name, "subject": name}
+    assert server.request("POST", path, event, key=server.admin_key).status == 201
+    for role in ("actor", "subject"):
+        found = server.request("GET", f"{path}?{role}={quote(name)}", key=server.admin_key)
+        assert [entry[role] for entry in found.json()["entries"]] == [name]
+    viewer = server.create_key(server.org, "viewer")
+    assert server.request("GET", f"{path}?actor={quote(name)}", key=viewer).status == 400
 
 
 def test_a_new_key_is_not_kept_by_caches(server: Server) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -200,6 +202,16 @@ def test_a_duplicate_of_a_single_header_is_refused(server: Server, name: str, sa
     assert name in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "charset", ["iso-8859-1", "Latin1", '"utf-16"', "utf-16le; x=1", "windows-1252", "", "x"]
+)
+def test_a_body_in_another_charset_is_refused(server: Server, charset: str) -> None:
+    headers = f"content-type: application/json; charset={charset}\r\ncontent-length: 2\r\n"
+    answer = answered(server, append(server, headers, "{}"))
+    assert problem_of(answer) == (415, "unsupported-media-type")
+    assert "UTF-8" in answer.json()["detail"]
+
+
 def test_two_key_headers_must_agree(server: Server) -> None:
     viewer = server.create_key(server.org, "viewer")
     path = f"/v1/orgs/{server.org}/head"
@@ -210,6 +222,44 @@ def test_two_key_headers_must_agree(server: Server) -> None:
         assert answer.status == status
     basic = {"authorization": "Basic dTpw"}  # added by a proxy in front
     assert server.request("GET", path, key=server.admin_key, headers=basic).status == 200
+
+
+UPGRADES = ["h2c", "websocket", "TLS/1.2"]
+LAST = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 100_000], ids="cut after {}".format)
+@pytest.mark.parametrize("protocol", UPGRADES)
+def test_an_upgrade_is_ignored(server: Server, protocol: str, cut: int) -> None:
+    upgrade = f"connection: upgrade\r\nupgrade: {protocol}\r\n"
+    get = f"GET /livez HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n".encode()
+    no_event = "GET /v1/whoami HTTP/1.1\r\nhost: x\r\n\r\n"
+    lengthy = append(server, f"{upgrade}content-length: {len(no_event)}\r\n", no_event)
+    chunks = f"{len(no_event):x}\r\n{no_event}\r\n0\r\n\r\n"
+    chunked = append(server, f"{upgrade}transfer-encoding: chunked\r\n", chunks)
+    sent = get + get + lengthy + chunked + get + LAST
+    with Line(server) as line:
+        for start in range(0, len(sent), cut or len(sent)):
+            line.send(sent[start : start + (cut or len(sent))])
+        received = line.read()
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", received)
+    assert statuses == [b"200", b"200", b"400", b"400", b"200", b"200"]
+    assert received.count(b"the body must be a JSON object") == 2
+
+
+def test_a_body_behind_an_upgrade_is_read(shared_server: Server) -> None:
+    org, key = shared_server.create_org()
+    for coding, body in (("content-length: 2", "{}"), ("transfer-encoding: chunked", CHUNKED)):
+        request = (
+            f"POST /v1/orgs/{org}/entries HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n{coding}\r\n"
+            f"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: x\r\n\r\n{body}"
+        ).encode()
+        for wait_s in (0, 0.2):
+            with Line(shared_server) as line:
+                line.send(request[: -len(body)])
+                time.sleep(wait_s)
+                line.send(request[-len(body) :])
+                assert line.next_answer().status == 201
 
 
 def test_trailers_are_no_headers(server: Server) -> None:

@@ -119,6 +119,17 @@ def test_a_parameter_that_does_not_fit_is_named(here: Office, query: str) -> Non
     assert query.partition("=")[0] in refused(here.server.request("GET", path, key=here.key))
 
 
+def test_a_misspelt_parameter_is_refused_on_every_route_that_has_one(here: Office) -> None:
+    org = f"/v1/orgs/{here.org}"
+    for path in (f"{org}/entries", f"{org}/checkpoints", f"{org}/consistency", "/v1/orgs",
+                 f"{org}/entries/{here.records[0]}/proof", "/v1/log/anchors", "/v1/log/consistency"):  # fmt: skip
+        for key in (here.key, here.server.platform_key):
+            answer = here.server.request("GET", f"{path}?limt=1", key=key)
+            if answer.status != 403:
+                assert '"limt" is not a query parameter' in refused(answer), path
+    assert here.server.request("GET", "/livez?x=1").status == 200
+
+
 @pytest.mark.parametrize(
     "query",
     ["anchored=maybe", "anchored=", "anchored=2", "size=0", "size=-1", "size=x"],

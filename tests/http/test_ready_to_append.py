@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from tests.plugins.server import StartServer
+from tests.support.blocks import TABLE
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.posting import post
 from tests.support.serving import Server, start_server
 from tests.support.standby import Standby
 from tests.support.waiting import until
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'checkpoints'::regclass AND NOT granted"
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -93,13 +98,83 @@ def test_a_role_set_to_read_only_still_writes(
 @pytest.mark.slow
 def test_revoked_rights(server: Server) -> None:
     url = server.database.superuser_url
-    on(url, "REVOKE INSERT ON entries FROM quire_server")
+    on(url, f"REVOKE INSERT ON {TABLE} FROM quire_server")
     answer = post(server, server.org, server.admin_key)
     assert answer.status == 503
     assert "refuses writes" in settled(server, 503)
-    on(url, "GRANT INSERT ON entries TO quire_server")
+    on(url, f"GRANT INSERT ON {TABLE} TO quire_server")
     assert settled(server, 200) == "ok"
     assert post(server, server.org, server.admin_key).status == 201
+
+
+@pytest.mark.parametrize(
+    ("right", "table"), [("INSERT", "entries"), ("UPDATE", "heads"), ("INSERT", "idempotency")]
+)
+def test_rights_that_an_idle_server_lacks(server: Server, right: str, table: str) -> None:
+    url = server.database.superuser_url
+    on(url, f"REVOKE {right} ON {table} FROM quire_server")
+    assert "refuses writes" in settled(server, 503)
+    on(url, f"GRANT {right} ON {table} TO quire_server")
+    assert settled(server, 200) == "ok"
+
+
+@pytest.mark.parametrize("table", ["entries", "heads", "idempotency"])
+def test_a_table_that_is_locked_for_everybody(server: Server, table: str) -> None:
+    """As CREATE INDEX locks it, or a migration that somebody left open."""
+
+    async def held() -> None:
+        connection = await asyncpg.connect(server.database.superuser_url)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+                assert settled(server, 503) == "the database confirmed no write in time"
+        finally:
+            await connection.close()
+
+    blocking(held())
+    assert settled(server, 200) == "ok"
+
+
+def test_a_silent_database(own_server: Server, own_cluster: OwnCluster) -> None:
+    """A database that neither answers nor closes its connections, as behind a lost route."""
+    assert own_cluster.postgres.pid is not None
+    postmaster = psutil.Process(own_cluster.postgres.pid)
+    silent = [postmaster, *postmaster.children(recursive=True)]
+    for process in silent:
+        process.suspend()
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            answer = own_server.request("GET", "/readyz")
+            assert time.monotonic() - began < 4
+            assert (answer.status, answer.json()["database"]) == (503, "unreachable")
+    finally:
+        for process in reversed(silent):
+            process.resume()
+    assert settled(own_server, 200) == "ok"
+
+
+def test_reads_that_use_all_connections_are_no_alarm(server: Server) -> None:
+    """Appends have connections of their own, so the server still takes them."""
+    path = f"/v1/orgs/{server.org}/checkpoints"
+    size = server.settings.pool_size
+
+    async def held(readers: ThreadPoolExecutor) -> None:
+        connection = await asyncpg.connect(server.database.superuser_url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE checkpoints")
+                for _ in range(size):
+                    readers.submit(server.request, "GET", path, key=server.admin_key)
+                async with asyncio.timeout(30):
+                    while await connection.fetchval(WAITING) < size:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                assert ready(server) == (200, "ok")
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(size) as readers:
+        blocking(held(readers))
 
 
 def test_the_probe_does_not_wait_for_a_backup(server: Server) -> None:

@@ -14,7 +14,7 @@ from tests.plugins.server import StartServer
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.posting import post
 from tests.support.serving import Server, start_server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 
 async def _execute(url: str, statement: str, *arguments: object) -> None:
@@ -44,7 +44,7 @@ def _head_locked(server: Server, org: str, release: threading.Event) -> Iterator
     holder = threading.Thread(target=lambda: asyncio.run(hold()))
     holder.start()
     try:
-        assert locked.wait(20)
+        assert locked.wait(PATIENCE_S)
         yield
     finally:
         release.set()

@@ -18,6 +18,7 @@ from server.embedded import SUPERUSER, EmbeddedPostgres, EmbeddedPostgresError
 from server.embedded.config import SOCKET_PATH_BYTES_MAX
 from server.settings.data_dir import DataDirBusy, DataDirLock
 from tests.support.clusters import blocking
+from tests.support.waiting import PATIENCE_S
 
 START_AND_STAY = """
 import sys, time
@@ -130,7 +131,7 @@ def test_a_backend_left_by_its_postmaster_is_waited_for(
     while not postgres.ensure_running():
         time.sleep(0.01)
     assert execute(postgres, running) is None
-    assert sender.wait(10) != 0
+    assert sender.wait(PATIENCE_S) != 0
 
 
 _LOOP = """

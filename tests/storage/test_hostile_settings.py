@@ -10,13 +10,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.errors import DatabaseUnfit
+from ledger.errors import DatabaseUnavailable, DatabaseUnfit
 from ledger.storage.copy_out import open_snapshot, reader_of
 from ledger.storage.database import Database as Pool
 from ledger.storage.database import connect, connect_as_owner
+from ledger.storage.key_checks import MASTER, KeyCheck, add_checks, known_keys_at
 from ledger.storage.migrate import migrate
 from ledger.storage.session import SESSION
 from ledger.storage.signing import SignerConnection
+from tests.support.blocks import TABLE
 from tests.support.clusters import Cluster, Database, OwnCluster, blocking
 from tests.support.serving import start_server
 
@@ -34,7 +36,7 @@ HOSTILE = {
     "default_transaction_isolation": "serializable",
     "default_transaction_read_only": "on",
     "default_transaction_deferrable": "on",
-    "row_security": "off",
+    "row_security": "on",
     "exit_on_error": "on",
     "transform_null_equals": "on",
     "statement_timeout": "300",
@@ -66,10 +68,10 @@ SCOPES = (
     "ROLE ALL",
     "SYSTEM",
 )
-PLANTED = """
+PLANTED = f"""
 CREATE SCHEMA planted;
 GRANT USAGE ON SCHEMA planted TO PUBLIC;
-CREATE TABLE planted.entries (LIKE pg_class);
+CREATE TABLE planted.{TABLE} (LIKE pg_class);
 CREATE TABLE planted.heads (x int);
 CREATE TABLE planted.schema_migrations (version int);
 CREATE FUNCTION planted.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS $$ SELECT 'no' $$;
@@ -196,6 +198,17 @@ async def test_no_timeout_ends_a_long_verification(hostile_database: Database) -
         )
 
 
+async def test_the_keys_of_a_database_are_found(hostile_database: Database) -> None:
+    await migrate(hostile_database.owner_url)
+    own = KeyCheck(MASTER, "", bytes(32))
+    pool = await Pool.open(hostile_database.server_url, size=1)
+    try:
+        await add_checks(pool, [own], lambda _: None)
+    finally:
+        await pool.close()
+    assert (await known_keys_at(hostile_database.owner_url)).checks == [own]
+
+
 def test_a_server_works_despite_hostile_settings(
     hostile_database: Database, data_dir: Path
 ) -> None:
@@ -265,6 +278,33 @@ async def test_settings_of_a_superuser_are_refused(
             await attempt
     finally:
         await execute(database.superuser_url, f"{scope} RESET ALL")
+
+
+@pytest.mark.parametrize("table", ["entries", "heads", "orgs", "key_checks"])
+async def test_a_policy_that_hides_rows_is_an_error(database: Database, table: str) -> None:
+    await execute(database.owner_url, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    pool = await Pool.open(database.server_url, size=1)
+    try:
+        with pytest.raises(DatabaseUnavailable, match=f'row-level security policy .* "{table}"'):
+            await pool.fetch(f"SELECT FROM {table}")
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize("table", ["api_keys", "heads", "a month of entries", "subjects"])
+async def test_a_table_that_a_crash_empties_is_refused(database: Database, table: str) -> None:
+    if table.startswith("a month"):
+        table = "entries_2026_01"
+        moment = "2026-01-05T00:00:00Z"
+        await execute(
+            database.owner_url, f"SELECT quire_create_entries_partition(timestamptz '{moment}')"
+        )
+    await execute(database.owner_url, f"ALTER TABLE {table} SET UNLOGGED")
+    with pytest.raises(DatabaseUnfit, match=rf"UNLOGGED: .*{table}.*SET LOGGED"):
+        await migrate(database.owner_url)
+    await execute(database.owner_url, f"ALTER TABLE {table} SET LOGGED")
+    await execute(database.owner_url, "CREATE SCHEMA theirs CREATE UNLOGGED TABLE cache (x int)")
+    assert await migrate(database.owner_url) == []
 
 
 @pytest.mark.parametrize("name", ["fsync", "full_page_writes"])

@@ -15,8 +15,11 @@ from ledger.storage import dropped_months, migrate
 from ledger.storage.lock_waits import holders
 from ledger.storage.provision import provision
 from ledger.storage.signing import LEADER_LOCK, SignerConnection
+from server.keys.own_keys import require_own_keys_at
+from server.process import own_database
 from tests.support.clusters import Database, OwnCluster
 from tests.support.quire_process import QuireProcess
+from tests.support.serving import server_settings
 
 HOLDER = "left behind"
 
@@ -69,6 +72,27 @@ async def test_migrations(
     assert await waiting == []
     assert f"for {what}, held by process {pid}" in words
     assert f'application "{HOLDER}", user "quire_owner", client' in words
+
+
+@pytest.mark.parametrize("table", ["key_checks", "orgs", "log_keys"])
+@pytest.mark.parametrize("way", ["a server with its own database", "a command"])
+@pytest.mark.usefixtures("early_reports")
+async def test_the_comparison_of_keys(
+    database: Database, data_dir: Path, caplog: pytest.LogCaptureFixture, table: str, way: str
+) -> None:
+    caplog.set_level(logging.WARNING)
+    settings = server_settings(data_dir, database_url=database.owner_url)
+    async with holding_locks(database.owner_url, "BEGIN", f"LOCK TABLE {table}") as pid:
+        compare = (
+            own_database._migrate_own(settings, database.owner_url)
+            if way.startswith("a server")
+            else require_own_keys_at(database.owner_url, settings)
+        )
+        waiting = asyncio.create_task(compare)
+        words = await logged_wait(caplog, pid)
+        assert not waiting.done()
+    await waiting
+    assert f"for a lock on {table}, held by process {pid}" in words
 
 
 @pytest.mark.usefixtures("early_reports")

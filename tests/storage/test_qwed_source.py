@@ -192,6 +192,24 @@ async def test_postgres_times_with_zone_are_the_same_instants(empty_database: Da
     assert row.columns["timestamp"] == "2026-05-08 00:00:01+00"
 
 
+async def test_a_policy_that_hides_rows_is_an_error(empty_database: Database) -> None:
+    await _write_postgres(empty_database.owner_url, trail(3))
+    connection = await asyncpg.connect(empty_database.owner_url)
+    try:
+        for statement in (
+            "GRANT USAGE ON SCHEMA public TO quire_server",
+            "GRANT SELECT ON verificationlog TO quire_server",
+            "ALTER TABLE verificationlog ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY few ON verificationlog FOR SELECT USING (id <> 2)",
+        ):
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+    async with open_source(empty_database.server_url) as source:
+        with pytest.raises(QwedSourceError, match="row-level security"):
+            await source.organizations()
+
+
 async def test_sqlalchemy_driver_names_are_taken(tmp_path: Path, empty_database: Database) -> None:
     sqlite_dsn = write_sqlite(tmp_path / "qwed.db", trail(1))
     await _write_postgres(empty_database.owner_url, trail(1))

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import time
 import urllib.request
@@ -77,6 +78,19 @@ def test_lost_log_keys(database: Database, data_dir: Path) -> None:
     assert append(server, slug, key) == 201
     over = "checkpoints are signed again"
     rounds(server, "checkpoints wait", over, lambda: aside.rename(keys))
+    assert server.terminate() == 0
+
+
+def test_requests_that_are_not_http(database: Database, data_dir: Path) -> None:
+    """Such as those of a balancer that checks the health of a plain port with TLS."""
+    server = eager_process(data_dir, database.server_url)
+    server.settings(QUIRE_CHECKPOINTS="false", QUIRE_ARCHIVE_URL="off")
+    server.start()
+    for sent in (b"\x16\x03\x01\x02\x00\x01", b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n") * 20:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+            line.sendall(sent)
+            assert line.recv(65_536).startswith(b"HTTP/1.1 400 ")
+    assert times(server, "the HTTP server reports trouble") == 1
     assert server.terminate() == 0
 
 

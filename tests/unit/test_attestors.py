@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.core.attesting.peer import trusted
 from ledger.note import CosignatureSigner
 from server.keys.attestors import attestors, timestamp_trust, witness_policy
 from server.refusal import StartupRefused
@@ -66,3 +67,15 @@ def test_files_that_cannot_be_used_stop_the_start(tmp_path: Path, ca: Path) -> N
         attestors(Settings(witness_policy=wrong))
     with pytest.raises(StartupRefused, match="QUIRE_TSA_URL"):
         attestors(Settings(tsa_url="http://[::", tsa_ca=ca))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SSL_CERT_FILE", "/none"), ("https_proxy", "notaurl://")]
+)
+def test_an_environment_that_cannot_be_used_is_named(
+    ca: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    trusted.cache_clear()
+    with pytest.raises(StartupRefused, match=variable):
+        attestors(Settings(tsa_url="https://tsa.example", tsa_ca=ca))

@@ -50,6 +50,18 @@ async def test_of_attestations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert logs == [("info", "attestations wait for the database")]
 
 
+async def test_an_unforeseen_error_does_not_end_attesting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fault(*_: Any) -> None:
+        raise RuntimeError("of all things")
+
+    monkeypatch.setattr(attesting, "AGAIN_S", 0.01)
+    monkeypatch.setattr(AnchorAttesting, "_attest", fault)
+    logs = await logs_of(anchor_attesting(tmp_path).run())
+    assert logs == [("error", "attestations wait")]
+
+
 async def test_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retaining, "RETRY_S", 0.01)
     monkeypatch.setattr("ledger.storage.entries.months.present", lost)

@@ -163,3 +163,11 @@ def test_a_malformed_master_key_is_refused_without_showing_it(tmp_path: Path, ba
     message = refusal(embedded(tmp_path, master_key=bad), database_is_new=True)
     assert "QUIRE_MASTER_KEY must be 32 bytes" in message
     assert bad not in message
+
+
+def test_a_keyring_that_the_settings_name_is_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.json"
+    message = refusal(embedded(tmp_path, signing_keyring=path), database_is_new=True)
+    assert message.startswith(f"QUIRE_SIGNING_KEYRING names {path}, which does not exist")
+    assert "the database was made with one" not in message
+    assert not path.exists()

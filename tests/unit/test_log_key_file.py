@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ledger.errors import KeyHistoryError
+from ledger.errors import ClockUnsteady, KeyHistoryError
 from ledger.log_keys import check_base_origin, dump_log_keys, parse_log_keys
 from server.keys.first_start import SecretsError, create_private_file, load_log_keys, read_log_keys
 from server.settings import LOG_ORIGIN, Settings, SettingsError
-from tests.support.log_keys import ORIGIN, keys
+from tests.support.log_keys import NOW_US, ORIGIN, keys
 
 EXTERNAL = "postgresql://quire_server@db.example/quire"
 CONTENT = dump_log_keys(keys(2))
@@ -39,6 +39,19 @@ def test_a_new_log_gets_a_key_that_only_its_owner_reads(
     assert parse_log_keys(settings.log_keys_path.read_bytes()).active_id == made.active_id
     for log_is_new in (True, False):
         assert load_log_keys(settings, log_is_new=log_is_new).active_id == made.active_id
+
+
+def test_a_new_key_gets_no_time_while_the_clock_is_wrong(tmp_path: Path) -> None:
+    def leapt() -> int:
+        raise ClockUnsteady("the clock leapt", retry_after=1)
+
+    settings = settings_of(tmp_path)
+    with pytest.raises(ClockUnsteady):
+        load_log_keys(settings, log_is_new=True, clock=leapt)
+    assert not settings.log_keys_path.exists()
+    made = load_log_keys(settings, log_is_new=True, clock=lambda: NOW_US)
+    assert made.public().newest.created_us == NOW_US
+    assert load_log_keys(settings, log_is_new=False, clock=leapt).active_id == made.active_id
 
 
 def test_a_log_without_a_configured_name_gets_a_random_one(tmp_path: Path) -> None:

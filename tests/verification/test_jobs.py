@@ -14,6 +14,7 @@ from ledger.keys import SigningKeyring
 from ledger.storage.database import Database
 from ledger.storage.verifications import VerificationTable
 from tests.support.trails import ORG, ORG_ID, RING
+from tests.support.waiting import PATIENCE_S
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
 
 WHOLE = TrailRange(ORG_ID, ORG)
@@ -77,7 +78,7 @@ async def test_a_job_from_queue_to_verdict(jobs: VerificationJobs, frozen: Froze
 async def test_faults_are_reported_and_answered(
     superuser: Superuser, jobs: VerificationJobs, frozen: Frozen
 ) -> None:
-    await superuser.set_column(1_000, "payload", b"")
+    await superuser.edit(1_000, payload=b"")
     end = await finished(jobs, await jobs.submit(TrailRange(ORG_ID, ORG, 900, 1_100)))
     assert (end.state, end.from_seq, end.to_seq, end.fault_count) == ("done", 900, 1_100, 1)
     assert [(fault.seq, fault.kind) for fault in end.faults] == [(1_000, "payload_mismatch")]
@@ -164,7 +165,7 @@ async def test_closing_fails_the_running_job(
     jobs = runner(superuser, jobs_table, frozen)
     jobs.start()
     job = await jobs.submit(WHOLE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         async for seen in jobs.watch(ORG_ID, job.id):
             if seen.state != "queued":
                 break

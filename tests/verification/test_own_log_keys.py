@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,9 @@ def test_files_only_the_signer_needs_do_not_stop_a_start_if_broken(settings: Set
     (settings.data_dir / MEMORY_FILE).write_bytes(b"torn")
     present = PresentKeys.of(settings)
     assert (present.log, present.remembered) == (None, None)
+
+
+def test_a_file_of_the_settings_that_is_missing_is_named(settings: Settings) -> None:
+    named = replace(settings, tsa_ca=Path("/none/ca.pem"))
+    with pytest.raises(VerificationFailed, match=r": /none/ca.pem cannot be read: No such file"):
+        TrustSource(named).of(1, "acme")

@@ -21,3 +21,13 @@ def test_the_keys_of_a_witness_can_be_read_again(tmp_path: Path) -> None:
     made = create(tmp_path, "xn--mller-kva.example/w1")
     read = load_keys(WitnessDirectory(tmp_path))
     assert [signer.vkey() for signer in read] == [signer.vkey() for signer in made]
+
+
+def test_lost_keys_are_named_with_the_way_on(tmp_path: Path) -> None:
+    home = WitnessDirectory(tmp_path)
+    with pytest.raises(StartupRefused, match="quire witness init NAME"):
+        load_keys(home)
+    create(tmp_path, "witness.example/w1")
+    home.keys.unlink()
+    with pytest.raises(StartupRefused, match=r"keys are missing.*backup: cp BACKUP/witness.keys"):
+        load_keys(home)

@@ -24,6 +24,7 @@ from ledger.submission import SUBMISSION_BYTES_MAX
 from server.witness.heads import WitnessHeads
 from tests.cli.commands import run
 from tests.plugins.witness import StartWitness
+from tests.support.raw_http import parse
 from tests.support.serving import PeerAnswer
 from tests.support.small_log import SmallLog
 from tests.support.witness_process import WitnessProcess
@@ -123,6 +124,61 @@ def test_other_paths_and_methods(witness: WitnessProcess) -> None:
     assert witness.get("/add-checkpoint").status == 405
     assert witness.get("/").status == 404
     assert witness.get("/../witness.keys").status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"), [("/add-checkpoint", "OPTIONS, POST"), (MONITOR, "GET, HEAD, OPTIONS")]
+)
+def test_options_and_allow_name_the_methods_of_a_path(
+    witness: WitnessProcess, path: str, allow: str
+) -> None:
+    for method in ("OPTIONS", "DELETE", "PUT"):
+        answer = exchange(witness, f"{method} {path} HTTP/1.1\r\nhost: w\r\n")
+        assert answer.status == (204 if method == "OPTIONS" else 405)
+        assert answer.headers["allow"] == allow
+
+
+def test_head_answers_like_get_without_the_body(witness: WitnessProcess) -> None:
+    witness.add(LOG.body(0, 7))
+    got = witness.get(MONITOR)
+    headed = exchange(witness, f"HEAD {MONITOR} HTTP/1.1\r\nhost: w\r\n", body=False)
+    assert (headed.status, headed.headers["content-length"]) == (200, str(len(got.body)))
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ntransfer-encoding: gzip, chunked\r\n", 501),
+        ("POST /add-checkpoint HTTP/1.0\r\ntransfer-encoding: chunked\r\n", 400),
+        (f"GET {MONITOR} HTTP/1.1\r\n", 400),
+        (f"GET {MONITOR} HTTP/1.1\r\nhost: a\r\nhost: b\r\n", 400),
+    ],
+)
+def test_a_request_that_can_be_read_in_two_ways_is_refused(
+    witness: WitnessProcess, head: str, status: int
+) -> None:
+    assert exchange(witness, head).status == status
+
+
+def exchange(witness: WitnessProcess, head: str, *, body: bool = True) -> PeerAnswer:
+    """Send the head of a request, and read its answer."""
+    port = int(witness.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(f"{head}connection: close\r\n\r\n".encode())
+        received = b"".join(iter(lambda: line.recv(65_536), b""))
+    return parse(received, body=body)
+
+
+def test_submissions_that_are_refused_again_and_again_are_logged_once(
+    witness: WitnessProcess,
+) -> None:
+    for _ in range(20):
+        assert witness.add(SmallLog("stranger").body(0, 1)).status == 404
+        assert witness.add(b"nonsense").status == 400
+        assert exchange(witness, f"GET {MONITOR} HTTP/1.1\r\nno header\r\n").status == 400
+    logged = (witness.home.directory / "log").read_text()
+    assert logged.count("not cosigned") == 2
+    assert logged.count("a request is not HTTP/1.1") == 1
 
 
 def test_cosigned_heads_are_known_after_a_restart(witness: WitnessProcess) -> None:

@@ -12,6 +12,7 @@ import httpx2
 
 from ledger import __version__
 from ledger.core.attesting.errors import AttestationError, AttestationUnavailable
+from ledger.surroundings import blaming_surroundings
 
 TIMEOUT_S: Final = 10.0
 """For the whole exchange. A slower peer is asked again in a later turn."""
@@ -32,7 +33,8 @@ class PeerAnswer:
 class Peer:
     """A client of one authority or witness; ``role`` is what messages call that server.
 
-    Redirects are not followed. Raises AttestationError for an invalid URL.
+    Redirects are not followed. Raises AttestationError for an invalid URL, and for a proxy or
+    certificates in the environment that can't be used.
     """
 
     def __init__(self, role: str, url: str, timeout_s: float) -> None:
@@ -41,9 +43,10 @@ class Peer:
         # Not the whole URL: it may hold a password or a token of the operator.
         self.name = f"the {role} {self._url.scheme}://{self._url.host}{port}"
         self._timeout_s = timeout_s
-        self._http = httpx2.AsyncClient(
-            verify=_trusted(), timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS
-        )
+        with blaming_surroundings(AttestationError):
+            self._http = httpx2.AsyncClient(
+                verify=trusted(), timeout=timeout_s, headers=_HEADERS, limits=_CONNECTIONS
+            )
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,7 +91,7 @@ class Peer:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
+def trusted() -> ssl.SSLContext:
     """The CA certificates for HTTPS, read once, as that takes a tenth of a second."""
     return httpx2.create_ssl_context()
 

@@ -15,11 +15,12 @@ from ledger.core.reading.past import ArchivePast
 from ledger.core.reading.past_search import PastSearch
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import DatabaseUnavailable
-from ledger.storage import dropped_months, entry_bundles
+from ledger.storage import dropped_months, entry_bundles, trees
 from ledger.storage.database import Database
 from ledger.storage.entries import chosen, heads, search, single
 from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.entry_bundles import DamagedTrail
+from ledger.storage.trees import StoredCheckpoint
 
 TRIES: Final = 5
 """Attempts to read a page while months are being dropped, which happens rarely."""
@@ -48,6 +49,15 @@ class TrailReader:
         entry = await self._past.entry(place.org_id, place.seq)
         return entry if from_datetime(entry.anchored_at) == place.anchored_us else None
 
+    async def hash_and_checkpoint(
+        self, place: RecordId
+    ) -> tuple[bytes, StoredCheckpoint | None] | None:
+        """The stored hash of the entry with this record id, and its org's newest checkpoint."""
+        found = await single.hash_and_checkpoint(self._database, place)
+        if found is None and (entry := await self.entry(place)) is not None:
+            return entry.entry_hash, await trees.newest_checkpoint(self._database, place.org_id)
+        return found
+
     async def row_at(self, org_id: int, seq: int) -> StoredEntry | None:
         """A row at a seq in the database, with any time, or None."""
         return await single.standing_at(self._database, org_id, seq)
@@ -59,8 +69,12 @@ class TrailReader:
 
     async def has(self, org_id: int, seq: int) -> bool:
         """True if the trail has this seq, by its head row."""
-        head_seq, _hash, _time = await heads.head(self._database, org_id)
+        head_seq, _hash, _time = await self.head(org_id)
         return seq <= head_seq
+
+    async def head(self, org_id: int) -> tuple[int, bytes, datetime]:
+        """Seq (-1 for an empty trail), hash and time of the newest entry, by the head row."""
+        return await heads.head(self._database, org_id)
 
     async def entry_before(self, this: StoredEntry) -> StoredEntry | None:
         """The entry one seq before this one, or None."""

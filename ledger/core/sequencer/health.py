@@ -26,7 +26,7 @@ ANSWER_S: Final = 3.0
 """The longest time until :meth:`AppendHealth.trouble` returns."""
 PAUSE_S: Final = 0.25
 SCHEMA_FAILURE_S: Final = 15.0
-"""How long an append counts that failed on rights or tables, which a probe may not meet."""
+"""How long an append counts that failed on rights or tables, such as a month's, that a probe lacks."""
 FIRST_LOG_INTERVAL_S: Final = 60.0
 
 

@@ -53,6 +53,8 @@ def open_source(where: str, file_seconds: float = FILE_SECONDS_MAX) -> Iterator[
             raise EvidenceError(f"{where} is neither a folder nor an http:// or https:// URL")
         yield Folder(folder)
         return
+    if not where.isprintable():  # also bytes that are not UTF-8, which Python shows as surrogates
+        raise EvidenceError("the URL has characters that no URL has. Check how it was typed")
     import httpx2  # noqa: PLC0415 - slow to load, and folders need none
 
     with blaming_surroundings(EvidenceError):

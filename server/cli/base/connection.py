@@ -1,5 +1,6 @@
 """How the client commands find the server and the API key."""
 
+import codecs
 import contextlib
 import functools
 import ipaddress
@@ -15,6 +16,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from ledger.client import LedgerClient
 from ledger.client.transport import checked_url
+from ledger.malformed import mark_of
 from ledger.surroundings import DEFAULT_URL
 from server.cli.base.output import print_message
 from server.cli.base.root import CommandFailure
@@ -107,7 +109,9 @@ def _api_key(url: str, file: BinaryIO | None) -> str:
 
 
 def _decoded(content: bytes, source: str) -> str:
-    key = content.strip()
+    key = content.removeprefix(codecs.BOM_UTF8).strip()
+    if mark := mark_of(key):
+        raise CommandFailure(f"The API key in {source} can't be read: {mark}.")
     if not key or not key.isascii() or len(key.split()) != 1:
         raise CommandFailure(f"There is no API key in {source}.")
     return key.decode()

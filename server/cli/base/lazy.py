@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from server.cli.base.arguments import require_unicode
+from server.cli.base.once import refuse_repeats
 from server.feature import Command, load
 
 
@@ -31,7 +32,7 @@ class LazyGroup(click.Group):
             return None
         command = load(entry.target)
         assert isinstance(command, click.Command)
-        return require_unicode(command)
+        return refuse_repeats(require_unicode(command))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -5,6 +5,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 
 from ledger.client.errors import EventEncodingError
 from ledger.client.events import MAX_REQUEST_BYTES, encode
+from ledger.malformed import json_fault
 
 BATCH_EVENTS = 1_000
 _SKIP_BYTES = 1 << 20
@@ -55,8 +56,8 @@ def _read(number: int, text: bytes) -> EventLine | BadLine:
     try:
         text.decode()
         return EventLine(number, encode(text))
-    except UnicodeDecodeError:
-        return BadLine(number, "not UTF-8")
+    except UnicodeDecodeError as error:
+        return BadLine(number, json_fault(text, error))
     except EventEncodingError as error:
         return BadLine(number, error.reason)
 

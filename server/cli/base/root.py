@@ -13,11 +13,10 @@ from ledger.errors import QuireError
 from server.cli.base.lazy import LazyGroup
 from server.cli.base.locales import use_utf8
 from server.cli.base.text import printable
-from server.cli.extras import missing_package
+from server.cli.extras import DEBUG_VARIABLE, missing_package
 from server.refusal import StartupRefused
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
-DEBUG_VARIABLE = "QUIRE_DEBUG"
 _ERROR_CHARS_MAX = 400
 PIPE_CLOSED = 141  # 128 + SIGPIPE: the reader closed the pipe, `quire … | head`
 
@@ -60,19 +59,19 @@ class RootGroup(LazyGroup):
             # A prompt got no answer: ^C, or the end of the input.
             if isinstance(error.__context__, KeyboardInterrupt):
                 _end(INTERRUPTED)
-            raise CommandFailure("No answer, so devnull was done.") from error
-        except (click.ClickException, click.exceptions.Exit):
+            raise CommandFailure("No answer, so nothing was done.") from error
+        except (click.ClickException, click.exceptions.Exit, SystemExit):
             raise
         except BrokenPipeError:
             _discard(sys.stdout)
             raise click.exceptions.Exit(PIPE_CLOSED) from None
-        except Exception as error:
+        except BaseException as error:  # a panic of a package in Rust is not an Exception
             # If standard output can't be written, flushing the rest at exit would fail again.
             _discard(*(() if _is_writable(sys.stdout) else (sys.stdout,)))
             raise _failure(error) from error
 
 
-def _failure(error: Exception) -> CommandFailure:
+def _failure(error: BaseException) -> CommandFailure:
     """Return the message for an error; for an unexpected one, with the way to its traceback."""
     if isinstance(error, QuireError | StartupRefused):
         return CommandFailure(printable(str(error), keep_lines=True))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from server.cli.base import output
 from server.cli.base.server_settings import read_settings
 from server.cli.base.text import count
 from server.embedded import OWNER_ROLE, SUPERUSER, DataDirLock, EmbeddedPostgres
-from server.keys.own_keys import require_own_keys_at
+from server.keys.own_keys import require_own_keys_in
 from server.settings import Settings
 
 
@@ -48,8 +49,13 @@ def _migrate(settings: Settings, dry_run: bool) -> list[str]:
     if dry_run and settings.embedded and not (settings.data_dir / "postgres").exists():
         return [f"{migration.version:04d}_{migration.name}" for migration in load()]
     with _owner_url(settings, provide=not dry_run) as url:
-        asyncio.run(require_own_keys_at(url, settings))
-        return asyncio.run(run_migrations(url, dry_run=dry_run, setting=settings.owner_url_setting))
+        work = run_migrations(
+            url,
+            dry_run=dry_run,
+            setting=settings.owner_url_setting,
+            check=partial(require_own_keys_in, settings=settings),
+        )
+        return asyncio.run(work)
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """The connection under a request: uvicorn's, with bounds on everything before the body.
 
 The parser keeps headers and trailers in memory until they end, and neither it nor uvicorn limits
-their size or the time they take. Nor does either check that a request head is unambiguous, or
-support a response that ends with the connection.
+their size or the time they take. Nor does either check that a request head is unambiguous, support
+a response that ends with the connection, or go on behind an Upgrade that is not taken up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -23,6 +22,7 @@ from server.http.problems import (
 )
 from server.http.protocol.bytes_response import BytesResponse
 from server.http.protocol.http10 import Http10Response
+from server.http.protocol.upgrade import framing_of, parser_behind
 from server.http.protocol.wellformed import HEADERS, RequestFlaw, flaw_of, target_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     head_timeout_s = HEAD_TIMEOUT_S
     _pending_bytes = 0
+    _body_head: bytes | None = None
+    """The framing of the body of a request that asks for an Upgrade, until it is read."""
     _seen_waiting: object = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -62,9 +64,28 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Receive bytes; too many without progress end the connection with 431."""
         self._pending_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._pending_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(HEADERS_TOO_LARGE, f"the headers exceed {MAX_HEAD_BYTES} bytes")
+
+    def _parse(self, data: bytes) -> None:
+        """Parse requests; bytes that are not HTTP end the connection with 400."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if self._body_head is not None:
+                    self.parser = parser_behind(self._body_head, self)
+                    self._body_head = None
+            except httptools.HttpParserError as error:
+                self.logger.warning("a request is not HTTP/1.1: %s", error)
+                reason = f": {error}" if str(error) else ""
+                self._refuse(INVALID_REQUEST, f"this is not an HTTP/1.1 request{reason}")
+                return
+            else:
+                return
 
     def on_headers_complete(self) -> None:
         """Note progress; run the request, or refuse it if its head is ambiguous."""
@@ -74,6 +95,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self.url = target_of(method, self.url)
         by_name = self.scope["state"][HEADERS] = dict(self.headers)
+        if b"upgrade" in by_name and self.parser.should_upgrade():
+            self._body_head = framing_of(by_name)
         flaw = flaw_of(method.decode("ascii"), version, self.url, self.headers, by_name)
         if flaw is None and version == "1.1":
             super().on_headers_complete()
@@ -107,15 +130,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note progress."""
         self._pending_bytes = 0
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not HTTP with a problem document."""
-        # uvicorn's message is always the same; the parser's error says what is wrong.
-        error = sys.exception()
-        if isinstance(error, httptools.HttpParserError) and str(error):
-            msg = f"this is not an HTTP/1.1 request: {error}"
-        self._refuse(INVALID_REQUEST, msg)
+        if self._body_head is None:  # else its body follows, which the parser does not expect
+            super().on_message_complete()
 
     def _refuse(self, kind: ProblemType, detail: str) -> None:
         """End the connection, with an answer if it can't be taken for that of another request."""

@@ -13,6 +13,7 @@ def listen(host: str, port: int) -> socket.socket:
 
     Servers call this first, so that a busy port does not cost a database start.
     """
+    host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address in a URL
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

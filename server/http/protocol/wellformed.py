@@ -39,6 +39,7 @@ READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST: Final = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
 _MALFORMED_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 _SHOWN_CHARS: Final = 64
 
 
@@ -75,6 +76,10 @@ def flaw_of(
         flaw = flaw or _of_version(version, by_name)
     if not SPECIAL.isdisjoint(by_name):
         flaw = flaw or _of_special(method, version, by_name)
+    if _other_charset(by_name.get(b"content-type", b"")) and method not in READS:
+        flaw = flaw or RequestFlaw(
+            UNSUPPORTED_TYPE, "the Content-Type names another charset than UTF-8; send UTF-8"
+        )
     if b"x-api-key" in by_name and b"authorization" in by_name:
         flaw = flaw or _of_keys(by_name)
     if b"%" in target or b"?" in target or b"#" in target or target[:1] != b"/":
@@ -85,6 +90,18 @@ def flaw_of(
 @lru_cache(maxsize=128)
 def _is_host(value: bytes | None) -> bool:
     return value is not None and _HOST.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=128)
+def _other_charset(content_type: bytes) -> bool:
+    """Return whether a Content-Type names a charset in which the same bytes are another text."""
+    if b";" not in content_type:
+        return False
+    parameters = (part.partition(b"=") for part in content_type.lower().split(b";")[1:])
+    return any(
+        name.strip() == b"charset" and value.strip(b' \t"') not in _UTF_8
+        for name, _, value in parameters
+    )
 
 
 def _of_version(version: str, headers: Mapping[bytes, bytes]) -> RequestFlaw | None:

@@ -28,14 +28,13 @@ from server.http.api.logs import (
     text,
     token_bodies,
 )
-from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks, needs_no_key
 from server.http.parameters import Limit, OrgSlug
 from server.trails.appending import JSON
 
 MAX_SIZE: Final = 2**40
 """Leaves of the largest possible tree."""
-_PAGED: Final = frozenset({"limit", "cursor"})
 _SIZE = re.compile(r"0|[1-9][0-9]{0,12}")
 
 TreeSize = Annotated[
@@ -73,7 +72,6 @@ async def list_checkpoints(
 ) -> CheckpointPageBody:
     """List all checkpoints of an org's trail, newest first."""
     tenant, _ = org_of(request, org)
-    refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, tenant.id, cursor, limit)
     shown = [checkpoint_body(StoredCheckpoint(*row[:4]), row.anchor_index) for row in found]
     return CheckpointPageBody(shown, _page(found, limit))
@@ -95,7 +93,6 @@ async def list_anchors(
     request: HttpRequest, cursor: Before = MAX_SIZE + 1, limit: Limit = 100
 ) -> AnchorPage:
     """List all anchors, newest first."""
-    refuse_unknown(request, _PAGED)
     found = await history.listed(services_of(request).database, ANCHOR_LOG, cursor, limit)
     shown = [signed_head(StoredCheckpoint(*one[:4]), one.note) for one in found]
     return AnchorPage(shown, _page(found, limit))

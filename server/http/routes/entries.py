@@ -13,13 +13,12 @@ from ledger.core.org import OrgFacts
 from ledger.entry import parse_record_id
 from ledger.errors import FormatError, KeyNotRestored, SealingError
 from ledger.event import is_json_payload
-from ledger.storage.entries import heads
 from ledger.times import EXAMPLE
 from server.access.directory import Conflict, NotFound
 from server.access.rights import May
 from server.http.api.append import EVENT
 from server.http.api.orgs import HeadBody, head_body
-from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import asks, octets
 from server.http.parameters import MAX_TEXT_CHARS, Cursor, Limit, OrgSlug, RecordName
 from server.http.routes.appends import append_entries
@@ -94,9 +93,6 @@ async def _entry(request: HttpRequest, org: OrgFacts, text: str) -> StoredEntry:
     return entry
 
 
-QUERY_NAMES: Final = frozenset(EntryQuery.__struct_fields__) - {"descending"} | {"order"}
-
-
 @get(
     "/v1/orgs/{org:str}/entries",
     operation_id="listEntries",
@@ -120,7 +116,6 @@ async def list_entries(
     """List entries, newest first; complete up to the last acknowledged entry."""
     tenant, principal = org_of(request, org)
     services = services_of(request)
-    refuse_unknown(request, QUERY_NAMES)
     may_open = principal.may(May.OPEN)
     query = EntryQuery(
         event_type=event_type,
@@ -194,7 +189,7 @@ async def get_payload(request: HttpRequest, org: OrgSlug, record: RecordName) ->
 async def get_head(request: HttpRequest, org: OrgSlug) -> HeadBody:
     """Get the newest entry of the trail."""
     tenant, _ = org_of(request, org)
-    return head_body(*await heads.head(services_of(request).database, tenant.id))
+    return head_body(*await services_of(request).trail.head(tenant.id))
 
 
 router = Router(

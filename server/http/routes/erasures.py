@@ -22,7 +22,7 @@ from ledger.shapes import RecordIdText
 from server.access.auth import Principal
 from server.access.directory import Conflict
 from server.access.rights import May
-from server.http.bodies import MAX_BYTES, json_body
+from server.http.bodies import MAX_BYTES, body_of, json_body
 from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import WRITE_PROBLEMS, asks
 from server.http.parameters import OrgSlug
@@ -42,6 +42,11 @@ _UNSAFE: Final = (
     "a name in a path may hold only ASCII letters, digits and - _ ~ . @ : = , (no dot at its "
     "ends): a proxy could change anything else into the name of another person. Nothing was "
     'erased; send POST /v1/orgs/{org}/erasures with the body {{"subject": "…"}} instead'
+)
+
+_TWO_PLACES: Final = (
+    "the name is in the path, so this request has no body: it could name another person. Nothing "
+    "was erased; send the name in the body of POST /v1/orgs/{org}/erasures instead"
 )
 
 
@@ -95,7 +100,10 @@ async def create_erasure(request: HttpRequest, org: OrgSlug) -> Erased:
 async def erase_subject(request: HttpRequest, org: OrgSlug, subject: SubjectName) -> Erased:  # noqa: ARG001 - read from the raw path
     """Erase a person whose name is in the path, for names that no proxy changes."""
     tenant, principal = org_of(request, org)
-    return await _erase(request, tenant, principal, _name_in_path(request, org))
+    name = _name_in_path(request, org)
+    if await body_of(request):
+        raise BadRequest(_TWO_PLACES.format(org=org))
+    return await _erase(request, tenant, principal, name)
 
 
 async def _erase(request: HttpRequest, org: OrgFacts, principal: Principal, name: str) -> Erased:

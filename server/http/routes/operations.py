@@ -11,15 +11,16 @@ from litestar import MediaType, Response, Router, get
 from litestar.params import PathParameter
 from litestar.types import ASGIApp
 
-from ledger.errors import MigrationError, QuireError, StorageError
+from ledger.errors import StorageError
 from ledger.evidence import page
-from ledger.storage import archive_cost, migrate, trees
+from ledger.storage import archive_cost, trees
 from server import metrics
 from server.access.directory import NotFound
 from server.http.caller import HttpRequest, services_of
 from server.http.contract import needs_no_key, text
 from server.http.protocol.bytes_response import BytesResponse
 from server.trails.appending import JSON
+from server.trails.readiness import database_state
 from server.trails.services import Services
 
 STATIC: Final = Path(__file__).parents[1] / "static"
@@ -104,18 +105,7 @@ async def livez() -> Liveness:
 async def readyz(request: HttpRequest) -> Response[Readiness]:
     """Report whether database, schema, sequencer and clock work, and whether a write succeeds."""
     services = services_of(request)
-    database = migrations = appends = "ok"
-    try:
-        await services.database.fetch("SELECT 1")
-        await migrate.require_current(services.database)
-    except QuireError as error:
-        if isinstance(error, MigrationError):
-            migrations = str(error)
-        else:
-            database = migrations = "unreachable"
-        appends = "not tried"
-    else:
-        appends = await services.sequencer.trouble() or "ok"
+    database, migrations, appends = await database_state(services)
     sequencer = "ok" if services.sequencer.healthy else "not running"
     clock = "ok" if services.clock.wall.leap is None else "it leapt: appends wait"
     ready = {database, migrations, sequencer, clock, appends} == {"ok"}

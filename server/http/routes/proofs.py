@@ -15,12 +15,11 @@ from ledger.errors import FormatError
 from ledger.proof import MAX_EXTRA_BYTES, TlogProof
 from ledger.shapes import NOTE_EXAMPLE
 from ledger.storage import trees
-from ledger.storage.entries import single
 from ledger.storage.trees import ANCHOR_LOG, StoredCheckpoint
 from server.access.directory import NotFound
 from server.access.rights import May
 from server.http.api.proofs import ConsistencyBody, ProofBody, anchor_proof, proof_body
-from server.http.caller import HttpRequest, org_of, refuse_unknown, services_of
+from server.http.caller import HttpRequest, org_of, services_of
 from server.http.contract import ResponseHeader, asks, needs_no_key, text
 from server.http.parameters import OrgSlug, RecordName
 from server.http.problems import BadRequest
@@ -34,8 +33,6 @@ A_TLOG_PROOF: Final = text(
     f"c2sp.org/tlog-proof@v1\nindex 41\npMHwwKUs8rpuj08vHw1Kj9mjprjgtcfZE1eSRorOC98=\n\n{NOTE_EXAMPLE}",
 )
 VARY: Final = ResponseHeader("Vary", "The answer is JSON or a tlog-proof file, as asked", "Accept")
-_PROOF_QUERY: Final = frozenset({"size", "anchored"})
-_CONSISTENCY_QUERY: Final = frozenset({"from", "to"})
 
 Size = Annotated[
     int | None,
@@ -109,7 +106,6 @@ async def get_proof(
 ) -> Response[bytes]:
     """Prove that an entry is in a checkpoint, and the checkpoint in an anchor."""
     tenant, _ = org_of(request, org)
-    refuse_unknown(request, _PROOF_QUERY)
     if anchored and size is not None:
         raise BadRequest("give size or anchored, not both")
     services = services_of(request)
@@ -138,12 +134,7 @@ async def _entry(
         place = parse_record_id(record)
     except FormatError:
         raise missing from None
-    found = None
-    if place.org_id == org_id:
-        found = await single.hash_and_checkpoint(services.database, place)
-        if found is None and (entry := await services.trail.entry(place)) is not None:
-            newest = await trees.newest_checkpoint(services.database, org_id)
-            found = entry.entry_hash, newest
+    found = await services.trail.hash_and_checkpoint(place) if place.org_id == org_id else None
     if found is None:
         raise missing
     return place, *found
@@ -182,7 +173,6 @@ async def get_anchor_consistency(
 async def _consistency(
     request: HttpRequest, org_id: int, first: int, second: int | None
 ) -> ConsistencyBody:
-    refuse_unknown(request, _CONSISTENCY_QUERY)
     database = services_of(request).database
     if second is None:
         tree = await trees.tree(database, org_id)
