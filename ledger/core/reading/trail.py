@@ -18,8 +18,8 @@ from ledger.errors import DatabaseUnavailable
 from ledger.storage import dropped_months, entry_bundles, trees
 from ledger.storage.database import Database
 from ledger.storage.entries import chosen, heads, search, single
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.search import EntrySearch, Page
-from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.trees import StoredCheckpoint
 
 TRIES: Final = 5
