@@ -16,7 +16,7 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.log_keys import KeySeeds, rotate
 from ledger.storage import signing
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries import writing
 from tests.support.appending import Process, new_org, process, superuser, system_clock_us
 from tests.support.clusters import Database
 from tests.support.signing import (
@@ -205,9 +205,7 @@ async def append_one_to_each(database: Database, numbers: list[int], *, first: b
                 records=[(n, f"many-{n}", "Many", "plain", b"") for n in numbers],
                 columns=("id", "slug", "name", "privacy", "wrapped_key"),
             )
-        await connection.copy_records_to_table(
-            "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
-        )
+        await writing.add(connection, rows)
         await connection.execute("DELETE FROM heads")
         await connection.copy_records_to_table(
             "heads",

@@ -9,7 +9,7 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
 from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.core.verification.work.faults import Result
 from ledger.keys import SigningKeyring
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries import writing
 from tests.support.clusters import Database
 from tests.support.trails import ORG, ORG_ID, RING, trail
 
@@ -20,7 +20,6 @@ PLACES = (0, 500, 1_023, 1_024, 2_049, COUNT - 1)
 TREES = (
     "trees, tile_parts, checkpoints, anchor_leaves, anchor_tokens, anchor_cosignatures, log_keys"
 )
-COLUMNS = ENTRY_COLUMNS.split(", ")
 
 
 class Superuser:
@@ -51,7 +50,7 @@ class Superuser:
         """Write rows and a head into an empty trail."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
-        await self.connection.copy_records_to_table("entries", records=rows, columns=COLUMNS)
+        await writing.add(self.connection, rows)
         if head is not None:
             await self.connection.execute(
                 "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, "

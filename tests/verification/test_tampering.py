@@ -1,6 +1,6 @@
 """Each possible tampering with a trail's rows is found at its seq, and no other row is blamed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,19 @@ def put(seq: int, /, **columns: Any) -> list[StoredEntry]:
     return rows
 
 
-def found(rows: list[StoredEntry], head: ChainHead | None = HEAD, **how: Any) -> Blame:
+def found(
+    rows: list[StoredEntry],
+    head: ChainHead | None = HEAD,
+    in_blocks_of: Sequence[int] = (1, 3, COUNT),
+    **how: Any,
+) -> Blame:
+    """What is blamed for what: the same in blocks of any size."""
+    first, *others = [blamed(rows, head, entries=entries, **how) for entries in in_blocks_of]
+    assert all(other == first for other in others)
+    return first
+
+
+def blamed(rows: list[StoredEntry], head: ChainHead | None, **how: Any) -> Blame:
     result = judge(rows, head, **how)
     assert result.valid == (result.fault_count == 0)
     assert result.fault_count == len(result.errors)
@@ -57,7 +69,7 @@ ALTERED: list[tuple[str, Callable[[StoredEntry], Any], set[str]]] = [
     ("payload", lambda row: flipped(row.payload, 0), {"payload_mismatch"}),
     ("payload", lambda row: row.payload[:-1], {"payload_mismatch"}),
     ("actor_tag", lambda row: row.actor_tag ^ 1, {"column_mismatch"}),
-    ("subject_tag", lambda row: row.subject_tag ^ (1 << 62), {"column_mismatch"}),
+    ("subject_tag", lambda row: row.subject_tag ^ (1 << 22), {"column_mismatch"}),
     ("anchored_at", lambda row: row.anchored_at + timedelta(microseconds=1), {"column_mismatch"}),
 ]
 
