@@ -12,11 +12,10 @@ from typing import Final, NamedTuple
 
 from ledger.blocks.layout import BlockDamaged
 from ledger.core.checkpointing.doubt import SigningDoubt
-from ledger.core.checkpointing.leaf_blocks import LeafBlock, LeafChecks
-from ledger.core.verification.rows.rows import CopyStream, number_of
+from ledger.core.checkpointing.leaf_blocks import LeafBlock, LeafChecks, read_leaf_block
+from ledger.core.verification.rows.rows import CopyStream
 from ledger.errors import QuireError
 from ledger.keys import SigningKeyring
-from ledger.storage.entries.copying import LEAVES_COLUMNS
 
 
 class LeafRange(NamedTuple):
@@ -56,7 +55,7 @@ class Follower:
         self.found: dict[int, FollowedRows] = {}
         self._ranges = iter(ranges)
         self._checks = LeafChecks(keyring)
-        self._stream = CopyStream(LEAVES_COLUMNS, self._take)
+        self._stream = CopyStream(read_leaf_block, self._take)
         self._next_range()
 
     async def feed(self, chunk: bytes) -> None:
@@ -86,14 +85,12 @@ class Follower:
         self.found[self._range.org_id] = FollowedRows(self._hashes, self._anchored_at, self._doubt)
         self._next_range()
 
-    def _take(self, row: Sequence[bytes | None]) -> None:
+    def _take(self, block: LeafBlock) -> None:
         """Check the next block, of the next range whose org is the block's."""
-        org_id = number_of(row[0])
-        while self._range is not None and org_id != self._range.org_id:
+        while self._range is not None and block.org_id != self._range.org_id:
             self._close_range()
         if self._range is None:
             raise OutOfOrder("the database sent blocks out of the requested order")
-        block = LeafBlock(org_id, number_of(row[1]), number_of(row[2]), *(c or b"" for c in row[3:]))
         if self._doubt is None:
             self._follow(block, self._range)
         elif self._missing is not None and block.first_seq <= self._missing <= block.last_seq:

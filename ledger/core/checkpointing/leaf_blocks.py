@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,8 +13,10 @@ from ledger.blocks.frames import content_of
 from ledger.blocks.layout import read_ends
 from ledger.blocks.reading import previous_hash_of
 from ledger.core.checkpointing.doubt import UNKNOWN_KEY, SigningDoubt
+from ledger.core.verification.rows.rows import number_of, read_columns, read_row
 from ledger.entry import HASH_BYTES, entry_hash
 from ledger.keys import SigningKeyring
+from ledger.storage.entries.copying import LEAVES_COLUMNS
 
 
 class LeafPosition(msgspec.Struct, gc=False):
@@ -29,6 +32,11 @@ class LeafPosition(msgspec.Struct, gc=False):
 _decode: Final = msgspec.json.Decoder(LeafPosition).decode
 _decode_lines: Final = msgspec.json.Decoder(LeafPosition).decode_lines
 _MALFORMED: Final = (KeyError, msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+_FIXED: Final = Struct(">hiqiqiqi32s")
+"""A row up to last_hash, if no column is NULL and the hash has its width: nearly every row."""
+_WIDTHS: Final = (8, 8, 8, HASH_BYTES)
 
 
 class LeafBlock(NamedTuple):
@@ -66,6 +74,31 @@ class LeafBlock(NamedTuple):
         return Records(
             self.first_seq + start, signatures, leaves, self.last_hash if whole else None
         )
+
+
+def read_leaf_block(buffer: bytes, position: int) -> tuple[LeafBlock, int] | None:
+    """Read the row of a block without payloads at ``position``, with any content.
+
+    Returns it and its end; None at the trailer or if the row is incomplete. Raises CopyError for
+    another row.
+    """
+    at = position + _FIXED.size
+    if len(buffer) >= at:
+        count, n1, org_id, n2, last_seq, n3, first_seq, n4, last_hash = _FIXED.unpack_from(
+            buffer, position
+        )
+        if count == LEAVES_COLUMNS and (n1, n2, n3, n4) == _WIDTHS:
+            columns = read_columns(buffer, at, 2)
+            if columns is not None:
+                (ends, leaves), end = columns
+                return LeafBlock(org_id, last_seq, first_seq, last_hash, ends, leaves), end
+    row = read_row(buffer, position, LEAVES_COLUMNS)
+    if row is None:
+        return None
+    values, end = row
+    numbers = [number_of(value) for value in values[:3]]
+    last_hash, ends, leaves = (value or b"" for value in values[3:])
+    return LeafBlock(*numbers, last_hash, ends, leaves), end
 
 
 class Records(NamedTuple):

@@ -6,8 +6,9 @@ entries at one seq is the wrong one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -83,7 +84,7 @@ def as_second(entry: StoredEntry, faults: list[TrailFault], right_leaf: bytes) -
 
 
 MAX_CACHED: Final = 20_000
-"""Search tags that are cached for later entries."""
+"""Search tags, and times as text, that are cached for later entries."""
 NOT_RIGHT: Final = (
     KeyError,
     msgspec.MsgspecError,
@@ -107,6 +108,65 @@ class _Tags(dict[str | None, bytes]):
         return tag
 
 
+class _Times(dict[int, str | None]):
+    """A cache of PostgreSQL's times in the text form of leaves; None for a time without that form."""
+
+    def __missing__(self, anchored: int) -> str | None:
+        if len(self) >= MAX_CACHED:
+            self.clear()
+        time_us = anchored + PG_EPOCH_US
+        text = self[anchored] = format_time(time_us) if 0 <= time_us <= MAX_TIME_US else None
+        return text
+
+
+class Span(NamedTuple):
+    """Consecutive readable entries, of one block or of several, and what their columns say.
+
+    ``times`` are those of their blocks; ``hashes`` are the stored hashes of some, by position.
+    """
+
+    first_seq: int
+    signatures: Sequence[bytes]
+    leaves: Sequence[bytes]
+    payloads: Sequence[bytes]
+    times: Sequence[int]
+    tags: bytes
+    hashes: Sequence[tuple[int, bytes]]
+
+    @classmethod
+    def of(cls, run: Run, start: int, stop: int) -> Span:
+        """Return the entries ``start`` to ``stop - 1`` of a run, which must be readable."""
+        hashes = [(stop - start - 1, run.block.last_hash)] if stop == len(run.leaves) else []
+        return cls(
+            run.block.first_seq + start,
+            run.signatures[start:stop],  # type: ignore[arg-type]
+            run.leaves[start:stop],  # type: ignore[arg-type]
+            run.payloads[start:stop],  # type: ignore[arg-type]
+            [run.block.anchored] * (stop - start),
+            run.block.tags[TAGS_BYTES * start : TAGS_BYTES * stop],
+            hashes,
+        )
+
+    @classmethod
+    def joined(cls, runs: Sequence[Run]) -> Span:
+        """Return all entries of runs that follow each other and are readable."""
+        hashes, times, end = [], [], 0
+        for run in runs:
+            count = len(run.leaves)
+            end += count
+            hashes.append((end - 1, run.block.last_hash))
+            times += [run.block.anchored] * count
+        return cls(
+            runs[0].block.first_seq,
+            [signature for run in runs for signature in run.signatures],  # type: ignore[misc]
+            [leaf for run in runs for leaf in run.leaves],  # type: ignore[misc]
+            [payload for run in runs for payload in run.payloads],  # type: ignore[misc]
+            times,
+            b"".join(run.block.tags for run in runs),
+            hashes,
+        )
+
+
 class RightRows:
     """Finds out whether entries of one org's trail are right."""
 
@@ -114,63 +174,57 @@ class RightRows:
         self._org = org
         self._signers = {key.key_id: key.sign for key in keyring.keys()}
         self._tags = _Tags()
+        self._times = _Times()
 
-    def digests(self, run: Run, start: int, stop: int, link: str | None) -> list[bytes] | None:
-        """Return the leaf hashes of these entries of a run if all are right, else None.
+    def digests(self, span: Span, link: str | None) -> list[bytes] | None:
+        """Return the leaf hashes of these entries if all are right, else None.
 
         The first of them must link to ``link``.
         """
         try:
-            return self._digests(run, start, stop, link)
+            return self._digests(span, link)
         except NOT_RIGHT:
             return None
 
-    def _digests(self, run: Run, start: int, stop: int, link: str | None) -> list[bytes] | None:
+    def _digests(self, span: Span, link: str | None) -> list[bytes] | None:
         """Check the entries; the speed of verification is the speed of this function.
 
         So it is one piece, which handles all leaves at once where it can. It has every condition of
         check_entry, including the rules of decode_leaf. The encoding of a leaf has no newline, so
         equal lines are equal leaves, each of them canonical.
         """
-        org, signers, tag_of = self._org, self._signers, self._tags
-        stored: list[bytes] = run.leaves[start:stop]  # type: ignore[assignment]
+        org, signers, tag_of, text_of = self._org, self._signers, self._tags, self._times
+        stored = span.leaves
         lines = b"\n".join(stored)
         leaves = decode_lines(lines)
-        if len(leaves) != stop - start or encode_lines(leaves) != lines + b"\n":
+        if len(leaves) != len(stored) or encode_lines(leaves) != lines + b"\n":
             return None
-        anchored_at = _text(run.block.anchored)
         digests = [sha256(b"\0" + leaf).digest() for leaf in stored]
-        seq = run.block.first_seq + start
+        seq = span.first_seq
         tags: list[bytes] = []
-        for leaf, digest, signature, content in zip(
-            leaves, digests, run.signatures[start:stop], run.payloads[start:stop], strict=True
+        for leaf, digest, signature, content, time in zip(
+            leaves, digests, span.signatures, span.payloads, span.times, strict=True
         ):
             payload = leaf.payload
             if (
                 leaf.previous_hash != link
                 or leaf.seq != seq
                 or leaf.org != org
-                or leaf.anchored_at != anchored_at
+                or leaf.anchored_at != text_of[time]
                 or signers[leaf.key](digest) != signature
-                or payload.size != len(content)  # type: ignore[arg-type]
-                or payload.blake3 != blake3(content).digest().hex()  # type: ignore[arg-type]
+                or payload.size != len(content)
+                or payload.blake3 != blake3(content).digest().hex()
             ):
                 return None
             tags += (tag_of[leaf.actor], tag_of[leaf.subject])
             link = digest.hex()
             seq += 1
-        right = (
-            b"".join(tags) == run.block.tags[TAGS_BYTES * start : TAGS_BYTES * stop]
-            and (stop < len(run.leaves) or (digests[-1] == run.block.last_hash and not run.faults))
-            and max(map(len, stored)) <= MAX_LEAF_BYTES
-        )
         if b"\\" in lines or b"\x7f" in lines or b"\xc2" in lines:
             for line in stored:
                 decode_leaf(line)
+        right = (
+            b"".join(tags) == span.tags
+            and all(digests[at] == stored_hash for at, stored_hash in span.hashes)
+            and max(map(len, stored)) <= MAX_LEAF_BYTES
+        )
         return digests if right else None
-
-
-def _text(anchored: int) -> str | None:
-    """Return PostgreSQL's time in the text form of leaves; None for a time without that form."""
-    time_us = anchored + PG_EPOCH_US
-    return format_time(time_us) if 0 <= time_us <= MAX_TIME_US else None

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from ledger.blocks.block import Block
+from ledger.entry import HASH_BYTES
 from ledger.errors import FormatError
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
 
@@ -21,9 +22,15 @@ _LENGTH: Final = Struct(">i")
 _BIGINT: Final = Struct(">q")
 _HEADER_WORDS: Final = Struct(">iI")
 _HEADER_BYTES: Final = len(COPY_SIGNATURE) + _HEADER_WORDS.size
+_FIXED: Final = Struct(">hiqiqiqiqi32siq")
+"""A row up to raw_bytes, if no column is NULL and the hash has its width: nearly every row."""
+_WIDTHS: Final = (8, 8, 8, 8, HASH_BYTES, 8)
 _NUMBERS: Final = frozenset({"org_id", "last_seq", "anchored_at", "first_seq", "raw_bytes"})
 GATHERED_BYTES: Final = 128 * 1024
 """Bytes that are parsed at a time: small blocks would be too few for its fixed cost."""
+
+
+Row = TypeVar("Row")
 
 
 class CopyError(FormatError):
@@ -98,14 +105,61 @@ def read_row(buffer: bytes, position: int, fields: int) -> tuple[list[bytes | No
     return values, position
 
 
-def block_of(values: list[bytes | None]) -> CopiedBlock:
-    """Return the block of a row's values. Raises CopyError for a number of another width."""
+def read_block(buffer: bytes, position: int) -> tuple[CopiedBlock, int] | None:
+    """Read the block at ``position``, with any content; returns it and its end.
+
+    None at the trailer or if the row is incomplete. Raises CopyError for another row.
+    """
+    return _read_regular(buffer, position) or _read_any(buffer, position)
+
+
+def _read_regular(buffer: bytes, position: int) -> tuple[CopiedBlock, int] | None:
+    """Read a complete row in which every fixed column has its width, at less cost; else None."""
+    at = position + _FIXED.size
+    if len(buffer) < at:
+        return None
+    (
+        count, n1, org_id, n2, last_seq, n3, anchored, n4, first_seq, n5, last_hash, n6, raw_bytes,
+    ) = _FIXED.unpack_from(buffer, position)  # fmt: skip
+    if count != len(FIELDS) or (n1, n2, n3, n4, n5, n6) != _WIDTHS:
+        return None
+    columns = read_columns(buffer, at, 4)
+    if columns is None:
+        return None
+    (tags, ends, leaves, payloads), end = columns
+    block = CopiedBlock(
+        org_id, last_seq, anchored, first_seq, last_hash, raw_bytes, tags, ends, leaves, payloads
+    )
+    return block, end
+
+
+def read_columns(buffer: bytes, at: int, count: int) -> tuple[list[bytes], int] | None:
+    """Read so many columns and return their end; None if one is NULL or incomplete."""
+    values: list[bytes] = []
+    size = len(buffer)
+    for _ in range(count):
+        start = at + _LENGTH.size
+        if start > size:
+            return None
+        (length,) = _LENGTH.unpack_from(buffer, at)
+        at = start + length
+        if length < 0 or at > size:
+            return None
+        values.append(buffer[start:at])
+    return values, at
+
+
+def _read_any(buffer: bytes, position: int) -> tuple[CopiedBlock, int] | None:
+    row = read_row(buffer, position, len(FIELDS))
+    if row is None:
+        return None
+    values, end = row
     absent = tuple(name for name, value in zip(FIELDS, values, strict=True) if value is None)
     fields = (
         number_of(value) if name in _NUMBERS else value or b""
         for name, value in zip(FIELDS, values, strict=True)
     )
-    return CopiedBlock(*fields, absent)  # type: ignore[arg-type] - of the types of their columns
+    return CopiedBlock(*fields, absent), end  # type: ignore[arg-type] - of their columns' types
 
 
 def number_of(value: bytes | None) -> int:
@@ -118,14 +172,18 @@ def number_of(value: bytes | None) -> int:
     return number
 
 
-class CopyStream:
-    """Cuts the bytes of a COPY into rows of so many fields, and hands each to ``take``.
+class CopyStream(Generic[Row]):
+    """Cuts the bytes of a COPY into rows, which ``read`` reads, and hands each to ``take``.
 
     Call feed for all bytes, then finish. Both raise CopyError for bytes that are no such COPY.
     """
 
-    def __init__(self, fields: int, take: Callable[[list[bytes | None]], object]) -> None:
-        self._fields = fields
+    def __init__(
+        self,
+        read: Callable[[bytes, int], tuple[Row, int] | None],
+        take: Callable[[Row], object],
+    ) -> None:
+        self._read = read
         self._take = take
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -157,7 +215,8 @@ class CopyStream:
 
     def _rows(self, buffer: bytes, position: int) -> int:
         """Hand over the complete rows; returns the position of the first incomplete one."""
-        while (row := read_row(buffer, position, self._fields)) is not None:
-            values, position = row
-            self._take(values)
+        read, take = self._read, self._take
+        while (row := read(buffer, position)) is not None:
+            take(row[0])
+            position = row[1]
         return position

@@ -37,6 +37,13 @@ class Run(NamedTuple):
     unreadable: Sequence[UnreadableEntries] = ()
     without_payload: Sequence[UnreadableEntries] = ()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all entries of the block were read, and its own columns have no fault."""
+        return self.stop - self.start == len(self.leaves) and not (
+            self.faults or self.unreadable or self.without_payload
+        )
+
 
 def has_impossible_borders(block: CopiedBlock) -> bool:
     """Return whether no block that Quire writes has these seqs."""
@@ -58,60 +65,68 @@ def read_run(block: CopiedBlock, start: int, stop: int) -> Run:
     except BlockDamaged as error:
         lost = UnreadableEntries(block.first_seq, block.last_seq, str(error))
         return Run(block, start, stop, nothing, nothing, nothing, (), [lost])
-    without_leaf: list[UnreadableEntries] = []
+    if count == 1:
+        run = _read_one(block, layout)
+        if run is not None:
+            return run
     signatures, leaves = [*nothing], [*nothing]
-    for frame, content in _contents(block, layout.record_frames, start, stop + 1, without_leaf):
-        at = frame.raw_start
-        position = frame.first
-        for end in layout.record_ends[frame.first : frame.last + 1]:
-            signed = at - frame.raw_start
-            signatures[position] = content[signed : signed + HASH_BYTES]
-            leaves[position] = content[signed + HASH_BYTES : end - frame.raw_start]
-            at = end
-            position += 1
-    payloads, without_payload = _payloads(block, layout, start, stop)
+    frames, without_leaf = _frames(block, "leaves", layout.record_frames, start, stop + 1)
+    for frame, content in frames:
+        ends = _ends(frame, layout.record_ends)
+        starts = [0, *ends[:-1]]
+        span = slice(frame.first, frame.last + 1)
+        signatures[span] = [content[at : at + HASH_BYTES] for at in starts]
+        leaves[span] = [
+            content[at + HASH_BYTES : end] for at, end in zip(starts, ends, strict=True)
+        ]
+    payloads = nothing
+    frames, without_payload = _frames(block, "payloads", layout.payload_frames, start, stop)
+    for frame, content in frames:
+        ends = _ends(frame, layout.payload_ends)
+        payloads[frame.first : frame.last + 1] = [
+            content[at:end] for at, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
     faults = _faults(block, layout)
     return Run(
         block, start, stop, signatures, leaves, payloads, faults, without_leaf, without_payload
     )
 
 
-def _contents(
-    block: CopiedBlock,
-    frames: Sequence[Frame],
-    start: int,
-    stop: int,
-    unreadable: list[UnreadableEntries],
-    column: str = "leaves",
-) -> Iterator[tuple[Frame, bytes]]:
-    """Yield the frames that hold any of the entries, with their content, if it can be read."""
+def _read_one(block: CopiedBlock, layout: Layout) -> Run | None:
+    """Read a block of one entry, at less cost; None if it can't be read."""
+    (of_record,), (of_payload,) = layout.record_frames, layout.payload_frames
+    try:
+        record = content_of(block.leaves[: of_record.size], of_record)
+        payload = content_of(block.payloads[: of_payload.size], of_payload)
+    except BlockDamaged:
+        return None
+    signature, leaf = record[:HASH_BYTES], record[HASH_BYTES:]
+    return Run(block, 0, 1, [signature], [leaf], [payload], _faults(block, layout))
+
+
+def _frames(
+    block: CopiedBlock, column: str, frames: Sequence[Frame], start: int, stop: int
+) -> tuple[list[tuple[Frame, bytes]], list[UnreadableEntries]]:
+    """Return the frames that hold any of the entries, with their content, and the unreadable ones."""
     stored: bytes = getattr(block, column)
+    contents: list[tuple[Frame, bytes]] = []
+    unreadable: list[UnreadableEntries] = []
     for frame in frames:
         if frame.last < start or frame.first >= stop:
             continue
         try:
-            yield frame, content_of(stored[frame.start : frame.start + frame.size], frame)
+            content = content_of(stored[frame.start : frame.start + frame.size], frame)
         except BlockDamaged as error:
-            first = block.first_seq
-            unreadable.append(
-                UnreadableEntries(first + frame.first, first + frame.last, str(error))
-            )
+            first, last = block.first_seq + frame.first, block.first_seq + frame.last
+            unreadable.append(UnreadableEntries(first, last, str(error)))
+        else:
+            contents.append((frame, content))
+    return contents, unreadable
 
 
-def _payloads(
-    block: CopiedBlock, layout: Layout, start: int, stop: int
-) -> tuple[list[bytes | None], list[UnreadableEntries]]:
-    unreadable: list[UnreadableEntries] = []
-    payloads: list[bytes | None] = [None] * block.entry_count
-    frames = _contents(block, layout.payload_frames, start, stop, unreadable, "payloads")
-    for frame, content in frames:
-        at = frame.raw_start
-        position = frame.first
-        for end in layout.payload_ends[frame.first : frame.last + 1]:
-            payloads[position] = content[at - frame.raw_start : end - frame.raw_start]
-            at = end
-            position += 1
-    return payloads, unreadable
+def _ends(frame: Frame, ends: Sequence[int]) -> list[int]:
+    """Return where the pieces of a frame end in its content."""
+    return [end - frame.raw_start for end in ends[frame.first : frame.last + 1]]
 
 
 def _faults(block: CopiedBlock, layout: Layout) -> list[TrailFault]:

@@ -17,10 +17,11 @@ from ledger.core.verification.rows.right_rows import (
     UNKNOWN,
     Link,
     RightRows,
+    Span,
     candidates,
     time_of,
 )
-from ledger.core.verification.rows.rows import FIELDS, CopiedBlock, CopyStream, block_of
+from ledger.core.verification.rows.rows import CopiedBlock, CopyStream, read_block
 from ledger.core.verification.rows.runs import Run, has_impossible_borders, read_run, runs_of
 from ledger.core.verification.rows.single_rows import EntryChecks
 from ledger.core.verification.rows.windows import Windows
@@ -28,7 +29,6 @@ from ledger.core.verification.work.faults import spell_range
 from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.entry import HASH_BYTES
 from ledger.keys import SigningKeyring
-
 
 class SegmentScan:
     """Checks the entries of one segment. Call feed for all bytes of its blocks, then finish.
@@ -42,7 +42,7 @@ class SegmentScan:
         self._checks = EntryChecks(org, keyring)
         self._order = EntryOrder(segment, self._checks)
         self._windows = Windows(self._take_window)
-        self._stream = CopyStream(len(FIELDS), lambda row: self._windows.add(block_of(row)))
+        self._stream = CopyStream(read_block, self._windows.add)
 
     @property
     def rows(self) -> int:
@@ -112,8 +112,7 @@ class SegmentScan:
         if self._overlap(runs):
             self._merge([self._read(*run) for run in runs])
         else:
-            for run in runs:
-                self._scan_run(self._read(*run))
+            self._scan_runs(runs)
 
     def _report_borders(self, block: CopiedBlock) -> None:
         """Report a block with impossible seqs, in the segment of its last seq."""
@@ -138,6 +137,8 @@ class SegmentScan:
 
     def _read(self, block: CopiedBlock, start: int, stop: int) -> Run:
         run = read_run(block, start, stop)
+        if run.is_whole:
+            return run
         self._report_unreadable(run, run.unreadable, "entries")
         self._report_unreadable(run, run.without_payload, "payloads of entries")
         return run
@@ -167,20 +168,52 @@ class SegmentScan:
                 run = runs[n]
                 self._order.take(self._checks.raw(run, seq - run.block.first_seq))
 
+    def _scan_runs(self, places: Sequence[tuple[CopiedBlock, int, int]]) -> None:
+        """Check blocks that do not overlap, small ones together."""
+        gathered: list[Run] = []
+        for place in places:
+            run = self._read(*place)
+            follows = gathered and run.block.first_seq == gathered[-1].block.last_seq + 1
+            if gathered and not (run.is_whole and follows):
+                self._scan_gathered(gathered)
+                gathered = []
+            if run.is_whole:
+                gathered.append(run)
+            else:
+                self._scan_run(run)
+        if gathered:
+            self._scan_gathered(gathered)
+
+    def _scan_gathered(self, runs: Sequence[Run]) -> None:
+        """Check whole blocks that follow each other, all at once; else each by itself."""
+        order = self._order
+        order.pass_gap(max(runs[0].block.first_seq, order.expected))
+        if len(runs) > 1 and not isinstance(order.link, tuple):
+            digests = self._right.digests(Span.joined(runs), order.link)
+            if digests is not None:
+                order.accept(digests, runs[-1].leaves[-1] or b"")
+                return
+        for run in runs:
+            self._scan_run(run)
+
     def _scan_run(self, run: Run) -> None:
         """Check the entries of a run: those that can be read many at once."""
         leaves, payloads = run.leaves, run.payloads
         position = run.start
         while position < run.stop:
             end = position + 1
-            if leaves[position] is None:
+            if run.is_whole:
+                end = run.stop
+                self._scan_readable(run, position, end)
+            elif leaves[position] is None:
                 while end < run.stop and leaves[end] is None:
                     end += 1
                 self._lose(run, position, end)
-            elif payloads[position] is None:
+            elif payloads[position] is None or (run.faults and end == len(leaves)):
                 self._order.take(self._checks.raw(run, position))
             else:
-                while end < run.stop and leaves[end] is not None and payloads[end] is not None:
+                last = len(leaves) - 1 if run.faults else run.stop
+                while end < min(run.stop, last) and leaves[end] and payloads[end] is not None:
                     end += 1
                 self._scan_readable(run, position, end)
             position = end
@@ -203,7 +236,7 @@ class SegmentScan:
         if start == stop:
             return
         assert not isinstance(order.link, tuple), "the loop above ended for that"
-        digests = self._right.digests(run, start, stop, order.link)
+        digests = self._right.digests(Span.of(run, start, stop), order.link)
         if digests is not None:
             leaf = run.leaves[stop - 1]
             assert leaf is not None, "it is readable"

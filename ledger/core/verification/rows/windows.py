@@ -11,7 +11,7 @@ from operator import attrgetter
 from struct import Struct
 from typing import Final
 
-from ledger.blocks.layout import BLOCK_BITS
+from ledger.blocks.layout import BLOCK_BITS, BLOCK_ENTRIES
 from ledger.core.verification.rows.rows import CopiedBlock, CopyError
 
 HELD_BYTES: Final = 16 << 20
@@ -61,9 +61,9 @@ def raw_bytes(block: CopiedBlock) -> int:
 
     Taken from the column ``ends``, which is checked before a byte is inflated.
     """
-    ends = block.ends, 4 * block.entry_count - 3, 8 * block.entry_count - 3
+    count, ends = block.entry_count, block.ends
     stored = len(block.leaves) + len(block.payloads)
-    if not 0 < ends[1] <= ends[2] <= len(block.ends) - _END.size:
+    if not (0 < count <= BLOCK_ENTRIES and len(ends) > 8 * count):
         return stored
-    (records,), (payloads,) = (_END.unpack_from(block.ends, at) for at in ends[1:])
-    return max(int(records) + int(payloads), stored)
+    (records,), (payloads,) = _END.unpack_from(ends, 4 * count - 3), _END.unpack_from(ends, 8 * count - 3)
+    return max(int(records + payloads), stored)
