@@ -68,7 +68,9 @@ def scan_blocks(
     chunk_bytes: int = 1 << 20,
 ) -> SegmentResult:
     """One segment's result."""
-    data = stream([block for block in made if segment.lower <= block.last_seq <= segment.last | 255])
+    data = stream(
+        [block for block in made if segment.lower <= block.last_seq <= segment.last | 255]
+    )
     checking = SegmentScan(ORG, ring, segment)
     for start in range(0, len(data), chunk_bytes):
         checking.feed(data[start : start + chunk_bytes])

@@ -165,14 +165,13 @@ class LeafChecks:
         ):
             digest, seq = entry_hash(leaf), records.first_seq + number
             doubt = self._doubt(leaf, signature, seq, slug, link)
-            if not _is_stored_under(digest, records, number) and (
-                doubt is None or doubt.kind in _OF_THE_LEAF
-            ):
-                # Where the signature fits the leaf, the next leaf is to blame.
-                if doubt is not None or number + 1 == len(records.leaves):
-                    doubt = SigningDoubt(
-                        "hash_mismatch", f"the leaf of entry {seq} does not hash to its entry hash"
-                    )
+            # Where the signature fits the leaf, the next leaf is to blame.
+            is_last = number + 1 == len(records.leaves)
+            of_leaf = is_last if doubt is None else doubt.kind in _OF_THE_LEAF
+            if of_leaf and not _is_stored_under(digest, records, number):
+                doubt = SigningDoubt(
+                    "hash_mismatch", f"the leaf of entry {seq} does not hash to its entry hash"
+                )
             if doubt is not None:
                 return Followed(hashes, anchored_at, doubt)
             hashes.append(digest)

@@ -126,9 +126,7 @@ class Worker:
             self._archive_and_database = ArchiveAndDatabase(
                 reader, archive, setup.org_id, setup.org
             )
-        faults = await self._archive_and_database.copy(
-            segment.lower, segment.last, scan.add, feed
-        )
+        faults = await self._archive_and_database.copy(segment.lower, segment.last, scan.add, feed)
         return reported, faults
 
     def _answer(self, message: FromWorker) -> None:

@@ -76,4 +76,3 @@ class ArchiveAndDatabase:
                 f"the archive does not have all of the entries {first} to {last} in their order"
             )
         return found
-

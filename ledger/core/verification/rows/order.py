@@ -157,12 +157,16 @@ class EntryOrder:
 
     def _report(self, seq: int, faults: Sequence[TrailFault]) -> None:
         """Add one entry's faults; those of the context entry belong to the segment before."""
-        if self._segment.context and seq == self._segment.first - 1:
+        if self._is_context(seq):
             return
         self.failed += 1
         for fault in faults:
-            self.faults.add(*_parts(fault))
+            self.add(fault)
 
+    def add(self, fault: TrailFault) -> None:
+        """Add a fault, unless it belongs to the segment before."""
+        if not self._is_context(fault.seq):
+            self.faults.add(fault.seq, fault.kind, fault.reason)
 
-def _parts(fault: TrailFault) -> tuple[int, str, str]:
-    return fault.seq, fault.kind, fault.reason
+    def _is_context(self, seq: int) -> bool:
+        return self._segment.context and seq == self._segment.first - 1

@@ -30,6 +30,7 @@ from ledger.core.verification.work.segments import Segment, SegmentResult
 from ledger.entry import HASH_BYTES
 from ledger.keys import SigningKeyring
 
+
 class SegmentScan:
     """Checks the entries of one segment. Call feed for all bytes of its blocks, then finish.
 
@@ -141,6 +142,9 @@ class SegmentScan:
             return run
         self._report_unreadable(run, run.unreadable, "entries")
         self._report_unreadable(run, run.without_payload, "payloads of entries")
+        if run.leaves[-1] is None and run.stop == len(run.leaves):
+            for fault in run.faults:  # there is no last entry to report them with
+                self._order.add(fault)
         return run
 
     def _report_unreadable(self, run: Run, lost: Sequence[UnreadableEntries], what: str) -> None:
@@ -149,8 +153,8 @@ class SegmentScan:
         upper = run.block.first_seq + run.stop - 1
         if self._segment.open_start:
             lower = run.block.first_seq
-        for first, last, reason in lost:
-            first, last = max(first, lower), min(last, upper)
+        for one in lost:
+            first, last, reason = max(one.first_seq, lower), min(one.last_seq, upper), one.reason
             if first <= last:
                 self._order.faults.add(first, "unreadable", _spell(what, first, last, reason))
 

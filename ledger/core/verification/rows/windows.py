@@ -65,5 +65,8 @@ def raw_bytes(block: CopiedBlock) -> int:
     stored = len(block.leaves) + len(block.payloads)
     if not (0 < count <= BLOCK_ENTRIES and len(ends) > 8 * count):
         return stored
-    (records,), (payloads,) = _END.unpack_from(ends, 4 * count - 3), _END.unpack_from(ends, 8 * count - 3)
+    (records,), (payloads,) = (
+        _END.unpack_from(ends, 4 * count - 3),
+        _END.unpack_from(ends, 8 * count - 3),
+    )
     return max(int(records + payloads), stored)
