@@ -96,9 +96,9 @@ def read_leaf_block(buffer: bytes, position: int) -> tuple[LeafBlock, int] | Non
     if row is None:
         return None
     values, end = row
-    numbers = [number_of(value) for value in values[:3]]
+    org_id, last_seq, first_seq = (number_of(value) for value in values[:3])
     last_hash, ends, leaves = (value or b"" for value in values[3:])
-    return LeafBlock(*numbers, last_hash, ends, leaves), end
+    return LeafBlock(org_id, last_seq, first_seq, last_hash, ends, leaves), end
 
 
 class Records(NamedTuple):
