@@ -19,6 +19,7 @@ from ledger.storage.entries.block_rows import BYTES_AT_ONCE, BlockRange
 from ledger.storage.entries.blocks import LOOP_BYTES
 from ledger.storage.entries.stored_frames import fetch_frames
 from ledger.storage.entries.walking import Item, off_loop
+from ledger.storage.entry_bundles import DamagedTrail
 
 SCANNED_BYTES: Final = 64 << 20
 """Raw bytes of records that one search reads; it ends early after more."""
@@ -122,3 +123,13 @@ def _matching(
 
 def _place(record: Record) -> tuple[int, datetime]:
     return record.seq, record.row.anchored_at
+
+
+def damaged_trail(org_id: int, unreadable: UnreadableEntries) -> DamagedTrail:
+    """Return the error that names entries that can't be read."""
+    first, last, reason = unreadable
+    return DamagedTrail(
+        f"entries {first} to {last} of org number {org_id} can't be read: {reason}. Run a full "
+        "verification of this trail; a search in the other order, or with since or until, finds "
+        "the entries beyond them"
+    )

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
+from ledger.blocks.selecting import Record
 from ledger.chain import StoredEntry
-from ledger.storage.database import Database
-from ledger.storage.entries.columns import BLOCK_COLUMNS
+from ledger.storage.database import Connection, Database
+from ledger.storage.entries import matching
+from ledger.storage.entries.block_rows import BlockRange
+from ledger.storage.entries.matching import Filter, damaged_trail
+from ledger.storage.entries.search import IN_ORDER
+from ledger.storage.entries.stored_frames import completed
+from ledger.storage.entries.walking import off_loop
 
 STRETCH_BITS: Final = 10
-
+LOOP_RECORDS: Final = 1_024
+"""Records that are looked through on the event loop; more are on another thread."""
 # A leaf is canonical JSON, where these bytes can't occur inside a string. At most two
 # numbers and the closing quote follow them.
-_ABOUT_ROWS: Final = """
-org_id = $1 AND seq >= $2 AND seq <= $3
-  AND position('"event_type":"qwed.'::bytea IN leaf) > 0
-  AND position('"action":"qwed:'::bytea IN leaf) > 0"""
-STRETCHES: Final = f"""
-SELECT seq >> {STRETCH_BITS}, min(split_part(named, ':', 2)::bigint),
-       max(split_part(named, ':', 2)::bigint)
-FROM (
-    SELECT seq, split_part(encode(substring(
-        leaf FROM position('"action":"qwed:'::bytea IN leaf) + 15 FOR 40), 'escape'), '"', 1) AS named
-    FROM entries WHERE {_ABOUT_ROWS}
-) AS entry
-WHERE named ~ '^[0-9]{{1,18}}:[0-9]{{1,18}}$'
-GROUP BY 1 ORDER BY 1"""
-NAMING: Final = f"""
-SELECT {BLOCK_COLUMNS} FROM entries
-WHERE {_ABOUT_ROWS} AND position($4::bytea IN leaf) > 0 ORDER BY seq"""
+_ABOUT_ROWS: Final = (b'"event_type":"qwed.', b'"action":"qwed:')
+_ROW_ID: Final = re.compile(rb'"action":"qwed:[0-9]{1,18}:([0-9]{1,18})"')
 
 
 async def row_ids(
     database: Database, org_id: int, first: int, last: int
 ) -> list[tuple[int, int, int]]:
-    """Return (number, lowest, highest row id) of each stretch of seqs with entries of QWED rows."""
-    rows = await database.fetch(STRETCHES, org_id, first, last)
-    return [(row[0], row[1], row[2]) for row in rows]
+    """Return (number, lowest, highest row id) of each stretch of seqs with entries of QWED rows.
+
+    Raises DamagedTrail.
+    """
+    stretches: dict[int, tuple[int, int]] = {}
+    async with database.transaction() as connection:
+        async for records in _about_rows(connection, org_id, first, last, _ABOUT_ROWS):
+            await off_loop(len(records) > LOOP_RECORDS, _widen, stretches, records)
+    return [(number, *ids) for number, ids in sorted(stretches.items())]
 
 
 async def naming(
     database: Database, org_id: int, first: int, last: int, named: bytes
 ) -> list[StoredEntry]:
-    """Return the entries of QWED rows whose leaves contain ``named``, oldest first."""
-    rows = await database.fetch(NAMING, org_id, first, last, named)
-    return [StoredEntry(*row) for row in rows]
+    """Return the entries of QWED rows whose leaves contain ``named``, oldest first.
+
+    Raises DamagedTrail.
+    """
+    entries: list[StoredEntry] = []
+    async with database.transaction() as connection:
+        async for records in _about_rows(connection, org_id, first, last, (*_ABOUT_ROWS, named)):
+            found, unreadable = await completed(connection, org_id, records)
+            if unreadable is not None:
+                raise damaged_trail(org_id, unreadable)
+            entries += found
+    return entries
+
+
+async def _about_rows(
+    connection: Connection, org_id: int, first: int, last: int, patterns: Sequence[bytes]
+) -> AsyncIterator[list[Record]]:
+    """Yield all records of a range whose leaves contain these bytes. Raises DamagedTrail."""
+    await connection.execute(IN_ORDER)
+    at = first
+    while at <= last:
+        span = BlockRange(org_id, at, last, descending=False)
+        async for batch in matching.batches(connection, span, Filter(0, 0, patterns), last):
+            if batch.unreadable:
+                raise damaged_trail(org_id, batch.unreadable[0])
+            yield batch.records
+            at = batch.searched + 1
+
+
+def _widen(stretches: dict[int, tuple[int, int]], records: Iterable[Record]) -> None:
+    for record in records:
+        named = _ROW_ID.search(record.record)
+        if named is not None:
+            number, row_id = record.seq >> STRETCH_BITS, int(named[1])
+            lowest, highest = stretches.get(number, (row_id, row_id))
+            stretches[number] = min(lowest, row_id), max(highest, row_id)

@@ -22,9 +22,8 @@ from ledger.storage.entries import matching
 from ledger.storage.entries.block_rows import BlockRange
 from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
-from ledger.storage.entries.matching import Filter
+from ledger.storage.entries.matching import Filter, damaged_trail
 from ledger.storage.entries.stored_frames import completed
-from ledger.storage.entry_bundles import DamagedTrail
 
 SCAN_WINDOW: Final = 100_000
 """Number of seqs that one page of a filter without actor or subject scans."""
@@ -185,12 +184,7 @@ def _before(seq: int, descending: bool) -> int:
 def _require_progress(org_id: int, found: _Found) -> None:
     """Raise DamagedTrail for a page that could not show anything before what can't be read."""
     if found.unreadable is not None and not found.records:
-        first, last, reason = found.unreadable
-        raise DamagedTrail(
-            f"entries {first} to {last} of org number {org_id} can't be read: {reason}. Run a full "
-            "verification of this trail; a search in the other order, or with since or until, "
-            "finds the entries beyond them"
-        )
+        raise damaged_trail(org_id, found.unreadable)
 
 
 def _window_of(where: EntrySearch) -> int | None:

@@ -198,10 +198,14 @@ async def _fetched(
 ) -> list[Item]:
     """Return the entries to read of these blocks, in their order."""
     keys = [row for row, _ in group if isinstance(row, TagRow)]
-    rows = iter(await block_rows.chosen_rows(connection, part.org_id, keys, SELECTED))
+    fetched = {
+        (row.last_seq, row.anchored_at): row
+        for row in await block_rows.chosen_rows(connection, part.org_id, keys, SELECTED)
+    }
     selected = [
-        (row if isinstance(row, UnreadableEntries) else next(rows), positions)
+        (row if isinstance(row, UnreadableEntries) else fetched[row[:2]], positions)
         for row, positions in group
+        if isinstance(row, UnreadableEntries) or row[:2] in fetched
     ]
     return await off_loop(len(keys) > LOOP_BLOCKS, _chosen, part, selected)
 
