@@ -46,7 +46,7 @@ class ChosenEntries(NamedTuple):
     frames: Sequence[Frame]
 
 
-class Record(NamedTuple):
+class MatchedRecord(NamedTuple):
     """Signature and leaf of one entry, its stored hash, and its place in its block."""
 
     row: BlockRow
@@ -96,7 +96,7 @@ class Record(NamedTuple):
 class Matches(NamedTuple):
     """The records that match, by seq, and the chosen entries that can't be read."""
 
-    records: list[Record]
+    records: list[MatchedRecord]
     unreadable: list[UnreadableEntries]
 
 
@@ -187,7 +187,7 @@ def _in_frame(
     frame: Frame,
     known: dict[Frame, bytes | None],
     patterns: Sequence[bytes],
-) -> Iterable[Record]:
+) -> Iterable[MatchedRecord]:
     ends, row = chosen.layout.record_ends, chosen.row._replace(leaves=None)
     content = known[frame]
     assert content is not None, "only readable frames are searched"
@@ -196,7 +196,7 @@ def _in_frame(
         record = content[start - frame.raw_start : end - frame.raw_start]
         if all(record.find(pattern, HASH_BYTES) >= 0 for pattern in patterns):
             link = _stored_hash(chosen, known, position, record)
-            yield Record(row, chosen.layout, position, record, link)
+            yield MatchedRecord(row, chosen.layout, position, record, link)
 
 
 def _inside(positions: Sequence[int], frame: Frame) -> Sequence[int]:

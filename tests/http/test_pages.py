@@ -10,9 +10,10 @@ import asyncpg
 import pytest
 
 from ledger.entry import parse_record_id, to_datetime
-from ledger.storage.entries import block_rows, search, single
-from ledger.storage.entries.block_rows import BlockRange, blocks_query, tags_query
+from ledger.storage.entries import search, single
 from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.searching import block_rows
+from ledger.storage.entries.searching.block_rows import BlockRange, blocks_query, tags_query
 from tests.support.clusters import blocking
 from tests.support.reading import ServedTrail
 from tests.support.serving import Server

@@ -18,9 +18,9 @@ from ledger.qwed import (
 )
 from ledger.storage import qwed_rows
 from ledger.storage.database import Database
-from ledger.storage.entries import block_rows
-from ledger.storage.entries.block_rows import BlockRange, InlineLimits
-from ledger.storage.entries.qwed_rows import STRETCH_BITS
+from ledger.storage.entries.searching import block_rows
+from ledger.storage.entries.searching.block_rows import BlockRange, InlineLimits
+from ledger.storage.entries.searching.qwed_rows import STRETCH_BITS
 from ledger.storage.qwed_rows import QwedRows
 from tests.qwed_writer import SECRET, trail
 from tests.support.serving import Server

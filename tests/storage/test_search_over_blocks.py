@@ -15,9 +15,10 @@ from ledger.blocks.layout import BLOCK_ENTRIES
 from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
 from ledger.entry import payload_digest, search_tag, to_datetime
 from ledger.storage.database import Database
-from ledger.storage.entries import block_rows, matching, search, walking, writing
+from ledger.storage.entries import search, writing
 from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.entries.search import EntrySearch, Page
+from ledger.storage.entries.searching import block_rows, matching, walking
 from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.partitions import create_for
 from tests.support import clusters
@@ -110,6 +111,7 @@ class Trail(NamedTuple):
         row = await connection.fetchrow(
             f"SELECT {BLOCK_COLUMNS} FROM entries WHERE {PLACE}", ORG_ID, seq
         )
+        assert row is not None
         await connection.execute("SET session_replication_role = replica")  # no triggers
         assert await connection.execute(f"DELETE FROM entries WHERE {PLACE}", ORG_ID, seq)
         changed = change(Block(*row))
@@ -117,7 +119,7 @@ class Trail(NamedTuple):
 
 
 @pytest.fixture
-async def empty(database: clusters.Database) -> AsyncIterator[Trail]:
+async def unwritten_trail(database: clusters.Database) -> AsyncIterator[Trail]:
     pool = await Database.open(database.server_url, size=2)
     await create_for(pool, [to_datetime(NOW_US), to_datetime(NOW_US + 40 * 86_400 * SECOND_US)])
     superuser = await asyncpg.connect(database.superuser_url)
@@ -127,7 +129,7 @@ async def empty(database: clusters.Database) -> AsyncIterator[Trail]:
 
 
 @pytest.fixture
-async def trail(empty: Trail) -> Trail:
+async def written_trail(unwritten_trail: Trail) -> Trail:
     """Commits of 1 to 700 entries in two months, some of them large."""
     rng = random.Random(7)
     head, now_us = EMPTY_HEAD, NOW_US
@@ -142,9 +144,9 @@ async def trail(empty: Trail) -> Trail:
             for _ in range(count)
         ]
         rows, head = extend(ORG_ID, ORG, head, drafts, now_us, KEY)
-        await empty.add(rows)
+        await unwritten_trail.add(rows)
         now_us += 10 * SECOND_US if count != 700 else 31 * 86_400 * SECOND_US
-    return empty
+    return unwritten_trail
 
 
 SEARCHES = {
@@ -167,10 +169,10 @@ SEARCHES = {
 
 @pytest.mark.parametrize("name", SEARCHES)
 async def test_every_page_has_what_matches(
-    trail: Trail, name: str, monkeypatch: pytest.MonkeyPatch
+    written_trail: Trail, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by = SEARCHES[name]
-    expected = [entry for entry in trail.entries if matches(entry, by)]
+    expected = [entry for entry in written_trail.entries if matches(entry, by)]
     for small in (False, True):
         if small:  # the same pages from many small answers
             monkeypatch.setattr(search, "SCAN_WINDOW", 300)
@@ -181,23 +183,23 @@ async def test_every_page_has_what_matches(
             monkeypatch.setattr(walking, "SCANNED_BLOCKS", 4)
             monkeypatch.setattr(matching, "SCANNED_BYTES", 100_000)
         for limit in (1_000, 100, 7):
-            assert await trail.find(by, descending=False, limit=limit) == expected
-            assert await trail.find(by, descending=True, limit=limit) == expected[::-1]
-        assert await trail.places(by, 90) == [entry.seq for entry in expected]
+            assert await written_trail.find(by, descending=False, limit=limit) == expected
+            assert await written_trail.find(by, descending=True, limit=limit) == expected[::-1]
+        assert await written_trail.places(by, 90) == [entry.seq for entry in expected]
 
 
 async def test_another_person_with_the_same_tag_is_not_found(
-    empty: Trail, monkeypatch: pytest.MonkeyPatch
+    unwritten_trail: Trail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """24 bits are easily met by chance or on purpose: the leaf decides."""
     twin = "twin"
     tag = search_tag("ada")
     drafts = [draft("ada", None, "x", b"1"), draft(twin, twin, "x", b"2")] * 200
     drafts = [one if one.actor == "ada" else _tagged(one, tag) for one in drafts]
-    await empty.add(extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0])
-    found = await empty.find(where(actor="ada"), descending=True, limit=100)
+    await unwritten_trail.add(extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0])
+    found = await unwritten_trail.find(where(actor="ada"), descending=True, limit=100)
     assert [entry.seq for entry in found] == list(range(398, -1, -2))
-    assert await empty.find(where(subject="ada"), descending=True, limit=100) == []
+    assert await unwritten_trail.find(where(subject="ada"), descending=True, limit=100) == []
 
 
 def _tagged(made: Draft, tag: int) -> Draft:
@@ -205,21 +207,21 @@ def _tagged(made: Draft, tag: int) -> Draft:
     return made
 
 
-async def test_missing_entries_do_not_hide_the_others(trail: Trail) -> None:
+async def test_missing_entries_do_not_hide_the_others(written_trail: Trail) -> None:
     """A trail with holes, the last of them wider than any window, is read to its ends."""
     far = ChainHead(10**11, bytes(32), NOW_US)
     rows, _ = extend(ORG_ID, ORG, far, [draft("ada", None, "x", b"")] * 3, NOW_US + 1, KEY)
-    await trail.superuser.execute("SET session_replication_role = replica")
-    await trail.superuser.execute(f"DELETE FROM entries WHERE {PLACE}", ORG_ID, 400)
-    await trail.add(rows)
-    lost = {entry.seq for entry in trail.entries} - {
-        entry.seq for entry in await trail.find(where(), descending=False, limit=100)
+    await written_trail.superuser.execute("SET session_replication_role = replica")
+    await written_trail.superuser.execute(f"DELETE FROM entries WHERE {PLACE}", ORG_ID, 400)
+    await written_trail.add(rows)
+    lost = {entry.seq for entry in written_trail.entries} - {
+        entry.seq for entry in await written_trail.find(where(), descending=False, limit=100)
     }
     assert 400 in lost
     assert len(lost) <= BLOCK_ENTRIES
-    kept = [entry for entry in trail.entries if entry.seq not in lost]
+    kept = [entry for entry in written_trail.entries if entry.seq not in lost]
     for descending in (False, True):
-        found = await trail.find(where(), descending=descending, limit=100)
+        found = await written_trail.find(where(), descending=descending, limit=100)
         assert found == (kept[::-1] if descending else kept)
 
 
@@ -236,28 +238,30 @@ BAD_FRAMES = pytest.mark.parametrize("column", ["leaves", "payloads"])
 
 
 @BAD_FRAMES
-async def test_a_bad_frame_costs_its_own_entries_and_is_named(empty: Trail, column: str) -> None:
+async def test_a_bad_frame_costs_its_own_entries_and_is_named(
+    unwritten_trail: Trail, column: str
+) -> None:
     drafts = [
         draft("ada" if n % 2 else "bob", None, "x", b'{"n": "%064d"}' % n) for n in range(256)
     ]
-    await empty.add(extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0])
-    await empty.rewrite(0, lambda block: _with_bad_frame(block, column))
+    await unwritten_trail.add(extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0])
+    await unwritten_trail.rewrite(0, lambda block: _with_bad_frame(block, column))
     searches = [where(), where(actor="ada"), where(kind="x")]
     for by in searches:
-        expected = [entry for entry in empty.entries if matches(entry, by)]
+        expected = [entry for entry in unwritten_trail.entries if matches(entry, by)]
         before = [entry for entry in expected if entry.seq < 32]
         after = [entry for entry in expected if entry.seq > 63]
-        page = await empty.page(by, None, descending=False, limit=1_000)
+        page = await unwritten_trail.page(by, None, descending=False, limit=1_000)
         assert [entry.seq for entry in page.entries] == [entry.seq for entry in before]
         assert page.next_seq is not None
         with pytest.raises(DamagedTrail, match=f"entries 32 to 63 of org number {ORG_ID} "):
-            await empty.page(by, page.next_seq, descending=False, limit=1_000)
-        page = await empty.page(by, None, descending=True, limit=1_000)
+            await unwritten_trail.page(by, page.next_seq, descending=False, limit=1_000)
+        page = await unwritten_trail.page(by, None, descending=True, limit=1_000)
         assert page.entries == after[::-1]
         assert page.next_seq is not None
         with pytest.raises(DamagedTrail, match="entries 32 to 63 "):
-            await empty.page(by, page.next_seq, descending=True, limit=1_000)
-        assert (await empty.page(by, 64, descending=False, limit=1_000)).entries == after
+            await unwritten_trail.page(by, page.next_seq, descending=True, limit=1_000)
+        assert (await unwritten_trail.page(by, 64, descending=False, limit=1_000)).entries == after
 
 
 HOSTILE: dict[str, Callable[[Block], Block]] = {
@@ -278,61 +282,70 @@ def _bomb(block: Block) -> bytes:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_block_hides_no_other_and_is_named(empty: Trail, name: str) -> None:
+async def test_a_hostile_block_hides_no_other_and_is_named(
+    unwritten_trail: Trail, name: str
+) -> None:
     head = EMPTY_HEAD
     for number in range(5):
         drafts = [draft("ada", None, "x", b"{}")] * 100
         rows, head = extend(ORG_ID, ORG, head, drafts, NOW_US + number, KEY)
-        await empty.add(rows)
+        await unwritten_trail.add(rows)
     for column in ("tags", "ends"):  # as long as the owner likes
-        await empty.superuser.execute(
+        await unwritten_trail.superuser.execute(
             f"ALTER TABLE entries ALTER COLUMN {column} SET STORAGE EXTERNAL"
         )
-    await empty.rewrite(150, HOSTILE[name])
+    await unwritten_trail.rewrite(150, HOSTILE[name])
     for by in (where(), where(actor="ada"), where(kind="x")):
-        page = await empty.page(by, None, descending=False, limit=1_000)
-        assert page.entries == empty.entries[:100]
+        page = await unwritten_trail.page(by, None, descending=False, limit=1_000)
+        assert page.entries == unwritten_trail.entries[:100]
         with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
-            await empty.page(by, 100, descending=False, limit=10)
+            await unwritten_trail.page(by, 100, descending=False, limit=10)
         with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
-            await search.places(empty.pool, ORG_ID, by, from_seq=100, to_seq=499, limit=10)
-        page = await empty.page(by, None, descending=True, limit=1_000)
-        assert page.entries == empty.entries[200:][::-1]
+            await search.places(
+                unwritten_trail.pool, ORG_ID, by, from_seq=100, to_seq=499, limit=10
+            )
+        page = await unwritten_trail.page(by, None, descending=True, limit=1_000)
+        assert page.entries == unwritten_trail.entries[200:][::-1]
         assert page.next_seq == 199
 
 
-async def test_a_block_that_claims_more_entries_than_one_has_is_named(empty: Trail) -> None:
+async def test_a_block_that_claims_more_entries_than_one_has_is_named(
+    unwritten_trail: Trail,
+) -> None:
     """Only an owner who drops the table's own check can plant it."""
-    await empty.add(
+    await unwritten_trail.add(
         extend(ORG_ID, ORG, EMPTY_HEAD, [draft("ada", None, "x", b"")] * 9, NOW_US, KEY)[0]
     )
-    await empty.superuser.execute("ALTER TABLE entries DROP CONSTRAINT entries_borders")
-    await empty.rewrite(0, lambda block: block._replace(first_seq=-(10**9)))
+    await unwritten_trail.superuser.execute("ALTER TABLE entries DROP CONSTRAINT entries_borders")
+    await unwritten_trail.rewrite(0, lambda block: block._replace(first_seq=-(10**9)))
     for by in (where(), where(actor="ada"), where(kind="x")):
         with pytest.raises(DamagedTrail, match="a block has 1 to 256 entries, not 1000000009"):
-            await empty.page(by, None, descending=True, limit=10)
+            await unwritten_trail.page(by, None, descending=True, limit=10)
 
 
-async def test_two_blocks_for_the_same_seqs_are_both_shown(empty: Trail) -> None:
+async def test_two_blocks_for_the_same_seqs_are_both_shown(unwritten_trail: Trail) -> None:
     """A planted block stands beside the right one, which it does not hide."""
     drafts = [draft("ada", None, "x", b"{}")] * 10
     rows, _ = extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)
     planted, _ = extend(ORG_ID, ORG, EMPTY_HEAD, drafts[:5], NOW_US + 1, KEY)
-    await empty.add(rows)
-    await writing.add(empty.superuser, planted)
+    await unwritten_trail.add(rows)
+    await writing.add(unwritten_trail.superuser, planted)
     for by in (where(), where(actor="ada"), where(kind="x")):
         for descending in (False, True):
-            found = await empty.find(by, descending=descending, limit=100)
+            found = await unwritten_trail.find(by, descending=descending, limit=100)
             seqs = sorted([*range(10), *range(5)], reverse=descending)
             assert [entry.seq for entry in found] == seqs
 
 
-async def test_a_page_of_large_payloads_reads_few_of_them(empty: Trail) -> None:
+async def test_a_page_of_large_payloads_reads_few_of_them(unwritten_trail: Trail) -> None:
     """Payloads of the page only are read, and of the one that fills it."""
     large = [draft("ada", None, "x", bytes([n]) * (3 << 20)) for n in range(6)]
-    await empty.add(extend(ORG_ID, ORG, EMPTY_HEAD, large, NOW_US, KEY)[0])
+    await unwritten_trail.add(extend(ORG_ID, ORG, EMPTY_HEAD, large, NOW_US, KEY)[0])
     for by in (where(), where(actor="ada"), where(kind="x")):
-        page = await empty.page(by, None, descending=False, limit=1_000)
+        page = await unwritten_trail.page(by, None, descending=False, limit=1_000)
         assert [entry.seq for entry in page.entries] == [0, 1, 2]
         assert page.next_seq == 3
-        assert await empty.find(by, descending=True, limit=1_000) == empty.entries[::-1]
+        assert (
+            await unwritten_trail.find(by, descending=True, limit=1_000)
+            == unwritten_trail.entries[::-1]
+        )

@@ -15,15 +15,15 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.reading import UnreadableEntries
-from ledger.blocks.selecting import Record
+from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import matching
-from ledger.storage.entries.block_rows import BlockRange
 from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
-from ledger.storage.entries.matching import Filter, damaged_trail
-from ledger.storage.entries.stored_frames import completed
+from ledger.storage.entries.searching import matching
+from ledger.storage.entries.searching.block_rows import BlockRange
+from ledger.storage.entries.searching.matching import LeafFilter, damaged_trail
+from ledger.storage.entries.searching.stored_frames import completed
 
 SCAN_WINDOW: Final = 100_000
 """Number of seqs that one page of a filter without actor or subject scans."""
@@ -55,7 +55,7 @@ class Page(NamedTuple):
 class _Found(NamedTuple):
     """Records in order, the last seq searched, and what ended the search if it can't be read."""
 
-    records: list[Record]
+    records: list[MatchedRecord]
     searched: int
     unreadable: UnreadableEntries | None
 
@@ -141,8 +141,8 @@ async def _search(
     page_bytes: int | None,
 ) -> _Found:
     """Return the first matching records of a range, up to a number, and up to bytes of payloads."""
-    tags_and_patterns = Filter(where.actor_tag, where.subject_tag, where.patterns)
-    records: list[Record] = []
+    tags_and_patterns = LeafFilter(where.actor_tag, where.subject_tag, where.patterns)
+    records: list[MatchedRecord] = []
     size, searched = 0, _before(span.last if span.descending else span.first, span.descending)
     async for batch in matching.batches(connection, span, tags_and_patterns, limit):
         damaged = _nearest(batch.unreadable, descending=span.descending)

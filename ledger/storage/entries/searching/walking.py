@@ -12,8 +12,8 @@ from ledger.blocks.layout import BlockDamaged
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import BlockRow, ChosenEntries, choose, positions_of, tagged
 from ledger.storage.database import Connection
-from ledger.storage.entries import block_rows
-from ledger.storage.entries.block_rows import (
+from ledger.storage.entries.searching import block_rows
+from ledger.storage.entries.searching.block_rows import (
     BYTES_AT_ONCE,
     ROWS_AT_ONCE,
     BlockRange,

@@ -12,20 +12,20 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.reading import UnreadableEntries
-from ledger.blocks.selecting import ChosenEntries, Matches, Record, matching
+from ledger.blocks.selecting import ChosenEntries, MatchedRecord, Matches, matching
 from ledger.storage.database import Connection
-from ledger.storage.entries import walking
-from ledger.storage.entries.block_rows import BYTES_AT_ONCE, BlockRange
 from ledger.storage.entries.blocks import LOOP_BYTES
-from ledger.storage.entries.stored_frames import fetch_frames
-from ledger.storage.entries.walking import Item, off_loop
+from ledger.storage.entries.searching import walking
+from ledger.storage.entries.searching.block_rows import BYTES_AT_ONCE, BlockRange
+from ledger.storage.entries.searching.stored_frames import fetch_frames
+from ledger.storage.entries.searching.walking import Item, off_loop
 from ledger.storage.entry_bundles import DamagedTrail
 
 SCANNED_BYTES: Final = 64 << 20
 """Raw bytes of records that one search reads; it ends early after more."""
 
 
-class Filter(NamedTuple):
+class LeafFilter(NamedTuple):
     """Short tags of actor and subject (0: any), and bytes that a leaf must contain.
 
     Tags only select: the patterns must name actor and subject as well.
@@ -36,17 +36,17 @@ class Filter(NamedTuple):
     patterns: Sequence[bytes]
 
 
-class Batch(NamedTuple):
+class MatchBatch(NamedTuple):
     """Matching records in their order, what can't be read, and the last seq searched."""
 
-    records: list[Record]
+    records: list[MatchedRecord]
     unreadable: list[UnreadableEntries]
     searched: int
 
 
 async def batches(
-    connection: Connection, span: BlockRange, where: Filter, limit: int
-) -> AsyncIterator[Batch]:
+    connection: Connection, span: BlockRange, where: LeafFilter, limit: int
+) -> AsyncIterator[MatchBatch]:
     """Yield the matching entries of a range in batches; ``limit``: how many the caller takes.
 
     Ends before the end of the range after SCANNED_BYTES. Raises asyncpg's errors.
@@ -55,14 +55,14 @@ async def batches(
     async for items, covered in _steps(connection, span, where, limit):
         for group, is_last in _groups(items):
             found = await _read(connection, span, group, where.patterns)
-            yield Batch(*found, covered if is_last else _end(group[-1], span))
+            yield MatchBatch(*found, covered if is_last else _end(group[-1], span))
             scanned += sum(map(_raw_bytes, group))
             if scanned > SCANNED_BYTES:
                 return
 
 
 def _steps(
-    connection: Connection, span: BlockRange, where: Filter, limit: int
+    connection: Connection, span: BlockRange, where: LeafFilter, limit: int
 ) -> AsyncIterator[walking.Step]:
     if where.actor_tag or where.subject_tag:
         return walking.tagged_entries(connection, span, where.actor_tag, where.subject_tag, limit)
@@ -121,7 +121,7 @@ def _matching(
     return found
 
 
-def _place(record: Record) -> tuple[int, datetime]:
+def _place(record: MatchedRecord) -> tuple[int, datetime]:
     return record.seq, record.row.anchored_at
 
 

@@ -9,13 +9,13 @@ from typing import Final, Literal
 from ledger.blocks.frames import content_of
 from ledger.blocks.layout import BlockDamaged, Frame
 from ledger.blocks.reading import UnreadableEntries
-from ledger.blocks.selecting import BlockRow, Record, piece_bounds
+from ledger.blocks.selecting import BlockRow, MatchedRecord, piece_bounds
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
-from ledger.storage.entries import block_rows
-from ledger.storage.entries.block_rows import Slice
 from ledger.storage.entries.blocks import LOOP_BYTES
-from ledger.storage.entries.walking import off_loop
+from ledger.storage.entries.searching import block_rows
+from ledger.storage.entries.searching.block_rows import Slice
+from ledger.storage.entries.searching.walking import off_loop
 
 RUN_BYTES: Final = 8 << 20
 """Raw bytes of payload frames that are read at once; one frame may exceed them."""
@@ -48,7 +48,7 @@ async def fetch_frames(
 
 
 async def completed(
-    connection: Connection, org_id: int, records: Sequence[Record]
+    connection: Connection, org_id: int, records: Sequence[MatchedRecord]
 ) -> tuple[list[StoredEntry], UnreadableEntries | None]:
     """Return the entries of these records, with their payloads, in their order.
 
@@ -67,7 +67,7 @@ async def completed(
     return entries, None
 
 
-def _runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+def _runs(records: Sequence[MatchedRecord]) -> Iterator[Sequence[MatchedRecord]]:
     start = size = 0
     previous: _Place | None = None
     for number, record in enumerate(records):
@@ -81,11 +81,11 @@ def _runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
         yield records[start:]
 
 
-def _place(record: Record) -> _Place:
+def _place(record: MatchedRecord) -> _Place:
     return record.row.last_seq, record.row.anchored_at, _needed(record)
 
 
-def _needed(record: Record) -> Frame:
+def _needed(record: MatchedRecord) -> Frame:
     """Return the frame of a payload, cut to the payload itself where the frame is stored raw."""
     frame = record.payload_frame
     if frame.size < frame.raw_size:
@@ -97,7 +97,7 @@ def _needed(record: Record) -> Frame:
 
 def _complete(
     org_id: int,
-    records: Sequence[Record],
+    records: Sequence[MatchedRecord],
     stored: Mapping[_Place, bytes],
     entries: list[StoredEntry],
 ) -> UnreadableEntries | None:

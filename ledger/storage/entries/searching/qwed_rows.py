@@ -6,15 +6,15 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
-from ledger.blocks.selecting import Record
+from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import matching
-from ledger.storage.entries.block_rows import BlockRange
-from ledger.storage.entries.matching import Filter, damaged_trail
 from ledger.storage.entries.search import IN_ORDER
-from ledger.storage.entries.stored_frames import completed
-from ledger.storage.entries.walking import off_loop
+from ledger.storage.entries.searching import matching
+from ledger.storage.entries.searching.block_rows import BlockRange
+from ledger.storage.entries.searching.matching import LeafFilter, damaged_trail
+from ledger.storage.entries.searching.stored_frames import completed
+from ledger.storage.entries.searching.walking import off_loop
 
 STRETCH_BITS: Final = 10
 LOOP_RECORDS: Final = 1_024
@@ -58,20 +58,20 @@ async def naming(
 
 async def _about_rows(
     connection: Connection, org_id: int, first: int, last: int, patterns: Sequence[bytes]
-) -> AsyncIterator[list[Record]]:
+) -> AsyncIterator[list[MatchedRecord]]:
     """Yield all records of a range whose leaves contain these bytes. Raises DamagedTrail."""
     await connection.execute(IN_ORDER)
     at = first
     while at <= last:
         span = BlockRange(org_id, at, last, descending=False)
-        async for batch in matching.batches(connection, span, Filter(0, 0, patterns), last):
+        async for batch in matching.batches(connection, span, LeafFilter(0, 0, patterns), last):
             if batch.unreadable:
                 raise damaged_trail(org_id, batch.unreadable[0])
             yield batch.records
             at = batch.searched + 1
 
 
-def _widen(stretches: dict[int, tuple[int, int]], records: Iterable[Record]) -> None:
+def _widen(stretches: dict[int, tuple[int, int]], records: Iterable[MatchedRecord]) -> None:
     for record in records:
         named = _ROW_ID.search(record.record)
         if named is not None:
