@@ -100,9 +100,12 @@ class RestoreTransaction:
         """Add the org's row; False if the row exists, with its keys."""
         return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
 
-    async def add_entries(self, entries: Sequence[StoredEntry]) -> None:
-        """Add entries to their months, which are created if they are missing."""
-        await self._months.add(entries, timeout=BATCH_TIMEOUT_S)
+    async def add_entries(self, entries: Sequence[StoredEntry], *, ended: bool = False) -> None:
+        """Add the next entries of an org to their months; ``ended``: they are its last.
+
+        Months are created if they are missing.
+        """
+        await self._months.add(entries, ended=ended, timeout=BATCH_TIMEOUT_S)
 
     async def seal_again(self) -> None:
         """Enable the triggers of sealed months again, so that they refuse rows."""

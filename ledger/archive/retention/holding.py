@@ -1,4 +1,4 @@
-"""Compares a trail's rows in the database with its archive and with the signed tree.
+"""Compares a trail's entries in the database with its archive and with the signed tree.
 
 Where the target locks objects, the locks of the objects that were read are extended.
 """

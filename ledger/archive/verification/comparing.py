@@ -9,6 +9,7 @@ from ledger.archive.format.layout import CHECKPOINT, HISTORY, pack_folder
 from ledger.archive.format.records import ArchivedCheckpoint
 from ledger.archive.reading.reader import ArchiveReader
 from ledger.archive.verification.findings import ArchiveFindings
+from ledger.chain import StoredEntry
 from ledger.checkpoint import parse_checkpoint
 from ledger.entry import from_datetime
 from ledger.errors import ArchiveMismatch, ArchiveObjectMissing, FormatError
@@ -115,17 +116,13 @@ class DatabaseComparison:
         start = tile * TILE_WIDTH
         first = max(start, self._live)
         leaves = await self._reader.leaves(EntryTile(tile, width))
-        rows = await spans.entries(self._database, self._org_id, first, start + width - 1)
-        stored = {row.seq: row for row in rows}
-        if len(rows) != len(stored):
-            reason = f"one of the entries {first} to {start + width - 1} is in the database twice"
-            self._found.fault(EntryTile(tile, width).path(), "database", reason)
         async for at, packed in self._reader.packed(tile, first - start, width - 1):
+            stored = await self._database_has(tile, width, start + at, len(packed))
             for place, row in enumerate(packed, at):
                 seq = start + place
                 entry = stored.get(seq)
                 if entry is None:
-                    reason = f"entry {seq} is not in the database"
+                    reason = f"entry {seq} is not in the database, or can't be read there"
                     self._found.fault(EntryTile(tile, width).path(), "database", reason)
                 elif entry.leaf != leaves[place]:
                     reason = f"entry {seq} has another leaf in the database"
@@ -133,6 +130,18 @@ class DatabaseComparison:
                 elif (entry.signature, entry.payload) != row:
                     reason = f"entry {seq} has another payload or signature in the database"
                     self._found.fault(pack_folder(tile), "database", reason)
+
+    async def _database_has(
+        self, tile: int, width: int, first: int, count: int
+    ) -> dict[int, StoredEntry]:
+        """Return the entries of one pack in the database, by seq."""
+        last = first + count - 1
+        rows = await spans.entries(self._database, self._org_id, first, last)
+        stored = {row.seq: row for row in rows}
+        if len(rows) != len(stored):
+            reason = f"one of the entries {first} to {last} is in the database twice"
+            self._found.fault(EntryTile(tile, width).path(), "database", reason)
+        return stored
 
 
 def _same(stored: SignedRow, signed: ArchivedCheckpoint) -> bool:

@@ -1,6 +1,6 @@
-"""The sources of an archive's leaves: a trail's rows, or the leaves of the anchor log.
+"""The sources of an archive's leaves: a trail's entries, or the leaves of the anchor log.
 
-Every row is checked as verification checks it, and compared with the proved tree, before it is
+Every entry is checked as verification checks it, and compared with the proved tree, before it is
 archived.
 """
 
@@ -40,7 +40,7 @@ class LeafSource(Protocol):
 class _Span(NamedTuple):
     """Seqs that are read, and perhaps packed, together.
 
-    ``stored``: the database has their rows; otherwise the archive has them.
+    ``stored``: the database has them; otherwise the archive has.
     """
 
     first: int
@@ -49,7 +49,7 @@ class _Span(NamedTuple):
 
 
 class TrailSource:
-    """The rows of one org's trail; those that the database dropped come from the archive."""
+    """The entries of one org's trail; those that the database dropped come from the archive."""
 
     def __init__(
         self,
@@ -89,13 +89,13 @@ class TrailSource:
         seqs = [seq for seq, _, _ in sizes]
         if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
             raise ArchiveRefused(
-                f"of entries {start} to {end - 1}, rows are missing or repeated in the database. "
+                f"of entries {start} to {end - 1}, some are missing or repeated in the database. "
                 "Run a full verification of this trail"
             )
         if not all(right for _, _, right in sizes):
             raise ArchiveRefused(
-                f"one of the entries {start} to {end - 1} is larger than an entry may be. Run a "
-                "full verification of this trail"
+                f"one of the entries {start} to {end - 1} can't be read, or is larger than an entry "
+                "may be. Run a full verification of this trail"
             )
         volumes = {seq: volume for seq, volume, _ in sizes}
         whole = sum(volumes.values()) <= PACK_BYTES and end - start == TILE_WIDTH
@@ -112,8 +112,8 @@ class TrailSource:
             rows = [entry async for entry in archived]
         if [row.seq for row in rows] != list(range(span.first, span.last + 1)):
             raise ArchiveRefused(
-                f"entries {span.first} to {span.last} changed while they were read. Run a full "
-                "verification of this trail"
+                f"of entries {span.first} to {span.last}, some can't be read, or changed while "
+                "they were read. Run a full verification of this trail"
             )
         return rows
 

@@ -1,4 +1,4 @@
-"""What a restore asks of the table and does to it beside writing: obstacles, and sealed months."""
+"""A restore and the table: what is in its way, sealed months, and whole blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from ledger.blocks.block import cut
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
 from ledger.storage.entries import months, writing
@@ -43,12 +44,20 @@ class RestoredMonths:
         self._connection = connection
         self._beside = beside
         self._sealed: dict[str, bool] = {}
+        self._waiting: list[StoredEntry] = []
 
-    async def add(self, entries: Sequence[StoredEntry], *, timeout: float) -> None:
-        """Write entries into their months, which are created if they are missing."""
-        for month in sorted({entry.anchored_at.replace(day=1, hour=0) for entry in entries}):
+    async def add(self, entries: Sequence[StoredEntry], *, ended: bool, timeout: float) -> None:
+        """Write entries into their months, which are created if they are missing.
+
+        Unless ``ended``, the entries of the last block wait for the next call, which may have
+        more of it: a restored trail has the blocks in which it was appended.
+        """
+        self._waiting += entries
+        count = len(self._waiting) if ended else _last_block(self._waiting)
+        complete, self._waiting = self._waiting[:count], self._waiting[count:]
+        for month in sorted({entry.anchored_at.replace(day=1, hour=0) for entry in complete}):
             await self._open(month)
-        await writing.add(self._connection, entries, timeout=timeout)
+        await writing.add(self._connection, complete, timeout=timeout)
 
     async def _open(self, month: datetime) -> None:
         part = f"entries_{month:%Y_%m}"
@@ -64,3 +73,14 @@ class RestoredMonths:
         for part, sealed in self._sealed.items():
             if sealed:
                 await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
+
+
+def _last_block(entries: Sequence[StoredEntry]) -> int:
+    """Return the position at which the last block of these entries begins."""
+    if not entries:
+        return 0
+    run = len(entries) - 1
+    while run and entries[run - 1].anchored_at == entries[run].anchored_at:
+        run -= 1
+    *_, last = cut(entries[run:])
+    return len(entries) - len(last)
