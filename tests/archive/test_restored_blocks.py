@@ -74,7 +74,7 @@ async def test_blocks_that_end_by_their_size(
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
     found = await blocks_of(archived_trail.database)
-    assert [last for _, last, _ in found] == [2, 5, 8, 9, 10]
+    assert [last for _, last, _ in found] == [3, 7, 8, 9, 10]
     monkeypatch.setattr(restoring, "BYTES_AT_ONCE", at_once)
     await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert await contents(migrated_database) == before
