@@ -22,7 +22,8 @@ from ledger.storage.entries import months, writing
 from tests.support.clusters import Database
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
 
-PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "format.md").read_text()
 SECTION = PAGE[PAGE.index("\n## Blocks\n") : PAGE.index("\n## Vectors\n")]
 
 
@@ -69,12 +70,21 @@ async def test_the_program_reads_every_entry(database: Database, tmp_path: Path)
             await months.create(connection, to_datetime(NOW_US))
             await writing.add(connection, entries)
             await writing.add(connection, [entry._replace(org_id=ORG_ID + 1) for entry in entries])
+        assert [row["last_seq"] for row in await pool.fetch(documented_statement())][:2] == [0, 2]
     finally:
         await pool.close()
     assert read(database, tmp_path) == [
         f"{entry.seq} {entry.signature.hex()} {entry.leaf.decode()} {entry.payload.hex()}"
         for entry in entries
     ]
+
+
+def documented_statement() -> str:
+    """The SQL of the page on the database, for the org of this test."""
+    (statement,) = re.findall(
+        r"^```sql\n(.+?);\n```", (DOCS / "database.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    return str(statement).replace("'demo'", f"'{ORG}'")
 
 
 def read(database: Database, folder: Path) -> list[str]:
