@@ -100,12 +100,9 @@ class RestoreTransaction:
         """Add the org's row; False if the row exists, with its keys."""
         return bool(await self._connection.execute(ADD_ORG, *org) == "INSERT 0 1")
 
-    async def add_entries(self, entries: Sequence[StoredEntry], *, ended: bool = False) -> None:
-        """Add the next entries of an org to their months; ``ended``: they are its last.
-
-        Months are created if they are missing.
-        """
-        await self._months.add(entries, ended=ended, timeout=BATCH_TIMEOUT_S)
+    async def add_entries(self, entries: Sequence[StoredEntry]) -> None:
+        """Add entries to their months, which are created if they are missing."""
+        await self._months.add(entries, timeout=BATCH_TIMEOUT_S)
 
     async def seal_again(self) -> None:
         """Enable the triggers of sealed months again, so that they refuse rows."""
@@ -119,7 +116,8 @@ class RestoreTransaction:
         await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
     async def set_head(self, org_id: int, head: ChainHead) -> None:
-        """Set the head of the trail."""
+        """Set the head of the trail, after its last entries."""
+        await self._months.finish(timeout=BATCH_TIMEOUT_S)
         at = to_datetime(head.anchored_us)
         await self._connection.execute(SET_HEAD, org_id, head.seq, head.entry_hash, at)
 

@@ -215,7 +215,7 @@ class Restore:
                 await transaction.add_entries(rows)
                 self._on_progress(about.org, head.seq + 1, checkpoint.size)
                 rows, volume = [], 0
-        await transaction.add_entries(rows, ended=True)
+        await transaction.add_entries(rows)
         self._on_progress(about.org, head.seq + 1, checkpoint.size)
         return head
 

@@ -1,9 +1,10 @@
-"""A restore and the table: what is in its way, sealed months, and whole blocks."""
+"""What a restore asks of the table and does to it beside writing: obstacles, and sealed months."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 from ledger.blocks.block import cut
@@ -37,27 +38,30 @@ class RestoredMonths:
     """Writes entries into their months, as the owner of the table; methods raise asyncpg's errors.
 
     ``beside`` is a connection of its own: the lock that creating a month acquires lasts until
-    the transaction ends.
+    the transaction ends. The entries of a block that may continue wait for the next call.
     """
 
     def __init__(self, connection: Connection, beside: Connection) -> None:
         self._connection = connection
         self._beside = beside
         self._sealed: dict[str, bool] = {}
-        self._waiting: list[StoredEntry] = []
+        self._held: list[StoredEntry] = []
 
-    async def add(self, entries: Sequence[StoredEntry], *, ended: bool, timeout: float) -> None:
-        """Write entries into their months, which are created if they are missing.
+    async def add(self, entries: Sequence[StoredEntry], *, timeout: float) -> None:
+        """Write entries into their months, which are created if they are missing."""
+        blocks = list(cut([*self._held, *entries]))
+        self._held = blocks.pop() if blocks else []
+        await self._write(list(chain.from_iterable(blocks)), timeout)
 
-        Unless ``ended``, the entries of the last block wait for the next call, which may have
-        more of it: a restored trail has the blocks in which it was appended.
-        """
-        self._waiting += entries
-        count = len(self._waiting) if ended else _last_block(self._waiting)
-        complete, self._waiting = self._waiting[:count], self._waiting[count:]
-        for month in sorted({entry.anchored_at.replace(day=1, hour=0) for entry in complete}):
+    async def finish(self, *, timeout: float) -> None:
+        """Write the entries that wait."""
+        held, self._held = self._held, []
+        await self._write(held, timeout)
+
+    async def _write(self, entries: Sequence[StoredEntry], timeout: float) -> None:
+        for month in sorted({entry.anchored_at.replace(day=1, hour=0) for entry in entries}):
             await self._open(month)
-        await writing.add(self._connection, complete, timeout=timeout)
+        await writing.add(self._connection, entries, timeout=timeout)
 
     async def _open(self, month: datetime) -> None:
         part = f"entries_{month:%Y_%m}"
@@ -73,14 +77,3 @@ class RestoredMonths:
         for part, sealed in self._sealed.items():
             if sealed:
                 await self._connection.execute(f"ALTER TABLE public.{part} ENABLE TRIGGER sealed")
-
-
-def _last_block(entries: Sequence[StoredEntry]) -> int:
-    """Return the position at which the last block of these entries begins."""
-    if not entries:
-        return 0
-    run = len(entries) - 1
-    while run and entries[run - 1].anchored_at == entries[run].anchored_at:
-        run -= 1
-    *_, last = cut(entries[run:])
-    return len(entries) - len(last)
