@@ -17,7 +17,7 @@ from ledger.note import parse_note
 from ledger.storage import archive_accounts, dropped_months
 from ledger.storage.archive_accounts import SignedRow
 from ledger.storage.database import Database
-from ledger.storage.entries import spans
+from ledger.storage.entries.readable import readable
 from ledger.tiles import TILE_WIDTH, EntryTile, tile_in
 
 CHECKPOINTS_AT_ONCE: Final = 1_000
@@ -116,32 +116,44 @@ class DatabaseComparison:
         start = tile * TILE_WIDTH
         first = max(start, self._live)
         leaves = await self._reader.leaves(EntryTile(tile, width))
+        path = EntryTile(tile, width).path()
         async for at, packed in self._reader.packed(tile, first - start, width - 1):
-            stored = await self._database_has(tile, width, start + at, len(packed))
+            stored = await self._in_database(path, start + at, start + at + len(packed) - 1)
             for place, row in enumerate(packed, at):
                 seq = start + place
                 entry = stored.get(seq)
+                if seq in stored and entry is None:
+                    continue
                 if entry is None:
-                    reason = f"entry {seq} is not in the database, or can't be read there"
-                    self._found.fault(EntryTile(tile, width).path(), "database", reason)
+                    self._found.fault(path, "database", f"entry {seq} is not in the database")
                 elif entry.leaf != leaves[place]:
                     reason = f"entry {seq} has another leaf in the database"
-                    self._found.fault(EntryTile(tile, width).path(), "database", reason)
+                    self._found.fault(path, "database", reason)
                 elif (entry.signature, entry.payload) != row:
                     reason = f"entry {seq} has another payload or signature in the database"
                     self._found.fault(pack_folder(tile), "database", reason)
 
-    async def _database_has(
-        self, tile: int, width: int, first: int, count: int
-    ) -> dict[int, StoredEntry]:
-        """Return the entries of one pack in the database, by seq."""
-        last = first + count - 1
-        rows = await spans.entries(self._database, self._org_id, first, last)
-        stored = {row.seq: row for row in rows}
-        if len(rows) != len(stored):
+    async def _in_database(self, path: str, first: int, last: int) -> dict[int, StoredEntry | None]:
+        """Return the stored entries of one pack by seq; None where one can't be read.
+
+        Entries that can't be read, or are stored twice, are added to the findings.
+        """
+        found = await readable(self._database, self._org_id, first, last)
+        stored: dict[int, StoredEntry | None] = {}
+        for what in found.unreadable:
+            reason = (
+                f"entries {what.first_seq} to {what.last_seq} can't be read in the database: "
+                f"{what.reason}"
+            )
+            self._found.fault(path, "database", reason)
+            stored.update(
+                dict.fromkeys(range(max(what.first_seq, first), min(what.last_seq, last) + 1))
+            )
+        seqs = [entry.seq for entry in found.entries]
+        if len(set(seqs)) != len(seqs):
             reason = f"one of the entries {first} to {last} is in the database twice"
-            self._found.fault(EntryTile(tile, width).path(), "database", reason)
-        return stored
+            self._found.fault(path, "database", reason)
+        return stored | {entry.seq: entry for entry in found.entries}
 
 
 def _same(stored: SignedRow, signed: ArchivedCheckpoint) -> bool:

@@ -6,7 +6,8 @@ archived.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ledger.archive.format.layout import Pack
@@ -20,6 +21,7 @@ from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.storage import archive_accounts
 from ledger.storage.database import Database
 from ledger.storage.entries import spans
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
 
 
@@ -84,7 +86,8 @@ class TrailSource:
 
         Seqs below ``fresh`` are archived already.
         """
-        sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
+        with _readable():
+            sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
         missing = end - start - len(sizes)
         seqs = [seq for seq, _, _ in sizes]
         if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
@@ -94,7 +97,7 @@ class TrailSource:
             )
         if not all(right for _, _, right in sizes):
             raise ArchiveRefused(
-                f"one of the entries {start} to {end - 1} can't be read, or is larger than an entry "
+                f"one of the entries {start} to {end - 1} is larger than an entry "
                 "may be. Run a full verification of this trail"
             )
         volumes = {seq: volume for seq, volume, _ in sizes}
@@ -106,14 +109,15 @@ class TrailSource:
 
     async def _rows(self, span: _Span, growth: TreeGrowth) -> list[StoredEntry]:
         if span.stored:
-            rows = await spans.entries(self._database, self._org_id, span.first, span.last)
+            with _readable():
+                rows = await spans.entries(self._database, self._org_id, span.first, span.last)
         else:
             archived = self._reader.entries(self._org_id, span.first, span.last, growth.start)
             rows = [entry async for entry in archived]
         if [row.seq for row in rows] != list(range(span.first, span.last + 1)):
             raise ArchiveRefused(
-                f"of entries {span.first} to {span.last}, some can't be read, or changed while "
-                "they were read. Run a full verification of this trail"
+                f"entries {span.first} to {span.last} changed while they were read. Run a full "
+                "verification of this trail"
             )
         return rows
 
@@ -152,6 +156,15 @@ class AnchorSource:
                 "signed ones. Verify the database against your backups"
             )
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise ArchiveRefused for entries that the block raises DamagedTrail for."""
+    try:
+        yield
+    except DamagedTrail as error:
+        raise ArchiveRefused(str(error)) from error
 
 
 def _cut(volumes: dict[int, int], start: int, end: int) -> Sequence[_Span]:
