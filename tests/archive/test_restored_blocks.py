@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import asyncpg
 import pytest
 
 from ledger.archive.restore import run as restoring
 from ledger.archive.restore.run import Restore
 from ledger.archive.targets import Target
 from ledger.chain import StoredEntry, extend
+from ledger.entry import MAX_SEQ
 from ledger.storage import database as storage
 from ledger.storage.entries import spans
+from ledger.storage.entries.blocks import overlapping
 from tests.support.archives import SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import contents, restore_inputs
@@ -30,16 +30,14 @@ def migrated_database(postgres_cluster: Cluster) -> Iterator[Database]:
     postgres_cluster.drop(database)
 
 
-async def blocks_of(database: Database) -> list[Any]:
-    """The borders and sizes of all blocks, in order."""
-    connection = await asyncpg.connect(database.superuser_url)
+async def borders(database: Database) -> list[tuple[int, int]]:
+    """The first and last seq of all blocks of the trail, in order."""
+    pool = await storage.Database.open(database.server_url, size=1)
     try:
-        rows = await connection.fetch(
-            "SELECT first_seq, last_seq, raw_bytes FROM entries ORDER BY last_seq"
-        )
+        found = await overlapping(pool, ORG_ID, 0, MAX_SEQ, limit=1_000)
     finally:
-        await connection.close()
-    return [tuple(row) for row in rows]
+        await pool.close()
+    return [(block.first_seq, block.last_seq) for block in found]
 
 
 @pytest.mark.parametrize("at_once", [1, 255, 300, 4_096])
@@ -53,7 +51,7 @@ async def test_however_many_entries_are_restored_at_once(
     await archived_trail.grow(1, 1, 700, 256, 3)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
-    assert [last for _, last, _ in await blocks_of(archived_trail.database)] == [
+    assert [last for _, last in await borders(archived_trail.database)] == [
         0, 1, 255, 511, 701, 767, 957, 960,
     ]  # fmt: skip
     monkeypatch.setattr(restoring, "ENTRIES_AT_ONCE", at_once)
@@ -73,8 +71,7 @@ async def test_blocks_that_end_by_their_size(
     await archived_trail.grow(2, payload_bytes=5 * MIB)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
-    found = await blocks_of(archived_trail.database)
-    assert [last for _, last, _ in found] == [3, 7, 8, 9, 10]
+    assert [last for _, last in await borders(archived_trail.database)] == [3, 7, 8, 9, 10]
     monkeypatch.setattr(restoring, "BYTES_AT_ONCE", at_once)
     await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert await contents(migrated_database) == before
@@ -91,11 +88,9 @@ async def test_commits_of_one_microsecond_are_restored_as_one(
     await archived_trail.put_rows(again)
     await archived_trail.grow(1)
     await archived_trail.archive(folder)
-    before = await blocks_of(archived_trail.database)
-    assert [(first, last) for first, last, _ in before] == [(0, 2), (3, 4), (5, 5)]
+    assert await borders(archived_trail.database) == [(0, 2), (3, 4), (5, 5)]
     await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
-    after = await blocks_of(migrated_database)
-    assert [(first, last) for first, last, _ in after] == [(0, 4), (5, 5)]
+    assert await borders(migrated_database) == [(0, 4), (5, 5)]
     assert await entries_of(migrated_database) == await entries_of(archived_trail.database)
 
 
