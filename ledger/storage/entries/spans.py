@@ -39,7 +39,7 @@ SELECT {key_columns()}, leaves, ''::bytea FROM (
     FROM (
         SELECT * {_OVERLAPPING} AND $3 < (SELECT size FROM trees WHERE org_id = $1)
         ORDER BY last_seq, anchored_at LIMIT 257
-    ) AS some
+    ) AS first
 ) AS entries WHERE upto <= {MAX_LEAVES_BYTES} ORDER BY last_seq, anchored_at"""
 SIZES: Final = f"""
 SELECT {key_columns()}, ''::bytea, ''::bytea {_OVERLAPPING} ORDER BY last_seq, anchored_at LIMIT $4"""
