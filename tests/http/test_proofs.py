@@ -387,7 +387,7 @@ def test_an_entry_after_signing_stopped_is_not_proven(shared_server: Server) -> 
 @pytest.mark.parametrize("statement", [
     "UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 1",
     "DELETE FROM tile_parts WHERE org_id = $1",
-    "UPDATE entries SET entry_hash = sha256('x') WHERE org_id = $1 AND seq = 0",
+    "UPDATE entries SET last_hash = sha256('x') WHERE org_id = $1 AND last_seq = 0",
     "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1",
 ])  # fmt: skip
 def test_an_invalid_proof_is_not_returned(shared_server: Server, statement: str) -> None:
