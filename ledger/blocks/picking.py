@@ -22,7 +22,7 @@ class EntriesUnreadable(QuireError):
         self.what = what
 
 
-class Span(NamedTuple):
+class ByteRange(NamedTuple):
     """Consecutive bytes of a column: where they start, and how many."""
 
     start: int
@@ -82,12 +82,12 @@ class Picked:
         self._payloads = _frames(self._layout.payload_frames, self._positions)
 
     @property
-    def leaves(self) -> Span:
+    def leaves(self) -> ByteRange:
         """The part of the column ``leaves`` that the entries need."""
         return _span(self._records)
 
     @property
-    def payloads(self) -> Span:
+    def payloads(self) -> ByteRange:
         """The part of the column ``payloads`` that the entries need."""
         return _span(self._payloads)
 
@@ -167,11 +167,13 @@ class Picked:
 
 def _frames(frames: Sequence[Frame], positions: Iterable[int]) -> list[Frame]:
     """Return the frames that hold any of the positions, in their order."""
+    if len(frames) == 1:
+        return list(frames)
     wanted = set(positions)
     return [frame for frame in frames if not wanted.isdisjoint(range(frame.first, frame.last + 1))]
 
 
-def _span(frames: Sequence[Frame]) -> Span:
+def _span(frames: Sequence[Frame]) -> ByteRange:
     """Return the bytes from the first of these frames to the last."""
     start = frames[0].start
-    return Span(start, frames[-1].start + frames[-1].size - start)
+    return ByteRange(start, frames[-1].start + frames[-1].size - start)

@@ -100,34 +100,6 @@ def records_of(block: Block) -> list[bytes]:
     ]
 
 
-def entry_at(block: Block, position: int) -> StoredEntry:
-    """Return one entry of a block; inflates its frames only. Raises BlockDamaged."""
-    layout = block.layout()
-    record = _piece(block.leaves, layout.record_frames, layout.record_ends, position)
-    payload = _piece(block.payloads, layout.payload_frames, layout.payload_ends, position)
-    entry_hash = block.last_hash
-    if position + 1 < block.entry_count:
-        following = _piece(block.leaves, layout.record_frames, layout.record_ends, position + 1)
-        entry_hash = previous_hash_of(following[HASH_BYTES:])
-    return StoredEntry(
-        block.org_id,
-        block.first_seq + position,
-        block.anchored_at,
-        *tags_at(block.tags, position),
-        entry_hash,
-        record[:HASH_BYTES],
-        record[HASH_BYTES:],
-        payload,
-    )
-
-
-def _piece(column: bytes, frames: Sequence[Frame], ends: Sequence[int], position: int) -> bytes:
-    frame = next(frame for frame in frames if frame.last >= position)
-    content = content_of(column[frame.start : frame.start + frame.size], frame)
-    start = ends[position - 1] if position else 0
-    return content[start - frame.raw_start : ends[position] - frame.raw_start]
-
-
 def pieces_of(content: bytes, frame: Frame, ends: Sequence[int]) -> list[bytes]:
     """Return the records or payloads of a frame's content."""
     borders = [0, *(end - frame.raw_start for end in ends[frame.first : frame.last + 1])]

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ledger.blocks.block import Block
-from ledger.blocks.picking import EntriesUnreadable, Part, Picked, Record, Span
+from ledger.blocks.picking import ByteRange, EntriesUnreadable, Part, Picked, Record
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import LOOP_BYTES, key_columns, unreadable
 
-WHOLE_BYTES: Final = 64 << 10
-NOTHING: Final = Span(0, 0)
+WHOLE_BYTES: Final = 128 << 10
+NOTHING: Final = ByteRange(0, 0)
 
 ROW: Final = (
     f"{key_columns()}, "
@@ -52,7 +52,7 @@ def row_of(values: Iterable[Any]) -> Row:
 
 
 async def fetch(
-    queries: Connection | Database, wanted: Sequence[tuple[Block, Span, Span]]
+    queries: Connection | Database, wanted: Sequence[tuple[Block, ByteRange, ByteRange]]
 ) -> list[tuple[Part, Part] | None]:
     """Return these parts of ``leaves`` and ``payloads`` of each block; None for a missing block."""
     places = [(leaves.start, payloads.start) for _, leaves, payloads in wanted]
