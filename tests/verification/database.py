@@ -1,17 +1,19 @@
 """A trail in a real database, and a superuser without triggers who tampers with it."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import asyncpg
 
+from ledger.blocks.block import Block
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
 from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.core.verification.work.faults import Result
 from ledger.keys import SigningKeyring
-from ledger.storage.entries import writing
 from tests.support.clusters import Database
 from tests.support.trails import ORG, ORG_ID, RING, trail
+from tests.verification.streams import blocks, stream
 
 COUNT = 3_500
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
@@ -50,7 +52,12 @@ class Superuser:
         """Write rows and a head into an empty trail."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
-        await writing.add(self.connection, rows)
+        await self.connection.copy_to_table(
+            "entries",
+            source=BytesIO(stream(blocks(rows))),
+            columns=list(Block._fields),
+            format="binary",
+        )
         if head is not None:
             await self.connection.execute(
                 "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, "
