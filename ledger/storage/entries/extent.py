@@ -29,7 +29,7 @@ FROM entries
 WHERE org_id = $1 AND last_seq BETWEEN $2 AND ($2::bigint | 255) AND first_seq <= $2"""
 # The blocks of the first window with a higher seq: planted ones may overlap.
 NEXT_SEQ: Final = """
-SELECT min(greatest(first_seq, $2 + 1)) FROM entries
+SELECT min(first_seq) FROM entries
 WHERE org_id = $1 AND last_seq > $2 AND last_seq <= (
     SELECT last_seq | 255 FROM entries WHERE org_id = $1 AND last_seq > $2
     ORDER BY last_seq LIMIT 1
@@ -81,5 +81,5 @@ async def seqs_below(connection: Connection, org_id: int, upper: int, limit: int
 
 async def next_seq(connection: Connection, org_id: int, after: int) -> int | None:
     """Return the lowest seq of an entry above ``after``, or None."""
-    seq: int | None = await connection.fetchval(NEXT_SEQ, org_id, after)
-    return seq
+    first: int | None = await connection.fetchval(NEXT_SEQ, org_id, after)
+    return None if first is None else max(first, after + 1)
