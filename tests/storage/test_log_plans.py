@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from ledger.storage import bundle_reads, entry_bundles, history, trees
-from ledger.storage.entries import chosen, single, spans
+from ledger.storage.entries import blocks, chosen, parts, single, spans
 from ledger.storage.entries.search import IN_ORDER
 from tests.support.clusters import Cluster, Database, blocking
 
@@ -21,7 +21,7 @@ MOST_ROWS = 600
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
     "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
-    "leaves": (spans.SIGNED_LEAVES, [ORG, 1_000, 1_256]),
+    "leaves": (spans.SIGNED_LEAVES, [ORG, 1_024, 1_279]),
     "anchor leaves": (entry_bundles.ANCHOR_LEAVES, [0, 1_000, 1_256]),
     "tiles of a proof": (trees.TILE_PARTS, [ORG, [0, 0, 1], [3, 19, 0]]),
     "newest checkpoint": (trees.NEWEST_CHECKPOINT, [ORG]),
@@ -30,12 +30,18 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "anchor leaf": (trees.ANCHOR_LEAF, [ORG, 77]),
     "listed": (history.LISTED, [ORG, 4_000, 100]),
     "newest anchored": (history.NEWEST_ANCHORED, [ORG]),
-    "entry": (single.HASH_AND_CHECKPOINT, [ORG, 77, NOW]),
+    "entry": (single.ROW_AND_CHECKPOINT, [ORG, 77, NOW]),
+    "entry by its place": (single.AT, [ORG, 77, NOW]),
+    "entry by its seq": (single.STANDING_AT, [ORG, 77]),
+    "entry before": (single.BEFORE, [ORG, 77, NOW]),
     "first anchored above": (bundle_reads.FIRST_ANCHORED_ABOVE, [ORG, 77]),
     "attested anchor": (bundle_reads.ATTESTED_ANCHOR, [77]),
     "entries present": (chosen.PRESENT, [ORG, [77, 78], [NOW, NOW]]),
     "times of entries": (chosen.TIMES, [ORG, [77, 4_000]]),
-    "entries of a bundle": (chosen.PAGE, [ORG, list(range(500)), NOW, NOW]),
+    "blocks of a bundle": (blocks.HOLDING, [ORG, [0, 256], [255, 499], NOW, NOW]),
+    "blocks of some seqs": (blocks.HOLDING, [ORG, [7, 900], [7, 900], NOW, NOW]),
+    "blocks of a span": (blocks.PAGE, [ORG, 0, 4_999, NOW, NOW, 16, NOW]),
+    "parts of blocks": (parts.PARTS, [[ORG], [77], [NOW], [1], [9], [1], [9]]),
     "sizes": (history.SIZES, [[ORG, 8]]),
 }
 
@@ -58,9 +64,10 @@ async def _fill(database: Database) -> None:
     try:
         await connection.execute("SELECT quire_create_entries_partition($1)", NOW)
         for statement in (
-            """INSERT INTO entries (org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash,
-                                    signature, leaf, payload)
-               SELECT $1, n, $3, 0, 0, '', '', 'x', '' FROM generate_series(0, $2::bigint - 1) AS n""",
+            """INSERT INTO entries (org_id, first_seq, last_seq, anchored_at, last_hash, raw_bytes,
+                                    tags, ends, leaves, payloads)
+               SELECT $1, n, n, $3, '', 0, '', '', 'x', ''
+               FROM generate_series(0, $2::bigint - 1) AS n""",
             """INSERT INTO checkpoints (org_id, size, root, note)
                SELECT $1, n + 1, sha256('x'), 'note'
                FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",

@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 
+from ledger.blocks.block import Block
+from ledger.blocks.reading import contents
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, check_entry
 from ledger.core.org import OrgFacts
 from ledger.core.sealing.sealer import new_org_key
@@ -21,7 +23,7 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage import orgs, partitions
 from ledger.storage.database import Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries.columns import BLOCK_COLUMNS
 from tests.support import clusters
 from tests.support.trails import RING, draft
 
@@ -141,12 +143,12 @@ async def rows_of(database: clusters.Database, org_id: int) -> list[StoredEntry]
     connection = await asyncpg.connect(database.superuser_url)
     try:
         found = await connection.fetch(
-            f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 ORDER BY seq, anchored_at",
+            f"SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 ORDER BY last_seq, anchored_at",
             org_id,
         )
     finally:
         await connection.close()
-    return [StoredEntry(*row) for row in found]
+    return [entry for row in found for entry in contents(Block(*row)).entries]
 
 
 async def head_of(database: clusters.Database, org_id: int) -> ChainHead:
