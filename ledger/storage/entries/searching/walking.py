@@ -47,7 +47,7 @@ class Step(NamedTuple):
     covered: int
 
 
-class _Part(NamedTuple):
+class RangePart(NamedTuple):
     """The first rows of a part of a range, and the last seq that they cover."""
 
     range: BlockRange
@@ -75,7 +75,7 @@ async def all_entries(
     Raises asyncpg's errors.
     """
     fetch = partial(block_rows.block_rows, connection, inline=inline)
-    async for part in _parts(connection, span, parts, fetch):
+    async for part in parts_of(connection, span, parts, fetch):
         rows = [(row, None) for row in part.rows if isinstance(row, BlockRow)]
         items = await off_loop(len(rows) > LOOP_BLOCKS, _chosen, part.range, rows)
         yield Step(items, part.covered)
@@ -101,7 +101,7 @@ async def tagged_entries(
     parts = chain(_TAGGED_PARTS, repeat(1 << 18))
     waiting: list[_Selection] = []
     blocks, covered = 0, _before(span)
-    async for part in _parts(connection, span, parts, partial(_tag_rows, connection)):
+    async for part in parts_of(connection, span, parts, partial(tag_rows, connection)):
         rows = [row for row in part.rows if isinstance(row, TagRow)]
         large = len(rows) > LOOP_BLOCKS
         waiting += await off_loop(large, _tagged, part.range, rows, actor_tag, subject_tag)
@@ -115,17 +115,18 @@ async def tagged_entries(
     yield Step(await _fetched(connection, span, waiting), covered)
 
 
-async def _tag_rows(connection: Connection, part: BlockRange) -> tuple[list[TagRow], bool]:
+async def tag_rows(connection: Connection, part: BlockRange) -> tuple[list[TagRow], bool]:
+    """Return the first tags of a range and whether there are more. Raises asyncpg's errors."""
     rows = await block_rows.tag_rows(connection, part)
     return rows, len(rows) == ROWS_AT_ONCE
 
 
-async def _parts(
+async def parts_of(
     connection: Connection,
     span: BlockRange,
     sizes: Iterable[int],
     fetch: Callable[[BlockRange], Awaitable[tuple[list[_Row], bool]]],
-) -> AsyncIterator[_Part]:
+) -> AsyncIterator[RangePart]:
     """Yield the blocks of a range in parts of so many seqs; where none are stored, skip ahead."""
     at = span.last if span.descending else span.first
     for size in sizes:
@@ -139,7 +140,7 @@ async def _parts(
         elif not rows:
             covered = await _before_next(connection, part, span)
         covered = min(max(covered, span.first), span.last)
-        yield _Part(part, rows, covered)
+        yield RangePart(part, rows, covered)
         at = covered - 1 if span.descending else covered + 1
 
 
