@@ -16,10 +16,10 @@ from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
 from ledger.entry import payload_digest, search_tag, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.entries import search, writing
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.entries.searching import block_rows, matching, walking
-from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.partitions import create_for
 from tests.support import clusters
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
@@ -300,10 +300,11 @@ async def test_a_hostile_block_hides_no_other_and_is_named(
         assert page.entries == unwritten_trail.entries[:100]
         with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
             await unwritten_trail.page(by, 100, descending=False, limit=10)
-        with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
-            await search.places(
-                unwritten_trail.pool, ORG_ID, by, from_seq=100, to_seq=499, limit=10
-            )
+        if by.patterns or name in ("no tags", "too many tags"):  # otherwise keys suffice
+            with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
+                await search.places(
+                    unwritten_trail.pool, ORG_ID, by, from_seq=100, to_seq=499, limit=10
+                )
         page = await unwritten_trail.page(by, None, descending=True, limit=1_000)
         assert page.entries == unwritten_trail.entries[200:][::-1]
         assert page.next_seq == 199

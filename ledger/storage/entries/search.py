@@ -18,11 +18,13 @@ from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
+from ledger.storage.entries.blocks import unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
 from ledger.storage.entries.searching import matching
 from ledger.storage.entries.searching.block_rows import BlockRange
-from ledger.storage.entries.searching.matching import LeafFilter, damaged_trail
+from ledger.storage.entries.searching.locating import Located, located
+from ledger.storage.entries.searching.matching import LeafFilter
 from ledger.storage.entries.searching.stored_frames import completed
 
 SCAN_WINDOW: Final = 100_000
@@ -96,7 +98,7 @@ async def page(
     if damaged is not None:
         searched = _before(found.records[len(entries)].seq, descending=descending)
         found = _Found(found.records[: len(entries)], searched, damaged)
-    _require_progress(org_id, found)
+    _require_progress(org_id, found.unreadable, len(entries))
     following = found.searched - 1 if descending else found.searched + 1
     return Page(entries, following if low <= following <= high else None)
 
@@ -124,13 +126,20 @@ async def places(
         if first > last:
             return [], None
         span = BlockRange(org_id, first, last, False, where.since, where.until)
-        found = await _search(connection, span, where, limit, None)
-    _require_progress(org_id, found)
+        found = await _located(connection, span, where, limit)
+    _require_progress(org_id, found.unreadable, len(found.places))
     following = found.searched + 1
-    return (
-        [(record.seq, record.row.anchored_at) for record in found.records],
-        following if following <= high else None,
-    )
+    return found.places, following if following <= high else None
+
+
+async def _located(
+    connection: Connection, span: BlockRange, where: EntrySearch, limit: int
+) -> Located:
+    if _window_of(where) is None:
+        return await located(connection, span, limit)
+    found = await _search(connection, span, where, limit, None)
+    places = [(record.seq, record.row.anchored_at) for record in found.records]
+    return Located(places, found.searched, found.unreadable)
 
 
 async def _search(
@@ -181,10 +190,10 @@ def _before(seq: int, descending: bool) -> int:
     return seq + 1 if descending else seq - 1
 
 
-def _require_progress(org_id: int, found: _Found) -> None:
+def _require_progress(org_id: int, damaged: UnreadableEntries | None, found: int) -> None:
     """Raise DamagedTrail for a page that could not show anything before what can't be read."""
-    if found.unreadable is not None and not found.records:
-        raise damaged_trail(org_id, found.unreadable)
+    if damaged is not None and not found:
+        raise unreadable(org_id, damaged)
 
 
 def _window_of(where: EntrySearch) -> int | None:

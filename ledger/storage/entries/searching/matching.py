@@ -102,7 +102,7 @@ async def _read(
     frames = [(item.row, frame) for item in chosen for frame in item.frames]
     stored = iter(await fetch_frames(connection, span.org_id, "leaves", frames))
     parts = [(item, [next(stored) for _ in item.frames]) for item in chosen]
-    large = sum(frame.size for _, frame in frames) > LOOP_BYTES
+    large = sum(frame.raw_size for _, frame in frames) > LOOP_BYTES
     found = await off_loop(large, _matching, parts, patterns)
     found.records.sort(key=_place, reverse=span.descending)
     found.unreadable.extend(item for item in group if isinstance(item, UnreadableEntries))
@@ -122,13 +122,3 @@ def _matching(
 
 def _place(record: MatchedRecord) -> tuple[int, datetime]:
     return record.seq, record.row.anchored_at
-
-
-def damaged_trail(org_id: int, unreadable: UnreadableEntries) -> DamagedTrail:
-    """Return the error that names entries that can't be read."""
-    first, last, reason = unreadable
-    return DamagedTrail(
-        f"entries {first} to {last} of org number {org_id} can't be read: {reason}. Run a full "
-        "verification of this trail; a search in the other order, or with since or until, finds "
-        "the entries beyond them"
-    )

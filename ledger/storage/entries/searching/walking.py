@@ -32,7 +32,7 @@ SCANNED: Final = InlineLimits(leaves=BYTES_AT_ONCE, payloads=0)
 SELECTED: Final = InlineLimits(leaves=8 << 10, payloads=8 << 10)
 # Seqs of the parts: few at first, as a page is often filled by them.
 _SCANNED_PARTS: Final = (1 << 9, 1 << 11, 1 << 13)
-_TAGGED_PARTS: Final = (1 << 12, 1 << 14, 1 << 16)
+_TAGGED_PARTS: Final = (1 << 13, 1 << 16)
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -47,7 +47,7 @@ class Step(NamedTuple):
     covered: int
 
 
-class _Part(NamedTuple):
+class RangePart(NamedTuple):
     """The first rows of a part of a range, and the last seq that they cover."""
 
     range: BlockRange
@@ -75,7 +75,7 @@ async def all_entries(
     Raises asyncpg's errors.
     """
     fetch = partial(block_rows.block_rows, connection, inline=inline)
-    async for part in _parts(connection, span, parts, fetch):
+    async for part in parts_of(connection, span, parts, fetch):
         rows = [(row, None) for row in part.rows if isinstance(row, BlockRow)]
         items = await off_loop(len(rows) > LOOP_BLOCKS, _chosen, part.range, rows)
         yield Step(items, part.covered)
@@ -99,30 +99,34 @@ async def tagged_entries(
     Ends before the end of the range after SCANNED_BLOCKS. Raises asyncpg's errors.
     """
     parts = chain(_TAGGED_PARTS, repeat(1 << 18))
-    blocks = 0
-    async for part in _parts(connection, span, parts, partial(_tag_rows, connection)):
+    waiting: list[_Selection] = []
+    blocks, covered = 0, _before(span)
+    async for part in parts_of(connection, span, parts, partial(tag_rows, connection)):
         rows = [row for row in part.rows if isinstance(row, TagRow)]
         large = len(rows) > LOOP_BLOCKS
-        found = await off_loop(large, _tagged, part.range, rows, actor_tag, subject_tag)
-        for group, is_last in _groups(found, limit):
-            items = await _fetched(connection, part.range, group)
-            yield Step(items, part.covered if is_last else _end(group[-1], part.range))
-        blocks += len(rows)
+        waiting += await off_loop(large, _tagged, part.range, rows, actor_tag, subject_tag)
+        while count := _enough(waiting, limit):
+            items = await _fetched(connection, span, waiting[:count])
+            yield Step(items, _end(waiting[count - 1], span))
+            del waiting[:count]
+        blocks, covered = blocks + len(rows), part.covered
         if blocks >= SCANNED_BLOCKS:
-            return
+            break
+    yield Step(await _fetched(connection, span, waiting), covered)
 
 
-async def _tag_rows(connection: Connection, part: BlockRange) -> tuple[list[TagRow], bool]:
+async def tag_rows(connection: Connection, part: BlockRange) -> tuple[list[TagRow], bool]:
+    """Return the first tags of a range and whether there are more. Raises asyncpg's errors."""
     rows = await block_rows.tag_rows(connection, part)
     return rows, len(rows) == ROWS_AT_ONCE
 
 
-async def _parts(
+async def parts_of(
     connection: Connection,
     span: BlockRange,
     sizes: Iterable[int],
     fetch: Callable[[BlockRange], Awaitable[tuple[list[_Row], bool]]],
-) -> AsyncIterator[_Part]:
+) -> AsyncIterator[RangePart]:
     """Yield the blocks of a range in parts of so many seqs; where none are stored, skip ahead."""
     at = span.last if span.descending else span.first
     for size in sizes:
@@ -136,7 +140,7 @@ async def _parts(
         elif not rows:
             covered = await _before_next(connection, part, span)
         covered = min(max(covered, span.first), span.last)
-        yield _Part(part, rows, covered)
+        yield RangePart(part, rows, covered)
         at = covered - 1 if span.descending else covered + 1
 
 
@@ -173,24 +177,28 @@ def _tagged(
     return found
 
 
-def _groups(found: Sequence[_Selection], limit: int) -> Iterable[tuple[Sequence[_Selection], bool]]:
-    """Yield the blocks in groups with about ``limit`` entries, and whether a group is the last.
-
-    There is at least one group, which may be empty.
-    """
-    start = entries = 0
-    for number, (_, positions) in enumerate(found):
+def _enough(waiting: Sequence[_Selection], limit: int) -> int:
+    """Return how many of these blocks are read at once; 0: more are to be found before."""
+    entries = 0
+    for number, (_, positions) in enumerate(waiting, 1):
         entries += len(positions)
-        if number - start == BLOCKS_AT_ONCE or (entries > limit and number > start):
-            yield found[start:number], False
-            start, entries = number, len(positions)
-    yield found[start:], True
+        if number == BLOCKS_AT_ONCE or entries >= limit:
+            return number
+    return 0
 
 
-def _end(selection: _Selection, part: BlockRange) -> int:
-    row = selection[0]
-    end = row.first_seq if part.descending else row.last_seq
-    return min(max(end, part.first), part.last)
+def _before(span: BlockRange) -> int:
+    return span.last + 1 if span.descending else span.first - 1
+
+
+def _end(selection: _Selection, span: BlockRange) -> int:
+    """Return the last selected seq of a block, in the order of the range."""
+    row, positions = selection
+    if isinstance(row, UnreadableEntries):
+        end = row.first_seq if span.descending else row.last_seq
+    else:
+        end = row.first_seq + positions[0 if span.descending else -1]
+    return min(max(end, span.first), span.last)
 
 
 async def _fetched(
