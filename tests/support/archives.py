@@ -17,7 +17,7 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
 from ledger.storage.database import Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.storage.entries import writing
 from ledger.storage.log_keys import publish_history
 from ledger.storage.orgs import OrgRecord
 from tests.support import clusters
@@ -68,9 +68,7 @@ class SignedTrail:
         """Write rows as the sequencer would have written them."""
         for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
             await self.superuser.execute("SELECT quire_create_entries_partition($1)", month)
-        await self.superuser.copy_records_to_table(
-            "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
-        )
+        await writing.add(self.superuser, rows)
         await self.superuser.execute(
             "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (org_id) DO UPDATE SET seq = $2, entry_hash = $3, anchored_at = $4",

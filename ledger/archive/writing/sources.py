@@ -85,7 +85,7 @@ class TrailSource:
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
 
     async def _at_once(self, start: int, end: int) -> list[StoredEntry] | None:
-        """Return the stored entries of a bundle; None where they are too large for memory."""
+        """Return the stored entries of a bundle; None where they are too large for one read."""
         with _refusing_damage():
             return await small(self._database, self._org_id, start, end - 1)
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from ledger.blocks.reading import UnreadableEntries
 from ledger.chain import StoredEntry
 from ledger.storage.database import Database
-from ledger.storage.entries.blocks import contents_of, entries_of, pages, raw_size
-from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.blocks import contents_of, entries_of, pages
 
 
 class Readable(NamedTuple):
@@ -40,13 +39,11 @@ async def readable(database: Database, org_id: int, first: int, last: int) -> Re
 
 
 async def small(database: Database, org_id: int, first: int, last: int) -> list[StoredEntry] | None:
-    """Return the stored entries of these seqs; None where they are too large for one read.
+    """Return the stored entries of these seqs; None where one read does not reach the last.
 
     Raises DamagedTrail.
     """
     async for page in pages(database, org_id, first, last, limit=last - first + 2):
-        stored = sum(len(block.leaves) + len(block.payloads) for block in page)
-        if stored >= PAGE_BYTES or sum(map(raw_size, page)) >= PAGE_BYTES:
-            return None
-        return await entries_of(page, first, last)
-    return []
+        found = await entries_of(page, first, last)
+        return found if found and found[-1].seq == last else None
+    return None
