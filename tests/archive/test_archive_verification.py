@@ -25,11 +25,13 @@ from ledger.entry import to_datetime
 from ledger.keys import SigningKeyring
 from ledger.log_keys import KeyPins, KeySeeds, rotate
 from ledger.storage import orgs
-from ledger.storage.entries.columns import ENTRY_COLUMNS
 from ledger.storage.log_keys import publish_history
+from tests.support import blocks
 from tests.support.archives import HISTORY, KEYS, SignedTrail
+from tests.support.blocks import edit, remove
 from tests.support.evidence_damage import SCALE, damage_files
 from tests.support.signing import checkpointer, log_keys
+from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
 POSITIONS = 700 * SCALE
@@ -120,9 +122,7 @@ async def test_an_idle_trail_survives_a_rotation_that_was_anchored_through_anoth
     await publish_history(archived.server, later.public())
     await orgs.insert_org(archived.server, ORG_ID + 1, "busy", "Busy", "plain", b"")
     rows, head = extend(ORG_ID + 1, "busy", EMPTY_HEAD, [draft(b"payload")], NOW_US, KEY)
-    await archived.superuser.copy_records_to_table(
-        "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
-    )
+    await blocks.write(archived.superuser, rows)
     await archived.superuser.execute(
         "UPDATE heads SET seq = $2, entry_hash = $3, anchored_at = $4 WHERE org_id = $1",
         *(ORG_ID + 1, head.seq, head.entry_hash, to_datetime(head.anchored_us)),
@@ -225,23 +225,32 @@ async def test_the_live_database_holds_the_same(archived: SignedTrail, folder: T
 @pytest.mark.parametrize(
     ("tampering", "words"),
     [
-        ("UPDATE entries SET payload = 'other' WHERE seq = 300", "entry 300 has another payload"),
-        ("UPDATE entries SET leaf = 'other' WHERE seq = 5", "entry 5 has another leaf"),
-        ("UPDATE entries SET signature = leaf WHERE seq = 599", "entry 599 has another"),
-        ("DELETE FROM entries WHERE seq = 256", "entry 256 is not in the database"),
-        ("DELETE FROM checkpoints WHERE size = 260 AND org_id = 7", "size 260 differs"),
-        ("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = 7", "size 600 differs"),
+        (change(edit, 300, payload=b"other"), "entry 300 has another payload"),
+        (change(edit, 5, leaf=b"other"), "entry 5 has another leaf"),
+        (change(edit, 599, signature=b"of another length"), "entry 599 has another"),
+        (change(remove, 256), "entry 256 is not in the database"),
         (
-            "INSERT INTO checkpoints SELECT org_id, 599, root, note FROM checkpoints "
-            "WHERE size = 600 AND org_id = 7",
+            statement("DELETE FROM checkpoints WHERE size = 260 AND org_id = $1"),
+            "size 260 differs",
+        ),
+        (
+            statement("UPDATE checkpoints SET note = 'x' WHERE size = 600 AND org_id = $1"),
+            "size 600 differs",
+        ),
+        (
+            statement(
+                "INSERT INTO checkpoints SELECT org_id, 599, root, note FROM checkpoints "
+                "WHERE size = 600 AND org_id = $1"
+            ),
             "the checkpoint of size 599 in the database is not archived",
         ),
     ],
+    ids=str,
 )
 async def test_a_database_that_was_altered_differs(
-    archived: SignedTrail, folder: Target, tampering: str, words: str
+    archived: SignedTrail, folder: Target, tampering: Tampering, words: str
 ) -> None:
-    await archived.superuser.execute(tampering)
+    await tampering(archived.superuser, ORG_ID)
     verdict = await against_database(archived, folder)
     assert verdict.database is False
     assert verdict.tree is verdict.payloads is verdict.checkpoint is True

@@ -11,6 +11,7 @@ from ledger.archive.targets import Target
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
 from ledger.storage.entries import months
+from tests.support import blocks
 from tests.support.appending import process, rows_of
 from tests.support.archives import SignedTrail
 from tests.support.retaining import (
@@ -110,7 +111,9 @@ async def test_the_month_must_be_sealed(archived_trail: SignedTrail, folder: Tar
     await append_three_months(archived_trail, folder, 30, 5)
     await set_retention(archived_trail, 1)
     record = await recorded(archived_trail, folder)
-    await archived_trail.superuser.execute("ALTER TABLE entries_2026_01 DISABLE TRIGGER sealed")
+    await archived_trail.superuser.execute(
+        f"ALTER TABLE {blocks.partition(2026, 1)} DISABLE TRIGGER sealed"
+    )
     await refused(archived_trail, folder, record, "it is not sealed")
 
 
@@ -132,9 +135,9 @@ async def test_the_month_must_be_the_oldest_and_complete(
     with pytest.raises(RetentionRefused, match="an older month is still there"):
         await months.drop(archived_trail.database.server_url, FEBRUARY, folder.url, 0)
     record = await recorded(archived_trail, folder)
-    await archived_trail.superuser.execute("DELETE FROM entries WHERE seq = 7")
+    await blocks.remove(archived_trail.superuser, ORG_ID, 7)
     await refused(archived_trail, folder, record, "departed_whole")
-    await archived_trail.superuser.execute("DELETE FROM entries WHERE org_id = 7 AND seq < 7")
+    await blocks.remove(archived_trail.superuser, ORG_ID, 0, 6)
     await refused(archived_trail, folder, record, "entries of org 7 before it are missing")
 
 
@@ -149,8 +152,8 @@ async def test_the_server_s_role_changes_neither_policy_nor_account(
         for statement in (
             "INSERT INTO departed SELECT 7, 0, 1, 2, now(), now(), '', now()::date, '', 0",
             "DELETE FROM departed",
-            "DROP TABLE entries_2026_01",
-            "ALTER TABLE entries DETACH PARTITION entries_2026_01",
+            f"DROP TABLE {blocks.partition(2026, 1)}",
+            f"ALTER TABLE {blocks.TABLE} DETACH PARTITION {blocks.partition(2026, 1)}",
             "UPDATE anchor_leaves SET org_id = 7",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -17,6 +17,7 @@ from ledger.storage import database as storage
 from ledger.storage import orgs
 from ledger.storage.restoring import RestoreTransaction
 from ledger.storage.restoring_anchors import AnchorRows
+from tests.support import blocks
 from tests.support.appending import new_org, process, sound_trail, superuser
 from tests.support.archives import HISTORY, KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
@@ -208,10 +209,7 @@ async def test_sealed_months_accept_only_restored_entries(
         await connection.execute("SELECT quire_seal_partitions(now())")
         await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="sealed"):
-            await connection.execute(
-                "INSERT INTO entries SELECT org_id, 9, anchored_at, 0, 0, '', '', '', '' "
-                "FROM entries LIMIT 1"
-            )
+            await blocks.write(connection, [archived_trail.rows[0]._replace(seq=9)])
 
 
 async def sound_sizes(database: Database) -> list[int]:

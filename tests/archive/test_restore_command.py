@@ -18,6 +18,7 @@ from ledger.keys import dump_keyring
 from ledger.log_keys import dump_log_keys
 from ledger.storage import dropped_months
 from tests.cli.commands import QUIRE, environment, run
+from tests.support import blocks
 from tests.support.archives import KEYS, SignedTrail
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import contents
@@ -91,7 +92,14 @@ async def test_kill_9_in_the_middle(
         process.send_signal(signal.SIGKILL)
     connection = await asyncpg.connect(unmigrated_database.superuser_url)
     try:
-        for table in ("orgs", "entries", "checkpoints", "tile_parts", "anchor_leaves", "log_keys"):
+        for table in (
+            "orgs",
+            blocks.TABLE,
+            "checkpoints",
+            "tile_parts",
+            "anchor_leaves",
+            "log_keys",
+        ):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
     finally:
         await connection.close()
@@ -106,8 +114,8 @@ async def _copying(database: Database) -> None:
     connection = await asyncpg.connect(database.superuser_url)
     try:
         while not await connection.fetchval(
-            "SELECT to_regclass('entries_2026_01') IS NOT NULL "
-            "AND pg_relation_size(to_regclass('entries_2026_01')) > 1000000"
+            "SELECT to_regclass($1) IS NOT NULL AND pg_relation_size(to_regclass($1)) > 1000000",
+            blocks.partition(2026, 1),
         ):
             assert time.monotonic() < deadline, "the restore did not begin"
             await asyncio.sleep(0.01)

@@ -16,6 +16,7 @@ from ledger.core.reading.trail import TrailReader
 from ledger.entry import RecordId, from_datetime
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months, orgs
+from tests.support import blocks
 from tests.support.appending import process, rows_of
 from tests.support.archives import KEYS, SignedTrail
 from tests.support.retaining import (
@@ -111,7 +112,9 @@ async def test_a_process_that_saw_only_dropped_entries_appends(
     await set_retention(archived_trail, None)
     org = OrgFacts(ORG_ID, ORG, False, b"")
     async with process(archived_trail.database.server_url, clock=lambda: moment(JANUARY)) as idle:
-        await archived_trail.superuser.execute("DROP TRIGGER sealed ON entries_2026_01")
+        await archived_trail.superuser.execute(
+            f"DROP TRIGGER sealed ON {blocks.partition(2026, 1)}"
+        )
         await idle.append(org, b"seen here last")
         async with process(archived_trail.database.server_url) as other:
             for _ in range(3):

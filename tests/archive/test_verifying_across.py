@@ -16,6 +16,7 @@ from ledger.core.verification.work.trust import TrailTrust
 from ledger.errors import RetentionRefused
 from ledger.storage import dropped_months
 from ledger.storage.copy_out import open_snapshot
+from tests.support import blocks
 from tests.support.archives import HISTORY, SignedTrail
 from tests.support.retaining import FEBRUARY, JANUARY, append_three_months, retaining, set_retention
 from tests.support.trails import ORG, ORG_ID, RING
@@ -95,7 +96,7 @@ async def test_a_row_inserted_into_a_dropped_month_is_found(
     forged = trail_without_months.rows[5]._replace(
         anchored_at=trail_without_months.rows[-1].anchored_at
     )
-    await trail_without_months.superuser.copy_records_to_table("entries", records=[forged])
+    await blocks.insert(trail_without_months.superuser, forged)
     result = await verified(trail_without_months, folder)
     assert [(fault.seq, fault.kind) for fault in result.errors] == [(5, "inserted")]
 

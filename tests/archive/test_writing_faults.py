@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from ledger.archive.verification.run import ArchiveVerification, ArchiveVerifica
 from ledger.errors import ArchiveMismatch, ArchiveRefused, ArchiveUnavailable
 from ledger.storage import archive_accounts
 from tests.support.archives import HISTORY, SignedTrail, read_in
+from tests.support.blocks import Connection, edit, edit_large, remove, stored_at
 from tests.support.signing import log_keys
+from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import ORG, ORG_ID
 
 HERE = ArchiveVerificationOptions(pins=HISTORY.pins(), processes=0)
@@ -99,35 +102,50 @@ async def test_growth_between_two_attempts_leaves_an_intact_archive(
     assert [row async for row in reader.entries(ORG_ID, 0, 209, 210)] == archived_trail.rows
 
 
-@pytest.mark.parametrize(
-    "tampering",
-    [
-        "UPDATE entries SET payload = 'other' WHERE seq = 5",
-        "UPDATE entries SET leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'approve', "
-        "'decline'), 'UTF8') WHERE seq = 5",
-        "UPDATE entries SET signature = sha256(leaf) WHERE seq = 5",
-        "UPDATE entries SET entry_hash = signature WHERE seq = 5",
-        "UPDATE entries SET subject_tag = 1 WHERE seq = 5",
-        "UPDATE entries SET payload = repeat('x', 70000000)::bytea WHERE seq = 5",
-        "DELETE FROM entries WHERE seq = 5",
-        "DELETE FROM entries WHERE seq = 0",
-        "DELETE FROM entries WHERE seq = 19",
-        "UPDATE tile_parts SET hashes = sha256(hashes) || substr(hashes, 33) WHERE org_id = 7",
-        "DELETE FROM tile_parts WHERE org_id = 7",
-        "UPDATE checkpoints SET note = replace(note::text, '6', '7')::bytea WHERE org_id = 7",
-        "UPDATE checkpoints SET size = 19 WHERE org_id = 7",
-        "UPDATE checkpoints SET note = repeat('x', 70000)::bytea WHERE org_id = 7",
-        "UPDATE anchor_leaves SET nonce = 'short' WHERE org_id = 7",
-    ],
-)
+async def sign_otherwise(connection: Connection, org_id: int, seq: int) -> None:
+    leaf = (await stored_at(connection, org_id, seq)).leaf
+    await edit(connection, org_id, seq, signature=sha256(leaf).digest())
+
+
+async def take_signature_for_hash(connection: Connection, org_id: int, seq: int) -> None:
+    signature = (await stored_at(connection, org_id, seq)).signature
+    await edit(connection, org_id, seq, entry_hash=signature)
+
+
+TAMPERINGS = {
+    "payload": change(edit, 5, payload=b"other"),
+    "leaf": change(edit, 5, leaf=lambda leaf: leaf.replace(b"approve", b"decline")),
+    "signature": change(sign_otherwise, 5),
+    "entry_hash": change(take_signature_for_hash, 5),
+    "subject_tag": change(edit, 5, subject_tag=1),
+    "payload of 70 MB": change(edit_large, 5, "payload", 70_000_000),
+    "removed": change(remove, 5),
+    "the first removed": change(remove, 0),
+    "the last removed": change(remove, 19),
+    "tile edited": statement(
+        "UPDATE tile_parts SET hashes = sha256(hashes) || substr(hashes, 33) WHERE org_id = $1"
+    ),
+    "tile removed": statement("DELETE FROM tile_parts WHERE org_id = $1"),
+    "note edited": statement(
+        "UPDATE checkpoints SET note = replace(note::text, '6', '7')::bytea WHERE org_id = $1"
+    ),
+    "checkpoint of another size": statement("UPDATE checkpoints SET size = 19 WHERE org_id = $1"),
+    "note of 70 kB": statement(
+        "UPDATE checkpoints SET note = repeat('x', 70000)::bytea WHERE org_id = $1"
+    ),
+    "nonce": statement("UPDATE anchor_leaves SET nonce = 'short' WHERE org_id = $1"),
+}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS.values(), ids=TAMPERINGS)
 async def test_unsigned_entries_are_not_archived(
-    archived_trail: SignedTrail, folder: Target, tmp_path: Path, tampering: str
+    archived_trail: SignedTrail, folder: Target, tmp_path: Path, tampering: Tampering
 ) -> None:
     await archived_trail.grow(20)
     await archived_trail.superuser.execute(
         "ALTER TABLE anchor_leaves DROP CONSTRAINT anchor_leaves_nonce_check"
     )
-    await archived_trail.superuser.execute(tampering)
+    await tampering(archived_trail.superuser, ORG_ID)
     with pytest.raises(ArchiveRefused):
         await archived_trail.archive(folder)
     assert await archive_accounts.archived(archived_trail.server, folder.url, ORG_ID) is None

@@ -12,13 +12,14 @@ import asyncpg
 
 from ledger.core.checkpointing import RoundReport, SigningDoubt
 from ledger.core.org import OrgFacts
+from tests.support import blocks
 from tests.support.appending import Process, new_org, process, superuser
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, fetch, sound_history
 
 SIGNED = 300
 LENGTH = 306
-TABLES = ("entries", "heads", "trees", "tile_parts", "checkpoints")
+TABLES = (blocks.TABLE, "heads", "trees", "tile_parts", "checkpoints")
 
 
 @dataclass

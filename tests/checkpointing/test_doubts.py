@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -11,84 +12,89 @@ from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from ledger.entry import entry_hash
 from ledger.keys import SigningKey
 from ledger.storage import trees
-from ledger.storage.entries.columns import ENTRY_COLUMNS
 from tests.checkpointing.tampering import LENGTH, SIGNED, Victim, victim
 from tests.support.appending import system_clock_us
+from tests.support.blocks import (
+    Connection,
+    cut,
+    duplicate,
+    edit,
+    edit_large,
+    exchange,
+    flip,
+    remove,
+    stored_at,
+    swap,
+)
 from tests.support.clusters import Database
 from tests.support.signing import sound_history
+from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import KEY, draft, flips
 
 NEW: Final = SIGNED + 2
-ENTRY = f"WHERE org_id = $1 AND seq = {NEW}"
-COPY = f"INSERT INTO entries SELECT org_id, seq, anchored_at + interval '1 us', {{}} FROM entries {ENTRY}"
-REST = "actor_tag, subject_tag, entry_hash, signature, leaf, payload"
+LAST: Final = LENGTH - 1
 TREE = "UPDATE trees SET {} WHERE org_id = $1"
 PLANTED = "INSERT INTO {} SELECT $1, {} FROM generate_series(1, 1)"
 EDGE = "WHERE org_id = $1 AND level = 0 AND tile = 1"
 
-CASES = {
-    "leaf": (f"UPDATE entries SET leaf = set_bit(leaf, 77, 1 - get_bit(leaf, 77)) {ENTRY}", "hash_mismatch"),
-    "leaf emptied": (f"UPDATE entries SET leaf = '' {ENTRY}", "hash_mismatch"),
-    "leaf too long": (f"UPDATE entries SET leaf = leaf || repeat('x', 65536)::bytea {ENTRY}", "entry_malformed"),
-    "leaf and hash": (
-        f"UPDATE entries SET leaf = leaf || ' ', entry_hash = sha256('\\x00' || leaf || ' ') {ENTRY}",
-        "signature_invalid",
-    ),
-    "leaf that is no JSON": (
-        f"UPDATE entries SET leaf = '\\xff', entry_hash = sha256('\\x00ff') {ENTRY}",
-        "leaf_malformed",
-    ),
-    "hash": (f"UPDATE entries SET entry_hash = set_bit(entry_hash, 9, 1 - get_bit(entry_hash, 9)) {ENTRY}", "hash_mismatch"),
-    "hash emptied": (f"UPDATE entries SET entry_hash = '' {ENTRY}", "entry_malformed"),
-    "hash of 20 MB": (f"UPDATE entries SET entry_hash = repeat('x', 20000000)::bytea {ENTRY}", "entry_malformed"),
-    "signature": (f"UPDATE entries SET signature = set_bit(signature, 9, 1 - get_bit(signature, 9)) {ENTRY}", "signature_invalid"),
-    "signature emptied": (f"UPDATE entries SET signature = '' {ENTRY}", "entry_malformed"),
-    "all of the last row emptied": (
-        f"UPDATE entries SET signature = '', entry_hash = '', leaf = '' WHERE org_id = $1 AND seq = {LENGTH - 1}",
-        "entry_m",
-    ),
-    "removed": (f"DELETE FROM entries {ENTRY}", "entry_missing"),
-    "the first new one removed": (f"DELETE FROM entries WHERE org_id = $1 AND seq = {SIGNED}", "entry_missing"),
-    "the last removed": (f"DELETE FROM entries WHERE org_id = $1 AND seq = {LENGTH - 1}", "entry_missing"),
-    "all new ones removed": (f"DELETE FROM entries WHERE org_id = $1 AND seq >= {SIGNED}", "entry_missing"),
-    "duplicated": (COPY.format(REST), "entry_inserted"),
-    "the last duplicated": (
-        COPY.format(REST).replace(str(NEW), str(LENGTH - 1)),
-        "entry_inserted",
-    ),
-    "swapped": (
-        f"UPDATE entries SET seq = {2 * NEW + 1} - seq, anchored_at = anchored_at + interval '1 us' WHERE org_id = $1 AND seq IN ({NEW}, {NEW + 1})",
-        "entry_moved",
-    ),
-    "moved into the past": (f"UPDATE entries SET anchored_at = anchored_at - interval '1 h' {ENTRY}", "entry_missing"),
-    "head ahead": ("UPDATE heads SET seq = seq + 10 WHERE org_id = $1", "entry_missing"),
-    "head beyond all seqs": ("UPDATE heads SET seq = 9223372036854775807 WHERE org_id = $1", "entry_missing"),
-    "head emptied": ("UPDATE heads SET seq = -1 WHERE org_id = $1", "trail_shortened"),
-    "head below all": ("UPDATE heads SET seq = -9223372036854775808 WHERE org_id = $1", "trail_shortened"),
-    "head back": ("UPDATE heads SET seq = 250 WHERE org_id = $1", "trail_shortened"),
-    "head removed": ("DELETE FROM heads WHERE org_id = $1", "trail_shortened"),
-    "renamed": ("UPDATE orgs SET slug = 'renamed' || id WHERE id = $1", "checkpoint_invalid"),
-    "tree shorter": (TREE.format("size = 299"), "checkpoint_missing"),
-    "tree longer": (TREE.format("size = 303"), "checkpoint_missing"),
-    "tree emptied": (TREE.format("size = 0, root = ''"), "rows_planted"),
-    "tree negative": (TREE.format("size = -9223372036854775808"), "tree_row_changed"),
-    "tree huge": (TREE.format("size = 9223372036854775807"), "tree_row_changed"),
-    "tree row removed": ("DELETE FROM trees WHERE org_id = $1", "rows_planted"),
-    "root": (TREE.format("root = sha256(root)"), "checkpoint_invalid"),
-    "root emptied": (TREE.format("root = ''"), "checkpoint_invalid"),
-    "note edited": ("UPDATE checkpoints SET note = set_byte(note, 3, 65) WHERE org_id = $1", "checkpoint_invalid"),
-    "note with a NUL": ("UPDATE checkpoints SET note = set_byte(note, 3, 0) WHERE org_id = $1", "checkpoint_invalid"),
-    "note of 20 MB": ("UPDATE checkpoints SET note = repeat('x', 20000000)::bytea WHERE org_id = $1", "checkpoint_missing"),
-    "note removed": ("DELETE FROM checkpoints WHERE org_id = $1", "checkpoint_missing"),
-    "tile edited": (f"UPDATE tile_parts SET hashes = set_byte(hashes, 40, 1 + get_byte(hashes, 40) % 7) {EDGE}", "tile_changed"),
-    "newest leaf hash edited": (f"UPDATE tile_parts SET hashes = set_byte(hashes, octet_length(hashes) - 1, 1 + get_byte(hashes, octet_length(hashes) - 1) % 7) {EDGE}", "tile_changed"),
-    "tile cut": (f"UPDATE tile_parts SET hashes = substr(hashes, 1, 32) {EDGE}", "tile_missing"),
-    "tile removed": (f"DELETE FROM tile_parts {EDGE}", "tile_missing"),
-    "upper tile edited": ("UPDATE tile_parts SET hashes = sha256(hashes) WHERE org_id = $1 AND level = 1", "tile_changed"),
-    "tile part planted": (PLANTED.format("tile_parts", "0, 1, 44, sha256('')"), "rows_planted"),
-    "upper tile part planted, in vain": (PLANTED.format("tile_parts", "1, 0, 7, sha256('')"), None),
-    "checkpoint planted": (PLANTED.format("checkpoints", f"{LENGTH}, sha256(''), 'note'"), "rows_planted"),
-    "checkpoint planted beside": (PLANTED.format("checkpoints", f"{LENGTH - 1}, sha256(''), 'note'"), None),
+
+async def lengthen_leaf_with_hash(connection: Connection, org_id: int, seq: int) -> None:
+    leaf = (await stored_at(connection, org_id, seq)).leaf + b" "
+    await edit(connection, org_id, seq, leaf=leaf, entry_hash=entry_hash(leaf))
+
+
+def later(time: datetime) -> datetime:
+    return time + timedelta(microseconds=1)
+
+
+CASES: dict[str, tuple[Tampering, str | None]] = {
+    "leaf": (change(flip, NEW, "leaf", 77), "hash_mismatch"),
+    "leaf emptied": (change(edit, NEW, leaf=b""), "hash_mismatch"),
+    "leaf too long": (change(edit, NEW, leaf=lambda leaf: leaf + b"x" * 65_536), "entry_malformed"),
+    "leaf and hash": (change(lengthen_leaf_with_hash, NEW), "signature_invalid"),
+    "leaf that is no JSON": (change(edit, NEW, leaf=b"\xff", entry_hash=entry_hash(b"\xff")), "leaf_malformed"),
+    "hash": (change(flip, NEW, "entry_hash", 9), "hash_mismatch"),
+    "hash emptied": (change(edit, NEW, entry_hash=b""), "entry_malformed"),
+    "hash of 20 MB": (change(edit_large, NEW, "entry_hash", 20_000_000), "entry_malformed"),
+    "signature": (change(flip, NEW, "signature", 9), "signature_invalid"),
+    "signature emptied": (change(edit, NEW, signature=b""), "entry_malformed"),
+    "all of the last row emptied": (change(edit, LAST, signature=b"", entry_hash=b"", leaf=b""), "entry_m"),
+    "removed": (change(remove, NEW), "entry_missing"),
+    "the first new one removed": (change(remove, SIGNED), "entry_missing"),
+    "the last removed": (change(remove, LAST), "entry_missing"),
+    "all new ones removed": (change(cut, SIGNED), "entry_missing"),
+    "duplicated": (change(duplicate, NEW, anchored_at=later), "entry_inserted"),
+    "the last duplicated": (change(duplicate, LAST, anchored_at=later), "entry_inserted"),
+    "swapped": (change(swap, NEW, NEW + 1), "entry_moved"),
+    "moved into the past": (change(edit, NEW, anchored_at=lambda time: time - timedelta(hours=1)), "entry_missing"),
+    "head ahead": (statement("UPDATE heads SET seq = seq + 10 WHERE org_id = $1"), "entry_missing"),
+    "head beyond all seqs": (statement("UPDATE heads SET seq = 9223372036854775807 WHERE org_id = $1"), "entry_missing"),
+    "head emptied": (statement("UPDATE heads SET seq = -1 WHERE org_id = $1"), "trail_shortened"),
+    "head below all": (statement("UPDATE heads SET seq = -9223372036854775808 WHERE org_id = $1"), "trail_shortened"),
+    "head back": (statement("UPDATE heads SET seq = 250 WHERE org_id = $1"), "trail_shortened"),
+    "head removed": (statement("DELETE FROM heads WHERE org_id = $1"), "trail_shortened"),
+    "renamed": (statement("UPDATE orgs SET slug = 'renamed' || id WHERE id = $1"), "checkpoint_invalid"),
+    "tree shorter": (statement(TREE.format("size = 299")), "checkpoint_missing"),
+    "tree longer": (statement(TREE.format("size = 303")), "checkpoint_missing"),
+    "tree emptied": (statement(TREE.format("size = 0, root = ''")), "rows_planted"),
+    "tree negative": (statement(TREE.format("size = -9223372036854775808")), "tree_row_changed"),
+    "tree huge": (statement(TREE.format("size = 9223372036854775807")), "tree_row_changed"),
+    "tree row removed": (statement("DELETE FROM trees WHERE org_id = $1"), "rows_planted"),
+    "root": (statement(TREE.format("root = sha256(root)")), "checkpoint_invalid"),
+    "root emptied": (statement(TREE.format("root = ''")), "checkpoint_invalid"),
+    "note edited": (statement("UPDATE checkpoints SET note = set_byte(note, 3, 65) WHERE org_id = $1"), "checkpoint_invalid"),
+    "note with a NUL": (statement("UPDATE checkpoints SET note = set_byte(note, 3, 0) WHERE org_id = $1"), "checkpoint_invalid"),
+    "note of 20 MB": (statement("UPDATE checkpoints SET note = repeat('x', 20000000)::bytea WHERE org_id = $1"), "checkpoint_missing"),
+    "note removed": (statement("DELETE FROM checkpoints WHERE org_id = $1"), "checkpoint_missing"),
+    "tile edited": (statement(f"UPDATE tile_parts SET hashes = set_byte(hashes, 40, 1 + get_byte(hashes, 40) % 7) {EDGE}"), "tile_changed"),
+    "newest leaf hash edited": (statement(f"UPDATE tile_parts SET hashes = set_byte(hashes, octet_length(hashes) - 1, 1 + get_byte(hashes, octet_length(hashes) - 1) % 7) {EDGE}"), "tile_changed"),
+    "tile cut": (statement(f"UPDATE tile_parts SET hashes = substr(hashes, 1, 32) {EDGE}"), "tile_missing"),
+    "tile removed": (statement(f"DELETE FROM tile_parts {EDGE}"), "tile_missing"),
+    "upper tile edited": (statement("UPDATE tile_parts SET hashes = sha256(hashes) WHERE org_id = $1 AND level = 1"), "tile_changed"),
+    "tile part planted": (statement(PLANTED.format("tile_parts", "0, 1, 44, sha256('')")), "rows_planted"),
+    "upper tile part planted, in vain": (statement(PLANTED.format("tile_parts", "1, 0, 7, sha256('')")), None),
+    "checkpoint planted": (statement(PLANTED.format("checkpoints", f"{LENGTH}, sha256(''), 'note'")), "rows_planted"),
+    "checkpoint planted beside": (statement(PLANTED.format("checkpoints", f"{LENGTH - 1}, sha256(''), 'note'")), None),
 }  # fmt: skip
 
 
@@ -96,9 +102,9 @@ CASES = {
 async def test_each_change_stops_its_org_alone(
     database_of_module: Database, tmp_path: Path, case: str
 ) -> None:
-    statement, kind = CASES[case]
+    tampering, kind = CASES[case]
     async with victim(database_of_module, tmp_path / "memory") as org:
-        await org.run(statement)
+        await tampering(org.connection, org.org.id)
         if kind is None:
             assert (await org.round()).stopped == []
             return
@@ -111,7 +117,7 @@ async def test_each_change_stops_its_org_alone(
         assert (await org.stopped()).kind == doubt.kind
         assert await org.frozen() is None
         assert len(await org.events()) == 1
-        if "renamed" in statement:
+        if case == "renamed":
             await org.run("UPDATE orgs SET slug = $2 WHERE id = $1", org.org.slug)
         await org.repair()
         assert (await org.round()).stopped == []
@@ -150,19 +156,11 @@ async def test_no_bit_of_a_stored_leaf_can_flip(
 ) -> None:
     """A sample of the bits, in the database; test_following flips all bits, without a database."""
     async with victim(database_of_module, tmp_path / "memory") as org:
-        (leaf,) = [
-            row[0]
-            for row in await org.connection.fetch(f"SELECT leaf FROM entries {ENTRY}", org.org.id)
-        ]
-        every = flips(leaf)
+        every = flips((await stored_at(org.connection, org.org.id, NEW)).leaf)
         for flipped in every[:: len(every) // 24]:
-            await org.run(f"UPDATE entries SET leaf = $2 {ENTRY}", flipped)
+            await edit(org.connection, org.org.id, NEW, leaf=flipped)
             assert (await org.stopped()).kind == "hash_mismatch"
-            await org.run(
-                f"UPDATE entries SET leaf = $2, entry_hash = $3 {ENTRY}",
-                flipped,
-                entry_hash(flipped),
-            )
+            await edit(org.connection, org.org.id, NEW, entry_hash=entry_hash(flipped))
             await org.thaw()
             assert (await org.stopped()).kind in {
                 "signature_invalid",
@@ -174,9 +172,8 @@ async def test_no_bit_of_a_stored_leaf_can_flip(
 
 async def replace_entry(org: Victim, forged: StoredEntry) -> None:
     """Replace the stored entry at the forged entry's seq."""
-    await org.run(f"DELETE FROM entries {ENTRY}")
-    columns = ENTRY_COLUMNS.split(", ")
-    await org.connection.copy_records_to_table("entries", records=[forged], columns=columns)
+    replaced = await stored_at(org.connection, org.org.id, forged.seq)
+    await exchange(org.connection, [replaced], [forged])
 
 
 async def test_a_key_this_machine_lacks_stops_signatures_and_freezes_no_org(

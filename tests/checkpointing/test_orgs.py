@@ -16,7 +16,7 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKey, SigningKeyring
 from ledger.log_keys import KeySeeds, rotate
 from ledger.storage import signing
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from tests.support import blocks
 from tests.support.appending import Process, new_org, process, superuser, system_clock_us
 from tests.support.clusters import Database
 from tests.support.signing import (
@@ -64,10 +64,10 @@ async def test_a_stopped_org_is_checked_again_after_a_while(
         checkpointer(database.server_url, tmp_path / "memory", pace=pace) as signer,
         superuser(database) as connection,
     ):
-        await connection.execute("UPDATE entries SET leaf = leaf || ' '")
+        await blocks.edit(connection, org.id, 0, leaf=lambda leaf: leaf + b" ")
         assert len((await signer.round()).stopped) == 1
         await connection.execute("UPDATE heads SET frozen_reason = NULL")
-        await connection.execute("UPDATE entries SET leaf = substr(leaf, 1, length(leaf) - 1)")
+        await blocks.edit(connection, org.id, 0, leaf=lambda leaf: leaf[:-1])
         assert (await signer.round()).checkpoints == 0
         for moment in ("now() - interval '61 minutes'", "now() + interval '1 day'"):
             await connection.execute(f"UPDATE trees SET stopped_at = {moment}")
@@ -205,9 +205,7 @@ async def append_one_to_each(database: Database, numbers: list[int], *, first: b
                 records=[(n, f"many-{n}", "Many", "plain", b"") for n in numbers],
                 columns=("id", "slug", "name", "privacy", "wrapped_key"),
             )
-        await connection.copy_records_to_table(
-            "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
-        )
+        await blocks.write(connection, rows)
         await connection.execute("DELETE FROM heads")
         await connection.copy_records_to_table(
             "heads",

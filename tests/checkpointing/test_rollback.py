@@ -10,6 +10,7 @@ from ledger.core.checkpointing import AnchoringStopped, Checkpointer
 from ledger.core.org import OrgFacts
 from ledger.storage.trees import ANCHOR_LOG
 from tests.support.appending import Process, new_org, process, superuser
+from tests.support.blocks import TABLE
 from tests.support.clusters import Cluster, Database
 from tests.support.signing import checkpointer, checkpoints_of, copied, fetch, sound_history
 
@@ -124,9 +125,9 @@ async def append_and_anchor(database: Database, signer: Checkpointer, org: OrgFa
 @pytest.mark.parametrize(
     "tables",
     [
-        ("entries", "heads"),
-        ("entries", "heads", "trees"),
-        ("entries", "heads", "trees", "tile_parts", "checkpoints", "anchor_leaves"),
+        (TABLE, "heads"),
+        (TABLE, "heads", "trees"),
+        (TABLE, "heads", "trees", "tile_parts", "checkpoints", "anchor_leaves"),
     ],
     ids=["trail", "trail and tree row", "all of it"],
 )

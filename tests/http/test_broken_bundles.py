@@ -16,11 +16,12 @@ import pytest
 from ledger.client import LedgerClient, LedgerError
 from ledger.client.bundles import PartFile
 from server.http import streamed_response
-from tests.support.broken_bundles import BROKEN, DAMAGE, tamper
+from tests.support.broken_bundles import BROKEN, DAMAGE
 from tests.support.clusters import Database
 from tests.support.offices import Bundle, Office, event, office
 from tests.support.quire_process import QuireProcess
 from tests.support.serving import Server
+from tests.support.tampering import Tampering, statement, tamper
 
 COUNT = 2_000
 PATIENCE_S = 60
@@ -31,10 +32,10 @@ def intact_office(shared_server: Server) -> Office:
     return office(shared_server, count=COUNT)
 
 
-@pytest.mark.parametrize("statement", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_never_given_out_as_evidence(shared_server: Server, statement: str) -> None:
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_never_given_out_as_evidence(shared_server: Server, damage: Tampering) -> None:
     here = office(shared_server, count=COUNT)
-    tamper(shared_server.database, statement, here.org, BROKEN)
+    tamper(shared_server.database, here.org, damage)
     answer = here.request_bundle(from_seq=BROKEN - 5, to_seq=BROKEN + 5)
     assert answer.status == 503
     assert answer.json()["type"].endswith("/unavailable")
@@ -46,7 +47,7 @@ def test_damage_is_never_given_out_as_evidence(shared_server: Server, statement:
 
 def test_a_bundle_that_broke_off_leaves_no_file(shared_server: Server, tmp_path: Path) -> None:
     here = office(shared_server, count=COUNT)
-    tamper(shared_server.database, DAMAGE["payload"], here.org, BROKEN)
+    tamper(shared_server.database, here.org, DAMAGE["payload"])
     with (
         LedgerClient(shared_server.url, here.key, attempts=1) as ledger,
         pytest.raises(LedgerError, match="broke before the answer was complete"),
@@ -161,12 +162,8 @@ def test_other_orgs_get_places_beside_an_org_at_its_limit(
 
 def test_a_frozen_org_has_bundles_but_discloses_nothing(shared_server: Server) -> None:
     here = office(shared_server, count=5)
-    tamper(
-        shared_server.database,
-        "UPDATE heads SET frozen_at = now(), frozen_reason = 'test' WHERE org_id = $1 AND seq >= $2",
-        here.org,
-        0,
-    )
+    freeze = "UPDATE heads SET frozen_at = now(), frozen_reason = 'test' WHERE org_id = $1"
+    tamper(shared_server.database, here.org, statement(freeze))
     assert Bundle(here.request_bundle(from_seq=0, to_seq=4)).verdict().tree is True
     refused = here.request_bundle(from_seq=0, to_seq=4, disclose={"fields": ["payload"]})
     assert refused.status == 423

@@ -15,6 +15,7 @@ from ledger.errors import QueueFull
 from ledger.tiles import EntryTile, pack_entries, unpack_entries
 from server.trails import entry_bundles
 from server.trails.entry_bundles import AT_ONCE, SMALL_BYTES, EntryBundles
+from tests.support import blocks
 from tests.support.appending import superuser
 from tests.support.clusters import Database
 from tests.support.serving import PeerAnswer, Server
@@ -31,7 +32,7 @@ def entries_locked(database: Database) -> Iterator[None]:
 
     async def hold() -> None:
         async with superuser(database) as connection, connection.transaction():
-            await connection.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
+            await blocks.lock_out(connection)
             locked.set()
             await asyncio.to_thread(release.wait, PATIENCE_S)
 

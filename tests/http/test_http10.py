@@ -8,10 +8,11 @@ import zipfile
 
 import pytest
 
-from tests.support.broken_bundles import BROKEN, DAMAGE, tamper
+from tests.support.broken_bundles import DAMAGE
 from tests.support.offices import office
 from tests.support.raw_http import Line, parse
 from tests.support.serving import Server
+from tests.support.tampering import tamper
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_http_1_0_gets_no_interim_answer(server: Server) -> None:
 
 def test_an_answer_that_broke_off_ends_in_a_reset(shared_server: Server) -> None:
     here = office(shared_server, count=2_000)
-    tamper(shared_server.database, DAMAGE["payload"], here.org, BROKEN)
+    tamper(shared_server.database, here.org, DAMAGE["payload"])
     body = json.dumps({"from_seq": 0}).encode()
     with Line(shared_server, timeout=60) as line:
         line.send(request(here.key, "POST", f"/v1/orgs/{here.org}/bundles", body))

@@ -13,15 +13,14 @@ import pytest
 from ledger import merkle
 from ledger.anchor import blind
 from ledger.core import proving
-from ledger.entry import parse_record_id
 from ledger.log_keys import LogKeyHistory, open_anchor, open_org_checkpoint
 from ledger.note import CosignatureSigner, parse_note
 from ledger.proof import parse_proof
 from server.http.routes import waiting
-from tests.support.appending import superuser
-from tests.support.clusters import blocking
+from tests.support.blocks import edit
 from tests.support.serving import PeerAnswer, Server
 from tests.support.signed_trees import KEYS, SignedTrees
+from tests.support.tampering import Tampering, change, statement, tamper
 
 HISTORY = KEYS.public()
 SIZES = (3, 300, 520)
@@ -363,34 +362,25 @@ def test_an_append_with_another_query_is_refused(shared_server: Server, query: s
     assert answer.status == 400
 
 
-def _tamper(server: Server, statement: str, *arguments: object) -> None:
-    async def run() -> None:
-        async with superuser(server.database) as connection:
-            await connection.execute(statement, *arguments)
-
-    blocking(run())
-
-
 def test_an_entry_after_signing_stopped_is_not_proven(shared_server: Server) -> None:
     org, key = shared_server.create_org()
     append(shared_server, org, key, 1)
     SignedTrees(shared_server).sign()
     record = append(shared_server, org, key, 1)["entries"][0]["record_id"]
-    org_id = parse_record_id(record).org_id
-    stop = "UPDATE trees SET stopped_at = now(), stopped_reason = $2 WHERE org_id = $1"
-    _tamper(shared_server, stop, org_id, "link_broken: seen")
+    stop = "stopped_at = now(), stopped_reason = 'link_broken: seen'"
+    tamper(shared_server.database, org, statement(f"UPDATE trees SET {stop} WHERE org_id = $1"))
     path = f"/v1/orgs/{org}/entries/{record}/proof"
     answer = shared_server.request("GET", path, key=key)
     assert (answer.status, answer.json()["reason"]) == (423, "link_broken: seen")
 
 
-@pytest.mark.parametrize("statement", [
-    "UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 1",
-    "DELETE FROM tile_parts WHERE org_id = $1",
-    "UPDATE entries SET entry_hash = sha256('x') WHERE org_id = $1 AND seq = 0",
-    "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1",
-])  # fmt: skip
-def test_an_invalid_proof_is_not_returned(shared_server: Server, statement: str) -> None:
+@pytest.mark.parametrize("tampering", [
+    statement("UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 1"),
+    statement("DELETE FROM tile_parts WHERE org_id = $1"),
+    change(edit, 0, entry_hash=bytes(32)),
+    statement("UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1"),
+], ids=lambda tampering: tampering.description)  # fmt: skip
+def test_an_invalid_proof_is_not_returned(shared_server: Server, tampering: Tampering) -> None:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org()
     record = append(shared_server, org, key, 1)["entries"][0]["record_id"]
@@ -399,28 +389,28 @@ def test_an_invalid_proof_is_not_returned(shared_server: Server, statement: str)
     trees.sign()
     path = f"/v1/orgs/{org}/entries/{record}/proof"
     assert shared_server.request("GET", path, key=key).status == 200
-    _tamper(shared_server, statement, parse_record_id(record).org_id)
+    tamper(shared_server.database, org, tampering)
     answer = shared_server.request("GET", path, key=key)
     assert answer.status == 503
     assert record not in answer.body.decode()
 
 
-@pytest.mark.parametrize("statement", [
-    "UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 2",
-    "DELETE FROM tile_parts WHERE org_id = $1",
-    "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 2",
-    "UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 3",
-])  # fmt: skip
+@pytest.mark.parametrize("tampering", [
+    statement("UPDATE tile_parts SET hashes = sha256('x') WHERE org_id = $1 AND level = 0 AND start = 2"),
+    statement("DELETE FROM tile_parts WHERE org_id = $1"),
+    statement("UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 2"),
+    statement("UPDATE checkpoints SET root = sha256('x') WHERE org_id = $1 AND size = 3"),
+], ids=lambda tampering: tampering.description)  # fmt: skip
 def test_an_invalid_consistency_proof_is_not_returned(
-    shared_server: Server, statement: str
+    shared_server: Server, tampering: Tampering
 ) -> None:
     trees = SignedTrees(shared_server)
     org, key = shared_server.create_org()
-    record = append(shared_server, org, key, 2)["entries"][0]["record_id"]
+    append(shared_server, org, key, 2)
     trees.sign()
     append(shared_server, org, key, 1)
     trees.sign()
     path = f"/v1/orgs/{org}/consistency?from=2&to=3"
     assert shared_server.request("GET", path, key=key).status == 200
-    _tamper(shared_server, statement, parse_record_id(record).org_id)
+    tamper(shared_server.database, org, tampering)
     assert shared_server.request("GET", path, key=key).status == 503

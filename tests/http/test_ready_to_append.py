@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from tests.plugins.server import StartServer
+from tests.support.blocks import TABLE
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.posting import post
 from tests.support.serving import Server, start_server
@@ -93,11 +94,11 @@ def test_a_role_set_to_read_only_still_writes(
 @pytest.mark.slow
 def test_revoked_rights(server: Server) -> None:
     url = server.database.superuser_url
-    on(url, "REVOKE INSERT ON entries FROM quire_server")
+    on(url, f"REVOKE INSERT ON {TABLE} FROM quire_server")
     answer = post(server, server.org, server.admin_key)
     assert answer.status == 503
     assert "refuses writes" in settled(server, 503)
-    on(url, "GRANT INSERT ON entries TO quire_server")
+    on(url, f"GRANT INSERT ON {TABLE} TO quire_server")
     assert settled(server, 200) == "ok"
     assert post(server, server.org, server.admin_key).status == 201
 

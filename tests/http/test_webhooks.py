@@ -7,12 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
-from ledger.chain import StoredEntry, TrailFault, check_entry
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from ledger.chain import TrailFault, check_entry
+from tests.support.appending import org_of, rows_of
 from tests.support.clusters import blocking
 from tests.support.reading import ServedTrail
 from tests.support.serving import Server
@@ -96,19 +95,11 @@ async def faults(served_trail: ServedTrail) -> list[TrailFault]:
     """The faults that the reference check finds in the stored rows."""
     assert served_trail.server.services is not None
     ring = served_trail.server.services.keyring(False)
-    connection = await asyncpg.connect(served_trail.server.database.server_url)
-    try:
-        rows = await connection.fetch(
-            f"SELECT {ENTRY_COLUMNS} FROM entries JOIN orgs ON orgs.id = org_id "
-            "WHERE slug = $1 ORDER BY seq",
-            served_trail.org,
-        )
-    finally:
-        await connection.close()
+    database = served_trail.server.database
+    org = await org_of(database, served_trail.org)
     found: list[TrailFault] = []
     previous = b""
-    for row in rows:
-        entry = StoredEntry(*row)
+    for entry in await rows_of(database, org.id):
         found += check_entry(entry, served_trail.org, ring, previous)
         previous = entry.entry_hash
     return found

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
 import pytest
 
+from tests.support.blocks import flip
 from tests.support.cases import read_cases
 from tests.support.serving import Server
+from tests.support.tampering import change, tamper
 
 CASES: dict[str, Any] = {case["id"]: case for case in read_cases("audit_cases.jsonl")}
 StartServer = Callable[..., Server]
@@ -46,22 +47,8 @@ async def test_a_head_that_was_tampered_with_takes_no_append(
     assert CASES["audit-0016"]["expected"]["raises"] == "SecurityError"
     org, key = shared_server.create_org("plain")
     assert append(shared_server, org, key, "honest")[0] == 201
-    await _flip_a_bit_of_the_head(shared_server.database.superuser_url, org, column)
+    tamper(shared_server.database, org, change(flip, 0, column, 20))
     status, problem = append(shared_server, org, key, "after")
     assert (status, problem["type"]) == (423, "https://quire.dev/problems/org-frozen")
     head = shared_server.request("GET", f"/v1/orgs/{org}/head", key=key).json()
     assert head["seq"] == 0
-
-
-async def _flip_a_bit_of_the_head(url: str, org: str, column: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SET session_replication_role = replica")  # no triggers
-        done = await connection.execute(
-            f"UPDATE entries SET {column} = set_bit({column}, 20, 1 - get_bit({column}, 20)) "
-            "WHERE org_id = (SELECT id FROM orgs WHERE slug = $1)",
-            org,
-        )
-        assert done == "UPDATE 1"
-    finally:
-        await connection.close()

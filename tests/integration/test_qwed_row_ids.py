@@ -21,7 +21,9 @@ from ledger.storage.database import Database
 from ledger.storage.entries.qwed_rows import NAMING
 from ledger.storage.qwed_rows import QwedRows
 from tests.qwed_writer import SECRET, trail
+from tests.support.blocks import edit
 from tests.support.serving import Server
+from tests.support.tampering import change, tamper
 
 
 @pytest.fixture(params=["sealed", "plain"])
@@ -122,24 +124,14 @@ async def test_an_altered_entry_is_found_and_not_valid(shared_server: Server) ->
     with LedgerClient(shared_server.url, key, slug) as client:
         append(client, trail(3))
         assert client.verify_entry(2).valid
-        await _alter(shared_server.database.superuser_url, slug)
+        tamper(shared_server.database, slug, change(edit, 1, leaf=_altered))
         verdict = client.verify_entry(2)
     assert not verdict.valid
     assert verdict.checks.hash_valid is False
 
 
-async def _alter(url: str, slug: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SET session_replication_role = replica")  # no triggers
-        done = await connection.execute(
-            "UPDATE entries SET leaf = set_byte(leaf, octet_length(leaf) - 12, 255) "
-            "WHERE seq = 1 AND org_id = (SELECT id FROM orgs WHERE slug = $1)",
-            slug,
-        )
-        assert done == "UPDATE 1"
-    finally:
-        await connection.close()
+def _altered(leaf: bytes) -> bytes:
+    return leaf[:-12] + b"\xff" + leaf[-11:]
 
 
 async def test_a_row_is_found_by_reading_one_stretch(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import blocks
 from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess
 from tests.support.signing import fetch
@@ -21,7 +22,9 @@ from tests.support.wrong_clock import WrongClock
 DAY_S = 86_400
 PATIENCE_S = 60.0
 EVENTS = "SELECT kind, detail FROM security_events WHERE kind LIKE 'clock_%' ORDER BY id"
-PARTS = "SELECT relname FROM pg_class WHERE relname ~ '^(entries|idempotency)_[0-9]' ORDER BY 1"
+PARTS = (
+    f"SELECT relname FROM pg_class WHERE relname ~ '^({blocks.TABLE}|idempotency)_[0-9]' ORDER BY 1"
+)
 SEALED = "SELECT count(*) FROM pg_trigger WHERE tgname = 'sealed'"
 ANCHORED = "SELECT count(*) FROM checkpoints WHERE org_id = 0"
 

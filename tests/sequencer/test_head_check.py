@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import timedelta
 
-import asyncpg
 import pytest
 
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer.head_check import PAGE_ENTRIES
+from ledger.entry import entry_hash
 from ledger.errors import OrgFrozen
 from ledger.storage import orgs
 from tests.support.appending import (
@@ -28,76 +28,88 @@ from tests.support.appending import (
     superuser,
     until,
 )
+from tests.support.blocks import (
+    Connection,
+    cut,
+    duplicate,
+    edit,
+    flip,
+    insert,
+    point_head_at,
+    remove,
+    stored_at,
+    withdraw,
+)
 from tests.support.clusters import Database
+from tests.support.tampering import Tampering, change, change_newest, statement, steps
 
-NEWEST = "org_id = $1 AND seq = (SELECT max(seq) FROM entries WHERE org_id = $1)"
 HEAD = "UPDATE heads SET {} WHERE org_id = $1"
-ENTRY = f"UPDATE entries SET {{}} WHERE {NEWEST}"
-CUT_TWO = "DELETE FROM entries WHERE org_id = $1 AND seq > 2"
-ALL_GONE = "DELETE FROM entries WHERE org_id = $1"
-BACK_TO_2 = """
-UPDATE heads h SET seq = e.seq, entry_hash = e.entry_hash, anchored_at = e.anchored_at
-FROM entries e WHERE h.org_id = $1 AND e.org_id = $1 AND e.seq = 2"""
-RESET = HEAD.format("seq = -1, entry_hash = '', anchored_at = 'epoch'")
-REMOVED = "DELETE FROM heads WHERE org_id = $1"
+CUT_TWO = change(cut, 3)
+ALL_GONE = change(cut, 0)
+BACK_TO_2 = change(point_head_at, 2)
+RESET = change(point_head_at, -1)
+REMOVED = statement("DELETE FROM heads WHERE org_id = $1")
+NUL_IN_A_NAME = rb'{"a\u0000b":1}'
+LATER = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
-def bit(column: str, number: int) -> str:
-    return f"{column} = set_bit({column}, {number}, 1 - get_bit({column}, {number}))"
+def head(assignment: str) -> Tampering:
+    return statement(HEAD.format(assignment))
+
+
+async def exchange_for_twin(connection: Connection, org_id: int, seq: int) -> None:
+    """Insert a copy of an entry at another time, then remove the entry."""
+    entry = await stored_at(connection, org_id, seq)
+    await insert(connection, entry._replace(anchored_at=entry.anchored_at + LATER))
+    await withdraw(connection, entry)
 
 
 # Refused by the process that wrote the trail, and by a process that never saw it.
 SEEN_BY_ALL = {
-    "entry: hash": [ENTRY.format(bit("entry_hash", 77))],
-    "entry: signature": [ENTRY.format(bit("signature", 255))],
-    "entry: leaf, first bit": [ENTRY.format(bit("leaf", 0))],
-    "entry: leaf, some bit": [ENTRY.format(bit("leaf", 403))],
-    "entry: leaf, NUL in a name": [
-        ENTRY.format(r"""leaf = convert_to('{"a\u0000b":1}', 'UTF8')"""),
-        ENTRY.format(r"entry_hash = sha256('\x00'::bytea || leaf)"),
-        HEAD.format(f"entry_hash = (SELECT entry_hash FROM entries WHERE {NEWEST})"),
-    ],
-    "entry: payload": [ENTRY.format(bit("payload", 3))],
-    "entry: payload longer": [ENTRY.format("payload = payload || '\\x00'")],
-    "entry: actor_tag": [ENTRY.format("actor_tag = actor_tag # 1")],
-    "entry: subject_tag": [ENTRY.format("subject_tag = subject_tag # (1::bigint << 62)")],
-    "entry: anchored_at": [ENTRY.format("anchored_at = anchored_at + interval '1 microsecond'")],
-    "entry: seq": [ENTRY.format("seq = seq # 64")],
-    "entry: org_id": [ENTRY.format("org_id = org_id # (1::bigint << 31)")],
-    "entry: removed": [f"DELETE FROM entries WHERE {NEWEST}"],
-    "entry: removed with its twin of another time": [
-        f"INSERT INTO entries SELECT org_id, seq, anchored_at + interval '1 second', actor_tag,"
-        f" subject_tag, entry_hash, signature, leaf, payload FROM entries WHERE {NEWEST}",
-        f"DELETE FROM entries WHERE {NEWEST} AND anchored_at < (SELECT max(anchored_at)"
-        " FROM entries WHERE org_id = $1)",
-    ],
-    "tail cut": [CUT_TWO],
-    "all entries removed": [ALL_GONE],
-    "head: removed": [REMOVED],
-    "head: reset": [RESET],
-    "head: forward": [HEAD.format("seq = seq + 1")],
-    "head: far forward": [HEAD.format("seq = 1::bigint << 62")],
-    "head: back": [HEAD.format("seq = seq - 1")],
-    "head: back to an older entry": [BACK_TO_2],
-    "head: negative": [HEAD.format("seq = -5")],
-    "head: empty but for its hash": [HEAD.format("seq = -1")],
-    "head: hash": [HEAD.format(bit("entry_hash", 200))],
-    "head: no hash": [HEAD.format("entry_hash = ''")],
-    "head: time": [HEAD.format("anchored_at = anchored_at + interval '1 microsecond'")],
-    "head: time ahead": [HEAD.format("anchored_at = anchored_at + interval '40 years'")],
-    "head: time Python can't hold": [HEAD.format("anchored_at = '200000-01-01Z'")],
-    "head: time before all time": [HEAD.format("anchored_at = '-infinity'")],
-    "head: time without end": [HEAD.format("anchored_at = 'infinity'")],
-    "head and entries: time ahead, entry gone": [
-        f"DELETE FROM entries WHERE {NEWEST}",
-        HEAD.format("anchored_at = anchored_at + interval '40 years'"),
-    ],
-    "head removed, entries too": [REMOVED, ALL_GONE],
+    "entry: hash": change_newest(flip, "entry_hash", 77),
+    "entry: signature": change_newest(flip, "signature", 255),
+    "entry: leaf, first bit": change_newest(flip, "leaf", 0),
+    "entry: leaf, some bit": change_newest(flip, "leaf", 403),
+    "entry: leaf, NUL in a name": steps(
+        change_newest(edit, leaf=NUL_IN_A_NAME, entry_hash=entry_hash(NUL_IN_A_NAME)),
+        change_newest(point_head_at),
+    ),
+    "entry: payload": change_newest(flip, "payload", 3),
+    "entry: payload longer": change_newest(edit, payload=lambda payload: payload + b"\0"),
+    "entry: actor_tag": change_newest(edit, actor_tag=lambda tag: tag ^ 1),
+    "entry: subject_tag": change_newest(edit, subject_tag=lambda tag: tag ^ 1 << 62),
+    "entry: anchored_at": change_newest(edit, anchored_at=lambda time: time + MICROSECOND),
+    "entry: seq": change_newest(edit, seq=lambda seq: seq ^ 64),
+    "entry: org_id": change_newest(edit, org_id=lambda org_id: org_id ^ 1 << 31),
+    "entry: removed": change_newest(remove),
+    "entry: removed with its twin of another time": change_newest(exchange_for_twin),
+    "tail cut": CUT_TWO,
+    "all entries removed": ALL_GONE,
+    "head: removed": REMOVED,
+    "head: reset": RESET,
+    "head: forward": head("seq = seq + 1"),
+    "head: far forward": head("seq = 1::bigint << 62"),
+    "head: back": head("seq = seq - 1"),
+    "head: back to an older entry": BACK_TO_2,
+    "head: negative": head("seq = -5"),
+    "head: empty but for its hash": head("seq = -1"),
+    "head: hash": head("entry_hash = set_bit(entry_hash, 200, 1 - get_bit(entry_hash, 200))"),
+    "head: no hash": head("entry_hash = ''"),
+    "head: time": head("anchored_at = anchored_at + interval '1 microsecond'"),
+    "head: time ahead": head("anchored_at = anchored_at + interval '40 years'"),
+    "head: time Python can't hold": head("anchored_at = '200000-01-01Z'"),
+    "head: time before all time": head("anchored_at = '-infinity'"),
+    "head: time without end": head("anchored_at = 'infinity'"),
+    "head and entries: time ahead, entry gone": steps(
+        change_newest(remove), head("anchored_at = anchored_at + interval '40 years'")
+    ),
+    "head removed, entries too": steps(REMOVED, ALL_GONE),
 }
 # Only a process that remembers the trail can refuse these: a complete older state is restored.
 SEEN_BY_MEMORY = {
-    "rolled back": [BACK_TO_2, CUT_TWO],
-    "wiped": [RESET, ALL_GONE],
+    "rolled back": steps(BACK_TO_2, CUT_TWO),
+    "wiped": steps(RESET, ALL_GONE),
 }
 
 
@@ -109,17 +121,12 @@ async def unaware_process(shared_database: Database) -> AsyncIterator[Process]:
 
 
 async def tampered(
-    shared_database: Database, first_process: Process, org: OrgFacts, statements: list[str]
+    shared_database: Database, first_process: Process, org: OrgFacts, tampering: Tampering
 ) -> None:
     for number in range(5):
         await first_process.append(org, b"entry %d" % number)
     async with superuser(shared_database) as connection:
-        await tamper(connection, org, statements)
-
-
-async def tamper(connection: asyncpg.Connection[Any], org: OrgFacts, statements: list[str]) -> None:
-    for statement in statements:
-        assert not (await connection.execute(statement, org.id)).endswith(" 0"), statement
+        await tampering(connection, org.id)
 
 
 async def frozen_in_database(shared_database: Database, org: OrgFacts) -> str:
@@ -173,43 +180,43 @@ def year(row: StoredEntry) -> int:
     return row.anchored_at.year
 
 
-@pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
+@pytest.mark.parametrize("tampering", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL)
 async def test_tampering_freezes_the_org_where_its_trail_is_known(
     shared_database: Database,
     first_process: Process,
     unaware_process: Process,
     org: OrgFacts,
-    statements: list[str],
+    tampering: Tampering,
 ) -> None:
-    await tampered(shared_database, first_process, org, statements)
+    await tampered(shared_database, first_process, org, tampering)
     await refused_beside_another(shared_database, first_process, org)
     await thawed(shared_database, unaware_process, [first_process], org)
 
 
-@pytest.mark.parametrize("statements", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL.keys())
+@pytest.mark.parametrize("tampering", SEEN_BY_ALL.values(), ids=SEEN_BY_ALL)
 async def test_tampering_freezes_the_org_where_its_trail_was_never_seen(
     shared_database: Database,
     first_process: Process,
     unaware_process: Process,
     org: OrgFacts,
-    statements: list[str],
+    tampering: Tampering,
 ) -> None:
-    await tampered(shared_database, first_process, org, statements)
+    await tampered(shared_database, first_process, org, tampering)
     await refused_beside_another(shared_database, unaware_process, org)
     await thawed(shared_database, first_process, [unaware_process], org)
 
 
-@pytest.mark.parametrize("statements", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY.keys())
+@pytest.mark.parametrize("tampering", SEEN_BY_MEMORY.values(), ids=SEEN_BY_MEMORY)
 async def test_a_restored_older_state_is_refused_by_processes_that_saw_the_newer(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
     unaware_process: Process,
     org: OrgFacts,
-    statements: list[str],
+    tampering: Tampering,
 ) -> None:
     await second_process.append(org, b"seen by two as well")
-    await tampered(shared_database, first_process, org, statements)
+    await tampered(shared_database, first_process, org, tampering)
     await refused_beside_another(shared_database, first_process, org)
     # Thawed by a process that saw nothing; the two others drop their remembered heads.
     await thawed(shared_database, unaware_process, [second_process, first_process], org)
@@ -218,10 +225,8 @@ async def test_a_restored_older_state_is_refused_by_processes_that_saw_the_newer
 async def test_an_entry_inserted_after_the_head_freezes_a_trail_not_seen_before(
     shared_database: Database, first_process: Process, unaware_process: Process, org: OrgFacts
 ) -> None:
-    insert = f"""
-        INSERT INTO entries SELECT org_id, seq + 1, anchored_at, actor_tag, subject_tag,
-        entry_hash, signature, leaf, payload FROM entries WHERE {NEWEST}"""
-    await tampered(shared_database, first_process, org, [insert])
+    beyond = change_newest(duplicate, seq=lambda seq: seq + 1)
+    await tampered(shared_database, first_process, org, beyond)
     await refused_beside_another(shared_database, unaware_process, org)
     await thawed(shared_database, unaware_process, [first_process], org)
     async with process(shared_database.server_url) as newcomer:
@@ -242,12 +247,9 @@ async def test_processes_accept_the_entries_of_another(
 
 WALKED = 3 * PAGE_ENTRIES
 BETWEEN = {
-    "edited": f"UPDATE entries SET {bit('payload', 1)} WHERE org_id = $1 AND seq = {{}}",
-    "removed": "DELETE FROM entries WHERE org_id = $1 AND seq = {}",
-    "twice": """
-        INSERT INTO entries SELECT org_id, seq, anchored_at - interval '1 microsecond', actor_tag,
-        subject_tag, entry_hash, signature, leaf, payload
-        FROM entries WHERE org_id = $1 AND seq = {}""",
+    "edited": lambda seq: change(flip, seq, "payload", 1),
+    "removed": lambda seq: change(remove, seq),
+    "twice": lambda seq: change(duplicate, seq, anchored_at=lambda time: time - MICROSECOND),
 }
 
 
@@ -271,7 +273,7 @@ async def test_an_extension_of_another_process_is_checked_entry_by_entry(
     for _ in range(2):
         await second_process.append(org, *(b"x" for _ in range(WALKED // 2)))
     async with superuser(shared_database) as connection:
-        await tamper(connection, org, [BETWEEN[kind].format(seq)])
+        await BETWEEN[kind](seq)(connection, org.id)
     with pytest.raises(OrgFrozen, match=rf"seq {seq}\b|seq {seq + 1}\b|later entries|do not lead"):
         await first_process.append(org, b"refused")
 
@@ -289,11 +291,7 @@ async def test_a_long_extension_is_checked_at_both_ends(
     await first_process.append(org, b"accepted")
     await second_process.append(org, *(b"x" for _ in range(60)))
     async with superuser(shared_database) as connection:
-        await tamper(
-            connection,
-            org,
-            [f"UPDATE entries SET {bit('entry_hash', 9)} WHERE org_id = $1 AND seq = 61"],
-        )
+        await flip(connection, org.id, 61, "entry_hash", 9)
     with pytest.raises(OrgFrozen, match="seq 61 is not the one"):
         await first_process.append(org, b"refused")
 
@@ -302,7 +300,7 @@ async def test_a_long_extension_is_checked_at_both_ends(
 async def test_an_edited_head_time_hides_no_org(
     shared_database: Database, first_process: Process, org: OrgFacts, time: str
 ) -> None:
-    await tampered(shared_database, first_process, org, [HEAD.format(f"anchored_at = '{time}'")])
+    await tampered(shared_database, first_process, org, head(f"anchored_at = '{time}'"))
     found = await orgs.org_by_slug(first_process.database, org.slug)
     assert found is not None
     assert (found.seq, found.anchored_at.year) == (4, 1970)
@@ -311,7 +309,7 @@ async def test_an_edited_head_time_hides_no_org(
 async def test_a_refused_thaw_leaves_the_org_frozen(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
-    await tampered(shared_database, first_process, org, [f"DELETE FROM entries WHERE {NEWEST}"])
+    await tampered(shared_database, first_process, org, change_newest(remove))
     with pytest.raises(OrgFrozen):
         await first_process.append(org, b"refused")
     async with held_head(shared_database, org):

@@ -12,6 +12,7 @@ from ledger.core.sequencer import Appended, KeyDigest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import IdempotencyMismatch
 from ledger.storage import partitions
+from tests.support import blocks
 from tests.support.appending import (
     Process,
     held_head,
@@ -179,7 +180,7 @@ async def test_a_key_whose_entry_was_removed_is_refused_alone(
     await first_process.append(org, b"a", idempotency=key("k"))
     await first_process.append(org, b"b")
     async with superuser(shared_database) as connection:
-        await connection.execute("DELETE FROM entries WHERE org_id = $1 AND seq = 0", org.id)
+        await blocks.remove(connection, org.id, 0)
     lost = first_process.append_in_task(org, b"a", idempotency=key("k"))
     beside = [first_process.append_in_task(org, b"c"), first_process.append_in_task(other, b"d")]
     with pytest.raises(AnswerLost, match="seq 0"):

@@ -11,6 +11,7 @@ from ledger.storage.database import Database as Pool
 from ledger.storage.entries import writing
 from ledger.storage.entries.copy_in import SLICE_ROWS
 from ledger.storage.partitions import create_for
+from tests.support import blocks
 from tests.support.clusters import Database
 
 NOW_US = 1_800_000_000_123_456
@@ -39,9 +40,7 @@ async def test_rows_arrive_as_they_were_packed(database: Database, count: int) -
     connection = await asyncpg.connect(database.server_url)
     try:
         await writing.add(connection, rows)
-        stored = await connection.fetch(
-            f"SELECT {', '.join(StoredEntry._fields)} FROM entries ORDER BY seq"
-        )
+        stored = await blocks.stored_of_all(connection)
     finally:
         await connection.close()
-    assert [StoredEntry(*row) for row in stored] == rows
+    assert stored == rows

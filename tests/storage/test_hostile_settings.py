@@ -17,6 +17,7 @@ from ledger.storage.database import connect, connect_as_owner
 from ledger.storage.migrate import migrate
 from ledger.storage.session import SESSION
 from ledger.storage.signing import SignerConnection
+from tests.support.blocks import TABLE
 from tests.support.clusters import Cluster, Database, OwnCluster, blocking
 from tests.support.serving import start_server
 
@@ -66,10 +67,10 @@ SCOPES = (
     "ROLE ALL",
     "SYSTEM",
 )
-PLANTED = """
+PLANTED = f"""
 CREATE SCHEMA planted;
 GRANT USAGE ON SCHEMA planted TO PUBLIC;
-CREATE TABLE planted.entries (LIKE pg_class);
+CREATE TABLE planted.{TABLE} (LIKE pg_class);
 CREATE TABLE planted.heads (x int);
 CREATE TABLE planted.schema_migrations (version int);
 CREATE FUNCTION planted.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS $$ SELECT 'no' $$;

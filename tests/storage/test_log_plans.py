@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
+from ledger.chain import StoredEntry
 from ledger.storage import bundle_reads, entry_bundles, history, trees
 from ledger.storage.entries import chosen, single, spans
 from ledger.storage.entries.search import IN_ORDER
+from tests.support import blocks
 from tests.support.clusters import Cluster, Database, blocking
 
 ORG = 7
@@ -56,11 +58,12 @@ def signed_database(
 async def _fill(database: Database) -> None:
     connection = await asyncpg.connect(database.superuser_url)
     try:
-        await connection.execute("SELECT quire_create_entries_partition($1)", NOW)
+        entries = [
+            StoredEntry(ORG, seq, NOW, 0, 0, b"", b"", b"x", b"") for seq in range(CHECKPOINTS)
+        ]
+        await blocks.create_partitions(connection, entries)
+        await blocks.write(connection, entries)
         for statement in (
-            """INSERT INTO entries (org_id, seq, anchored_at, actor_tag, subject_tag, entry_hash,
-                                    signature, leaf, payload)
-               SELECT $1, n, $3, 0, 0, '', '', 'x', '' FROM generate_series(0, $2::bigint - 1) AS n""",
             """INSERT INTO checkpoints (org_id, size, root, note)
                SELECT $1, n + 1, sha256('x'), 'note'
                FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",

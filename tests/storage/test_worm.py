@@ -12,24 +12,17 @@ import pytest
 from ledger.core.org import OrgFacts
 from ledger.storage import partitions
 from tests.support.appending import Process, new_org, process, sound_trail
+from tests.support.blocks import TABLE, WORM_CHANGES, WORM_INSERT, partition
 from tests.support.clusters import Database
 
-CHANGES = [
-    "UPDATE {} SET payload = ''",
-    "UPDATE {} SET anchored_at = anchored_at + interval '1 month'",  # to another partition
-    "DELETE FROM {}",
-    "TRUNCATE {}",
-    "INSERT INTO {0} SELECT * FROM {0} ON CONFLICT (org_id, seq, anchored_at)"
-    " DO UPDATE SET payload = ''",
-    "MERGE INTO {} e USING heads h ON e.org_id = h.org_id WHEN MATCHED THEN DELETE",
-]
 BEYOND_SERVER = [
     "ALTER TABLE {} DISABLE TRIGGER ALL",
     "DROP TABLE {} CASCADE",
     "BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
     "CREATE TRIGGER mine BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION quire_refuse_change()",
 ]
-TABLES = ["entries", "entries_2026_03"]
+MARCH = partition(2026, 3)
+TABLES = [TABLE, MARCH]
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ async def refused(url: str, statement: str) -> asyncpg.PostgresError:
 @pytest.mark.usefixtures("filled_org")
 async def test_the_server_role_has_no_right_to_change_the_trail(database: Database) -> None:
     for table in TABLES:
-        for statement in CHANGES + BEYOND_SERVER:
+        for statement in (*WORM_CHANGES, *BEYOND_SERVER):
             error = await refused(database.server_url, statement.format(table))
             assert "append-only" not in str(error), "a privilege was granted"
 
@@ -65,7 +58,7 @@ async def test_the_server_role_has_no_right_to_change_the_trail(database: Databa
 async def test_the_owner_is_refused_by_trigger(database: Database) -> None:
     for url in (database.owner_url, database.superuser_url):
         for table in TABLES:
-            for statement in CHANGES:
+            for statement in WORM_CHANGES:
                 error = await refused(url, statement.format(table))
                 assert "the trail is append-only" in str(error), statement
 
@@ -74,15 +67,11 @@ async def test_the_owner_is_refused_by_trigger(database: Database) -> None:
 async def test_a_sealed_partition_takes_no_insert(database: Database) -> None:
     async with process(database.server_url) as one:
         await partitions.retire(one.database, datetime.now(UTC), 7)
-    again = (
-        "INSERT INTO {} SELECT org_id, seq + 7, anchored_at, actor_tag, subject_tag, entry_hash,"
-        " signature, leaf, payload FROM entries"
-    )
     for table in TABLES:
-        error = await refused(database.owner_url, again.format(table))
-        assert "entries_2026_03 is sealed" in str(error)
-    error = await refused(database.server_url, again.format("entries"))
-    assert "entries_2026_03 is sealed" in str(error)
+        error = await refused(database.owner_url, WORM_INSERT.format(table))
+        assert f"{MARCH} is sealed" in str(error)
+    error = await refused(database.server_url, WORM_INSERT.format(TABLE))
+    assert f"{MARCH} is sealed" in str(error)
 
 
 async def test_partitions_made_later_are_protected_too(
@@ -91,7 +80,7 @@ async def test_partitions_made_later_are_protected_too(
     later = datetime.now(UTC) + timedelta(days=400)
     async with process(database.server_url) as one:
         await partitions.prepare(one.database, later)
-    part = f"entries_{later:%Y_%m}"
+    part = partition(later.year, later.month)
     assert "append-only" in str(await refused(database.owner_url, f"TRUNCATE {part}"))
     assert "append-only" not in str(await refused(database.server_url, f"TRUNCATE {part}"))
     assert "append-only" not in str(await refused(database.server_url, f"DELETE FROM {part}"))

@@ -21,8 +21,7 @@ from ledger.entry import from_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage import orgs, partitions
 from ledger.storage.database import Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
-from tests.support import clusters
+from tests.support import blocks, clusters
 from tests.support.trails import RING, draft
 
 MASTER_KEY = bytes(range(32))
@@ -140,13 +139,9 @@ async def rows_of(database: clusters.Database, org_id: int) -> list[StoredEntry]
     """Every stored entry of an org, in order."""
     connection = await asyncpg.connect(database.superuser_url)
     try:
-        found = await connection.fetch(
-            f"SELECT {ENTRY_COLUMNS} FROM entries WHERE org_id = $1 ORDER BY seq, anchored_at",
-            org_id,
-        )
+        return await blocks.stored(connection, org_id)
     finally:
         await connection.close()
-    return [StoredEntry(*row) for row in found]
 
 
 async def head_of(database: clusters.Database, org_id: int) -> ChainHead:

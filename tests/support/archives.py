@@ -17,10 +17,9 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import to_datetime
 from ledger.storage import orgs
 from ledger.storage.database import Database
-from ledger.storage.entries.columns import ENTRY_COLUMNS
 from ledger.storage.log_keys import publish_history
 from ledger.storage.orgs import OrgRecord
-from tests.support import clusters
+from tests.support import blocks, clusters
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
@@ -65,11 +64,8 @@ class SignedTrail:
 
     async def put_rows(self, rows: Sequence[StoredEntry]) -> None:
         """Write rows as the sequencer would have written them."""
-        for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
-            await self.superuser.execute("SELECT quire_create_entries_partition($1)", month)
-        await self.superuser.copy_records_to_table(
-            "entries", records=rows, columns=ENTRY_COLUMNS.split(", ")
-        )
+        await blocks.create_partitions(self.superuser, rows)
+        await blocks.write(self.superuser, rows)
         await self.superuser.execute(
             "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (org_id) DO UPDATE SET seq = $2, entry_hash = $3, anchored_at = $4",

@@ -18,7 +18,7 @@ from ledger.core.verification.run import verify_trail
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.storage import database as storage
 from ledger.storage.trees import ANCHOR_LOG
-from tests.support import signed_trees
+from tests.support import blocks, signed_trees
 from tests.support.appending import superuser
 from tests.support.archives import HISTORY, SignedTrail
 from tests.support.clusters import Database
@@ -28,7 +28,7 @@ from tests.support.trails import ORG, ORG_ID, RING
 TABLES = {
     "orgs": "id, slug, name, privacy, created_at, log_public",
     "heads": "org_id, seq, entry_hash, anchored_at, frozen_at, frozen_reason",
-    "entries": "*",
+    blocks.TABLE: "*",
     "trees": "org_id, size, root, anchored_at, stopped_at, stopped_reason",
     "tile_parts": "*",
     "checkpoints": "*",

@@ -9,7 +9,8 @@ from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
 from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.core.verification.work.faults import Result
 from ledger.keys import SigningKeyring
-from ledger.storage.entries.columns import ENTRY_COLUMNS
+from tests.support import blocks
+from tests.support.blocks import Change
 from tests.support.clusters import Database
 from tests.support.trails import ORG, ORG_ID, RING, trail
 
@@ -20,7 +21,6 @@ PLACES = (0, 500, 1_023, 1_024, 2_049, COUNT - 1)
 TREES = (
     "trees, tile_parts, checkpoints, anchor_leaves, anchor_tokens, anchor_cosignatures, log_keys"
 )
-COLUMNS = ENTRY_COLUMNS.split(", ")
 
 
 class Superuser:
@@ -40,7 +40,7 @@ class Superuser:
         self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD
     ) -> None:
         """Replace the org's trail by these rows and this head."""
-        await self.connection.execute(f"TRUNCATE entries, heads, {TREES}")
+        await self.connection.execute(f"TRUNCATE {blocks.TABLE}, heads, {TREES}")
         await self.connection.execute(
             "INSERT INTO orgs (id, slug, name, privacy, wrapped_key) "
             f"VALUES ({ORG_ID}, '{ORG}', 'Acme', 'plain', '') ON CONFLICT DO NOTHING"
@@ -49,9 +49,8 @@ class Superuser:
 
     async def put_rows(self, rows: Sequence[StoredEntry], head: ChainHead | None) -> None:
         """Write rows and a head into an empty trail."""
-        for month in {row.anchored_at.replace(day=1, hour=0) for row in rows}:
-            await self.connection.execute("SELECT quire_create_entries_partition($1)", month)
-        await self.connection.copy_records_to_table("entries", records=rows, columns=COLUMNS)
+        await blocks.create_partitions(self.connection, rows)
+        await blocks.write(self.connection, rows)
         if head is not None:
             await self.connection.execute(
                 "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, "
@@ -60,12 +59,13 @@ class Superuser:
                 *head,
             )
 
-    async def set_column(self, seq: int, column: str, value: Any) -> None:
-        """Set one column of one row."""
-        status = await self.connection.execute(
-            f"UPDATE entries SET {column} = $3 WHERE org_id = $1 AND seq = $2", ORG_ID, seq, value
-        )
-        assert status == "UPDATE 1"
+    async def edit(self, seq: int, **changes: Change) -> None:
+        """Change the named columns of an entry of the org."""
+        await blocks.edit(self.connection, ORG_ID, seq, **changes)
+
+    async def remove(self, first: int, last: int | None = None) -> None:
+        """Remove entries of the org."""
+        await blocks.remove(self.connection, ORG_ID, first, last)
 
     async def execute(self, statement: str) -> None:
         await self.connection.execute(statement)

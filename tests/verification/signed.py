@@ -14,6 +14,7 @@ from ledger.core.verification.work.extent import SigningLimits
 from ledger.core.verification.work.faults import Result
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.storage.trees import ANCHOR_LOG
+from tests.support import blocks
 from tests.support.signing import checkpointer, log_keys
 from tests.support.trails import ORG, ORG_ID
 from tests.verification.database import HEAD, ROWS, Superuser
@@ -61,7 +62,7 @@ class SignedTree:
         self, rows: Sequence[StoredEntry] = ROWS, head: ChainHead | None = HEAD
     ) -> None:
         """Replace the entries under the unchanged signed tree."""
-        await self.superuser.connection.execute("TRUNCATE entries, heads")
+        await self.superuser.connection.execute(f"TRUNCATE {blocks.TABLE}, heads")
         await self.superuser.put_rows(rows, head)
 
     async def fetch(self, query: str, *values: Any) -> Any:

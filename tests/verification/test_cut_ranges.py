@@ -13,14 +13,15 @@ from threading import Event
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from ledger.log_keys import dump_log_keys
 from tests.cli.commands import invoke
-from tests.support.clusters import Cluster, blocking
+from tests.support.blocks import cut, point_head_at
+from tests.support.clusters import Cluster
 from tests.support.serving import Server, start_server
 from tests.support.signed_trees import KEYS, SignedTrees
+from tests.support.tampering import change, steps, tamper
 
 COUNT = 1_000
 
@@ -43,29 +44,8 @@ class Org(NamedTuple):
 
     def cut(self, left: int) -> None:
         """Remove entries and set the head row back, as the owner of the database."""
-        of_org = f"org_id = (SELECT id FROM orgs WHERE slug = '{self.slug}')"
-        blocking(
-            _tamper(
-                self.server,
-                f"UPDATE heads h SET seq = e.seq, entry_hash = e.entry_hash, "
-                f"anchored_at = e.anchored_at FROM entries e "
-                f"WHERE e.seq = {left - 1} AND e.org_id = h.org_id AND h.{of_org}"
-                if left
-                else f"UPDATE heads SET seq = -1, entry_hash = '', anchored_at = 'epoch' "
-                f"WHERE {of_org}",
-                f"DELETE FROM entries WHERE seq >= {left} AND {of_org}",
-            )
-        )
-
-
-async def _tamper(server: Server, *statements: str) -> None:
-    connection = await asyncpg.connect(server.database.superuser_url)
-    try:
-        await connection.execute("SET session_replication_role = replica")
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+        shortened = steps(change(point_head_at, left - 1), change(cut, left))
+        tamper(self.server.database, self.slug, shortened)
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ async def test_a_job_from_queue_to_verdict(jobs: VerificationJobs, frozen: Froze
 async def test_faults_are_reported_and_answered(
     superuser: Superuser, jobs: VerificationJobs, frozen: Frozen
 ) -> None:
-    await superuser.set_column(1_000, "payload", b"")
+    await superuser.edit(1_000, payload=b"")
     end = await finished(jobs, await jobs.submit(TrailRange(ORG_ID, ORG, 900, 1_100)))
     assert (end.state, end.from_seq, end.to_seq, end.fault_count) == ("done", 900, 1_100, 1)
     assert [(fault.seq, fault.kind) for fault in end.faults] == [(1_000, "payload_mismatch")]

@@ -16,6 +16,7 @@ from ledger.core.verification.work.faults import CHECKS, CHECKS_OF_ENTRIES
 from ledger.core.verification.work.trust import TrailTrust
 from ledger.log_keys import LogKeys
 from ledger.note import sign_note
+from tests.support import blocks
 from tests.support.signing import log_keys
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft, trail
 from tests.verification.database import COUNT, HEAD, ROWS, Superuser
@@ -50,7 +51,7 @@ async def test_a_signed_trail(signed: SignedTree) -> None:
 
 async def test_a_trail_that_outgrew_its_last_checkpoint(signed: SignedTree) -> None:
     more, head = extend(ORG_ID, ORG, HEAD, [draft(b"later")] * 600, NOW_US, KEY)
-    await signed.superuser.connection.copy_records_to_table("entries", records=more)
+    await blocks.write(signed.superuser.connection, more)
     await signed.execute(
         f"UPDATE heads SET seq = {head.seq}, entry_hash = '\\x{head.entry_hash.hex()}'"
     )
@@ -293,9 +294,9 @@ async def test_a_trail_rewritten_with_its_tiles(signed: SignedTree) -> None:
 
 async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: SignedTree) -> None:
     leaf = ROWS[1_000].leaf.replace(b"success", b"failure")
-    await signed.superuser.set_column(1_000, "leaf", leaf)
-    await signed.superuser.set_column(2_000, "payload", b"")
-    await signed.execute("DELETE FROM entries WHERE seq BETWEEN 2500 AND 2600")
+    await signed.superuser.edit(1_000, leaf=leaf)
+    await signed.superuser.edit(2_000, payload=b"")
+    await signed.superuser.remove(2_500, 2_600)
     result = await signed.verify()
     assert faults(result) == [
         (1_000, "hash_mismatch"),
@@ -306,7 +307,7 @@ async def test_a_damaged_entry_does_not_discredit_the_checkpoints(signed: Signed
 
 
 async def test_leaves_missing_everywhere_leave_the_rest_unchecked(signed: SignedTree) -> None:
-    await signed.execute("DELETE FROM entries WHERE seq BETWEEN 1000 AND 1200")
+    await signed.superuser.remove(1_000, 1_200)
     await signed.execute(
         f"DELETE FROM tile_parts WHERE org_id = {ORG_ID} AND level = 0 AND tile = 4"
     )

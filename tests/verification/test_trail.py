@@ -17,6 +17,7 @@ from ledger.core.verification.work.crew import VerificationSetup
 from ledger.core.verification.work.faults import CHECKS_OF_ENTRIES, RangeRefused, VerificationFailed
 from ledger.errors import DatabaseUnavailable
 from ledger.keys import SigningKey, SigningKeyring
+from tests.support import blocks
 from tests.support.clusters import blocking
 from tests.support.trails import NOW_US, ORG, ORG_ID, RING, draft
 from tests.verification.database import COUNT, HEAD, PLACES, ROWS, Superuser
@@ -58,7 +59,7 @@ MAIN_KIND = {
 @pytest.mark.parametrize("column", MAIN_KIND)
 async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
     for seq in PLACES:
-        await superuser.set_column(seq, column, one_bit(getattr(ROWS[seq], column), column))
+        await superuser.edit(seq, **{column: one_bit(getattr(ROWS[seq], column), column)})
     result = await superuser.verify()
     found = blame(result)
     assert set(found) == set(PLACES)
@@ -70,7 +71,7 @@ async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
 
 async def test_one_bit_of_seq(superuser: Superuser) -> None:
     for seq in PLACES:
-        await superuser.set_column(seq, "seq", seq ^ 1 << 40)
+        await blocks.move(superuser.connection, ORG_ID, seq, seq ^ 1 << 40)
     found = blame(await superuser.verify())
     moved = {seq ^ 1 << 40: {"seq_mismatch"} for seq in PLACES}
     moved[1 << 40] = {"seq_mismatch", "beyond_head"}
@@ -80,7 +81,7 @@ async def test_one_bit_of_seq(superuser: Superuser) -> None:
 
 async def test_one_bit_of_org_id(superuser: Superuser) -> None:
     for seq in PLACES:
-        await superuser.set_column(seq, "org_id", ORG_ID ^ 1)
+        await superuser.edit(seq, org_id=ORG_ID ^ 1)
     found = blame(await superuser.verify())
     kinds = {seq: {"missing"} for seq in PLACES if seq != 1_024}
     assert found == {**kinds, LAST: {"truncated"}}
@@ -90,7 +91,7 @@ async def test_one_bit_of_org_id(superuser: Superuser) -> None:
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (400, 420), (1_023, 1_024), (500, 2_500)])
 async def test_removed(superuser: Superuser, first: int, last: int) -> None:
-    await superuser.execute(f"DELETE FROM entries WHERE seq BETWEEN {first} AND {last}")
+    await superuser.remove(first, last)
     result = await superuser.verify()
     assert blame(result) == {first: {"missing"}}
     assert (result.fault_count, result.failed_entries) == (1, last - first + 1)
@@ -98,15 +99,13 @@ async def test_removed(superuser: Superuser, first: int, last: int) -> None:
 
 @pytest.mark.parametrize("left", [0, 1, 1_024, 3_072, LAST])
 async def test_tail_cut(superuser: Superuser, left: int) -> None:
-    await superuser.execute(f"DELETE FROM entries WHERE seq >= {left}")
+    await blocks.cut(superuser.connection, ORG_ID, left)
     assert blame(await superuser.verify()) == {left: {"truncated" if left else "wiped"}}
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, LAST), (1_023, 1_024), (7, 8)])
 async def test_swapped(superuser: Superuser, a: int, b: int) -> None:
-    swap = f"UPDATE entries SET seq = CASE seq WHEN {a} THEN -{b} - 9 ELSE -{a} - 9 END WHERE seq"
-    await superuser.execute(f"{swap} IN ({a}, {b})")
-    await superuser.execute("UPDATE entries SET seq = -seq - 9 WHERE seq < 0")
+    await blocks.swap(superuser.connection, ORG_ID, a, b)
     assert blame(await superuser.verify()) == {a: {"seq_mismatch"}, b: {"seq_mismatch"}}
 
 
@@ -142,24 +141,22 @@ async def test_head_row_edited(superuser: Superuser) -> None:
 async def test_a_huge_gap_is_skipped(superuser: Superuser) -> None:
     await superuser.execute("UPDATE heads SET seq = 1::bigint << 60, entry_hash = sha256('x')")
     far = (1 << 59) + 5
-    await superuser.set_column(LAST, "seq", far)
+    await blocks.move(superuser.connection, ORG_ID, LAST, far)
     found = blame(await superuser.verify())
     assert found == {LAST: {"missing"}, far: {"seq_mismatch"}, far + 1: {"truncated"}}
 
 
 async def test_values_too_large_to_read_are_faults(superuser: Superuser) -> None:
-    huge = "convert_to(repeat('x', 33 * 1024 * 1024), 'UTF8')"
-    await superuser.execute(f"UPDATE entries SET payload = {huge} WHERE seq = 1023")
-    await superuser.execute(f"UPDATE entries SET leaf = {huge} WHERE seq = 2000")
+    for seq, column in ((1_023, "payload"), (2_000, "leaf")):
+        await blocks.edit_large(superuser.connection, ORG_ID, seq, column, 33 << 20)
     assert blame(await superuser.verify()) == {1_023: {"unreadable"}, 2_000: {"unreadable"}}
 
 
 async def test_times_that_no_date_holds_are_faults(superuser: Superuser) -> None:
-    await superuser.execute("CREATE TABLE entries_wild PARTITION OF entries DEFAULT")
-    for seq, at in ((0, "infinity"), (1_024, "-infinity"), (LAST, "294276-01-01")):
-        await superuser.execute(f"UPDATE entries SET anchored_at = '{at}' WHERE seq = {seq}")
-    result = await superuser.verify()
-    await superuser.execute("TRUNCATE entries; DROP TABLE entries_wild")
+    async with blocks.wild_partition(superuser.connection):
+        for seq, at in ((0, "infinity"), (1_024, "-infinity"), (LAST, "294276-01-01")):
+            await blocks.set_wild_time(superuser.connection, ORG_ID, seq, at)
+        result = await superuser.verify()
     assert blame(result) == {seq: {"column_mismatch"} for seq in (0, 1_024, LAST)}
 
 
@@ -176,7 +173,7 @@ async def test_keys(superuser: Superuser) -> None:
 
 
 async def test_ranges(superuser: Superuser) -> None:
-    await superuser.set_column(1_200, "signature", bytes(32))
+    await superuser.edit(1_200, signature=bytes(32))
     result = await superuser.verify(from_seq=100, to_seq=1_199)
     assert (result.valid, result.first_seq, result.last_seq) == (True, 100, 1_199)
     assert (result.total_entries, result.checks.head) == (1_100, True)
@@ -197,8 +194,8 @@ async def test_ranges(superuser: Superuser) -> None:
 
 async def test_a_range_holds_the_link_to_the_entry_before_it(superuser: Superuser) -> None:
     more, _head = extend(ORG_ID, ORG, HEAD._replace(seq=99), [draft(b"x")], NOW_US, RING.active)
-    await superuser.execute("DELETE FROM entries WHERE seq = 100")
-    await superuser.connection.copy_records_to_table("entries", records=more)
+    await superuser.remove(100)
+    await blocks.write(superuser.connection, more)
     assert blame(await superuser.verify(from_seq=100, to_seq=100)) == {100: {"link_broken"}}
 
 
@@ -208,7 +205,7 @@ async def test_appends_during_a_verification_are_not_part_of_it(superuser: Super
 
     async def append() -> None:
         async with superuser.connection.transaction():
-            await superuser.connection.copy_records_to_table("entries", records=more)
+            await blocks.write(superuser.connection, more)
             await superuser.connection.execute(
                 "UPDATE heads SET seq = $1, entry_hash = $2", head.seq, head.entry_hash
             )

@@ -13,8 +13,10 @@ import asyncpg
 import pytest
 
 from server.cli.main import main
+from tests.support.blocks import cut, point_head_at
 from tests.support.clusters import Database, blocking
 from tests.support.quire_process import QuireProcess
+from tests.support.tampering import change, statement, steps, tamper
 
 SIGNED_S = 40.0
 UNCHECKED = {"external_time": "not_checked", "witnesses": "not_checked"}
@@ -46,16 +48,6 @@ def verify(server: QuireProcess, slug: str, key: str) -> Any:
     job = call(server, key, f"/v1/orgs/{slug}/verifications?wait=60", {})
     assert job["state"] == "done", job
     return job["result"]
-
-
-async def execute(database: Database, *statements: str) -> None:
-    connection = await asyncpg.connect(database.superuser_url)
-    try:
-        await connection.execute("SET session_replication_role = replica")
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def anchored(database: Database) -> bool:
@@ -96,14 +88,8 @@ def test_a_trail_and_an_entry_are_verified_against_the_signed_tree(
 
     # The whole database is set back to before its first entry: it is consistent in itself,
     # and only the signer's memory outside of it contradicts it.
-    blocking(
-        execute(
-            database,
-            "TRUNCATE trees, tile_parts, checkpoints, anchor_leaves",
-            "DELETE FROM entries",
-            "UPDATE heads SET seq = -1, entry_hash = '', anchored_at = 'epoch'",
-        )
-    )
+    tree = statement("TRUNCATE trees, tile_parts, checkpoints, anchor_leaves")
+    tamper(database, slug, steps(tree, change(cut, 0), change(point_head_at, -1)))
     rolled_back = verify(server, slug, key)
     assert {fault["kind"] for fault in rolled_back["errors"]} == {
         "rolled_back",
@@ -123,7 +109,8 @@ def test_a_damaged_anchor_log_raises_an_alarm_and_freezes_no_org(
     while not blocking(anchored(database)):
         assert time.monotonic() < deadline, "nothing was anchored"
         time.sleep(0.1)
-    blocking(execute(database, "UPDATE anchor_leaves SET leaf = sha256(leaf) WHERE size = 7"))
+    damaged = statement("UPDATE anchor_leaves SET leaf = sha256(leaf) WHERE size = 7")
+    tamper(database, slug, damaged)
     result = verify(server, slug, key)
     assert result["valid"] is False
     assert result["checks"]["anchors"] is False
