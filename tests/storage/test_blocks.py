@@ -37,7 +37,7 @@ DONE: dict[str, tuple[Tampering, list[StoredEntry]]] = {
     ),
     "edit the newest": (
         change_newest(blocks.edit, leaf=b"x"),
-        [*R[:5], R[5]._replace(leaf=b"x")],
+        [*R[:4], R[4]._replace(entry_hash=b""), R[5]._replace(leaf=b"x")],
     ),
     "flip": (
         change(blocks.flip, 1, "leaf", 10 + 8 * len(R[1].leaf)),
@@ -58,13 +58,21 @@ DONE: dict[str, tuple[Tampering, list[StoredEntry]]] = {
     "move": (change(blocks.move, 1, -3), [R[1]._replace(seq=-3), R[0], *R[2:]]),
     "swap": (
         change(blocks.swap, 1, 4),
-        [R[0], R[4]._replace(seq=1), *R[2:4], R[1]._replace(seq=4), R[5]],
+        [
+            R[0]._replace(entry_hash=R[3].entry_hash),
+            R[4]._replace(seq=1),
+            R[2],
+            R[3]._replace(entry_hash=R[0].entry_hash),
+            R[1]._replace(seq=4),
+            R[5],
+        ],
     ),
     "swap columns": (
         change(blocks.swap_columns, 0, 5, "leaf", "payload"),
         [
             R[0]._replace(leaf=R[5].leaf, payload=R[5].payload),
-            *R[1:5],
+            *R[1:4],
+            R[4]._replace(entry_hash=b""),
             R[5]._replace(leaf=R[0].leaf, payload=R[0].payload),
         ],
     ),
