@@ -45,7 +45,7 @@ __all__ = (
     "filled_partitions", "flip", "flip_link", "insert", "isolate", "lock_out", "move",
     "newest_seq", "partition", "partitions", "point_head_at", "raw_bit", "recut", "remove",
     "rows_between", "set_wild_time", "stored", "stored_at", "stored_of_all", "swap",
-    "swap_columns", "wild_partition", "withdraw", "write",
+    "swap_columns", "wild_partition", "withdraw", "write", "write_rows",
 )  # fmt: skip
 
 Value: TypeAlias = bytes | int | datetime
@@ -156,8 +156,8 @@ async def insert(connection: Connection, *entries: StoredEntry) -> None:
 
 
 async def duplicate(connection: Connection, org_id: int, seq: int, /, **changes: Change) -> None:
-    """Insert a copy of the only entry with this seq, with the named fields changed."""
-    await insert(connection, _changed(await stored_at(connection, org_id, seq), changes))
+    """Insert a copy of the only entry with this seq, with the named fields set."""
+    await insert(connection, _set(await stored_at(connection, org_id, seq), changes))
 
 
 async def withdraw(connection: Connection, *entries: StoredEntry) -> None:
@@ -298,12 +298,17 @@ async def _both(
 
 def _changed(value: Changed, changes: dict[str, Change]) -> Changed:
     """Return an entry or a block with the named fields changed, each to another value."""
+    new = _set(value, changes)
+    kept = [name for name in changes if getattr(value, name) == getattr(new, name)]
+    assert not kept, f"{kept} would not change"
+    return new
+
+
+def _set(value: Changed, changes: dict[str, Change]) -> Changed:
     new = {
         name: change(getattr(value, name)) if callable(change) else change
         for name, change in changes.items()
     }
-    kept = [name for name in new if getattr(value, name) == new[name]]
-    assert not kept, f"{kept} would not change"
     return value._replace(**new)  # type: ignore[arg-type]
 
 
