@@ -153,7 +153,8 @@ END $$;
 -- ---------------------------------------------------------------- idempotency
 
 -- The lock on the org's head row makes (org_id, key) unique across days.
--- seqs is set only if the entries of one request do not have consecutive seqs.
+-- seqs is set only if the entries of one request do not have consecutive seqs. No entry of it is
+-- newer than anchored_at; without seqs, all have that time.
 CREATE TABLE idempotency (
     day         date NOT NULL,
     org_id      bigint NOT NULL,
@@ -162,6 +163,7 @@ CREATE TABLE idempotency (
     first_seq   bigint NOT NULL,
     count       integer NOT NULL,
     seqs        bigint[],
+    anchored_at timestamptz NOT NULL,
     PRIMARY KEY (org_id, key, day)
 ) PARTITION BY RANGE (day);
 

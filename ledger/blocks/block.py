@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -22,6 +22,8 @@ from ledger.entry import HASH_BYTES
 TAG_BYTES: Final = 3
 """Bytes of each of an entry's two search tags."""
 _TAG_MASK: Final = (1 << 8 * TAG_BYTES) - 1
+_MONTH_DROPPED: Final = b'"event_type":"quire.partition_dropped"'
+_OF_SYSTEM: Final = b'"org":"system"'
 
 
 class Block(NamedTuple):
@@ -48,21 +50,44 @@ class Block(NamedTuple):
         return read_ends(self.ends, self.entry_count)
 
 
-def cut(entries: Sequence[StoredEntry]) -> Iterator[Sequence[StoredEntry]]:
-    """Cut consecutive entries of one org and time into those of each block.
+def cut(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
+    """Cut entries into those of each block.
 
     The borders depend on nothing but the entries: a block ends before a seq that is a multiple
-    of BLOCK_ENTRIES, and before the entry with which it would exceed BLOCK_BYTES.
+    of BLOCK_ENTRIES, before the entry with which it would exceed BLOCK_BYTES, before another org,
+    time or a gap, and on both sides of an entry that stands alone.
     """
-    start = size = 0
-    for position, entry in enumerate(entries):
-        grown = size + HASH_BYTES + len(entry.leaf) + len(entry.payload)
-        if position > start and (grown > BLOCK_BYTES or entry.seq % BLOCK_ENTRIES == 0):
-            yield entries[start:position]
-            start, grown = position, grown - size
-        size = grown
-    if entries:
-        yield entries[start:]
+    block: list[StoredEntry] = []
+    size = 0
+    for entry in entries:
+        added = HASH_BYTES + len(entry.leaf) + len(entry.payload)
+        if block and (size + added > BLOCK_BYTES or not _continues(block[-1], entry)):
+            yield block
+            block, size = [], 0
+        block.append(entry)
+        size += added
+    if block:
+        yield block
+
+
+def _continues(before: StoredEntry, entry: StoredEntry) -> bool:
+    """Return whether a block may hold both entries."""
+    return (
+        entry.seq == before.seq + 1
+        and entry.seq % BLOCK_ENTRIES != 0
+        and entry.anchored_at == before.anchored_at
+        and entry.org_id == before.org_id
+        and not (stands_alone(entry) or stands_alone(before))
+    )
+
+
+def stands_alone(entry: StoredEntry) -> bool:
+    """Return whether an entry records that a month was dropped, and so has a raw block to itself.
+
+    A function of the database reads it, which can't inflate (migrations/0007_retention.sql). A
+    leaf is canonical JSON, in which these bytes can't occur inside a string.
+    """
+    return _MONTH_DROPPED in entry.leaf and _OF_SYSTEM in entry.leaf
 
 
 def pack(entries: Sequence[StoredEntry], *, raw: bool = False) -> Block:

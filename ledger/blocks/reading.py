@@ -53,7 +53,7 @@ def contents(block: Block) -> BlockContents:
             block.org_id,
             block.first_seq + position,
             block.anchored_at,
-            *_tags_at(block.tags, position),
+            *tags_at(block.tags, position),
             _stored_hash(block, records, position),
             record[:HASH_BYTES],
             record[HASH_BYTES:],
@@ -113,7 +113,7 @@ def entry_at(block: Block, position: int) -> StoredEntry:
         block.org_id,
         block.first_seq + position,
         block.anchored_at,
-        *_tags_at(block.tags, position),
+        *tags_at(block.tags, position),
         entry_hash,
         record[:HASH_BYTES],
         record[HASH_BYTES:],
@@ -160,7 +160,7 @@ def previous_hash_of(leaf: bytes) -> bytes:
         return b""
 
 
-def _tags_at(tags: bytes, position: int) -> tuple[int, int]:
+def tags_at(tags: bytes, position: int) -> tuple[int, int]:
     """Return the short tags of actor and subject of an entry."""
     start = 2 * TAG_BYTES * position
     middle = start + TAG_BYTES

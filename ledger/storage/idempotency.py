@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple
 
-from ledger.chain import StoredEntry
-from ledger.storage.entries import chosen
+from ledger.storage.entries import receipts
+from ledger.storage.entries.blocks import EARLIEST, LATEST
+from ledger.storage.entries.receipts import Written
 from ledger.storage.trail import AppendTransaction
 
 
 class KeyUse(NamedTuple):
     """One use of a key: digests of key and body, and the seqs of the answer.
 
-    ``seqs`` is None if they are ``first_seq`` and the following ``events - 1``.
+    ``seqs`` is None if they are ``first_seq`` and the following ``events - 1``. No entry of the
+    answer is newer than ``anchored_at``, and without ``seqs`` none is older; None: any time.
     """
 
     org_id: int
@@ -23,14 +25,17 @@ class KeyUse(NamedTuple):
     first_seq: int
     events: int
     seqs: list[int] | None
+    anchored_at: datetime | None
 
     def all_seqs(self) -> Sequence[int]:
         """Return every seq of the first answer, in its order."""
         return self.seqs or range(self.first_seq, self.first_seq + self.events)
 
 
+# A time that Python's datetime can't hold was not written by Quire.
 FIND = """
-SELECT i.org_id, i.key, i.body, i.first_seq, i.count, i.seqs
+SELECT i.org_id, i.key, i.body, i.first_seq, i.count, i.seqs,
+       CASE WHEN i.anchored_at BETWEEN 'epoch' AND '4253-01-01Z' THEN i.anchored_at END
 FROM unnest($1::bigint[], $2::bytea[]) AS wanted (org_id, key)
 JOIN idempotency i ON i.org_id = wanted.org_id AND i.key = wanted.key"""
 
@@ -51,15 +56,25 @@ async def record(transaction: AppendTransaction, day: date, uses: Sequence[KeyUs
         transaction.connection.copy_records_to_table(
             "idempotency",
             records=[(day, *use) for use in uses],
-            columns=["day", "org_id", "key", "body", "first_seq", "count", "seqs"],
+            columns=["day", "org_id", "key", "body", "first_seq", "count", "seqs", "anchored_at"],
         )
     )
 
 
 async def entries_of(
-    transaction: AppendTransaction, org_id: int, seqs: Sequence[int]
-) -> dict[int, StoredEntry]:
-    """Return the stored entries by seq; without seqs there is no query."""
-    if not seqs:
-        return {}
-    return await transaction.run(chosen.by_seq(transaction.connection, org_id, seqs))
+    transaction: AppendTransaction, org_id: int, uses: Sequence[KeyUse], most_raw_bytes: int
+) -> Written:
+    """Return the entries of these answers of one org; inflates leaves up to the bound."""
+    seqs = sorted({seq for use in uses for seq in use.all_seqs()})
+    since = min((_since(use) for use in uses), default=EARLIEST)
+    until = max((use.anchored_at or LATEST for use in uses), default=LATEST)
+    return await transaction.run(
+        receipts.read(
+            transaction.connection, org_id, seqs, since=since, until=until,
+            most_raw_bytes=most_raw_bytes,
+        )
+    )  # fmt: skip
+
+
+def _since(use: KeyUse) -> datetime:
+    return EARLIEST if use.seqs or use.anchored_at is None else use.anchored_at

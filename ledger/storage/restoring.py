@@ -116,7 +116,8 @@ class RestoreTransaction:
         await self._copy("checkpoints", RestoredCheckpoint._fields, checkpoints)
 
     async def set_head(self, org_id: int, head: ChainHead) -> None:
-        """Set the head of the trail."""
+        """Set the head of the trail, after its last entries."""
+        await self._months.finish(timeout=BATCH_TIMEOUT_S)
         at = to_datetime(head.anchored_us)
         await self._connection.execute(SET_HEAD, org_id, head.seq, head.entry_hash, at)
 

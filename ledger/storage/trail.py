@@ -9,8 +9,7 @@ error during COMMIT means that its outcome is unknown (:class:`CommitUnknown`);
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -101,17 +100,21 @@ class AppendTransaction:
         """Lock the head rows of these orgs, in the order of their ids."""
         return await self.run(heads.lock(self.connection, org_ids))
 
-    async def head_entry(self, org_id: int, seq: int, at: datetime) -> StoredEntry | None:
-        """Return the stored entry at this seq and time, read in a new snapshot."""
-        return await self.run(single.at(self.connection, org_id, seq, at))
+    async def with_payload(self, locked: LockedHead) -> LockedHead:
+        """Return a locked head whose entry has its payload, however large."""
+        return await self.run(heads.with_payload(self.connection, locked))
+
+    async def stored_hash(self, org_id: int, head: ChainHead) -> bytes | None:
+        """Return the stored hash of the entry at a head's seq and time, read in a new snapshot.
+
+        Raises DamagedTrail.
+        """
+        at = to_datetime(head.anchored_us)
+        return await self.run(single.stored_hash(self.connection, org_id, head.seq, at))
 
     async def departed(self, org_id: int) -> ChainHead | None:
         """Return the newest dropped entry of an org, None if none was dropped."""
         return await self.run(dropped_months.last(self.connection, org_id))
-
-    async def entry_at(self, org_id: int, head: ChainHead) -> StoredEntry | None:
-        """Return the stored entry that a head points to."""
-        return await self.head_entry(org_id, head.seq, to_datetime(head.anchored_us))
 
     async def thaw(self, org_id: int, head: ChainHead) -> int:
         """Unfreeze an org and set its head; return the new ``thawed_us``."""
@@ -124,16 +127,21 @@ class AppendTransaction:
 
     async def entries_between(
         self, org_id: int, after: ChainHead, upto: ChainHead, limit: int
-    ) -> list[StoredEntry]:
-        """Return the entries after one head up to another, oldest first, at most ``limit``."""
-        return await self.run(heads.between(self.connection, org_id, after, upto, limit))
+    ) -> AsyncIterator[list[StoredEntry]]:
+        """Yield the entries after one head up to another, oldest first, in pages.
+
+        Raises DamagedTrail.
+        """
+        pages = heads.between(self.connection, org_id, after, upto, limit)
+        while page := await self.run(anext(pages, [])):
+            yield page
 
     async def orgs_beyond(self, places: Sequence[tuple[int, int]]) -> set[int]:
         """Return the orgs of those (org_id, seq) pairs that have entries after the seq."""
         return await self.run(heads.orgs_beyond(self.connection, places))
 
-    async def newest(self, org_id: int) -> StoredEntry | None:
-        """Return the stored entry with the highest valid seq, or None."""
+    async def newest(self, org_id: int) -> ChainHead | None:
+        """Return seq, hash and time of the stored entry with the highest valid seq, or None."""
         return await self.run(heads.newest(self.connection, org_id))
 
     async def copy_entries(self, entries: Iterable[StoredEntry]) -> None:
@@ -266,10 +274,7 @@ async def settle(url: str, moves: Sequence[HeadMove]) -> bool:
 
 
 async def _is_persisted(transaction: AppendTransaction, move: HeadMove) -> bool:
-    entry = await transaction.head_entry(
-        move.org_id, move.new.seq, to_datetime(move.new.anchored_us)
-    )
-    return entry is not None and entry.entry_hash == move.new.entry_hash
+    return await transaction.stored_hash(move.org_id, move.new) == move.new.entry_hash
 
 
 async def _close(connection: Connection) -> None:

@@ -27,7 +27,7 @@ from ledger.evidence.page import verify_page
 from ledger.evidence.writer import BundleWriter
 from ledger.storage import trees
 from ledger.storage.database import Database
-from ledger.storage.entry_bundles import DamagedTrail
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.tiles import TILE_WIDTH, Tile, TileProofs, tiles_for_proofs
 
 BATCH_ENTRIES: Final = 500

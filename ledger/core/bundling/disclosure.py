@@ -17,7 +17,7 @@ from ledger.errors import FormatError, SealingError
 from ledger.evidence.format import MEMBER_BYTES_MAX, Field, PayloadLine, State
 from ledger.storage import subjects
 from ledger.storage.database import Database
-from ledger.storage.entry_bundles import DamagedTrail
+from ledger.storage.entries.blocks import DamagedTrail
 
 LINE_BYTES: Final = 512
 """An upper bound of a payload line's bytes without its payload."""

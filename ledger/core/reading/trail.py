@@ -18,8 +18,8 @@ from ledger.errors import DatabaseUnavailable
 from ledger.storage import dropped_months, entry_bundles
 from ledger.storage.database import Database
 from ledger.storage.entries import chosen, heads, search, single
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.search import EntrySearch, Page
-from ledger.storage.entry_bundles import DamagedTrail
 
 TRIES: Final = 5
 """Attempts to read a page while months are being dropped, which happens rarely."""

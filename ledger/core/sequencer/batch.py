@@ -15,6 +15,7 @@ from ledger.chain import ChainHead
 from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.head_check import head_fault, head_for_thaw
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
+from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
 from ledger.core.sequencer.request import Appended, AppendRequest, StaleSeal
 from ledger.entry import to_datetime
@@ -40,6 +41,7 @@ class BatchOutcome:
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
+        self.late: list[LateAnswer] = []
         self.refusals: list[Refusal] = []
         self.moves: list[HeadMove] = []
         self.seen: list[SeenHead] = []
@@ -105,7 +107,8 @@ class Batch:
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
-            placed = assemble(ready, head.seq, uses, outcome.refusals)
+            at = to_datetime(max(self.now_us, head.anchored_us))
+            placed = assemble(ready, head.seq, at, uses, outcome.refusals)
             extensions.append(LaneExtension(turn.lane, head, thawed_us, placed))
         await self._write(transaction, extensions, uses, outcome)
         if uses.new:
@@ -135,6 +138,8 @@ class Batch:
             return await head_for_thaw(transaction, lane.org_id, row)
         reason = None if row is None else row.frozen_reason
         if reason is None:
+            if row is not None:
+                row = await transaction.with_payload(row)
             reason = await self._head_fault(transaction, lane, row, beyond)
             if reason is None:
                 assert row is not None
@@ -180,7 +185,10 @@ class Batch:
                 outcome.moves.append(HeadMove(org_id, extension.head, extension.new_head))
                 outcome.seen.append(SeenHead(org_id, extension.new_head, extension.thawed_us))
                 outcome.entries += len(extension.entries)
-            outcome.answers += extension.answers(uses.entries.get(org_id, {}))
+            written = uses.written.get(org_id)
+            ready, late = extension.answers({} if written is None else written.entries)
+            outcome.answers += ready
+            outcome.late += late
         if outcome.moves:
             await transaction.move_heads(outcome.moves)
 

@@ -8,9 +8,11 @@ from typing import Final
 
 from ledger.chain import ChainHead, StoredEntry, extend
 from ledger.core.sequencer.lane import Lane
+from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.keys import SigningKey
+from ledger.storage.entries.receipts import WrittenEntry
 
 SLICE_ENTRIES: Final = 256
 
@@ -51,9 +53,19 @@ class LaneExtension:
             self.entries += made
             yield from made
 
-    def answers(self, stored: Mapping[int, StoredEntry]) -> list[tuple[AppendRequest, Appended]]:
-        """The answer to each request, once all entries are made."""
-        return [
-            (one.request, one.appended(self.head, self.entries, stored, self.new_head))
-            for one in self._placed
-        ]
+    def answers(
+        self, written: Mapping[int, WrittenEntry]
+    ) -> tuple[list[tuple[AppendRequest, Appended]], list[LateAnswer]]:
+        """The answers to the requests, once all entries are made, and those that come later.
+
+        ``written`` holds the earlier entries that were read.
+        """
+        ready: list[tuple[AppendRequest, Appended]] = []
+        late: list[LateAnswer] = []
+        for one in self._placed:
+            if all(seq > self.head.seq or seq in written for seq in one.seqs):
+                answer = one.appended(self.head, self.entries, written, self.new_head)
+                ready.append((one.request, answer))
+            else:
+                late.append(LateAnswer(one, self.head, self.entries, written, self.new_head))
+        return ready, late

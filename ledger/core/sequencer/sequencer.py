@@ -76,6 +76,7 @@ class Sequencer:
         observe: Callable[[BatchReport], None] | None = None,
         on_mishap: OnMishap | None = None,
     ) -> None:
+        self._database = database
         self._keyring = keyring
         self._clock = clock
         self._limits = limits or SequencerLimits()
@@ -206,6 +207,7 @@ class Sequencer:
             self._settle(outcome, turns)
             with self._mishaps.caught("observe"):
                 self._report(outcome, len(turns), seconds)
+            await self._answer_late(outcome, turns)
         finally:
             self._in_flight.discard(batch)
 
@@ -221,6 +223,14 @@ class Sequencer:
             for request, refusal in outcome.refusals:
                 with contextlib.suppress(Exception):
                     request.refuse(refusal)
+            _refuse_unanswered(turns)
+
+    async def _answer_late(self, outcome: BatchOutcome, turns: list[LaneBatch]) -> None:
+        """Answer the callers whose answers are read after the commit; the lanes wait meanwhile."""
+        for late in outcome.late:
+            with self._mishaps.caught("settle"):
+                await late.give(self._database)
+        if outcome.late:
             _refuse_unanswered(turns)
 
     async def _refuse_or_split(self, turns: list[LaneBatch], error: Exception) -> None:

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Final
 
+from ledger.blocks.block import Block
+from ledger.blocks.picking import EntriesUnreadable, Part, Picked
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
-from ledger.storage.database import Connection, Database
-from ledger.storage.entries.columns import BLOCK_COLUMNS, PAGE_BYTES
+from ledger.storage.database import Database
+from ledger.storage.entries import parts
+from ledger.storage.entries.blocks import holding, unreadable
+from ledger.storage.entries.columns import PAGE_BYTES
 
-# LATERAL with LIMIT pins the plan: one primary key probe for each (seq, time).
+# LATERAL with LIMIT pins the plan: one primary key range of at most 256 seqs for each place.
 PRESENT: Final = """
 SELECT w.seq FROM unnest($2::bigint[], $3::timestamptz[]) AS w (seq, anchored_at)
 CROSS JOIN LATERAL (
     SELECT FROM entries e
-    WHERE e.org_id = $1 AND e.seq = w.seq AND e.anchored_at = w.anchored_at LIMIT 1
+    WHERE e.org_id = $1 AND e.last_seq >= w.seq AND e.last_seq <= (w.seq | 255)
+      AND e.first_seq <= w.seq AND e.anchored_at = w.anchored_at LIMIT 1
 ) AS present"""
-# OFFSET pins the plan too, and returns both rows if two have the same seq. Before version 17
-# PostgreSQL may read all entries of an org to find a few by `seq = ANY (...)`.
+# Blocks of a time that Python can't hold are not found.
 TIMES: Final = """
-SELECT e.seq, e.anchored_at FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
+SELECT w.seq, e.anchored_at FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
 CROSS JOIN LATERAL (
-    SELECT seq, anchored_at FROM entries WHERE org_id = $1 AND seq = w.seq OFFSET 0
+    SELECT anchored_at FROM entries
+    WHERE org_id = $1 AND last_seq >= w.seq AND last_seq <= (w.seq | 255) AND first_seq <= w.seq
+      AND anchored_at BETWEEN 'epoch' AND '4253-01-01Z'
+    ORDER BY last_seq, anchored_at LIMIT 1
 ) AS e"""
-# The times limit the partitions to search. The sizes of payloads are known without
-# reading them, so that large payloads end a batch before they are in memory.
-PAGE: Final = f"""
-SELECT {BLOCK_COLUMNS} FROM (
-    SELECT e.*, sum(octet_length(payload)) OVER (ORDER BY w.seq) - octet_length(payload) AS bytes
-    FROM (SELECT DISTINCT unnest($2::bigint[]) AS seq) AS w
-    CROSS JOIN LATERAL (
-        SELECT * FROM entries
-        WHERE org_id = $1 AND seq = w.seq AND anchored_at >= $3 AND anchored_at <= $4 OFFSET 0
-    ) AS e
-) AS sized WHERE bytes < {PAGE_BYTES} ORDER BY seq"""
-ALL: Final = f"SELECT {BLOCK_COLUMNS} FROM entries WHERE org_id = $1 AND seq = ANY ($2::bigint[])"
 
 
 async def present(database: Database, org_id: int, places: Sequence[RecordId]) -> set[int]:
@@ -56,15 +53,48 @@ async def page(
 ) -> list[StoredEntry]:
     """Return the first of these entries by ascending seq; fewer of them if they are large.
 
-    All must have been anchored between ``since`` and ``until``, both included.
+    All must have been anchored between ``since`` and ``until``, both included. Raises
+    DamagedTrail if one can't be read.
     """
-    rows = await database.fetch(PAGE, org_id, list(seqs), since, until)
-    return [StoredEntry(*row) for row in rows]
+    found = await holding(database, org_id, seqs, since=since, until=until)
+    try:
+        return await _read(database, list(_first(found, sorted(set(seqs)))))
+    except EntriesUnreadable as error:
+        raise unreadable(org_id, error.what) from None
 
 
-async def by_seq(
-    connection: Connection, org_id: int, seqs: Sequence[int]
-) -> dict[int, StoredEntry]:
-    """Return these entries by seq, however large. Raises asyncpg's errors."""
-    rows = await connection.fetch(ALL, org_id, list(seqs))
-    return {row[1]: StoredEntry(*row) for row in rows}
+def _first(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[Picked]:
+    """Yield the wanted entries of each block, up to the payload that exceeds PAGE_BYTES."""
+    budget = PAGE_BYTES
+    for block in blocks:
+        mine = [seq for seq in seqs if block.first_seq <= seq <= block.last_seq]
+        if not mine or budget <= 0:
+            continue
+        picked = Picked(block, mine)
+        count = _fitting(picked.sizes, budget)
+        budget -= sum(picked.sizes[:count])
+        yield picked if count == len(mine) else Picked(block, mine[:count])
+
+
+def _fitting(sizes: Sequence[int], budget: int) -> int:
+    """Return how many of these sizes it takes to fill the budget, at most all."""
+    before = accumulate(sizes, initial=0)
+    return sum(1 for size, _ in zip(before, sizes, strict=False) if size < budget)
+
+
+async def _read(database: Database, wanted: Sequence[Picked]) -> list[StoredEntry]:
+    if not wanted:
+        return []
+    read = await parts.fetch(database, [(one.block, one.leaves, one.payloads) for one in wanted])
+    return await asyncio.to_thread(_entries, wanted, read)
+
+
+def _entries(
+    wanted: Sequence[Picked], read: Sequence[tuple[Part, Part] | None]
+) -> list[StoredEntry]:
+    return [
+        entry
+        for one, found in zip(wanted, read, strict=True)
+        if found is not None
+        for entry in one.entries(*found)
+    ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
-from itertools import groupby
 from typing import Final
 
-from ledger.blocks.block import Block, cut, pack
+from ledger.blocks.block import Block, cut, pack, stands_alone
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
@@ -22,22 +21,25 @@ LARGE_BYTES: Final = 64 << 10
 
 
 async def copy_stream(entries: Iterable[StoredEntry]) -> AsyncIterator[bytes]:
-    """Yield the entries as a COPY stream of blocks; one is sent while the next is packed."""
+    """Yield the entries as a COPY stream of blocks; one is sent before the next is made."""
     yield _HEADER
-    for _, of_one in groupby(entries, key=lambda entry: (entry.org_id, entry.anchored_at)):
-        for part in cut(list(of_one)):
-            yield await _packed(part)
+    for part in cut(entries):
+        yield await _packed(part)
     yield COPY_TRAILER
 
 
 async def _packed(entries: Sequence[StoredEntry]) -> bytes:
-    if len(entries) > LARGE_ENTRIES or len(entries[0].payload) > LARGE_BYTES:
+    if len(entries) > LARGE_ENTRIES or _bytes(entries) > LARGE_BYTES:
         return await asyncio.to_thread(_row, entries)
     return _row(entries)
 
 
+def _bytes(entries: Sequence[StoredEntry]) -> int:
+    return sum(len(entry.payload) + len(entry.leaf) for entry in entries)
+
+
 def _row(entries: Sequence[StoredEntry]) -> bytes:
-    return pack_row(pack(entries))
+    return pack_row(pack(entries, raw=stands_alone(entries[0])))
 
 
 def pack_row(block: Block) -> bytes:
