@@ -9,8 +9,9 @@ each. The frames themselves follow from the entries' sizes: see :func:`frames_of
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from operator import sub
 from typing import Final, NamedTuple
 
 from ledger.entry import HASH_BYTES, MAX_LEAF_BYTES
@@ -71,13 +72,13 @@ def frames_of(ends: Sequence[int]) -> list[tuple[int, int]]:
     FRAME_BYTES with it; it has at least one.
     """
     frames: list[tuple[int, int]] = []
-    first, start, previous = 0, 0, 0
-    for position, end in enumerate(ends):
-        if position > first and (position - first == FRAME_ENTRIES or end - start > FRAME_BYTES):
-            frames.append((first, position - 1))
-            first, start = position, previous
-        previous = end
-    frames.append((first, len(ends) - 1))
+    first, start, count = 0, 0, len(ends)
+    while first < count:
+        after = min(first + FRAME_ENTRIES, count)
+        if ends[after - 1] - start > FRAME_BYTES:
+            after = max(bisect_right(ends, start + FRAME_BYTES, first, after), first + 1)
+        frames.append((first, after - 1))
+        first, start = after, ends[after - 1]
     return frames
 
 
@@ -97,6 +98,10 @@ def read_ends(ends: bytes, entries: int) -> Layout:
 
     All sizes are bounded and consistent afterwards: no reader needs to check them again.
     """
+    if entries == 1 and len(ends) == _ENDS_OF_ONE.size:
+        only = _layout_of_one(ends)
+        if only is not None:
+            return only
     if not 1 <= entries <= BLOCK_ENTRIES:
         raise BlockDamaged(f"a block has 1 to {BLOCK_ENTRIES} entries, not {entries}")
     if ends[:1] != bytes([VERSION]) or len(ends) % 4 != 1:
@@ -121,10 +126,33 @@ def read_ends(ends: bytes, entries: int) -> Layout:
     )
 
 
+_ENDS_OF_ONE: Final = struct.Struct(">B4I")
+
+
+def _layout_of_one(ends: bytes) -> Layout | None:
+    """Return the layout of a block of one entry, at less cost; None if it is damaged."""
+    version, record, payload, stored_record, stored_payload = _ENDS_OF_ONE.unpack(ends)
+    if (
+        version != VERSION
+        or not HASH_BYTES <= record <= RECORD_BYTES
+        or payload > MAX_PAYLOAD_BYTES
+        or stored_record > record
+        or stored_payload > payload
+    ):
+        return None
+    return Layout(
+        (record,),
+        (payload,),
+        (Frame(0, 0, 0, stored_record, 0, record),),
+        (Frame(0, 0, 0, stored_payload, 0, payload),),
+    )
+
+
 def _require_growing(ends: Sequence[int], *, least: int, most: int, what: str) -> None:
-    for position, (start, end) in enumerate(pairwise((0, *ends))):
-        if not least <= end - start <= most:
-            raise BlockDamaged(f"the {what} of its entry {position} has an impossible size")
+    sizes = [*map(sub, ends, (0, *ends))]
+    if min(sizes) < least or max(sizes) > most:
+        position = next(at for at, size in enumerate(sizes) if not least <= size <= most)
+        raise BlockDamaged(f"the {what} of its entry {position} has an impossible size")
 
 
 def _placed(

@@ -1,55 +1,68 @@
-"""Entries as streams of binary COPY: for verification by segments, for the signer leaves only."""
+"""Blocks as streams of binary COPY: whole for verification by segments, for the signer leaves only.
+
+A value of an impossible size is read as NULL: it must not fill memory.
+"""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
-from ledger.blocks.block import Block
-from ledger.blocks.reading import previous_hash_of, records_of
+from ledger.blocks.block import TAG_BYTES
+from ledger.blocks.layout import BLOCK_BYTES, BLOCK_ENTRIES, MAX_PAYLOAD_BYTES
 from ledger.entry import HASH_BYTES
-from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER
 from ledger.storage.database import Connection
 
 Sink = Callable[[bytes], Coroutine[Any, Any, None]]
 
-MAX_CELL_BYTES: Final = 32 * 1024 * 1024
-"""A larger value is read as NULL: Quire never writes such a value, and it must not fill memory."""
+MAX_ENDS_BYTES: Final = 1 + 4 * 4 * BLOCK_ENTRIES
+"""The ends of a block in which each entry has two frames of its own."""
+LEAVES_COLUMNS: Final = 6
+"""Columns of the rows that :func:`leaves` sends."""
 
-# COPY takes no parameters; the format admits integers only.
+
+def _bounded(column: str, size: int) -> str:
+    return f"CASE WHEN octet_length({column}) <= {size} THEN {column} END AS {column}"
+
+
+_LAST_HASH: Final = _bounded("last_hash", HASH_BYTES)
+_ENDS: Final = _bounded("ends", MAX_ENDS_BYTES)
+_LEAVES: Final = _bounded("leaves", BLOCK_BYTES)
+# COPY takes no parameters; the format admits integers only. A block never crosses a multiple of
+# 256 seqs: blocks with any of the entries are one range of the primary key per partition.
 SEGMENT: Final = f"""
-SELECT org_id, seq, anchored_at, actor_tag, subject_tag,
-       CASE WHEN octet_length(entry_hash) <= {MAX_CELL_BYTES} THEN entry_hash END,
-       CASE WHEN octet_length(signature) <= {MAX_CELL_BYTES} THEN signature END,
-       CASE WHEN octet_length(leaf) <= {MAX_CELL_BYTES} THEN leaf END,
-       CASE WHEN octet_length(payload) <= {MAX_CELL_BYTES} THEN payload END
+SELECT org_id, last_seq, anchored_at, first_seq, {_LAST_HASH}, raw_bytes,
+       {_bounded("tags", 2 * TAG_BYTES * BLOCK_ENTRIES)}, {_ENDS}, {_LEAVES},
+       {_bounded("payloads", MAX_PAYLOAD_BYTES)}
 FROM entries
-WHERE org_id = {{org_id:d}} AND seq BETWEEN {{lower:d}} AND {{upper:d}}
-ORDER BY seq, anchored_at"""
-# LATERAL pins one primary key range per org and partition, and the lower time excludes earlier
-# partitions.
-LEAVES: Final = """
-SELECT w.lower, w.upper, e.org_id, e.last_seq, e.anchored_at, e.first_seq, e.last_hash, e.ends, e.leaves
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
+WHERE org_id = {{org_id:d}} AND last_seq BETWEEN {{lower:d}} AND {{upper:d}}
+ORDER BY last_seq, anchored_at"""
+# LATERAL pins one range of the primary key per org and partition, and the lower time excludes
+# earlier partitions.
+LEAVES: Final = f"""
+SELECT e.*
+FROM unnest('{{{{{{org_ids}}}}}}'::bigint[], '{{{{{{lower}}}}}}'::bigint[],
+            '{{{{{{upper}}}}}}'::bigint[])
      WITH ORDINALITY AS w (org_id, lower, upper, place)
 CROSS JOIN LATERAL (
-    SELECT * FROM entries e
-    WHERE e.org_id = w.org_id AND e.last_seq >= w.lower AND e.first_seq < w.upper
-      AND e.anchored_at >= to_timestamp($4 / 1e6) - interval '1 second'
-      AND e.last_seq <= ((w.upper - 1) | 255)
+    SELECT org_id, last_seq, first_seq, {_LAST_HASH}, {_ENDS}, {_LEAVES}
+    FROM entries e
+    WHERE e.org_id = w.org_id AND e.last_seq >= w.lower AND e.last_seq <= ((w.upper - 1) | 255)
+      AND e.first_seq < w.upper
+      AND e.anchored_at >= to_timestamp({{since_us:d}} / 1e6) - interval '1 second'
     ORDER BY e.last_seq, e.anchored_at
-) AS e ORDER BY w.place, e.last_seq, e.anchored_at"""
-_LEAF_ROW: Final = struct.Struct(">hiqiqi32si32si")
-_COPY_HEADER: Final = COPY_SIGNATURE + bytes(8)
+) AS e"""
 
 
 async def segment(
     connection: Connection, org_id: int, lower: int, upper: int, sink: Sink, *, timeout: float
 ) -> None:
-    """Stream the entries ``lower`` to ``upper`` into the sink. Raises asyncpg's errors."""
+    """Stream the blocks with any of the entries ``lower`` to ``upper`` into the sink.
+
+    Raises asyncpg's errors.
+    """
     await connection.copy_from_query(
-        SEGMENT.format(org_id=org_id, lower=lower, upper=upper),
+        SEGMENT.format(org_id=org_id, lower=lower, upper=upper | (BLOCK_ENTRIES - 1)),
         output=sink,
         format="binary",
         timeout=timeout,
@@ -64,38 +77,19 @@ async def leaves(
     *,
     timeout: float,
 ) -> None:
-    """Stream org_id, seq, hash, signature and leaf for each (org_id, lower, upper - 1) of ranges.
+    """Stream the blocks with any of the entries of each (org_id, lower, upper - 1) of ranges.
 
-    ``since_us`` is a time at or before that of all these entries. Raises asyncpg's errors.
+    A row is org_id, last_seq, first_seq, last_hash, ends, leaves. ``since_us`` is a time at or
+    before that of all these entries. Raises asyncpg's errors.
     """
-    await sink(_COPY_HEADER)
-    rows = await connection.fetch(
-        LEAVES,
-        [org for org, _, _ in ranges],
-        [lower for _, lower, _ in ranges],
-        [upper for _, _, upper in ranges],
-        since_us,
-        timeout=timeout,
+    query = LEAVES.format(
+        org_ids=_integers(org for org, _, _ in ranges),
+        lower=_integers(lower for _, lower, _ in ranges),
+        upper=_integers(upper for _, _, upper in ranges),
+        since_us=since_us,
     )
-    for lower, upper, org_id, last_seq, at, first_seq, last_hash, ends, stored in rows:
-        block = Block(org_id, last_seq, at, first_seq, last_hash, 0, b"", ends, stored, b"")
-        await sink(_leaf_rows(block, lower, upper))
-    await sink(COPY_TRAILER)
+    await connection.copy_from_query(query, output=sink, format="binary", timeout=timeout)
 
 
-def _leaf_rows(block: Block, lower: int, upper: int) -> bytes:
-    parts: list[bytes] = []
-    records = records_of(block)
-    links = [*(previous_hash_of(record[HASH_BYTES:]) for record in records[1:]), block.last_hash]
-    seq = block.first_seq
-    for record, link in zip(records, links, strict=True):
-        if lower <= seq < upper:
-            leaf = record[HASH_BYTES:]
-            parts.append(
-                _LEAF_ROW.pack(
-                    5, 8, block.org_id, 8, seq, 32, link, 32, record[:HASH_BYTES], len(leaf)
-                )
-            )
-            parts.append(leaf)
-        seq += 1
-    return b"".join(parts)
+def _integers(values: Iterable[int]) -> str:
+    return ",".join(f"{value:d}" for value in values)
