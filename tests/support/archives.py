@@ -31,13 +31,14 @@ HISTORY: Final = KEYS.public()
 def rows_after(
     head: ChainHead, count: int, *, payload_bytes: int = 40, now_us: int = NOW_US
 ) -> tuple[list[StoredEntry], ChainHead]:
-    """The trail's next ``count`` rows, all different, and the head after them."""
+    """The trail's next ``count`` rows, all different and later, and the head after them."""
     first = head.seq + 1
     drafts = [
         draft(b"payload %d " % number * (payload_bytes // 11 + 1), subject="ü")
         for number in range(first, first + count)
     ]
-    return extend(ORG_ID, ORG, head, drafts, now_us, KEY)
+    # Each call is a commit: a restore finds its blocks by their times.
+    return extend(ORG_ID, ORG, head, drafts, max(now_us, head.anchored_us + 1), KEY)
 
 
 @dataclass

@@ -1,12 +1,13 @@
-"""The sources of an archive's leaves: a trail's rows, or the leaves of the anchor log.
+"""The sources of an archive's leaves: a trail's entries, or the leaves of the anchor log.
 
-Every row is checked as verification checks it, and compared with the proved tree, before it is
+Every entry is checked as verification checks it, and compared with the proved tree, before it is
 archived.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ledger.archive.format.layout import Pack
@@ -20,6 +21,7 @@ from ledger.merkle import HASH_BYTES, leaf_hash
 from ledger.storage import archive_accounts
 from ledger.storage.database import Database
 from ledger.storage.entries import spans
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.tiles import TILE_WIDTH, EntryTile, Tile, pack_entries
 
 
@@ -40,7 +42,7 @@ class LeafSource(Protocol):
 class _Span(NamedTuple):
     """Seqs that are read, and perhaps packed, together.
 
-    ``stored``: the database has their rows; otherwise the archive has them.
+    ``stored``: the database has them; otherwise the archive has.
     """
 
     first: int
@@ -49,7 +51,7 @@ class _Span(NamedTuple):
 
 
 class TrailSource:
-    """The rows of one org's trail; those that the database dropped come from the archive."""
+    """The entries of one org's trail; those that the database dropped come from the archive."""
 
     def __init__(
         self,
@@ -84,18 +86,19 @@ class TrailSource:
 
         Seqs below ``fresh`` are archived already.
         """
-        sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
+        with _readable():
+            sizes = await spans.sizes(self._database, self._org_id, start, end - 1)
         missing = end - start - len(sizes)
         seqs = [seq for seq, _, _ in sizes]
         if seqs != list(range(start + max(missing, 0), end)) or start + missing > fresh:
             raise ArchiveRefused(
-                f"of entries {start} to {end - 1}, rows are missing or repeated in the database. "
+                f"of entries {start} to {end - 1}, some are missing or repeated in the database. "
                 "Run a full verification of this trail"
             )
         if not all(right for _, _, right in sizes):
             raise ArchiveRefused(
-                f"one of the entries {start} to {end - 1} is larger than an entry may be. Run a "
-                "full verification of this trail"
+                f"one of the entries {start} to {end - 1} is larger than an entry "
+                "may be. Run a full verification of this trail"
             )
         volumes = {seq: volume for seq, volume, _ in sizes}
         whole = sum(volumes.values()) <= PACK_BYTES and end - start == TILE_WIDTH
@@ -106,7 +109,8 @@ class TrailSource:
 
     async def _rows(self, span: _Span, growth: TreeGrowth) -> list[StoredEntry]:
         if span.stored:
-            rows = await spans.entries(self._database, self._org_id, span.first, span.last)
+            with _readable():
+                rows = await spans.entries(self._database, self._org_id, span.first, span.last)
         else:
             archived = self._reader.entries(self._org_id, span.first, span.last, growth.start)
             rows = [entry async for entry in archived]
@@ -152,6 +156,15 @@ class AnchorSource:
                 "signed ones. Verify the database against your backups"
             )
         yield Object(EntryTile(tile.index, tile.width).path(), pack_entries(leaves))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise ArchiveRefused for entries that the block raises DamagedTrail for."""
+    try:
+        yield
+    except DamagedTrail as error:
+        raise ArchiveRefused(str(error)) from error
 
 
 def _cut(volumes: dict[int, int], start: int, end: int) -> Sequence[_Span]:
