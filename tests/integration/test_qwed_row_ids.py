@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import asyncpg
 import pytest
 
 from ledger.client import InvalidArgumentError, InvalidRequestError, LedgerClient, NotFoundError

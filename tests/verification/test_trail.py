@@ -31,7 +31,7 @@ def one_bit(value: Any, column: str) -> Any:
     if column == "anchored_at":
         return value + timedelta(microseconds=1 - 2 * (value.microsecond & 1))
     if isinstance(value, int):
-        return value ^ 1 << 40
+        return value ^ 1 << 20
     middle = len(value) // 2
     return value[:middle] + bytes([value[middle] ^ 1]) + value[middle + 1 :]
 
@@ -148,7 +148,7 @@ async def test_a_huge_gap_is_skipped(superuser: Superuser) -> None:
 
 async def test_values_too_large_to_read_are_faults(superuser: Superuser) -> None:
     for seq, column in ((1_023, "payload"), (2_000, "leaf")):
-        await blocks.edit_large(superuser.connection, ORG_ID, seq, column, 33 << 20)
+        await blocks.edit_large(superuser.connection, ORG_ID, seq, column, 65 << 20)
     assert blame(await superuser.verify()) == {1_023: {"unreadable"}, 2_000: {"unreadable"}}
 
 
