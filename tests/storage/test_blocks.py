@@ -11,7 +11,7 @@ import pytest
 from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from tests.support import blocks
 from tests.support.appending import superuser
-from tests.support.block_format import encode
+from tests.support.block_format import encode, is_same
 from tests.support.blocks import Connection
 from tests.support.clusters import Database
 from tests.support.tampering import Tampering, change, change_newest, steps
@@ -213,6 +213,16 @@ async def test_bits_of_seqs_that_the_constraint_refuses(connection: Connection, 
     assert (row.first_seq, row.last_seq) == (1 << bit if bit < 63 else -(2**63), 5)
     with pytest.raises(asyncpg.CheckViolationError):
         await blocks.write_rows(connection, [row._replace(last_seq=4 - (1 << 50))])
+
+
+@pytest.mark.parametrize("bit", [36, 403])  # 36: reserved in RFC 8878
+async def test_a_bit_of_a_frame_that_means_something(connection: Connection, bit: int) -> None:
+    (old,) = await blocks.rows_between(connection, ORG)
+    await blocks.raw_bit(connection, ORG, 2, "leaves", bit)
+    (new,) = await blocks.rows_between(connection, ORG)
+    assert old._replace(leaves=new.leaves) == new
+    changed = int.from_bytes(old.leaves) ^ int.from_bytes(new.leaves)
+    assert (changed.bit_count(), is_same(old, new)) == (1, False)
 
 
 async def test_a_block_of_raw_frames_stays_raw(connection: Connection) -> None:

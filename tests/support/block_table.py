@@ -1,4 +1,4 @@
-"""The table of blocks, as tests read and change it: rows, partitions, rights, locks.
+"""The table of blocks, as tests read and change it: rows, partitions, locks, and its tampering.
 
 No other module of the tests names the table; most of them speak of entries, by `blocks.py`.
 """
@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from ledger.chain import StoredEntry
-from tests.support.block_format import Row
+from tests.support.block_format import Row, decode, encode, is_same
+from tests.support.changes import Change, bit_flipped, changed, with_values
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -57,6 +58,69 @@ async def rows_between(
 async def rows_of_all(connection: Connection) -> list[Row]:
     """Read the blocks of all orgs."""
     return [Row(*row) for row in await connection.fetch(f"SELECT {_COLUMNS} FROM {TABLE}")]
+
+
+async def recut(connection: Connection, org_id: int, first: int, last: int, *ends: int) -> None:
+    """Store the same entries in other blocks: between ``first`` and ``last`` they end at ``ends``.
+
+    Other borders stay. Entries of two times, or that no hash joins, can't be in one block.
+    """
+    before = await rows_between(connection, org_id, first, last)
+    entries = entries_of(before)
+    borders = {row.last_seq for row in before if not first <= row.last_seq < last} | set(ends)
+    groups: list[list[StoredEntry]] = [[]]
+    for entry in entries:
+        groups[-1].append(entry)
+        if entry.seq in borders:
+            groups.append([])
+    after = [encode(group) for group in groups if group]
+    assert [row.last_seq for row in after] != [row.last_seq for row in before], "nothing changes"
+    assert entries_of(after) == entries, "a hash would be lost"
+    async with without_triggers(connection):
+        await replace_rows(connection, before, after)
+
+
+async def isolate(connection: Connection, org_id: int, seq: int) -> None:
+    """Give the only entry with this seq a block of its own, if it has none."""
+    (row,) = await rows_between(connection, org_id, seq, seq)
+    if row.first_seq < row.last_seq:
+        ends = {seq - 1, seq} & set(range(row.first_seq, row.last_seq))
+        await recut(connection, org_id, row.first_seq, row.last_seq, *ends)
+
+
+async def column(connection: Connection, org_id: int, seq: int, /, **changes: Change) -> None:
+    """Change the named columns of the only block with this seq, each to another value."""
+    (old,) = await rows_between(connection, org_id, seq, seq)
+    async with without_triggers(connection):
+        await replace_rows(connection, [old], [changed(old, changes)])
+
+
+async def raw_bit(connection: Connection, org_id: int, seq: int, name: str, bit: int) -> None:
+    """Flip one stored bit of a column of the only block with this seq.
+
+    It is numbered modulo the length of bytes, the 64 bits of an integer, the lower 50 of a time.
+    A few bits of a zstd frame, such as its padding, mean nothing: instead of one of these, the
+    next bit that means something is flipped.
+    """
+    (old,) = await rows_between(connection, org_id, seq, seq)
+    value = getattr(old, name)
+    while is_same(old, with_values(old, {name: bit_flipped(value, bit)})):
+        bit += 1
+    await column(connection, org_id, seq, **{name: bit_flipped(value, bit)})
+
+
+async def set_wild_time(connection: Connection, org_id: int, seq: int, time: str) -> None:
+    """Set an entry's time to one that Python can't hold, in PostgreSQL's notation.
+
+    The entry is alone in its block then.
+    """
+    await isolate(connection, org_id, seq)
+    await set_time(connection, org_id, seq, time)
+
+
+def entries_of(rows: Sequence[Row]) -> list[StoredEntry]:
+    """Return the entries of some blocks."""
+    return [entry for row in rows for entry in decode(row)]
 
 
 async def newest_seq(connection: Connection, org_id: int) -> int:

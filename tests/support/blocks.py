@@ -10,12 +10,12 @@ hash that the next leaf names. `recut`, `column` and `raw_bit` change blocks the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final
 
 from ledger.chain import EMPTY_HEAD, StoredEntry
-from ledger.entry import from_datetime, to_datetime
+from ledger.entry import to_datetime
 from tests.support.block_format import Row, decode, encode, is_raw
 from tests.support.block_table import (
     LAST_SEQ,
@@ -23,21 +23,27 @@ from tests.support.block_table import (
     WORM_CHANGES,
     WORM_INSERT,
     Connection,
+    column,
     create_partitions,
+    entries_of,
     filled_partitions,
+    isolate,
     lock_out,
     newest_seq,
     partition,
     partitions,
+    raw_bit,
+    recut,
     replace_rows,
     rows_between,
     rows_of_all,
-    set_time,
+    set_wild_time,
     wild_partition,
     without_triggers,
     write_rows,
 )
-from tests.support.repacking import Group, changed_groups, check_exchange, grouped, place_of
+from tests.support.changes import Change, changed, flipped, with_values
+from tests.support.repacking import changed_groups, check_exchange, grouped, place_of
 
 __all__ = (
     "BYTES", "LAST_SEQ", "TABLE", "WORM_CHANGES", "WORM_INSERT", "Change", "Connection",
@@ -48,11 +54,6 @@ __all__ = (
     "swap_columns", "wild_partition", "withdraw", "write", "write_rows",
 )  # fmt: skip
 
-Value: TypeAlias = bytes | int | datetime
-Change: TypeAlias = Value | Callable[[Any], Value]
-"""A field's new value, or a function that makes it of the old value."""
-Changed = TypeVar("Changed", StoredEntry, Row)
-
 BYTES: Final = ("entry_hash", "signature", "leaf", "payload")
 """The fields of an entry that are bytes."""
 
@@ -61,7 +62,7 @@ async def stored(
     connection: Connection, org_id: int, first: int = -LAST_SEQ, last: int = LAST_SEQ
 ) -> list[StoredEntry]:
     """Read the org's stored entries from seq ``first`` to ``last``, by seq, then by time."""
-    entries = _entries_of(await rows_between(connection, org_id, first, last))
+    entries = entries_of(await rows_between(connection, org_id, first, last))
     found = [entry for entry in entries if first <= entry.seq <= last]
     return sorted(found, key=lambda entry: (entry.seq, entry.anchored_at))
 
@@ -74,7 +75,7 @@ async def stored_at(connection: Connection, org_id: int, seq: int) -> StoredEntr
 
 async def stored_of_all(connection: Connection) -> list[StoredEntry]:
     """Read the stored entries of all orgs, by seq, org and time."""
-    entries = _entries_of(await rows_of_all(connection))
+    entries = entries_of(await rows_of_all(connection))
     return sorted(entries, key=lambda entry: (entry.seq, entry.org_id, entry.anchored_at))
 
 
@@ -111,7 +112,7 @@ async def exchange(
         beside = sorted([*added.values(), *extra], key=lambda e: (e.org_id, e.anchored_at, e.seq))
         after += [encode(group, raw=raw) for group in grouped(beside, set(beside))]
         await replace_rows(connection, before, after)
-        check_exchange(_entries_of(before), _entries_of(after), old, new)
+        check_exchange(entries_of(before), entries_of(after), old, new)
 
 
 async def edit(connection: Connection, org_id: int, seq: int, /, **changes: Change) -> None:
@@ -121,12 +122,12 @@ async def edit(connection: Connection, org_id: int, seq: int, /, **changes: Chan
     between them: the new hash is the ``last_hash`` of the first part.
     """
     old = await stored_at(connection, org_id, seq)
-    await exchange(connection, [old], [_changed(old, changes)])
+    await exchange(connection, [old], [changed(old, changes)])
 
 
 async def flip(connection: Connection, org_id: int, seq: int, column: str, bit: int) -> None:
     """Flip one bit of a field's bytes, numbered modulo their length as PostgreSQL numbers them."""
-    await edit(connection, org_id, seq, **{column: lambda value: _flipped(value, bit)})
+    await edit(connection, org_id, seq, **{column: lambda value: flipped(value, bit)})
 
 
 async def flip_link(connection: Connection, org_id: int, seq: int, digit: int) -> None:
@@ -146,7 +147,7 @@ async def edit_large(
     await isolate(connection, org_id, seq)
     old = await stored_at(connection, org_id, seq)
     assert len(getattr(old, column)) != size_bytes, f"seq {seq}: {column} would not change"
-    new = _changed(old, {column: b"x" * size_bytes})
+    new = changed(old, {column: b"x" * size_bytes})
     await exchange(connection, [old], [new], raw=True)
 
 
@@ -157,7 +158,7 @@ async def insert(connection: Connection, *entries: StoredEntry) -> None:
 
 async def duplicate(connection: Connection, org_id: int, seq: int, /, **changes: Change) -> None:
     """Insert a copy of the only entry with this seq, with the named fields set."""
-    await insert(connection, _set(await stored_at(connection, org_id, seq), changes))
+    await insert(connection, with_values(await stored_at(connection, org_id, seq), changes))
 
 
 async def withdraw(connection: Connection, *entries: StoredEntry) -> None:
@@ -216,70 +217,6 @@ async def point_head_at(connection: Connection, org_id: int, seq: int) -> None:
     assert tag == "UPDATE 1", tag
 
 
-async def recut(connection: Connection, org_id: int, first: int, last: int, *ends: int) -> None:
-    """Store the same entries in other blocks: between ``first`` and ``last`` they end at ``ends``.
-
-    Other borders stay. Entries of two times, or that no hash joins, can't be in one block.
-    """
-    before = await rows_between(connection, org_id, first, last)
-    entries = _entries_of(before)
-    borders = {row.last_seq for row in before if not first <= row.last_seq < last} | set(ends)
-    groups: list[Group] = [[]]
-    for entry in entries:
-        groups[-1].append(entry)
-        if entry.seq in borders:
-            groups.append([])
-    after = [encode(group) for group in groups if group]
-    assert [row.last_seq for row in after] != [row.last_seq for row in before], "nothing changes"
-    assert _entries_of(after) == entries, "a hash would be lost"
-    async with without_triggers(connection):
-        await replace_rows(connection, before, after)
-
-
-async def isolate(connection: Connection, org_id: int, seq: int) -> None:
-    """Give the only entry with this seq a block of its own, if it has none."""
-    (row,) = await rows_between(connection, org_id, seq, seq)
-    if row.first_seq < row.last_seq:
-        ends = {seq - 1, seq} & set(range(row.first_seq, row.last_seq))
-        await recut(connection, org_id, row.first_seq, row.last_seq, *ends)
-
-
-async def column(connection: Connection, org_id: int, seq: int, /, **changes: Change) -> None:
-    """Change the named columns of the only block with this seq, each to another value."""
-    (old,) = await rows_between(connection, org_id, seq, seq)
-    async with without_triggers(connection):
-        await replace_rows(connection, [old], [_changed(old, changes)])
-
-
-async def raw_bit(connection: Connection, org_id: int, seq: int, name: str, bit: int) -> None:
-    """Flip one stored bit of a column of the only block with this seq.
-
-    It is numbered modulo the length of bytes, the 64 bits of an integer, the lower 50 of a time.
-    """
-
-    def flipped(value: Value) -> Value:
-        if isinstance(value, bytes):
-            return _flipped(value, bit)
-        if isinstance(value, datetime):
-            return to_datetime(from_datetime(value) ^ 1 << bit % 50)
-        return (value ^ 1 << bit % 64) - (1 << 64 if bit % 64 == 63 and value >= 0 else 0)
-
-    await column(connection, org_id, seq, **{name: flipped})
-
-
-async def set_wild_time(connection: Connection, org_id: int, seq: int, time: str) -> None:
-    """Set an entry's time to one that Python can't hold, in PostgreSQL's notation.
-
-    The entry is alone in its block then.
-    """
-    await isolate(connection, org_id, seq)
-    await set_time(connection, org_id, seq, time)
-
-
-def _entries_of(rows: Sequence[Row]) -> list[StoredEntry]:
-    return [entry for row in rows for entry in decode(row)]
-
-
 async def _rows_of(connection: Connection, entries: Sequence[StoredEntry]) -> list[Row]:
     """Read the blocks that hold any of these entries."""
     found: list[Row] = []
@@ -294,24 +231,3 @@ async def _both(
     connection: Connection, org_id: int, a: int, b: int
 ) -> tuple[StoredEntry, StoredEntry]:
     return await stored_at(connection, org_id, a), await stored_at(connection, org_id, b)
-
-
-def _changed(value: Changed, changes: dict[str, Change]) -> Changed:
-    """Return an entry or a block with the named fields changed, each to another value."""
-    new = _set(value, changes)
-    kept = [name for name in changes if getattr(value, name) == getattr(new, name)]
-    assert not kept, f"{kept} would not change"
-    return new
-
-
-def _set(value: Changed, changes: dict[str, Change]) -> Changed:
-    new = {
-        name: change(getattr(value, name)) if callable(change) else change
-        for name, change in changes.items()
-    }
-    return value._replace(**new)  # type: ignore[arg-type]
-
-
-def _flipped(value: bytes, bit: int) -> bytes:
-    at, shift = divmod(bit % (8 * len(value)), 8)
-    return value[:at] + bytes([value[at] ^ 1 << shift]) + value[at + 1 :]

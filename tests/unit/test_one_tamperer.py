@@ -102,7 +102,7 @@ def test_no_other_module_names_the_table_of_entries() -> None:
     assert found == [], "read and change stored entries through tests/support/blocks.py"
 
 
-@pytest.mark.parametrize("name", ["block_format", "block_table", "blocks", "repacking"])
+@pytest.mark.parametrize("name", ["block_format", "block_table", "blocks", "changes", "repacking"])
 def test_the_tampering_shares_no_code_with_the_blocks_of_the_product(name: str) -> None:
     """Else a bug of the product would be in both, and unseen."""
     tree = ast.parse((TESTS / "support" / f"{name}.py").read_bytes())

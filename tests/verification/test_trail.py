@@ -69,6 +69,31 @@ async def test_one_bit_of_a_column(superuser: Superuser, column: str) -> None:
     assert (result.valid, result.failed_entries) == (False, len(PLACES))
 
 
+async def test_one_bit_of_the_link_to_an_entry(superuser: Superuser) -> None:
+    """The stored hash of an entry inside a block is the one that the next leaf names."""
+    for seq in PLACES[:-1]:
+        await blocks.flip_link(superuser.connection, ORG_ID, seq, 17)
+    found = blame(await superuser.verify())
+    assert set(found) == {seq + 1 for seq in PLACES[:-1]}
+    assert all("hash_mismatch" in kinds for kinds in found.values())
+
+
+async def test_the_same_entries_in_other_blocks(superuser: Superuser) -> None:
+    ends = [seq for seq in range(1_000, 1_700) if seq % 7 == 0 or seq in (1_023, 1_279, 1_535)]
+    await blocks.recut(superuser.connection, ORG_ID, 1_000, 1_700, *ends)
+    assert (await superuser.verify()).valid
+    await superuser.edit(1_301, payload=b"x")
+    assert blame(await superuser.verify()) == {1_301: {"payload_mismatch"}}
+
+
+async def test_one_bit_of_a_seq_of_a_block(superuser: Superuser) -> None:
+    for seq, column in ((300, "first_seq"), (1_024, "last_seq"), (2_049, "first_seq")):
+        await blocks.raw_bit(superuser.connection, ORG_ID, seq, column, 35)
+    result = await superuser.verify()
+    assert not result.valid
+    assert {256, 1_024, 2_048} <= set(blame(result))
+
+
 async def test_one_bit_of_seq(superuser: Superuser) -> None:
     for seq in PLACES:
         await blocks.move(superuser.connection, ORG_ID, seq, seq ^ 1 << 40)
