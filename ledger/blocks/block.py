@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -22,6 +22,8 @@ from ledger.entry import HASH_BYTES
 TAG_BYTES: Final = 3
 """Bytes of each of an entry's two search tags."""
 _TAG_MASK: Final = (1 << 8 * TAG_BYTES) - 1
+_LAST_BITS: Final = BLOCK_ENTRIES - 1
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _MONTH_DROPPED: Final = b'"event_type":"quire.partition_dropped"'
 _OF_SYSTEM: Final = b'"org":"system"'
 
@@ -58,27 +60,19 @@ def cut(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
     time or a gap, and on both sides of an entry that stands alone.
     """
     block: list[StoredEntry] = []
-    size = 0
+    size, follows = 0, (-1, -1, _NEVER)
     for entry in entries:
-        added = HASH_BYTES + len(entry.leaf) + len(entry.payload)
-        if block and (size + added > BLOCK_BYTES or not _continues(block[-1], entry)):
-            yield block
-            block, size = [], 0
+        org_id, seq, at, _, _, _, _, leaf, payload = entry
+        size += HASH_BYTES + len(leaf) + len(payload)
+        alone = _MONTH_DROPPED in leaf and _OF_SYSTEM in leaf
+        if (org_id, seq, at) != follows or size > BLOCK_BYTES or alone or not seq & _LAST_BITS:
+            if block:
+                yield block
+            block, size = [], HASH_BYTES + len(leaf) + len(payload)
         block.append(entry)
-        size += added
+        follows = (-1, -1, _NEVER) if alone else (org_id, seq + 1, at)
     if block:
         yield block
-
-
-def _continues(before: StoredEntry, entry: StoredEntry) -> bool:
-    """Return whether a block may hold both entries."""
-    return (
-        entry.seq == before.seq + 1
-        and entry.seq % BLOCK_ENTRIES != 0
-        and entry.anchored_at == before.anchored_at
-        and entry.org_id == before.org_id
-        and not (stands_alone(entry) or stands_alone(before))
-    )
 
 
 def stands_alone(entry: StoredEntry) -> bool:

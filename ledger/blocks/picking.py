@@ -28,6 +28,11 @@ class Span(NamedTuple):
     start: int
     size: int
 
+    @property
+    def end(self) -> int:
+        """The byte after the last."""
+        return self.start + self.size
+
 
 class Part(NamedTuple):
     """Consecutive bytes of a column, and where they start in it."""
@@ -35,9 +40,10 @@ class Part(NamedTuple):
     start: int
     data: bytes
 
-    def holds(self, span: Span) -> bool:
-        """Return whether these bytes include all bytes of a span."""
-        return self.start <= span.start and span.start + span.size <= self.start + len(self.data)
+    @property
+    def end(self) -> int:
+        """The byte after the last."""
+        return self.start + len(self.data)
 
     def stored(self, frame: Frame) -> bytes:
         """Return the bytes of a frame, as far as they are here."""

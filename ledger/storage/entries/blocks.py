@@ -28,12 +28,15 @@ LATEST: Final = datetime(4253, 1, 1, tzinfo=UTC)
 
 
 def key_columns(of: str = "entries") -> str:
-    """Return the SQL of the columns of a block up to ``ends``; those that are too long are cut."""
+    """Return the SQL of the columns of a block up to ``ends``.
+
+    Of a value that is too long only one byte too many is read.
+    """
     return (
         f"{of}.org_id, {of}.last_seq, {of}.anchored_at, {of}.first_seq, "
-        f"substring({of}.last_hash FROM 1 FOR {HASH_BYTES}), {of}.raw_bytes, "
-        f"substring({of}.tags FROM 1 FOR {2 * TAG_BYTES * BLOCK_ENTRIES}), "
-        f"substring({of}.ends FROM 1 FOR {MAX_ENDS_BYTES})"
+        f"substring({of}.last_hash FROM 1 FOR {HASH_BYTES + 1}), {of}.raw_bytes, "
+        f"substring({of}.tags FROM 1 FOR {2 * TAG_BYTES * BLOCK_ENTRIES + 1}), "
+        f"substring({of}.ends FROM 1 FOR {MAX_ENDS_BYTES + 1})"
     )
 
 

@@ -64,16 +64,22 @@ async def page(
 
 
 def _first(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[Picked]:
-    """Yield the wanted entries of each block, up to the payload that exceeds PAGE_BYTES."""
+    """Yield the wanted entries of each block, up to those that exceed PAGE_BYTES."""
     budget = PAGE_BYTES
     for block in blocks:
         mine = [seq for seq in seqs if block.first_seq <= seq <= block.last_seq]
-        if not mine or budget <= 0:
+        if budget <= 0:
+            return
+        if not mine:
             continue
         picked = Picked(block, mine)
         count = _fitting(picked.sizes, budget)
-        budget -= sum(picked.sizes[:count])
-        yield picked if count == len(mine) else Picked(block, mine[:count])
+        picked = picked if count == len(mine) else Picked(block, mine[:count])
+        budget -= max(picked.raw_record_bytes, picked.leaves.size)
+        budget -= max(picked.raw_payload_bytes, picked.payloads.size)
+        yield picked
+        if count < len(mine):
+            return
 
 
 def _fitting(sizes: Sequence[int], budget: int) -> int:

@@ -111,6 +111,8 @@ def _with_entry(locked: LockedHead, values: Sequence[Any]) -> LockedHead:
     tail, beside = Part(leaves_at, leaves), Part(payloads_at, payloads)
     try:
         picked = Picked(block, [block.last_seq])
+        if (tail.end, beside.end) != (picked.leaves.end, picked.payloads.end):
+            return locked._replace(damage="can't be read: its block does not end with its frames")
         if picked.payloads.size > FRAME_BYTES:
             picked.records(tail)
             return locked._replace(unread=(picked, tail))

@@ -15,7 +15,7 @@ from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import LOOP_BYTES, key_columns, unreadable
 
-WHOLE_BYTES: Final = 64 << 10
+WHOLE_BYTES: Final = 128 << 10
 NOTHING: Final = Span(0, 0)
 
 ROW: Final = (

@@ -33,7 +33,7 @@ class WrittenEntry(NamedTuple):
 class Written(NamedTuple):
     """Entries by seq, and the seqs of stored ones that were not read within the bound.
 
-    ``raw_bytes`` were inflated. A seq in neither is missing, or can't be read.
+    ``raw_bytes`` were read, or inflated. A seq in neither is missing, or can't be read.
     """
 
     entries: dict[int, WrittenEntry]
@@ -65,7 +65,7 @@ async def read(
             if most_raw_bytes is not None and spent >= most_raw_bytes:
                 unread.update(seq for picked in page for seq in picked.seqs)
                 continue
-            spent += sum(picked.raw_record_bytes for picked in page)
+            spent += sum(map(_cost, page))
             entries.update(await _read(queries, page))
     return Written(entries, unread, spent)
 
@@ -77,16 +77,21 @@ def _pages(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[list[Picked
         with contextlib.suppress(EntriesUnreadable):
             if mine:
                 page.append(Picked(block, mine))
-        if sum(picked.raw_record_bytes for picked in page) >= PAGE_RAW_BYTES:
+        if sum(map(_cost, page)) >= PAGE_RAW_BYTES:
             yield page
             page = []
     if page:
         yield page
 
 
+def _cost(picked: Picked) -> int:
+    """Return the bytes that are read, or to which they inflate if these are more."""
+    return max(picked.raw_record_bytes, picked.leaves.size)
+
+
 async def _read(queries: Connection | Database, page: Sequence[Picked]) -> dict[int, WrittenEntry]:
     found = await parts.fetch(queries, [(one.block, one.leaves, NOTHING) for one in page])
-    if sum(one.raw_record_bytes for one in page) <= LOOP_BYTES:
+    if sum(map(_cost, page)) <= LOOP_BYTES:
         return _written(page, found)
     return await asyncio.to_thread(_written, page, found)
 
