@@ -16,10 +16,10 @@ from ledger.chain import EMPTY_HEAD, ChainHead, Draft, StoredEntry, extend
 from ledger.entry import payload_digest, search_tag, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.entries import search, writing
+from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.entries.searching import block_rows, matching, walking
-from ledger.storage.entry_bundles import DamagedTrail
 from ledger.storage.partitions import create_for
 from tests.support import clusters
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID

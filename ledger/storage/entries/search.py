@@ -18,11 +18,12 @@ from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
+from ledger.storage.entries.blocks import unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
 from ledger.storage.entries.searching import matching
 from ledger.storage.entries.searching.block_rows import BlockRange
-from ledger.storage.entries.searching.matching import LeafFilter, damaged_trail
+from ledger.storage.entries.searching.matching import LeafFilter
 from ledger.storage.entries.searching.stored_frames import completed
 
 SCAN_WINDOW: Final = 100_000
@@ -184,7 +185,7 @@ def _before(seq: int, descending: bool) -> int:
 def _require_progress(org_id: int, found: _Found) -> None:
     """Raise DamagedTrail for a page that could not show anything before what can't be read."""
     if found.unreadable is not None and not found.records:
-        raise damaged_trail(org_id, found.unreadable)
+        raise unreadable(org_id, found.unreadable)
 
 
 def _window_of(where: EntrySearch) -> int | None:

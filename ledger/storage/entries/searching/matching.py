@@ -19,7 +19,6 @@ from ledger.storage.entries.searching import walking
 from ledger.storage.entries.searching.block_rows import BYTES_AT_ONCE, BlockRange
 from ledger.storage.entries.searching.stored_frames import fetch_frames
 from ledger.storage.entries.searching.walking import Item, off_loop
-from ledger.storage.entry_bundles import DamagedTrail
 
 SCANNED_BYTES: Final = 64 << 20
 """Raw bytes of records that one search reads; it ends early after more."""
@@ -103,7 +102,7 @@ async def _read(
     frames = [(item.row, frame) for item in chosen for frame in item.frames]
     stored = iter(await fetch_frames(connection, span.org_id, "leaves", frames))
     parts = [(item, [next(stored) for _ in item.frames]) for item in chosen]
-    large = sum(frame.size for _, frame in frames) > LOOP_BYTES
+    large = sum(frame.raw_size for _, frame in frames) > LOOP_BYTES
     found = await off_loop(large, _matching, parts, patterns)
     found.records.sort(key=_place, reverse=span.descending)
     found.unreadable.extend(item for item in group if isinstance(item, UnreadableEntries))
@@ -123,13 +122,3 @@ def _matching(
 
 def _place(record: MatchedRecord) -> tuple[int, datetime]:
     return record.seq, record.row.anchored_at
-
-
-def damaged_trail(org_id: int, unreadable: UnreadableEntries) -> DamagedTrail:
-    """Return the error that names entries that can't be read."""
-    first, last, reason = unreadable
-    return DamagedTrail(
-        f"entries {first} to {last} of org number {org_id} can't be read: {reason}. Run a full "
-        "verification of this trail; a search in the other order, or with since or until, finds "
-        "the entries beyond them"
-    )

@@ -9,10 +9,11 @@ from typing import Final
 from ledger.blocks.selecting import MatchedRecord
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection, Database
+from ledger.storage.entries.blocks import unreadable
 from ledger.storage.entries.search import IN_ORDER
 from ledger.storage.entries.searching import matching
 from ledger.storage.entries.searching.block_rows import BlockRange
-from ledger.storage.entries.searching.matching import LeafFilter, damaged_trail
+from ledger.storage.entries.searching.matching import LeafFilter
 from ledger.storage.entries.searching.stored_frames import completed
 from ledger.storage.entries.searching.walking import off_loop
 
@@ -49,9 +50,9 @@ async def naming(
     entries: list[StoredEntry] = []
     async with database.transaction() as connection:
         async for records in _about_rows(connection, org_id, first, last, (*_ABOUT_ROWS, named)):
-            found, unreadable = await completed(connection, org_id, records)
-            if unreadable is not None:
-                raise damaged_trail(org_id, unreadable)
+            found, damaged = await completed(connection, org_id, records)
+            if damaged is not None:
+                raise unreadable(org_id, damaged)
             entries += found
     return entries
 
@@ -66,7 +67,7 @@ async def _about_rows(
         span = BlockRange(org_id, at, last, descending=False)
         async for batch in matching.batches(connection, span, LeafFilter(0, 0, patterns), last):
             if batch.unreadable:
-                raise damaged_trail(org_id, batch.unreadable[0])
+                raise unreadable(org_id, batch.unreadable[0])
             yield batch.records
             at = batch.searched + 1
 

@@ -60,7 +60,7 @@ async def completed(
         frames = {_place(record): (record.row, _needed(record)) for record in run}
         stored = await fetch_frames(connection, org_id, "payloads", [*frames.values()])
         known = dict(zip(frames, stored, strict=True))
-        large = sum(map(len, stored)) > LOOP_BYTES
+        large = sum(frame.raw_size for _, frame in frames.values()) > LOOP_BYTES
         unreadable = await off_loop(large, _complete, org_id, run, known, entries)
         if unreadable is not None:
             return entries, unreadable

@@ -32,7 +32,7 @@ SCANNED: Final = InlineLimits(leaves=BYTES_AT_ONCE, payloads=0)
 SELECTED: Final = InlineLimits(leaves=8 << 10, payloads=8 << 10)
 # Seqs of the parts: few at first, as a page is often filled by them.
 _SCANNED_PARTS: Final = (1 << 9, 1 << 11, 1 << 13)
-_TAGGED_PARTS: Final = (1 << 12, 1 << 14, 1 << 16)
+_TAGGED_PARTS: Final = (1 << 13, 1 << 16)
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -99,17 +99,20 @@ async def tagged_entries(
     Ends before the end of the range after SCANNED_BLOCKS. Raises asyncpg's errors.
     """
     parts = chain(_TAGGED_PARTS, repeat(1 << 18))
-    blocks = 0
+    waiting: list[_Selection] = []
+    blocks, covered = 0, _before(span)
     async for part in _parts(connection, span, parts, partial(_tag_rows, connection)):
         rows = [row for row in part.rows if isinstance(row, TagRow)]
         large = len(rows) > LOOP_BLOCKS
-        found = await off_loop(large, _tagged, part.range, rows, actor_tag, subject_tag)
-        for group, is_last in _groups(found, limit):
-            items = await _fetched(connection, part.range, group)
-            yield Step(items, part.covered if is_last else _end(group[-1], part.range))
-        blocks += len(rows)
+        waiting += await off_loop(large, _tagged, part.range, rows, actor_tag, subject_tag)
+        while count := _enough(waiting, limit):
+            items = await _fetched(connection, span, waiting[:count])
+            yield Step(items, _end(waiting[count - 1], span))
+            del waiting[:count]
+        blocks, covered = blocks + len(rows), part.covered
         if blocks >= SCANNED_BLOCKS:
-            return
+            break
+    yield Step(await _fetched(connection, span, waiting), covered)
 
 
 async def _tag_rows(connection: Connection, part: BlockRange) -> tuple[list[TagRow], bool]:
@@ -173,24 +176,28 @@ def _tagged(
     return found
 
 
-def _groups(found: Sequence[_Selection], limit: int) -> Iterable[tuple[Sequence[_Selection], bool]]:
-    """Yield the blocks in groups with about ``limit`` entries, and whether a group is the last.
-
-    There is at least one group, which may be empty.
-    """
-    start = entries = 0
-    for number, (_, positions) in enumerate(found):
+def _enough(waiting: Sequence[_Selection], limit: int) -> int:
+    """Return how many of these blocks are read at once; 0: more are to be found before."""
+    entries = 0
+    for number, (_, positions) in enumerate(waiting, 1):
         entries += len(positions)
-        if number - start == BLOCKS_AT_ONCE or (entries > limit and number > start):
-            yield found[start:number], False
-            start, entries = number, len(positions)
-    yield found[start:], True
+        if number == BLOCKS_AT_ONCE or entries >= limit:
+            return number
+    return 0
 
 
-def _end(selection: _Selection, part: BlockRange) -> int:
-    row = selection[0]
-    end = row.first_seq if part.descending else row.last_seq
-    return min(max(end, part.first), part.last)
+def _before(span: BlockRange) -> int:
+    return span.last + 1 if span.descending else span.first - 1
+
+
+def _end(selection: _Selection, span: BlockRange) -> int:
+    """Return the last selected seq of a block, in the order of the range."""
+    row, positions = selection
+    if isinstance(row, UnreadableEntries):
+        end = row.first_seq if span.descending else row.last_seq
+    else:
+        end = row.first_seq + positions[0 if span.descending else -1]
+    return min(max(end, span.first), span.last)
 
 
 async def _fetched(
