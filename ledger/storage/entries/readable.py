@@ -1,4 +1,4 @@
-"""The entries of a span that can be read, and the seqs of those that can't."""
+"""All entries of a short span in one read, or those of them that can be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import NamedTuple
 from ledger.blocks.reading import UnreadableEntries
 from ledger.chain import StoredEntry
 from ledger.storage.database import Database
-from ledger.storage.entries.blocks import contents_of, pages
+from ledger.storage.entries.blocks import contents_of, entries_of, pages, raw_size
+from ledger.storage.entries.columns import PAGE_BYTES
 
 
 class Readable(NamedTuple):
@@ -36,3 +37,16 @@ async def readable(database: Database, org_id: int, first: int, last: int) -> Re
         if len(found.entries) > most or len(found.unreadable) > 2 * most:
             break
     return found
+
+
+async def small(database: Database, org_id: int, first: int, last: int) -> list[StoredEntry] | None:
+    """Return the stored entries of these seqs; None where they are too large for one read.
+
+    Raises DamagedTrail.
+    """
+    async for page in pages(database, org_id, first, last, limit=last - first + 2):
+        stored = sum(len(block.leaves) + len(block.payloads) for block in page)
+        if stored >= PAGE_BYTES or sum(map(raw_size, page)) >= PAGE_BYTES:
+            return None
+        return await entries_of(page, first, last)
+    return []
