@@ -78,7 +78,7 @@ SEEN_BY_ALL = {
     "entry: payload": change_newest(flip, "payload", 3),
     "entry: payload longer": change_newest(edit, payload=lambda payload: payload + b"\0"),
     "entry: actor_tag": change_newest(edit, actor_tag=lambda tag: tag ^ 1),
-    "entry: subject_tag": change_newest(edit, subject_tag=lambda tag: tag ^ 1 << 62),
+    "entry: subject_tag": change_newest(edit, subject_tag=lambda tag: tag ^ 1 << 22),
     "entry: anchored_at": change_newest(edit, anchored_at=lambda time: time + MICROSECOND),
     "entry: seq": change_newest(edit, seq=lambda seq: seq ^ 64),
     "entry: org_id": change_newest(edit, org_id=lambda org_id: org_id ^ 1 << 31),

@@ -10,6 +10,7 @@ from ledger.entry import to_datetime
 from ledger.storage.database import Database as Pool
 from ledger.storage.entries import writing
 from ledger.storage.partitions import create_for
+from tests.support import blocks
 from tests.support.appending import rows_of
 from tests.support.clusters import Database
 from tests.support.trails import KEY, draft
@@ -60,11 +61,9 @@ async def test_an_entry_that_records_a_dropped_month_is_alone_and_raw(database: 
     assert await rows_of(database, org.id) == entries
     connection = await asyncpg.connect(database.superuser_url)
     try:
-        rows = await connection.fetch(
-            "SELECT first_seq, last_seq, leaves, payloads FROM entries ORDER BY last_seq"
-        )
+        rows = await blocks.rows_between(connection, org.id)
     finally:
         await connection.close()
-    assert [(row[0], row[1]) for row in rows] == [(seq, seq) for seq in range(4)]
+    assert [(row.first_seq, row.last_seq) for row in rows] == [(seq, seq) for seq in range(4)]
     for row, entry in zip(rows[1:3], entries[1:3], strict=True):
-        assert (row[2], row[3]) == (entry.signature + entry.leaf, entry.payload)
+        assert (row.leaves, row.payloads) == (entry.signature + entry.leaf, entry.payload)

@@ -13,7 +13,7 @@ from ledger.chain import StoredEntry
 from ledger.storage import bundle_reads, entry_bundles, history, trees
 from ledger.storage.entries import blocks, chosen, parts, single, spans
 from ledger.storage.entries.search import IN_ORDER
-from tests.support import blocks as stored_blocks
+from tests.support.blocks import create_partitions, write
 from tests.support.clusters import Cluster, Database, blocking
 
 ORG = 7
@@ -67,8 +67,8 @@ async def _fill(database: Database) -> None:
         entries = [
             StoredEntry(ORG, seq, NOW, 0, 0, b"", b"", b"x", b"") for seq in range(CHECKPOINTS)
         ]
-        await stored_blocks.create_partitions(connection, entries)
-        await stored_blocks.write(connection, entries)
+        await create_partitions(connection, entries)
+        await write(connection, entries)
         for statement in (
             """INSERT INTO checkpoints (org_id, size, root, note)
                SELECT $1, n + 1, sha256('x'), 'note'

@@ -1,12 +1,10 @@
 """A trail in a real database, and a superuser without triggers who tampers with it."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import asyncpg
 
-from ledger.blocks.block import Block
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry
 from ledger.core.verification.run import TrailRange, verify_trail
 from ledger.core.verification.work.faults import Result
@@ -15,7 +13,6 @@ from tests.support import blocks
 from tests.support.blocks import Change
 from tests.support.clusters import Database
 from tests.support.trails import ORG, ORG_ID, RING, trail
-from tests.verification.streams import blocks, stream
 
 COUNT = 3_500
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
