@@ -99,8 +99,11 @@ def alter_statement(scope: str, role: str, database: str, verb: str) -> str:
 def hostile_database(request: Any, postgres_cluster: Cluster) -> Iterator[Database]:
     """An empty database with every hostile setting, set in one of the possible ways."""
     database = postgres_cluster.empty()
+    known = blocking(known_settings(database.superuser_url))
     values = {
-        name: value if name == "search_path" else f"'{value}'" for name, value in HOSTILE.items()
+        name: value if name == "search_path" else f"'{value}'"
+        for name, value in HOSTILE.items()
+        if name in known
     }
     roles = ("quire_server",) if request.param == "SYSTEM" else ("quire_server", "quire_owner")
     changes = [
@@ -109,7 +112,7 @@ def hostile_database(request: Any, postgres_cluster: Cluster) -> Iterator[Databa
         for name, value in values.items()
     ]
     backs = [alter_statement(request.param, role, database.name, "RESET ALL") for role in roles]
-    superuser = database.superuser_url + "&options=" + protective_options()
+    superuser = database.superuser_url + "&options=" + protective_options(known)
     try:
         blocking(execute(superuser, PLANTED, *changes))
         blocking(reloaded(database.server_url, superuser, "64kB"))
@@ -132,13 +135,22 @@ async def reloaded(url: str, superuser: str, work_mem: str) -> None:
             await connection.close()
 
 
-def protective_options() -> str:
+async def known_settings(url: str) -> set[str]:
+    """The names of the settings that this version of PostgreSQL has."""
+    connection = await asyncpg.connect(url)
+    try:
+        return {row[0] for row in await connection.fetch("SELECT name FROM pg_settings")}
+    finally:
+        await connection.close()
+
+
+def protective_options(known: set[str]) -> str:
     """Connection options that keep the hostile settings from the test's own connection."""
     mild = {**SESSION, "transaction_timeout": "0"}
     return "".join(
         f"-c%20{name}%3D{value.replace(' ', '%5C%20')}%20"
         for name, value in mild.items()
-        if name != "client_encoding"
+        if name != "client_encoding" and name in known
     )
 
 

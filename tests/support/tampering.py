@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec
 
 from tests.support import blocks
@@ -19,11 +19,24 @@ class Tampering:
     """A tampering with any org; its description is shown when a test fails."""
 
     description: str
-    run: Callable[[Connection, int], Awaitable[object]]
+    run: Callable[[Connection, int], Awaitable[object]] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.description
 
     async def __call__(self, connection: Connection, org_id: int) -> None:
         """Do it to an org, as a superuser for whom no trigger fires; it must change something."""
         await self.run(connection, org_id)
+
+
+def _described(function: object, args: tuple[object, ...], named: Mapping[str, object]) -> str:
+    """Return a text that is the same in every process, as test ids must be."""
+    pairs = [*args, *(f"{name}={_shown(value)}" for name, value in named.items())]
+    return " ".join([getattr(function, "__name__", ""), *map(_shown, pairs)])
+
+
+def _shown(value: object) -> str:
+    return getattr(value, "__name__", "a function") if callable(value) else str(value)
 
 
 def change(
@@ -36,7 +49,7 @@ def change(
     async def run(connection: Connection, org_id: int) -> None:
         await function(connection, org_id, *args, **named)
 
-    return Tampering(f"{function.__name__} {args or ''} {named or ''}", run)
+    return Tampering(_described(function, args, named), run)
 
 
 def change_newest(
@@ -50,7 +63,7 @@ def change_newest(
         newest = await blocks.newest_seq(connection, org_id)
         await function(connection, org_id, newest, *args, **named)
 
-    return Tampering(f"newest: {function.__name__} {args or ''} {named or ''}", run)
+    return Tampering(f"newest: {_described(function, args, named)}", run)
 
 
 def statement(sql: str) -> Tampering:
