@@ -207,7 +207,7 @@ def test_windows_are_held_within_a_bound() -> None:
     held: list[int] = []
     window = windows.Windows(lambda some: held.append(sum(map(windows.raw_bytes, some))))
     for number, block in enumerate(planted):
-        window.add(CopiedBlock(block.org_id, block.last_seq, number, *block[3:]))  # type: ignore[arg-type]
+        window.add(CopiedBlock(block.org_id, block.last_seq, number, *block[3:]))
     window.flush()
     assert len(held) > 5
     assert max(held) <= windows.HELD_BYTES

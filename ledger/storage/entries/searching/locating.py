@@ -30,7 +30,7 @@ async def located(connection: Connection, span: BlockRange, limit: int) -> Locat
     """Return the places of the first entries of an ascending range. Raises asyncpg's errors."""
     places: list[tuple[int, datetime]] = []
     searched = span.first - 1
-    fetch = partial(tag_rows, connection)
+    fetch: Callable[..., Coroutine[None, None, list[TagRow]]] = partial(tag_rows, connection)
     async for part in parts_of(connection, span, repeat(_PART_SEQS), fetch):
         for row in part.rows:
             try:

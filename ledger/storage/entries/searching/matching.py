@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import ChosenEntries, MatchedRecord, Matches, matching
 from ledger.storage.database import Connection
-from ledger.storage.entries.blocks import LOOP_BYTES, DamagedTrail
+from ledger.storage.entries.blocks import LOOP_BYTES
 from ledger.storage.entries.searching import walking
 from ledger.storage.entries.searching.block_rows import BYTES_AT_ONCE, BlockRange
 from ledger.storage.entries.searching.stored_frames import fetch_frames
