@@ -30,9 +30,10 @@ async def located(connection: Connection, span: BlockRange, limit: int) -> Locat
     """Return the places of the first entries of an ascending range. Raises asyncpg's errors."""
     places: list[tuple[int, datetime]] = []
     searched = span.first - 1
-    fetch: Callable[..., Coroutine[None, None, list[TagRow]]] = partial(tag_rows, connection)
+    fetch = partial(tag_rows, connection)
     async for part in parts_of(connection, span, repeat(_PART_SEQS), fetch):
         for row in part.rows:
+            assert isinstance(row, TagRow), "fetch returns no others"
             try:
                 places += _places(row, part.range)
             except BlockDamaged as error:
