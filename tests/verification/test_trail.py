@@ -88,7 +88,7 @@ async def test_the_same_entries_in_other_blocks(superuser: Superuser) -> None:
 
 
 async def test_one_bit_of_a_seq_of_a_block(superuser: Superuser) -> None:
-    for seq, column in ((300, "first_seq"), (1_024, "last_seq"), (2_049, "first_seq")):
+    for seq, column in ((300, "first_seq"), (2_049, "first_seq"), (1_024, "last_seq")):
         await blocks.raw_bit(superuser.connection, ORG_ID, seq, column, 35)
     result = await superuser.verify()
     assert not result.valid
