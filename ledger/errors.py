@@ -88,7 +88,7 @@ UNAVAILABLE: Final = ProblemType(
     "unavailable",
     503,
     "Temporarily unavailable",
-    "the database can't do this now; nothing was written",
+    "the database can't do this now; nothing was written, so retry shortly",
 )
 
 

@@ -25,6 +25,7 @@ from ledger.storage.database import (
     explain,
     explained,
 )
+from ledger.storage.entries.rights import UNLOGGED
 from ledger.storage.lock_waits import log_lock_waits
 from ledger.storage.pooler import require_sessions
 from ledger.storage.queries import Queries
@@ -41,11 +42,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 )"""
 READ_HISTORY = "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
-# The tables of Quire: those that the owner of the trail has beside it, with its partitions.
-UNLOGGED = """
-SELECT c.relname FROM pg_class c JOIN pg_class t ON t.oid = to_regclass('entries')
-WHERE c.relnamespace = t.relnamespace AND c.relowner = t.relowner
-  AND c.relkind = 'r' AND c.relpersistence = 'u' ORDER BY 1 LIMIT 20"""
 RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)"
 
 

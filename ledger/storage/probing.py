@@ -6,15 +6,6 @@ from typing import Final
 
 import asyncpg
 
-PROBE: Final = """
-UPDATE heads SET seq = seq WHERE false;
-INSERT INTO entries (org_id) SELECT 0 WHERE false;
-INSERT INTO idempotency (org_id) SELECT 0 WHERE false;
-SELECT quire_probe_write()"""
-"""Needs the same rights, locks and resources as an append.
-
-The first statements write no row; the migration that creates the function describes the last.
-"""
 _SCHEMA_ERRORS: Final = "42"
 """Class of SQLSTATE: a right was revoked, a table or a function is missing."""
 

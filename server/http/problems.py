@@ -182,7 +182,9 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
     if isinstance(error, DatabaseUnavailable):
         # The database's message may name hosts, users and tables.
         _database_trouble.failed(log.warning, str(error), early=log.info)
-        return problem(UNAVAILABLE, "the database can't do this now; nothing was written")
+        return problem(
+            UNAVAILABLE, "the database can't do this now; nothing was written, so retry shortly"
+        )
     kind = error.problem_type
     if kind is not None:
         retry_after = getattr(error, "retry_after", None)

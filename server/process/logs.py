@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Final
 
 import structlog
@@ -53,10 +54,17 @@ class LoggedOnce(logging.Filter):
         report = log.error if record.levelno >= logging.ERROR else log.warning
         error = record.exc_info[1] if record.exc_info else None
         fields = {} if error is None else {"exc_info": error}
-        # The key is the pattern of the message, because its words may differ each time.
-        key = (record.msg, type(error))
+        # The pattern of the message, because its words may differ each time, and the place of the
+        # error: another fault of the same type is another condition.
+        key = (record.msg, type(error), _place_of(error))
         self._trouble.failed(key, report, record.getMessage().strip(), **fields)
         return False
+
+
+def _place_of(error: BaseException | None) -> tuple[str, int] | None:
+    """Return file and line at which an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    return (frames[-1].filename, frames[-1].lineno or 0) if frames else None
 
 
 def configure(settings: Settings) -> None:

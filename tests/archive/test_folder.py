@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.archive.targets import Target, open_target
+from ledger.archive.targets.files import FolderFiles
 from ledger.archive.targets.objects import checked_key
 from ledger.errors import (
     ArchiveDenied,
@@ -122,6 +123,23 @@ async def test_two_writers_of_one_key_leave_one_object(target: Target) -> None:
 async def test_writers_of_one_pointer_each_get_a_version(target: Target) -> None:
     await asyncio.gather(*(target.put_pointer("checkpoint", b"%d" % n) for n in range(8)))
     assert len(await target.versions("checkpoint")) == 8
+
+
+async def test_a_writer_that_is_overtaken_writes_no_second_version(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = FolderFiles.create
+
+    def overtaken(files: FolderFiles, key: str, data: bytes) -> None:
+        create(files, key, data)
+        if data == b"slow":
+            create(files, ".versions/checkpoint/0000000002", b"fast")
+
+    monkeypatch.setattr(FolderFiles, "create", overtaken)
+    stored = await target.put_pointer("checkpoint", b"slow")
+    assert stored.version == "0000000001"
+    assert await target.versions("checkpoint") == ("0000000002", "0000000001")
+    assert await target.get("checkpoint", 9) == b"fast"
 
 
 async def test_get_is_bounded_and_reports_a_missing_object(target: Target) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from typing import Any
 
@@ -13,6 +12,7 @@ import structlog
 from server.process import logs
 from tests.plugins.server import StartServer
 from tests.support.raw_http import Line, head
+from tests.support.restored_logging import restored_logging
 from tests.support.serving import Server, server_settings
 
 
@@ -168,14 +168,9 @@ def test_texts_that_are_not_keys_take_no_memory(shared_server: Server) -> None:
 def test_a_logged_fault_shows_no_secret(
     form: str, session_dir: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
+    with restored_logging():
         logs.configure(server_settings(session_dir, log_format=form))
         _fail("quire_live_secret")
-    finally:
-        root.handlers[:], root.level = handlers, level
-        structlog.reset_defaults()
     written = capfd.readouterr().err
     assert "ZeroDivisionError" in written
     assert "quire_live_secret" not in written

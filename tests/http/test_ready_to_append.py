@@ -108,7 +108,7 @@ def test_revoked_rights(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "table"), [("INSERT", "entries"), ("UPDATE", "heads"), ("INSERT", "idempotency")]
+    ("right", "table"), [("INSERT", TABLE), ("UPDATE", "heads"), ("INSERT", "idempotency")]
 )
 def test_rights_that_an_idle_server_lacks(server: Server, right: str, table: str) -> None:
     url = server.database.superuser_url
@@ -118,7 +118,7 @@ def test_rights_that_an_idle_server_lacks(server: Server, right: str, table: str
     assert settled(server, 200) == "ok"
 
 
-@pytest.mark.parametrize("table", ["entries", "heads", "idempotency"])
+@pytest.mark.parametrize("table", [TABLE, "heads", "idempotency"])
 def test_a_table_that_is_locked_for_everybody(server: Server, table: str) -> None:
     """As CREATE INDEX locks it, or a migration that somebody left open."""
 
@@ -126,7 +126,7 @@ def test_a_table_that_is_locked_for_everybody(server: Server, table: str) -> Non
         connection = await asyncpg.connect(server.database.superuser_url)
         try:
             async with connection.transaction():
-                await connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+                await connection.execute(f"LOCK {table} IN SHARE MODE")
                 assert settled(server, 503) == "the database confirmed no write in time"
         finally:
             await connection.close()

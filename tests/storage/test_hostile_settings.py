@@ -18,7 +18,7 @@ from ledger.storage.key_checks import MASTER, KeyCheck, add_checks, known_keys_a
 from ledger.storage.migrate import migrate
 from ledger.storage.session import SESSION
 from ledger.storage.signing import SignerConnection
-from tests.support.blocks import TABLE
+from tests.support.blocks import TABLE, partition
 from tests.support.clusters import Cluster, Database, OwnCluster, blocking
 from tests.support.serving import start_server
 
@@ -292,7 +292,7 @@ async def test_settings_of_a_superuser_are_refused(
         await execute(database.superuser_url, f"{scope} RESET ALL")
 
 
-@pytest.mark.parametrize("table", ["entries", "heads", "orgs", "key_checks"])
+@pytest.mark.parametrize("table", [TABLE, "heads", "orgs", "key_checks"])
 async def test_a_policy_that_hides_rows_is_an_error(database: Database, table: str) -> None:
     await execute(database.owner_url, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     pool = await Pool.open(database.server_url, size=1)
@@ -306,7 +306,7 @@ async def test_a_policy_that_hides_rows_is_an_error(database: Database, table: s
 @pytest.mark.parametrize("table", ["api_keys", "heads", "a month of entries", "subjects"])
 async def test_a_table_that_a_crash_empties_is_refused(database: Database, table: str) -> None:
     if table.startswith("a month"):
-        table = "entries_2026_01"
+        table = partition(2026, 1)
         moment = "2026-01-05T00:00:00Z"
         await execute(
             database.owner_url, f"SELECT quire_create_entries_partition(timestamptz '{moment}')"

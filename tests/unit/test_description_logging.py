@@ -11,14 +11,14 @@ import pytest
 from server.app.application import description
 from server.process import logs
 from server.settings import Settings
+from tests.support.restored_logging import restored_logging
 
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield root
-    root.handlers[:], root.level = handlers, level
+    """The root logger, which is restored after the test."""
+    with restored_logging() as root:
+        yield root
 
 
 def test_the_first_request_for_the_description_leaves_the_log_as_it_is(

@@ -54,3 +54,22 @@ def test_what_anyone_can_cause_is_logged_once() -> None:
     ]
     assert isinstance(lines[-1]["exc_info"], RuntimeError)
     assert once.filter(logging.LogRecord("uvicorn.error", logging.INFO, "", 0, "x", None, None))
+
+
+def raised_at(*places: str) -> list[BaseException]:
+    """Errors of one type, each raised on a line of its own."""
+    errors: list[BaseException] = []
+    for number, place in enumerate(places):
+        try:
+            exec("\n" * number + "raise RuntimeError(place)", {"place": place})
+        except RuntimeError as error:
+            errors.append(error)
+    return errors
+
+
+def test_another_fault_of_the_same_type_is_logged_too() -> None:
+    once = LoggedOnce()
+    with capture_logs() as lines:
+        for error in raised_at("here", "there") * 3:
+            once.filter(noise("Exception in ASGI application\n", error))
+    assert [str(line["exc_info"]) for line in lines] == ["here", "there"]

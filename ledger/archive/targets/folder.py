@@ -169,6 +169,8 @@ class FolderTarget:
                 self._files.create(_version_key(expected.key, number), expected.data)
             except FileExistsError:
                 continue
+            # Not read as the newest: another writer's may be newer by now, and this one is kept.
+            return self._settled(expected.key, _version_key(expected.key, number), number)
         raise ArchiveUnavailable(f"too many writers store {expected.key!r} at once; try again")
 
     def _settled(self, key: str, file: str, version: str = "") -> StoredObject:

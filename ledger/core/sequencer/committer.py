@@ -19,7 +19,7 @@ from ledger.core.sequencer.mishaps import StepGuard
 from ledger.errors import ClockUnsteady, DatabaseUnavailable, OutcomeUnknown
 from ledger.storage import partitions
 from ledger.storage.database import CONNECT_TIMEOUT_S, Connection, Database, explained
-from ledger.storage.probing import PROBE
+from ledger.storage.entries.rights import PROBE
 from ledger.storage.trail import (
     AppendTransaction,
     CommitUnknown,
