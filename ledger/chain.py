@@ -106,6 +106,11 @@ NO_FAULT_OR_ONE: Final[list[object]] = [
 """Examples of the faults of a trail."""
 
 
+def next_time_us(now_us: int, head: ChainHead) -> int:
+    """Return the time of the entries after a head: the clock's, or the first after the head's."""
+    return max(now_us, head.anchored_us + 1)
+
+
 def extend(
     org_id: int, org: str, head: ChainHead, drafts: Sequence[Draft], now_us: int, key: SigningKey
 ) -> tuple[list[StoredEntry], ChainHead]:

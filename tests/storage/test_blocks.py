@@ -11,7 +11,7 @@ import pytest
 from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from tests.support import blocks
 from tests.support.appending import superuser
-from tests.support.block_format import encode, is_same
+from tests.support.block_format import decode, encode
 from tests.support.blocks import Connection
 from tests.support.clusters import Database
 from tests.support.tampering import Tampering, change, change_newest, steps
@@ -216,13 +216,15 @@ async def test_bits_of_seqs_that_the_constraint_refuses(connection: Connection, 
 
 
 @pytest.mark.parametrize("bit", [36, 403])  # 36: reserved in RFC 8878
-async def test_a_bit_of_a_frame_that_means_something(connection: Connection, bit: int) -> None:
+async def test_a_bit_of_a_frame_that_may_mean_nothing(connection: Connection, bit: int) -> None:
     (old,) = await blocks.rows_between(connection, ORG)
     await blocks.raw_bit(connection, ORG, 2, "leaves", bit)
     (new,) = await blocks.rows_between(connection, ORG)
     assert old._replace(leaves=new.leaves) == new
     changed = int.from_bytes(old.leaves) ^ int.from_bytes(new.leaves)
-    assert (changed.bit_count(), is_same(old, new)) == (1, False)
+    assert changed.bit_count() == 1
+    with pytest.raises(AssertionError):
+        decode(new)
 
 
 async def test_a_block_of_raw_frames_stays_raw(connection: Connection) -> None:

@@ -22,6 +22,7 @@ from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.entries.searching import block_rows, matching, walking
 from ledger.storage.partitions import create_for
 from tests.support import clusters
+from tests.support.block_format import checked
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
 
 ACTORS = ("ada", "bob", "busy", "busy", "busy", None)
@@ -278,7 +279,11 @@ HOSTILE: dict[str, Callable[[Block], Block]] = {
 def _bomb(block: Block) -> bytes:
     """Frames whose content is far larger than the ends say."""
     bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    return (bomb * (len(block.leaves) // len(bomb) + 1))[: len(block.leaves)]
+    frames = [
+        checked((bomb * (frame.size // len(bomb) + 1))[: frame.size - 4])
+        for frame in block.layout().record_frames
+    ]
+    return b"".join(frames)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

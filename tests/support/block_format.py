@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cache
 from itertools import accumulate, islice
 from typing import Final, NamedTuple
+from zlib import crc32
 
 import zstandard
 
@@ -141,28 +142,21 @@ def is_raw(row: Row) -> bool:
     )
 
 
-def is_same(row: Row, other: Row) -> bool:
-    """Whether two blocks differ at most in bits that zstd ignores."""
-    if (row._replace(leaves=b"", payloads=b"")) != other._replace(leaves=b"", payloads=b""):
-        return False
-    try:
-        return decode(row) == decode(other)
-    except (AssertionError, zstandard.ZstdError):
-        return False
-
-
 def compressed(content: bytes) -> bytes:
-    """Return a zstd frame of the content, even if that is longer."""
-    return _codecs()[0].compress(content)
+    """Return a stored frame of the content, even if that is longer."""
+    return checked(_codecs()[0].compress(content))
+
+
+def checked(frame: bytes) -> bytes:
+    """Return any bytes in the place of a zstd frame, with their CRC-32."""
+    return frame + struct.pack(">I", crc32(frame))
 
 
 @cache
 def _codecs() -> tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor]:
     known = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return (
-        zstandard.ZstdCompressor(
-            level=LEVEL, dict_data=known, write_checksum=True, write_dict_id=False
-        ),
+        zstandard.ZstdCompressor(level=LEVEL, dict_data=known, write_dict_id=False),
         zstandard.ZstdDecompressor(dict_data=known),
     )
 
@@ -190,7 +184,9 @@ def _pieces(column: bytes, sizes: Sequence[int], stored: Sequence[int]) -> Itera
         content = column[start : start + size]
         start += size
         if len(content) != sum(of_frame):
-            content = _codecs()[1].decompress(content, max_output_size=sum(of_frame))
+            frame, crc = content[:-4], content[-4:]
+            assert crc == struct.pack(">I", crc32(frame)), "a frame's CRC-32 is wrong"
+            content = _codecs()[1].decompress(frame, max_output_size=sum(of_frame))
         assert len(content) == sum(of_frame), "a frame has another size than its pieces"
         at = 0
         for length in of_frame:

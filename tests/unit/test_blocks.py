@@ -10,19 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.blocks.block import Block, cut, pack, short_tag
-from ledger.blocks.frames import store
+from ledger.blocks.frames import content_of, store
 from ledger.blocks.layout import (
     BLOCK_BYTES,
     BLOCK_ENTRIES,
     FRAME_BYTES,
     FRAME_ENTRIES,
     BlockDamaged,
+    Frame,
     frames_of,
     read_ends,
 )
 from ledger.blocks.reading import contents
 from ledger.chain import ChainHead, Draft, StoredEntry, extend
 from ledger.entry import payload_digest
+from tests.support.block_format import checked
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
 
 COLUMNS = ("last_hash", "ends", "leaves", "payloads", "tags")
@@ -191,7 +193,7 @@ def test_lying_ends_are_refused_before_anything_is_read(ends: bytes, count: int)
 
 def test_a_frame_inflates_to_its_size_at_most() -> None:
     (block,) = blocks(entries([100]))
-    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(1 << 28))
+    bomb = checked(zstandard.ZstdCompressor(level=19).compress(bytes(1 << 28)))
     stored = len(block.leaves)
     planted = block._replace(
         ends=of_numbers(block.layout().record_ends[0], 100_000, stored, len(bomb)), payloads=bomb
@@ -203,6 +205,19 @@ def test_a_frame_inflates_to_its_size_at_most() -> None:
 
 def test_a_frame_of_unstated_size_is_refused() -> None:
     (block,) = blocks(entries([1_000]))
-    unstated = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1_000))
+    unstated = checked(zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1_000)))
     ends = of_numbers(block.layout().record_ends[0], 1_000, len(block.leaves), len(unstated))
     assert contents(block._replace(ends=ends, payloads=unstated)).unreadable
+
+
+@given(st.integers(0), st.integers(9, 2_000))
+def test_each_changed_bit_of_a_compressed_frame_makes_it_unreadable(bit: int, size: int) -> None:
+    """Also those bits that zstd does not look at, such as its padding."""
+    content = b"0123456789" * size
+    stored = store(content)
+    frame = Frame(0, 0, 0, len(stored), 0, len(content))
+    assert content_of(stored, frame) == content
+    data = bytearray(stored)
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    with pytest.raises(BlockDamaged, match="has not the bytes that were written"):
+        content_of(bytes(data), frame)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.blocks.block import Block, pack
+from ledger.blocks.block import Block, cut, pack
 from ledger.blocks.layout import FRAME_ENTRIES
 from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from ledger.core.verification.rows import windows
@@ -21,6 +21,7 @@ from tests.verification.streams import blocks, scan_blocks, stream
 
 COUNT = 600
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
+COMMITS = {entries: trail(COUNT, EMPTY_HEAD, commit=entries) for entries in (1, 5, 100, 256)}
 WHOLE = Segment(0, COUNT - 1, open_start=True, tree=True)
 BLOCKS = blocks(ROWS)
 LATE = timedelta(hours=1)
@@ -49,12 +50,56 @@ def changed(number: int, **columns: Any) -> list[Block]:
     return [block._replace(**columns) if n == number else block for n, block in enumerate(BLOCKS)]
 
 
-@pytest.mark.parametrize("entries", [1, 2, 31, 100, 256])
-def test_the_same_entries_in_other_blocks_are_right(entries: int) -> None:
-    result = scan_blocks(blocks(ROWS, entries), WHOLE)
-    assert (result.rows, result.fault_count, result.end_hashes) == (COUNT, 0, [HEAD.entry_hash])
-    mixed = [*blocks(ROWS[:100], entries), *blocks(ROWS[100:300]), *blocks(ROWS[300:], 7)]
-    assert found(mixed) == {}
+@pytest.mark.parametrize("entries", [1, 2, 31, 100, 256, 300, 600])
+def test_commits_of_any_size_are_right(entries: int) -> None:
+    rows, head = trail(COUNT, EMPTY_HEAD, commit=entries)
+    result = scan_blocks(blocks(rows), WHOLE)
+    assert (result.rows, result.fault_count, result.end_hashes) == (COUNT, 0, [head.entry_hash])
+
+
+@pytest.mark.parametrize("entries", [1, 2, 31, 100])
+def test_the_same_entries_in_other_blocks_are_a_fault_of_each_border(entries: int) -> None:
+    made = blocks(ROWS, entries)
+    begun = {block.first_seq for block in made if block.first_seq % 256}
+    assert begun
+    assert found(made) == {seq: {"block_border"} for seq in begun}
+    result = scan_blocks(made, WHOLE)
+    assert (result.rows, result.failed_rows, result.end_hashes) == (COUNT, 0, [HEAD.entry_hash])
+    # Beside a wrong entry, the entry alone has the fault.
+    edited = blocks(edit([300]), entries)
+    apart = {b.first_seq for b in edited if b.first_seq <= 300 <= b.last_seq}
+    apart |= {b.last_seq + 1 for b in edited if b.first_seq <= 300 <= b.last_seq}
+    assert {300} <= set(found(edited)) <= (begun - apart) | {300}
+    assert found(edited)[300] == {"hash_mismatch"}
+
+
+def test_borders_where_a_block_would_be_too_large() -> None:
+    drafts = [draft(bytes([n]) * 1_500_000) for n in range(7)]
+    made = extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0]
+    whole = Segment(0, 6, open_start=True)
+    parts = [pack(part) for part in cut(made)]
+    assert [block.first_seq for block in parts] == [0, 2, 4, 6]
+    assert found(parts, whole) == {}
+    others = [pack(made[first:last]) for first, last in ((0, 1), (1, 3), (3, 5), (5, 7))]
+    assert found(others, whole) == {1: {"block_border"}}
+
+
+def test_the_drop_of_a_month_is_alone_in_its_block() -> None:
+    dropped = draft(b"{}", event_type="quire.partition_dropped")
+    drafts = [draft(b"a"), dropped, draft(b"b"), draft(b"c")]
+    made = extend(ORG_ID, "system", EMPTY_HEAD, drafts, NOW_US, KEY)[0]
+    segment = Segment(0, 3, open_start=True)
+
+    def judged(parts: Sequence[Sequence[StoredEntry]]) -> dict[int, set[str]]:
+        checking = SegmentScan("system", RING, segment)
+        checking.feed(stream([pack(part) for part in parts]))
+        return kinds_of(checking.finish())
+
+    assert judged([*cut(made)]) == {}
+    assert [len(part) for part in cut(made)] == [1, 1, 2]
+    assert judged([made]) == {0: {"block_border"}}
+    assert judged([made[:2], made[2:]]) == {0: {"block_border"}}
+    assert judged([made[:1], made[1:2], made[2:3], made[3:]]) == {3: {"block_border"}}
 
 
 @given(st.sampled_from(COLUMNS), st.integers(0), st.integers(0, 2))
@@ -226,17 +271,18 @@ def test_blocks_in_another_order_are_no_verdict() -> None:
 @given(st.integers(1, 599), st.integers(0, 400), st.sampled_from([1, 5, 100, 256]))
 def test_ranges_cut_blocks(first: int, more: int, entries: int) -> None:
     last = min(first + more, COUNT - 1)
-    edited = edit([first - 2, last + 1])
+    rows, _head = COMMITS[entries]
+    edited = edit([first - 2, last + 1], rows)
     segment = Segment(first, last, context=True, proven=True)
-    result = scan_blocks(blocks(edited, entries), segment)
+    result = scan_blocks(blocks(edited), segment)
     assert (result.rows, result.fault_count) == (last - first + 1, 0)
-    result = scan_blocks(blocks(edit([first, last]), entries), segment)
+    result = scan_blocks(blocks(edit([first, last], rows)), segment)
     assert set(kinds_of(result)) == {first, last}
 
 
-def edit(seqs: list[int]) -> list[StoredEntry]:
+def edit(seqs: list[int], of: Sequence[StoredEntry] = ROWS) -> list[StoredEntry]:
     """The rows, with another leaf at these seqs."""
-    rows = [*ROWS]
+    rows = [*of]
     for seq in seqs:
         if 0 <= seq < COUNT:
             rows[seq] = rows[seq]._replace(leaf=rows[seq].leaf.replace(b"success", b"failure"))
@@ -245,14 +291,15 @@ def edit(seqs: list[int]) -> list[StoredEntry]:
 
 @pytest.mark.parametrize("entries", [1, 100, 256])
 def test_entries_of_the_archive_come_before_blocks_and_are_checked_alike(entries: int) -> None:
-    result = with_archive(ROWS[:300], blocks(ROWS[300:], entries))
-    assert (result.rows, result.fault_count, result.end_hashes) == (COUNT, 0, [HEAD.entry_hash])
-    wrong = [*ROWS[:300]]
+    rows, head = COMMITS[entries]
+    result = with_archive(rows[:300], blocks(rows[300:]))
+    assert (result.rows, result.fault_count, result.end_hashes) == (COUNT, 0, [head.entry_hash])
+    wrong = [*rows[:300]]
     wrong[299] = wrong[299]._replace(payload=b"")
     wrong[5] = wrong[5]._replace(signature=bytes(32))
-    result = with_archive(wrong, blocks(ROWS[300:], entries))
+    result = with_archive(wrong, blocks(rows[300:]))
     assert kinds_of(result) == {5: {"signature_invalid"}, 299: {"payload_mismatch"}}
-    result = with_archive(ROWS[:256], blocks(ROWS[300:], entries))
+    result = with_archive(rows[:256], blocks(rows[300:]))
     assert kinds_of(result) == {256: {"missing"}}
 
 

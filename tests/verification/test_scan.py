@@ -17,6 +17,8 @@ from ledger.keys import SigningKey, SigningKeyring
 from tests.support.trails import KEY, ORG, RING, trail
 from tests.verification.streams import blocks, scan, scan_blocks, stream
 
+pytestmark = pytest.mark.usefixtures("any_borders")
+
 ROWS, HEAD = trail(9, EMPTY_HEAD)
 PLACE = 4
 ONE = Segment(PLACE, PLACE, context=True)

@@ -16,6 +16,8 @@ from tests.support.trails import KEY, ORG_ID, RING, draft, trail
 from tests.verification.streams import blame, judge
 
 COUNT = 12
+pytestmark = pytest.mark.usefixtures("any_borders")
+
 ROWS, HEAD = trail(COUNT, EMPTY_HEAD)
 LAST = COUNT - 1
 PLACES = range(COUNT)  # in segments of 4: both ends, the borders, and rows in between

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
-from ledger.chain import ChainHead
+from ledger.chain import ChainHead, next_time_us
 from ledger.core.sequencer.extension import LaneExtension
 from ledger.core.sequencer.head_check import head_fault, head_for_thaw
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
@@ -107,7 +107,7 @@ class Batch:
             thawed_us = 0 if row is None else row.thawed_us
             if ready and ready[0].thaw:
                 thawed_us = await transaction.thaw(turn.lane.org_id, head)
-            at = to_datetime(max(self.now_us, head.anchored_us))
+            at = to_datetime(next_time_us(self.now_us, head))
             placed = assemble(ready, head.seq, at, uses, outcome.refusals)
             extensions.append(LaneExtension(turn.lane, head, thawed_us, placed))
         await self._write(transaction, extensions, uses, outcome)

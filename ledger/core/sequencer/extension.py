@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from ledger.chain import ChainHead, StoredEntry, extend
+from ledger.chain import ChainHead, StoredEntry, extend, next_time_us
 from ledger.core.sequencer.lane import Lane
 from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import PlacedRequest
@@ -36,8 +36,11 @@ class LaneExtension:
         return any(one.drafts for one in self._placed)
 
     def anchored_us(self, now_us: int) -> int:
-        """The time of the new entries: never before the head's."""
-        return max(now_us, self.head.anchored_us)
+        """The time of the new entries, after the head's: two commits have never the same.
+
+        So the borders of blocks follow from the entries.
+        """
+        return next_time_us(now_us, self.head)
 
     def produce(self, now_us: int, key: SigningKey) -> Iterator[StoredEntry]:
         """Chain, hash and sign the new entries.
@@ -45,10 +48,11 @@ class LaneExtension:
         Entries are made lazily, in slices: PostgreSQL reads the first rows while the next
         ones are being made.
         """
+        at_us = self.anchored_us(now_us)
         drafts = (draft for one in self._placed for draft in one.drafts)
         while some := list(islice(drafts, SLICE_ENTRIES)):
             made, self.new_head = extend(
-                self.lane.org_id, self.lane.org, self.new_head, some, now_us, key
+                self.lane.org_id, self.lane.org, self.new_head, some, at_us, key
             )
             self.entries += made
             yield from made

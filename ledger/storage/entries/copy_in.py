@@ -39,7 +39,7 @@ def _bytes(entries: Sequence[StoredEntry]) -> int:
 
 
 def _row(entries: Sequence[StoredEntry]) -> bytes:
-    return pack_row(pack(entries, raw=stands_alone(entries[0])))
+    return pack_row(pack(entries, raw=stands_alone(entries[0].leaf)))
 
 
 def pack_row(block: Block) -> bytes:

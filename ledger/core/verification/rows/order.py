@@ -50,6 +50,11 @@ class EntryOrder:
         self._checks = checks
         self._suspect: _Suspect | None = None
 
+    @property
+    def failures(self) -> tuple[int, int]:
+        """How many faults were found so far, and whether the last entry has one."""
+        return self.faults.count, self._suspect is not None
+
     def accept(self, digests: Sequence[bytes], last_leaf: bytes) -> None:
         """Pass the next entries, which are right; ``last_leaf`` is that of the last of them."""
         self.report_suspect()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ledger.blocks.reading import UnreadableEntries
 from ledger.chain import StoredEntry, TrailFault
+from ledger.core.verification.rows.borders import BlockBorders
 from ledger.core.verification.rows.leaf_hashes import LeafHashes
 from ledger.core.verification.rows.order import EntryOrder
 from ledger.core.verification.rows.right_rows import (
@@ -42,6 +43,7 @@ class SegmentScan:
         self._right = RightRows(org, keyring)
         self._checks = EntryChecks(org, keyring)
         self._order = EntryOrder(segment, self._checks)
+        self._borders = BlockBorders(org)
         self._windows = Windows(self._take_window)
         self._stream = CopyStream(read_block, self._windows.add)
 
@@ -111,6 +113,7 @@ class SegmentScan:
             if start < stop:
                 runs.append((block, start, stop))
         if self._overlap(runs):
+            self._borders.skip()
             self._merge([self._read(*run) for run in runs])
         else:
             self._scan_runs(runs)
@@ -184,6 +187,7 @@ class SegmentScan:
             if run.is_whole:
                 gathered.append(run)
             else:
+                self._borders.skip()
                 self._scan_run(run)
         if gathered:
             self._scan_gathered(gathered)
@@ -196,9 +200,21 @@ class SegmentScan:
             digests = self._right.digests(Span.joined(runs), order.link)
             if digests is not None:
                 order.accept(digests, runs[-1].leaves[-1] or b"")
+                self._check_borders(runs)
                 return
         for run in runs:
+            before = order.failures
             self._scan_run(run)
+            if order.failures == before:
+                self._check_borders([run])
+            else:
+                self._borders.skip()
+
+    def _check_borders(self, runs: Sequence[Run]) -> None:
+        """Check where whole blocks begin whose entries are right."""
+        for run in runs:
+            for fault in self._borders.follow(run):
+                self._order.add(fault)
 
     def _scan_run(self, run: Run) -> None:
         """Check the entries of a run: those that can be read many at once."""

@@ -43,6 +43,7 @@ CHECKS_OF_KIND: Final[dict[str, tuple[str, ...]]] = {
     "unknown_key": ("signatures",),
     "payload_mismatch": ("payloads",),
     "column_mismatch": ("columns",),
+    "block_border": ("columns",),
     "foreign_org": ("columns",),
     "unreadable": ("columns",),
     "seq_mismatch": ("columns", "links"),
