@@ -19,8 +19,9 @@ from ledger.entry import to_datetime
 from ledger.errors import QuireError
 from ledger.storage import dropped_months, security_events
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
-from ledger.storage.entries import heads, single, writing
+from ledger.storage.entries import heads, writing
 from ledger.storage.entries.heads import LockedHead
+from ledger.storage.entries.picked import single
 from ledger.storage.security_events import storable
 
 _Result = TypeVar("_Result")

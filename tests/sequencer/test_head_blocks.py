@@ -11,7 +11,7 @@ from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import OrgFrozen
-from ledger.storage.entries import receipts
+from ledger.storage.entries.picked import receipts
 from tests.support.appending import (
     Process,
     new_org,

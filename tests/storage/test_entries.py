@@ -12,9 +12,10 @@ import pytest
 from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from ledger.entry import RecordId, from_datetime, to_datetime
 from ledger.storage.database import Database as Pool
-from ledger.storage.entries import blocks, chosen, heads, receipts, single, spans, writing
+from ledger.storage.entries import blocks, heads, spans, writing
 from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.picked import chosen, receipts, single
 from ledger.storage.partitions import create_for
 from tests.support.appending import superuser
 from tests.support.block_table import column, set_time, wild_partition

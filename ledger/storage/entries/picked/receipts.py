@@ -12,9 +12,9 @@ from ledger.blocks.block import Block
 from ledger.blocks.picking import EntriesUnreadable, Part, Picked
 from ledger.blocks.reading import previous_hash_of
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import EARLIEST, LATEST, LOOP_BYTES, holding
-from ledger.storage.entries.parts import NOTHING
+from ledger.storage.entries.picked import parts
+from ledger.storage.entries.picked.parts import NOTHING
 
 SEQS_AT_ONCE: Final = 1_024
 PAGE_RAW_BYTES: Final = 4 << 20

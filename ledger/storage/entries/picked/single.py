@@ -13,9 +13,9 @@ from typing import Final
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, entry_hash, to_datetime
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import DamagedTrail
-from ledger.storage.entries.parts import ROW, row_of
+from ledger.storage.entries.picked import parts
+from ledger.storage.entries.picked.parts import ROW, row_of
 from ledger.storage.trees import StoredCheckpoint
 
 _HOLDS: Final = (
