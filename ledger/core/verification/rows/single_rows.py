@@ -27,6 +27,28 @@ class RawEntry(NamedTuple):
     faults: Sequence[TrailFault]
 
 
+def hash_inside_block(
+    named: bytes, leaf: bytes, signature: bytes, keyring: SigningKeyring
+) -> bytes:
+    """Return the stored hash of an entry that is not the last of its block.
+
+    It is the hash ``named`` by the next leaf. Where the signature fits the entry's own leaf, the
+    next leaf is to blame for another hash: then, and where it names none, it is the hash of the
+    entry's own leaf.
+    """
+    digest = entry_hash(leaf)
+    if len(named) != HASH_BYTES or named == digest or _fits(leaf, digest, signature, keyring):
+        return digest
+    return named
+
+
+def _fits(leaf: bytes, digest: bytes, signature: bytes, keyring: SigningKeyring) -> bool:
+    try:
+        return keyring.get(decode_leaf(leaf).key).verify(digest, signature)
+    except (MalformedLeaf, UnknownKey):
+        return False
+
+
 class EntryChecks:
     """Reads and checks single entries of one org's trail."""
 
@@ -63,24 +85,12 @@ class EntryChecks:
         )
 
     def _stored_hash(self, run: Run, position: int, leaf: bytes, signature: bytes) -> bytes:
-        """The hash that the next leaf names, of the last entry of a block the block's.
-
-        Where the signature fits the leaf, the next leaf is to blame for another hash: then, and
-        where the next leaf can't be read, it is the hash of the entry's own leaf.
-        """
-        block, digest = run.block, entry_hash(leaf)
+        """The hash of an entry inside a block, of the last entry of a block the block's."""
+        block = run.block
         if position == block.entry_count - 1:
-            return digest if "last_hash" in block.absent else block.last_hash
+            return entry_hash(leaf) if "last_hash" in block.absent else block.last_hash
         named = previous_hash_of(run.leaves[position + 1] or b"")
-        if len(named) != HASH_BYTES or named == digest or self._fits(leaf, digest, signature):
-            return digest
-        return named
-
-    def _fits(self, leaf: bytes, digest: bytes, signature: bytes) -> bool:
-        try:
-            return self._keyring.get(decode_leaf(leaf).key).verify(digest, signature)
-        except (MalformedLeaf, UnknownKey):
-            return False
+        return hash_inside_block(named, leaf, signature, self._keyring)
 
     def faults(self, raw: RawEntry, before: tuple[bytes, ...]) -> list[TrailFault]:
         """All faults of one entry; ``before`` are the hashes that it may link to, none: unknown."""

@@ -31,6 +31,8 @@ ORDER BY last_seq, anchored_at DESC LIMIT 1"""
 STANDING_AT: Final = f"""
 SELECT {ROW} FROM entries WHERE {_HOLDS} {_POSSIBLE}
 ORDER BY last_seq, anchored_at LIMIT 1"""
+ENDS_BLOCK: Final = """
+SELECT EXISTS (SELECT FROM entries WHERE org_id = $1 AND last_seq = $2 AND anchored_at = $3)"""
 COUNT_AT: Final = f"SELECT count(*) FROM entries WHERE {_HOLDS}"
 ROW_AND_CHECKPOINT: Final = f"""
 SELECT {ROW.replace("payloads END", "NULL END")}, c.size, c.root, c.note, c.signed_at
@@ -86,6 +88,12 @@ async def before(database: Database, this: StoredEntry) -> StoredEntry | None:
     """Return the entry one seq before this entry, or None."""
     row = await database.fetchrow(BEFORE, this.org_id, this.seq - 1, this.anchored_at)
     return None if row is None else await parts.entry(database, row, this.seq - 1)
+
+
+async def ends_block(database: Database, this: StoredEntry) -> bool:
+    """Return whether an entry is the last of its block, so that the block has its hash."""
+    row = await database.fetchrow(ENDS_BLOCK, this.org_id, this.seq, this.anchored_at)
+    return row is not None and bool(row[0])
 
 
 async def hash_and_checkpoint(
