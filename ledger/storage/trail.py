@@ -137,6 +137,10 @@ class AppendTransaction:
         while page := await self.run(anext(pages, [])):
             yield page
 
+    async def holds(self, org_id: int, seq: int) -> bool:
+        """Return whether any entry at a seq is stored."""
+        return await self.run(single.count_at(self.connection, org_id, seq)) > 0
+
     async def orgs_beyond(self, places: Sequence[tuple[int, int]]) -> set[int]:
         """Return the orgs of those (org_id, seq) pairs that have entries after the seq."""
         return await self.run(heads.orgs_beyond(self.connection, places))

@@ -78,9 +78,9 @@ async def standing_at(database: Database, org_id: int, seq: int) -> StoredEntry 
     return None if row is None else await parts.entry(database, row, seq)
 
 
-async def count_at(database: Database, org_id: int, seq: int) -> int:
+async def count_at(queries: Connection | Database, org_id: int, seq: int) -> int:
     """Return the number of entries at a seq."""
-    row = await database.fetchrow(COUNT_AT, org_id, seq)
+    row = await queries.fetchrow(COUNT_AT, org_id, seq)
     return 0 if row is None else int(row[0])
 
 
