@@ -23,7 +23,7 @@ from tests.support.appending import (
 )
 from tests.support.blocks import column, point_head_at, raw_bit, recut
 from tests.support.clusters import Database
-from tests.support.tampering import Tampering, change_newest
+from tests.support.tampering import Tampering, change, change_newest
 
 LONG = b"x" * 200_000
 OLDER_BIT = 4
@@ -146,6 +146,21 @@ async def test_entries_of_another_process_may_be_in_other_blocks_than_it_wrote(
     assert await sound_trail(shared_database, org) == payloads
 
 
+@pytest.mark.parametrize("name", ["leaves", "payloads"])
+async def test_a_bad_frame_in_the_entries_of_another_process_freezes_its_org_alone(
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: OrgFacts,
+    name: str,
+) -> None:
+    await first_process.append(org, b"seen")
+    await second_process.append(org, *(b"payload %d" % number * 9 for number in range(100)))
+    await damage(shared_database, org, change_newest(raw_bit, name, OLDER_BIT))
+    reason = await refused_alone(shared_database, first_process, org)
+    assert reason.startswith(f"entries 1 to 32 of org number {org.id} can't be read: ")
+
+
 def key(name: str) -> KeyDigest:
     return KeyDigest(name.encode().ljust(16, b"."), b"b" * 16)
 
@@ -188,6 +203,22 @@ async def test_a_late_answer_that_can_not_be_read_is_refused_alone(
     with pytest.raises(AnswerLost, match="seq 0"):
         await lost
     await beside
+
+
+async def test_an_answer_that_can_not_be_read_is_refused_alone(
+    shared_database: Database, first_process: Process, org: OrgFacts
+) -> None:
+    """Neither other appends of its org wait for it, nor those of other orgs."""
+    await first_process.append(org, b"a", idempotency=key("k"))
+    await first_process.append(org, b"b")
+    await damage(shared_database, org, change(raw_bit, 0, "leaves", OLDER_BIT))
+    other = await new_org(first_process.database)
+    lost = first_process.append_in_task(org, b"a", idempotency=key("k"))
+    beside = [first_process.append_in_task(each, b"c") for each in (org, other)]
+    with pytest.raises(AnswerLost, match="seq 0"):
+        await lost
+    assert [(await one).head.seq for one in beside] == [2, 0]
+    assert first_process.reports[-1].orgs == 2
 
 
 async def test_one_transaction_reads_a_bounded_part_of_its_replays(

@@ -21,6 +21,7 @@ from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.entries.searching import block_rows, matching, walking
 from ledger.storage.partitions import create_for
 from tests.support import clusters
+from tests.support.bad_frames import with_bad_frame
 from tests.support.block_format import Row, checked
 from tests.support.block_table import (
     replace_rows,
@@ -224,15 +225,6 @@ async def test_missing_entries_do_not_hide_the_others(written_trail: Trail) -> N
         assert found == (kept[::-1] if descending else kept)
 
 
-def _with_bad_frame(block: Block, column: str) -> Block:
-    """The block with its second frame of a column exchanged for zeros."""
-    layout = block.layout()
-    frames = layout.record_frames if column == "leaves" else layout.payload_frames
-    frame, whole = frames[1], getattr(block, column)
-    end = frame.start + frame.size
-    return block._replace(**{column: whole[: frame.start] + bytes(frame.size) + whole[end:]})
-
-
 BAD_FRAMES = pytest.mark.parametrize("column", ["leaves", "payloads"])
 
 
@@ -244,7 +236,7 @@ async def test_a_bad_frame_costs_its_own_entries_and_is_named(
         draft("ada" if n % 2 else "bob", None, "x", b'{"n": "%064d"}' % n) for n in range(256)
     ]
     await unwritten_trail.add(extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0])
-    await unwritten_trail.rewrite(0, lambda block: _with_bad_frame(block, column))
+    await unwritten_trail.rewrite(0, lambda block: with_bad_frame(block, column))
     searches = [where(), where(actor="ada"), where(kind="x")]
     for by in searches:
         expected = [entry for entry in unwritten_trail.entries if matches(entry, by)]
