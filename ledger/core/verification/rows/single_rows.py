@@ -49,7 +49,7 @@ def _fits(leaf: bytes, digest: bytes, signature: bytes, keyring: SigningKeyring)
         return False
 
 
-class EntryChecks:
+class StoredEntryChecks:
     """Reads and checks single entries of one org's trail."""
 
     def __init__(self, org: str, keyring: SigningKeyring) -> None:
