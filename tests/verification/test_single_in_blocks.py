@@ -9,7 +9,8 @@ import pytest
 
 from ledger.chain import EMPTY_HEAD
 from ledger.core.reading.trail import TrailReader
-from ledger.core.verification.single import RecordChecks, verify_entry, with_own_hash
+from ledger.core.verification.rows.own_hash import with_own_hash
+from ledger.core.verification.single import RecordChecks, verify_entry
 from ledger.entry import to_datetime
 from ledger.storage.database import Database as Pool
 from ledger.storage.entries import writing

@@ -10,7 +10,6 @@ import msgspec
 
 from ledger import merkle, tiles
 from ledger.chain import StoredEntry, TrailFault, check_entry
-from ledger.core.verification.rows.single_rows import hash_inside_block
 from ledger.core.verification.work.extent import SETTLE_POLL_S, SETTLE_S
 from ledger.core.verification.work.faults import TRAIL_KINDS
 from ledger.core.verification.work.trust import NoteJudge, TrailTrust
@@ -20,7 +19,6 @@ from ledger.keys import SigningKeyring
 from ledger.storage import trees
 from ledger.storage.database import Database
 from ledger.storage.entries import heads
-from ledger.storage.entries.picked import single
 from ledger.storage.trees import MissingTile, StoredCheckpoint
 from ledger.verdict import NOT_CHECKED, Check, Verdict, combine
 
@@ -111,20 +109,6 @@ async def signed_size(database: Database, org_id: int, trust: TrailTrust | None)
     judge = NoteJudge(trust.trail, TRAIL_KINDS)
     judged = judge.judge(checkpoint.size, checkpoint.root, checkpoint.note)
     return known if judged.faults else checkpoint.size
-
-
-async def with_own_hash(
-    database: Database, row: StoredEntry, keyring: SigningKeyring
-) -> StoredEntry:
-    """Return an entry as it was read, but with its own hash where the next entry is to blame.
-
-    An entry inside a block has no hash beside it: it was read with the hash that the next
-    leaf names.
-    """
-    if row.entry_hash == entry_hash(row.leaf) or await single.ends_block(database, row):
-        return row
-    own = hash_inside_block(row.entry_hash, row.leaf, row.signature, keyring)
-    return row._replace(entry_hash=own)
 
 
 INCLUSION_NOT_CHECKED: Final = Inclusion(NOT_CHECKED)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ledger.chain import StoredEntry
 from ledger.core.org import OrgFacts
 from ledger.core.verification.jobs import Job
+from ledger.core.verification.rows.own_hash import with_own_hash
 from ledger.core.verification.run import TrailRange
 from ledger.core.verification.single import (
     EntryResult,
@@ -23,7 +24,6 @@ from ledger.core.verification.single import (
     missing_entry,
     signed_size,
     verify_entry,
-    with_own_hash,
 )
 from ledger.core.verification.work.faults import RangeRefused
 from ledger.core.verification.work.trust import TrailTrust

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from ledger.blocks.block import TAG_BYTES
 from ledger.blocks.reading import previous_hash_of
 from ledger.chain import StoredEntry, TrailFault, check_entry
+from ledger.core.verification.rows.own_hash import hash_inside_block
 from ledger.core.verification.rows.runs import TAGS_BYTES, Run
-from ledger.entry import HASH_BYTES, MAX_TIME_US, decode_leaf, entry_hash, to_datetime
-from ledger.errors import MalformedLeaf, UnknownKey
+from ledger.entry import MAX_TIME_US, entry_hash, to_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import PG_EPOCH_US
 
@@ -25,28 +25,6 @@ class RawEntry(NamedTuple):
     anchored_us: int | None
     has_payload: bool
     faults: Sequence[TrailFault]
-
-
-def hash_inside_block(
-    named: bytes, leaf: bytes, signature: bytes, keyring: SigningKeyring
-) -> bytes:
-    """Return the stored hash of an entry that is not the last of its block.
-
-    It is the hash ``named`` by the next leaf. Where the signature fits the entry's own leaf, the
-    next leaf is to blame for another hash: then, and where it names none, it is the hash of the
-    entry's own leaf.
-    """
-    digest = entry_hash(leaf)
-    if len(named) != HASH_BYTES or named == digest or _fits(leaf, digest, signature, keyring):
-        return digest
-    return named
-
-
-def _fits(leaf: bytes, digest: bytes, signature: bytes, keyring: SigningKeyring) -> bool:
-    try:
-        return keyring.get(decode_leaf(leaf).key).verify(digest, signature)
-    except (MalformedLeaf, UnknownKey):
-        return False
 
 
 class StoredEntryChecks:
