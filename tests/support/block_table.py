@@ -147,6 +147,12 @@ async def write_rows(connection: Connection, rows: Sequence[Row]) -> None:
     assert tag == f"COPY {len(rows)}", tag
 
 
+async def store_outside(connection: Connection, *columns: str) -> None:
+    """Let values of these columns be of any size, as the owner of the table can."""
+    for name in columns:
+        await connection.execute(f"ALTER TABLE {TABLE} ALTER COLUMN {name} SET STORAGE EXTERNAL")
+
+
 @asynccontextmanager
 async def without_triggers(connection: Connection) -> AsyncIterator[None]:
     """Run the block in a transaction in which no trigger fires, also not those of WORM."""

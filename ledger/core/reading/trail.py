@@ -17,8 +17,9 @@ from ledger.entry import RecordId, from_datetime
 from ledger.errors import DatabaseUnavailable
 from ledger.storage import dropped_months, entry_bundles, trees
 from ledger.storage.database import Database
-from ledger.storage.entries import chosen, heads, search, single
+from ledger.storage.entries import heads, search
 from ledger.storage.entries.blocks import DamagedTrail
+from ledger.storage.entries.picked import chosen, single
 from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.trees import StoredCheckpoint
 
@@ -193,7 +194,7 @@ class TrailReader:
     async def entries(
         self, org_id: int, seqs: Sequence[int], since: datetime, until: datetime
     ) -> list[StoredEntry]:
-        """The first of these entries, as of :func:`ledger.storage.entries.chosen.page`."""
+        """The first of these entries, as of :func:`ledger.storage.entries.picked.chosen.page`."""
         found = await chosen.page(self._database, org_id, seqs, since, until)
         if (found and found[0].seq == seqs[0]) or not await self.was_dropped(org_id, seqs[0]):
             return found

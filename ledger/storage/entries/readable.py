@@ -10,19 +10,19 @@ from ledger.storage.database import Database
 from ledger.storage.entries.blocks import contents_of, entries_of, pages
 
 
-class Readable(NamedTuple):
+class ReadableEntries(NamedTuple):
     """Stored entries of a span, in the order of their blocks, and the damaged parts of it."""
 
     entries: list[StoredEntry]
     unreadable: list[UnreadableEntries]
 
 
-async def readable(database: Database, org_id: int, first: int, last: int) -> Readable:
+async def readable(database: Database, org_id: int, first: int, last: int) -> ReadableEntries:
     """Return the stored entries of these seqs; damage costs only the entries that it is in.
 
     Where some are stored twice, at least one more than the seqs.
     """
-    found = Readable([], [])
+    found = ReadableEntries([], [])
     most = last - first + 1
     async for page in pages(database, org_id, first, last):
         for block in await contents_of(page):

@@ -13,9 +13,9 @@ from ledger.blocks.picking import EntriesUnreadable, Part, Picked
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import holding, unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.picked import parts
 
 # LATERAL with LIMIT pins the plan: one primary key range of at most 256 seqs for each place.
 PRESENT: Final = """
