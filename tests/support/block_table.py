@@ -5,7 +5,7 @@ No other module of the tests names the table; most of them speak of entries, by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -93,6 +93,15 @@ async def column(connection: Connection, org_id: int, seq: int, /, **changes: Ch
     (old,) = await rows_between(connection, org_id, seq, seq)
     async with without_triggers(connection):
         await replace_rows(connection, [old], [changed(old, changes)])
+
+
+async def rewrite(
+    connection: Connection, org_id: int, seq: int, change: Callable[[Row], list[Row]]
+) -> None:
+    """Replace the only block with this seq by others."""
+    (old,) = await rows_between(connection, org_id, seq, seq)
+    async with without_triggers(connection):
+        await replace_rows(connection, [old], change(old))
 
 
 async def raw_bit(connection: Connection, org_id: int, seq: int, name: str, bit: int) -> None:

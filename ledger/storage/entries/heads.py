@@ -30,7 +30,7 @@ FROM heads WHERE org_id = $1"""
 def _tail(column: str, size: int) -> str:
     """Return the SQL of the last bytes of a column, and of where they start in it."""
     start = f"greatest(octet_length({column}) - {size}, 0)"
-    return f"{start}, substring({column} FROM {start} + 1)"
+    return f"{start}, coalesce(substring({column} FROM {start} + 1), '')"
 
 
 # The last frame of a block's leaves is not longer. That of the payloads is longer if it holds one

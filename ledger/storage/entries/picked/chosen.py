@@ -95,12 +95,12 @@ async def _read(database: Database, wanted: Sequence[Picked]) -> list[StoredEntr
     return await asyncio.to_thread(_entries, wanted, read)
 
 
-def _entries(
-    wanted: Sequence[Picked], read: Sequence[tuple[Part, Part] | None]
-) -> list[StoredEntry]:
-    return [
-        entry
-        for one, found in zip(wanted, read, strict=True)
-        if found is not None
-        for entry in one.entries(*found)
-    ]
+def _entries(wanted: Sequence[Picked], read: list[tuple[Part, Part] | None]) -> list[StoredEntry]:
+    """Return the entries of all blocks; the parts are freed one by one."""
+    entries: list[StoredEntry] = []
+    read.reverse()
+    for one in wanted:
+        found = read.pop()
+        if found is not None:
+            entries += one.entries(*found)
+    return entries
