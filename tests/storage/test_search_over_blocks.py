@@ -19,7 +19,7 @@ from ledger.storage.entries import search, writing
 from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.entries.search import EntrySearch, Page
-from ledger.storage.entries.searching import block_rows, matching, walking
+from ledger.storage.entries.searching import block_rows, matching, tagged, walking
 from ledger.storage.partitions import create_for
 from tests.support import clusters
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
@@ -179,8 +179,8 @@ async def test_every_page_has_what_matches(
             monkeypatch.setattr(search, "TAG_WINDOW", 1_000)
             monkeypatch.setattr(block_rows, "ROWS_AT_ONCE", 2)
             monkeypatch.setattr(walking, "ROWS_AT_ONCE", 2)
-            monkeypatch.setattr(walking, "BLOCKS_AT_ONCE", 2)
-            monkeypatch.setattr(walking, "SCANNED_BLOCKS", 4)
+            monkeypatch.setattr(tagged, "BLOCKS_AT_ONCE", 2)
+            monkeypatch.setattr(tagged, "SCANNED_BLOCKS", 4)
             monkeypatch.setattr(matching, "SCANNED_BYTES", 100_000)
         for limit in (1_000, 100, 7):
             assert await written_trail.find(by, descending=False, limit=limit) == expected
