@@ -6,20 +6,31 @@ its connection loses both. Two builders would do no harm: they add the same rows
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import asyncpg
+
 from ledger.blocks.postings import RUN_BITS, RUN_LEVEL, IndexRow
 from ledger.entry import MAX_SEQ
-from ledger.storage.database import INDEXER_ROLE, Connection, Database, connect, explained
+from ledger.storage.database import (
+    INDEXER_ROLE,
+    Connection,
+    Database,
+    connect,
+    connect_as_owner,
+    explained,
+)
 from ledger.storage.dropped_months import LIVE_FROM
 from ledger.storage.entries.blocks import EARLIEST
 from ledger.storage.entries.indexing import index_rows, run_tags
+from ledger.storage.entries.indexing.comparing import StoredKey
 from ledger.storage.entries.indexing.index_rows import FoundRow
 from ledger.storage.entries.indexing.run_tags import RunTags
-from ledger.storage.lock_waits import holders
+from ledger.storage.lock_waits import holders, log_lock_waits
 
 APPLICATION: Final = "quire indexer"
 INDEXER_LOCK: Final = 7_305_804_407
@@ -39,6 +50,12 @@ LEFT JOIN LATERAL (
     WHERE org_id = w.org_id AND level = {RUN_LEVEL} AND stretch < w.runs
     ORDER BY stretch DESC LIMIT 1
 ) AS r ON true"""
+
+REMOVE: Final = """
+DELETE FROM tag_runs t
+USING unnest($2::smallint[], $3::bigint[], $4::integer[], $5::bytea[]) AS k (level, stretch, bucket, mac)
+WHERE t.org_id = $1 AND t.level = k.level AND t.stretch = k.stretch AND t.bucket = k.bucket
+  AND substring(t.mac FROM 1 FOR 33) = k.mac"""
 
 
 class WholeRuns(NamedTuple):
@@ -122,6 +139,30 @@ class IndexerConnection:
         """Add the rows of a run or stretch, all or none. A crash leaves all or none, too."""
         async with explained():
             await index_rows.add(self._connection, rows, ended_at)
+
+
+async def remove_rows(owner_url: str, org_id: int, rows: Sequence[StoredKey]) -> int:
+    """Remove wrong rows, as the owner of the database; return their number.
+
+    0 if the login is not the owner: nobody else may. The trigger that refuses it is off inside
+    the transaction alone. Raises DatabaseUnavailable.
+    """
+    name = f"quire search {os.getpid()}"
+    connection = await connect_as_owner(owner_url, name=name)
+    try:
+        async with explained(), log_lock_waits(owner_url, name):
+            try:
+                async with connection.transaction():
+                    await connection.execute("ALTER TABLE tag_runs DISABLE TRIGGER worm")
+                    tag = await connection.execute(
+                        REMOVE, org_id, *map(list, zip(*rows, strict=True))
+                    )
+                    await connection.execute("ALTER TABLE tag_runs ENABLE TRIGGER worm")
+            except asyncpg.InsufficientPrivilegeError:
+                return 0
+            return int(tag.removeprefix("DELETE "))
+    finally:
+        await connection.close(timeout=5)
 
 
 async def unindexed(database: Database) -> int:

@@ -105,6 +105,7 @@ class Services:
             if settings.archive_target is None
             else ArchiveAt(settings.archive_target, target_settings(settings)),
             limits=self.limits,
+            index_key=index_key(secrets.master_key),
         )
         self.growth = TreeGrowthWaiters(database)
         self.prover = Prover(database)

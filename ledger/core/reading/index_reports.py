@@ -11,7 +11,7 @@ from ledger.storage import security_events
 from ledger.storage.database import Database
 from ledger.storage.entries.indexing.lookup import SearchIndex
 
-EVENT: Final = "search_index_damaged"
+INDEX_DAMAGED: Final = "search_index_damaged"
 """The kind of the security event."""
 MAX_REMEMBERED: Final = 100_000
 """Rows that one process remembers as reported; after more it may report them again."""
@@ -40,7 +40,7 @@ class IndexReports:
         text = _text(new)
         _log.error("org number %d: %s", org_id, text)
         try:
-            await security_events.add_once(self._database, org_id, EVENT, text)
+            await security_events.add_once(self._database, org_id, INDEX_DAMAGED, text)
         except StorageError as error:
             self._reported.difference_update((org_id, row) for row in new)
             _log.warning("a damaged search index can't be stored as a security event: %s", error)

@@ -7,7 +7,7 @@ and no wrong one. Functions raise asyncpg's errors.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from ledger.blocks.postings import (
     Seal,
     place_name,
     require_authentic,
+    row_name,
     run_row,
     stretch_rows,
 )
@@ -36,7 +37,9 @@ MAX_STORED: Final = 1_024
 """Rows of one stretch that are compared; more of them are wrong, and compared when these are gone."""
 # Rows of runs and stretches that do not exist were planted.
 STORED: Final = f"""
-SELECT level, stretch, bucket, mac, ended_at, CASE WHEN octet_length(postings) <= {MAX_POSTINGS_BYTES} THEN postings ELSE '' END
+SELECT level, stretch, bucket, substring(mac FROM 1 FOR 33),
+       CASE WHEN ended_at BETWEEN 'epoch' AND '4253-01-01Z' THEN ended_at END,
+       CASE WHEN octet_length(postings) <= {MAX_POSTINGS_BYTES} THEN postings ELSE '' END
 FROM (
     (SELECT level, stretch, bucket, mac, ended_at, postings FROM tag_runs
      WHERE org_id = $1 AND level = {RUN_LEVEL} AND stretch >= $2 AND stretch < $3
@@ -47,7 +50,7 @@ FROM (
      ORDER BY bucket, mac LIMIT {MAX_STORED})
 ) AS r"""
 _PLANTED: Final = f"""
-(SELECT level, stretch, bucket, mac FROM tag_runs WHERE org_id = $1 AND {{}} LIMIT {MAX_STORED})"""
+(SELECT level, stretch, bucket, substring(mac FROM 1 FOR 33) FROM tag_runs WHERE org_id = $1 AND {{}} LIMIT {MAX_STORED})"""
 BEYOND: Final = "UNION ALL".join(
     _PLANTED.format(where)
     for where in (
@@ -90,6 +93,11 @@ class Comparison(NamedTuple):
     missing: Sequence[RightRow]
     wrong: Sequence[StoredKey]
     right: Sequence[tuple[int, int, int]]
+
+    def missing_places(self) -> Iterator[tuple[tuple[int, int, int], str]]:
+        """Yield level, number and bucket of each missing row, with the words for its place."""
+        for row, _ in self.missing:
+            yield (row.level, row.stretch, row.bucket), row_name(row)
 
 
 async def comparisons(
@@ -193,7 +201,7 @@ class _Expected:
         return Seal(self._key, run.end_hash)
 
     def _is_right(
-        self, key: StoredKey, ended_at: datetime, postings: bytes, should: RightRow | None
+        self, key: StoredKey, ended_at: datetime | None, postings: bytes, should: RightRow | None
     ) -> bool:
         """Return whether a stored row is right.
 
@@ -208,7 +216,7 @@ class _Expected:
             should.row.postings,
         )
 
-    def _is_authentic(self, key: StoredKey, ended_at: datetime, postings: bytes) -> bool:
+    def _is_authentic(self, key: StoredKey, ended_at: datetime | None, postings: bytes) -> bool:
         last = self._tags.get(((key.stretch + 1) << BITS[key.level] >> RUN_BITS) - 1)
         if last is None or last.ended_at != ended_at:
             return False
