@@ -38,7 +38,12 @@ class _Progress:
     stretches: int
     since: datetime
     stuck_at: int = -1
-    """The number of runs at which the trail ended although its head row names more; -1: none."""
+    """The number of runs that the head row named when fewer were stored; -1: never."""
+
+    def is_at(self, runs: int) -> bool:
+        """Return whether so many runs, and their stretches, have their rows, as far as they can."""
+        built = self.runs >= runs or self.stuck_at == runs
+        return built and (self.stretches + 1) * RUNS_IN_STRETCH > self.runs
 
 
 class IndexBuilder:
@@ -66,15 +71,17 @@ class IndexBuilder:
         progress = self._progress.get(head.org_id)
         if progress is None:
             progress = self._progress[head.org_id] = await self._found(head)
-        if progress.runs >= head.runs or progress.stuck_at == head.runs:
+        if progress.is_at(head.runs):
             return False
         live_from = await self._connection.live_from(head.org_id)
         self._skip_dropped(progress, live_from)
         until = min(head.runs, progress.runs + RUNS_AT_ONCE)
+        # Stretches first: the builder before may have ended after the last run of one.
+        await self._build_stretches(head.org_id, progress, live_from)
         while progress.runs < until and progress.stuck_at != head.runs:
             await self._build_runs(head, progress, live_from, until)
             await self._build_stretches(head.org_id, progress, live_from)
-        return progress.runs < head.runs and progress.stuck_at != head.runs
+        return not progress.is_at(head.runs)
 
     async def _found(self, head: WholeRuns) -> _Progress:
         """Return how far the index of a trail reaches."""
