@@ -18,7 +18,7 @@ from ledger.storage.database import Database
 from ledger.storage.entries import search, writing
 from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.search import EntrySearch, Page
-from ledger.storage.entries.searching import block_rows, matching, walking
+from ledger.storage.entries.searching import block_rows, matching, tagged, walking
 from ledger.storage.partitions import create_for
 from tests.support import clusters
 from tests.support.bad_frames import with_bad_frame
@@ -180,8 +180,8 @@ async def test_every_page_has_what_matches(
             monkeypatch.setattr(search, "TAG_WINDOW", 1_000)
             monkeypatch.setattr(block_rows, "ROWS_AT_ONCE", 2)
             monkeypatch.setattr(walking, "ROWS_AT_ONCE", 2)
-            monkeypatch.setattr(walking, "BLOCKS_AT_ONCE", 2)
-            monkeypatch.setattr(walking, "SCANNED_BLOCKS", 4)
+            monkeypatch.setattr(tagged, "BLOCKS_AT_ONCE", 2)
+            monkeypatch.setattr(tagged, "SCANNED_BLOCKS", 4)
             monkeypatch.setattr(matching, "SCANNED_BYTES", 100_000)
         for limit in (1_000, 100, 7):
             assert await written_trail.find(by, descending=False, limit=limit) == expected

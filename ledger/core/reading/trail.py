@@ -19,6 +19,7 @@ from ledger.storage import dropped_months, entry_bundles, trees
 from ledger.storage.database import Database
 from ledger.storage.entries import heads, search
 from ledger.storage.entries.blocks import DamagedTrail
+from ledger.storage.entries.indexing.lookup import SearchIndex
 from ledger.storage.entries.picked import chosen, single
 from ledger.storage.entries.search import EntrySearch, Page
 from ledger.storage.trees import StoredCheckpoint
@@ -30,11 +31,18 @@ TRIES: Final = 5
 class TrailReader:
     """Reads entries of all orgs. Without an archive only entries in the database can be read.
 
-    Methods raise StorageError, and ArchiveError if dropped entries can't be read.
+    ``index`` makes searches by actor or subject faster. Methods raise StorageError, and
+    ArchiveError if dropped entries can't be read.
     """
 
-    def __init__(self, database: Database, past: ArchivePast | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        past: ArchivePast | None = None,
+        index: SearchIndex | None = None,
+    ) -> None:
         self._database = database
+        self._index = index
         self._past = past or ArchivePast(database, None)
         self._search = PastSearch(database, self._past)
 
@@ -116,6 +124,7 @@ class TrailReader:
                     descending=descending,
                     limit=limit,
                     floor=floor,
+                    index=self._index,
                 )
                 if floor and descending and page.next_seq is None:
                     page = page._replace(next_seq=await self._search.newest(org_id, where, floor))
@@ -142,6 +151,7 @@ class TrailReader:
                     to_seq=to_seq,
                     limit=limit,
                     floor=floor,
+                    index=self._index,
                 )
             if await dropped_months.live_from(self._database, org_id) == floor:
                 return found
