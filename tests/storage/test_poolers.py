@@ -14,13 +14,14 @@ from ledger.storage.pooler import require_sessions
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.pgbouncer import pgbouncer
 from tests.support.quire_process import QuireProcess
+from tests.support.rings import slow
 
 SETTING = "QUIRE_DATABASE_URL"
 NO_SESSIONS = rf"{SETTING} leads to a pooler .* set {SETTING} to the address of PostgreSQL itself"
 MODES = [
     ("transaction", {}),
-    ("transaction", {"server_round_robin": "1"}),
-    ("transaction", {"default_pool_size": "1"}),
+    slow("transaction", {"server_round_robin": "1"}),
+    slow("transaction", {"default_pool_size": "1"}),
     ("statement", {}),
     ("session", {"server_reset_query": ""}),
 ]

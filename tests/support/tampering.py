@@ -25,8 +25,12 @@ class Tampering:
         return self.description
 
     async def __call__(self, connection: Connection, org_id: int) -> None:
-        """Do it to an org, as a superuser for whom no trigger fires; it must change something."""
-        await self.run(connection, org_id)
+        """Do it to an org, as a superuser for whom no trigger fires; it must change something.
+
+        In one transaction: a server that runs meanwhile must not see half of it.
+        """
+        async with connection.transaction():
+            await self.run(connection, org_id)
 
 
 def _described(function: object, args: tuple[object, ...], named: Mapping[str, object]) -> str:
