@@ -45,6 +45,11 @@ CREATE TABLE {TABLE} (
     f"GRANT SELECT, INSERT ON {TABLE} TO {SERVER_ROLE}",
 )
 _COPY_OUT: Final = f"SELECT {', '.join(StoredEntry._fields)} FROM {TABLE} WHERE org_id = $1"
+PAGE: Final = f"""
+SELECT {", ".join(StoredEntry._fields)} FROM {TABLE}
+WHERE org_id = $1 AND seq >> 14 = $2 AND actor_tag = $3 AND actor_tag <> 0 AND seq <= $4
+ORDER BY seq DESC LIMIT $5"""
+"""The newest entries of an actor in a stretch, by the index of tags."""
 _LEAVES: Final = f"SELECT leaf FROM {TABLE} WHERE org_id = $1 ORDER BY seq"
 
 

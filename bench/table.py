@@ -15,6 +15,7 @@ from bench import (
     logs,
     rebuilding,
     searching,
+    tag_searching,
     verifying,
 )
 from bench.figures import Figure, Row
@@ -37,6 +38,7 @@ TABLE: Final = (
     Row("verifier_start", "quire-verify of one entry, s", "an idle interpreter", 0.3, "at most"),
     Row("archive_verify", "a local archive, all cores", "BLAKE3 and SHA-256 of its bytes", 0.5),
     Row("search_first_page", "first page by subject or actor, p99 ms", "p50", 50.0, "at most"),
+    Row("search_pages", "pages by actor, with the index, p99", "SQL over rows", 1.2, "at most"),
     Row("search_cost", "batches to that long trail", "to an empty one", 0.75),
 )
 
@@ -64,5 +66,6 @@ def measures() -> dict[str, Measure]:
         "verifier_start": evidence.verifier_start,
         "archive_verify": archives.archive_verify,
         "search_first_page": partial(searching.search_first_page, archive=archive),
+        "search_pages": tag_searching.search_pages,
         "search_cost": partial(searching.search_cost, archive=archive),
     }

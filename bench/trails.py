@@ -25,13 +25,16 @@ _CHUNK_BATCHES: Final = 10
 
 
 class FinishedTrail:
-    """A trail whose entries are those that the server would make."""
+    """A trail whose entries are those that the server would make; ``drafts`` follow in turns."""
 
-    def __init__(self, scratch: Scratch, org: Tenant) -> None:
+    def __init__(
+        self, scratch: Scratch, org: Tenant, drafts: Sequence[Draft] | None = None
+    ) -> None:
         self._url = scratch.server_url
         self._org = org
         self._head: ChainHead = EMPTY_HEAD
-        self._drafts = [events.draft(number) for number in range(DISTINCT_EVENTS)]
+        made = drafts or [events.draft(number) for number in range(DISTINCT_EVENTS)]
+        self._drafts: Sequence[Draft] = made
         uvloop.run(_prepare(scratch))
 
     def write(self, count: int) -> float:

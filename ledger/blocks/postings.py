@@ -209,9 +209,11 @@ def _offsets(postings: bytes, width: int, tag: int, role: int) -> list[int]:
 
     first = bisect_left(places, lowest.to_bytes(width, "big"), key=at)
     after = bisect_left(places, (lowest + STRETCH_ENTRIES).to_bytes(width, "big"), key=at)
-    return [
-        int.from_bytes(at(place), "big") & (STRETCH_ENTRIES - 1) for place in places[first:after]
-    ]
+    # The last two bytes of each hit, whose role bit is known.
+    words = bytearray(2 * (after - first))
+    for byte in range(2):
+        words[byte::2] = postings[(first + 1) * width - 2 + byte : after * width : width]
+    return [word & (STRETCH_ENTRIES - 1) for word in struct.unpack(f">{after - first}H", words)]
 
 
 def row_name(row: IndexRow) -> str:

@@ -28,7 +28,7 @@ from ledger.storage.dropped_months import LIVE_FROM
 from ledger.storage.entries.blocks import EARLIEST
 from ledger.storage.entries.indexing import index_rows, run_tags
 from ledger.storage.entries.indexing.comparing import StoredKey
-from ledger.storage.entries.indexing.index_rows import FoundRow
+from ledger.storage.entries.indexing.index_rows import AuthenticRow
 from ledger.storage.entries.indexing.run_tags import RunTags
 from ledger.storage.lock_waits import holders, log_lock_waits
 
@@ -116,7 +116,7 @@ class IndexerConnection:
         async with explained():
             return int(await self._connection.fetchval(LIVE_FROM, org_id))
 
-    async def newest(self, org_id: int, level: int, below: int, key: bytes) -> FoundRow | None:
+    async def newest(self, org_id: int, level: int, below: int, key: bytes) -> AuthenticRow | None:
         """Return an authentic row of the newest run or stretch below a number, or None."""
         async with explained():
             return await index_rows.newest(self._connection, org_id, level, below, key)

@@ -1,6 +1,7 @@
 """The indexer: adds the rows of new runs to the search index, until it is stopped.
 
-Nothing here may stop appends or searches. Failures are logged and retried.
+It needs the master key, of which the key of the index is derived, and no signing key. Nothing here
+may stop appends or searches. Failures are logged and retried.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -19,7 +22,7 @@ from ledger.sealing import index_key
 from ledger.storage.indexing import APPLICATION, IndexerConnection
 from ledger.storage.lock_waits import GrowingIntervals
 from server.keys.first_start import load_master_key
-from server.process.child import run_child
+from server.process.child import kept_running, run_child
 from server.refusal import StartupRefused
 from server.settings import Settings
 
@@ -90,6 +93,13 @@ class Indexer:
                 builder.forget()
             elif not behind:
                 await asyncio.sleep(POLL_INTERVAL_S)
+
+
+@contextmanager
+def indexing(settings: Settings, database_url: str) -> Iterator[None]:
+    """Keep one indexer running while the block runs; stop it in order afterwards."""
+    with kept_running("indexer", __name__, settings, database_url):
+        yield
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ from server.process.archiving import archiving
 from server.process.banner import banner
 from server.process.connections import warn_of_few_connections
 from server.process.context import CONTEXT, ProcessContext
-from server.process.indexing import indexing
+from server.process.indexer import indexing
 from server.process.logs import configure
 from server.process.own_database import own_database
 from server.process.signing import signing

@@ -12,8 +12,10 @@ import pytest
 from ledger.chain import StoredEntry
 from ledger.storage import bundle_reads, entry_bundles, history, trees
 from ledger.storage.entries import blocks, spans
+from ledger.storage.entries.indexing import index_rows, run_tags
 from ledger.storage.entries.picked import chosen, parts, single
 from ledger.storage.entries.search import IN_ORDER
+from ledger.storage.entries.searching import block_rows
 from tests.support.blocks import create_partitions, write
 from tests.support.clusters import Cluster, Database, blocking
 
@@ -22,6 +24,7 @@ CHECKPOINTS = 5_000
 MOST_ROWS = 600
 """An entry bundle has 256 rows, the tiles of a proof a few hundred parts."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
 QUERIES: dict[str, tuple[str, list[object]]] = {
     "tile": (entry_bundles.TILE, [ORG, 0, 3, 256]),
     "leaves": (spans.SIGNED_LEAVES, [ORG, 1_024, 1_279]),
@@ -45,6 +48,11 @@ QUERIES: dict[str, tuple[str, list[object]]] = {
     "blocks of some seqs": (blocks.HOLDING, [ORG, [7, 900], [7, 900], NOW, NOW]),
     "blocks of a span": (blocks.PAGE, [ORG, 0, 4_999, NOW, NOW, 16, NOW]),
     "parts of blocks": (parts.PARTS, [[ORG], [77], [NOW], [1], [9], [1], [9]]),
+    "keys of blocks": (block_rows.KEYS, [ORG, [7, 900], [7, 909], NOW, LATER, NOW]),
+    "tags of a run": (run_tags.TAGS, [ORG, 1_024, 1_343, NOW, NOW]),
+    "index rows": (index_rows.AT, [ORG, 1, 14, [3, 4], [7, 7]]),
+    "newest index row": (index_rows.NEWEST, [ORG, 1, 14, 77]),
+    "reach of the index": (index_rows.REACH, [ORG, 77, 77]),
     "sizes": (history.SIZES, [[ORG, 8]]),
 }
 
@@ -80,6 +88,9 @@ async def _fill(database: Database) -> None:
             """INSERT INTO tile_parts (org_id, level, tile, start, hashes)
                SELECT $1, 0, n >> 8, n & 255, sha256('x')
                FROM generate_series(0, $2::bigint - 1) AS n WHERE $3 IS NOT NULL""",
+            """INSERT INTO tag_runs (org_id, level, stretch, bucket, mac, ended_at, postings)
+               SELECT $1, 1, n >> 4, n & 15, sha256('x'), $3, ''
+               FROM generate_series(0, $2::bigint - 1) AS n""",
             """INSERT INTO trees (org_id, size, root)
                SELECT org, $2, '' FROM unnest(ARRAY[$1, 0::bigint]) AS org
                WHERE $3 IS NOT NULL""",

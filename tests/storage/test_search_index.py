@@ -42,7 +42,7 @@ LONG = BORDERS[-1]
 
 
 @pytest.fixture
-async def trail(database: clusters.Database) -> AsyncIterator[IndexedTrail]:
+async def growing_trail(database: clusters.Database) -> AsyncIterator[IndexedTrail]:
     async with indexed_trail(database) as one:
         yield one
 
@@ -72,42 +72,48 @@ async def long_trail(
         await one.put_back(made)
 
 
-async def require_all_found(trail: IndexedTrail, floor: int = 0) -> None:
+async def require_all_found(growing_trail: IndexedTrail, floor: int = 0) -> None:
     """Every search finds the same with the index as a look at every entry."""
     for name, where in SEARCHES.items():
-        expected = trail.expected(where, floor)
-        assert await trail.find(where, floor=floor) == expected, name
-        found = await trail.find(where, descending=True, floor=floor)
+        expected = growing_trail.expected(where, floor)
+        assert await growing_trail.find(where, floor=floor) == expected, name
+        found = await growing_trail.find(where, descending=True, floor=floor)
         assert found == expected[::-1], name
 
 
 @pytest.mark.parametrize("busy", [0.0, 0.9])
-async def test_every_search_is_complete_at_every_length(trail: IndexedTrail, busy: float) -> None:
+async def test_every_search_is_complete_at_every_length(
+    growing_trail: IndexedTrail, busy: float
+) -> None:
     drafts = people(LONG, busy=busy)
     for before, length in zip((0, *BORDERS), BORDERS, strict=False):
-        await trail.append(drafts[before:length])
-        await require_all_found(trail)
-        await trail.build()
-        await require_all_found(trail)
-        assert await trail.find(SEARCHES["both"], limit=7) == trail.expected(SEARCHES["both"])
-    assert trail.reported == []
+        await growing_trail.append(drafts[before:length])
+        await require_all_found(growing_trail)
+        await growing_trail.build()
+        await require_all_found(growing_trail)
+        assert await growing_trail.find(SEARCHES["both"], limit=7) == growing_trail.expected(
+            SEARCHES["both"]
+        )
+    assert growing_trail.reported == []
 
 
-async def test_the_index_is_what_finds(trail: IndexedTrail) -> None:
+async def test_the_index_is_what_finds(growing_trail: IndexedTrail) -> None:
     """Entries of whole runs are found although the tags of their blocks were exchanged."""
-    await trail.append(people(2_000))
-    await trail.build()
-    await exchange_tags(trail)
+    await growing_trail.append(people(2_000))
+    await growing_trail.build()
+    await exchange_tags(growing_trail)
     where = SEARCHES["actor"]
-    found = [seq for seq in trail.expected(where) if seq < 1_024]
+    found = [seq for seq in growing_trail.expected(where) if seq < 1_024]
     assert found
-    assert await trail.find(where) == found
-    assert await trail.find(where, index=False) == []
+    assert await growing_trail.find(where) == found
+    assert await growing_trail.find(where, index=False) == []
 
 
-async def exchange_tags(trail: IndexedTrail) -> None:
-    for row in await blocks.rows_between(trail.superuser, ORG_ID):
-        await blocks.column(trail.superuser, ORG_ID, row.last_seq, tags=bytes(len(row.tags)))
+async def exchange_tags(growing_trail: IndexedTrail) -> None:
+    for row in await blocks.rows_between(growing_trail.superuser, ORG_ID):
+        await blocks.column(
+            growing_trail.superuser, ORG_ID, row.last_seq, tags=bytes(len(row.tags))
+        )
 
 
 DAMAGES = {
@@ -165,77 +171,81 @@ async def test_rows_planted_by_the_role_of_the_index_hide_nothing(
     assert long_trail.reported
 
 
-async def as_indexer(trail: IndexedTrail, statement: str) -> None:
-    async with trail.superuser.transaction():
-        await trail.superuser.execute("SET LOCAL ROLE quire_indexer")
-        await trail.superuser.execute(statement)
+async def as_indexer(growing_trail: IndexedTrail, statement: str) -> None:
+    async with growing_trail.superuser.transaction():
+        await growing_trail.superuser.execute("SET LOCAL ROLE quire_indexer")
+        await growing_trail.superuser.execute(statement)
 
 
-async def test_rows_of_entries_that_were_replaced_hide_no_new_one(trail: IndexedTrail) -> None:
+async def test_rows_of_entries_that_were_replaced_hide_no_new_one(
+    growing_trail: IndexedTrail,
+) -> None:
     """After a trail was cut and continued with other entries, its rows name hashes that are gone."""
-    await trail.append(people(3_000, seed=1))
-    await trail.build()
-    await trail.cut(700)
-    await trail.append(people(2_500, seed=2))
-    await require_all_found(trail)
-    assert trail.reported
-    await trail.build()
-    trail.reported.clear()
-    await require_all_found(trail)
-    assert trail.reported == []
+    await growing_trail.append(people(3_000, seed=1))
+    await growing_trail.build()
+    await growing_trail.cut(700)
+    await growing_trail.append(people(2_500, seed=2))
+    await require_all_found(growing_trail)
+    assert growing_trail.reported
+    await growing_trail.build()
+    growing_trail.reported.clear()
+    await require_all_found(growing_trail)
+    assert growing_trail.reported == []
 
 
-async def test_two_blocks_for_the_same_seqs_are_both_shown(trail: IndexedTrail) -> None:
-    await trail.append([draft("a7", None)] * 1_500, commit=200)
-    await trail.build()
+async def test_two_blocks_for_the_same_seqs_are_both_shown(growing_trail: IndexedTrail) -> None:
+    await growing_trail.append([draft("a7", None)] * 1_500, commit=200)
+    await growing_trail.build()
     later = timedelta(microseconds=1)
-    planted = [entry._replace(anchored_at=entry.anchored_at + later) for entry in trail.entries]
-    await writing.add(trail.superuser, planted[300:310])
+    planted = [
+        entry._replace(anchored_at=entry.anchored_at + later) for entry in growing_trail.entries
+    ]
+    await writing.add(growing_trail.superuser, planted[300:310])
     where = SEARCHES["actor"]
     for descending in (False, True):
-        found = await trail.find(where, descending=descending)
+        found = await growing_trail.find(where, descending=descending)
         assert sorted(found) == sorted([*range(1_500), *range(300, 310)])
 
 
-async def test_missing_entries_hide_no_other(trail: IndexedTrail) -> None:
+async def test_missing_entries_hide_no_other(growing_trail: IndexedTrail) -> None:
     """Those of a run that was indexed, and of one that was not: it gets no row then."""
-    await trail.append(people(1_500))
-    await trail.build()
-    await trail.append(people(4_000, seed=2))
-    await blocks.remove(trail.superuser, ORG_ID, 500, 520)
-    await blocks.remove(trail.superuser, ORG_ID, 3_000, 3_300)
-    trail.entries = [
-        e for e in trail.entries if not (500 <= e.seq <= 520 or 3_000 <= e.seq <= 3_300)
+    await growing_trail.append(people(1_500))
+    await growing_trail.build()
+    await growing_trail.append(people(4_000, seed=2))
+    await blocks.remove(growing_trail.superuser, ORG_ID, 500, 520)
+    await blocks.remove(growing_trail.superuser, ORG_ID, 3_000, 3_300)
+    growing_trail.entries = [
+        e for e in growing_trail.entries if not (500 <= e.seq <= 520 or 3_000 <= e.seq <= 3_300)
     ]
-    await require_all_found(trail)
-    await trail.build()
-    await require_all_found(trail)
-    assert [row[2] for row in await trail.rows()] == [0, 1, 4]
+    await require_all_found(growing_trail)
+    await growing_trail.build()
+    await require_all_found(growing_trail)
+    assert [row[2] for row in await growing_trail.rows()] == [0, 1, 4]
 
 
-async def test_a_head_beyond_the_entries_is_not_followed(trail: IndexedTrail) -> None:
-    await trail.append(people(1_100))
-    await trail.set_head(trail.head._replace(seq=MAX_SEQ))
-    await trail.build()
-    assert len(await trail.rows()) == 1
+async def test_a_head_beyond_the_entries_is_not_followed(growing_trail: IndexedTrail) -> None:
+    await growing_trail.append(people(1_100))
+    await growing_trail.set_head(growing_trail.head._replace(seq=MAX_SEQ))
+    await growing_trail.build()
+    assert len(await growing_trail.rows()) == 1
 
 
-async def test_dropped_entries_are_not_found_and_not_missed(trail: IndexedTrail) -> None:
+async def test_dropped_entries_are_not_found_and_not_missed(growing_trail: IndexedTrail) -> None:
     """Their hits stay in rows that are older; newer rows have none. A run without entries has no row."""
     drafts = people(LONG + 2_000, busy=0.3)
-    await trail.append(drafts[:15_000])
-    await trail.build()
-    floor = await trail.drop(3_000)
-    await require_all_found(trail, floor)
-    await trail.append(drafts[15_000:])
-    await trail.build()
-    await require_all_found(trail, floor)
-    assert trail.reported == []
-    await trail.tamper("DELETE FROM tag_runs")
-    await trail.build()
-    await require_all_found(trail, floor)
-    assert trail.reported == []
-    runs = [row[2] for row in await trail.rows() if row[1] == RUN_LEVEL]
+    await growing_trail.append(drafts[:15_000])
+    await growing_trail.build()
+    floor = await growing_trail.drop(3_000)
+    await require_all_found(growing_trail, floor)
+    await growing_trail.append(drafts[15_000:])
+    await growing_trail.build()
+    await require_all_found(growing_trail, floor)
+    assert growing_trail.reported == []
+    await growing_trail.tamper("DELETE FROM tag_runs")
+    await growing_trail.build()
+    await require_all_found(growing_trail, floor)
+    assert growing_trail.reported == []
+    runs = [row[2] for row in await growing_trail.rows() if row[1] == RUN_LEVEL]
     assert runs == list(range(floor >> RUN_BITS, len(drafts) >> RUN_BITS))
 
 
@@ -262,21 +272,21 @@ async def test_two_builders_at_once_add_each_row_once(long_trail: IndexedTrail) 
     assert await long_trail.rows() == whole
 
 
-async def test_one_builder_at_a_time_has_the_lock(trail: IndexedTrail) -> None:
-    url = trail.database.server_url
+async def test_one_builder_at_a_time_has_the_lock(growing_trail: IndexedTrail) -> None:
+    url = growing_trail.database.server_url
     async with IndexerConnection.open(url) as one, IndexerConnection.open(url) as other:
         assert await one.lead()
         assert not await other.lead()
         assert 'application "quire indexer"' in await other.leader()
 
 
-async def test_the_lag_counts_entries_of_whole_runs(trail: IndexedTrail) -> None:
-    await trail.append(people(1_023))
-    assert await unindexed(trail.pool) == 0
-    await trail.append(people(2_000))
-    assert await unindexed(trail.pool) == 2_048
-    await trail.build()
-    assert await unindexed(trail.pool) == 0
+async def test_the_lag_counts_entries_of_whole_runs(growing_trail: IndexedTrail) -> None:
+    await growing_trail.append(people(1_023))
+    assert await unindexed(growing_trail.pool) == 0
+    await growing_trail.append(people(2_000))
+    assert await unindexed(growing_trail.pool) == 2_048
+    await growing_trail.build()
+    assert await unindexed(growing_trail.pool) == 0
 
 
 @pytest.mark.parametrize(

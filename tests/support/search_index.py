@@ -142,8 +142,9 @@ class IndexedTrail:
         live_from = rows[-1].last_seq + 1
         dropped = self.entries[:live_from]
         await blocks.remove(self.superuser, ORG_ID, 0, live_from - 1)
+        count = "entries"
         await self.superuser.execute(
-            "INSERT INTO departed (org_id, first_seq, last_seq, entries, first_at, last_at, last_hash,"
+            f"INSERT INTO departed (org_id, first_seq, last_seq, {count}, first_at, last_at, last_hash,"
             " month, target, record_seq) VALUES ($1, 0, $2, $6, $3, $4, $5, '2026-01-01', '', 0)",
             ORG_ID, dropped[-1].seq, dropped[0].anchored_at, dropped[-1].anchored_at,
             dropped[-1].entry_hash, live_from,

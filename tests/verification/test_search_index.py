@@ -26,7 +26,7 @@ ROWS = 18 + 256
 
 
 @pytest.fixture(scope="module")
-def made(database_of_module: clusters.Database) -> tuple[clusters.Database, MadeTrail]:
+def made_trail(database_of_module: clusters.Database) -> tuple[clusters.Database, MadeTrail]:
     """A database with an indexed trail of a stretch and two and a half runs."""
 
     async def make() -> MadeTrail:
@@ -39,17 +39,19 @@ def made(database_of_module: clusters.Database) -> tuple[clusters.Database, Made
 
 
 @pytest.fixture
-async def trail(made: tuple[clusters.Database, MadeTrail]) -> AsyncIterator[IndexedTrail]:
-    database, known = made
+async def stretch_trail(
+    made_trail: tuple[clusters.Database, MadeTrail],
+) -> AsyncIterator[IndexedTrail]:
+    database, known = made_trail
     async with indexed_trail(database) as one:
         one.know(known)
         yield one
         await one.put_back(known)
 
 
-async def verified(trail: IndexedTrail, **seqs: int) -> Result:
+async def verified(stretch_trail: IndexedTrail, **seqs: int) -> Result:
     return await verify_trail(
-        trail.database.server_url,
+        stretch_trail.database.server_url,
         TrailRange(ORG_ID, ORG, **seqs),
         RING,
         processes=2,
@@ -57,38 +59,38 @@ async def verified(trail: IndexedTrail, **seqs: int) -> Result:
     )
 
 
-async def rebuilt(trail: IndexedTrail, *, owner: bool = True) -> RebuiltIndex:
-    database = trail.database
+async def rebuilt(stretch_trail: IndexedTrail, *, owner: bool = True) -> RebuiltIndex:
+    database = stretch_trail.database
     owner_url = database.owner_url if owner else database.server_url
     return await rebuild(database.server_url, owner_url, ORG_ID, INDEX_KEY)
 
 
-async def test_a_right_index(trail: IndexedTrail) -> None:
-    result = await verified(trail)
+async def test_a_right_index(stretch_trail: IndexedTrail) -> None:
+    result = await verified(stretch_trail)
     assert (result.verdict, result.checks.search_index) == ("verified", True)
-    assert await rebuilt(trail) == RebuiltIndex(ROWS, 0, 0, 0)
+    assert await rebuilt(stretch_trail) == RebuiltIndex(ROWS, 0, 0, 0)
 
 
 async def test_a_range_and_a_verification_without_the_key_do_not_check_it(
-    trail: IndexedTrail,
+    stretch_trail: IndexedTrail,
 ) -> None:
-    result = await verified(trail, from_seq=10, to_seq=20)
+    result = await verified(stretch_trail, from_seq=10, to_seq=20)
     assert (result.verdict, result.checks.search_index) == ("verified", "not_checked")
     target = TrailRange(ORG_ID, ORG)
-    result = await verify_trail(trail.database.server_url, target, RING, processes=2)
+    result = await verify_trail(stretch_trail.database.server_url, target, RING, processes=2)
     assert (result.verdict, result.checks.search_index) == ("verified", "not_checked")
 
 
-async def test_an_index_that_is_behind_is_no_fault(trail: IndexedTrail) -> None:
-    await trail.tamper("DELETE FROM tag_runs WHERE level = 0 AND stretch > 14 OR level = 1")
-    result = await verified(trail)
+async def test_an_index_that_is_behind_is_no_fault(stretch_trail: IndexedTrail) -> None:
+    await stretch_trail.tamper("DELETE FROM tag_runs WHERE level = 0 AND stretch > 14 OR level = 1")
+    result = await verified(stretch_trail)
     assert (result.verdict, result.checks.search_index) == ("verified", True)
-    await trail.tamper("DELETE FROM tag_runs")
-    result = await verified(trail)
+    await stretch_trail.tamper("DELETE FROM tag_runs")
+    result = await verified(stretch_trail)
     assert (result.verdict, result.checks.search_index) == ("verified", "not_checked")
     assert "no row" in result.reasons["search_index"]
-    assert await rebuilt(trail) == RebuiltIndex(0, ROWS, 0, 0)
-    assert await rebuilt(trail) == RebuiltIndex(ROWS, 0, 0, 0)
+    assert await rebuilt(stretch_trail) == RebuiltIndex(0, ROWS, 0, 0)
+    assert await rebuilt(stretch_trail) == RebuiltIndex(ROWS, 0, 0, 0)
 
 
 DAMAGES = {
@@ -128,45 +130,49 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 async def test_what_is_done_to_rows_is_a_fault_of_the_index_and_repaired(
-    trail: IndexedTrail, name: str
+    stretch_trail: IndexedTrail, name: str
 ) -> None:
-    before = await trail.rows()
+    before = await stretch_trail.rows()
     statement, kind, added, removed = DAMAGES[name]
-    await trail.tamper(statement)
-    result = await verified(trail)
+    await stretch_trail.tamper(statement)
+    result = await verified(stretch_trail)
     assert (result.verdict, result.checks.search_index) == ("refuted", False)
     assert kind in {fault.kind for fault in result.errors}
     assert {fault.kind for fault in result.errors} <= {"index_missing", "index_wrong"}
     assert {fault.seq for fault in result.errors} == {-1}
     assert (result.failed_entries, result.checks.hashes) == (0, True)
-    repaired = await rebuilt(trail)
+    repaired = await rebuilt(stretch_trail)
     assert (repaired.removed, repaired.kept) == (removed, 0)
     assert added <= repaired.added
-    assert await trail.rows() == before
-    assert (await verified(trail)).verdict == "verified"
+    assert await stretch_trail.rows() == before
+    assert (await verified(stretch_trail)).verdict == "verified"
 
 
-async def test_wrong_rows_stay_where_the_owner_does_not_rebuild(trail: IndexedTrail) -> None:
+async def test_wrong_rows_stay_where_the_owner_does_not_rebuild(
+    stretch_trail: IndexedTrail,
+) -> None:
     """Right rows stand beside them, so searches use the index again."""
-    await trail.tamper("UPDATE tag_runs SET mac = sha256(mac) WHERE level = 0 OR bucket < 9")
+    await stretch_trail.tamper(
+        "UPDATE tag_runs SET mac = sha256(mac) WHERE level = 0 OR bucket < 9"
+    )
     where = by(actor="a7")
-    assert await trail.find(where) == trail.expected(where)
-    assert (await rebuilt(trail, owner=False)).kept == 18 + 9
-    trail.reported.clear()
-    assert await trail.find(where) == trail.expected(where)
-    assert trail.reported == []
-    assert (await verified(trail)).checks.search_index is False
-    assert (await rebuilt(trail)).removed == 18 + 9
-    assert (await verified(trail)).checks.search_index is True
+    assert await stretch_trail.find(where) == stretch_trail.expected(where)
+    assert (await rebuilt(stretch_trail, owner=False)).kept == 18 + 9
+    stretch_trail.reported.clear()
+    assert await stretch_trail.find(where) == stretch_trail.expected(where)
+    assert stretch_trail.reported == []
+    assert (await verified(stretch_trail)).checks.search_index is False
+    assert (await rebuilt(stretch_trail)).removed == 18 + 9
+    assert (await verified(stretch_trail)).checks.search_index is True
 
 
 async def test_entries_that_can_not_be_read_make_no_fault_of_the_index(
     database: clusters.Database,
 ) -> None:
-    async with indexed_trail(database) as trail:
-        await trail.append(people(3_500))
-        await trail.build()
-        await blocks.remove(trail.superuser, ORG_ID, 1_500, 1_510)
-        result = await verified(trail)
+    async with indexed_trail(database) as stretch_trail:
+        await stretch_trail.append(people(3_500))
+        await stretch_trail.build()
+        await blocks.remove(stretch_trail.superuser, ORG_ID, 1_500, 1_510)
+        result = await verified(stretch_trail)
         assert {fault.kind for fault in result.errors} == {"missing"}
         assert result.checks.search_index is True

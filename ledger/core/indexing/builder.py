@@ -31,7 +31,7 @@ RUNS_AT_ONCE: Final = 64
 
 
 @dataclass
-class _Progress:
+class _IndexProgress:
     """The next run and stretch of a trail to build, and since when their entries were anchored."""
 
     runs: int
@@ -52,7 +52,7 @@ class IndexBuilder:
     def __init__(self, connection: IndexerConnection, key: bytes) -> None:
         self._connection = connection
         self._key = key
-        self._progress: dict[int, _Progress] = {}
+        self._progress: dict[int, _IndexProgress] = {}
 
     def forget(self) -> None:
         """Read again how far the index of each trail reaches: rows may have been removed."""
@@ -83,14 +83,14 @@ class IndexBuilder:
             await self._build_stretches(head.org_id, progress, live_from)
         return not progress.is_at(head.runs)
 
-    async def _found(self, head: WholeRuns) -> _Progress:
+    async def _found(self, head: WholeRuns) -> _IndexProgress:
         """Return how far the index of a trail reaches."""
         stretches_below = head.runs // RUNS_IN_STRETCH
         runs = await self._connection.newest(head.org_id, RUN_LEVEL, head.runs, self._key)
         stretches = await self._connection.newest(
             head.org_id, STRETCH_LEVEL, stretches_below, self._key
         )
-        return _Progress(
+        return _IndexProgress(
             0 if runs is None else runs.row.stretch + 1,
             0 if stretches is None else stretches.row.stretch + 1,
             EARLIEST
@@ -98,13 +98,13 @@ class IndexBuilder:
             else min(runs.ended_at, stretches.ended_at),
         )
 
-    def _skip_dropped(self, progress: _Progress, live_from: int) -> None:
+    def _skip_dropped(self, progress: _IndexProgress, live_from: int) -> None:
         """Leave out runs and stretches without an entry in the database."""
         progress.runs = max(progress.runs, live_from >> RUN_BITS)
         progress.stretches = max(progress.stretches, live_from >> STRETCH_BITS)
 
     async def _build_runs(
-        self, head: WholeRuns, progress: _Progress, live_from: int, until: int
+        self, head: WholeRuns, progress: _IndexProgress, live_from: int, until: int
     ) -> None:
         """Add the rows of some runs. A run that can't be read is left out: searches read its tags."""
         runs = range(progress.runs, min(until, progress.runs + RUNS_IN_STRETCH))
@@ -121,7 +121,7 @@ class IndexBuilder:
             await self._connection.add([row], tags.ended_at)
             progress.runs = tags.run + 1
 
-    async def _build_stretches(self, org_id: int, progress: _Progress, live_from: int) -> None:
+    async def _build_stretches(self, org_id: int, progress: _IndexProgress, live_from: int) -> None:
         """Add the rows of the stretches all of whose runs were passed."""
         while (progress.stretches + 1) * RUNS_IN_STRETCH <= progress.runs:
             stretch = progress.stretches

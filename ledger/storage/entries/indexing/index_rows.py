@@ -74,7 +74,7 @@ class Place(NamedTuple):
     bucket: int
 
 
-class FoundRow(NamedTuple):
+class AuthenticRow(NamedTuple):
     """An authentic row, and the time of its last entry."""
 
     row: IndexRow
@@ -90,7 +90,7 @@ class Reach(NamedTuple):
 
 async def authentic(
     connection: Connection, org_id: int, level: int, places: Sequence[Place], key: bytes
-) -> dict[Place, FoundRow]:
+) -> dict[Place, AuthenticRow]:
     """Return the authentic rows at these places of a level; other places are left out."""
     rows = await connection.fetch(
         AT,
@@ -106,20 +106,20 @@ async def authentic(
 
 async def newest(
     connection: Connection, org_id: int, level: int, below: int, key: bytes
-) -> FoundRow | None:
+) -> AuthenticRow | None:
     """Return an authentic row of the last run or stretch below a number, of the newest rows."""
     rows = await connection.fetch(NEWEST, org_id, level, BITS[level], below)
     return next(iter(_authentic(org_id, level, rows, key)), None)
 
 
-def _authentic(org_id: int, level: int, rows: Iterable[Any], key: bytes) -> Iterable[FoundRow]:
+def _authentic(org_id: int, level: int, rows: Iterable[Any], key: bytes) -> Iterable[AuthenticRow]:
     for stretch, bucket, postings, mac, ended_at, end_hash in rows:
         row = IndexRow(org_id, level, stretch, bucket, postings, mac)
         try:
             require_authentic(row, Seal(key, end_hash or b""))
         except IndexDamaged:
             continue
-        yield FoundRow(row, ended_at)
+        yield AuthenticRow(row, ended_at)
 
 
 async def reach(connection: Connection, org_id: int, entries: int) -> Reach:

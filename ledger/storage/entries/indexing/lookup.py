@@ -7,6 +7,7 @@ entry.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, repeat
@@ -28,12 +29,12 @@ from ledger.blocks.postings import (
 )
 from ledger.storage.database import Connection
 from ledger.storage.entries.indexing import index_rows
-from ledger.storage.entries.indexing.index_rows import BITS, FoundRow, Place, Reach
+from ledger.storage.entries.indexing.index_rows import BITS, AuthenticRow, Place, Reach
 from ledger.storage.entries.searching.block_rows import BlockRange
 
 MAX_REPORTED: Final = 100
 """Names of rows that one search reports."""
-_STRETCHES_AT_ONCE: Final = (4, 16, 32)
+_STRETCHES_AT_ONCE: Final = (2, 8, 32)
 """Stretches whose rows are read at once: few at first, as a page is often filled by them."""
 
 
@@ -59,14 +60,16 @@ class SearchIndex(NamedTuple):
     report: Callable[[int, Sequence[str]], Awaitable[None]]
 
 
-class Part(NamedTuple):
-    """A part of a range, and the seqs of its entries with the tags, ascending; None: not known.
+class IndexedPart(NamedTuple):
+    """A part of a range, and where its entries with the tags are, ascending; None: not known.
 
-    They were anchored from ``since`` to ``until``, as far as these are known.
+    ``offsets`` are those from ``start``. The entries were anchored from ``since`` to ``until``, as
+    far as these are known.
     """
 
     range: BlockRange
-    seqs: Sequence[int] | None
+    offsets: Sequence[int] | None
+    start: int = 0
     since: datetime | None = None
     until: datetime | None = None
 
@@ -86,11 +89,13 @@ class TagLookup:
         self._tags = tags.by_role()
         self.damaged: dict[str, None] = {}
 
-    async def parts(self, span: BlockRange) -> AsyncIterator[Part]:
+    async def parts(self, span: BlockRange) -> AsyncIterator[IndexedPart]:
         """Yield all parts of a range, in its order. Raises asyncpg's errors."""
-        reach = await index_rows.reach(self._connection, span.org_id, span.last + 1)
+        # The run and stretch in which the range ends may go on after it.
+        end = ((span.last >> STRETCH_BITS) + 1) << STRETCH_BITS
+        reach = await index_rows.reach(self._connection, span.org_id, end)
         indexed = span._replace(last=min(span.last, (reach.runs << RUN_BITS) - 1))
-        beyond = Part(span._replace(first=max(span.first, indexed.last + 1)), None)
+        beyond = IndexedPart(span._replace(first=max(span.first, indexed.last + 1)), None)
         has_tail = beyond.range.first <= span.last
         if has_tail and span.descending:
             yield beyond
@@ -100,11 +105,13 @@ class TagLookup:
         if has_tail and not span.descending:
             yield beyond
 
-    async def _of_stretches(self, span: BlockRange, stretches: range, reach: Reach) -> list[Part]:
+    async def _of_stretches(
+        self, span: BlockRange, stretches: range, reach: Reach
+    ) -> list[IndexedPart]:
         """Return the parts of consecutive stretches, in the order of the range."""
         built = range(stretches.start, min(stretches.stop, reach.stretches))
         found = await self._hits(span.org_id, STRETCH_LEVEL, built)
-        parts: list[Part] = []
+        parts: list[IndexedPart] = []
         for stretch in reversed(stretches) if span.descending else stretches:
             if stretch in found:
                 parts.append(_part(span, STRETCH_LEVEL, stretch, found[stretch]))
@@ -112,7 +119,7 @@ class TagLookup:
                 parts += await self._of_runs(span, stretch)
         return parts
 
-    async def _of_runs(self, span: BlockRange, stretch: int) -> list[Part]:
+    async def _of_runs(self, span: BlockRange, stretch: int) -> list[IndexedPart]:
         """Return the parts of the runs of a stretch."""
         first = max(stretch * RUNS_IN_STRETCH, span.first >> RUN_BITS)
         last = min((stretch + 1) * RUNS_IN_STRETCH - 1, span.last >> RUN_BITS)
@@ -146,7 +153,7 @@ class TagLookup:
 
     async def _rows(
         self, org_id: int, level: int, places: Sequence[Place]
-    ) -> dict[Place, FoundRow]:
+    ) -> dict[Place, AuthenticRow]:
         if not places:
             return {}
         distinct = list(dict.fromkeys(places))
@@ -157,7 +164,7 @@ class TagLookup:
         return [Place(number, _bucket(level, tag)) for tag, _ in self._tags]
 
     def _own_places(
-        self, rows: Mapping[Place, FoundRow], level: int, number: int
+        self, rows: Mapping[Place, AuthenticRow], level: int, number: int
     ) -> Iterator[Place]:
         """Yield the places of the rows of frequent tags."""
         if level == RUN_LEVEL:
@@ -168,7 +175,7 @@ class TagLookup:
                 yield Place(number, BUCKETS + tag)
 
     def _offsets(
-        self, rows: Mapping[Place, FoundRow], level: int, number: int
+        self, rows: Mapping[Place, AuthenticRow], level: int, number: int
     ) -> Sequence[int] | None:
         """Return the offsets of the entries with all tags; None if a row is missing or wrong."""
         found: list[Sequence[int]] = []
@@ -180,7 +187,7 @@ class TagLookup:
         return found[0] if len(found) == 1 else sorted(set(found[0]).intersection(*found[1:]))
 
     def _offsets_of(
-        self, rows: Mapping[Place, FoundRow], level: int, number: int, tag: int, role: int
+        self, rows: Mapping[Place, AuthenticRow], level: int, number: int, tag: int, role: int
     ) -> Sequence[int] | None:
         place = Place(number, _bucket(level, tag))
         found = rows.get(place)
@@ -221,16 +228,13 @@ def _groups(span: BlockRange) -> Iterator[range]:
             low += size
 
 
-def _part(span: BlockRange, level: int, number: int, hits: _Hits | None) -> Part:
+def _part(span: BlockRange, level: int, number: int, hits: _Hits | None) -> IndexedPart:
     """Return the part of a range that is in a run or stretch."""
     start = number << BITS[level]
     end = start + (1 << BITS[level]) - 1
     inside = span._replace(first=max(span.first, start), last=min(span.last, end))
     if hits is None:
-        return Part(inside, None)
-    seqs = [start + offset for offset in hits.offsets]
-    return Part(inside, _cut(seqs, inside), hits.since, hits.until)
-
-
-def _cut(seqs: Sequence[int], inside: BlockRange) -> Sequence[int]:
-    return [seq for seq in seqs if inside.first <= seq <= inside.last]
+        return IndexedPart(inside, None)
+    low = bisect_left(hits.offsets, inside.first - start)
+    high = bisect_right(hits.offsets, inside.last - start)
+    return IndexedPart(inside, hits.offsets[low:high], start, hits.since, hits.until)

@@ -119,20 +119,16 @@ LEFT JOIN LATERAL (
     WHERE org_id = $1 AND last_seq = w.seq AND anchored_at = w.at LIMIT 1
 ) AS block ON true ORDER BY place"""
 SLICES: Final = {column: _SLICES.format(column=column) for column in ("leaves", "payloads")}
-# For each group of seqs: the blocks that end in it, and the next two, of which one may begin in it.
-# LATERAL with LIMIT pins the plan: two ranges of the primary key for each group.
-_BOUNDS: Final = "org_id = $1 AND anchored_at >= $4 AND anchored_at < $5 AND anchored_at <= $6"
-KEYS: Final = f"""
+# For each group of seqs the blocks that end in it, and the next two, of which one may begin in it.
+# LATERAL with LIMIT pins the plan: one range of the primary key for each group.
+KEYS: Final = """
 SELECT e.last_seq, e.anchored_at, e.first_seq
 FROM unnest($2::bigint[], $3::bigint[]) AS w (low, high)
 CROSS JOIN LATERAL (
-    (SELECT last_seq, anchored_at, first_seq FROM entries
-     WHERE {_BOUNDS} AND last_seq >= w.low AND last_seq <= w.high
-     ORDER BY last_seq, anchored_at LIMIT {BLOCK_ENTRIES})
-    UNION ALL
-    (SELECT last_seq, anchored_at, first_seq FROM entries
-     WHERE {_BOUNDS} AND last_seq > w.high AND last_seq <= (w.high | 255)
-     ORDER BY last_seq, anchored_at LIMIT 2)
+    SELECT last_seq, anchored_at, first_seq FROM entries
+    WHERE org_id = $1 AND last_seq >= w.low AND last_seq <= (w.high | 255)
+      AND anchored_at >= $4 AND anchored_at < $5 AND anchored_at <= $6
+    ORDER BY last_seq, anchored_at LIMIT w.high - w.low + 3
 ) AS e WHERE e.first_seq <= w.high"""
 _NEXT: Final = """
 SELECT {edge} FROM entries WHERE org_id = $1 AND last_seq {beyond} $2::bigint ORDER BY last_seq {order} LIMIT 1"""

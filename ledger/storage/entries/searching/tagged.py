@@ -17,7 +17,7 @@ from ledger.blocks.layout import BLOCK_ENTRIES, BlockDamaged
 from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import positions_of, tagged
 from ledger.storage.database import Connection
-from ledger.storage.entries.indexing.lookup import Part, TagLookup, TagPair
+from ledger.storage.entries.indexing.lookup import IndexedPart, TagLookup, TagPair
 from ledger.storage.entries.searching import block_rows
 from ledger.storage.entries.searching.block_rows import (
     ROWS_AT_ONCE,
@@ -40,7 +40,8 @@ SCANNED_BLOCKS: Final = 64 * ROWS_AT_ONCE
 BLOCKS_AT_ONCE: Final = 128
 """Blocks with selected entries that are read at once."""
 SEQS_AT_ONCE: Final = 256
-"""Entries of the index whose blocks are found at once."""
+"""Entries of the index whose blocks are found at once, at most."""
+LEAST_SEQS: Final = 16
 NEAR: Final = 16
 """Seqs this far apart are looked up together: between them are few blocks, if any."""
 SELECTED: Final = InlineLimits(leaves=8 << 10, payloads=8 << 10)
@@ -73,7 +74,7 @@ async def tagged_entries(
     """
     waiting: list[_Selection] = []
     blocks, covered = 0, _before(span)
-    async for found in _selected(connection, span, tags, lookup):
+    async for found in _selected(connection, span, tags, limit, lookup):
         waiting += found.selections
         while count := _enough(waiting, limit):
             items = await _fetched(connection, span, waiting[:count])
@@ -86,18 +87,22 @@ async def tagged_entries(
 
 
 async def _selected(
-    connection: Connection, span: BlockRange, tags: TagPair, lookup: TagLookup | None
+    connection: Connection,
+    span: BlockRange,
+    tags: TagPair,
+    limit: int,
+    lookup: TagLookup | None,
 ) -> AsyncIterator[_Selected]:
     if lookup is None:
         async for found in _by_blocks(connection, span, tags):
             yield found
         return
     async for part in lookup.parts(span):
-        if part.seqs is None:
+        if part.offsets is None:
             async for found in _by_blocks(connection, part.range, tags):
                 yield found
         else:
-            async for found in _by_index(connection, part, part.seqs, tags):
+            async for found in _by_index(connection, part, part.offsets, tags, limit):
                 yield found
             yield _Selected((), _last(part.range), 0)
 
@@ -114,13 +119,16 @@ async def _by_blocks(
 
 
 async def _by_index(
-    connection: Connection, part: Part, seqs: Sequence[int], tags: TagPair
+    connection: Connection, part: IndexedPart, offsets: Sequence[int], tags: TagPair, limit: int
 ) -> AsyncIterator[_Selected]:
-    """Select these entries, which the index names."""
+    """Select the entries at these offsets, which the index names; about ``limit`` are taken."""
     descending = part.range.descending
-    starts = range(0, len(seqs), SEQS_AT_ONCE)
-    for start in reversed(starts) if descending else starts:
-        some = seqs[start : start + SEQS_AT_ONCE]
+    size = max(min(limit, SEQS_AT_ONCE), LEAST_SEQS)
+    for at in range(0, len(offsets), size):
+        piece = offsets[at : at + size]
+        if descending:
+            piece = offsets[max(len(offsets) - at - size, 0) : len(offsets) - at]
+        some = [part.start + offset for offset in piece]
         rows = await _holding(connection, part, some)
         found = _each_in_one(rows, some)
         if found is not None:
@@ -132,7 +140,7 @@ async def _by_index(
                 yield scanned
 
 
-async def _holding(connection: Connection, part: Part, seqs: Sequence[int]) -> list[TagRow]:
+async def _holding(connection: Connection, part: IndexedPart, seqs: Sequence[int]) -> list[TagRow]:
     """Return the keys of the blocks that hold these seqs, by their last seqs."""
     span = part.range
     since = _latest(span.since, part.since)
