@@ -14,7 +14,7 @@ from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.entries import parts
-from ledger.storage.entries.blocks import holding, unreadable
+from ledger.storage.entries.blocks import holding, seqs_in, unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
 
 # LATERAL with LIMIT pins the plan: one primary key range of at most 256 seqs for each place.
@@ -67,7 +67,7 @@ def _first(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[Picked]:
     """Yield the wanted entries of each block, up to those that exceed PAGE_BYTES."""
     budget = PAGE_BYTES
     for block in blocks:
-        mine = [seq for seq in seqs if block.first_seq <= seq <= block.last_seq]
+        mine = seqs_in(block, seqs)
         if budget <= 0:
             return
         if not mine:
