@@ -1,4 +1,4 @@
-"""A batch reads no more earlier entries than its requests have events."""
+"""Answers with earlier entries: few are read under lock, and a refusal means that nothing was written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest
-from ledger.errors import IdempotencyMismatch
+from ledger.core.sequencer.request import AnswerLost
+from ledger.errors import IdempotencyMismatch, OutcomeUnknown
 from ledger.storage.entries import receipts
-from tests.support.appending import Process, sound_trail
+from tests.support.appending import Process, head_of, sound_trail, superuser
+from tests.support.block_table import column
 from tests.support.clusters import Database
 
 PAYLOADS = [b"%d" % number for number in range(100)]
@@ -57,3 +59,24 @@ async def test_a_key_with_another_body_reads_no_entry_of_its_first_answer(
     )
     assert all(answer.replayed for answer in both)
     assert await sound_trail(shared_database, org) == [*PAYLOADS, *PAYLOADS, b"one"]
+
+
+async def test_a_late_answer_that_is_lost_is_no_refusal_of_what_was_written(
+    shared_database: Database,
+    first_process: Process,
+    org: OrgFacts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ledger.core.sequencer.replay.READ_LOCKED_BYTES", 0)
+    await first_process.append(org, b"old", unique={0: digest("old", "old")})
+    await first_process.append(org, b"head")
+    async with superuser(shared_database) as connection:
+        await column(connection, org.id, 0, leaves=lambda stored: stored[:-1])
+    mixed = {0: digest("new", "new"), 1: digest("old", "old")}
+    with pytest.raises(OutcomeUnknown, match="new events of this request were written"):
+        await first_process.append(org, b"new", b"old", unique=mixed)
+    with pytest.raises(AnswerLost, match="seq 0"):
+        await first_process.append(org, b"new", b"old", unique=mixed)
+    written = await first_process.append(org, b"new", unique={0: mixed[0]})
+    assert (written.replayed, written.receipts()[0].seq) == (True, 2)
+    assert (await head_of(shared_database, org.id)).seq == 2
