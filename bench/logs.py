@@ -20,7 +20,7 @@ from bench.tenants import Tenant
 from bench.trails import FinishedTrail
 from ledger.entry import from_datetime, record_id
 from ledger.storage.database import Database
-from ledger.storage.entries import chosen
+from ledger.storage.entries.picked import chosen
 from ledger.tiles import bundles_of, tiles_of
 
 ENTRIES: Final = 1_000_000

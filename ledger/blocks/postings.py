@@ -12,7 +12,8 @@ big-endian, in the fewest bytes:
 - frequent tag: 2 bytes, the place.
 
 A place is 15 bits: the role (0 actor, 1 subject) and 14 bits of offset. A row is final: a trail is
-append-only.
+append-only. Its MAC names the stored hash of the last entry, and so all entries up to it: a row of
+other entries, which stood at the same seqs before, is not authentic.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from __future__ import annotations
 import hmac
 import struct
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ledger.blocks.block import TAG_BYTES
+from ledger.blocks.selecting import PAIR_BYTES
+from ledger.entry import HASH_BYTES
 from ledger.errors import QuireError
 
 RUN_BITS: Final = 10
 RUN_ENTRIES: Final = 1 << RUN_BITS
 STRETCH_BITS: Final = 14
 STRETCH_ENTRIES: Final = 1 << STRETCH_BITS
+RUNS_IN_STRETCH: Final = STRETCH_ENTRIES // RUN_ENTRIES
 BUCKETS: Final = 256
 FREQUENT: Final = 512
 """Hits of one tag in a stretch; a tag with more has a row of its own."""
@@ -44,12 +47,23 @@ _LOW_BITS: Final = 16
 _LOW: Final = (1 << _LOW_BITS) - 1
 _RUN_WIDTH, _BUCKET_WIDTH, _TAG_WIDTH = 5, 4, 2
 _PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
+_BUCKET_MASK: Final = (1 << _LOW_BITS + _PLACE_BITS) - 1
+_MOST_FREQUENT: Final = 2 * STRETCH_ENTRIES // (FREQUENT + 1)
+MAX_POSTINGS_BYTES: Final = 2 + 2 * _MOST_FREQUENT + _BUCKET_WIDTH * 2 * STRETCH_ENTRIES
+"""No row of the index has longer postings."""
 _MAC_DOMAIN: Final = b"quire search index 1\0"
 _MAC_HEADER: Final = struct.Struct(">QBQI")
 
 
 class IndexDamaged(QuireError):
     """A row of the search index is missing, forged, or not of its form."""
+
+
+class Seal(NamedTuple):
+    """What authenticates a row: a secret key, and the stored hash of its last entry."""
+
+    key: bytes
+    end_hash: bytes
 
 
 class IndexRow(NamedTuple):
@@ -66,66 +80,76 @@ class IndexRow(NamedTuple):
     mac: bytes
 
 
-class Hit(NamedTuple):
-    """A tag of the entry at an offset in its run or stretch."""
-
-    tag: int
-    role: int
-    offset: int
-
-
-def hits_of(tags: bytes) -> list[Hit]:
-    """Return the hits in the tags of consecutive entries; the tag 0 is none."""
-    hits: list[Hit] = []
-    width = 2 * TAG_BYTES
-    for at in range(0, len(tags), width):
-        both = int.from_bytes(tags[at : at + width], "big")
-        for role, tag in enumerate(divmod(both, 1 << 8 * TAG_BYTES)):
-            if tag:
-                hits.append(Hit(tag, role, at // width))
-    return hits
+def run_row(org_id: int, run: int, tags: bytes, seal: Seal) -> IndexRow:
+    """Return the row of a run, from the tags of its entries; the tag 0 is none."""
+    hits = _hits(tags)
+    words = struct.pack(f">{len(hits)}Q", *hits)
+    postings = bytearray(_RUN_WIDTH * len(hits))
+    for byte in range(_RUN_WIDTH):  # the last 5 of each 8
+        postings[byte::_RUN_WIDTH] = words[8 - _RUN_WIDTH + byte :: 8]
+    return _authentic(org_id, RUN_LEVEL, run, 0, bytes(postings), seal)
 
 
-def run_row(org_id: int, run: int, tags: bytes, key: bytes) -> IndexRow:
-    """Return the row of a run, from the tags of its entries."""
-    postings = _packed((_number(hit) for hit in hits_of(tags)), _RUN_WIDTH)
-    return _authentic(org_id, RUN_LEVEL, run, 0, postings, key)
-
-
-def stretch_rows(org_id: int, stretch: int, hits: Iterable[Hit], key: bytes) -> list[IndexRow]:
+def stretch_rows(org_id: int, stretch: int, tags: bytes, seal: Seal) -> list[IndexRow]:
     """Return the rows of a stretch: one for each bucket, then one for each frequent tag."""
-    by_bucket: list[list[Hit]] = [[] for _ in range(BUCKETS)]
-    for hit in hits:
-        by_bucket[hit.tag >> _LOW_BITS].append(hit)
-    contents: dict[int, bytes] = {}
-    own: dict[int, bytes] = {}
-    for bucket, of_bucket in enumerate(by_bucket):
-        counts = Counter(hit.tag for hit in of_bucket)
-        frequent = sorted(tag for tag, count in counts.items() if count > FREQUENT)
-        rare = (_number(hit, _LOW) for hit in of_bucket if counts[hit.tag] <= FREQUENT)
-        named = struct.pack(f">{len(frequent) + 1}H", len(frequent), *(t & _LOW for t in frequent))
-        contents[bucket] = named + _packed(rare, _BUCKET_WIDTH)
-        for tag in frequent:
-            places = (_number(hit, 0) for hit in of_bucket if hit.tag == tag)
-            own[BUCKETS + tag] = _packed(places, _TAG_WIDTH)
+    hits = _hits(tags)
+    frequent = _frequent_tags(hits)
+    contents = {bucket: _bucket(hits, bucket, frequent) for bucket in range(BUCKETS)}
+    for tag, places in frequent.items():
+        contents[BUCKETS + tag] = struct.pack(
+            f">{len(places)}H", *(hits[at] & _PLACE_MASK for at in places)
+        )
     return [
-        _authentic(org_id, STRETCH_LEVEL, stretch, bucket, postings, key)
-        for bucket, postings in (contents | own).items()
+        _authentic(org_id, STRETCH_LEVEL, stretch, bucket, postings, seal)
+        for bucket, postings in contents.items()
     ]
 
 
-def hits_of_run(row: IndexRow) -> Iterator[Hit]:
-    """Yield the hits of the row of a run, to merge them. Raises IndexDamaged."""
-    for number in _numbers(row.postings, _RUN_WIDTH):
-        place = number & _PLACE_MASK
-        yield Hit(number >> _PLACE_BITS, place >> STRETCH_BITS, place & (STRETCH_ENTRIES - 1))
+def _hits(tags: bytes) -> list[int]:
+    """Return the hits in the tags of consecutive entries, sorted: tag and place in one number."""
+    hits: list[int] = []
+    for role in (ACTOR, SUBJECT):
+        words = bytearray(4 * (len(tags) // PAIR_BYTES))
+        for byte in range(TAG_BYTES):
+            words[1 + byte :: 4] = tags[TAG_BYTES * role + byte :: PAIR_BYTES]
+        numbers = struct.unpack(f">{len(words) // 4}I", words)
+        first = role << STRETCH_BITS
+        hits += [tag << _PLACE_BITS | place for place, tag in enumerate(numbers, first) if tag]
+    hits.sort()
+    return hits
 
 
-def merged(runs: Sequence[IndexRow]) -> Iterator[Hit]:
-    """Yield the hits of consecutive runs, in the offsets of their stretch. Raises IndexDamaged."""
-    for number, row in enumerate(runs):
-        for hit in hits_of_run(row):
-            yield hit._replace(offset=hit.offset + number * RUN_ENTRIES)
+def _frequent_tags(hits: Sequence[int]) -> dict[int, range]:
+    """Return the tags with more than FREQUENT hits, ascending, and where their hits are."""
+    # So many consecutive hits include one of every FREQUENT.
+    candidates = dict.fromkeys(hit >> _PLACE_BITS for hit in hits[::FREQUENT])
+    found = {
+        tag: _places_of(hits, tag << _PLACE_BITS, tag + 1 << _PLACE_BITS) for tag in candidates
+    }
+    return {tag: places for tag, places in found.items() if len(places) > FREQUENT}
+
+
+def _places_of(hits: Sequence[int], lowest: int, after: int) -> range:
+    return range(bisect_left(hits, lowest), bisect_left(hits, after))
+
+
+def _bucket(hits: Sequence[int], bucket: int, frequent: dict[int, range]) -> bytes:
+    """Return the postings of a bucket."""
+    shift = _LOW_BITS + _PLACE_BITS
+    places = _places_of(hits, bucket << shift, bucket + 1 << shift)
+    named = [tag for tag in frequent if tag >> _LOW_BITS == bucket]
+    rare: list[int] = []
+    at = places.start
+    for tag in named:
+        rare += hits[at : frequent[tag].start]
+        at = frequent[tag].stop
+    rare += hits[at : places.stop]
+    return struct.pack(
+        f">{len(named) + 1}H{len(rare)}I",
+        len(named),
+        *(tag & _LOW for tag in named),
+        *[hit & _BUCKET_MASK for hit in rare],
+    )
 
 
 def offsets_in_run(row: IndexRow, tag: int, role: int) -> list[int]:
@@ -141,7 +165,7 @@ def offsets_in_bucket(row: IndexRow, tag: int, role: int) -> list[int] | None:
     count = int.from_bytes(row.postings[:2], "big")
     start = 2 + 2 * count
     if len(row.postings) < start:
-        raise IndexDamaged(f"the frequent tags of {_named(row)} are missing")
+        raise IndexDamaged(f"the frequent tags of {row_name(row)} are missing")
     low = tag & _LOW
     if low in struct.unpack(f">{count}H", row.postings[2:start]):
         return None
@@ -153,37 +177,24 @@ def offsets_of_frequent(row: IndexRow, role: int) -> list[int]:
     return _offsets(row.postings, _TAG_WIDTH, 0, role)
 
 
-def require_authentic(row: IndexRow, key: bytes) -> None:
-    """Raise IndexDamaged for a row that no holder of the key made for its place."""
-    if not hmac.compare_digest(row.mac, _mac(row[:5], key)):
-        raise IndexDamaged(f"the MAC of {_named(row)} is wrong")
+def require_authentic(row: IndexRow, seal: Seal) -> None:
+    """Raise IndexDamaged for a row that no holder of the key made for its place and entries."""
+    right = len(seal.end_hash) == HASH_BYTES and hmac.compare_digest(row.mac, _mac(row[:5], seal))
+    if not right:
+        raise IndexDamaged(f"the MAC of {row_name(row)} is wrong")
 
 
 def _authentic(
-    org_id: int, level: int, stretch: int, bucket: int, postings: bytes, key: bytes
+    org_id: int, level: int, stretch: int, bucket: int, postings: bytes, seal: Seal
 ) -> IndexRow:
     place = org_id, level, stretch, bucket, postings
-    return IndexRow(*place, _mac(place, key))
+    return IndexRow(*place, _mac(place, seal))
 
 
-def _mac(row: tuple[int, int, int, int, bytes], key: bytes) -> bytes:
+def _mac(row: tuple[int, int, int, int, bytes], seal: Seal) -> bytes:
     *place, postings = row
-    return hmac.digest(key, _MAC_DOMAIN + _MAC_HEADER.pack(*place) + postings, "sha256")
-
-
-def _number(hit: Hit, tag_mask: int = -1) -> int:
-    return (hit.tag & tag_mask) << _PLACE_BITS | hit.role << STRETCH_BITS | hit.offset
-
-
-def _packed(numbers: Iterable[int], width: int) -> bytes:
-    return b"".join(number.to_bytes(width, "big") for number in sorted(numbers))
-
-
-def _numbers(postings: bytes, width: int) -> Iterator[int]:
-    if len(postings) % width:
-        raise IndexDamaged("the postings of a row are cut")
-    for at in range(0, len(postings), width):
-        yield int.from_bytes(postings[at : at + width], "big")
+    message = _MAC_DOMAIN + _MAC_HEADER.pack(*place) + seal.end_hash + postings
+    return hmac.digest(seal.key, message, "sha256")
 
 
 def _offsets(postings: bytes, width: int, tag: int, role: int) -> list[int]:
@@ -203,5 +214,13 @@ def _offsets(postings: bytes, width: int, tag: int, role: int) -> list[int]:
     ]
 
 
-def _named(row: IndexRow) -> str:
-    return f"bucket {row.bucket} of stretch {row.stretch}, level {row.level}, of the search index"
+def row_name(row: IndexRow) -> str:
+    """Return the words for a row in messages."""
+    return place_name(row.level, row.stretch, row.bucket)
+
+
+def place_name(level: int, stretch: int, bucket: int) -> str:
+    """Return the words for a place of the index in messages."""
+    if level == RUN_LEVEL:
+        return f"run {stretch}"
+    return f"bucket {bucket} of stretch {stretch}"

@@ -270,7 +270,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of a trail at ``seq``; -1 is a fault of the anchor log and not of an entry."""
+    """A fault of a trail at ``seq``; -1 is a fault of no entry: of the anchor log or the search index."""
 
     seq: int | None
     kind: str
@@ -293,6 +293,7 @@ class TrailChecks(msgspec.Struct, frozen=True, kw_only=True):
     pq_signature: Verdict = "not_checked"
     external_time: Verdict = "not_checked"
     witnesses: Verdict = "not_checked"
+    search_index: Verdict = "not_checked"
 
 
 class TrailVerification(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
-from ledger.storage.entries import receipts
 from ledger.storage.entries.blocks import EARLIEST, LATEST
-from ledger.storage.entries.receipts import Written
+from ledger.storage.entries.picked import receipts
+from ledger.storage.entries.picked.receipts import Written
 from ledger.storage.trail import AppendTransaction
 
 

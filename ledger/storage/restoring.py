@@ -17,7 +17,7 @@ from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import to_datetime
 from ledger.errors import RestoreRefused
 from ledger.storage.database import CONNECTION_LOST, Connection, connect_as_owner, explain
-from ledger.storage.entries.restoring import RestoredMonths, in_the_way
+from ledger.storage.entries.writing.restoring import RestoredMonths, in_the_way
 from ledger.storage.restoring_anchors import BATCH_TIMEOUT_S, AnchorRows
 from ledger.storage.signing_transaction import TilePart
 

@@ -19,8 +19,9 @@ from ledger.entry import to_datetime
 from ledger.errors import QuireError
 from ledger.storage import dropped_months, security_events
 from ledger.storage.database import CONNECTION_LOST, Connection, connect, explain, explained
-from ledger.storage.entries import heads, single, writing
+from ledger.storage.entries import heads, writing
 from ledger.storage.entries.heads import LockedHead
+from ledger.storage.entries.picked import single
 from ledger.storage.security_events import storable
 
 _Result = TypeVar("_Result")
@@ -135,6 +136,10 @@ class AppendTransaction:
         pages = heads.between(self.connection, org_id, after, upto, limit)
         while page := await self.run(anext(pages, [])):
             yield page
+
+    async def holds(self, org_id: int, seq: int) -> bool:
+        """Return whether any entry at a seq is stored."""
+        return await self.run(single.count_at(self.connection, org_id, seq)) > 0
 
     async def orgs_beyond(self, places: Sequence[tuple[int, int]]) -> set[int]:
         """Return the orgs of those (org_id, seq) pairs that have entries after the seq."""

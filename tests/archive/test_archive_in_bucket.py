@@ -17,6 +17,7 @@ from ledger.errors import ArchiveDenied, ArchiveMisconfigured, ArchiveUnavailabl
 from ledger.storage import archive_accounts
 from tests.support.archives import HISTORY, SignedTrail
 from tests.support.object_storage import ObjectStorage
+from tests.support.rings import slow
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -71,8 +72,8 @@ async def test_a_bucket_that_locks_needs_a_policy(
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (Fault.THROTTLED, ArchiveUnavailable),
-        (Fault.LOST, ArchiveUnavailable),
+        slow(Fault.THROTTLED, ArchiveUnavailable),
+        slow(Fault.LOST, ArchiveUnavailable),
         (Fault.BODY_TRUNCATED, ArchiveUnavailable),
         (Fault.DENIED, ArchiveDenied),
     ],

@@ -15,8 +15,10 @@ from ledger.storage import database as storage
 from ledger.storage.entries import spans
 from ledger.storage.entries.blocks import overlapping
 from tests.support.archives import SignedTrail
+from tests.support.blocks import rows_between
 from tests.support.clusters import Cluster, Database
-from tests.support.restoring import contents, restore_inputs
+from tests.support.restoring import contents, restore_inputs, signed_trail_of
+from tests.support.retaining import FEBRUARY, JANUARY, MARCH, moment, retaining, set_retention
 from tests.support.trails import KEY, ORG, ORG_ID, draft
 
 MIB = 1 << 20
@@ -48,11 +50,12 @@ async def test_however_many_entries_are_restored_at_once(
     monkeypatch: pytest.MonkeyPatch,
     at_once: int,
 ) -> None:
-    await archived_trail.grow(1, 1, 700, 256, 3)
+    await archived_trail.grow(1, 1, 700, 256, 3, 255, 256, 257, 600)
     await archived_trail.archive(folder)
     before = await contents(archived_trail.database)
     assert [last for _, last in await borders(archived_trail.database)] == [
-        0, 1, 255, 511, 701, 767, 957, 960,
+        0, 1, 255, 511, 701, 767, 957, 960, 1023, 1215, 1279, 1471, 1535, 1728, 1791, 2047, 2303,
+        2328,
     ]  # fmt: skip
     monkeypatch.setattr(restoring, "ENTRIES_AT_ONCE", at_once)
     await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
@@ -75,6 +78,34 @@ async def test_blocks_that_end_by_their_size(
     monkeypatch.setattr(restoring, "BYTES_AT_ONCE", at_once)
     await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert await contents(migrated_database) == before
+
+
+async def test_a_month_that_was_dropped_is_restored_and_dropped_again(
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
+) -> None:
+    for month, commits in ((JANUARY, (1, 255, 257, 600)), (FEBRUARY, (256, 2)), (MARCH, (5,))):
+        await archived_trail.grow(*commits, now_us=moment(month))
+    await archived_trail.grow(2, payload_bytes=5 * MIB, now_us=moment(MARCH))
+    await archived_trail.archive(folder)
+    before = await rows_between(archived_trail.superuser, ORG_ID)
+    later = [row for row in before if row.first_seq >= 1_113]
+    await drop_january(archived_trail, folder)
+    assert await rows_between(archived_trail.superuser, ORG_ID) == later
+    await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
+    async with signed_trail_of(migrated_database, archived_trail) as again:
+        assert await rows_between(again.superuser, ORG_ID) == before
+        await again.archive(folder)
+        await drop_january(again, folder)
+        assert await rows_between(again.superuser, ORG_ID) == later
+
+
+async def drop_january(trail: SignedTrail, folder: Target) -> None:
+    """Drop the first month of the trail, of 1,113 entries."""
+    await set_retention(trail, 1)
+    async with retaining(trail, folder) as retention:
+        dropped = await retention.drop_month(JANUARY)
+    assert dropped is not None
+    assert dropped.entries == 1_113
 
 
 async def test_commits_of_one_microsecond_are_restored_as_one(

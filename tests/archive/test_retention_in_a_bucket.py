@@ -28,6 +28,7 @@ from tests.support.clusters import Cluster, Database
 from tests.support.object_storage import ObjectStorage
 from tests.support.restoring import contents, restore_inputs
 from tests.support.retaining import FEBRUARY, JANUARY, moment, retaining, set_retention
+from tests.support.rings import slow
 from tests.support.s3_proxy import Fault, S3Proxy, always
 from tests.support.trails import ORG, ORG_ID, RING
 
@@ -87,7 +88,7 @@ async def test_a_month_dropped_to_a_bucket_is_read_verified_and_restored(
     assert after == before, "as it was before January left"
 
 
-@pytest.mark.parametrize("before", ["a day", "nothing"])
+@pytest.mark.parametrize("before", ["a day", slow("nothing")])
 @pytest.mark.parametrize("policy", [ObjectLock(retain_days=30), ObjectLock(legal_hold=True)])
 async def test_dropped_entries_are_locked_from_then_on(
     archived_trail: SignedTrail,

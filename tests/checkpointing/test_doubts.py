@@ -27,10 +27,12 @@ from tests.support.blocks import (
     raw_bit,
     recut,
     remove,
+    rewrite,
     stored_at,
     swap,
 )
 from tests.support.clusters import Database
+from tests.support.hostile_blocks import bomb, first_frame
 from tests.support.signing import sound_history
 from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import KEY, draft, flips
@@ -49,6 +51,11 @@ async def lengthen_leaf_with_hash(connection: Connection, org_id: int, seq: int)
 
 def later(time: datetime) -> datetime:
     return time + timedelta(microseconds=1)
+
+
+def inflating(size: int) -> bytes:
+    """A frame that says it has as many bytes as it should; it has 64 MiB."""
+    return bomb(64 << 20, size)
 
 
 CASES: dict[str, tuple[Tampering, str | None]] = {
@@ -76,6 +83,7 @@ CASES: dict[str, tuple[Tampering, str | None]] = {
     "one bit of the stored leaves": (change(raw_bit, NEW, "leaves", 403), "entry_malformed"),
     "leaves cut": (change(column, NEW, leaves=lambda leaves: leaves[:-1]), "entry_malformed"),
     "ends emptied": (change(column, NEW, ends=b""), "entry_malformed"),
+    "leaves that inflate to 64 MiB": (change(rewrite, NEW, first_frame("leaves", inflating)), "entry_malformed"),
     "a block that claims a thousand million entries": (change(column, NEW, first_seq=-(10**9)), "entry_m"),
     "a block that claims an entry too many": (change(column, NEW, first_seq=SIGNED - 1), "entry_"),
     "in other blocks": (change(recut, SIGNED, LAST, NEW), None),

@@ -11,6 +11,7 @@ import click
 from click.testing import CliRunner, Result
 
 from server.cli.main import main
+from tests.support.restored_logging import restored_logging
 
 QUIRE = (
     sys.executable,
@@ -48,11 +49,12 @@ def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def invoke(*arguments: str, settings: Mapping[str, str] | None = None) -> Result:
-    """Run `quire` in this process."""
+    """Run `quire` in this process, whose logging a server that begins to start would configure."""
     unset: dict[str, str | None] = dict.fromkeys(os.environ)
-    return CliRunner().invoke(
-        main, arguments, prog_name="quire", env={**unset, **environment(settings)}
-    )
+    with restored_logging():
+        return CliRunner().invoke(
+            main, arguments, prog_name="quire", env={**unset, **environment(settings)}
+        )
 
 
 def run(

@@ -15,6 +15,7 @@ from server.process.context import CONTEXT, ProcessContext
 from server.settings import Settings
 from tests.cli.commands import QUIRE, environment
 from tests.support.quire_process import QuireProcess
+from tests.support.rings import slow
 
 NAME = "Größe € İı"
 LIBPQ = {
@@ -44,6 +45,8 @@ LOCALES = {
     "latin-1 terminal": {"PYTHONIOENCODING": "latin-1"},
     "unknown encoding": {"LC_ALL": "C", "LC_CTYPE": "nonsense"},
 }
+QUICK = ("ascii", "turkish", "latin-1 terminal")
+"""Those that the suite tries; `make test-slow` tries the others."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,9 @@ def command(serving: QuireProcess, locale: str, *arguments: str, stdin: bytes = 
     return done.stdout
 
 
-@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize(
+    "locale", [locale if locale in QUICK else slow(locale) for locale in LOCALES]
+)
 def test_commands_mean_the_same_in_every_locale(ascii_server: QuireProcess, locale: str) -> None:
     org = f"org-{list(LOCALES).index(locale)}"
     command(ascii_server, locale, "orgs", "create", org, "--name", NAME)

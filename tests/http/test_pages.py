@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from ledger.entry import parse_record_id, to_datetime
-from ledger.storage.entries import search, single
+from ledger.storage.entries import search
 from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.picked import single
 from ledger.storage.entries.searching import block_rows
 from ledger.storage.entries.searching.block_rows import BlockRange, blocks_query, tags_query
 from tests.support.clusters import blocking

@@ -18,6 +18,7 @@ from tests.plugins.server import StartServer
 from tests.support.blocks import TABLE
 from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.posting import post
+from tests.support.rings import slow
 from tests.support.serving import Server, start_server
 from tests.support.standby import Standby
 from tests.support.waiting import until
@@ -108,7 +109,8 @@ def test_revoked_rights(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "table"), [("INSERT", TABLE), ("UPDATE", "heads"), ("INSERT", "idempotency")]
+    ("right", "table"),
+    [("INSERT", TABLE), slow("UPDATE", "heads"), slow("INSERT", "idempotency")],
 )
 def test_rights_that_an_idle_server_lacks(server: Server, right: str, table: str) -> None:
     url = server.database.superuser_url
@@ -118,7 +120,7 @@ def test_rights_that_an_idle_server_lacks(server: Server, right: str, table: str
     assert settled(server, 200) == "ok"
 
 
-@pytest.mark.parametrize("table", [TABLE, "heads", "idempotency"])
+@pytest.mark.parametrize("table", [TABLE, slow("heads"), slow("idempotency")])
 def test_a_table_that_is_locked_for_everybody(server: Server, table: str) -> None:
     """As CREATE INDEX locks it, or a migration that somebody left open."""
 

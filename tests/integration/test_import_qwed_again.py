@@ -18,6 +18,7 @@ from ledger.qwed import QwedRow, QwedVerdict, TrailVerifier, imported_event
 from tests import qwed_random
 from tests.qwed_writer import SECRET, entry, trail, write_sqlite
 from tests.support.qwed_import import Org
+from tests.support.rings import slow
 from tests.support.serving import Server
 
 NewOrg = Callable[[str], Org]
@@ -89,7 +90,7 @@ def test_a_trail_of_qwed_8_is_imported_with_its_unsigned_rows(org: Org, tmp_path
     assert "they can't be checked" in shown.stderr
 
 
-@pytest.mark.parametrize("privacy", ["plain", "sealed"])
+@pytest.mark.parametrize("privacy", ["plain", slow("sealed")])
 def test_rows_once_imported_as_broken_are_corrected_once_by_new_entries(
     new_org: NewOrg, privacy: str, tmp_path: Path
 ) -> None:
@@ -171,7 +172,7 @@ def other_database(kind: str) -> list[QwedRow]:
     raise AssertionError(kind)
 
 
-@pytest.mark.parametrize("privacy", ["plain", "sealed"])
+@pytest.mark.parametrize("privacy", ["plain", slow("sealed")])
 def test_another_database_with_the_same_organization_id_is_refused(
     new_org: NewOrg, privacy: str, tmp_path: Path
 ) -> None:

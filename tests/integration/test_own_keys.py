@@ -21,6 +21,7 @@ from server.refusal import StartupRefused
 from server.settings import Settings
 from tests.cli.commands import QUIRE, environment, run
 from tests.support.clusters import Database, blocking
+from tests.support.rings import slow
 from tests.support.serving import start_server
 
 FILES = ("master.key", "signing-keys.json", "log-keys.json", "signed.sqlite")
@@ -118,7 +119,8 @@ def rows(data_dir: Path) -> list[str]:
 
 SERVE = ("serve",)
 REFUSED = [
-    *((name, SERVE) for name in FILES),
+    ("signed.sqlite", SERVE),
+    *(slow(name, SERVE) for name in FILES[:3]),
     ("master.key", ("migrate",)),
     ("log-keys.json", ("retention", "status")),
     ("signing-keys.json", ("archive", "restore", "demo")),

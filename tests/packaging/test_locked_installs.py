@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support.made_up_index import NEWER, ROOT, LockedProject, MadeUpIndex, Release
+from tests.support.rings import slow
 
 pytestmark = pytest.mark.xdist_group("locked_installs")  # these tests share one made-up project
 
@@ -95,7 +96,7 @@ def test_newer_releases_of_everything_change_nothing(project: LockedProject) -> 
 @pytest.mark.parametrize(
     ("stamp", "changed", "package"),
     [
-        (".venv/.runtime", "pyproject.toml", "cffi"),
+        slow(".venv/.runtime", "pyproject.toml", "cffi"),
         (".venv/.dev", "requirements-dev.txt", "iniconfig"),
     ],
 )

@@ -12,7 +12,7 @@ from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import IdempotencyMismatch, OutcomeUnknown
-from ledger.storage.entries import receipts
+from ledger.storage.entries.picked import receipts
 from tests.support.appending import Process, head_of, sound_trail, superuser
 from tests.support.block_table import column
 from tests.support.clusters import Database

@@ -7,55 +7,49 @@ from collections.abc import Sequence
 
 import pytest
 
-from ledger.blocks.block import Block, pack
 from ledger.core.org import OrgFacts
 from ledger.core.sequencer import KeyDigest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import OrgFrozen
-from ledger.storage.entries import receipts
+from ledger.storage.entries.picked import receipts
 from tests.support.appending import (
     Process,
     new_org,
     process,
     request,
-    rows_of,
     sound_trail,
     superuser,
 )
+from tests.support.blocks import column, newest_seq, point_head_at, raw_bit, recut
 from tests.support.clusters import Database
+from tests.support.tampering import Tampering, change, change_newest
 
-NEWEST = "org_id = $1 AND last_seq = (SELECT max(last_seq) FROM entries WHERE org_id = $1)"
-BIT = "{0} = set_bit({0}, {1}, 1 - get_bit({0}, {1}))"
-
-
-def flip(column: str, place: str) -> str:
-    return BIT.format(column, f"octet_length({column}) {place}")
-
-
+LONG = b"x" * 200_000
+OLDER_BIT = 4
+"""A bit of the first frame of a column."""
 DAMAGE = {
-    "the last leaf": flip("leaves", "* 8 - 20"),
-    "the last payload": flip("payloads", "* 8 - 20"),
-    "leaves are cut": "leaves = substring(leaves FROM 1 FOR octet_length(leaves) - 1)",
-    "leaves go on": "leaves = leaves || 'x'",
-    "leaves go on for long": "leaves = leaves || convert_to(repeat('x', 200000), 'UTF8')",
-    "payloads are cut": "payloads = ''",
-    "payloads go on for long": "payloads = payloads || convert_to(repeat('x', 200000), 'UTF8')",
-    "ends": flip("ends", "* 0 + 3"),
-    "ends of another version": flip("ends", "* 0"),
-    "no ends": "ends = ''",
-    "the last tag": flip("tags", "* 8 - 1"),
-    "no tags": "tags = ''",
-    "last_hash": flip("last_hash", "* 0 + 5"),
-    "no last_hash": "last_hash = ''",
-    "a long last_hash": "last_hash = last_hash || convert_to(repeat('x', 3000), 'UTF8')",
-    "first_seq": "first_seq = first_seq + 1",
+    "the last leaf": change_newest(raw_bit, "leaves", -20),
+    "the last payload": change_newest(raw_bit, "payloads", -20),
+    "leaves are cut": change_newest(column, leaves=lambda leaves: leaves[:-1]),
+    "leaves go on": change_newest(column, leaves=lambda leaves: leaves + b"x"),
+    "leaves go on for long": change_newest(column, leaves=lambda leaves: leaves + LONG),
+    "payloads are cut": change_newest(column, payloads=b""),
+    "payloads go on for long": change_newest(column, payloads=lambda payloads: payloads + LONG),
+    "ends": change_newest(raw_bit, "ends", 11),
+    "ends of another version": change_newest(raw_bit, "ends", 0),
+    "no ends": change_newest(column, ends=b""),
+    "the last tag": change_newest(raw_bit, "tags", -1),
+    "no tags": change_newest(column, tags=b""),
+    "last_hash": change_newest(raw_bit, "last_hash", 5),
+    "no last_hash": change_newest(column, last_hash=b""),
+    "a long last_hash": change_newest(column, last_hash=lambda last: last + b"x" * 3_000),
+    "first_seq": change_newest(column, first_seq=lambda first: first + 1),
 }
 
 
-async def damage(shared_database: Database, org: OrgFacts, change: str) -> None:
+async def damage(shared_database: Database, org: OrgFacts, damaging: Tampering) -> None:
     async with superuser(shared_database) as connection:
-        status = await connection.execute(f"UPDATE entries SET {change} WHERE {NEWEST}", org.id)
-        assert status == "UPDATE 1"
+        await damaging(connection, org.id)
 
 
 async def refused_alone(shared_database: Database, by: Process, org: OrgFacts) -> str:
@@ -71,45 +65,42 @@ async def refused_alone(shared_database: Database, by: Process, org: OrgFacts) -
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "never seen"])
-@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize("damaging", DAMAGE.values(), ids=DAMAGE.keys())
 async def test_a_damaged_newest_block_freezes_its_org_and_no_other(
     shared_database: Database,
     first_process: Process,
     second_process: Process,
     org: OrgFacts,
-    change: str,
+    damaging: Tampering,
     seen: bool,
 ) -> None:
     await first_process.append(org, *(b"payload %d" % number * 9 for number in range(100)))
-    await damage(shared_database, org, change)
+    await damage(shared_database, org, damaging)
     by = first_process if seen else second_process
     await refused_alone(shared_database, by, org)
     thawed = await by.sequencer.append(request(org, b"thawed", thaw=True))
     assert thawed.head.seq == 100
     for each in (first_process, second_process, first_process):
         await each.append(org, b"after")
-    assert (await rows_of(shared_database, org.id))[-1].seq == 103
+    async with superuser(shared_database) as connection:
+        assert await newest_seq(connection, org.id) == 103
 
 
 async def test_older_frames_of_the_newest_block_are_not_read(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     await first_process.append(org, *(b"payload %d" % number * 9 for number in range(100)))
-    for column in ("leaves", "payloads"):
-        await damage(shared_database, org, flip(column, "* 4"))
+    for name in ("leaves", "payloads"):
+        await damage(shared_database, org, change_newest(raw_bit, name, OLDER_BIT))
     await first_process.append(org, b"taken")
 
 
 async def test_a_head_inside_a_block_is_refused(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
-    appended = await first_process.append(org, *(b"%d" % number for number in range(5)))
+    await first_process.append(org, *(b"%d" % number for number in range(5)))
     async with superuser(shared_database) as connection:
-        await connection.execute(
-            "UPDATE heads SET seq = 3, entry_hash = $2 WHERE org_id = $1",
-            org.id,
-            appended.entries[3].entry_hash,
-        )
+        await point_head_at(connection, org.id, 3)
     async with process(shared_database.server_url) as unaware:
         reason = await refused_alone(shared_database, unaware, org)
     assert "no block ends there" in reason
@@ -128,38 +119,46 @@ async def test_a_large_payload_at_the_head_is_read_whole(
     await second_process.append(org, payloads[1])
     await first_process.append(org, payloads[1])
     assert await sound_trail(shared_database, org) == [*payloads, payloads[1], payloads[1]]
-    await damage(shared_database, org, flip("payloads", "* 4"))
+    await damage(shared_database, org, change_newest(raw_bit, "payloads", OLDER_BIT))
     assert "can't be read" in await refused_alone(shared_database, first_process, org)
 
 
-async def recut(shared_database: Database, org: OrgFacts) -> None:
-    """Store all entries of an org, of one time, in one block, as a restore cuts them."""
-    block = pack(await rows_of(shared_database, org.id))
-    async with superuser(shared_database) as connection, connection.transaction():
-        await connection.execute("DELETE FROM entries WHERE org_id = $1", org.id)
-        await connection.copy_records_to_table("entries", records=[block], columns=Block._fields)
-
-
-async def test_a_head_that_was_seen_may_stand_inside_a_block_of_a_restore(
-    shared_database: Database, org: OrgFacts, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("walked", [100, 1])
+async def test_entries_of_another_process_may_be_in_other_blocks_than_it_wrote(
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: OrgFacts,
+    monkeypatch: pytest.MonkeyPatch,
+    walked: int,
 ) -> None:
-    async def continued(walked: int) -> None:
-        monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
-        of_org = await new_org(one.database)
-        await one.append(of_org, b"seen")
-        await other.append(of_org, b"a", b"b")
-        await other.append(of_org, b"c")
-        await recut(shared_database, of_org)
-        await one.append(of_org, b"d")
-        assert await sound_trail(shared_database, of_org) == [b"seen", b"a", b"b", b"c", b"d"]
+    """The entries count, not their blocks, but for the head: that must end one."""
+    monkeypatch.setattr("ledger.core.sequencer.head_check.MAX_WALK_ENTRIES", walked)
+    payloads = [b"seen", *(b"%d" % number for number in range(40))]
+    await first_process.append(org, payloads[0], payloads[1])
+    await second_process.append(org, *payloads[2:])
+    async with superuser(shared_database) as connection:
+        await recut(connection, org.id, 0, 1, 0)
+        await recut(connection, org.id, 2, 40, 7, 8, 30)
+    for each in (first_process, second_process):
+        await each.append(org, b"after")
+        payloads.append(b"after")
+    assert await sound_trail(shared_database, org) == payloads
 
-    moment_us = 1_790_000_000_000_000
-    async with (
-        process(shared_database.server_url, clock=lambda: moment_us) as one,
-        process(shared_database.server_url, clock=lambda: moment_us) as other,
-    ):
-        await continued(walked=100)
-        await continued(walked=1)
+
+@pytest.mark.parametrize("name", ["leaves", "payloads"])
+async def test_a_bad_frame_in_the_entries_of_another_process_freezes_its_org_alone(
+    shared_database: Database,
+    first_process: Process,
+    second_process: Process,
+    org: OrgFacts,
+    name: str,
+) -> None:
+    await first_process.append(org, b"seen")
+    await second_process.append(org, *(b"payload %d" % number * 9 for number in range(100)))
+    await damage(shared_database, org, change_newest(raw_bit, name, OLDER_BIT))
+    reason = await refused_alone(shared_database, first_process, org)
+    assert reason.startswith(f"entries 1 to 32 of org number {org.id} can't be read: ")
 
 
 def key(name: str) -> KeyDigest:
@@ -195,9 +194,7 @@ async def test_a_late_answer_that_can_not_be_read_is_refused_alone(
     shared_database: Database, first_process: Process, org: OrgFacts
 ) -> None:
     await first_process.append(org, b"a", idempotency=key("k"))
-    await damage(shared_database, org, flip("leaves", "* 4"))
-    async with superuser(shared_database) as connection:
-        await connection.execute("SELECT 1")
+    await damage(shared_database, org, change_newest(raw_bit, "leaves", OLDER_BIT))
     await first_process.sequencer.append(request(org, b"thawed", thaw=True))
     lost, beside = (
         first_process.append_in_task(org, b"a", idempotency=key("k")),
@@ -206,6 +203,22 @@ async def test_a_late_answer_that_can_not_be_read_is_refused_alone(
     with pytest.raises(AnswerLost, match="seq 0"):
         await lost
     await beside
+
+
+async def test_an_answer_that_can_not_be_read_is_refused_alone(
+    shared_database: Database, first_process: Process, org: OrgFacts
+) -> None:
+    """Neither other appends of its org wait for it, nor those of other orgs."""
+    await first_process.append(org, b"a", idempotency=key("k"))
+    await first_process.append(org, b"b")
+    await damage(shared_database, org, change(raw_bit, 0, "leaves", OLDER_BIT))
+    other = await new_org(first_process.database)
+    lost = first_process.append_in_task(org, b"a", idempotency=key("k"))
+    beside = [first_process.append_in_task(each, b"c") for each in (org, other)]
+    with pytest.raises(AnswerLost, match="seq 0"):
+        await lost
+    assert [(await one).head.seq for one in beside] == [2, 0]
+    assert first_process.reports[-1].orgs == 2
 
 
 async def test_one_transaction_reads_a_bounded_part_of_its_replays(

@@ -7,17 +7,21 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
-import asyncpg
 import pytest
 
 from ledger.chain import EMPTY_HEAD, StoredEntry, extend
 from ledger.entry import RecordId, from_datetime, to_datetime
 from ledger.storage.database import Database as Pool
-from ledger.storage.entries import blocks, chosen, heads, receipts, single, spans, writing
+from ledger.storage.entries import blocks, heads, spans, writing
 from ledger.storage.entries.blocks import DamagedTrail
 from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.picked import chosen, receipts, single
 from ledger.storage.partitions import create_for
+from tests.support.appending import superuser
+from tests.support.block_table import column, set_time, wild_partition
+from tests.support.changes import Change
 from tests.support.clusters import Database
+from tests.support.tampering import statement
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
 
 DAY_US = 86_400_000_000
@@ -77,14 +81,14 @@ def place(entry: StoredEntry) -> RecordId:
     return RecordId(ORG_ID, from_datetime(entry.anchored_at), entry.seq)
 
 
-async def change(database: Database, statement: str, *arguments: object) -> None:
-    connection = await asyncpg.connect(
-        database.superuser_url, server_settings={"session_replication_role": "replica"}
-    )
-    try:
-        assert (await connection.execute(statement, *arguments)).endswith(" 1")
-    finally:
-        await connection.close()
+BLOCK_255 = 255
+"""The last seq of the block that the tests damage: the first of the commit of 300."""
+
+
+async def damage(database: Database, **changes: Change) -> None:
+    """Change columns of the block that ends at BLOCK_255."""
+    async with superuser(database) as connection:
+        await column(connection, ORG_ID, BLOCK_255, **changes)
 
 
 async def test_one_entry_is_found_by_place_and_by_seq(stored: Pool) -> None:
@@ -132,7 +136,10 @@ async def test_leaves_of_a_bundle_are_those_of_the_signed_tree(
     stored: Pool, database: Database
 ) -> None:
     assert await spans.signed_leaves(stored, ORG_ID, 0, 256) == []
-    await change(database, "INSERT INTO trees (org_id, size, root) VALUES ($1, 300, '')", ORG_ID)
+    async with superuser(database) as connection:
+        await statement("INSERT INTO trees (org_id, size, root) VALUES ($1, 300, '')")(
+            connection, ORG_ID
+        )
     for first, upper in ((0, 256), (256, 300), (17, 40)):
         leaves = await spans.signed_leaves(stored, ORG_ID, first, upper)
         assert leaves == [(entry.seq, entry.leaf) for entry in ENTRIES[first:upper]]
@@ -186,27 +193,22 @@ async def test_receipts_are_read_up_to_a_bound(stored: Pool) -> None:
 
 
 async def test_the_newest_is_known_from_the_keys(stored: Pool, database: Database) -> None:
-    await change(
-        database,
-        "UPDATE entries SET ends = '', leaves = '', payloads = '' WHERE org_id = $1 AND last_seq = $2",
-        ORG_ID,
-        LAST,
-    )
+    async with superuser(database) as connection:
+        await column(connection, ORG_ID, LAST, ends=b"", leaves=b"", payloads=b"")
     async with stored.connection() as connection:
         newest = await heads.newest(connection, ORG_ID)
     last = ENTRIES[-1]
     assert newest == (LAST, last.entry_hash, from_datetime(last.anchored_at))
 
 
-BAD = "overlay(leaves PLACING '\\xff' FROM octet_length(leaves) / 2 FOR 1)"
+def with_bad_byte(leaves: bytes) -> bytes:
+    """Return the column with another byte in its middle."""
+    middle = len(leaves) // 2
+    return leaves[:middle] + bytes([leaves[middle] ^ 0xFF]) + leaves[middle + 1 :]
 
 
 async def test_a_bad_frame_costs_its_own_entries_only(stored: Pool, database: Database) -> None:
-    await change(
-        database,
-        f"UPDATE entries SET leaves = {BAD} WHERE org_id = $1 AND last_seq = 255",
-        ORG_ID,
-    )
+    await damage(database, leaves=with_bad_byte)
     lost = []
     for entry in ENTRIES[FIRST_OF_300:256]:
         try:
@@ -226,12 +228,12 @@ async def test_a_bad_frame_costs_its_own_entries_only(stored: Pool, database: Da
     assert sorted(read.entries) == [0, LAST]
 
 
-HOSTILE = {
-    "ends of nothing": "ends = ''",
-    "ends without end": "ends = convert_to(repeat('x', 5000), 'UTF8')",
-    "no leaves": "leaves = ''",
-    "no payloads": "payloads = ''",
-    "no tags": "tags = ''",
+HOSTILE: dict[str, dict[str, Change]] = {
+    "ends of nothing": {"ends": b""},
+    "ends without end": {"ends": b"x" * 5_000},
+    "no leaves": {"leaves": b""},
+    "no payloads": {"payloads": b""},
+    "no tags": {"tags": b""},
 }
 
 
@@ -239,8 +241,7 @@ HOSTILE = {
 async def test_a_hostile_block_is_refused_by_every_reader(
     stored: Pool, database: Database, name: str
 ) -> None:
-    statement = f"UPDATE entries SET {HOSTILE[name]} WHERE org_id = $1 AND last_seq = 255"
-    await change(database, statement, ORG_ID)
+    await damage(database, **HOSTILE[name])
     with pytest.raises(DamagedTrail):
         await spans.entries(stored, ORG_ID, 0, LAST)
     with pytest.raises(DamagedTrail):
@@ -252,16 +253,7 @@ async def test_a_hostile_block_is_refused_by_every_reader(
 async def test_ten_to_the_nine_entries_claimed_cost_nothing(
     stored: Pool, database: Database
 ) -> None:
-    connection = await asyncpg.connect(database.superuser_url)
-    try:
-        await connection.execute("ALTER TABLE entries DROP CONSTRAINT entries_borders")
-    finally:
-        await connection.close()
-    await change(
-        database,
-        "UPDATE entries SET first_seq = -1000000000 WHERE org_id = $1 AND last_seq = 255",
-        ORG_ID,
-    )
+    await damage(database, first_seq=-1_000_000_000)
     for reading in (
         spans.entries(stored, ORG_ID, 0, 300),
         spans.sizes(stored, ORG_ID, 100, 355),
@@ -275,17 +267,9 @@ async def test_ten_to_the_nine_entries_claimed_cost_nothing(
 async def test_a_time_that_python_can_not_hold_hides_only_its_block(
     stored: Pool, database: Database
 ) -> None:
-    connection = await asyncpg.connect(database.superuser_url)
-    try:
-        await connection.execute("CREATE TABLE wild PARTITION OF entries DEFAULT")
-    finally:
-        await connection.close()
-    await change(
-        database,
-        "UPDATE entries SET anchored_at = '200000-01-01Z' WHERE org_id = $1 AND last_seq = 255",
-        ORG_ID,
-    )
-    found = await spans.entries(stored, ORG_ID, 0, 300)
-    assert [entry.seq for entry in found] == [*range(FIRST_OF_300), *range(256, 301)]
-    assert await single.standing_at(stored, ORG_ID, 100) is None
-    assert await chosen.times(stored, ORG_ID, [100, 1]) == {1: to_datetime(NOW_US + 2 * DAY_US)}
+    async with superuser(database) as connection, wild_partition(connection):
+        await set_time(connection, ORG_ID, BLOCK_255, "200000-01-01Z")
+        found = await spans.entries(stored, ORG_ID, 0, 300)
+        assert [entry.seq for entry in found] == [*range(FIRST_OF_300), *range(256, 301)]
+        assert await single.standing_at(stored, ORG_ID, 100) is None
+        assert await chosen.times(stored, ORG_ID, [100, 1]) == {1: to_datetime(NOW_US + 2 * DAY_US)}

@@ -11,7 +11,8 @@ import pytest
 
 from ledger.chain import StoredEntry
 from ledger.storage import bundle_reads, entry_bundles, history, trees
-from ledger.storage.entries import blocks, chosen, parts, single, spans
+from ledger.storage.entries import blocks, spans
+from ledger.storage.entries.picked import chosen, parts, single
 from ledger.storage.entries.search import IN_ORDER
 from tests.support.blocks import create_partitions, write
 from tests.support.clusters import Cluster, Database, blocking

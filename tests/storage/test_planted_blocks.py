@@ -11,7 +11,8 @@ import pytest
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import from_datetime
 from ledger.storage.database import Database as Pool
-from ledger.storage.entries import blocks, chosen, heads, writing
+from ledger.storage.entries import blocks, heads, writing
+from ledger.storage.entries.picked import chosen
 from ledger.storage.partitions import create_for
 from tests.support.block_format import encode
 from tests.support.block_table import write_rows

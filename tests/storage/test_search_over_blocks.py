@@ -17,17 +17,22 @@ from ledger.entry import payload_digest, search_tag, to_datetime
 from ledger.storage.database import Database
 from ledger.storage.entries import search, writing
 from ledger.storage.entries.blocks import DamagedTrail
-from ledger.storage.entries.columns import BLOCK_COLUMNS
 from ledger.storage.entries.search import EntrySearch, Page
-from ledger.storage.entries.searching import block_rows, matching, walking
+from ledger.storage.entries.searching import block_rows, matching, tagged, walking
 from ledger.storage.partitions import create_for
 from tests.support import clusters
-from tests.support.block_format import checked
+from tests.support.bad_frames import with_bad_frame
+from tests.support.block_format import Row, checked
+from tests.support.block_table import (
+    replace_rows,
+    rows_between,
+    store_outside,
+    without_triggers,
+)
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID
 
 ACTORS = ("ada", "bob", "busy", "busy", "busy", None)
 SECOND_US = 1_000_000
-PLACE = "org_id = $1 AND first_seq <= $2 AND last_seq >= $2"
 
 
 def draft(actor: str | None, subject: str | None, kind: str, payload: bytes) -> Draft:
@@ -106,17 +111,12 @@ class Trail(NamedTuple):
             seqs += [seq for seq, _ in found]
         return seqs
 
-    async def rewrite(self, seq: int, change: Callable[[Block], Block]) -> None:
-        """Replace the block that holds a seq, as the owner of the database can."""
-        connection = self.superuser
-        row = await connection.fetchrow(
-            f"SELECT {BLOCK_COLUMNS} FROM entries WHERE {PLACE}", ORG_ID, seq
-        )
-        assert row is not None
-        await connection.execute("SET session_replication_role = replica")  # no triggers
-        assert await connection.execute(f"DELETE FROM entries WHERE {PLACE}", ORG_ID, seq)
-        changed = change(Block(*row))
-        await connection.copy_records_to_table("entries", records=[changed], columns=Block._fields)
+    async def rewrite(self, seq: int, change: Callable[[Block], Block] | None) -> None:
+        """Replace the block that holds a seq, as the owner of the database can; None: remove it."""
+        (row,) = await rows_between(self.superuser, ORG_ID, seq, seq)
+        changed = [Row(*change(Block(*row)))] if change else []
+        async with without_triggers(self.superuser):
+            await replace_rows(self.superuser, [row], changed)
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ async def test_every_page_has_what_matches(
             monkeypatch.setattr(search, "TAG_WINDOW", 1_000)
             monkeypatch.setattr(block_rows, "ROWS_AT_ONCE", 2)
             monkeypatch.setattr(walking, "ROWS_AT_ONCE", 2)
-            monkeypatch.setattr(walking, "BLOCKS_AT_ONCE", 2)
-            monkeypatch.setattr(walking, "SCANNED_BLOCKS", 4)
+            monkeypatch.setattr(tagged, "BLOCKS_AT_ONCE", 2)
+            monkeypatch.setattr(tagged, "SCANNED_BLOCKS", 4)
             monkeypatch.setattr(matching, "SCANNED_BYTES", 100_000)
         for limit in (1_000, 100, 7):
             assert await written_trail.find(by, descending=False, limit=limit) == expected
@@ -212,8 +212,7 @@ async def test_missing_entries_do_not_hide_the_others(written_trail: Trail) -> N
     """A trail with holes, the last of them wider than any window, is read to its ends."""
     far = ChainHead(10**11, bytes(32), NOW_US)
     rows, _ = extend(ORG_ID, ORG, far, [draft("ada", None, "x", b"")] * 3, NOW_US + 1, KEY)
-    await written_trail.superuser.execute("SET session_replication_role = replica")
-    await written_trail.superuser.execute(f"DELETE FROM entries WHERE {PLACE}", ORG_ID, 400)
+    await written_trail.rewrite(400, None)
     await written_trail.add(rows)
     lost = {entry.seq for entry in written_trail.entries} - {
         entry.seq for entry in await written_trail.find(where(), descending=False, limit=100)
@@ -224,15 +223,6 @@ async def test_missing_entries_do_not_hide_the_others(written_trail: Trail) -> N
     for descending in (False, True):
         found = await written_trail.find(where(), descending=descending, limit=100)
         assert found == (kept[::-1] if descending else kept)
-
-
-def _with_bad_frame(block: Block, column: str) -> Block:
-    """The block with its second frame of a column exchanged for zeros."""
-    layout = block.layout()
-    frames = layout.record_frames if column == "leaves" else layout.payload_frames
-    frame, whole = frames[1], getattr(block, column)
-    end = frame.start + frame.size
-    return block._replace(**{column: whole[: frame.start] + bytes(frame.size) + whole[end:]})
 
 
 BAD_FRAMES = pytest.mark.parametrize("column", ["leaves", "payloads"])
@@ -246,7 +236,7 @@ async def test_a_bad_frame_costs_its_own_entries_and_is_named(
         draft("ada" if n % 2 else "bob", None, "x", b'{"n": "%064d"}' % n) for n in range(256)
     ]
     await unwritten_trail.add(extend(ORG_ID, ORG, EMPTY_HEAD, drafts, NOW_US, KEY)[0])
-    await unwritten_trail.rewrite(0, lambda block: _with_bad_frame(block, column))
+    await unwritten_trail.rewrite(0, lambda block: with_bad_frame(block, column))
     searches = [where(), where(actor="ada"), where(kind="x")]
     for by in searches:
         expected = [entry for entry in unwritten_trail.entries if matches(entry, by)]
@@ -295,10 +285,7 @@ async def test_a_hostile_block_hides_no_other_and_is_named(
         drafts = [draft("ada", None, "x", b"{}")] * 100
         rows, head = extend(ORG_ID, ORG, head, drafts, NOW_US + number, KEY)
         await unwritten_trail.add(rows)
-    for column in ("tags", "ends"):  # as long as the owner likes
-        await unwritten_trail.superuser.execute(
-            f"ALTER TABLE entries ALTER COLUMN {column} SET STORAGE EXTERNAL"
-        )
+    await store_outside(unwritten_trail.superuser, "tags", "ends")  # as long as the owner likes
     await unwritten_trail.rewrite(150, HOSTILE[name])
     for by in (where(), where(actor="ada"), where(kind="x")):
         page = await unwritten_trail.page(by, None, descending=False, limit=1_000)
@@ -322,7 +309,6 @@ async def test_a_block_that_claims_more_entries_than_one_has_is_named(
     await unwritten_trail.add(
         extend(ORG_ID, ORG, EMPTY_HEAD, [draft("ada", None, "x", b"")] * 9, NOW_US, KEY)[0]
     )
-    await unwritten_trail.superuser.execute("ALTER TABLE entries DROP CONSTRAINT entries_borders")
     await unwritten_trail.rewrite(0, lambda block: block._replace(first_seq=-(10**9)))
     for by in (where(), where(actor="ada"), where(kind="x")):
         with pytest.raises(DamagedTrail, match="a block has 1 to 256 entries, not 1000000009"):

@@ -135,6 +135,40 @@ def decode(row: Row) -> list[StoredEntry]:
     ]
 
 
+class FrameAt(NamedTuple):
+    """A frame's entries, by position, its place in the column, and that of its content in all."""
+
+    first: int
+    last: int
+    start: int
+    end: int
+    raw_start: int
+    raw_size: int
+
+
+def piece_ends(row: Row) -> tuple[list[int], list[int]]:
+    """Return the ends of a block's records and payloads in the raw bytes of all."""
+    count = row.last_seq - row.first_seq + 1
+    ends = struct.unpack(f">{len(row.ends) // 4}I", row.ends[1:])
+    return [*ends[:count]], [*ends[count : 2 * count]]
+
+
+def frames_at(row: Row) -> tuple[list[FrameAt], list[FrameAt]]:
+    """Return the frames of ``leaves`` and of ``payloads`` of a block."""
+    count = row.last_seq - row.first_seq + 1
+    stored = iter(struct.unpack(f">{len(row.ends) // 4}I", row.ends[1:])[2 * count :])
+    both: list[list[FrameAt]] = []
+    for ends in piece_ends(row):
+        found: list[FrameAt] = []
+        position = start = raw_start = 0
+        for sizes in _frames(_sizes(ends)):
+            end, last, raw_size = next(stored), position + len(sizes) - 1, sum(sizes)
+            found.append(FrameAt(position, last, start, end, raw_start, raw_size))
+            position, start, raw_start = last + 1, end, raw_start + raw_size
+        both.append(found)
+    return both[0], both[1]
+
+
 def is_raw(row: Row) -> bool:
     """Whether no frame of a block is compressed."""
     return len(row.leaves) + len(row.payloads) == sum(

@@ -5,7 +5,7 @@ No other module of the tests names the table; most of them speak of entries, by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -95,6 +95,15 @@ async def column(connection: Connection, org_id: int, seq: int, /, **changes: Ch
         await replace_rows(connection, [old], [changed(old, changes)])
 
 
+async def rewrite(
+    connection: Connection, org_id: int, seq: int, change: Callable[[Row], list[Row]]
+) -> None:
+    """Replace the only block with this seq by others."""
+    (old,) = await rows_between(connection, org_id, seq, seq)
+    async with without_triggers(connection):
+        await replace_rows(connection, [old], change(old))
+
+
 async def raw_bit(connection: Connection, org_id: int, seq: int, name: str, bit: int) -> None:
     """Flip one stored bit of a column of the only block with this seq.
 
@@ -145,6 +154,12 @@ async def write_rows(connection: Connection, rows: Sequence[Row]) -> None:
     """Write blocks as they are, under the triggers and rights of the connection."""
     tag = await connection.copy_records_to_table(TABLE, records=rows, columns=Row._fields)
     assert tag == f"COPY {len(rows)}", tag
+
+
+async def store_outside(connection: Connection, *columns: str) -> None:
+    """Let values of these columns be of any size, as the owner of the table can."""
+    for name in columns:
+        await connection.execute(f"ALTER TABLE {TABLE} ALTER COLUMN {name} SET STORAGE EXTERNAL")
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ from tests.support.block_table import (
     raw_bit,
     recut,
     replace_rows,
+    rewrite,
     rows_between,
     rows_of_all,
     set_wild_time,
@@ -50,7 +51,7 @@ __all__ = (
     "column", "create_partitions", "cut", "duplicate", "edit", "edit_large", "exchange",
     "filled_partitions", "flip", "flip_link", "insert", "isolate", "lock_out", "move",
     "newest_seq", "partition", "partitions", "point_head_at", "raw_bit", "recut", "remove",
-    "rows_between", "set_wild_time", "stored", "stored_at", "stored_of_all", "swap",
+    "rewrite", "rows_between", "set_wild_time", "stored", "stored_at", "stored_of_all", "swap",
     "swap_columns", "wild_partition", "withdraw", "write", "write_rows",
 )  # fmt: skip
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+from structlog._config import BoundLoggerLazyProxy
 
 
 @contextmanager
@@ -26,3 +28,12 @@ def restored_logging() -> Iterator[logging.Logger]:
         for each, handlers, level, filters in before:
             each.handlers[:], each.level, each.filters[:] = handlers, level, filters
         structlog.reset_defaults()
+        for logger in _loggers_of_modules():
+            vars(logger).pop("bind", None)
+
+
+def _loggers_of_modules() -> list[BoundLoggerLazyProxy]:
+    """Return the modules' loggers: each keeps the configuration of its first use."""
+    modules = [module for module in sys.modules.values() if hasattr(module, "__dict__")]
+    values = [value for module in modules for value in vars(module).values()]
+    return [value for value in values if isinstance(value, BoundLoggerLazyProxy)]

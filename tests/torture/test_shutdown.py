@@ -13,6 +13,7 @@ from tests.support.appending import org_of, rows_of, sound_trail
 from tests.support.clusters import Database, blocking
 from tests.support.load import Load
 from tests.support.quire_process import GONE_S, SHUTDOWN_S, QuireProcess, wait_until_ended
+from tests.support.rings import slow
 
 ACKNOWLEDGED = 60
 
@@ -24,7 +25,7 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [slow(1), 2])
 def test_under_load_every_answer_is_durable(
     database: Database, data_dir: Path, workers: int, number: signal.Signals
 ) -> None:

@@ -17,7 +17,7 @@ from server.feature import Feature, load
 ROOT = Path(__file__).parents[2]
 MOST = 14
 """The largest number of entries of a folder, without `__init__.py` and compiled files."""
-ROOMY = {ROOT / "ledger" / "storage", ROOT / "ledger" / "storage" / "entries"}
+ROOMY = {ROOT / "ledger" / "storage"}
 """Exempt: storage has one module for each kind of statements, `ledger` has the formats."""
 
 

@@ -12,7 +12,7 @@ from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import Appended, AppendRequest
 from ledger.keys import SigningKey
-from ledger.storage.entries.receipts import WrittenEntry
+from ledger.storage.entries.picked.receipts import WrittenEntry
 
 SLICE_ENTRIES: Final = 256
 

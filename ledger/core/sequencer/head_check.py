@@ -122,7 +122,7 @@ async def _walk_fault(
     async for page in transaction.entries_between(org_id, at, head, PAGE_BLOCKS):
         for entry in page:
             if entry.seq != at.seq + 1:
-                return f"the entry at seq {at.seq + 1} is missing, or an entry before it is doubled"
+                return await _order_fault(transaction, org_id, at.seq + 1, entry.seq)
             faults = check_entry(entry, org, keyring, at.entry_hash)
             if faults:
                 return f"the entry at seq {entry.seq} is not intact: {faults[0].reason}"
@@ -130,6 +130,17 @@ async def _walk_fault(
     if at.seq < head.seq:
         return f"the entry at seq {at.seq + 1} is missing"
     return None if at == head else "the entries do not lead to the head row"
+
+
+async def _order_fault(transaction: AppendTransaction, org_id: int, due: int, found: int) -> str:
+    """Returns what is wrong where another entry was found than the one that was due.
+
+    Blocks come in the order of their last seqs: if a later one holds the due entry, it also holds
+    the found one.
+    """
+    if found < due or await transaction.holds(org_id, due):
+        return f"the entry at seq {found} is stored more than once"
+    return f"the entry at seq {due} is missing"
 
 
 async def head_for_thaw(

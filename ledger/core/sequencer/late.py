@@ -10,8 +10,8 @@ from ledger.core.sequencer.replay import PlacedRequest
 from ledger.core.sequencer.request import AnswerLost
 from ledger.errors import OutcomeUnknown, StorageError
 from ledger.storage.database import Database
-from ledger.storage.entries import receipts
-from ledger.storage.entries.receipts import WrittenEntry
+from ledger.storage.entries.picked import receipts
+from ledger.storage.entries.picked.receipts import WrittenEntry
 
 
 class LateAnswer(NamedTuple):

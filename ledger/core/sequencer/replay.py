@@ -13,7 +13,7 @@ from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.core.sequencer.request import AnswerLost, Appended, AppendRequest, KeyDigest
 from ledger.errors import AppendRefused, IdempotencyMismatch
 from ledger.storage import idempotency
-from ledger.storage.entries.receipts import Written, WrittenEntry
+from ledger.storage.entries.picked.receipts import Written, WrittenEntry
 from ledger.storage.idempotency import KeyUse
 from ledger.storage.trail import AppendTransaction
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from ledger.chain import ChainHead, Draft, StoredEntry
 from ledger.entry import decode_leaf, from_datetime
 from ledger.errors import AppendRefused
-from ledger.storage.entries.receipts import WrittenEntry
+from ledger.storage.entries.picked.receipts import WrittenEntry
 from ledger.storage.trail import AppendTransaction
 
 ROW_OVERHEAD_BYTES: Final = 700

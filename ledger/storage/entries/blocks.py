@@ -31,14 +31,19 @@ LATEST: Final = datetime(4253, 1, 1, tzinfo=UTC)
 def key_columns(of: str = "entries") -> str:
     """Return the SQL of the columns of a block up to ``ends``.
 
-    Of a value that is too long only one byte too many is read.
+    Of a value that is too long only one byte too many is read; NULL, which only an owner can
+    store, is read as an impossible value.
     """
     return (
-        f"{of}.org_id, {of}.last_seq, {of}.anchored_at, {of}.first_seq, "
-        f"substring({of}.last_hash FROM 1 FOR {HASH_BYTES + 1}), {of}.raw_bytes, "
-        f"substring({of}.tags FROM 1 FOR {2 * TAG_BYTES * BLOCK_ENTRIES + 1}), "
-        f"substring({of}.ends FROM 1 FOR {MAX_ENDS_BYTES + 1})"
+        f"{of}.org_id, {of}.last_seq, {of}.anchored_at, coalesce({of}.first_seq, -1), "
+        f"{_start(of, 'last_hash', HASH_BYTES)}, coalesce({of}.raw_bytes, -1), "
+        f"{_start(of, 'tags', 2 * TAG_BYTES * BLOCK_ENTRIES)}, {_start(of, 'ends', MAX_ENDS_BYTES)}"
     )
+
+
+def _start(of: str, column: str, size: int) -> str:
+    """Return the SQL of a column's bytes, but for those after the first that is too many."""
+    return f"coalesce(substring({of}.{column} FROM 1 FOR {size + 1}), '')"
 
 
 _BOUNDED: Final = (

@@ -12,7 +12,7 @@ from ledger.storage.entries.copying import MAX_ENDS_BYTES
 
 # An oversized value is read as NULL: no valid leaf or hash is that long.
 NEWEST: Final = f"""
-SELECT last_seq, last_seq - first_seq + 1,
+SELECT last_seq, first_seq,
        CASE WHEN octet_length(last_hash) = {HASH_BYTES} THEN last_hash END,
        CASE WHEN octet_length(ends) <= {MAX_ENDS_BYTES} THEN ends END,
        CASE WHEN octet_length(leaves) <= {BLOCK_BYTES} THEN leaves END
@@ -49,8 +49,9 @@ async def newest(connection: Connection, org_id: int) -> NewestRow | None:
     row = await connection.fetchrow(NEWEST, org_id)
     if row is None:
         return None
-    last_seq, entries, last_hash, ends, leaves = row
-    return NewestRow(last_seq, last_hash, _last_leaf(ends or b"", leaves or b"", entries or 0))
+    last_seq, first_seq, last_hash, ends, leaves = row
+    entries = 0 if first_seq is None else last_seq - first_seq + 1
+    return NewestRow(last_seq, last_hash, _last_leaf(ends or b"", leaves or b"", entries))
 
 
 def _last_leaf(ends: bytes, leaves: bytes, entries: int) -> bytes | None:

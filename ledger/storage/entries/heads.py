@@ -16,9 +16,9 @@ from ledger.blocks.picking import EntriesUnreadable, Part, Picked
 from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime, to_datetime
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import entries_of, key_columns, pages
-from ledger.storage.entries.parts import NOTHING
+from ledger.storage.entries.picked import parts
+from ledger.storage.entries.picked.parts import NOTHING
 
 # A time that Python's datetime can't hold was not written by Quire.
 HEAD: Final = """
@@ -30,7 +30,7 @@ FROM heads WHERE org_id = $1"""
 def _tail(column: str, size: int) -> str:
     """Return the SQL of the last bytes of a column, and of where they start in it."""
     start = f"greatest(octet_length({column}) - {size}, 0)"
-    return f"{start}, substring({column} FROM {start} + 1)"
+    return f"{start}, coalesce(substring({column} FROM {start} + 1), '')"
 
 
 # The last frame of a block's leaves is not longer. That of the payloads is longer if it holds one

@@ -1,7 +1,7 @@
 """Pages of entries by filter.
 
-Actor and subject are found by the tags of blocks, which are read without their leaves; the leaf
-confirms. The other fields are in the leaf only: canonical JSON, in which the bytes
+Actor and subject are found by the search index and, where it can't tell, by the tags of blocks,
+which are read without their leaves; the leaf confirms. The other fields are in the leaf only: canonical JSON, in which the bytes
 ``"event_type":"login"`` can't occur inside a string (its quotes would be escaped), so a byte
 search is exact. A page searches a window of seqs; the cursor continues from there. All reads see
 every committed entry. Entries that can't be read end a page; a page that begins with them is
@@ -21,6 +21,7 @@ from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.heads import HEAD
+from ledger.storage.entries.indexing.lookup import SearchIndex, TagLookup, TagPair
 from ledger.storage.entries.searching import matching
 from ledger.storage.entries.searching.block_rows import BlockRange
 from ledger.storage.entries.searching.locating import Located, located
@@ -79,13 +80,15 @@ async def page(
     descending: bool,
     limit: int,
     floor: int = 0,
+    index: SearchIndex | None = None,
 ) -> Page:
     """Return one page from ``from_seq`` on (None: from the start), with no seq below ``floor``.
 
-    Raises DamagedTrail if its first entries can't be read.
+    ``index`` makes a search by actor or subject faster. Raises DamagedTrail if its first entries can't be read.
     """
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
+        lookup = _lookup(connection, where, index)
         low, high = await _bounds(connection, org_id, where, floor)
         if from_seq is not None:
             low, high = (low, min(high, from_seq)) if descending else (max(low, from_seq), high)
@@ -93,8 +96,9 @@ async def page(
         if first > last:
             return Page([], None)
         span = BlockRange(org_id, first, last, descending, where.since, where.until)
-        found = await _search(connection, span, where, limit, PAGE_BYTES)
+        found = await _search(connection, span, where, limit, PAGE_BYTES, lookup)
         entries, damaged = await completed(connection, org_id, found.records)
+    await _report(org_id, lookup, index)
     if damaged is not None:
         searched = _before(found.records[len(entries)].seq, descending=descending)
         found = _Found(found.records[: len(entries)], searched, damaged)
@@ -112,6 +116,7 @@ async def places(
     to_seq: int,
     limit: int,
     floor: int = 0,
+    index: SearchIndex | None = None,
 ) -> tuple[list[tuple[int, datetime]], int | None]:
     """Return seq and time of matching entries from ``from_seq`` to ``to_seq``, oldest first.
 
@@ -120,24 +125,43 @@ async def places(
     """
     async with database.transaction() as connection:
         await connection.execute(IN_ORDER)
+        lookup = _lookup(connection, where, index)
         low, high = await _bounds(connection, org_id, where, floor)
         high = min(high, to_seq)
         first, last = _window(max(low, from_seq), high, _window_of(where), descending=False)
         if first > last:
             return [], None
         span = BlockRange(org_id, first, last, False, where.since, where.until)
-        found = await _located(connection, span, where, limit)
+        found = await _located(connection, span, where, limit, lookup)
+    await _report(org_id, lookup, index)
     _require_progress(org_id, found.unreadable, len(found.places))
     following = found.searched + 1
     return found.places, following if following <= high else None
 
 
+def _lookup(
+    connection: Connection, where: EntrySearch, index: SearchIndex | None
+) -> TagLookup | None:
+    tags = TagPair(where.actor_tag, where.subject_tag)
+    return TagLookup(connection, index.key, tags) if index is not None and any(tags) else None
+
+
+async def _report(org_id: int, lookup: TagLookup | None, index: SearchIndex | None) -> None:
+    """Report the rows of the index that are missing or wrong."""
+    if lookup is not None and index is not None and lookup.damaged:
+        await index.report(org_id, list(lookup.damaged))
+
+
 async def _located(
-    connection: Connection, span: BlockRange, where: EntrySearch, limit: int
+    connection: Connection,
+    span: BlockRange,
+    where: EntrySearch,
+    limit: int,
+    lookup: TagLookup | None,
 ) -> Located:
     if _window_of(where) is None:
         return await located(connection, span, limit)
-    found = await _search(connection, span, where, limit, None)
+    found = await _search(connection, span, where, limit, None, lookup)
     places = [(record.seq, record.row.anchored_at) for record in found.records]
     return Located(places, found.searched, found.unreadable)
 
@@ -148,12 +172,13 @@ async def _search(
     where: EntrySearch,
     limit: int,
     page_bytes: int | None,
+    lookup: TagLookup | None,
 ) -> _Found:
     """Return the first matching records of a range, up to a number, and up to bytes of payloads."""
     tags_and_patterns = LeafFilter(where.actor_tag, where.subject_tag, where.patterns)
     records: list[MatchedRecord] = []
     size, searched = 0, _before(span.last if span.descending else span.first, span.descending)
-    async for batch in matching.batches(connection, span, tags_and_patterns, limit):
+    async for batch in matching.batches(connection, span, tags_and_patterns, limit, lookup):
         damaged = _nearest(batch.unreadable, descending=span.descending)
         edge = None if damaged is None else _edge(damaged, span)
         for record in batch.records:

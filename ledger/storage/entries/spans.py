@@ -29,14 +29,17 @@ from ledger.storage.entries.blocks import (
 
 MAX_LEAVES_BYTES: Final = 32 << 20
 """Stored bytes of the leaves of 256 entries at most; leaves beyond them are missing."""
+SPAN_BYTES: Final = 96 << 20
+"""Bytes of leaves and payloads that one span may have: more than the longest entry, or a pack."""
+TOO_LARGE: Final = f"together they have more than {SPAN_BYTES} bytes"
 _OVERLAPPING: Final = """
 FROM entries
 WHERE org_id = $1 AND last_seq >= $2 AND last_seq <= ($3::bigint | 255) AND first_seq <= $3
   AND anchored_at BETWEEN 'epoch' AND '4253-01-01Z'"""
 # A trail is usually longer than its signed tree: only leaves inside the tree are returned.
 SIGNED_LEAVES: Final = f"""
-SELECT {key_columns()}, leaves, ''::bytea FROM (
-    SELECT *, sum(octet_length(leaves)::bigint) OVER (ORDER BY last_seq, anchored_at) AS upto
+SELECT {key_columns()}, coalesce(leaves, ''), ''::bytea FROM (
+    SELECT *, sum(octet_length(coalesce(leaves, ''))::bigint) OVER (ORDER BY last_seq, anchored_at) AS upto
     FROM (
         SELECT * {_OVERLAPPING} AND $3 < (SELECT size FROM trees WHERE org_id = $1)
         ORDER BY last_seq, anchored_at LIMIT 257
@@ -106,10 +109,23 @@ def _sizes(block: Block) -> list[tuple[int, int]]:
 
 
 async def entries(database: Database, org_id: int, first: int, last: int) -> list[StoredEntry]:
-    """Return the stored entries of these seqs; where some are stored twice, at least one more."""
+    """Return the stored entries of these seqs; where some are stored twice, at least one more.
+
+    Raises DamagedTrail where they have more than SPAN_BYTES, too.
+    """
     found: list[StoredEntry] = []
+    room = SPAN_BYTES
     async for page in blocks.pages(database, org_id, first, last):
-        found += await entries_of(page, first, last)
+        some = await entries_of(page, first, last)
+        found += some
+        room -= size_of(some)
+        if room < 0:
+            raise unreadable(org_id, UnreadableEntries(first, last, TOO_LARGE))
         if len(found) > last - first + 1:
             break
     return found
+
+
+def size_of(some: Sequence[StoredEntry]) -> int:
+    """Return the bytes of the leaves and payloads of these entries."""
+    return sum(len(entry.leaf) + len(entry.payload) for entry in some)

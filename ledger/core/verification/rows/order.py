@@ -16,7 +16,7 @@ from ledger.core.verification.rows.right_rows import (
     link_of,
     links_from,
 )
-from ledger.core.verification.rows.single_rows import EntryChecks, RawEntry
+from ledger.core.verification.rows.single_rows import RawEntry, StoredEntryChecks
 from ledger.core.verification.work.faults import spell_range
 from ledger.core.verification.work.segments import FaultList, Segment
 
@@ -35,7 +35,7 @@ class EntryOrder:
     ``expected`` is the seq that must follow, ``link`` the hash that it must name.
     """
 
-    def __init__(self, segment: Segment, checks: EntryChecks) -> None:
+    def __init__(self, segment: Segment, checks: StoredEntryChecks) -> None:
         self.rows = 0
         self.strays = 0
         self.failed = 0

@@ -119,7 +119,7 @@ class _Times(dict[int, str | None]):
         return text
 
 
-class Span(NamedTuple):
+class RunSpan(NamedTuple):
     """Consecutive readable entries, of one block or of several, and what their columns say.
 
     ``times`` are those of their blocks; ``hashes`` are the stored hashes of some, by position.
@@ -134,7 +134,7 @@ class Span(NamedTuple):
     hashes: Sequence[tuple[int, bytes]]
 
     @classmethod
-    def of(cls, run: Run, start: int, stop: int) -> Span:
+    def of(cls, run: Run, start: int, stop: int) -> RunSpan:
         """Return the entries ``start`` to ``stop - 1`` of a run, which must be readable."""
         hashes = [(stop - start - 1, run.block.last_hash)] if stop == len(run.leaves) else []
         return cls(
@@ -148,7 +148,7 @@ class Span(NamedTuple):
         )
 
     @classmethod
-    def joined(cls, runs: Sequence[Run]) -> Span:
+    def joined(cls, runs: Sequence[Run]) -> RunSpan:
         """Return all entries of runs that follow each other and are readable."""
         hashes, times, end = [], [], 0
         for run in runs:
@@ -176,7 +176,7 @@ class RightRows:
         self._tags = _Tags()
         self._times = _Times()
 
-    def digests(self, span: Span, link: str | None) -> list[bytes] | None:
+    def digests(self, span: RunSpan, link: str | None) -> list[bytes] | None:
         """Return the leaf hashes of these entries if all are right, else None.
 
         The first of them must link to ``link``.
@@ -186,7 +186,7 @@ class RightRows:
         except NOT_RIGHT:
             return None
 
-    def _digests(self, span: Span, link: str | None) -> list[bytes] | None:
+    def _digests(self, span: RunSpan, link: str | None) -> list[bytes] | None:
         """Check the entries; the speed of verification is the speed of this function.
 
         So it is one piece, which handles all leaves at once where it can. It has every condition of

@@ -18,13 +18,13 @@ from ledger.core.verification.rows.right_rows import (
     UNKNOWN,
     Link,
     RightRows,
-    Span,
+    RunSpan,
     candidates,
     time_of,
 )
 from ledger.core.verification.rows.rows import CopiedBlock, CopyStream, read_block
 from ledger.core.verification.rows.runs import Run, has_impossible_borders, read_run, runs_of
-from ledger.core.verification.rows.single_rows import EntryChecks
+from ledger.core.verification.rows.single_rows import StoredEntryChecks
 from ledger.core.verification.rows.windows import Windows
 from ledger.core.verification.work.faults import spell_range
 from ledger.core.verification.work.segments import Segment, SegmentResult
@@ -41,7 +41,7 @@ class SegmentScan:
     def __init__(self, org: str, keyring: SigningKeyring, segment: Segment) -> None:
         self._segment = segment
         self._right = RightRows(org, keyring)
-        self._checks = EntryChecks(org, keyring)
+        self._checks = StoredEntryChecks(org, keyring)
         self._order = EntryOrder(segment, self._checks)
         self._borders = BlockBorders(org)
         self._windows = Windows(self._take_window)
@@ -197,7 +197,7 @@ class SegmentScan:
         order = self._order
         order.pass_gap(max(runs[0].block.first_seq, order.expected))
         if len(runs) > 1 and not isinstance(order.link, tuple):
-            digests = self._right.digests(Span.joined(runs), order.link)
+            digests = self._right.digests(RunSpan.joined(runs), order.link)
             if digests is not None:
                 order.accept(digests, runs[-1].leaves[-1] or b"")
                 self._check_borders(runs)
@@ -256,7 +256,7 @@ class SegmentScan:
         if start == stop:
             return
         assert not isinstance(order.link, tuple), "the loop above ended for that"
-        digests = self._right.digests(Span.of(run, start, stop), order.link)
+        digests = self._right.digests(RunSpan.of(run, start, stop), order.link)
         if digests is not None:
             leaf = run.leaves[stop - 1]
             assert leaf is not None, "it is readable"

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from ledger.blocks.block import TAG_BYTES
 from ledger.blocks.reading import previous_hash_of
 from ledger.chain import StoredEntry, TrailFault, check_entry
+from ledger.core.verification.rows.own_hash import hash_inside_block
 from ledger.core.verification.rows.runs import TAGS_BYTES, Run
-from ledger.entry import HASH_BYTES, MAX_TIME_US, decode_leaf, entry_hash, to_datetime
-from ledger.errors import MalformedLeaf, UnknownKey
+from ledger.entry import MAX_TIME_US, entry_hash, to_datetime
 from ledger.keys import SigningKeyring
 from ledger.storage.copy_format import PG_EPOCH_US
 
@@ -27,7 +27,7 @@ class RawEntry(NamedTuple):
     faults: Sequence[TrailFault]
 
 
-class EntryChecks:
+class StoredEntryChecks:
     """Reads and checks single entries of one org's trail."""
 
     def __init__(self, org: str, keyring: SigningKeyring) -> None:
@@ -63,24 +63,12 @@ class EntryChecks:
         )
 
     def _stored_hash(self, run: Run, position: int, leaf: bytes, signature: bytes) -> bytes:
-        """The hash that the next leaf names, of the last entry of a block the block's.
-
-        Where the signature fits the leaf, the next leaf is to blame for another hash: then, and
-        where the next leaf can't be read, it is the hash of the entry's own leaf.
-        """
-        block, digest = run.block, entry_hash(leaf)
+        """The hash of an entry inside a block, of the last entry of a block the block's."""
+        block = run.block
         if position == block.entry_count - 1:
-            return digest if "last_hash" in block.absent else block.last_hash
+            return entry_hash(leaf) if "last_hash" in block.absent else block.last_hash
         named = previous_hash_of(run.leaves[position + 1] or b"")
-        if len(named) != HASH_BYTES or named == digest or self._fits(leaf, digest, signature):
-            return digest
-        return named
-
-    def _fits(self, leaf: bytes, digest: bytes, signature: bytes) -> bool:
-        try:
-            return self._keyring.get(decode_leaf(leaf).key).verify(digest, signature)
-        except (MalformedLeaf, UnknownKey):
-            return False
+        return hash_inside_block(named, leaf, signature, self._keyring)
 
     def faults(self, raw: RawEntry, before: tuple[bytes, ...]) -> list[TrailFault]:
         """All faults of one entry; ``before`` are the hashes that it may link to, none: unknown."""

@@ -119,6 +119,21 @@ LEFT JOIN LATERAL (
     WHERE org_id = $1 AND last_seq = w.seq AND anchored_at = w.at LIMIT 1
 ) AS block ON true ORDER BY place"""
 SLICES: Final = {column: _SLICES.format(column=column) for column in ("leaves", "payloads")}
+# For each group of seqs: the blocks that end in it, and the next two, of which one may begin in it.
+# LATERAL with LIMIT pins the plan: two ranges of the primary key for each group.
+_BOUNDS: Final = "org_id = $1 AND anchored_at >= $4 AND anchored_at < $5 AND anchored_at <= $6"
+KEYS: Final = f"""
+SELECT e.last_seq, e.anchored_at, e.first_seq
+FROM unnest($2::bigint[], $3::bigint[]) AS w (low, high)
+CROSS JOIN LATERAL (
+    (SELECT last_seq, anchored_at, first_seq FROM entries
+     WHERE {_BOUNDS} AND last_seq >= w.low AND last_seq <= w.high
+     ORDER BY last_seq, anchored_at LIMIT {BLOCK_ENTRIES})
+    UNION ALL
+    (SELECT last_seq, anchored_at, first_seq FROM entries
+     WHERE {_BOUNDS} AND last_seq > w.high AND last_seq <= (w.high | 255)
+     ORDER BY last_seq, anchored_at LIMIT 2)
+) AS e WHERE e.first_seq <= w.high"""
 _NEXT: Final = """
 SELECT {edge} FROM entries WHERE org_id = $1 AND last_seq {beyond} $2::bigint ORDER BY last_seq {order} LIMIT 1"""
 NEXT_UP: Final = _NEXT.format(edge="greatest(first_seq, $2::bigint + 1)", beyond=">", order="ASC")
@@ -142,6 +157,22 @@ async def block_rows(
     rows = await connection.fetch(query, *inline, *part.key(), ROWS_AT_ONCE)
     more = bool(rows) and (rows[0][-1] > len(rows) or len(rows) == ROWS_AT_ONCE)
     return [BlockRow(*row[:-1]) for row in rows], more
+
+
+async def keys(
+    connection: Connection,
+    span: BlockRange,
+    until: datetime | None,
+    groups: Sequence[tuple[int, int]],
+) -> list[TagRow]:
+    """Return the keys of blocks that hold any of these seqs; a block may be there twice.
+
+    ``span`` bounds the times, as does ``until``, which is included. Raises asyncpg's errors.
+    """
+    org_id, _, _, since, before = span.key()
+    lows, highs = [low for low, _ in groups], [high for _, high in groups]
+    rows = await connection.fetch(KEYS, org_id, lows, highs, since, before, until or _LATEST)
+    return [TagRow(row[0], row[1], row[2], b"") for row in rows]
 
 
 async def chosen_rows(

@@ -15,9 +15,11 @@ from ledger.blocks.reading import UnreadableEntries
 from ledger.blocks.selecting import ChosenEntries, MatchedRecord, Matches, matching
 from ledger.storage.database import Connection
 from ledger.storage.entries.blocks import LOOP_BYTES
+from ledger.storage.entries.indexing.lookup import TagLookup, TagPair
 from ledger.storage.entries.searching import walking
 from ledger.storage.entries.searching.block_rows import BYTES_AT_ONCE, BlockRange
 from ledger.storage.entries.searching.stored_frames import fetch_frames
+from ledger.storage.entries.searching.tagged import tagged_entries
 from ledger.storage.entries.searching.walking import Item, off_loop
 
 SCANNED_BYTES: Final = 64 << 20
@@ -44,14 +46,18 @@ class MatchBatch(NamedTuple):
 
 
 async def batches(
-    connection: Connection, span: BlockRange, where: LeafFilter, limit: int
+    connection: Connection,
+    span: BlockRange,
+    where: LeafFilter,
+    limit: int,
+    lookup: TagLookup | None = None,
 ) -> AsyncIterator[MatchBatch]:
     """Yield the matching entries of a range in batches; ``limit``: how many the caller takes.
 
-    Ends before the end of the range after SCANNED_BYTES. Raises asyncpg's errors.
+    ``lookup`` finds actor and subject in the search index. Ends before the end of the range after SCANNED_BYTES. Raises asyncpg's errors.
     """
     scanned = 0
-    async for items, covered in _steps(connection, span, where, limit):
+    async for items, covered in _steps(connection, span, where, limit, lookup):
         for group, is_last in _groups(items):
             found = await _read(connection, span, group, where.patterns)
             yield MatchBatch(*found, covered if is_last else _end(group[-1], span))
@@ -61,10 +67,15 @@ async def batches(
 
 
 def _steps(
-    connection: Connection, span: BlockRange, where: LeafFilter, limit: int
+    connection: Connection,
+    span: BlockRange,
+    where: LeafFilter,
+    limit: int,
+    lookup: TagLookup | None,
 ) -> AsyncIterator[walking.Step]:
     if where.actor_tag or where.subject_tag:
-        return walking.tagged_entries(connection, span, where.actor_tag, where.subject_tag, limit)
+        tags = TagPair(where.actor_tag, where.subject_tag)
+        return tagged_entries(connection, span, tags, limit, lookup)
     if where.patterns:
         return walking.scanned(connection, span)
     return walking.shown(connection, span, limit)

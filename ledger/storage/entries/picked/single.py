@@ -13,9 +13,9 @@ from typing import Final
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, entry_hash, to_datetime
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import DamagedTrail
-from ledger.storage.entries.parts import ROW, row_of
+from ledger.storage.entries.picked import parts
+from ledger.storage.entries.picked.parts import ROW, row_of
 from ledger.storage.trees import StoredCheckpoint
 
 _HOLDS: Final = (
@@ -31,6 +31,8 @@ ORDER BY last_seq, anchored_at DESC LIMIT 1"""
 STANDING_AT: Final = f"""
 SELECT {ROW} FROM entries WHERE {_HOLDS} {_POSSIBLE}
 ORDER BY last_seq, anchored_at LIMIT 1"""
+ENDS_BLOCK: Final = """
+SELECT EXISTS (SELECT FROM entries WHERE org_id = $1 AND last_seq = $2 AND anchored_at = $3)"""
 COUNT_AT: Final = f"SELECT count(*) FROM entries WHERE {_HOLDS}"
 ROW_AND_CHECKPOINT: Final = f"""
 SELECT {ROW.replace("payloads END", "NULL END")}, c.size, c.root, c.note, c.signed_at
@@ -76,9 +78,9 @@ async def standing_at(database: Database, org_id: int, seq: int) -> StoredEntry 
     return None if row is None else await parts.entry(database, row, seq)
 
 
-async def count_at(database: Database, org_id: int, seq: int) -> int:
+async def count_at(queries: Connection | Database, org_id: int, seq: int) -> int:
     """Return the number of entries at a seq."""
-    row = await database.fetchrow(COUNT_AT, org_id, seq)
+    row = await queries.fetchrow(COUNT_AT, org_id, seq)
     return 0 if row is None else int(row[0])
 
 
@@ -86,6 +88,12 @@ async def before(database: Database, this: StoredEntry) -> StoredEntry | None:
     """Return the entry one seq before this entry, or None."""
     row = await database.fetchrow(BEFORE, this.org_id, this.seq - 1, this.anchored_at)
     return None if row is None else await parts.entry(database, row, this.seq - 1)
+
+
+async def ends_block(database: Database, this: StoredEntry) -> bool:
+    """Return whether an entry is the last of its block, so that the block has its hash."""
+    row = await database.fetchrow(ENDS_BLOCK, this.org_id, this.seq, this.anchored_at)
+    return row is not None and bool(row[0])
 
 
 async def hash_and_checkpoint(

@@ -26,8 +26,8 @@ ROW: Final = (
 """The columns of a :class:`Row`."""
 # LATERAL with LIMIT pins the plan: one primary key probe for each block.
 PARTS: Final = """
-SELECT w.place, substring(e.leaves FROM w.leaves_at FOR w.leaves_size),
-       substring(e.payloads FROM w.payloads_at FOR w.payloads_size)
+SELECT w.place, coalesce(substring(e.leaves FROM w.leaves_at FOR w.leaves_size), ''),
+       coalesce(substring(e.payloads FROM w.payloads_at FOR w.payloads_size), '')
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::int[], $5::int[], $6::int[], $7::int[])
      WITH ORDINALITY AS w (org_id, last_seq, anchored_at, leaves_at, leaves_size, payloads_at,
                            payloads_size, place)

@@ -13,9 +13,9 @@ from ledger.blocks.picking import EntriesUnreadable, Part, Picked
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import holding, seqs_in, unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
+from ledger.storage.entries.picked import parts
 
 # LATERAL with LIMIT pins the plan: one primary key range of at most 256 seqs for each place.
 PRESENT: Final = """
@@ -95,12 +95,12 @@ async def _read(database: Database, wanted: Sequence[Picked]) -> list[StoredEntr
     return await asyncio.to_thread(_entries, wanted, read)
 
 
-def _entries(
-    wanted: Sequence[Picked], read: Sequence[tuple[Part, Part] | None]
-) -> list[StoredEntry]:
-    return [
-        entry
-        for one, found in zip(wanted, read, strict=True)
-        if found is not None
-        for entry in one.entries(*found)
-    ]
+def _entries(wanted: Sequence[Picked], read: list[tuple[Part, Part] | None]) -> list[StoredEntry]:
+    """Return the entries of all blocks; the parts are freed one by one."""
+    entries: list[StoredEntry] = []
+    read.reverse()
+    for one in wanted:
+        found = read.pop()
+        if found is not None:
+            entries += one.entries(*found)
+    return entries

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from ledger.blocks.block import Block
-from ledger.blocks.picking import EntriesUnreadable, Part, Picked
+from ledger.blocks.picking import EntriesUnreadable, Part, Picked, Record
 from ledger.blocks.reading import previous_hash_of
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries import parts
 from ledger.storage.entries.blocks import EARLIEST, LATEST, LOOP_BYTES, holding, seqs_in
-from ledger.storage.entries.parts import NOTHING
+from ledger.storage.entries.picked import parts
+from ledger.storage.entries.picked.parts import NOTHING
 
 SEQS_AT_ONCE: Final = 1_024
 PAGE_RAW_BYTES: Final = 4 << 20
@@ -107,13 +107,21 @@ def _written(
 
 
 def _of_block(picked: Picked, leaves: Part) -> dict[int, WrittenEntry]:
-    """Return the entries of one block; none if one of them can't be read."""
-    try:
-        records = picked.records(leaves)
-    except EntriesUnreadable:
-        return {}
+    """Return the entries of one block; those that can't be read are left out."""
     at = picked.block.anchored_at
     return {
         one.seq: WrittenEntry(one.seq, at, one.entry_hash, previous_hash_of(one.leaf))
-        for one in records
+        for one in _records(picked, leaves)
     }
+
+
+def _records(picked: Picked, leaves: Part) -> list[Record]:
+    try:
+        return picked.records(leaves)
+    except EntriesUnreadable:
+        # One by one: an entry is in one frame, and the next leaf is in another at most.
+        records = []
+        for seq in picked.seqs:
+            with contextlib.suppress(EntriesUnreadable):
+                records += Picked(picked.block, [seq]).records(leaves)
+        return records

@@ -10,7 +10,7 @@ import asyncpg
 from ledger.chain import StoredEntry
 from ledger.storage.database import Connection
 from ledger.storage.entries.columns import BLOCK_COLUMNS
-from ledger.storage.entries.copy_in import copy_stream
+from ledger.storage.entries.writing.copy_in import copy_stream
 
 _COLUMNS: Final = BLOCK_COLUMNS.split(", ")
 
