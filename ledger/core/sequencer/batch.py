@@ -17,7 +17,7 @@ from ledger.core.sequencer.head_check import head_fault, head_for_thaw
 from ledger.core.sequencer.lane import Lane, SeenHead, SeenHeads
 from ledger.core.sequencer.late import LateAnswer
 from ledger.core.sequencer.replay import KeyUses, assemble, earlier_uses
-from ledger.core.sequencer.request import Appended, AppendRequest, StaleSeal
+from ledger.core.sequencer.request import Appended, AppendRequest, KeyDigest, StaleSeal
 from ledger.entry import to_datetime
 from ledger.errors import OrgFrozen
 from ledger.keys import SigningKeyring
@@ -93,7 +93,7 @@ class Batch:
                 if row.head != self._heads.get(org_id, row.thawed_us)
             ]
         )
-        uses = await earlier_uses(transaction, self._idempotency_keys())
+        uses = await earlier_uses(transaction, self._digests())
         extensions = []
         for turn in self.turns:
             row = locked.get(turn.lane.org_id)
@@ -115,14 +115,15 @@ class Batch:
             await idempotency.record(transaction, to_datetime(self.now_us).date(), uses.new)
         return outcome
 
-    def _idempotency_keys(self) -> list[tuple[int, bytes]]:
-        keys = set()
+    def _digests(self) -> set[tuple[int, KeyDigest]]:
+        """The digests of all keys of the requests, each with its org."""
+        digests = set()
         for turn in self.turns:
             for request in turn.requests:
                 if request.idempotency is not None:
-                    keys.add((request.org_id, request.idempotency.key))
-                keys.update((request.org_id, use.key) for use in request.unique.values())
-        return sorted(keys)
+                    digests.add((request.org_id, request.idempotency))
+                digests.update((request.org_id, digest) for digest in request.unique.values())
+        return digests
 
     async def _head_to_extend(
         self,

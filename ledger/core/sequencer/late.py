@@ -39,7 +39,15 @@ class LateAnswer(NamedTuple):
             return
         written = {**self.written, **read.entries}
         lost = [seq for seq in earlier if seq not in written]
-        if lost:
+        if lost and self.placed.drafts:  # a refusal would say that nothing was written
+            request.refuse(
+                OutcomeUnknown(
+                    "the new events of this request were written, but the answer can't be read: "
+                    f"the entry at seq {lost[0]}, which was written before, is no longer in the "
+                    "trail, or can't be read. Verify the trail"
+                )
+            )
+        elif lost:
             request.refuse(AnswerLost(lost[0]))
         else:
             request.answer(self.placed.appended(self.head, self.entries, written, self.new_head))

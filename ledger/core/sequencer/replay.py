@@ -5,7 +5,7 @@ The orgs' head rows are locked, so the stored uses can't change until commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -64,13 +64,19 @@ class KeyUses:
 
 
 async def earlier_uses(
-    transaction: AppendTransaction, keys: Sequence[tuple[int, bytes]]
+    transaction: AppendTransaction, digests: Collection[tuple[int, KeyDigest]]
 ) -> KeyUses:
-    """The earlier uses of these (org_id, key) pairs, and the entries of their first answers."""
+    """The earlier uses of these keys of orgs, and the entries of their first answers.
+
+    Uses with another body are refused, so their entries are not read: no more entries are read
+    than the requests have events.
+    """
+    keys = sorted({(org_id, digest.key) for org_id, digest in digests})
     found = await idempotency.find(transaction, keys)
     of_orgs: dict[int, list[KeyUse]] = {}
     for use in found.values():
-        of_orgs.setdefault(use.org_id, []).append(use)
+        if (use.org_id, KeyDigest(use.key, use.body)) in digests:
+            of_orgs.setdefault(use.org_id, []).append(use)
     written: dict[int, Written] = {}
     budget = READ_LOCKED_BYTES
     for org_id, of_org in of_orgs.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -18,7 +19,7 @@ from ledger.storage.entries.columns import PAGE_BYTES
 
 PAGE_BLOCKS: Final = 16
 LOOP_BYTES: Final = 128 << 10
-"""Stored bytes that are decoded on the event loop; more are decoded on another thread."""
+"""Raw bytes that are decoded on the event loop; more are decoded on another thread."""
 MAX_BLOCK_BYTES: Final = (64 << 20) + BLOCK_BYTES
 """Stored bytes of a column of a block at most; more is read as if it were empty."""
 MAX_ENDS_BYTES: Final = 1 + 4 * 4 * BLOCK_ENTRIES
@@ -72,21 +73,23 @@ SELECT {_BOUNDED} FROM (
 WHERE upto - octet_length(leaves) - octet_length(payloads) < {PAGE_BYTES}
 ORDER BY last_seq, anchored_at"""
 # For each run of seqs: the blocks that end in it, and the next one if it begins in it. LATERAL
-# with LIMIT pins the plan: two ranges of the primary key for each run.
+# with LIMIT pins the plan: two ranges of the primary key for each run. A run has as many blocks as
+# seqs at most: one more shows that some are doubled, the others are not read.
 HOLDING: Final = f"""
 SELECT {key_columns("e")}, ''::bytea, ''::bytea
 FROM unnest($2::bigint[], $3::bigint[]) AS w (low, high)
 CROSS JOIN LATERAL (
-    (SELECT * FROM entries
-     WHERE org_id = $1 AND last_seq >= w.low AND last_seq <= w.high
-       AND anchored_at >= $4 AND anchored_at <= $5
-     ORDER BY last_seq, anchored_at LIMIT {BLOCK_ENTRIES})
+    (SELECT *, row_number() OVER (ORDER BY last_seq, anchored_at) AS number FROM (
+        SELECT * FROM entries
+        WHERE org_id = $1 AND last_seq >= w.low AND last_seq <= w.high
+          AND anchored_at >= $4 AND anchored_at <= $5
+        ORDER BY last_seq, anchored_at LIMIT {BLOCK_ENTRIES + 1}) AS ended)
     UNION ALL
-    (SELECT * FROM entries
+    (SELECT *, 0 FROM entries
      WHERE org_id = $1 AND last_seq > w.high AND last_seq <= (w.high | 255)
        AND anchored_at >= $4 AND anchored_at <= $5
      ORDER BY last_seq, anchored_at LIMIT 1)
-) AS e WHERE e.first_seq <= w.high ORDER BY e.last_seq, e.anchored_at"""
+) AS e WHERE e.first_seq <= w.high AND e.number <= w.high - w.low + 2 ORDER BY e.last_seq, e.anchored_at"""
 
 _BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -124,7 +127,7 @@ async def overlapping(
 
 async def contents_of(blocks: Sequence[Block]) -> list[BlockContents]:
     """Return the contents of each block."""
-    if sum(len(block.leaves) + len(block.payloads) for block in blocks) <= LOOP_BYTES:
+    if sum(map(raw_size, blocks)) <= LOOP_BYTES:
         return [contents(block) for block in blocks]
     return await asyncio.to_thread(lambda: [contents(block) for block in blocks])
 
@@ -195,6 +198,11 @@ async def holding(
     rows = await queries.fetch(HOLDING, org_id, lows, highs, since, until)
     found = [Block(*row) for row in rows]
     return list({(block.last_seq, block.anchored_at): block for block in found}.values())
+
+
+def seqs_in(block: Block, seqs: Sequence[int]) -> Sequence[int]:
+    """Return those of these ascending seqs that a block holds."""
+    return seqs[bisect_left(seqs, block.first_seq) : bisect_right(seqs, block.last_seq)]
 
 
 def _runs(seqs: Iterable[int]) -> list[tuple[int, int]]:

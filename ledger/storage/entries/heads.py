@@ -72,7 +72,8 @@ class LockedHead(NamedTuple):
 
     ``head.anchored_us`` is :data:`IMPOSSIBLE_US` if Quire can't have written the row's time.
     ``damage`` says that the entry can't be read, and why. ``unread`` holds its block and leaf if its payload
-    is so large that :func:`with_payload` must read it.
+    is so large, as stored or inflated, that :func:`with_payload` must read it: the heads of many
+    orgs are held at once.
     """
 
     head: ChainHead
@@ -113,7 +114,7 @@ def _with_entry(locked: LockedHead, values: Sequence[Any]) -> LockedHead:
         picked = Picked(block, [block.last_seq])
         if (tail.end, beside.end) != (picked.leaves.end, picked.payloads.end):
             return locked._replace(damage="can't be read: its block does not end with its frames")
-        if picked.payloads.size > FRAME_BYTES:
+        if picked.raw_payload_bytes > FRAME_BYTES:
             picked.records(tail)
             return locked._replace(unread=(picked, tail))
         return locked._replace(entry=picked.entries(tail, beside)[0])

@@ -23,6 +23,7 @@ from ledger.storage.entries.blocks import (
     LOOP_BYTES,
     entries_of,
     key_columns,
+    raw_size,
     unreadable,
 )
 
@@ -57,7 +58,7 @@ async def signed_leaves(
     """
     rows = await database.fetch(SIGNED_LEAVES, org_id, first, upper - 1)
     found = [Block(*row) for row in rows]
-    if sum(len(block.leaves) for block in found) <= LOOP_BYTES:
+    if sum(map(raw_size, found)) <= LOOP_BYTES:
         return _all_leaves(found, first, upper)
     return await asyncio.to_thread(_all_leaves, found, first, upper)
 

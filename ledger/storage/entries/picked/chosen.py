@@ -13,7 +13,7 @@ from ledger.blocks.picking import EntriesUnreadable, Part, Picked
 from ledger.chain import StoredEntry
 from ledger.entry import RecordId, to_datetime
 from ledger.storage.database import Database
-from ledger.storage.entries.blocks import holding, unreadable
+from ledger.storage.entries.blocks import holding, seqs_in, unreadable
 from ledger.storage.entries.columns import PAGE_BYTES
 from ledger.storage.entries.picked import parts
 
@@ -67,7 +67,7 @@ def _first(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[Picked]:
     """Yield the wanted entries of each block, up to those that exceed PAGE_BYTES."""
     budget = PAGE_BYTES
     for block in blocks:
-        mine = [seq for seq in seqs if block.first_seq <= seq <= block.last_seq]
+        mine = seqs_in(block, seqs)
         if budget <= 0:
             return
         if not mine:

@@ -12,7 +12,7 @@ from ledger.blocks.block import Block
 from ledger.blocks.picking import EntriesUnreadable, Part, Picked, Record
 from ledger.blocks.reading import previous_hash_of
 from ledger.storage.database import Connection, Database
-from ledger.storage.entries.blocks import EARLIEST, LATEST, LOOP_BYTES, holding
+from ledger.storage.entries.blocks import EARLIEST, LATEST, LOOP_BYTES, holding, seqs_in
 from ledger.storage.entries.picked import parts
 from ledger.storage.entries.picked.parts import NOTHING
 
@@ -73,7 +73,7 @@ async def read(
 def _pages(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[list[Picked]]:
     page: list[Picked] = []
     for block in blocks:
-        mine = [seq for seq in seqs if block.first_seq <= seq <= block.last_seq]
+        mine = seqs_in(block, seqs)
         with contextlib.suppress(EntriesUnreadable):
             if mine:
                 page.append(Picked(block, mine))
