@@ -41,7 +41,7 @@ async def leaves(database: Database, org_id: int, first: int, count: int) -> lis
         return None
     if [seq for seq, _ in found] != list(range(first, first + count)):
         raise DamagedTrail(
-            f"of entries {first} to {first + count - 1} of org number {org_id}, which are signed, "
-            "some are missing or stored twice. Run a full verification of this trail"
+            f"of entries {first} to {first + count - 1}, which are signed, some are missing or "
+            "stored twice. Run a full verification of this trail"
         )
     return [leaf for _, leaf in found]

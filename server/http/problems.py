@@ -186,6 +186,9 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
             UNAVAILABLE, "the database can't do this now; nothing was written, so retry shortly"
         )
     kind = error.problem_type
+    if kind is None or kind.status == INTERNAL.status:
+        org, _ = request.scope["state"].get(ADMITTED) or (None, None)
+        _trouble.failed(type(error), log.error, str(error), org=org and org.slug, exc_info=error)
     if kind is not None:
         retry_after = getattr(error, "retry_after", None)
         return problem(
@@ -196,8 +199,6 @@ def on_quire_error(request: Request[Any, Any, Any], error: QuireError) -> Respon
             field=getattr(error, "field", None),
             reason=getattr(error, "reason", None),
         )
-    org, _ = request.scope["state"].get(ADMITTED) or (None, None)
-    _trouble.failed(type(error), log.error, str(error), org=org and org.slug, exc_info=error)
     return problem(UNAVAILABLE, "the server can't do this now; the operator's log says why")
 
 

@@ -137,7 +137,7 @@ async def test_each_reader_names_what_it_can_not_read(
 ) -> None:
     await spoil(database, column)
     named = (
-        "entries 32 to 63 of org number 7 can't be read: the frame of its entries 32 to 63 has not "
+        "entries 32 to 63 can't be read: the frame of its entries 32 to 63 has not "
         "the bytes that were written. Run a full verification of this trail"
     )
     for name, read in {**OF_LEAVES, **OF_ALL}.items():

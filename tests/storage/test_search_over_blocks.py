@@ -245,7 +245,7 @@ async def test_a_bad_frame_costs_its_own_entries_and_is_named(
         page = await unwritten_trail.page(by, None, descending=False, limit=1_000)
         assert [entry.seq for entry in page.entries] == [entry.seq for entry in before]
         assert page.next_seq is not None
-        with pytest.raises(DamagedTrail, match=f"entries 32 to 63 of org number {ORG_ID} "):
+        with pytest.raises(DamagedTrail, match="entries 32 to 63 "):
             await unwritten_trail.page(by, page.next_seq, descending=False, limit=1_000)
         page = await unwritten_trail.page(by, None, descending=True, limit=1_000)
         assert page.entries == after[::-1]
@@ -290,10 +290,10 @@ async def test_a_hostile_block_hides_no_other_and_is_named(
     for by in (where(), where(actor="ada"), where(kind="x")):
         page = await unwritten_trail.page(by, None, descending=False, limit=1_000)
         assert page.entries == unwritten_trail.entries[:100]
-        with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
+        with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d can't be read"):
             await unwritten_trail.page(by, 100, descending=False, limit=10)
         if by.patterns or name in ("no tags", "too many tags"):  # otherwise keys suffice
-            with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d of org number"):
+            with pytest.raises(DamagedTrail, match=r"entries 100 to 1\d\d can't be read"):
                 await search.places(
                     unwritten_trail.pool, ORG_ID, by, from_seq=100, to_seq=499, limit=10
                 )

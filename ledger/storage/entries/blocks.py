@@ -13,7 +13,7 @@ from ledger.blocks.layout import BLOCK_BYTES, BLOCK_ENTRIES, BlockDamaged
 from ledger.blocks.reading import BlockContents, UnreadableEntries, contents
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, to_datetime
-from ledger.errors import StorageError
+from ledger.errors import ProblemType, StorageError
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.columns import PAGE_BYTES
 
@@ -95,13 +95,24 @@ _BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class DamagedTrail(StorageError):
-    """Entries of a trail are missing, stored twice, or can't be read."""
+    """Entries of a trail are missing, stored twice, or can't be read.
+
+    The message names no org: callers may not know its number.
+    """
+
+    problem_type = ProblemType(
+        "trail-damaged",
+        500,
+        "Entries can't be read as they were written",
+        "entries 32 to 63 can't be read: the frame of its entries 32 to 63 has not the bytes that "
+        "were written. Run a full verification of this trail",
+    )
 
 
-def unreadable(org_id: int, what: UnreadableEntries) -> DamagedTrail:
+def unreadable(what: UnreadableEntries) -> DamagedTrail:
     """Return the error for entries that can't be read."""
     return DamagedTrail(
-        f"entries {what.first_seq} to {what.last_seq} of org number {org_id} can't be read: "
+        f"entries {what.first_seq} to {what.last_seq} can't be read: "
         f"{what.reason}. Run a full verification of this trail"
     )
 
@@ -176,10 +187,10 @@ def raw_size(block: Block) -> int:
 async def entries_of(blocks: Sequence[Block], first: int, last: int) -> list[StoredEntry]:
     """Return the entries ``first`` to ``last`` of these blocks. Raises DamagedTrail."""
     entries: list[StoredEntry] = []
-    for block, found in zip(blocks, await contents_of(blocks), strict=True):
+    for found in await contents_of(blocks):
         for what in found.unreadable:
             if what.first_seq <= last and what.last_seq >= first:
-                raise unreadable(block.org_id, what)
+                raise unreadable(what)
         entries += [entry for entry in found.entries if first <= entry.seq <= last]
     return entries
 

@@ -102,7 +102,7 @@ async def page(
     if damaged is not None:
         searched = _before(found.records[len(entries)].seq, descending=descending)
         found = _Found(found.records[: len(entries)], searched, damaged)
-    _require_progress(org_id, found.unreadable, len(entries))
+    _require_progress(found.unreadable, len(entries))
     following = found.searched - 1 if descending else found.searched + 1
     return Page(entries, following if low <= following <= high else None)
 
@@ -134,7 +134,7 @@ async def places(
         span = BlockRange(org_id, first, last, False, where.since, where.until)
         found = await _located(connection, span, where, limit, lookup)
     await _report(org_id, lookup, index)
-    _require_progress(org_id, found.unreadable, len(found.places))
+    _require_progress(found.unreadable, len(found.places))
     following = found.searched + 1
     return found.places, following if following <= high else None
 
@@ -215,10 +215,10 @@ def _before(seq: int, descending: bool) -> int:
     return seq + 1 if descending else seq - 1
 
 
-def _require_progress(org_id: int, damaged: UnreadableEntries | None, found: int) -> None:
+def _require_progress(damaged: UnreadableEntries | None, found: int) -> None:
     """Raise DamagedTrail for a page that could not show anything before what can't be read."""
     if damaged is not None and not found:
-        raise unreadable(org_id, damaged)
+        raise unreadable(damaged)
 
 
 def _window_of(where: EntrySearch) -> int | None:

@@ -78,7 +78,7 @@ def _leaves(block: Block, first: int, upper: int) -> list[tuple[int, bytes]]:
     try:
         records = Picked(block, seqs).records(Part(0, block.leaves))
     except EntriesUnreadable as error:
-        raise unreadable(block.org_id, error.what) from None
+        raise unreadable(error.what) from None
     return [(record.seq, record.leaf) for record in records]
 
 
@@ -100,7 +100,7 @@ def _sizes(block: Block) -> list[tuple[int, int]]:
         layout = block.layout()
     except BlockDamaged as error:
         what = UnreadableEntries(block.first_seq, block.last_seq, str(error))
-        raise unreadable(block.org_id, what) from None
+        raise unreadable(what) from None
     both = map(sum, zip(layout.record_ends, layout.payload_ends, strict=True))
     return [
         (seq, end - start - HASH_BYTES)
@@ -120,7 +120,7 @@ async def entries(database: Database, org_id: int, first: int, last: int) -> lis
         found += some
         room -= size_of(some)
         if room < 0:
-            raise unreadable(org_id, UnreadableEntries(first, last, TOO_LARGE))
+            raise unreadable(UnreadableEntries(first, last, TOO_LARGE))
         if len(found) > last - first + 1:
             break
     return found

@@ -60,7 +60,7 @@ async def page(
     try:
         return await _read(database, list(_first(found, sorted(set(seqs)))))
     except EntriesUnreadable as error:
-        raise unreadable(org_id, error.what) from None
+        raise unreadable(error.what) from None
 
 
 def _first(blocks: Sequence[Block], seqs: Sequence[int]) -> Iterator[Picked]:

@@ -90,7 +90,7 @@ async def entry(
             return picked.entries(*parts)[0]
         return (await asyncio.to_thread(picked.entries, *parts))[0]
     except EntriesUnreadable as error:
-        raise unreadable(row.block.org_id, error.what) from None
+        raise unreadable(error.what) from None
 
 
 async def record(queries: Connection | Database, row: Row, seq: int) -> Record | None:
@@ -103,7 +103,7 @@ async def record(queries: Connection | Database, row: Row, seq: int) -> Record |
         parts = await _parts(queries, row._replace(payloads=b""), picked)
         return None if parts is None else picked.records(parts[0])[0]
     except EntriesUnreadable as error:
-        raise unreadable(row.block.org_id, error.what) from None
+        raise unreadable(error.what) from None
 
 
 async def _parts(

@@ -114,8 +114,8 @@ async def hash_and_checkpoint(
         return None
     if record.entry_hash != entry_hash(record.leaf):
         raise DamagedTrail(
-            f"entry {place.seq} of org number {place.org_id} does not have its stored hash, so "
-            "there is no proof of it. Run a full verification of this trail"
+            f"entry {place.seq} does not have its stored hash, so there is no proof of it. "
+            "Run a full verification of this trail"
         )
     return record.entry_hash, None if size is None else StoredCheckpoint(
         size, root, note, signed_at

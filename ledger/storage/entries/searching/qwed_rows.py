@@ -52,7 +52,7 @@ async def naming(
         async for records in _about_rows(connection, org_id, first, last, (*_ABOUT_ROWS, named)):
             found, damaged = await completed(connection, org_id, records)
             if damaged is not None:
-                raise unreadable(org_id, damaged)
+                raise unreadable(damaged)
             entries += found
     return entries
 
@@ -67,7 +67,7 @@ async def _about_rows(
         span = BlockRange(org_id, at, last, descending=False)
         async for batch in matching.batches(connection, span, LeafFilter(0, 0, patterns), last):
             if batch.unreadable:
-                raise unreadable(org_id, batch.unreadable[0])
+                raise unreadable(batch.unreadable[0])
             yield batch.records
             at = batch.searched + 1
 
