@@ -19,6 +19,7 @@ from tests.support.blocks import rows_between
 from tests.support.clusters import Cluster, Database
 from tests.support.restoring import contents, restore_inputs, signed_trail_of
 from tests.support.retaining import FEBRUARY, JANUARY, MARCH, moment, retaining, set_retention
+from tests.support.search_index import built_rows
 from tests.support.trails import KEY, ORG, ORG_ID, draft
 
 MIB = 1 << 20
@@ -60,6 +61,17 @@ async def test_however_many_entries_are_restored_at_once(
     monkeypatch.setattr(restoring, "ENTRIES_AT_ONCE", at_once)
     await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
     assert await contents(migrated_database) == before
+
+
+async def test_the_search_index_of_a_restored_trail_is_built_anew(
+    archived_trail: SignedTrail, folder: Target, migrated_database: Database
+) -> None:
+    await archived_trail.grow(1, 1_500, 700)
+    await archived_trail.archive(folder)
+    await Restore(folder, migrated_database.owner_url, restore_inputs()).run([ORG])
+    before = await built_rows(archived_trail.database)
+    assert len(before) == 2
+    assert await built_rows(migrated_database) == before
 
 
 @pytest.mark.parametrize("at_once", [MIB, 4 * MIB + 1, 32 * MIB])

@@ -224,6 +224,20 @@ class IndexedTrail:
         assert not tag.endswith(" 0"), "nothing was changed"
 
 
+async def built_rows(database: clusters.Database) -> list[tuple[Any, ...]]:
+    """Build the index of all trails of a database; return its rows."""
+    async with IndexerConnection.open(database.server_url) as connection:
+        builder = IndexBuilder(connection, INDEX_KEY)
+        while await builder.round():
+            pass
+    superuser = await asyncpg.connect(database.superuser_url)
+    try:
+        rows = await superuser.fetch(f"SELECT {COLUMNS} FROM {TABLE} ORDER BY {COLUMNS}")
+    finally:
+        await superuser.close()
+    return [tuple(row) for row in rows]
+
+
 @asynccontextmanager
 async def indexed_trail(database: clusters.Database) -> AsyncIterator[IndexedTrail]:
     """An empty trail in a database."""
