@@ -9,6 +9,8 @@ each. The frames themselves follow from the entries' sizes: see :func:`frames_of
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from operator import sub
@@ -106,12 +108,13 @@ def read_ends(ends: bytes, entries: int) -> Layout:
         raise BlockDamaged(f"a block has 1 to {BLOCK_ENTRIES} entries, not {entries}")
     if ends[:1] != bytes([VERSION]) or len(ends) % 4 != 1:
         raise BlockDamaged(f"the ends are not of version {VERSION} of the block")
-    numbers = struct.unpack(f">{len(ends) // 4}I", ends[1:])
+    numbers = _big_endian(ends[1:])
     record_ends, payload_ends = numbers[:entries], numbers[entries : 2 * entries]
     if len(payload_ends) != entries:
         raise BlockDamaged("the ends of some entries are missing")
-    _require_growing(record_ends, least=HASH_BYTES, most=RECORD_BYTES, what="record")
-    _require_growing(payload_ends, least=0, most=MAX_PAYLOAD_BYTES, what="payload")
+    _require_growing(record_ends, least=HASH_BYTES, what="record")
+    if payload_ends != sorted(payload_ends):  # the fastest way to see that they grow
+        _require_growing(payload_ends, least=0, what="payload")
     if entries > 1 and record_ends[-1] + payload_ends[-1] > BLOCK_BYTES:
         raise BlockDamaged(f"more than one entry in a block of over {BLOCK_BYTES} raw bytes")
     of_records, of_payloads = frames_of(record_ends), frames_of(payload_ends)
@@ -121,8 +124,8 @@ def read_ends(ends: bytes, entries: int) -> Layout:
     return Layout(
         record_ends,
         payload_ends,
-        _placed(of_records, record_ends, stored[: len(of_records)]),
-        _placed(of_payloads, payload_ends, stored[len(of_records) :]),
+        _placed(of_records, record_ends, stored[: len(of_records)], RECORD_BYTES),
+        _placed(of_payloads, payload_ends, stored[len(of_records) :], MAX_PAYLOAD_BYTES),
     )
 
 
@@ -148,22 +151,33 @@ def _layout_of_one(ends: bytes) -> Layout | None:
     )
 
 
-def _require_growing(ends: Sequence[int], *, least: int, most: int, what: str) -> None:
-    sizes = [*map(sub, ends, (0, *ends))]
-    if min(sizes) < least or max(sizes) > most:
-        position = next(at for at, size in enumerate(sizes) if not least <= size <= most)
+def _big_endian(data: bytes) -> list[int]:
+    """Return the 32-bit numbers of these bytes, in a tenth of the time of struct."""
+    numbers = array("I", data)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def _require_growing(ends: Sequence[int], *, least: int, what: str) -> None:
+    if min(map(sub, ends, (0, *ends))) < least:
+        sizes = map(sub, ends, (0, *ends))
+        position = next(at for at, size in enumerate(sizes) if size < least)
         raise BlockDamaged(f"the {what} of its entry {position} has an impossible size")
 
 
 def _placed(
-    frames: Sequence[tuple[int, int]], ends: Sequence[int], stored: Sequence[int]
+    frames: Sequence[tuple[int, int]], ends: Sequence[int], stored: Sequence[int], most: int
 ) -> list[Frame]:
-    """Return the frames with their places. Raises BlockDamaged for a stored size larger than raw."""
+    """Return the frames with their places. Raises BlockDamaged for an impossible size.
+
+    ``most``: the bytes of an entry. One that has more than FRAME_BYTES is alone in its frame.
+    """
     placed: list[Frame] = []
     start = raw_start = 0
     for (first, last), stored_end in zip(frames, stored, strict=True):
         size, raw_size = stored_end - start, ends[last] - raw_start
-        if not 0 <= size <= raw_size:
+        if not 0 <= size <= raw_size <= most:
             raise BlockDamaged(f"the frame of its entries {first} to {last} has an impossible size")
         placed.append(Frame(first, last, start, size, raw_start, raw_size))
         start, raw_start = stored_end, ends[last]
