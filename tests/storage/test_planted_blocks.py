@@ -11,11 +11,12 @@ import pytest
 from ledger.chain import EMPTY_HEAD, ChainHead, StoredEntry, extend
 from ledger.entry import from_datetime
 from ledger.storage.database import Database as Pool
-from ledger.storage.entries import blocks, heads, writing
+from ledger.storage.entries import blocks, heads, search, writing
 from ledger.storage.entries.picked import chosen
+from ledger.storage.entries.search import EntrySearch
 from ledger.storage.partitions import create_for
 from tests.support.block_format import encode
-from tests.support.block_table import write_rows
+from tests.support.block_table import set_time, wild_partition, write_rows
 from tests.support.clusters import Database
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
 
@@ -25,6 +26,7 @@ ENTRIES = extend(
 )[0]
 AT = ENTRIES[0].anchored_at
 LARGE_BYTES = 24 << 20
+LATER = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -87,3 +89,27 @@ async def test_large_payloads_of_heads_are_not_inflated_together(
         assert locked.entry is None
         assert locked.damage is None
         assert (await heads.with_payload(connection, locked)).entry == entry
+
+
+@pytest.mark.parametrize("time", ["200000-01-01Z", "infinity", "0044-03-15 BC"])
+async def test_a_time_that_python_can_not_hold_fails_no_search_by_time(
+    stored: Pool, database: Database, time: str
+) -> None:
+    await plant(stored, later([ENTRIES[100]], 1))
+    last = ENTRIES[-1]
+    connection = await asyncpg.connect(database.superuser_url)
+    try:
+        await connection.execute(
+            "INSERT INTO heads (org_id, seq, entry_hash, anchored_at) VALUES ($1, $2, $3, $4)",
+            ORG_ID, last.seq, last.entry_hash, AT,
+        )  # fmt: skip
+        async with wild_partition(connection):
+            await set_time(connection, ORG_ID, 100, time)
+            for since, until in ((AT - LATER, None), (None, AT + LATER)):
+                where = EntrySearch(0, 0, (), since, until)
+                page = await search.page(
+                    stored, ORG_ID, where, from_seq=None, descending=False, limit=COUNT
+                )
+                assert page.entries == ENTRIES
+    finally:
+        await connection.close()

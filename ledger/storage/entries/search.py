@@ -68,7 +68,8 @@ IN_ORDER: Final = "SET LOCAL enable_sort = off"
 # Key columns only: the block that holds a seq, or none.
 BLOCK_AT: Final = """
 SELECT anchored_at, first_seq, last_seq FROM entries
-WHERE org_id = $1 AND last_seq >= $2 AND last_seq <= ($2::bigint | 255) ORDER BY last_seq LIMIT 1"""
+WHERE org_id = $1 AND last_seq >= $2 AND last_seq <= ($2::bigint | 255)
+  AND anchored_at BETWEEN 'epoch' AND '4253-01-01Z' ORDER BY last_seq LIMIT 1"""
 
 
 async def page(

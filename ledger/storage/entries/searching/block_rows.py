@@ -7,12 +7,13 @@ that is too long is read as empty, which makes its block unreadable, or in frame
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from ledger.blocks.layout import BLOCK_ENTRIES
 from ledger.blocks.selecting import PAIR_BYTES, BlockRow
 from ledger.storage.database import Connection
+from ledger.storage.entries.blocks import EARLIEST, LATEST
 
 ROWS_AT_ONCE: Final = 1_024
 """Blocks that one statement returns at most."""
@@ -20,8 +21,6 @@ BYTES_AT_ONCE: Final = 4 << 20
 """Stored bytes of leaves and payloads that one statement returns; its last row may exceed them."""
 _TAGS_BYTES: Final = PAIR_BYTES * BLOCK_ENTRIES
 _ENDS_BYTES: Final = 1 + 4 * 4 * BLOCK_ENTRIES
-_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 _TAGS: Final = f"CASE WHEN octet_length(tags) <= {_TAGS_BYTES} THEN tags ELSE '' END AS tags"
 _BLOCK: Final = f"""last_seq, anchored_at, first_seq,
@@ -59,8 +58,8 @@ class BlockRange(NamedTuple):
     until: datetime | None = None
 
     def key(self) -> tuple[object, ...]:
-        """Return the parameters of a statement over the range."""
-        since, until = self.since or _EARLIEST, self.until or _LATEST
+        """Return the parameters of a statement over the range, of times that Python can hold."""
+        since, until = max(self.since or EARLIEST, EARLIEST), min(self.until or LATEST, LATEST)
         return self.org_id, self.first, self.last, since, until
 
 
@@ -167,7 +166,7 @@ async def keys(
     """
     org_id, _, _, since, before = span.key()
     lows, highs = [low for low, _ in groups], [high for _, high in groups]
-    rows = await connection.fetch(KEYS, org_id, lows, highs, since, before, until or _LATEST)
+    rows = await connection.fetch(KEYS, org_id, lows, highs, since, before, until or LATEST)
     return [TagRow(row[0], row[1], row[2], b"") for row in rows]
 
 
