@@ -24,7 +24,8 @@ from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, draft
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "format.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Blocks\n") : PAGE.index("\n## Vectors\n")]
+START = PAGE.index("\n## Blocks\n")
+SECTION = PAGE[START : PAGE.index("\n## ", START + 1)]
 
 
 def fenced(language: str) -> str:

@@ -181,12 +181,15 @@ def _each_in_one(rows: Sequence[TagRow], seqs: Sequence[int]) -> list[_Selection
 
 
 def _windows(span: BlockRange, seqs: Sequence[int]) -> Iterable[BlockRange]:
-    """Yield the ranges in which blocks with these seqs can be, in the order of the range."""
+    """Yield the ranges from the first of these seqs to the last, in the order of the range.
+
+    Each is inside one window of blocks. Seqs of the piece before, or after, are in none of them.
+    """
     windows = sorted({seq // BLOCK_ENTRIES for seq in seqs}, reverse=span.descending)
     for window in windows:
         first = window * BLOCK_ENTRIES
         yield span._replace(
-            first=max(span.first, first), last=min(span.last, first + BLOCK_ENTRIES - 1)
+            first=max(seqs[0], first), last=min(seqs[-1], first + BLOCK_ENTRIES - 1)
         )
 
 
