@@ -114,7 +114,7 @@ async def _copying(database: Database) -> None:
     connection = await asyncpg.connect(database.superuser_url)
     try:
         while not await connection.fetchval(
-            "SELECT to_regclass($1) IS NOT NULL AND pg_relation_size(to_regclass($1)) > 1000000",
+            "SELECT to_regclass($1) IS NOT NULL AND pg_table_size(to_regclass($1)) > 100000",
             blocks.partition(2026, 1),
         ):
             assert time.monotonic() < deadline, "the restore did not begin"
