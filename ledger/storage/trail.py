@@ -9,7 +9,7 @@ error during COMMIT means that its outcome is unknown (:class:`CommitUnknown`);
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -97,9 +97,14 @@ class AppendTransaction:
         """Open the transaction."""
         await self.run(self.connection.execute("BEGIN"))
 
-    async def lock_heads(self, org_ids: Sequence[int]) -> dict[int, LockedHead]:
-        """Lock the head rows of these orgs, in the order of their ids."""
-        return await self.run(heads.lock(self.connection, org_ids))
+    async def lock_heads(
+        self, org_ids: Sequence[int], is_known: Callable[[int, LockedHead], bool] = heads.unknown
+    ) -> dict[int, LockedHead]:
+        """Lock the head rows of these orgs, in the order of their ids.
+
+        The entry of a head that ``is_known`` is not decoded.
+        """
+        return await self.run(heads.lock(self.connection, org_ids, is_known))
 
     async def with_payload(self, locked: LockedHead) -> LockedHead:
         """Return a locked head whose entry has its payload, however large."""
@@ -149,9 +154,9 @@ class AppendTransaction:
         """Return seq, hash and time of the stored entry with the highest valid seq, or None."""
         return await self.run(heads.newest(self.connection, org_id))
 
-    async def copy_entries(self, entries: Iterable[StoredEntry]) -> None:
-        """Write the entries by binary COPY."""
-        await self.run(writing.add(self.connection, entries))
+    async def copy_entries(self, entries: Iterable[StoredEntry]) -> dict[int, bytes | None]:
+        """Write the entries by binary COPY; return the mark of each org's last block, by its id."""
+        return await self.run(writing.add(self.connection, entries))
 
     async def move_heads(self, moves: Sequence[HeadMove]) -> None:
         """Compare-and-set the heads. Raises HeadConflict if one has changed."""

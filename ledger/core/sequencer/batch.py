@@ -85,7 +85,9 @@ class Batch:
         self._moments_us = {self.now_us}
         outcome = BatchOutcome()
         await transaction.begin()
-        locked = await transaction.lock_heads([turn.lane.org_id for turn in self.turns])
+        locked = await transaction.lock_heads(
+            [turn.lane.org_id for turn in self.turns], self._heads.knows
+        )
         beyond = await transaction.orgs_beyond(
             [
                 (org_id, row.head.seq)
@@ -144,7 +146,7 @@ class Batch:
             reason = await self._head_fault(transaction, lane, row, beyond)
             if reason is None:
                 assert row is not None
-                outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us))
+                outcome.seen.append(SeenHead(lane.org_id, row.head, row.thawed_us, row.mark))
                 return row.head
             reason = await transaction.freeze(lane.org_id, reason)
             outcome.frozen.append((lane.org, reason))
@@ -176,15 +178,17 @@ class Batch:
     ) -> None:
         key = self._keyring(False).active
         self._moments_us.update(extension.anchored_us(self.now_us) for extension in extensions)
+        marks: dict[int, bytes | None] = {}
         if any(extension.adds for extension in extensions):
-            await transaction.copy_entries(
+            marks = await transaction.copy_entries(
                 chain.from_iterable(extension.produce(self.now_us, key) for extension in extensions)
             )
         for extension in extensions:
             org_id = extension.lane.org_id
             if extension.entries:
                 outcome.moves.append(HeadMove(org_id, extension.head, extension.new_head))
-                outcome.seen.append(SeenHead(org_id, extension.new_head, extension.thawed_us))
+                seen = SeenHead(org_id, extension.new_head, extension.thawed_us, marks.get(org_id))
+                outcome.seen.append(seen)
                 outcome.entries += len(extension.entries)
             written = uses.written.get(org_id)
             ready, late = extension.answers({} if written is None else written.entries)

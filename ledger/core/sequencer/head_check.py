@@ -40,7 +40,7 @@ async def head_fault(
     if locked is None:
         return "the head row of the trail is missing"
     head = locked.head
-    reason = _row_fault(org, locked, keyring)
+    reason = None if locked.is_known else _row_fault(org, locked, keyring)
     if reason is not None or head == seen:
         return reason
     if seen is not None and head.seq <= seen.seq:

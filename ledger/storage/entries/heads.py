@@ -6,9 +6,9 @@ The functions raise asyncpg's errors, but for :func:`head`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.blocks.block import Block
 from ledger.blocks.layout import FRAME_BYTES, RECORD_BYTES
@@ -17,6 +17,7 @@ from ledger.chain import ChainHead, StoredEntry
 from ledger.entry import HASH_BYTES, MAX_SEQ, from_datetime, to_datetime
 from ledger.storage.database import Connection, Database
 from ledger.storage.entries.blocks import entries_of, key_columns, pages
+from ledger.storage.entries.marks import BlockTail
 from ledger.storage.entries.picked import parts
 from ledger.storage.entries.picked.parts import NOTHING
 
@@ -73,7 +74,8 @@ class LockedHead(NamedTuple):
     ``head.anchored_us`` is :data:`IMPOSSIBLE_US` if Quire can't have written the row's time.
     ``damage`` says that the entry can't be read, and why. ``unread`` holds its block and leaf if its payload
     is so large, as stored or inflated, that :func:`with_payload` must read it: the heads of many
-    orgs are held at once.
+    orgs are held at once. ``mark`` is that of the stored block; a head that ``is_known`` by it has
+    no entry here.
     """
 
     head: ChainHead
@@ -83,6 +85,13 @@ class LockedHead(NamedTuple):
     entry: StoredEntry | None
     damage: str | None = None
     unread: tuple[Picked, Part] | None = None
+    mark: bytes | None = None
+    is_known: bool = False
+
+
+def unknown(_org_id: int, _locked: LockedHead) -> bool:
+    """Return False: every head is decoded and checked."""
+    return False
 
 
 async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
@@ -91,8 +100,15 @@ async def head(database: Database, org_id: int) -> tuple[int, bytes, datetime]:
     return (-1, b"", to_datetime(0)) if row is None else (row[0], row[1], row[2])
 
 
-async def lock(connection: Connection, org_ids: Sequence[int]) -> dict[int, LockedHead]:
-    """Lock the head rows of these orgs, in the order of their ids, and return them."""
+async def lock(
+    connection: Connection,
+    org_ids: Sequence[int],
+    is_known: Callable[[int, LockedHead], bool] = unknown,
+) -> dict[int, LockedHead]:
+    """Lock the head rows of these orgs, in the order of their ids, and return them.
+
+    ``is_known`` says whether a head's block is known to be right by its mark.
+    """
     locked = {}
     for row in await connection.fetch(LOCK_HEADS, sorted(org_ids)):
         org_id, seq, entry_hash, at, erasures, thawed_us, frozen_reason, *block = row
@@ -102,14 +118,26 @@ async def lock(connection: Connection, org_ids: Sequence[int]) -> dict[int, Lock
             # After waiting for a lock the join still returns the block of the old head; this
             # second query has its own snapshot.
             block = await connection.fetchrow(ENDING_AT, org_id, seq, at)
-        locked[org_id] = _with_entry(found, block) if block and block[0] is not None else found
+        if block and block[0] is not None:
+            found = _with_block(found, BlockTail(*block), is_known)
+        locked[org_id] = found
     return locked
 
 
-def _with_entry(locked: LockedHead, values: Sequence[Any]) -> LockedHead:
-    *keys, leaves_at, leaves, payloads_at, payloads = values
-    block = Block._make((*keys, b"", b""))
-    tail, beside = Part(leaves_at, leaves), Part(payloads_at, payloads)
+def _with_block(
+    locked: LockedHead, block: BlockTail, is_known: Callable[[int, LockedHead], bool]
+) -> LockedHead:
+    if None in block:
+        return _with_entry(locked, block)
+    locked = locked._replace(mark=block.mark)
+    if is_known(block.org_id, locked):
+        return locked._replace(is_known=True)
+    return _with_entry(locked, block)
+
+
+def _with_entry(locked: LockedHead, values: BlockTail) -> LockedHead:
+    block = Block._make((*values[:8], b"", b""))
+    tail, beside = Part(values.leaves_at, values.leaves), Part(values.payloads_at, values.payloads)
     try:
         picked = Picked(block, [block.last_seq])
         if (tail.end, beside.end) != (picked.leaves.end, picked.payloads.end):
@@ -134,7 +162,7 @@ async def with_payload(connection: Connection, locked: LockedHead) -> LockedHead
         (entry,) = await asyncio.to_thread(picked.entries, leaves, found[1])
     except EntriesUnreadable as error:
         return locked._replace(unread=None, damage=f"can't be read: {error}")
-    return locked._replace(unread=None, entry=entry)
+    return locked._replace(unread=None, entry=entry, mark=None)  # it covers a part of the payload
 
 
 async def between(

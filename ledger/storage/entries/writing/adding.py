@@ -17,17 +17,20 @@ _COLUMNS: Final = BLOCK_COLUMNS.split(", ")
 
 async def add(
     connection: Connection, entries: Iterable[StoredEntry], *, timeout: float | None = None
-) -> None:
+) -> dict[int, bytes | None]:
     """Write entries of any orgs by binary COPY; their months must exist. Raises asyncpg's errors.
 
-    ``timeout`` in seconds; None: that of the connection.
+    ``timeout`` in seconds; None: that of the connection. Returns the mark of the last block of
+    each org, by its id; None if its last payload is large, of which a tail has only a part.
     """
+    marks: dict[int, bytes | None] = {}
     if connection.is_closed():
         raise asyncpg.InterfaceError("the connection is closed")  # asyncpg does not check
     await connection.copy_to_table(
         "entries",
-        source=copy_stream(entries),
+        source=copy_stream(entries, marks),
         columns=_COLUMNS,
         format="binary",
         timeout=timeout,
     )
+    return marks

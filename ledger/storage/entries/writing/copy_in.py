@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 from ledger.blocks.block import Block, cut, pack, stands_alone
+from ledger.blocks.layout import FRAME_BYTES
 from ledger.chain import StoredEntry
 from ledger.entry import HASH_BYTES, from_datetime
 from ledger.storage.copy_format import COPY_SIGNATURE, COPY_TRAILER, PG_EPOCH_US
+from ledger.storage.entries.marks import BlockTail
 
 _HEADER: Final = COPY_SIGNATURE + bytes(8)  # no flags, no extension
 _FIXED: Final = struct.Struct(">hiqiqiqiqi32siq")  # up to raw_bytes
@@ -20,15 +22,21 @@ LARGE_BYTES: Final = 64 << 10
 """A block of more is packed on another thread: compressing it must not delay other requests."""
 
 
-async def copy_stream(entries: Iterable[StoredEntry]) -> AsyncIterator[bytes]:
-    """Yield the entries as a COPY stream of blocks; one is sent before the next is made."""
+async def copy_stream(
+    entries: Iterable[StoredEntry], marks: dict[int, bytes | None]
+) -> AsyncIterator[bytes]:
+    """Yield the entries as a COPY stream of blocks; one is sent before the next is made.
+
+    The mark of the last block of each org, by its id, is added to ``marks``.
+    """
     yield _HEADER
     for part in cut(entries):
-        yield await _packed(part)
+        row, marks[part[0].org_id] = await _packed(part)
+        yield row
     yield COPY_TRAILER
 
 
-async def _packed(entries: Sequence[StoredEntry]) -> bytes:
+async def _packed(entries: Sequence[StoredEntry]) -> tuple[bytes, bytes | None]:
     if len(entries) > LARGE_ENTRIES or _bytes(entries) > LARGE_BYTES:
         return await asyncio.to_thread(_row, entries)
     return _row(entries)
@@ -38,8 +46,10 @@ def _bytes(entries: Sequence[StoredEntry]) -> int:
     return sum(len(entry.payload) + len(entry.leaf) for entry in entries)
 
 
-def _row(entries: Sequence[StoredEntry]) -> bytes:
-    return pack_row(pack(entries, raw=stands_alone(entries[0].leaf)))
+def _row(entries: Sequence[StoredEntry]) -> tuple[bytes, bytes | None]:
+    block = pack(entries, raw=stands_alone(entries[0].leaf))
+    small = len(entries[-1].payload) <= FRAME_BYTES
+    return pack_row(block), BlockTail.of(block).mark if small else None
 
 
 def pack_row(block: Block) -> bytes:
