@@ -17,6 +17,8 @@ from ledger.storage.entries.marks import BlockTail
 _HEADER: Final = COPY_SIGNATURE + bytes(8)  # no flags, no extension
 _FIXED: Final = struct.Struct(">hiqiqiqiqi32siq")  # up to raw_bytes
 _LENGTH: Final = struct.Struct(">i")
+CHUNK_BYTES: Final = 32 << 10
+"""Bytes of rows that are sent at once: the many small blocks of many orgs in one message."""
 LARGE_ENTRIES: Final = 64
 LARGE_BYTES: Final = 64 << 10
 """A block of more is packed on another thread: compressing it must not delay other requests."""
@@ -25,15 +27,19 @@ LARGE_BYTES: Final = 64 << 10
 async def copy_stream(
     entries: Iterable[StoredEntry], marks: dict[int, bytes | None]
 ) -> AsyncIterator[bytes]:
-    """Yield the entries as a COPY stream of blocks; one is sent before the next is made.
+    """Yield the entries as a COPY stream of blocks; some are sent before the next are made.
 
     The mark of the last block of each org, by its id, is added to ``marks``.
     """
-    yield _HEADER
+    rows, size = [_HEADER], 0
     for part in cut(entries):
         row, marks[part[0].org_id] = await _packed(part)
-        yield row
-    yield COPY_TRAILER
+        rows.append(row)
+        size += len(row)
+        if size >= CHUNK_BYTES:
+            yield b"".join(rows)
+            rows, size = [], 0
+    yield b"".join((*rows, COPY_TRAILER))
 
 
 async def _packed(entries: Sequence[StoredEntry]) -> tuple[bytes, bytes | None]:
