@@ -22,6 +22,8 @@ FAST_LEVEL: Final = -1
 """The level of a small frame: a third of the work to write, a fifth to read, an eighth more bytes."""
 SMALL_BYTES: Final = 2 << 10
 CRC_BYTES: Final = 4
+LEAST_BYTES: Final = 14
+"""Content of no more bytes is never shorter as a frame with its header and CRC-32."""
 DICTIONARY: Final = (
     b'{"amount":,"count":,"created_at":"2026-","currency":"EUR","description":"","email":"@'
     b'","error":null,"id":"","ip":"10.0.0.","message":"","method":"POST","name":"","path":"/v1/'
@@ -68,6 +70,8 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def store(content: bytes) -> bytes:
     """Return the stored form of a frame's content."""
+    if len(content) <= LEAST_BYTES:
+        return content
     packed = _compressor(FAST_LEVEL if len(content) < SMALL_BYTES else LEVEL).compress(content)
     if len(packed) + CRC_BYTES >= len(content):
         return content
