@@ -17,6 +17,21 @@ from tests.support.appending import Process, new_org
 from tests.support.clusters import Database
 from tests.support.signing import checkpointer, checkpoints_of, sound_history
 
+OPENED_AT_ONCE = """
+import multiprocessing, sys
+from pathlib import Path
+from ledger.core.checkpointing import SignerMemory
+def opened(path, gate):
+    gate.wait()
+    SignerMemory(Path(path)).close()
+processes = multiprocessing.get_context("fork")
+for number in range(60):
+    gate = processes.Barrier(3)
+    some = [processes.Process(target=opened, args=(f"{sys.argv[1]}{number}", gate)) for _ in range(3)]
+    for one in some: one.start()
+    for one in some: one.join()
+    assert [one.exitcode for one in some] == [0, 0, 0], number
+"""
 ROOTS = [bytes([number]) * 32 for number in range(8)]
 FULL = """
 import resource, sys
@@ -241,3 +256,12 @@ async def test_far_more_remembered_than_a_crash_can_lose(
     async with checkpointer(database.server_url, tmp_path / "memory") as signer:
         ((_, _, doubt),) = (await signer.sweep()).stopped
     assert doubt.kind == "trail_shortened"
+
+
+def test_signers_that_make_the_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED_AT_ONCE, str(tmp_path / "memory")],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -9,6 +9,7 @@ signed tree is found.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Collection, Iterable
 from contextlib import closing
 from hashlib import sha256
@@ -40,6 +41,7 @@ _READ: Final = "SELECT org_id, size, root, digest FROM signed"
 MEMORY_FILE: Final = "signed.sqlite"
 """The file's name in the data directory."""
 BUSY_TIMEOUT_S: Final = 5.0
+_BUSY_PAUSE_S: Final = 0.01
 
 
 class SignerMemoryUnavailable(QuireError):
@@ -57,7 +59,7 @@ class SignerMemory:
             raise self._unavailable(error) from error
         try:
             path.chmod(0o600)
-            self._file.execute("PRAGMA journal_mode = WAL")
+            _use_write_ahead_log(self._file)
             self._file.execute("PRAGMA synchronous = FULL")
             self._file.execute(_SCHEMA)
             self._file.execute(_LOG_SCHEMA)
@@ -159,6 +161,24 @@ def recall(path: Path, org_ids: Collection[int]) -> dict[int, SignedTreeHead]:
         return {}
     except (sqlite3.Error, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+
+
+def _use_write_ahead_log(file: sqlite3.Connection) -> None:
+    """Switch a file to a write-ahead log; wait as long as for any lock while another process does.
+
+    SQLite itself does not wait for this lock: two signers that make the file would be two failures.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            file.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
