@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import accumulate
+from itertools import accumulate, chain, islice
 from typing import Final, NamedTuple
 
 from ledger.blocks.frames import store
@@ -21,6 +21,8 @@ from ledger.entry import HASH_BYTES
 
 TAG_BYTES: Final = 3
 """Bytes of each of an entry's two search tags."""
+SMALL_PAYLOAD: Final = 1 << 10
+"""A payload of fewer bytes that is alone in its block is not compressed: it gains little."""
 _TAG_MASK: Final = (1 << 8 * TAG_BYTES) - 1
 _LAST_BITS: Final = BLOCK_ENTRIES - 1
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -61,6 +63,28 @@ def cut(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
     of BLOCK_ENTRIES, before the entry with which it would exceed BLOCK_BYTES, before another org,
     time or a gap, and on both sides of an entry that stands alone.
     """
+    rest = iter(entries)
+    for first in rest:
+        upto_border = [first, *islice(rest, _LAST_BITS - (first.seq & _LAST_BITS))]
+        if not _is_one_block(upto_border):
+            yield from _cut_one_by_one(chain(upto_border, rest))
+            return
+        yield upto_border
+
+
+def _is_one_block(entries: Sequence[StoredEntry]) -> bool:
+    """Return whether entries that cross no multiple of BLOCK_ENTRIES are one block, at less cost."""
+    count = len(entries)
+    orgs, seqs, times, _, _, _, _, leaves, payloads = zip(*entries, strict=True)
+    return (
+        seqs == tuple(range(seqs[0], seqs[0] + count))
+        and orgs.count(orgs[0]) == times.count(times[0]) == count
+        and HASH_BYTES * count + sum(map(len, leaves)) + sum(map(len, payloads)) <= BLOCK_BYTES
+        and (count == 1 or _MONTH_DROPPED not in b"\n".join(leaves))
+    )
+
+
+def _cut_one_by_one(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
     block: list[StoredEntry] = []
     size, follows = 0, (-1, -1, _NEVER)
     for entry in entries:
@@ -119,7 +143,8 @@ def pack(entries: Sequence[StoredEntry], *, raw: bool = False) -> Block:
 def _pack_one(entry: StoredEntry, *, raw: bool) -> Block:
     """Return the block of one entry, at less cost."""
     record, payload = entry.signature + entry.leaf, entry.payload
-    stored, stored_payload = (record, payload) if raw else (store(record), store(payload))
+    stored = record if raw else store(record)
+    stored_payload = payload if raw or len(payload) < SMALL_PAYLOAD else store(payload)
     return Block(
         entry.org_id,
         entry.seq,

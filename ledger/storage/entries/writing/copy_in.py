@@ -19,8 +19,7 @@ _FIXED: Final = struct.Struct(">hiqiqiqiqi32siq")  # up to raw_bytes
 _LENGTH: Final = struct.Struct(">i")
 CHUNK_BYTES: Final = 32 << 10
 """Bytes of rows that are sent at once: the many small blocks of many orgs in one message."""
-LARGE_ENTRIES: Final = 64
-LARGE_BYTES: Final = 64 << 10
+LARGE_BYTES: Final = 256 << 10
 """A block of more is packed on another thread: compressing it must not delay other requests."""
 
 
@@ -43,7 +42,7 @@ async def copy_stream(
 
 
 async def _packed(entries: Sequence[StoredEntry]) -> tuple[bytes, bytes | None]:
-    if len(entries) > LARGE_ENTRIES or _bytes(entries) > LARGE_BYTES:
+    if _bytes(entries) > LARGE_BYTES:
         return await asyncio.to_thread(_row, entries)
     return _row(entries)
 
