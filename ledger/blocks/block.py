@@ -51,9 +51,9 @@ class Block(NamedTuple):
         """The number of its entries, as its seqs say."""
         return self.last_seq - self.first_seq + 1
 
-    def layout(self) -> Layout:
-        """Return where its entries are. Raises BlockDamaged."""
-        return read_ends(self.ends, self.entry_count)
+    def layout(self, needed: Sequence[int] | None = None) -> Layout:
+        """Return where its entries are, those at ``needed`` positions or all. Raises BlockDamaged."""
+        return read_ends(self.ends, self.entry_count, needed)
 
 
 def cut(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:

@@ -71,13 +71,13 @@ class Picked:
         self.block = block
         self.seqs = seqs
         self._positions = [seq - block.first_seq for seq in seqs]
+        following = [place + 1 for place in self._positions if place + 1 < block.entry_count]
         try:
-            self._layout = block.layout()
+            self._layout = block.layout(sorted({*self._positions, *following}))
         except BlockDamaged as error:
             raise EntriesUnreadable(
                 UnreadableEntries(block.first_seq, block.last_seq, str(error))
             ) from None
-        following = [place + 1 for place in self._positions if place + 1 < block.entry_count]
         self._records = _frames(self._layout.record_frames, [*self._positions, *following])
         self._payloads = _frames(self._layout.payload_frames, self._positions)
 

@@ -131,9 +131,9 @@ def tagged(tags: bytes, actor_tag: int, subject_tag: int, within: Sequence[int])
 
 def choose(row: BlockRow, positions: Sequence[int]) -> ChosenEntries:
     """Choose entries of a block by position, ascending. Raises BlockDamaged."""
-    layout = read_ends(row.ends, row.last_seq - row.first_seq + 1)
-    last = len(layout.record_ends) - 1
+    last = row.last_seq - row.first_seq
     needed = [p for position in positions for p in (position, min(position + 1, last))]
+    layout = read_ends(row.ends, last + 1, needed)
     return ChosenEntries(row, layout, positions, frames_with(layout.record_frames, needed))
 
 
