@@ -25,7 +25,7 @@ from tests.support.clusters import Database, OwnCluster, blocking
 from tests.support.load import Load
 from tests.support.quire_process import QuireProcess
 
-CYCLES = 5
+CYCLES = 3
 ACKNOWLEDGED_BETWEEN = 30
 LONGEST_FUSE_S = 0.1
 
