@@ -32,6 +32,9 @@ help: ## Show this list
 serve: .venv/.runtime ## Start the server and its embedded PostgreSQL on 127.0.0.1:8080
 	@exec $(BIN)/quire serve $(ARGS)
 
+# The suite starts hundreds of processes of this code, which compile it once.
+test test-quick test-slow: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: test
 test: .venv/.dev .venv-s3/.done ## Run the whole suite against a real PostgreSQL (ARGS="-k name" for a part)
 	@.ci/system-packages test

@@ -18,6 +18,7 @@ from server.keys.first_start import load_secrets
 from server.keys.keyring import LiveKeyring
 from server.process.context import ProcessContext
 from server.process.logs import configure
+from server.process.starting import opened
 from server.settings import Settings
 from server.trails.services import Services
 
@@ -40,7 +41,7 @@ def application(
         gc.set_threshold(20_000, 20, 50)
         return services
 
-    return create_app(settings, open_services, features)
+    return create_app(settings, lambda: opened(open_services), features)
 
 
 def worker() -> ShortRoutes:

@@ -34,7 +34,7 @@ from tests.support.signing import checkpointer, log_keys
 from tests.support.tampering import Tampering, change, statement
 from tests.support.trails import KEY, NOW_US, ORG, ORG_ID, RING, draft
 
-POSITIONS = 700 * SCALE
+POSITIONS = 350 * SCALE
 DAMAGES = 60 * SCALE
 
 Record = Callable[[str, object], None]

@@ -14,7 +14,7 @@ from tests.support.archives import HISTORY, SignedTrail
 from tests.support.trails import ORG
 
 TRUST = Trust(HISTORY.pins())
-POSITIONS = 400
+POSITIONS = 200
 
 
 def verify(folder: Path) -> Judgement:

@@ -60,6 +60,7 @@ def test_a_tiny_run_writes_every_figure_of_its_row(session_dir: Path, tmp_path: 
     assert not list(session_dir.glob("quire-bench-*"))
 
 
+@pytest.mark.slow
 def test_a_tiny_run_of_the_rows_about_signed_trees(session_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "latest.json"
     keys = ["checkpoint_lag", "tiles", "tree_rebuild"]

@@ -9,7 +9,7 @@ from ledger import merkle
 from ledger.checkpoint import parse_checkpoint
 from ledger.note import parse_note
 from ledger.tiles import bundles_of, read_bundle
-from tests.support.served_log import SIZES, ServedLog
+from tests.support.served_log import ServedLog
 
 
 def _tree(leaves: list[bytes]) -> InmemoryTree:
@@ -44,11 +44,11 @@ def test_the_root_of_any_leaves(leaves: list[bytes]) -> None:
 def test_every_checkpoint_that_was_signed_has_the_root_of_the_entries_served(
     served_log: ServedLog,
 ) -> None:
-    bundles = bundles_of(SIZES[-1])
+    bundles = bundles_of(served_log.sizes[-1])
     tree = _tree(
         [leaf for one in bundles for leaf in read_bundle(served_log.read(one.path()), one.width)]
     )
-    for size in SIZES:
+    for size in served_log.sizes:
         note = served_log.inclusion(0, size)["checkpoint"]["note"]
         checkpoint = parse_checkpoint(parse_note(note.encode()).text)
         assert (checkpoint.size, checkpoint.root) == (size, tree.get_root(size))

@@ -26,7 +26,7 @@ from tests.support.offline_page import OfflinePage
 pytestmark = pytest.mark.xdist_group("browser")
 FORGERIES = list(forgeries())
 HOSTILE = dict(hostile_files())
-BITS = 200 * SCALE
+BITS = 100 * SCALE
 DAMAGES = 50 * SCALE
 
 Record = Callable[[str, object], None]

@@ -165,6 +165,30 @@ def test_another_file_chosen_while_one_is_checked(offline_page: OfflinePage) -> 
     )
 
 
+HELD = """
+const slice = Blob.prototype.slice;
+Blob.prototype.slice = function (...range) {
+  const part = slice.apply(this, range), read = part.arrayBuffer.bind(part);
+  part.arrayBuffer = async () => { await window.mayRead; return read(); };
+  return part;
+};
+window.mayRead = new Promise(resolve => { window.letRead = resolve; });
+"""
+
+
+def test_the_answer_about_a_file_goes_as_soon_as_another_is_chosen(
+    offline_page: OfflinePage,
+) -> None:
+    offline_page.check(SCENE.bundle(), PINS)
+    window = offline_page.window
+    window.run(HELD)  # reading the chosen file takes its time
+    offline_page.choose(TAMPERED, "small.zip")
+    assert window.run("return document.getElementById('main').dataset.outcome") == "working"
+    assert window.run("return document.getElementById('result').hidden")
+    window.run("window.letRead()")
+    assert offline_page.display().headline == "Refuted"
+
+
 EVIL = "<img src=x onerror=pwned()><script>pwned()</script>\u202egpj.exe"
 INJECTED = """
 return { scripts: document.scripts.length, images: document.images.length,

@@ -17,7 +17,7 @@ from tests.support.serving import start_server
 
 @pytest.fixture(scope="session", name="served_log")
 def _served_log(postgres_cluster: Cluster, session_dir: Path) -> Iterator[ServedLog]:
-    """A public log of 65,600 entries with seven checkpoints, over HTTP."""
+    """A public log of 1,000 entries with six checkpoints, over HTTP."""
     database = postgres_cluster.migrated()
     directory = session_dir / uuid4().hex[:8]
     server = start_server(database, directory)

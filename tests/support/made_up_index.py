@@ -147,5 +147,7 @@ class LockedProject:
             "PYTHON": sys.executable,
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
+            "PIP_NO_COMPILE": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_FIND_LINKS": str(self._index.folder),
         }

@@ -14,21 +14,28 @@ from tests.support.clusters import blocking
 from tests.support.serving import Server
 from tests.support.signing import checkpointer, log_keys
 
-GROWTH: Final = (1, 1, 254, 1, 43, 700, 64_600)
-"""Entries between checkpoints: across the ends of tiles, and up to three levels of tiles."""
-SIZES: Final = tuple(accumulate(GROWTH))
+GROWTH: Final = (1, 1, 254, 1, 43, 700)
+"""Entries between checkpoints: across the ends of tiles, and up to two levels of them."""
+LONG_GROWTH: Final = (*GROWTH, 64_600)
+"""Up to three levels of tiles."""
 _BATCH: Final = 1_000
 
 
 @dataclass
 class ServedLog:
-    """An org's public log with a checkpoint of each size in SIZES, each of them anchored."""
+    """An org's public log with a checkpoint of each size in ``sizes``, each of them anchored."""
 
     server: Server
     org: str
     key: str
+    growth: tuple[int, ...]
     history: LogKeyHistory = field(default_factory=lambda: log_keys().public())
     record_ids: list[str] = field(default_factory=list)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the log that have a checkpoint."""
+        return list(accumulate(self.growth))
 
     @property
     def url(self) -> str:
@@ -59,7 +66,7 @@ class ServedLog:
 
     def leaf(self, index: int) -> bytes:
         """The bytes of an entry, read from its entry bundle."""
-        whole = EntryTile(index // 256, tile_in(SIZES[-1], 0, index // 256).width)
+        whole = EntryTile(index // 256, tile_in(self.sizes[-1], 0, index // 256).width)
         return read_bundle(self.read(whole.path()), whole.width)[index % 256]
 
     def inclusion(self, index: int, size: int) -> dict[str, Any]:
@@ -75,14 +82,15 @@ class ServedLog:
         """Proofs of entries at the edges of tiles and in the middle, in every checkpoint."""
         return [
             self.inclusion(index, size)
-            for size in SIZES
+            for size in self.sizes
             for index in sorted({0, size // 2, size - 1} | {255, 256, 65_535, 65_536})
             if index < size
         ]
 
     def consistencies(self) -> list[dict[str, Any]]:
         """Proofs from each checkpoint to the next, and to the newest."""
-        pairs = sorted({*pairwise(SIZES), *((size, SIZES[-1]) for size in SIZES[:-1])})
+        *smaller, newest = self.sizes
+        pairs = sorted({*pairwise(self.sizes), *((size, newest) for size in smaller)})
         return [self.consistency(older, newer) for older, newer in pairs]
 
     def _json(self, path: str) -> dict[str, Any]:
@@ -92,14 +100,14 @@ class ServedLog:
         return body
 
     def grow(self, directory: Path) -> None:
-        """Append, sign and anchor, once for each number of GROWTH."""
+        """Append, sign and anchor, once for each number of ``growth``."""
         blocking(self._grow(directory))
 
     async def _grow(self, directory: Path) -> None:
         settings, url = self.server.settings, self.server.database.server_url
         keyring = load_secrets(settings, database_is_new=False).keyring
         async with checkpointer(url, directory / "signed.sqlite", keyring=keyring) as signer:
-            for more in GROWTH:
+            for more in self.growth:
                 self._append(more)
                 while (await signer.round()).behind:
                     pass
@@ -115,9 +123,9 @@ class ServedLog:
             self.record_ids += [entry["record_id"] for entry in answer.json()["entries"]]
 
 
-def served_log(server: Server, directory: Path) -> ServedLog:
+def served_log(server: Server, directory: Path, growth: tuple[int, ...] = GROWTH) -> ServedLog:
     """Write, sign and publish a log."""
-    log = ServedLog(server, *server.create_org("plain"))
+    log = ServedLog(server, *server.create_org("plain"), growth)
     log.grow(directory)
     made = server.request("PATCH", f"/v1/orgs/{log.org}", {"log_public": True}, key=log.key)
     assert made.status == 200, made.body

@@ -31,7 +31,7 @@ from tests.support.quire_process import QuireProcess
 from tests.support.serving import server_settings
 from tests.support.waiting import until
 
-CYCLES = 5
+CYCLES = 3
 ACKNOWLEDGED_BETWEEN = 30
 LONGEST_FUSE_S = 0.1
 

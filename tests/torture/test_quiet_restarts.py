@@ -137,6 +137,25 @@ def test_a_database_that_is_restarted(own_cluster: OwnCluster, data_dir: Path) -
     assert alarms(server) == []
 
 
+@pytest.mark.parametrize("database_comes_back", [True, False])
+def test_workers_that_start_while_the_database_is_away_wait(
+    own_cluster: OwnCluster, data_dir: Path, database_comes_back: bool
+) -> None:
+    server = eager_process(data_dir.with_name(f"{data_dir.name}-server"), own_cluster.server_url, 2)
+    server.start()
+    slug, key = server.create_org("sealed")
+    until(lambda: len(server.workers()) == 2)
+    own_cluster.stop()
+    for worker in server.workers():
+        os.kill(worker, signal.SIGKILL)
+    until(lambda: server.log.read_text().count("a worker waits for the database") == 2)
+    if database_comes_back:
+        own_cluster.start()
+        with Load(server.url, slug, key, bare=0).running() as load:
+            load.wait_for(ENTRIES)
+    assert server.terminate() == 0
+
+
 @pytest.mark.slow
 def test_two_machines_that_are_restarted_in_turn(database: Database, data_dir: Path) -> None:
     first = eager_process(data_dir, database.server_url)

@@ -37,7 +37,8 @@ from tests.toy_domain.feature import FEATURE
 from tests.toy_domain.settings import ToySettings
 
 WITH_TOYS: Final = (*FEATURES, FEATURE)
-CASES: Final = [case for case in cases(WITH_TOYS) if case not in cases()]
+_BUILT_IN: Final = cases()
+CASES: Final = [case for case in cases(WITH_TOYS) if case not in _BUILT_IN]
 REPOSITORY: Final = Path(__file__).parents[2]
 
 

@@ -26,7 +26,7 @@ from tests.support.serving import Server, start_server
 from tests.support.signed_trees import KEYS, SignedTrees
 from tests.support.tampering import tamper
 
-TRIES = int(os.environ.get("QUIRE_DAMAGES", "12"))
+TRIES = int(os.environ.get("QUIRE_DAMAGES", "5"))
 SEED = int(os.environ.get("QUIRE_DAMAGE_SEED", "1"))
 AT_ONCE = 5
 """The number of damages that one test tries."""

@@ -37,6 +37,7 @@ function isBundle(file, start) { return start[0] === 0x50 && start[1] === 0x4B |
 /** Files dropped together: a bundle, keys, or both. */
 async function takeFiles(files) {
   let bundle = null;
+  if (files.length && chosen.file) supersede();
   for (const file of files) {
     const start = new Uint8Array(await file.slice(0, 2).arrayBuffer().catch(() => new ArrayBuffer(0)));
     if (isBundle(file, start)) bundle = file;
@@ -69,14 +70,18 @@ function showTrust() {
 }
 
 // ─── A run ──────────────────────────────────────────────────────────────────────────────────────
-async function check() {
-  const { file, trust } = chosen;
-  if (!file) return;
-  const number = ++chosen.runs;
-  const run = { breathed: performance.now(), current: () => number === chosen.runs, progress: showProgress };
+/** From now on no answer of an earlier run is shown. Returns the number of the next run. */
+function supersede() {
   at("main").dataset.outcome = "working";
   at("result").hidden = true;
   at("working").hidden = false;
+  return ++chosen.runs;
+}
+async function check() {
+  const { file, trust } = chosen;
+  if (!file) return;
+  const number = supersede();
+  const run = { breathed: performance.now(), current: () => number === chosen.runs, progress: showProgress };
   at("working-said").textContent = shown(`Checking ${file.name}…`);
   at("bundle-box").classList.add("set");
   at("bundle-said").classList.add("chosen");
