@@ -89,7 +89,7 @@ async def check(database: Database, server: QuireProcess, slug: str, load: Load)
     )  # fmt: skip
     assert result.valid, result.errors[:3]
     has_runs = result.total_entries >= RUN_ENTRIES
-    assert result.search_index == (True if has_runs else "not_checked"), result
+    assert result.checks.search_index == (True if has_runs else "not_checked"), result
     assert result.total_entries >= len(load.ledger.acknowledged)
 
 
